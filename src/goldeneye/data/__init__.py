@@ -1,0 +1,1 @@
+"""Photos and their boxes. Nothing in this folder imports torch."""

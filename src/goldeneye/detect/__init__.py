@@ -1,0 +1,1 @@
+"""A tuned detector at work. No training code here."""

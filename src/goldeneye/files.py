@@ -1,0 +1,61 @@
+"""Write a file whole or not at all.
+
+Everything goldeneye writes goes through :func:`replacing`: the bytes go to a temporary
+file beside the target, are flushed to the disk, and only then take the target's name.
+A full disk, Ctrl-C or a killed process leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from goldeneye.errors import OutputError
+
+
+@contextmanager
+def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write; when the block ends well it becomes ``target``.
+
+    The temporary file lies in the target's folder (a rename is atomic only inside one
+    file system) and keeps its suffix, from which some writers choose their format.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text to ``target``, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def output_error(target: Path, error: OSError) -> OutputError:
+    """Say in a user's words why ``target`` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"free some space on the disk that holds {target.parent}, then run the command again"
+        return OutputError(f"{target}: no space left on the disk", hint=hint)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(f"{target}: not allowed to write here", hint="choose another place with -o")
+    return OutputError(f"{target}: cannot be written: {error.strerror or error}")

@@ -1,0 +1,1 @@
+"""The heart: frozen features computed once per photo, then heads fitted on them."""
