@@ -1,0 +1,65 @@
+"""Teach a 2D object detector a new object from a handful of photos.
+
+    import goldeneye
+
+    photos = goldeneye.read_annotations("train_boxes.csv", "train/")
+    detector = goldeneye.finetune(photos, "ssd_resnet50_fpn_640")
+    detections = detector.detect("test/out1.jpg")
+    detections.draw().save("found.jpg")
+
+Names are loaded on first use: importing goldeneye takes milliseconds and imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from goldeneye.config import FinetuneConfig as FinetuneConfig
+    from goldeneye.data.annotations import AnnotatedImage as AnnotatedImage
+    from goldeneye.data.annotations import AnnotationSet as AnnotationSet
+    from goldeneye.data.annotations import Box as Box
+    from goldeneye.data.formats import read_annotations as read_annotations
+    from goldeneye.data.formats import write_coco as write_coco
+    from goldeneye.data.images import find_photos as find_photos
+    from goldeneye.data.images import read_image as read_image
+    from goldeneye.detect.detections import Detections as Detections
+    from goldeneye.detect.detector import Detector as Detector
+    from goldeneye.errors import GoldeneyeError as GoldeneyeError
+    from goldeneye.finetuning.trainer import finetune as finetune
+    from goldeneye.models.base import BaseModel as BaseModel
+    from goldeneye.models.base import load_base as load_base
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AnnotatedImage": "data.annotations",
+    "AnnotationSet": "data.annotations",
+    "BaseModel": "models.base",
+    "Box": "data.annotations",
+    "Detections": "detect.detections",
+    "Detector": "detect.detector",
+    "FinetuneConfig": "config",
+    "GoldeneyeError": "errors",
+    "find_photos": "data.images",
+    "finetune": "finetuning.trainer",
+    "load_base": "models.base",
+    "read_annotations": "data.formats",
+    "read_image": "data.images",
+    "write_coco": "data.formats",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'goldeneye' has no attribute {name!r}")
+    value = getattr(import_module(f"goldeneye.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,67 @@
+"""The settings of fine-tuning: names, defaults, limits and help, stated once.
+
+The command line is built from these dataclasses, so a setting has no second home.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from goldeneye.errors import SettingError
+
+
+def setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+) -> Any:
+    """A dataclass field that knows what it means and what it may be; limits are inclusive."""
+    limits = {"help": help, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How the heads are fitted. The defaults of ``steps`` to ``momentum`` are the seed recipe's.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+
+    steps: int = setting(100, "gradient steps", low=1, high=1_000_000)
+    batch_size: int = setting(4, "photos per step", low=1, high=10_000)
+    learning_rate: float = setting(0.01, "step size of the gradient descent", low=1e-8, high=10)
+    momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
+    seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
+    precision: str = setting(
+        "float32", "numbers the frozen features are kept in", choices=("float32", "bfloat16")
+    )
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            _check(spec.name, getattr(self, spec.name), spec.metadata)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FinetuneConfig:
+        """Settings by name; those not given keep their defaults.
+
+        Raises:
+            SettingError: a name is unknown (the nearest one is suggested) or a value outside its limits.
+        """
+        names = [spec.name for spec in dataclasses.fields(cls)]
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(names)}"
+                raise SettingError(f"unknown setting: {name!r}", hint=hint)
+        return cls(**values)
+
+
+def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    choices, low, high = limits["choices"], limits["low"], limits["high"]
+    if choices and value not in choices:
+        raise SettingError(f"{name} must be one of {', '.join(choices)}: {value!r}")
+    if low is not None and not (isinstance(value, int | float) and low <= value <= high):
+        raise SettingError(f"{name} must be a number from {low} to {high}: {value!r}")

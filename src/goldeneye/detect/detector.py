@@ -1,0 +1,219 @@
+"""A detector: finds the classes it was taught in any photo, and keeps itself in one file.
+
+The file is safetensors: the weights, or only the tuned heads with the hash of the base they
+belong to, and a JSON header with everything else. Nothing in it can run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from goldeneye.data.images import StrPath, read_image, upright_array
+from goldeneye.detect.detections import Detections
+from goldeneye.errors import DetectorFileError
+from goldeneye.files import replacing
+from goldeneye.models.base import BaseModel, build_network, find_base, load_base, read_header
+from goldeneye.models.ssd import HEAD_NAMES, SsdDetector
+from goldeneye.models.ssd_config import SsdConfig
+
+FORMAT_VERSION = 1
+SCORE_THRESHOLD = 0.5
+
+_HEADER = "goldeneye_detector"
+
+Photo = StrPath | NDArray[np.uint8] | Image
+
+
+class Detector:
+    """A network with its weights, and the labels of the classes it finds.
+
+    Args:
+        config: what the weights fit; ``config.num_classes`` is ``len(labels)``.
+        weights: all of the network's, by name.
+        labels: the name of each class.
+        base: where the weights that were not tuned came from, as :meth:`BaseModel.origin` says.
+        provenance: how the detector was made; JSON-ready.
+        history: the losses of every step, if it was just fine-tuned; not kept in the file.
+        score_threshold: :meth:`detect` returns detections with a higher score.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: SsdConfig,
+        weights: Mapping[str, Tensor],
+        labels: Sequence[str],
+        base: Mapping[str, str],
+        provenance: Mapping[str, Any],
+        history: Sequence[Mapping[str, float]] = (),
+        score_threshold: float = SCORE_THRESHOLD,
+    ) -> None:
+        if config.num_classes != len(labels):
+            raise ValueError(f"{config.num_classes} classes, but {len(labels)} labels")
+        self.config = config
+        self.weights = dict(weights)
+        self.labels = tuple(labels)
+        self.base = dict(base)
+        self.provenance = dict(provenance)
+        self.history = [dict(row) for row in history]
+        self.score_threshold = score_threshold
+
+    def __repr__(self) -> str:
+        return f"Detector({', '.join(self.labels)}; base {self.base.get('name')})"
+
+    @cached_property
+    def network(self) -> SsdDetector:
+        """The network, built on first use and laid out for speed."""
+        return build_network(self.config, self.weights)
+
+    @cached_property
+    def _anchors(self) -> Tensor:
+        return self.network.anchors()
+
+    @overload
+    def detect(self, photos: Photo, *, score_threshold: float | None = None) -> Detections: ...
+    @overload
+    def detect(self, photos: Sequence[Photo], *, score_threshold: float | None = None) -> list[Detections]: ...
+
+    def detect(
+        self, photos: Photo | Sequence[Photo], *, score_threshold: float | None = None
+    ) -> Detections | list[Detections]:
+        """Find the objects in a photo; for a list of photos, a list of results in the same order.
+
+        Args:
+            photos: paths, or arrays ``[H, W, 3]`` uint8 RGB, or Pillow images.
+            score_threshold: only detections with a higher score; the detector's own if not given.
+
+        Raises:
+            PhotoError: a photo cannot be read.
+        """
+        threshold = self.score_threshold if score_threshold is None else score_threshold
+        if isinstance(photos, list | tuple):
+            return [self._detect_one(photo, threshold) for photo in photos]
+        return self._detect_one(photos, threshold)  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def _detect_one(self, photo: Photo, score_threshold: float) -> Detections:
+        from_file = isinstance(photo, str | os.PathLike)
+        image = read_image(photo) if from_file else upright_array(photo)
+        size_hw = (image.shape[0], image.shape[1])
+        pixels = self.network.prepare(image)[None].contiguous(memory_format=torch.channels_last)
+        codes, logits = self.network(pixels)
+        boxes, scores, class_ids = self.network.select(codes[0], logits[0], self._anchors, score_threshold)
+        return Detections(
+            boxes=self.network.to_photo(boxes, size_hw).numpy(),
+            scores=scores.numpy(),
+            class_ids=class_ids.numpy(),
+            labels=self.labels,
+            size_hw=size_hw,
+            source=Path(photo) if from_file else image,  # type: ignore[arg-type]
+        )
+
+    def save(self, path: StrPath, *, heads_only: bool = False) -> None:
+        """Write the detector to one file, whole or not at all.
+
+        Args:
+            path: ends in ``.safetensors``.
+            heads_only: keep only what was tuned, about a third of a megabyte. Loading then needs
+                the base model again.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        weights = {name: self.weights[name] for name in HEAD_NAMES} if heads_only else self.weights
+        header = {
+            "format_version": FORMAT_VERSION,
+            "architecture": "ssd_resnet_fpn",
+            "config": self.config.to_dict(),
+            "labels": self.labels,
+            "score_threshold": self.score_threshold,
+            "base": self.base,
+            "heads_only": heads_only,
+            "provenance": self.provenance,
+        }
+        with replacing(path) as temporary:
+            save_file(weights, temporary, metadata={_HEADER: json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: StrPath, *, base: BaseModel | StrPath | None = None) -> Detector:
+        """Read a detector that :meth:`save` wrote.
+
+        Args:
+            path: the file.
+            base: the base model of a file with only the heads; if not given it is looked for among
+                the cached ones.
+
+        Raises:
+            DetectorFileError: the file is missing, damaged, from a newer goldeneye, or no detector;
+                or it holds only the heads and their base is not the one given or not to be found.
+        """
+        path = Path(path)
+        try:
+            header = read_header(path, _HEADER)
+            with safe_open(path, framework="pt") as file:
+                weights = {name: file.get_tensor(name) for name in file.keys()}
+        except FileNotFoundError:
+            raise DetectorFileError(f"{path}: no such file", hint="make one with: goldeneye finetune") from None
+        except (OSError, SafetensorError, ValueError) as error:
+            raise DetectorFileError(f"{path}: not a safetensors file, or damaged: {error}") from error
+        if header.get("format_version") != FORMAT_VERSION:
+            raise _not_a_detector(path, header)
+        try:
+            if header["heads_only"]:
+                weights = _weights_of_base(path, header["base"], base) | weights
+            detector = cls(
+                config=SsdConfig.from_dict(header["config"]),
+                weights=weights,
+                labels=header["labels"],
+                base=header["base"],
+                provenance=header["provenance"],
+                score_threshold=header["score_threshold"],
+            )
+            assert detector.network  # built now, so that weights that do not fit are found here
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DetectorFileError(f"{path}: its header and its weights do not fit: {error}") from error
+        return detector
+
+
+def _weights_of_base(
+    path: Path, origin: Mapping[str, str], base: BaseModel | StrPath | None
+) -> dict[str, Tensor]:
+    """The base's weights for a file that holds only the heads; they must be the very same ones."""
+    wanted = origin["weights_sha256"]
+    found = find_base(wanted) if base is None else base if isinstance(base, BaseModel) else load_base(base)
+    if found is None:
+        raise DetectorFileError(
+            f"{path}: holds only the tuned heads, and their base model is not in the cache: {origin['name']}",
+            hint=f"give the base: --base {origin['name']}, or the path of {origin['source']}",
+        )
+    if found.weights_sha256 != wanted:
+        raise DetectorFileError(
+            f"{path}: made from another base model than the one given: {origin['name']}, not {found.name}",
+            hint=f"give the base with weights {wanted[:16]}..., from {origin['source']}",
+        )
+    return found.weights
+
+
+def _not_a_detector(path: Path, header: Mapping[str, Any]) -> DetectorFileError:
+    version = header.get("format_version")
+    if version is None:
+        return DetectorFileError(
+            f"{path}: not a goldeneye detector", hint="make one with: goldeneye finetune"
+        )
+    return DetectorFileError(
+        f"{path}: written in format {version}, this goldeneye reads format {FORMAT_VERSION}",
+        hint="install a newer goldeneye: pip install --upgrade goldeneye",
+    )

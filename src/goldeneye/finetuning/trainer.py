@@ -1,0 +1,198 @@
+"""Fine-tune: from annotated photos and a base model to a detector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from goldeneye import __version__
+from goldeneye.config import FinetuneConfig
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
+from goldeneye.data.images import read_image
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import FinetuneError, SettingError
+from goldeneye.finetuning.features import PhotoFeatures, extract_features
+from goldeneye.finetuning.heads import Heads
+from goldeneye.models.base import BaseModel, build_network, load_base
+from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.ssd_config import SsdConfig
+from goldeneye.progress import console, progress_bar
+
+
+class Step(TypedDict):
+    """One step's number (from 1) and its losses, before the update."""
+
+    step: int
+    total: float
+    classification: float
+    localization: float
+
+
+def finetune(
+    annotations: AnnotationSet,
+    base: BaseModel | str,
+    *,
+    recipe: str = "seed",
+    config: FinetuneConfig | None = None,
+    show_progress: bool = True,
+) -> Detector:
+    """Teach a base model the classes of ``annotations``.
+
+    ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
+    everything else from the base, and plain gradient descent on the two heads alone.
+
+    Args:
+        annotations: photos with boxes; every one must have been looked at.
+        base: a base model, or its name or file as for :func:`goldeneye.load_base`.
+        recipe: only ``"seed"`` so far.
+        config: settings; the defaults are the recipe's.
+        show_progress: print the loss as it goes and show how far the work has come.
+
+    Raises:
+        AnnotationError: a photo has not been looked at, or there is no box at all.
+        PhotoError: a photo cannot be read.
+        BaseModelError: the base cannot be found or used.
+        FinetuneError: the loss is no longer a finite number.
+    """
+    if recipe != "seed":
+        raise SettingError(f"unknown recipe: {recipe!r}", hint="recipes: seed")
+    settings = config or FinetuneConfig()
+    annotations.require_reviewed()
+    base_model = base if isinstance(base, BaseModel) else load_base(base)
+
+    network_config = replace(base_model.config, num_classes=len(annotations.labels))
+    weights = base_model.weights | new_class_head(network_config, settings.seed)
+    network = build_network(network_config, weights)
+    photos = features_of(network, annotations, settings, show_progress=show_progress)
+    heads = Heads(network_config, weights)
+    schedule = make_schedule(len(photos), settings)
+    history = fit_heads(heads, photos, schedule, settings, show_progress=show_progress)
+    return Detector(
+        config=network_config,
+        weights=weights | heads.tensors(),
+        labels=annotations.labels,
+        base=base_model.origin(),
+        provenance=provenance(annotations, recipe, settings, history),
+        history=history,
+    )
+
+
+def new_class_head(config: SsdConfig, seed: int) -> dict[str, Tensor]:
+    """A class head for ``config.num_classes`` that has seen nothing: it finds everything unlikely.
+
+    Kernels are drawn from a normal distribution and the bias starts low (Lin et al., "Focal
+    Loss", 2017, section 4.1), both as the base's ``pipeline.config`` says.
+    """
+    channels = config.anchors_per_cell * (config.num_classes + 1)
+    generator = torch.Generator().manual_seed(seed)
+    kernel = torch.randn((channels, config.tower_channels, 3, 3), generator=generator)
+    return {
+        "class_head.weight": kernel * config.head_init_std,
+        "class_head.bias": torch.full((channels,), config.class_bias),
+    }
+
+
+def features_of(
+    network: SsdDetector, annotations: AnnotationSet, settings: FinetuneConfig, *, show_progress: bool
+) -> list[PhotoFeatures]:
+    """One pass of the frozen network over every photo, in the order of ``annotations``."""
+    photos = []
+    with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
+        for image in annotations:
+            photos.append(_features_of_one(network, image, annotations.labels, settings))
+            advance(image.path.name)
+    return photos
+
+
+def _features_of_one(
+    network: SsdDetector, image: AnnotatedImage, labels: tuple[str, ...], settings: FinetuneConfig
+) -> PhotoFeatures:
+    learnt = [box for box in image.boxes if not box.ignore]
+    ignored = [box for box in image.boxes if box.ignore]
+    corners, regions = (
+        torch.tensor([(b.x1, b.y1, b.x2, b.y2) for b in boxes]).reshape(-1, 4) for boxes in (learnt, ignored)
+    )
+    return extract_features(
+        network,
+        read_image(image.path),
+        corners,
+        torch.tensor([labels.index(box.label) for box in learnt], dtype=torch.int64),
+        regions,
+        dtype=getattr(torch, settings.precision),
+    )
+
+
+def make_schedule(num_photos: int, settings: FinetuneConfig) -> list[list[int]]:
+    """Which photos each step learns from: every time a fresh shuffle, of which the first few are taken."""
+    generator = np.random.default_rng(settings.seed)
+    return [generator.permutation(num_photos)[: settings.batch_size].tolist() for _ in range(settings.steps)]
+
+
+def fit_heads(
+    heads: Heads,
+    photos: Sequence[PhotoFeatures],
+    schedule: Sequence[Sequence[int]],
+    settings: FinetuneConfig,
+    *,
+    show_progress: bool = True,
+) -> list[Step]:
+    """Fit ``heads`` in place by gradient descent with momentum; one row of losses per step.
+
+    Raises:
+        FinetuneError: the loss is no longer a finite number.
+    """
+    optimizer = torch.optim.SGD(heads.parameters(), lr=settings.learning_rate, momentum=settings.momentum)
+    history: list[Step] = []
+    with progress_bar("fitting the heads", len(schedule), show=show_progress) as advance:
+        for number, indices in enumerate(schedule, start=1):
+            losses = heads.loss([photos[i] for i in indices])
+            row = Step(
+                step=number,
+                total=losses.total.item(),
+                classification=losses.classification.item(),
+                localization=losses.localization.item(),
+            )
+            require_finite(row)
+            optimizer.zero_grad()
+            losses.total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            history.append(row)
+            advance(f"loss {row['total']:.4f}")
+            if show_progress and (number % 10 == 0 or number == len(schedule)):
+                console.print(f"step {number} of {len(schedule)}, loss {row['total']:.4f}")
+    return history
+
+
+def require_finite(row: Step) -> None:
+    """Stop at a loss that is infinite or no number: from there on every weight would be lost.
+
+    Raises:
+        FinetuneError: the parts of the loss that are not finite are named.
+    """
+    parts = ("classification", "localization")
+    broken = [f"{part} {row[part]}" for part in parts if not math.isfinite(row[part])]  # type: ignore[literal-required]
+    if broken:
+        raise FinetuneError(
+            f"step {row['step']}: the loss is not finite: {', '.join(broken)}",
+            hint="use a smaller learning rate: --learning-rate",
+        )
+
+
+def provenance(
+    annotations: AnnotationSet, recipe: str, settings: FinetuneConfig, history: Sequence[Step]
+) -> dict[str, object]:
+    """What a detector file says of its making; nothing in it changes from one run to the next."""
+    return {
+        "goldeneye": __version__,
+        "torch": torch.__version__,
+        "recipe": recipe,
+        "settings": asdict(settings),
+        "photos": [{"name": i.path.name, "boxes": len(i.boxes)} for i in annotations],
+        "final_loss": history[-1]["total"],
+    }

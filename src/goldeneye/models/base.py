@@ -1,0 +1,193 @@
+"""Base models: pretrained networks that a detector starts from.
+
+An official checkpoint is converted once into a safetensors file in the cache; from then on
+it is memory-mapped, which takes milliseconds. The file's header says where the weights came
+from and under which licence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from goldeneye.errors import BaseModelError, CheckpointError
+from goldeneye.files import replacing
+from goldeneye.models.archive import content_sha256, open_checkpoint
+from goldeneye.models.download import fetch
+from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.ssd_checkpoint import read_ssd_weights
+from goldeneye.models.ssd_config import SsdConfig, read_ssd_config
+from goldeneye.models.tf_checkpoint import TensorBundle
+from goldeneye.models.zoo import ZOO
+
+_HEADER = "goldeneye_base"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A pretrained network: its settings, its weights by name, and where they came from."""
+
+    name: str
+    config: SsdConfig
+    weights: dict[str, Tensor]
+    weights_sha256: str
+    """Identifies the weights, whatever file they are in; see :func:`hash_weights`."""
+    source: str
+    source_sha256: str
+    licence: str
+
+    def origin(self) -> dict[str, str]:
+        """What a detector made from this base remembers of it."""
+        return {
+            "name": self.name,
+            "weights_sha256": self.weights_sha256,
+            "source": self.source,
+            "source_sha256": self.source_sha256,
+            "licence": self.licence,
+        }
+
+
+def cache_folder() -> Path:
+    """Where base models are kept: ``GOLDENEYE_CACHE``, or the platform's cache folder."""
+    chosen = os.environ.get("GOLDENEYE_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))
+
+
+def load_base(base: str | os.PathLike[str]) -> BaseModel:
+    """A base model by name (see ``goldeneye bases``) or from a file brought by hand.
+
+    A file is an official ``.tar.gz``, its unpacked folder, or a ``ckpt-N`` prefix. What is not in
+    the cache yet is downloaded and converted first.
+
+    Raises:
+        BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
+    """
+    entry = ZOO.get(str(base))
+    if entry is not None:
+        cached = cache_folder() / "bases" / f"{entry.name}.safetensors"
+        if not cached.exists():
+            archive = fetch(entry, cache_folder() / "downloads")
+            convert_base(archive, cached, name=entry.name, source=entry.url, licence=entry.licence)
+            archive.unlink()  # the converted weights replace it
+        return read_base(cached)
+    path = Path(base)
+    if not path.exists() and not path.with_name(f"{path.name}.index").exists():
+        raise BaseModelError(
+            f"{base}: no base model of this name and no such file",
+            hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
+        )
+    sha256 = content_sha256(path)
+    cached = cache_folder() / "bases" / f"{sha256[:16]}.safetensors"
+    if not cached.exists():
+        name = path.name.removesuffix(".tar.gz").removesuffix(".index")
+        convert_base(path, cached, name=name, source=path.name, licence="not stated: a file given by hand")
+    return read_base(cached)
+
+
+def convert_base(path: Path, target: Path, *, name: str, source: str, licence: str) -> None:
+    """Read an official checkpoint and write its weights to ``target``.
+
+    Raises:
+        CheckpointError: the checkpoint is corrupt or does not fit its ``pipeline.config``.
+        ConfigError: its ``pipeline.config`` asks for what is not computed here.
+        OutputError: ``target`` cannot be written.
+    """
+    with open_checkpoint(path) as files:
+        config = read_ssd_config(files.pipeline_config)
+        with TensorBundle.open(files.prefix) as bundle:
+            weights = read_ssd_weights(bundle, config)
+        header = {
+            "name": name,
+            "architecture": "ssd_resnet_fpn",
+            "config": config.to_dict(),
+            "weights_sha256": hash_weights(weights),
+            "source": source,
+            "source_sha256": files.sha256,
+            "licence": licence,
+        }
+    with replacing(target) as temporary:
+        save_file(weights, temporary, metadata={_HEADER: json.dumps(header)})
+
+
+def read_base(path: Path) -> BaseModel:
+    """A base model from a converted file; the weights are memory-mapped.
+
+    Raises:
+        CheckpointError: the file is damaged or not a converted base model.
+    """
+    try:
+        header = read_header(path, _HEADER)
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}
+        return BaseModel(
+            name=header["name"],
+            config=SsdConfig.from_dict(header["config"]),
+            weights=weights,
+            weights_sha256=header["weights_sha256"],
+            source=header["source"],
+            source_sha256=header["source_sha256"],
+            licence=header["licence"],
+        )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a converted base model, or damaged: {error}",
+            hint="delete the file; it is made again when the base is used next",
+        ) from error
+
+
+def find_base(weights_sha256: str) -> BaseModel | None:
+    """The cached base with these weights, if there is one."""
+    for path in sorted((cache_folder() / "bases").glob("*.safetensors")):
+        try:
+            found = read_header(path, _HEADER).get("weights_sha256")
+        except (OSError, SafetensorError, ValueError):
+            continue  # some other file, or a damaged one: it cannot be the one asked for
+        if found == weights_sha256:
+            return read_base(path)
+    return None
+
+
+def read_header(path: Path, key: str) -> dict[str, Any]:
+    """The JSON object under ``key`` in a safetensors file's metadata; empty if there is none.
+
+    Raises:
+        OSError: the file cannot be read.
+        SafetensorError: it is not a safetensors file.
+        ValueError: the metadata is not JSON.
+    """
+    with safe_open(path, framework="np") as file:
+        metadata = file.metadata() or {}
+    header: dict[str, Any] = json.loads(metadata.get(key, "{}"))
+    return header
+
+
+def hash_weights(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over the names, shapes and values of ``weights``, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def build_network(config: SsdConfig, weights: dict[str, Tensor]) -> SsdDetector:
+    """The network with ``weights``, folded and laid out for inference; ``weights`` stay as they are.
+
+    Raises:
+        RuntimeError: the weights do not fit ``config``.
+    """
+    with torch.device("meta"):
+        network = SsdDetector(config)
+    network.load_state_dict(weights, assign=True)
+    return network.fold()

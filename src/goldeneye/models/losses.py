@@ -1,0 +1,29 @@
+"""The two losses of the detector: is it there (focal), and where exactly (Huber)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sigmoid_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float | None, gamma: float) -> Tensor:
+    """Focal loss of every logit, the shape of ``logits``; Lin et al., "Focal Loss", 2017, eq. 5.
+
+    Args:
+        logits: any shape.
+        targets: the same shape, 0 or 1.
+        alpha: weight of positives, ``1 - alpha`` of negatives; None weighs them alike.
+        gamma: how strongly well classified examples are turned down.
+    """
+    probability = torch.sigmoid(logits)
+    wrongness = targets + probability - 2 * targets * probability  # 1 - p_t
+    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * wrongness**gamma
+    if alpha is not None:
+        loss = loss * (targets * alpha + (1 - targets) * (1 - alpha))
+    return loss
+
+
+def huber_loss(codes: Tensor, targets: Tensor, *, delta: float) -> Tensor:
+    """Huber loss of every number, the shape of ``codes``: quadratic up to ``delta``, then linear."""
+    return F.huber_loss(codes, targets, reduction="none", delta=delta)

@@ -1,0 +1,87 @@
+"""The base models that can be named instead of brought as a file, as data.
+
+Each entry says where its weights come from, what they may be used for, and how good they were
+when published. What the weights mean is the business of the reader named in ``reader``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """One official checkpoint."""
+
+    name: str
+    """What a user types."""
+    title: str
+    """What it is, in one line."""
+    url: str
+    sha256: str | None
+    """Of the file at ``url``; ``None`` where nobody states it."""
+    bytes: int | None
+    """About the size of the file at ``url``; ``None`` where nobody states it."""
+    parameters: int
+    """Trained numbers, for the classes it was published with."""
+    input_size: str
+    """Width and height a photo is resized to."""
+    coco_ap: float
+    """COCO AP (IoU 0.50 to 0.95) as published, in hundredths; not measured by us."""
+    coco_ap_source: str
+    licence: str
+    """Of the weights."""
+    data_licence: str
+    """Of what the weights were trained on."""
+    reader: str
+    """Which code understands the file: ``tf_ssd``."""
+
+    @property
+    def file_name(self) -> str:
+        """What the file at ``url`` is called."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+
+# The bucket behind http://download.tensorflow.org, which the zoo's page links to, by its https address.
+_TF2_FOLDER = "https://storage.googleapis.com/download.tensorflow.org/models/object_detection/tf2/20200711"
+_TF2_ZOO_PAGE = (
+    "https://github.com/tensorflow/models/blob/master/research/object_detection/g3doc/tf2_detection_zoo.md"
+)
+_COCO_LICENCE = "COCO 2017: annotations CC BY 4.0; images under the Flickr terms of use"
+
+
+def _ssd_resnet_fpn(depth: int, side: int, *, parameters: int, coco_ap: float, bytes: int | None) -> ZooEntry:
+    return ZooEntry(
+        name=f"ssd_resnet{depth}_fpn_{side}",
+        title=f"RetinaNet{depth}: SSD with ResNet-{depth} v1 and a feature pyramid, {side}x{side}, COCO 2017",
+        url=f"{_TF2_FOLDER}/ssd_resnet{depth}_v1_fpn_{side}x{side}_coco17_tpu-8.tar.gz",
+        # The zoo states no checksum. What holds the file together instead is the MD5 in the
+        # server's answer, and in the checkpoint the CRC32C of each tensor.
+        sha256=None,
+        bytes=bytes,
+        parameters=parameters,
+        input_size=f"{side}x{side}",
+        coco_ap=coco_ap,
+        coco_ap_source=_TF2_ZOO_PAGE,
+        licence="Apache-2.0 (TensorFlow Model Garden)",
+        data_licence=_COCO_LICENCE,
+        reader="tf_ssd",
+    )
+
+
+# ResNet-101 and -152 at 640: the page's table is followed. The comments in their training
+# configurations give the same two numbers the other way round (35.4 and 35.6).
+ZOO: dict[str, ZooEntry] = {
+    entry.name: entry
+    for entry in (
+        _ssd_resnet_fpn(50, 640, parameters=32_840_570, coco_ap=34.3, bytes=244_000_000),
+        _ssd_resnet_fpn(50, 1024, parameters=32_840_570, coco_ap=38.3, bytes=None),
+        _ssd_resnet_fpn(101, 640, parameters=51_832_698, coco_ap=35.6, bytes=None),
+        _ssd_resnet_fpn(101, 1024, parameters=51_832_698, coco_ap=39.5, bytes=None),
+        _ssd_resnet_fpn(152, 640, parameters=67_476_346, coco_ap=35.4, bytes=None),
+        _ssd_resnet_fpn(152, 1024, parameters=67_476_346, coco_ap=39.6, bytes=None),
+    )
+}
+"""All base models by name."""

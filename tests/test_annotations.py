@@ -1,0 +1,184 @@
+"""A set of annotations is checked once, when it is made, and says where it is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.errors import AnnotationError
+
+
+def photo(name: str, *boxes: Box, reviewed: bool = False) -> AnnotatedImage:
+    return AnnotatedImage(Path("photos", name), (60, 100), boxes, reviewed)
+
+
+def one_box(*edges: float, label: str = "duck") -> AnnotationSet:
+    return AnnotationSet((photo("a.jpg", Box(*edges, label=label)),), ("duck",), "boxes.csv")
+
+
+DUCK = Box(10, 20, 30, 40, "duck")
+
+
+class TestStates:
+    def test_a_photo_with_boxes_has_been_looked_at(self) -> None:
+        assert photo("a.jpg", DUCK, reviewed=False).reviewed
+
+    def test_reviewed_only_keeps_empty_photos_and_labels(self) -> None:
+        images = (photo("a.jpg", DUCK), photo("b.jpg"), photo("c.jpg", reviewed=True))
+        reviewed = AnnotationSet(images, ("duck", "cup"), "boxes.csv").reviewed_only()
+        assert [image.path.name for image in reviewed] == ["a.jpg", "c.jpg"]
+        assert len(reviewed) == 2
+        assert reviewed.labels == ("duck", "cup")
+        assert reviewed.source == "boxes.csv"
+        reviewed.require_reviewed()
+
+    def test_boxes_to_ignore_are_not_counted(self) -> None:
+        crowd = dataclasses.replace(DUCK, ignore=True)
+        assert AnnotationSet((photo("a.jpg", DUCK, crowd),), ("duck",)).num_boxes == 1
+
+    def test_an_empty_set_can_be_made(self) -> None:
+        empty = AnnotationSet((), ())
+        assert (len(empty), list(empty), empty.num_boxes) == (0, [], 0)
+
+
+class TestRequireReviewed:
+    def test_photos_nobody_has_looked_at_are_named(self) -> None:
+        images = (photo("a.jpg"), photo("b.jpg"), photo("c.jpg", DUCK))
+        with pytest.raises(AnnotationError) as caught:
+            AnnotationSet(images, ("duck",)).require_reviewed()
+        assert caught.value.message == (
+            "photos: 2 of 3 photos have no boxes and are not marked as reviewed: a.jpg, b.jpg"
+        )
+        for cure in ('"reviewed": true', "empty box columns", "--reviewed-only"):
+            assert cure in caught.value.hint
+
+    def test_at_most_five_names(self) -> None:
+        images = tuple(photo(f"{number}.jpg") for number in range(8))
+        with pytest.raises(AnnotationError, match=r"0\.jpg, 1\.jpg, 2\.jpg, 3\.jpg, 4\.jpg and 3 more\n"):
+            AnnotationSet(images, ()).require_reviewed()
+
+    def test_one_name(self) -> None:
+        with pytest.raises(AnnotationError, match=r"1 of 1 photos has no boxes and is not .*: a\.jpg\n"):
+            AnnotationSet((photo("a.jpg"),), ()).require_reviewed()
+
+    @pytest.mark.parametrize("boxes", [(), (dataclasses.replace(DUCK, ignore=True),)])
+    def test_without_any_box_there_is_nothing_to_learn(self, boxes: tuple[Box, ...]) -> None:
+        with pytest.raises(AnnotationError, match="no box in any of 1 photos"):
+            AnnotationSet((photo("a.jpg", *boxes, reviewed=True),), ("duck",)).require_reviewed()
+
+
+class TestChecks:
+    def test_the_message_says_file_photo_and_box(self) -> None:
+        images = (photo("robertducky2.jpg", Box(40, 0, 12, 5, "duck")),)
+        with pytest.raises(AnnotationError) as caught:
+            AnnotationSet(images, ("duck",), "train_boxes.csv")
+        assert str(caught.value) == (
+            "train_boxes.csv: robertducky2.jpg: box 1: x2 must be greater than x1: x1=40, x2=12\n"
+            "hint: draw the box again, or remove it"
+        )
+
+    def test_boxes_count_from_one(self) -> None:
+        with pytest.raises(AnnotationError, match="box 2: y2 must be greater than y1"):
+            AnnotationSet((photo("a.jpg", DUCK, Box(0, 5, 9, 5, "duck")),), ("duck",))
+
+    @pytest.mark.parametrize(
+        ("edges", "message"),
+        [
+            ((5, 5, 5, 9), "x2 must be greater than x1"),
+            ((5, 5, 5.0005, 9), "less than 0.001 pixels"),
+            ((-0.9, 5, -0.1, 9), "less than 0.001 pixels"),
+            ((math.nan, 5, 8, 9), "every edge must be a number"),
+            ((5, 5, math.inf, 9), "every edge must be a number"),
+            ((-1.1, 5, 8, 9), "outside the photo"),
+            ((5, 5, 101.1, 9), "outside the photo: x1=5, x2=101.1, width of the photo 100"),
+            ((5, 5, 9, 61.1), "outside the photo: y1=5, y2=61.1, height of the photo 60"),
+        ],
+    )
+    def test_impossible_boxes(self, edges: tuple[float, ...], message: str) -> None:
+        with pytest.raises(AnnotationError, match=f"^boxes.csv: a.jpg: box 1: .*{message}") as caught:
+            one_box(*edges)
+        assert caught.value.hint
+
+    def test_up_to_one_pixel_outside_is_moved_onto_the_border(self) -> None:
+        (image,) = one_box(-1, -0.5, 101, 60.9)
+        assert image.boxes == (Box(0, 0, 100, 60, "duck"),)
+
+    def test_coordinates_become_plain_floats(self) -> None:
+        (image,) = one_box(*np.array([1, 2, 3, 4], np.float32))
+        assert {type(edge) for edge in dataclasses.astuple(image.boxes[0])[:4]} == {float}
+
+    def test_an_unknown_label(self) -> None:
+        with pytest.raises(AnnotationError, match="box 1: unknown label: 'dcuk'") as caught:
+            one_box(1, 2, 3, 4, label="dcuk")
+        assert "duck" in caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("labels", "message"), [(("duck", "duck"), "two classes"), (("duck", " "), "empty")]
+    )
+    def test_labels_are_names(self, labels: tuple[str, ...], message: str) -> None:
+        with pytest.raises(AnnotationError, match=message):
+            AnnotationSet((), labels)
+
+    def test_two_photos_of_one_name(self) -> None:
+        images = [AnnotatedImage(Path(folder, "a.jpg"), (6, 9), (), True) for folder in ("one", "two")]
+        with pytest.raises(AnnotationError, match=r"two photos have one name: one.a\.jpg and two.a\.jpg"):
+            AnnotationSet(tuple(images), ())
+
+    def test_one_photo_twice(self) -> None:
+        with pytest.raises(AnnotationError, match="listed twice"):
+            AnnotationSet((photo("a.jpg"),) * 2, ())
+
+
+class TestFromArrays:
+    @pytest.fixture
+    def paths(self, tmp_path: Path) -> list[Path]:
+        paths = [tmp_path / "a.png", tmp_path / "b.png"]
+        for path in paths:
+            Image.new("RGB", (100, 60)).save(path)
+        return paths
+
+    def test_one_label_for_all(self, paths: list[Path]) -> None:
+        corners = [np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32), np.zeros((0, 4))]
+        made = AnnotationSet.from_arrays(paths, corners, "duck")
+        assert made.labels == ("duck",)
+        assert made.images[0].boxes == (Box(1, 2, 3, 4, "duck"), Box(5, 6, 7, 8, "duck"))
+        assert made.images[0].size_hw == (60, 100)
+        assert made.images[1] == AnnotatedImage(paths[1], (60, 100), (), reviewed=True)
+        made.require_reviewed()
+
+    def test_a_label_for_each_box(self, paths: list[Path]) -> None:
+        made = AnnotationSet.from_arrays(
+            [str(path) for path in paths],
+            [[[1, 2, 3, 4], [5, 6, 7, 8]], [[1, 2, 3, 4]]],
+            [["duck", "cup"], "duck"],
+        )
+        assert made.labels == ("duck", "cup")
+        assert [box.label for image in made for box in image.boxes] == ["duck", "cup", "duck"]
+
+    def test_a_photo_without_boxes_may_be_an_empty_list(self, paths: list[Path]) -> None:
+        assert AnnotationSet.from_arrays(paths, [[], [[1, 2, 3, 4]]], "duck").num_boxes == 1
+
+    @pytest.mark.parametrize(
+        ("boxes", "labels", "message"),
+        [
+            ([np.ones((1, 4))], "duck", "2 paths, 1 arrays"),
+            ([np.ones((1, 5)), []], "duck", r"a\.png: boxes must be \[M, 4\]: \[1, 5\]"),
+            ([[1, 2, 3, 4], []], "duck", r"a\.png: boxes must be"),
+            ([np.ones((2, 4)), []], [["duck"], []], r"a\.png: 2 boxes, 1 labels"),
+        ],
+    )
+    def test_arrays_that_do_not_fit_together(
+        self, paths: list[Path], boxes: list[object], labels: object, message: str
+    ) -> None:
+        with pytest.raises(ValueError, match=message):
+            AnnotationSet.from_arrays(paths, boxes, labels)
+
+    def test_boxes_are_checked(self, paths: list[Path]) -> None:
+        with pytest.raises(AnnotationError, match=r"^photos: b\.png: box 1: .*outside"):
+            AnnotationSet.from_arrays(paths, [[], [[1, 2, 300, 4]]], "duck")

@@ -1,0 +1,399 @@
+"""Files of boxes are read whole or refused, and what is written is read back."""
+
+from __future__ import annotations
+
+import json
+import random
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats import read_annotations, write_coco
+from goldeneye.data.images import read_size_hw
+from goldeneye.errors import AnnotationError, GoldeneyeError, OutputError, PhotoError
+
+UNIT_CSV = "image,ymin,xmin,ymax,xmax\na.png,0.1,0.2,0.5,0.4\nb.png,,,,\n"
+PIXEL_CSV = "image,x1,y1,x2,y2\na.png,20,6,40,30\nb.png,,,,\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three photos of 100 x 60 pixels."""
+    for name in ("a.png", "b.png", "c.png"):
+        Image.new("RGB", (100, 60)).save(tmp_path / name)
+    return tmp_path
+
+
+def write(folder: Path, content: object, name: str | None = None) -> Path:
+    """Write text as it is and anything else as JSON."""
+    is_text = isinstance(content, str)
+    path = folder / (name or ("boxes.csv" if is_text else "boxes.json"))
+    path.write_bytes((content if is_text else json.dumps(content)).encode())
+    return path
+
+
+def coco() -> dict[str, Any]:
+    return {
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 100, "height": 60, "date": "unknown field"},
+            {"id": 3, "file_name": "b.png", "width": 100, "height": 60, "reviewed": True},
+            {"id": 9, "file_name": "c.png"},
+        ],
+        "annotations": [
+            {"id": 50, "image_id": 7, "category_id": 4, "bbox": [20, 6, 20, 24], "iscrowd": 0},
+            {"id": 51, "image_id": 7, "category_id": 2, "bbox": [0.5, 0.5, 9, 9.25], "iscrowd": 1},
+        ],
+        "categories": [{"id": 4, "name": "duck"}, {"id": 2, "name": "cup"}],
+    }
+
+
+class TestCSV:
+    @pytest.mark.parametrize("text", [UNIT_CSV, PIXEL_CSV])
+    def test_both_headers_and_the_three_states(self, folder: Path, text: str) -> None:
+        got = read_annotations(write(folder, text), label="duck")
+        assert [image.path.name for image in got] == ["a.png", "b.png", "c.png"]
+        assert [(len(image.boxes), image.reviewed) for image in got] == [(1, True), (0, True), (0, False)]
+        assert got.labels == ("duck",)
+        assert got.source == "boxes.csv"
+        box = got.images[0].boxes[0]
+        assert (box.x1, box.y1, box.x2, box.y2) == pytest.approx((20, 6, 40, 30))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "\ufeff" + PIXEL_CSV,
+            PIXEL_CSV.replace("\n", "\r\n"),
+            PIXEL_CSV.replace("\n", "\r"),
+            PIXEL_CSV.replace(",", ";"),
+            PIXEL_CSV.replace(",", "\t"),
+            PIXEL_CSV.replace(",", " , "),
+            PIXEL_CSV.replace("a.png", '"a.png"'),
+            PIXEL_CSV.replace("a.png", "./a.png"),
+            PIXEL_CSV.replace("image,", "Image,"),
+            PIXEL_CSV.replace("\n", ",,\n"),
+            "\n" + PIXEL_CSV + "\n,,,,\n\n",
+            PIXEL_CSV.rstrip("\n"),
+            "x2,note,image,y2,x1,y1\n40,hello,a.png,30,20,6\n,,b.png,,,\n",
+        ],
+    )
+    def test_what_spreadsheets_make_of_it(self, folder: Path, text: str) -> None:
+        got = read_annotations(write(folder, text))
+        assert got.images[0].boxes == (Box(20, 6, 40, 30, "object"),)
+        assert got.images[1].reviewed
+
+    def test_labels_are_in_the_order_of_first_use(self, folder: Path) -> None:
+        text = "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\nc.png,1,1,9,9,duck\n"
+        got = read_annotations(write(folder, text), label="unused")
+        assert got.labels == ("duck", "cup")
+        assert [box.label for image in got for box in image.boxes] == ["duck", "cup", "duck"]
+
+    @pytest.mark.parametrize(
+        ("text", "message", "hint"),
+        [
+            ("", "boxes.csv: the file is empty", "the first row"),
+            ("a.png,1,2,3,4\n", "row 1: columns not understood: a.png,1,2,3,4", "the first row"),
+            ("filename,class,xmin,ymin,xmax,ymax\n", "row 1: columns not understood", "the first row"),
+            (PIXEL_CSV + "a.png,1,2,3\n", "row 4: 4 columns, but the first row has 5", "comma"),
+            (PIXEL_CSV + "a.png,1,2,three,4\n", "row 4: x2: not a number: 'three'", "decimal point"),
+            ("image;x1;y1;x2;y2\na.png;1,5;2;3;4", "row 2: x1: not a number: '1,5'", "decimal point"),
+            (PIXEL_CSV + "a.png,1,2,,4\n", "row 4: x2: not a number: ''", "leave all four"),
+            (PIXEL_CSV + "a.png,1,2,1e999,4\n", "row 4: x2: not a number", "decimal point"),
+            (PIXEL_CSV + "\nd.png,1,2,3,4\n", "row 5: photo not found: 'd.png'", "did you mean"),
+            (PIXEL_CSV + "q.jpeg,1,2,3,4\n", "row 4: photo not found: 'q.jpeg'", "looked in"),
+            (PIXEL_CSV + '"a.png,1,2,3,4\n', "not valid CSV", "the first row"),
+            (PIXEL_CSV + "a.png,,,,\n", "row 4: another row says otherwise about a.png", "empty box columns"),
+            (PIXEL_CSV + "b.png,1,2,3,4\n", "row 4: another row says otherwise about b.png", "keep either"),
+            (PIXEL_CSV + "a.png,50,6,40,30\n", "a.png: box 2: x2 must be greater than x1", "draw"),
+            (UNIT_CSV + "c.png,20,6,4,3\n", "row 4: every edge must be from 0 to 1: xmin=6", "x1, y1, x2"),
+            ("image,x1,y1,x2,y2\na.png,.1,.2,.3,.4\n", "smaller than one pixel", "xmin, ymin, xmax, ymax"),
+            ("image,x1,y1,x2,y2,label\na.png,1,2,3,4,\n", "row 2: label is empty", "name the class"),
+        ],
+    )
+    def test_errors_name_the_row(self, folder: Path, text: str, message: str, hint: str) -> None:
+        with pytest.raises(AnnotationError) as caught:
+            read_annotations(write(folder, text))
+        assert caught.value.message.startswith("boxes.csv: ")
+        assert message in caught.value.message
+        assert hint in caught.value.hint
+
+
+class TestCOCO:
+    def test_ids_states_crowds_and_order_of_labels(self, folder: Path) -> None:
+        got = read_annotations(write(folder, coco()))
+        assert got.labels == ("cup", "duck")
+        crowd = Box(0.5, 0.5, 9.5, 9.75, "cup", ignore=True)
+        assert got.images[0].boxes == (Box(20, 6, 40, 30, "duck"), crowd)
+        assert [image.reviewed for image in got] == [True, True, False]
+        by_content = read_annotations(write(folder, "\ufeff" + json.dumps(coco()), "boxes.txt"))
+        assert by_content == got
+
+    @pytest.mark.parametrize("nothing", [True, False])
+    def test_one_class_without_categories_takes_the_label(self, folder: Path, nothing: bool) -> None:
+        content = coco()
+        content["annotations"].pop()
+        content["categories"] = []
+        if nothing:
+            del content["categories"]
+        got = read_annotations(write(folder, content), label="duck")
+        assert got.labels == ("duck",)
+        assert got.images[0].boxes[0].label == "duck"
+
+    @pytest.mark.parametrize(
+        ("section", "change", "message"),
+        [
+            ("images", {"id": "3"}, "images[1]: id must be a whole number: '3'"),
+            ("images", {"id": 7}, "images[1]: id must be different"),
+            ("images", {"file_name": "q.jpg"}, "images[1]: photo not found: 'q.jpg'"),
+            ("images", {"file_name": "a.png"}, "listed twice"),
+            ("images", {"reviewed": "yes"}, "images[1]: reviewed must be true or false"),
+            ("annotations", {"id": 50}, "annotations[1]: id must be different"),
+            ("annotations", {"image_id": 1}, "annotations[1]: image_id must be the id of an image"),
+            ("annotations", {"category_id": 1}, "annotations[1]: category_id must be the id of a category"),
+            ("annotations", {"bbox": [1, 2, 3]}, "annotations[1]: bbox must be four numbers"),
+            ("annotations", {"bbox": [1, 2, "3", 4]}, "annotations[1]: bbox must be four numbers"),
+            ("annotations", {"bbox": [1, 2, -3, 4]}, "a.png: box 2: x2 must be greater"),
+            ("annotations", {"bbox": [1, 2, 10**400, 4]}, "a.png: box 2: lies outside"),
+            ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "NaN is not a number"),
+            ("categories", {"name": "duck"}, "two classes have one label: duck"),
+        ],
+    )
+    def test_errors_name_the_place(self, folder: Path, section: str, change: Any, message: str) -> None:
+        content = coco()
+        content[section][1].update(change)
+        with pytest.raises(AnnotationError) as caught:
+            read_annotations(write(folder, content))
+        assert caught.value.message.startswith("boxes.json: ")
+        assert message in caught.value.message
+        assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "line 1, column 1: not valid JSON"),
+            ('{\n"images": [\n', "line 3, column 1: not valid JSON"),
+            ("[]", "not COCO JSON"),
+            ("{}", "annotations is missing"),
+            (json.dumps({**coco(), "categories": []}), "2 category ids and no categories"),
+            ("[" * 100_000, "not valid JSON"),
+            ('{"images": ' + "9" * 5000 + "}", "not valid JSON"),
+        ],
+    )
+    def test_what_is_no_coco(self, folder: Path, text: str, message: str) -> None:
+        with pytest.raises(AnnotationError, match=f"boxes.json: .*{message}"):
+            read_annotations(write(folder, text, "boxes.json"))
+
+    def test_boxes_on_the_photo_before_it_was_turned(self, folder: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (100, 60)).save(folder / "a.png", exif=exif)
+        message = r"a\.png: .*100 x 60 in the file, 60 x 100 upright"
+        with pytest.raises(AnnotationError, match=message) as caught:
+            read_annotations(write(folder, coco()))
+        assert "EXIF" in caught.value.hint
+
+    def test_boxes_on_another_size_of_the_photo(self, folder: Path) -> None:
+        Image.new("RGB", (50, 30)).save(folder / "b.png")
+        with pytest.raises(AnnotationError, match=r"images\[1\]: b\.png: width x height differ") as caught:
+            read_annotations(write(folder, coco()))
+        assert "another size" in caught.value.hint
+
+
+class TestWherePhotosAre:
+    @pytest.mark.parametrize("spelling", ["sub/a.png", "sub\\a.png", "./sub/a.png"])
+    def test_names_with_folders(self, tmp_path: Path, spelling: str) -> None:
+        (tmp_path / "sub").mkdir()
+        Image.new("RGB", (100, 60)).save(tmp_path / "sub" / "a.png")
+        path = write(tmp_path, f"image,x1,y1,x2,y2\n{spelling},20,6,40,30\n")
+        sub = tmp_path / "sub"
+        for photos in (None, tmp_path, sub, sub / "*.png", [sub / "a.png"]):
+            assert read_annotations(path, photos).num_boxes == 1
+
+    def test_a_name_in_two_folders_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "sub").mkdir()
+        for place in (tmp_path, tmp_path / "sub"):
+            Image.new("RGB", (100, 60)).save(place / "a.png")
+        path = write(tmp_path, "image,x1,y1,x2,y2\nsub/a.png,20,6,80,30\n")
+        with pytest.raises(AnnotationError, match=r"two photos have one name: .*sub.a\.png and .*a\.png"):
+            read_annotations(path)
+        assert len(read_annotations(path, tmp_path / "sub")) == 1
+
+    def test_photos_elsewhere_not_in_the_file_are_not_looked_at(self, folder: Path, tmp_path: Path) -> None:
+        (tmp_path / "boxes").mkdir()
+        got = read_annotations(write(tmp_path / "boxes", PIXEL_CSV), folder)
+        assert [image.path.name for image in got if not image.reviewed] == ["c.png"]
+        with pytest.raises(AnnotationError, match="1 of 3 photos has no boxes"):
+            got.require_reviewed()
+
+    def test_accents_may_be_spelled_in_two_ways(self, tmp_path: Path) -> None:
+        Image.new("RGB", (100, 60)).save(tmp_path / unicodedata.normalize("NFD", "Küche.png"))
+        text = unicodedata.normalize("NFC", "image,x1,y1,x2,y2\nKüche.png,20,6,40,30\n")
+        assert len(read_annotations(write(tmp_path, text))) == 1
+
+    def test_what_is_missing(self, folder: Path) -> None:
+        with pytest.raises(AnnotationError, match="no such file"):
+            read_annotations(folder / "gone.csv")
+        with pytest.raises(AnnotationError, match="cannot be read"):
+            read_annotations(folder)
+        with pytest.raises(PhotoError, match="no such photo or folder"):
+            read_annotations(write(folder, PIXEL_CSV), folder / "gone")
+        with pytest.raises(PhotoError, match="cannot be read"):
+            read_annotations(write(folder, PIXEL_CSV), "x" * 5000)
+        with pytest.raises(AnnotationError, match="not a file of boxes"):
+            read_annotations(write(folder, "<annotation/>", "a.xml"))
+        (folder / "boxes.csv").write_bytes(PIXEL_CSV.encode("utf-16"))
+        with pytest.raises(AnnotationError, match="not UTF-8"):
+            read_annotations(folder / "boxes.csv")
+
+
+class TestWriteCOCO:
+    def test_the_file_is_coco(self, folder: Path) -> None:
+        target = folder / "out" / "boxes.json"
+        write_coco(read_annotations(write(folder, coco(), "in.json")), target)
+        written = json.loads(target.read_text(encoding="utf-8"))
+        assert [image["file_name"] for image in written["images"]] == ["../a.png", "../b.png", "../c.png"]
+        assert [image["reviewed"] for image in written["images"]] == [True, True, False]
+        assert (written["images"][0]["width"], written["images"][0]["height"]) == (100, 60)
+        assert written["categories"] == [{"id": 1, "name": "cup"}, {"id": 2, "name": "duck"}]
+        assert written["annotations"][0] == {
+            "id": 1, "image_id": 1, "category_id": 2, "bbox": [20, 6, 20, 24], "area": 480, "iscrowd": 0
+        }  # fmt: skip
+        assert written["annotations"][1]["iscrowd"] == 1
+        write_coco(read_annotations(target), target, root=folder)
+        assert json.loads(target.read_text(encoding="utf-8"))["images"][0]["file_name"] == "a.png"
+
+    def test_another_reader_understands_it(self, folder: Path) -> None:
+        pycocotools = pytest.importorskip("pycocotools.coco")
+        write_coco(read_annotations(write(folder, coco(), "in.json")), folder / "boxes.json")
+        other = pycocotools.COCO(folder / "boxes.json")
+        assert Counter(len(other.getAnnIds([image_id])) for image_id in other.getImgIds()) == {2: 1, 0: 2}
+
+    def test_it_is_read_back_from_where_it_lies(self, folder: Path) -> None:
+        before = read_annotations(write(folder, coco(), "in.json"))
+        target = folder / "out" / "deep" / "boxes.json"
+        write_coco(before, target)
+        after = read_annotations(target)
+        assert [image.path.resolve() for image in after] == [image.path.resolve() for image in before]
+        assert [image.boxes for image in after] == [image.boxes for image in before]
+
+    def test_a_linked_photo_keeps_its_name_in_a_linked_folder(self, folder: Path) -> None:
+        (folder / "store").mkdir()
+        (folder / "a.png").rename(folder / "store" / "1234.png")
+        (folder / "a.png").symlink_to(folder / "store" / "1234.png")
+        (folder / "far" / "away").mkdir(parents=True)
+        (folder / "out").symlink_to(folder / "far" / "away")
+        write_coco(read_annotations(write(folder, PIXEL_CSV)), folder / "out" / "boxes.json")
+        assert read_annotations(folder / "out" / "boxes.json").images[0].path.name == "a.png"
+
+    def test_a_target_that_cannot_be_written(self, folder: Path) -> None:
+        with pytest.raises(OutputError):
+            write_coco(read_annotations(write(folder, PIXEL_CSV)), folder / "a.png" / "boxes.json")
+
+    edges = st.integers(0, 50).map(float) | st.floats(0, 50)
+    side = st.floats(0.01, 10)
+    box = st.builds(
+        lambda x, y, w, h, label, ignore: Box(x, y, x + w, y + h, label, ignore),
+        edges, edges, side, side, st.sampled_from(["duck", "Tässchen", "数"]), st.booleans(),
+    )  # fmt: skip
+
+    @given(boxes=st.lists(st.lists(box, max_size=4), min_size=3, max_size=3), reviewed=st.booleans())
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_round_trip(self, folder: Path, boxes: list[list[Box]], reviewed: bool) -> None:
+        images = tuple(
+            AnnotatedImage(folder / name, (60, 100), tuple(of_photo), reviewed)
+            for name, of_photo in zip(("a.png", "b.png", "c.png"), boxes, strict=True)
+        )
+        before = AnnotationSet(images, ("数", "duck", "Tässchen", "unused"))
+        write_coco(before, folder / "boxes.json")
+        after = read_annotations(folder / "boxes.json")
+        assert after.labels == before.labels
+        for got, want in zip(after, before, strict=True):
+            assert (got.path, got.size_hw, got.reviewed) == (want.path, want.size_hw, want.reviewed)
+            for b, w in zip(got.boxes, want.boxes, strict=True):
+                assert (b.label, b.ignore) == (w.label, w.ignore)
+                assert (b.x1, b.y1, b.x2, b.y2) == pytest.approx((w.x1, w.y1, w.x2, w.y2), abs=1e-9)
+
+
+class TestDamage:
+    PIECES = (
+        *(b"", b"", b" ", b"\n", b"\r", b"\0", b"\xff", b"\xef\xbb\xbf", b'"ignored": 1,'),
+        *'0 1 9 . - _ , ; " { ] [[[[ e5 nan 1e999 null true ä a.png ../ \\ud800 \\n'.encode().split(),
+    )
+
+    def mutated(self, data: bytes, rng: random.Random) -> bytes:
+        for _ in range(rng.choice((1, 1, 1, 2, 5))):
+            start = rng.randrange(len(data) + 1)
+            end = min(len(data), start + rng.choice((0, 0, 1, 1, 3, 20)))
+            piece = rng.choice((*self.PIECES, data[rng.randrange(len(data) + 1) :][:25]))
+            data = data[:start] + piece + data[end:]
+        return data
+
+    @pytest.mark.parametrize("whole", [UNIT_CSV, PIXEL_CSV, coco()], ids=["unit", "pixels", "coco"])
+    def test_seeded_damage_is_an_error_or_a_set(self, folder: Path, whole: object) -> None:
+        rng = random.Random(1)
+        path = write(folder, whole)
+        data = path.read_bytes()
+        outcomes = set()
+        for _ in range(200):
+            path.write_bytes(self.mutated(data, rng))
+            try:
+                got = read_annotations(path)
+            except GoldeneyeError as error:
+                assert "boxes." in error.message or ".png" in error.message  # noqa: PT017 - some files are fine
+                outcomes.add("error")
+                continue
+            outcomes.add("set")
+            for image in got:
+                height, width = image.size_hw
+                assert all(0 <= b.x1 < b.x2 <= width and 0 <= b.y1 < b.y2 <= height for b in image.boxes)
+        assert outcomes == {"error", "set"}
+
+    JUNK = (None, True, -1, 3, 50, 2.5, 1e300, 10**400, "", "a.png", "../a.png", "\ud800", "\0", "x" * 5000,
+            "duck", [], {}, [{}], [1, 2, 3, 4])  # fmt: skip
+
+    def places(self, node: Any) -> list[tuple[Any, Any]]:
+        """Every key or index below ``node``, with the object or list it belongs to."""
+        keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+        return [(node, key) for key in keys] + [place for key in keys for place in self.places(node[key])]
+
+    def test_any_value_anywhere_is_an_error_or_a_set(self, folder: Path) -> None:
+        for junk in self.JUNK:
+            for number in range(len(self.places(coco()))):
+                content = coco()
+                parent, key = self.places(content)[number]
+                parent[key] = junk
+                try:
+                    read_annotations(write(folder, content))
+                except GoldeneyeError as error:
+                    assert "boxes.json: " in error.message  # noqa: PT017 - some values are fine
+
+
+@pytest.mark.shared
+class TestRealFiles:
+    def test_ducky_csv(self, shared: Path) -> None:
+        ducky = shared / "data" / "ducky"
+        got = read_annotations(ducky / "train_boxes.csv", ducky / "train", label="rubber_ducky")
+        got.require_reviewed()
+        assert (len(got), got.num_boxes, got.labels) == (5, 5, ("rubber_ducky",))
+        height, width = read_size_hw(ducky / "train" / "robertducky1.jpg")
+        box = got.images[0].boxes[0]
+        unit = (box.y1 / height, box.x1 / width, box.y2 / height, box.x2 / width)
+        assert unit == pytest.approx((0.436, 0.591, 0.629, 0.712))
+        with pytest.raises(AnnotationError, match=r"train_boxes\.csv: row 2: photo not found") as caught:
+            read_annotations(shared / "data" / "ducky" / "train_boxes.csv")
+        assert "say where the photos are" in caught.value.hint
+
+    def test_ducky_coco(self, shared: Path) -> None:
+        path = shared / "data" / "ducky" / "test_boxes_coco.json"
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        got = read_annotations(path, path.parent / "test")
+        crowds = sum(entry["iscrowd"] for entry in raw["annotations"])
+        assert (len(got), got.labels) == (49, ("rubber_ducky",))
+        assert got.num_boxes == len(raw["annotations"]) - crowds
+        assert sum(box.ignore for image in got for box in image.boxes) == crowds > 0

@@ -1,0 +1,395 @@
+"""Photos are found in the order a person expects, and read as a person sees them."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+import struct
+import sys
+import threading
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps, features
+
+from goldeneye.data import images
+from goldeneye.data.images import find_photos, read_image, read_size_hw, upright_array
+from goldeneye.errors import PhotoError
+
+# How a camera stores an upright photo for each EXIF orientation, written with numpy alone.
+STORED = {
+    1: lambda up: up,
+    2: np.fliplr,
+    3: lambda up: np.rot90(up, 2),
+    4: np.flipud,
+    5: lambda up: up.swapaxes(0, 1),
+    6: lambda up: np.rot90(up, 1),
+    7: lambda up: np.rot90(up, 2).swapaxes(0, 1),
+    8: lambda up: np.rot90(up, -1),
+}
+LOSSLESS = {"png": {}, "tiff": {}, "lzw.tiff": {"compression": "tiff_lzw"}, "webp": {"lossless": True}}
+
+# 96 x 64, left half red, right half blue, to be turned right: upright it is red above blue.
+HEIC = zlib.decompress(
+    base64.b85decode(
+        "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>UfpKAOYDppk1Sn>t<P<^K3<a6VB@Af5Br_);Y>0~k0}}%yh{bpmLIXiQPz(r|OyD9a"
+        "Kx~njnU@CUfn-I2oK&zfpqh-bWJ3ldK}L`g*NRNAa=wDhl3WI;N`?oS1w{ow`aotuaz2o*0P1ySWCjUM04tLF!0_kqj~@&S{LBeJ"
+        "9TE<VJdFSUgA_1>R4{{(+%6`EM4+U$6C)#<%mRZ()@iRiHP_`aN%3%igie464u>S5dUhAagGC#Z9DvpcC+FuB<t67-0EKxO*cyOB"
+        "BALYnsZb9m05M3JKtX0jCP;vpg9B(917~JYehJVf28qmqTv%{3GBC0>GBLBX0@+fTMX6~}alYh~;$(36f_y$ZHzg4i5!o7y>p34h"
+        "_Lv<g|NrlcegFUGC13a-b+z%Czx}_Dv$X%%ytDu2?b~v?{bb71dMoSozHimfifmZKfAS;WhFRA0H7zQ`Gu4a3`gP7O`#Sf@+NT~X"
+        "uXf%j`nrAN8cQwzW$V|>|GcqLHAU?0%h^-?f!47>;=$LKK?}&^U|?hv0tFS&No){T0sxDpiTV"
+    )
+)
+
+
+@pytest.fixture
+def upright() -> np.ndarray:
+    """A small photo in which no turn or flip looks like another."""
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[:12, :20] = (250, 10, 10)
+    pixels[:12, 20:] = (10, 250, 10)
+    pixels[12:, :20] = (10, 10, 250)
+    return pixels
+
+
+def save(folder: Path, name: str, pixels: np.ndarray | Image.Image, **options: object) -> Path:
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.ascontiguousarray(pixels))
+    image.save(folder / name, **options)
+    return folder / name
+
+
+def orientation(value: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = value
+    return exif
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and has almost no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9))
+
+
+class TestFindPhotos:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        for name in ("out10.jpg", "out2.JPG", "out1.png", "notes.txt", ".hidden.jpg", "._out1.png"):
+            (tmp_path / name).touch()
+        (tmp_path / "more").mkdir()
+        (tmp_path / "more" / "deep.jpg").touch()
+        (tmp_path / "empty.jpg").mkdir()
+        return tmp_path
+
+    def names(self, found: list[Path]) -> list[str]:
+        return [path.name for path in found]
+
+    def test_a_folder_gives_its_photos_in_natural_order(self, folder: Path) -> None:
+        assert self.names(find_photos(folder)) == ["out1.png", "out2.JPG", "out10.jpg"]
+        assert self.names(find_photos(str(folder))) == ["out1.png", "out2.JPG", "out10.jpg"]
+
+    def test_patterns_may_reach_into_sub_folders(self, folder: Path) -> None:
+        assert self.names(find_photos(folder / "out*")) == ["out1.png", "out2.JPG", "out10.jpg"]
+        assert self.names(find_photos(folder / "**" / "*.jpg")) == ["deep.jpg", "out10.jpg"]
+
+    def test_given_order_is_kept_and_a_photo_appears_once(self, folder: Path) -> None:
+        again = folder / "more" / ".." / "out10.jpg"
+        found = find_photos([again, folder, folder / "out10.jpg"])
+        assert self.names(found) == ["out10.jpg", "out1.png", "out2.JPG"]
+
+    def test_a_name_with_brackets_is_a_name_if_it_exists(self, tmp_path: Path) -> None:
+        (tmp_path / "a[1].jpg").touch()
+        assert self.names(find_photos(tmp_path / "a[1].jpg")) == ["a[1].jpg"]
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("gone.jpg", "no such photo or folder"),
+            ("notes.txt", "not a photo by its name"),
+            ("empty.jpg", "no photos in this folder"),
+            ("*.tif", "no photo matches"),
+            ("x" * 5000, "cannot be read"),
+        ],
+    )
+    def test_what_is_not_there_is_named(self, folder: Path, name: str, message: str) -> None:
+        with pytest.raises(PhotoError, match=message) as caught:
+            find_photos([folder, folder / name])
+        assert name in caught.value.message
+
+    def test_nothing_given(self) -> None:
+        with pytest.raises(PhotoError, match="no photos given"):
+            find_photos([])
+
+
+class TestUpright:
+    @pytest.mark.parametrize("suffix", LOSSLESS)
+    @pytest.mark.parametrize("value", STORED)
+    def test_every_orientation_is_applied_once(
+        self, tmp_path: Path, upright: np.ndarray, value: int, suffix: str
+    ) -> None:
+        options = {"exif": orientation(value), **LOSSLESS[suffix]}
+        path = save(tmp_path, f"a.{suffix}", STORED[value](upright), **options)
+        np.testing.assert_array_equal(read_image(path), upright)
+        assert read_size_hw(path) == (24, 40)
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(upright_array(image), upright)
+        with Image.open(path) as image:
+            np.testing.assert_array_equal(upright_array(ImageOps.exif_transpose(image)), upright)
+
+    @pytest.mark.parametrize("suffix", ["jpg", "avif"])
+    @pytest.mark.parametrize("value", STORED)
+    def test_lossy_formats(self, tmp_path: Path, upright: np.ndarray, value: int, suffix: str) -> None:
+        if suffix == "avif" and not features.check("avif"):
+            pytest.skip("this Pillow has no AVIF")
+        path = save(tmp_path, f"a.{suffix}", STORED[value](upright), exif=orientation(value), quality=95)
+        assert np.abs(read_image(path).astype(int) - upright).mean() < 6
+        assert read_size_hw(path) == (24, 40)
+
+    def test_a_png_may_say_so_after_its_pixels(self, tmp_path: Path, upright: np.ndarray) -> None:
+        path = save(tmp_path, "a.png", STORED[6](upright), exif=orientation(6))
+        data = path.read_bytes()
+        start = data.index(b"eXIf") - 4
+        end = start + 12 + struct.unpack(">I", data[start : start + 4])[0]
+        path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+        np.testing.assert_array_equal(read_image(path), upright)
+        assert read_size_hw(path) == (24, 40)
+
+    @pytest.mark.parametrize("value", [0, 9, 255])
+    def test_other_orientations_mean_nothing(self, tmp_path: Path, upright: np.ndarray, value: int) -> None:
+        path = save(tmp_path, "a.png", upright, exif=orientation(value))
+        np.testing.assert_array_equal(read_image(path), upright)
+        assert read_size_hw(path) == (24, 40)
+
+    @pytest.mark.parametrize("exif", [b"", b"garbage", b"II*\0\x08\0\0\0\xff\xff\x12\x01"])
+    @pytest.mark.filterwarnings("ignore")
+    def test_damaged_exif_costs_no_photo(self, tmp_path: Path, upright: np.ndarray, exif: bytes) -> None:
+        path = save(tmp_path, "a.jpg", upright, exif=b"Exif\0\0" + exif)
+        assert read_image(path).shape == (24, 40, 3)
+        assert read_size_hw(path) == (24, 40)
+
+    @pytest.mark.skipif(importlib.util.find_spec("pi_heif") is None, reason="needs pi_heif")
+    @pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+    def test_heic_is_turned_once_whatever_its_name(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(HEIC)
+        image = read_image(tmp_path / name)
+        assert image.shape == (96, 64, 3)
+        assert read_size_hw(tmp_path / name) == (96, 64)
+        assert image[10, 32, 0] > 200
+        assert image[85, 32, 2] > 200
+
+    def test_heic_without_its_reader(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pi_heif", None)
+        Image.init()
+        monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+        (tmp_path / "a.heic").write_bytes(HEIC)
+        with pytest.raises(PhotoError, match=r"a\.heic.*goldeneye\[heic\]"):
+            read_image(tmp_path / "a.heic")
+
+
+class TestModes:
+    def test_grey(self, tmp_path: Path) -> None:
+        path = save(tmp_path, "a.png", np.array([[0, 100], [200, 255]], np.uint8))
+        np.testing.assert_array_equal(read_image(path)[..., 1], [[0, 100], [200, 255]])
+
+    def test_one_bit(self, tmp_path: Path) -> None:
+        path = save(tmp_path, "a.png", Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1"))
+        np.testing.assert_array_equal(read_image(path), [[[0] * 3, [255] * 3]])
+
+    def test_palette(self, tmp_path: Path, upright: np.ndarray) -> None:
+        path = save(tmp_path, "a.gif", Image.fromarray(upright).quantize(8))
+        np.testing.assert_array_equal(read_image(path), upright)
+
+    @pytest.mark.parametrize("mode", ["LA", "RGBA"])
+    @pytest.mark.parametrize("suffix", ["png", "tiff"])
+    def test_transparent_parts_are_white(self, tmp_path: Path, mode: str, suffix: str) -> None:
+        image = Image.new(mode, (3, 1))
+        for x, alpha in enumerate((0, 128, 255)):
+            image.putpixel((x, 0), (0,) * (len(mode) - 1) + (alpha,))
+        path = save(tmp_path, f"a.{suffix}", image)
+        np.testing.assert_allclose(read_image(path)[0, :, 0], [255, 127, 0], atol=1)
+
+    def test_a_transparent_palette_colour_is_white(self, tmp_path: Path, upright: np.ndarray) -> None:
+        image = Image.fromarray(upright).quantize(8)
+        path = save(tmp_path, "a.png", image, transparency=image.getpixel((0, 0)))
+        assert read_image(path)[0, 0].tolist() == [255, 255, 255]
+        assert read_image(path)[0, -1].tolist() == [10, 250, 10]
+
+    @pytest.mark.parametrize(("mode", "colour"), [("L", 7), ("RGB", (7, 7, 7))])
+    def test_a_transparent_colour_is_white(self, tmp_path: Path, mode: str, colour: object) -> None:
+        path = save(tmp_path, "a.png", Image.new(mode, (2, 2), colour), transparency=colour)
+        assert read_image(path).min() == 255
+
+    def test_cmyk(self, tmp_path: Path) -> None:
+        path = save(tmp_path, "a.jpg", Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), quality=95)
+        np.testing.assert_allclose(read_image(path)[8, 8], (200, 30, 60), atol=4)
+
+    @pytest.mark.parametrize("suffix", ["png", "tiff"])
+    def test_16_bit_grey_keeps_its_upper_bits(self, tmp_path: Path, suffix: str) -> None:
+        path = save(tmp_path, f"a.{suffix}", np.array([[0, 255, 256, 32768, 65535]], np.uint16))
+        np.testing.assert_array_equal(read_image(path)[0, :, 2], [0, 0, 1, 128, 255])
+
+    @pytest.mark.parametrize("white", [1.0, 255.0, 65535.0])
+    def test_float_grey_is_read_in_its_range(self, tmp_path: Path, white: float) -> None:
+        shades = np.array([[0, 191, 255]], np.float32)
+        path = save(tmp_path, "a.tiff", shades * np.float32(white / 255))
+        np.testing.assert_array_equal(read_image(path)[0, :, 0], [0, 191, 255])
+
+    def test_other_grey(self, tmp_path: Path) -> None:
+        path = save(tmp_path, "a.tiff", np.array([[0, 128, 255]], np.int32))
+        np.testing.assert_array_equal(read_image(path)[0, :, 0], [0, 128, 255])
+        path = save(tmp_path, "a.tiff", np.array([[np.nan, 255]], np.float32))
+        np.testing.assert_array_equal(read_image(path)[0, :, 0], [0, 255])
+        path = save(tmp_path, "a.tiff", np.array([[-3, 70000]], np.float32))
+        with pytest.raises(PhotoError, match=r"a\.tiff: .*-3 to 70000"):
+            read_image(path)
+
+    @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+    def test_of_an_animation_the_first_frame_is_read(self, tmp_path: Path, suffix: str) -> None:
+        frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+        path = save(tmp_path, f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:])
+        np.testing.assert_allclose(read_image(path)[4, 4], (255, 0, 0), atol=4)
+
+    def test_the_array_is_the_callers_own(self, tmp_path: Path, upright: np.ndarray) -> None:
+        image = read_image(save(tmp_path, "a.png", upright))
+        assert image.dtype == np.uint8
+        assert image.flags.writeable
+        assert image.flags.c_contiguous
+
+
+class TestDamage:
+    @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff", "bmp", "gif"])
+    def test_a_photo_cut_short(self, tmp_path: Path, suffix: str) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+        path = save(tmp_path, f"a.{suffix}", noise)
+        path.write_bytes(path.read_bytes()[:1500])
+        with pytest.raises(PhotoError, match=rf"a\.{suffix}: ") as caught:
+            read_image(path)
+        assert caught.value.hint
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (b"", "the file is empty"),
+            (b"dear diary, today I photographed a duck", "not a photo in a format"),
+            (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a photo in a format"),
+            (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "not a photo in a format"),
+            (png_header(20_000, 20_000), "larger than 200 megapixels"),
+            (png_header(40_000, 40_000), "larger than 200 megapixels"),
+        ],
+    )
+    def test_what_is_no_photo(self, tmp_path: Path, content: bytes, message: str) -> None:
+        (tmp_path / "a.jpg").write_bytes(content)
+        for read in (read_image, read_size_hw):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                with pytest.raises(PhotoError, match=rf"a\.jpg: {message}") as caught:
+                    read(tmp_path / "a.jpg")
+            assert caught.value.hint
+
+    def test_what_is_no_file(self, tmp_path: Path) -> None:
+        for path, message in ((tmp_path / "gone.jpg", "no such photo"), (tmp_path, "cannot be read")):
+            with pytest.raises(PhotoError, match=message):
+                read_image(path)
+        with pytest.raises(PhotoError):
+            read_image("a\0b.jpg")
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_seeded_damage_is_an_error_or_a_photo(self, tmp_path: Path, upright: np.ndarray) -> None:
+        random = np.random.default_rng(7)
+        for suffix in ("jpg", "png", "webp", "tiff", "gif", "bmp"):
+            path = save(tmp_path, f"a.{suffix}", upright)
+            whole = np.frombuffer(path.read_bytes(), np.uint8)
+            for _ in range(60):
+                data = whole.copy()
+                data[random.integers(0, min(len(data), 400), 4)] = random.integers(0, 256, 4)
+                path.write_bytes(data.tobytes())
+                for read in (read_image, read_size_hw):
+                    try:
+                        read(path)
+                    except PhotoError as error:
+                        assert f"a.{suffix}" in error.message  # noqa: PT017 - most of the files are readable
+
+
+class TestSizes:
+    def test_a_size_costs_no_pixels(
+        self, tmp_path: Path, upright: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        suffixes = ("jpg", "png", "tiff", "webp", "gif", "bmp")
+        paths = [save(tmp_path, f"a.{suffix}", upright) for suffix in suffixes]
+        monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("decoded"))
+        assert [read_size_hw(path) for path in paths] == [(24, 40)] * len(paths)
+
+    def test_190_megapixels_are_read_without_a_warning(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(png_header(19_000, 10_000))
+        before = Image.MAX_IMAGE_PIXELS
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert read_size_hw(tmp_path / "a.png") == (10_000, 19_000)
+        assert before == Image.MAX_IMAGE_PIXELS
+
+    def test_pillows_own_limit_comes_back(self, tmp_path: Path, upright: np.ndarray) -> None:
+        good, bad = save(tmp_path, "a.png", upright), tmp_path / "b.png"
+        bad.write_bytes(b"no")
+
+        def read() -> None:
+            for path in (good, bad) * 20:
+                try:
+                    read_image(path)
+                except PhotoError:
+                    continue
+
+        before = Image.MAX_IMAGE_PIXELS
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert before == Image.MAX_IMAGE_PIXELS
+        assert images._photos_open == 0
+
+
+class TestUprightArray:
+    def test_rgb_is_handed_through(self, upright: np.ndarray) -> None:
+        assert upright_array(upright) is upright
+
+    def test_grey_and_alpha(self) -> None:
+        np.testing.assert_array_equal(upright_array(np.full((2, 3), 9, np.uint8)), np.full((2, 3, 3), 9))
+        clear = np.zeros((2, 3, 4), np.uint8)
+        np.testing.assert_array_equal(upright_array(clear), np.full((2, 3, 3), 255))
+        np.testing.assert_array_equal(clear, 0)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            np.zeros((2, 3, 3), np.float32),
+            np.zeros((3, 8, 8), np.uint8),
+            np.zeros((1, 2, 3, 3), np.uint8),
+            np.zeros((0, 3, 3), np.uint8),
+            np.zeros(5, np.uint8),
+            Image.new("RGB", (0, 4)),
+        ],
+    )
+    def test_other_arrays_are_refused(self, wrong: object) -> None:
+        with pytest.raises(ValueError, match="an image"):
+            upright_array(wrong)
+
+    def test_a_damaged_pillow_image(self, upright: np.ndarray) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(upright).save(buffer, "PNG")
+        with pytest.raises(PhotoError, match="image: the photo is damaged"):
+            upright_array(Image.open(io.BytesIO(buffer.getvalue()[:70])))
+
+
+@pytest.mark.shared
+def test_real_photos(shared: Path) -> None:
+    photos = find_photos(shared / "data" / "ducky" / "test")
+    assert [path.name for path in photos[:3]] == ["out1.jpg", "out2.jpg", "out3.jpg"]
+    assert len(photos) == 49
+    assert read_image(photos[0]).shape == (*read_size_hw(photos[0]), 3) == (540, 960, 3)
