@@ -34,11 +34,21 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
+            temporary.chmod(_mode_for(target))
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def _mode_for(target: Path) -> int:
+    """The permissions of the file that is replaced, or of any new file: some writers make theirs private."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def write_text(target: str | os.PathLike[str], text: str) -> None:

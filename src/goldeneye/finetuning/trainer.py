@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TypedDict
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from goldeneye import __version__
 from goldeneye.config import FinetuneConfig
@@ -19,9 +18,9 @@ from goldeneye.detect.detector import Detector
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.finetuning.features import PhotoFeatures, extract_features
 from goldeneye.finetuning.heads import Heads
+from goldeneye.finetuning.restore import restore
 from goldeneye.models.base import BaseModel, build_network, load_base
 from goldeneye.models.ssd import SsdDetector
-from goldeneye.models.ssd_config import SsdConfig
 from goldeneye.progress import console, progress_bar
 
 
@@ -66,8 +65,9 @@ def finetune(
     annotations.require_reviewed()
     base_model = base if isinstance(base, BaseModel) else load_base(base)
 
-    network_config = replace(base_model.config, num_classes=len(annotations.labels))
-    weights = base_model.weights | new_class_head(network_config, settings.seed)
+    network_config, weights, report = restore(base_model, len(annotations.labels), settings.seed)
+    if show_progress:
+        console.print(str(report))
     network = build_network(network_config, weights)
     photos = features_of(network, annotations, settings, show_progress=show_progress)
     heads = Heads(network_config, weights)
@@ -81,21 +81,6 @@ def finetune(
         provenance=provenance(annotations, recipe, settings, history),
         history=history,
     )
-
-
-def new_class_head(config: SsdConfig, seed: int) -> dict[str, Tensor]:
-    """A class head for ``config.num_classes`` that has seen nothing: it finds everything unlikely.
-
-    Kernels are drawn from a normal distribution and the bias starts low (Lin et al., "Focal
-    Loss", 2017, section 4.1), both as the base's ``pipeline.config`` says.
-    """
-    channels = config.anchors_per_cell * (config.num_classes + 1)
-    generator = torch.Generator().manual_seed(seed)
-    kernel = torch.randn((channels, config.tower_channels, 3, 3), generator=generator)
-    return {
-        "class_head.weight": kernel * config.head_init_std,
-        "class_head.bias": torch.full((channels,), config.class_bias),
-    }
 
 
 def features_of(
@@ -147,7 +132,8 @@ def fit_heads(
     Raises:
         FinetuneError: the loss is no longer a finite number.
     """
-    optimizer = torch.optim.SGD(heads.parameters(), lr=settings.learning_rate, momentum=settings.momentum)
+    parameters = list(heads.parameters())
+    velocities = [torch.zeros_like(parameter) for parameter in parameters]
     history: list[Step] = []
     with progress_bar("fitting the heads", len(schedule), show=show_progress) as advance:
         for number, indices in enumerate(schedule, start=1):
@@ -159,9 +145,12 @@ def fit_heads(
                 localization=losses.localization.item(),
             )
             require_finite(row)
-            optimizer.zero_grad()
-            losses.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            # Written out because torch.optim imports the compiler: two seconds, for these two lines.
+            gradients = torch.autograd.grad(losses.total, parameters)
+            with torch.no_grad():
+                for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
+                    velocity.mul_(settings.momentum).add_(gradient)
+                    parameter.sub_(settings.learning_rate * velocity)
             history.append(row)
             advance(f"loss {row['total']:.4f}")
             if show_progress and (number % 10 == 0 or number == len(schedule)):

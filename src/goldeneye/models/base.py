@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -23,6 +22,7 @@ from torch import Tensor
 from goldeneye.errors import BaseModelError, CheckpointError
 from goldeneye.files import replacing
 from goldeneye.models.archive import content_sha256, open_checkpoint
+from goldeneye.models.cache import cache_folder, cached_base_path
 from goldeneye.models.download import fetch
 from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_checkpoint import read_ssd_weights
@@ -57,12 +57,6 @@ class BaseModel:
         }
 
 
-def cache_folder() -> Path:
-    """Where base models are kept: ``GOLDENEYE_CACHE``, or the platform's cache folder."""
-    chosen = os.environ.get("GOLDENEYE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))
-
-
 def load_base(base: str | os.PathLike[str]) -> BaseModel:
     """A base model by name (see ``goldeneye bases``) or from a file brought by hand.
 
@@ -74,11 +68,11 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     """
     entry = ZOO.get(str(base))
     if entry is not None:
-        cached = cache_folder() / "bases" / f"{entry.name}.safetensors"
+        cached = cached_base_path(entry.name)
         if not cached.exists():
             archive = fetch(entry, cache_folder() / "downloads")
             convert_base(archive, cached, name=entry.name, source=entry.url, licence=entry.licence)
-            archive.unlink()  # the converted weights replace it
+            archive.unlink(missing_ok=True)  # the converted weights replace it
         return read_base(cached)
     path = Path(base)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
@@ -87,7 +81,7 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
             hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
         )
     sha256 = content_sha256(path)
-    cached = cache_folder() / "bases" / f"{sha256[:16]}.safetensors"
+    cached = cached_base_path(sha256[:16])
     if not cached.exists():
         name = path.name.removesuffix(".tar.gz").removesuffix(".index")
         convert_base(path, cached, name=name, source=path.name, licence="not stated: a file given by hand")

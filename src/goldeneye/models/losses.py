@@ -16,9 +16,9 @@ def sigmoid_focal_loss(logits: Tensor, targets: Tensor, *, alpha: float | None, 
         alpha: weight of positives, ``1 - alpha`` of negatives; None weighs them alike.
         gamma: how strongly well classified examples are turned down.
     """
-    probability = torch.sigmoid(logits)
-    wrongness = targets + probability - 2 * targets * probability  # 1 - p_t
-    loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * wrongness**gamma
+    # With the sign of positives turned both cases are one: 1 - p_t = sigmoid(u), -log p_t = softplus(u).
+    u = logits * (1 - 2 * targets)
+    loss = torch.sigmoid(u) ** gamma * F.softplus(u)
     if alpha is not None:
         loss = loss * (targets * alpha + (1 - targets) * (1 - alpha))
     return loss

@@ -1,0 +1,153 @@
+"""The command line: one subcommand is one public function; parse, call, print.
+
+Nothing heavy is imported before a command has been chosen and its arguments are in order,
+so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from goldeneye import __version__
+from goldeneye.config import FinetuneConfig
+from goldeneye.errors import GoldeneyeError
+
+DEFAULT_BASE = "ssd_resnet50_fpn_640"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if all went well, 2 for an error the user can cure, 130 after Ctrl-C."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        exit_code: int = parsed.run(parsed)
+    except GoldeneyeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing half-written is left behind", file=sys.stderr)
+        return 130
+    return exit_code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="goldeneye", description="Teach a 2D object detector a new object from a handful of photos."
+    )
+    parser.add_argument("--version", action="version", version=f"goldeneye {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_finetune(commands)
+    _add_detect(commands)
+    bases = commands.add_parser("bases", help="list the base models to start from")
+    bases.set_defaults(run=run_bases)
+    return parser
+
+
+def _add_finetune(commands: Any) -> None:
+    finetune = commands.add_parser(
+        "finetune",
+        help="teach a base model a new object",
+        description="Teach a base model the objects in annotated photos; writes one detector file.",
+    )
+    finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
+    finetune.add_argument(
+        "--base", default=DEFAULT_BASE, help="a name that 'goldeneye bases' lists, or a file (default: %(default)s)"
+    )
+    finetune.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write")
+    finetune.add_argument("--label", default="object", help="name of the class where --boxes has none")
+    finetune.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
+    finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
+    finetune.add_argument("--recipe", choices=["seed"], default="seed", help="how to learn (default: %(default)s)")
+    for spec in dataclasses.fields(FinetuneConfig):
+        limits = spec.metadata
+        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
+        finetune.add_argument(
+            f"--{spec.name.replace('_', '-')}",
+            type=type(spec.default),
+            default=spec.default,
+            metavar=type(spec.default).__name__.upper(),
+            help=f"{limits['help']} ({allowed}; default: %(default)s)",
+        )
+    finetune.set_defaults(run=run_finetune)
+
+
+def _add_detect(commands: Any) -> None:
+    detect = commands.add_parser(
+        "detect",
+        help="find the object in photos",
+        description="Find a detector's objects in photos; writes annotated pictures and detections.json.",
+    )
+    detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
+    detect.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    detect.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go")
+    detect.add_argument("--threshold", type=float, help="lowest score to report, 0 to 1 (default: the detector's)")
+    detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
+    detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    detect.set_defaults(run=run_detect)
+
+
+def run_finetune(parsed: argparse.Namespace) -> int:
+    """``goldeneye finetune``."""
+    settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
+    config = FinetuneConfig.from_dict(settings)
+    from goldeneye.data.formats import read_annotations
+
+    annotations = read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    if parsed.reviewed_only:
+        annotations = annotations.reviewed_only()
+    annotations.require_reviewed()
+    from goldeneye.finetuning.loss_curve import save_loss_curve
+    from goldeneye.finetuning.trainer import finetune
+
+    detector = finetune(annotations, parsed.base, recipe=parsed.recipe, config=config)
+    detector.save(parsed.output, heads_only=parsed.heads_only)
+    curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
+    save_loss_curve(detector.history, curve)
+    print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
+    print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
+    return 0
+
+
+def run_detect(parsed: argparse.Namespace) -> int:
+    """``goldeneye detect``."""
+    from goldeneye.detect.folder import detect_folder
+
+    summary = detect_folder(
+        parsed.detector,
+        parsed.photos,
+        parsed.output,
+        score_threshold=parsed.threshold,
+        gif=parsed.gif,
+        base=parsed.base,
+    )
+    print(summary)
+    return 2 if summary.failed else 0
+
+
+def run_bases(_: argparse.Namespace) -> int:
+    """``goldeneye bases``."""
+    from goldeneye.models.cache import cached_base_path
+    from goldeneye.models.zoo import ZOO
+
+    print(f"{'name':26} {'input':>10} {'params':>8} {'COCO AP':>8} {'size':>8} {'cached':>7}  licence")
+    for entry in ZOO.values():
+        size = "?" if entry.bytes is None else f"{entry.bytes / 1e6:.0f} MB"
+        cached = "yes" if cached_base_path(entry.name).exists() else "no"
+        millions = f"{entry.parameters / 1e6:.1f} M"
+        print(
+            f"{entry.name:26} {entry.input_size:>10} {millions:>8} {entry.coco_ap:>8.1f} {size:>8} {cached:>7}"
+            f"  {entry.licence}"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""Detect in many photos: annotated pictures, one JSON file, and an animation if wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from goldeneye.data.images import StrPath, find_photos, read_image
+from goldeneye.detect.detector import Detector
+from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
+from goldeneye.errors import OutputError, PhotoError, SettingError
+from goldeneye.files import write_text
+from goldeneye.progress import console, progress_bar
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What became of a run over many photos."""
+
+    output: Path
+    num_photos: int
+    num_detections: int
+    failed: tuple[str, ...]
+    """Names of photos that could not be read; the others are done."""
+
+    def __str__(self) -> str:
+        done = self.num_photos - len(self.failed)
+        text = f"{self.num_detections} detections in {done} photos: {self.output / 'detections.json'}"
+        if self.failed:
+            text += f"\n{len(self.failed)} of {self.num_photos} photos could not be read: {', '.join(self.failed)}"
+        return text
+
+
+def detect_folder(
+    detector: StrPath,
+    photos: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    score_threshold: float | None = None,
+    gif: StrPath | None = None,
+    base: str | None = None,
+    show_progress: bool = True,
+) -> FolderSummary:
+    """Run a detector file over photos; write a picture of each and ``detections.json``.
+
+    A photo that cannot be read is reported and left out; the others are done all the same.
+
+    Args:
+        detector: a file that :meth:`Detector.save` wrote.
+        photos: folders, files or patterns.
+        output: the folder for the results; made if it is not there.
+        score_threshold: lowest score to report; the detector's own if not given.
+        gif: where to write an animation of all pictures.
+        base: the base model of a file with only the heads.
+        show_progress: show how far the work has come.
+
+    Raises:
+        DetectorFileError: the detector cannot be read.
+        PhotoError: no photos there, or two of them have one name.
+        SettingError: the threshold is not from 0 to 1.
+        OutputError: a result cannot be written, or would replace a photo.
+    """
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
+    paths, output = find_photos(photos), Path(output)
+    targets = _targets(paths, output)
+    loaded = Detector.load(detector, base=base)
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with progress_bar("detecting", len(paths), show=show_progress) as advance:
+        for path, target in zip(paths, targets, strict=True):
+            try:
+                image = read_image(path)  # once, for detecting and for drawing
+                found = replace(loaded.detect(image, score_threshold=score_threshold), source=path)
+                save_picture(found.draw(image), target)
+                rows.append(found.to_dict() | {"picture": target.name})
+            except PhotoError as error:
+                console.print(f"skipped: {error.message}", markup=False)
+                failed.append(path.name)
+            advance(path.name)
+    document = {
+        "detector": Path(detector).name,
+        "labels": loaded.labels,
+        "score_threshold": loaded.score_threshold if score_threshold is None else score_threshold,
+        "photos": rows,
+        "failed": failed,
+    }
+    write_text(output / "detections.json", json.dumps(document, indent=1) + "\n")
+    if gif is not None and rows:
+        _animate([output / row["picture"] for row in rows], Path(gif))
+    return FolderSummary(output, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+
+
+def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
+    """Where the picture of each photo goes: the photo's name, as PNG where its format is only read."""
+    targets: dict[Path, Path] = {}
+    for path in paths:
+        name = path.name if path.suffix.lower() in PICTURE_FORMATS else f"{path.name}.png"
+        target = output / name
+        if target in targets:
+            raise PhotoError(
+                f"two photos have one name: {targets[target]} and {path}",
+                hint="rename one of them, or detect in their folders one after the other",
+            )
+        if target.resolve() == path.resolve():
+            raise OutputError(f"{target}: the picture would replace the photo", hint="choose another folder with -o")
+        targets[target] = path
+    return list(targets)
+
+
+def _animate(pictures: Sequence[Path], target: Path) -> None:
+    """Join the pictures just written; they are opened one at a time."""
+    save_gif((Image.open(path) for path in pictures), target)
