@@ -57,15 +57,21 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
     finetune.add_argument(
-        "--base", default=DEFAULT_BASE, help="a name that 'goldeneye bases' lists, or a file (default: %(default)s)"
+        "--base",
+        default=DEFAULT_BASE,
+        help="a name from 'goldeneye bases', or a file (default: %(default)s)",
     )
-    finetune.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write")
+    finetune.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
+    )
     finetune.add_argument("--label", default="object", help="name of the class where --boxes has none")
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
-    finetune.add_argument("--recipe", choices=["seed"], default="seed", help="how to learn (default: %(default)s)")
+    finetune.add_argument(
+        "--recipe", choices=["seed"], default="seed", help="how to learn (default: %(default)s)"
+    )
     for spec in dataclasses.fields(FinetuneConfig):
         limits = spec.metadata
         allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
@@ -88,7 +94,7 @@ def _add_detect(commands: Any) -> None:
     detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
     detect.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     detect.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go")
-    detect.add_argument("--threshold", type=float, help="lowest score to report, 0 to 1 (default: the detector's)")
+    detect.add_argument("--threshold", type=float, help="lowest score, 0 to 1 (default: the detector's)")
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
     detect.set_defaults(run=run_detect)
@@ -142,10 +148,8 @@ def run_bases(_: argparse.Namespace) -> int:
         size = "?" if entry.bytes is None else f"{entry.bytes / 1e6:.0f} MB"
         cached = "yes" if cached_base_path(entry.name).exists() else "no"
         millions = f"{entry.parameters / 1e6:.1f} M"
-        print(
-            f"{entry.name:26} {entry.input_size:>10} {millions:>8} {entry.coco_ap:>8.1f} {size:>8} {cached:>7}"
-            f"  {entry.licence}"
-        )
+        figures = f"{entry.input_size:>10} {millions:>8} {entry.coco_ap:>8.1f} {size:>8} {cached:>7}"
+        print(f"{entry.name:26} {figures}  {entry.licence}")
     return 0
 
 

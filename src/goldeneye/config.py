@@ -15,7 +15,12 @@ from goldeneye.errors import SettingError
 
 
 def setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
 ) -> Any:
     """A dataclass field that knows what it means and what it may be; limits are inclusive."""
     limits = {"help": help, "low": low, "high": high, "choices": choices}
@@ -36,7 +41,7 @@ class FinetuneConfig:
     momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
     seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
     precision: str = setting(
-        "float32", "numbers the frozen features are kept in", choices=("float32", "bfloat16")
+        "float32", "numbers the frozen network computes in while fine-tuning", choices=("float32", "bfloat16")
     )
 
     def __post_init__(self) -> None:

@@ -67,5 +67,7 @@ def output_error(target: Path, error: OSError) -> OutputError:
         hint = f"free some space on the disk that holds {target.parent}, then run the command again"
         return OutputError(f"{target}: no space left on the disk", hint=hint)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return OutputError(f"{target}: not allowed to write here", hint="choose another place with -o")
+        return OutputError(
+            f"{target}: not allowed to write here", hint="choose another place, or another user"
+        )
     return OutputError(f"{target}: cannot be written: {error.strerror or error}")

@@ -6,7 +6,6 @@ belong to, and a JSON header with everything else. Nothing in it can run code.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,22 +16,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from goldeneye.data.images import StrPath, read_image, upright_array
 from goldeneye.detect.detections import Detections
 from goldeneye.errors import DetectorFileError
-from goldeneye.files import replacing
-from goldeneye.models.base import BaseModel, build_network, find_base, load_base, read_header
+from goldeneye.models.base import BaseModel, build_network, find_base, load_base, native_bfloat16
 from goldeneye.models.ssd import HEAD_NAMES, SsdDetector
 from goldeneye.models.ssd_config import SsdConfig
+from goldeneye.models.weights_file import read_weights, write_weights
 
 FORMAT_VERSION = 1
 SCORE_THRESHOLD = 0.5
 
 _HEADER = "goldeneye_detector"
+_MAKE_ONE = "make one with: goldeneye finetune"
 
 Photo = StrPath | NDArray[np.uint8] | Image
 
@@ -47,6 +46,8 @@ class Detector:
         base: where the weights that were not tuned came from, as :meth:`BaseModel.origin` says.
         provenance: how the detector was made; JSON-ready.
         history: the losses of every step, if it was just fine-tuned; not kept in the file.
+        precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
+            only on processors that compute in it, see :mod:`goldeneye.detect.precision`.
         score_threshold: :meth:`detect` returns detections with a higher score.
     """
 
@@ -59,6 +60,7 @@ class Detector:
         base: Mapping[str, str],
         provenance: Mapping[str, Any],
         history: Sequence[Mapping[str, float]] = (),
+        precision: str = "float32",
         score_threshold: float = SCORE_THRESHOLD,
     ) -> None:
         if config.num_classes != len(labels):
@@ -69,6 +71,7 @@ class Detector:
         self.base = dict(base)
         self.provenance = dict(provenance)
         self.history = [dict(row) for row in history]
+        self.precision = precision
         self.score_threshold = score_threshold
 
     def __repr__(self) -> str:
@@ -77,7 +80,8 @@ class Detector:
     @cached_property
     def network(self) -> SsdDetector:
         """The network, built on first use and laid out for speed."""
-        return build_network(self.config, self.weights)
+        dtype = torch.bfloat16 if self.precision == "bfloat16" and native_bfloat16() else torch.float32
+        return build_network(self.config, self.weights, dtype)
 
     @cached_property
     def _anchors(self) -> Tensor:
@@ -86,10 +90,12 @@ class Detector:
     @overload
     def detect(self, photos: Photo, *, score_threshold: float | None = None) -> Detections: ...
     @overload
-    def detect(self, photos: Sequence[Photo], *, score_threshold: float | None = None) -> list[Detections]: ...
+    def detect(
+        self, photos: list[Any] | tuple[Any, ...], *, score_threshold: float | None = None
+    ) -> list[Detections]: ...
 
     def detect(
-        self, photos: Photo | Sequence[Photo], *, score_threshold: float | None = None
+        self, photos: Photo | list[Any] | tuple[Any, ...], *, score_threshold: float | None = None
     ) -> Detections | list[Detections]:
         """Find the objects in a photo; for a list of photos, a list of results in the same order.
 
@@ -103,15 +109,18 @@ class Detector:
         threshold = self.score_threshold if score_threshold is None else score_threshold
         if isinstance(photos, list | tuple):
             return [self._detect_one(photo, threshold) for photo in photos]
-        return self._detect_one(photos, threshold)  # type: ignore[arg-type]
+        return self._detect_one(photos, threshold)
 
     @torch.inference_mode()
     def _detect_one(self, photo: Photo, score_threshold: float) -> Detections:
-        from_file = isinstance(photo, str | os.PathLike)
-        image = read_image(photo) if from_file else upright_array(photo)
+        source: Path | NDArray[np.uint8]
+        if isinstance(photo, str | os.PathLike):
+            image = read_image(photo)
+            source = Path(photo)
+        else:
+            image = source = upright_array(photo)
         size_hw = (image.shape[0], image.shape[1])
-        pixels = self.network.prepare(image)[None].contiguous(memory_format=torch.channels_last)
-        codes, logits = self.network(pixels)
+        codes, logits = self.network(self.network.batch_of([image]))
         boxes, scores, class_ids = self.network.select(codes[0], logits[0], self._anchors, score_threshold)
         return Detections(
             boxes=self.network.to_photo(boxes, size_hw).numpy(),
@@ -119,7 +128,22 @@ class Detector:
             class_ids=class_ids.numpy(),
             labels=self.labels,
             size_hw=size_hw,
-            source=Path(photo) if from_file else image,  # type: ignore[arg-type]
+            source=source,
+        )
+
+    def with_precision(self, precision: str) -> Detector:
+        """The same detector computing in ``"float32"`` or ``"bfloat16"``; the weights are shared."""
+        if precision == self.precision:
+            return self
+        return Detector(
+            config=self.config,
+            weights=self.weights,
+            labels=self.labels,
+            base=self.base,
+            provenance=self.provenance,
+            history=self.history,
+            precision=precision,
+            score_threshold=self.score_threshold,
         )
 
     def save(self, path: StrPath, *, heads_only: bool = False) -> None:
@@ -140,12 +164,12 @@ class Detector:
             "config": self.config.to_dict(),
             "labels": self.labels,
             "score_threshold": self.score_threshold,
+            "precision": self.precision,
             "base": self.base,
             "heads_only": heads_only,
             "provenance": self.provenance,
         }
-        with replacing(path) as temporary:
-            save_file(weights, temporary, metadata={_HEADER: json.dumps(header)})
+        write_weights(Path(path), weights, _HEADER, header)
 
     @classmethod
     def load(cls, path: StrPath, *, base: BaseModel | StrPath | None = None) -> Detector:
@@ -162,11 +186,9 @@ class Detector:
         """
         path = Path(path)
         try:
-            header = read_header(path, _HEADER)
-            with safe_open(path, framework="pt") as file:
-                weights = {name: file.get_tensor(name) for name in file.keys()}
+            header, weights = read_weights(path, _HEADER)
         except FileNotFoundError:
-            raise DetectorFileError(f"{path}: no such file", hint="make one with: goldeneye finetune") from None
+            raise DetectorFileError(f"{path}: no such file", hint=_MAKE_ONE) from None
         except (OSError, SafetensorError, ValueError) as error:
             raise DetectorFileError(f"{path}: not a safetensors file, or damaged: {error}") from error
         if header.get("format_version") != FORMAT_VERSION:
@@ -180,6 +202,7 @@ class Detector:
                 labels=header["labels"],
                 base=header["base"],
                 provenance=header["provenance"],
+                precision=header["precision"],
                 score_threshold=header["score_threshold"],
             )
             assert detector.network  # built now, so that weights that do not fit are found here
@@ -210,9 +233,7 @@ def _weights_of_base(
 def _not_a_detector(path: Path, header: Mapping[str, Any]) -> DetectorFileError:
     version = header.get("format_version")
     if version is None:
-        return DetectorFileError(
-            f"{path}: not a goldeneye detector", hint="make one with: goldeneye finetune"
-        )
+        return DetectorFileError(f"{path}: not a goldeneye detector", hint=_MAKE_ONE)
     return DetectorFileError(
         f"{path}: written in format {version}, this goldeneye reads format {FORMAT_VERSION}",
         hint="install a newer goldeneye: pip install --upgrade goldeneye",

@@ -32,7 +32,8 @@ class FolderSummary:
         done = self.num_photos - len(self.failed)
         text = f"{self.num_detections} detections in {done} photos: {self.output / 'detections.json'}"
         if self.failed:
-            text += f"\n{len(self.failed)} of {self.num_photos} photos could not be read: {', '.join(self.failed)}"
+            names = ", ".join(self.failed)
+            text += f"\n{len(self.failed)} of {self.num_photos} photos could not be read: {names}"
         return text
 
 
@@ -108,7 +109,9 @@ def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
                 hint="rename one of them, or detect in their folders one after the other",
             )
         if target.resolve() == path.resolve():
-            raise OutputError(f"{target}: the picture would replace the photo", hint="choose another folder with -o")
+            raise OutputError(
+                f"{target}: the picture would replace the photo", hint="choose another folder with -o"
+            )
         targets[target] = path
     return list(targets)
 

@@ -55,10 +55,8 @@ def extract_features(
     boxes: Tensor,
     class_ids: Tensor,
     ignored: Tensor,
-    *,
-    dtype: torch.dtype = torch.float32,
 ) -> PhotoFeatures:
-    """Run the frozen network once on a photo and keep what the heads need.
+    """Run the frozen network once on a photo and keep what the heads need, in the network's precision.
 
     Args:
         network: folded.
@@ -66,7 +64,6 @@ def extract_features(
         boxes: ``[M, 4]`` in pixels of the photo; M may be 0.
         class_ids: ``[M]`` int64.
         ignored: ``[K, 4]``: regions that teach neither way.
-        dtype: what the features are kept in.
     """
     config, anchors, size_hw = network.config, network.anchors(), (image.shape[0], image.shape[1])
     boxes = network.to_input(boxes, size_hw)
@@ -82,10 +79,9 @@ def extract_features(
     class_targets = torch.zeros(len(anchors), config.num_classes + 1)
     class_targets[matched, class_ids[matches[matched]] + 1] = 1.0
 
-    pixels = network.prepare(image)[None].contiguous(memory_format=torch.channels_last)
-    pyramid = network.features(pixels)
+    pyramid = network.features(network.batch_of([image]))
     return PhotoFeatures(
-        class_maps=[network.class_tower(x, level).to(dtype) for level, x in enumerate(pyramid)],
+        class_maps=[network.class_tower(x, level) for level, x in enumerate(pyramid)],
         class_targets=class_targets,
         class_weights=(matches != IGNORED).float()[:, None],
         box_patches=_box_patches(network, pyramid, matched),
@@ -119,9 +115,13 @@ def _box_patches(network: SsdDetector, pyramid: list[Tensor], matched: Tensor) -
             continue
         rows, columns = here // width, here % width
         top, left = (max(int(i.min()) - reach, 0) for i in (rows, columns))
-        bottom, right = int(rows.max()) + reach + 1, int(columns.max()) + reach + 1  # slices stop at the border
+        bottom, right = (
+            int(rows.max()) + reach + 1,
+            int(columns.max()) + reach + 1,
+        )  # slices stop at the border
         window = x[:, :, top:bottom, left:right].contiguous(memory_format=torch.channels_last)
         columns_of_window = window.shape[-1]
         unfolded = F.unfold(network.box_tower(window, level), 3, padding=1)[0]  # [D * 9, cells]
         patches.append(unfolded[:, (rows - top) * columns_of_window + (columns - left)].T)
-    return torch.cat(patches) if patches else torch.zeros(0, network.config.tower_channels * 9)
+    # Few enough to be kept, and multiplied, in full precision.
+    return torch.cat(patches).float() if patches else torch.zeros(0, network.config.tower_channels * 9)

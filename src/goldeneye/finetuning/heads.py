@@ -59,7 +59,7 @@ class Heads(nn.Module):
     def box_codes(self, photo: PhotoFeatures) -> Tensor:
         """Codes of the matched anchors of a photo, ``[P, 4]``."""
         all_slots = F.linear(photo.box_patches, self.box_weight.flatten(1), self.box_bias)  # [P, k * 4]
-        per_slot = all_slots.unflatten(1, (self.config.anchors_per_cell, 4))
+        per_slot = all_slots.reshape(photo.num_matched, self.config.anchors_per_cell, 4)
         return per_slot[torch.arange(photo.num_matched), photo.box_slots]
 
     def loss(self, batch: Sequence[PhotoFeatures]) -> Losses:
@@ -71,7 +71,9 @@ class Heads(nn.Module):
                 self.class_logits(photo), photo.class_targets, alpha=c.focal_alpha, gamma=c.focal_gamma
             )
             classification.append((loss * photo.class_weights).sum())
-            localization.append(huber_loss(self.box_codes(photo), photo.box_targets, delta=c.huber_delta).sum())
+            localization.append(
+                huber_loss(self.box_codes(photo), photo.box_targets, delta=c.huber_delta).sum()
+            )
         matched = max(sum(photo.num_matched for photo in batch), 1) if c.normalize_by_matches else 1
         code_size = 4 if c.normalize_by_code_size else 1
         return Losses(

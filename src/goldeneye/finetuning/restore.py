@@ -52,7 +52,9 @@ def restore(
             found, wanted = list(restored[name].shape), list(shapes[name])
             raise CheckpointError(f"base model {base.name}: {name} has shape {found}, expected {wanted}")
     if surplus := sorted(restored.keys() - shapes.keys()):
-        raise CheckpointError(f"base model {base.name}: tensor that no part of the network takes: {surplus[0]}")
+        raise CheckpointError(
+            f"base model {base.name}: tensor that no part of the network takes: {surplus[0]}"
+        )
     report = RestoreReport(
         base=base.name,
         restored=tuple(restored),

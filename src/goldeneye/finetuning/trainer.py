@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.data.images import read_image
 from goldeneye.detect.detector import Detector
+from goldeneye.detect.precision import check_bfloat16
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.finetuning.features import PhotoFeatures, extract_features
 from goldeneye.finetuning.heads import Heads
@@ -23,14 +23,12 @@ from goldeneye.models.base import BaseModel, build_network, load_base
 from goldeneye.models.ssd import SsdDetector
 from goldeneye.progress import console, progress_bar
 
+PRECISION_PHOTOS = 2
+"""Photos on which bfloat16 is tried; each costs two passes of the network."""
 
-class Step(TypedDict):
-    """One step's number (from 1) and its losses, before the update."""
 
-    step: int
-    total: float
-    classification: float
-    localization: float
+Step = dict[str, float]
+"""One step's number, ``step``, from 1, and its losses before the update: ``total`` and its two parts."""
 
 
 def finetune(
@@ -68,12 +66,12 @@ def finetune(
     network_config, weights, report = restore(base_model, len(annotations.labels), settings.seed)
     if show_progress:
         console.print(str(report))
-    network = build_network(network_config, weights)
-    photos = features_of(network, annotations, settings, show_progress=show_progress)
+    network = build_network(network_config, weights, getattr(torch, settings.precision))
+    photos = features_of(network, annotations, show_progress=show_progress)
     heads = Heads(network_config, weights)
     schedule = make_schedule(len(photos), settings)
     history = fit_heads(heads, photos, schedule, settings, show_progress=show_progress)
-    return Detector(
+    detector = Detector(
         config=network_config,
         weights=weights | heads.tensors(),
         labels=annotations.labels,
@@ -81,23 +79,33 @@ def finetune(
         provenance=provenance(annotations, recipe, settings, history),
         history=history,
     )
+    return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def with_fastest_precision(
+    detector: Detector, annotations: AnnotationSet, *, show_progress: bool
+) -> Detector:
+    """The detector in bfloat16 if its boxes on photos it learnt from stay where they are, else as it is."""
+    photos = sorted(annotations, key=lambda image: -len(image.boxes))[:PRECISION_PHOTOS]
+    check = check_bfloat16(detector, [image.path for image in photos])
+    if show_progress:
+        console.print(str(check))
+    return detector.with_precision("bfloat16") if check.holds else detector
 
 
 def features_of(
-    network: SsdDetector, annotations: AnnotationSet, settings: FinetuneConfig, *, show_progress: bool
+    network: SsdDetector, annotations: AnnotationSet, *, show_progress: bool
 ) -> list[PhotoFeatures]:
     """One pass of the frozen network over every photo, in the order of ``annotations``."""
     photos = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for image in annotations:
-            photos.append(_features_of_one(network, image, annotations.labels, settings))
+            photos.append(_features_of_one(network, image, annotations.labels))
             advance(image.path.name)
     return photos
 
 
-def _features_of_one(
-    network: SsdDetector, image: AnnotatedImage, labels: tuple[str, ...], settings: FinetuneConfig
-) -> PhotoFeatures:
+def _features_of_one(network: SsdDetector, image: AnnotatedImage, labels: tuple[str, ...]) -> PhotoFeatures:
     learnt = [box for box in image.boxes if not box.ignore]
     ignored = [box for box in image.boxes if box.ignore]
     corners, regions = (
@@ -109,7 +117,6 @@ def _features_of_one(
         corners,
         torch.tensor([labels.index(box.label) for box in learnt], dtype=torch.int64),
         regions,
-        dtype=getattr(torch, settings.precision),
     )
 
 
@@ -138,12 +145,12 @@ def fit_heads(
     with progress_bar("fitting the heads", len(schedule), show=show_progress) as advance:
         for number, indices in enumerate(schedule, start=1):
             losses = heads.loss([photos[i] for i in indices])
-            row = Step(
-                step=number,
-                total=losses.total.item(),
-                classification=losses.classification.item(),
-                localization=losses.localization.item(),
-            )
+            row: Step = {
+                "step": number,
+                "total": losses.total.item(),
+                "classification": losses.classification.item(),
+                "localization": losses.localization.item(),
+            }
             require_finite(row)
             # Written out because torch.optim imports the compiler: two seconds, for these two lines.
             gradients = torch.autograd.grad(losses.total, parameters)
@@ -165,7 +172,7 @@ def require_finite(row: Step) -> None:
         FinetuneError: the parts of the loss that are not finite are named.
     """
     parts = ("classification", "localization")
-    broken = [f"{part} {row[part]}" for part in parts if not math.isfinite(row[part])]  # type: ignore[literal-required]
+    broken = [f"{part} {row[part]}" for part in parts if not math.isfinite(row[part])]
     if broken:
         raise FinetuneError(
             f"step {row['step']}: the loss is not finite: {', '.join(broken)}",

@@ -35,7 +35,8 @@ def make_anchors(
     for level in levels:
         stride = 2**level
         rows, columns = (
-            torch.arange(-(-side // stride), dtype=torch.float64) * stride + (0 if side % stride else stride / 2)
+            torch.arange(-(-side // stride), dtype=torch.float64) * stride
+            + (0 if side % stride else stride / 2)
             for side in size_hw
         )
         centres = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).reshape(-1, 1, 2)

@@ -7,20 +7,15 @@ from and under which licence.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from goldeneye.errors import BaseModelError, CheckpointError
-from goldeneye.files import replacing
 from goldeneye.models.archive import content_sha256, open_checkpoint
 from goldeneye.models.cache import cache_folder, cached_base_path
 from goldeneye.models.download import fetch
@@ -28,7 +23,8 @@ from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_checkpoint import read_ssd_weights
 from goldeneye.models.ssd_config import SsdConfig, read_ssd_config
 from goldeneye.models.tf_checkpoint import TensorBundle
-from goldeneye.models.zoo import ZOO
+from goldeneye.models.weights_file import hash_weights, read_header, read_weights, write_weights
+from goldeneye.models.zoo import ZOO, ZooEntry
 
 _HEADER = "goldeneye_base"
 
@@ -70,9 +66,7 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     if entry is not None:
         cached = cached_base_path(entry.name)
         if not cached.exists():
-            archive = fetch(entry, cache_folder() / "downloads")
-            convert_base(archive, cached, name=entry.name, source=entry.url, licence=entry.licence)
-            archive.unlink(missing_ok=True)  # the converted weights replace it
+            _fetch_and_convert(entry, cached)
         return read_base(cached)
     path = Path(base)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
@@ -86,6 +80,19 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
         name = path.name.removesuffix(".tar.gz").removesuffix(".index")
         convert_base(path, cached, name=name, source=path.name, licence="not stated: a file given by hand")
     return read_base(cached)
+
+
+def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
+    """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
+    archive = fetch(entry, cache_folder() / "downloads")
+    try:
+        convert_base(archive, cached, name=entry.name, source=entry.url, licence=entry.licence)
+    except BaseModelError:
+        # Another process may have finished, and removed the archive, in the middle of our reading.
+        if not cached.exists():
+            archive.unlink(missing_ok=True)  # else a bad file would be found again by every later run
+            raise
+    archive.unlink(missing_ok=True)
 
 
 def convert_base(path: Path, target: Path, *, name: str, source: str, licence: str) -> None:
@@ -109,8 +116,7 @@ def convert_base(path: Path, target: Path, *, name: str, source: str, licence: s
             "source_sha256": files.sha256,
             "licence": licence,
         }
-    with replacing(target) as temporary:
-        save_file(weights, temporary, metadata={_HEADER: json.dumps(header)})
+    write_weights(target, weights, _HEADER, header)
 
 
 def read_base(path: Path) -> BaseModel:
@@ -120,9 +126,7 @@ def read_base(path: Path) -> BaseModel:
         CheckpointError: the file is damaged or not a converted base model.
     """
     try:
-        header = read_header(path, _HEADER)
-        with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+        header, weights = read_weights(path, _HEADER)
         return BaseModel(
             name=header["name"],
             config=SsdConfig.from_dict(header["config"]),
@@ -151,31 +155,9 @@ def find_base(weights_sha256: str) -> BaseModel | None:
     return None
 
 
-def read_header(path: Path, key: str) -> dict[str, Any]:
-    """The JSON object under ``key`` in a safetensors file's metadata; empty if there is none.
-
-    Raises:
-        OSError: the file cannot be read.
-        SafetensorError: it is not a safetensors file.
-        ValueError: the metadata is not JSON.
-    """
-    with safe_open(path, framework="np") as file:
-        metadata = file.metadata() or {}
-    header: dict[str, Any] = json.loads(metadata.get(key, "{}"))
-    return header
-
-
-def hash_weights(weights: dict[str, Tensor]) -> str:
-    """SHA-256 over the names, shapes and values of ``weights``, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def build_network(config: SsdConfig, weights: dict[str, Tensor]) -> SsdDetector:
+def build_network(
+    config: SsdConfig, weights: dict[str, Tensor], dtype: torch.dtype = torch.float32
+) -> SsdDetector:
     """The network with ``weights``, folded and laid out for inference; ``weights`` stay as they are.
 
     Raises:
@@ -184,4 +166,9 @@ def build_network(config: SsdConfig, weights: dict[str, Tensor]) -> SsdDetector:
     with torch.device("meta"):
         network = SsdDetector(config)
     network.load_state_dict(weights, assign=True)
-    return network.fold()
+    return network.fold().to(dtype)  # folded in full precision, then rounded
+
+
+def native_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -19,7 +19,9 @@ STAGE_CHANNELS = (256, 512, 1024, 2048)
 class Bottleneck(nn.Module):
     """1x1 down, 3x3, 1x1 up, added to the input (or to its projection where the shape changes)."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, project: bool, epsilon: float) -> None:
+    def __init__(
+        self, channels_in: int, channels_out: int, *, stride: int, project: bool, epsilon: float
+    ) -> None:
         super().__init__()
         inner = channels_out // 4
         self.conv1 = ConvNorm(channels_in, inner, 1, stride=stride, epsilon=epsilon)
@@ -44,7 +46,9 @@ class ResNet(nn.Module):
         self.stem = ConvNorm(3, 64, 7, stride=2, padding=3, epsilon=epsilon)
         self.stages = nn.ModuleList()
         channels = 64
-        for stage, (blocks, channels_out) in enumerate(zip(BLOCKS_PER_STAGE[depth], STAGE_CHANNELS, strict=True)):
+        for stage, (blocks, channels_out) in enumerate(
+            zip(BLOCKS_PER_STAGE[depth], STAGE_CHANNELS, strict=True)
+        ):
             layers = nn.Sequential()
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1

@@ -12,6 +12,7 @@ Coordinates inside are pixels of the network's input. Boxes of a photo become su
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,9 @@ class Tower(nn.Module):
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         """``[N, D_in, h, w]`` of the pyramid to ``[N, D, h, w]``; ``level`` 0 is the finest."""
-        for conv, norm in zip(self.convs, self.norms[level], strict=True):  # type: ignore[arg-type]
+        norms = self.norms[level]
+        assert isinstance(norms, nn.ModuleList)
+        for conv, norm in zip(self.convs, norms, strict=True):
             x = F.relu6(norm(conv(x)), inplace=True)
         return x
 
@@ -67,8 +70,11 @@ class FoldedTower(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList()
         for norms in tower.norms:
+            assert isinstance(norms, nn.ModuleList)
             layers = nn.Sequential()
-            for conv, norm in zip(tower.convs, norms, strict=True):  # type: ignore[arg-type]
+            for conv, norm in zip(tower.convs, norms, strict=True):
+                assert isinstance(conv, nn.Conv2d)
+                assert isinstance(norm, FrozenBatchNorm)
                 kernel, bias = folded(conv.weight, norm)
                 layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, device="meta")
                 layer.weight, layer.bias = nn.Parameter(kernel, False), nn.Parameter(bias, False)
@@ -121,6 +127,11 @@ class SsdDetector(nn.Module):
         """A photo ``[H, W, 3]`` RGB to the network's input ``[3, h, w]`` float32 (``h, w = size_hw``)."""
         resized = resize_bilinear_legacy(torch.from_numpy(image), self.config.size_hw)  # [h, w, 3]
         return (resized - resized.new_tensor(CHANNEL_MEANS)).permute(2, 0, 1)
+
+    def batch_of(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Photos, each ``[H, W, 3]``, as one batch ``[N, 3, h, w]`` in the network's precision and layout."""
+        pixels = torch.stack([self.prepare(image) for image in images])
+        return pixels.to(self.box_head.weight.dtype, memory_format=torch.channels_last)
 
     def to_input(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
         """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
@@ -220,5 +231,7 @@ def resize_bilinear_legacy(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
         low = position.floor().long().clamp(max=length - 1)
         high = (low + 1).clamp(max=length - 1)
         fraction = (position - low).reshape([-1] + [1] * (2 - axis))
-        image = torch.lerp(image.index_select(axis, low).float(), image.index_select(axis, high).float(), fraction)
+        image = torch.lerp(
+            image.index_select(axis, low).float(), image.index_select(axis, high).float(), fraction
+        )
     return image

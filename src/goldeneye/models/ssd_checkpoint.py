@@ -25,7 +25,7 @@ _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "runn
 _CONV = {"weight": "kernel", "bias": "bias"}
 
 # Tensors of a checkpoint that are no weights of the network: bookkeeping and what a trainer kept.
-_NOT_WEIGHTS = ("save_counter", "_CHECKPOINTABLE_OBJECT_GRAPH", "step", "global_step", "optimizer/", "model/_groundtruth")
+_NOT_WEIGHTS = ("save_counter", "step", "global_step", "optimizer/")
 
 
 def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Tenso
         if tuple(weights[name].shape) != expected[name]:
             found, wanted = list(weights[name].shape), list(expected[name])
             raise _misfit(bundle, f"{key}: shape {found}, but pipeline.config describes {wanted}")
-    left_over = [key for key in bundle.keys() if key not in used and not is_bookkeeping(key)]
+    left_over = sorted(key for key in set(bundle.keys()) - used if not is_bookkeeping(key))
     if left_over:
         raise _misfit(bundle, f"tensor that no part of the network takes: {left_over[0]}")
     assert weights.keys() == expected.keys()
@@ -68,10 +68,12 @@ def tensor_paths(config: SsdConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
         coarse = f"{_EXTRACTOR}/_coarse_feature_layers/{i}"
         yield from _conv_norm(f"pyramid.coarse.{i}", f"{coarse}/0", f"{coarse}/1")
     yield from _tower_paths(config, "box_tower", "BoxPredictionTower", "box_encodings")
-    yield from _tower_paths(config, "class_tower", "ClassPredictionTower", "class_predictions_with_background")
+    classes = "class_predictions_with_background"
+    yield from _tower_paths(config, "class_tower", "ClassPredictionTower", classes)
     yield from _leaves("box_head", _CONV, f"{_PREDICTOR}/_box_prediction_head/_box_encoder_layers/0")
-    class_head = f"{_PREDICTOR}/_prediction_heads/class_predictions_with_background/_class_predictor_layers/0"
-    yield from _leaves("class_head", _CONV, class_head)
+    yield from _leaves(
+        "class_head", _CONV, f"{_PREDICTOR}/_prediction_heads/{classes}/_class_predictor_layers/0"
+    )
 
 
 def is_bookkeeping(key: str) -> bool:

@@ -83,7 +83,8 @@ class SsdConfig:
         Raises:
             TypeError: a field is missing or unknown.
         """
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**fields)
 
 
 def read_ssd_config(path: Path) -> SsdConfig:
@@ -117,7 +118,7 @@ def parse_ssd_config(text: str, where: str = "pipeline.config") -> SsdConfig:
     ssd = model.child("ssd")
     model.close()
     extractor = _extractor(ssd.child("feature_extractor"))
-    values = {
+    values: dict[str, Any] = {
         "num_classes": ssd.integer("num_classes", 0),
         "size_hw": _resizer(ssd.child("image_resizer")),
         **extractor,
