@@ -1,12 +1,15 @@
-"""What every test shares: where ../shared is, and one thread so that timings do not fight."""
+"""What every test shares: where ../shared is, the golden base model, and few threads."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+GOLDEN_ARCHIVE = "golden/ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.tar.gz"
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +18,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the photos and golden numbers in {SHARED}, which is not there")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of base models of the tests' own, so that none depends on what a person has cached."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("GOLDENEYE_CACHE")
+    os.environ["GOLDENEYE_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["GOLDENEYE_CACHE"]
+    else:
+        os.environ["GOLDENEYE_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def golden_archive(shared: Path) -> Path:
+    """The archive of the base model that the golden numbers were made with."""
+    return shared / GOLDEN_ARCHIVE

@@ -1,0 +1,40 @@
+# The commands of the project; each works on a fresh clone.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: setup test check demo bench clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# BASE: a base model by name or file, PHOTOS and BOXES: what to learn from, TEST: where to look.
+BASE ?= ssd_resnet50_fpn_640
+PHOTOS ?= ../shared/data/ducky/train
+BOXES ?= ../shared/data/ducky/train_boxes.csv
+TEST ?= ../shared/data/ducky/test
+
+demo: setup
+	$(BIN)/goldeneye finetune $(PHOTOS) --boxes $(BOXES) --label rubber_ducky --base $(BASE) -o demo/duck.safetensors
+	$(BIN)/goldeneye detect demo/duck.safetensors $(TEST) -o demo/found --gif demo/ducks.gif
+
+bench: setup
+	$(BIN)/python benchmarks/finetune_seed.py
+	$(BIN)/python benchmarks/detect.py
+
+clean:
+	rm -rf $(VENV) demo

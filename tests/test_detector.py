@@ -1,0 +1,212 @@
+"""A detector file, and detecting with it."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from goldeneye.config import FinetuneConfig
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.detector import Detector
+from goldeneye.detect.folder import detect_folder
+from goldeneye.detect.precision import check_bfloat16, max_shift_px
+from goldeneye.errors import DetectorFileError, OutputError, PhotoError, SettingError
+from goldeneye.finetuning.trainer import finetune
+from tiny import make_photos, tiny_base
+
+LOW = 0.01
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return [image.path for image in make_photos(tmp_path_factory.mktemp("photos"))]
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Detector:
+    annotations = make_photos(tmp_path_factory.mktemp("train"))
+    config = FinetuneConfig(steps=30, batch_size=3, learning_rate=0.002)
+    return finetune(annotations, tiny_base(), config=config, show_progress=False)
+
+
+def same(first: Detections, second: Detections) -> bool:
+    return (
+        np.array_equal(first.boxes, second.boxes)
+        and np.array_equal(first.scores, second.scores)
+        and np.array_equal(first.class_ids, second.class_ids)
+        and first.labels == second.labels
+    )
+
+
+def test_saved_and_loaded_it_detects_the_same(detector: Detector, photos: list[Path], tmp_path: Path) -> None:
+    detector.save(tmp_path / "d.safetensors")
+    loaded = Detector.load(tmp_path / "d.safetensors")
+    for photo in photos:
+        found = loaded.detect(photo, score_threshold=LOW)
+        assert len(found) > 0
+        assert same(found, detector.detect(photo, score_threshold=LOW))
+    assert loaded.labels == ("square",)
+    assert loaded.provenance == detector.provenance
+    assert loaded.base["name"] == "tiny"
+
+
+def test_one_a_list_an_array_and_a_picture_give_the_same(detector: Detector, photos: list[Path]) -> None:
+    single = [detector.detect(photo, score_threshold=LOW) for photo in photos]
+    several = detector.detect(photos, score_threshold=LOW)
+    assert all(map(same, single, several))
+    picture = Image.open(photos[0])
+    assert same(detector.detect(picture, score_threshold=LOW), single[0])
+    assert same(detector.detect(np.asarray(picture), score_threshold=LOW), single[0])
+    assert detector.detect([]) == []
+
+
+def test_boxes_lie_in_the_photo_and_scores_fall(detector: Detector, photos: list[Path]) -> None:
+    found = detector.detect(photos[0], score_threshold=1e-6)
+    assert len(found) > 5
+    assert (found.boxes[:, :2] >= 0).all()
+    assert (found.boxes[:, 2:] <= [160, 120]).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert same(found.above(0.02), detector.detect(photos[0], score_threshold=0.02))
+
+
+def test_heads_only_needs_the_very_same_base(detector: Detector, photos: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "heads.safetensors"
+    detector.save(path, heads_only=True)
+    assert path.stat().st_size < 200_000
+    with pytest.raises(DetectorFileError, match="their base model is not in the cache: tiny"):
+        Detector.load(path)
+    with pytest.raises(DetectorFileError, match="made from another base model than the one given"):
+        Detector.load(path, base=tiny_base(seed=1))
+    loaded = Detector.load(path, base=tiny_base())
+    assert same(
+        loaded.detect(photos[0], score_threshold=LOW), detector.detect(photos[0], score_threshold=LOW)
+    )
+
+
+def test_header_tells_where_the_detector_comes_from(detector: Detector, tmp_path: Path) -> None:
+    detector.save(tmp_path / "d.safetensors")
+    with safe_open(tmp_path / "d.safetensors", framework="np") as file:
+        header = json.loads(file.metadata()["goldeneye_detector"])
+    assert header["labels"] == ["square"]
+    assert header["base"]["weights_sha256"] == tiny_base().weights_sha256
+    assert header["provenance"]["settings"]["steps"] == 30
+    assert header["provenance"]["photos"][0] == {"name": "photo0.png", "boxes": 1}
+
+
+@pytest.mark.parametrize("cut", [0, 5, 100, 5000, 1_000_000])
+def test_truncated_file_is_refused(detector: Detector, tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "d.safetensors"
+    detector.save(path)
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(DetectorFileError, match=r"d\.safetensors: not a safetensors file, or damaged"):
+        Detector.load(path)
+
+
+def test_files_that_are_no_detectors_are_refused(detector: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    with pytest.raises(DetectorFileError, match="no such file"):
+        Detector.load(path)
+    path.write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
+    with pytest.raises(DetectorFileError, match="not a safetensors file"):
+        Detector.load(path)
+    save_file({"a": torch.zeros(3)}, path)
+    with pytest.raises(DetectorFileError, match="not a goldeneye detector"):
+        Detector.load(path)
+    header = {"format_version": 99}
+    save_file({"a": torch.zeros(3)}, path, metadata={"goldeneye_detector": json.dumps(header)})
+    with pytest.raises(DetectorFileError, match="format 99"):
+        Detector.load(path)
+    detector.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata, weights = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    weights["class_head.bias"] = torch.zeros(3)
+    save_file(weights, path, metadata=metadata)
+    with pytest.raises(DetectorFileError, match="its header and its weights do not fit"):
+        Detector.load(path)
+
+
+def test_failed_save_leaves_the_file_that_was_there(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "d.safetensors"
+    path.write_text("kept")
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("goldeneye.models.weights_file.save_file", full_disk)
+    with pytest.raises(OutputError, match=r"d\.safetensors: no space left on the disk"):
+        detector.save(path)
+
+    def interrupted(*args: object, **_: object) -> None:
+        Path(str(args[1])).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("goldeneye.models.weights_file.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        detector.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]
+    assert path.read_text() == "kept"
+
+
+def test_folder_run_reports_bad_photos_and_does_the_rest(
+    detector: Detector, photos: list[Path], tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "d.safetensors")
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"\xff\xd8\xff no photo")
+    out = tmp_path / "out"
+    summary = detect_folder(
+        tmp_path / "d.safetensors", [*photos, bad], out, score_threshold=LOW, gif=tmp_path / "a.gif"
+    )
+    assert summary.failed == ("bad.jpg",)
+    assert "1 of 4 photos could not be read: bad.jpg" in str(summary)
+    document = json.loads((out / "detections.json").read_text())
+    assert [row["photo"] for row in document["photos"]] == [p.name for p in photos]
+    assert document["failed"] == ["bad.jpg"]
+    for photo, row in zip(photos, document["photos"], strict=True):
+        assert Image.open(out / row["picture"]).size == (160, 120)
+        assert len(row["detections"]) == len(detector.detect(photo, score_threshold=LOW))
+    assert Image.open(tmp_path / "a.gif").size == (160, 120)
+
+
+def test_folder_run_never_overwrites_photos(detector: Detector, photos: list[Path], tmp_path: Path) -> None:
+    detector.save(tmp_path / "d.safetensors")
+    with pytest.raises(OutputError, match="would replace the photo"):
+        detect_folder(tmp_path / "d.safetensors", photos, photos[0].parent)
+    twin = tmp_path / "photo0.png"
+    twin.write_bytes(photos[0].read_bytes())
+    with pytest.raises(PhotoError, match="two photos have one name"):
+        detect_folder(tmp_path / "d.safetensors", [photos[0], twin], tmp_path / "out")
+    with pytest.raises(SettingError, match="threshold must be a number from 0 to 1: 3"):
+        detect_folder(tmp_path / "d.safetensors", photos, tmp_path / "out", score_threshold=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bfloat16_is_used_only_where_the_boxes_stay(
+    detector: Detector, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = detector.detect(photos[0], score_threshold=LOW)
+    moved = replace(found, boxes=found.boxes + np.float32(0.75))
+    assert max_shift_px(found, found) == 0
+    assert max_shift_px(found, moved) == pytest.approx(0.75, abs=1e-4)
+    nothing = found.above(0.999)
+    assert max_shift_px(nothing, found) == 0
+    assert max_shift_px(found, nothing) == float("inf")
+    assert detector.with_precision("bfloat16").network.box_head.weight.dtype in (
+        torch.bfloat16,
+        torch.float32,
+    )
+    monkeypatch.setattr("goldeneye.detect.precision.native_bfloat16", lambda: False)
+    check = check_bfloat16(detector, photos)
+    assert not check.holds
+    assert "does not compute in bfloat16" in str(check)

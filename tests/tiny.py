@@ -1,0 +1,73 @@
+"""A network small enough to make in a moment, and photos for it: what tests use where no base is at hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from goldeneye.data.annotations import AnnotationSet
+from goldeneye.models.base import BaseModel
+from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.ssd_config import SsdConfig, parse_ssd_config
+from goldeneye.models.weights_file import hash_weights
+
+PIPELINE = (Path(__file__).parent / "pipeline.config").read_text()
+
+
+def tiny_config(num_classes: int = 3, side: int = 128) -> SsdConfig:
+    """ResNet-50 as published, but on a small input and with thin towers."""
+    config = parse_ssd_config(PIPELINE)
+    return replace(
+        config,
+        num_classes=num_classes,
+        size_hw=(side, side),
+        fpn_channels=32,
+        tower_channels=32,
+        tower_layers=2,
+    )
+
+
+def tiny_base(config: SsdConfig | None = None, seed: int = 0) -> BaseModel:
+    """A base model with random weights, scaled so that activations neither vanish nor explode."""
+    config = config or tiny_config()
+    torch.manual_seed(seed)
+    network = SsdDetector(config)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+    for name, buffer in network.named_buffers():
+        if name.endswith("norm.weight") and ".conv3." in name:
+            buffer.fill_(0.3)  # keep the sum of many residual branches in the range ReLU6 passes
+    torch.nn.init.normal_(network.box_head.weight, std=0.01)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    return BaseModel(
+        name="tiny",
+        config=config,
+        weights=weights,
+        weights_sha256=hash_weights(weights),
+        source="tests",
+        source_sha256="0" * 64,
+        licence="none",
+    )
+
+
+def make_photos(folder: Path, count: int = 3, size_hw: tuple[int, int] = (120, 160)) -> AnnotationSet:
+    """Grey noise with one bright square each, and the squares' boxes."""
+    generator = np.random.default_rng(7)
+    paths, boxes = [], []
+    for number in range(count):
+        noise = generator.integers(60, 120, (*size_hw, 3), dtype=np.uint8)
+        picture = Image.fromarray(noise)
+        x, y = (int(v) for v in generator.integers(10, 60, 2))
+        ImageDraw.Draw(picture).rectangle((x, y, x + 39, y + 39), fill=(250, 220, 30))
+        path = folder / f"photo{number}.png"
+        picture.save(path)
+        paths.append(path)
+        boxes.append(np.array([[x, y, x + 40, y + 40]]))
+    return AnnotationSet.from_arrays(paths, boxes, "square")
