@@ -20,9 +20,9 @@ def shared() -> Path:
     return SHARED
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of base models of the tests' own, so that none depends on what a person has cached."""
+    """A cache of base models for each module of tests, so that none depends on what others have cached."""
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get("GOLDENEYE_CACHE")
     os.environ["GOLDENEYE_CACHE"] = str(folder)

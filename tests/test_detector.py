@@ -140,18 +140,16 @@ def test_failed_save_leaves_the_file_that_was_there(
     path = tmp_path / "d.safetensors"
     path.write_text("kept")
 
-    def full_disk(*_: object, **__: object) -> None:
+    def full_disk(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("goldeneye.models.weights_file.save_file", full_disk)
-    with pytest.raises(OutputError, match=r"d\.safetensors: no space left on the disk"):
-        detector.save(path)
-
-    def interrupted(*args: object, **_: object) -> None:
-        Path(str(args[1])).write_bytes(b"half")
+    def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goldeneye.models.weights_file.save_file", interrupted)
+    monkeypatch.setattr("goldeneye.files.os.fsync", full_disk)
+    with pytest.raises(OutputError, match=r"d\.safetensors: no space left on the disk"):
+        detector.save(path)
+    monkeypatch.setattr("goldeneye.files.os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         detector.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]

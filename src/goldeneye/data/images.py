@@ -173,7 +173,7 @@ def upright_array(image: npt.NDArray[np.generic] | Image.Image) -> RGBArray:
             taken as upright; or a Pillow image, whose EXIF orientation is applied.
 
     Returns:
-        The array itself if it is RGB already, else a new one.
+        The array itself if it is RGB, contiguous and writable already, else a new one.
 
     Raises:
         ValueError: the array has another shape or type, or no pixels.
@@ -190,7 +190,7 @@ def upright_array(image: npt.NDArray[np.generic] | Image.Image) -> RGBArray:
         raise ValueError(f"an image array is uint8, 0 to 255: {image.dtype}")
     pixels = image.astype(np.uint8, copy=False)
     if pixels.shape[2:] == (3,):
-        return pixels
+        return np.require(pixels, requirements="CW")  # what torch takes: rows in order, not read-only
     return np.array(_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
 
 

@@ -26,7 +26,8 @@ from goldeneye.models.tf_checkpoint import TensorBundle
 from goldeneye.models.weights_file import hash_weights, read_header, read_weights, write_weights
 from goldeneye.models.zoo import ZOO, ZooEntry
 
-_HEADER = "goldeneye_base"
+BASE_HEADER = "goldeneye_base"
+"""Under which name a converted file's header says what it is."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def convert_base(path: Path, target: Path, *, name: str, source: str, licence: s
             "source_sha256": files.sha256,
             "licence": licence,
         }
-    write_weights(target, weights, _HEADER, header)
+    write_weights(target, weights, BASE_HEADER, header)
 
 
 def read_base(path: Path) -> BaseModel:
@@ -126,7 +127,7 @@ def read_base(path: Path) -> BaseModel:
         CheckpointError: the file is damaged or not a converted base model.
     """
     try:
-        header, weights = read_weights(path, _HEADER)
+        header, weights = read_weights(path, BASE_HEADER)
         return BaseModel(
             name=header["name"],
             config=SsdConfig.from_dict(header["config"]),
@@ -147,7 +148,7 @@ def find_base(weights_sha256: str) -> BaseModel | None:
     """The cached base with these weights, if there is one."""
     for path in sorted((cache_folder() / "bases").glob("*.safetensors")):
         try:
-            found = read_header(path, _HEADER).get("weights_sha256")
+            found = read_header(path, BASE_HEADER).get("weights_sha256")
         except (OSError, SafetensorError, ValueError):
             continue  # some other file, or a damaged one: it cannot be the one asked for
         if found == weights_sha256:

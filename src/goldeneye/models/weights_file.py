@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from goldeneye.files import replacing
@@ -27,8 +27,10 @@ def write_weights(
     Raises:
         OutputError: the file cannot be written.
     """
+    content = save(dict(weights), metadata={header_name: json.dumps(header)})
     with replacing(path) as temporary:
-        save_file(dict(weights), temporary, metadata={header_name: json.dumps(header)})
+        # Written here, as the library's own writer tells of a full disk in an error that is no OSError.
+        temporary.write_bytes(content)
 
 
 def read_weights(path: Path, header_name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

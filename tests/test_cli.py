@@ -1,0 +1,225 @@
+"""The command line as a person meets it: what it prints, what it leaves behind, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from goldeneye.cli import build_parser, main
+from goldeneye.config import FinetuneConfig
+from goldeneye.data.formats import write_coco
+from goldeneye.models.base import BASE_HEADER
+from goldeneye.models.cache import cached_base_path
+from goldeneye.models.weights_file import write_weights
+from tiny import make_photos, tiny_base
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Three photos, their boxes as COCO JSON, and a small base model in the cache under a zoo's name."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write_coco(make_photos(folder), folder / "boxes.json")
+    return tmp_path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_base(cache: Path) -> None:
+    """The tiny base under the name of the default one, so that commands find it without a download."""
+    base = tiny_base()
+    header = {"name": base.name, "architecture": "ssd_resnet_fpn", "config": base.config.to_dict()}
+    header |= {
+        "weights_sha256": base.weights_sha256,
+        "source": "tests",
+        "source_sha256": "0",
+        "licence": "none",
+    }
+    path = cache / "bases" / "ssd_resnet50_fpn_640.safetensors"
+    write_weights(path, base.weights, BASE_HEADER, header)
+
+
+def run_finetune(project: Path, *more: str, photos: tuple[Path, ...] = ()) -> int:
+    boxes = project / "photos" / "boxes.json"
+    folders = [str(folder) for folder in (project / "photos", *photos)]
+    arguments = ["finetune", *folders, "--boxes", str(boxes), "-o", str(project / "d.safetensors")]
+    return main([*arguments, "--steps", "3", *more])
+
+
+def failure(capsys: pytest.CaptureFixture[str]) -> str:
+    """The error message; it is one line, and at most a hint follows."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1, lines
+    assert all(line.startswith("hint: ") for line in lines[lines.index(errors[0]) + 1 :])
+    return "\n".join(lines[lines.index(errors[0]) :])
+
+
+def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_finetune(project) == 0
+    printed = capsys.readouterr()
+    assert "tensors from tiny; new: class_head.weight, class_head.bias; left over: " in printed.err
+    assert "step 3 of 3, loss" in printed.err
+    assert "wrote" in printed.out
+    assert Image.open(project / "d_loss.png").size[0] > 400
+    out, gif = project / "found", project / "found.gif"
+    arguments = ["detect", str(project / "d.safetensors"), str(project / "photos"), "-o", str(out)]
+    assert main([*arguments, "--gif", str(gif), "--threshold", "0.001"]) == 0
+    assert "detections in 3 photos" in capsys.readouterr().out
+    document = json.loads((out / "detections.json").read_text())
+    assert len(document["photos"]) == 3
+    assert gif.exists()
+
+
+def test_bases_lists_names_figures_and_what_is_cached(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bases"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith("ssd_resnet50_fpn_640"))
+    assert "640x640" in row
+    assert "34.3" in row
+    assert " yes " in row
+    assert "Apache-2.0" in row
+
+
+def test_an_empty_command_line_changes_no_default() -> None:
+    parsed = build_parser().parse_args(["finetune", "photos", "--boxes", "b.csv", "-o", "d.safetensors"])
+    assert all(getattr(parsed, name) == value for name, value in vars(FinetuneConfig()).items())
+
+
+def edit_boxes(project: Path, change: str) -> None:
+    path = project / "photos" / "boxes.json"
+    document = json.loads(path.read_text())
+    box = document["annotations"][1]["bbox"]
+    if change == "degenerate":
+        box[2] = 0
+    elif change == "outside":
+        box[0] = 500
+    elif change == "no box":
+        del document["annotations"][1]
+        document["images"][1].pop("reviewed", None)
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("degenerate", "photo1.png: box 1: "),
+        ("outside", "photo1.png: box 1: lies outside the photo"),
+        ("no box", "1 of 3 photos has no boxes and is not marked as reviewed: photo1.png"),
+    ],
+)
+def test_wrong_boxes(project: Path, capsys: pytest.CaptureFixture[str], change: str, says: str) -> None:
+    edit_boxes(project, change)
+    assert run_finetune(project) == 2
+    assert says in failure(capsys)
+    assert not (project / "d.safetensors").exists()
+
+
+def test_photos_nobody_looked_at_can_be_left_out(project: Path) -> None:
+    edit_boxes(project, "no box")
+    assert run_finetune(project, "--reviewed-only") == 0
+
+
+def test_missing_photo(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "photos" / "photo2.png").unlink()
+    assert run_finetune(project) == 2
+    assert "photo2.png" in failure(capsys)
+
+
+def test_unreadable_photo(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo = project / "photos" / "photo2.png"
+    photo.write_bytes(photo.read_bytes()[:2000])
+    assert run_finetune(project) == 2
+    assert "photo2.png" in failure(capsys)
+
+
+def test_two_photos_with_one_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twin = project / "more"
+    twin.mkdir()
+    shutil.copy(project / "photos" / "photo1.png", twin)
+    assert run_finetune(project, photos=(twin,)) == 2
+    message = failure(capsys)
+    assert "two photos have one name" in message
+    assert "photo1.png" in message
+
+
+def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_finetune(project, "--base", "resnet") == 2
+    message = failure(capsys)
+    assert "resnet: no base model of this name and no such file" in message
+    assert "ssd_resnet50_fpn_640" in message
+
+
+def test_wrong_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_finetune(project, "--learning-rate", "-1") == 2
+    assert "learning_rate must be a number from 1e-08 to 10: -1.0" in failure(capsys)
+
+
+def test_corrupt_archive_and_truncated_shard(
+    project: Path, capsys: pytest.CaptureFixture[str], golden_archive: Path
+) -> None:
+    corrupt = project / "corrupt.tar.gz"
+    corrupt.write_bytes(golden_archive.read_bytes()[:1_000_000])
+    assert run_finetune(project, "--base", str(corrupt)) == 2
+    assert "corrupt.tar.gz" in failure(capsys)
+
+    with tarfile.open(golden_archive) as tar:
+        tar.extractall(project, filter="data")
+    (folder,) = project.glob("ssd_*")
+    shard = next(folder.rglob("*.data-*"))
+    with shard.open("rb+") as file:
+        file.truncate(60_000_000)
+    assert run_finetune(project, "--base", str(folder)) == 2
+    assert "ckpt-0.data-00000-of-00001" in failure(capsys)
+
+    config = folder / "pipeline.config"
+    config.write_text(config.read_text().replace("  ssd {", "  faster_rcnn {"))
+    assert run_finetune(project, "--base", str(folder)) == 2
+    assert "model.faster_rcnn: not a supported kind of model" in failure(capsys)
+    bases = cached_base_path("x").parent
+    assert {path.name for path in bases.iterdir()} == {"ssd_resnet50_fpn_640.safetensors"}
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() != 0, reason="only root can make a disk of a given size"
+)
+def test_full_disk(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    disk = project / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not allow a disk of a given size to be mounted")
+    try:
+        assert run_finetune(project, "-o", str(disk / "d.safetensors")) == 2
+        assert "d.safetensors: no space left on the disk" in failure(capsys)
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
+def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
+    (project / "d.safetensors").write_text("kept")
+    command = [sys.executable, "-m", "goldeneye.cli", "finetune", str(project / "photos")]
+    command += ["--boxes", str(project / "photos" / "boxes.json"), "-o", str(project / "d.safetensors")]
+    process = subprocess.Popen([*command, "--steps", "1000000"], stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "step 10 of" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "stopped; nothing half-written is left behind"
+    assert "Traceback" not in err
+    assert sorted(path.name for path in project.iterdir()) == ["d.safetensors", "photos"]
+    assert (project / "d.safetensors").read_text() == "kept"
