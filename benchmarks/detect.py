@@ -83,7 +83,7 @@ def main() -> None:
         print(f"| {name} | {median:.0f} | {baseline / median:.2f} |")
     print(
         f"\nbfloat16 moves an edge by up to {max(shifts):.1f} pixels, in the median photo by "
-        f"{statistics.median(shifts):.1f} ({boxes} boxes with score above {MIN_SCORE}; allowed: {MAX_SHIFT_PX}), "
+        f"{statistics.median(shifts):.1f} ({boxes} boxes above {MIN_SCORE}; allowed: {MAX_SHIFT_PX}), "
         f"so this detector uses {tuned.precision}."
     )
 

@@ -173,16 +173,14 @@ def report(
     floor = peak_memory_mb("nothing")
     print(f"\n| {len(plain_losses)} steps, 5 photos | features s | steps s | total s | ratio | peak MB |")
     print("|---|---|---|---|---|---|")
-    print(
-        f"| plain, float32 | | {plain_seconds:.1f} | {plain_seconds:.1f} | 1 | {peak_memory_mb('plain'):.0f} |"
-    )
+    figures = f"{plain_seconds:.1f} | {plain_seconds:.1f} | 1 | {peak_memory_mb('plain'):.0f}"
+    print(f"| plain, float32 | | {figures} |")
     for precision in ours:
         features, steps = (statistics.median(column) for column in zip(*seconds[precision], strict=True))
         total = features + steps
         ratio, memory = plain_seconds / total, peak_memory_mb(precision)
-        print(
-            f"| cached, {precision} | {features:.2f} | {steps:.2f} | {total:.2f} | {ratio:.0f} | {memory:.0f} |"
-        )
+        figures = f"{features:.2f} | {steps:.2f} | {total:.2f} | {ratio:.0f} | {memory:.0f}"
+        print(f"| cached, {precision} | {figures} |")
     print(f"\nA process that only loads everything peaks at {floor:.0f} MB.")
     for precision, method in ours.items():
         losses = np.array([row["total"] for row in method.history])
@@ -190,7 +188,7 @@ def report(
         pairs = zip(method.heads.tensors().values(), plain.tuned, strict=True)
         weights = max((torch.norm(a - b) / torch.norm(b)).item() for a, b in pairs)
         print(
-            f"{precision} against plain: losses of the first 5 steps within {first:.1e}, "
+            f"{precision} against plain: first 5 losses within {first:.1e}, "
             f"last loss {losses[-1]:.5f} against {plain_losses[-1]:.5f}, "
             f"tuned weights within {weights:.1e} of their norm"
         )
