@@ -1,0 +1,184 @@
+"""The house: who may import whom, what stays light, what no file may do. See CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import goldeneye
+
+SOURCE = Path(goldeneye.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# In the order in which a photo meets them: a folder imports only from those before it.
+FOLDERS = ("data", "annotate", "models", "detect", "finetuning", "evaluate", "deploy")
+# Beside the folders; any folder may import them, they import only each other.
+HELPERS = ("errors", "files", "config", "progress")
+NO_TORCH = ("data", "annotate")
+
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+# What may be longer: "file.py" or "file.py: function", and the reason.
+LONGER: dict[str, str] = {}
+
+HEAVY = ("torch", "numpy", "PIL", "matplotlib", "safetensors")
+
+
+def name_of(path: Path) -> str:
+    """A module's path below the package, as tests and messages call it: ``models/ssd.py``."""
+    return path.relative_to(SOURCE).as_posix()
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports, wherever in it the import stands."""
+    package = ("goldeneye", *path.relative_to(SOURCE).parent.parts)
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*above, *([node.module] if node.module else [])))
+            # "from goldeneye import files" means goldeneye.files; elsewhere a part too much does no harm.
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def calls(path: Path) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+
+
+def modules_after(code: str, among: tuple[str, ...] = HEAVY) -> set[str]:
+    """Which of the modules ``among`` are loaded once a fresh Python has run ``code``."""
+    report = f"import sys\nprint('LOADED', *(name for name in {among!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+def test_every_module_is_in_a_known_place() -> None:
+    known = {f"{helper}.py" for helper in HELPERS} | {"__init__.py", "cli.py"}
+    unknown = [
+        name_of(path)
+        for path in MODULES
+        if path.relative_to(SOURCE).parts[0] not in FOLDERS and name_of(path) not in known
+    ]
+    assert not unknown, f"give them a place in the order of the layers: {unknown}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_folder_imports_only_from_those_above_it(path: Path) -> None:
+    home = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    if home in ("cli", "__init__"):
+        return
+    above = () if home in HELPERS else FOLDERS[: FOLDERS.index(home) + 1]
+    for module in imported(path):
+        package, _, rest = module.partition(".")
+        if package == "goldeneye":
+            target = rest.partition(".")[0]
+            assert target in (*above, *HELPERS, "__version__"), f"{name_of(path)} must not import {module}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if name_of(p).startswith(NO_TORCH)], ids=name_of)
+def test_photos_and_boxes_know_no_torch(path: Path) -> None:
+    assert not [module for module in imported(path) if module.split(".")[0] == "torch"]
+
+
+def test_importing_photos_and_boxes_loads_no_torch() -> None:
+    names = [".".join(("goldeneye", *p.relative_to(SOURCE).with_suffix("").parts)) for p in MODULES]
+    light = [name.removesuffix(".__init__") for name in names if name.split(".")[1] in NO_TORCH]
+    assert "goldeneye.data.formats" in light
+    assert modules_after(f"import {', '.join(light)}", ("torch",)) == set()
+
+
+def test_importing_goldeneye_loads_nothing_heavy() -> None:
+    assert modules_after("import goldeneye") == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["finetune", "--help"], ["detect", "--help"]]
+)
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    code = f"from goldeneye.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
+    assert modules_after(code) == set()
+
+
+def test_listing_bases_loads_no_torch() -> None:
+    assert modules_after("from goldeneye.cli import main\nassert main(['bases']) == 0", ("torch",)) == set()
+
+
+def test_public_names_resolve() -> None:
+    assert goldeneye.__all__ == [*sorted(goldeneye.__all__[:-1]), "__version__"]
+    for name in goldeneye.__all__:
+        assert getattr(goldeneye, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'finetun'"):
+        goldeneye.finetun  # noqa: B018
+
+
+def test_public_names_are_the_same_for_a_type_checker() -> None:
+    for_checker = {
+        alias.name: (node.module, alias.asname)
+        for node in ast.walk(tree_of(SOURCE / "__init__.py"))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("goldeneye.")
+        for alias in node.names
+    }
+    assert for_checker == {name: (f"goldeneye.{home}", name) for name, home in goldeneye._HOMES.items()}
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    # Once such a module is imported, it would hide the name.
+    hidden = [name for name in goldeneye.__all__ if importlib.util.find_spec(f"goldeneye.{name}") is not None]
+    assert not hidden
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_loading_a_file_cannot_run_code(path: Path) -> None:
+    runs_code = {"dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    assert not [module for module in imported(path) if module.split(".")[0] in runs_code]
+    # Of pickle only its error may be named: torch's own reader of tensors raises it.
+    names = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.alias | ast.Attribute)]
+    of_pickle = {ast.unparse(node) for node in names if re.match(r"pickle\b", ast.unparse(node))}
+    assert of_pickle <= {"pickle", "pickle.UnpicklingError"}
+    assert not [module for module in imported(path) if module.startswith("pickle.")]
+    for call in calls(path):
+        function, keywords = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
+        if function == "torch.load":
+            assert ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True", ast.unparse(call)
+        assert "allow_pickle" not in keywords, ast.unparse(call)
+        assert function not in ("eval", "exec"), ast.unparse(call)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_is_too_long_to_read(path: Path) -> None:
+    lengths = {name_of(path): (len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE_LINES)}
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            lengths[f"{name_of(path)}: {node.name}"] = (length, MAX_FUNCTION_LINES)
+    too_long = {what: lines for what, (lines, limit) in lengths.items() if lines > limit}
+    assert not too_long.keys() - LONGER.keys(), too_long
+
+
+def test_exceptions_from_length_are_still_there() -> None:
+    for what in LONGER:
+        file, _, function = what.partition(": ")
+        assert (SOURCE / file).is_file()
+        names = {node.name for node in ast.walk(tree_of(SOURCE / file)) if isinstance(node, ast.FunctionDef)}
+        assert not function or function in names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_say_what_they_are(path: Path) -> None:
+    assert ast.get_docstring(tree_of(path)), f"{name_of(path)} has no docstring"
+    assert path.stem not in ("utils", "util", "misc", "helpers", "common")
