@@ -40,7 +40,7 @@ def main() -> None:
     exact, rounded = tuned.with_precision("float32"), tuned.with_precision("bfloat16")
     plain = SsdDetector(tuned.config)
     plain.load_state_dict(tuned.weights)
-    anchors = plain.anchors()
+    anchors = plain.anchors(plain.config.size_hw)
 
     def eager(image: np.ndarray) -> None:
         with torch.inference_mode():

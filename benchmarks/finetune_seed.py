@@ -27,14 +27,15 @@ from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.images import read_image
-from goldeneye.finetuning.heads import Heads
+from goldeneye.finetuning.anchor_heads import AnchorHeads
 from goldeneye.finetuning.restore import restore
 from goldeneye.finetuning.trainer import features_of, fit_heads, make_schedule
 from goldeneye.models.anchors import encode_boxes
-from goldeneye.models.base import BaseModel, build_network, load_base
+from goldeneye.models.architectures import build_network
+from goldeneye.models.base import BaseModel, load_base
 from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
 from goldeneye.models.matching import match_anchors
-from goldeneye.models.ssd import HEAD_NAMES, SsdDetector
+from goldeneye.models.ssd import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine
 
 PIECES = 5
@@ -47,9 +48,9 @@ class Plain:
         config, weights, _ = restore(base, 1, settings.seed)
         self.network = SsdDetector(config)
         self.network.load_state_dict(weights)
-        self.anchors = self.network.anchors()
+        self.anchors = self.network.anchors(config.size_hw)
         parameters = dict(self.network.named_parameters())
-        self.tuned = [parameters[name].requires_grad_(True) for name in HEAD_NAMES]
+        self.tuned = [parameters[name].requires_grad_(True) for name in SsdDetector.head_names]
         self.optimizer = torch.optim.SGD(self.tuned, lr=settings.learning_rate, momentum=settings.momentum)
         self.images = [read_image(image.path) for image in photos]
         self.boxes = []
@@ -99,9 +100,9 @@ class Ours:
     def run(self, schedule: Sequence[Sequence[int]]) -> tuple[float, float]:
         """Seconds for the features and for the steps."""
         start = time.perf_counter()
-        features = features_of(self.network, self.photos, show_progress=False)
+        self.heads = AnchorHeads(self.network, self.weights)
+        features = features_of(self.heads, self.photos, show_progress=False)
         middle = time.perf_counter()
-        self.heads = Heads(self.config, self.weights)
         self.history = fit_heads(self.heads, features, schedule, self.settings, show_progress=False)
         return middle - start, time.perf_counter() - middle
 

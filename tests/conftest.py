@@ -1,4 +1,4 @@
-"""What every test shares: where ../shared is, the golden base model, and few threads."""
+"""What every test shares: where ../shared is, the golden base model, and one thread."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+
+# Threads that wait for each other on a busy machine are many times slower than one alone.
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN_ARCHIVE = "golden/ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.tar.gz"

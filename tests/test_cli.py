@@ -67,7 +67,7 @@ def failure(capsys: pytest.CaptureFixture[str]) -> str:
 def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_finetune(project) == 0
     printed = capsys.readouterr()
-    assert "tensors from tiny; new: class_head.weight, class_head.bias; left over: " in printed.err
+    assert "tensors from tiny; new, for your classes: class_head.weight, class_head.bias" in printed.err
     assert "step 3 of 3, loss" in printed.err
     assert "wrote" in printed.out
     assert Image.open(project / "d_loss.png").size[0] > 400
@@ -157,6 +157,19 @@ def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.Capture
     message = failure(capsys)
     assert "resnet: no base model of this name and no such file" in message
     assert "ssd_resnet50_fpn_640" in message
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_the_work(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_finetune(project, "-o", str(project / "d.pth")) == 2
+    assert "d.pth: cannot be written as '.pth'" in failure(capsys)
+    (project / "file").write_text("")
+    assert run_finetune(project, "-o", str(project / "file" / "d.safetensors")) == 2
+    assert "d.safetensors: cannot be written" in failure(capsys)
+    arguments = ["detect", "missing.safetensors", str(project / "photos"), "-o", str(project / "out")]
+    assert main([*arguments, "--gif", str(project / "film.mp4")]) == 2
+    assert "film.mp4: cannot be written as '.mp4'" in failure(capsys)
 
 
 def test_wrong_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

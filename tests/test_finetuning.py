@@ -17,18 +17,22 @@ from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.images import read_image
+from goldeneye.detect.detector import Detector
 from goldeneye.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
-from goldeneye.finetuning.features import PhotoFeatures, extract_features
-from goldeneye.finetuning.heads import Heads
+from goldeneye.finetuning.anchor_features import PhotoFeatures, extract_features
+from goldeneye.finetuning.anchor_heads import AnchorHeads
 from goldeneye.finetuning.restore import restore
 from goldeneye.finetuning.trainer import finetune, fit_heads, make_schedule
 from goldeneye.models.anchors import encode_boxes
-from goldeneye.models.base import BaseModel, build_network, load_base
+from goldeneye.models.architectures import build_network
+from goldeneye.models.base import BaseModel, load_base
 from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
 from goldeneye.models.matching import match_anchors
-from goldeneye.models.ssd import HEAD_NAMES, SsdDetector
-from goldeneye.models.ssd_config import SsdConfig
-from tiny import make_photos, tiny_base
+from goldeneye.models.ssd import SsdDetector
+from tiny import make_base, make_photos, tiny_base
+from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
+
+Tuned = tuple[SsdDetector, dict[str, Tensor], list[PhotoFeatures]]
 
 QUICK = FinetuneConfig(steps=6, batch_size=2)
 
@@ -37,7 +41,7 @@ def plain_loss(
     network: SsdDetector, images: Sequence[NDArray[np.uint8]], truth: Sequence[tuple[Tensor, Tensor]]
 ) -> Tensor:
     """The seed's loss done the plain way: the whole network, all anchors, in one pass."""
-    config, anchors = network.config, network.anchors()
+    config, anchors = network.config, network.anchors(network.config.size_hw)
     codes, logits = network(torch.stack([network.prepare(image) for image in images]))
     classification = localization = torch.zeros(())
     positives = 0
@@ -69,18 +73,18 @@ def test_gradients_are_those_of_the_whole_network() -> None:
     plain = SsdDetector(config)
     plain.load_state_dict(weights)
     heads_of_plain = dict(plain.named_parameters())
-    for name in HEAD_NAMES:
+    for name in SsdDetector.head_names:
         heads_of_plain[name].requires_grad_(True)
     loss = plain_loss(plain, images, truth)
-    expected = torch.autograd.grad(loss, [heads_of_plain[name] for name in HEAD_NAMES])
+    expected = torch.autograd.grad(loss, [heads_of_plain[name] for name in SsdDetector.head_names])
 
     network = build_network(config, weights)
     none = torch.zeros(0, 4)
     photos = [extract_features(network, image, *t, none) for image, t in zip(images, truth, strict=True)]
-    heads = Heads(config, weights)
+    heads = AnchorHeads(network, weights)
     ours = heads.loss(photos).total
     assert ours.item() == pytest.approx(loss.item(), rel=1e-4)
-    for gradient, wanted in zip(torch.autograd.grad(ours, list(heads.parameters())), expected, strict=True):
+    for gradient, wanted in zip(torch.autograd.grad(ours, heads.parameters), expected, strict=True):
         assert torch.norm(gradient - wanted) <= 1e-3 * torch.norm(wanted)
 
 
@@ -195,6 +199,35 @@ def test_several_classes_and_a_box_to_ignore(tmp_path: Path) -> None:
     assert detector.config.num_classes == 2
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_retinanet_learns_by_the_same_commands(tmp_path: Path, version: str) -> None:
+    config = tiny_retinanet_config(VERSIONS[version])
+    base = make_base(config, random_retinanet(config).state_dict())
+    photos = make_photos(tmp_path, count=3)
+    settings = FinetuneConfig(steps=100, batch_size=3, learning_rate=0.0005)
+    detector = finetune(photos, base, config=settings, show_progress=False)
+    assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
+    detector.save(tmp_path / "d.safetensors")
+    loaded = Detector.load(tmp_path / "d.safetensors")
+    found = loaded.detect(photos.images[0].path, score_threshold=0.05)
+    assert len(found) > 0
+    assert loaded.network.architecture == "retinanet_resnet50_fpn"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_box_patches_of_a_window_are_those_of_the_whole_map(version: str) -> None:
+    """With group-norm the window has to be the whole map; without, a part gives the same."""
+    config = replace(tiny_retinanet_config(VERSIONS[version]), num_classes=1)
+    network = random_retinanet(config)
+    image = np.random.default_rng(0).integers(0, 255, (96, 144, 3), dtype=np.uint8)
+    corners, ids = torch.tensor([[50.0, 40, 80, 70], [0, 0, 20, 20]]), torch.tensor([0, 0])
+    photo = AnchorHeads(network, network.state_dict()).features(image, corners, ids, torch.zeros(0, 4))
+    codes, _ = network(network.batch_of([image]))
+    heads = AnchorHeads(network, network.state_dict())
+    matched = photo.class_targets[:, 0].nonzero()[:, 0]
+    torch.testing.assert_close(heads.box_codes(photo), codes[0, matched], atol=1e-4, rtol=1e-3)
+
+
 # --- parity with the original
 
 
@@ -207,14 +240,12 @@ def golden_weights(golden: dict[str, np.ndarray], prefix: str) -> dict[str, Tens
     tensors = (torch.from_numpy(golden[f"{prefix}{i}"]) for i in range(4))
     return {
         name: (t.permute(3, 2, 0, 1) if t.ndim == 4 else t).contiguous()
-        for name, t in zip(HEAD_NAMES, tensors, strict=True)
+        for name, t in zip(SsdDetector.head_names, tensors, strict=True)
     }
 
 
 @pytest.fixture(scope="module")
-def tuned(
-    shared: Path, golden_archive: Path, golden: dict[str, np.ndarray]
-) -> tuple[SsdConfig, dict[str, Tensor], list[PhotoFeatures]]:
+def tuned(shared: Path, golden_archive: Path, golden: dict[str, np.ndarray]) -> Tuned:
     base: BaseModel = load_base(golden_archive)
     config, weights, report = restore(base, 1, seed=0)
     assert len(report.restored) == 461  # all 463 weights of the checkpoint but the class head's two
@@ -233,41 +264,39 @@ def tuned(
         photos.append(
             extract_features(network, read_image(image.path), corners, torch.tensor([0]), torch.zeros(0, 4))
         )
-    return config, weights, photos
+    return network, weights, photos
 
 
 @pytest.mark.golden
-def test_first_step_is_the_originals(
-    tuned: tuple[SsdConfig, dict[str, Tensor], list[PhotoFeatures]], golden: dict[str, np.ndarray]
-) -> None:
+def test_first_step_is_the_originals(tuned: Tuned, golden: dict[str, np.ndarray]) -> None:
     """Seen: losses within 1e-6, gradients within 8e-5 of their norm."""
-    config, weights, photos = tuned
-    heads = Heads(config, weights)
+    network, weights, photos = tuned
+    heads = AnchorHeads(network, weights)
     losses = heads.loss([photos[i] for i in golden["schedule"][0]])
     localization, classification = golden["losses_localization_classification"][0]
     assert losses.localization.item() == pytest.approx(localization, rel=1e-4)
     assert losses.classification.item() == pytest.approx(classification, rel=1e-4)
-    gradients = torch.autograd.grad(losses.total, list(heads.parameters()))
+    gradients = torch.autograd.grad(losses.total, heads.parameters)
     for gradient, wanted in zip(gradients, golden_weights(golden, "grad0_").values(), strict=True):
         assert torch.norm(gradient - wanted) <= 1e-3 * torch.norm(wanted)
 
 
 @pytest.mark.golden
 def test_hundred_steps_are_the_originals(
-    tuned: tuple[SsdConfig, dict[str, Tensor], list[PhotoFeatures]],
+    tuned: Tuned,
     golden: dict[str, np.ndarray],
 ) -> None:
-    config, weights, photos = tuned
+    network, weights, photos = tuned
     settings = FinetuneConfig()
     schedule = golden["schedule"].tolist()
     totals = golden["losses_localization_classification"].sum(1)
 
-    heads = Heads(config, weights)
+    heads = AnchorHeads(network, weights)
     fit_heads(heads, photos, schedule[:5], settings, show_progress=False)
     for name, wanted in golden_weights(golden, "after5_").items():
         assert torch.norm(heads.tensors()[name] - wanted) <= 1e-2 * torch.norm(wanted)
 
-    heads = Heads(config, weights)
+    heads = AnchorHeads(network, weights)
     history = fit_heads(heads, photos, schedule, settings, show_progress=False)
     ours = np.array([row["total"] for row in history])
     np.testing.assert_allclose(ours[:5], totals[:5], rtol=1e-2)
@@ -287,7 +316,7 @@ def test_tuned_detector_finds_what_the_original_finds(
         image = read_image(shared / f"data/ducky/test/{frame}.jpg")
         with torch.inference_mode():
             codes, logits = network(network.batch_of([image]))
-            boxes, scores, _ = network.select(codes[0], logits[0], network.anchors(), 1e-8)
+            boxes, scores, _ = network.select(codes[0], logits[0], network.anchors((640, 640)), 1e-8)
         certain = wanted[f"{frame}/detection_scores"] >= 0.05
         corners = np.clip(wanted[f"{frame}/detection_boxes"][certain][:, [1, 0, 3, 2]] * 640, 0, 640)
         for corner, score in zip(corners, wanted[f"{frame}/detection_scores"][certain], strict=True):

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from goldeneye.models.retinanet import HEAD_NAMES, RetinanetDetector
+from goldeneye.models.retinanet import RetinanetDetector
 from goldeneye.models.retinanet_boxes import (
     best_candidates,
     decode_corner_boxes,
@@ -99,7 +99,7 @@ def test_names_and_shapes_are_those_published(version: str) -> None:
         assert shapes[name] == shape, name
     # 53 convolutions with a batch-norm of 4 tensors, the pyramid's 16, 2 towers of 4 layers, 2 heads.
     assert len(shapes) == 53 * 5 + 16 + 2 * 4 * {"v1": 2, "v2": 3}[version] + 4
-    assert set(HEAD_NAMES) < shapes.keys()
+    assert set(RetinanetDetector.head_names) < shapes.keys()
 
 
 def test_every_column_of_the_class_head_has_its_label() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from goldeneye.data.annotations import AnnotationSet
+from goldeneye.models.architectures import Config
 from goldeneye.models.base import BaseModel
 from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_config import SsdConfig, parse_ssd_config
@@ -45,12 +47,17 @@ def tiny_base(config: SsdConfig | None = None, seed: int = 0) -> BaseModel:
         if name.endswith("norm.weight") and ".conv3." in name:
             buffer.fill_(0.3)  # keep the sum of many residual branches in the range ReLU6 passes
     torch.nn.init.normal_(network.box_head.weight, std=0.01)
-    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    return make_base(config, network.state_dict())
+
+
+def make_base(config: Config, weights: Mapping[str, torch.Tensor]) -> BaseModel:
+    """A base model of these weights, as if it had been read from a file."""
+    kept = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
     return BaseModel(
         name="tiny",
         config=config,
-        weights=weights,
-        weights_sha256=hash_weights(weights),
+        weights=kept,
+        weights_sha256=hash_weights(kept),
         source="tests",
         source_sha256="0" * 64,
         licence="none",

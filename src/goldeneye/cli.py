@@ -16,6 +16,7 @@ from typing import Any
 from goldeneye import __version__
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
+from goldeneye.files import require_writable
 
 DEFAULT_BASE = "ssd_resnet50_fpn_640"
 
@@ -94,7 +95,9 @@ def _add_detect(commands: Any) -> None:
     detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
     detect.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     detect.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go")
-    detect.add_argument("--threshold", type=float, help="lowest score, 0 to 1 (default: the detector's)")
+    detect.add_argument(
+        "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
+    )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
     detect.set_defaults(run=run_detect)
@@ -110,6 +113,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
+    require_writable(parsed.output, [".safetensors"])
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
 

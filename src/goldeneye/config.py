@@ -41,7 +41,9 @@ class FinetuneConfig:
     momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
     seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
     precision: str = setting(
-        "float32", "numbers the frozen network computes in while fine-tuning", choices=("float32", "bfloat16")
+        "float32",
+        "numbers the frozen network computes in while it learns; not while it detects",
+        choices=("float32", "bfloat16"),
     )
 
     def __post_init__(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,26 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
+    """Refuse a target that could not be written, before the work whose result it is to hold.
+
+    Raises:
+        OutputError: the name ends in none of ``suffixes``, or the folder cannot be written.
+    """
+    target = Path(target)
+    if target.suffix.lower() not in suffixes:
+        raise OutputError(
+            f"{target}: cannot be written as {target.suffix!r}",
+            hint=f"use a name that ends in one of: {', '.join(suffixes)}",
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
     except OSError as error:
         raise output_error(target, error) from error
 

@@ -190,7 +190,7 @@ def upright_array(image: npt.NDArray[np.generic] | Image.Image) -> RGBArray:
         raise ValueError(f"an image array is uint8, 0 to 255: {image.dtype}")
     pixels = image.astype(np.uint8, copy=False)
     if pixels.shape[2:] == (3,):
-        return np.require(pixels, requirements="CW")  # what torch takes: rows in order, not read-only
+        return np.require(pixels, requirements=["C", "W"])  # what torch takes: rows in order, not read-only
     return np.array(_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
 
 

@@ -22,9 +22,9 @@ from torch import Tensor
 from goldeneye.data.images import StrPath, read_image, upright_array
 from goldeneye.detect.detections import Detections
 from goldeneye.errors import DetectorFileError
-from goldeneye.models.base import BaseModel, build_network, find_base, load_base, native_bfloat16
-from goldeneye.models.ssd import HEAD_NAMES, SsdDetector
-from goldeneye.models.ssd_config import SsdConfig
+from goldeneye.models.architectures import Config, build_network, config_from_dict
+from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
+from goldeneye.models.network import Network
 from goldeneye.models.weights_file import read_weights, write_weights
 
 FORMAT_VERSION = 1
@@ -54,7 +54,7 @@ class Detector:
     def __init__(
         self,
         *,
-        config: SsdConfig,
+        config: Config,
         weights: Mapping[str, Tensor],
         labels: Sequence[str],
         base: Mapping[str, str],
@@ -78,14 +78,10 @@ class Detector:
         return f"Detector({', '.join(self.labels)}; base {self.base.get('name')})"
 
     @cached_property
-    def network(self) -> SsdDetector:
+    def network(self) -> Network:
         """The network, built on first use and laid out for speed."""
         dtype = torch.bfloat16 if self.precision == "bfloat16" and native_bfloat16() else torch.float32
         return build_network(self.config, self.weights, dtype)
-
-    @cached_property
-    def _anchors(self) -> Tensor:
-        return self.network.anchors()
 
     @overload
     def detect(self, photos: Photo, *, score_threshold: float | None = None) -> Detections: ...
@@ -111,7 +107,6 @@ class Detector:
             return [self._detect_one(photo, threshold) for photo in photos]
         return self._detect_one(photos, threshold)
 
-    @torch.inference_mode()
     def _detect_one(self, photo: Photo, score_threshold: float) -> Detections:
         source: Path | NDArray[np.uint8]
         if isinstance(photo, str | os.PathLike):
@@ -119,15 +114,13 @@ class Detector:
             source = Path(photo)
         else:
             image = source = upright_array(photo)
-        size_hw = (image.shape[0], image.shape[1])
-        codes, logits = self.network(self.network.batch_of([image]))
-        boxes, scores, class_ids = self.network.select(codes[0], logits[0], self._anchors, score_threshold)
+        boxes, scores, class_ids = self.network.find(image, score_threshold)
         return Detections(
-            boxes=self.network.to_photo(boxes, size_hw).numpy(),
+            boxes=boxes.numpy(),
             scores=scores.numpy(),
             class_ids=class_ids.numpy(),
             labels=self.labels,
-            size_hw=size_hw,
+            size_hw=(image.shape[0], image.shape[1]),
             source=source,
         )
 
@@ -157,10 +150,12 @@ class Detector:
         Raises:
             OutputError: the file cannot be written.
         """
-        weights = {name: self.weights[name] for name in HEAD_NAMES} if heads_only else self.weights
+        weights = (
+            {name: self.weights[name] for name in self.network.head_names} if heads_only else self.weights
+        )
         header = {
             "format_version": FORMAT_VERSION,
-            "architecture": "ssd_resnet_fpn",
+            "architecture": self.network.architecture,
             "config": self.config.to_dict(),
             "labels": self.labels,
             "score_threshold": self.score_threshold,
@@ -190,14 +185,17 @@ class Detector:
         except FileNotFoundError:
             raise DetectorFileError(f"{path}: no such file", hint=_MAKE_ONE) from None
         except (OSError, SafetensorError, ValueError) as error:
-            raise DetectorFileError(f"{path}: not a safetensors file, or damaged: {error}") from error
+            hint = "give a file that 'goldeneye finetune' wrote; if it is one, make or copy it again"
+            raise DetectorFileError(
+                f"{path}: not a safetensors file, or damaged: {error}", hint=hint
+            ) from error
         if header.get("format_version") != FORMAT_VERSION:
             raise _not_a_detector(path, header)
         try:
             if header["heads_only"]:
                 weights = _weights_of_base(path, header["base"], base) | weights
             detector = cls(
-                config=SsdConfig.from_dict(header["config"]),
+                config=config_from_dict(header["architecture"], header["config"]),
                 weights=weights,
                 labels=header["labels"],
                 base=header["base"],

@@ -14,7 +14,7 @@ from goldeneye.data.images import StrPath, find_photos, read_image
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
 from goldeneye.errors import OutputError, PhotoError, SettingError
-from goldeneye.files import write_text
+from goldeneye.files import require_writable, write_text
 from goldeneye.progress import console, progress_bar
 
 
@@ -70,24 +70,16 @@ def detect_folder(
         raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
     paths, output = find_photos(photos), Path(output)
     targets = _targets(paths, output)
+    require_writable(output / "detections.json", [".json"])
+    if gif is not None:
+        require_writable(gif, [".gif"])
     loaded = Detector.load(detector, base=base)
-    rows: list[dict[str, Any]] = []
-    failed: list[str] = []
-    with progress_bar("detecting", len(paths), show=show_progress) as advance:
-        for path, target in zip(paths, targets, strict=True):
-            try:
-                image = read_image(path)  # once, for detecting and for drawing
-                found = replace(loaded.detect(image, score_threshold=score_threshold), source=path)
-                save_picture(found.draw(image), target)
-                rows.append(found.to_dict() | {"picture": target.name})
-            except PhotoError as error:
-                console.print(f"skipped: {error.message}", markup=False)
-                failed.append(path.name)
-            advance(path.name)
+    threshold = loaded.score_threshold if score_threshold is None else score_threshold
+    rows, failed = _detect_and_draw(loaded, paths, targets, threshold, show_progress)
     document = {
         "detector": Path(detector).name,
         "labels": loaded.labels,
-        "score_threshold": loaded.score_threshold if score_threshold is None else score_threshold,
+        "score_threshold": threshold,
         "photos": rows,
         "failed": failed,
     }
@@ -95,6 +87,26 @@ def detect_folder(
     if gif is not None and rows:
         _animate([output / row["picture"] for row in rows], Path(gif))
     return FolderSummary(output, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+
+
+def _detect_and_draw(
+    detector: Detector, paths: Sequence[Path], targets: Sequence[Path], threshold: float, show_progress: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row of ``detections.json`` for every photo, and the names of those that cannot be read."""
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with progress_bar("detecting", len(paths), show=show_progress) as advance:
+        for path, target in zip(paths, targets, strict=True):
+            try:
+                image = read_image(path)  # once, for detecting and for drawing
+                found = replace(detector.detect(image, score_threshold=threshold), source=path)
+                save_picture(found.draw(image), target)
+                rows.append(found.to_dict() | {"picture": target.name})
+            except PhotoError as error:
+                console.print(f"skipped: {error.message}", markup=False)
+                failed.append(path.name)
+            advance(path.name)
+    return rows, failed
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:

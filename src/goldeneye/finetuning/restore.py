@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from goldeneye.errors import CheckpointError
+from goldeneye.models.architectures import Config, network_type, weight_shapes
 from goldeneye.models.base import BaseModel
-from goldeneye.models.ssd import SsdDetector
-from goldeneye.models.ssd_config import SsdConfig
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,12 @@ class RestoreReport:
 
     def __str__(self) -> str:
         return (
-            f"restored {len(self.restored)} tensors from {self.base}; "
-            f"new: {', '.join(self.new)}; left over: {', '.join(self.left_over)} of the base's own classes"
+            f"restored {len(self.restored)} tensors from {self.base}; new, for your classes: "
+            f"{', '.join(self.new)}; left over, for the base's own classes: {', '.join(self.left_over)}"
         )
 
 
-def restore(
-    base: BaseModel, num_classes: int, seed: int
-) -> tuple[SsdConfig, dict[str, Tensor], RestoreReport]:
+def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[str, Tensor], RestoreReport]:
     """The settings and weights of a network for ``num_classes`` new classes, and a report.
 
     The new class head is drawn from ``seed``; all other weights are the base's.
@@ -41,14 +38,13 @@ def restore(
             of the network takes.
     """
     config = replace(base.config, num_classes=num_classes)
-    new = new_class_head(config, seed)
-    with torch.device("meta"):
-        shapes = {name: weight.shape for name, weight in SsdDetector(config).state_dict().items()}
+    new = network_type(config).new_class_head(config, torch.Generator().manual_seed(seed))
+    shapes = weight_shapes(config)
     restored = {name: weight for name, weight in base.weights.items() if name not in new}
     for name in shapes.keys() - new.keys():
         if name not in restored:
             raise CheckpointError(f"base model {base.name}: tensor missing: {name}")
-        if restored[name].shape != shapes[name]:
+        if tuple(restored[name].shape) != shapes[name]:
             found, wanted = list(restored[name].shape), list(shapes[name])
             raise CheckpointError(f"base model {base.name}: {name} has shape {found}, expected {wanted}")
     if surplus := sorted(restored.keys() - shapes.keys()):
@@ -62,18 +58,3 @@ def restore(
         left_over=tuple(name for name in base.weights if name in new),
     )
     return config, restored | new, report
-
-
-def new_class_head(config: SsdConfig, seed: int) -> dict[str, Tensor]:
-    """A class head for ``config.num_classes`` that has seen nothing: it finds everything unlikely.
-
-    Kernels are drawn from a normal distribution and the bias starts low (Lin et al., "Focal
-    Loss", 2017, section 4.1), both as the base's ``pipeline.config`` says.
-    """
-    channels = config.anchors_per_cell * (config.num_classes + 1)
-    generator = torch.Generator().manual_seed(seed)
-    kernel = torch.randn((channels, config.tower_channels, 3, 3), generator=generator)
-    return {
-        "class_head.weight": kernel * config.head_init_std,
-        "class_head.bias": torch.full((channels,), config.class_bias),
-    }

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from goldeneye import __version__
 from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
+from goldeneye.data.annotations import AnnotationSet, Box
 from goldeneye.data.images import read_image
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.precision import check_bfloat16
 from goldeneye.errors import FinetuneError, SettingError
-from goldeneye.finetuning.features import PhotoFeatures, extract_features
-from goldeneye.finetuning.heads import Heads
+from goldeneye.finetuning.anchor_heads import AnchorHeads
+from goldeneye.finetuning.heads import Features, Heads
 from goldeneye.finetuning.restore import restore
-from goldeneye.models.base import BaseModel, build_network, load_base
-from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.architectures import build_network
+from goldeneye.models.base import BaseModel, load_base
 from goldeneye.progress import console, progress_bar
 
 PRECISION_PHOTOS = 2
@@ -67,8 +69,8 @@ def finetune(
     if show_progress:
         console.print(str(report))
     network = build_network(network_config, weights, getattr(torch, settings.precision))
-    photos = features_of(network, annotations, show_progress=show_progress)
-    heads = Heads(network_config, weights)
+    heads = heads_of(network, weights)
+    photos = features_of(heads, annotations, show_progress=show_progress)
     schedule = make_schedule(len(photos), settings)
     history = fit_heads(heads, photos, schedule, settings, show_progress=show_progress)
     detector = Detector(
@@ -79,6 +81,10 @@ def finetune(
         provenance=provenance(annotations, recipe, settings, history),
         history=history,
     )
+    if settings.precision == detector.precision:
+        # The network is built already; only its heads are new.
+        network.load_state_dict(heads.tensors(), strict=False, assign=True)
+        detector.network = network
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
 
 
@@ -93,31 +99,28 @@ def with_fastest_precision(
     return detector.with_precision("bfloat16") if check.holds else detector
 
 
-def features_of(
-    network: SsdDetector, annotations: AnnotationSet, *, show_progress: bool
-) -> list[PhotoFeatures]:
+def heads_of(network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+    """The heads of a network, ready to be tuned from ``weights``."""
+    return AnchorHeads(network, weights)
+
+
+def features_of(heads: Heads[Features], annotations: AnnotationSet, *, show_progress: bool) -> list[Features]:
     """One pass of the frozen network over every photo, in the order of ``annotations``."""
     photos = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for image in annotations:
-            photos.append(_features_of_one(network, image, annotations.labels))
+            learnt = [box for box in image.boxes if not box.ignore]
+            class_ids = [annotations.labels.index(box.label) for box in learnt]
+            ignored = corners_of([box for box in image.boxes if box.ignore])
+            ids = torch.tensor(class_ids, dtype=torch.int64)
+            photos.append(heads.features(read_image(image.path), corners_of(learnt), ids, ignored))
             advance(image.path.name)
     return photos
 
 
-def _features_of_one(network: SsdDetector, image: AnnotatedImage, labels: tuple[str, ...]) -> PhotoFeatures:
-    learnt = [box for box in image.boxes if not box.ignore]
-    ignored = [box for box in image.boxes if box.ignore]
-    corners, regions = (
-        torch.tensor([(b.x1, b.y1, b.x2, b.y2) for b in boxes]).reshape(-1, 4) for boxes in (learnt, ignored)
-    )
-    return extract_features(
-        network,
-        read_image(image.path),
-        corners,
-        torch.tensor([labels.index(box.label) for box in learnt], dtype=torch.int64),
-        regions,
-    )
+def corners_of(boxes: Sequence[Box]) -> Tensor:
+    """Boxes as a tensor ``[M, 4]``."""
+    return torch.tensor([(b.x1, b.y1, b.x2, b.y2) for b in boxes]).reshape(-1, 4)
 
 
 def make_schedule(num_photos: int, settings: FinetuneConfig) -> list[list[int]]:
@@ -127,8 +130,8 @@ def make_schedule(num_photos: int, settings: FinetuneConfig) -> list[list[int]]:
 
 
 def fit_heads(
-    heads: Heads,
-    photos: Sequence[PhotoFeatures],
+    heads: Heads[Features],
+    photos: Sequence[Features],
     schedule: Sequence[Sequence[int]],
     settings: FinetuneConfig,
     *,
@@ -139,7 +142,7 @@ def fit_heads(
     Raises:
         FinetuneError: the loss is no longer a finite number.
     """
-    parameters = list(heads.parameters())
+    parameters = heads.parameters
     velocities = [torch.zeros_like(parameter) for parameter in parameters]
     history: list[Step] = []
     with progress_bar("fitting the heads", len(schedule), show=show_progress) as advance:
@@ -152,7 +155,7 @@ def fit_heads(
                 "localization": losses.localization.item(),
             }
             require_finite(row)
-            # Written out because torch.optim imports the compiler: two seconds, for these two lines.
+            # Written out because torch.optim imports the compiler: about a second, for these two lines.
             gradients = torch.autograd.grad(losses.total, parameters)
             with torch.no_grad():
                 for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):

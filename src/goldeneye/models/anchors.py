@@ -6,6 +6,7 @@ Here the scale changes fastest; a port that loops the other way scrambles the he
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -13,15 +14,18 @@ import torch
 from torch import Tensor
 
 
+@functools.lru_cache(maxsize=4)
 def make_anchors(
     size_hw: tuple[int, int],
-    levels: Sequence[int],
+    levels: range,
     *,
     anchor_scale: float,
-    aspect_ratios: Sequence[float],
+    aspect_ratios: tuple[float, ...],
     scales_per_octave: int,
 ) -> Tensor:
     """All anchors ``[A, 4]`` of an input of ``size_hw``, as boxes in pixels of the input, not clipped.
+
+    The last few results are remembered: do not write into them.
 
     At level ``l`` (stride ``2**l``) a square anchor has side ``anchor_scale * 2**l`` times
     ``2**(i / scales_per_octave)``; an aspect ratio (width over height) keeps the area.

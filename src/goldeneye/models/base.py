@@ -7,6 +7,7 @@ from and under which licence.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,20 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from goldeneye.errors import BaseModelError, CheckpointError
+from goldeneye.models.architectures import Config, config_from_dict, network_type
 from goldeneye.models.archive import content_sha256, open_checkpoint
 from goldeneye.models.cache import cache_folder, cached_base_path
 from goldeneye.models.download import fetch
-from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.retinanet_checkpoint import read_retinanet
 from goldeneye.models.ssd_checkpoint import read_ssd_weights
-from goldeneye.models.ssd_config import SsdConfig, read_ssd_config
+from goldeneye.models.ssd_config import read_ssd_config
 from goldeneye.models.tf_checkpoint import TensorBundle
 from goldeneye.models.weights_file import hash_weights, read_header, read_weights, write_weights
 from goldeneye.models.zoo import ZOO, ZooEntry
 
 BASE_HEADER = "goldeneye_base"
 """Under which name a converted file's header says what it is."""
+_PICKLED = (".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class BaseModel:
     """A pretrained network: its settings, its weights by name, and where they came from."""
 
     name: str
-    config: SsdConfig
+    config: Config
     weights: dict[str, Tensor]
     weights_sha256: str
     """Identifies the weights, whatever file they are in; see :func:`hash_weights`."""
@@ -57,8 +60,9 @@ class BaseModel:
 def load_base(base: str | os.PathLike[str]) -> BaseModel:
     """A base model by name (see ``goldeneye bases``) or from a file brought by hand.
 
-    A file is an official ``.tar.gz``, its unpacked folder, or a ``ckpt-N`` prefix. What is not in
-    the cache yet is downloaded and converted first.
+    A file is an official ``.tar.gz`` of the TensorFlow zoo, its unpacked folder or a ``ckpt-N``
+    prefix, or torchvision's ``.pth`` of a RetinaNet. What is not in the cache yet is downloaded and
+    converted first.
 
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
@@ -75,10 +79,10 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
             f"{base}: no base model of this name and no such file",
             hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
         )
-    sha256 = content_sha256(path)
+    sha256 = official_sha256(path)
     cached = cached_base_path(sha256[:16])
     if not cached.exists():
-        name = path.name.removesuffix(".tar.gz").removesuffix(".index")
+        name = path.name.removesuffix(".tar.gz").removesuffix(".index").removesuffix(".pth")
         convert_base(path, cached, name=name, source=path.name, licence="not stated: a file given by hand")
     return read_base(cached)
 
@@ -100,24 +104,39 @@ def convert_base(path: Path, target: Path, *, name: str, source: str, licence: s
     """Read an official checkpoint and write its weights to ``target``.
 
     Raises:
-        CheckpointError: the checkpoint is corrupt or does not fit its ``pipeline.config``.
-        ConfigError: its ``pipeline.config`` asks for what is not computed here.
+        CheckpointError: the checkpoint is corrupt or does not fit its network.
+        ConfigError: a ``pipeline.config`` asks for what is not computed here.
         OutputError: ``target`` cannot be written.
     """
+    config, weights = read_official(path)
+    header = {
+        "name": name,
+        "architecture": network_type(config).architecture,
+        "config": config.to_dict(),
+        "weights_sha256": hash_weights(weights),
+        "source": source,
+        "source_sha256": official_sha256(path),
+        "licence": licence,
+    }
+    write_weights(target, weights, BASE_HEADER, header)
+
+
+def read_official(path: Path) -> tuple[Config, dict[str, Tensor]]:
+    """The settings and weights of an official checkpoint of any kind; errors as :func:`convert_base`."""
+    if path.suffix in _PICKLED:
+        return read_retinanet(path)
     with open_checkpoint(path) as files:
         config = read_ssd_config(files.pipeline_config)
         with TensorBundle.open(files.prefix) as bundle:
-            weights = read_ssd_weights(bundle, config)
-        header = {
-            "name": name,
-            "architecture": "ssd_resnet_fpn",
-            "config": config.to_dict(),
-            "weights_sha256": hash_weights(weights),
-            "source": source,
-            "source_sha256": files.sha256,
-            "licence": licence,
-        }
-    write_weights(target, weights, BASE_HEADER, header)
+            return config, read_ssd_weights(bundle, config)
+
+
+def official_sha256(path: Path) -> str:
+    """SHA-256 of what an official checkpoint holds, without unpacking it."""
+    if path.suffix not in _PICKLED:
+        return content_sha256(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_base(path: Path) -> BaseModel:
@@ -130,7 +149,7 @@ def read_base(path: Path) -> BaseModel:
         header, weights = read_weights(path, BASE_HEADER)
         return BaseModel(
             name=header["name"],
-            config=SsdConfig.from_dict(header["config"]),
+            config=config_from_dict(header["architecture"], header["config"]),
             weights=weights,
             weights_sha256=header["weights_sha256"],
             source=header["source"],
@@ -154,20 +173,6 @@ def find_base(weights_sha256: str) -> BaseModel | None:
         if found == weights_sha256:
             return read_base(path)
     return None
-
-
-def build_network(
-    config: SsdConfig, weights: dict[str, Tensor], dtype: torch.dtype = torch.float32
-) -> SsdDetector:
-    """The network with ``weights``, folded and laid out for inference; ``weights`` stay as they are.
-
-    Raises:
-        RuntimeError: the weights do not fit ``config``.
-    """
-    with torch.device("meta"):
-        network = SsdDetector(config)
-    network.load_state_dict(weights, assign=True)
-    return network.fold().to(dtype)  # folded in full precision, then rounded
 
 
 def native_bfloat16() -> bool:

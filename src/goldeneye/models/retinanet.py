@@ -16,6 +16,7 @@ normalisation: the mean colour) added at the right and at the bottom, so they ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from goldeneye.models.boxes import clip_boxes
+from goldeneye.models.losses import sigmoid_focal_loss
+from goldeneye.models.network import Found
 from goldeneye.models.resnet import STAGE_CHANNELS
 from goldeneye.models.resnet_v15 import ResNet50
 from goldeneye.models.retinanet_boxes import (
@@ -37,14 +40,6 @@ from goldeneye.models.ssd import TowerMaps, flatten_cells
 
 CHANNEL_MEANS = (0.485, 0.456, 0.406)  # RGB of ImageNet, 0 to 1
 CHANNEL_STDS = (0.229, 0.224, 0.225)
-
-HEAD_NAMES = (
-    "head.regression_head.bbox_reg.weight",
-    "head.regression_head.bbox_reg.bias",
-    "head.classification_head.cls_logits.weight",
-    "head.classification_head.cls_logits.bias",
-)
-"""The weights that fine-tuning changes; everything else is frozen."""
 
 
 class CoarseLevels(nn.Module):
@@ -152,6 +147,15 @@ class RetinanetDetector(nn.Module):
     Its weights are whatever they are when made; see ``retinanet_checkpoint.py`` for pretrained ones.
     """
 
+    architecture: ClassVar[str] = "retinanet_resnet50_fpn"
+    head_names: ClassVar[tuple[str, ...]] = (
+        "head.regression_head.bbox_reg.weight",
+        "head.regression_head.bbox_reg.bias",
+        "head.classification_head.cls_logits.weight",
+        "head.classification_head.cls_logits.bias",
+    )
+    background_columns: ClassVar[int] = 0
+
     def __init__(self, config: RetinanetConfig) -> None:
         super().__init__()
         self.config = config
@@ -224,10 +228,27 @@ class RetinanetDetector(nn.Module):
         pyramid: list[Tensor] = self.backbone(pixels)
         return pyramid
 
+    def class_map(self, level_map: Tensor, level: int) -> Tensor:
+        """What the class head reads of a level of the pyramid; all levels are treated alike."""
+        output: Tensor = self.head.classification_head.conv(level_map)
+        return output
+
+    def box_map(self, level_map: Tensor, level: int) -> Tensor:
+        """What the box head reads of a level of the pyramid."""
+        output: Tensor = self.head.regression_head.conv(level_map)
+        return output
+
+    @property
+    def box_reach(self) -> int | None:
+        """Each 3x3 layer sees one cell further; a group-norm sees the whole map."""
+        return self.config.tower_layers + 1 if self.config.tower_groups is None else None
+
     def towers(self, pyramid: list[Tensor]) -> TowerMaps:
         """What the heads read, for every level."""
-        class_tower, box_tower = self.head.classification_head.conv, self.head.regression_head.conv
-        return TowerMaps([class_tower(x) for x in pyramid], [box_tower(x) for x in pyramid])
+        return TowerMaps(
+            [self.class_map(x, level) for level, x in enumerate(pyramid)],
+            [self.box_map(x, level) for level, x in enumerate(pyramid)],
+        )
 
     def heads(self, maps: TowerMaps) -> tuple[Tensor, Tensor]:
         """Box codes ``(tx, ty, tw, th)`` ``[N, A, 4]`` and class logits ``[N, A, C]``."""
@@ -239,6 +260,16 @@ class RetinanetDetector(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and logits, as :meth:`heads`, of ``pixels`` ``[N, 3, h, w]``."""
         return self.heads(self.towers(self.features(pixels)))
+
+    @torch.inference_mode()
+    def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
+        """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
+        size_hw = (image.shape[0], image.shape[1])
+        codes, logits = self(self.batch_of([image]))
+        boxes, scores, class_ids = self.select(codes[0], logits[0], size_hw, score_threshold)
+        boxes = self.to_photo(boxes, size_hw)
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # not one that lies in the padding
+        return Found(boxes[inside], scores[inside], class_ids[inside])
 
     def select(
         self, codes: Tensor, logits: Tensor, photo_size_hw: tuple[int, int], score_threshold: float
@@ -269,6 +300,29 @@ class RetinanetDetector(nn.Module):
             boxes, scores, class_ids, iou_threshold=c.iou_threshold, max_kept=c.max_detections
         )
         return boxes[kept], scores[kept], class_ids[kept]
+
+    def class_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The focal loss of every logit."""
+        c = self.config
+        return sigmoid_focal_loss(logits, targets, alpha=c.focal_alpha, gamma=c.focal_gamma)
+
+    def box_loss(self, codes: Tensor, targets: Tensor) -> Tensor:
+        """The absolute difference of every code."""
+        return (codes - targets).abs()
+
+    def normalizer(self, num_matched: int) -> float:
+        """What the summed losses of a batch are divided by."""
+        return max(num_matched, 1)
+
+    @staticmethod
+    def new_class_head(config: RetinanetConfig, generator: torch.Generator) -> dict[str, Tensor]:
+        """A class head for ``config.num_classes`` that has seen nothing: it finds everything unlikely."""
+        channels = config.anchors_per_cell * config.num_classes
+        kernel = torch.randn((channels, config.tower_channels, 3, 3), generator=generator)
+        return {
+            "head.classification_head.cls_logits.weight": kernel * config.head_init_std,
+            "head.classification_head.cls_logits.bias": torch.full((channels,), config.class_bias),
+        }
 
 
 def _ratios(boxes: Tensor, to_size_hw: tuple[int, int], from_size_hw: tuple[int, int]) -> Tensor:

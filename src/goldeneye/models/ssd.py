@@ -13,7 +13,7 @@ Coordinates inside are pixels of the network's input. Boxes of a photo become su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -21,19 +21,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from goldeneye.models.anchors import decode_boxes, make_anchors
+from goldeneye.models.anchors import decode_boxes, encode_boxes, make_anchors
 from goldeneye.models.boxes import clip_boxes
 from goldeneye.models.fpn import FeaturePyramid
 from goldeneye.models.layers import FrozenBatchNorm, folded
+from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
+from goldeneye.models.network import Found
 from goldeneye.models.resnet import STAGE_CHANNELS, ResNet
 from goldeneye.models.ssd_config import SsdConfig
 from goldeneye.models.suppression import suppress_per_class
 
 CHANNEL_MEANS = (123.68, 116.779, 103.939)  # RGB means of ImageNet, subtracted from 0..255, not divided
-
-
-HEAD_NAMES = ("box_head.weight", "box_head.bias", "class_head.weight", "class_head.bias")
-"""The weights that fine-tuning changes; everything else is frozen."""
 
 
 class TowerMaps(NamedTuple):
@@ -93,6 +91,15 @@ class SsdDetector(nn.Module):
     Its weights are whatever they are when made; see ``models/base.py`` for pretrained ones.
     """
 
+    architecture: ClassVar[str] = "ssd_resnet_fpn"
+    head_names: ClassVar[tuple[str, ...]] = (
+        "box_head.weight",
+        "box_head.bias",
+        "class_head.weight",
+        "class_head.bias",
+    )
+    background_columns: ClassVar[int] = 1
+
     def __init__(self, config: SsdConfig) -> None:
         super().__init__()
         self.config = config
@@ -145,27 +152,50 @@ class SsdDetector(nn.Module):
         (photo_h, photo_w), (h, w) = photo_size_hw, self.config.size_hw
         return boxes.new_tensor((photo_w / w, photo_h / h) * 2)
 
-    def anchors(self) -> Tensor:
-        """All anchors ``[A, 4]``, in the order of the heads' outputs."""
+    def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo: always the same."""
+        return self.config.size_hw
+
+    def anchors(self, input_size_hw: tuple[int, int]) -> Tensor:
+        """All anchors ``[A, 4]`` of an input, in the order of the heads' outputs."""
         c = self.config
         return make_anchors(
-            c.size_hw,
+            input_size_hw,
             c.levels,
             anchor_scale=c.anchor_scale,
             aspect_ratios=c.aspect_ratios,
             scales_per_octave=c.scales_per_octave,
         )
 
+    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """The codes ``[M, 4]`` that make ``boxes`` ``[M, 4]`` of ``anchors`` ``[M, 4]``."""
+        return encode_boxes(boxes, anchors, self.config.coder_scales)
+
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid P3, P4, ... of ``pixels`` ``[N, 3, h, w]``."""
         pyramid: list[Tensor] = self.pyramid(self.backbone(pixels))
         return pyramid
 
+    def class_map(self, level_map: Tensor, level: int) -> Tensor:
+        """What the class head reads of a level of the pyramid, 0 being the finest."""
+        output: Tensor = self.class_tower(level_map, level)
+        return output
+
+    def box_map(self, level_map: Tensor, level: int) -> Tensor:
+        """What the box head reads of a level of the pyramid."""
+        output: Tensor = self.box_tower(level_map, level)
+        return output
+
+    @property
+    def box_reach(self) -> int | None:
+        """Each 3x3 layer of the tower, and the head, sees one cell further."""
+        return self.config.tower_layers + 1
+
     def towers(self, pyramid: list[Tensor]) -> TowerMaps:
         """What the heads read, for every level."""
         return TowerMaps(
-            [self.class_tower(x, level) for level, x in enumerate(pyramid)],
-            [self.box_tower(x, level) for level, x in enumerate(pyramid)],
+            [self.class_map(x, level) for level, x in enumerate(pyramid)],
+            [self.box_map(x, level) for level, x in enumerate(pyramid)],
         )
 
     def heads(self, maps: TowerMaps) -> tuple[Tensor, Tensor]:
@@ -177,6 +207,15 @@ class SsdDetector(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and logits, as :meth:`heads`, of ``pixels`` ``[N, 3, h, w]``."""
         return self.heads(self.towers(self.features(pixels)))
+
+    @torch.inference_mode()
+    def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
+        """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
+        size_hw = (image.shape[0], image.shape[1])
+        codes, logits = self(self.batch_of([image]))
+        anchors = self.anchors(self.config.size_hw)
+        boxes, scores, class_ids = self.select(codes[0], logits[0], anchors, score_threshold)
+        return Found(self.to_photo(boxes, size_hw), scores, class_ids)
 
     def select(
         self, codes: Tensor, logits: Tensor, anchors: Tensor, score_threshold: float
@@ -212,6 +251,35 @@ class SsdDetector(nn.Module):
         x1, y1, x2, y2 = clip_boxes(boxes, c.size_hw).unbind(-1)
         inside = (x2 > x1) & (y2 > y1)
         return boxes[inside], scores[inside], chosen_ids[inside]
+
+    def class_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The focal loss of every logit."""
+        c = self.config
+        return c.class_weight * sigmoid_focal_loss(logits, targets, alpha=c.focal_alpha, gamma=c.focal_gamma)
+
+    def box_loss(self, codes: Tensor, targets: Tensor) -> Tensor:
+        """The Huber loss of every code."""
+        c = self.config
+        weight = c.box_weight / (4 if c.normalize_by_code_size else 1)
+        return weight * huber_loss(codes, targets, delta=c.huber_delta)
+
+    def normalizer(self, num_matched: int) -> float:
+        """What the summed losses of a batch are divided by."""
+        return max(num_matched, 1) if self.config.normalize_by_matches else 1
+
+    @staticmethod
+    def new_class_head(config: SsdConfig, generator: torch.Generator) -> dict[str, Tensor]:
+        """A class head for ``config.num_classes`` that has seen nothing: it finds everything unlikely.
+
+        Kernels are drawn from a normal distribution and the bias starts low (Lin et al., "Focal
+        Loss", 2017, section 4.1), both as the base's ``pipeline.config`` says.
+        """
+        channels = config.anchors_per_cell * (config.num_classes + 1)
+        kernel = torch.randn((channels, config.tower_channels, 3, 3), generator=generator)
+        return {
+            "class_head.weight": kernel * config.head_init_std,
+            "class_head.bias": torch.full((channels,), config.class_bias),
+        }
 
 
 def flatten_cells(head_output: Tensor, columns: int) -> Tensor:

@@ -27,7 +27,7 @@ class ZooEntry:
     parameters: int
     """Trained numbers, for the classes it was published with."""
     input_size: str
-    """Width and height a photo is resized to."""
+    """Width and height of the input; or the length of its short side and the limit of its long one."""
     coco_ap: float
     """COCO AP (IoU 0.50 to 0.95) as published, in hundredths; not measured by us."""
     coco_ap_source: str
@@ -36,7 +36,7 @@ class ZooEntry:
     data_licence: str
     """Of what the weights were trained on."""
     reader: str
-    """Which code understands the file: ``tf_ssd``."""
+    """Which code understands the file: ``tf_ssd`` or ``retinanet``."""
 
     @property
     def file_name(self) -> str:
@@ -71,6 +71,25 @@ def _ssd_resnet_fpn(depth: int, side: int, *, parameters: int, coco_ap: float, b
     )
 
 
+def _retinanet(
+    version: str, file: str, *, sha256: str, bytes: int, parameters: int, coco_ap: float
+) -> ZooEntry:
+    return ZooEntry(
+        name=f"retinanet_resnet50_fpn{version}",
+        title=f"RetinaNet{version.replace('_', ' ')}: ResNet-50, feature pyramid, short side 800, COCO 2017",
+        url=f"https://download.pytorch.org/models/{file}",
+        sha256=sha256,
+        bytes=bytes,
+        parameters=parameters,
+        input_size="800-1333",
+        coco_ap=coco_ap,
+        coco_ap_source="https://docs.pytorch.org/vision/stable/models/retinanet.html",
+        licence="BSD-3-Clause (torchvision)",
+        data_licence=_COCO_LICENCE,
+        reader="retinanet",
+    )
+
+
 # ResNet-101 and -152 at 640: the page's table is followed. The comments in their training
 # configurations give the same two numbers the other way round (35.4 and 35.6).
 ZOO: dict[str, ZooEntry] = {
@@ -82,6 +101,22 @@ ZOO: dict[str, ZooEntry] = {
         _ssd_resnet_fpn(101, 1024, parameters=51_832_698, coco_ap=39.5, bytes=None),
         _ssd_resnet_fpn(152, 640, parameters=67_476_346, coco_ap=35.4, bytes=None),
         _ssd_resnet_fpn(152, 1024, parameters=67_476_346, coco_ap=39.6, bytes=None),
+        _retinanet(
+            "",
+            "retinanet_resnet50_fpn_coco-eeacb38b.pth",
+            sha256="eeacb38b7cec8cf93c57867e05eaab621047f19b0d2ec5accaa405f690da15b7",
+            bytes=136_595_076,
+            parameters=34_014_999,
+            coco_ap=36.4,
+        ),
+        _retinanet(
+            "_v2",
+            "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth",
+            sha256="5905b1c544219215e544dbe319720397bc4e68de61a733a59350d7976645b769",
+            bytes=153_130_989,
+            parameters=38_198_935,
+            coco_ap=41.5,
+        ),
     )
 }
 """All base models by name."""

@@ -1,4 +1,4 @@
-"""What a photo looks like to the heads: frozen features and what they should answer.
+"""What a photo looks like to the heads of an anchor network: frozen features, and what they should answer.
 
 Everything before the heads is frozen, so for one photo it is a constant. It is computed
 once here; fitting then touches nothing else. Two facts keep it small and exact:
@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goldeneye.models.anchors import encode_boxes
 from goldeneye.models.boxes import pairwise_iou
 from goldeneye.models.matching import IGNORED, NEGATIVE, match_anchors
-from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.network import AnchorNetwork
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class PhotoFeatures:
     class_maps: list[Tensor]
     """``[1, D, h, w]`` per level, finest first: the class tower's output."""
     class_targets: Tensor
-    """``[A, 1 + C]``, 1 for the class an anchor should show; the background slot is always 0."""
+    """``[A, B + C]``, 1 for the class an anchor should show; the B background columns are always 0."""
     class_weights: Tensor
     """``[A, 1]``, 0 for ignored anchors, else 1."""
     box_patches: Tensor
@@ -50,7 +49,7 @@ class PhotoFeatures:
 
 @torch.no_grad()  # not inference_mode: the heads are fitted on these tensors
 def extract_features(
-    network: SsdDetector,
+    network: AnchorNetwork,
     image: NDArray[np.uint8],
     boxes: Tensor,
     class_ids: Tensor,
@@ -65,8 +64,8 @@ def extract_features(
         class_ids: ``[M]`` int64.
         ignored: ``[K, 4]``: regions that teach neither way.
     """
-    config, anchors, size_hw = network.config, network.anchors(), (image.shape[0], image.shape[1])
-    boxes = network.to_input(boxes, size_hw)
+    config, size_hw = network.config, (image.shape[0], image.shape[1])
+    anchors, boxes = network.anchors(network.input_size_hw(size_hw)), network.to_input(boxes, size_hw)
     matches = match_anchors(
         anchors,
         boxes,
@@ -76,17 +75,17 @@ def extract_features(
     )
     matches = _ignore(matches, anchors, network.to_input(ignored, size_hw), config.matched_iou)
     matched = (matches >= 0).nonzero()[:, 0]  # [P]
-    class_targets = torch.zeros(len(anchors), config.num_classes + 1)
-    class_targets[matched, class_ids[matches[matched]] + 1] = 1.0
+    class_targets = torch.zeros(len(anchors), network.background_columns + config.num_classes)
+    class_targets[matched, network.background_columns + class_ids[matches[matched]]] = 1.0
 
     pyramid = network.features(network.batch_of([image]))
     return PhotoFeatures(
-        class_maps=[network.class_tower(x, level) for level, x in enumerate(pyramid)],
+        class_maps=[network.class_map(x, level) for level, x in enumerate(pyramid)],
         class_targets=class_targets,
         class_weights=(matches != IGNORED).float()[:, None],
         box_patches=_box_patches(network, pyramid, matched),
         box_slots=matched % config.anchors_per_cell,
-        box_targets=encode_boxes(boxes[matches[matched]], anchors[matched], config.coder_scales),
+        box_targets=network.encode(boxes[matches[matched]], anchors[matched]),
     )
 
 
@@ -98,30 +97,33 @@ def _ignore(matches: Tensor, anchors: Tensor, ignored: Tensor, iou_threshold: fl
     return matches
 
 
-def _box_patches(network: SsdDetector, pyramid: list[Tensor], matched: Tensor) -> Tensor:
-    """The box tower's 3x3 neighbourhoods ``[P, D * 9]`` under the ``matched`` anchors ``[P]``.
+def _box_patches(network: AnchorNetwork, pyramid: list[Tensor], matched: Tensor) -> Tensor:
+    """What the box head reads, the 3x3 cells ``[P, D * 9]`` around each of the ``matched`` anchors ``[P]``.
 
-    A 3x3 layer reaches one cell further, so the tower is run on the matched cells' bounding
-    rectangle widened by its depth and one; inside it the result is that of the whole map.
+    The tower is run on the matched cells' bounding rectangle widened by its reach; inside it the
+    result is that of the whole map.
     """
-    k = network.config.anchors_per_cell
-    reach = network.config.tower_layers + 1
-    cells, patches, first = matched // k, [], 0
-    for level, x in enumerate(pyramid):
-        height, width = x.shape[-2:]
+    cells = matched // network.config.anchors_per_cell
+    patches, first = [], 0
+    for level, level_map in enumerate(pyramid):
+        height, width = level_map.shape[-2:]
         here = cells[(cells >= first) & (cells < first + height * width)] - first
         first += height * width
         if len(here) == 0:
             continue
         rows, columns = here // width, here % width
-        top, left = (max(int(i.min()) - reach, 0) for i in (rows, columns))
-        bottom, right = (
-            int(rows.max()) + reach + 1,
-            int(columns.max()) + reach + 1,
-        )  # slices stop at the border
-        window = x[:, :, top:bottom, left:right].contiguous(memory_format=torch.channels_last)
-        columns_of_window = window.shape[-1]
-        unfolded = F.unfold(network.box_tower(window, level), 3, padding=1)[0]  # [D * 9, cells]
-        patches.append(unfolded[:, (rows - top) * columns_of_window + (columns - left)].T)
+        window, top, left = _window(level_map, rows, columns, network.box_reach)
+        unfolded = F.unfold(network.box_map(window, level), 3, padding=1)[0]  # [D * 9, cells of the window]
+        patches.append(unfolded[:, (rows - top) * window.shape[-1] + (columns - left)].T)
     # Few enough to be kept, and multiplied, in full precision.
     return torch.cat(patches).float() if patches else torch.zeros(0, network.config.tower_channels * 9)
+
+
+def _window(level_map: Tensor, rows: Tensor, columns: Tensor, reach: int | None) -> tuple[Tensor, int, int]:
+    """The part of a map that some cells depend on, and the row and column it begins at."""
+    if reach is None:
+        return level_map, 0, 0
+    top, left = (max(int(cells.min()) - reach, 0) for cells in (rows, columns))
+    bottom, right = (int(cells.max()) + reach + 1 for cells in (rows, columns))  # slices stop at the border
+    window = level_map[:, :, top:bottom, left:right]
+    return window.contiguous(memory_format=torch.channels_last), top, left

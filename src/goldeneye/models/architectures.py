@@ -1,0 +1,60 @@
+"""The kinds of network, by the name that files call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from goldeneye.models.network import Network
+from goldeneye.models.retinanet import RetinanetDetector
+from goldeneye.models.retinanet_config import RetinanetConfig
+from goldeneye.models.ssd import SsdDetector
+from goldeneye.models.ssd_config import SsdConfig
+
+Config = SsdConfig | RetinanetConfig
+
+# Each network class fits Network, and is made from the settings beside it.
+_NETWORKS: dict[type[Config], Any] = {SsdConfig: SsdDetector, RetinanetConfig: RetinanetDetector}
+
+
+def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:
+    """The settings of a network as a file's header states them.
+
+    Raises:
+        ValueError: there is no such kind of network.
+        TypeError: a field is missing or unknown.
+    """
+    for config_type, network in _NETWORKS.items():
+        if network.architecture == architecture:
+            return config_type.from_dict(values)
+    raise ValueError(f"unknown kind of network: {architecture!r}")
+
+
+def network_type(config: Config) -> Any:
+    """The class of the network that ``config`` describes; a :class:`Network`."""
+    return _NETWORKS[type(config)]
+
+
+def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of a network, by name."""
+    with torch.device("meta"):
+        network = network_type(config)(config)
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def build_network(
+    config: Config, weights: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+) -> Network:
+    """The network with ``weights``, folded and laid out for inference; ``weights`` stay as they are.
+
+    Raises:
+        RuntimeError: the weights do not fit ``config``.
+    """
+    with torch.device("meta"):
+        network = network_type(config)(config)
+    network.load_state_dict(weights, assign=True)
+    folded: Network = network.fold().to(dtype)  # folded in full precision, then rounded
+    return folded

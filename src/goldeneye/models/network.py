@@ -1,0 +1,123 @@
+"""What fine-tuning and detecting need of a network, whatever is inside it.
+
+Letters in shapes: N images, M boxes of one image, A anchors, C classes, D channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+
+class Found(NamedTuple):
+    """The detections of one photo, best score first."""
+
+    boxes: Tensor
+    """``[K, 4]`` in pixels of the photo, clipped to it."""
+    scores: Tensor
+    """``[K]``."""
+    class_ids: Tensor
+    """``[K]`` int64."""
+
+
+class Network(Protocol):
+    """A detector's network. Everything but the weights of ``head_names`` is frozen."""
+
+    architecture: ClassVar[str]
+    """What files call it."""
+    head_names: ClassVar[tuple[str, ...]]
+    """The weights that fine-tuning changes."""
+
+    def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
+        """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
+        ...
+
+    def fold(self) -> Self:
+        """Fold every batch-norm into its convolution; returns itself, with the same outputs."""
+        ...
+
+    def batch_of(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """Photos as one batch ``[N, 3, h, w]`` in the network's precision and layout."""
+        ...
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """The pyramid of ``pixels`` ``[N, 3, h, w]``, finest level first."""
+        ...
+
+    def to_input(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
+        """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights by name, as :class:`torch.nn.Module` gives them."""
+        ...
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Take weights by name, as :class:`torch.nn.Module` does."""
+        ...
+
+    def to(self, dtype: torch.dtype) -> Self:
+        """Round the weights to ``dtype``, as :class:`torch.nn.Module` does."""
+        ...
+
+    @staticmethod
+    def new_class_head(config: Any, generator: Generator) -> dict[str, Tensor]:
+        """The weights of a class head for ``config.num_classes`` classes that has seen nothing."""
+        ...
+
+
+class AnchorNetwork(Network, Protocol):
+    """A network that starts from anchors, with a class and a box tower and one 3x3 head after each.
+
+    ``head_names`` are the weight and bias of the box head, then those of the class head. ``config``
+    has the fields ``num_classes``, ``anchors_per_cell``, ``tower_channels``, ``matched_iou``,
+    ``unmatched_iou`` and ``force_match``.
+    """
+
+    config: Any
+    background_columns: ClassVar[int]
+    """Columns of the class head before the first class."""
+
+    @property
+    def box_reach(self) -> int | None:
+        """How many cells around it a box head's output depends on; None if on the whole map."""
+        ...
+
+    def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo."""
+        ...
+
+    def anchors(self, input_size_hw: tuple[int, int]) -> Tensor:
+        """All anchors ``[A, 4]`` of an input, in the order of the heads' outputs."""
+        ...
+
+    def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
+        """The codes ``[M, 4]`` that make ``boxes`` ``[M, 4]`` of ``anchors`` ``[M, 4]``."""
+        ...
+
+    def class_map(self, level_map: Tensor, level: int) -> Tensor:
+        """What the class head reads, ``[N, D, h, w]``, of the pyramid's ``level`` (0 is the finest)."""
+        ...
+
+    def box_map(self, level_map: Tensor, level: int) -> Tensor:
+        """What the box head reads, ``[N, D, h, w]``."""
+        ...
+
+    def class_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of every logit."""
+        ...
+
+    def box_loss(self, codes: Tensor, targets: Tensor) -> Tensor:
+        """The loss of every code."""
+        ...
+
+    def normalizer(self, num_matched: int) -> float:
+        """What the summed losses of a batch are divided by."""
+        ...
