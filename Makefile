@@ -35,6 +35,7 @@ demo: setup
 bench: setup
 	$(BIN)/python benchmarks/finetune_seed.py
 	$(BIN)/python benchmarks/detect.py
+	$(BIN)/python benchmarks/bases.py
 
 clean:
 	rm -rf $(VENV) demo

@@ -26,11 +26,13 @@ from goldeneye.finetuning.trainer import finetune, fit_heads, make_schedule
 from goldeneye.models.anchors import encode_boxes
 from goldeneye.models.architectures import build_network
 from goldeneye.models.base import BaseModel, load_base
+from goldeneye.models.boxes import pairwise_iou
 from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
 from goldeneye.models.matching import match_anchors
 from goldeneye.models.ssd import SsdDetector
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
+from tiny_yolox import random_yolox, tiny_yolox_config
 
 Tuned = tuple[SsdDetector, dict[str, Tensor], list[PhotoFeatures]]
 
@@ -226,6 +228,40 @@ def test_box_patches_of_a_window_are_those_of_the_whole_map(version: str) -> Non
     heads = AnchorHeads(network, network.state_dict())
     matched = photo.class_targets[:, 0].nonzero()[:, 0]
     torch.testing.assert_close(heads.box_codes(photo), codes[0, matched], atol=1e-4, rtol=1e-3)
+
+
+def test_a_yolox_learns_by_the_same_commands(tmp_path: Path) -> None:
+    config = tiny_yolox_config()
+    base = make_base(config, random_yolox(config).state_dict())
+    photos = make_photos(tmp_path, count=3)
+    settings = FinetuneConfig(steps=100, batch_size=3)
+    detector = finetune(photos, base, config=settings, show_progress=False)
+    assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
+    detector.save(tmp_path / "d.safetensors", heads_only=True)
+    loaded = Detector.load(tmp_path / "d.safetensors", base=base)
+    photo = photos.images[0].path
+    found, again = (d.detect(photo, score_threshold=0.01) for d in (detector, loaded))
+    assert len(found) > 0
+    assert np.array_equal(found.boxes, again.boxes)
+    assert loaded.network.architecture == "yolox"
+
+
+@pytest.mark.shared
+def test_yolox_nano_finds_ducks_after_five_photos(shared: Path) -> None:
+    """Seen: the best box of every frame tried overlaps the duck by 0.7 and more."""
+    annotations = read_annotations(
+        shared / "data/ducky/train_boxes.csv", shared / "data/ducky/train", label="duck"
+    )
+    base = load_base(shared / "weights/yolox_nano_coco.onnx")
+    detector = finetune(annotations, base, show_progress=False)
+    test = read_annotations(shared / "data/ducky/test_boxes_coco.json", shared / "data/ducky/test")
+    hits = 0
+    frames = [image for image in test if any(not box.ignore for box in image.boxes)][::8]
+    for image in frames:
+        found = torch.from_numpy(detector.detect(image.path, score_threshold=0.05).boxes[:1])
+        truth = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in image.boxes])
+        hits += bool(len(found)) and pairwise_iou(found, truth).max().item() >= 0.5
+    assert hits >= len(frames) - 1
 
 
 # --- parity with the original

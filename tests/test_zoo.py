@@ -65,6 +65,8 @@ def test_name_address_and_size_speak_of_the_same_model(entry: ZooEntry):
         ("ssd_resnet101_fpn_1024", 39.5),
         ("ssd_resnet152_fpn_640", 35.4),
         ("ssd_resnet152_fpn_1024", 39.6),
+        ("yolox_nano", 25.8),
+        ("yolox_x", 51.1),
         ("retinanet_resnet50_fpn", 36.4),
         ("retinanet_resnet50_fpn_v2", 41.5),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ class AnchorHeads:
         network: gives the losses.
         weights: the four tensors of ``network.head_names``; copied.
     """
+
+    step_scale: ClassVar[float] = 1.0
 
     def __init__(self, network: AnchorNetwork, weights: Mapping[str, Tensor]) -> None:
         self.network = network

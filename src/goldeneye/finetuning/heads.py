@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Losses:
 class Heads(Protocol[Features]):
     """The tuned part of a network. ``Features`` is what it keeps of a photo."""
 
+    step_scale: ClassVar[float]
+    """What the learning rate is multiplied with: 1 for the network that the recipe was made for."""
     parameters: list[Tensor]
     """What the gradient descent changes, float32."""
 

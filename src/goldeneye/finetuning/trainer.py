@@ -19,10 +19,12 @@ from goldeneye.detect.detector import Detector
 from goldeneye.detect.precision import check_bfloat16
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.finetuning.anchor_heads import AnchorHeads
+from goldeneye.finetuning.cell_heads import CellHeads
 from goldeneye.finetuning.heads import Features, Heads
 from goldeneye.finetuning.restore import restore
 from goldeneye.models.architectures import build_network
 from goldeneye.models.base import BaseModel, load_base
+from goldeneye.models.yolox import YoloxDetector
 from goldeneye.progress import console, progress_bar
 
 PRECISION_PHOTOS = 2
@@ -101,6 +103,8 @@ def with_fastest_precision(
 
 def heads_of(network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
     """The heads of a network, ready to be tuned from ``weights``."""
+    if isinstance(network, YoloxDetector):
+        return CellHeads(network, weights)
     return AnchorHeads(network, weights)
 
 
@@ -160,7 +164,7 @@ def fit_heads(
             with torch.no_grad():
                 for parameter, velocity, gradient in zip(parameters, velocities, gradients, strict=True):
                     velocity.mul_(settings.momentum).add_(gradient)
-                    parameter.sub_(settings.learning_rate * velocity)
+                    parameter.sub_(settings.learning_rate * heads.step_scale * velocity)
             history.append(row)
             advance(f"loss {row['total']:.4f}")
             if show_progress and (number % 10 == 0 or number == len(schedule)):

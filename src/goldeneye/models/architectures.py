@@ -13,11 +13,17 @@ from goldeneye.models.retinanet import RetinanetDetector
 from goldeneye.models.retinanet_config import RetinanetConfig
 from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_config import SsdConfig
+from goldeneye.models.yolox import YoloxDetector
+from goldeneye.models.yolox_config import YoloxConfig
 
-Config = SsdConfig | RetinanetConfig
+Config = SsdConfig | RetinanetConfig | YoloxConfig
 
 # Each network class fits Network, and is made from the settings beside it.
-_NETWORKS: dict[type[Config], Any] = {SsdConfig: SsdDetector, RetinanetConfig: RetinanetDetector}
+_NETWORKS: dict[type[Config], Any] = {
+    SsdConfig: SsdDetector,
+    RetinanetConfig: RetinanetDetector,
+    YoloxConfig: YoloxDetector,
+}
 
 
 def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:

@@ -21,16 +21,19 @@ from goldeneye.models.architectures import Config, config_from_dict, network_typ
 from goldeneye.models.archive import content_sha256, open_checkpoint
 from goldeneye.models.cache import cache_folder, cached_base_path
 from goldeneye.models.download import fetch
+from goldeneye.models.pickled_weights import read_pickled_weights
 from goldeneye.models.retinanet_checkpoint import read_retinanet
 from goldeneye.models.ssd_checkpoint import read_ssd_weights
 from goldeneye.models.ssd_config import read_ssd_config
 from goldeneye.models.tf_checkpoint import TensorBundle
 from goldeneye.models.weights_file import hash_weights, read_header, read_weights, write_weights
+from goldeneye.models.yolox_checkpoint import read_yolox
 from goldeneye.models.zoo import ZOO, ZooEntry
 
 BASE_HEADER = "goldeneye_base"
 """Under which name a converted file's header says what it is."""
-_PICKLED = (".pth", ".pt")
+_SINGLE_FILES = (".pth", ".pt", ".onnx")
+_NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     """A base model by name (see ``goldeneye bases``) or from a file brought by hand.
 
     A file is an official ``.tar.gz`` of the TensorFlow zoo, its unpacked folder or a ``ckpt-N``
-    prefix, or torchvision's ``.pth`` of a RetinaNet. What is not in the cache yet is downloaded and
-    converted first.
+    prefix; torchvision's ``.pth`` of a RetinaNet; or a YOLOX as ``.pth`` or ``.onnx``. What is not in
+    the cache yet is downloaded and converted first.
 
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
@@ -82,7 +85,7 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     sha256 = official_sha256(path)
     cached = cached_base_path(sha256[:16])
     if not cached.exists():
-        name = path.name.removesuffix(".tar.gz").removesuffix(".index").removesuffix(".pth")
+        name = path.name.removesuffix(".tar.gz").removesuffix(path.suffix)
         convert_base(path, cached, name=name, source=path.name, licence="not stated: a file given by hand")
     return read_base(cached)
 
@@ -123,17 +126,25 @@ def convert_base(path: Path, target: Path, *, name: str, source: str, licence: s
 
 def read_official(path: Path) -> tuple[Config, dict[str, Tensor]]:
     """The settings and weights of an official checkpoint of any kind; errors as :func:`convert_base`."""
-    if path.suffix in _PICKLED:
-        return read_retinanet(path)
+    if path.suffix in _SINGLE_FILES:
+        return read_retinanet(path) if _is_retinanet(path) else read_yolox(path)
     with open_checkpoint(path) as files:
         config = read_ssd_config(files.pipeline_config)
         with TensorBundle.open(files.prefix) as bundle:
             return config, read_ssd_weights(bundle, config)
 
 
+def _is_retinanet(path: Path) -> bool:
+    """Which of the two kinds of PyTorch checkpoint a file is; the readers check everything else."""
+    if path.suffix == ".onnx":
+        return False
+    names = read_pickled_weights(path, needed=_NEEDED, entry="model")
+    return any(name.startswith("head.classification_head.") for name in names)
+
+
 def official_sha256(path: Path) -> str:
     """SHA-256 of what an official checkpoint holds, without unpacking it."""
-    if path.suffix not in _PICKLED:
+    if path.suffix not in _SINGLE_FILES:
         return content_sha256(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,6 +45,13 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     return overlap / union.clamp(min=1e-12)
 
 
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
+    """Intersection over union ``[M]`` of each box in ``[M, 4]`` with the one in its place in ``[M, 4]``."""
+    corners_low, corners_high = first[:, :2].maximum(second[:, :2]), first[:, 2:].minimum(second[:, 2:])
+    overlap = (corners_high - corners_low).clamp(min=0).prod(-1)
+    return overlap / (box_areas(first) + box_areas(second) - overlap).clamp(min=1e-12)
+
+
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """Corners ``[..., 4]`` to centre, width, height ``[..., 4]``."""
     x1, y1, x2, y2 = boxes.unbind(-1)

@@ -36,7 +36,7 @@ class ZooEntry:
     data_licence: str
     """Of what the weights were trained on."""
     reader: str
-    """Which code understands the file: ``tf_ssd`` or ``retinanet``."""
+    """Which code understands the file: ``tf_ssd``, ``retinanet`` or ``yolox``."""
 
     @property
     def file_name(self) -> str:
@@ -90,6 +90,23 @@ def _retinanet(
     )
 
 
+def _yolox(size: str, side: int, *, parameters: int, coco_ap: float) -> ZooEntry:
+    return ZooEntry(
+        name=f"yolox_{size}",
+        title=f"YOLOX-{size}: anchor-free, CSPDarknet, {side}x{side}, COCO 2017",
+        url=f"https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_{size}.pth",
+        sha256=None,  # the release states none; torch's archive has a checksum for each tensor
+        bytes=None,
+        parameters=parameters,
+        input_size=f"{side}x{side}",
+        coco_ap=coco_ap,
+        coco_ap_source="https://github.com/Megvii-BaseDetection/YOLOX#benchmark",
+        licence="Apache-2.0 (YOLOX)",
+        data_licence=_COCO_LICENCE,
+        reader="yolox",
+    )
+
+
 # ResNet-101 and -152 at 640: the page's table is followed. The comments in their training
 # configurations give the same two numbers the other way round (35.4 and 35.6).
 ZOO: dict[str, ZooEntry] = {
@@ -101,6 +118,12 @@ ZOO: dict[str, ZooEntry] = {
         _ssd_resnet_fpn(101, 1024, parameters=51_832_698, coco_ap=39.5, bytes=None),
         _ssd_resnet_fpn(152, 640, parameters=67_476_346, coco_ap=35.4, bytes=None),
         _ssd_resnet_fpn(152, 1024, parameters=67_476_346, coco_ap=39.6, bytes=None),
+        _yolox("nano", 416, parameters=912_159, coco_ap=25.8),
+        _yolox("tiny", 416, parameters=5_055_855, coco_ap=32.8),
+        _yolox("s", 640, parameters=8_968_255, coco_ap=40.5),
+        _yolox("m", 640, parameters=25_326_495, coco_ap=46.9),
+        _yolox("l", 640, parameters=54_208_895, coco_ap=49.7),
+        _yolox("x", 640, parameters=99_071_455, coco_ap=51.1),
         _retinanet(
             "",
             "retinanet_resnet50_fpn_coco-eeacb38b.pth",

@@ -1,0 +1,78 @@
+"""The settings of a YOLOX, and the six sizes it is published in with COCO weights.
+
+Ge et al., "YOLOX: Exceeding YOLO Series in 2021", by the numbers of the public release. All sizes
+are one network: made deeper, made wider, and for the smallest built of depthwise convolutions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class YoloxConfig:
+    """What shapes the network and its post-processing."""
+
+    depth: float
+    """How many times the published number of blocks is built."""
+    width: float
+    """How many times the published number of channels."""
+    depthwise: bool
+    """Whether a 3x3 convolution is one per channel and a 1x1 that mixes them."""
+    size_hw: tuple[int, int]
+    """Height and width of the input, multiples of 32."""
+    num_classes: int = 80
+    norm_epsilon: float | None = 1e-3
+    """Of the batch-norms; None where they are part of the convolutions already."""
+    class_bias: float = -math.log(99)
+    """What the bias of a new class head starts at: a score of 0.01."""
+    score_threshold: float = 0.001
+    iou_threshold: float = 0.65
+    max_detections: int = 300
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the weights are those of a network without batch-norms."""
+        return self.norm_epsilon is None
+
+    @property
+    def blocks(self) -> int:
+        """What the published number of 3 blocks becomes."""
+        return max(round(3 * self.depth), 1)
+
+    def channels(self, published: int) -> int:
+        """What a published number of channels becomes."""
+        return int(published * self.width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> YoloxConfig:
+        """The inverse of :meth:`to_dict`; JSON's lists become tuples again.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**fields)
+
+
+def _published(depth: float, width: float, side: int, *, depthwise: bool = False) -> YoloxConfig:
+    return YoloxConfig(depth=depth, width=width, depthwise=depthwise, size_hw=(side, side))
+
+
+YOLOX_SIZES: dict[str, YoloxConfig] = {
+    "nano": _published(0.33, 0.25, 416, depthwise=True),
+    "tiny": _published(0.33, 0.375, 416),
+    "s": _published(0.33, 0.50, 640),
+    "m": _published(0.67, 0.75, 640),
+    "l": _published(1.00, 1.00, 640),
+    "x": _published(1.33, 1.25, 640),
+}
+"""All published sizes by name, from the smallest; no two have the same width."""
