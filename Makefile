@@ -22,15 +22,11 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# BASE: a base model by name or file, PHOTOS and BOXES: what to learn from, TEST: where to look.
-BASE ?= ssd_resnet50_fpn_640
-PHOTOS ?= ../shared/data/ducky/train
-BOXES ?= ../shared/data/ducky/train_boxes.csv
-TEST ?= ../shared/data/ducky/test
+# BASE: a base model by name or file; without it the best one in the cache is used.
+BASE ?=
 
 demo: setup
-	$(BIN)/goldeneye finetune $(PHOTOS) --boxes $(BOXES) --label rubber_ducky --base $(BASE) -o demo/duck.safetensors
-	$(BIN)/goldeneye detect demo/duck.safetensors $(TEST) -o demo/found --gif demo/ducks.gif
+	$(BIN)/goldeneye demo -o demo $(if $(BASE),--base $(BASE))
 
 bench: setup
 	$(BIN)/python benchmarks/finetune_seed.py

@@ -22,6 +22,8 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 FOLDERS = ("data", "annotate", "models", "detect", "finetuning", "evaluate", "deploy")
 # Beside the folders; any folder may import them, they import only each other.
 HELPERS = ("errors", "files", "config", "progress")
+# Beside the folders too; they may import all of them.
+COMMANDS = ("demo", "cli")
 NO_TORCH = ("data", "annotate")
 
 MAX_FILE_LINES = 400
@@ -68,7 +70,7 @@ def modules_after(code: str, among: tuple[str, ...] = HEAVY) -> set[str]:
 
 
 def test_every_module_is_in_a_known_place() -> None:
-    known = {f"{helper}.py" for helper in HELPERS} | {"__init__.py", "cli.py"}
+    known = {f"{module}.py" for module in HELPERS + COMMANDS} | {"__init__.py"}
     unknown = [
         name_of(path)
         for path in MODULES
@@ -80,7 +82,7 @@ def test_every_module_is_in_a_known_place() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_a_folder_imports_only_from_those_above_it(path: Path) -> None:
     home = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    if home in ("cli", "__init__"):
+    if home in (*COMMANDS, "__init__"):
         return
     above = () if home in HELPERS else FOLDERS[: FOLDERS.index(home) + 1]
     for module in imported(path):

@@ -44,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    _add_demo(commands)
     bases = commands.add_parser("bases", help="list the base models to start from")
     bases.set_defaults(run=run_bases)
     return parser
@@ -103,6 +104,21 @@ def _add_detect(commands: Any) -> None:
     detect.set_defaults(run=run_detect)
 
 
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="render rubber ducks, learn five, find the others",
+        description="The whole way on rendered photos: nothing to bring but a base model.",
+    )
+    demo.add_argument(
+        "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
+    )
+    demo.add_argument(
+        "--base", help="a name from 'goldeneye bases', or a file (default: the best one in the cache)"
+    )
+    demo.set_defaults(run=run_demo)
+
+
 def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
@@ -140,6 +156,14 @@ def run_detect(parsed: argparse.Namespace) -> int:
     )
     print(summary)
     return 2 if summary.failed else 0
+
+
+def run_demo(parsed: argparse.Namespace) -> int:
+    """``goldeneye demo``."""
+    from goldeneye import demo
+
+    print(demo.run_demo(parsed.output, parsed.base))
+    return 0
 
 
 def run_bases(_: argparse.Namespace) -> int:

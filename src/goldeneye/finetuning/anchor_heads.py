@@ -13,8 +13,8 @@ from torch import Tensor
 
 from goldeneye.finetuning.anchor_features import PhotoFeatures, extract_features
 from goldeneye.finetuning.heads import Losses
+from goldeneye.models.anchors import flatten_cells
 from goldeneye.models.network import AnchorNetwork
-from goldeneye.models.ssd import flatten_cells
 
 
 class AnchorHeads:

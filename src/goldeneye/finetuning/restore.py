@@ -24,8 +24,15 @@ class RestoreReport:
     def __str__(self) -> str:
         return (
             f"restored {len(self.restored)} tensors from {self.base}; new, for your classes: "
-            f"{', '.join(self.new)}; left over, for the base's own classes: {', '.join(self.left_over)}"
+            f"{_in_short(self.new)}; left over, for the base's own classes: {_in_short(self.left_over)}"
         )
+
+
+def _in_short(names: tuple[str, ...]) -> str:
+    """One or two names; of more, how many and the first and last."""
+    if len(names) <= 2:
+        return ", ".join(names)
+    return f"{len(names)} tensors, {min(names)} to {max(names)}"
 
 
 def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[str, Tensor], RestoreReport]:

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goldeneye.models.layers import FrozenBatchNorm
-from goldeneye.models.resnet_v15 import fold_norm
+from goldeneye.models.layers import FrozenBatchNorm, fold_norm
 from goldeneye.models.yolox_config import YoloxConfig
 
 STAGE_CHANNELS = (256, 512, 1024)

@@ -1,4 +1,4 @@
-"""The one building block of the TensorFlow networks: convolution, batch-norm, ReLU6.
+"""Frozen batch-norm, and the building block of the TensorFlow networks: convolution, batch-norm, ReLU6.
 
 Batch-norm is always frozen (it uses the averages learnt in pretraining), so it can be
 folded into the convolution before it: the same function with one pass over the data less.
@@ -83,10 +83,16 @@ class ConvNorm(nn.Module):
 
     def fold(self) -> None:
         """Put the batch-norm into the convolution's kernel and bias; the output stays the same."""
-        if isinstance(self.norm, FrozenBatchNorm):
-            kernel, bias = folded(self.conv.weight, self.norm)
-            self.conv.weight, self.conv.bias = nn.Parameter(kernel, False), nn.Parameter(bias, False)
-            self.norm = nn.Identity()
+        fold_norm(self, "conv", "norm")
+
+
+def fold_norm(owner: nn.Module, conv_name: str, norm_name: str) -> None:
+    """Put a batch-norm of ``owner`` into the convolution before it; nothing if that was done."""
+    conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
+    if isinstance(norm, FrozenBatchNorm):
+        kernel, bias = folded(conv.weight, norm)
+        conv.weight, conv.bias = nn.Parameter(kernel, False), nn.Parameter(bias, False)
+        setattr(owner, norm_name, nn.Identity())
 
 
 def folded(kernel: Tensor, norm: FrozenBatchNorm) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,13 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 
+class TowerMaps(NamedTuple):
+    """What the towers give and the heads read: one map ``[N, D, h, w]`` per level, finest first."""
+
+    class_maps: list[Tensor]
+    box_maps: list[Tensor]
+
+
 class Found(NamedTuple):
     """The detections of one photo, best score first."""
 

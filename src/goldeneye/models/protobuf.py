@@ -18,22 +18,28 @@ DOWNLOAD_AGAIN = "the file is damaged or incomplete; download it again"
 
 
 class FaultError(Exception):
-    """What is wrong with some bytes; whoever knows the file makes a CheckpointError of it."""
+    """What is wrong with some bytes; whoever knows the file makes a CheckpointError of it.
 
-    def __init__(self, message: str, hint: str = DOWNLOAD_AGAIN) -> None:
+    Without a hint of its own it means that the bytes are damaged.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
 
 
 @contextmanager
-def blaming(place: object) -> Iterator[None]:
-    """Raise what goes wrong in the block as a CheckpointError that begins with ``place``."""
+def blaming(place: object, *, if_damaged: str = DOWNLOAD_AGAIN) -> Iterator[None]:
+    """Raise what goes wrong in the block as a CheckpointError that begins with ``place``.
+
+    ``if_damaged`` is the hint where the bytes are not what they should be.
+    """
     try:
         yield
     except FaultError as fault:
-        raise CheckpointError(f"{place}: {fault}", hint=fault.hint) from fault
+        raise CheckpointError(f"{place}: {fault}", hint=fault.hint or if_damaged) from fault
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{place}: a name is not UTF-8", hint=DOWNLOAD_AGAIN) from error
+        raise CheckpointError(f"{place}: a name is not UTF-8", hint=if_damaged) from error
     except OSError as error:
         raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goldeneye.models.layers import FrozenBatchNorm, folded
+from goldeneye.models.layers import FrozenBatchNorm, fold_norm
 from goldeneye.models.resnet import BLOCKS_PER_STAGE, STAGE_CHANNELS
 
 
@@ -82,12 +82,3 @@ class ResNet50(nn.Module):
         for module in self.modules():
             if isinstance(module, Bottleneck):
                 module.fold()
-
-
-def fold_norm(owner: nn.Module, conv_name: str, norm_name: str) -> None:
-    """Put a batch-norm of ``owner`` into the convolution before it; nothing if that was done."""
-    conv, norm = getattr(owner, conv_name), getattr(owner, norm_name)
-    if isinstance(norm, FrozenBatchNorm):
-        kernel, bias = folded(conv.weight, norm)
-        conv.weight, conv.bias = nn.Parameter(kernel, False), nn.Parameter(bias, False)
-        setattr(owner, norm_name, nn.Identity())

@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from goldeneye.models.anchors import flatten_cells
 from goldeneye.models.boxes import clip_boxes
 from goldeneye.models.losses import sigmoid_focal_loss
-from goldeneye.models.network import Found
+from goldeneye.models.network import Found, TowerMaps
 from goldeneye.models.resnet import STAGE_CHANNELS
 from goldeneye.models.resnet_v15 import ResNet50
 from goldeneye.models.retinanet_boxes import (
@@ -36,7 +37,6 @@ from goldeneye.models.retinanet_boxes import (
     suppress_within_classes,
 )
 from goldeneye.models.retinanet_config import RetinanetConfig
-from goldeneye.models.ssd import TowerMaps, flatten_cells
 
 CHANNEL_MEANS = (0.485, 0.456, 0.406)  # RGB of ImageNet, 0 to 1
 CHANNEL_STDS = (0.229, 0.224, 0.225)

@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from goldeneye.models.architectures import weight_shapes
 from goldeneye.models.pickled_weights import fit_weights, read_pickled_weights
-from goldeneye.models.retinanet import RetinanetDetector
 from goldeneye.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
 
 _COUNTER = ".num_batches_tracked"  # how long a batch-norm was trained: of no use once it is frozen
@@ -43,9 +42,7 @@ def read_retinanet(path: Path) -> tuple[RetinanetConfig, dict[str, Tensor]]:
     stored = read_pickled_weights(path, needed=_WHAT_IS_NEEDED)
     tensors = {_later_name(name): tensor for name, tensor in stored.items() if not name.endswith(_COUNTER)}
     config = _describe(tensors, counted=any(name.endswith(_COUNTER) for name in stored))
-    with torch.device("meta"):
-        shapes = {name: tuple(w.shape) for name, w in RetinanetDetector(config).state_dict().items()}
-    return config, fit_weights(path, tensors, shapes, needed=_WHAT_IS_NEEDED)
+    return config, fit_weights(path, tensors, weight_shapes(config), needed=_WHAT_IS_NEEDED)
 
 
 def _describe(tensors: Mapping[str, Tensor], *, counted: bool) -> RetinanetConfig:

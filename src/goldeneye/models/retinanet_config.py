@@ -7,15 +7,15 @@ places: those are the fields without a default.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from goldeneye.models.settings import Settings
 
 
 @dataclass(frozen=True)
-class RetinanetConfig:
+class RetinanetConfig(Settings):
     """What shapes the network, its targets and its post-processing."""
 
     norm_epsilon: float
@@ -63,20 +63,6 @@ class RetinanetConfig:
     def anchors_per_cell(self) -> int:
         """Anchors at every location of every level."""
         return len(self.aspect_ratios) * self.scales_per_octave
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RetinanetConfig:
-        """The inverse of :meth:`to_dict`; JSON's lists become tuples again.
-
-        Raises:
-            TypeError: a field is missing or unknown.
-        """
-        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        return cls(**fields)
 
 
 # The first version's weights were trained by a release whose frozen batch-norm added nothing to the

@@ -13,7 +13,7 @@ Coordinates inside are pixels of the network's input. Boxes of a photo become su
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -21,24 +21,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from goldeneye.models.anchors import decode_boxes, encode_boxes, make_anchors
+from goldeneye.models.anchors import decode_boxes, encode_boxes, flatten_cells, make_anchors
 from goldeneye.models.boxes import clip_boxes
 from goldeneye.models.fpn import FeaturePyramid
 from goldeneye.models.layers import FrozenBatchNorm, folded
 from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
-from goldeneye.models.network import Found
+from goldeneye.models.network import Found, TowerMaps
 from goldeneye.models.resnet import STAGE_CHANNELS, ResNet
 from goldeneye.models.ssd_config import SsdConfig
 from goldeneye.models.suppression import suppress_per_class
 
 CHANNEL_MEANS = (123.68, 116.779, 103.939)  # RGB means of ImageNet, subtracted from 0..255, not divided
-
-
-class TowerMaps(NamedTuple):
-    """What the towers give and the heads read: one map ``[N, D, h, w]`` per level, finest first."""
-
-    class_maps: list[Tensor]
-    box_maps: list[Tensor]
 
 
 class Tower(nn.Module):
@@ -280,11 +273,6 @@ class SsdDetector(nn.Module):
             "class_head.weight": kernel * config.head_init_std,
             "class_head.bias": torch.full((channels,), config.class_bias),
         }
-
-
-def flatten_cells(head_output: Tensor, columns: int) -> Tensor:
-    """A head's map ``[N, k * columns, h, w]`` as rows ``[N, h * w * k, columns]`` in anchor order."""
-    return head_output.permute(0, 2, 3, 1).reshape(len(head_output), -1, columns)
 
 
 def resize_bilinear_legacy(image: Tensor, size_hw: tuple[int, int]) -> Tensor:

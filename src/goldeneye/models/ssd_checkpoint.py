@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from goldeneye.errors import CheckpointError
+from goldeneye.models.architectures import weight_shapes
 from goldeneye.models.resnet import BLOCKS_PER_STAGE
-from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_config import SsdConfig
 from goldeneye.models.tf_checkpoint import TensorBundle
 
@@ -35,8 +35,7 @@ def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Tenso
         CheckpointError: a weight is missing or has another shape, or the checkpoint has a tensor
             that no part of the network takes. Each is named.
     """
-    with torch.device("meta"):
-        expected = {name: tuple(w.shape) for name, w in SsdDetector(config).state_dict().items()}
+    expected = weight_shapes(config)
     weights: dict[str, Tensor] = {}
     used: set[str] = set()
     for name, paths in tensor_paths(config):

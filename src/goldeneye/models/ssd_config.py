@@ -6,14 +6,13 @@ the code. Defaults are those of the Object Detection API's ``.proto`` files.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from goldeneye.errors import ConfigError
 from goldeneye.models.pipeline_config import Message, parse_text_protobuf
+from goldeneye.models.settings import Settings
 
 BACKBONES = {
     "ssd_resnet50_v1_fpn_keras": 50,
@@ -23,7 +22,7 @@ BACKBONES = {
 
 
 @dataclass(frozen=True)
-class SsdConfig:
+class SsdConfig(Settings):
     """What ``pipeline.config`` says about the network, its targets, losses and post-processing."""
 
     size_hw: tuple[int, int]
@@ -71,20 +70,6 @@ class SsdConfig:
     def anchors_per_cell(self) -> int:
         """Anchors at every location of every level."""
         return len(self.aspect_ratios) * self.scales_per_octave
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SsdConfig:
-        """The inverse of :meth:`to_dict`; JSON's lists become tuples again.
-
-        Raises:
-            TypeError: a field is missing or unknown.
-        """
-        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        return cls(**fields)
 
 
 def read_ssd_config(path: Path) -> SsdConfig:

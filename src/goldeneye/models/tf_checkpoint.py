@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldeneye.errors import CheckpointError
+from goldeneye.models.protobuf import Cursor, FaultError, Message, blaming
 
 # Far above any real checkpoint; they keep a hostile one from filling the memory.
 _MAX_INDEX_BYTES = _MAX_GRAPH_BYTES = 16 << 20  # ResNet-50: 31 kB and 107 kB
@@ -54,88 +55,14 @@ _DOWNLOAD_AGAIN = "the files are damaged or incomplete; download the archive aga
 _USE_TF2 = "use a checkpoint of the TensorFlow 2 Object Detection API, as its model zoo offers them"
 
 
-class _FaultError(Exception):
-    """What is wrong with some bytes; whoever knows the file makes a CheckpointError of it."""
-
-    def __init__(self, message: str, hint: str = _DOWNLOAD_AGAIN) -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
 @contextmanager
 def _blaming(place: object) -> Iterator[None]:
-    """Raise what goes wrong in the block as a CheckpointError that begins with ``place``."""
-    try:
-        yield
-    except _FaultError as fault:
-        raise CheckpointError(f"{place}: {fault}", hint=fault.hint) from fault
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{place}: a name is not UTF-8", hint=_DOWNLOAD_AGAIN) from error
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{place}: no such file", hint=_DOWNLOAD_AGAIN) from error
-    except OSError as error:
-        raise CheckpointError(f"{place}: cannot be read: {error.strerror or error}") from error
-
-
-class _Cursor:
-    """Takes numbers and pieces from some bytes in a row, and never more than there are."""
-
-    def __init__(self, data: bytes, start: int = 0) -> None:
-        self._data = data
-        self._position = start
-
-    def is_at_end(self) -> bool:
-        return self._position == len(self._data)
-
-    def piece(self, size: int) -> bytes:
-        start, self._position = self._position, self._position + size
-        if self._position > len(self._data):
-            raise _FaultError(f"{size} bytes are announced at byte {start} of {len(self._data)}")
-        return self._data[start : self._position]
-
-    def number(self) -> int:
-        """The next number of variable length, taken as unsigned.
-
-        Nothing here may be negative, and a negative number read so fails every check.
-        """
-        value = 0
-        for step, byte in enumerate(self._data[self._position : self._position + 10]):
-            value |= (byte & 0x7F) << (7 * step)
-            if byte < 0x80:
-                self._position += step + 1
-                return value
-        raise _FaultError("a number has no end")
-
-
-class _Message:
-    """The fields of one protobuf message, by number; a field may repeat."""
-
-    def __init__(self, data: bytes) -> None:
-        self._fields: dict[int, list[int | bytes]] = {}
-        cursor = _Cursor(data)
-        while not cursor.is_at_end():
-            number, kind = divmod(cursor.number(), 8)
-            if kind not in (0, 1, 2, 5):
-                raise _FaultError("not a protobuf message")
-            value = {1: 8, 5: 4}.get(kind) or cursor.number()  # itself, or the size of what follows
-            self._fields.setdefault(number, []).append(cursor.piece(value) if kind else value)
-
-    def integer(self, number: int) -> int:
-        """The last value of a field, as protobuf has it; 0 when it is absent."""
-        value = self._fields.get(number, [0])[-1]
-        if not isinstance(value, int):
-            raise _FaultError(f"field {number} of a protobuf message is not a number")
-        return value
-
-    def pieces(self, number: int) -> list[bytes]:
-        """Every value of a field that is text, a message, or a number of fixed size."""
-        return [value for value in self._fields.get(number, []) if isinstance(value, bytes)]
-
-    def text(self, number: int) -> str:
-        return b"".join(self.pieces(number)[-1:]).decode()
-
-    def messages(self, number: int) -> Iterator[_Message]:
-        return map(_Message, self.pieces(number))
+    """As :func:`blaming`, for a file that came in an archive: without it the archive is incomplete."""
+    with blaming(place, if_damaged=_DOWNLOAD_AGAIN):
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise FaultError("no such file") from error
 
 
 def _crc32c(data: bytes | NDArray[np.uint8]) -> int:
@@ -146,51 +73,51 @@ def _crc32c(data: bytes | NDArray[np.uint8]) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _table_items(table: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _table_items(table: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Every key and value of a table, in order."""
-    if len(table) < _FOOTER_BYTES or not table.endswith(_TABLE_MAGIC):
-        raise _FaultError("not the index of a TensorFlow checkpoint, or cut short")
-    footer = _Cursor(table[-_FOOTER_BYTES:])
+    if len(table) < _FOOTER_BYTES or table[-len(_TABLE_MAGIC) :] != _TABLE_MAGIC:
+        raise FaultError("not the index of a TensorFlow checkpoint, or cut short")
+    footer = Cursor(table[-_FOOTER_BYTES:])
     # Two places: of a block of statistics, which TensorFlow leaves empty, and of the list of blocks.
     _, _, offset, size = (footer.number() for _ in range(4))
     end, last = 0, None
     for _, place in _block_items(_block(table, offset, size)):
-        offset, size = (cursor := _Cursor(place)).number(), cursor.number()
+        offset, size = (cursor := Cursor(place)).number(), cursor.number()
         # Blocks in order and keys in order: so nothing is read twice, whatever the places say.
         if offset < end:
-            raise _FaultError(f"its blocks overlap at byte {offset}")
+            raise FaultError(f"its blocks overlap at byte {offset}")
         end = offset + size + _TRAILER.size
         for key, value in _block_items(_block(table, offset, size)):
             if last is not None and key <= last:
-                raise _FaultError(f"its keys are out of order at {key[:80]!r}")
+                raise FaultError(f"its keys are out of order at {key[:80]!r}")
             yield key, value
             last = key
 
 
-def _block(table: bytes, offset: int, size: int) -> bytes:
+def _block(table: memoryview, offset: int, size: int) -> memoryview:
     """The content of one block, its checksum compared."""
-    cursor = _Cursor(table, offset)
+    cursor = Cursor(table[offset:])
     content = cursor.piece(size)
     method, checksum = _TRAILER.unpack(cursor.piece(_TRAILER.size))
-    if checksum != _crc32c(content + bytes([method])):
-        raise _FaultError(f"the block at byte {offset} is damaged (CRC32C differs)")
+    if checksum != _crc32c(bytes(content) + bytes([method])):
+        raise FaultError(f"the block at byte {offset} is damaged (CRC32C differs)")
     if method:
         how = "snappy" if method == 1 else f"method {method}"
-        raise _FaultError(f"the block at byte {offset} is compressed ({how}), which is not read", _USE_TF2)
+        raise FaultError(f"the block at byte {offset} is compressed ({how}), which is not read", _USE_TF2)
     return content
 
 
-def _block_items(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _block_items(block: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """The keys and values of a block, in order."""
     # At the end lies a list of places where a search may start. All is read here: it is cut off.
     restarts = int.from_bytes(block[-4:], "little")
     if len(block) < 4 + 4 * restarts:
-        raise _FaultError(f"a block of {len(block)} bytes announces {restarts} restarts")
-    items, key = _Cursor(block[: len(block) - 4 - 4 * restarts]), b""
+        raise FaultError(f"a block of {len(block)} bytes announces {restarts} restarts")
+    items, key = Cursor(block[: len(block) - 4 - 4 * restarts]), b""
     while not items.is_at_end():
         shared, added, size = items.number(), items.number(), items.number()
         if shared > len(key) or shared + added > _MAX_KEY_BYTES:
-            raise _FaultError(f"a key takes {shared} bytes from one of {len(key)} and adds {added}")
+            raise FaultError(f"a key takes {shared} bytes from one of {len(key)} and adds {added}")
         key = key[:shared] + items.piece(added)
         yield key, items.piece(size)
 
@@ -208,11 +135,11 @@ class _Entry:
     is_partitioned: bool
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        message = _Message(data)
+    def parse(cls, data: memoryview) -> Self:
+        message = Message(data)
         shape = tuple(side.integer(1) for shape in message.messages(2) for side in shape.messages(2))
         if len(shape) > _MAX_RANK or math.prod(max(side, 1) for side in shape) > _MAX_ELEMENTS:
-            raise _FaultError(f"absurd shape: {list(shape[:_MAX_RANK])}")
+            raise FaultError(f"absurd shape: {list(shape[:_MAX_RANK])}")
         dtype, shard, offset, size = (message.integer(number) for number in (1, 3, 4, 5))
         checksum = int.from_bytes(b"".join(message.pieces(6)[-1:]), "little")
         return cls(dtype, shape, shard, offset, size, checksum, is_partitioned=bool(message.pieces(7)))
@@ -220,13 +147,13 @@ class _Entry:
     def numpy_dtype(self) -> np.dtype[Any]:
         """The dtype of the stored bytes, which must be as many as the shape asks for."""
         if self.is_partitioned:
-            raise _FaultError("a partitioned variable, whose parts are not joined here", _USE_TF2)
+            raise FaultError("a partitioned variable, whose parts are not joined here", _USE_TF2)
         if self.dtype not in _NUMPY_DTYPES:
             name = "strings" if self.dtype == _STRING else f"TensorFlow's type number {self.dtype}"
-            raise _FaultError(f"holds {name}, not plain numbers", _USE_TF2)
+            raise FaultError(f"holds {name}, not plain numbers", _USE_TF2)
         dtype = np.dtype(_NUMPY_DTYPES[self.dtype])
         if math.prod(self.shape) * dtype.itemsize != self.size:
-            raise _FaultError(f"shape {list(self.shape)} does not fit its {self.size} bytes")
+            raise FaultError(f"shape {list(self.shape)} does not fit its {self.size} bytes")
         return dtype
 
 
@@ -251,18 +178,18 @@ class TensorBundle:
         path = Path(f"{prefix}.index")
         with _blaming(path):
             if path.stat().st_size > _MAX_INDEX_BYTES:
-                raise _FaultError(f"too large for an index: {path.stat().st_size} bytes")
-            items = _table_items(path.read_bytes())
-            key, value = next(items, (b"no first key", b""))
+                raise FaultError(f"too large for an index: {path.stat().st_size} bytes")
+            items = _table_items(memoryview(path.read_bytes()))
+            key, value = next(items, (b"no first key", memoryview(b"")))
             if key:
-                raise _FaultError("the index has no header")
-            header = _Message(value)  # BundleHeaderProto
+                raise FaultError("the index has no header")
+            header = Message(value)  # BundleHeaderProto
             if header.integer(2):
-                raise _FaultError("its numbers are stored big-endian, which is not read", _USE_TF2)
+                raise FaultError("its numbers are stored big-endian, which is not read", _USE_TF2)
             bundle = cls(prefix, header.integer(1))
             for key, value in items:
                 if len(bundle._entries) == _MAX_TENSORS:
-                    raise _FaultError(f"more than {_MAX_TENSORS} tensors")
+                    raise FaultError(f"more than {_MAX_TENSORS} tensors")
                 # After a zero byte: a part of a partitioned variable, which is refused by its own name.
                 if not key.startswith(b"\0"):
                     bundle._entries[key.decode()] = _Entry.parse(value)
@@ -277,7 +204,7 @@ class TensorBundle:
             with _blaming(path):
                 size = sizes[entry.shard] = sizes.get(entry.shard) or path.stat().st_size
                 if end > size:
-                    raise _FaultError(f"{key} ends at byte {end}, the file already at byte {size}")
+                    raise FaultError(f"{key} ends at byte {end}, the file already at byte {size}")
 
     def __enter__(self) -> Self:
         return self
@@ -303,7 +230,7 @@ class TensorBundle:
             dtype = entry.numpy_dtype()
             stored = self._stored(entry)
             if _crc32c(stored) != entry.checksum:
-                raise _FaultError("its bytes are damaged (CRC32C differs)")
+                raise FaultError("its bytes are damaged (CRC32C differs)")
         values = stored.view(dtype).reshape(entry.shape)
         if entry.dtype == _BFLOAT16:  # the upper half of a float32
             values = (values.astype(np.uint32) << 16).view(np.float32)
@@ -339,13 +266,13 @@ class TensorBundle:
         entry = self._entries[_GRAPH_KEY]
         with _blaming(f"{self._shard_path(entry)}: {_GRAPH_KEY}"):
             if entry.dtype != _STRING or entry.shape != () or entry.size > _MAX_GRAPH_BYTES:
-                raise _FaultError(f"not one string of at most {_MAX_GRAPH_BYTES} bytes")
-            cursor = _Cursor(self._stored(entry).tobytes())
+                raise FaultError(f"not one string of at most {_MAX_GRAPH_BYTES} bytes")
+            cursor = Cursor(memoryview(self._stored(entry).tobytes()))
             size = cursor.number()
             text = cursor.piece(4 + size)  # after a checksum of the size alone
             # The whole is summed up with the size as four bytes (TensorFlow's tensor_bundle.cc).
             if _crc32c(struct.pack("<I", size) + text) != entry.checksum:
-                raise _FaultError("its bytes are damaged (CRC32C differs)")
+                raise FaultError("its bytes are damaged (CRC32C differs)")
             return _Graph.parse(text[4:])
 
     def _entry(self, key: str) -> _Entry:
@@ -363,7 +290,7 @@ class TensorBundle:
             self._shards[entry.shard] = np.frombuffer(content, np.uint8)
         stored = self._shards[entry.shard][entry.offset : entry.offset + entry.size]
         if len(stored) != entry.size:
-            raise _FaultError("the file became shorter while it was in use")
+            raise FaultError("the file became shorter while it was in use")
         return stored
 
     def _shard_path(self, entry: _Entry) -> Path:
@@ -378,19 +305,19 @@ class _Graph:
     variables: dict[int, tuple[str, str]]  # of each object that is one: full name and key
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        stored = _Message(data).pieces(1)
+    def parse(cls, data: memoryview) -> Self:
+        stored = Message(data).pieces(1)
         if not 1 <= len(stored) <= _MAX_OBJECTS:
-            raise _FaultError(f"an object graph of {len(stored)} objects")
+            raise FaultError(f"an object graph of {len(stored)} objects")
         graph = cls([], {})
-        for number, node in enumerate(map(_Message, stored)):
+        for number, node in enumerate(map(Message, stored)):
             # A name is spelled as keys spell it: a slash inside must not part it in two.
             children = {
                 child.text(2).replace(".", "..").replace("/", ".S"): child.integer(1)
                 for child in node.messages(1)
             }
             if max(children.values(), default=0) >= len(stored):
-                raise _FaultError(f"an object refers to one beyond the {len(stored)} there are")
+                raise FaultError(f"an object refers to one beyond the {len(stored)} there are")
             graph.children.append(children)
             for part in node.messages(2):
                 if part.text(1) == "VARIABLE_VALUE":

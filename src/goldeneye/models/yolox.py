@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from goldeneye.models.boxes import clip_boxes, cxcywh_to_xyxy
 from goldeneye.models.csp_darknet import STAGE_CHANNELS, ConvLayer, CspDarknet, CspLayer, conv3x3
 from goldeneye.models.letterbox import letterbox, letterbox_ratio
-from goldeneye.models.network import Found
-from goldeneye.models.ssd import TowerMaps
+from goldeneye.models.network import Found, TowerMaps
 from goldeneye.models.suppression import suppress_per_class
 from goldeneye.models.yolox_config import YoloxConfig
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from goldeneye.models.architectures import weight_shapes
 from goldeneye.models.onnx_file import OnnxGraph, OnnxNode, read_onnx
 from goldeneye.models.pickled_weights import fit_weights, read_pickled_weights
 from goldeneye.models.protobuf import FaultError, blaming
@@ -56,7 +57,7 @@ def read_yolox(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
     if not any(".bn." in name for name in tensors):
         config = replace(config, norm_epsilon=None)
     config = replace(config, num_classes=max(len(tensors[f"{_CLASS_HEAD}.weight"]), 1))
-    return config, fit_weights(path, tensors, _shapes(config), needed=_NEEDED)
+    return config, fit_weights(path, tensors, weight_shapes(config), needed=_NEEDED)
 
 
 def _published(stem_shape: tuple[int, ...], needed: str) -> YoloxConfig:
@@ -65,11 +66,6 @@ def _published(stem_shape: tuple[int, ...], needed: str) -> YoloxConfig:
     if channels not in _BY_STEM_CHANNELS:
         raise FaultError(f"no size of YOLOX has a stem of {channels} channels", needed)
     return _BY_STEM_CHANNELS[channels]
-
-
-def _shapes(config: YoloxConfig) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return {name: tuple(w.shape) for name, w in YoloxDetector(config).state_dict().items()}
 
 
 def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
@@ -88,7 +84,7 @@ def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
                 weights[f"{name}.{part}"] = torch.from_numpy(np.array(graph.tensor(constant), np.float32))
         num_classes = weights[f"{_CLASS_HEAD}.bias"].numel()
         config = replace(config, num_classes=num_classes, size_hw=_input_size_hw(graph, config))
-    return config, fit_weights(path, weights, _shapes(config), needed=_NEEDED_EXPORT)
+    return config, fit_weights(path, weights, weight_shapes(config), needed=_NEEDED_EXPORT)
 
 
 def _input_size_hw(graph: OnnxGraph, config: YoloxConfig) -> tuple[int, int]:

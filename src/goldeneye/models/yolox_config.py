@@ -6,15 +6,14 @@ are one network: made deeper, made wider, and for the smallest built of depthwis
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from goldeneye.models.settings import Settings
 
 
 @dataclass(frozen=True)
-class YoloxConfig:
+class YoloxConfig(Settings):
     """What shapes the network and its post-processing."""
 
     depth: float
@@ -47,20 +46,6 @@ class YoloxConfig:
     def channels(self, published: int) -> int:
         """What a published number of channels becomes."""
         return int(published * self.width)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as JSON-ready values."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> YoloxConfig:
-        """The inverse of :meth:`to_dict`; JSON's lists become tuples again.
-
-        Raises:
-            TypeError: a field is missing or unknown.
-        """
-        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
-        return cls(**fields)
 
 
 def _published(depth: float, width: float, side: int, *, depthwise: bool = False) -> YoloxConfig:

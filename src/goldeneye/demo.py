@@ -1,0 +1,137 @@
+"""The whole way in one command, with nothing to bring: render ducks, learn five, find the others.
+
+The photos are rendered, so that a fresh clone needs no download for them, and the boxes are
+known exactly, so that what is found can be counted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
+from goldeneye.data.rendered import render_ducks
+from goldeneye.detect.drawing import contact_sheet, save_picture
+from goldeneye.detect.folder import detect_folder
+from goldeneye.errors import BaseModelError, OutputError
+from goldeneye.files import write_text
+from goldeneye.finetuning.loss_curve import save_loss_curve
+from goldeneye.finetuning.trainer import finetune
+from goldeneye.models.base import load_base
+from goldeneye.models.boxes import pairwise_iou
+from goldeneye.models.cache import cached_base_path
+from goldeneye.models.zoo import ZOO
+from goldeneye.progress import console
+
+HIT_IOU = 0.5
+"""Overlap with a duck from which on a detection is right, as in COCO's AP50."""
+SHEET_PHOTOS = 20
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What was found in the test photos, at the detector's own threshold."""
+
+    output: Path
+    ducks: int
+    found: int
+    false_alarms: int
+
+    def __str__(self) -> str:
+        return (
+            f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms\n"
+            f"look at {self.output / 'contact_sheet.png'} and {self.output / 'ducks.gif'}"
+        )
+
+
+def run_demo(output: Path, base: str | None = None) -> DemoResult:
+    """Render the sample data, fine-tune, detect and count; everything goes into ``output``.
+
+    Args:
+        output: a folder that does not exist yet, or one of an earlier demo, which is replaced.
+        base: the base model; if not given, the best one in the cache.
+
+    Raises:
+        OutputError: ``output`` is something else, or cannot be written.
+        BaseModelError: no base is given and none is in the cache; or it cannot be used.
+    """
+    name = base or best_cached_base()
+    base_model = load_base(name)
+    console.print(f"base model: {base_model.name}" + ("" if base else ", the best one in the cache"))
+    _make_room(output)
+    console.print("rendering 5 photos of rubber ducks to learn from, and 40 to look in")
+    train, test = render_ducks(output / "photos")
+    detector = finetune(train, base_model)
+    path = output / "duck.safetensors"
+    detector.save(path)
+    save_loss_curve(detector.history, output / "duck_loss.png")
+    photos = [image.path for image in test]
+    detect_folder(path, photos, output / "found", gif=output / "ducks.gif", base=name)
+    _save_contact_sheet(output, photos)
+    result = count_hits(output, test)
+    figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found}
+    write_text(output / "figures.json", json.dumps(figures | {"false_alarms": result.false_alarms}) + "\n")
+    return result
+
+
+def best_cached_base() -> str:
+    """The name of the base in the cache with the highest published accuracy.
+
+    Raises:
+        BaseModelError: there is none.
+    """
+    cached = [entry for entry in ZOO.values() if cached_base_path(entry.name).exists()]
+    if not cached:
+        raise BaseModelError(
+            "no base model in the cache to run the demo with",
+            hint="name one, which is then downloaded: --base yolox_nano; or give a file: --base PATH",
+        )
+    return max(cached, key=lambda entry: entry.coco_ap).name
+
+
+def count_hits(output: Path, test: AnnotationSet) -> DemoResult:
+    """Compare ``found/detections.json`` with what was rendered."""
+    rows = json.loads((output / "found" / "detections.json").read_text(encoding="utf-8"))["photos"]
+    boxes_of = {row["photo"]: [found["box"] for found in row["detections"]] for row in rows}
+    pairs = [_count_in_photo(image, boxes_of[image.path.name]) for image in test]
+    found, false_alarms = (sum(column) for column in zip(*pairs, strict=True))
+    return DemoResult(output, test.num_boxes, found, false_alarms)
+
+
+def _count_in_photo(image: AnnotatedImage, boxes: Sequence[Sequence[float]]) -> tuple[int, int]:
+    """Right detections and false alarms: best score first, each takes the duck it overlaps most."""
+    truth = torch.tensor([(b.x1, b.y1, b.x2, b.y2) for b in image.boxes]).reshape(-1, 4)
+    overlaps = pairwise_iou(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), truth).numpy()
+    free, hits = np.ones(len(truth), bool), 0
+    for row in overlaps:
+        row = np.where(free, row, 0)
+        if len(row) and row.max() >= HIT_IOU:
+            free[row.argmax()] = False
+            hits += 1
+    return hits, len(boxes) - hits
+
+
+def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:
+    names = [photo.name for photo in photos[:SHEET_PHOTOS]]
+    pictures = (Image.open(output / "found" / name) for name in names)
+    save_picture(
+        contact_sheet(pictures, columns=5, tile_width=320, captions=names), output / "contact_sheet.png"
+    )
+
+
+def _make_room(output: Path) -> None:
+    """Remove an earlier demo; never anything else."""
+    if not output.exists():
+        return
+    if not output.is_dir() or (any(output.iterdir()) and not (output / "photos" / "train").is_dir()):
+        raise OutputError(
+            f"{output}: exists, and is no folder of an earlier demo", hint="name another: -o FOLDER"
+        )
+    shutil.rmtree(output)
