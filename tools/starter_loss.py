@@ -1,0 +1,111 @@
+"""What the whole network learns: which cells answer for which object, and what it costs them to be wrong.
+
+The losses are YOLOX's. The assignment is its SimOTA (Ge et al., "YOLOX", 2021, section 2.1) for a whole
+batch at once: a box is learnt by the cells around its centre that already do best, and by more of them
+the better they do.
+
+Letters in shapes: N images, M boxes of one image, A cells, C classes, P cells with a box to learn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from starter_samples import PADDING_ID, Batch
+from torch import Tensor
+
+from goldeneye.models.boxes import paired_iou, pairwise_iou
+from goldeneye.models.yolox import decode_cells
+
+BOX_WEIGHT = 5.0
+"""Weight of the box loss, by the public release."""
+
+_CENTRE_REACH = 1.5  # sides of a cell from a box's centre, within which its cells may learn the box
+_MOST_CELLS = 10  # of one box
+_IOU_COST = 3.0
+_NEVER = 1e9
+
+
+@dataclass(frozen=True)
+class StarterLoss:
+    """The three losses of a batch, per learnt box and cell, and how many such cells there are."""
+
+    box: Tensor
+    object: Tensor
+    classes: Tensor
+    num_matched: int
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.box + self.object + self.classes
+
+
+def starter_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> StarterLoss:
+    """The loss of the network's outputs.
+
+    Args:
+        codes: ``[N, A, 4]``.
+        logits: ``[N, A, 1 + C]``.
+        cells: ``[A, 4]``.
+        batch: the truth.
+    """
+    codes, logits = codes.float(), logits.float()
+    predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
+    with torch.no_grad():
+        matches = assign(predicted, logits, cells, batch)
+    image, cell = (matches >= 0).nonzero(as_tuple=True)  # [P]
+    box = matches[image, cell]
+    overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
+    # A class is as certain as its box is right, so that the score ranks boxes too.
+    class_targets = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
+    of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], (matches >= 0).float(), reduction="sum")
+    of_classes = F.binary_cross_entropy_with_logits(logits[image, cell, 1:], class_targets, reduction="sum")
+    count = max(len(image), 1)
+    return StarterLoss(
+        box=(1 - overlap**2).sum() * (BOX_WEIGHT / count),
+        object=of_objects / count,
+        classes=of_classes / count,
+        num_matched=len(image),
+    )
+
+
+def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Tensor:
+    """The box that each cell learns, ``[N, A]``, or -1; every box of a class gets at least one cell.
+
+    Unless another box, for which the same cell costs less, takes its last one.
+
+    Args:
+        predicted: ``[N, A, 4]``, the cells' boxes as they are now.
+        logits: ``[N, A, 1 + C]``.
+        cells: ``[A, 4]``.
+        batch: the truth.
+    """
+    iou = torch.vmap(pairwise_iou)(batch.boxes, predicted)  # [N, M, A]
+    near = _is_near(batch.boxes, cells) & (batch.class_ids != PADDING_ID)[..., None]
+    classes = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
+    likely = F.logsigmoid(logits[..., 1:]).transpose(1, 2).gather(1, classes) + F.logsigmoid(
+        logits[:, None, :, 0]
+    )
+    # Half, as the release multiplies the root of the two probabilities.
+    cost = -0.5 * likely - _IOU_COST * (iou + 1e-8).log()
+    cost = cost.masked_fill(~near, _NEVER)
+    most = min(_MOST_CELLS, len(cells))
+    wanted = (iou * near).topk(most, 2).values.sum(2).int().clamp(min=1)  # [N, M]
+    cheapest = cost.topk(most, 2, largest=False)
+    ranks = torch.arange(most, device=cost.device)
+    taken = (ranks < wanted[..., None]) & (cheapest.values < _NEVER)
+    chosen = torch.zeros_like(near).scatter(2, cheapest.indices, taken)
+    best = cost.masked_fill(~chosen, _NEVER).argmin(1)  # [N, A]
+    return torch.where(chosen.any(1), best, -1)
+
+
+def _is_near(boxes: Tensor, cells: Tensor) -> Tensor:
+    """Whether cells ``[A, 4]`` lie around the centres of boxes ``[N, M, 4]``: ``[N, M, A]``."""
+    sides = cells[:, 2] - cells[:, 0]
+    gaps = (
+        boxes[..., None, :2] + boxes[..., None, 2:] - cells[:, :2] - cells[:, 2:]
+    ).abs() / 2  # [N, M, A, 2]
+    return gaps.amax(3) < _CENTRE_REACH * sides
