@@ -86,7 +86,8 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     cached = cached_base_path(sha256[:16])
     if not cached.exists():
         name = path.name.removesuffix(".tar.gz").removesuffix(path.suffix)
-        convert_base(path, cached, name=name, source=path.name, licence="not stated: a file given by hand")
+        origin = {"source": path.name, "licence": "not stated: a file given by hand"}
+        convert_base(path, cached, name=name, source_sha256=sha256, **origin)
     return read_base(cached)
 
 
@@ -94,7 +95,9 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
     archive = fetch(entry, cache_folder() / "downloads")
     try:
-        convert_base(archive, cached, name=entry.name, source=entry.url, licence=entry.licence)
+        sha256 = official_sha256(archive)
+        origin = {"source": entry.url, "licence": entry.licence}
+        convert_base(archive, cached, name=entry.name, source_sha256=sha256, **origin)
     except BaseModelError:
         # Another process may have finished, and removed the archive, in the middle of our reading.
         if not cached.exists():
@@ -103,7 +106,9 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     archive.unlink(missing_ok=True)
 
 
-def convert_base(path: Path, target: Path, *, name: str, source: str, licence: str) -> None:
+def convert_base(
+    path: Path, target: Path, *, name: str, source: str, source_sha256: str, licence: str
+) -> None:
     """Read an official checkpoint and write its weights to ``target``.
 
     Raises:
@@ -118,7 +123,7 @@ def convert_base(path: Path, target: Path, *, name: str, source: str, licence: s
         "config": config.to_dict(),
         "weights_sha256": hash_weights(weights),
         "source": source,
-        "source_sha256": official_sha256(path),
+        "source_sha256": source_sha256,
         "licence": licence,
     }
     write_weights(target, weights, BASE_HEADER, header)

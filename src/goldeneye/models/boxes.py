@@ -27,6 +27,12 @@ def clip_boxes(boxes: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return torch.stack((x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)), -1)
 
 
+def nonempty(boxes: Tensor) -> Tensor:
+    """Which of ``boxes`` ``[M, 4]`` have an inside, ``[M]`` bool; clipping leaves none to one wholly outside."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    return (x2 > x1) & (y2 > y1)
+
+
 def box_areas(boxes: Tensor) -> Tensor:
     """Areas ``[...]`` of ``boxes`` ``[..., 4]``; an inside-out box has none."""
     x1, y1, x2, y2 = boxes.unbind(-1)

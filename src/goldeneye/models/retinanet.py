@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from goldeneye.models.anchors import flatten_cells
-from goldeneye.models.boxes import clip_boxes
+from goldeneye.models.boxes import clip_boxes, nonempty
 from goldeneye.models.losses import sigmoid_focal_loss
 from goldeneye.models.network import Found, TowerMaps
 from goldeneye.models.resnet import STAGE_CHANNELS
@@ -268,7 +268,7 @@ class RetinanetDetector(nn.Module):
         codes, logits = self(self.batch_of([image]))
         boxes, scores, class_ids = self.select(codes[0], logits[0], size_hw, score_threshold)
         boxes = self.to_photo(boxes, size_hw)
-        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # not one that lies in the padding
+        inside = nonempty(boxes)  # the others lie in the padding
         return Found(boxes[inside], scores[inside], class_ids[inside])
 
     def select(

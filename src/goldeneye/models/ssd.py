@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from goldeneye.models.anchors import decode_boxes, encode_boxes, flatten_cells, make_anchors
-from goldeneye.models.boxes import clip_boxes
+from goldeneye.models.boxes import clip_boxes, nonempty
 from goldeneye.models.fpn import FeaturePyramid
 from goldeneye.models.layers import FrozenBatchNorm, folded
 from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
@@ -241,8 +241,7 @@ class SsdDetector(nn.Module):
         )
         chosen, chosen_ids = torch.from_numpy(index), torch.from_numpy(class_ids)
         boxes, scores = boxes[chosen], scores[chosen, chosen_ids]
-        x1, y1, x2, y2 = clip_boxes(boxes, c.size_hw).unbind(-1)
-        inside = (x2 > x1) & (y2 > y1)
+        inside = nonempty(clip_boxes(boxes, c.size_hw))
         return boxes[inside], scores[inside], chosen_ids[inside]
 
     def class_loss(self, logits: Tensor, targets: Tensor) -> Tensor:

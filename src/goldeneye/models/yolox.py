@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from goldeneye.models.boxes import clip_boxes, cxcywh_to_xyxy
+from goldeneye.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from goldeneye.models.csp_darknet import STAGE_CHANNELS, ConvLayer, CspDarknet, CspLayer, conv3x3
 from goldeneye.models.letterbox import letterbox, letterbox_ratio
 from goldeneye.models.network import Found, TowerMaps
@@ -191,8 +191,7 @@ class YoloxDetector(nn.Module):
         anchors = self.anchors(self.config.size_hw)
         boxes, scores, class_ids = self.select(codes[0], logits[0], anchors, score_threshold)
         boxes = self.to_photo(boxes, size_hw)
-        x1, y1, x2, y2 = boxes.unbind(-1)
-        inside = (x2 > x1) & (y2 > y1)  # the others lie in the padding
+        inside = nonempty(boxes)  # the others lie in the padding
         return Found(boxes[inside], scores[inside], class_ids[inside])
 
     def select(
