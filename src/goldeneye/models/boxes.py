@@ -28,7 +28,7 @@ def clip_boxes(boxes: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def nonempty(boxes: Tensor) -> Tensor:
-    """Which of ``boxes`` ``[M, 4]`` have an inside, ``[M]`` bool; clipping leaves none to one wholly outside."""
+    """Which of ``boxes`` ``[M, 4]`` have an inside, ``[M]`` bool; clipping leaves none to one outside."""
     x1, y1, x2, y2 = boxes.unbind(-1)
     return (x2 > x1) & (y2 > y1)
 
