@@ -69,7 +69,7 @@ def _add_finetune(commands: Any) -> None:
     )
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
     finetune.add_argument(
-        "--recipe", choices=["seed"], default="seed", help="how to learn (default: %(default)s)"
+        "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
     )
     for spec in dataclasses.fields(FinetuneConfig):
         limits = spec.metadata
