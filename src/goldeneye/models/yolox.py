@@ -93,7 +93,6 @@ class Head(nn.Module):
         self.stems = nn.ModuleList(ConvLayer(config, config.channels(c), channels, 1) for c in STAGE_CHANNELS)
         self.cls_convs = nn.ModuleList(tower() for _ in STRIDES)
         self.reg_convs = nn.ModuleList(tower() for _ in STRIDES)
-        # In the order of the release, by which the reader of its ONNX files goes.
         if config.num_base:
             self.cls_preds = nn.ModuleList(predictor(channels, config.num_base) for _ in STRIDES)
         self.reg_preds = nn.ModuleList(predictor(channels, 4) for _ in STRIDES)
@@ -178,13 +177,13 @@ class YoloxDetector(nn.Module):
         if all classes are novel.
         """
         head, (class_maps, box_maps) = self.head, maps
-        columns = []
+        codes, columns = _apply(head.reg_preds, box_maps), []  # codes first: the order in ONNX files
         if self.config.num_base:
             columns += [_apply(head.obj_preds, box_maps), _apply(head.cls_preds, class_maps)]
         if self.config.num_novel:
             both = [torch.cat(pair, 1) for pair in zip(class_maps, box_maps, strict=True)]
             columns.append(_apply(head.novel_preds, both))
-        return _apply(head.reg_preds, box_maps), torch.cat(columns, 2)
+        return codes, torch.cat(columns, 2)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Scores ``[..., C]`` float32 of logits ``[..., 1 + C]``, or ``[..., C]`` if all are novel."""
