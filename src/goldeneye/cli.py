@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye import __version__
+from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
 from goldeneye.files import require_writable
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_evaluate(commands)
     _add_demo(commands)
     bases = commands.add_parser("bases", help="list the base models to start from")
     bases.set_defaults(run=run_bases)
