@@ -109,7 +109,8 @@ def test_importing_goldeneye_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], *([command, "--help"] for command in ("finetune", "detect", "evaluate"))]
+    "arguments",
+    [["--help"], ["--version"], *([command, "--help"] for command in ("finetune", "detect", "evaluate"))],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"from goldeneye.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"

@@ -51,7 +51,7 @@ def numbers(found: DetectionTable, truth: AnnotationTable, num_classes: int) -> 
     return np.array([math.nan if value is None else value for value in values])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(detections, annotations)
 def test_numbers_are_those_of_pycocotools(found_rows, truth_rows):
     found, truth = detection_table(found_rows), annotation_table(truth_rows)
@@ -73,7 +73,10 @@ def test_of_many_detections_in_one_photo_a_hundred_count():
 def test_many_boxes_are_compared_in_parts(monkeypatch):
     generator = np.random.default_rng(1)
     corners = generator.integers(0, 40, (300, 2))
-    rows = [((int(n % 3), int(n % 2), (*xy, *(xy + 20))), float(generator.random())) for n, xy in enumerate(corners)]
+    rows = [
+        ((int(n % 3), int(n % 2), (*xy, *(xy + 20))), float(generator.random()))
+        for n, xy in enumerate(corners)
+    ]
     found, truth = detection_table(rows[:200]), annotation_table([(place, False) for place, _ in rows[200:]])
     whole = coco_metrics(found, truth, 2)
     monkeypatch.setattr("goldeneye.evaluation.matches._CHUNK", 50)
@@ -105,7 +108,7 @@ def test_a_label_of_no_class_is_refused():
 
 
 def coco128(folder: Path) -> tuple[list[AnnotatedImage], list[str]]:
-    """The photos of COCO128 and their boxes, from its YOLO files: class, centre and size as parts of the photo."""
+    """The photos of COCO128 and their boxes, from YOLO files: class, centre, size as parts of 1."""
     config = (folder / "config.yaml").read_text().split("names:\n")[1]
     labels = [line.split(": ")[1] for line in config.splitlines() if line.startswith("  ")]
     images = []
@@ -124,6 +127,7 @@ def coco128(folder: Path) -> tuple[list[AnnotatedImage], list[str]]:
 def test_real_detections_give_the_numbers_of_pycocotools(shared: Path):
     base = load_base(shared / "weights/yolox_nano_coco.onnx")
     images, labels = coco128(shared / "data/coco128_val")
+    images = images[::3]  # all of them take three times as long and agree too
     detector = Detector(
         config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
     )

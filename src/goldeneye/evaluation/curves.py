@@ -40,12 +40,15 @@ class ThresholdCounts:
     @property
     def recall(self) -> npt.NDArray[np.float64]:
         """The share of the annotations that are found; NaN where there is none."""
-        return self.found / np.where(self.annotations, self.annotations, np.nan)
+        recall: npt.NDArray[np.float64] = self.found / np.where(self.annotations, self.annotations, np.nan)
+        return recall
 
     @property
     def f1(self) -> npt.NDArray[np.float64]:
         """The harmonic mean of precision and recall: 2 found / (annotations + detections)."""
-        return 2 * self.found / np.maximum(self.annotations + self.found + self.false_alarms, 1)
+        detections = self.found + self.false_alarms
+        f1: npt.NDArray[np.float64] = 2 * self.found / np.maximum(self.annotations + detections, 1)
+        return f1
 
     def sum(self) -> ThresholdCounts:
         """All classes together."""
@@ -109,7 +112,9 @@ def _number_above(
 def precision_recall(
     outcomes: Outcomes, class_id: int | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Recall and precision ``[K']`` as the detections are let in one by one, the best first.
+    """Recall and precision ``[K + 1]`` as the detections are let in one by one, the best first.
+
+    Before the first, recall is 0 and precision that of the first; 1 if there are no detections.
 
     Args:
         outcomes: at least one annotation is to be found.
@@ -122,4 +127,5 @@ def precision_recall(
     order = np.flatnonzero(rows)
     order = order[np.argsort(-found.scores[order], kind="stable")]
     hits = np.cumsum(outcomes.right[order])
-    return hits / np.count_nonzero(counted), hits / np.arange(1, len(order) + 1)
+    recall, precision = hits / np.count_nonzero(counted), hits / np.arange(1, len(order) + 1)
+    return np.append(0, recall), np.append(precision[:1] if len(order) else 1, precision)

@@ -83,12 +83,12 @@ class Evaluation:
 
     def _lines(self) -> list[str]:
         metrics, num_photos = self.metrics, len(self.annotations)
+        own, best = self.score_threshold, self.best_threshold
         lines = [
             f"{num_photos} photos, {self.annotations.num_boxes} boxes",
-            f"at threshold {self.score_threshold:.2f}, the detector's own: {self.in_words(self.score_threshold)}",
+            f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
         ]
-        best = self.best_threshold
-        if best is not None and round(best, 2) != round(self.score_threshold, 2):
+        if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
         if self.skipped:
@@ -232,4 +232,3 @@ def learnt_from_in_words(evaluation: Evaluation) -> str:
     """The warning about photos that the detector knows."""
     count, total = len(evaluation.learnt_from), len(evaluation.annotations)
     return f"{count} of {total} photos seem to be ones it learnt from, which makes it look better than it is"
-

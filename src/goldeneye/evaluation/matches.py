@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -91,7 +92,12 @@ def match_boxes(
     # What follows is in the order of choosing, the result in the order of the table.
     chooses = order[rank[order] < _MAX_PER_PHOTO]
     pairs = _overlapping(
-        found, truth, chooses, found_groups, truth.photo_ids * num_classes + truth.class_ids, iou_thresholds.min()
+        found,
+        truth,
+        chooses,
+        found_groups,
+        truth.photo_ids * num_classes + truth.class_ids,
+        iou_thresholds.min(),
     )
     shape = (len(found), len(iou_thresholds), len(area_ranges))
     annotation = np.full(shape, -1, np.int32)
@@ -103,9 +109,7 @@ def match_boxes(
     return Matches(annotation, ignored, ~ignore, rank)
 
 
-def _outside(
-    boxes: npt.NDArray[np.float64], area_ranges: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
+def _outside(boxes: npt.NDArray[np.float64], area_ranges: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
     areas = box_areas(boxes)[:, None]
     return (areas < area_ranges[:, 0]) | (areas > area_ranges[:, 1])
 
@@ -134,7 +138,7 @@ def _overlapping(
     sorted_groups = truth_groups[by_group]
     starts = np.searchsorted(sorted_groups, found_groups[rows], "left")
     counts = np.searchsorted(sorted_groups, found_groups[rows], "right") - starts
-    parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
+    parts = [_Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for part in _chunks(counts):
         detection = np.repeat(rows[part], counts[part])
         place = np.arange(len(detection)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
@@ -142,9 +146,13 @@ def _overlapping(
         iou = overlaps(found.boxes[detection], truth.boxes[annotation], truth.ignore[annotation])
         near = iou >= lowest_iou
         sequence = np.lexsort((iou[near], np.repeat(np.arange(len(counts))[part], counts[part])[near]))
-        parts.append(tuple(column[near][sequence] for column in (detection, annotation, iou)))
-    empty = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
-    return _Pairs(*(np.concatenate(columns) for columns in zip(empty, *parts, strict=True)))
+        rows_of_part = np.flatnonzero(near)[sequence]
+        parts.append(_Pairs(detection[rows_of_part], annotation[rows_of_part], iou[rows_of_part]))
+    return _Pairs(
+        np.concatenate([part.detection for part in parts]),
+        np.concatenate([part.annotation for part in parts]),
+        np.concatenate([part.iou for part in parts]),
+    )
 
 
 def _chunks(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
@@ -152,7 +160,7 @@ def _chunks(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
     totals = np.cumsum(counts)
     cuts = np.searchsorted(totals, np.arange(_CHUNK, totals[-1] if len(totals) else 0, _CHUNK))
     edges = np.unique([0, *cuts, len(counts)])
-    yield from (slice(low, high) for low, high in zip(edges[:-1], edges[1:], strict=True))
+    yield from (slice(low, high) for low, high in pairwise(edges))
 
 
 def _rounds(pairs: _Pairs, groups: npt.NDArray[np.int64]) -> Iterator[_Pairs]:
@@ -162,7 +170,7 @@ def _rounds(pairs: _Pairs, groups: npt.NDArray[np.int64]) -> Iterator[_Pairs]:
     turn = np.repeat(turns, np.diff(starts, append=len(pairs.detection)))
     sequence = np.argsort(turn, kind="stable")
     edges = np.searchsorted(turn[sequence], np.arange(turn.max(initial=-1) + 2))
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         rows = sequence[low:high]
         yield _Pairs(pairs.detection[rows], pairs.annotation[rows], pairs.iou[rows])
 

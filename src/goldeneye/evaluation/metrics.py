@@ -89,11 +89,22 @@ def coco_metrics(found: DetectionTable, truth: AnnotationTable, num_classes: int
             recall_1[class_id] = of_class[matches.rank[rows] < 1, :, 0].sum(0) / counts[0]
             recall_10[class_id] = of_class[matches.rank[rows] < 10, :, 0].sum(0) / counts[0]
     at_75 = int(np.argmin(abs(IOU_THRESHOLDS - 0.75)))
+    ap_of_areas, recall_of_areas = (
+        [_mean(values[..., area]) for area in range(len(AREA_RANGES))] for values in (ap, recall)
+    )
     return CocoMetrics(
-        *(_mean(values) for values in (ap[..., 0], ap[:, 0, 0], ap[:, at_75, 0])),
-        *(_mean(ap[..., area]) for area in (1, 2, 3)),
-        *(_mean(values) for values in (recall_1, recall_10, recall[..., 0])),
-        *(_mean(recall[..., area]) for area in (1, 2, 3)),
+        ap=ap_of_areas[0],
+        ap50=_mean(ap[:, 0, 0]),
+        ap75=_mean(ap[:, at_75, 0]),
+        ap_small=ap_of_areas[1],
+        ap_medium=ap_of_areas[2],
+        ap_large=ap_of_areas[3],
+        ar_1=_mean(recall_1),
+        ar_10=_mean(recall_10),
+        ar_100=recall_of_areas[0],
+        ar_small=recall_of_areas[1],
+        ar_medium=recall_of_areas[2],
+        ar_large=recall_of_areas[3],
         class_ap=tuple(ap[..., 0].mean(1).tolist()),
         class_ap50=tuple(ap[:, 0, 0].tolist()),
     )

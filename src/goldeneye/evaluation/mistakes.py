@@ -27,70 +27,74 @@ class Mistake:
 
     Attributes:
         row: of the annotation that was missed, or of the detection that is wrong.
+        label: its class.
         score: the annotation is missed at thresholds from this one on; the detection is a false alarm
             at thresholds below it.
         reason: what kind of mistake it is, in words.
-        other: the row of the detection that only nearly found the annotation, or of the annotation that
-            the false alarm touches; -1 if there is none.
     """
 
     row: int
+    label: str
     score: float
     reason: str
-    other: int
 
 
 def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
     """Annotations that were not found or with the lowest scores, larger ones first."""
     order = np.lexsort((-box_areas(outcomes.truth.boxes), outcomes.found_score))
     worst = [int(row) for row in order if outcomes.counted[row]][:limit]
-    return [_explain_miss(outcomes, row, labels) for row in worst]
+    return [
+        Mistake(
+            row,
+            labels[outcomes.truth.class_ids[row]],
+            float(outcomes.found_score[row]),
+            _why_missed(outcomes, row, labels),
+        )
+        for row in worst
+    ]
 
 
 def worst_false_alarms(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
     """The wrong detections with the highest scores."""
     scores = np.where(outcomes.wrong, outcomes.found.scores, 0)
     worst = [int(row) for row in np.argsort(-scores, kind="stable")[:limit] if scores[row] > SHOWN_SCORE]
-    return [_explain_false_alarm(outcomes, row, labels) for row in worst]
+    return [
+        Mistake(
+            row,
+            labels[outcomes.found.class_ids[row]],
+            float(scores[row]),
+            f"score {scores[row]:.2f}, {_why_wrong(outcomes, row, labels)}",
+        )
+        for row in worst
+    ]
 
 
-def _explain_miss(outcomes: Outcomes, row: int, labels: Sequence[str]) -> Mistake:
-    found, score = outcomes.found, float(outcomes.found_score[row])
-    shown = found.scores > SHOWN_SCORE
+def _why_missed(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
+    found, truth, score = outcomes.found, outcomes.truth, outcomes.found_score[row]
+    mistaken = np.flatnonzero(outcomes.mistaken == row)
+    if len(mistaken) and found.scores[mistaken[0]] > max(score, SHOWN_SCORE):
+        taken_for = labels[found.class_ids[mistaken[0]]]
+        return f"taken for {taken_for}, score {found.scores[mistaken[0]]:.2f}"
     if score:
-        return Mistake(row, score, f"found, but its score is only {score:.2f}", -1)
-    mistaken = np.flatnonzero((outcomes.mistaken == row) & shown)
-    if len(mistaken):
-        other = int(mistaken[0])
-        taken_for = labels[found.class_ids[other]]
-        return Mistake(row, score, f"taken for {taken_for}, score {found.scores[other]:.2f}", other)
-    rivals = np.flatnonzero(
-        (found.photo_ids == outcomes.truth.photo_ids[row])
-        & (found.class_ids == outcomes.truth.class_ids[row])
-        & outcomes.wrong
-        & shown
-    )
-    other, overlap = _nearest(outcomes.truth.boxes[row], found.boxes, rivals)
+        return f"found, but its score is only {score:.2f}"
+    of_its_class = (found.photo_ids == truth.photo_ids[row]) & (found.class_ids == truth.class_ids[row])
+    rivals = np.flatnonzero(of_its_class & outcomes.wrong & (found.scores > SHOWN_SCORE))
+    nearest, overlap = _nearest(truth.boxes[row], found.boxes, rivals)
     if overlap < _NEAR_IOU:
-        return Mistake(row, score, "not seen", -1)
-    return Mistake(row, score, f"{_box_off(overlap)}, score {found.scores[other]:.2f}", other)
+        return "not seen"
+    return f"{_box_off(overlap)}, score {found.scores[nearest]:.2f}"
 
 
-def _explain_false_alarm(outcomes: Outcomes, row: int, labels: Sequence[str]) -> Mistake:
-    found, truth = outcomes.found, outcomes.truth
-    score, covered = float(found.scores[row]), int(outcomes.mistaken[row])
+def _why_wrong(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
+    found, truth, covered = outcomes.found, outcomes.truth, outcomes.mistaken[row]
     if covered >= 0:
-        return Mistake(row, score, f"this is annotated as {labels[truth.class_ids[covered]]}", covered)
-    rivals = np.flatnonzero(
-        (truth.photo_ids == found.photo_ids[row])
-        & (truth.class_ids == found.class_ids[row])
-        & outcomes.counted
-    )
-    other, overlap = _nearest(found.boxes[row], truth.boxes, rivals)
+        return f"annotated as {labels[truth.class_ids[covered]]}"
+    of_its_class = (truth.photo_ids == found.photo_ids[row]) & (truth.class_ids == found.class_ids[row])
+    rivals = np.flatnonzero(of_its_class & outcomes.counted)
+    _, overlap = _nearest(found.boxes[row], truth.boxes, rivals)
     if overlap < _NEAR_IOU:
-        return Mistake(row, score, "nothing annotated here", -1)
-    reason = "a second box on one object" if overlap >= HIT_IOU else _box_off(overlap)
-    return Mistake(row, score, reason, other)
+        return "nothing annotated here"
+    return "a second box on one object" if overlap >= HIT_IOU else _box_off(overlap)
 
 
 def _nearest(

@@ -59,19 +59,23 @@ class Outcomes:
         Row ``a``, column ``b``: annotations of class ``a`` with a detection of class ``b`` above the
         threshold. The last column counts the missed, the last row the other false alarms.
         """
-        matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
         classes, seen = self.truth.class_ids, self.found_score > score_threshold
-        np.add.at(matrix, (classes[seen], classes[seen]), 1)
         alarms = self.wrong & (self.found.scores > score_threshold)
         mistaken = alarms & (self.mistaken >= 0)
         mistaken[mistaken] = ~seen[self.mistaken[mistaken]]
         covered = self.mistaken[mistaken]
-        np.add.at(matrix, (classes[covered], self.found.class_ids[mistaken]), 1)
-        np.add.at(matrix, (num_classes, self.found.class_ids[alarms & ~mistaken]), 1)
         missed = self.counted & ~seen
         missed[covered] = False
-        np.add.at(matrix, (classes[missed], num_classes), 1)
-        return matrix
+        others, detected = alarms & ~mistaken, self.found.class_ids
+        cells = [
+            (classes[seen], classes[seen]),
+            (classes[covered], detected[mistaken]),
+            (classes[missed], np.full(np.count_nonzero(missed), num_classes)),
+            (np.full(np.count_nonzero(others), num_classes), detected[others]),
+        ]
+        rows, columns = (np.concatenate(part) for part in zip(*cells, strict=True))
+        matrix = np.bincount(rows * (num_classes + 1) + columns, minlength=(num_classes + 1) ** 2)
+        return matrix.reshape(num_classes + 1, num_classes + 1)
 
 
 def _mistaken(

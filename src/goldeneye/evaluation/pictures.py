@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Mark:
 
     Attributes:
         kind: ``hit``, ``alarm``, ``miss`` or ``ignore``.
+        row: of the detection or annotation that it is of.
         x: left edge, in pixels of the photo, as the three that follow.
         y: upper edge.
         width: of the box.
@@ -50,6 +51,7 @@ class Mark:
     """
 
     kind: str
+    row: int
     x: float
     y: float
     width: float
@@ -114,27 +116,31 @@ def marks_of_photo(outcomes: Outcomes, photo_id: int, labels: Sequence[str]) -> 
     """All boxes of a photo: those that are there at some thresholds only, and those to ignore."""
     found, truth = outcomes.found, outcomes.truth
     marks = []
-    for row in np.flatnonzero(truth.photo_ids == photo_id):
+    for row in np.flatnonzero(truth.photo_ids == photo_id).tolist():
         label, corners = labels[truth.class_ids[row]], truth.boxes[row]
         if outcomes.counted[row]:
-            score = float(outcomes.found_score[row])
-            marks.append(_mark("miss", corners, label, shown_from=score))
+            marks.append(_mark("miss", row, corners, label, shown_from=float(outcomes.found_score[row])))
         else:
-            marks.append(_mark("ignore", corners, f"{label}, to ignore"))
+            marks.append(_mark("ignore", row, corners, f"{label}, to ignore"))
     shown = (found.photo_ids == photo_id) & (outcomes.right | outcomes.wrong) & (found.scores > SHOWN_SCORE)
-    for row in np.flatnonzero(shown)[::-1]:  # the most certain last: on top
-        score = float(found.scores[row])
+    for row in np.flatnonzero(shown)[::-1].tolist():  # the most certain last: on top
+        kind, score = "hit" if outcomes.right[row] else "alarm", float(found.scores[row])
         text = f"{labels[found.class_ids[row]]} {score:.2f}"
-        kind = "hit" if outcomes.right[row] else "alarm"
-        marks.append(_mark(kind, found.boxes[row], text, shown_below=score))
+        marks.append(_mark(kind, row, found.boxes[row], text, shown_below=score))
     return marks
 
 
 def _mark(
-    kind: str, corners: Iterable[float], text: str, *, shown_from: float = 0.0, shown_below: float = 2.0
+    kind: str,
+    row: int,
+    corners: npt.NDArray[np.float64],
+    text: str,
+    *,
+    shown_from: float = 0.0,
+    shown_below: float = 2.0,
 ) -> Mark:
-    x1, y1, x2, y2 = (round(float(edge), 1) for edge in corners)
-    return Mark(kind, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1), text, shown_from, shown_below)
+    x1, y1, x2, y2 = (round(edge, 1) for edge in corners.tolist())
+    return Mark(kind, row, x1, y1, round(x2 - x1, 1), round(y2 - y1, 1), text, shown_from, shown_below)
 
 
 def _take(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -20,13 +19,13 @@ import numpy.typing as npt
 
 from goldeneye import __version__
 from goldeneye.data.images import StrPath
-from goldeneye.detect.drawing import class_color
+from goldeneye.detect.drawing import COLORS, class_color
 from goldeneye.evaluation.curves import ThresholdCounts, precision_recall
 from goldeneye.evaluation.evaluator import Evaluation, learnt_from_in_words
 from goldeneye.evaluation.mistakes import SHOWN_SCORE, worst_false_alarms, worst_misses
 from goldeneye.evaluation.outcomes import HIT_IOU
 from goldeneye.evaluation.pictures import printable_name, take_pictures
-from goldeneye.evaluation.words import calibration_in_words, likely_share
+from goldeneye.evaluation.words import likely_share, scores_in_words
 from goldeneye.files import write_text
 
 # What bounds the size of a report, some 5 MB, however many photos there are.
@@ -35,7 +34,7 @@ MAX_MISTAKES = 24
 MAX_CONFUSED = 12
 """Classes in the table of confusions."""
 
-_MAX_POINTS = 400  # of one curve
+_DIGITS = 3  # of a curve's points; a curve is some 260 pixels wide
 
 
 def save_report(evaluation: Evaluation, target: StrPath, *, title: str | None = None) -> None:
@@ -56,7 +55,9 @@ def save_report(evaluation: Evaluation, target: StrPath, *, title: str | None = 
 def render_report(evaluation: Evaluation, title: str) -> str:
     """The report as text."""
     page = resources.files("goldeneye.evaluation") / "page"
-    texts = {name: (page / name).read_text(encoding="utf-8") for name in ("report.html", "report.css", "report.js")}
+    texts = {
+        name: (page / name).read_text(encoding="utf-8") for name in ("report.html", "report.css", "report.js")
+    }
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -70,15 +71,22 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         version=__version__,
         evaluation=evaluation,
         skipped=[printable_name(name) for name in evaluation.skipped],
-        calibration_words=calibration_in_words(evaluation.reliability),
+        score_words=_score_words(evaluation),
         learnt_from=learnt_from_in_words(evaluation) if evaluation.learnt_from else "",
         shown_score=SHOWN_SCORE,
         hit_iou=HIT_IOU,
+        num_colors=len(COLORS),
         numbers=_numbers(evaluation),
         classes=_classes(evaluation),
         curves=_curves(evaluation),
         **_pictures(evaluation),
     )
+
+
+def _score_words(evaluation: Evaluation) -> str:
+    outcomes = evaluation.outcomes
+    shown = (outcomes.right | outcomes.wrong) & (outcomes.found.scores > evaluation.score_threshold)
+    return scores_in_words(outcomes.found.scores[shown], outcomes.right[shown])
 
 
 def _policy_hash(text: str) -> str:
@@ -115,11 +123,12 @@ def _counts(counts: ThresholdCounts) -> dict[str, Any]:
 
 
 def _confusion(evaluation: Evaluation) -> dict[str, Any]:
-    """The classes in the table of confusions, those with the most mistakes, and the table by threshold."""
+    """The classes in the table of confusions, those mixed up most, and the table at each threshold."""
     num_classes = len(evaluation.labels)
     own = evaluation.outcomes.confusion(evaluation.score_threshold, num_classes)
-    mistakes = (own.sum(0) + own.sum(1) - 2 * own.diagonal())[:num_classes]
-    chosen = np.sort(np.argsort(-mistakes, kind="stable")[:MAX_CONFUSED])
+    among = own[:-1, :-1]  # without the missed and the other false alarms, which decide only between equals
+    mixed_up = among.sum(0) + among.sum(1) - 2 * among.diagonal()
+    chosen = np.sort(np.lexsort((-own[:-1].sum(1), -mixed_up))[:MAX_CONFUSED])
     corner = np.ix_([*chosen, num_classes], [*chosen, num_classes])
     by_threshold = [
         evaluation.outcomes.confusion(threshold, num_classes)[corner].tolist()
@@ -130,19 +139,24 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
 
 def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row of the table of classes for each."""
-    metrics, rows = evaluation.metrics, []
+    metrics, found, rows = evaluation.metrics, evaluation.outcomes.found, []
+    shown = set(found.class_ids[found.scores > SHOWN_SCORE].tolist())
     for class_id, label in enumerate(evaluation.labels):
         counts = evaluation.counts.of_class(class_id)
         has_any = bool(counts.annotations[0])
         rows.append(
             {
+                "class_id": class_id,
                 "label": label,
-                "color": "#%02x%02x%02x" % class_color(class_id),
+                "listed": has_any or class_id in shown,
+                "color": "#{:02x}{:02x}{:02x}".format(*class_color(class_id)),
                 "annotations": int(counts.annotations[0]),
                 "best_threshold": counts.best_threshold(),
                 "ap": metrics.class_ap[class_id] if has_any else None,
                 "ap50": metrics.class_ap50[class_id] if has_any else None,
-                "precision_recall": _path(*precision_recall(evaluation.outcomes, class_id)) if has_any else "",
+                "precision_recall": _path(*precision_recall(evaluation.outcomes, class_id))
+                if has_any
+                else "",
                 "f1": _path(counts.thresholds, counts.f1) if has_any else "",
             }
         )
@@ -161,10 +175,12 @@ def _curves(evaluation: Evaluation) -> dict[str, str]:
 
 
 def _path(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> str:
-    """An SVG path through points of the unit square, y upwards; long ones are thinned out."""
-    step = max(1, len(x) // _MAX_POINTS)
-    points = [f"{across:.4g} {up:.4g}" for across, up in zip(x[::step], y[::step], strict=True)]
-    return f"M{'L'.join(points)}" if points else ""
+    """An SVG path through points of the unit square, y upwards; points that look the same are one."""
+    points = np.stack([x, y], 1).round(_DIGITS)
+    changed = np.ones(len(points), bool)
+    changed[1:] = (points[1:] != points[:-1]).any(1)
+    texts = [f"{across:g} {up:g}" for across, up in points[changed]]
+    return f"M{'L'.join(texts)}" if texts else ""
 
 
 def _pictures(evaluation: Evaluation) -> dict[str, Any]:

@@ -100,11 +100,15 @@ def overlaps(
     Where ``ignore`` is true the annotated box may be a crowd, so, as in COCO, the result is the part
     of the detected box that lies in it.
     """
-    low, high = np.maximum(detected[..., :2], annotated[..., :2]), np.minimum(detected[..., 2:], annotated[..., 2:])
+    low, high = (
+        np.maximum(detected[..., :2], annotated[..., :2]),
+        np.minimum(detected[..., 2:], annotated[..., 2:]),
+    )
     sides = np.maximum(high - low, 0)
     shared = sides[..., 0] * sides[..., 1]
     whole = box_areas(detected) + np.where(ignore, 0, box_areas(annotated) - shared)
-    return shared / np.maximum(whole, 1e-12)
+    iou: npt.NDArray[np.float64] = shared / np.maximum(whole, 1e-12)
+    return iou
 
 
 def box_areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

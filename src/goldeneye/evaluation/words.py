@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-from goldeneye.evaluation.calibration import ReliabilityBin, calibration_error
+import numpy as np
+import numpy.typing as npt
 
 _FEW = 10  # counts up to here are said as they are
-_WELL_CALIBRATED = 0.05
+_NEARLY = 0.05  # between the mean score and the share of right boxes
 _Z = 1.96  # standard deviations that hold 95% of a normal distribution
 
 
@@ -61,15 +61,14 @@ def likely_share(count: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def calibration_in_words(bins: Sequence[ReliabilityBin]) -> str:
-    """How far scores can be taken at their word."""
-    total = sum(one.count for one in bins)
-    if total == 0:
-        return "There are no boxes to compare scores with."
-    error = calibration_error(bins)
-    excess = sum(one.count * (one.share_right - one.mean_score) for one in bins) / total
-    text = f"Of {total} boxes, the score is off by {100 * error:.0f} points in the mean (expected calibration error)"
-    if abs(excess) < error / 2 or error < _WELL_CALIBRATED:
-        return f"{text}."
-    side = "more often right than they say" if excess > 0 else "less often right than they say"
-    return f"{text}: boxes are mostly {side}."
+def scores_in_words(scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> str:
+    """Whether the scores ``[K]`` of the boxes that are shown can be taken at their word."""
+    if not len(scores):
+        return "There are no boxes above its threshold."
+    mean, share = float(scores.mean()), float(right.mean())
+    text = (
+        f"Boxes above its threshold have a score of {mean:.2f} on average, and {share:.0%} of them are right"
+    )
+    if abs(share - mean) < _NEARLY:
+        return f"{text}: its scores can be taken as they are."
+    return f"{text}: its scores are too {'modest' if share > mean else 'high'}."

@@ -78,13 +78,13 @@ function showPhotos() {
 }
 
 function showClasses(place) {
-  numbers.classes.forEach(({ annotations, found, alarms }, number) => {
-    const cells = byId("classes").tBodies[0].rows[number].cells;
+  for (const { cells, dataset } of byId("classes").tBodies[0].rows) {
+    const { annotations, found, alarms } = numbers.classes[dataset.class];
     const precision = share(found[place], found[place] + alarms[place]);
     const values = [found[place], annotations - found[place], alarms[place]];
     values.push(percent(precision), percent(share(found[place], annotations)));
     values.forEach((value, column) => (cells[column + 2].textContent = value));
-  });
+  }
 }
 
 function showConfusion(place) {
@@ -102,10 +102,13 @@ function showConfusion(place) {
   });
 }
 
+// Whether the curves of all classes are shown while none is chosen, as the page came.
+const showAll = !document.querySelector(".of-class.off");
+
 function chooseClass() {
   const chosen = byId("curve-class").value;
   for (const curve of document.querySelectorAll(".of-class")) {
-    curve.classList.toggle("off", chosen !== "" && curve.dataset.class !== chosen);
+    curve.classList.toggle("off", chosen === "" ? !showAll : curve.dataset.class !== chosen);
   }
 }
 
