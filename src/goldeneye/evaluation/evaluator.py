@@ -21,7 +21,7 @@ from goldeneye.evaluation.metrics import CocoMetrics, coco_metrics, none_if_nan
 from goldeneye.evaluation.mistakes import SHOWN_SCORE
 from goldeneye.evaluation.outcomes import Outcomes
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.evaluation.words import alarms_in_words, found_in_words
+from goldeneye.evaluation.words import alarms_in_words, found_in_words, photos_in_words
 from goldeneye.progress import console, progress_bar
 
 LOWEST_SCORE = 0.001
@@ -85,14 +85,14 @@ class Evaluation:
         metrics, num_photos = self.metrics, len(self.annotations)
         own, best = self.score_threshold, self.best_threshold
         lines = [
-            f"{num_photos} photos, {self.annotations.num_boxes} boxes",
+            f"{photos_in_words(num_photos)}, {self.annotations.num_boxes} boxes",
             f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
         ]
         if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
         if self.skipped:
-            lines.append(f"{len(self.skipped)} photos could not be read: {', '.join(self.skipped)}")
+            lines.append(f"{photos_in_words(len(self.skipped))} could not be read: {', '.join(self.skipped)}")
         if self.learnt_from:
             lines.append(f"{learnt_from_in_words(self)}: {', '.join(self.learnt_from)}")
         return lines
@@ -231,4 +231,5 @@ def _learnt_from(detector: Detector, images: Sequence[AnnotatedImage]) -> tuple[
 def learnt_from_in_words(evaluation: Evaluation) -> str:
     """The warning about photos that the detector knows."""
     count, total = len(evaluation.learnt_from), len(evaluation.annotations)
-    return f"{count} of {total} photos seem to be ones it learnt from, which makes it look better than it is"
+    seem = "seem to be ones" if count > 1 else "seems to be one"
+    return f"{count} of {total} photos {seem} it learnt from, which makes it look better than it is"

@@ -12,6 +12,11 @@ _NEARLY = 0.05  # between the mean score and the share of right boxes
 _Z = 1.96  # standard deviations that hold 95% of a normal distribution
 
 
+def photos_in_words(count: int) -> str:
+    """Such as ``1 photo`` or ``12 photos``."""
+    return f"{count} photo{'' if count == 1 else 's'}"
+
+
 def found_in_words(found: int, annotations: int) -> str:
     """Such as ``finds about 9 of 10``; never "all" or "none" for a number that was rounded."""
     if annotations == 0:
