@@ -1,1 +1,1 @@
-"""The commands: one module each, with its arguments and what it runs."""
+"""The commands: how each is asked for on the command line, and what it prints."""

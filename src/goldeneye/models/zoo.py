@@ -115,6 +115,20 @@ def _yolox(
 ZOO: dict[str, ZooEntry] = {
     entry.name: entry
     for entry in (
+        ZooEntry(
+            name="starter",
+            title="goldeneye's own: anchor-free, small CSPDarknet, 416x416, rendered scenes",
+            url=None,
+            sha256=None,
+            bytes=4_600_000,
+            parameters=2_253_740,
+            input_size="416x416",
+            coco_ap=None,
+            coco_ap_source="docs/starter.md",
+            licence="Apache-2.0 (goldeneye)",
+            data_licence="Apache-2.0: rendered by goldeneye",
+            reader="goldeneye",
+        ),
         _ssd_resnet_fpn(50, 640, parameters=32_840_570, coco_ap=34.3, bytes=244_000_000),
         _ssd_resnet_fpn(50, 1024, parameters=32_840_570, coco_ap=38.3, bytes=None),
         _ssd_resnet_fpn(101, 640, parameters=51_832_698, coco_ap=35.6, bytes=None),
