@@ -15,6 +15,7 @@ from typing import Any
 
 from goldeneye import __version__
 from goldeneye.commands.bases import add_bases
+from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
 from goldeneye.files import require_writable
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_evaluate(commands)
     _add_demo(commands)
     add_bases(commands)
     return parser
