@@ -54,7 +54,7 @@ def finetune_best(
     network = build_network(base.config, base.weights, getattr(torch, settings.precision))
     reader = reader_of(network)
     work = plan(len(annotations), settings.effort)
-    seen = see_photos(reader, network, annotations, work.views, settings.seed, show_progress=show_progress)
+    seen = see_photos(reader, network, annotations, work, settings.seed, show_progress=show_progress)
     lessons = Lessons.of(
         [lesson for photo in seen for lesson in photo.lessons],
         [number for number, photo in enumerate(seen) for _ in photo.lessons],
