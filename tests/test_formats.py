@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import unicodedata
 from collections import Counter
@@ -87,6 +88,18 @@ class TestCSV:
         got = read_annotations(write(folder, text))
         assert got.images[0].boxes == (Box(20, 6, 40, 30, "object"),)
         assert got.images[1].reviewed
+
+    def test_the_table_of_tensorflow_is_in_pixels(self, folder: Path) -> None:
+        text = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,100,60,cup,20,6,40,30\n"
+        assert read_annotations(write(folder, text)).images[0].boxes == (Box(20, 6, 40, 30, "cup"),)
+        with pytest.raises(AnnotationError, match=r"row 2: a\.png: width x height differ: 100 x 61 in the file"):
+            read_annotations(write(folder, text.replace("60", "61")))
+
+    def test_a_column_for_boxes_to_ignore(self, folder: Path) -> None:
+        text = "image,x1,y1,x2,y2,ignore\na.png,20,6,40,30,1\na.png,1,2,3,4,\n"
+        assert [box.ignore for box in read_annotations(write(folder, text)).images[0].boxes] == [True, False]
+        with pytest.raises(AnnotationError, match="row 3: ignore must be 0 or 1: 'no!'"):
+            read_annotations(write(folder, text.replace("4,\n", "4,no!\n")))
 
     def test_labels_are_in_the_order_of_first_use(self, folder: Path) -> None:
         text = "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\nc.png,1,1,9,9,duck\n"
@@ -178,8 +191,10 @@ class TestCOCO:
         [
             ("", "line 1, column 1: not valid JSON"),
             ('{\n"images": [\n', "line 3, column 1: not valid JSON"),
-            ("[]", "not COCO JSON"),
-            ("{}", "annotations is missing"),
+            ("[]", "no boxes in a format that can be read here"),
+            ("{}", "no boxes in a format that can be read here"),
+            ('{"images": []}', "annotations is missing"),
+            ('{"images": [], "images": []}', "'images' stands twice in the object {'images': \\[\\]}"),
             (json.dumps({**coco(), "categories": []}), "2 category ids and no categories"),
             ("[" * 100_000, "not valid JSON"),
             ('{"images": ' + "9" * 5000 + "}", "not valid JSON"),
@@ -239,16 +254,54 @@ class TestWherePhotosAre:
     def test_what_is_missing(self, folder: Path) -> None:
         with pytest.raises(AnnotationError, match="no such file"):
             read_annotations(folder / "gone.csv")
-        with pytest.raises(AnnotationError, match="cannot be read"):
+        with pytest.raises(AnnotationError, match="no boxes in a format that can be read here"):
             read_annotations(folder)
         with pytest.raises(PhotoError, match="no such photo or folder"):
             read_annotations(write(folder, PIXEL_CSV), folder / "gone")
         with pytest.raises(PhotoError, match="cannot be read"):
             read_annotations(write(folder, PIXEL_CSV), "x" * 5000)
-        with pytest.raises(AnnotationError, match="not a file of boxes"):
-            read_annotations(write(folder, "<annotation/>", "a.xml"))
-        (folder / "boxes.csv").write_bytes(PIXEL_CSV.encode("utf-16"))
-        with pytest.raises(AnnotationError, match="not UTF-8"):
+
+    def test_another_spelling_of_the_name(self, tmp_path: Path) -> None:
+        for name in ("IMG_1.JPG", "my photo (2).jpg", "c.png"):
+            Image.new("RGB", (100, 60)).save(tmp_path / name)
+        names = ("img_1.jpg", "my_photo_2.jpg", "c")
+        rows = "".join(f"{name},20,6,40,30\n" for name in names)
+        got = read_annotations(write(tmp_path, "image,x1,y1,x2,y2\n" + rows))
+        assert [image.path.name for image in got] == ["IMG_1.JPG", "my photo (2).jpg", "c.png"]
+
+    @pytest.mark.parametrize(("name", "twins"), [("A.png", ("a.PNG", "a.png")), ("a", ("a.png", "a.jpg"))])
+    def test_a_name_that_may_mean_two_photos(self, tmp_path: Path, name: str, twins: tuple[str, str]) -> None:
+        for twin in twins:
+            Image.new("RGB", (100, 60)).save(tmp_path / twin)
+        if len(list(tmp_path.iterdir())) < 2:
+            pytest.skip("this file system does not tell capital letters apart")
+        path = write(tmp_path, f"image,x1,y1,x2,y2\n{name},20,6,40,30\n")
+        with pytest.raises(AnnotationError, match=rf"row 2: '{name}' may be .*a\.\w+ or .*a\.\w+") as caught:
+            read_annotations(path)
+        assert "rename" in caught.value.hint
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+    def test_a_byte_order_mark_says_the_encoding(self, folder: Path, encoding: str) -> None:
+        for text in (PIXEL_CSV, json.dumps(coco())):
+            (folder / "boxes.txt").write_bytes(text.encode(encoding))
+            assert read_annotations(folder / "boxes.txt").num_boxes == 1
+
+    def test_a_table_of_windows_is_read_and_said_to_be_one(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        text = PIXEL_CSV.replace("y2\n", "y2,label\n").replace("30\n", "30,Tässchen\n").replace(",,\n", ",,,\n")
+        (folder / "boxes.csv").write_bytes(text.encode("cp1252"))
+        assert read_annotations(folder / "boxes.csv").labels == ("Tässchen",)
+        assert "Windows-1252" in capsys.readouterr().err
+        (folder / "boxes.json").write_bytes(json.dumps(coco(), ensure_ascii=False).encode("cp1252") + b"\xe4")
+        with pytest.raises(AnnotationError, match=r"boxes\.json: not UTF-8 text: byte \d+"):
+            read_annotations(folder / "boxes.json")
+
+    def test_a_file_that_never_ends(self, folder: Path) -> None:
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("this system has no pipes in folders")
+        os.mkfifo(folder / "boxes.csv")
+        with pytest.raises(AnnotationError, match="not a file"):
             read_annotations(folder / "boxes.csv")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye import __version__
+from goldeneye.commands.convert import add_convert
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
 from goldeneye.files import require_writable
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_convert(commands)
     _add_demo(commands)
     bases = commands.add_parser("bases", help="list the base models to start from")
     bases.set_defaults(run=run_bases)
@@ -57,7 +59,9 @@ def _add_finetune(commands: Any) -> None:
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
+    finetune.add_argument(
+        "--boxes", required=True, metavar="BOXES", help="a file of boxes, or a folder of them"
+    )
     finetune.add_argument(
         "--base",
         default=DEFAULT_BASE,
