@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from goldeneye.detect.detections import Detections as Detections
     from goldeneye.detect.detector import Detector as Detector
     from goldeneye.errors import GoldeneyeError as GoldeneyeError
+    from goldeneye.evaluation.evaluator import Evaluation as Evaluation
+    from goldeneye.evaluation.evaluator import evaluate as evaluate
     from goldeneye.finetuning.trainer import finetune as finetune
     from goldeneye.models.base import BaseModel as BaseModel
     from goldeneye.models.base import load_base as load_base
@@ -41,8 +43,10 @@ _HOMES = {
     "Box": "data.annotations",
     "Detections": "detect.detections",
     "Detector": "detect.detector",
+    "Evaluation": "evaluation.evaluator",
     "FinetuneConfig": "config",
     "GoldeneyeError": "errors",
+    "evaluate": "evaluation.evaluator",
     "find_photos": "data.images",
     "finetune": "finetuning.trainer",
     "load_base": "models.base",
