@@ -454,6 +454,17 @@ class TestRecognition:
         write(folder / ".hidden" / "annotations.json", {"images": [], "annotations": []})
         assert read_annotations(folder).num_boxes == 1
 
+    def test_linked_folders_are_followed_and_not_for_ever(self, folder: Path, tmp_path: Path) -> None:
+        data = tmp_path / "data"
+        write(data / "labels" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        (data / "images").symlink_to(folder / "images")
+        (data / "round").symlink_to(data)
+        assert states(read_annotations(data)) == {
+            "a.png": (1, True),
+            "b.png": (0, False),
+            "c.png": (0, False),
+        }
+
     def test_a_damaged_file_alone_says_what_is_wrong_with_it(self, folder: Path) -> None:
         write(folder / "images" / "annotations.json", '{"images": [')
         assert "annotations.json: line 1, column 13: not valid JSON" in refusal(folder / "images")

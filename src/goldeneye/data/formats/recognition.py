@@ -82,16 +82,21 @@ def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
 
 def _format_of_file(path: Path) -> str | None:
     suffix = path.suffix.lower()
-    start = read_bytes(path).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1]
-    if suffix == ".json" or start in (b"{", b"["):
+    start = {".json": b"{", ".xml": b"<"}.get(suffix) or _first_sign(path)
+    if start in (b"{", b"["):
         return _format_of_json(load_json(path, path.name))
-    if suffix == ".xml" or start == b"<":
+    if start == b"<":
         return {"annotation": "voc", "annotations": "cvat"}.get(load_xml(path, path.name).element.tag)
     if suffix in yolo.YAML_SUFFIXES:
         return "yolo" if yolo.is_data_yaml(path) else None
     if suffix == ".txt" and yolo.is_label_file(path):
         return "yolo"
     return "csv" if suffix in _TABLES else None
+
+
+def _first_sign(path: Path) -> bytes:
+    """The first byte that is no blank, nor of a byte order mark, nor half of a sign in UTF-16."""
+    return read_bytes(path).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1]
 
 
 def _format_of_json(content: Any) -> str | None:
