@@ -1,7 +1,7 @@
 """Which format a file or folder is in, from what is in it.
 
 Nothing is guessed: where a folder holds boxes in two formats, or two files in one of them,
-whoever reads it has to say which is meant.
+whoever reads it has to say which is meant; and where a file cannot be read, it may be the one.
 """
 
 from __future__ import annotations
@@ -112,35 +112,23 @@ def _format_of_json(content: Any) -> str | None:
 
 
 def _formats_below(folder: Path) -> list[str]:
-    """The formats of the files in a folder, and the first error if there is no format at all."""
+    """The formats of the files in a folder."""
     found = ["yolo"] if yolo.label_files(folder) else []
-    faults: list[AnnotationError] = []
     looked_into: dict[tuple[Path, str], int] = {}
     for path in files_below(folder, (".json", ".xml", ".csv", ".tsv")):
         place = (path.parent, path.suffix.lower())
         looked_into[place] = looked_into.get(place, 0) + 1
         if looked_into[place] > _LOOKED_INTO:
             continue
-        try:
-            form = _format_of_file(path)
-        except AnnotationError as error:
-            faults.append(error)
-            continue
+        form = _format_of_file(path)
         if form is not None and (form != "csv" or is_box_table(path)):
             found.append(form)
-    if not found and faults:
-        raise faults[0]
     return found
 
 
 def _in_format(folder: Path, suffix: str, form: str) -> list[Path]:
-    found = []
-    for path in files_below(folder, (suffix,)):
-        try:
-            found += [path] if _format_of_file(path) == form else []
-        except AnnotationError:  # a file of another tool
-            continue
-    return found
+    """The files of a format that is one file."""
+    return [path for path in files_below(folder, (suffix,)) if _format_of_file(path) == form]
 
 
 def _some(files: list[Path], folder: Path, form: str) -> list[Path]:
