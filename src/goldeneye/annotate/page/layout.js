@@ -32,8 +32,8 @@ function makeBar({ photos, name, count }, act) {
     iconButton("list", "Photos", () => act.togglePhotos(), "only-narrow"),
     h("span", { class: "brand", "aria-hidden": "true" }),
     iconButton("previous", "Previous photo (A)", () => act.step(-1)),
-    h("div", { class: "which" }, name, count),
     iconButton("next", "Next photo (D)", () => act.step(1)),
+    h("div", { class: "which" }, name, count),
     h("div", { class: "tools" },
       iconButton("undo", "Undo (Ctrl Z)", () => act.undo()),
       iconButton("redo", "Redo (Ctrl Shift Z)", () => act.redo()),
@@ -45,18 +45,19 @@ function makeBar({ photos, name, count }, act) {
     h("button", { type: "button", class: "finish", onclick: () => act.showFinish() }, "Finish"));
 }
 
-function makeStage({ notice, offers }) {
+function makeStage({ notice }) {
   const layers = [h("canvas"), h("canvas")];
   for (const canvas of layers) canvas.setAttribute("aria-hidden", "true");
   return h("main", { class: "stage", role: "application", tabIndex: 0, "aria-label": "Photo: draw boxes; press ? for the keys" },
-    ...layers, notice, offers);
+    ...layers, notice);
 }
 
-function makeSide({ classes, boxes }, act) {
+function makeSide({ classes, boxes, offers }, act) {
   return h("aside", { class: "side", "aria-label": "Classes and boxes" },
     h("section", {}, h("h2", {}, "Classes"), classes,
       h("button", { type: "button", class: "add", onclick: () => act.askForClass() }, icon("plus"), "New class", h("kbd", {}, "N"))),
-    h("section", { class: "of-photo" }, h("h2", {}, "In this photo"), boxes));
+    h("section", { class: "of-photo" }, h("h2", {}, "In this photo"), boxes),
+    offers);
 }
 
 function makeStatus({ progress, learning, saved }, act) {

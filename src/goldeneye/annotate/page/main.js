@@ -51,7 +51,7 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
     saver.addLabels(labels);
     for (const [id, change] of photos) saver.add(id, change);
   });
-  parts.stage.focus({ preventScroll: true });
+  parts.stage.focus({ preventScroll: true, focusVisible: false });
   while (!stop.signal.aborted) {
     try {
       await session.start(first);

@@ -144,6 +144,7 @@ export class Panels {
     const reviewed = readable.filter((photo) => photo.reviewed).length;
     const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
     const unreadable = photos.length - readable.length;
+    this.#parts.root.classList.toggle("all-reviewed", readable.length > 0 && reviewed === readable.length);
     const words = [`${reviewed} of ${readable.length} reviewed`, `${boxes} ${boxes === 1 ? "box" : "boxes"}`];
     if (unreadable) words.push(`${unreadable} unreadable`);
     rebuilt(this.#parts.progress, words.join(" · "), () => [
