@@ -104,7 +104,7 @@ test("what the server refuses is said, does not hold up the rest, and can be giv
   saver.add("gone", put(box("a")));
   saver.add("p", put(box("b")));
   await until(() => server.saved.p);
-  assert.equal(saver.status.kind, "refused");
+  await until(() => saver.status.kind === "refused");
   assert.deepEqual(saver.pending("gone").put, [box("a")]);
   saver.discard();
   assert.equal(saver.status.kind, "saved");
@@ -139,20 +139,32 @@ class Storage {
   }
 }
 
+/** As the browser's own: a lock is held until its window is closed. */
+class Locks {
+  held = [];
+  request = (name) => this.held.push({ name });
+  query = async () => ({ held: this.held });
+}
+
 test("the next window takes over what is not saved, and only of its own project", async () => {
   const storage = new Storage();
+  const locks = new Locks();
   const left = { labels: ["mug"], photos: [["p", put(box("a"))]] };
-  assert.equal(new Unsaved(storage, "8000 cups").keep(left), true);
-  new Unsaved(storage, "8000 lids").keep({ labels: [], photos: [["x", put(box("b"))]] });
+  assert.equal(new Unsaved(storage, "8000 cups", locks).keep(left), true);
+  new Unsaved(storage, "8000 lids", locks).keep({ labels: [], photos: [["x", put(box("b"))]] });
   const taken = [];
-  await new Unsaved(storage, "8000 cups").adopt((unsaved) => taken.push(unsaved));
+  const next = new Unsaved(storage, "8000 cups", locks);
+  await next.adopt((unsaved) => taken.push(unsaved));
+  assert.deepEqual(taken, []); // its window is still open
+  locks.held = [];
+  await next.adopt((unsaved) => taken.push(unsaved));
   assert.deepEqual(taken, [left]);
   assert.equal(Object.keys(storage).length, 1);
 });
 
 test("nothing stays behind once all is saved, and a full storage is told", () => {
   const storage = new Storage();
-  const unsaved = new Unsaved(storage, "cups");
+  const unsaved = new Unsaved(storage, "cups", new Locks());
   unsaved.keep({ labels: [], photos: [["p", put(box("a"))]] });
   assert.equal(unsaved.keep({ labels: [], photos: [] }), true);
   assert.deepEqual(Object.keys(storage), []);

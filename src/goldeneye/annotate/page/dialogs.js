@@ -2,8 +2,9 @@
 
 import { h, iconButton } from "./dom.js";
 import { colourOf } from "./colours.js";
-import { inWords, PhotoGrid, stateOf, thumbnail } from "./list.js";
 import { KEYS } from "./keys.js";
+import { PhotoGrid, thumbnail } from "./list.js";
+import { counted, inWords, stateOf } from "./words.js";
 
 const SHEET_CELL = { width: 168, height: 176 }; // CSS pixels
 
@@ -55,7 +56,7 @@ export function showFinish(parent, session, store, act) {
   const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
   const says = left ? `${left} of ${photos.length} photos are not reviewed yet.` : "All photos are reviewed.";
   const run = h("div", { class: "run" });
-  const dialog = opened(parent, "end", `${boxes} ${boxes === 1 ? "box" : "boxes"} in ${photos.length} photos`, h("p", { class: "hint" }, says), sheet, run);
+  const dialog = opened(parent, "end", `${counted(boxes, "box", "boxes")} in ${counted(photos.length, "photo", "photos")}`, h("p", { class: "hint" }, says), sheet, run);
   const grid = new PhotoGrid(sheet, SHEET_CELL, (cell, photo) => fillCell(cell, photo, session, store, () => {
     dialog.close();
     act.open(photo.id);

@@ -11,7 +11,7 @@ export class StoreError extends Error {
   }
 }
 
-async function request(method, path, body) {
+async function send(method, path, body) {
   const options = { method, signal: AbortSignal.timeout(TIMEOUT), credentials: "same-origin" };
   if (body !== undefined) {
     options.body = JSON.stringify(body);
@@ -24,8 +24,8 @@ async function request(method, path, body) {
     const hint = "if you have stopped goldeneye annotate, start it again with the same photos";
     throw new StoreError("the server does not answer", { hint });
   }
+  if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
-  if (response.ok) return answer;
   if (response.status === 401 || response.status === 403) {
     throw new StoreError(answer.error ?? "this page is no longer allowed to save", {
       hint: "open the address again that goldeneye annotate has printed",
@@ -35,7 +35,9 @@ async function request(method, path, body) {
   throw new StoreError(answer.error ?? `the server answers ${response.status}`, { hint: answer.hint, refused });
 }
 
+const request = async (...asked) => (await send(...asked)).json();
 const photoPath = (id) => `/api/photos/${encodeURIComponent(id)}`;
+const imagePath = (id, side) => `${photoPath(id)}/image${side ? `?side=${side}` : ""}`;
 
 export const httpStore = {
   project: () => request("GET", "/api/project"),
@@ -45,5 +47,6 @@ export const httpStore = {
   proposals: (id) => request("GET", `${photoPath(id)}/proposals`),
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
-  imageUrl: async (id, side) => `${photoPath(id)}/image${side ? `?side=${side}` : ""}`,
+  image: async (id, side) => (await send("GET", imagePath(id, side))).blob(),
+  imageUrl: async (id, side) => imagePath(id, side),
 };

@@ -90,15 +90,3 @@ export function thumbnail(photo, store) {
   }, SETTLED);
   return image;
 }
-
-/** "boxes", "empty", "unseen" or "unreadable", for the mark beside a photo's name. */
-export function stateOf(photo) {
-  if (photo.error) return "unreadable";
-  if (photo.num_boxes) return "boxes";
-  return photo.reviewed ? "empty" : "unseen";
-}
-
-export function inWords(photo) {
-  const boxes = `${photo.num_boxes} ${photo.num_boxes === 1 ? "box" : "boxes"}`;
-  return { unreadable: "cannot be read", boxes, empty: "reviewed, no boxes", unseen: "not looked at" }[stateOf(photo)];
-}

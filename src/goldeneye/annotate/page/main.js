@@ -92,6 +92,7 @@ function actions({ session, stage, pointer, parts, store }) {
       const other = await ask(`Rename ${label}`, label);
       if (other && other !== label) await session.renameClass(label, other).catch(tell);
     },
+    removeClass: (label) => session.removeClass(label).catch(tell),
     open(id) {
       parts.root.classList.remove("shows-photos");
       session.open(id);
@@ -145,8 +146,9 @@ function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
       retry = null;
       if (stage.photo) stage.preload([session.neighbour(1), session.neighbour(-1)].filter((photo) => photo && !photo.error));
     },
-    () => {
-      retry ??= setTimeout(() => {
+    (error) => {
+      if (error.refused) session.refuse(error);
+      else retry ??= setTimeout(() => {
         retry = null;
         showPicture();
       }, RETRY);
@@ -184,7 +186,7 @@ function notice({ current, photos, name, trouble, isStarted }, isPictureMissing,
   if (!isStarted) return [];
   const skip = h("button", { type: "button", onclick: () => act.step(1) }, "Skip it");
   if (!photos.length) return words("No photos here yet", { message: `Put photos into ${name}, then reload this page.` });
-  if (current?.error) return [...words(`${current.name} cannot be read`, { message: current.error }), skip];
+  if (current?.error) return [...words(`${current.name} cannot be opened`, { message: current.error }), skip];
   if (trouble) return [...words(`${current.name} cannot be opened`, trouble), skip];
   if (isPictureMissing) return [...words(`${current.name} cannot be shown`, { message: "Trying again." }), skip];
   return [];

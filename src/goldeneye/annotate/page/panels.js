@@ -2,7 +2,8 @@
 
 import { h, icon, iconButton, rebuilt } from "./dom.js";
 import { colourOf, inkOn } from "./colours.js";
-import { inWords, PhotoGrid, stateOf, thumbnail } from "./list.js";
+import { PhotoGrid, thumbnail } from "./list.js";
+import { counted, inWords, stateOf } from "./words.js";
 
 const ROW = 56; // CSS pixels
 
@@ -47,9 +48,9 @@ export class Panels {
     const { filter, labels, current, photos } = this.#session;
     const kinds = [["all", "All photos"], ["unreviewed", "Not reviewed"], ["empty", "Reviewed, no boxes"]];
     const choices = [...kinds, ...labels.map((label) => [`class ${label}`, `With ${label}`])];
-    const counted = choices.map(([value, says]) => [value, `${says} (${photos.filter((photo) => this.#session.isShown(photo, value)).length})`]);
-    rebuilt(this.#parts.filter, JSON.stringify([filter, counted]), () =>
-      counted.map(([value, says]) => h("option", { value, selected: value === filter }, says)));
+    const options = choices.map(([value, says]) => [value, `${says} (${photos.filter((photo) => this.#session.isShown(photo, value)).length})`]);
+    rebuilt(this.#parts.filter, JSON.stringify([filter, options]), () =>
+      options.map(([value, says]) => h("option", { value, selected: value === filter }, says)));
     this.#list.show(this.#session.shownPhotos);
     if (current !== this.#revealed) this.#list.reveal(current);
     this.#revealed = current;
@@ -105,10 +106,11 @@ export class Panels {
       const colour = colourOf(number);
       const swatch = h("span", { class: "swatch" }, number < 9 ? String(number + 1) : "");
       Object.assign(swatch.style, { background: colour, color: inkOn(colour) });
-      const says = `in ${counts[number]} ${counts[number] === 1 ? "photo" : "photos"}`;
+      const says = `in ${counted(counts[number], "photo", "photos")}`;
       return h("div", { class: number === active ? "row active" : "row" },
         h("button", { type: "button", class: "pick", "aria-pressed": number === active, onclick: () => this.#act.chooseClass(number) },
           swatch, h("span", { class: "label" }, label), h("span", { class: "number", title: says, "aria-label": says }, String(counts[number]))),
+        ...(counts[number] ? [] : [iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second")]),
         iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"));
     }));
   }
@@ -145,7 +147,7 @@ export class Panels {
     const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
     const unreadable = photos.length - readable.length;
     this.#parts.root.classList.toggle("all-reviewed", readable.length > 0 && reviewed === readable.length);
-    const words = [`${reviewed} of ${readable.length} reviewed`, `${boxes} ${boxes === 1 ? "box" : "boxes"}`];
+    const words = [`${reviewed} of ${readable.length} reviewed`, counted(boxes, "box", "boxes")];
     if (unreadable) words.push(`${unreadable} unreadable`);
     rebuilt(this.#parts.progress, words.join(" · "), () => [
       h("progress", { max: readable.length || 1, value: reviewed, "aria-label": "Reviewed photos" }),

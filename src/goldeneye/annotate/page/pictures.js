@@ -27,10 +27,7 @@ export class Pictures {
   }
 
   async #load(id, side) {
-    const image = new Image();
-    image.src = await this.#store.imageUrl(id, side);
-    await image.decode();
-    return createImageBitmap(image);
+    return createImageBitmap(await this.#store.image(id, side));
   }
 
   #forget(key) {

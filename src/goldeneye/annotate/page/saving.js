@@ -16,6 +16,7 @@ export class Saver extends EventTarget {
   #unsaved;
   #queued = new Map(); // photo id -> change
   #refused = new Map();
+  #refusal = null; // why
   #labels = [];
   #sent = null; // [photo id, change] on its way
   #running = false;
@@ -90,7 +91,7 @@ export class Saver extends EventTarget {
     if (this.#running) return;
     this.#running = true;
     for (let pause = FIRST_PAUSE; this.#labels.length || this.#queued.size; ) {
-      if (this.status.kind !== "failed") this.#tell({ kind: "saving", at: this.status.at });
+      if (this.status.kind === "saved") this.#tell({ kind: "saving", at: this.status.at });
       try {
         await this.#sendNext();
         pause = FIRST_PAUSE;
@@ -102,7 +103,8 @@ export class Saver extends EventTarget {
       }
     }
     this.#running = false;
-    if (!this.#refused.size) this.#tell({ kind: "saved", at: new Date() });
+    const isRefused = this.#refused.size > 0;
+    this.#tell(isRefused ? { kind: "refused", error: this.#refusal, at: null } : { kind: "saved", at: new Date() });
   }
 
   /** Send the labels, or else the oldest change; throw if it is worth trying again. */
@@ -131,8 +133,8 @@ export class Saver extends EventTarget {
       }
       this.#queued.delete(id);
       this.#refused.set(id, waiting);
+      this.#refusal = error;
       this.#keep();
-      this.#tell({ kind: "refused", error, at: this.status.at });
     }
   }
 

@@ -3,10 +3,12 @@
 // ("draft": only the box being drawn), "say" (detail: text) what a person who cannot see the page should hear, and
 // "tell" what everybody should notice.
 
-import { History, applied } from "./history.js";
 import { boxBetween, iou, isBox, moved, resized } from "./geometry.js";
+import { History, applied } from "./history.js";
+import { described } from "./words.js";
 
 const SAME_PLACE = 0.5; // IoU from which a proposal says what a box says already
+const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
 
 const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(36).padStart(2, "0")).join("");
 
@@ -30,7 +32,6 @@ export class Session extends EventTarget {
   #states = new Map();
   #histories = new Map();
   #proposals = [];
-  #wantsProposals = false; // of the current photo: nobody had looked at it when it was opened
   #changes = 0; // counts changes and answers, so that an older answer is told from a newer one
 
   constructor(store, saver) {
@@ -82,7 +83,6 @@ export class Session extends EventTarget {
     if (!photo || photo === this.current) return;
     Object.assign(this, { current: photo, state: this.#states.get(id) ?? null, trouble: null, draft: null, selected: null });
     this.#proposals = [];
-    this.#wantsProposals = !photo.reviewed;
     this.#changed();
     this.#say(`${photo.name}, photo ${this.photos.indexOf(photo) + 1} of ${this.photos.length}`);
     await this.#readBoxes(photo);
@@ -96,13 +96,20 @@ export class Session extends EventTarget {
       if (before === this.#changes) this.#take(photo.id, state);
       else if (this.current === photo && !this.state) await this.#readBoxes(photo);
     } catch (error) {
-      if (this.current !== photo || this.state) return;
+      if (error.refused) return this.refuse(error, photo);
+      if (this.current !== photo || this.state) return undefined;
       this.trouble = error;
       this.#changed();
-      if (!error.refused) setTimeout(() => this.current === photo && !this.state && this.#readBoxes(photo), 1500);
-      return;
+      setTimeout(() => this.current === photo && !this.state && this.#readBoxes(photo), AGAIN);
+      return undefined;
     }
-    await this.#readProposals(photo);
+    return this.#readProposals(photo);
+  }
+
+  /** Take notice that a photo cannot be had, and why. */
+  refuse({ message, hint }, photo = this.current) {
+    photo.error = hint ? `${message}; ${hint}` : message;
+    this.#changed();
   }
 
   /** Take what the server says of a photo, and on top of it what is not saved yet. */
@@ -134,12 +141,14 @@ export class Session extends EventTarget {
     this.#changed();
   }
 
+  /** Proposals are for photos that nobody has looked at. */
   async #readProposals(photo) {
-    if (this.learning.state === "off" || photo.error || !this.#wantsProposals) return;
-    const { boxes } = await this.#store.proposals(photo.id).catch(() => ({ boxes: [] }));
-    if (photo !== this.current) return;
+    if (this.learning.state === "off" || photo.error || photo.reviewed) return;
+    const { boxes, pending } = await this.#store.proposals(photo.id).catch(() => ({ boxes: [] }));
+    if (photo !== this.current || photo.reviewed) return; // what it has proposed before stays
     this.#proposals = boxes.map((proposal, number) => ({ ...proposal, id: `:${number}` })); // no box has such an id
     if (this.proposals.length) this.#say(`${this.proposals.length} proposed; Enter accepts one`);
+    if (pending) setTimeout(() => photo === this.current && this.#readProposals(photo), AGAIN);
     this.#changed();
   }
 
@@ -239,7 +248,7 @@ export class Session extends EventTarget {
   select(id) {
     this.selected = id;
     const item = this.selectedItem;
-    if (item) this.#say(this.#described(item));
+    if (item) this.#say(described(item));
     this.#changed();
   }
 
@@ -279,7 +288,7 @@ export class Session extends EventTarget {
   #put(box, row = null) {
     this.selected = box.id;
     this.#change({ put: [box], delete: [] }, row);
-    this.#say(this.#described(box));
+    this.#say(described(box));
   }
 
   /** Give an item another place; a proposal becomes a box by that. */
@@ -288,8 +297,8 @@ export class Session extends EventTarget {
     this.#put({ ...this.#asBox(item), box }, row);
   }
 
-  #asBox({ id, box, label, ignore = false, score, ...unknown }) {
-    return score === undefined ? { ...unknown, id, box, label, ignore } : { id: newId(), box, label, ignore };
+  #asBox({ id, box, label, ignore = false, score }) {
+    return { id: score === undefined ? id : newId(), box, label, ignore };
   }
 
   nudge(dx, dy) {
@@ -331,7 +340,8 @@ export class Session extends EventTarget {
       const corners = [[box.box[0] * x, box.box[1] * y], [box.box[2] * x, box.box[3] * y]];
       return { ...box, id: newId(), box: boxBetween(...corners, photo) };
     });
-    const put = copies.filter((copy) => isBox(copy.box) && !this.state.boxes.some((box) => iou(copy.box, box.box) > 0.95));
+    const isNew = (copy) => !this.state.boxes.some((box) => iou(copy.box, box.box) > 0.95);
+    const put = copies.filter((copy) => isBox(copy.box) && isNew(copy));
     if (put.length) this.#change({ put, delete: [] });
     return this.#tell(`${put.length} copied from ${previous.name}`);
   }
@@ -361,6 +371,12 @@ export class Session extends EventTarget {
     return this.refresh();
   }
 
+  async removeClass(label) {
+    this.labels = (await this.#store.labels({ remove: [label] })).labels;
+    this.active = Math.min(this.active, Math.max(this.labels.length - 1, 0));
+    this.#changed();
+  }
+
   acceptOne() {
     const item = this.proposals.find(({ id }) => id === this.selected) ?? this.proposals[0];
     if (!item) return this.#tell("nothing is proposed here");
@@ -373,12 +389,6 @@ export class Session extends EventTarget {
     const put = this.proposals.map((item) => this.#asBox(item));
     if (put.length) this.#change({ put, delete: [] });
     this.#tell(`${put.length} accepted`);
-  }
-
-  #described({ box: [x1, y1, x2, y2], label, ignore, score }) {
-    const [width, height] = [x2 - x1, y2 - y1].map(Math.round);
-    const kind = score === undefined ? (ignore ? ", ignored" : "") : `, proposed, ${Math.round(100 * score)} percent sure`;
-    return `${label}${kind}, ${width} by ${height} pixels at ${Math.round(x1)}, ${Math.round(y1)}`;
   }
 
   #say(text) {

@@ -11,13 +11,15 @@ export class Unsaved {
   #storage;
   #prefix;
   #name;
+  #locks;
 
-  constructor(storage, project) {
+  constructor(storage, project, locks = navigator.locks) {
     this.#storage = storage;
+    this.#locks = locks; // undefined if the page comes neither from this machine nor by https
     this.#prefix = `goldeneye unsaved ${project} `;
     this.#name = this.#prefix + crypto.getRandomValues(new Uint32Array(2)).join("-");
     // Held while this window lives, so that others leave its changes alone.
-    navigator.locks?.request(this.#name, () => new Promise(() => {}));
+    locks?.request(this.#name, () => new Promise(() => {}));
   }
 
   keep({ labels, photos }) {
@@ -32,7 +34,7 @@ export class Unsaved {
 
   /** Take over what windows left behind that are no longer there; once it is kept here, forget it there. */
   async adopt(take) {
-    const { held = [] } = (await navigator.locks?.query()) ?? {};
+    const { held = [] } = (await this.#locks?.query()) ?? {};
     const alive = new Set(held.map(({ name }) => name));
     for (const name of Object.keys(this.#storage)) {
       if (!name.startsWith(this.#prefix) || alive.has(name)) continue;
