@@ -116,7 +116,9 @@ class _Photos:
         others = [place for place in given if Path(place) not in self.folders]
         found += find_photos(others) if others else []
         self.found = list({os.path.realpath(photo): photo for photo in found}.values())
-        self.by_name = {_name_key(photo.name): photo for photo in found}
+        self.by_name: dict[str, list[Path]] = {}
+        for photo in self.found:
+            self.by_name.setdefault(_name_key(photo.name), []).append(photo)
 
     def find(self, name: str, where: str) -> Path:
         """Find the photo that a file calls ``name``; ``where`` is the place it does so."""
@@ -126,8 +128,13 @@ class _Photos:
             if os.path.isfile(photo):  # noqa: PTH113
                 return photo
         key = _name_key(relative.name)
-        if key in self.by_name:
-            return self.by_name[key]
+        same = self.by_name.get(key, [])
+        if len(same) == 1:
+            return same[0]
+        if same:
+            which = " and ".join(map(str, same[:2]))
+            hint = "write the name with its folder, and give the folder that both are in"
+            raise AnnotationError(f"{where}: two photos have one name: {which}", hint=hint)
         near = difflib.get_close_matches(key, self.by_name, n=1)
         looked = ", ".join(map(str, self.folders)) or f"the {len(self.found)} photos given"
         hint = f"did you mean {near[0]}?" if near else f"looked in {looked}; say where the photos are"
