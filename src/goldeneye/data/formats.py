@@ -21,14 +21,15 @@ import math
 import os
 import reprlib
 import unicodedata
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from goldeneye import files
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.images import StrPath, find_photos, photos_in_folder, read_size_hw
+from goldeneye.data.json_objects import JsonObject, parse_json_object
 from goldeneye.errors import AnnotationError
 
 _UNIT_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
@@ -224,63 +225,16 @@ def _csv_number(cell: str, where: str) -> float:
     return number
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A JSON object and where it stands, so that every complaint about it can say so."""
-
-    where: str
-    fields: dict[str, Any]
-
-    def value(self, key: str, kind: type, expected: str) -> Any:
-        if key not in self.fields:
-            raise AnnotationError(f"{self.where}: {key} is missing", hint=_JSON_HINT)
-        value = self.fields[key]
-        if not isinstance(value, kind) or isinstance(value, bool):  # to Python True is an int
-            self.refuse(key, expected)
-        return value
-
-    def refuse(self, key: str, expected: str) -> NoReturn:
-        value = reprlib.repr(self.fields[key])
-        raise AnnotationError(f"{self.where}: {key} must be {expected}: {value}", hint=_JSON_HINT)
-
-    def whole(self, key: str) -> int:
-        return int(self.value(key, int, "a whole number"))
-
-    def text(self, key: str) -> str:
-        return str(self.value(key, str, "a text"))
-
-    def flag(self, key: str) -> bool:
-        """False if it is missing; COCO writes 0 and 1 for false and true."""
-        if self.fields.get(key, 0) not in (0, 1):
-            self.refuse(key, "true or false")
-        return bool(self.fields.get(key, 0))
-
-    def corners(self, key: str) -> list[float]:
-        numbers = self.value(key, list, "four numbers")
-        if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-            self.refuse(key, "four numbers")
-        # A whole number too large for a float is as far outside every photo as this one.
-        return [max(-1e300, min(1e300, number)) for number in numbers]
-
-    def entries(self, key: str) -> list[_Entry]:
-        values = self.value(key, list, "a list")
-        for number, value in enumerate(values):
-            if not isinstance(value, dict):
-                message = f"{self.where}: {key}[{number}] must be an object: {reprlib.repr(value)}"
-                raise AnnotationError(message, hint=_JSON_HINT)
-        return [_Entry(f"{self.where}: {key}[{number}]", value) for number, value in enumerate(values)]
-
-
 def _read_coco(text: str, source: str, photos: _Photos, label: str) -> tuple[list[AnnotatedImage], list[str]]:
-    top = _parse_json(text, source)
+    top = parse_json_object(text, source)
     labels = _coco_labels(top, label)
     images: dict[int, AnnotatedImage] = {}
     for entry in top.entries("images"):
-        images[_unused_id(entry, images)] = _coco_image(entry, photos)
+        images[entry.unused_id(images)] = _coco_image(entry, photos)
     boxes: dict[int, list[Box]] = {image_id: [] for image_id in images}
     annotation_ids: set[int] = set()
     for entry in top.entries("annotations"):
-        annotation_ids.add(_unused_id(entry, annotation_ids))
+        annotation_ids.add(entry.unused_id(annotation_ids))
         if entry.whole("image_id") not in images:
             entry.refuse("image_id", "the id of an image in this file")
         if entry.whole("category_id") not in labels:
@@ -292,25 +246,7 @@ def _read_coco(text: str, source: str, photos: _Photos, label: str) -> tuple[lis
     return annotated, [labels[category_id] for category_id in sorted(labels)]
 
 
-def _parse_json(text: str, source: str) -> _Entry:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not a number")
-
-    try:
-        top = json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        place = f"{source}: line {error.lineno}, column {error.colno}"
-        raise AnnotationError(f"{place}: not valid JSON: {error.msg}", hint=_JSON_HINT) from error
-    except (ValueError, RecursionError) as error:  # NaN, a number of 5000 digits, nested without end
-        raise AnnotationError(f"{source}: not valid JSON: {error}", hint=_JSON_HINT) from error
-    if not isinstance(top, dict):
-        raise AnnotationError(
-            f"{source}: not COCO JSON: it begins with a {type(top).__name__}", hint=_JSON_HINT
-        )
-    return _Entry(source, top)
-
-
-def _coco_labels(top: _Entry, label: str) -> dict[int, str]:
+def _coco_labels(top: JsonObject, label: str) -> dict[int, str]:
     """Labels by category id; a file without categories may have one class, called ``label``."""
     labels: dict[int, str] = {}
     if top.fields.get("categories", []) == []:
@@ -319,18 +255,11 @@ def _coco_labels(top: _Entry, label: str) -> dict[int, str]:
             raise AnnotationError(f"{top.where}: {len(used)} category ids and no categories", hint=_JSON_HINT)
         return dict.fromkeys(used or {1}, label)
     for entry in top.entries("categories"):
-        labels[_unused_id(entry, labels)] = entry.text("name")
+        labels[entry.unused_id(labels)] = entry.text("name")
     return labels
 
 
-def _unused_id(entry: _Entry, taken: Container[int]) -> int:
-    number = entry.whole("id")
-    if number in taken:
-        entry.refuse("id", "different from the ids before it")
-    return number
-
-
-def _coco_image(entry: _Entry, photos: _Photos) -> AnnotatedImage:
+def _coco_image(entry: JsonObject, photos: _Photos) -> AnnotatedImage:
     photo = photos.find(entry.text("file_name"), entry.where)
     size_hw = read_size_hw(photo)
     if "height" in entry.fields or "width" in entry.fields:
