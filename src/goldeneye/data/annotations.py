@@ -39,6 +39,11 @@ _OUTSIDE_HINT = (
     "check that the boxes belong to this photo as it is now: not to another size of it, "
     "nor to the photo before it was turned upright"
 )
+_TURNED_HINT = (
+    "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
+    "draw them again, or remove the orientation from the photo"
+)
+_RESIZED_HINT = "the boxes belong to another size of this photo: use the photos they were drawn on"
 _REVIEW_HINT = (
     'draw their boxes; or mark them as reviewed and empty (COCO: "reviewed": true on the image; '
     "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only"
@@ -229,6 +234,23 @@ def _checked_image(image: AnnotatedImage, labels: tuple[str, ...], where: str) -
         for number, box in enumerate(image.boxes, start=1)
     )
     return replace(image, boxes=boxes)
+
+
+def require_size(said_hw: tuple[int, int], size_hw: tuple[int, int], where: str) -> None:
+    """Refuse boxes that were drawn on a photo of another size, or on one that was not upright.
+
+    Args:
+        said_hw: the size that a file of boxes states.
+        size_hw: the size of the upright photo.
+        where: the place in the file, with which the message begins.
+
+    Raises:
+        AnnotationError: the two differ.
+    """
+    if said_hw != size_hw:
+        sizes = f"{said_hw[1]} x {said_hw[0]} in the file, {size_hw[1]} x {size_hw[0]} upright"
+        hint = _TURNED_HINT if said_hw == size_hw[::-1] else _RESIZED_HINT
+        raise AnnotationError(f"{where}: width x height differ: {sizes}", hint=hint)
 
 
 def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where: str) -> Box:

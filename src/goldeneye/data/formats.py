@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye import files
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
 from goldeneye.data.images import StrPath, find_photos, photos_in_folder, read_size_hw
 from goldeneye.data.json_objects import JsonObject, parse_json_object
+from goldeneye.data.project import Project
 from goldeneye.errors import AnnotationError
 
 _UNIT_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
@@ -41,12 +42,7 @@ _CSV_HINT = (
 _PIXEL_HINT = "if the boxes are in pixels, name the columns x1, y1, x2, y2 instead of xmin, ymin, xmax, ymax"
 _UNIT_HINT = "if the boxes are parts of the photo, name the columns xmin, ymin, xmax, ymax"
 _JSON_HINT = "write the file again with the tool it comes from; goldeneye reads COCO JSON"
-_TURNED_HINT = (
-    "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
-    "draw them again, or remove the orientation from the photo"
-)
 _FORMAT_HINT = "use COCO JSON (.json) or CSV (.csv)"
-_RESIZED_HINT = "the boxes belong to another size of this photo: use the photos they were drawn on"
 _SPELLING_HINT = "check the spelling, and the folder you are in"
 
 # What rounding may add to a coordinate from 0 to 1; beyond it the file must be in pixels.
@@ -62,7 +58,7 @@ def read_annotations(
     """Read a file of boxes together with the photos it speaks of.
 
     Args:
-        boxes: a COCO JSON or CSV file.
+        boxes: a COCO JSON or CSV file; or a folder, for the project file in it.
         photos: where the photos are: folders, files or patterns; left out, the folder of
             ``boxes``. A file name in ``boxes`` is looked up below these folders, then by its
             last part alone among these photos.
@@ -78,6 +74,8 @@ def read_annotations(
         PhotoError: a photo cannot be read.
     """
     path = Path(boxes)
+    if photos is None and os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on too long a name
+        return Project(path).annotation_set()
     text = _read_text(path)
     known = _Photos(path.parent if photos is None else photos)
     # Other formats (VOC, YOLO, Label Studio, CVAT, labelme) take a rung each.
@@ -264,10 +262,7 @@ def _coco_image(entry: JsonObject, photos: _Photos) -> AnnotatedImage:
     size_hw = read_size_hw(photo)
     if "height" in entry.fields or "width" in entry.fields:
         said_hw = (entry.whole("height"), entry.whole("width"))
-        if said_hw != size_hw:
-            sizes = f"{said_hw[1]} x {said_hw[0]} in the file, {size_hw[1]} x {size_hw[0]} upright"
-            hint = _TURNED_HINT if said_hw == size_hw[::-1] else _RESIZED_HINT
-            raise AnnotationError(f"{entry.where}: {photo.name}: width x height differ: {sizes}", hint=hint)
+        require_size(said_hw, size_hw, f"{entry.where}: {photo.name}")
     return AnnotatedImage(photo, size_hw, (), reviewed=entry.flag("reviewed"))
 
 
