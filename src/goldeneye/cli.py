@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from goldeneye import __version__
+from goldeneye.commands.annotate import add_annotate
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_annotate(commands)
     _add_demo(commands)
     bases = commands.add_parser("bases", help="list the base models to start from")
     bases.set_defaults(run=run_bases)

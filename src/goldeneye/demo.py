@@ -26,8 +26,7 @@ from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
 from goldeneye.models.boxes import pairwise_iou
-from goldeneye.models.cache import cached_base_path
-from goldeneye.models.zoo import ZOO
+from goldeneye.models.cache import best_cached_base
 from goldeneye.progress import console
 
 HIT_IOU = 0.5
@@ -63,6 +62,11 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
         BaseModelError: no base is given and none is in the cache; or it cannot be used.
     """
     name = base or best_cached_base()
+    if name is None:
+        raise BaseModelError(
+            "no base model in the cache to run the demo with",
+            hint="name one, which is then downloaded: --base yolox_nano; or give a file: --base PATH",
+        )
     base_model = load_base(name)
     console.print(f"base model: {base_model.name}" + ("" if base else ", the best one in the cache"))
     _make_room(output)
@@ -79,21 +83,6 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found}
     write_text(output / "figures.json", json.dumps(figures | {"false_alarms": result.false_alarms}) + "\n")
     return result
-
-
-def best_cached_base() -> str:
-    """The name of the base in the cache with the highest published accuracy.
-
-    Raises:
-        BaseModelError: there is none.
-    """
-    cached = [entry for entry in ZOO.values() if cached_base_path(entry.name).exists()]
-    if not cached:
-        raise BaseModelError(
-            "no base model in the cache to run the demo with",
-            hint="name one, which is then downloaded: --base yolox_nano; or give a file: --base PATH",
-        )
-    return max(cached, key=lambda entry: entry.coco_ap).name
 
 
 def count_hits(output: Path, test: AnnotationSet) -> DemoResult:

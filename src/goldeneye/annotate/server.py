@@ -18,11 +18,10 @@ from goldeneye.annotate.learner import Learner
 from goldeneye.annotate.token import token_of
 from goldeneye.data.project import Project
 from goldeneye.errors import OutputError
-from goldeneye.progress import console
 
 HOST = "127.0.0.1"
 PORT = 8931
-"""Where to begin to look for a free port; always the same one, so that an open page finds its server again."""
+"""Where to begin to look for a free port: always the same, so that an open page finds its server again."""
 _PORTS_TRIED = 20
 HEADER_SECONDS = 10.0
 """For the head of a request to arrive."""
