@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from goldeneye import __version__
 from goldeneye.commands.annotate import add_annotate
+from goldeneye.commands.bases import add_bases
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
 
 if TYPE_CHECKING:
     from goldeneye.data.annotations import AnnotationSet
-
-DEFAULT_BASE = "ssd_resnet50_fpn_640"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,8 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     add_annotate(commands)
     _add_demo(commands)
-    bases = commands.add_parser("bases", help="list the base models to start from")
-    bases.set_defaults(run=run_bases)
+    add_bases(commands)
     return parser
 
 
@@ -69,8 +67,7 @@ def _add_finetune(commands: Any) -> None:
     )
     finetune.add_argument(
         "--base",
-        default=DEFAULT_BASE,
-        help="a name from 'goldeneye bases', or a file (default: %(default)s)",
+        help="a name from 'goldeneye bases', or a file (default: the best one at hand)",
     )
     finetune.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
@@ -123,7 +120,7 @@ def _add_demo(commands: Any) -> None:
         "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
     )
     demo.add_argument(
-        "--base", help="a name from 'goldeneye bases', or a file (default: the best one in the cache)"
+        "--base", help="a name from 'goldeneye bases', or a file (default: the best one at hand)"
     )
     demo.set_defaults(run=run_demo)
 
@@ -140,7 +137,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
 
-    detector = finetune(annotations, parsed.base, recipe=parsed.recipe, config=config)
+    detector = finetune(annotations, parsed.base or _best_at_hand(), recipe=parsed.recipe, config=config)
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     save_loss_curve(detector.history, curve)
@@ -159,6 +156,16 @@ def _annotations_of(parsed: argparse.Namespace) -> AnnotationSet:
     if len(parsed.photos) > 1:
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
     return Project(parsed.photos[0]).annotation_set()
+
+
+def _best_at_hand() -> str:
+    """The base to start from if the user names none, and a word about it."""
+    from goldeneye.models.cache import STARTER, default_base
+
+    name = default_base()
+    better = "; --base yolox_nano is downloaded once, 8 MB, and finds more" if name == STARTER else ""
+    print(f"base model: {name}{better}", file=sys.stderr)
+    return name
 
 
 def run_detect(parsed: argparse.Namespace) -> int:
@@ -182,21 +189,6 @@ def run_demo(parsed: argparse.Namespace) -> int:
     from goldeneye import demo
 
     print(demo.run_demo(parsed.output, parsed.base))
-    return 0
-
-
-def run_bases(_: argparse.Namespace) -> int:
-    """``goldeneye bases``."""
-    from goldeneye.models.cache import cached_base_path
-    from goldeneye.models.zoo import ZOO
-
-    print(f"{'name':26} {'input':>10} {'params':>8} {'COCO AP':>8} {'size':>8} {'cached':>7}  licence")
-    for entry in ZOO.values():
-        size = "?" if entry.bytes is None else f"{entry.bytes / 1e6:.0f} MB"
-        cached = "yes" if cached_base_path(entry.name).exists() else "no"
-        millions = f"{entry.parameters / 1e6:.1f} M"
-        figures = f"{entry.input_size:>10} {millions:>8} {entry.coco_ap:>8.1f} {size:>8} {cached:>7}"
-        print(f"{entry.name:26} {figures}  {entry.licence}")
     return 0
 
 

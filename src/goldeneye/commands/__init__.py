@@ -1,1 +1,1 @@
-"""The commands of the command line, one module each."""
+"""The commands: how each is asked for on the command line, and what it prints."""

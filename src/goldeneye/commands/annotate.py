@@ -22,7 +22,7 @@ def add_annotate(commands: Any) -> None:
     annotate.add_argument("--labels", default="", metavar="A,B", help="names of classes to begin with")
     annotate.add_argument(
         "--base",
-        help="what to learn from: a name from 'goldeneye bases', or a file (default: the best one here)",
+        help="what to learn from: a name from 'goldeneye bases', or a file (default: the best one at hand)",
     )
     annotate.add_argument(
         "-o",
@@ -56,7 +56,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     from goldeneye.annotate.background import BackgroundLearner
     from goldeneye.data.images import find_photos
     from goldeneye.data.project import Project
-    from goldeneye.models.cache import best_cached_base
+    from goldeneye.models.cache import default_base
 
     project = Project(parsed.photos)
     names = project.photo_names() or find_photos(parsed.photos)  # which says what is wrong if there are none
@@ -67,7 +67,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     if labels:
         with project.editing() as content:
             content.add_labels(labels)
-    base = parsed.base or best_cached_base() or "starter"
+    base = parsed.base or default_base()
     learner = BackgroundLearner(project, base=base, output=output, learn=parsed.learn)
     try:
         server = AnnotateServer(project, learner, parsed.port)

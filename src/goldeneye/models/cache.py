@@ -1,11 +1,14 @@
-"""Where base models are kept between runs."""
+"""Where base models are kept between runs, and which ones are at hand."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from goldeneye.cache import cache_folder
-from goldeneye.models.zoo import ZOO
+from goldeneye.models.zoo import ZOO, ZooEntry
+
+STARTER = "starter"
+"""The name of the base that comes with the package."""
 
 
 def cached_base_path(name: str) -> Path:
@@ -13,7 +16,15 @@ def cached_base_path(name: str) -> Path:
     return cache_folder() / "bases" / f"{name}.safetensors"
 
 
-def best_cached_base() -> str | None:
-    """The name of the base in the cache with the highest published accuracy, if there is one."""
-    cached = [entry for entry in ZOO.values() if cached_base_path(entry.name).exists()]
-    return max(cached, key=lambda entry: entry.coco_ap).name if cached else None
+def is_at_hand(entry: ZooEntry) -> bool:
+    """Whether a base can be used without a download."""
+    return entry.url is None or cached_base_path(entry.name).exists()
+
+
+def default_base() -> str:
+    """The name of the base to start from if none is asked for.
+
+    The one in the cache with the highest published accuracy; without any, the one in the package.
+    """
+    cached = [entry for entry in ZOO.values() if entry.coco_ap is not None and is_at_hand(entry)]
+    return max(cached, key=lambda entry: entry.coco_ap or 0.0).name if cached else STARTER
