@@ -80,14 +80,23 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert gif.exists()
 
 
-def test_bases_lists_names_figures_and_what_is_cached(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bases"]) == 0
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.startswith("ssd_resnet50_fpn_640"))
-    assert "640x640" in row
-    assert "34.3" in row
-    assert " yes " in row
-    assert "Apache-2.0" in row
+    for fact in ("640x640", "32.8 M", "34.3 [2]", "244 MB", " yes ", "Apache-2.0", "ResNet-50"):
+        assert fact in row
+    assert any("[2] https://" in line for line in lines)
+    assert any("CC BY 4.0" in line for line in lines)
+    assert lines[-1] == "without --base goldeneye starts from: ssd_resnet50_fpn_640"
+
+
+def test_bases_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bases", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert entries["yolox_nano"]["coco_ap"] == 25.8
+    assert entries["starter"]["at_hand"]
+    assert not entries["yolox_x"]["at_hand"]
 
 
 def test_an_empty_command_line_changes_no_default() -> None:
@@ -142,14 +151,24 @@ def test_unreadable_photo(project: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "photo2.png" in failure(capsys)
 
 
-def test_two_photos_with_one_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_photos_with_one_name_are_told_apart(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = project / "more"
     twin.mkdir()
     shutil.copy(project / "photos" / "photo1.png", twin)
     assert run_finetune(project, photos=(twin,)) == 2
-    message = failure(capsys)
-    assert "two photos have one name" in message
-    assert "photo1.png" in message
+    assert "1 of 4 photos has no boxes and is not marked as reviewed: more/photo1.png" in failure(capsys)
+
+
+def test_boxes_that_were_drawn_need_no_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos, output = project / "photos", project / "d.safetensors"
+    command = ["finetune", str(photos), "-o", str(output), "--steps", "1"]
+    assert main(command) == 2
+    assert "annotations.json: no such file\nhint: draw boxes with: goldeneye annotate" in failure(capsys)
+    (photos / "boxes.json").rename(photos / "annotations.json")
+    assert main(command) == 0
+    assert output.exists()
+    assert main([command[0], str(project), *command[1:]]) == 2
+    assert "name them: --boxes FILE" in failure(capsys)
 
 
 def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,14 +11,17 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goldeneye import __version__
+from goldeneye.commands.annotate import add_annotate
+from goldeneye.commands.bases import add_bases
 from goldeneye.config import FinetuneConfig
-from goldeneye.errors import GoldeneyeError
+from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
 
-DEFAULT_BASE = "ssd_resnet50_fpn_640"
+if TYPE_CHECKING:
+    from goldeneye.data.annotations import AnnotationSet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,9 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_annotate(commands)
     _add_demo(commands)
-    bases = commands.add_parser("bases", help="list the base models to start from")
-    bases.set_defaults(run=run_bases)
+    add_bases(commands)
     return parser
 
 
@@ -57,11 +60,14 @@ def _add_finetune(commands: Any) -> None:
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
+    finetune.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="the boxes: COCO JSON or CSV (default: those drawn with 'goldeneye annotate PHOTOS')",
+    )
     finetune.add_argument(
         "--base",
-        default=DEFAULT_BASE,
-        help="a name from 'goldeneye bases', or a file (default: %(default)s)",
+        help="a name from 'goldeneye bases', or a file (default: the best one at hand)",
     )
     finetune.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
@@ -114,7 +120,7 @@ def _add_demo(commands: Any) -> None:
         "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
     )
     demo.add_argument(
-        "--base", help="a name from 'goldeneye bases', or a file (default: the best one in the cache)"
+        "--base", help="a name from 'goldeneye bases', or a file (default: the best one at hand)"
     )
     demo.set_defaults(run=run_demo)
 
@@ -123,9 +129,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    from goldeneye.data.formats import read_annotations
-
-    annotations = read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    annotations = _annotations_of(parsed)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
@@ -133,13 +137,35 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
 
-    detector = finetune(annotations, parsed.base, recipe=parsed.recipe, config=config)
+    detector = finetune(annotations, parsed.base or _best_at_hand(), recipe=parsed.recipe, config=config)
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     save_loss_curve(detector.history, curve)
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
     return 0
+
+
+def _annotations_of(parsed: argparse.Namespace) -> AnnotationSet:
+    """The boxes of ``--boxes``; without it, those drawn in the photos."""
+    from goldeneye.data.formats import read_annotations
+    from goldeneye.data.project import Project
+
+    if parsed.boxes is not None:
+        return read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    if len(parsed.photos) > 1:
+        raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
+    return Project(parsed.photos[0]).annotation_set()
+
+
+def _best_at_hand() -> str:
+    """The base to start from if the user names none, and a word about it."""
+    from goldeneye.models.cache import STARTER, default_base
+
+    name = default_base()
+    better = "; --base yolox_nano is downloaded once, 8 MB, and finds more" if name == STARTER else ""
+    print(f"base model: {name}{better}", file=sys.stderr)
+    return name
 
 
 def run_detect(parsed: argparse.Namespace) -> int:
@@ -163,21 +189,6 @@ def run_demo(parsed: argparse.Namespace) -> int:
     from goldeneye import demo
 
     print(demo.run_demo(parsed.output, parsed.base))
-    return 0
-
-
-def run_bases(_: argparse.Namespace) -> int:
-    """``goldeneye bases``."""
-    from goldeneye.models.cache import cached_base_path
-    from goldeneye.models.zoo import ZOO
-
-    print(f"{'name':26} {'input':>10} {'params':>8} {'COCO AP':>8} {'size':>8} {'cached':>7}  licence")
-    for entry in ZOO.values():
-        size = "?" if entry.bytes is None else f"{entry.bytes / 1e6:.0f} MB"
-        cached = "yes" if cached_base_path(entry.name).exists() else "no"
-        millions = f"{entry.parameters / 1e6:.1f} M"
-        figures = f"{entry.input_size:>10} {millions:>8} {entry.coco_ap:>8.1f} {size:>8} {cached:>7}"
-        print(f"{entry.name:26} {figures}  {entry.licence}")
     return 0
 
 

@@ -21,14 +21,16 @@ import math
 import os
 import reprlib
 import unicodedata
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from goldeneye import files
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
 from goldeneye.data.images import StrPath, find_photos, photos_in_folder, read_size_hw
+from goldeneye.data.json_objects import JsonObject, parse_json_object
+from goldeneye.data.project import Project
 from goldeneye.errors import AnnotationError
 
 _UNIT_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
@@ -40,12 +42,7 @@ _CSV_HINT = (
 _PIXEL_HINT = "if the boxes are in pixels, name the columns x1, y1, x2, y2 instead of xmin, ymin, xmax, ymax"
 _UNIT_HINT = "if the boxes are parts of the photo, name the columns xmin, ymin, xmax, ymax"
 _JSON_HINT = "write the file again with the tool it comes from; goldeneye reads COCO JSON"
-_TURNED_HINT = (
-    "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
-    "draw them again, or remove the orientation from the photo"
-)
 _FORMAT_HINT = "use COCO JSON (.json) or CSV (.csv)"
-_RESIZED_HINT = "the boxes belong to another size of this photo: use the photos they were drawn on"
 _SPELLING_HINT = "check the spelling, and the folder you are in"
 
 # What rounding may add to a coordinate from 0 to 1; beyond it the file must be in pixels.
@@ -61,7 +58,7 @@ def read_annotations(
     """Read a file of boxes together with the photos it speaks of.
 
     Args:
-        boxes: a COCO JSON or CSV file.
+        boxes: a COCO JSON or CSV file; or a folder, for the project file in it.
         photos: where the photos are: folders, files or patterns; left out, the folder of
             ``boxes``. A file name in ``boxes`` is looked up below these folders, then by its
             last part alone among these photos.
@@ -77,6 +74,8 @@ def read_annotations(
         PhotoError: a photo cannot be read.
     """
     path = Path(boxes)
+    if photos is None and os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on too long a name
+        return Project(path).annotation_set()
     text = _read_text(path)
     known = _Photos(path.parent if photos is None else photos)
     # Other formats (VOC, YOLO, Label Studio, CVAT, labelme) take a rung each.
@@ -116,7 +115,9 @@ class _Photos:
         others = [place for place in given if Path(place) not in self.folders]
         found += find_photos(others) if others else []
         self.found = list({os.path.realpath(photo): photo for photo in found}.values())
-        self.by_name = {_name_key(photo.name): photo for photo in found}
+        self.by_name: dict[str, list[Path]] = {}
+        for photo in self.found:
+            self.by_name.setdefault(_name_key(photo.name), []).append(photo)
 
     def find(self, name: str, where: str) -> Path:
         """Find the photo that a file calls ``name``; ``where`` is the place it does so."""
@@ -126,8 +127,13 @@ class _Photos:
             if os.path.isfile(photo):  # noqa: PTH113
                 return photo
         key = _name_key(relative.name)
-        if key in self.by_name:
-            return self.by_name[key]
+        same = self.by_name.get(key, [])
+        if len(same) == 1:
+            return same[0]
+        if same:
+            which = " and ".join(map(str, same[:2]))
+            hint = "write the name with its folder, and give the folder that both are in"
+            raise AnnotationError(f"{where}: two photos have one name: {which}", hint=hint)
         near = difflib.get_close_matches(key, self.by_name, n=1)
         looked = ", ".join(map(str, self.folders)) or f"the {len(self.found)} photos given"
         hint = f"did you mean {near[0]}?" if near else f"looked in {looked}; say where the photos are"
@@ -217,63 +223,16 @@ def _csv_number(cell: str, where: str) -> float:
     return number
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A JSON object and where it stands, so that every complaint about it can say so."""
-
-    where: str
-    fields: dict[str, Any]
-
-    def value(self, key: str, kind: type, expected: str) -> Any:
-        if key not in self.fields:
-            raise AnnotationError(f"{self.where}: {key} is missing", hint=_JSON_HINT)
-        value = self.fields[key]
-        if not isinstance(value, kind) or isinstance(value, bool):  # to Python True is an int
-            self.refuse(key, expected)
-        return value
-
-    def refuse(self, key: str, expected: str) -> NoReturn:
-        value = reprlib.repr(self.fields[key])
-        raise AnnotationError(f"{self.where}: {key} must be {expected}: {value}", hint=_JSON_HINT)
-
-    def whole(self, key: str) -> int:
-        return int(self.value(key, int, "a whole number"))
-
-    def text(self, key: str) -> str:
-        return str(self.value(key, str, "a text"))
-
-    def flag(self, key: str) -> bool:
-        """False if it is missing; COCO writes 0 and 1 for false and true."""
-        if self.fields.get(key, 0) not in (0, 1):
-            self.refuse(key, "true or false")
-        return bool(self.fields.get(key, 0))
-
-    def corners(self, key: str) -> list[float]:
-        numbers = self.value(key, list, "four numbers")
-        if len(numbers) != 4 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-            self.refuse(key, "four numbers")
-        # A whole number too large for a float is as far outside every photo as this one.
-        return [max(-1e300, min(1e300, number)) for number in numbers]
-
-    def entries(self, key: str) -> list[_Entry]:
-        values = self.value(key, list, "a list")
-        for number, value in enumerate(values):
-            if not isinstance(value, dict):
-                message = f"{self.where}: {key}[{number}] must be an object: {reprlib.repr(value)}"
-                raise AnnotationError(message, hint=_JSON_HINT)
-        return [_Entry(f"{self.where}: {key}[{number}]", value) for number, value in enumerate(values)]
-
-
 def _read_coco(text: str, source: str, photos: _Photos, label: str) -> tuple[list[AnnotatedImage], list[str]]:
-    top = _parse_json(text, source)
+    top = parse_json_object(text, source)
     labels = _coco_labels(top, label)
     images: dict[int, AnnotatedImage] = {}
     for entry in top.entries("images"):
-        images[_unused_id(entry, images)] = _coco_image(entry, photos)
+        images[entry.unused_id(images)] = _coco_image(entry, photos)
     boxes: dict[int, list[Box]] = {image_id: [] for image_id in images}
     annotation_ids: set[int] = set()
     for entry in top.entries("annotations"):
-        annotation_ids.add(_unused_id(entry, annotation_ids))
+        annotation_ids.add(entry.unused_id(annotation_ids))
         if entry.whole("image_id") not in images:
             entry.refuse("image_id", "the id of an image in this file")
         if entry.whole("category_id") not in labels:
@@ -285,25 +244,7 @@ def _read_coco(text: str, source: str, photos: _Photos, label: str) -> tuple[lis
     return annotated, [labels[category_id] for category_id in sorted(labels)]
 
 
-def _parse_json(text: str, source: str) -> _Entry:
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not a number")
-
-    try:
-        top = json.loads(text, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        place = f"{source}: line {error.lineno}, column {error.colno}"
-        raise AnnotationError(f"{place}: not valid JSON: {error.msg}", hint=_JSON_HINT) from error
-    except (ValueError, RecursionError) as error:  # NaN, a number of 5000 digits, nested without end
-        raise AnnotationError(f"{source}: not valid JSON: {error}", hint=_JSON_HINT) from error
-    if not isinstance(top, dict):
-        raise AnnotationError(
-            f"{source}: not COCO JSON: it begins with a {type(top).__name__}", hint=_JSON_HINT
-        )
-    return _Entry(source, top)
-
-
-def _coco_labels(top: _Entry, label: str) -> dict[int, str]:
+def _coco_labels(top: JsonObject, label: str) -> dict[int, str]:
     """Labels by category id; a file without categories may have one class, called ``label``."""
     labels: dict[int, str] = {}
     if top.fields.get("categories", []) == []:
@@ -312,26 +253,16 @@ def _coco_labels(top: _Entry, label: str) -> dict[int, str]:
             raise AnnotationError(f"{top.where}: {len(used)} category ids and no categories", hint=_JSON_HINT)
         return dict.fromkeys(used or {1}, label)
     for entry in top.entries("categories"):
-        labels[_unused_id(entry, labels)] = entry.text("name")
+        labels[entry.unused_id(labels)] = entry.text("name")
     return labels
 
 
-def _unused_id(entry: _Entry, taken: Container[int]) -> int:
-    number = entry.whole("id")
-    if number in taken:
-        entry.refuse("id", "different from the ids before it")
-    return number
-
-
-def _coco_image(entry: _Entry, photos: _Photos) -> AnnotatedImage:
+def _coco_image(entry: JsonObject, photos: _Photos) -> AnnotatedImage:
     photo = photos.find(entry.text("file_name"), entry.where)
     size_hw = read_size_hw(photo)
     if "height" in entry.fields or "width" in entry.fields:
         said_hw = (entry.whole("height"), entry.whole("width"))
-        if said_hw != size_hw:
-            sizes = f"{said_hw[1]} x {said_hw[0]} in the file, {size_hw[1]} x {size_hw[0]} upright"
-            hint = _TURNED_HINT if said_hw == size_hw[::-1] else _RESIZED_HINT
-            raise AnnotationError(f"{entry.where}: {photo.name}: width x height differ: {sizes}", hint=hint)
+        require_size(said_hw, size_hw, f"{entry.where}: {photo.name}")
     return AnnotatedImage(photo, size_hw, (), reviewed=entry.flag("reviewed"))
 
 
