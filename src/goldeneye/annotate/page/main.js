@@ -111,10 +111,11 @@ function actions({ session, stage, pointer, parts, store }) {
 /** Connect the table of keys. Space acts when it comes up, since held down it lets one drag the photo. */
 function listenToKeys(element, parts, pointer, act, signal) {
   const table = keyTable(KEYS);
+  const isBusy = () => parts.dialogs.querySelector("dialog") !== null; // its keys are its own
   const press = (event) => {
     const { target } = event;
     const { entry, key } = entryFor(table, event);
-    if (!entry || event.isComposing || target.closest("input, select, textarea, dialog")) return;
+    if (!entry || event.isComposing || isBusy() || target.closest("input, select, textarea")) return;
     if (entry.says.endsWith(" box") && key.endsWith("Tab") && target !== parts.stage) return;
     if (target.closest("button") && ["Enter", "Shift+Enter", " "].includes(key)) return;
     if (key === " ") pointer.setSpace(true);
@@ -130,9 +131,7 @@ function listenToKeys(element, parts, pointer, act, signal) {
   element.addEventListener("keyup", release, { signal });
   // After a click on a button the keys are for the photo again; who goes by Tab stays where they are.
   element.addEventListener("click", ({ detail, target }) => {
-    if (detail > 0 && target.closest("button, .row") && !target.closest("dialog") && !parts.dialogs.querySelector("dialog")) {
-      parts.stage.focus({ preventScroll: true });
-    }
+    if (detail > 0 && target.closest("button, .row") && !isBusy()) parts.stage.focus({ preventScroll: true });
   }, { signal });
 }
 

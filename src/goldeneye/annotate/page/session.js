@@ -4,13 +4,11 @@
 // "tell" what everybody should notice.
 
 import { boxBetween, iou, isBox, moved, resized } from "./geometry.js";
-import { History, applied } from "./history.js";
+import { History, applied, newId } from "./history.js";
 import { described } from "./words.js";
 
 const SAME_PLACE = 0.5; // IoU from which a proposal says what a box says already
 const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
-
-const newId = () => [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(36).padStart(2, "0")).join("");
 
 export class Session extends EventTarget {
   name = "";
