@@ -143,6 +143,7 @@ class PageDriver:
 
     def rows(self) -> list[str]:
         """The boxes and proposals listed beside the photo, the selected one with a star."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
         return [
             ("*" if "active" in row.get_attribute("class") else "") + row.locator(".label").inner_text()
             for row in self.page.locator(".of-photo .row").all()

@@ -172,3 +172,7 @@ test("intersection over union", () => {
   assert.equal(geometry.iou([0, 0, 10, 10], [5, 0, 15, 10]), 50 / 150);
   assert.equal(geometry.iou([0, 0, 10, 10], [10, 10, 20, 20]), 0);
 });
+
+test("a box at the same place in a photo of another size", () => {
+  assert.deepEqual(geometry.resampled([10, 20, 30, 40], { width: 100, height: 100 }, { width: 200, height: 50 }), [20, 10, 60, 20]);
+});

@@ -1,8 +1,9 @@
 // The stage: two canvases over each other, drawn at the pixels of the screen. The photo is drawn again only
 // when the view changes, so that drawing a box on 24 megapixels costs no more than on one.
 
-import { boxOnStage, fitted } from "./geometry.js";
 import { colourOf, inkOn } from "./colours.js";
+import { boxOnStage, fitted, zoomed } from "./geometry.js";
+import { sizeOf } from "./words.js";
 
 const PREVIEW_SIDES = [1600, 2560]; // pixels of the picture that is shown until one zooms in
 const HANDLE = 8; // this and all below: stage pixels
@@ -29,10 +30,10 @@ export class Stage {
     this.observer.observe(element);
   }
 
-  /** Show the session's current photo as soon as its size and picture are there; throw if it cannot be had. */
+  /** Show the session's current photo once its size and picture are there; throw if it cannot be had. */
   async show() {
-    const { current } = this.#session;
-    const photo = current?.width && !current.error ? { id: current.id, width: current.width, height: current.height } : null;
+    const { id, width, height, error } = this.#session.current ?? {};
+    const photo = width && !error ? { id, width, height } : null;
     if (this.photo?.id !== photo?.id) {
       this.#pictures.forgetFullSize();
       Object.assign(this, { photo, pointer: null });
@@ -42,9 +43,11 @@ export class Stage {
     await this.#sharpen();
   }
 
-  /** Have photos decoded before they are wanted. */
+  /** Have photos decoded before they are wanted; null for none. */
   preload(photos) {
-    for (const { id } of photos) this.#pictures.get(id, this.#previewSide()).catch(() => {});
+    for (const photo of photos) {
+      if (photo && !photo.error) this.#pictures.get(photo.id, this.#previewSide()).catch(() => {});
+    }
   }
 
   /** Show the whole photo, and keep to that when the stage changes its size. */
@@ -59,6 +62,11 @@ export class Stage {
     this.#isFitted = false;
     this.#redraw("photo", "boxes");
     this.#sharpen().catch(() => {}); // whoever called show() is told
+  }
+
+  /** Enlarge, and keep what is under `point` there. */
+  zoom(point, factor) {
+    if (this.photo) this.setView(zoomed(this.view, point, factor, this.photo, this.size));
   }
 
   setPointer(point) {
@@ -132,8 +140,9 @@ export class Stage {
     const isFocused = (item) => item.id === selected || item === draft || item.id === draft?.id;
     for (const item of shown.sort((a, b) => isFocused(a) - isFocused(b))) {
       const colour = colourOf(labels.indexOf(item.label));
-      paintBox(context, boxOnStage(this.view, item.box), item, colour, isFocused(item));
-      paintTag(context, boxOnStage(this.view, item.box), tagOf(item, Boolean(draft) && isFocused(item)), colour);
+      const corners = boxOnStage(this.view, item.box);
+      paintBox(context, corners, item, colour, isFocused(item));
+      paintTag(context, corners, tagOf(item, Boolean(draft) && isFocused(item)), colour);
     }
     if (this.pointer) paintCrossHair(context, this.pointer, this.size);
   }
@@ -178,11 +187,12 @@ function paintBox(context, [left, top, right, bottom], { score, ignore }, colour
 }
 
 /** What is written on a box; while it is drawn or moved, its size too. */
-function tagOf({ label, score, ignore, box: [x1, y1, x2, y2] }, isMoving) {
+function tagOf(item, isMoving) {
+  const { label, score, ignore } = item;
   const words = [label];
   if (score !== undefined) words.push(`${Math.round(100 * score)}%?`);
   if (ignore) words.push("(ignored)");
-  if (isMoving) words.push(`${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`);
+  if (isMoving) words.push(sizeOf(item));
   return words.join(" ").trim();
 }
 

@@ -42,15 +42,27 @@ export function icon(name) {
   return svg;
 }
 
-/** A button that is an icon; what it does is said in its tooltip and to screen readers. */
-export function iconButton(name, says, onclick, className = "") {
-  return h("button", { type: "button", class: `icon ${className}`, title: says, "aria-label": says, onclick }, icon(name));
+export const text = (className, content = "") => h("span", { class: className }, content);
+
+export function button(className, onclick, ...children) {
+  return h("button", { type: "button", class: className, onclick }, ...children);
 }
 
-/** Replace the children of `parent` only if `key` is new, and keep the focus on the same one of them. */
-export function rebuilt(parent, key, make) {
-  if (parent.dataset.key === key) return;
-  parent.dataset.key = key;
+/** A button that is an icon; what it does is said in its tooltip and to screen readers. */
+export function iconButton(name, says, onclick, className = "") {
+  const made = button(`icon ${className}`, onclick, icon(name));
+  made.title = says;
+  made.setAttribute("aria-label", says);
+  return made;
+}
+
+export const key = (name) => h("kbd", {}, name);
+
+/** Replace the children of `parent` only if `says` is new, and keep the focus on the same one of them. */
+export function rebuilt(parent, says, make) {
+  const now = JSON.stringify(says);
+  if (parent.dataset.says === now) return;
+  parent.dataset.says = now;
   const focused = [...parent.querySelectorAll("button")].indexOf(parent.getRootNode().activeElement);
   parent.replaceChildren(...make());
   if (focused >= 0) parent.querySelectorAll("button")[focused]?.focus();

@@ -72,6 +72,12 @@ export function boxBetween([ax, ay], [bx, by], photo) {
   ];
 }
 
+/** A box of photo `from` at the same place in photo `to`, which may have another size. */
+export function resampled([x1, y1, x2, y2], from, to) {
+  const [x, y] = [to.width / from.width, to.height / from.height];
+  return boxBetween([x1 * x, y1 * y], [x2 * x, y2 * y], to);
+}
+
 export const isBox = ([x1, y1, x2, y2]) => x2 - x1 >= MIN_SIDE && y2 - y1 >= MIN_SIDE;
 
 /** Move a box; it keeps its size and stops at the border of the photo. */
@@ -81,7 +87,7 @@ export function moved([x1, y1, x2, y2], dx, dy, photo) {
   return [x1 + right, y1 + down, x2 + right, y2 + down].map(rounded);
 }
 
-/** Move the edges that `part` names ("n", "se", ...); they stop at the border and before the opposite edge. */
+/** Move the edges that `part` names ("n", "se", ...), up to the border or the opposite edge. */
 export function resized([x1, y1, x2, y2], part, dx, dy, photo) {
   return [
     part.includes("w") ? rounded(clamp(x1 + dx, 0, Math.max(x2 - MIN_SIDE, 0))) : x1,
@@ -106,7 +112,7 @@ export function partAt(view, box, [x, y], reach) {
   return near(y, top, bottom, "ns") + near(x, left, right, "we") || "inside";
 }
 
-/** Of the items {id, box} under a point, the smallest; if that is `selected`, the next larger, and so round. */
+/** Of the items {id, box} under a point the smallest; if that is `selected`, the next larger, and round. */
 export function itemAt(view, items, point, reach, selected) {
   const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
   const under = items.filter(({ box }) => partAt(view, box, point, reach)).sort((a, b) => area(a) - area(b));
@@ -116,10 +122,11 @@ export function itemAt(view, items, point, reach, selected) {
 
 /** A new box for the keyboard: a quarter as wide and high as what is in sight, in its middle. */
 export function boxInMiddle(view, photo, stage) {
-  const [x1, y1, x2, y2] = boxBetween(toPhoto(view, [0, 0]), toPhoto(view, [stage.width, stage.height]), photo);
+  const corner = toPhoto(view, [stage.width, stage.height]);
+  const [x1, y1, x2, y2] = boxBetween(toPhoto(view, [0, 0]), corner, photo);
   const [cx, cy] = [(x1 + x2) / 2, (y1 + y2) / 2];
-  const half = (length) => Math.max(length / 8, MIN_SIDE);
-  return boxBetween([cx - half(x2 - x1), cy - half(y2 - y1)], [cx + half(x2 - x1), cy + half(y2 - y1)], photo);
+  const [dx, dy] = [Math.max((x2 - x1) / 8, MIN_SIDE), Math.max((y2 - y1) / 8, MIN_SIDE)];
+  return boxBetween([cx - dx, cy - dy], [cx + dx, cy + dy], photo);
 }
 
 /** Intersection over union. */

@@ -8,7 +8,8 @@ export const NO_CHANGE = Object.freeze({ put: [], delete: [] });
 
 /** A name for a new box that no other window will give to another. */
 export function newId() {
-  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(36).padStart(2, "0")).join("");
+  const bytes = [...crypto.getRandomValues(new Uint8Array(12))];
+  return bytes.map((byte) => byte.toString(36).padStart(2, "0")).join("");
 }
 
 export function applied(state, change) {

@@ -32,7 +32,8 @@ async function send(method, path, body) {
     });
   }
   const refused = response.status >= 400 && response.status < 500 && ![408, 429].includes(response.status);
-  throw new StoreError(answer.error ?? `the server answers ${response.status}`, { hint: answer.hint, refused });
+  const message = answer.error ?? `the server answers ${response.status}`;
+  throw new StoreError(message, { hint: answer.hint, refused });
 }
 
 const request = async (...asked) => (await send(...asked)).json();

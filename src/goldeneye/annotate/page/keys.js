@@ -5,56 +5,64 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 const arrows = (modifiers = "") => Object.keys(ARROWS).map((arrow) => modifiers + arrow);
 
-const nudge = (act, key, step) => act.nudge(...ARROWS[key.split("+").at(-1)].map((unit) => unit * step));
+/** Where an arrow points, `step` pixels far: [dx, dy]. */
+const way = (key, step) => ARROWS[key.split("+").at(-1)].map((unit) => unit * step);
 
-const stretch = (act, key, step) => act.stretch(...ARROWS[key.split("+").at(-1)].map((unit) => unit * step));
+/** Keys, how the help shows them and what it says, and what they do with the actions of the page. */
+const entry = (keys, shown, says, does) => ({ keys, shown, says, does });
 
-// keys, how they are shown, what the help says, what they do (act: the page's actions; key: which was pressed)
 export const KEYS = [
   { group: "Photos" },
-  { keys: [" "], shown: "Space", says: "reviewed, and on to the next photo", does: (act) => act.reviewAndNext() },
-  { keys: ["d", "PageDown"], shown: "D", says: "next photo", does: (act) => act.step(1) },
-  { keys: ["a", "PageUp"], shown: "A", says: "previous photo", does: (act) => act.step(-1) },
-  { keys: ["g"], shown: "G", says: "the photo the detector is least sure of", does: (act) => act.goToSuggested() },
-  { keys: ["r"], shown: "R", says: "reviewed or not, for a photo without boxes", does: (act) => act.toggleReviewed() },
+  entry([" "], ["Space"], "reviewed, and on to the next photo", (act) => act.reviewAndNext()),
+  entry(["d", "PageDown"], ["D"], "next photo", (act) => act.step(1)),
+  entry(["a", "PageUp"], ["A"], "previous photo", (act) => act.step(-1)),
+  entry(["g"], ["G"], "the photo the detector is least sure of", (act) => act.goToSuggested()),
+  entry(["r"], ["R"], "reviewed or not, for a photo without boxes", (act) => act.toggleReviewed()),
 
   { group: "Boxes" },
-  { keys: ["w"], shown: "W", says: "new box in the middle", does: (act) => act.newBox() },
-  { keys: ["Tab"], shown: "Tab", says: "next box", does: (act) => act.selectNext(1) },
-  { keys: ["Shift+Tab"], shown: "Shift Tab", says: "previous box", does: (act) => act.selectNext(-1) },
-  { keys: arrows(), shown: "Arrows", says: "move the box by 1 pixel", does: (act, key) => nudge(act, key, 1) },
-  { keys: arrows("Shift+"), shown: "Shift Arrows", says: "move it by 10", does: (act, key) => nudge(act, key, 10) },
-  { keys: arrows("Alt+"), shown: "Alt Arrows", says: "move its right and lower edge", does: (act, key) => stretch(act, key, 1) },
-  { keys: arrows("Alt+Shift+"), shown: "Alt Shift Arrows", says: "move them by 10", does: (act, key) => stretch(act, key, 10) },
-  { keys: ["Delete", "Backspace", "x"], shown: "Delete", says: "delete the box", does: (act) => act.deleteSelected() },
-  { keys: ["c"], shown: "C", says: "copy the boxes of the photo before", does: (act) => act.copyFromPrevious() },
-  { keys: ["i"], shown: "I", says: "ignore: neither object nor background", does: (act) => act.toggleIgnore() },
-  { keys: ["Mod+z"], shown: "Ctrl Z", says: "undo", does: (act) => act.undo() },
-  { keys: ["Mod+Shift+z", "Mod+y"], shown: "Ctrl Shift Z", says: "redo", does: (act) => act.redo() },
+  entry(["w"], ["W"], "new box in the middle", (act) => act.newBox()),
+  entry(["Tab"], ["Tab"], "next box", (act) => act.selectNext(1)),
+  entry(["Shift+Tab"], ["Shift", "Tab"], "previous box", (act) => act.selectNext(-1)),
+  entry(arrows(), ["Arrows"], "move the box by 1 pixel", (act, key) => act.nudge(...way(key, 1))),
+  entry(arrows("Shift+"), ["Shift", "Arrows"], "move it by 10", (act, key) => act.nudge(...way(key, 10))),
+  entry(arrows("Alt+"), ["Alt", "Arrows"], "move its right and lower edge", (act, key) =>
+    act.stretch(...way(key, 1)),
+  ),
+  entry(arrows("Alt+Shift+"), ["Alt", "Shift", "Arrows"], "move them by 10", (act, key) =>
+    act.stretch(...way(key, 10)),
+  ),
+  entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box", (act) => act.deleteSelected()),
+  entry(["c"], ["C"], "copy the boxes of the photo before", (act) => act.copyFromPrevious()),
+  entry(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
+  entry(["Mod+z"], ["Ctrl", "Z"], "undo", (act) => act.undo()),
+  entry(["Mod+Shift+z", "Mod+y"], ["Ctrl", "Shift", "Z"], "redo", (act) => act.redo()),
 
   { group: "Classes" },
-  { keys: [..."123456789"], shown: "1 – 9", says: "class of the box, and of the next ones", does: (act, key) => act.chooseClass(Number(key) - 1) },
-  { keys: ["n"], shown: "N", says: "new class", does: (act) => act.askForClass() },
+  entry([..."123456789"], ["1 – 9"], "class of the box, and of the next ones", (act, key) =>
+    act.chooseClass(Number(key) - 1),
+  ),
+  entry(["n"], ["N"], "new class", (act) => act.askForClass()),
 
   { group: "Proposals" },
-  { keys: ["Enter"], shown: "Enter", says: "accept one", does: (act) => act.acceptOne() },
-  { keys: ["Shift+Enter"], shown: "Shift Enter", says: "accept all", does: (act) => act.acceptAll() },
+  entry(["Enter"], ["Enter"], "accept one", (act) => act.acceptOne()),
+  entry(["Shift+Enter"], ["Shift", "Enter"], "accept all", (act) => act.acceptAll()),
 
   { group: "View" },
-  { keys: ["+", "="], shown: "+", says: "larger (also the wheel, or two fingers)", does: (act) => act.zoom(1.25) },
-  { keys: ["-"], shown: "−", says: "smaller (Space and drag moves the photo)", does: (act) => act.zoom(0.8) },
-  { keys: ["0", "f"], shown: "F", says: "the whole photo", does: (act) => act.fit() },
-  { keys: ["Escape"], shown: "Esc", says: "let go of the box", does: (act) => act.letGo() },
-  { keys: ["?"], shown: "?", says: "these keys", does: (act) => act.showHelp() },
+  entry(["+", "="], ["+"], "larger (also the wheel, or two fingers)", (act) => act.zoom(1.25)),
+  entry(["-"], ["−"], "smaller (Space and drag moves the photo)", (act) => act.zoom(0.8)),
+  entry(["0", "f"], ["F"], "the whole photo", (act) => act.fit()),
+  entry(["Escape"], ["Esc"], "let go of the box", (act) => act.letGo()),
+  entry(["?"], ["?"], "these keys", (act) => act.showHelp()),
 ];
 
 /** Map each key to its entry, or throw: two entries with one key would hide one of them. */
 export function keyTable(entries) {
   const table = new Map();
-  for (const entry of entries) {
-    for (const key of entry.keys ?? []) {
-      if (table.has(key)) throw new Error(`two entries for the key ${key}: ${table.get(key).says}; ${entry.says}`);
-      table.set(key, entry);
+  for (const row of entries) {
+    for (const key of row.keys ?? []) {
+      const other = table.get(key);
+      if (other) throw new Error(`two entries for the key ${key}: ${other.says}; ${row.says}`);
+      table.set(key, row);
     }
   }
   return table;
@@ -64,7 +72,7 @@ export function keyTable(entries) {
 export function entryFor(table, event) {
   const written = table.get(keyName(event, event.key));
   const place = /^(?:Key([A-Z])|Digit([0-9]))$/.exec(event.code ?? "");
-  // Cyrillic and other letters stand for the Latin ones in their place; French digits need Shift to be written.
+  // Cyrillic and other letters stand for the Latin ones in their place; French digits need Shift.
   const latin = place?.[1] && !/^[\x20-\x7e]$/.test(event.key) ? place[1] : null;
   const digit = place?.[2] && !event.shiftKey ? place[2] : null;
   const key = keyName(event, latin ?? digit ?? event.key);

@@ -15,7 +15,10 @@ export class PhotoGrid {
   #shown = new Map(); // photo id -> its element
   #columns = 1;
 
-  /** `cell` {width, height} in CSS pixels, width null for one column; `fill(element, photo, index)` shows a photo. */
+  /**
+   * `cell` {width, height} in CSS pixels, width null for one column.
+   * `fill(element, photo, index, count)` shows one of `count` photos, and again when it may have changed.
+   */
   constructor(element, cell, fill) {
     this.#element = element;
     this.#cell = cell;
@@ -31,7 +34,7 @@ export class PhotoGrid {
     this.#layOut();
     for (const [id, element] of this.#shown) {
       const index = Number(element.dataset.index);
-      if (photos[index]?.id === id) this.#fill(element, photos[index], index);
+      if (photos[index]?.id === id) this.#fill(element, photos[index], index, photos.length);
     }
   }
 
@@ -72,12 +75,12 @@ export class PhotoGrid {
     const isNew = !this.#shown.has(photo.id);
     const element = this.#shown.get(photo.id) ?? h("div", { class: "cell" });
     element.dataset.index = index;
-    const column = index % this.#columns;
+    const [column, row] = [index % this.#columns, Math.floor(index / this.#columns)];
     element.style.width = `${100 / this.#columns}%`;
-    element.style.transform = `translate(${100 * column}%, ${Math.floor(index / this.#columns) * this.#cell.height}px)`;
+    element.style.transform = `translate(${100 * column}%, ${row * this.#cell.height}px)`;
     if (!isNew) return;
     this.#shown.set(photo.id, element);
-    this.#fill(element, photo, index);
+    this.#fill(element, photo, index, this.#photos.length);
     this.#inner.append(element);
   }
 }

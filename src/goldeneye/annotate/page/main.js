@@ -1,9 +1,9 @@
 // The page: puts the parts together and connects keys, buttons and pointer with what they do.
 
-import { boxInMiddle, zoomed } from "./geometry.js";
 import { Stage } from "./canvas.js";
 import { askForName, showFinish, showHelp } from "./dialogs.js";
-import { h } from "./dom.js";
+import { button, h } from "./dom.js";
+import { boxInMiddle } from "./geometry.js";
 import { KEYS, entryFor, keyTable } from "./keys.js";
 import { makeLayout } from "./layout.js";
 import { followLearning } from "./learning.js";
@@ -17,8 +17,8 @@ const RETRY = 1500; // milliseconds until a photo that did not come is asked for
 
 /**
  * Show the page in `element`, working on `store`: an object with the methods of http_store.js.
- * `unsaved` keeps changes that are not saved yet (see unsaved.js), `first` is the id of the photo to open, and
- * `onOpen(id)` is told which one is open. Returns a function that takes the page down again.
+ * `unsaved` keeps changes that are not saved yet (see unsaved.js), `first` is the id of the photo to open,
+ * and `onOpen(id)` is told which one is open. Returns a function that takes the page down again.
  */
 export function mount(element, store, { unsaved, first = null, onOpen = () => {} }) {
   const saver = new Saver(store, unsaved);
@@ -64,6 +64,11 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
   followLearning(session, store, stop.signal);
 }
 
+const OF_SESSION = [
+  ...["step", "goToSuggested", "toggleReviewed", "undo", "redo", "chooseClass", "acceptOne", "acceptAll"],
+  ...["selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
+];
+
 /** Everything that keys and buttons can do, by name. */
 function actions({ session, stage, pointer, parts, store }) {
   const ask = (title, before) => askForName(parts.dialogs, title, before);
@@ -72,7 +77,7 @@ function actions({ session, stage, pointer, parts, store }) {
   session.askForLabel = () => ask("What is it?");
   const act = {
     newBox: () => stage.photo && session.draw(boxInMiddle(stage.view, stage.photo, stage.size)),
-    zoom: (factor) => stage.photo && stage.setView(zoomed(stage.view, middle(), factor, stage.photo, stage.size)),
+    zoom: (factor) => stage.zoom(middle(), factor),
     fit: () => stage.fit(),
     letGo() {
       pointer.abandon();
@@ -99,12 +104,9 @@ function actions({ session, stage, pointer, parts, store }) {
     },
     togglePhotos: () => parts.root.classList.toggle("shows-photos"),
     showHelp: () => showHelp(parts.dialogs),
-    showFinish: () => showFinish(parts.dialogs, session, store, act),
+    showFinish: () => showFinish(parts.dialogs, session, store, act.open),
   };
-  for (const name of [
-    "step", "goToSuggested", "toggleReviewed", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore",
-    "undo", "redo", "chooseClass", "acceptOne", "acceptAll",
-  ]) act[name] = session[name].bind(session);
+  for (const name of OF_SESSION) act[name] = session[name].bind(session);
   return act;
 }
 
@@ -143,7 +145,7 @@ function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
   const showPicture = () => stage.show().then(
     () => {
       retry = null;
-      if (stage.photo) stage.preload([session.neighbour(1), session.neighbour(-1)].filter((photo) => photo && !photo.error));
+      if (stage.photo) stage.preload([session.neighbour(1), session.neighbour(-1)]);
     },
     (error) => {
       if (error.refused) session.refuse(error);
@@ -183,12 +185,16 @@ function show(said, text, isSeen) {
 /** What stands in the place of a photo that cannot be shown. */
 function notice({ current, photos, name, trouble, isStarted }, isPictureMissing, act) {
   if (!isStarted) return [];
-  const skip = h("button", { type: "button", onclick: () => act.step(1) }, "Skip it");
-  if (!photos.length) return words("No photos here yet", { message: `Put photos into ${name}, then reload this page.` });
+  const skip = button("", () => act.step(1), "Skip it");
+  const reload = { message: `Put photos into ${name}, then reload this page.` };
+  if (!photos.length) return words("No photos here yet", reload);
   if (current?.error) return [...words(`${current.name} cannot be opened`, { message: current.error }), skip];
   if (trouble) return [...words(`${current.name} cannot be opened`, trouble), skip];
-  if (isPictureMissing) return [...words(`${current.name} cannot be shown`, { message: "Trying again." }), skip];
-  return [];
+  if (!isPictureMissing) return [];
+  return [...words(`${current.name} cannot be shown`, { message: "Trying again." }), skip];
 }
 
-const words = (title, { message, hint }) => [h("h2", {}, title), h("p", {}, message), ...(hint ? [h("p", { class: "hint" }, hint)] : [])];
+function words(title, { message, hint }) {
+  const made = [h("h2", {}, title), h("p", {}, message)];
+  return hint ? [...made, h("p", { class: "hint" }, hint)] : made;
+}

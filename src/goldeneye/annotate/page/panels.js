@@ -1,25 +1,29 @@
 // What stands around the photo, shown anew whenever the session or the saver says so.
 
-import { h, icon, iconButton, rebuilt } from "./dom.js";
 import { colourOf, inkOn } from "./colours.js";
+import { button, h, icon, iconButton, key, rebuilt, text } from "./dom.js";
 import { PhotoGrid, thumbnail } from "./list.js";
-import { counted, inWords, stateOf } from "./words.js";
+import { counted, inWords, isShown, sizeOf, stateOf } from "./words.js";
 
-const ROW = 56; // CSS pixels
+const ROW = { width: null, height: 56 }; // CSS pixels
 
 export class Panels {
   #parts;
   #session;
   #saver;
+  #store;
   #act;
   #list;
-  #revealed = null;
+  #revealed = null; // the photo that the list was last scrolled to
   #clock;
 
   constructor(parts, session, saver, store, act) {
-    Object.assign(this, { observer: null });
-    [this.#parts, this.#session, this.#saver, this.#act] = [parts, session, saver, act];
-    this.#list = new PhotoGrid(parts.list, { width: null, height: ROW }, (row, photo, index) => this.#fillRow(row, photo, index, store));
+    this.#parts = parts;
+    this.#session = session;
+    this.#saver = saver;
+    this.#store = store;
+    this.#act = act;
+    this.#list = new PhotoGrid(parts.list, ROW, (...row) => this.#fillRow(...row));
     parts.filter.onchange = () => session.setFilter(parts.filter.value);
     parts.list.addEventListener("keydown", (event) => this.#listKey(event));
     this.#clock = setInterval(() => this.showSaved(), 1000); // counts the seconds to the next try
@@ -31,9 +35,10 @@ export class Panels {
   }
 
   show() {
-    const { current, photos } = this.#session;
-    this.#parts.name.textContent = current?.name ?? this.#session.name;
+    const { current, name, photos } = this.#session;
+    this.#parts.name.textContent = current?.name ?? name;
     this.#parts.count.textContent = current ? `${photos.indexOf(current) + 1} / ${photos.length}` : "";
+    this.#showFilter();
     this.#showList();
     this.#showSuggestion();
     this.#showClasses();
@@ -44,14 +49,24 @@ export class Panels {
     this.showSaved();
   }
 
+  #showFilter() {
+    const { filter, labels, photos } = this.#session;
+    const filters = [
+      ["all", "All photos"],
+      ["unreviewed", "Not reviewed"],
+      ["empty", "Reviewed, no boxes"],
+      ...labels.map((label) => [`class ${label}`, `With ${label}`]),
+    ];
+    const options = filters.map(([value, says]) => {
+      const count = photos.filter((photo) => isShown(photo, value)).length;
+      return { value, textContent: `${says} (${count})`, selected: value === filter };
+    });
+    rebuilt(this.#parts.filter, options, () => options.map((option) => h("option", option)));
+  }
+
   #showList() {
-    const { filter, labels, current, photos } = this.#session;
-    const kinds = [["all", "All photos"], ["unreviewed", "Not reviewed"], ["empty", "Reviewed, no boxes"]];
-    const choices = [...kinds, ...labels.map((label) => [`class ${label}`, `With ${label}`])];
-    const options = choices.map(([value, says]) => [value, `${says} (${photos.filter((photo) => this.#session.isShown(photo, value)).length})`]);
-    rebuilt(this.#parts.filter, JSON.stringify([filter, options]), () =>
-      options.map(([value, says]) => h("option", { value, selected: value === filter }, says)));
-    this.#list.show(this.#session.shownPhotos);
+    const { current, shownPhotos } = this.#session;
+    this.#list.show(shownPhotos);
     if (current !== this.#revealed) this.#list.reveal(current);
     this.#revealed = current;
     const row = this.#list.elementOf(current);
@@ -59,26 +74,27 @@ export class Panels {
     else this.#parts.list.removeAttribute("aria-activedescendant");
   }
 
-  #fillRow(row, photo, index, store) {
+  #fillRow(row, photo, index, count) {
     const isCurrent = photo === this.#session.current;
-    const key = JSON.stringify([photo.name, stateOf(photo), photo.num_boxes, isCurrent, index]);
-    if (row.dataset.key === key) return;
+    const says = JSON.stringify([photo.name, stateOf(photo), photo.num_boxes, isCurrent, index, count]);
+    if (row.dataset.says === says) return;
+    row.dataset.says = says;
     if (!row.firstChild) {
-      row.append(thumbnail(photo, store), h("span", { class: "mark" }), h("span", { class: "file" }), h("span", { class: "number" }));
+      row.append(thumbnail(photo, this.#store), text("mark"), text("file"), text("number"));
       row.setAttribute("role", "option");
+      row.id = `goldeneye-${photo.id}`;
       row.onclick = () => this.#act.open(photo.id);
     }
     const [, mark, file, number] = row.children;
-    Object.assign(row, { className: `cell row ${isCurrent ? "current" : ""}`, id: `goldeneye-${photo.id}` });
-    row.dataset.key = key;
+    row.className = `cell row ${isCurrent ? "current" : ""}`;
     row.title = photo.error ?? photo.name;
     mark.dataset.state = stateOf(photo);
     file.textContent = photo.name;
-    number.textContent = stateOf(photo) === "unseen" ? "" : photo.error ? "!" : photo.num_boxes;
+    number.textContent = { unseen: "", unreadable: "!" }[stateOf(photo)] ?? photo.num_boxes;
     row.setAttribute("aria-selected", isCurrent);
     row.setAttribute("aria-label", `${photo.name}, ${inWords(photo)}`);
     row.setAttribute("aria-posinset", index + 1);
-    row.setAttribute("aria-setsize", this.#session.shownPhotos.length);
+    row.setAttribute("aria-setsize", count);
   }
 
   /** In the list the arrows go from photo to photo, as in any list. */
@@ -94,50 +110,68 @@ export class Panels {
     const { suggested, photos, current } = this.#session;
     const photo = photos.find(({ id, reviewed }) => id === suggested && !reviewed);
     const isNews = photo && photo !== current;
-    rebuilt(this.#parts.suggestion, isNews ? photo.id : "", () => !isNews ? [] : [
-      h("button", { type: "button", onclick: () => this.#act.goToSuggested() },
-        h("span", {}, "Least sure of"), h("strong", {}, photo.name), h("kbd", {}, "G"))]);
+    const go = () => this.#act.goToSuggested();
+    rebuilt(this.#parts.suggestion, isNews ? photo.id : "", () =>
+      isNews ? [button("", go, text("", "Least sure of"), h("strong", {}, photo.name), key("G"))] : [],
+    );
   }
 
   #showClasses() {
     const { labels, active, photos } = this.#session;
     const counts = labels.map((label) => photos.filter((photo) => photo.labels.includes(label)).length);
-    rebuilt(this.#parts.classes, JSON.stringify([labels, active, counts]), () => labels.map((label, number) => {
-      const colour = colourOf(number);
-      const swatch = h("span", { class: "swatch" }, number < 9 ? String(number + 1) : "");
-      Object.assign(swatch.style, { background: colour, color: inkOn(colour) });
-      const says = `in ${counted(counts[number], "photo", "photos")}`;
-      return h("div", { class: number === active ? "row active" : "row" },
-        h("button", { type: "button", class: "pick", "aria-pressed": number === active, onclick: () => this.#act.chooseClass(number) },
-          swatch, h("span", { class: "label" }, label), h("span", { class: "number", title: says, "aria-label": says }, String(counts[number]))),
-        ...(counts[number] ? [] : [iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second")]),
-        iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"));
-    }));
+    rebuilt(this.#parts.classes, [labels, active, counts], () =>
+      labels.map((label, number) => this.#classRow(label, number, counts[number], number === active)),
+    );
+  }
+
+  #classRow(label, number, count, isActive) {
+    const swatch = text("swatch", number < 9 ? String(number + 1) : "");
+    swatch.style.background = colourOf(number);
+    swatch.style.color = inkOn(colourOf(number));
+    const photos = text("number", String(count));
+    photos.title = `in ${counted(count, "photo", "photos")}`;
+    const remove = iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second");
+    return h(
+      "div",
+      { class: isActive ? "row active" : "row" },
+      pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
+      ...(count ? [] : [remove]),
+      iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
+    );
   }
 
   #showBoxes() {
     const { items, selected, labels, state } = this.#session;
-    const sizes = items.map(({ box: [x1, y1, x2, y2] }) => `${Math.round(x2 - x1)} × ${Math.round(y2 - y1)}`);
-    const key = JSON.stringify([items.map(({ id, label, ignore }) => [id, label, ignore]), sizes, selected, labels, state?.reviewed]);
-    const words = !state ? "" : state.reviewed ? "Nothing: reviewed and empty." : "Drag on the photo to draw a box.";
-    rebuilt(this.#parts.boxes, key, () => !items.length ? [h("p", { class: "hint" }, words)] : items.map((item, at) => {
-      const isProposal = item.score !== undefined;
-      const swatch = h("span", { class: isProposal ? "frame proposed" : "frame" });
-      swatch.style.borderColor = colourOf(labels.indexOf(item.label));
-      const detail = isProposal ? `${Math.round(100 * item.score)}%?` : item.ignore ? "ignored" : sizes[at];
-      return h("div", { class: item.id === selected ? "row active" : "row" },
-        h("button", { type: "button", class: "pick", "aria-pressed": item.id === selected, onclick: () => this.#session.select(item.id) },
-          swatch, h("span", { class: "label" }, item.label), h("span", { class: "number" }, detail)),
-        iconButton("bin", isProposal ? "Dismiss" : `Delete ${item.label}`, () => this.#act.remove(item.id), "quiet"));
-    }));
+    const hint = state?.reviewed ? "Nothing: reviewed and empty." : "Drag on the photo to draw a box.";
+    rebuilt(this.#parts.boxes, [items, selected, labels, hint], () => {
+      if (items.length) return items.map((item) => this.#boxRow(item, item.id === selected));
+      return state ? [h("p", { class: "hint" }, hint)] : [];
+    });
+  }
+
+  #boxRow(item, isSelected) {
+    const isProposal = item.score !== undefined;
+    const frame = text(isProposal ? "frame proposed" : "frame");
+    frame.style.borderColor = colourOf(this.#session.labels.indexOf(item.label));
+    const detail = isProposal ? `${Math.round(100 * item.score)}%?` : item.ignore ? "ignored" : sizeOf(item);
+    const label = text("label", item.label);
+    const says = isProposal ? "Dismiss the proposal" : `Delete ${item.label}`;
+    return h(
+      "div",
+      { class: isSelected ? "row active" : "row" },
+      pick(isSelected, () => this.#session.select(item.id), frame, label, text("number", detail)),
+      iconButton("bin", says, () => this.#act.remove(item.id), "quiet"),
+    );
   }
 
   #showOffers() {
     const count = this.#session.proposals.length;
-    rebuilt(this.#parts.offers, String(count), () => !count ? [] : [
-      h("span", {}, `${count} proposed`),
-      h("button", { type: "button", class: "primary", onclick: () => this.#act.acceptOne() }, "Accept", h("kbd", {}, "Enter")),
-      h("button", { type: "button", onclick: () => this.#act.acceptAll() }, "Accept all", h("kbd", {}, "Shift Enter"))]);
+    rebuilt(this.#parts.offers, count, () => {
+      if (!count) return [];
+      const one = button("primary", () => this.#act.acceptOne(), "Accept", key("Enter"));
+      const all = button("", () => this.#act.acceptAll(), "Accept all", key("Shift Enter"));
+      return [text("", `${count} proposed`), one, all];
+    });
   }
 
   #showProgress() {
@@ -145,46 +179,59 @@ export class Panels {
     const readable = photos.filter(({ error }) => !error);
     const reviewed = readable.filter((photo) => photo.reviewed).length;
     const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
-    const unreadable = photos.length - readable.length;
-    this.#parts.root.classList.toggle("all-reviewed", readable.length > 0 && reviewed === readable.length);
     const words = [`${reviewed} of ${readable.length} reviewed`, counted(boxes, "box", "boxes")];
-    if (unreadable) words.push(`${unreadable} unreadable`);
-    rebuilt(this.#parts.progress, words.join(" · "), () => [
+    if (readable.length < photos.length) words.push(`${photos.length - readable.length} unreadable`);
+    const isDone = readable.length > 0 && reviewed === readable.length;
+    this.#parts.root.classList.toggle("all-reviewed", isDone);
+    rebuilt(this.#parts.progress, words, () => [
       h("progress", { max: readable.length || 1, value: reviewed, "aria-label": "Reviewed photos" }),
-      h("span", {}, words.join(" · "))]);
+      text("", words.join(" · ")),
+    ]);
   }
 
   #showLearning() {
     const { state, message, round, progress } = this.#session.learning;
-    const percent = state === "learning" && progress ? ` ${Math.round(100 * progress)}%` : "";
-    const words = { off: "", learning: `Learning${percent}`, ready: `Proposals: round ${round}` }[state] ?? message;
-    this.#parts.learning.textContent = words;
-    this.#parts.learning.title = message ?? "";
-    this.#parts.learning.dataset.state = state;
+    const percent = progress ? ` ${Math.round(100 * progress)}%` : "";
+    const words = { off: "", learning: `Learning${percent}`, ready: `Proposals: round ${round}` };
+    const { learning } = this.#parts;
+    learning.textContent = words[state] ?? message;
+    learning.title = message;
+    learning.dataset.state = state;
   }
 
   /** The state of saving: quiet when all is well, loud when not. */
   showSaved() {
-    const { kind, at, error, retryAt, kept } = this.#saver.status;
-    const isTrouble = kind === "failed" || kind === "refused";
-    const time = at?.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-    const wait = Math.max(Math.ceil((retryAt - Date.now()) / 1000), 0);
-    const where = kept ? "Your changes are kept in this browser." : "Keep this window open.";
-    const words = {
-      saved: time ? `Saved ${time}` : "All saved",
-      saving: "Saving…",
-      failed: `Not saved: ${error?.message}. Trying again${wait ? ` in ${wait} s` : ""}. ${where}`,
-      refused: `Not saved: ${error?.message}.`,
-    }[kind];
     const { saved } = this.#parts;
+    const { kind, error } = this.#saver.status;
+    const isTrouble = kind === "failed" || kind === "refused";
     saved.dataset.state = kind;
+    saved.title = error?.hint ?? "";
     saved.setAttribute("role", isTrouble ? "alert" : "status");
     saved.parentElement.classList.toggle("trouble", isTrouble);
-    saved.title = error?.hint ?? "";
-    rebuilt(saved, words, () => [
-      ...(kind === "saved" ? [icon("check")] : []),
-      h("span", {}, words),
-      ...(isTrouble ? [h("button", { type: "button", onclick: () => this.#saver.retry() }, "Try now")] : []),
-      ...(kind === "refused" ? [h("button", { type: "button", onclick: () => this.#saver.discard() }, "Discard")] : [])]);
+    const words = this.#savedInWords();
+    rebuilt(saved, words, () => {
+      const made = [text("", words)];
+      if (kind === "saved") made.unshift(icon("check"));
+      if (isTrouble) made.push(button("", () => this.#saver.retry(), "Try now"));
+      if (kind === "refused") made.push(button("", () => this.#saver.discard(), "Discard"));
+      return made;
+    });
   }
+
+  #savedInWords() {
+    const { kind, at, error, retryAt, kept } = this.#saver.status;
+    if (kind === "saving") return "Saving…";
+    if (kind === "saved") return at ? `Saved ${at.toLocaleTimeString("en-GB")}` : "All saved";
+    if (kind === "refused") return `Not saved: ${error.message}.`;
+    const wait = Math.max(Math.ceil((retryAt - Date.now()) / 1000), 0);
+    const where = kept ? "Your changes are kept in this browser." : "Keep this window open.";
+    return `Not saved: ${error.message}. Trying again${wait ? ` in ${wait} s` : ""}. ${where}`;
+  }
+}
+
+/** The part of a row that selects what the row is about. */
+function pick(isSelected, onclick, ...children) {
+  const made = button("pick", onclick, ...children);
+  made.setAttribute("aria-pressed", isSelected);
+  return made;
 }

@@ -10,7 +10,7 @@ export class Pictures {
     this.#store = store;
   }
 
-  /** The upright photo, its longer side at most `side` pixels (0: as large as it is), decoded off the main thread. */
+  /** The upright photo, its longer side at most `side` pixels; 0: as large as it is. */
   get(id, side) {
     const key = `${side} ${id}`;
     const picture = this.#kept.get(key) ?? this.#load(id, side);
@@ -27,6 +27,7 @@ export class Pictures {
   }
 
   async #load(id, side) {
+    // Decodes in a thread of its own.
     return createImageBitmap(await this.#store.image(id, side));
   }
 

@@ -3,7 +3,8 @@
 // A drag that begins on the selected box edits it; with Shift, or anywhere else, it draws a new box.
 // What is not a drag is a click, and selects. Two fingers move and zoom the photo.
 
-import { boxBetween, clamp, isBox, itemAt, moved, panned, partAt, pinched, resized, toPhoto, zoomed } from "./geometry.js";
+import { boxBetween, clamp, isBox, itemAt, moved, resized } from "./geometry.js";
+import { panned, partAt, pinched, toPhoto } from "./geometry.js";
 
 const SLIP = 4; // stage pixels that a click may slip
 const REACH = { mouse: 7, pen: 12, touch: 20 }; // stage pixels around an edge that still take hold of it
@@ -23,7 +24,8 @@ export class PointerInput {
     this.#element = element;
     this.#stage = stage;
     this.#session = session;
-    const on = (type, handle) => element.addEventListener(type, (event) => handle.call(this, event), { passive: false });
+    const options = { passive: false }; // all may keep the browser from doing what it would
+    const on = (type, handle) => element.addEventListener(type, (event) => handle.call(this, event), options);
     on("pointerdown", this.#press);
     on("pointermove", this.#move);
     on("pointerup", this.#release);
@@ -87,7 +89,9 @@ export class PointerInput {
     if (this.#gesture.photo !== this.#stage.photo) this.abandon();
     const { kind, view, before, start } = this.#gesture;
     const { photo, size } = this.#stage;
-    if (kind === "pinch") return this.#stage.setView(pinched(view, before, [...this.#down.values()], photo, size));
+    if (kind === "pinch") {
+      return this.#stage.setView(pinched(view, before, [...this.#down.values()], photo, size));
+    }
     if (kind === "pan") {
       this.#hasPanned = true;
       return this.#stage.setView(panned(view, point[0] - start[0], point[1] - start[1], photo, size));
@@ -160,13 +164,13 @@ export class PointerInput {
   }
 
   #wheel(event) {
-    const { view, photo, size } = this.#stage;
+    const { photo, size } = this.#stage;
     // In a notebook the wheel scrolls the notebook until one has clicked into the stage.
     const isOurs = event.ctrlKey || this.#element.getRootNode().activeElement === this.#element;
     if (!photo || !isOurs) return;
     event.preventDefault();
     const pixels = event.deltaY * [1, 16, size.height][event.deltaMode];
     const factor = Math.exp(-clamp(pixels, -120, 120) * (event.ctrlKey ? 0.01 : 0.002));
-    this.#stage.setView(zoomed(view, this.#point(event), factor, photo, size));
+    this.#stage.zoom(this.#point(event), factor);
   }
 }

@@ -58,7 +58,9 @@ export class Saver extends EventTarget {
 
   /** Try again at once, also what was refused. */
   retry() {
-    for (const [id, change] of this.#refused) this.#queued.set(id, combined(change, this.#queued.get(id) ?? NO_CHANGE));
+    for (const [id, change] of this.#refused) {
+      this.#queued.set(id, combined(change, this.#queued.get(id) ?? NO_CHANGE));
+    }
     this.#refused.clear();
     this.#wake?.();
     this.#run();
@@ -68,7 +70,7 @@ export class Saver extends EventTarget {
   discard() {
     this.#refused.clear();
     this.#keep();
-    this.#tell({ kind: "saved", at: this.status.at });
+    this.#tell({ kind: "saved", at: null });
     this.dispatchEvent(new Event("discarded"));
     this.#run();
   }
@@ -79,7 +81,8 @@ export class Saver extends EventTarget {
   }
 
   #photos() {
-    const ids = new Set([...(this.#sent ? [this.#sent[0]] : []), ...this.#refused.keys(), ...this.#queued.keys()]);
+    const ids = new Set([...this.#refused.keys(), ...this.#queued.keys()]);
+    if (this.#sent) ids.add(this.#sent[0]);
     return [...ids].map((id) => [id, this.pending(id)]);
   }
 
@@ -91,20 +94,20 @@ export class Saver extends EventTarget {
     if (this.#running) return;
     this.#running = true;
     for (let pause = FIRST_PAUSE; this.#labels.length || this.#queued.size; ) {
-      if (this.status.kind === "saved") this.#tell({ kind: "saving", at: this.status.at });
+      if (this.status.kind === "saved") this.#tell({ kind: "saving" });
       try {
         await this.#sendNext();
         pause = FIRST_PAUSE;
-        if (this.status.kind === "failed") this.#tell({ kind: "saving", at: new Date() });
+        if (this.status.kind === "failed") this.#tell({ kind: "saving" });
       } catch (error) {
-        this.#tell({ kind: "failed", error, retryAt: Date.now() + pause, kept: this.#kept, at: this.status.at });
+        this.#tell({ kind: "failed", error, retryAt: Date.now() + pause, kept: this.#kept });
         await this.#pause(pause);
         pause = Math.min(2 * pause, LONGEST_PAUSE);
       }
     }
     this.#running = false;
-    const isRefused = this.#refused.size > 0;
-    this.#tell(isRefused ? { kind: "refused", error: this.#refusal, at: null } : { kind: "saved", at: new Date() });
+    if (this.#refused.size) this.#tell({ kind: "refused", error: this.#refusal });
+    else this.#tell({ kind: "saved", at: new Date() });
   }
 
   /** Send the labels, or else the oldest change; throw if it is worth trying again. */

@@ -1,11 +1,11 @@
 // One person at one project: which photo is open, its boxes, what is selected, what can be taken back.
 // It knows the store and the saver, not the document. It says "change" whenever something is to be shown anew
-// ("draft": only the box being drawn), "say" (detail: text) what a person who cannot see the page should hear, and
-// "tell" what everybody should notice.
+// ("draft": only the box being drawn), "say" (detail: text) what a person who cannot see the page is to hear,
+// and "tell" what everybody should notice.
 
-import { boxBetween, iou, isBox, moved, resized } from "./geometry.js";
+import { iou, isBox, moved, resampled, resized } from "./geometry.js";
 import { History, applied, newId } from "./history.js";
-import { described } from "./words.js";
+import { described, isOpen, isShown } from "./words.js";
 
 const SAME_PLACE = 0.5; // IoU from which a proposal says what a box says already
 const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
@@ -15,7 +15,7 @@ export class Session extends EventTarget {
   isStarted = false;
   labels = [];
   photos = []; // {id, name, width, height, reviewed, num_boxes, labels, error}
-  filter = "all"; // "all", "unreviewed", "empty", or "class " and a label
+  filter = "all"; // which photos are shown; see words.js
   active = 0; // number of the class that new boxes get
   current = null; // one of `photos`
   state = null; // {boxes, reviewed} of the current photo with what is not saved yet; null until it has come
@@ -43,7 +43,7 @@ export class Session extends EventTarget {
   /** Read the project and open the photo of that id, or else the first that nobody has looked at. */
   async start(id) {
     await this.#readProject();
-    const first = this.#photo(id) ?? this.photos.find((photo) => !photo.reviewed && !photo.error) ?? this.photos[0];
+    const first = this.#photo(id) ?? this.photos.find(isOpen) ?? this.photos[0];
     this.isStarted = true;
     if (first) this.open(first.id);
     this.#changed();
@@ -79,7 +79,8 @@ export class Session extends EventTarget {
   async open(id) {
     const photo = this.#photo(id);
     if (!photo || photo === this.current) return;
-    Object.assign(this, { current: photo, state: this.#states.get(id) ?? null, trouble: null, draft: null, selected: null });
+    Object.assign(this, { current: photo, trouble: null, draft: null, selected: null });
+    this.state = this.#states.get(id) ?? null;
     this.#proposals = [];
     this.#changed();
     this.#say(`${photo.name}, photo ${this.photos.indexOf(photo) + 1} of ${this.photos.length}`);
@@ -144,7 +145,8 @@ export class Session extends EventTarget {
     if (this.learning.state === "off" || photo.error || photo.reviewed) return;
     const { boxes, pending } = await this.#store.proposals(photo.id).catch(() => ({ boxes: [] }));
     if (photo !== this.current || photo.reviewed) return; // what it has proposed before stays
-    this.#proposals = boxes.map((proposal, number) => ({ ...proposal, id: `:${number}` })); // no box has such an id
+    // No box has such an id.
+    this.#proposals = boxes.map((proposal, number) => ({ ...proposal, id: `:${number}` }));
     if (this.proposals.length) this.#say(`${this.proposals.length} proposed; Enter accepts one`);
     if (pending) setTimeout(() => photo === this.current && this.#readProposals(photo), AGAIN);
     this.#changed();
@@ -153,8 +155,8 @@ export class Session extends EventTarget {
   /** What the detector proposes and no box says already, the surest first. */
   get proposals() {
     const boxes = this.state?.boxes ?? [];
-    const open = this.#proposals.filter(({ box }) => !boxes.some((other) => iou(box, other.box) > SAME_PLACE));
-    return open.sort((a, b) => b.score - a.score);
+    const isSaid = ({ box }) => boxes.some((other) => iou(box, other.box) > SAME_PLACE);
+    return this.#proposals.filter((proposal) => !isSaid(proposal)).sort((a, b) => b.score - a.score);
   }
 
   /** Everything that can be selected: the boxes, then the proposals. */
@@ -166,14 +168,8 @@ export class Session extends EventTarget {
     return this.items.find(({ id }) => id === this.selected) ?? null;
   }
 
-  isShown(photo, filter = this.filter) {
-    if (filter === "unreviewed") return !photo.reviewed;
-    if (filter === "empty") return photo.reviewed && photo.num_boxes === 0;
-    return filter === "all" || photo.labels.includes(filter.slice("class ".length));
-  }
-
   get shownPhotos() {
-    return this.photos.filter((photo) => this.isShown(photo));
+    return this.photos.filter((photo) => isShown(photo, this.filter));
   }
 
   setFilter(filter) {
@@ -185,7 +181,7 @@ export class Session extends EventTarget {
   neighbour(direction) {
     const from = this.photos.indexOf(this.current);
     for (let at = from + direction; at >= 0 && at < this.photos.length; at += direction) {
-      if (this.isShown(this.photos[at])) return this.photos[at];
+      if (isShown(this.photos[at], this.filter)) return this.photos[at];
     }
     return null;
   }
@@ -205,7 +201,7 @@ export class Session extends EventTarget {
 
   /** Mark the photo as reviewed and go on; true if all photos are reviewed and there is none to go on to. */
   reviewAndNext() {
-    const next = this.neighbour(1) ?? this.photos.find((photo) => photo !== this.current && !photo.reviewed && !photo.error);
+    const next = this.neighbour(1) ?? this.photos.find((photo) => photo !== this.current && isOpen(photo));
     if (this.state && !this.state.reviewed) this.#change({ put: [], delete: [], reviewed: true });
     if (next) this.open(next.id);
     return !next;
@@ -232,15 +228,16 @@ export class Session extends EventTarget {
   }
 
   undo() {
-    const change = this.#histories.get(this.current?.id)?.undo();
-    if (change) this.#apply(change);
-    this.#tell(change ? "undone" : "nothing to undo");
+    this.#repeat(this.#histories.get(this.current?.id)?.undo(), "undo", "undone");
   }
 
   redo() {
-    const change = this.#histories.get(this.current?.id)?.redo();
+    this.#repeat(this.#histories.get(this.current?.id)?.redo(), "redo", "done again");
+  }
+
+  #repeat(change, name, done) {
     if (change) this.#apply(change);
-    this.#tell(change ? "done again" : "nothing to redo");
+    this.#tell(change ? done : `nothing to ${name}`);
   }
 
   select(id) {
@@ -300,14 +297,17 @@ export class Session extends EventTarget {
   }
 
   nudge(dx, dy) {
-    const item = this.selectedItem;
-    if (item) this.replace(item, moved(item.box, dx, dy, this.current), `nudge ${item.id}`);
-    else this.#tell("no box is selected; Tab selects one");
+    this.#edit("nudge", (box) => moved(box, dx, dy, this.current));
   }
 
+  /** Move the right edge, or the lower one. */
   stretch(dx, dy) {
+    this.#edit("stretch", (box) => resized(box, dx ? "e" : "s", dx, dy, this.current));
+  }
+
+  #edit(row, change) {
     const item = this.selectedItem;
-    if (item) this.replace(item, resized(item.box, dx ? "e" : "s", dx, dy, this.current), `stretch ${item.id}`);
+    if (item) this.replace(item, change(item.box), `${row} ${item.id}`);
     else this.#tell("no box is selected; Tab selects one");
   }
 
@@ -331,13 +331,10 @@ export class Session extends EventTarget {
     const photo = this.current;
     const previous = this.photos[this.photos.indexOf(photo) - 1];
     if (!previous || !this.state) return this.#tell("there is no photo before this one");
-    const { boxes, width, height } = await this.#store.photo(previous.id);
+    const before = await this.#store.photo(previous.id);
     if (photo !== this.current) return undefined;
-    const copies = applied({ boxes }, this.#saver.pending(previous.id)).boxes.map((box) => {
-      const [x, y] = [photo.width / width, photo.height / height];
-      const corners = [[box.box[0] * x, box.box[1] * y], [box.box[2] * x, box.box[3] * y]];
-      return { ...box, id: newId(), box: boxBetween(...corners, photo) };
-    });
+    const { boxes } = applied(before, this.#saver.pending(previous.id));
+    const copies = boxes.map((box) => ({ ...box, id: newId(), box: resampled(box.box, before, photo) }));
     const isNew = (copy) => !this.state.boxes.some((box) => iou(copy.box, box.box) > 0.95);
     const put = copies.filter((copy) => isBox(copy.box) && isNew(copy));
     if (put.length) this.#change({ put, delete: [] });
