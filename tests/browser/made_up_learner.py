@@ -11,7 +11,8 @@ class MadeUpLearner:
     def __init__(self) -> None:
         self.says = Learning("off", "not in this test")
         self.proposed: dict[str, Proposals] = {}
-        self.finishes = Finishing("idle", "", "goldeneye finetune photos -o photos.safetensors", "photos.safetensors")
+        command = "goldeneye finetune photos -o photos.safetensors"
+        self.finishes = Finishing("idle", "", command, "photos.safetensors")
 
     def photos_changed(self) -> None:
         pass

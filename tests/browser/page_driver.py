@@ -1,14 +1,20 @@
-"""What a person does at the page, and what they see: by the pixels on the screen, not by the page's own numbers."""
+"""What a person does at the page, and what they see.
+
+Where things are is found by the pixels on the screen, not by the page's own numbers.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+Serve = Callable[[Path], str]
+OpenPage = Callable[..., "PageDriver"]
 Corners = tuple[float, float, float, float]
 MARK: Corners = (120, 80, 260, 200)
 SIZE_WH = (400, 300)

@@ -8,6 +8,8 @@ import pytest
 from page_driver import (
     MARK,
     SIZE_WH,
+    OpenPage,
+    Serve,
     assert_close,
     boxes_in_file,
     make_photos,
@@ -16,8 +18,15 @@ from page_driver import (
 )
 from PIL import Image
 
+PHONE = {
+    "viewport": {"width": 390, "height": 800},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
 
-def test_draw_and_the_file_has_it(tmp_path, serve, open_page):
+
+def test_draw_and_the_file_has_it(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     assert page.name() == "photo1.png"
@@ -30,7 +39,7 @@ def test_draw_and_the_file_has_it(tmp_path, serve, open_page):
     assert page.page.locator(".progress").inner_text() == "1 of 3 reviewed · 1 box"
 
 
-def test_a_click_draws_nothing(tmp_path, serve, open_page):
+def test_a_click_draws_nothing(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     x1, y1, _, _ = page.mark()
@@ -39,7 +48,7 @@ def test_a_click_draws_nothing(tmp_path, serve, open_page):
     assert page.rows() == []
 
 
-def test_move_resize_delete_undo_redo(tmp_path, serve, open_page):
+def test_move_resize_delete_undo_redo(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     x1, y1, x2, y2 = page.mark()
@@ -69,7 +78,7 @@ def test_move_resize_delete_undo_redo(tmp_path, serve, open_page):
     assert_close(boxes_in_file(folder, "photo1.png")[0][1], (140, 70, 280, 190))
 
 
-def test_boxes_end_at_the_border(tmp_path, serve, open_page):
+def test_boxes_end_at_the_border(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     x1, y1, x2, y2 = page.mark()
@@ -80,7 +89,7 @@ def test_boxes_end_at_the_border(tmp_path, serve, open_page):
     assert_close(boxes_in_file(folder, "photo1.png")[0][1], (0, 0, 190, 140))
 
 
-def test_classes_by_digits(tmp_path, serve, open_page):
+def test_classes_by_digits(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     x1, y1, x2, y2 = page.mark()
@@ -99,7 +108,7 @@ def test_classes_by_digits(tmp_path, serve, open_page):
     assert [label for label, _ in boxes_in_file(folder, "photo1.png")] == ["lid", "mug", "lid"]
 
 
-def test_rename_and_remove_a_class(tmp_path, serve, open_page):
+def test_rename_and_remove_a_class(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     page.draw_mark("mugg")
@@ -116,7 +125,7 @@ def test_rename_and_remove_a_class(tmp_path, serve, open_page):
     assert page.rows() in (["mug"], ["*mug"])
 
 
-def test_a_box_to_ignore_and_boxes_over_boxes(tmp_path, serve, open_page):
+def test_a_box_to_ignore_and_boxes_over_boxes(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     x1, y1, x2, y2 = page.mark()
@@ -135,7 +144,9 @@ def test_a_box_to_ignore_and_boxes_over_boxes(tmp_path, serve, open_page):
         assert page.rows() == expected
 
 
-def test_zoomed_drawing_lands_within_a_pixel_of_24_megapixels(tmp_path, serve, open_page):
+def test_zoomed_drawing_lands_within_a_pixel_of_24_megapixels(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     mark = (4211, 2803, 4262, 2847)
@@ -153,20 +164,22 @@ def test_zoomed_drawing_lands_within_a_pixel_of_24_megapixels(tmp_path, serve, o
     assert_close(boxes_in_file(folder, "large.jpg")[0][1], mark)
 
 
-def test_space_and_drag_moves_the_photo_and_reviews_nothing(tmp_path, serve, open_page):
+def test_space_and_drag_moves_the_photo_and_reviews_nothing(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     before = page.mark()
     page.keyboard.down(" ")
     page.drag((before[0], before[1]), (before[0] + 40, before[1] + 30))
     page.keyboard.up(" ")
-    assert_close(page.mark(), tuple(edge + shift for edge, shift in zip(before, (40, 30, 40, 30), strict=True)))
+    assert_close(page.mark(), (before[0] + 40, before[1] + 30, before[2] + 40, before[3] + 30))
     assert page.name() == "photo1.png"
     page.press("f")
     assert_close(page.mark(), before)
 
 
-def test_the_keyboard_alone_is_enough(tmp_path, serve, open_page):
+def test_the_keyboard_alone_is_enough(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
     page.name()
@@ -198,10 +211,10 @@ def test_the_keyboard_alone_is_enough(tmp_path, serve, open_page):
     assert reviewed_in_file(folder) == ["photo1.png", "photo2.png", "photo3.png"]
 
 
-def test_tab_goes_through_the_boxes_and_then_on(tmp_path, serve, open_page):
+def test_tab_goes_through_the_boxes_and_then_on(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))
-    x1, y1, x2, y2 = page.mark()
+    _, y1, x2, y2 = page.mark()
     page.draw_mark("mug")
     page.drag((x2 + 10, y1), (x2 + 60, y2))
     page.press("Escape", "Tab")
@@ -216,24 +229,26 @@ def test_tab_goes_through_the_boxes_and_then_on(tmp_path, serve, open_page):
     assert len(page.rows()) == 3
 
 
-def test_copy_from_the_photo_before(tmp_path, serve, open_page):
+def test_copy_from_the_photo_before(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos", 1)
     marked_photo((800, 600), tuple(2 * edge for edge in MARK)).save(folder / "photo2.png")
     page = open_page(serve(folder))
     page.draw_mark("mug")
     page.press("d")
     page.until_open("photo2.png")
-    page.press("c", "c")  # the second time there is nothing new
+    page.press("c")
+    page.page.locator(".of-photo .row").wait_for()
+    page.press("c")  # now there is nothing new
+    page.page.get_by_text("0 copied from photo1.png").wait_for()
     page.until_saved()
     ((label, box),) = boxes_in_file(folder, "photo2.png")
     assert label == "mug"
     assert_close(box, tuple(2 * edge for edge in MARK), 2.0)
 
 
-def test_touch_draws_and_two_fingers_zoom(tmp_path, serve, open_page):
+def test_touch_draws_and_two_fingers_zoom(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
-    phone = {"viewport": {"width": 390, "height": 800}, "device_scale_factor": 2, "is_mobile": True, "has_touch": True}
-    page = open_page(serve(folder), **phone)
+    page = open_page(serve(folder), **PHONE)
     before = page.mark()
     x, y = (before[0] + before[2]) / 2, (before[1] + before[3]) / 2
     page.touch("touchStart", (x - 20, y))
@@ -256,21 +271,31 @@ def test_touch_draws_and_two_fingers_zoom(tmp_path, serve, open_page):
     page.until_open("photo2.png")
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_on_turned_photos_are_where_they_are_seen(orientation, tmp_path, serve, open_page):
+def test_boxes_on_turned_photos_are_where_they_are_seen(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
-    # Stored as the camera does: turned, with a note on how to turn it back.
-    undo = [None, 0, 3, 1, 5, 2, 6, 4][orientation - 1]  # Pillow's transposition that undoes each orientation
-    upright = marked_photo()
-    stored = upright if undo is None else upright.transpose(Image.Transpose(undo))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(folder / "turned.jpg", exif=exif, quality=95)
+    # Stored as cameras do: turned, with a note on how to turn it back. Pillow's transpositions that do so:
+    turns = [None, 0, 3, 1, 5, 2, 6, 4]
+    for orientation, turn in enumerate(turns, start=1):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        upright = marked_photo()
+        stored = upright if turn is None else upright.transpose(Image.Transpose(turn))
+        stored.save(folder / f"turned{orientation}.jpg", exif=exif, quality=95)
     page = open_page(serve(folder))
-    x1, y1, x2, y2 = page.mark()
-    assert (x2 - x1) / (y2 - y1) == pytest.approx((MARK[2] - MARK[0]) / (MARK[3] - MARK[1]), rel=0.03)
-    page.draw_mark("mug")
+    for orientation in range(1, 9):
+        page.until_open(f"turned{orientation}.jpg")
+        x1, y1, x2, y2 = page.mark()
+        aspect = (MARK[2] - MARK[0]) / (MARK[3] - MARK[1])
+        assert (x2 - x1) / (y2 - y1) == pytest.approx(aspect, rel=0.03)
+        page.draw_mark("mug" if orientation == 1 else None)
+        page.press(" ")
+    page.page.locator("dialog.end").wait_for()
     page.until_saved()
-    assert_close(boxes_in_file(folder, "turned.jpg")[0][1], MARK)
-    assert f'"width": {SIZE_WH[0]}, "height": {SIZE_WH[1]}' in (folder / "annotations.json").read_text()
+    for orientation in range(1, 9):
+        ((_, box),) = boxes_in_file(folder, f"turned{orientation}.jpg")
+        assert_close(box, MARK)
+    content = (folder / "annotations.json").read_text()
+    assert content.count(f'"width": {SIZE_WH[0]}, "height": {SIZE_WH[1]}') == 8
