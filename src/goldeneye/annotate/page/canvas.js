@@ -8,6 +8,7 @@ import { sizeOf } from "./words.js";
 const PREVIEW_SIDES = [1600, 2560]; // pixels of the picture that is shown until one zooms in
 const HANDLE = 8; // this and all below: stage pixels
 const TAG = 18;
+const LENS = 64;
 const FONT = "600 12px system-ui, sans-serif";
 
 export class Stage {
@@ -15,6 +16,7 @@ export class Stage {
   size = { width: 1, height: 1 };
   photo = null; // what can be drawn on: {id, width, height}
   pointer = null; // where the cross-hair is, [x, y], or null for none
+  finger = null; // where a finger draws: it hides the place, so that is shown enlarged beside it
   #element;
   #session;
   #pictures;
@@ -74,6 +76,11 @@ export class Stage {
     this.redrawBoxes();
   }
 
+  setFinger(point) {
+    this.finger = point;
+    this.redrawBoxes();
+  }
+
   redrawBoxes() {
     this.#redraw("boxes");
   }
@@ -119,7 +126,11 @@ export class Stage {
   #paint() {
     const [photoCanvas, boxCanvas] = this.#element.querySelectorAll("canvas");
     if (this.#stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
-    if (this.#stale.has("boxes")) this.#paintBoxes(cleared(boxCanvas));
+    if (this.#stale.has("boxes")) {
+      this.#paintBoxes(cleared(boxCanvas));
+      if (this.pointer) paintCrossHair(boxCanvas.getContext("2d"), this.pointer, this.size);
+      if (this.finger) this.#paintLens(boxCanvas.getContext("2d"), this.finger);
+    }
     this.#stale.clear();
   }
 
@@ -144,7 +155,28 @@ export class Stage {
       paintBox(context, corners, item, colour, isFocused(item));
       paintTag(context, corners, tagOf(item, Boolean(draft) && isFocused(item)), colour);
     }
-    if (this.pointer) paintCrossHair(context, this.pointer, this.size);
+  }
+
+  /** What is under the finger, enlarged, in the corner of the stage that is further from it. */
+  #paintLens(context, [x, y]) {
+    const centre = [x < this.size.width / 2 ? this.size.width - LENS - 8 : LENS + 8, LENS + 8];
+    const lens = new Path2D();
+    lens.arc(...centre, LENS, 0, 2 * Math.PI);
+    const own = this.view;
+    context.save();
+    context.clip(lens);
+    context.fillStyle = "#444444";
+    context.fill(lens);
+    const scale = 2 * own.scale;
+    this.view = { scale, x: centre[0] - 2 * (x - own.x), y: centre[1] - 2 * (y - own.y) };
+    this.#paintPhoto(context);
+    this.#paintBoxes(context);
+    this.view = own;
+    paintCrossHair(context, centre, this.size);
+    context.restore();
+    context.lineWidth = 3;
+    context.strokeStyle = "#ffffff";
+    context.stroke(lens);
   }
 }
 

@@ -64,6 +64,7 @@ export class PointerInput {
     this.#down.set(event.pointerId, start);
     if (this.#down.size === 2) {
       this.#session.setDraft(null);
+      this.#stage.setFinger(null);
       this.#gesture = { kind: "pinch", photo, view: this.#stage.view, before: [...this.#down.values()] };
     } else if (this.#down.size === 1) {
       const reach = REACH[event.pointerType] ?? REACH.mouse;
@@ -97,8 +98,9 @@ export class PointerInput {
       return this.#stage.setView(panned(view, point[0] - start[0], point[1] - start[1], photo, size));
     }
     this.#stage.setPointer(kind === "draw" && event.pointerType === "mouse" ? point : null);
-    if (this.#isDrag(point)) this.#session.setDraft(this.#drafted(point));
-    return undefined;
+    if (!this.#isDrag(point)) return undefined;
+    if (event.pointerType === "touch") this.#stage.setFinger(point);
+    return this.#session.setDraft(this.#drafted(point));
   }
 
   #isDrag([x, y]) {
@@ -149,6 +151,7 @@ export class PointerInput {
 
   /** A finger that stays down after a pinch must not draw. */
   #lift(event) {
+    this.#stage.setFinger(null);
     this.#down.delete(event.pointerId);
     this.#gesture = this.#down.size ? { kind: "over" } : null;
   }
