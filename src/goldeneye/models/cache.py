@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import platformdirs
-
-
-def cache_folder() -> Path:
-    """``GOLDENEYE_CACHE`` if set, or the platform's folder for such things."""
-    chosen = os.environ.get("GOLDENEYE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))
+from goldeneye.cache import cache_folder
 
 
 def cached_base_path(name: str) -> Path:
