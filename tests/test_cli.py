@@ -80,14 +80,23 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert gif.exists()
 
 
-def test_bases_lists_names_figures_and_what_is_cached(capsys: pytest.CaptureFixture[str]) -> None:
+def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bases"]) == 0
     lines = capsys.readouterr().out.splitlines()
     row = next(line for line in lines if line.startswith("ssd_resnet50_fpn_640"))
-    assert "640x640" in row
-    assert "34.3" in row
-    assert " yes " in row
-    assert "Apache-2.0" in row
+    for fact in ("640x640", "32.8 M", "34.3 [2]", "244 MB", " yes ", "Apache-2.0", "ResNet-50"):
+        assert fact in row
+    assert any("[2] https://" in line for line in lines)
+    assert any("CC BY 4.0" in line for line in lines)
+    assert lines[-1] == "without --base goldeneye starts from: ssd_resnet50_fpn_640"
+
+
+def test_bases_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bases", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert entries["yolox_nano"]["coco_ap"] == 25.8
+    assert entries["starter"]["at_hand"]
+    assert not entries["yolox_x"]["at_hand"]
 
 
 def test_an_empty_command_line_changes_no_default() -> None:

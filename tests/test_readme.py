@@ -92,13 +92,13 @@ def test_python_compiles_and_uses_public_names(block: str) -> None:
 
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with what the pages assume, and in the cache a small base under the default's name."""
+    """A folder with what the pages assume, and in the cache a small base, which is then the default."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine several threads wait for each other at every small step
     base = tiny_base()
     header = base.origin() | {"architecture": "ssd_resnet_fpn", "config": base.config.to_dict()}
     monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
-    write_weights(cached_base_path(cli.DEFAULT_BASE), base.weights, "goldeneye_base", header)
+    write_weights(cached_base_path("ssd_resnet50_fpn_640"), base.weights, "goldeneye_base", header)
     desk = tmp_path / "desk"
     for folder, boxes, new in (("train", "train_boxes.csv", "test"), ("photos", "boxes.csv", "new")):
         (desk / folder).mkdir(parents=True)

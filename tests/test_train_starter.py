@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from goldeneye.models.yolox import YoloxDetector, make_cells
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from starter_loss import assign, starter_loss
+from starter_loss import PORTRAIT_NUMBERS, PORTRAIT_SIDE, assign, portraits_of, starter_loss
 from starter_samples import PADDING_ID, Batch, Samples, look_through
 from starter_scenes import render_scenes
 from starter_training import (
@@ -32,7 +33,7 @@ from starter_training import (
     learnt_weights,
     train,
 )
-from train_starter import export, main, read_exported
+from train_starter import export, main
 
 SIDE = 64
 CPU = torch.device("cpu")
@@ -46,7 +47,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(**changes: Any) -> TrainSettings:
-    return dataclasses.replace(TrainSettings(side=SIDE, steps=4, batch_size=2, log_every=2), **changes)
+    return dataclasses.replace(
+        TrainSettings(side=SIDE, shortest=32, steps=4, batch_size=2, log_every=2), **changes
+    )
 
 
 # --- scenes
@@ -71,16 +74,16 @@ def test_scenes_of_another_kind_are_not_mixed_in(scenes: Path) -> None:
 
 
 def test_a_sample_depends_on_its_number_alone(scenes: Path) -> None:
-    first, again = (Samples(scenes, side=SIDE, seed=0) for _ in range(2))
+    first, again = (Samples(scenes, seed=0) for _ in range(2))
     for number in (5, 0):
-        for one, other in zip(first[number], again[number], strict=True):
+        for one, other in zip(first[number, SIDE], again[number, SIDE], strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert not torch.equal(first[5][0], first[0][0])
+    assert not torch.equal(first[5, SIDE][0], first[0, SIDE][0])
 
 
 def test_boxes_lie_inside_their_sample(scenes: Path) -> None:
-    samples = Samples(scenes, side=SIDE, seed=0)
-    boxes = torch.cat([samples[number][1] for number in range(40)])
+    samples = Samples(scenes, seed=0)
+    boxes = torch.cat([samples[number, SIDE][1] for number in range(40)])
     assert len(boxes) > 20
     assert boxes.min() >= 0
     assert boxes.max() <= SIDE
@@ -123,14 +126,39 @@ def outputs_for(boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     return torch.cat((codes_xy, ((chosen[:, 2:] - chosen[:, :2]) / sides).log()), 1)
 
 
+def blank_portraits(
+    count: int, cells: torch.Tensor
+) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """Features of nothing, and a painter of what lies in a black photo."""
+    colours = torch.full((1, 3 * PORTRAIT_SIDE**2), -1.0)
+    portrait = torch.cat((colours, torch.zeros(1, PORTRAIT_NUMBERS - colours.shape[1])), 1)
+    return torch.zeros(count, len(cells), 1), lambda rows: portrait.expand(len(rows), -1)
+
+
+def test_a_portrait_has_the_colours_of_its_box() -> None:
+    pixels = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
+    pixels[0, 0, 16:48, 16:32] = 255  # the left half of the box is blue
+    boxes = torch.tensor([[[16.0, 16, 48, 48], [0, 0, 0, 0]]])
+    batch = Batch(pixels, boxes, torch.tensor([[0, PADDING_ID]]))
+    portrait = portraits_of(batch)[0, 0].view(7, PORTRAIT_SIDE, PORTRAIT_SIDE)
+    expected = torch.full_like(portrait[:3], -1)
+    expected[0, :, :3] = 1
+    torch.testing.assert_close(portrait[:3], expected)
+    across, down, *_ = portrait[3:]
+    assert across[1:-1, 2:4].min() > 0.5  # the edge between the halves
+    assert across[1:-1, 1].max().item() == pytest.approx(0, abs=1e-5)
+    assert down[1:-1].max().item() == pytest.approx(0, abs=1e-5)
+
+
 def test_cells_around_the_middle_learn_a_box() -> None:
     cells = make_cells((SIDE, SIDE))
     boxes = torch.tensor([[[4.0, 4, 24, 28], [30, 30, 60, 60]], [[8, 8, 40, 40], [0, 0, 0, 0]]])
     class_ids = torch.tensor([[0, 1], [2, PADDING_ID]])
     batch = Batch(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8), boxes, class_ids)
     codes = torch.stack([outputs_for(boxes[0], cells), outputs_for(boxes[1, :1], cells)])
-    loss = starter_loss(codes, torch.zeros(2, len(cells), 4), cells, batch)
+    loss = starter_loss(codes, torch.zeros(2, len(cells), 4), cells, batch, *blank_portraits(2, cells))
     assert loss.box.item() == pytest.approx(0, abs=1e-4)
+    assert loss.portraits.item() == pytest.approx(0, abs=1e-4)
     predicted = torch.stack([boxes[0, :1].expand(len(cells), 4), boxes[1, :1].expand(len(cells), 4)])
     matches = assign(predicted, torch.zeros(2, len(cells), 4), cells, batch)
     assert (matches == 1)[0].sum() == 1  # nothing fits it: the one nearest cell alone
@@ -147,7 +175,7 @@ def test_photos_without_objects_teach_that_there_is_none() -> None:
         [(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0).long())]
     )
     logits = torch.zeros(1, len(cells), 4, requires_grad=True)
-    loss = starter_loss(torch.zeros(1, len(cells), 4), logits, cells, empty)
+    loss = starter_loss(torch.zeros(1, len(cells), 4), logits, cells, empty, *blank_portraits(1, cells))
     loss.total.backward()
     assert loss.num_matched == 0
     assert (logits.grad[..., 0] > 0).all()
@@ -158,8 +186,8 @@ def test_photos_without_objects_teach_that_there_is_none() -> None:
 
 
 def test_a_batch_can_be_learnt_by_heart(scenes: Path) -> None:
-    samples = Samples(scenes, side=SIDE, seed=0)
-    batch = Batch.of([samples[number] for number in range(2)])
+    samples = Samples(scenes, seed=0)
+    batch = Batch.of([samples[number, SIDE] for number in range(2)])
     learner = Learner(settings(steps=30, learning_rate=0.005), CPU)
     losses = [learner.learn(batch).total.item() for _ in range(30)]
     assert losses[-1] < 0.6 * losses[0]
@@ -196,8 +224,9 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
     train(scenes, tmp_path, settings())
     target = tmp_path / "starter.safetensors"
     export(tmp_path / CHECKPOINT_NAME, target, side=96)
-    assert {w.dtype for w in read_base(target).weights.values()} <= {torch.float16, torch.float32}
-    base = read_exported(target)
+    base = read_base(target)
+    assert {w.dtype for w in base.weights.values()} == {torch.float32}
+    assert target.stat().st_size < 2.2 * sum(w.numel() for w in base.weights.values())  # two bytes each
     config, weights, report = restore(base, 1, seed=0)
     assert len(report.restored) + len(report.new) == len(weights)
     assert config.size_hw == (96, 96)
@@ -213,7 +242,7 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
 
 def test_the_average_follows_the_weights(scenes: Path) -> None:
     learner = Learner(settings(averaging=0), CPU)
-    learner.learn(Batch.of([Samples(scenes, side=SIDE, seed=0)[n] for n in range(2)]))
+    learner.learn(Batch.of([Samples(scenes, seed=0)[n, SIDE] for n in range(2)]))
     for name, weight in learner.network.state_dict().items():
         if weight.is_floating_point():
             torch.testing.assert_close(learner.average[name], weight)

@@ -14,7 +14,9 @@ from goldeneye.models.zoo import ZOO, ZooEntry
 SSD = pytest.mark.parametrize(
     "entry", [entry for entry in ZOO.values() if entry.reader == "tf_ssd"], ids=lambda entry: entry.name
 )
-ENTRIES = pytest.mark.parametrize("entry", ZOO.values(), ids=lambda entry: entry.name)
+FETCHED = pytest.mark.parametrize(
+    "entry", [entry for entry in ZOO.values() if entry.url is not None], ids=lambda entry: entry.name
+)
 
 
 def test_names_are_the_keys_and_easy_to_type():
@@ -26,7 +28,7 @@ def test_no_two_entries_share_a_file():
     assert len({entry.file_name for entry in ZOO.values()}) == len(ZOO)
 
 
-@ENTRIES
+@FETCHED
 def test_the_address_is_safe_and_names_a_file(entry: ZooEntry):
     parts = urlsplit(entry.url)
     assert parts.scheme == "https"
@@ -35,7 +37,7 @@ def test_the_address_is_safe_and_names_a_file(entry: ZooEntry):
     assert entry.file_name.endswith({"tf_ssd": ".tar.gz"}.get(entry.reader, ".pth"))
 
 
-@ENTRIES
+@FETCHED
 def test_every_fact_is_stated(entry: ZooEntry):
     for field in ("title", "coco_ap_source", "licence", "data_licence"):
         assert getattr(entry, field).strip(), field
@@ -45,6 +47,21 @@ def test_every_fact_is_stated(entry: ZooEntry):
     assert 20 < entry.coco_ap < 70
     assert entry.bytes is None or entry.bytes > 4 * entry.parameters  # float32, hardly packed
     assert entry.sha256 is None or len(bytes.fromhex(entry.sha256)) == 32
+
+
+def test_the_base_of_the_package_is_as_it_says():
+    from goldeneye.models.base import STARTER_PATH, load_base
+
+    entry, base = ZOO["starter"], load_base("starter")
+    side = base.config.size_hw[0]
+    assert entry.input_size == f"{side}x{side}"
+    assert entry.input_size in entry.title
+    assert sum(weight.numel() for weight in base.weights.values()) == pytest.approx(
+        entry.parameters, rel=0.01
+    )
+    assert STARTER_PATH.stat().st_size == pytest.approx(entry.bytes, rel=0.05)
+    assert STARTER_PATH.stat().st_size < 12e6
+    assert base.licence == "Apache-2.0"
 
 
 @SSD

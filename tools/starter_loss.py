@@ -4,11 +4,18 @@ The losses are YOLOX's. The assignment is its SimOTA (Ge et al., "YOLOX", 2021, 
 batch at once: a box is learnt by the cells around its centre that already do best, and by more of them
 the better they do.
 
+What is our own: each cell has one family, so families compete (softmax). They come in any colour and
+pattern here, so telling them apart teaches the class tower to look past both, while a new object is
+often known by just these. So the tower also has to paint a portrait of what lies in the box: a linear
+map of its features must give the colours of a few places in it, and how strong the edges there are in
+four directions (after Wei et al., "Masked Feature Prediction", 2022, whose targets are HOG).
+
 Letters in shapes: N images, M boxes of one image, A cells, C classes, P cells with a box to learn.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +29,11 @@ from goldeneye.models.yolox import decode_cells
 BOX_WEIGHT = 5.0
 """Weight of the box loss, by the public release."""
 
+PORTRAIT_SIDE = 6
+PORTRAIT_NUMBERS = (3 + 4) * PORTRAIT_SIDE**2
+"""How many numbers a portrait is: three colours and edges in four directions at so many places."""
+PORTRAIT_WEIGHT = 8.0
+
 _CENTRE_REACH = 1.5  # sides of a cell from a box's centre, within which its cells may learn the box
 _MOST_CELLS = 10  # of one box
 _IOU_COST = 3.0
@@ -30,20 +42,28 @@ _NEVER = 1e9
 
 @dataclass(frozen=True)
 class StarterLoss:
-    """The three losses of a batch, per learnt box and cell, and how many such cells there are."""
+    """The losses of a batch, per learnt box and cell, and how many such cells there are."""
 
     box: Tensor
     object: Tensor
     classes: Tensor
+    portraits: Tensor
     num_matched: int
 
     @property
     def total(self) -> Tensor:
         """What is minimised."""
-        return self.box + self.object + self.classes
+        return self.box + self.object + self.classes + self.portraits
 
 
-def starter_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> StarterLoss:
+def starter_loss(
+    codes: Tensor,
+    logits: Tensor,
+    cells: Tensor,
+    batch: Batch,
+    class_rows: Tensor,
+    paint: Callable[[Tensor], Tensor],
+) -> StarterLoss:
     """The loss of the network's outputs.
 
     Args:
@@ -51,6 +71,8 @@ def starter_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> 
         logits: ``[N, A, 1 + C]``.
         cells: ``[A, 4]``.
         batch: the truth.
+        class_rows: ``[N, A, D]`` what the class heads read.
+        paint: from ``[P, D]`` to ``[P, PORTRAIT_NUMBERS]``.
     """
     codes, logits = codes.float(), logits.float()
     predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
@@ -59,15 +81,16 @@ def starter_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> 
     image, cell = (matches >= 0).nonzero(as_tuple=True)  # [P]
     box = matches[image, cell]
     overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
-    # A class is as certain as its box is right, so that the score ranks boxes too.
-    class_targets = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
     of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], (matches >= 0).float(), reduction="sum")
-    of_classes = F.binary_cross_entropy_with_logits(logits[image, cell, 1:], class_targets, reduction="sum")
+    of_classes = F.cross_entropy(logits[image, cell, 1:], batch.class_ids[image, box], reduction="sum")
+    portraits = portraits_of(batch)[image, box]
+    of_portraits = (paint(class_rows[image, cell]) - portraits).abs().mean(1).sum()
     count = max(len(image), 1)
     return StarterLoss(
         box=(1 - overlap**2).sum() * (BOX_WEIGHT / count),
         object=of_objects / count,
         classes=of_classes / count,
+        portraits=of_portraits * (PORTRAIT_WEIGHT / count),
         num_matched=len(image),
     )
 
@@ -86,9 +109,8 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
     iou = torch.vmap(pairwise_iou)(batch.boxes, predicted)  # [N, M, A]
     near = _is_near(batch.boxes, cells) & (batch.class_ids != PADDING_ID)[..., None]
     classes = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
-    likely = F.logsigmoid(logits[..., 1:]).transpose(1, 2).gather(1, classes) + F.logsigmoid(
-        logits[:, None, :, 0]
-    )
+    of_class = logits[..., 1:].log_softmax(2).transpose(1, 2).gather(1, classes)  # [N, M, A]
+    likely = of_class + F.logsigmoid(logits[:, None, :, 0])
     # Half, as the release multiplies the root of the two probabilities.
     cost = -0.5 * likely - _IOU_COST * (iou + 1e-8).log()
     cost = cost.masked_fill(~near, _NEVER)
@@ -100,6 +122,41 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
     chosen = torch.zeros_like(near).scatter(2, cheapest.indices, taken)
     best = cost.masked_fill(~chosen, _NEVER).argmin(1)  # [N, A]
     return torch.where(chosen.any(1), best, -1)
+
+
+def portraits_of(batch: Batch) -> Tensor:
+    """What lies in each box, ``[N, M, PORTRAIT_NUMBERS]``: colours from -1 to 1, then edges, 0.5 on average."""
+    pixels = batch.pixels.float() / 127.5 - 1
+    colours = _pooled(_patches(pixels, batch.boxes, 2 * PORTRAIT_SIDE, margin=0.0))
+    grey = _patches(pixels.mean(1, keepdim=True), batch.boxes, 4 * PORTRAIT_SIDE + 1, margin=0.1)
+    corner, right = grey[..., :-1, :-1], grey[..., :-1, 1:]
+    below, across = grey[..., 1:, :-1], grey[..., 1:, 1:]
+    steps = torch.cat((right - corner, below - corner, across - corner, right - below), 2).abs()
+    edges = _pooled(steps) / (2 * steps.mean((2, 3, 4))[..., None] + 0.02)  # of any contrast
+    return torch.cat((colours, edges), 2)
+
+
+def _patches(images: Tensor, boxes: Tensor, side: int, *, margin: float) -> Tensor:
+    """Images ``[N, D, H, W]`` at ``side x side`` places in each box ``[N, M, 4]``: ``[N, M, D, side, side]``.
+
+    ``margin`` is how much further than the box they reach, in parts of its sides.
+    """
+    height, width = images.shape[2:]
+    places = (torch.arange(side, device=boxes.device) + 0.5) / side
+    places = places * (1 + 2 * margin) - margin
+    sides = boxes[..., 2:] - boxes[..., :2]
+    x = (boxes[..., :1] + sides[..., :1] * places) / width * 2 - 1  # [N, M, side]
+    y = (boxes[..., 1:2] + sides[..., 1:] * places) / height * 2 - 1
+    shape = (*boxes.shape[:2], side, side)
+    grid = torch.stack((x[:, :, None, :].expand(shape), y[..., None].expand(shape)), -1)
+    seen = F.grid_sample(images, grid.flatten(1, 2), padding_mode="border", align_corners=False)
+    return seen.unflatten(2, shape[1:3]).transpose(1, 2)  # [N, M, D, side, side]
+
+
+def _pooled(patches: Tensor) -> Tensor:
+    """``[N, M, D, side, side]`` to means over a portrait's places, ``[N, M, D * PORTRAIT_SIDE**2]``."""
+    pooled = F.adaptive_avg_pool2d(patches.flatten(0, 1), PORTRAIT_SIDE)
+    return pooled.flatten(1).unflatten(0, patches.shape[:2])
 
 
 def _is_near(boxes: Tensor, cells: Tensor) -> Tensor:

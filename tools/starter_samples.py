@@ -23,8 +23,8 @@ from goldeneye.models.letterbox import PADDING_GREY
 PADDING_ID = -1
 """Class id of the rows that fill up a batch's boxes."""
 
-_MOSAICS = 0.5  # how many samples are put together from four photos
-_ZOOM_ALONE = (0.7, 1.8)
+_MOSAICS = 0.3  # how many samples are put together from four photos
+_ZOOM_ALONE = (0.7, 2.2)
 _ZOOM_IN_MOSAIC = (0.45, 1.2)
 _MIN_VISIBLE = 0.4  # a box that keeps less of its area shows a piece of a thing
 _MIN_SIDE = 6.0  # pixels
@@ -62,13 +62,13 @@ class Batch:
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """An endless stream of samples: number ``n`` depends on the seed and ``n`` alone.
+    """An endless stream of samples: number ``n`` depends on the seed, ``n`` and its side alone.
 
     So a run that goes on from step ``s`` sees what it would have seen without the interruption.
     """
 
-    def __init__(self, folder: Path, *, side: int, seed: int) -> None:
-        self.side, self.seed = side, seed
+    def __init__(self, folder: Path, *, seed: int) -> None:
+        self.seed = seed
         self.photos: list[Path] = []
         self.boxes: list[NDArray[np.float32]] = []
         self.class_ids: list[NDArray[np.int64]] = []
@@ -80,18 +80,19 @@ class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):
         if not self.photos:
             raise SettingError(f"{folder}: no scenes", hint="render some first")
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, number_and_side: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        number, side = number_and_side
         rng = np.random.default_rng((self.seed, number))
-        canvas = np.full((self.side, self.side, 3), PADDING_GREY, np.uint8)
+        canvas = np.full((side, side, 3), PADDING_GREY, np.uint8)
         in_mosaic = rng.random() < _MOSAICS
-        tiles = _quarters(rng, self.side) if in_mosaic else [(0, 0, self.side, self.side)]
+        tiles = _quarters(rng, side) if in_mosaic else [(0, 0, side, side)]
         boxes, class_ids = [], []
         for left, top, right, bottom in tiles:
             scene = int(rng.integers(len(self.photos)))
             zoom = _log_uniform(rng, *(_ZOOM_IN_MOSAIC if in_mosaic else _ZOOM_ALONE))
             size_hw = (bottom - top, right - left)
             with Image.open(self.photos[scene]) as photo:
-                scale = zoom * self.side / photo.width
+                scale = zoom * side / photo.width
                 tile, moved = look_through(rng, photo, self.boxes[scene], size_hw, scale)
             canvas[top:bottom, left:right] = tile
             inside, kept = _clipped(moved, size_hw)

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from starter_loss import StarterLoss, starter_loss
+from starter_loss import PORTRAIT_NUMBERS, StarterLoss, starter_loss
 from starter_samples import Batch, Samples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -36,6 +37,11 @@ from goldeneye.progress import console
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.jsonl"
 
+# A step of the slim network takes the nano network's time, as a depthwise convolution waits for memory,
+# and it has two and a half times the weights.
+NETWORKS = YOLOX_SIZES | {"slim": replace(YOLOX_SIZES["nano"], depthwise=False)}
+"""The networks that can be trained, by name."""
+
 _NORM_MOMENTUM = 0.03  # by the public release
 _NOT_OURS = "num_batches_tracked"  # a counter that the network's own batch-norms do not have
 
@@ -44,15 +50,16 @@ _NOT_OURS = "num_batches_tracked"  # a counter that the network's own batch-norm
 class TrainSettings:
     """How the starter base is trained. Exactly one of ``steps`` and ``minutes`` ends it."""
 
-    network: str = setting("nano", "size of the YOLOX", choices=tuple(YOLOX_SIZES))
-    side: int = setting(320, "side of the input in pixels, a multiple of 32", low=32, high=1280)
+    network: str = setting("slim", "size of the YOLOX", choices=tuple(NETWORKS))
+    side: int = setting(320, "longest side of the inputs in pixels, a multiple of 32", low=32, high=1280)
+    shortest: int = setting(160, "shortest side of the inputs, a multiple of 32", low=32, high=1280)
     steps: int = setting(0, "gradient steps in all", low=0, high=10_000_000)
     minutes: float = setting(0.0, "minutes of training in all, over all resumed runs", low=0, high=100_000)
     batch_size: int = setting(16, "samples per step", low=1, high=4096)
     learning_rate: float = setting(2e-3, "highest step size of AdamW", low=1e-8, high=1)
     weight_decay: float = setting(0.05, "of the kernels; biases and batch-norms have none", low=0, high=1)
     warm_up: float = setting(0.03, "part of the run in which the step size rises", low=1e-6, high=1)
-    averaging: float = setting(0.9998, "how much of the averaged weights a step keeps", low=0, high=0.999999)
+    averaging: float = setting(0.9995, "how much of the averaged weights a step keeps", low=0, high=0.999999)
     workers: int = setting(0, "processes that mix samples; 0 does it in between", low=0, high=256)
     save_seconds: float = setting(60.0, "time between checkpoints", low=0, high=3600)
     log_every: int = setting(20, "steps per row of the log", low=1, high=100_000)
@@ -61,12 +68,19 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if (self.steps > 0) == (self.minutes > 0):
             raise SettingError("a run ends after either steps or minutes: give one of them")
-        if self.side % 32:
-            raise SettingError(f"side must be a multiple of 32: {self.side}")
+        for side in (self.side, self.shortest):
+            if side % 32:
+                raise SettingError(f"side must be a multiple of 32: {side}")
 
     def network_config(self) -> YoloxConfig:
         """Of the network to train: its classes are the families of the renderer."""
-        return replace(YOLOX_SIZES[self.network], num_classes=len(FAMILIES), size_hw=(self.side, self.side))
+        return replace(NETWORKS[self.network], num_classes=len(FAMILIES), size_hw=(self.side, self.side))
+
+    def side_at(self, step: int) -> int:
+        """The side of a step's inputs: any multiple of 32 between the two limits."""
+        shortest = min(self.shortest, self.side)
+        generator = np.random.default_rng((self.seed, step, 1))
+        return 32 * int(generator.integers(shortest // 32, self.side // 32 + 1))
 
     def progress(self, step: int, seconds: float) -> float:
         """Which part of the run is done, from 0 to 1."""
@@ -88,15 +102,17 @@ class Learner:
         self.settings, self.device = settings, device
         self.network = trainable_network(settings.network_config()).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        kernels = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
+        channels = self.network.head.cls_preds[0].in_channels
+        self.portraits = nn.Linear(channels, PORTRAIT_NUMBERS).to(device)
+        learnt = [*self.network.parameters(), *self.portraits.parameters()]
+        kernels = [p for p in learnt if p.ndim > 1]
+        others = [p for p in learnt if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
             {"params": kernels, "weight_decay": settings.weight_decay},
             {"params": others},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
-        self.cells = self.network.anchors((settings.side, settings.side)).to(device)
         self.step, self.seconds = 0, 0.0
 
     def learn(self, batch: Batch) -> StarterLoss:
@@ -109,15 +125,19 @@ class Learner:
         batch = batch.to(self.device)
         pixels = batch.pixels.float().contiguous(memory_format=torch.channels_last)
         with mixed_precision(self.device):
-            codes, logits = self.network(pixels)
-        loss = starter_loss(codes, logits, self.cells, batch)
+            maps = self.network.towers(self.network.features(pixels))
+            codes, logits = self.network.heads(maps)
+        class_rows = torch.cat([x.flatten(2).transpose(1, 2) for x in maps.class_maps], 1).float()
+        cells = self.network.anchors(tuple(pixels.shape[2:])).to(self.device)
+        loss = starter_loss(codes, logits, cells, batch, class_rows, self.portraits)
         if not math.isfinite(loss.total.item()):
             raise FinetuneError(
                 f"step {self.step}: the loss is not finite", hint="use a smaller learning rate"
             )
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, 10.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -140,6 +160,7 @@ class Learner:
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
+            "portraits": self.portraits.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
@@ -156,6 +177,7 @@ class Learner:
         if state["config"] != self.network.config.to_dict():
             raise SettingError(f"{path}: a run with another network", hint="use another folder")
         self.network.load_state_dict(state["network"])
+        self.portraits.load_state_dict(state["portraits"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.step, self.seconds = state["step"], state["seconds"]
@@ -169,9 +191,7 @@ def train(scenes: Path, folder: Path, settings: TrainSettings) -> Learner:
     if checkpoint.exists():
         learner.load(checkpoint)
         console.print(f"going on from step {learner.step}")
-    batches = iter(
-        batches_from(Samples(scenes, side=settings.side, seed=settings.seed), settings, learner.step)
-    )
+    batches = iter(batches_from(Samples(scenes, seed=settings.seed), settings, learner.step))
     log = _Log(folder / LOG_NAME, settings)
     before = saved = time.monotonic()
     while settings.progress(learner.step, learner.seconds) < 1:
@@ -189,9 +209,11 @@ def train(scenes: Path, folder: Path, settings: TrainSettings) -> Learner:
 def batches_from(samples: Samples, settings: TrainSettings, first_step: int) -> DataLoader[Any]:
     """An endless stream of batches that begins with the one of ``first_step``."""
     size = settings.batch_size
-    numbers = (range(step * size, (step + 1) * size) for step in itertools.count(first_step))
-    # Any iterable of numbers will do, but the loader's types ask for lists.
-    sampler: Any = numbers
+    # Any iterable of keys will do, but the loader's types ask for lists of numbers.
+    sampler: Any = (
+        [(number, settings.side_at(step)) for number in range(step * size, (step + 1) * size)]
+        for step in itertools.count(first_step)
+    )
     return DataLoader(samples, batch_sampler=sampler, num_workers=settings.workers, collate_fn=Batch.of)
 
 
@@ -233,15 +255,18 @@ class _Log:
     def __init__(self, path: Path, settings: TrainSettings) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.every = path, settings.log_every
-        self.losses: list[tuple[float, float, float, float]] = []
+        self.losses: list[tuple[float, ...]] = []
         self.started = time.monotonic()
 
     def add(self, learner: Learner, loss: StarterLoss) -> None:
         """Take note of a step."""
-        self.losses.append((loss.box.item(), loss.object.item(), loss.classes.item(), loss.num_matched))
+        parts = (loss.box, loss.object, loss.classes, loss.portraits)
+        self.losses.append((*(part.item() for part in parts), loss.num_matched))
         if len(self.losses) < self.every:
             return
-        box, of_object, classes, matched = (sum(c) / len(c) for c in zip(*self.losses, strict=True))
+        box, of_object, classes, portraits, matched = (
+            sum(c) / len(c) for c in zip(*self.losses, strict=True)
+        )
         now = time.monotonic()
         images = len(self.losses) * learner.settings.batch_size
         row = {
@@ -251,6 +276,7 @@ class _Log:
             "box": round(box, 4),
             "object": round(of_object, 4),
             "classes": round(classes, 4),
+            "portraits": round(portraits, 4),
             "matched": round(matched, 1),
             "ms_per_image": round(1000 * (now - self.started) / images, 1),
         }

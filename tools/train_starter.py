@@ -28,7 +28,7 @@ from starter_training import CHECKPOINT_NAME, TrainSettings, learnt_weights, tra
 
 from goldeneye.data.rendered import render_ducks
 from goldeneye.errors import GoldeneyeError
-from goldeneye.models.base import BASE_HEADER, BaseModel, read_base
+from goldeneye.models.base import BASE_HEADER, read_base
 from goldeneye.models.weights_file import hash_weights, write_weights
 from goldeneye.models.yolox import YoloxDetector
 
@@ -63,17 +63,11 @@ def export(checkpoint: Path, target: Path, *, side: int) -> None:
     write_weights(target, half, BASE_HEADER, header)
 
 
-def read_exported(path: Path) -> BaseModel:
-    """The base model in an exported file, its weights widened to what the network computes in."""
-    base = read_base(path)
-    return replace(base, weights={name: value.float() for name, value in base.weights.items()})
-
-
 def evaluate(path: Path, *, seeds: int) -> None:
     """Print what five photos of ducks make of a base, for rendered ducks and for real ones."""
     from starter_fewshot import few_shot_score, real_ducks  # alone in needing pycocotools
 
-    base = read_exported(path)
+    base = read_base(path)
     with tempfile.TemporaryDirectory() as folder:
         tasks = {"rendered ducks": render_ducks(Path(folder))}
         if DUCKY.is_dir():

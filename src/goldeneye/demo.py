@@ -20,14 +20,13 @@ from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.data.rendered import render_ducks
 from goldeneye.detect.drawing import contact_sheet, save_picture
 from goldeneye.detect.folder import detect_folder
-from goldeneye.errors import BaseModelError, OutputError
+from goldeneye.errors import OutputError
 from goldeneye.files import write_text
 from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
 from goldeneye.models.boxes import pairwise_iou
-from goldeneye.models.cache import cached_base_path
-from goldeneye.models.zoo import ZOO
+from goldeneye.models.cache import default_base
 from goldeneye.progress import console
 
 HIT_IOU = 0.5
@@ -56,15 +55,15 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
 
     Args:
         output: a folder that does not exist yet, or one of an earlier demo, which is replaced.
-        base: the base model; if not given, the best one in the cache.
+        base: the base model; if not given, the best one at hand, see :func:`default_base`.
 
     Raises:
         OutputError: ``output`` is something else, or cannot be written.
-        BaseModelError: no base is given and none is in the cache; or it cannot be used.
+        BaseModelError: the base cannot be found or used.
     """
-    name = base or best_cached_base()
+    name = base or default_base()
     base_model = load_base(name)
-    console.print(f"base model: {base_model.name}" + ("" if base else ", the best one in the cache"))
+    console.print(f"base model: {base_model.name}" + ("" if base else ", the best one at hand"))
     _make_room(output)
     console.print("rendering 5 photos of rubber ducks to learn from, and 40 to look in")
     train, test = render_ducks(output / "photos")
@@ -79,21 +78,6 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found}
     write_text(output / "figures.json", json.dumps(figures | {"false_alarms": result.false_alarms}) + "\n")
     return result
-
-
-def best_cached_base() -> str:
-    """The name of the base in the cache with the highest published accuracy.
-
-    Raises:
-        BaseModelError: there is none.
-    """
-    cached = [entry for entry in ZOO.values() if cached_base_path(entry.name).exists()]
-    if not cached:
-        raise BaseModelError(
-            "no base model in the cache to run the demo with",
-            hint="name one, which is then downloaded: --base yolox_nano; or give a file: --base PATH",
-        )
-    return max(cached, key=lambda entry: entry.coco_ap).name
 
 
 def count_hits(output: Path, test: AnnotationSet) -> DemoResult:

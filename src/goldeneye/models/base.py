@@ -33,6 +33,8 @@ from goldeneye.models.zoo import ZOO, ZooEntry
 
 BASE_HEADER = "goldeneye_base"
 """Under which name a converted file's header says what it is."""
+STARTER_PATH = Path(__file__).with_name("starter.safetensors")
+"""The base that comes with the package, as ``tools/train_starter.py`` made it."""
 _SINGLE_FILES = (".pth", ".pt", ".onnx")
 _NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
 
@@ -65,19 +67,23 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     """A base model by name (see ``goldeneye bases``) or from a file brought by hand.
 
     A file is an official ``.tar.gz`` of the TensorFlow zoo, its unpacked folder or a ``ckpt-N``
-    prefix; torchvision's ``.pth`` of a RetinaNet; or a YOLOX as ``.pth`` or ``.onnx``. What is not in
-    the cache yet is downloaded and converted first.
+    prefix; torchvision's ``.pth`` of a RetinaNet; or a YOLOX as ``.pth`` or ``.onnx``; or what
+    ``tools/train_starter.py`` exports. What is not in the cache yet is downloaded and converted first.
 
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
     """
     entry = ZOO.get(str(base))
+    if entry is not None and entry.url is None:
+        return read_base(STARTER_PATH)
     if entry is not None:
         cached = cached_base_path(entry.name)
         if not cached.exists():
             _fetch_and_convert(entry, cached)
         return read_base(cached)
     path = Path(base)
+    if path.suffix == ".safetensors" and path.is_file():
+        return read_base(path)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
         raise BaseModelError(
             f"{base}: no base model of this name and no such file",
@@ -97,8 +103,14 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     archive = fetch(entry, cache_folder() / "downloads")
     try:
         sha256 = official_sha256(archive)
-        origin = {"source": entry.url, "licence": entry.licence}
-        convert_base(archive, cached, name=entry.name, source_sha256=sha256, **origin)
+        convert_base(
+            archive,
+            cached,
+            name=entry.name,
+            source=entry.url or "",
+            source_sha256=sha256,
+            licence=entry.licence,
+        )
     except BaseModelError:
         # Another process may have finished, and removed the archive, in the middle of our reading.
         if not cached.exists():
@@ -157,7 +169,7 @@ def official_sha256(path: Path) -> str:
 
 
 def read_base(path: Path) -> BaseModel:
-    """A base model from a converted file; the weights are memory-mapped.
+    """A base model from a converted file; the weights are memory-mapped, or widened from float16.
 
     Raises:
         CheckpointError: the file is damaged or not a converted base model.
@@ -167,7 +179,7 @@ def read_base(path: Path) -> BaseModel:
         return BaseModel(
             name=header["name"],
             config=config_from_dict(header["architecture"], header["config"]),
-            weights=weights,
+            weights={name: w.float() if w.dtype == torch.float16 else w for name, w in weights.items()},
             weights_sha256=header["weights_sha256"],
             source=header["source"],
             source_sha256=header["source_sha256"],
@@ -181,8 +193,8 @@ def read_base(path: Path) -> BaseModel:
 
 
 def find_base(weights_sha256: str) -> BaseModel | None:
-    """The cached base with these weights, if there is one."""
-    for path in sorted((cache_folder() / "bases").glob("*.safetensors")):
+    """The base with these weights, if it is in the package or the cache."""
+    for path in (STARTER_PATH, *sorted((cache_folder() / "bases").glob("*.safetensors"))):
         try:
             found = read_header(path, BASE_HEADER).get("weights_sha256")
         except (OSError, SafetensorError, ValueError):

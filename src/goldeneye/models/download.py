@@ -129,6 +129,7 @@ class _Source:
     @classmethod
     def of(cls, entry: ZooEntry) -> _Source:
         """The address of ``entry``, or of the file of the same name at ``GOLDENEYE_MIRROR``."""
+        assert entry.url is not None, "the base of the package is never fetched"
         mirror = os.environ.get("GOLDENEYE_MIRROR", "").strip()
         address = f"{mirror.rstrip('/')}/{entry.file_name}" if mirror else entry.url
         url = re.sub(r"//[^/]*@", "//", address)

@@ -1,8 +1,8 @@
 """The built-in sample data: rubber ducks to learn from, and photos to find them in.
 
-The photos to find them in are harder: smaller and larger ducks, several in one photo, half
-hidden ones, and things that are easily taken for a duck: yellow balls, orange cones, other
-birds. In every eighth there is no duck at all.
+Beside the ducks lie things that are easily taken for one: yellow balls, orange cones, other birds.
+The photos to find them in are harder: smaller and larger ducks, several in one photo, half hidden
+ones, and in every eighth there is no duck at all.
 """
 
 from __future__ import annotations
@@ -43,20 +43,21 @@ class _Difficulty:
     Attributes:
         sizes: the least and greatest longer side of a duck's box, in parts of the photo's.
         duck_counts: how probable one, two, three ducks are.
-        max_others: there are up to so many other things.
+        others: the least and greatest number of other things.
         max_hidden: the greatest part of a box that another thing may overlap.
         fallen: how often a duck does not stand.
     """
 
     sizes: tuple[float, float]
     duck_counts: tuple[float, float, float]
-    max_others: int
+    others: tuple[int, int]
     max_hidden: float
     fallen: float
 
 
-_TRAIN = _Difficulty((0.15, 0.4), (0.8, 0.2, 0.0), max_others=2, max_hidden=0.1, fallen=0.0)
-_TEST = _Difficulty((0.05, 0.5), (0.65, 0.25, 0.1), max_others=4, max_hidden=0.45, fallen=0.1)
+# Who teaches the difference shows it: each photo to learn from has other things in it.
+_TRAIN = _Difficulty((0.12, 0.4), (0.6, 0.4, 0.0), others=(3, 5), max_hidden=0.1, fallen=0.0)
+_TEST = _Difficulty((0.07, 0.5), (0.65, 0.25, 0.1), others=(0, 4), max_hidden=0.4, fallen=0.1)
 
 
 def render_ducks(
@@ -132,7 +133,8 @@ def _arrange(
     camera = random_camera(rng, size_hw, floating=False)
     num_ducks = 1 + int(rng.choice(3, p=difficulty.duck_counts)) if with_ducks else 0
     wanted = [_duck(rng, difficulty.fallen) for _ in range(num_ducks)]
-    wanted += [_other(rng) for _ in range(rng.integers(0 if with_ducks else 2, difficulty.max_others + 1))]
+    fewest, most = difficulty.others
+    wanted += [_other(rng) for _ in range(rng.integers(fewest if with_ducks else 2, most + 1))]
     things: list[Thing] = []
     for thing in wanted:
         smallest, largest = difficulty.sizes if thing.family == LABEL else _OTHER_SIZES

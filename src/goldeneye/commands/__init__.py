@@ -1,0 +1,1 @@
+"""The commands: how each is asked for on the command line, and what it prints."""
