@@ -126,11 +126,13 @@ def outputs_for(boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     return torch.cat((codes_xy, ((chosen[:, 2:] - chosen[:, :2]) / sides).log()), 1)
 
 
-def black_portraits(
+def blank_portraits(
     count: int, cells: torch.Tensor
 ) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """Features of nothing, and a painter who makes them black."""
-    return torch.zeros(count, len(cells), 1), lambda rows: torch.full((len(rows), PORTRAIT_NUMBERS), -1.0)
+    """Features of nothing, and a painter of what lies in a black photo."""
+    colours = torch.full((1, 3 * PORTRAIT_SIDE**2), -1.0)
+    portrait = torch.cat((colours, torch.zeros(1, PORTRAIT_NUMBERS - colours.shape[1])), 1)
+    return torch.zeros(count, len(cells), 1), lambda rows: portrait.expand(len(rows), -1)
 
 
 def test_a_portrait_has_the_colours_of_its_box() -> None:
@@ -138,10 +140,14 @@ def test_a_portrait_has_the_colours_of_its_box() -> None:
     pixels[0, 0, 16:48, 16:32] = 255  # the left half of the box is blue
     boxes = torch.tensor([[[16.0, 16, 48, 48], [0, 0, 0, 0]]])
     batch = Batch(pixels, boxes, torch.tensor([[0, PADDING_ID]]))
-    portrait = portraits_of(batch)[0, 0].view(3, PORTRAIT_SIDE, PORTRAIT_SIDE)
-    expected = torch.full_like(portrait, -1)
+    portrait = portraits_of(batch)[0, 0].view(7, PORTRAIT_SIDE, PORTRAIT_SIDE)
+    expected = torch.full_like(portrait[:3], -1)
     expected[0, :, :3] = 1
-    torch.testing.assert_close(portrait, expected)
+    torch.testing.assert_close(portrait[:3], expected)
+    across, down, *_ = portrait[3:]
+    assert across[1:-1, 2:4].min() > 0.5  # the edge between the halves
+    assert across[1:-1, 1].max().item() == pytest.approx(0, abs=1e-5)
+    assert down[1:-1].max().item() == pytest.approx(0, abs=1e-5)
 
 
 def test_cells_around_the_middle_learn_a_box() -> None:
@@ -150,7 +156,7 @@ def test_cells_around_the_middle_learn_a_box() -> None:
     class_ids = torch.tensor([[0, 1], [2, PADDING_ID]])
     batch = Batch(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8), boxes, class_ids)
     codes = torch.stack([outputs_for(boxes[0], cells), outputs_for(boxes[1, :1], cells)])
-    loss = starter_loss(codes, torch.zeros(2, len(cells), 4), cells, batch, *black_portraits(2, cells))
+    loss = starter_loss(codes, torch.zeros(2, len(cells), 4), cells, batch, *blank_portraits(2, cells))
     assert loss.box.item() == pytest.approx(0, abs=1e-4)
     assert loss.portraits.item() == pytest.approx(0, abs=1e-4)
     predicted = torch.stack([boxes[0, :1].expand(len(cells), 4), boxes[1, :1].expand(len(cells), 4)])
@@ -169,7 +175,7 @@ def test_photos_without_objects_teach_that_there_is_none() -> None:
         [(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0).long())]
     )
     logits = torch.zeros(1, len(cells), 4, requires_grad=True)
-    loss = starter_loss(torch.zeros(1, len(cells), 4), logits, cells, empty, *black_portraits(1, cells))
+    loss = starter_loss(torch.zeros(1, len(cells), 4), logits, cells, empty, *blank_portraits(1, cells))
     loss.total.backward()
     assert loss.num_matched == 0
     assert (logits.grad[..., 0] > 0).all()

@@ -4,10 +4,11 @@ The losses are YOLOX's. The assignment is its SimOTA (Ge et al., "YOLOX", 2021, 
 batch at once: a box is learnt by the cells around its centre that already do best, and by more of them
 the better they do.
 
-One loss is our own. Families of things come in any colour and pattern here, so telling them apart
-teaches the class tower to look past both, while a new object is often known by just these. So the
-tower also has to paint a portrait of what lies in the box: a linear map of its features must give the
-colours of a few places in it.
+What is our own: each cell has one family, so families compete (softmax). They come in any colour and
+pattern here, so telling them apart teaches the class tower to look past both, while a new object is
+often known by just these. So the tower also has to paint a portrait of what lies in the box: a linear
+map of its features must give the colours of a few places in it, and how strong the edges there are in
+four directions (after Wei et al., "Masked Feature Prediction", 2022, whose targets are HOG).
 
 Letters in shapes: N images, M boxes of one image, A cells, C classes, P cells with a box to learn.
 """
@@ -29,9 +30,9 @@ BOX_WEIGHT = 5.0
 """Weight of the box loss, by the public release."""
 
 PORTRAIT_SIDE = 6
-PORTRAIT_NUMBERS = 3 * PORTRAIT_SIDE**2
-"""How many numbers a portrait is: three colours at so many places."""
-PORTRAIT_WEIGHT = 4.0
+PORTRAIT_NUMBERS = (3 + 4) * PORTRAIT_SIDE**2
+"""How many numbers a portrait is: three colours and edges in four directions at so many places."""
+PORTRAIT_WEIGHT = 8.0
 
 _CENTRE_REACH = 1.5  # sides of a cell from a box's centre, within which its cells may learn the box
 _MOST_CELLS = 10  # of one box
@@ -80,10 +81,8 @@ def starter_loss(
     image, cell = (matches >= 0).nonzero(as_tuple=True)  # [P]
     box = matches[image, cell]
     overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
-    # A class is as certain as its box is right, so that the score ranks boxes too.
-    class_targets = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
     of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], (matches >= 0).float(), reduction="sum")
-    of_classes = F.binary_cross_entropy_with_logits(logits[image, cell, 1:], class_targets, reduction="sum")
+    of_classes = F.cross_entropy(logits[image, cell, 1:], batch.class_ids[image, box], reduction="sum")
     portraits = portraits_of(batch)[image, box]
     of_portraits = (paint(class_rows[image, cell]) - portraits).abs().mean(1).sum()
     count = max(len(image), 1)
@@ -110,8 +109,8 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
     iou = torch.vmap(pairwise_iou)(batch.boxes, predicted)  # [N, M, A]
     near = _is_near(batch.boxes, cells) & (batch.class_ids != PADDING_ID)[..., None]
     classes = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
-    of_class = logits[..., 1:].transpose(1, 2).gather(1, classes)  # [N, M, A]
-    likely = F.logsigmoid(of_class) + F.logsigmoid(logits[:, None, :, 0])
+    of_class = logits[..., 1:].log_softmax(2).transpose(1, 2).gather(1, classes)  # [N, M, A]
+    likely = of_class + F.logsigmoid(logits[:, None, :, 0])
     # Half, as the release multiplies the root of the two probabilities.
     cost = -0.5 * likely - _IOU_COST * (iou + 1e-8).log()
     cost = cost.masked_fill(~near, _NEVER)
@@ -126,22 +125,38 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
 
 
 def portraits_of(batch: Batch) -> Tensor:
-    """What lies in each box, from -1 to 1, as ``[N, M, PORTRAIT_NUMBERS]``; each place is a mean of four."""
-    height, width = batch.pixels.shape[2:]
-    places = (torch.arange(2 * PORTRAIT_SIDE, device=batch.boxes.device) + 0.5) / (2 * PORTRAIT_SIDE)
-    corners, sides = batch.boxes[..., :2], batch.boxes[..., 2:] - batch.boxes[..., :2]
-    x = corners[..., :1] + sides[..., :1] * places  # [N, M, 2S]
-    y = corners[..., 1:] + sides[..., 1:] * places
-    count, most = batch.boxes.shape[:2]
-    shape = (count, most, 2 * PORTRAIT_SIDE, 2 * PORTRAIT_SIDE)
-    grid = torch.stack(
-        ((x / width * 2 - 1)[:, :, None, :].expand(shape), (y / height * 2 - 1)[..., None].expand(shape)), -1
-    )
-    seen = F.grid_sample(
-        batch.pixels.float() / 127.5 - 1, grid.flatten(1, 2), padding_mode="border", align_corners=False
-    )  # [N, 3, M * 2S, 2S]
-    small = F.avg_pool2d(seen, 2).view(count, 3, most, -1)  # [N, 3, M, S * S]
-    return small.permute(0, 2, 1, 3).flatten(2)
+    """What lies in each box, ``[N, M, PORTRAIT_NUMBERS]``: colours from -1 to 1, then edges, 0.5 on average."""
+    pixels = batch.pixels.float() / 127.5 - 1
+    colours = _pooled(_patches(pixels, batch.boxes, 2 * PORTRAIT_SIDE, margin=0.0))
+    grey = _patches(pixels.mean(1, keepdim=True), batch.boxes, 4 * PORTRAIT_SIDE + 1, margin=0.1)
+    corner, right = grey[..., :-1, :-1], grey[..., :-1, 1:]
+    below, across = grey[..., 1:, :-1], grey[..., 1:, 1:]
+    steps = torch.cat((right - corner, below - corner, across - corner, right - below), 2).abs()
+    edges = _pooled(steps) / (2 * steps.mean((2, 3, 4))[..., None] + 0.02)  # of any contrast
+    return torch.cat((colours, edges), 2)
+
+
+def _patches(images: Tensor, boxes: Tensor, side: int, *, margin: float) -> Tensor:
+    """Images ``[N, D, H, W]`` at ``side x side`` places in each box ``[N, M, 4]``: ``[N, M, D, side, side]``.
+
+    ``margin`` is how much further than the box they reach, in parts of its sides.
+    """
+    height, width = images.shape[2:]
+    places = (torch.arange(side, device=boxes.device) + 0.5) / side
+    places = places * (1 + 2 * margin) - margin
+    sides = boxes[..., 2:] - boxes[..., :2]
+    x = (boxes[..., :1] + sides[..., :1] * places) / width * 2 - 1  # [N, M, side]
+    y = (boxes[..., 1:2] + sides[..., 1:] * places) / height * 2 - 1
+    shape = (*boxes.shape[:2], side, side)
+    grid = torch.stack((x[:, :, None, :].expand(shape), y[..., None].expand(shape)), -1)
+    seen = F.grid_sample(images, grid.flatten(1, 2), padding_mode="border", align_corners=False)
+    return seen.unflatten(2, shape[1:3]).transpose(1, 2)  # [N, M, D, side, side]
+
+
+def _pooled(patches: Tensor) -> Tensor:
+    """``[N, M, D, side, side]`` to means over a portrait's places, ``[N, M, D * PORTRAIT_SIDE**2]``."""
+    pooled = F.adaptive_avg_pool2d(patches.flatten(0, 1), PORTRAIT_SIDE)
+    return pooled.flatten(1).unflatten(0, patches.shape[:2])
 
 
 def _is_near(boxes: Tensor, cells: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ from goldeneye.models.letterbox import PADDING_GREY
 PADDING_ID = -1
 """Class id of the rows that fill up a batch's boxes."""
 
-_MOSAICS = 0.5  # how many samples are put together from four photos
-_ZOOM_ALONE = (0.7, 1.8)
+_MOSAICS = 0.3  # how many samples are put together from four photos
+_ZOOM_ALONE = (0.7, 2.2)
 _ZOOM_IN_MOSAIC = (0.45, 1.2)
 _MIN_VISIBLE = 0.4  # a box that keeps less of its area shows a piece of a thing
 _MIN_SIDE = 6.0  # pixels

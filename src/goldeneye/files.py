@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -53,6 +54,32 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well it becomes ``target``.
+
+    Raises:
+        OutputError: ``target`` is there and not an empty folder, it cannot be made or written, or
+            the disk is full.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            hint = "choose another name, or remove the folder"
+            raise OutputError(f"{target}: the folder is not empty", hint=hint)
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if target.is_dir():
+                target.rmdir()  # a rename onto an empty folder works on some systems only
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise output_error(target, error) from error
 
 
 def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) -> None:

@@ -22,28 +22,33 @@ import torch
 
 from goldeneye.annotate.learner import Learning, Proposal
 from goldeneye.config import FinetuneConfig
+from goldeneye.data.annotations import Box
 from goldeneye.data.images import read_image
 from goldeneye.data.project import Project
 from goldeneye.data.project_file import PhotoState
-from goldeneye.errors import BaseModelError, GoldeneyeError
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import BaseModelError, GoldeneyeError, PhotoError
+from goldeneye.finetuning.heads import Heads
 from goldeneye.finetuning.restore import restore
 from goldeneye.finetuning.trainer import corners_of, fit_heads, heads_of, make_schedule
 from goldeneye.models.architectures import build_network
 from goldeneye.models.base import BaseModel, load_base
-from goldeneye.models.network import Network
 
 MIN_PHOTOS = 2
 """Photos with boxes from which on it learns."""
 MAX_PHOTOS = 40
 """Photos it learns from at most: features of one take megabytes, and more change the proposals little."""
 CANDIDATES = 12
-"""Photos it looks at after a round without being asked."""
+"""Photos it looks at after a round."""
 SHOWN_SCORE = 0.4
 """Proposals have a higher score: lower than a detector finds right, as a box is deleted sooner than drawn."""
 SEEN_SCORE = 0.05
 """Detections that count for how sure it is."""
 QUIET_SECONDS = 0.7
-"""After the last change a round waits this long for the next one."""
+"""After a change, a round waits this long for the next one,"""
+PATIENCE_SECONDS = 3.0
+"""but not longer than this after the first."""
+_NEVER = threading.TIMEOUT_MAX / 2
 
 
 class Rounds:
@@ -60,10 +65,12 @@ class Rounds:
         self.settings = FinetuneConfig()
         self.number = 0
         self.labels: tuple[str, ...] = ()
-        self.network: Network | None = None
+        self.config: Any = None
         self.weights: dict[str, torch.Tensor] = {}
+        self.network: Any = None
         self.features: dict[str, tuple[object, Any]] = {}
         self.learnt_from: object = None
+        self.detector: Detector | None = None
         self.wanted: list[str] = []
         self.unsure: dict[str, float] = {}
 
@@ -75,95 +82,113 @@ class Rounds:
             for name, state in zip(names, self.project.states(names), strict=True)
             if state.reviewed and self.project.path_of(name).exists()
         }
-        learnt = [box.label for state in states.values() for box in _learnt(state)]
-        with_boxes = sum(bool(_learnt(state)) for state in states.values())
-        if with_boxes < MIN_PHOTOS:
-            _report(Learning("waiting", f"draw boxes in {MIN_PHOTOS - with_boxes} more photos", self.number))
+        missing = MIN_PHOTOS - sum(bool(_learnt(state)) for state in states.values())
+        if missing > 0:
+            photos = "two photos" if missing == 2 else "one more photo"
+            _report(Learning("waiting", f"draw boxes in {photos}", self.number))
             return
-        labels = tuple(label for label in self.project.labels() if label in learnt)
-        chosen = sorted(states, key=lambda name: (name not in self.features, not states[name].boxes))
-        chosen = sorted(chosen[:MAX_PHOTOS])
-        versions = [self._version(name, states[name], labels) for name in chosen]
-        if (labels, versions) == self.learnt_from:
+        used = {box.label for state in states.values() for box in _learnt(state)}
+        labels = tuple(label for label in self.project.labels() if label in used)
+        # Those already seen first, then those with boxes.
+        order = sorted(states, key=lambda name: (name not in self.features, not states[name].boxes))
+        chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
+        learnt_from = (labels, [self._version(name, state) for name, state in chosen.items()])
+        if learnt_from == self.learnt_from:
             return
-        if self.network is None or len(labels) != len(self.labels):
-            self._build(len(labels))
+        if len(labels) != len(self.labels):
+            self.config, self.weights, _ = restore(self.base, len(labels), self.settings.seed)
+            self.network = build_network(self.config, self.weights)
+            self.features.clear()
         self.labels = labels
-        self._fit({name: states[name] for name in chosen}, versions)
-        self.learnt_from = (labels, versions)
-        self._look(names, states)
+        self._fit(chosen)
+        self.learnt_from = learnt_from
+        self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
 
-    def _build(self, num_classes: int) -> None:
-        """The network for so many classes; what was seen with another is forgotten."""
-        config, self.weights, _ = restore(self.base, num_classes, self.settings.seed)
-        self.network = build_network(config, self.weights)
-        self.features.clear()
-
-    def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
+    def _version(self, name: str, state: PhotoState) -> object:
         """Equal as long as the photo and what there is to learn in it are the same."""
-        boxes = [(corners_of([each.box]).tolist(), each.box.label, each.box.ignore) for each in state.boxes]
-        return (name, self.project.path_of(name).stat().st_mtime_ns, boxes, labels)
+        return (name, self.project.path_of(name).stat().st_mtime_ns, [drawn.box for drawn in state.boxes])
 
-    def _fit(self, states: dict[str, PhotoState], versions: list[object]) -> None:
-        self._progress(0.0, len(states))
-        assert self.network is not None
+    def _fit(self, states: dict[str, PhotoState]) -> None:
+        """Fit new heads to the photos; what the network sees in them is kept for the next round."""
+        message = f"learning from {len(states)} photos"
+        _report(Learning("learning", message, self.number))
         heads = heads_of(self.network, self.weights)
-        kept: dict[str, tuple[object, Any]] = {}
-        for number, (name, version) in enumerate(zip(states, versions, strict=True), start=1):
-            known = self.features.get(name)
-            if known is None or known[0] != version:
-                boxes = [each.box for each in states[name].boxes]
-                learnt, ignored = ([b for b in boxes if b.ignore is ignore] for ignore in (False, True))
-                ids = torch.tensor([self.labels.index(box.label) for box in learnt], dtype=torch.int64)
-                image = read_image(self.project.path_of(name))
-                known = (version, heads.features(image, corners_of(learnt), ids, corners_of(ignored)))
-            kept[name] = known
-            self._progress(0.6 * number / len(states), len(states))
+        kept = {}
+        for number, (name, state) in enumerate(states.items(), start=1):
+            version = (self._version(name, state), self.labels)
+            if name not in self.features or self.features[name][0] != version:
+                try:
+                    self.features[name] = (version, self._features(heads, name, state))
+                except PhotoError:
+                    continue  # the page says so
+            kept[name] = self.features[name]
+            _report(Learning("learning", message, self.number, 0.5 * number / len(states)))
         self.features = kept
         photos = [features for _, features in kept.values()]
         schedule = make_schedule(len(photos), self.settings)
         fit_heads(heads, photos, schedule, self.settings, show_progress=False)
         self.network.load_state_dict(heads.tensors(), strict=False, assign=True)
+        self.detector = Detector(
+            config=self.config,
+            weights=self.weights | heads.tensors(),
+            labels=self.labels,
+            base=self.base.origin(),
+            provenance={},
+        )
+        self.detector.network = self.network  # built already; only its heads are new
         self.number += 1
         self.unsure.clear()
 
-    def _progress(self, part: float, photos: int) -> None:
-        _report(Learning("learning", f"learning from {photos} photos", self.number, part))
+    def _features(self, heads: Heads[Any], name: str, state: PhotoState) -> Any:
+        learnt = _learnt(state)
+        class_ids = torch.tensor([self.labels.index(box.label) for box in learnt], dtype=torch.int64)
+        ignored = [drawn.box for drawn in state.boxes if drawn.box.ignore]
+        image = read_image(self.project.path_of(name))
+        return heads.features(image, corners_of(learnt), class_ids, corners_of(ignored))
 
-    def _look(self, names: list[str], reviewed: dict[str, PhotoState]) -> None:
+    def _look(self, names: list[str]) -> None:
         """Look at photos that nobody has reviewed: first the ones asked for, then the next, then others."""
-        rest = [name for name in names if name not in reviewed and self.project.path_of(name).exists()]
-        asked = [name for name in self.wanted if name in rest][-CANDIDATES // 2 :]
-        after = rest[: CANDIDATES // 2]
-        spread = rest[:: max(1, len(rest) // (CANDIDATES // 2))]
-        for name in list(dict.fromkeys([*reversed(asked), *after, *spread]))[: 2 * CANDIDATES]:
+        half = CANDIDATES // 2
+        self.wanted = [name for name in self.wanted if name in names][-half:]
+        others = [*names[:half], *names[:: max(1, len(names) // half)]]
+        for name in list(dict.fromkeys([*reversed(self.wanted), *others]))[:CANDIDATES]:
             self.propose(name)
-        self.wanted = asked
+        self._report_ready()
 
     def propose(self, name: str) -> None:
         """Look at one photo with what the last round has learnt, and tell what is in it."""
-        if self.network is None or self.number == 0 or name in self.unsure:
+        if self.detector is None or name in self.unsure:
             return
         try:
-            found = self.network.find(read_image(self.project.path_of(name)), SEEN_SCORE)
-        except GoldeneyeError:
+            found = self.detector.detect(self.project.path_of(name), score_threshold=SEEN_SCORE)
+        except PhotoError:
             self.unsure[name] = 0.0  # whoever opens the photo is told
             return
-        scores = found.scores.tolist()
         # Of a score of one half nobody can say which way it goes.
-        self.unsure[name] = max((1 - abs(2 * score - 1) for score in scores), default=0.0)
-        rows = zip(found.boxes.tolist(), scores, found.class_ids.tolist(), strict=True)
+        self.unsure[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
         boxes = [
-            asdict(Proposal(tuple(round(edge, 1) for edge in box), self.labels[class_id], round(score, 3)))
-            for box, score, class_id in rows
-            if score > SHOWN_SCORE
+            asdict(Proposal(_rounded(box), label, round(float(score), 3)))
+            for box, score, label in found.above(SHOWN_SCORE)
         ]
         _send({"name": name, "round": self.number, "boxes": boxes})
-        suggested = max(self.unsure, key=lambda each: self.unsure[each])
-        _report(Learning("ready", f"learnt from {len(self.features)} photos", self.number, 1.0, suggested))
+        self._report_ready()
+
+    def _report_ready(self) -> None:
+        suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
+        message = f"learnt from {len(self.features)} photos"
+        _report(Learning("ready", message, self.number, 1.0, suggested))
 
 
-def _learnt(state: PhotoState) -> list[Any]:
+def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (round(edge, 1) for edge in box)
+    return x1, y1, x2, y2
+
+
+def _told(error: GoldeneyeError) -> str:
+    return error.message if error.hint is None else f"{error.message}; {error.hint}"
+
+
+def _learnt(state: PhotoState) -> list[Box]:
     return [drawn.box for drawn in state.boxes if not drawn.box.ignore]
 
 
@@ -183,21 +208,19 @@ def _read_orders(orders: queue.Queue[dict[str, str]]) -> None:
 
 def work(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
     """Do what is asked for, until the process is ended."""
-    learn_at: float | None = time.monotonic()
+    first = learn_at = time.monotonic()
     while True:
         try:
-            wait = None if learn_at is None else max(0.0, learn_at - time.monotonic())
-            order = orders.get(timeout=wait)
+            order = orders.get(timeout=max(0.0, min(learn_at, first + PATIENCE_SECONDS) - time.monotonic()))
         except queue.Empty:
-            learn_at = None
+            first = learn_at = _NEVER
             try:
                 rounds.learn()
             except GoldeneyeError as error:
-                _report(
-                    Learning("failed", "; ".join(filter(None, (error.message, error.hint))), rounds.number)
-                )
+                _report(Learning("failed", _told(error), rounds.number))
             continue
         if order["do"] == "learn":
+            first = min(first, time.monotonic())
             learn_at = time.monotonic() + QUIET_SECONDS
         else:
             rounds.wanted.append(order["name"])
@@ -215,7 +238,7 @@ def main(photos: str, base: str) -> None:
     try:
         base_model = load_base(base)
     except BaseModelError as error:
-        _report(Learning("off", "; ".join(filter(None, (error.message, error.hint)))))
+        _report(Learning("off", _told(error)))
         threading.Event().wait()
         return
     work(Rounds(Project(photos), base_model), orders)

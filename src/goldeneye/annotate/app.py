@@ -30,8 +30,9 @@ from goldeneye.annotate.learner import Learner
 from goldeneye.annotate.previews import MAX_SIDE, Previews
 from goldeneye.annotate.requests import BadRequestError, read_label_change, read_photo_change
 from goldeneye.data.annotations import require_size
+from goldeneye.data.format_names import PROJECT_FILE
 from goldeneye.data.images import read_size_hw
-from goldeneye.data.project import PROJECT_FILE, Project
+from goldeneye.data.project import Project
 from goldeneye.data.project_file import DrawnBox, PhotoState
 from goldeneye.errors import AnnotationError, GoldeneyeError, OutputError, PhotoError
 

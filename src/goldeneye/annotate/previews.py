@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from goldeneye.data.images import read_image, read_size_hw
+from goldeneye.data.images import read_reduced, read_size_hw
 from goldeneye.errors import PhotoError
 
 CACHE_BYTES = 200_000_000
@@ -72,10 +72,10 @@ def make_picture(path: Path, side: int | None) -> bytes:
     """
     height, width = read_size_hw(path)
     scale = min(1.0, (side or MAX_SIDE) / max(height, width))
-    picture = Image.fromarray(read_image(path))
-    if scale < 1:
-        size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
-        picture = picture.resize(size_wh, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(read_reduced(path, size_wh[::-1]).image)
+    if picture.size != size_wh:
+        picture = picture.resize(size_wh, Image.Resampling.LANCZOS)
     file = io.BytesIO()
     kind = "thumbnail" if side is not None and side <= _THUMBNAIL_SIDE else "preview"
     picture.save(file, "JPEG", quality=_QUALITY[kind])

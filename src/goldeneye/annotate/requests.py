@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from goldeneye.data.annotations import Box
-from goldeneye.data.json_objects import JsonObject, parse_json_object
+from goldeneye.data.formats.json_file import Entry, parse_object
 from goldeneye.data.project_file import DrawnBox
 from goldeneye.errors import AnnotationError
 
@@ -67,22 +67,22 @@ def read_label_change(body: bytes) -> LabelChange:
         raise BadRequestError(error.message) from error
 
 
-def _parse(body: bytes) -> JsonObject:
+def _parse(body: bytes) -> Entry:
     try:
-        return parse_json_object(body.decode("utf-8"), "request")
+        return parse_object(body.decode("utf-8"), "request")
     except UnicodeDecodeError as error:
         raise BadRequestError("request: not UTF-8") from error
     except AnnotationError as error:
         raise BadRequestError(error.message) from error
 
 
-def _read_box(entry: JsonObject) -> DrawnBox:
-    x1, y1, x2, y2 = entry.corners("box")
+def _read_box(entry: Entry) -> DrawnBox:
+    x1, y1, x2, y2 = entry.numbers("box", 4)
     box = Box(x1, y1, x2, y2, entry.text("label"), entry.flag("ignore"))
     return DrawnBox(entry.text("id"), box)
 
 
-def _texts(request: JsonObject, key: str) -> tuple[str, ...]:
+def _texts(request: Entry, key: str) -> tuple[str, ...]:
     if key not in request.fields:
         return ()
     values = request.value(key, list, "a list of texts")

@@ -25,12 +25,12 @@ from filelock import FileLock, Timeout
 
 from goldeneye import files
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, require_size
+from goldeneye.data.format_names import PROJECT_FILE
 from goldeneye.data.images import StrPath, find_photos, photos_in_folder, read_size_hw
 from goldeneye.data.project_file import DrawnBox, PhotoState, ProjectFile
 from goldeneye.errors import AnnotationError, OutputError, PhotoError
 from goldeneye.progress import console
 
-PROJECT_FILE = "annotations.json"
 LOCK_SECONDS = 10
 """How long to wait for another program; it holds the file for some milliseconds."""
 
@@ -76,13 +76,14 @@ class Project:
             AnnotationError: the project file is malformed.
             PhotoError: the folder cannot be listed, or nothing matches the pattern.
         """
+        return [name for name in self._all_names() if _is_below(name)]
+
+    def _all_names(self) -> list[str]:
         with self._lock:
             names = self._names_found()
             known = {unicodedata.normalize("NFC", name) for name in names}
             mentioned = [name.replace("\\", "/") for name in self._load().content.names]
-        return names + [
-            name for name in mentioned if unicodedata.normalize("NFC", name) not in known and _is_below(name)
-        ]
+        return names + [name for name in mentioned if unicodedata.normalize("NFC", name) not in known]
 
     def _names_found(self) -> list[str]:
         if self.photos != self.folder:
@@ -169,7 +170,7 @@ class Project:
             hint = f"draw boxes with: goldeneye annotate {self.photos}; or name a file of boxes: --boxes FILE"
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
         images, missing = [], []
-        names = self.photo_names()
+        names = self._all_names()
         for name, state in zip(names, self.states(names), strict=True):
             path = self.path_of(name)
             if not path.exists():

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from goldeneye.data.annotations import Box, checked_box, require_size
-from goldeneye.data.json_objects import JsonObject, parse_json_object
+from goldeneye.data.formats.json_file import Entry, parse_object, unused_id
 from goldeneye.errors import AnnotationError
 
 MAX_LABEL_LENGTH = 100
@@ -71,42 +71,41 @@ class ProjectFile:
 
     def __init__(self, text: str | None, source: str) -> None:
         self._source = source
-        top = parse_json_object(_NEW if text is None else text, source)
+        top = parse_object(_NEW if text is None else text, source)
         self._top = top.fields
         self._labels: dict[int, str] = {}
         for entry in top.entries("categories"):
             label = entry.text("name")
             if label in self._labels.values():
                 entry.refuse("name", "different from the names before it")
-            self._labels[entry.unused_id(self._labels)] = label
-        self._images: dict[str, JsonObject] = {}
-        self._boxes: dict[int, dict[str, JsonObject]] = {}
+            self._labels[unused_id(entry, self._labels)] = label
+        self._images: dict[str, Entry] = {}
+        self._boxes: dict[int, dict[str, Entry]] = {}
         self._states: dict[str, PhotoState] = {}  # of photos asked for, as long as they stay as they are
         for entry in top.entries("images"):
             self._read_image(entry)
         annotation_ids: set[int] = set()
         for entry in top.entries("annotations"):
-            annotation_ids.add(entry.unused_id(annotation_ids))
+            annotation_ids.add(unused_id(entry, annotation_ids))
             self._read_box(entry)
         self._last_id = max(annotation_ids, default=0)
 
-    def _read_image(self, entry: JsonObject) -> None:
+    def _read_image(self, entry: Entry) -> None:
         name = entry.text("file_name")
         if _key(name) in self._images:
             entry.refuse("file_name", "different from the names before it")
         entry.flag("reviewed")
-        if "height" in entry.fields or "width" in entry.fields:
-            entry.whole("height"), entry.whole("width")
-        self._boxes[entry.unused_id(self._boxes)] = {}
+        entry.size_hw("height", "width")
+        self._boxes[unused_id(entry, self._boxes)] = {}
         self._images[_key(name)] = entry
 
-    def _read_box(self, entry: JsonObject) -> None:
+    def _read_box(self, entry: Entry) -> None:
         image_id = entry.whole("image_id")
         if image_id not in self._boxes:
             entry.refuse("image_id", "the id of an image in this file")
         if entry.whole("category_id") not in self._labels:
             entry.refuse("category_id", "the id of a category in this file")
-        entry.corners("bbox"), entry.flag("iscrowd")
+        entry.numbers("bbox", 4), entry.flag("iscrowd")
         box_id = _box_id(entry)
         if not _BOX_ID.fullmatch(box_id):
             entry.refuse("box_id", "letters, digits, - and _")
@@ -135,15 +134,15 @@ class ProjectFile:
             self._states[key] = self._state(self._images[key])
         return self._states[key]
 
-    def _state(self, entry: JsonObject) -> PhotoState:
+    def _state(self, entry: Entry) -> PhotoState:
         boxes = tuple(
             DrawnBox(box_id, self._box(box)) for box_id, box in self._boxes[entry.fields["id"]].items()
         )
-        size_hw = (entry.whole("height"), entry.whole("width")) if "height" in entry.fields else None
-        return PhotoState(boxes, entry.flag("reviewed") or bool(boxes), size_hw)
+        reviewed = entry.flag("reviewed") or bool(boxes)
+        return PhotoState(boxes, reviewed, entry.size_hw("height", "width"))
 
-    def _box(self, entry: JsonObject) -> Box:
-        x, y, width, height = entry.corners("bbox")
+    def _box(self, entry: Entry) -> Box:
+        x, y, width, height = entry.numbers("bbox", 4)
         label = self._labels[entry.fields["category_id"]]
         # Rounded, as a sum of floats is: 0.1 + 0.2 is 0.30000000000000004.
         return Box(x, y, round(x + width, 6), round(y + height, 6), label, entry.flag("iscrowd"))
@@ -191,7 +190,7 @@ class ProjectFile:
         """The photo's entry, made if there is none, with the photo's size."""
         if _key(name) not in self._images:
             fields = {"id": max(self._boxes, default=0) + 1, "file_name": name}
-            self._images[_key(name)] = JsonObject(f"{self._source}: {name}", fields)
+            self._images[_key(name)] = Entry(f"{self._source}: {name}", fields)
             self._boxes[fields["id"]] = {}  # type: ignore[index]
             self._top["images"].append(fields)
         entry = self._images[_key(name)].fields
@@ -203,7 +202,7 @@ class ProjectFile:
         if entry is None:
             self._last_id += 1
             fields = {"id": self._last_id, "image_id": image_id, "category_id": 0, "bbox": [], "area": 0}
-            entry = JsonObject(f"{self._source}: box {box_id}", fields | {"iscrowd": 0, "box_id": box_id})
+            entry = Entry(f"{self._source}: box {box_id}", fields | {"iscrowd": 0, "box_id": box_id})
             self._boxes[image_id][box_id] = entry
             self._top["annotations"].append(entry.fields)
         edges = (box.x1, box.y1, box.x2, box.y2)
@@ -302,7 +301,7 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
-def _box_id(entry: JsonObject) -> str:
+def _box_id(entry: Entry) -> str:
     return entry.text("box_id") if "box_id" in entry.fields else f"coco-{entry.fields['id']}"
 
 
