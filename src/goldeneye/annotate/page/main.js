@@ -29,6 +29,7 @@ export function mount(element, store, { unsaved, first = null, onOpen = () => {}
   const pointer = new PointerInput(parts.stage, stage, session);
   const panels = new Panels(parts, session, saver, store, act);
   Object.assign(act, actions({ session, stage, pointer, parts, store }));
+  element.classList.add("goldeneye-frame");
   element.append(parts.root);
 
   const stop = new AbortController();
@@ -51,7 +52,6 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
     saver.addLabels(labels);
     for (const [id, change] of photos) saver.add(id, change);
   });
-  parts.stage.focus({ preventScroll: true, focusVisible: false });
   while (!stop.signal.aborted) {
     try {
       await session.start(first);

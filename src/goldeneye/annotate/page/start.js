@@ -19,3 +19,4 @@ mount(document.body, httpStore, {
   first: decodeURIComponent(location.hash.slice(1)),
   onOpen: (id) => history.replaceState(null, "", `#${encodeURIComponent(id)}`),
 });
+document.querySelector(".stage").focus({ focusVisible: false });
