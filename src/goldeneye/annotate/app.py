@@ -109,10 +109,11 @@ class App:
             self._row(key, name, state)
             for (key, name), state in zip(self.names.items(), self.project.states(names), strict=True)
         ]
-        folder = Path(os.path.realpath(self.project.folder)).name
+        folder = Path(os.path.realpath(self.project.folder))
         suggested = self._suggested()
         answer = {
-            "name": folder,
+            "name": folder.name,
+            "key": photo_id(str(folder)),  # by which the page keeps apart what it has not saved yet
             "labels": self.project.labels(),
             "photos": rows,
             "suggested_next": suggested,
