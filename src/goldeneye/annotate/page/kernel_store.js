@@ -37,8 +37,8 @@ export function kernelStore(model) {
     patch: (id, change) => ask("patch", id, change),
     labels: (change) => ask("labels", change),
     finish: () => ask("finish"),
-    proposals: async () => ({ round: 0, boxes: [], pending: false }),
-    learning: async () => ({ state: "off", message: "", round: 0, progress: 0, suggested_next: null }),
+    proposals: (id) => ask("proposals", id),
+    learning: () => ask("learning"),
     image,
     imageUrl: async (id, side) => URL.createObjectURL(await image(id, side)),
   };

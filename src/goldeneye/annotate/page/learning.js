@@ -4,8 +4,9 @@ const SOON = 2_000; // milliseconds between two questions while something is goi
 const LATER = 15_000;
 
 export async function followLearning(session, store, signal) {
-  while (!signal.aborted) {
-    const answer = await store.learning().catch(() => null);
+  let answer = null;
+  while (!signal.aborted && answer?.state !== "off") {
+    answer = await store.learning().catch(() => null);
     if (answer) session.takeLearning(answer);
     const isBusy = answer?.state === "learning" || answer?.state === "waiting";
     await new Promise((resolve) => setTimeout(resolve, isBusy ? SOON : LATER));

@@ -8,6 +8,8 @@ export function render({ model, el }) {
   el.classList.add("goldeneye-notebook");
   // The notebook must not take the keys for its own: "d" twice would delete a cell.
   el.dataset.lmSuppressShortcuts = "true";
-  for (const type of ["keydown", "keyup", "keypress"]) el.addEventListener(type, (event) => event.stopPropagation());
+  for (const type of ["keydown", "keyup", "keypress"]) {
+    el.addEventListener(type, (event) => event.stopPropagation());
+  }
   return mount(el, kernelStore(model), { unsaved: NOWHERE });
 }
