@@ -21,9 +21,9 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 # In the order in which a photo meets them: a folder imports only from those before it.
 FOLDERS = ("data", "annotate", "models", "detect", "evaluation", "finetuning", "deploy")
 # Beside the folders; any folder may import them, they import only each other.
-HELPERS = ("errors", "files", "config", "progress")
+HELPERS = ("errors", "files", "cache", "config", "progress")
 # Beside the folders too; they may import all of them.
-COMMANDS = ("demo", "commands", "cli")
+COMMANDS = ("learning", "demo", "commands", "cli")
 NO_TORCH = ("data", "annotate")
 
 MAX_FILE_LINES = 400

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from goldeneye.data.annotations import AnnotationSet as AnnotationSet
     from goldeneye.data.annotations import Box as Box
     from goldeneye.data.formats import read_annotations as read_annotations
+    from goldeneye.data.formats import write_annotations as write_annotations
     from goldeneye.data.formats import write_coco as write_coco
     from goldeneye.data.images import find_photos as find_photos
     from goldeneye.data.images import read_image as read_image
@@ -51,6 +52,7 @@ _HOMES = {
     "load_base": "models.base",
     "read_annotations": "data.formats",
     "read_image": "data.images",
+    "write_annotations": "data.formats",
     "write_coco": "data.formats",
 }
 
