@@ -17,6 +17,7 @@ from goldeneye import __version__
 from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
 from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.check import add_check
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_annotate(commands)
     _add_demo(commands)
+    add_check(commands)
     add_bases(commands)
     return parser
 
