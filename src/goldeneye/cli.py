@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from goldeneye import __version__
 from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
-from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.check import add_check
+from goldeneye.commands.convert import add_convert
+from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     add_evaluate(commands)
     add_annotate(commands)
+    add_convert(commands)
     _add_demo(commands)
     add_check(commands)
     add_bases(commands)
@@ -66,8 +68,8 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     finetune.add_argument(
         "--boxes",
-        metavar="FILE",
-        help="the boxes: COCO JSON or CSV (default: those drawn with 'goldeneye annotate PHOTOS')",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
     )
     finetune.add_argument(
         "--base",
