@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from goldeneye.errors import GoldeneyeError as GoldeneyeError
     from goldeneye.evaluation.evaluator import Evaluation as Evaluation
     from goldeneye.evaluation.evaluator import evaluate as evaluate
+    from goldeneye.evaluation.report import save_report as save_report
     from goldeneye.finetuning.trainer import finetune as finetune
     from goldeneye.models.base import BaseModel as BaseModel
     from goldeneye.models.base import load_base as load_base
@@ -53,6 +54,7 @@ _HOMES = {
     "read_annotations": "data.formats",
     "read_image": "data.images",
     "write_annotations": "data.formats",
+    "save_report": "evaluation.report",
     "write_coco": "data.formats",
 }
 
