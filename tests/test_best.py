@@ -52,13 +52,13 @@ def test_a_head_gives_the_logits_of_the_evidence(kind: str) -> None:
 
     num_columns, width = evidence.aligned.shape[1], evidence.raw.shape[1]
     learnt = Coefficients(draw(num_columns, 2), draw(reader.num_groups, width, 2), draw(2))
-    config = novel_config(base.config, 2)
+    config = novel_config(base.config, 2, keep_classes=False)
     detector = Detector(
         config=config,
-        weights={**base.weights, **reader.head(learnt)}
+        weights={**base.weights, **reader.head(learnt, keep_classes=False)}
         if kind != "yolox"
         else {n: w for n, w in base.weights.items() if "cls_preds" not in n and "obj_preds" not in n}
-        | reader.head(learnt),
+        | reader.head(learnt, keep_classes=False),
         labels=("a", "b"),
         base=base.origin(),
         provenance={},

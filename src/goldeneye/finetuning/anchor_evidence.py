@@ -48,19 +48,20 @@ class AnchorReader:
             prior=aligned.amax(1),
         )
 
-    def head(self, coefficients: Coefficients) -> dict[str, Tensor]:
-        """The 3x3 class head; its background columns, which no score reads, are 0."""
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+        """The 3x3 class head: the columns of the background, of the base's classes if kept, and new ones."""
         network = self.network
         names = network.head_names[2:]
         state = network.state_dict()
         weight, bias = (state[name].float() for name in names)
         background, slots = network.background_columns, network.config.anchors_per_cell
-        of_classes = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
+        weight, bias = weight.reshape(slots, -1, *weight.shape[1:]), bias.reshape(slots, -1)
+        of_classes = weight[:, background:]  # [k, Cb, D, 3, 3]
         kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.aligned, of_classes)
         kernel[..., 1, 1] += coefficients.raw[0].T
-        offset = bias.reshape(slots, -1)[:, background:] @ coefficients.aligned + coefficients.bias  # [k, C]
-        zeros = torch.zeros(slots, background, *weight.shape[1:])
+        offset = bias[:, background:] @ coefficients.aligned + coefficients.bias  # [k, C]
+        kept = weight.shape[1] if keep_classes else background
         return {
-            names[0]: torch.cat((zeros, kernel), 1).flatten(0, 1),
-            names[1]: torch.cat((torch.zeros(slots, background), offset), 1).flatten(),
+            names[0]: torch.cat((weight[:, :kept], kernel), 1).flatten(0, 1),
+            names[1]: torch.cat((bias[:, :kept], offset), 1).flatten(),
         }
