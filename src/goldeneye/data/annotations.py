@@ -27,10 +27,10 @@ from goldeneye.errors import AnnotationError
 
 # A narrower box is a slip of the mouse or a rounding error, and its logarithm, which the
 # box coder takes, would be of no use.
-_MIN_SIDE = 1e-3
+MIN_SIDE = 1e-3
 
 # Tools that count pixels from 1, or include the last one, end up to one pixel outside.
-_MAX_OUTSIDE = 1.0
+MAX_OUTSIDE = 1.0
 
 _MAX_NAMES = 5
 
@@ -158,6 +158,16 @@ class AnnotationSet:
         """The same set without the photos nobody has looked at; the labels stay."""
         return replace(self, images=tuple(image for image in self.images if image.reviewed))
 
+    def with_negatives(self, photos: Sequence[StrPath]) -> AnnotationSet:
+        """The same set and photos in which there is none of its objects; each counts as looked at.
+
+        Raises:
+            PhotoError: a photo cannot be read.
+            AnnotationError: a photo has the name of another one.
+        """
+        empty = [AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in map(Path, photos)]
+        return replace(self, images=(*self.images, *empty))
+
     def require_reviewed(self) -> None:
         """Refuse a set that cannot be learnt from as it is.
 
@@ -278,14 +288,14 @@ def _checked_side(
         raise AnnotationError(
             f"{where}: {high_name} must be greater than {low_name}: {values}", hint=_REDRAW_HINT
         )
-    if low < -_MAX_OUTSIDE or high > length + _MAX_OUTSIDE:
+    if low < -MAX_OUTSIDE or high > length + MAX_OUTSIDE:
         raise AnnotationError(
             f"{where}: lies outside the photo: {values}, {length_name} of the photo {length}",
             hint=_OUTSIDE_HINT,
         )
     low_inside, high_inside = max(float(low), 0.0), min(float(high), float(length))
-    if high_inside - low_inside < _MIN_SIDE:
+    if high_inside - low_inside < MIN_SIDE:
         raise AnnotationError(
-            f"{where}: less than {_MIN_SIDE:g} pixels of it are in the photo: {values}", hint=_REDRAW_HINT
+            f"{where}: less than {MIN_SIDE:g} pixels of it are in the photo: {values}", hint=_REDRAW_HINT
         )
     return low_inside, high_inside
