@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("anywidget", reason="needs anywidget: pip install 'goldeneye[notebook]'")
-
-from goldeneye.annotate.bundle import bundled
-from goldeneye.annotate.notebook import NotebookPage, annotate
-from goldeneye.errors import AnnotationError, PhotoError
+from goldeneye import annotate
+from goldeneye.annotating.bundle import bundled
+from goldeneye.annotating.notebook_page import NotebookPage
+from goldeneye.errors import AnnotationError, PhotoError, SettingError
 
 IMAGES = [np.full((30 + 10 * number, 40, 3), 60 * number, np.uint8) for number in range(3)]
 
@@ -141,6 +141,15 @@ def test_there_is_nothing_that_learns_and_the_end_is_a_line_of_python(tmp_path: 
     key = frontend.ask("project")["photos"][0]["id"]
     assert frontend.ask("proposals", key)["boxes"] == []
     assert frontend.ask("finish")["command"].startswith("detector = goldeneye.finetune(page.annotations")
+
+
+def test_without_anywidget_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "goldeneye.annotating.notebook_page")
+    with pytest.raises(SettingError, match="needs anywidget") as caught:
+        annotate(IMAGES, folder=tmp_path / "annotated")
+    assert "pip install 'goldeneye[notebook]'" in str(caught.value)
+    assert not (tmp_path / "annotated").exists()
 
 
 def test_the_modules_are_one_module(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from page_driver import (
     reviewed_in_file,
 )
 
-from goldeneye.annotate.learner import Learning, Proposal, Proposals
+from goldeneye.annotating.learner import Learning, Proposal, Proposals
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
