@@ -47,7 +47,7 @@ def average_precision(truth: dict[str, Any], found: list[dict[str, Any]]) -> tup
 
 
 def moves(whole: Detections, reduced: Detections, input_px: float) -> list[tuple[float, float]]:
-    """How far each shown detection's edges (in pixels of the input) and score move; infinite if it is gone."""
+    """How far the edges of each shown detection (input pixels) and its score move; infinite if gone."""
     rows = []
     for box, score, class_id in zip(whole.boxes, whole.scores, whole.class_ids, strict=True):
         same = reduced.class_ids == class_id
@@ -109,9 +109,7 @@ def main() -> None:
     shifts, scores = np.array(moved).T
     for name, values in (("edges, in pixels of the input", shifts), ("scores", scores)):
         median, most, nearly_all = np.quantile(values, (0.5, 0.9, 0.98))
-        print(
-            f"{name}: half move less than {median:.2f}, 90% less than {most:.2f}, 98% less than {nearly_all:.2f}"
-        )
+        print(f"{name}: half move less than {median:.2f}, 90% than {most:.2f}, 98% than {nearly_all:.2f}")
     print(f"{len(moved)} detections above {SHOWN_SCORE}")
 
 
