@@ -173,6 +173,8 @@ class TestPaths:
     def test_photos_have_no_paths(self, page: Page, path: str) -> None:
         make_photos(page.folder.parent, "secret.jpg")
         for address in (f"/api/photos/{path}", f"/api/photos/{path}/image", f"/page/{path}", f"/{path}"):
+            if address in ("/.", "/.."):  # which a client asks for as /
+                continue
             answer = page.get(address)
             assert answer.status_code == 404, address
             assert answer.headers["content-type"] == "application/json"
