@@ -55,7 +55,9 @@ class VideoSummary:
     """Ended by Ctrl-C; all until then is in the outputs."""
 
     def __str__(self) -> str:
-        what = f"{self.num_tracks} objects" if self.num_tracks else f"{self.num_sightings} boxes"
+        what = (
+            _count(self.num_tracks, "object") if self.num_tracks else _count(self.num_sightings, "box", "es")
+        )
         names = ", ".join(map(str, self.outputs))
         stopped = "stopped after " if self.interrupted else ""
         return f"{what} in {stopped}{self.num_frames} frames ({self.duration_s:.1f} s): {names}"
@@ -188,7 +190,7 @@ class _Eyes:
 
     @property
     def remark(self) -> str:
-        return f"{self._follower.num_tracks} objects" if self._follower.num_tracks else ""
+        return _count(self._follower.num_tracks, "object") if self._follower.num_tracks else ""
 
     def look(self, frame: Frame) -> list[Sighting]:
         """The objects of the next frame."""
@@ -252,6 +254,10 @@ def _draw(frame: Frame, sightings: Sequence[Sighting]) -> Image.Image:
         [_tag(seen) for seen in sightings],
         [seen.class_id if seen.track_id is None else seen.track_id - 1 for seen in sightings],
     )
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{'' if number == 1 else plural}"
 
 
 def _tag(seen: Sighting) -> str:

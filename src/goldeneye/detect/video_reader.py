@@ -6,6 +6,7 @@ from the beginning of the video; each frame keeps the time it has there, however
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -115,6 +116,7 @@ class VideoReader:
     """
 
     def __init__(self, source: str) -> None:
+        _require_pyav()
         self.name = source
         with _told_as_video_error(source):
             self._container = _open(source)
@@ -235,14 +237,19 @@ class VideoReader:
 
 
 _CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
-_PYAV_MISSING = "videos need PyAV, which is not installed"
+
+
+def _require_pyav() -> None:
+    try:
+        importlib.import_module("av")
+    except ImportError as error:
+        hint = "install it: pip install 'goldeneye[video]'"
+        raise VideoError("videos need PyAV, which is not installed", hint=hint) from error
 
 
 def _open(source: str) -> av.container.InputContainer:
-    try:
-        import av
-    except ImportError as error:
-        raise VideoError(_PYAV_MISSING, hint="install it: pip install 'goldeneye[video]'") from error
+    import av
+
     if source.isdecimal() and not Path(source).exists():
         device, driver = _webcam(int(source), sys.platform)
         return av.open(device, format=driver, timeout=TIMEOUT_S)
