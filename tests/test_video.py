@@ -262,7 +262,7 @@ class Interrupted(SeesYellow):
 def test_ctrl_c_leaves_all_frames_so_far(film: Path, tmp_path: Path, suffix: str) -> None:
     summary = detect(film, tmp_path / f"boxes{suffix}", Interrupted())
     assert summary.interrupted
-    assert "stopped after 20 frames" in str(summary)
+    assert "in 20 frames (0.8 s, stopped by Ctrl-C): " in str(summary)
     assert len(images_of(tmp_path / f"boxes{suffix}")) == 20
     assert len(packets_of(tmp_path / f"boxes{suffix}", "audio")) > 10
     assert len(rows_of(tmp_path / "boxes_tracks.csv")) == 20

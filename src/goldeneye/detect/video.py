@@ -59,8 +59,8 @@ class VideoSummary:
             _count(self.num_tracks, "object") if self.num_tracks else _count(self.num_sightings, "box", "es")
         )
         names = ", ".join(map(str, self.outputs))
-        stopped = "stopped after " if self.interrupted else ""
-        return f"{what} in {stopped}{self.num_frames} frames ({self.duration_s:.1f} s): {names}"
+        stopped = ", stopped by Ctrl-C" if self.interrupted else ""
+        return f"{what} in {_count(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
 
 
 def detect_video(
