@@ -106,25 +106,15 @@ def detect_video(
     summary = VideoSummary(tuple(path for path in (video, table) if path))
     with ExitStack() as files:
         scribe = _Scribe(files, source, video, table, summary)
-        writing = files.enter_context(ThreadPoolExecutor(max_workers=1))
-        failure: BaseException | None = None
-        try:
-            with progress_bar("detecting", source.total, show=show_progress) as advance:
-                _run(source, eyes, scribe, writing, advance)
-        except BaseException as error:  # whatever it is, what there is so far is kept
-            failure = error
-        # In the thread of all writing, and so after it, even if Ctrl-C comes twice.
-        not_closed = writing.submit(scribe.close).exception()
-        failure = failure or not_closed
+        failure = _run(source, eyes, scribe, show_progress)
         if failure is not None and not scribe.has_result(failure):
             raise failure
     summary.num_looks, summary.num_tracks = eyes.num_looks, follower.num_tracks
-    if isinstance(failure, KeyboardInterrupt):
-        summary.interrupted = True
-    elif isinstance(failure, GoldeneyeError):
+    summary.interrupted = isinstance(failure, KeyboardInterrupt)
+    if isinstance(failure, GoldeneyeError):
         kept = f"until then: {summary}"
         raise type(failure)(failure.message, hint=f"{failure.hint}; {kept}" if failure.hint else kept)
-    elif failure is not None:
+    if failure is not None and not summary.interrupted:
         raise failure
     return summary
 
@@ -143,7 +133,21 @@ def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
     return output, output.with_name(f"{output.stem}_tracks{TABLE_SUFFIX}")
 
 
-def _run(
+def _run(source: FrameSource, eyes: _Eyes, scribe: _Scribe, show_progress: bool) -> BaseException | None:
+    """Go through the source and end the results; what ended it early, whatever it was."""
+    failure: BaseException | None = None
+    with ThreadPoolExecutor(max_workers=1) as writing:
+        try:
+            with progress_bar("detecting", source.total, show=show_progress) as advance:
+                _look_at_all(source, eyes, scribe, writing, advance)
+        except BaseException as error:
+            failure = error
+        # In the thread of all writing, and so after it, even if Ctrl-C comes twice.
+        not_ended = writing.submit(scribe.close).exception()
+    return failure or not_ended
+
+
+def _look_at_all(
     source: FrameSource,
     eyes: _Eyes,
     scribe: _Scribe,
