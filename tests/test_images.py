@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, features
 
-from goldeneye.data import images
+from goldeneye.data import photo_file
 from goldeneye.data.images import find_photos, read_image, read_size_hw, upright_array
 from goldeneye.errors import PhotoError
 
@@ -352,7 +352,7 @@ class TestSizes:
         for thread in threads:
             thread.join()
         assert before == Image.MAX_IMAGE_PIXELS
-        assert images._photos_open == 0
+        assert photo_file._photos_open == 0
 
 
 class TestUprightArray:

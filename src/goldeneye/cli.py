@@ -11,14 +11,22 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goldeneye import __version__
+from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
+from goldeneye.commands.check import add_check
+from goldeneye.commands.convert import add_convert
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
+from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
-from goldeneye.errors import GoldeneyeError
+from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
+
+if TYPE_CHECKING:
+    from goldeneye.data.annotations import AnnotationSet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_evaluate(commands)
+    add_annotate(commands)
+    add_convert(commands)
+    add_show(commands)
     _add_demo(commands)
+    add_check(commands)
     add_bases(commands)
     return parser
 
@@ -56,7 +69,11 @@ def _add_finetune(commands: Any) -> None:
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
+    finetune.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
+    )
     finetune.add_argument(
         "--base",
         help="a name from 'goldeneye bases', or a file (default: the best one at hand)",
@@ -68,9 +85,17 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
+    finetune.add_argument(
+        "--negatives",
+        nargs="+",
+        default=[],
+        metavar="PHOTOS",
+        help="folders, files or patterns of photos with none of the objects",
+    )
+    finetune.add_argument("--keep-classes", action="store_true", help="find the base's own classes too")
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
     finetune.add_argument(
-        "--recipe", choices=["seed"], default="seed", help="how to learn (default: %(default)s)"
+        "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
     )
     for spec in dataclasses.fields(FinetuneConfig):
         limits = spec.metadata
@@ -130,9 +155,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    from goldeneye.data.formats import read_annotations
-
-    annotations = read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    annotations = _annotations_of(parsed)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
@@ -140,13 +163,32 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
 
-    detector = finetune(annotations, parsed.base or _best_at_hand(), recipe=parsed.recipe, config=config)
+    detector = finetune(
+        annotations,
+        parsed.base or _best_at_hand(),
+        recipe=parsed.recipe,
+        config=config,
+        negatives=parsed.negatives,
+        keep_classes=parsed.keep_classes,
+    )
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     save_loss_curve(detector.history, curve)
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
     return 0
+
+
+def _annotations_of(parsed: argparse.Namespace) -> AnnotationSet:
+    """The boxes of ``--boxes``; without it, those drawn in the photos."""
+    from goldeneye.data.formats import read_annotations
+    from goldeneye.data.project import Project
+
+    if parsed.boxes is not None:
+        return read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    if len(parsed.photos) > 1:
+        raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
+    return Project(parsed.photos[0]).annotation_set()
 
 
 def _best_at_hand() -> str:
