@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import resource
+import shutil
 import socket
 import sys
 import threading
@@ -283,6 +284,27 @@ def test_ctrl_c_before_the_first_frame_leaves_what_was_there(film: Path, tmp_pat
         detect(film, tmp_path / "boxes.mp4", early)
     assert (tmp_path / "boxes.mp4").read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["boxes.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_killed_process_leaves_a_hidden_file_that_can_be_played(tmp_path: Path, suffix: str) -> None:
+    """What lies on the disk in the middle of the work is what a power cut would leave."""
+    film = write_film(tmp_path / "film.mp4", ticks=range(0, 150 * 512, 512), audio=False)
+    left = tmp_path / f"left{suffix}"
+
+    class Watched(SeesYellow):
+        num_looks = 0
+
+        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+            self.num_looks += 1
+            if self.num_looks == 140:
+                (hidden,) = tmp_path.glob(f".boxes.*{suffix}")
+                shutil.copy(hidden, left)
+            return super().detect(image, score_threshold=score_threshold)
+
+    detect(film, tmp_path / f"boxes{suffix}", Watched())
+    played = [item for item in VideoReader(str(left)) if isinstance(item, Frame)]
+    assert 50 <= len(played) < 140
 
 
 def test_a_film_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

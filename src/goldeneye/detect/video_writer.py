@@ -31,8 +31,10 @@ TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "l
 
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 _SECONDS_PER_FRAGMENT = 2
+# What is written is on the disk at once, not in a buffer that dies with the process.
+_FORMAT = {"flush_packets": "1"}
 # As fragments while it is written, as one piece when it is closed.
-_MP4 = {"movflags": "hybrid_fragmented+delay_moov"}
+_MP4 = _FORMAT | {"movflags": "hybrid_fragmented+delay_moov"}
 
 
 class VideoWriter:
@@ -53,7 +55,7 @@ class VideoWriter:
         self._target = target
         self._time_base = source.time_base
         self._color_space = source.color[0]
-        options = {} if path.suffix.lower() == ".mkv" else _MP4
+        options = _FORMAT if path.suffix.lower() == ".mkv" else _MP4
         with _told_as_output_error(target):
             self._container = av.open(str(path), "w", options=options)
             self._stream = self._add_video(source)
