@@ -144,7 +144,7 @@ def _run(source: FrameSource, eyes: _Eyes, scribe: _Scribe, show_progress: bool)
             failure = error
         # In the thread of all writing, and so after it, even if Ctrl-C comes twice.
         not_ended = writing.submit(scribe.close).exception()
-    return failure or not_ended
+    return not_ended or failure
 
 
 def _look_at_all(

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from goldeneye.data.images import read_image
+from goldeneye.data.images import read_image, read_size_hw
 from goldeneye.errors import PhotoError, VideoError
 from goldeneye.progress import console
 
@@ -32,6 +32,7 @@ TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
+_HIGHEST_RATE = 1000
 _UNKNOWN_COLOR = (2, 2, 2)
 _KEPT_TYPES = ("audio", "subtitle")
 
@@ -73,7 +74,7 @@ class PhotoFrames:
     """Photos as the frames of a video, one after the other; those of another size are fitted to the first.
 
     Raises:
-        PhotoError: the first photo cannot be read.
+        PhotoError: not one photo can be read.
     """
 
     live = False
@@ -86,8 +87,7 @@ class PhotoFrames:
         self.time_base = 1 / self.rate
         self.total: int | None = len(paths)
         self._paths = paths
-        first = read_image(paths[0])
-        self.size_hw = first.shape[0], first.shape[1]
+        self.size_hw = _first_size_hw(paths)
 
     def __iter__(self) -> Iterator[Frame]:
         """A photo that cannot be read is told and left out."""
@@ -105,6 +105,16 @@ class PhotoFrames:
             pts += 1
 
 
+def _first_size_hw(paths: Sequence[Path]) -> tuple[int, int]:
+    """The size of the first photo that can be read."""
+    for path in paths[:-1]:
+        try:
+            return read_size_hw(path)
+        except PhotoError:  # told when its turn comes
+            continue
+    return read_size_hw(paths[-1])
+
+
 class VideoReader:
     """A video file, stream or webcam. It is closed when nobody holds it any more: a thread may still read.
 
@@ -116,13 +126,16 @@ class VideoReader:
     """
 
     def __init__(self, source: str) -> None:
-        _require_pyav()
+        require_pyav()
         self.name = source
         with _told_as_video_error(source):
             self._container = _open(source)
         self._stream = self._video_stream()
         self.kept = tuple(stream for stream in self._container.streams if stream.type in _KEPT_TYPES)
-        self.rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self.rate = (
+            rate if rate and rate <= _HIGHEST_RATE else Fraction(25)
+        )  # some streams state their clock's
         self.time_base = self._stream.time_base or 1 / self.rate
         self.live = self._container.duration is None and not Path(source).is_file()
         self.total = self._count()
@@ -239,7 +252,12 @@ class VideoReader:
 _CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 
-def _require_pyav() -> None:
+def require_pyav() -> None:
+    """Say how to get PyAV where it is not.
+
+    Raises:
+        VideoError: it is not there.
+    """
     try:
         importlib.import_module("av")
     except ImportError as error:

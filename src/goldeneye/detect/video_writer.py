@@ -6,10 +6,10 @@ video is made of fragments that can be played on their own, the table of whole l
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from goldeneye.detect.tracking import Sighting
+from goldeneye.detect.video_reader import require_pyav
 from goldeneye.files import output_error
 from goldeneye.progress import console
 
@@ -46,10 +47,12 @@ class VideoWriter:
         source: where the frames come from.
 
     Raises:
+        VideoError: PyAV is not installed.
         OutputError: it cannot be written.
     """
 
     def __init__(self, path: Path, target: Path, source: FrameSource) -> None:
+        require_pyav()
         import av
 
         self._target = target
@@ -100,11 +103,13 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
 
     def copy(self, packet: Packet) -> None:
-        """Add a packet of sound or subtitles as it is."""
+        """Add a packet of sound or subtitles as it is; one whose time runs backwards is left out."""
+        import av
+
         copy = self._copies.get(packet.stream.index)
         if copy is not None:
             packet.stream = copy
-            with _told_as_output_error(self._target):
+            with _told_as_output_error(self._target), contextlib.suppress(av.ArgumentError):
                 self._container.mux(packet)
 
     def close(self) -> None:
@@ -162,7 +167,7 @@ class TrackTable:
                 raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def _told_as_output_error(target: Path) -> Iterator[None]:
     try:
         yield
