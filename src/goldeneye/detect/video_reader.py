@@ -32,7 +32,8 @@ TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
-_HIGHEST_RATE = 1000
+_USUAL_RATE = Fraction(25)
+_HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
 _UNKNOWN_COLOR = (2, 2, 2)
 _KEPT_TYPES = ("audio", "subtitle")
 
@@ -133,9 +134,7 @@ class VideoReader:
         self._stream = self._video_stream()
         self.kept = tuple(stream for stream in self._container.streams if stream.type in _KEPT_TYPES)
         rate = self._stream.average_rate or self._stream.guessed_rate
-        self.rate = (
-            rate if rate and rate <= _HIGHEST_RATE else Fraction(25)
-        )  # some streams state their clock's
+        self.rate = rate if rate and rate <= _HIGHEST_RATE else _USUAL_RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         self.live = self._container.duration is None and not Path(source).is_file()
         self.total = self._count()
