@@ -3,7 +3,7 @@
 A round takes the photos that have been reviewed, fits the heads to them, and looks with the result
 at some photos that nobody has reviewed yet. What the frozen network sees in a photo is kept from
 round to round, so a round costs one pass of the network for each photo that is new or has changed,
-and the fit. ``annotate/background.py`` is the other side of stdin and stdout.
+and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from goldeneye.annotate.learner import Learning, Proposal
+from goldeneye.annotating.learner import Learning, Proposal
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import Box
 from goldeneye.data.images import read_image

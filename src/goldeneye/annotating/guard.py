@@ -28,6 +28,9 @@ BODY_SECONDS = 10.0
 ANSWER_SECONDS = 60.0
 """For an answer to be made and taken: the largest photos take seconds to decode."""
 
+LINGER_SECONDS = 0.5
+"""For an answer to be read by a client that is still sending."""
+
 HEADERS = {
     # Scripts, styles, pictures and requests from this server only; nothing is embedded, and nobody embeds us.
     "Content-Security-Policy": (
@@ -85,7 +88,12 @@ class Guard:
             self._check(scope)
             body = await _read_body(scope, receive)
         except _Refused as refused:
-            await _answer(send, refused.status, refused.body, [_JSON, (b"connection", b"close")])
+            await _answer(send, refused.status, refused.body, [_JSON, (b"connection", b"close")], end=False)
+            if _brings_much(scope):
+                # A connection that is closed while much of a body is still to come is reset, and the
+                # answer may be lost with it.
+                await asyncio.sleep(LINGER_SECONDS)
+            await send({"type": "http.response.body"})
             return
 
         async def replay() -> Message:
@@ -184,10 +192,18 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
         raise _Refused(408, "the body took too long to arrive", "send it again") from error
 
 
-async def _answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+def _brings_much(scope: Scope) -> bool:
+    """Whether the body, by what its head says, may be larger than a network's buffers."""
+    chunked = bool(_values(scope, b"transfer-encoding"))
+    return chunked or any(len(length) > 5 for length in _values(scope, b"content-length"))
+
+
+async def _answer(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], *, end: bool = True
+) -> None:
     all_headers = [(b"content-length", str(len(body)).encode()), *headers, *_HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": not end})
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:
