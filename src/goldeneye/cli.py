@@ -16,6 +16,7 @@ from typing import Any
 from goldeneye import __version__
 from goldeneye.commands.bases import add_bases
 from goldeneye.commands.check import add_check
+from goldeneye.commands.serve import add_serve
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
 from goldeneye.files import require_writable
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_detect(commands)
     _add_demo(commands)
     add_check(commands)
+    add_serve(commands)
     add_bases(commands)
     return parser
 

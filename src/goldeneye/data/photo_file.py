@@ -37,10 +37,12 @@ class PhotoBytes:
     Attributes:
         name: what to call it in messages.
         data: what would stand in the file.
+        max_pixels: a larger photo is refused before it is decoded.
     """
 
     name: str
     data: bytes
+    max_pixels: int = MAX_PIXELS
 
     def __str__(self) -> str:
         return self.name
@@ -142,10 +144,14 @@ def _pillow_limit_raised() -> Iterator[None]:
 
 
 def _check_size(path: PhotoFile, size_wh: tuple[int, int]) -> None:
-    if size_wh[0] * size_wh[1] > MAX_PIXELS:
+    if size_wh[0] * size_wh[1] > _max_pixels(path):
         raise _too_large(path, f": {size_wh[0]} x {size_wh[1]}")
     if 0 in size_wh:
         raise PhotoError(f"{_shown(path)}: the photo has no pixels", hint=_RESAVE_HINT)
+
+
+def _max_pixels(path: PhotoFile) -> int:
+    return path.max_pixels if isinstance(path, PhotoBytes) else MAX_PIXELS
 
 
 def _shown(path: PhotoFile) -> str:
@@ -153,5 +159,5 @@ def _shown(path: PhotoFile) -> str:
 
 
 def _too_large(path: PhotoFile, size: str = "") -> PhotoError:
-    limit = MAX_PIXELS // 1_000_000
+    limit = _max_pixels(path) // 1_000_000
     return PhotoError(f"{_shown(path)}: larger than {limit} megapixels{size}", hint=_SMALLER_HINT)

@@ -1,0 +1,111 @@
+"""Requests and answers as a server passes them on, before any framework sees them.
+
+A body is counted and timed as it comes, because what a stranger says of its length may be wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+
+from starlette.types import Receive, Scope, Send
+
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 64_000_000
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """A request that is answered with an error.
+
+    Args:
+        status: the answer's HTTP status.
+        error: what is wrong.
+        hint: what to do about it.
+        headers: more headers of the answer.
+    """
+
+    def __init__(self, status: int, error: str, hint: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.hint = hint
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> bytes:
+        """The answer's body, JSON."""
+        return json.dumps({"error": self.error, "hint": self.hint}).encode()
+
+
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """All values of the request's header ``name``, which is in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def same_secret(given: str, secret: str) -> bool:
+    """Compare in a time that says nothing about where the two differ."""
+    return hmac.compare_digest(given.encode(), secret.encode())
+
+
+async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: float, hint: str) -> bytes:
+    """The whole body of a request.
+
+    Args:
+        scope: the request.
+        receive: where its messages come from.
+        max_bytes: what the body may have.
+        seconds: the time it may take to arrive.
+        hint: what to do about a body that is too large.
+
+    Raises:
+        Refused: it is too large, too slow, or broken off.
+    """
+    too_large = Refused(413, f"the body is larger than {max_bytes} bytes", hint)
+    lengths = header_values(scope, b"content-length")
+    if any(len(text) > 18 or not text.isdecimal() or int(text) > max_bytes for text in lengths):
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Refused(400, "the request was broken off", "send it again")
+                body += message.get("body", b"")
+                if len(body) > max_bytes:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError as error:
+        raise Refused(408, "the body took too long to arrive", "send it again") from error
+
+
+async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
+    """Answer with an error and close the connection.
+
+    What the client is still sending is thrown away for a moment first: a connection that is closed on
+    unread bytes is reset, and the client would never see the answer.
+    """
+    body = refused.body
+    stated = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "connection": "close",
+        **headers,
+        **refused.headers,
+    }
+    encoded = [(name.encode(), value.encode()) for name, value in stated.items()]
+    await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_SECONDS):
+            left = _LINGER_BYTES
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    break
+    await send({"type": "http.response.body", "body": b""})
