@@ -61,9 +61,10 @@ class Gate:
         """Requests with a body that are under way."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            raise ValueError(f"not a request that the service takes: {scope['type']}")
+        """Answer one request; the beginning and the end of all are passed on."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
         start = time.monotonic()
         status = 500
 

@@ -19,7 +19,7 @@ _HINT = "send the photo itself with Content-Type: image/jpeg, or files of a form
 
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "A photo itself, or a form with one or more files named `photo`.",
+    "description": "A photo itself, or a form with one or more files in its field photo.",
     "content": {
         "image/*": _BINARY,
         "application/octet-stream": _BINARY,

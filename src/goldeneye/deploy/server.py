@@ -49,6 +49,7 @@ class DetectionServer:
         key: str | None = None,
     ) -> None:
         require_key(host, key)
+        self.served = tuple(served)
         self.gate = make_app(served, config, key)
         self.socket = listen(host, port, backlog=config.queue + _MORE_CONNECTIONS)
         self.host = host
