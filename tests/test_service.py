@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -151,9 +152,10 @@ class TestStrangers:
             (b"", "photo 1: the file is empty"),
             (b"this is no photo" * 9, "photo 1: not a photo"),
             (png()[:-200], "photo 1: the photo is damaged or incomplete"),
-            (bomb(100_000), "photo 1: larger than 2 megapixels: 100000 x 100000"),
+            (bomb(100_000), "photo 1: larger than 2 megapixels"),
             (bomb(1500), "photo 1: larger than 2 megapixels: 1500 x 1500"),
         ],
+        ids=["empty", "no photo", "cut short", "10 gigapixels", "2.25 megapixels"],
     )
     def test_what_is_no_photo_is_told_so(self, server: DetectionServer, body: bytes, words: str) -> None:
         assert refused(ask(server, DUCK, body), 422, words)
@@ -239,7 +241,7 @@ class TestStrangers:
         for path in ("/", "/page/page.css", "/page/page.js"):
             answer = ask(server, path)
             assert answer.status == 200
-            assert b"//" not in answer.body.replace(b"\n// ", b"").replace(b"http://www.w3.org", b"")
+            assert not re.search(rb"""["'(](https?:)?//""", answer.body)
             assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert sorted(file.name for file in PAGE.iterdir()) == ["index.html", "page.css", "page.js"]
 
@@ -412,7 +414,7 @@ def _read_all(client: socket.socket) -> bytes:
     answer = b""
     while block := client.recv(65536):
         answer += block
-        head, end, body = answer.partition(b"\r\n\r\n")
+        _head, end, body = answer.partition(b"\r\n\r\n")
         if end and body.endswith(b"}") and json.loads(body):
             break
     return answer
