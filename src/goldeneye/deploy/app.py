@@ -16,7 +16,7 @@ from goldeneye import __version__
 from goldeneye.deploy.answers import DetectAnswer, DetectorAnswer, DetectorsAnswer, HealthAnswer
 from goldeneye.deploy.gate import Gate
 from goldeneye.deploy.metrics import CONTENT_TYPE, Metrics
-from goldeneye.deploy.photos import REQUEST_BODY, read_photos
+from goldeneye.deploy.photos import describe_body, read_photos
 from goldeneye.deploy.problems import PROBLEM_HANDLERS, problems
 from goldeneye.deploy.served import ServedDetector, follow_files
 from goldeneye.deploy.settings import ServiceConfig
@@ -86,7 +86,7 @@ def _add_routes(app: FastAPI, service: Service, key: str | None) -> None:
             **unknown,
             **problems(400, 408, 413, 415, 422, 429),
         },
-        openapi_extra={"requestBody": REQUEST_BODY},
+        openapi_extra={"requestBody": describe_body(service.config)},
     )
 
 

@@ -17,23 +17,25 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = "multipart/form-data"
 _HINT = "send the photo itself with Content-Type: image/jpeg, or files of a form: curl -F photo=@duck.jpg"
 
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "description": "A photo itself, or a form with one or more files in its field photo.",
-    "content": {
-        "image/*": _BINARY,
-        "application/octet-stream": _BINARY,
-        _FORM: {
-            "schema": {
-                "type": "object",
-                "properties": {FIELD: {"type": "array", "minItems": 1, "items": _BINARY["schema"]}},
-                "required": [FIELD],
-                "additionalProperties": False,
-            }
+
+def describe_body(config: ServiceConfig) -> dict[str, Any]:
+    """What OpenAPI says of the body."""
+    files = {"type": "array", "minItems": 1, "maxItems": config.max_photos, "items": _BINARY["schema"]}
+    form = {
+        "type": "object",
+        "properties": {FIELD: files},
+        "required": [FIELD],
+        "additionalProperties": False,
+    }
+    return {
+        "required": True,
+        "description": f"A photo itself, or a form with one or more files in its field {FIELD}.",
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            _FORM: {"schema": form},
         },
-    },
-}
-"""What OpenAPI says of the body."""
+    }
 
 
 async def read_photos(request: Request, config: ServiceConfig) -> list[PhotoBytes]:
@@ -69,5 +71,5 @@ async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list
     if not photos:
         raise Refused(400, "the form has no photo", _HINT)
     if len(photos) > max_photos:
-        raise Refused(413, f"more than {max_photos} photos in one request", "send them in several requests")
+        raise Refused(400, f"more than {max_photos} photos in one request", "send them in several requests")
     return photos
