@@ -23,7 +23,7 @@ FOLDERS = ("data", "web", "annotate", "models", "detect", "finetuning", "evaluat
 # Beside the folders; any folder may import them, they import only each other.
 HELPERS = ("errors", "files", "cache", "config", "progress")
 # Beside the folders too; they may import all of them.
-COMMANDS = ("demo", "commands", "cli")
+COMMANDS = ("learning", "demo", "commands", "cli")
 NO_TORCH = ("data", "web", "annotate")
 
 MAX_FILE_LINES = 400

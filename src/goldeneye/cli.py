@@ -11,15 +11,19 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from goldeneye import __version__
+from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
 from goldeneye.commands.check import add_check
 from goldeneye.commands.serve import add_serve
 from goldeneye.config import FinetuneConfig
-from goldeneye.errors import GoldeneyeError
+from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
+
+if TYPE_CHECKING:
+    from goldeneye.data.annotations import AnnotationSet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_annotate(commands)
     _add_demo(commands)
     add_check(commands)
     add_serve(commands)
@@ -59,7 +64,11 @@ def _add_finetune(commands: Any) -> None:
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
+    finetune.add_argument(
+        "--boxes",
+        metavar="FILE",
+        help="the boxes: COCO JSON or CSV (default: those drawn with 'goldeneye annotate PHOTOS')",
+    )
     finetune.add_argument(
         "--base",
         help="a name from 'goldeneye bases', or a file (default: the best one at hand)",
@@ -124,9 +133,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    from goldeneye.data.formats import read_annotations
-
-    annotations = read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    annotations = _annotations_of(parsed)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
@@ -141,6 +148,18 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
     return 0
+
+
+def _annotations_of(parsed: argparse.Namespace) -> AnnotationSet:
+    """The boxes of ``--boxes``; without it, those drawn in the photos."""
+    from goldeneye.data.formats import read_annotations
+    from goldeneye.data.project import Project
+
+    if parsed.boxes is not None:
+        return read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    if len(parsed.photos) > 1:
+        raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
+    return Project(parsed.photos[0]).annotation_set()
 
 
 def _best_at_hand() -> str:
