@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from goldeneye.config import FinetuneConfig
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.images import find_photos, read_image
 from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px
@@ -36,7 +35,7 @@ def main() -> None:
     parsed = parser.parse_args()
     print(describe_machine())
     annotations = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train")
-    tuned = finetune(annotations, str(parsed.base), config=FinetuneConfig(), show_progress=False)
+    tuned = finetune(annotations, str(parsed.base), recipe="seed", show_progress=False)
     exact, rounded = tuned.with_precision("float32"), tuned.with_precision("bfloat16")
     plain = SsdDetector(tuned.config)
     plain.load_state_dict(tuned.weights)

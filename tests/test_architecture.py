@@ -19,7 +19,7 @@ SOURCE = Path(goldeneye.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 # In the order in which a photo meets them: a folder imports only from those before it.
-FOLDERS = ("data", "web", "annotate", "models", "detect", "finetuning", "evaluate", "deploy")
+FOLDERS = ("data", "web", "annotate", "models", "detect", "evaluation", "finetuning", "deploy")
 # Beside the folders; any folder may import them, they import only each other.
 HELPERS = ("errors", "files", "cache", "config", "progress")
 # Beside the folders too; they may import all of them.
@@ -109,7 +109,8 @@ def test_importing_goldeneye_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["finetune", "--help"], ["detect", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], *([command, "--help"] for command in ("finetune", "detect", "evaluate"))],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = f"from goldeneye.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"

@@ -52,7 +52,7 @@ def run_finetune(project: Path, *more: str, photos: tuple[Path, ...] = ()) -> in
     boxes = project / "photos" / "boxes.json"
     folders = [str(folder) for folder in (project / "photos", *photos)]
     arguments = ["finetune", *folders, "--boxes", str(boxes), "-o", str(project / "d.safetensors")]
-    return main([*arguments, "--steps", "3", *more])
+    return main([*arguments, "--recipe", "seed", "--steps", "3", *more])
 
 
 def failure(capsys: pytest.CaptureFixture[str]) -> str:
@@ -243,7 +243,9 @@ def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
     (project / "d.safetensors").write_text("kept")
     command = [sys.executable, "-m", "goldeneye.cli", "finetune", str(project / "photos")]
     command += ["--boxes", str(project / "photos" / "boxes.json"), "-o", str(project / "d.safetensors")]
-    process = subprocess.Popen([*command, "--steps", "1000000"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--recipe", "seed", "--steps", "1000000"], stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     while "step 10 of" not in process.stderr.readline():
         assert process.poll() is None

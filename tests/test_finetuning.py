@@ -95,7 +95,7 @@ def test_same_seed_same_detector_other_seed_another(tmp_path: Path) -> None:
     files = [tmp_path / f"{i}.safetensors" for i in range(3)]
     for path, seed in zip(files, (5, 5, 6), strict=True):
         config = replace(QUICK, seed=seed)
-        finetune(photos, base, config=config, show_progress=False).save(path)
+        finetune(photos, base, config=config, recipe="seed", show_progress=False).save(path)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes() != files[2].read_bytes()
 
@@ -103,7 +103,7 @@ def test_same_seed_same_detector_other_seed_another(tmp_path: Path) -> None:
 def test_learns_the_squares_it_was_shown(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=4)
     config = FinetuneConfig(steps=100, learning_rate=0.002)
-    detector = finetune(photos, tiny_base(), config=config, show_progress=False)
+    detector = finetune(photos, tiny_base(), config=config, recipe="seed", show_progress=False)
     assert detector.labels == ("square",)
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 3
     for image in photos:
@@ -120,11 +120,11 @@ def test_empty_photos_teach_and_unseen_ones_are_refused(tmp_path: Path) -> None:
     photos = make_photos(tmp_path)
     empty = replace(photos.images[2], boxes=(), reviewed=True)
     with_negative = replace(photos, images=(*photos.images[:2], empty))
-    detector = finetune(with_negative, tiny_base(), config=QUICK, show_progress=False)
+    detector = finetune(with_negative, tiny_base(), config=QUICK, recipe="seed", show_progress=False)
     assert detector.provenance["photos"][2] == {"name": "photo2.png", "boxes": 0}
     unseen = replace(photos, images=(*photos.images[:2], replace(empty, reviewed=False)))
     with pytest.raises(AnnotationError, match=r"1 of 3 photos .* not marked as reviewed: photo2\.png"):
-        finetune(unseen, tiny_base(), config=QUICK, show_progress=False)
+        finetune(unseen, tiny_base(), config=QUICK, recipe="seed", show_progress=False)
 
 
 def test_ignored_regions_teach_nothing() -> None:
@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_parts_named(tmp_path: Path) ->
     base = tiny_base()
     broken = replace(base, weights=base.weights | {"box_head.bias": torch.full((24,), torch.inf)})
     with pytest.raises(FinetuneError, match="step 1: the loss is not finite: localization inf") as caught:
-        finetune(make_photos(tmp_path), broken, config=QUICK, show_progress=False)
+        finetune(make_photos(tmp_path), broken, config=QUICK, recipe="seed", show_progress=False)
     assert "--learning-rate" in str(caught.value)
 
 
@@ -195,7 +195,11 @@ def test_several_classes_and_a_box_to_ignore(tmp_path: Path) -> None:
         AnnotatedImage(third.path, third.size_hw, (replace(third.boxes[0], ignore=True),), reviewed=True),
     )
     detector = finetune(
-        AnnotationSet(images, ("square", "other")), tiny_base(), config=QUICK, show_progress=False
+        AnnotationSet(images, ("square", "other")),
+        tiny_base(),
+        recipe="seed",
+        config=QUICK,
+        show_progress=False,
     )
     assert detector.labels == ("square", "other")
     assert detector.config.num_classes == 2
@@ -207,7 +211,7 @@ def test_a_retinanet_learns_by_the_same_commands(tmp_path: Path, version: str) -
     base = make_base(config, random_retinanet(config).state_dict())
     photos = make_photos(tmp_path, count=3)
     settings = FinetuneConfig(steps=100, batch_size=3, learning_rate=0.0005)
-    detector = finetune(photos, base, config=settings, show_progress=False)
+    detector = finetune(photos, base, config=settings, recipe="seed", show_progress=False)
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
     detector.save(tmp_path / "d.safetensors")
     loaded = Detector.load(tmp_path / "d.safetensors")
@@ -235,7 +239,7 @@ def test_a_yolox_learns_by_the_same_commands(tmp_path: Path) -> None:
     base = make_base(config, random_yolox(config).state_dict())
     photos = make_photos(tmp_path, count=3)
     settings = FinetuneConfig(steps=100, batch_size=3)
-    detector = finetune(photos, base, config=settings, show_progress=False)
+    detector = finetune(photos, base, config=settings, recipe="seed", show_progress=False)
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
     detector.save(tmp_path / "d.safetensors", heads_only=True)
     loaded = Detector.load(tmp_path / "d.safetensors", base=base)
@@ -253,7 +257,7 @@ def test_yolox_nano_finds_ducks_after_five_photos(shared: Path) -> None:
         shared / "data/ducky/train_boxes.csv", shared / "data/ducky/train", label="duck"
     )
     base = load_base(shared / "weights/yolox_nano_coco.onnx")
-    detector = finetune(annotations, base, show_progress=False)
+    detector = finetune(annotations, base, recipe="seed", show_progress=False)
     test = read_annotations(shared / "data/ducky/test_boxes_coco.json", shared / "data/ducky/test")
     hits = 0
     frames = [image for image in test if any(not box.ignore for box in image.boxes)][::8]

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from goldeneye.detect.detections import Detections as Detections
     from goldeneye.detect.detector import Detector as Detector
     from goldeneye.errors import GoldeneyeError as GoldeneyeError
+    from goldeneye.evaluation.evaluator import Evaluation as Evaluation
+    from goldeneye.evaluation.evaluator import evaluate as evaluate
+    from goldeneye.evaluation.report import save_report as save_report
     from goldeneye.finetuning.trainer import finetune as finetune
     from goldeneye.models.base import BaseModel as BaseModel
     from goldeneye.models.base import load_base as load_base
@@ -41,14 +44,17 @@ _HOMES = {
     "Box": "data.annotations",
     "Detections": "detect.detections",
     "Detector": "detect.detector",
+    "Evaluation": "evaluation.evaluator",
     "FinetuneConfig": "config",
     "GoldeneyeError": "errors",
+    "evaluate": "evaluation.evaluator",
     "find_photos": "data.images",
     "finetune": "finetuning.trainer",
     "load_base": "models.base",
     "read_annotations": "data.formats",
     "read_image": "data.images",
     "write_annotations": "data.formats",
+    "save_report": "evaluation.report",
     "write_coco": "data.formats",
 }
 

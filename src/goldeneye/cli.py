@@ -17,7 +17,10 @@ from goldeneye import __version__
 from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
 from goldeneye.commands.check import add_check
+from goldeneye.commands.convert import add_convert
+from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.serve import add_serve
+from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import AnnotationError, GoldeneyeError
 from goldeneye.files import require_writable
@@ -49,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
     _add_detect(commands)
+    add_evaluate(commands)
     add_annotate(commands)
+    add_convert(commands)
+    add_show(commands)
     _add_demo(commands)
     add_check(commands)
     add_serve(commands)
@@ -66,8 +72,8 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     finetune.add_argument(
         "--boxes",
-        metavar="FILE",
-        help="the boxes: COCO JSON or CSV (default: those drawn with 'goldeneye annotate PHOTOS')",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
     )
     finetune.add_argument(
         "--base",
@@ -80,9 +86,17 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
+    finetune.add_argument(
+        "--negatives",
+        nargs="+",
+        default=[],
+        metavar="PHOTOS",
+        help="folders, files or patterns of photos with none of the objects",
+    )
+    finetune.add_argument("--keep-classes", action="store_true", help="find the base's own classes too")
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
     finetune.add_argument(
-        "--recipe", choices=["seed"], default="seed", help="how to learn (default: %(default)s)"
+        "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
     )
     for spec in dataclasses.fields(FinetuneConfig):
         limits = spec.metadata
@@ -141,7 +155,14 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
 
-    detector = finetune(annotations, parsed.base or _best_at_hand(), recipe=parsed.recipe, config=config)
+    detector = finetune(
+        annotations,
+        parsed.base or _best_at_hand(),
+        recipe=parsed.recipe,
+        config=config,
+        negatives=parsed.negatives,
+        keep_classes=parsed.keep_classes,
+    )
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     save_loss_curve(detector.history, curve)

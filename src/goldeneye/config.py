@@ -29,16 +29,21 @@ def setting(
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How the heads are fitted. The defaults of ``steps`` to ``momentum`` are the seed recipe's.
+    """How much work is put in, and how the seed recipe, which has no dial, fits the heads.
 
     Raises:
         SettingError: a value is outside its limits.
     """
 
-    steps: int = setting(100, "gradient steps", low=1, high=1_000_000)
-    batch_size: int = setting(4, "photos per step", low=1, high=10_000)
-    learning_rate: float = setting(0.01, "step size of the gradient descent", low=1e-8, high=10)
-    momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
+    effort: str = setting(
+        "normal", "how much work the best recipe puts in", choices=("quick", "normal", "long")
+    )
+    steps: int = setting(100, "gradient steps of the seed recipe", low=1, high=1_000_000)
+    batch_size: int = setting(4, "photos per step of the seed recipe", low=1, high=10_000)
+    learning_rate: float = setting(0.01, "step size of the seed recipe", low=1e-8, high=10)
+    momentum: float = setting(
+        0.9, "how much of the last step goes into the next, in the seed recipe", low=0, high=0.9999
+    )
     seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
     precision: str = setting(
         "float32",

@@ -1,19 +1,13 @@
-"""What the page asks for, and the answers.
-
-Photos go by ids that are made of their names in the project; a request never holds a path, so
-no request can reach a file that is not a photo of the project.
-"""
+"""The answers of :mod:`goldeneye.annotate.answers` by HTTP, and the files of the page."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import json
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from goldeneye.annotate.answers import Answers, NoSuchPhotoError
 from goldeneye.annotate.guard import Guard
 from goldeneye.annotate.learner import Learner
-from goldeneye.annotate.previews import MAX_SIDE, Previews
+from goldeneye.annotate.previews import MAX_SIDE
 from goldeneye.annotate.requests import BadRequestError, read_label_change, read_photo_change
-from goldeneye.data.annotations import require_size
-from goldeneye.data.format_names import PROJECT_FILE
-from goldeneye.data.images import read_size_hw
 from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox, PhotoState
 from goldeneye.errors import AnnotationError, GoldeneyeError, OutputError, PhotoError
 
 PAGE = Path(__file__).with_name("page")
@@ -65,6 +56,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
     handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
         GoldeneyeError: _tell,
         BadRequestError: _tell_bad_request,
+        NoSuchPhotoError: _tell_no_such_photo,
         HTTPException: _tell_http_error,
         Exception: _tell_fault,
     }
@@ -73,16 +65,11 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
 
 
 class App:
-    """The answers. What takes time runs in threads, so that no request waits for another's photo."""
+    """The answers by HTTP. What takes time runs in threads, so that no request waits for another's photo."""
 
     def __init__(self, project: Project, learner: Learner) -> None:
-        self.project = project
-        self.learner = learner
-        self.previews = Previews()
+        self.answers = Answers(project, learner)
         self.files = {path.name: path for path in PAGE.glob("*") if path.suffix in _MEDIA_TYPES}
-        self.names: dict[str, str] = {}
-        self.sizes: dict[str, tuple[int, int]] = {}
-        self.unreadable: dict[str, str] = {}
         # Few, as decoding fills a processor each and the person's own browser needs one too.
         self.decoders = ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 2), "previews")
 
@@ -103,172 +90,54 @@ class App:
 
     def project_state(self, _: Request) -> Response:
         """All photos, without their boxes, and the labels."""
-        names = self.project.photo_names()
-        self.names = {photo_id(name): name for name in names}
-        rows = [
-            self._row(key, name, state)
-            for (key, name), state in zip(self.names.items(), self.project.states(names), strict=True)
-        ]
-        folder = Path(os.path.realpath(self.project.folder))
-        suggested = self._suggested()
-        answer = {
-            "name": folder.name,
-            "key": photo_id(str(folder)),  # by which the page keeps apart what it has not saved yet
-            "labels": self.project.labels(),
-            "photos": rows,
-            "suggested_next": suggested,
-        }
-        return _json(answer)
-
-    def _row(self, key: str, name: str, state: PhotoState) -> dict[str, Any]:
-        height, width = self.sizes.get(name) or state.size_hw or (None, None)
-        error = self.unreadable.get(name)
-        if not self.project.path_of(name).exists():
-            error = f"no longer there; its {len(state.boxes)} boxes are kept"
-        return {
-            "id": key,
-            "name": name,
-            "width": width,
-            "height": height,
-            "reviewed": state.reviewed,
-            "num_boxes": len(state.boxes),
-            "labels": sorted({drawn.box.label for drawn in state.boxes}),
-            "error": error,
-        }
+        return _json(self.answers.project())
 
     def photo(self, request: Request) -> Response:
         """One photo with its boxes."""
-        name = self._name(request)
-        size_hw = self._size_hw(name)
-        (state,) = self.project.states([name])
-        if state.boxes and state.size_hw:
-            require_size(state.size_hw, size_hw, f"{PROJECT_FILE}: {name}")
-        return _json(_photo(name, size_hw, state))
+        return _json(self.answers.photo(_key(request)))
 
     async def change_photo(self, request: Request) -> Response:
         """Put and delete boxes; answered when they are on the disk."""
-        name, body = self._name(request), await request.body()
-
-        def change() -> Response:
-            asked = read_photo_change(body)
-            state = self.project.change_photo(
-                name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed
-            )
-            self.learner.photos_changed()
-            return _json(_photo(name, self._size_hw(name), state))
-
-        return await run_in_threadpool(change)
+        asked = read_photo_change(await request.body())
+        return _json(await run_in_threadpool(self.answers.change_photo, _key(request), asked))
 
     async def change_labels(self, request: Request) -> Response:
         """Add, rename and remove labels."""
-        body = await request.body()
-
-        def change() -> Response:
-            asked = read_label_change(body)
-            with self.project.editing() as content:
-                content.add_labels(asked.add)
-                if asked.rename is not None:
-                    content.rename_label(*asked.rename)
-                for label in asked.remove:
-                    content.remove_label(label)
-            if asked.rename is not None:
-                self.learner.photos_changed()
-            return _json({"labels": self.project.labels()})
-
-        return await run_in_threadpool(change)
+        asked = read_label_change(await request.body())
+        return _json(await run_in_threadpool(self.answers.change_labels, asked))
 
     async def image(self, request: Request) -> Response:
         """The photo, upright, as a JPEG of at most the size that is asked for."""
-        name, side = self._name(request), _side(request)
-        path = self.project.path_of(name)
+        key, side = _key(request), _side(request)
         # A photo may be turned or replaced while the page is open, so the browser has to ask whether
         # the one that it keeps is still the one.
-        headers = {"Cache-Control": "private, no-cache", "ETag": self.previews.tag(path, side)}
+        headers = {"Cache-Control": "private, no-cache", "ETag": self.answers.image_tag(key, side)}
         if request.headers.get("if-none-match") == headers["ETag"]:
             return Response(status_code=304, headers=headers)
         loop = asyncio.get_running_loop()
-        try:
-            picture, headers["ETag"] = await loop.run_in_executor(
-                self.decoders, self.previews.picture, path, side
-            )
-        except PhotoError as error:
-            self.unreadable[name] = error.message
-            raise
-        self.unreadable.pop(name, None)
-        return Response(picture, media_type="image/jpeg", headers=headers)
+        picture, tag = await loop.run_in_executor(self.decoders, self.answers.image, key, side)
+        return Response(picture, media_type="image/jpeg", headers=headers | {"ETag": tag})
 
     def proposals(self, request: Request) -> Response:
         """The boxes that the learner proposes for a photo that nobody has looked at."""
-        name = self._name(request)
-        (state,) = self.project.states([name])
-        if state.reviewed:
-            return _json({"round": self.learner.learning().round, "boxes": [], "pending": False})
-        found = self.learner.proposals(name)
-        boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in found.boxes]
-        return _json({"round": found.round, "boxes": boxes, "pending": found.pending})
+        return _json(self.answers.proposals(_key(request)))
 
     def learning(self, _: Request) -> Response:
         """How far learning has come."""
-        learning = self.learner.learning()
-        answer = {"state": learning.state, "message": learning.message, "round": learning.round}
-        return _json(answer | {"progress": learning.progress, "suggested_next": self._suggested()})
+        return _json(self.answers.learning())
 
-    def finish(self, request: Request) -> Response:
+    def finish(self, _: Request) -> Response:
         """Start to make the detector file."""
-        self.learner.finish()
-        return self.finishing(request)
+        return _json(self.answers.finish())
 
     def finishing(self, _: Request) -> Response:
         """How far the making of the detector file has come."""
-        return _json(vars(self.learner.finishing()))
-
-    def _suggested(self) -> str | None:
-        name = self.learner.learning().suggested_next
-        if name is None or self.project.states([name])[0].reviewed:
-            return None
-        return photo_id(name)
-
-    def _name(self, request: Request) -> str:
-        key = request.path_params["photo_id"]
-        if key not in self.names:  # it may be new, or this server may be
-            self.names = {photo_id(name): name for name in self.project.photo_names()}
-        if key not in self.names:
-            raise HTTPException(404, "no such photo")
-        return self.names[key]
-
-    def _size_hw(self, name: str) -> tuple[int, int]:
-        path = self.project.path_of(name)
-        if not path.exists():
-            raise PhotoError(f"{name}: no longer there", hint="put the photo back; its boxes are kept")
-        try:
-            self.sizes[name] = read_size_hw(path)
-        except PhotoError as error:
-            self.unreadable[name] = error.message
-            raise
-        return self.sizes[name]
+        return _json(self.answers.finishing())
 
 
-@cache
-def photo_id(name: str) -> str:
-    """What requests call a photo: the same in every run, and nothing that could be a path."""
-    return hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
-
-
-def _photo(name: str, size_hw: tuple[int, int], state: PhotoState) -> dict[str, Any]:
-    return {
-        "id": photo_id(name),
-        "name": name,
-        "width": size_hw[1],
-        "height": size_hw[0],
-        "reviewed": state.reviewed,
-        "boxes": [_box(drawn) for drawn in state.boxes],
-    }
-
-
-def _box(drawn: DrawnBox) -> dict[str, Any]:
-    box = drawn.box
-    corners = [box.x1, box.y1, box.x2, box.y2]
-    return {"id": drawn.id, "box": corners, "label": box.label, "ignore": box.ignore}
+def _key(request: Request) -> str:
+    key: str = request.path_params["photo_id"]
+    return key
 
 
 def _side(request: Request) -> int | None:
@@ -301,6 +170,10 @@ async def _tell(_: Request, error: GoldeneyeError) -> Response:
 
 async def _tell_bad_request(_: Request, error: BadRequestError) -> Response:
     return _json({"error": str(error), "hint": "reload the page"}, 400)
+
+
+async def _tell_no_such_photo(_: Request, error: NoSuchPhotoError) -> Response:
+    return _json({"error": str(error), "hint": "reload the page"}, 404)
 
 
 async def _tell_http_error(_: Request, error: HTTPException) -> Response:

@@ -51,7 +51,8 @@ class Proposals:
 class Finishing:
     """How far the making of the detector file has come."""
 
-    state: Literal["idle", "running", "done", "failed"]
+    state: Literal["off", "idle", "running", "done", "failed"]
+    """``off``: only the command can do it."""
     message: str
     command: str
     """What does the same on the command line."""

@@ -158,6 +158,16 @@ class AnnotationSet:
         """The same set without the photos nobody has looked at; the labels stay."""
         return replace(self, images=tuple(image for image in self.images if image.reviewed))
 
+    def with_negatives(self, photos: Sequence[StrPath]) -> AnnotationSet:
+        """The same set and photos in which there is none of its objects; each counts as looked at.
+
+        Raises:
+            PhotoError: a photo cannot be read.
+            AnnotationError: a photo has the name of another one.
+        """
+        empty = [AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in map(Path, photos)]
+        return replace(self, images=(*self.images, *empty))
+
     def require_reviewed(self) -> None:
         """Refuse a set that cannot be learnt from as it is.
 

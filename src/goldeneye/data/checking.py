@@ -74,6 +74,7 @@ class _Part:
     """One part of the data set: its photos, what is said about them, and what was found so far."""
 
     source: str
+    is_annotated: bool = False
     stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
     photos: list[Path] = field(default_factory=list)
     looks: dict[Path, _Look] = field(default_factory=dict)
@@ -145,6 +146,7 @@ def _read_part(
         photos.setdefault(os.path.realpath(path), path)
     part.photos = list(photos.values())
     if raw is not None:
+        part.is_annotated = True
         part.labels.update(dict.fromkeys((name.strip() for name in raw.labels or (label,)), 0))
     for photo, _ in part.stated:
         learnt = (box for box in photo.boxes if not box.ignore)
@@ -204,7 +206,7 @@ def _check_part(part: _Part, input_side: int) -> Iterator[Finding]:
         if stated.boxes and look.orientation in _FLIPPED:
             what = f"stored with EXIF orientation {look.orientation}"
             yield finding("photo-flipped", path.name, what, place=stated.where)
-    if part.stated:
+    if part.is_annotated:
         yield from _check_reviewed(part)
     for path, other, distance in _alike(part, part, SAME):
         what = f"shows the same as {other.name} (distance {distance:.2f})"

@@ -51,14 +51,16 @@ def finding(kind: str, file: str, what: str, *, place: str = "", cure: str | Non
 
 
 KINDS = {
-    "boxes-malformed": Kind(ERROR, "files of boxes that cannot be read", ""),
+    "boxes-malformed": Kind(
+        ERROR, "files of boxes that cannot be read", "write the file again with the tool it comes from"
+    ),
     "boxes-none": Kind(ERROR, "no boxes at all", "draw a box around the object in at least one photo"),
     "photo-missing": Kind(
         ERROR,
         "photos that are not there",
         "put the photo back, correct its name in the file of boxes, or remove it there",
     ),
-    "photo-unreadable": Kind(ERROR, "photos that cannot be read", ""),
+    "photo-unreadable": Kind(ERROR, "photos that cannot be read", "copy the photo again, or leave it out"),
     "photo-listed-twice": Kind(
         ERROR, "photos listed twice", "keep one of the two entries, with the boxes of both"
     ),
@@ -132,6 +134,6 @@ KINDS = {
         "look at their boxes once: a tool that ignores the EXIF orientation leaves them in the wrong "
         "place, and from the numbers nobody can tell",
     ),
-    "not-read": Kind(NOTE, "things the file says that goldeneye does not use", "none is needed"),
+    "not-read": Kind(NOTE, "things the file says that goldeneye does not use", ""),
 }
 """The kinds, worst first."""

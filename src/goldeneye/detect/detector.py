@@ -22,7 +22,7 @@ from torch import Tensor
 from goldeneye.data.images import ReducedImage, StrPath, photo_path, read_reduced, read_size_hw, upright_array
 from goldeneye.detect.detections import Detections
 from goldeneye.errors import DetectorFileError
-from goldeneye.models.architectures import Config, build_network, config_from_dict
+from goldeneye.models.architectures import Config, build_network, config_from_dict, weight_shapes
 from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
 from goldeneye.models.network import Network
 from goldeneye.models.weights_file import read_weights, write_weights
@@ -207,10 +207,13 @@ class Detector:
         if header.get("format_version") != FORMAT_VERSION:
             raise _not_a_detector(path, header)
         try:
+            config = config_from_dict(header["architecture"], header["config"])
             if header["heads_only"]:
-                weights = _weights_of_base(path, header["base"], base) | weights
+                of_base = _weights_of_base(path, header["base"], base)
+                # The base's own class head has no place beside a novel one.
+                weights = {name: of_base[name] for name in weight_shapes(config) if name in of_base} | weights
             detector = cls(
-                config=config_from_dict(header["architecture"], header["config"]),
+                config=config,
                 weights=weights,
                 labels=header["labels"],
                 base=header["base"],

@@ -28,7 +28,7 @@ _Rect = tuple[int, int, int, int]
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart under every common kind of
 # colour blindness. Blue is rare in nature, so most things stand out from the first.
-_COLORS: tuple[RGB, ...] = (
+COLORS: tuple[RGB, ...] = (
     (86, 180, 233),  # sky blue
     (213, 94, 0),  # vermillion
     (240, 228, 66),  # yellow
@@ -52,7 +52,7 @@ _EAST_ASIAN_FROM = "\u2e80"
 
 def class_color(class_id: int) -> RGB:
     """The colour of a class; the eighth has the first one's again, and its label to tell it by."""
-    return _COLORS[class_id % len(_COLORS)]
+    return COLORS[class_id % len(COLORS)]
 
 
 def draw_boxes(

@@ -46,6 +46,18 @@ def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[
     """
     config = replace(base.config, num_classes=num_classes)
     new = network_type(config).new_class_head(config, torch.Generator().manual_seed(seed))
+    weights, report = take_weights(base, config, new)
+    return config, weights, report
+
+
+def take_weights(
+    base: BaseModel, config: Config, new: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], RestoreReport]:
+    """The weights of a network as ``config`` says: those in ``new``, all others from the base.
+
+    Raises:
+        CheckpointError: as for :func:`restore`.
+    """
     shapes = weight_shapes(config)
     restored = {name: weight for name, weight in base.weights.items() if name not in new}
     for name in shapes.keys() - new.keys():
@@ -64,4 +76,4 @@ def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[
         new=tuple(new),
         left_over=tuple(name for name in base.weights if name in new),
     )
-    return config, restored | new, report
+    return restored | new, report

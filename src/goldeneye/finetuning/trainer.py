@@ -14,11 +14,12 @@ from torch import Tensor
 from goldeneye import __version__
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.data.images import read_image
+from goldeneye.data.images import StrPath, find_photos, read_image
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.precision import check_bfloat16
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.finetuning.anchor_heads import AnchorHeads
+from goldeneye.finetuning.best import finetune_best
 from goldeneye.finetuning.cell_heads import CellHeads
 from goldeneye.finetuning.heads import Features, Heads
 from goldeneye.finetuning.restore import restore
@@ -27,6 +28,7 @@ from goldeneye.models.base import BaseModel, load_base
 from goldeneye.models.yolox import YoloxDetector
 from goldeneye.progress import console, progress_bar
 
+RECIPES = ("best", "seed")
 PRECISION_PHOTOS = 2
 """Photos on which bfloat16 is tried; each costs two passes of the network."""
 
@@ -39,20 +41,25 @@ def finetune(
     annotations: AnnotationSet,
     base: BaseModel | str,
     *,
-    recipe: str = "seed",
+    recipe: str = "best",
     config: FinetuneConfig | None = None,
+    negatives: StrPath | Sequence[StrPath] = (),
+    keep_classes: bool = False,
     show_progress: bool = True,
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
+    ``recipe="best"`` learns a head of its own from many views of each photo; see ``best.py``.
     ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
     everything else from the base, and plain gradient descent on the two heads alone.
 
     Args:
         annotations: photos with boxes; every one must have been looked at.
         base: a base model, or its name or file as for :func:`goldeneye.load_base`.
-        recipe: only ``"seed"`` so far.
-        config: settings; the defaults are the recipe's.
+        recipe: ``"best"`` or ``"seed"``.
+        config: settings; those of gradient descent are for the seed recipe alone.
+        negatives: folders, files or patterns of photos in which there is none of the objects.
+        keep_classes: find the base's own classes too, exactly as the base does; not with ``"seed"``.
         show_progress: print the loss as it goes and show how far the work has come.
 
     Raises:
@@ -61,13 +68,31 @@ def finetune(
         BaseModelError: the base cannot be found or used.
         FinetuneError: the loss is no longer a finite number.
     """
-    if recipe != "seed":
-        raise SettingError(f"unknown recipe: {recipe!r}", hint="recipes: seed")
+    if recipe not in RECIPES:
+        raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
+    if keep_classes and recipe == "seed":
+        raise SettingError("the seed recipe does not keep the base's classes", hint="use the recipe: best")
     settings = config or FinetuneConfig()
+    if negatives:
+        annotations = annotations.with_negatives(find_photos(negatives))
     annotations.require_reviewed()
     base_model = base if isinstance(base, BaseModel) else load_base(base)
 
-    network_config, weights, report = restore(base_model, len(annotations.labels), settings.seed)
+    if recipe == "best":
+        detector = finetune_best(
+            annotations, base_model, settings, keep_classes=keep_classes, show_progress=show_progress
+        )
+    else:
+        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
+    detector.provenance |= provenance(annotations, recipe, settings, detector.history)
+    return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def finetune_seed(
+    annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, *, show_progress: bool
+) -> Detector:
+    """A detector made by the seed recipe; see :func:`finetune`."""
+    network_config, weights, report = restore(base, len(annotations.labels), settings.seed)
     if show_progress:
         console.print(str(report))
     network = build_network(network_config, weights, getattr(torch, settings.precision))
@@ -79,15 +104,15 @@ def finetune(
         config=network_config,
         weights=weights | heads.tensors(),
         labels=annotations.labels,
-        base=base_model.origin(),
-        provenance=provenance(annotations, recipe, settings, history),
+        base=base.origin(),
+        provenance={},
         history=history,
     )
     if settings.precision == detector.precision:
         # The network is built already; only its heads are new.
         network.load_state_dict(heads.tensors(), strict=False, assign=True)
         detector.network = network
-    return with_fastest_precision(detector, annotations, show_progress=show_progress)
+    return detector
 
 
 def with_fastest_precision(

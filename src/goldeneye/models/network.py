@@ -37,8 +37,11 @@ class Network(Protocol):
 
     architecture: ClassVar[str]
     """What files call it."""
-    head_names: ClassVar[tuple[str, ...]]
-    """The weights that fine-tuning changes."""
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """The weights that fine-tuning changes."""
+        ...
 
     def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
         """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
@@ -54,6 +57,10 @@ class Network(Protocol):
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid of ``pixels`` ``[N, 3, h, w]``, finest level first."""
+        ...
+
+    def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo."""
         ...
 
     def to_input(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
@@ -97,16 +104,24 @@ class AnchorNetwork(Network, Protocol):
         """How many cells around it a box head's output depends on; None if on the whole map."""
         ...
 
-    def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
-        """The size of the input made of a photo."""
-        ...
-
     def anchors(self, input_size_hw: tuple[int, int]) -> Tensor:
         """All anchors ``[A, 4]`` of an input, in the order of the heads' outputs."""
         ...
 
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """The codes ``[M, 4]`` that make ``boxes`` ``[M, 4]`` of ``anchors`` ``[M, 4]``."""
+        ...
+
+    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        """The boxes ``[M, 4]`` that ``codes`` ``[M, 4]`` make of ``anchors`` ``[M, 4]``."""
+        ...
+
+    def towers(self, pyramid: list[Tensor]) -> TowerMaps:
+        """What the heads read, for every level."""
+        ...
+
+    def heads(self, maps: TowerMaps) -> tuple[Tensor, Tensor]:
+        """Box codes ``[N, A, 4]`` and class logits ``[N, A, B + C]``, B the background columns."""
         ...
 
     def class_map(self, level_map: Tensor, level: int) -> Tensor:

@@ -32,6 +32,7 @@ from goldeneye.models.resnet import STAGE_CHANNELS
 from goldeneye.models.resnet_v15 import ResNet50
 from goldeneye.models.retinanet_boxes import (
     best_candidates,
+    decode_corner_boxes,
     encode_corner_boxes,
     make_corner_anchors,
     suppress_within_classes,
@@ -222,6 +223,10 @@ class RetinanetDetector(nn.Module):
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """The codes ``[M, 4]`` that make ``boxes`` ``[M, 4]`` of ``anchors`` ``[M, 4]``."""
         return encode_corner_boxes(boxes, anchors)
+
+    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        """The boxes ``[M, 4]`` that ``codes`` ``[M, 4]`` make of ``anchors`` ``[M, 4]``."""
+        return decode_corner_boxes(codes, anchors)
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid P3, P4, ... of ``pixels`` ``[N, 3, h, w]``."""

@@ -164,6 +164,10 @@ class SsdDetector(nn.Module):
         """The codes ``[M, 4]`` that make ``boxes`` ``[M, 4]`` of ``anchors`` ``[M, 4]``."""
         return encode_boxes(boxes, anchors, self.config.coder_scales)
 
+    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        """The boxes ``[M, 4]`` that ``codes`` ``[M, 4]`` make of ``anchors`` ``[M, 4]``."""
+        return decode_boxes(codes, anchors, self.config.coder_scales)
+
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid P3, P4, ... of ``pixels`` ``[N, 3, h, w]``."""
         pyramid: list[Tensor] = self.pyramid(self.backbone(pixels))
@@ -229,7 +233,7 @@ class SsdDetector(nn.Module):
         threshold = max(score_threshold, c.score_threshold)
         scores = torch.sigmoid(logits[:, 1:].float())  # [A, C]
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
-        boxes = decode_boxes(codes[candidates].float(), anchors[candidates], c.coder_scales)
+        boxes = self.decode(codes[candidates].float(), anchors[candidates])
         scores = scores[candidates]
         index, class_ids = suppress_per_class(
             boxes.numpy(),

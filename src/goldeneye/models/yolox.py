@@ -7,8 +7,9 @@ files fit as they are. The heads are 1x1 convolutions, one set for each level, a
 fine-tuning changes; whatever lies before them is frozen.
 
 Every cell of every level predicts one box from where it lies: an anchor, in the words of the other
-networks, is the cell itself. Column 0 of the logits says whether it shows any object at all; the
-score of a class is that probability times the class's own.
+networks, is the cell itself. As published, column 0 of the logits says whether it shows any object at
+all, and the score of a class is that probability times the class's own. Novel classes may have a head
+of their own instead: it reads both towers, so its probability is the whole score.
 
 Coordinates inside are pixels of the network's input: the photo resized into its top left corner.
 """
@@ -29,7 +30,7 @@ from goldeneye.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from goldeneye.models.csp_darknet import STAGE_CHANNELS, ConvLayer, CspDarknet, CspLayer, conv3x3
 from goldeneye.models.letterbox import letterbox, letterbox_ratio
 from goldeneye.models.network import Found, TowerMaps
-from goldeneye.models.suppression import suppress_per_class
+from goldeneye.models.suppression import suppress_per_class, vote_boxes
 from goldeneye.models.yolox_config import YoloxConfig
 
 STRIDES = (8, 16, 32)
@@ -86,15 +87,19 @@ class Head(nn.Module):
         def tower() -> nn.Sequential:
             return nn.Sequential(*(conv3x3(config, channels, channels) for _ in range(2)))
 
-        def predictor(columns: int) -> nn.Conv2d:
-            return nn.Conv2d(channels, columns, 1)
+        def predictor(channels_in: int, columns: int) -> nn.Conv2d:
+            return nn.Conv2d(channels_in, columns, 1)
 
         self.stems = nn.ModuleList(ConvLayer(config, config.channels(c), channels, 1) for c in STAGE_CHANNELS)
         self.cls_convs = nn.ModuleList(tower() for _ in STRIDES)
         self.reg_convs = nn.ModuleList(tower() for _ in STRIDES)
-        self.cls_preds = nn.ModuleList(predictor(config.num_classes) for _ in STRIDES)
-        self.reg_preds = nn.ModuleList(predictor(4) for _ in STRIDES)
-        self.obj_preds = nn.ModuleList(predictor(1) for _ in STRIDES)
+        if config.num_base:
+            self.cls_preds = nn.ModuleList(predictor(channels, config.num_base) for _ in STRIDES)
+        self.reg_preds = nn.ModuleList(predictor(channels, 4) for _ in STRIDES)
+        if config.num_base:
+            self.obj_preds = nn.ModuleList(predictor(channels, 1) for _ in STRIDES)
+        if config.num_novel:
+            self.novel_preds = nn.ModuleList(predictor(2 * channels, config.num_novel) for _ in STRIDES)
 
 
 class YoloxDetector(nn.Module):
@@ -104,16 +109,11 @@ class YoloxDetector(nn.Module):
     """
 
     architecture: ClassVar[str] = "yolox"
-    head_names: ClassVar[tuple[str, ...]] = tuple(
-        f"head.{kind}_preds.{level}.{part}"
-        for kind in ("reg", "obj", "cls")
-        for level in range(len(STRIDES))
-        for part in ("weight", "bias")
-    )
 
     def __init__(self, config: YoloxConfig) -> None:
         super().__init__()
         self.config = config
+        self.head_names = predictor_names(*(("novel",) if config.num_novel else ("reg", "obj", "cls")))
         self.backbone = Pafpn(config)
         self.head = Head(config)
         self.eval().requires_grad_(False)
@@ -171,13 +171,28 @@ class YoloxDetector(nn.Module):
         )
 
     def heads(self, maps: TowerMaps) -> tuple[Tensor, Tensor]:
-        """Box codes ``[N, A, 4]`` and logits ``[N, A, 1 + C]``: of any object, then of each class."""
+        """Box codes ``[N, A, 4]`` and logits, for :meth:`scores`.
+
+        Logits are ``[N, A, 1 + C]``: of any object, then of each class. The first column is not there
+        if all classes are novel.
+        """
         head, (class_maps, box_maps) = self.head, maps
-        codes = [_rows(predict(x)) for predict, x in zip(head.reg_preds, box_maps, strict=True)]
-        objectness = [_rows(predict(x)) for predict, x in zip(head.obj_preds, box_maps, strict=True)]
-        classes = [_rows(predict(x)) for predict, x in zip(head.cls_preds, class_maps, strict=True)]
-        logits = torch.cat((torch.cat(objectness, 1), torch.cat(classes, 1)), 2)
-        return torch.cat(codes, 1), logits
+        codes, columns = _apply(head.reg_preds, box_maps), []  # codes first: the order in ONNX files
+        if self.config.num_base:
+            columns += [_apply(head.obj_preds, box_maps), _apply(head.cls_preds, class_maps)]
+        if self.config.num_novel:
+            both = [torch.cat(pair, 1) for pair in zip(class_maps, box_maps, strict=True)]
+            columns.append(_apply(head.novel_preds, both))
+        return codes, torch.cat(columns, 2)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Scores ``[..., C]`` float32 of logits ``[..., 1 + C]``, or ``[..., C]`` if all are novel."""
+        probabilities = torch.sigmoid(logits.float())
+        base = self.config.num_base
+        if base == 0:
+            return probabilities
+        of_base = probabilities[..., :1] * probabilities[..., 1 : 1 + base]
+        return torch.cat((of_base, probabilities[..., 1 + base :]), -1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and logits, as :meth:`heads`, of ``pixels`` ``[N, 3, h, w]``."""
@@ -199,33 +214,36 @@ class YoloxDetector(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The detections of one photo: boxes ``[K, 4]`` in input pixels, scores ``[K]``, class ids ``[K]``.
 
-        Best score first. A cell stands for one object, of its likeliest class. Boxes are not clipped.
+        Best score first. A cell stands for one object, of its likeliest class; novel classes compete
+        among themselves, so that the base's are found as they were without them. Boxes are not clipped.
 
         Args:
             codes: ``[A, 4]``.
-            logits: ``[A, 1 + C]``.
+            logits: ``[A, 1 + C]``, or as :meth:`scores`.
             anchors: ``[A, 4]``.
             score_threshold: only higher scores are returned.
         """
         c = self.config
         threshold = max(score_threshold, c.score_threshold)
-        probabilities = torch.sigmoid(logits.float())
-        best, best_ids = probabilities[:, 1:].max(1)  # [A]
-        scores = probabilities[:, 0] * best
-        candidates = (scores > threshold).nonzero()[:, 0]
-        boxes = decode_cells(codes[candidates].float(), anchors[candidates])
-        of_class = F.one_hot(best_ids[candidates], c.num_classes)  # [A', C]
-        scores = scores[candidates, None] * of_class
+        parts = torch.split(self.scores(logits), [c.num_base, c.num_novel], 1)
+        scores = torch.cat([_likeliest_alone(part) for part in parts if part.shape[1]], 1)  # [A, C]
+        candidates = (scores > threshold).any(1).nonzero()[:, 0]
+        boxes = decode_cells(codes[candidates].float(), anchors[candidates]).numpy()
+        scores = scores[candidates]
         index, class_ids = suppress_per_class(
-            boxes.numpy(),
+            boxes,
             scores.numpy(),
             score_threshold=threshold,
             iou_threshold=c.iou_threshold,
             max_per_class=c.max_detections,
             max_detections=c.max_detections,
         )
+        kept = boxes[index]
+        if c.vote_iou is not None:
+            novel = class_ids >= c.num_base
+            kept[novel] = vote_boxes(boxes, scores.numpy(), index[novel], class_ids[novel], c.vote_iou)
         chosen, chosen_ids = torch.from_numpy(index), torch.from_numpy(class_ids)
-        return boxes[chosen], scores[chosen, chosen_ids], chosen_ids
+        return torch.from_numpy(kept), scores[chosen, chosen_ids], chosen_ids
 
     @staticmethod
     def new_class_head(config: YoloxConfig, generator: torch.Generator) -> dict[str, Tensor]:
@@ -241,6 +259,16 @@ class YoloxDetector(nn.Module):
             weights[f"head.cls_preds.{level}.weight"] = (2 * kernel - 1) / channels**0.5
             weights[f"head.cls_preds.{level}.bias"] = torch.full((config.num_classes,), config.class_bias)
         return weights
+
+
+def predictor_names(*kinds: str) -> tuple[str, ...]:
+    """The names of the weights and biases of some kinds of head, ``cls``, ``obj``, ``reg`` or ``novel``."""
+    return tuple(
+        f"head.{kind}_preds.{level}.{part}"
+        for kind in kinds
+        for level in range(len(STRIDES))
+        for part in ("weight", "bias")
+    )
 
 
 def make_cells(size_hw: tuple[int, int]) -> Tensor:
@@ -263,6 +291,13 @@ def decode_cells(codes: Tensor, cells: Tensor) -> Tensor:
     return cxcywh_to_xyxy(torch.cat((codes[:, :2] * sides + corners, codes[:, 2:].exp() * sides), 1))
 
 
-def _rows(head_output: Tensor) -> Tensor:
-    """A head's map ``[N, D, h, w]`` as rows ``[N, h * w, D]``, one for each cell."""
-    return head_output.flatten(2).transpose(1, 2)
+def _apply(predictors: nn.ModuleList, maps: list[Tensor]) -> Tensor:
+    """One kind of head on the maps ``[N, D, h, w]`` of all levels: ``[N, A, columns]``."""
+    outputs = [predict(x).flatten(2).transpose(1, 2) for predict, x in zip(predictors, maps, strict=True)]
+    return torch.cat(outputs, 1)
+
+
+def _likeliest_alone(scores: Tensor) -> Tensor:
+    """Scores ``[A, C]`` with all but the highest of each row set to 0."""
+    best, best_ids = scores.max(1)
+    return best[:, None] * F.one_hot(best_ids, scores.shape[1])

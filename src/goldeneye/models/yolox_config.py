@@ -25,6 +25,8 @@ class YoloxConfig(Settings):
     size_hw: tuple[int, int]
     """Height and width of the input, multiples of 32."""
     num_classes: int = 80
+    num_novel: int = 0
+    """How many of the classes, the last ones, are found by a head that reads both towers."""
     norm_epsilon: float | None = 1e-3
     """Of the batch-norms; None where they are part of the convolutions already."""
     class_bias: float = -math.log(99)
@@ -32,6 +34,13 @@ class YoloxConfig(Settings):
     score_threshold: float = 0.001
     iou_threshold: float = 0.65
     max_detections: int = 300
+    vote_iou: float | None = None
+    """If given, a box of a novel class is the mean of the boxes that overlap it so much, by score."""
+
+    @property
+    def num_base(self) -> int:
+        """How many of the classes, the first ones, are found as published: class times object."""
+        return self.num_classes - self.num_novel
 
     @property
     def is_folded(self) -> bool:

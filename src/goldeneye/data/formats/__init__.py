@@ -23,6 +23,7 @@ from goldeneye.data.formats.labelme import read_labelme
 from goldeneye.data.formats.photos import PhotoFinder
 from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
 from goldeneye.data.formats.recognition import files_of, recognized_format
+from goldeneye.data.formats.recognition import possible_formats as possible_formats
 from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import read_voc
 from goldeneye.data.formats.writing import write_annotations as write_annotations

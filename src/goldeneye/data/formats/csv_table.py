@@ -146,7 +146,7 @@ def _columns_of(header: list[str], source: str) -> _Columns:
     there = [columns for columns in known if all(header.count(name) == 1 for name in columns.needed)]
     if len(there) != 1 or header.count("ignore") > 1:
         shown = ",".join(header)[:200]
-        raise AnnotationError(f"{source}: row 1: columns not understood: {shown}", hint=_HINT)
+        raise AnnotationError(f"{source}: row 1: columns not understood: {shown!r}", hint=_HINT)
     return there[0]
 
 

@@ -75,7 +75,7 @@ def _declared_labels(root: Node) -> list[str]:
 def _photo(node: Node, left_out: Counter[str]) -> RawPhoto:
     name = node.attribute("name")
     # What can go wrong from here on is easier found by the photo's name than by its number.
-    node = Node(f"{node.where}: {name[:200]}", node.element)
+    node = Node(f"{node.where} {name[:200]!r}", node.element)
     boxes = tuple(_box(child, left_out) for tag in _KNOWN_CHILDREN for child in node.children(tag))
     outlines = [child.element for tag in _OUTLINES for child in node.children(tag)]
     groups = [element.get("group_id", "0") for element in outlines]

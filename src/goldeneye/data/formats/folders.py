@@ -47,12 +47,11 @@ def places_of(files: Sequence[Path], folder: Path) -> tuple[Path, ...]:
     return tuple(dict.fromkeys([folder, *(path.parent for path in files), *folders_of_photos(folder)]))
 
 
-def listed_labels(folder: Path) -> list[str]:
-    """The labels in ``labels.txt``, one a line, if it is there; the files have no order of classes."""
-    path = folder / LABELS_NAME
-    if not path.is_file():
-        return []
-    lines = [line.strip() for line in read_text_of_windows(path)[0].splitlines()]
+def listed_labels(files: Sequence[Path], folder: Path) -> list[str]:
+    """The labels in ``labels.txt``, one a line: the files themselves have no order of classes."""
+    lists = [place / LABELS_NAME for place in dict.fromkeys([folder, *(path.parent for path in files)])]
+    texts = [read_text_of_windows(path)[0] for path in lists if path.is_file()]
+    lines = [line.strip() for text in texts for line in text.splitlines()]
     # labelme begins its list with these two, of which no box has one.
     return [line for line in lines if line not in ("", "__ignore__", "_background_")]
 

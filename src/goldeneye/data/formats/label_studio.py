@@ -143,7 +143,7 @@ def _corners(kind: str, value: Entry) -> Corners:
         x, y, across, down = (value.number(key) / 100 for key in ("x", "y", "radiusX", "radiusY"))
         return x - across, y - down, x + across, y + down
     if not kind.startswith(("rectangle", "labels")):
-        message = f"{value.where}: {kind[:40]} is no box"
+        message = f"{value.where}: {kind[:40]!r} is no box"
         raise AnnotationError(message, hint="draw a box around the object instead")
     x, y, width, height = (value.number(key) / 100 for key in ("x", "y", "width", "height"))
     return x, y, x + width, y + height

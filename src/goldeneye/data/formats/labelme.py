@@ -50,7 +50,7 @@ def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
     """
     left_out: Counter[str] = Counter()
     photos = [_photo(load_object(path, name_below(path, folder)), path.stem, left_out) for path in files]
-    labels = labels_in_use(photos, listed_labels(folder))
+    labels = labels_in_use(photos, listed_labels(files, folder))
     source, places = source_name(files, folder), places_of(files, folder)
     return RawAnnotations("labelme", source, tuple(photos), labels, places, not_read(left_out))
 

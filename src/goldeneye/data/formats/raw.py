@@ -83,7 +83,7 @@ class RawAnnotations:
 
 def not_read(what: Counter[str]) -> tuple[str, ...]:
     """The remark about what a file says and is left out, if there is anything."""
-    listed = ", ".join(f"{name} ({count})" for name, count in what.items())
+    listed = ", ".join(f"{n if n.isprintable() else repr(n)} ({count})" for n, count in what.items())
     return (f"not read: {listed}",) if listed else ()
 
 

@@ -36,7 +36,7 @@ def possible_formats(path: Path) -> tuple[str, ...]:
     found = _formats_below(path) if path.is_dir() else list(filter(None, [_format_of_file(path)]))
     if not found:
         raise AnnotationError(f"{path}: no boxes in a format that can be read here", hint=_FORMAT_HINT)
-    return tuple(dict.fromkeys(found))
+    return tuple(form for form in FORMATS if form in found)
 
 
 def recognized_format(path: Path) -> str:

@@ -47,7 +47,7 @@ def read_voc(files: Sequence[Path], folder: Path) -> RawAnnotations:
             message = f"{root.where}: not Pascal VOC: it begins with <{root.element.tag[:40]}>"
             raise AnnotationError(message, hint="a Pascal VOC file begins with <annotation>")
         photos.append(_photo(root, path.stem, left_out))
-    labels = labels_in_use(photos, listed_labels(folder))
+    labels = labels_in_use(photos, listed_labels(files, folder))
     source, places = source_name(files, folder), places_of(files, folder)
     return RawAnnotations("voc", source, tuple(photos), labels, places, not_read(left_out))
 

@@ -19,9 +19,10 @@ from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import voc_texts
 from goldeneye.data.formats.yolo import yolo_texts
 from goldeneye.data.images import StrPath
-from goldeneye.errors import AnnotationError, SettingError
+from goldeneye.errors import OutputError, SettingError
 
-_BY_SUFFIX = {".json": "coco", ".csv": "csv"}
+# What a name to write to may mean; where it is plain, one.
+_BY_SUFFIX = {".json": ("coco",), ".csv": ("csv",), ".xml": ("cvat",), "": FOLDER_FORMATS}
 
 
 def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None = None) -> None:
@@ -49,20 +50,21 @@ def write_annotations(
         annotations: the set.
         target: the file to write, whole or not at all; for a format with one file per photo
             a folder that is not there yet, or empty.
-        format: the name of the format; left out, ``.json`` is COCO and ``.csv`` a table.
+        format: the name of the format; left out, ``.json`` is COCO, ``.csv`` a table and
+            ``.xml`` CVAT.
         copy_photos: put the photos into the folder too, where tools of the format expect them.
 
     Returns:
         What the format cannot hold of this set, one sentence each; there may be nothing.
 
     Raises:
-        AnnotationError: the format cannot hold a name or a label, or ``target`` does not
-            tell the format.
+        AnnotationError: the format cannot hold a name or a label.
         OutputError: ``target`` cannot be written, or is a folder with something in it.
-        SettingError: there is no format of this name, or it is one file and would have photos copied.
+        SettingError: there is no format of this name, ``target`` does not tell it, or it is one
+            file and photos were to be copied.
     """
     path = Path(target)
-    form = format_of_target(path) if format is None else require_format(format)
+    form = _format_of_target(path) if format is None else require_format(format)
     if copy_photos and form not in FOLDER_FORMATS:
         message = f"photos are not copied for {form}, which is one file"
         raise SettingError(message, hint=f"the formats that are a folder: {', '.join(FOLDER_FORMATS)}")
@@ -77,17 +79,17 @@ def write_annotations(
     return tuple(_losses(annotations, form))
 
 
-def format_of_target(target: Path) -> str:
-    """The format that a name to write to stands for.
+def target_formats(target: Path) -> tuple[str, ...]:
+    """The formats that a name to write to may stand for: one where it ends as the files of a format do."""
+    return _BY_SUFFIX.get(target.suffix.lower(), tuple(FORMATS))
 
-    Raises:
-        AnnotationError: it may stand for several.
-    """
-    form = _BY_SUFFIX.get(target.suffix.lower())
-    if form is None:
-        hint = "say which one: --to FORMAT, or format= in Python; the formats are: " + ", ".join(FORMATS)
-        raise AnnotationError(f"{target}: the name does not tell the format", hint=hint)
-    return form
+
+def _format_of_target(target: Path) -> str:
+    formats = target_formats(target)
+    if len(formats) > 1:
+        hint = "say which one with format=: " + ", ".join(formats)
+        raise SettingError(f"{target}: the name does not tell the format", hint=hint)
+    return formats[0]
 
 
 def _require_plain_labels(annotations: AnnotationSet) -> None:
@@ -108,6 +110,8 @@ def _text(annotations: AnnotationSet, folder: Path, form: str) -> str:
 
 
 def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_photos: bool) -> None:
+    if target.suffix.lower() in _BY_SUFFIX and target.suffix:
+        raise OutputError(f"{target}: {form} is a folder, a file per photo", hint="name a folder")
     photo_folder = target / "images" if form == "yolo" else target
     if copy_photos:
         moved = [replace(image, path=photo_folder / image.path.name) for image in annotations]

@@ -52,6 +52,12 @@ class _Classes:
     labels: dict[int, str]
     has_pose: bool = False
 
+    def __post_init__(self) -> None:
+        for label, count in Counter(self.labels.values()).items():
+            if count > 1:
+                message = f"{self.where}: {count} classes have one label: {label!r}"
+                raise AnnotationError(message, hint="rename one of them")
+
 
 @dataclass
 class _Seen:

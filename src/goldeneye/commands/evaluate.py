@@ -1,0 +1,78 @@
+"""``goldeneye evaluate``: how good a detector is on annotated photos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from goldeneye.errors import AnnotationError
+from goldeneye.files import require_writable, write_text
+
+PROJECT_FILE = "annotations.json"
+REPORT_NAME = "report.html"
+NUMBERS_NAME = "evaluation.json"
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command to the parser's."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="say how good a detector is on annotated photos",
+        description="Compare what a detector finds with what you annotated; prints what it is worth, and "
+        "writes a report to look at.",
+    )
+    evaluate.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
+    evaluate.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    evaluate.add_argument(
+        "--boxes", metavar="FILE", help=f"the boxes (default: {PROJECT_FILE} in the first folder)"
+    )
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help=f"write {REPORT_NAME} and {NUMBERS_NAME} there"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print the numbers as JSON instead of words")
+    evaluate.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
+    evaluate.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(parsed: argparse.Namespace) -> int:
+    """``goldeneye evaluate``; 2 if a photo could not be read."""
+    boxes = parsed.boxes or _project_file(parsed.photos)
+    if parsed.output is not None:
+        require_writable(parsed.output / REPORT_NAME, [".html"])
+    from goldeneye.data.formats import read_annotations
+    from goldeneye.detect.detector import Detector
+    from goldeneye.evaluation.evaluator import evaluate
+    from goldeneye.evaluation.report import save_report
+
+    detector = Detector.load(parsed.detector, base=parsed.base)
+    # Boxes without a label can only be of the one class there is.
+    label = detector.labels[0] if len(detector.labels) == 1 else "object"
+    annotations = read_annotations(boxes, parsed.photos, label=label)
+    if parsed.reviewed_only:
+        annotations = annotations.reviewed_only()
+    evaluation = evaluate(detector, annotations)
+    numbers = json.dumps({"detector": Path(parsed.detector).name} | evaluation.to_dict(), indent=1)
+    print(numbers if parsed.json else evaluation)
+    if parsed.output is not None:
+        report = parsed.output / REPORT_NAME
+        save_report(evaluation, report, title=Path(parsed.detector).name)
+        write_text(parsed.output / NUMBERS_NAME, numbers + "\n")
+        if not parsed.json:
+            print(f"wrote {report}: open it in a browser")
+    return 2 if evaluation.skipped else 0
+
+
+def _project_file(photos: list[str]) -> Path:
+    """The file in which a folder of photos keeps its boxes."""
+    found = [path for place in photos if (path := Path(place) / PROJECT_FILE).is_file()]
+    if not found:
+        raise AnnotationError(
+            f"{photos[0]}: there is no {PROJECT_FILE} with the boxes to compare with",
+            hint="say where they are: --boxes FILE",
+        )
+    return found[0]

@@ -1,0 +1,1 @@
+"""How good a detector is: COCO's numbers, curves, mistakes, and a report to look at."""

@@ -1,0 +1,79 @@
+"""Results in words, for people who do not measure detectors every day."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+_FEW = 10  # counts up to here are said as they are
+_NEARLY = 0.05  # between the mean score and the share of right boxes
+_Z = 1.96  # standard deviations that hold 95% of a normal distribution
+
+
+def photos_in_words(count: int) -> str:
+    """Such as ``1 photo`` or ``12 photos``."""
+    return f"{count} photo{'' if count == 1 else 's'}"
+
+
+def found_in_words(found: int, annotations: int) -> str:
+    """Such as ``finds about 9 of 10``; never "all" or "none" for a number that was rounded."""
+    if annotations == 0:
+        return "nothing to find"
+    if found == annotations:
+        return f"finds all {annotations}" if annotations > 1 else "finds the only one"
+    if found == 0:
+        return f"finds none of {annotations}"
+    if annotations <= _FEW:
+        return f"finds {found} of {annotations}"
+    tenths = round(10 * found / annotations)
+    if tenths == 10:
+        return f"finds all but {annotations - found} of {annotations}"
+    if tenths == 0:
+        return f"finds {found} of {annotations}"
+    return f"finds about {tenths} of 10"
+
+
+def alarms_in_words(found: int, false_alarms: int) -> str:
+    """Such as ``about 1 in 20 boxes is wrong``, of all boxes that are shown."""
+    shown = found + false_alarms
+    if shown == 0:
+        return "no boxes"
+    if false_alarms == 0:
+        return f"none of its {shown} boxes is wrong" if shown > 1 else "its only box is right"
+    if found == 0:
+        return f"all its {shown} boxes are wrong" if shown > 1 else "its only box is wrong"
+    if shown <= _FEW:
+        return f"{false_alarms} of its {shown} boxes {'is' if false_alarms == 1 else 'are'} wrong"
+    if shown >= 4 * false_alarms:
+        return f"about 1 in {round(shown / false_alarms)} boxes is wrong"
+    tenths = min(9, round(10 * false_alarms / shown))
+    return f"about {tenths} in 10 boxes are wrong"
+
+
+def likely_share(count: int, total: int) -> tuple[float, float]:
+    """Between which shares the true one lies, given ``count`` of ``total`` things that were looked at.
+
+    95% interval of Wilson, "Probable Inference, the Law of Succession, and Statistical Inference" (1927).
+    It takes the things as independent, so several in one photo make it look surer than it is.
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share, spread = count / total, _Z**2 / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def scores_in_words(scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> str:
+    """Whether the scores ``[K]`` of the boxes that are shown can be taken at their word."""
+    if not len(scores):
+        return "There are no boxes above its threshold."
+    mean, share = float(scores.mean()), float(right.mean())
+    text = (
+        f"Boxes above its threshold have a score of {mean:.2f} on average, and {share:.0%} of them are right"
+    )
+    if abs(share - mean) < _NEARLY:
+        return f"{text}: its scores can be taken as they are."
+    return f"{text}: its scores are too {'modest' if share > mean else 'high'}."

@@ -1,0 +1,142 @@
+"""Logistic regression of several classes at once, minimised by L-BFGS.
+
+The problem is convex and smooth, so there is one answer and no learning rate to choose.
+
+Letters in shapes: R rows, C classes, S aligned and D raw columns, G groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MEMORY = 10
+"""Steps that the shape of the valley is estimated from; Nocedal and Wright, 2006, section 7.2."""
+TOLERANCE = 1e-5
+"""Relative progress of a step below which it is the last."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What a regression learns from. Rows of one group stand together, in the order of the groups."""
+
+    aligned: Tensor
+    """``[R, S]`` columns that mean the same in every group."""
+    raw: Tensor
+    """``[R, D]`` columns that mean something else in every group."""
+    group_sizes: list[int]
+    """How many rows each of the G groups has."""
+    targets: Tensor
+    """``[R, C]`` 0 to 1."""
+    weights: Tensor
+    """``[R, C]``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """One number per column and class, and one per class."""
+
+    aligned: Tensor
+    """``[S, C]``."""
+    raw: Tensor
+    """``[G, D, C]``."""
+    bias: Tensor
+    """``[C]``."""
+
+    def logits(self, aligned: Tensor, raw: Tensor, group_sizes: Sequence[int]) -> Tensor:
+        """``[R, C]`` of rows as in :class:`Rows`."""
+        of_groups = [
+            part @ own for part, own in zip(torch.split(raw, list(group_sizes)), self.raw, strict=True)
+        ]
+        return aligned @ self.aligned + torch.cat(of_groups) + self.bias
+
+
+def fit_logistic(
+    rows: Rows, ridge: float, start: Coefficients, max_steps: int
+) -> tuple[Coefficients, list[float]]:
+    """The coefficients with the least loss, and the loss of each step.
+
+    The loss is the weighted binary cross-entropy, summed, and ``ridge / 2`` times the squares of all
+    coefficients but the biases.
+    """
+    parts = (start.aligned, start.raw, start.bias)
+    lengths = [part.numel() for part in parts]
+
+    def unpacked(vector: Tensor) -> Coefficients:
+        pieces = torch.split(vector.float(), lengths)
+        return Coefficients(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
+
+    def loss_and_slope(vector: Tensor) -> tuple[float, Tensor]:
+        now = unpacked(vector)
+        logits = now.logits(rows.aligned, rows.raw, rows.group_sizes)
+        each = F.binary_cross_entropy_with_logits(logits, rows.targets, rows.weights, reduction="none")
+        error = (torch.sigmoid(logits) - rows.targets) * rows.weights  # [R, C]
+        pairs = zip(
+            torch.split(rows.raw, rows.group_sizes), torch.split(error, rows.group_sizes), strict=True
+        )
+        raw = torch.stack([part.T @ wrong for part, wrong in pairs])
+        slope = torch.cat([(rows.aligned.T @ error).flatten(), raw.flatten(), error.sum(0)]).double()
+        shrunk = vector.clone()
+        shrunk[-lengths[-1] :] = 0
+        loss = each.sum(dtype=torch.float64) + ridge / 2 * shrunk.square().sum()
+        return float(loss), slope + ridge * shrunk
+
+    vector, history = minimise(loss_and_slope, torch.cat([p.flatten() for p in parts]).double(), max_steps)
+    return unpacked(vector), history
+
+
+def minimise(
+    loss_and_slope: Callable[[Tensor], tuple[float, Tensor]], place: Tensor, max_steps: int
+) -> tuple[Tensor, list[float]]:
+    """The lowest place of a smooth function and the values on the way; Nocedal and Wright, 2006, 7.2.
+
+    Written out because torch.optim imports the compiler: about a second.
+    """
+    value, slope = loss_and_slope(place)
+    moves: list[tuple[Tensor, Tensor]] = []
+    history = [value]
+    for _ in range(max_steps):
+        direction = -_scaled(slope, moves)
+        fall = float(slope @ direction)
+        if fall >= 0:
+            break
+        step, shortest, longest = 1.0, 0.0, float("inf")
+        for _ in range(20):  # Armijo and the weak Wolfe condition, by bisection
+            there = place + step * direction
+            new_value, new_slope = loss_and_slope(there)
+            if new_value > value + 1e-4 * step * fall:
+                longest = step
+            elif float(new_slope @ direction) < 0.9 * fall:
+                shortest = step
+            else:
+                break
+            step = 2 * step if longest == float("inf") else (shortest + longest) / 2
+        move, bend = there - place, new_slope - slope
+        if float(move @ bend) > 1e-12:
+            moves = [*moves, (move, bend)][-MEMORY:]
+        progress = value - new_value
+        place, value, slope = there, new_value, new_slope
+        history.append(value)
+        if progress < TOLERANCE * max(abs(value), 1e-3):
+            break
+    return place, history
+
+
+def _scaled(slope: Tensor, moves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The slope times the inverse curvature that the last moves suggest."""
+    if not moves:
+        return slope / max(float(slope.abs().sum()), 1e-12)
+    result, shares = slope.clone(), []
+    for move, bend in reversed(moves):
+        share = (move @ result) / (move @ bend)
+        shares.append(share)
+        result -= share * bend
+    move, bend = moves[-1]
+    result *= (move @ bend) / (bend @ bend)
+    for (move, bend), share in zip(moves, reversed(shares), strict=True):
+        result += move * (share - (bend @ result) / (move @ bend))
+    return result

@@ -1,0 +1,51 @@
+"""pycocotools, the reference for COCO's numbers, on our tables."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
+
+
+def reference_metrics(
+    found: DetectionTable, truth: AnnotationTable, num_photos: int, num_classes: int
+) -> np.ndarray:
+    """The twelve numbers ``[12]``; NaN, where pycocotools says -1, for a measure of nothing."""
+    ids = [{"id": number + 1} for number in range(max(num_photos, num_classes))]
+    dataset = {"images": ids[:num_photos], "categories": ids[:num_classes]}
+    rows = [row | {"iscrowd": int(crowd)} for row, crowd in zip(_rows(truth), truth.ignore, strict=True)]
+    scored = [row | {"score": score} for row, score in zip(_rows(found), found.scores.tolist(), strict=True)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(_coco(dataset, rows), _coco(dataset, scored), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return np.where(evaluation.stats < 0, np.nan, evaluation.stats)
+
+
+def _rows(table: AnnotationTable | DetectionTable) -> list[dict[str, Any]]:
+    rows = zip(table.photo_ids.tolist(), table.class_ids.tolist(), table.boxes.tolist(), strict=True)
+    return [
+        {
+            "id": number,
+            "image_id": photo + 1,
+            "category_id": class_id + 1,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1),
+        }
+        for number, (photo, class_id, (x1, y1, x2, y2)) in enumerate(rows, start=1)
+    ]
+
+
+def _coco(dataset: dict[str, Any], annotations: list[dict[str, Any]]) -> COCO:
+    """Made without a file, and without loadRes, which fails on no detections."""
+    coco = COCO()
+    coco.dataset = dataset | {"annotations": annotations}
+    coco.createIndex()
+    return coco

@@ -1,0 +1,265 @@
+"""Evaluating as a person meets it: in Python and on the command line, with good photos and bad ones."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import goldeneye
+from goldeneye.cli import main
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats import write_coco
+from goldeneye.data.images import read_image
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import AnnotationError, PhotoError
+from goldeneye.evaluation.evaluator import Evaluation, evaluate
+from tiny import make_photos, tiny_base, tiny_config
+
+Row = tuple[tuple[float, float, float, float], float, int]
+
+
+class KnownDetector:
+    """Finds what it is told to: by the name of the photo, boxes with their scores and class ids."""
+
+    provenance: dict[str, object] = {}  # noqa: RUF012
+
+    def __init__(
+        self, found: dict[str, Sequence[Row]], labels: Sequence[str], score_threshold: float = 0.5
+    ) -> None:
+        self.found, self.labels, self.score_threshold = found, tuple(labels), score_threshold
+
+    def detect(self, photo: Path, *, score_threshold: float) -> Detections:
+        image = read_image(photo)
+        rows = [row for row in self.found.get(photo.name, ()) if row[1] > score_threshold]
+        rows.sort(key=lambda row: -row[1])
+        return Detections(
+            boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
+            scores=np.array([row[1] for row in rows], np.float32),
+            class_ids=np.array([row[2] for row in rows], np.int64),
+            labels=self.labels,
+            size_hw=image.shape[:2],
+            source=photo,
+        )
+
+
+def corners(box: Box) -> tuple[float, float, float, float]:
+    return box.x1, box.y1, box.x2, box.y2
+
+
+def finds_all(annotations: AnnotationSet, score: float = 0.8, score_threshold: float = 0.5) -> KnownDetector:
+    """A detector that is right about every box."""
+    rows = {image.path.name: [(corners(box), score, 0) for box in image.boxes] for image in annotations}
+    return KnownDetector(rows, annotations.labels, score_threshold)
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> AnnotationSet:
+    (tmp_path / "photos").mkdir()
+    return make_photos(tmp_path / "photos", count=4)
+
+
+def test_a_detector_that_is_always_right(squares: AnnotationSet):
+    evaluation = goldeneye.evaluate(finds_all(squares), squares)
+    assert isinstance(evaluation, goldeneye.Evaluation)
+    assert evaluation.metrics.ap == evaluation.metrics.ap50 == 1
+    assert evaluation.at(0.5) == {
+        "score_threshold": 0.5,
+        "annotations": 4,
+        "found": 4,
+        "false_alarms": 0,
+        "precision": 1.0,
+        "recall": 1.0,
+        "f1": 1.0,
+    }
+    assert "finds all 4; none of its 4 boxes is wrong" in str(evaluation)
+    assert evaluation.expected_calibration_error == pytest.approx(0.2)  # always right, and says 0.8
+
+
+def test_the_detectors_own_threshold_counts_exactly(squares: AnnotationSet):
+    evaluation = evaluate(finds_all(squares, score=0.437, score_threshold=0.4375), squares)
+    assert evaluation.at(evaluation.score_threshold)["found"] == 0
+    assert evaluation.at(0.43)["found"] == 4
+    assert "at threshold 0.21, the best balance: finds all 4" in str(evaluation)
+
+
+def test_a_detector_that_finds_nothing(squares: AnnotationSet):
+    evaluation = evaluate(KnownDetector({}, squares.labels), squares)
+    assert evaluation.metrics.ap == 0
+    assert evaluation.best_threshold is None
+    assert "finds none of 4; no boxes" in str(evaluation)
+    assert evaluation.to_dict()["at_best_threshold"] is None
+    json.dumps(evaluation.to_dict(), allow_nan=False)
+
+
+def test_boxes_to_ignore_count_neither_way(squares: AnnotationSet):
+    first = squares.images[0]
+    ignored = replace(first, boxes=tuple(replace(box, ignore=True) for box in first.boxes))
+    annotations = replace(squares, images=(ignored, *squares.images[1:]))
+    assert evaluate(finds_all(squares), annotations).at(0.5)["annotations"] == 3
+    assert evaluate(finds_all(squares), annotations).at(0.5)["false_alarms"] == 0
+    assert evaluate(KnownDetector({}, squares.labels), annotations).at(0.5)["annotations"] == 3
+
+
+def test_photos_that_cannot_be_read_are_reported_and_left_out(
+    squares: AnnotationSet, capsys: pytest.CaptureFixture[str]
+):
+    broken = squares.images[1].path
+    broken.write_bytes(broken.read_bytes()[:2000])
+    evaluation = evaluate(finds_all(squares), squares)
+    assert evaluation.skipped == ("photo1.png",)
+    assert len(evaluation.annotations) == 3
+    assert evaluation.at(0.5)["annotations"] == 3
+    assert "skipped: " in capsys.readouterr().err
+    assert "1 photo could not be read: photo1.png" in str(evaluation)
+    for image in squares:
+        image.path.write_bytes(b"")
+    with pytest.raises(PhotoError, match=r"none of 4 photos can be read: photo0\.png, photo1\.png"):
+        evaluate(finds_all(squares), squares)
+
+
+def test_photos_it_learnt_from_are_pointed_out(squares: AnnotationSet):
+    detector = finds_all(squares)
+    detector.provenance = {"photos": [{"name": "photo2.png", "boxes": 1}, {"name": "photo3.png", "boxes": 7}]}
+    evaluation = evaluate(detector, squares)
+    assert evaluation.learnt_from == ("photo2.png",)
+    assert "1 of 4 photos seems to be one it learnt from" in str(evaluation)
+
+
+def test_photos_nobody_looked_at_are_refused(squares: AnnotationSet):
+    unseen = replace(squares.images[0], boxes=(), reviewed=False)
+    annotations = replace(squares, images=(unseen, *squares.images[1:]))
+    with pytest.raises(AnnotationError, match=r"1 of 4 photos has no boxes and is not marked as reviewed"):
+        evaluate(finds_all(squares), annotations)
+
+
+def test_photos_without_any_box_are_refused(squares: AnnotationSet):
+    empty = AnnotationSet(
+        tuple(AnnotatedImage(image.path, image.size_hw, (), reviewed=True) for image in squares),
+        squares.labels,
+    )
+    with pytest.raises(AnnotationError, match="no box in any of 4 photos"):
+        evaluate(finds_all(squares), empty)
+
+
+def test_labels_the_detector_does_not_know_are_named(squares: AnnotationSet):
+    with pytest.raises(AnnotationError) as error:
+        evaluate(KnownDetector({}, ("squares", "circle")), squares)
+    assert "labels that the detector does not know: square" in str(error.value)
+    assert "'square' may be 'squares'" in str(error.value)
+    assert "the detector knows squares, circle" in str(error.value)
+
+
+def test_classes_are_told_apart(squares: AnnotationSet):
+    found = {image.path.name: [(corners(image.boxes[0]), 0.9, 1)] for image in squares}
+    evaluation = evaluate(KnownDetector(found, ("square", "circle")), squares)
+    assert evaluation.to_dict()["confusion"] == [[0, 4, 0], [0, 0, 0], [0, 0, 0]]
+    square, circle = evaluation.to_dict()["classes"]
+    assert (square["ap"], circle["ap"]) == (0, None)
+    assert circle["at_own_threshold"]["false_alarms"] == 4
+    assert math.isnan(evaluation.metrics.class_ap[1])
+
+
+@pytest.fixture(scope="module")
+def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector of one class with random weights."""
+    base = tiny_base(tiny_config(num_classes=1))
+    detector = Detector(
+        config=base.config, weights=base.weights, labels=["square"], base=base.origin(), provenance={}
+    )
+    path = tmp_path_factory.mktemp("detector") / "square.safetensors"
+    detector.save(path)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, squares: AnnotationSet, detector_file: Path) -> Path:
+    """A detector, and a folder of photos with their boxes in the project's file."""
+    (tmp_path / detector_file.name).symlink_to(detector_file)
+    write_coco(squares, tmp_path / "photos" / "annotations.json")
+    return tmp_path
+
+
+def run(project: Path, *more: str) -> int:
+    return main(["evaluate", str(project / "square.safetensors"), str(project / "photos"), *more])
+
+
+def test_the_command_prints_words_and_writes_a_report(project: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(project, "-o", str(project / "report")) == 0
+    printed = capsys.readouterr().out
+    assert "4 photos, 4 boxes" in printed
+    assert "at threshold 0.50, the detector's own: finds " in printed
+    assert "COCO AP " in printed
+    assert f"wrote {project / 'report' / 'report.html'}" in printed
+    assert "square.safetensors" in (project / "report" / "report.html").read_text()
+    numbers = json.loads((project / "report" / "evaluation.json").read_text())
+    assert numbers["detector"] == "square.safetensors"
+    assert (numbers["photos"], numbers["skipped"]) == (4, [])
+
+
+def test_json_alone_goes_to_stdout(project: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(project, "--json") == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert numbers["at_own_threshold"]["annotations"] == 4
+    assert list(numbers["coco"])[:2] == ["ap", "ap50"]
+    assert len(numbers["classes"][0]["found_above"]) == len(numbers["thresholds"]) == 100
+
+
+def test_boxes_without_a_label_are_of_the_only_class(project: Path):
+    rows = ["image,x1,y1,x2,y2", *(f"photo{n}.png,1,1,9,9" for n in range(4))]
+    (project / "boxes.csv").write_text("\n".join(rows))
+    assert run(project, "--boxes", str(project / "boxes.csv")) == 0
+
+
+def test_no_file_of_boxes(project: Path, capsys: pytest.CaptureFixture[str]):
+    (project / "photos" / "annotations.json").unlink()
+    assert run(project) == 2
+    message = capsys.readouterr().err
+    assert "photos: there is no annotations.json with the boxes to compare with" in message
+    assert "--boxes FILE" in message
+
+
+def test_reviewed_only(project: Path, capsys: pytest.CaptureFixture[str]):
+    Image.new("RGB", (50, 50)).save(project / "photos" / "new.png")
+    assert run(project) == 2
+    assert "new.png" in capsys.readouterr().err
+    assert run(project, "--reviewed-only") == 0
+    assert "4 photos" in capsys.readouterr().out
+
+
+def test_a_damaged_photo_makes_the_exit_code_2_and_leaves_a_report(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
+    broken = project / "photos" / "photo1.png"
+    broken.write_bytes(broken.read_bytes()[:2000])
+    assert run(project, "-o", str(project / "report")) == 2
+    printed = capsys.readouterr()
+    assert "1 photo could not be read: photo1.png" in printed.out
+    assert (
+        "1 photo could not be read and is left out: photo1.png"
+        in (project / "report" / "report.html").read_text()
+    )
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    project: Path, capsys: pytest.CaptureFixture[str]
+):
+    (project / "file").write_text("")
+    assert run(project, "-o", str(project / "file" / "report")) == 2
+    printed = capsys.readouterr()
+    assert "report.html: cannot be written" in printed.err
+    assert printed.out == ""
+
+
+def test_evaluation_holds_what_it_measured(squares: AnnotationSet):
+    evaluation: Evaluation = evaluate(finds_all(squares), squares, show_progress=False)
+    assert evaluation.labels == ("square",)
+    assert [image.path.name for image in evaluation.annotations] == [f"photo{n}.png" for n in range(4)]
+    assert len(evaluation.outcomes.found) == 4

@@ -1,0 +1,135 @@
+"""What becomes of detections and annotations: right, wrong, missed, mistaken, and in which words."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from goldeneye.evaluation.curves import count_above, precision_recall
+from goldeneye.evaluation.mistakes import worst_false_alarms, worst_misses
+from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
+
+LABELS = ("duck", "mug")
+DUCK, MUG = 0, 1
+LEFT, RIGHT, FAR = (0, 0, 40, 40), (100, 0, 140, 40), (200, 200, 240, 240)
+LEFT_SHIFTED = (20, 0, 60, 40)  # IoU with LEFT: 800 / 2400
+
+
+def outcomes_of(annotations: list[tuple], detections: list[tuple]) -> Outcomes:
+    """Annotations are (photo, class, box), True added if to ignore; detections (photo, class, box, score)."""
+    truth = AnnotationTable(
+        np.array([row[0] for row in annotations], np.int64),
+        np.array([row[1] for row in annotations], np.int64),
+        np.array([row[2] for row in annotations], np.float64).reshape(-1, 4),
+        np.array([len(row) > 3 for row in annotations], bool),
+    )
+    found = DetectionTable(
+        np.array([row[0] for row in detections], np.int64),
+        np.array([row[1] for row in detections], np.int64),
+        np.array([row[2] for row in detections], np.float64).reshape(-1, 4),
+        np.array([row[3] for row in detections], np.float64),
+    )
+    return Outcomes.of(found, truth)
+
+
+@pytest.fixture
+def desk() -> Outcomes:
+    """Two photos: a duck found at 0.9, a duck taken for a mug at 0.7 and found at 0.3, a mug missed."""
+    return outcomes_of(
+        [(0, DUCK, LEFT), (0, DUCK, RIGHT), (1, MUG, LEFT), (1, DUCK, FAR, True)],
+        [
+            (0, DUCK, LEFT, 0.9),
+            (0, DUCK, RIGHT, 0.3),
+            (0, MUG, RIGHT, 0.7),
+            (0, DUCK, LEFT, 0.2),  # a second one
+            (1, MUG, LEFT_SHIFTED, 0.6),
+            (1, DUCK, RIGHT, 0.4),  # nothing there
+            (1, DUCK, FAR, 0.8),  # on what is to be ignored
+        ],
+    )
+
+
+def test_each_detection_is_right_wrong_or_neither(desk: Outcomes):
+    assert desk.right.tolist() == [True, True, False, False, False, False, False]
+    assert desk.wrong.tolist() == [False, False, True, True, True, True, False]
+    assert desk.found_score.tolist() == [0.9, 0.3, 0, 0]
+    assert desk.counted.tolist() == [True, True, True, False]
+
+
+def test_confusion_follows_the_threshold(desk: Outcomes):
+    # Rows: duck, mug, other false alarms. Columns: duck, mug, missed.
+    assert desk.confusion(0.5, 2).tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
+    assert desk.confusion(0.25, 2).tolist() == [[2, 0, 0], [0, 0, 1], [1, 2, 0]]
+    assert desk.confusion(0.95, 2).tolist() == [[0, 0, 2], [0, 0, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.25, 0.3, 0.5, 0.7, 0.95])
+def test_confusion_counts_every_annotation_and_every_shown_detection_once(desk: Outcomes, threshold: float):
+    matrix = desk.confusion(threshold, 2)
+    assert matrix[:2].sum() == 3
+    shown = (desk.right | desk.wrong) & (desk.found.scores > threshold)
+    assert matrix[:, :2].sum() == shown.sum()
+
+
+def test_mistakes_say_what_kind_they_are(desk: Outcomes):
+    misses = worst_misses(desk, LABELS, 10)
+    assert [(miss.label, miss.score, miss.reason) for miss in misses] == [
+        ("mug", 0.0, "box too far off: IoU 0.33, score 0.60"),
+        ("duck", 0.3, "taken for mug, score 0.70"),
+        ("duck", 0.9, "found, but its score is only 0.90"),
+    ]
+    alarms = worst_false_alarms(desk, LABELS, 10)
+    assert [(alarm.label, alarm.reason) for alarm in alarms] == [
+        ("mug", "score 0.70, annotated as duck"),
+        ("mug", "score 0.60, box too far off: IoU 0.33"),
+        ("duck", "score 0.40, nothing annotated here"),
+        ("duck", "score 0.20, a second box on one object"),
+    ]
+    assert len(worst_misses(desk, LABELS, 1)) == len(worst_false_alarms(desk, LABELS, 1)) == 1
+
+
+def test_what_nothing_was_seen_of_comes_first_and_large_before_small():
+    small, large = (0, 0, 10, 10), (50, 50, 150, 150)
+    outcomes = outcomes_of([(0, DUCK, small), (0, DUCK, large), (1, DUCK, LEFT)], [(1, DUCK, LEFT, 0.2)])
+    assert [miss.row for miss in worst_misses(outcomes, LABELS, 10)] == [1, 0, 2]
+    assert worst_misses(outcomes, LABELS, 1)[0].reason == "not seen"
+
+
+def test_counts_at_thresholds(desk: Outcomes):
+    counts = count_above(desk, 2)
+    assert counts.annotations.tolist() == [[2], [1]]
+    duck, total = counts.of_class(DUCK).at(0.5), counts.sum().at(0.25)
+    assert (duck["found"], duck["false_alarms"], duck["precision"], duck["recall"]) == (1, 0, 1.0, 0.5)
+    assert (total["annotations"], total["found"], total["false_alarms"]) == (3, 2, 3)
+    assert total["f1"] == pytest.approx(2 * 2 / (3 + 5))
+    # As in detecting, a score of exactly the threshold is not above it.
+    assert counts.of_class(DUCK).at(0.9)["found"] == 0
+    assert counts.of_class(DUCK).at(0.89)["found"] == 1
+
+
+def test_counts_agree_with_the_confusion(desk: Outcomes):
+    counts = count_above(desk, 2)
+    for place, threshold in enumerate(counts.thresholds):
+        matrix = desk.confusion(float(threshold), 2)
+        assert matrix.diagonal()[:2].tolist() == counts.found[:, place].tolist()
+        wrong = matrix[:, :2].sum(0) - matrix.diagonal()[:2]
+        assert wrong.tolist() == counts.false_alarms[:, place].tolist()
+
+
+def test_the_best_threshold_is_in_the_middle_of_the_best():
+    # Right at 0.8, wrong at 0.4: every threshold from 0.40 to 0.79 is perfect.
+    outcomes = outcomes_of([(0, DUCK, LEFT)], [(0, DUCK, LEFT, 0.8), (0, DUCK, FAR, 0.4)])
+    assert count_above(outcomes, 1).sum().best_threshold() == pytest.approx(0.59)
+    nothing_found = outcomes_of([(0, DUCK, LEFT)], [(0, DUCK, FAR, 0.4)])
+    assert count_above(nothing_found, 1).sum().best_threshold() is None
+
+
+def test_precision_recall_curve(desk: Outcomes):
+    recall, precision = precision_recall(desk)
+    assert recall == pytest.approx(np.array([0, 1, 1, 1, 1, 2, 2]) / 3)
+    assert precision == pytest.approx([1, 1, 1 / 2, 1 / 3, 1 / 4, 2 / 5, 2 / 6])
+    recall, precision = precision_recall(desk, DUCK)
+    assert recall.tolist() == [0, 0.5, 0.5, 1, 1]
+    recall, precision = precision_recall(outcomes_of([(0, DUCK, LEFT)], []))
+    assert (recall.tolist(), precision.tolist()) == ([0], [1])

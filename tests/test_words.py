@@ -1,0 +1,62 @@
+"""Words say what the numbers say, and never "all" or "none" of what was only rounded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from goldeneye.evaluation.words import alarms_in_words, found_in_words, likely_share, scores_in_words
+
+
+@pytest.mark.parametrize(
+    ("found", "annotations", "words"),
+    [
+        (49, 49, "finds all 49"),
+        (1, 1, "finds the only one"),
+        (0, 49, "finds none of 49"),
+        (48, 49, "finds all but 1 of 49"),
+        (44, 49, "finds about 9 of 10"),
+        (1, 49, "finds 1 of 49"),
+        (3, 7, "finds 3 of 7"),
+        (0, 0, "nothing to find"),
+    ],
+)
+def test_found_in_words(found, annotations, words):
+    assert found_in_words(found, annotations) == words
+
+
+@pytest.mark.parametrize(
+    ("found", "false_alarms", "words"),
+    [
+        (0, 0, "no boxes"),
+        (38, 0, "none of its 38 boxes is wrong"),
+        (1, 0, "its only box is right"),
+        (0, 1, "its only box is wrong"),
+        (0, 12, "all its 12 boxes are wrong"),
+        (8, 1, "1 of its 9 boxes is wrong"),
+        (2, 2, "2 of its 4 boxes are wrong"),
+        (19, 1, "about 1 in 20 boxes is wrong"),
+        (8, 4, "about 3 in 10 boxes are wrong"),
+        (1, 99, "about 9 in 10 boxes are wrong"),
+    ],
+)
+def test_alarms_in_words(found, false_alarms, words):
+    assert alarms_in_words(found, false_alarms) == words
+
+
+def test_likely_share_is_wilsons():
+    # Wilson's interval for 15 of 20, as tables of it give it: 0.531 to 0.888.
+    assert likely_share(15, 20) == pytest.approx((0.531, 0.888), abs=1e-3)
+    low, high = likely_share(10, 10)
+    assert low == pytest.approx(0.722, abs=1e-3)
+    assert high == 1
+    assert likely_share(0, 0) == (0, 1)
+
+
+def test_scores_in_words():
+    scores = np.array([0.6, 0.7])
+    assert "a score of 0.65 on average, and 100% of them are right" in scores_in_words(scores, scores > 0)
+    assert scores_in_words(scores, scores > 0).endswith("too modest.")
+    assert scores_in_words(scores, scores > 1).endswith("too high.")
+    assert scores_in_words(np.array([0.97, 0.99]), scores > 0).endswith("taken as they are.")
+    assert scores_in_words(scores[:0], scores[:0] > 0) == "There are no boxes above its threshold."
