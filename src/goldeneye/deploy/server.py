@@ -51,7 +51,7 @@ class DetectionServer:
         require_key(host, key)
         self.served = tuple(served)
         self.gate = make_app(served, config, key)
-        self.socket = listen(host, port, backlog=config.queue + _MORE_CONNECTIONS)
+        self.socket = listen(host, [port], config.queue + _MORE_CONNECTIONS)
         self.host = host
         self.port: int = self.socket.getsockname()[1]
         uvicorn_config = uvicorn.Config(

@@ -13,8 +13,9 @@ from contextlib import suppress
 
 from starlette.types import Receive, Scope, Send
 
-_LINGER_SECONDS = 2.0
-_LINGER_BYTES = 64_000_000
+LINGER_SECONDS = 0.5
+"""For a refusal to be read by a client that is still sending."""
+_LINGER_BYTES = 20_000_000
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
@@ -86,8 +87,8 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: 
 async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
     """Answer with an error and close the connection.
 
-    What the client is still sending is thrown away for a moment first: a connection that is closed on
-    unread bytes is reset, and the client would never see the answer.
+    What the client is still sending is thrown away first, for a moment and up to some megabytes: a
+    connection that is closed on unread bytes is reset, and the answer may be lost with it.
     """
     body = refused.body
     stated = {
@@ -97,15 +98,21 @@ async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mappin
         **headers,
         **refused.headers,
     }
-    encoded = [(name.encode(), value.encode()) for name, value in stated.items()]
+    encoded = [(name.lower().encode(), value.encode()) for name, value in stated.items()]
     await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            left = _LINGER_BYTES
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    break
-    await send({"type": "http.response.body", "body": b""})
+        async with asyncio.timeout(LINGER_SECONDS):
+            await _throw_away(receive)
+    await send({"type": "http.response.body"})
+
+
+async def _throw_away(receive: Receive) -> None:
+    """Read the rest of a body; of a large one only a part, and then nothing more for ever."""
+    left = _LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+    await asyncio.Event().wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import h11
@@ -48,31 +49,34 @@ class PatientProtocol(H11Protocol):
             self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
 
-def listen(host: str, port: int, backlog: int) -> socket.socket:
-    """A socket that listens at ``host`` and ``port``; port 0 is any free one.
+def listen(host: str, ports: Sequence[int], backlog: int) -> socket.socket:
+    """A socket that listens at ``host`` and the first of ``ports`` that is free; port 0 is any free one.
 
     Raises:
-        OutputError: there is no such address here, or the port is in use or not allowed.
+        OutputError: there is no such address here, or all the ports are in use or not allowed.
     """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise OutputError(f"no such address: {host}", hint="give an address of this machine") from error
+    for port in ports:
+        try:
+            return _listen(host, port, backlog)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                hint = "give an address of this machine"
+                raise OutputError(f"cannot listen at {host}: {error.strerror}", hint=hint) from error
+    tried = f"port {ports[0]} is" if len(ports) == 1 else f"ports {ports[0]} to {ports[-1]} are"
+    hint = "choose another with --port, or end the program that uses it"
+    raise OutputError(f"{tried} in use, or not allowed", hint=hint)
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
     try:
         _allow_rebinding(listener)
         listener.bind(address)
         listener.listen(backlog)
-    except OSError as error:
+    except OSError:
         listener.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            message, hint = f"{host} is not an address of this machine", "give one that is"
-        elif error.errno in (errno.EADDRINUSE, errno.EACCES):
-            message = f"port {port} is in use, or not allowed"
-            hint = "choose another with --port, or end the program that uses it"
-        else:
-            raise
-        raise OutputError(message, hint=hint) from error
+        raise
     return listener
 
 
