@@ -116,7 +116,8 @@ def measure(pid: int, port: int, detector: Path, photos: list[bytes], parsed: ar
     print(f"latency: p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms")
     print(f"memory after each window: {', '.join(f'{value:.0f}' for value in memory)} MB")
     print(
-        f"{BURST_CLIENTS} clients, {BURST_SECONDS:.0f} s: {dict(burst.statuses)}, other faults: {burst.faults[:3]}"
+        f"{BURST_CLIENTS} clients for {BURST_SECONDS:.0f} s: {dict(burst.statuses)}; "
+        f"other faults: {burst.faults[:3] or 'none'}"
     )
 
 
