@@ -1,8 +1,9 @@
 """Photos per second over HTTP on loopback, and by the same threads without HTTP.
 
 The service and the bare engine (decode and detect, as many threads, no HTTP) take turns in short
-windows, so that both meet the machine in the same moods. The clients are a process of their own on the same
-cores: what they cost is the service's loss. At the end more clients come than there are places.
+windows, so that both meet the machine in the same moods. The clients run on the same cores: what they cost is
+the service's loss. On a machine that others use too, photos per second say who was given how much of it; the
+processor time a photo takes does not depend on that. At the end more clients come than there are places.
 
     python benchmarks/service.py                 one minute of service, half a minute of bare engine
     python benchmarks/service.py --seconds 300   the figures in docs/serve.md
@@ -94,16 +95,32 @@ def measure(pid: int, port: int, detector: Path, photos: list[bytes], parsed: ar
     ask(port, path, photos, parsed.clients, 2.0)  # warms up
     bare.run(photos, 2.0)
     total, rates, bare_rates, memory = Tally(), [], [], []
+    bare_cpu = service_cpu = client_cpu = bare_photos = 0.0
     for _ in range(max(1, round(parsed.seconds / WINDOW_SECONDS))):
+        before = time.process_time()
         bare_rates.append(bare.run(photos, WINDOW_SECONDS / 2))
+        bare_cpu += time.process_time() - before
+        bare_photos += bare.num_photos
+        before, before_service = time.process_time(), processor_seconds(pid)
+        start = time.perf_counter()
         tally = ask(port, path, photos, parsed.clients, WINDOW_SECONDS)
-        rates.append(tally.statuses[200] / WINDOW_SECONDS)
+        rates.append(tally.statuses[200] / (time.perf_counter() - start))
+        client_cpu += time.process_time() - before
+        service_cpu += processor_seconds(pid) - before_service
         total.statuses += tally.statuses
         total.seconds += tally.seconds
         total.faults += tally.faults
         memory.append(resident_mb(pid))
     burst = ask(port, path, photos, BURST_CLIENTS, BURST_SECONDS)
     ratios = [rate / bare_rate for rate, bare_rate in zip(rates, bare_rates, strict=True)]
+    own, others, plain = (
+        1000 * seconds / count
+        for seconds, count in (
+            (service_cpu, total.statuses[200]),
+            (client_cpu, total.statuses[200]),
+            (bare_cpu, bare_photos),
+        )
+    )
     cuts = statistics.quantiles(total.seconds, n=100)
     print(
         f"{parsed.clients} clients, {parsed.workers} workers, {len(rates) * WINDOW_SECONDS:.0f} s of service"
@@ -112,6 +129,10 @@ def measure(pid: int, port: int, detector: Path, photos: list[bytes], parsed: ar
     print(f"photos/s: service {statistics.mean(rates):.1f}, bare engine {statistics.mean(bare_rates):.1f}")
     print(
         f"ratio: {sum(rates) / sum(bare_rates):.2f} in all, median of windows {statistics.median(ratios):.2f}"
+    )
+    print(
+        f"processor time a photo: service {own:.1f} ms, clients {others:.1f} ms, bare engine {plain:.1f} ms; "
+        f"ratio {plain / own:.2f}, with the clients {plain / (own + others):.2f}"
     )
     print(f"latency: p50 {cuts[49] * 1000:.0f} ms, p99 {cuts[98] * 1000:.0f} ms")
     print(f"memory after each window: {', '.join(f'{value:.0f}' for value in memory)} MB")
@@ -127,6 +148,8 @@ class BareEngine:
     def __init__(self, path: Path, workers: int) -> None:
         self.detector = Detector.load(path)
         self.workers = workers
+        self.num_photos = 0
+        """Of the last run."""
         self.pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
     def run(self, photos: list[bytes], seconds: float) -> float:
@@ -134,7 +157,8 @@ class BareEngine:
         end = time.perf_counter() + seconds
         start = time.perf_counter()
         counts = list(self.pool.map(lambda worker: self._work(photos, worker, end), range(self.workers)))
-        return sum(counts) / (time.perf_counter() - start)
+        self.num_photos = sum(counts)
+        return self.num_photos / (time.perf_counter() - start)
 
     def _work(self, photos: list[bytes], number: int, end: float) -> int:
         done = 0
@@ -184,6 +208,12 @@ def be_client(port: int, path: str, photos: list[bytes], number: int, end: float
         elif response.status == 429:
             time.sleep(min(float(response.headers["Retry-After"]), max(0.0, end - time.perf_counter())))
     connection.close()
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:
