@@ -305,6 +305,22 @@ class TestLoad:
             assert refused(late, 503, "the photos waited too long")
             assert int(late.headers["retry-after"]) >= 1
 
+    def test_a_photo_whose_client_has_gone_is_not_looked_at(self, duck: Path, held: HeldDetector) -> None:
+        with serving([duck]) as server:
+            hold(server, held)
+            first = threading.Thread(target=lambda: ask(server, DUCK, png()))
+            first.start()
+            held.begun.acquire()
+            with _connection(server, f"Content-Length: {len(png())}") as impatient:
+                impatient.sendall(png())
+                wait_until(lambda: server.gate.num_requests == 2)
+            wait_until(lambda: server.gate.num_requests == 1)
+            held.release.set()
+            first.join()
+            assert ask(server, DUCK, png()).status == 200
+            assert held.begun.acquire(blocking=False)  # that of the last
+            assert not held.begun.acquire(blocking=False)
+
     def test_told_to_stop_it_finishes_what_it_began(self, duck: Path, held: HeldDetector) -> None:
         with serving([duck]) as server:
             hold(server, held)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import FastAPI, Query, Request, Security
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 
 from goldeneye import __version__
+from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.deploy.answers import DetectAnswer, DetectorAnswer, DetectorsAnswer, HealthAnswer
 from goldeneye.deploy.gate import Gate
 from goldeneye.deploy.metrics import CONTENT_TYPE, Metrics
@@ -21,6 +22,7 @@ from goldeneye.deploy.problems import PROBLEM_HANDLERS, problems
 from goldeneye.deploy.served import ServedDetector, follow_files
 from goldeneye.deploy.settings import ServiceConfig
 from goldeneye.deploy.work import Looked, OverdueError, Workers
+from goldeneye.detect.detector import Detector
 from goldeneye.errors import PhotoError
 from goldeneye.web.bodies import Refused
 
@@ -28,6 +30,8 @@ PAGE = Path(__file__).with_name("page")
 PAGE_FILES = ("page.css", "page.js")
 _PNG = "image/png"
 _JSON = "application/json"
+
+Result = TypeVar("Result")
 
 
 def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str | None) -> Gate:
@@ -173,22 +177,9 @@ class Service:
         if draw and len(photos) > 1:
             raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
         score_threshold = current.detector.score_threshold if threshold is None else threshold
-        try:
-            results = await self.workers.look_at(current.detector, photos, score_threshold, draw=draw)
-        except OverdueError as error:
-            self.metrics.photos.labels(name, "overdue").inc(len(photos))
-            seconds = str(self.workers.seconds_till_free())
-            hint = f"ask again in {seconds} s"
-            raise Refused(503, "the photos waited too long", hint, {"retry-after": seconds}) from error
-        self._count(name, results)
-        done = [
-            (photo.name, one) for photo, one in zip(photos, results, strict=True) if isinstance(one, Looked)
-        ]
-        failed = [
-            (photo.name, one)
-            for photo, one in zip(photos, results, strict=True)
-            if isinstance(one, PhotoError)
-        ]
+        results = await self._look_at(request, name, current.detector, photos, score_threshold, draw)
+        done = [(photo, one) for photo, one in results if isinstance(one, Looked)]
+        failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
         if not done:
             raise failed[0][1]
         if draw:
@@ -202,6 +193,27 @@ class Service:
                 "failed": [{"photo": photo, "error": e.message, "hint": e.hint} for photo, e in failed],
             }
         )
+
+    async def _look_at(
+        self,
+        request: Request,
+        name: str,
+        detector: Detector,
+        photos: Sequence[PhotoBytes],
+        score_threshold: float,
+        draw: bool,
+    ) -> list[tuple[str, Looked | PhotoError]]:
+        """The name of every photo, in their order, and what became of it."""
+        work = self.workers.look_at(detector, photos, score_threshold, draw=draw)
+        try:
+            results = await _while_asked(request, work)
+        except OverdueError as error:
+            self.metrics.photos.labels(name, "overdue").inc(len(photos))
+            seconds = str(self.workers.seconds_till_free())
+            hint = f"ask again in {seconds} s"
+            raise Refused(503, "the photos waited too long", hint, {"retry-after": seconds}) from error
+        self._count(name, results)
+        return [(photo.name, result) for photo, result in zip(photos, results, strict=True)]
 
     def _named(self, name: str) -> ServedDetector:
         if name not in self.served:
@@ -235,3 +247,25 @@ def _preferred(accept: str) -> str:
     kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
     named = [kind for kind in kinds if kind in (_PNG, _JSON, "*/*")]
     return "png" if named and named[0] == _PNG else "json"
+
+
+async def _while_asked(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What ``work`` gives; it is given up once the client has gone, so that those who still wait come sooner.
+
+    Raises:
+        Refused: the client has gone; nobody will read this.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_end(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        raise Refused(400, "the request was broken off", "send it again")
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _wait_for_end(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

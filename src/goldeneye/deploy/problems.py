@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -46,7 +46,7 @@ def _problem(status: int, error: str, hint: str | None, headers: Mapping[str, st
     return JSONResponse({"error": error, "hint": hint}, status, headers)
 
 
-PROBLEM_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {
+PROBLEM_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     Refused: _tell_refused,
     PhotoError: _tell_photo_error,
     RequestValidationError: _tell_invalid,

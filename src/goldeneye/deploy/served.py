@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -103,7 +104,7 @@ def load_copy(path: Path, base: str | None) -> Loaded:
             detector = Detector.load(copy, base=base)
             detector.detect(np.full((64, 64, 3), 127, np.uint8))
         except GoldeneyeError as error:
-            message = error.message.replace(f"{copy.parent}/", "")
+            message = error.message.replace(f"{copy.parent}{os.sep}", "")
             raise DetectorFileError(message, hint=error.hint) from error
         except ValueError as error:  # such as scores that are not a number
             raise DetectorFileError(f"{path.name}: what it finds makes no sense: {error}") from error
