@@ -111,6 +111,11 @@ def measure(pid: int, port: int, detector: Path, photos: list[bytes], parsed: ar
         total.seconds += tally.seconds
         total.faults += tally.faults
         memory.append(resident_mb(pid))
+        print(
+            f"{dict(total.statuses)}: {service_cpu:.1f} s of processor, clients {client_cpu:.1f} s; "
+            f"bare {bare_photos:.0f}: {bare_cpu:.1f} s; {memory[-1]:.0f} MB",
+            file=sys.stderr,
+        )
     burst = ask(port, path, photos, BURST_CLIENTS, BURST_SECONDS)
     ratios = [rate / bare_rate for rate, bare_rate in zip(rates, bare_rates, strict=True)]
     own, others, plain = (
