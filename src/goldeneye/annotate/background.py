@@ -167,10 +167,9 @@ class FinishRun:
             if code == 0:
                 wrote = next((line for line in self._lines if line.startswith("wrote ")), "done")
                 return Finishing("done", wrote, command, output)
-            wrong = [
-                line.removeprefix("error: ") for line in self._lines if line.startswith(("error:", "hint:"))
-            ]
-            return Finishing("failed", "; ".join(wrong) or self._lines[-1], command, output)
+            # As the command line prints an error: what is wrong, then what to do.
+            told = [line.partition(": ")[2] for line in self._lines if line.startswith(("error:", "hint:"))]
+            return Finishing("failed", "; ".join(told) or self._lines[-1], command, output)
 
     def _arguments(self) -> list[str]:
         names = self._project.photo_names()

@@ -27,8 +27,9 @@ from goldeneye.annotate.bundle import bundled, style
 from goldeneye.annotate.learner import Finishing, Learning, Proposals
 from goldeneye.annotate.requests import BadRequestError, read_label_change, read_photo_change
 from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.images import RGBArray, StrPath, find_photos, read_image, upright_array
+from goldeneye.data.images import StrPath, find_photos, read_image, upright_array
 from goldeneye.data.project import Project
+from goldeneye.data.upright import RGBArray
 from goldeneye.errors import AnnotationError, GoldeneyeError, OutputError, SettingError
 from goldeneye.files import replacing
 
