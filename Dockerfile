@@ -7,7 +7,7 @@ ENV PIP_CONSTRAINT=/build/requirements.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_N
 RUN python -m venv /opt/goldeneye
 ENV PATH=/opt/goldeneye/bin:$PATH
 # From the index of CPU builds: on Linux the usual torch brings gigabytes of CUDA libraries.
-RUN pip install torch --index-url https://download.pytorch.org/whl/cpu
+RUN pip install --no-deps torch --index-url https://download.pytorch.org/whl/cpu
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip install '.[serve,heic]'

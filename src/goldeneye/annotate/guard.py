@@ -17,9 +17,17 @@ import asyncio
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from goldeneye.web.bodies import Refused, header_values, read_body, refuse, same_secret
+from goldeneye.web.bodies import (
+    Refused,
+    adding_headers,
+    header_values,
+    read_body,
+    refuse,
+    replaying,
+    same_secret,
+)
 
 MAX_BODY_BYTES = 1_000_000
 """More than ten thousand boxes in one change."""
@@ -75,7 +83,7 @@ class Guard:
                 await _answer(send, 200, _BOUNCE, [(b"content-type", b"text/html"), _NOT_KEPT])
                 return
             self._check(scope)
-            body: bytes | None = await read_body(
+            body = await read_body(
                 scope,
                 receive,
                 max_bytes=MAX_BODY_BYTES,
@@ -85,22 +93,8 @@ class Guard:
         except Refused as refused:
             await refuse(refused, receive, send, HEADERS)
             return
-
-        async def replay() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()  # nothing is left but the end of the connection
-            message: Message = {"type": "http.request", "body": body, "more_body": False}
-            body = None
-            return message
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
-
         async with asyncio.timeout(ANSWER_SECONDS):
-            await self.app(scope, replay, send_guarded)
+            await self.app(scope, replaying(body, receive), adding_headers(send, HEADERS))
 
     def _brings_token(self, scope: Scope) -> bool:
         """Whether this is the address that was printed; the page it asks for then comes without the token."""

@@ -16,7 +16,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from goldeneye.deploy.metrics import Metrics
 from goldeneye.deploy.settings import ServiceConfig
-from goldeneye.web.bodies import Refused, header_values, read_body, refuse, same_secret
+from goldeneye.web.bodies import (
+    Refused,
+    adding_headers,
+    header_values,
+    read_body,
+    refuse,
+    replaying,
+    same_secret,
+)
 
 ANSWER_SECONDS = 60.0
 """For an answer to be made and taken, beside the time that photos may wait."""
@@ -30,7 +38,6 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 # What tells strangers nothing: the page, what can be asked, and whether the service is up.
 _OPEN = ("/", "/openapi.json", "/healthz")
 _OPEN_FOLDER = "/page/"
@@ -119,33 +126,19 @@ class Gate:
         self.num_requests += 1
         try:
             limit = self.config.max_megabytes * 1_000_000
-            body: bytes | None = await read_body(
+            body = await read_body(
                 scope,
                 receive,
                 max_bytes=limit,
                 seconds=self.config.body_seconds,
                 hint="send smaller photos, or fewer at once",
             )
-
-            async def replay() -> Message:
-                nonlocal body
-                if body is None:
-                    return await receive()  # nothing is left but the end of the connection
-                message: Message = {"type": "http.request", "body": body, "more_body": False}
-                body = None
-                return message
-
-            await self._pass_on(scope, replay, send)
+            await self._pass_on(scope, replaying(body, receive), send)
         finally:
             self.num_requests -= 1
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
-
         # Who takes the answer too slowly is left: the server closes a connection whose answer is not whole.
         with suppress(TimeoutError):
             async with asyncio.timeout(self.config.queue_seconds + ANSWER_SECONDS):
-                await self.app(scope, receive, send_with_headers)
+                await self.app(scope, receive, adding_headers(send, HEADERS))

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 LINGER_SECONDS = 0.5
 """For a refusal to be read by a client that is still sending."""
@@ -84,6 +84,33 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: 
         raise Refused(408, "the body took too long to arrive", "send it again") from error
 
 
+def replaying(body: bytes, receive: Receive) -> Receive:
+    """What an application receives from whose request the body was read already."""
+    left: bytes | None = body
+
+    async def replay() -> Message:
+        nonlocal left
+        if left is None:
+            return await receive()  # nothing is left but the end of the connection
+        message: Message = {"type": "http.request", "body": left, "more_body": False}
+        left = None
+        return message
+
+    return replay
+
+
+def adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    """What an application sends with, so that its answers get ``headers`` too."""
+    encoded = _encode(headers)
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *encoded]
+        await send(message)
+
+    return send_more
+
+
 async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
     """Answer with an error and close the connection.
 
@@ -98,8 +125,7 @@ async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mappin
         **headers,
         **refused.headers,
     }
-    encoded = [(name.lower().encode(), value.encode()) for name, value in stated.items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": encoded})
+    await send({"type": "http.response.start", "status": refused.status, "headers": _encode(stated)})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
@@ -116,3 +142,7 @@ async def _throw_away(receive: Receive) -> None:
         if message["type"] != "http.request" or not message.get("more_body", False):
             return
     await asyncio.Event().wait()
+
+
+def _encode(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
