@@ -5,8 +5,8 @@ windows, so that both meet the machine in the same moods. The clients run on the
 the service's loss. On a machine that others use too, photos per second say who was given how much of it; the
 processor time a photo takes does not depend on that. At the end more clients come than there are places.
 
-    python benchmarks/service.py                 one minute of service, half a minute of bare engine
-    python benchmarks/service.py --seconds 300   the figures in docs/serve.md
+    python benchmarks/service.py                 a minute of service, half a minute of bare engine
+    python benchmarks/service.py --seconds 300   whether memory stays flat
 """
 
 from __future__ import annotations
