@@ -87,9 +87,11 @@ class Workers:
 
     def _count(self, future: asyncio.Future[Looked | PhotoError]) -> None:
         self.num_photos -= 1
-        if not future.cancelled() and future.exception() is None and isinstance(future.result(), Looked):
-            newest = future.result().worked_seconds  # type: ignore[union-attr]
-            self._seconds_per_photo += _FORGETTING * (newest - self._seconds_per_photo)
+        if future.cancelled() or future.exception() is not None:
+            return
+        result = future.result()
+        if isinstance(result, Looked):
+            self._seconds_per_photo += _FORGETTING * (result.worked_seconds - self._seconds_per_photo)
 
     def _look(
         self, detector: Detector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
