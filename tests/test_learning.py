@@ -18,8 +18,8 @@ import torch
 
 from annotate_client import a_box
 from goldeneye import learning
-from goldeneye.annotate.background import BackgroundLearner
-from goldeneye.annotate.learner import Learning
+from goldeneye.annotating.background import BackgroundLearner
+from goldeneye.annotating.learner import Learning
 from goldeneye.data.annotations import AnnotationSet, Box
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.project import Project
@@ -185,7 +185,7 @@ class TestProcess:
     ) -> None:
         code = (
             "import sys, time; from pathlib import Path\n"
-            "from goldeneye.annotate.background import BackgroundLearner\n"
+            "from goldeneye.annotating.background import BackgroundLearner\n"
             "from goldeneye.data.project import Project\n"
             "learner = BackgroundLearner(Project(sys.argv[1]), base='gone', output=Path('d.safetensors'))\n"
             "while learner.learning().state == 'waiting': time.sleep(0.05)\n"

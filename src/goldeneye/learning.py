@@ -3,7 +3,7 @@
 A round is the recipe ``best`` on the photos that have been reviewed so far, at its lowest effort; then
 the detector looks at some photos that nobody has reviewed yet. What the frozen network sees in a photo
 is kept from round to round, so a round costs a few passes of the network for each photo that is new or
-has changed, and the fit. ``annotate/background.py`` is the other side of stdin and stdout.
+has changed, and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from goldeneye.annotate.learner import Learning, Proposal
+from goldeneye.annotating.learner import Learning, Proposal
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.data.format_names import PROJECT_FILE
 from goldeneye.data.images import read_size_hw

@@ -24,6 +24,7 @@ from goldeneye.finetuning.estimate import estimate, estimate_in_words
 from goldeneye.finetuning.evidence import Reader
 from goldeneye.finetuning.novel_head import Lessons, fit_novel_head
 from goldeneye.finetuning.policy import Plan, plan
+from goldeneye.finetuning.remarks import remarks_on
 from goldeneye.finetuning.restore import take_weights
 from goldeneye.finetuning.seen import SeenPhoto, see_photos
 from goldeneye.finetuning.validation import held_out_outcomes
@@ -78,13 +79,11 @@ def learn_from(
     )
     head, losses = fit_novel_head(lessons)
     config = novel_config(base.config, len(labels), keep_classes=keep_classes)
-    outcomes = (
-        held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
-        if work.folds
-        else None
-    )
-    calibration = calibrate(outcomes) if outcomes is not None else Calibration()
-    expected = estimate(outcomes, labels, len(seen), calibration)
+    outcomes, calibration = None, Calibration()
+    if work.folds:
+        outcomes = held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
+        calibration = calibrate(outcomes)
+    expected = estimate(outcomes, labels, len(seen), calibration, remarks_on(seen, outcomes))
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
             console.print(line)
@@ -115,7 +114,7 @@ def novel_config(config: Config, num_novel: int, *, keep_classes: bool) -> Confi
     config = replace(config, num_classes=num_classes, iou_threshold=suppression_iou)
     if isinstance(config, YoloxConfig):
         return replace(config, num_novel=num_novel, vote_iou=VOTE_IOU)
-    return config
+    return replace(config, num_novel=num_novel if keep_classes else 0)
 
 
 def _all_labels(base: BaseModel, novel: Sequence[str]) -> tuple[str, ...]:

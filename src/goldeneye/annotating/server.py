@@ -13,9 +13,9 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from goldeneye.annotate.app import make_app
-from goldeneye.annotate.learner import Learner
-from goldeneye.annotate.token import token_of
+from goldeneye.annotating.app import make_app
+from goldeneye.annotating.learner import Learner
+from goldeneye.annotating.token import token_of
 from goldeneye.data.project import Project
 from goldeneye.errors import OutputError
 
