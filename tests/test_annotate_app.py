@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from annotate_client import Page, a_box, make_photos
-from goldeneye.annotate import app as app_module
-from goldeneye.annotate.learner import Learning, Proposal, Proposals
+from goldeneye.annotating import app as app_module
+from goldeneye.annotating.learner import Learning, Proposal, Proposals
 from goldeneye.data.images import read_image
 
 # How a camera that says orientation 2, 3 ... 8 has turned what a person sees, by Pillow's names.

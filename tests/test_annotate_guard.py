@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from annotate_client import PORT, TOKEN, URL, Page, a_box, make_photos
-from goldeneye.annotate.guard import MAX_BODY_BYTES
+from goldeneye.annotating.guard import MAX_BODY_BYTES
 
 JSON = {"Content-Type": "application/json"}
 
@@ -173,6 +173,8 @@ class TestPaths:
     def test_photos_have_no_paths(self, page: Page, path: str) -> None:
         make_photos(page.folder.parent, "secret.jpg")
         for address in (f"/api/photos/{path}", f"/api/photos/{path}/image", f"/page/{path}", f"/{path}"):
+            if path in (".", "..") and address.count("/") < 3:  # a client asks for / instead
+                continue
             answer = page.get(address)
             assert answer.status_code == 404, address
             assert answer.headers["content-type"] == "application/json"

@@ -17,9 +17,9 @@ import httpx2
 import pytest
 
 from annotate_client import StillLearner, a_box, make_photos
-from goldeneye.annotate import guard
-from goldeneye.annotate.server import AnnotateServer, listen
-from goldeneye.annotate.token import token_of
+from goldeneye.annotating import guard
+from goldeneye.annotating.server import AnnotateServer, listen
+from goldeneye.annotating.token import token_of
 from goldeneye.data.project import Project
 from goldeneye.errors import OutputError
 from goldeneye.web import sockets

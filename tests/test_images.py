@@ -20,18 +20,8 @@ from goldeneye.data import photo_file
 from goldeneye.data.images import find_photos, read_image, read_size_hw, upright_array
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.errors import PhotoError
+from orientations import STORED, orientation
 
-# How a camera stores an upright photo for each EXIF orientation, written with numpy alone.
-STORED = {
-    1: lambda up: up,
-    2: np.fliplr,
-    3: lambda up: np.rot90(up, 2),
-    4: np.flipud,
-    5: lambda up: up.swapaxes(0, 1),
-    6: lambda up: np.rot90(up, 1),
-    7: lambda up: np.rot90(up, 2).swapaxes(0, 1),
-    8: lambda up: np.rot90(up, -1),
-}
 LOSSLESS = {"png": {}, "tiff": {}, "lzw.tiff": {"compression": "tiff_lzw"}, "webp": {"lossless": True}}
 
 # 96 x 64, left half red, right half blue, to be turned right: upright it is red above blue.
@@ -61,12 +51,6 @@ def save(folder: Path, name: str, pixels: np.ndarray | Image.Image, **options: o
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.ascontiguousarray(pixels))
     image.save(folder / name, **options)
     return folder / name
-
-
-def orientation(value: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = value
-    return exif
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from goldeneye.annotating.notebook import annotate as annotate
     from goldeneye.config import FinetuneConfig as FinetuneConfig
     from goldeneye.data.annotations import AnnotatedImage as AnnotatedImage
     from goldeneye.data.annotations import AnnotationSet as AnnotationSet
@@ -47,6 +48,7 @@ _HOMES = {
     "Evaluation": "evaluation.evaluator",
     "FinetuneConfig": "config",
     "GoldeneyeError": "errors",
+    "annotate": "annotating.notebook",
     "evaluate": "evaluation.evaluator",
     "find_photos": "data.images",
     "finetune": "finetuning.trainer",

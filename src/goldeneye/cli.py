@@ -11,22 +11,20 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from goldeneye import __version__
 from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
+from goldeneye.commands.boxes import annotations_of
 from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
 from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
-from goldeneye.errors import AnnotationError, GoldeneyeError
+from goldeneye.errors import GoldeneyeError
 from goldeneye.files import require_writable
-
-if TYPE_CHECKING:
-    from goldeneye.data.annotations import AnnotationSet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,7 +145,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    annotations = _annotations_of(parsed)
+    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
@@ -169,18 +167,6 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
     return 0
-
-
-def _annotations_of(parsed: argparse.Namespace) -> AnnotationSet:
-    """The boxes of ``--boxes``; without it, those drawn in the photos."""
-    from goldeneye.data.formats import read_annotations
-    from goldeneye.data.project import Project
-
-    if parsed.boxes is not None:
-        return read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
-    if len(parsed.photos) > 1:
-        raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
-    return Project(parsed.photos[0]).annotation_set()
 
 
 def _best_at_hand() -> str:

@@ -11,7 +11,7 @@ import pytest
 from made_up_learner import MadeUpLearner
 from page_driver import PageDriver
 
-from goldeneye.annotate.server import AnnotateServer
+from goldeneye.annotating.server import AnnotateServer
 from goldeneye.data.project import Project
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")

@@ -29,7 +29,7 @@ from goldeneye.data.photo_file import (
     told_as_photo_error,
 )
 from goldeneye.data.remote import addresses_at, is_remote, stand_in, without_secrets
-from goldeneye.data.upright import RGBArray, lies_sideways, to_rgb, upright_rgb
+from goldeneye.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from goldeneye.errors import PhotoError
 
 StrPath = str | os.PathLike[str]
@@ -190,10 +190,10 @@ def read_reduced(path: StrPath | PhotoBytes, at_least_hw: tuple[float, float]) -
     """
     with opened(_file_of(path)) as image:
         if image.format not in ("JPEG", "MPO"):
-            image.load()  # only now is the orientation of a TIFF or PNG certain
+            decode(image)  # only now is the orientation of a TIFF or PNG certain
         stored_wh = image.size
         size_hw = stored_wh if lies_sideways(image) else stored_wh[::-1]
-        times = min(side / least for side, least in zip(size_hw, at_least_hw, strict=True))
+        times = min(side / max(least, 1) for side, least in zip(size_hw, at_least_hw, strict=True))
         divisor = next((divisor for divisor in _DIVISORS if divisor <= times), 1)
         image.draft(None, (stored_wh[0] // divisor, stored_wh[1] // divisor))  # does nothing but for JPEG
         is_whole = image.size == stored_wh

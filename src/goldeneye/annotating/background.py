@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from goldeneye.annotate.learner import Finishing, Learning, Proposal, Proposals
+from goldeneye.annotating.learner import Finishing, Learning, Proposal, Proposals
 from goldeneye.data.project import Project
 
 _END_SECONDS = 3.0

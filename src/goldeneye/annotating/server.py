@@ -8,9 +8,9 @@ import webbrowser
 
 import uvicorn
 
-from goldeneye.annotate.app import make_app
-from goldeneye.annotate.learner import Learner
-from goldeneye.annotate.token import token_of
+from goldeneye.annotating.app import make_app
+from goldeneye.annotating.learner import Learner
+from goldeneye.annotating.token import token_of
 from goldeneye.data.project import Project
 from goldeneye.web import sockets
 
