@@ -47,19 +47,18 @@ def average_precision(truth: dict[str, Any], found: list[dict[str, Any]]) -> tup
 
 
 def moves(whole: Detections, reduced: Detections, input_px: float) -> list[tuple[float, float]]:
-    """How far the edges of each shown detection (input pixels) and its score move; infinite if gone."""
+    """How far each detection's edges (in pixels of the input) and score move; infinite if it is gone."""
     rows = []
     for box, score, class_id in zip(whole.boxes, whole.scores, whole.class_ids, strict=True):
-        same = reduced.class_ids == class_id
+        same = np.flatnonzero(reduced.class_ids == class_id)
         if score <= SHOWN_SCORE:
             continue
+        if len(same) == 0:
+            rows.append((float("inf"), float(score)))
+            continue
         shifts = np.abs(reduced.boxes[same] - box).max(1)
-        nearest = int(shifts.argmin()) if len(shifts) else -1
-        rows.append(
-            (float(shifts[nearest]) / input_px, float(abs(reduced.scores[same][nearest] - score)))
-            if len(shifts)
-            else (float("inf"), float(score))
-        )
+        nearest = same[shifts.argmin()]
+        rows.append((float(shifts.min()) / input_px, float(abs(reduced.scores[nearest] - score))))
     return rows
 
 
@@ -109,7 +108,7 @@ def main() -> None:
     shifts, scores = np.array(moved).T
     for name, values in (("edges, in pixels of the input", shifts), ("scores", scores)):
         median, most, nearly_all = np.quantile(values, (0.5, 0.9, 0.98))
-        print(f"{name}: half move less than {median:.2f}, 90% than {most:.2f}, 98% than {nearly_all:.2f}")
+        print(f"{name}: 50% move less than {median:.2f}, 90% than {most:.2f}, 98% than {nearly_all:.2f}")
     print(f"{len(moved)} detections above {SHOWN_SCORE}")
 
 

@@ -20,6 +20,8 @@ from goldeneye.data.findings import KINDS
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.formats.raw import RawBox, RawPhoto
 from goldeneye.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
 from goldeneye.errors import AnnotationError, PhotoError
 from orientations import orientation
 
@@ -309,6 +311,20 @@ class TestCommand:
         assert "boxes.json: line 1, column 13: not valid JSON" in capsys.readouterr().out
         assert main(["check", str(mugs.folder), "--boxes", str(mugs.folder / "no.json")]) == 2
         assert "no.json: no such file" in capsys.readouterr().err
+
+    def test_what_was_drawn_in_the_page_is_checked_without_a_word(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for seed in range(2):
+            scene(seed).save(tmp_path / f"mug{seed}.jpg")
+        project = Project(tmp_path)
+        project.change_photo("mug0.jpg", put=[DrawnBox("a", Box(10, 20, 90, 60, "mug"))])
+        assert main(["check", str(tmp_path), "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["labels"] == {"mug": 1}
+        assert [(row["kind"], row["file"]) for row in document["findings"]] == [
+            ("photo-not-reviewed", "mug1.jpg")
+        ]
 
     def test_photos_alone(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["check", str(mugs.folder)]) == 0
