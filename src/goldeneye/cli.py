@@ -21,6 +21,7 @@ from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_show(commands)
     _add_demo(commands)
     add_check(commands)
+    add_serve(commands)
     add_bases(commands)
     return parser
 
