@@ -85,7 +85,9 @@ async function ask(path, options = {}) {
 
 async function listDetectors() {
   const { detectors } = await (await ask("/v1/detectors")).json();
-  const options = detectors.map(({ name, labels }) => element("option", { value: name }, `${name}: ${labels.join(", ")}`));
+  const options = detectors.map(({ name, labels }) => (
+    element("option", { value: name }, `${name}: ${labels.join(", ")}`)
+  ));
   form.detector.replaceChildren(...options);
 }
 
