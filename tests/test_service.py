@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import urllib.request
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -400,7 +401,9 @@ def test_the_command_stops_when_told(duck: Path) -> None:
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "duck: finds duck, mug, lid\n"
-        assert process.stdout.readline().startswith("serving at http://127.0.0.1:")
+        address = process.stdout.readline().split()[-1]
+        with urllib.request.urlopen(f"{address}/healthz", timeout=20) as answer:  # waits until it is answered
+            assert json.load(answer)["status"] == "ok"
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     finally:

@@ -26,7 +26,8 @@ function describe(schema = {}) {
 
 function table(head, rows) {
   const cells = (tag, row) => element("tr", {}, ...row.map((text) => element(tag, {}, text)));
-  return element("table", {}, element("thead", {}, cells("th", head)), element("tbody", {}, ...rows.map((row) => cells("td", row))));
+  const body = element("tbody", {}, ...rows.map((row) => cells("td", row)));
+  return element("table", {}, element("thead", {}, cells("th", head)), body);
 }
 
 /** How to ask for it with curl. */
@@ -45,20 +46,25 @@ function showOperation(path, method, operation) {
     status,
     Object.entries(answer.content ?? {}).map(([kind, { schema }]) => `${kind}: ${describe(schema)}`).join("; "),
   ]);
-  const title = element("summary", {}, element("span", { class: "method" }, method.toUpperCase()), element("code", {}, path));
+  const verb = element("span", { class: "method" }, method.toUpperCase());
+  const title = element("summary", {}, verb, element("code", {}, path));
   const details = element("details", {}, title, element("p", {}, operation.description ?? ""));
   if (parameters.length) details.append(table(["parameter", "in", "is", "means"], parameters));
   if (operation.requestBody) {
     const kinds = Object.keys(operation.requestBody.content).join(", ");
     details.append(element("p", {}, `Body: ${kinds}. ${operation.requestBody.description}`));
   }
-  details.append(table(["status", "answer"], answers), element("pre", {}, curl(method, path, operation, Boolean(operation.security))));
+  const command = curl(method, path, operation, Boolean(operation.security));
+  details.append(table(["status", "answer"], answers), element("pre", {}, command));
   return details;
 }
 
 function showSchema(name, schema) {
-  const fields = Object.entries(schema.properties ?? {}).map(([field, one]) => [field, describe(one), one.description ?? ""]);
-  return element("details", {}, element("summary", {}, element("code", {}, name), ` ${schema.description ?? ""}`), table(["field", "is", "means"], fields));
+  const fields = Object.entries(schema.properties ?? {}).map(([field, one]) => [
+    field, describe(one), one.description ?? "",
+  ]);
+  const title = element("summary", {}, element("code", {}, name), ` ${schema.description ?? ""}`);
+  return element("details", {}, title, table(["field", "is", "means"], fields));
 }
 
 const form = byId("try");
@@ -79,14 +85,18 @@ async function ask(path, options = {}) {
 
 async function listDetectors() {
   const { detectors } = await (await ask("/v1/detectors")).json();
-  form.detector.replaceChildren(...detectors.map(({ name, labels }) => element("option", { value: name }, `${name}: ${labels.join(", ")}`)));
+  const options = detectors.map(({ name, labels }) => (
+    element("option", { value: name }, `${name}: ${labels.join(", ")}`)
+  ));
+  form.detector.replaceChildren(...options);
 }
 
 async function detect() {
   const photo = form.photo.files[0];
   const query = form.threshold.value ? `&threshold=${form.threshold.value}` : "";
   const path = `/v1/detectors/${encodeURIComponent(form.detector.value)}/detect?format=`;
-  const send = (format) => ask(`${path}${format}${query}`, { method: "POST", body: photo, headers: { "Content-Type": "application/octet-stream" } });
+  const headers = { "Content-Type": "application/octet-stream" };
+  const send = (format) => ask(`${path}${format}${query}`, { method: "POST", body: photo, headers });
   say("looking");
   const [numbers, picture] = await Promise.all([send("json"), send("png")]);
   const found = await numbers.json();
@@ -110,8 +120,12 @@ const openapi = await (await fetch("/openapi.json")).json();
 const needsKey = Boolean(openapi.components.securitySchemes);
 byId("key-row").hidden = !needsKey;
 for (const [path, methods] of Object.entries(openapi.paths)) {
-  for (const [method, operation] of Object.entries(methods)) byId("operations").append(showOperation(path, method, operation));
+  for (const [method, operation] of Object.entries(methods)) {
+    byId("operations").append(showOperation(path, method, operation));
+  }
 }
-for (const [name, schema] of Object.entries(openapi.components.schemas)) byId("schemas").append(showSchema(name, schema));
+for (const [name, schema] of Object.entries(openapi.components.schemas)) {
+  byId("schemas").append(showSchema(name, schema));
+}
 if (needsKey) say("give the key to try it");
 else await told(listDetectors);
