@@ -74,10 +74,17 @@ def photos_in_folder(folder: Path) -> list[Path]:
     Raises:
         PhotoError: the folder cannot be listed.
     """
+    return [folder / name for name in photo_names_in(folder)]
+
+
+def photo_names_in(folder: Path) -> list[str]:
+    """The names of the photos directly in ``folder`` in natural order; errors as :func:`photos_in_folder`."""
     try:
-        return sorted((path for path in folder.iterdir() if _is_photo(path)), key=_natural_order)
+        with os.scandir(folder) as entries:  # which asks the system once, not once for each of thousands
+            names = [entry.name for entry in entries if _is_photo_name(entry.name) and entry.is_file()]
     except OSError as error:
         raise PhotoError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return sorted(names, key=_natural_key)
 
 
 def _photos_at(path: Path) -> list[Path]:
@@ -126,17 +133,22 @@ def photo_path(photo: StrPath) -> Path:
 
 
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _is_photo_name(path.name) and path.is_file()
+
+
+def _is_photo_name(name: str) -> bool:
+    return name.lower().endswith(tuple(PHOTO_SUFFIXES)) and not name.startswith(".")
 
 
 def _natural_order(path: PurePath) -> list[tuple[list[str | int], str]]:
     """Compare the digits in a path as numbers; the plain text settles what is then equal."""
-    keys = []
-    for part in path.parts:
-        # Words and numbers take turns in the list, so only like is compared with like.
-        pieces = re.split(r"([0-9]+)", part.lower())
-        keys.append(([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], part))
-    return keys
+    return [_natural_key(part) for part in path.parts]
+
+
+def _natural_key(part: str) -> tuple[list[str | int], str]:
+    # Words and numbers take turns in the list, so only like is compared with like.
+    pieces = re.split(r"([0-9]+)", part.lower())
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], part
 
 
 def read_image(path: StrPath | PhotoBytes) -> RGBArray:

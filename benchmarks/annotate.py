@@ -1,0 +1,153 @@
+"""What the annotation page waits for: lists of photos, saving, pictures, and rounds of learning.
+
+Requests go to a real server in this process; the learner is another one, as for a person. Medians.
+
+    python benchmarks/annotate.py                 about a minute
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+import numpy as np
+from PIL import Image
+
+from goldeneye.annotating.background import BackgroundLearner
+from goldeneye.annotating.server import AnnotateServer
+from goldeneye.data.annotations import Box
+from goldeneye.data.formats import read_annotations
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
+from machine import DUCKY, describe_machine
+
+PHOTOS = 5000
+
+
+class Page:
+    """Requests as the page sends them."""
+
+    def __init__(self, folder: Path, *, learn: bool) -> None:
+        project = Project(folder)
+        self.learner = BackgroundLearner(
+            project, base="starter", output=folder / "d.safetensors", learn=learn
+        )
+        self.server = AnnotateServer(project, self.learner)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        self.origin = self.server.url.partition("/?")[0]
+        self.opener = build_opener(HTTPCookieProcessor())
+        self.opener.open(self.server.url).read()
+
+    def ask(self, address: str, change: object = None) -> bytes:
+        """The answer to a GET, or to a PATCH with ``change``."""
+        headers = {"Origin": self.origin, "Content-Type": "application/json"}
+        body = None if change is None else json.dumps(change).encode()
+        method = "GET" if change is None else "PATCH"
+        request = Request(self.origin + address, body, headers, method=method)
+        answer: bytes = self.opener.open(request).read()
+        return answer
+
+    def close(self) -> None:
+        """End the server."""
+        self.server.stop()
+        self.thread.join()
+
+
+def median_ms(work: Callable[[int], object], times: int = 15) -> float:
+    """The median of so many runs; each is given its number."""
+    seconds = []
+    for number in range(times):
+        began = time.perf_counter()
+        work(number)
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds)
+
+
+def time_project(folder: Path, photos: int) -> None:
+    """Lists and changes in a project in which every photo has two boxes."""
+    Image.new("RGB", (400, 300)).save(folder / "p0.jpg")
+    for number in range(1, photos):
+        shutil.copy(folder / "p0.jpg", folder / f"p{number}.jpg")
+    boxes = [DrawnBox(f"b{number}", Box(10.5, 20.25, 100, 200, "mug")) for number in range(2)]
+    with Project(folder).editing() as content:
+        for number in range(photos):
+            content.change_photo(f"p{number}.jpg", (300, 400), put=boxes)
+    page = Page(folder, learn=False)
+    began = time.perf_counter()
+    rows = json.loads(page.ask("/api/project"))["photos"]
+    first = 1000 * (time.perf_counter() - began)
+    listed = median_ms(lambda _: page.ask("/api/project"))
+
+    def draw(number: int) -> None:
+        box = {"id": "new", "box": [1, 2, 30 + number, 40], "label": "mug", "ignore": False}
+        page.ask(f"/api/photos/{rows[7]['id']}", {"put": [box]})
+
+    saved = median_ms(draw)
+    print(
+        f"{photos} photos: listed in {first:.0f} ms, again in {listed:.0f} ms; a box saved in {saved:.0f} ms"
+    )
+    page.close()
+
+
+def time_pictures(folder: Path) -> None:
+    """Pictures of a photo of 24 megapixels."""
+    noise = np.random.default_rng(0).integers(0, 255, (500, 750, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((6000, 4000), Image.Resampling.BICUBIC).save(
+        folder / "large.jpg", quality=90
+    )
+    page = Page(folder, learn=False)
+    (row,) = json.loads(page.ask("/api/project"))["photos"]
+    for side in (160, 1600):
+        # One side more each time, as pictures are kept.
+        ms = median_ms(
+            lambda number, side=side: page.ask(f"/api/photos/{row['id']}/image?side={side + number}"), 5
+        )
+        print(f"24 megapixels at {side} pixels: {ms:.0f} ms")
+    page.close()
+
+
+def time_learning(folder: Path) -> None:
+    """From a drawn box to the next round's proposals, starter base, five ducks."""
+    ducks = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label="duck")
+    for image in ducks:
+        shutil.copy(image.path, folder)
+    page = Page(folder, learn=True)
+    ids = {row["name"]: row["id"] for row in json.loads(page.ask("/api/project"))["photos"]}
+    while json.loads(page.ask("/api/learning"))["message"] == "getting ready":
+        time.sleep(0.05)
+    for number, image in enumerate(ducks.images[:4]):
+        (box,) = image.boxes
+        drawn = {"id": "k", "box": [box.x1, box.y1, box.x2, box.y2], "label": "duck", "ignore": False}
+        page.ask(f"/api/photos/{ids[image.path.name]}", {"put": [drawn]})
+        began = time.perf_counter()
+        while number and json.loads(page.ask("/api/learning"))["round"] < number:
+            time.sleep(0.02)
+        if number:
+            seconds = time.perf_counter() - began
+            print(f"round {number}, {number + 1} photos with boxes: proposals after {seconds:.1f} s")
+    page.close()
+
+
+def main() -> None:
+    """Time everything and print it."""
+    print(describe_machine())
+    for work in (
+        lambda folder: time_project(folder, 12),
+        lambda folder: time_project(folder, PHOTOS),
+        time_pictures,
+        time_learning,
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            work(Path(folder))
+
+
+if __name__ == "__main__":
+    main()
