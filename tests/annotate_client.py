@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 from starlette.testclient import TestClient
 
-from goldeneye.annotate.app import make_app
-from goldeneye.annotate.learner import Finishing, Learning, Proposals
+from goldeneye.annotating.app import make_app
+from goldeneye.annotating.learner import Finishing, Learning, Proposals
 from goldeneye.data.project import Project
 
 PORT = 8931

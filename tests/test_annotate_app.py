@@ -14,9 +14,14 @@ import pytest
 from PIL import Image
 
 from annotate_client import Page, a_box, make_photos
-from goldeneye.annotate import app as app_module
-from goldeneye.annotate.learner import Learning, Proposal, Proposals
+from goldeneye.annotating import app as app_module
+from goldeneye.annotating.learner import Learning, Proposal, Proposals
 from goldeneye.data.images import read_image
+
+# How a camera that says orientation 2, 3 ... 8 has turned what a person sees, by Pillow's names.
+STORED_BY = (
+    "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_90", "TRANSVERSE", "ROTATE_270"
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -254,14 +259,11 @@ class TestPictures:
         upright = np.full((60, 100, 3), 40, np.uint8)
         upright[8:24, 8:40] = (250, 0, 0)
         stored = Image.fromarray(upright)
-        how = {
-            2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-            4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-            8: Image.Transpose.ROTATE_270,
-        }  # fmt: skip
+        turns = (None, *(Image.Transpose[name] for name in STORED_BY))
         exif = Image.Exif()
         exif[0x0112] = orientation
-        stored = stored.transpose(how[orientation]) if orientation in how else stored
+        turn = turns[orientation - 1]
+        stored = stored if turn is None else stored.transpose(turn)
         stored.save(folder / f"turned.{suffix}", exif=exif)
         page = Page(folder)
         address = page.address(f"turned.{suffix}")

@@ -19,7 +19,9 @@ from goldeneye.commands.bases import add_bases
 from goldeneye.commands.boxes import annotations_of
 from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
+from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
@@ -55,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_show(commands)
     _add_demo(commands)
     add_check(commands)
+    add_serve(commands)
     add_bases(commands)
     return parser
 
@@ -110,17 +113,26 @@ def _add_finetune(commands: Any) -> None:
 def _add_detect(commands: Any) -> None:
     detect = commands.add_parser(
         "detect",
-        help="find the object in photos",
-        description="Find a detector's objects in photos; writes annotated pictures and detections.json.",
+        help="find the object in photos or a video",
+        description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
+        "Or in a video, a stream or a webcam, if -o is a video.",
     )
     detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
-    detect.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    detect.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go")
+    detect.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTOS",
+        help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
+    )
+    detect.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go; or film.mp4"
+    )
     detect.add_argument(
         "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    add_video_options(detect)
     detect.set_defaults(run=run_detect)
 
 
@@ -179,6 +191,8 @@ def _best_at_hand() -> str:
 
 def run_detect(parsed: argparse.Namespace) -> int:
     """``goldeneye detect``."""
+    if is_about_video(parsed):
+        return run_detect_video(parsed)
     from goldeneye.detect.folder import detect_folder
 
     summary = detect_folder(

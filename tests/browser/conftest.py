@@ -6,15 +6,17 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from made_up_learner import MadeUpLearner
 from page_driver import PageDriver
 
-from goldeneye.annotate.server import AnnotateServer
+from goldeneye.annotating.server import AnnotateServer
 from goldeneye.data.project import Project
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # No graphics card, no sandbox (which root may not have), and no request that the page did not make.
@@ -29,8 +31,9 @@ ARGUMENTS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[playwright.Browser]:
+@pytest.fixture(scope="module")  # not longer: while it runs, no other test could run an event loop
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
     if CHROMIUM is None:
         pytest.skip("needs chromium (on Debian: apt-get install chromium)")
     with playwright.sync_playwright() as running:
@@ -68,9 +71,9 @@ def serve(learner: MadeUpLearner) -> Iterator[Callable[[Path], str]]:
 
 
 @pytest.fixture
-def open_page(browser: playwright.Browser) -> Iterator[Callable[..., PageDriver]]:
+def open_page(browser: Browser) -> Iterator[Callable[..., PageDriver]]:
     """Open an address in a browser window of its own; whatever goes wrong in the page fails the test."""
-    opened: list[tuple[playwright.BrowserContext, list[str]]] = []
+    opened: list[tuple[BrowserContext, list[str]]] = []
 
     def start(url: str, *, expects_trouble: bool = False, **options: object) -> PageDriver:
         context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldeneye.annotate.learner import Finishing, Learning, Proposals
+from goldeneye.annotating.learner import Finishing, Learning, Proposals
 
 
 class MadeUpLearner:

@@ -36,7 +36,7 @@ def test_draw_and_the_file_has_it(tmp_path: Path, serve: Serve, open_page: OpenP
     assert label == "mug"
     assert_close(box, MARK)
     assert reviewed_in_file(folder) == ["photo1.png"]
-    assert page.page.locator(".progress").inner_text() == "1 of 3 reviewed · 1 box"
+    assert page.page.locator(".tally").inner_text() == "1 of 3 reviewed · 1 box"
 
 
 def test_a_click_draws_nothing(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:

@@ -24,7 +24,7 @@ from page_driver import (
     reviewed_in_file,
 )
 
-from goldeneye.annotate.learner import Learning, Proposal, Proposals
+from goldeneye.annotating.learner import Learning, Proposal, Proposals
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
@@ -39,7 +39,7 @@ def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: Open
     page.until_open("photo2.png")
     page.page.locator(".of-photo .row").wait_for()
     assert page.rows() == ["mug"]
-    assert page.page.locator(".progress").inner_text() == "1 of 3 reviewed · 1 box"
+    assert page.page.locator(".tally").inner_text() == "1 of 3 reviewed · 1 box"
 
 
 def start_command(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
@@ -222,7 +222,7 @@ def test_a_damaged_photo_is_shown_as_such_and_can_be_skipped(
     page.page.locator(".notice", has_text="photo2.png cannot be opened").wait_for()
     page.page.get_by_role("button", name="Skip it").click()
     page.until_open("photo3.png")
-    assert page.page.locator(".progress").inner_text() == "0 of 2 reviewed · 0 boxes · 1 unreadable"
+    assert page.page.locator(".tally").inner_text() == "0 of 2 reviewed · 0 boxes · 1 unreadable"
     assert page.page.get_by_role("option", name="photo2.png, cannot be opened").count() == 1
 
 
@@ -268,7 +268,7 @@ def test_five_thousand_photos_stay_fluid(tmp_path: Path, serve: Serve, open_page
     page.draw_mark("mug")
     page.until_saved()
     assert reviewed_in_file(folder) == ["photo5000.png"]
-    assert page.page.locator(".progress").inner_text() == "1 of 5000 reviewed · 1 box"
+    assert page.page.locator(".tally").inner_text() == "1 of 5000 reviewed · 1 box"
     page.page.get_by_role("button", name="Finish").click()
     page.page.locator(".sheet img[src]").first.wait_for()
     assert page.page.locator(".sheet .cell").count() < 200

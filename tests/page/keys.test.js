@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { KEYS, entryFor, keyTable } from "../../src/goldeneye/annotate/page/keys.js";
+import { KEYS, entryFor, keyTable } from "../../src/goldeneye/annotating/page/keys.js";
 
 const TABLE = keyTable(KEYS);
 

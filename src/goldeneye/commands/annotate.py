@@ -49,11 +49,11 @@ def add_annotate(commands: Any) -> None:
 def run_annotate(parsed: argparse.Namespace) -> int:
     """``goldeneye annotate``."""
     try:
-        from goldeneye.annotate.server import AnnotateServer
+        from goldeneye.annotating.server import AnnotateServer
     except ModuleNotFoundError as error:
         hint = "pip install 'goldeneye[annotate]'"
         raise SettingError(f"the page needs {error.name}, which is not installed", hint=hint) from error
-    from goldeneye.annotate.background import BackgroundLearner
+    from goldeneye.annotating.background import BackgroundLearner
     from goldeneye.data.images import find_photos
     from goldeneye.data.project import Project
     from goldeneye.models.cache import default_base

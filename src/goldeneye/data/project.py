@@ -234,7 +234,7 @@ class Project:
         lock = self.file.with_name(f".{PROJECT_FILE}.lock")
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(lock, timeout=LOCK_SECONDS, poll_interval=0.01):
+            with FileLock(lock).acquire(timeout=LOCK_SECONDS, poll_interval=0.01):
                 yield
         except Timeout as error:
             hint = "end other programs that use these photos, then try again"

@@ -1,4 +1,4 @@
-"""The answers of :mod:`goldeneye.annotate.answers` by HTTP, and the files of the page."""
+"""The answers of :mod:`goldeneye.annotating.answers` by HTTP, and the files of the page."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from goldeneye.annotate.answers import Answers, NoSuchPhotoError
-from goldeneye.annotate.guard import Guard
-from goldeneye.annotate.learner import Learner
-from goldeneye.annotate.previews import MAX_SIDE
-from goldeneye.annotate.requests import BadRequestError, read_label_change, read_photo_change
+from goldeneye.annotating.answers import Answers, NoSuchPhotoError
+from goldeneye.annotating.guard import Guard
+from goldeneye.annotating.learner import Learner
+from goldeneye.annotating.previews import MAX_SIDE
+from goldeneye.annotating.requests import BadRequestError, read_label_change, read_photo_change
 from goldeneye.data.project import Project
 from goldeneye.errors import AnnotationError, GoldeneyeError, OutputError, PhotoError
 

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from goldeneye.annotate.learner import Finishing, Learning, Proposal, Proposals
+from goldeneye.annotating.learner import Finishing, Learning, Proposal, Proposals
 from goldeneye.data.project import Project
 
 _END_SECONDS = 3.0
@@ -167,10 +167,9 @@ class FinishRun:
             if code == 0:
                 wrote = next((line for line in self._lines if line.startswith("wrote ")), "done")
                 return Finishing("done", wrote, command, output)
-            wrong = [
-                line.removeprefix("error: ") for line in self._lines if line.startswith(("error:", "hint:"))
-            ]
-            return Finishing("failed", "; ".join(wrong) or self._lines[-1], command, output)
+            # As the command line prints an error: what is wrong, then what to do.
+            told = [line.partition(": ")[2] for line in self._lines if line.startswith(("error:", "hint:"))]
+            return Finishing("failed", "; ".join(told) or self._lines[-1], command, output)
 
     def _arguments(self) -> list[str]:
         names = self._project.photo_names()

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from goldeneye.annotate.learner import Learner
-from goldeneye.annotate.previews import Previews
-from goldeneye.annotate.requests import LabelChange, PhotoChange
+from goldeneye.annotating.learner import Learner
+from goldeneye.annotating.previews import Previews
+from goldeneye.annotating.requests import LabelChange, PhotoChange
 from goldeneye.data.annotations import require_size
 from goldeneye.data.format_names import PROJECT_FILE
 from goldeneye.data.images import read_size_hw

@@ -13,7 +13,7 @@ export function makeLayout(act) {
     offers: h("div", { class: "offers" }),
     classes: h("div", { class: "rows", role: "group", "aria-label": "Classes" }),
     boxes: h("div", { class: "rows", role: "group", "aria-label": "Boxes in this photo" }),
-    progress: h("div", { class: "progress" }),
+    tally: h("div", { class: "tally" }),
     learning: h("div", { class: "learning" }),
     saved: h("div", { class: "saved", role: "status", "aria-live": "polite" }),
     said: h("div", { class: "said", "aria-live": "polite" }),
@@ -82,7 +82,7 @@ function makeSide({ classes, boxes, offers }, act) {
   );
 }
 
-function makeStatus({ progress, learning, saved }, act) {
+function makeStatus({ tally, learning, saved }, act) {
   const next = button("primary", () => act.reviewAndNext(), icon("check"), "Reviewed, next", key("Space"));
-  return h("footer", { class: "status" }, progress, learning, saved, next);
+  return h("footer", { class: "status" }, tally, learning, saved, next);
 }

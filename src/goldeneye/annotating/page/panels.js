@@ -183,7 +183,7 @@ export class Panels {
     if (readable.length < photos.length) words.push(`${photos.length - readable.length} unreadable`);
     const isDone = readable.length > 0 && reviewed === readable.length;
     this.#parts.root.classList.toggle("all-reviewed", isDone);
-    rebuilt(this.#parts.progress, words, () => [
+    rebuilt(this.#parts.tally, words, () => [
       h("progress", { max: readable.length || 1, value: reviewed, "aria-label": "Reviewed photos" }),
       text("", words.join(" · ")),
     ]);
