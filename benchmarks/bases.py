@@ -4,7 +4,7 @@ Prints a row per base: COCO AP and AP50 as mean and spread over seeds, seconds t
 milliseconds to detect (medians), and the size of the detector file. A mirrored duck counts neither
 way. Scores down to 0.001 are kept, as COCO's evaluation expects.
 
-    python benchmarks/bases.py                                  the bases in ../shared
+    python benchmarks/bases.py                                  the starter, and YOLOX-nano in ../shared
     python benchmarks/bases.py yolox_nano path/to/archive.tar.gz any others
 """
 
@@ -32,7 +32,7 @@ def run_once(base: BaseModel, seed: int) -> dict[str, float]:
     train = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label="rubber_ducky")
     test = read_annotations(DUCKY / "test_boxes_coco.json", DUCKY / "test")
     start = time.perf_counter()
-    detector = finetune(train, base, config=FinetuneConfig(seed=seed), recipe="seed", show_progress=False)
+    detector = finetune(train, base, config=FinetuneConfig(seed=seed), show_progress=False)
     row = {"finetune_s": time.perf_counter() - start}
     found, times = [], []
     for image in test:
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bases", nargs="*", default=[str(SHARED / "weights/yolox_nano_coco.onnx")])
+    parser.add_argument("bases", nargs="*", default=["starter", str(SHARED / "weights/yolox_nano_coco.onnx")])
     parser.add_argument("--seeds", type=int, default=5)
     parsed = parser.parse_args()
     print(describe_machine())

@@ -17,11 +17,12 @@ import httpx2
 import pytest
 
 from annotate_client import StillLearner, a_box, make_photos
-from goldeneye.annotating import guard, server
+from goldeneye.annotating import guard
 from goldeneye.annotating.server import AnnotateServer, listen
 from goldeneye.annotating.token import token_of
 from goldeneye.data.project import Project
 from goldeneye.errors import OutputError
+from goldeneye.web import sockets
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_a_gigabyte_is_refused_early(folder: Path) -> None:
 class TestSlowClients:
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(server, "HEADER_SECONDS", 0.3)
+        monkeypatch.setattr(sockets, "HEADER_SECONDS", 0.3)
         monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
 
     @pytest.mark.parametrize("start", [b"", b"GET /api/pro", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: "])

@@ -20,7 +20,10 @@ from goldeneye.data.findings import KINDS
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.formats.raw import RawBox, RawPhoto
 from goldeneye.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
 from goldeneye.errors import AnnotationError, PhotoError
+from orientations import orientation
 
 COCO_BOX = (10, 20, 100, 60)
 
@@ -71,12 +74,6 @@ def mugs(tmp_path: Path) -> DataSet:
 
 def kinds(report: CheckReport) -> list[str]:
     return [row.kind for row in report.findings]
-
-
-def turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
 
 
 def test_nothing_is_wrong(mugs: DataSet) -> None:
@@ -167,23 +164,21 @@ class TestPhotos:
         assert "damaged or incomplete" in rows[1].what
         assert "larger than 200 megapixels" in rows[2].what
 
-    @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-    def test_boxes_drawn_on_a_phones_photo_before_it_was_turned(
-        self, mugs: DataSet, orientation: int
-    ) -> None:
-        mugs.photo("phone.jpg", scene(9), COCO_BOX, exif=turned(orientation))  # states 320 x 240 as stored
+    @pytest.mark.parametrize("value", [5, 6, 7, 8])
+    def test_boxes_drawn_on_a_phones_photo_before_it_was_orientation(self, mugs: DataSet, value: int) -> None:
+        mugs.photo("phone.jpg", scene(9), COCO_BOX, exif=orientation(value))  # states 320 x 240 as stored
         (row,) = mugs.check().findings
         assert (row.kind, row.severity, row.file) == ("photo-turned", "error", "phone.jpg")
         assert row.what == "240 x 320 upright, 320 x 240 in the file of boxes"
         assert "EXIF" in row.cure
 
     def test_boxes_give_a_turned_photo_away_where_no_size_is_stated(self, mugs: DataSet) -> None:
-        mugs.photo("phone.jpg", scene(9), (200, 10, 110, 200), exif=turned(6), width=None, height=None)
+        mugs.photo("phone.jpg", scene(9), (200, 10, 110, 200), exif=orientation(6), width=None, height=None)
         (row,) = mugs.check().findings
         assert (row.kind, row.what) == ("photo-turned", "240 x 320 upright, and its boxes fit only 320 x 240")
 
     def test_upside_down_can_only_be_pointed_at(self, mugs: DataSet) -> None:
-        mugs.photo("down.jpg", scene(9), COCO_BOX, exif=turned(3))
+        mugs.photo("down.jpg", scene(9), COCO_BOX, exif=orientation(3))
         (row,) = mugs.check().findings
         assert (row.kind, row.severity) == ("photo-flipped", "note")
 
@@ -254,7 +249,7 @@ class TestLikeness:
         test = DataSet(tmp_path / "test")
         for name, image in self.changes(scene(1)).items():
             test.photo(f"{name}.jpg", image)
-        exif = turned(6)
+        exif = orientation(6)
         test.photo("lying.jpg", scene(2).transpose(Image.Transpose.ROTATE_90), exif=exif)
         report = mugs.check(test_photos=test.folder)
         both = {row.file: row for row in report.findings if row.kind == "photo-in-both"}
@@ -316,6 +311,20 @@ class TestCommand:
         assert "boxes.json: line 1, column 13: not valid JSON" in capsys.readouterr().out
         assert main(["check", str(mugs.folder), "--boxes", str(mugs.folder / "no.json")]) == 2
         assert "no.json: no such file" in capsys.readouterr().err
+
+    def test_what_was_drawn_in_the_page_is_checked_without_a_word(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for seed in range(2):
+            scene(seed).save(tmp_path / f"mug{seed}.jpg")
+        project = Project(tmp_path)
+        project.change_photo("mug0.jpg", put=[DrawnBox("a", Box(10, 20, 90, 60, "mug"))])
+        assert main(["check", str(tmp_path), "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["labels"] == {"mug": 1}
+        assert [(row["kind"], row["file"]) for row in document["findings"]] == [
+            ("photo-not-reviewed", "mug1.jpg")
+        ]
 
     def test_photos_alone(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["check", str(mugs.folder)]) == 0

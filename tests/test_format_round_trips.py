@@ -14,7 +14,7 @@ from PIL import Image
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.format_names import FOLDER_FORMATS, FORMATS
 from goldeneye.data.formats import read_annotations, write_annotations
-from goldeneye.errors import AnnotationError, OutputError, SettingError
+from goldeneye.errors import AnnotationError, OutputError, PhotoError, SettingError
 
 NAMES = ("a.png", "my photo é.png", "c.1.png")
 SIZE_HW = (60, 100)
@@ -184,7 +184,7 @@ class TestRefusals:
     def test_a_photo_that_cannot_be_copied_leaves_no_half_folder(self, folder: Path) -> None:
         annotations = three_states(folder)
         (folder / "photos" / NAMES[2]).unlink()
-        with pytest.raises(OutputError):
+        with pytest.raises(PhotoError, match=r"c\.1\.png: cannot be copied"):
             write_annotations(annotations, folder / "out", "voc", copy_photos=True)
         assert sorted(path.name for path in folder.iterdir()) == ["photos"]
 

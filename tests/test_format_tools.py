@@ -454,9 +454,23 @@ class TestRecognition:
         write(folder / ".hidden" / "annotations.json", {"images": [], "annotations": []})
         assert read_annotations(folder).num_boxes == 1
 
-    def test_a_damaged_file_alone_says_what_is_wrong_with_it(self, folder: Path) -> None:
+    def test_linked_folders_are_followed_and_not_for_ever(self, folder: Path, tmp_path: Path) -> None:
+        data = tmp_path / "data"
+        write(data / "labels" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        (data / "images").symlink_to(folder / "images")
+        (data / "round").symlink_to(data)
+        assert states(read_annotations(data)) == {
+            "a.png": (1, True),
+            "b.png": (0, False),
+            "c.png": (0, False),
+        }
+
+    def test_a_damaged_file_is_not_passed_over_for_another(self, folder: Path) -> None:
         write(folder / "images" / "annotations.json", '{"images": [')
         assert "annotations.json: line 1, column 13: not valid JSON" in refusal(folder / "images")
+        write(folder / "images" / "boxes.csv", "image,x1,y1,x2,y2\na.png,1,2,3,4\n")
+        assert "annotations.json: line 1, column 13: not valid JSON" in refusal(folder / "images")
+        assert read_annotations(folder / "images", format="csv").num_boxes == 1
 
     @pytest.mark.parametrize("form", ["voc", "labelme", "yolo", "csv", "cvat", "coco", "labelstudio"])
     def test_a_folder_without_the_format_that_was_named(self, folder: Path, form: str) -> None:

@@ -1,9 +1,9 @@
 """Learn while a person draws: a process that ``goldeneye annotate`` starts.
 
-A round takes the photos that have been reviewed, fits the heads to them, and looks with the result
-at some photos that nobody has reviewed yet. What the frozen network sees in a photo is kept from
-round to round, so a round costs one pass of the network for each photo that is new or has changed,
-and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
+A round is the recipe ``best`` on the photos that have been reviewed so far, at its lowest effort; then
+the detector looks at some photos that nobody has reviewed yet. What the frozen network sees in a photo
+is kept from round to round, so a round costs a few passes of the network for each photo that is new or
+has changed, and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
 """
 
 from __future__ import annotations
@@ -21,27 +21,30 @@ from typing import Any
 import torch
 
 from goldeneye.annotating.learner import Learning, Proposal
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import Box
-from goldeneye.data.images import read_image
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
+from goldeneye.data.format_names import PROJECT_FILE
+from goldeneye.data.images import read_size_hw
 from goldeneye.data.project import Project
 from goldeneye.data.project_file import PhotoState
 from goldeneye.detect.detector import Detector
 from goldeneye.errors import BaseModelError, GoldeneyeError, PhotoError
-from goldeneye.finetuning.heads import Heads
-from goldeneye.finetuning.restore import restore
-from goldeneye.finetuning.trainer import corners_of, fit_heads, heads_of, make_schedule
+from goldeneye.finetuning.best import learn_from, reader_of
+from goldeneye.finetuning.policy import plan
+from goldeneye.finetuning.seen import SeenPhoto, see_photos
 from goldeneye.models.architectures import build_network
 from goldeneye.models.base import BaseModel, load_base
 
 MIN_PHOTOS = 2
 """Photos with boxes from which on it learns."""
 MAX_PHOTOS = 40
-"""Photos it learns from at most: features of one take megabytes, and more change the proposals little."""
+"""Photos it learns from at most: what is kept of one takes megabytes, and more change proposals little."""
+EFFORT = "quick"
+"""How much work a round is; see ``finetuning/policy.py``."""
+SEED = 0
 CANDIDATES = 12
 """Photos it looks at after a round."""
-SHOWN_SCORE = 0.4
-"""Proposals have a higher score: lower than a detector finds right, as a box is deleted sooner than drawn."""
+SHOWN_SCORE = 0.35
+"""Proposals have a higher score, and one above the detector's threshold, which few photos make uncertain."""
 SEEN_SCORE = 0.05
 """Detections that count for how sure it is."""
 QUIET_SECONDS = 0.7
@@ -62,13 +65,10 @@ class Rounds:
     def __init__(self, project: Project, base: BaseModel) -> None:
         self.project = project
         self.base = base
-        self.settings = FinetuneConfig()
+        self.network = build_network(base.config, base.weights)
+        self.reader = reader_of(self.network)
         self.number = 0
-        self.labels: tuple[str, ...] = ()
-        self.config: Any = None
-        self.weights: dict[str, torch.Tensor] = {}
-        self.network: Any = None
-        self.features: dict[str, tuple[object, Any]] = {}
+        self.seen: dict[str, tuple[object, SeenPhoto]] = {}
         self.learnt_from: object = None
         self.detector: Detector | None = None
         self.wanted: list[str] = []
@@ -82,69 +82,64 @@ class Rounds:
             for name, state in zip(names, self.project.states(names), strict=True)
             if state.reviewed and self.project.path_of(name).exists()
         }
-        missing = MIN_PHOTOS - sum(bool(_learnt(state)) for state in states.values())
+        missing = MIN_PHOTOS - sum(_has_boxes(state) for state in states.values())
         if missing > 0:
-            photos = "two photos" if missing == 2 else "one more photo"
-            _report(Learning("waiting", f"draw boxes in {photos}", self.number))
+            where = "two photos" if missing == 2 else "one more photo"
+            _report(Learning("waiting", f"draw boxes in {where}", self.number))
             return
-        used = {box.label for state in states.values() for box in _learnt(state)}
+        used = {drawn.box.label for state in states.values() for drawn in state.boxes}
         labels = tuple(label for label in self.project.labels() if label in used)
         # Those already seen first, then those with boxes.
-        order = sorted(states, key=lambda name: (name not in self.features, not states[name].boxes))
+        order = sorted(states, key=lambda name: (name not in self.seen, not states[name].boxes))
         chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
-        learnt_from = (labels, [self._version(name, state) for name, state in chosen.items()])
-        if learnt_from == self.learnt_from:
+        versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
+        if versions == self.learnt_from:
             return
-        if len(labels) != len(self.labels):
-            self.config, self.weights, _ = restore(self.base, len(labels), self.settings.seed)
-            self.network = build_network(self.config, self.weights)
-            self.features.clear()
-        self.labels = labels
-        self._fit(chosen)
-        self.learnt_from = learnt_from
-        self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
-
-    def _version(self, name: str, state: PhotoState) -> object:
-        """Equal as long as the photo and what there is to learn in it are the same."""
-        return (name, self.project.path_of(name).stat().st_mtime_ns, [drawn.box for drawn in state.boxes])
-
-    def _fit(self, states: dict[str, PhotoState]) -> None:
-        """Fit new heads to the photos; what the network sees in them is kept for the next round."""
-        message = f"learning from {len(states)} photos"
-        _report(Learning("learning", message, self.number))
-        heads = heads_of(self.network, self.weights)
-        kept = {}
-        for number, (name, state) in enumerate(states.items(), start=1):
-            version = (self._version(name, state), self.labels)
-            if name not in self.features or self.features[name][0] != version:
-                try:
-                    self.features[name] = (version, self._features(heads, name, state))
-                except PhotoError:
-                    continue  # the page says so
-            kept[name] = self.features[name]
-            _report(Learning("learning", message, self.number, 0.5 * number / len(states)))
-        self.features = kept
-        photos = [features for _, features in kept.values()]
-        schedule = make_schedule(len(photos), self.settings)
-        fit_heads(heads, photos, schedule, self.settings, show_progress=False)
-        self.network.load_state_dict(heads.tensors(), strict=False, assign=True)
-        self.detector = Detector(
-            config=self.config,
-            weights=self.weights | heads.tensors(),
-            labels=self.labels,
-            base=self.base.origin(),
-            provenance={},
+        self._see(chosen, versions, labels)
+        photos = [seen for _, seen in self.seen.values()]
+        if len(photos) < MIN_PHOTOS:
+            raise PhotoError("too few of the photos with boxes can be read")
+        self.detector = learn_from(
+            photos,
+            labels,
+            self.reader,
+            self.base,
+            plan(len(photos), EFFORT),
+            keep_classes=False,
+            show_progress=False,
         )
-        self.detector.network = self.network  # built already; only its heads are new
+        self.learnt_from = versions
         self.number += 1
         self.unsure.clear()
+        self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
 
-    def _features(self, heads: Heads[Any], name: str, state: PhotoState) -> Any:
-        learnt = _learnt(state)
-        class_ids = torch.tensor([self.labels.index(box.label) for box in learnt], dtype=torch.int64)
-        ignored = [drawn.box for drawn in state.boxes if drawn.box.ignore]
-        image = read_image(self.project.path_of(name))
-        return heads.features(image, corners_of(learnt), class_ids, corners_of(ignored))
+    def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
+        """Equal as long as the photo and what there is to learn in it are the same."""
+        boxes = [drawn.box for drawn in state.boxes]
+        return (self.project.path_of(name).stat().st_mtime_ns, boxes, labels)
+
+    def _see(
+        self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
+    ) -> None:
+        """Show the network those photos that are new or have changed; keep what it saw in the others."""
+        message = f"learning from {len(states)} photos"
+        _report(Learning("learning", message, self.number))
+        views = plan(len(states), EFFORT).views[:1]
+        kept = {}
+        for number, (name, state) in enumerate(states.items(), start=1):
+            if name not in self.seen or self.seen[name][0] != versions[name]:
+                try:
+                    path = self.project.path_of(name)
+                    boxes = tuple(drawn.box for drawn in state.boxes)
+                    image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
+                    photo = AnnotationSet((image,), labels, PROJECT_FILE)
+                    (seen,) = see_photos(self.reader, self.network, photo, views, SEED, show_progress=False)
+                except PhotoError:
+                    continue  # the page says so
+                self.seen[name] = (versions[name], seen)
+            kept[name] = self.seen[name]
+            _report(Learning("learning", message, self.number, 0.8 * number / len(states)))
+        self.seen = kept
 
     def _look(self, names: list[str]) -> None:
         """Look at photos that nobody has reviewed: first the ones asked for, then the next, then others."""
@@ -168,14 +163,14 @@ class Rounds:
         self.unsure[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
         boxes = [
             asdict(Proposal(_rounded(box), label, round(float(score), 3)))
-            for box, score, label in found.above(SHOWN_SCORE)
+            for box, score, label in found.above(max(SHOWN_SCORE, self.detector.score_threshold))
         ]
         _send({"name": name, "round": self.number, "boxes": boxes})
         self._report_ready()
 
     def _report_ready(self) -> None:
         suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
-        message = f"learnt from {len(self.features)} photos"
+        message = f"learnt from {len(self.seen)} photos"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
 
@@ -188,8 +183,8 @@ def _told(error: GoldeneyeError) -> str:
     return error.message if error.hint is None else f"{error.message}; {error.hint}"
 
 
-def _learnt(state: PhotoState) -> list[Box]:
-    return [drawn.box for drawn in state.boxes if not drawn.box.ignore]
+def _has_boxes(state: PhotoState) -> bool:
+    return any(not drawn.box.ignore for drawn in state.boxes)
 
 
 def _report(learning: Learning) -> None:

@@ -14,12 +14,20 @@ machine, and any other user of it, can send requests there. So a request is answ
 from __future__ import annotations
 
 import asyncio
-import hmac
-import json
 from collections.abc import Iterable
 from urllib.parse import parse_qs
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from goldeneye.web.bodies import (
+    Refused,
+    adding_headers,
+    header_values,
+    read_body,
+    refuse,
+    replaying,
+    same_secret,
+)
 
 MAX_BODY_BYTES = 1_000_000
 """More than ten thousand boxes in one change."""
@@ -27,9 +35,6 @@ BODY_SECONDS = 10.0
 """For a body to arrive, on the machine that it was sent from."""
 ANSWER_SECONDS = 60.0
 """For an answer to be made and taken: the largest photos take seconds to decode."""
-
-LINGER_SECONDS = 0.5
-"""For an answer to be read by a client that is still sending."""
 
 HEADERS = {
     # Scripts, styles, pictures and requests from this server only; nothing is embedded, and nobody embeds us.
@@ -46,16 +51,8 @@ _RELOAD = "open the address that 'goldeneye annotate' has printed"
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 
 
-_JSON = (b"content-type", b"application/json")
 _NOT_KEPT = (b"cache-control", b"no-store")
 _BOUNCE = b'<!doctype html><meta http-equiv="refresh" content="0; url=/">'
-
-
-class _Refused(Exception):  # noqa: N818 - an answer, not a fault
-    def __init__(self, status: int, error: str, hint: str) -> None:
-        super().__init__(error)
-        self.status = status
-        self.body = json.dumps({"error": error, "hint": hint}).encode()
 
 
 class Guard:
@@ -86,31 +83,18 @@ class Guard:
                 await _answer(send, 200, _BOUNCE, [(b"content-type", b"text/html"), _NOT_KEPT])
                 return
             self._check(scope)
-            body = await _read_body(scope, receive)
-        except _Refused as refused:
-            await _answer(send, refused.status, refused.body, [_JSON, (b"connection", b"close")], end=False)
-            if _brings_much(scope):
-                # A connection that is closed while much of a body is still to come is reset, and the
-                # answer may be lost with it.
-                await asyncio.sleep(LINGER_SECONDS)
-            await send({"type": "http.response.body"})
+            body = await read_body(
+                scope,
+                receive,
+                max_bytes=MAX_BODY_BYTES,
+                seconds=BODY_SECONDS,
+                hint="send fewer boxes at once",
+            )
+        except Refused as refused:
+            await refuse(refused, receive, send, HEADERS)
             return
-
-        async def replay() -> Message:
-            nonlocal body
-            if body is None:
-                return await receive()  # nothing is left but the end of the connection
-            message: Message = {"type": "http.request", "body": body, "more_body": False}
-            body = None
-            return message
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
-            await send(message)
-
         async with asyncio.timeout(ANSWER_SECONDS):
-            await self.app(scope, replay, send_guarded)
+            await self.app(scope, replaying(body, receive), adding_headers(send, HEADERS))
 
     def _brings_token(self, scope: Scope) -> bool:
         """Whether this is the address that was printed; the page it asks for then comes without the token."""
@@ -118,7 +102,7 @@ class Guard:
         if scope["method"] != "GET" or scope["path"] != "/":
             return False
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
-        return len(given) == 1 and _equal(given[0], self.token)
+        return len(given) == 1 and same_secret(given[0], self.token)
 
     async def _let_in(self, send: Send) -> None:
         cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
@@ -128,32 +112,32 @@ class Guard:
         """Refuse what does not come from our own page.
 
         Raises:
-            _Refused: and why.
+            Refused: and why.
         """
         host = self._check_host(scope)
-        origins = _values(scope, b"origin")
+        origins = header_values(scope, b"origin")
         changes = scope["method"] not in ("GET", "HEAD")
         if any(origin != f"http://{host}" for origin in origins) or (changes and len(origins) != 1):
-            raise _Refused(403, "the request comes from another page", _RELOAD)
-        if any(site not in ("same-origin", "none") for site in _values(scope, b"sec-fetch-site")):
-            raise _Refused(403, "the request comes from another site", _RELOAD)
-        if not any(_equal(value, self.token) for value in self._cookies(scope)):
-            raise _Refused(403, "the request does not carry the token", _RELOAD)
+            raise Refused(403, "the request comes from another page", _RELOAD)
+        if any(site not in ("same-origin", "none") for site in header_values(scope, b"sec-fetch-site")):
+            raise Refused(403, "the request comes from another site", _RELOAD)
+        if not any(same_secret(value, self.token) for value in self._cookies(scope)):
+            raise Refused(403, "the request does not carry the token", _RELOAD)
         if changes:
-            kinds = [value.partition(";")[0].strip().lower() for value in _values(scope, b"content-type")]
+            kinds = [
+                value.partition(";")[0].strip().lower() for value in header_values(scope, b"content-type")
+            ]
             if kinds != ["application/json"]:
-                raise _Refused(
-                    415, "the body must be application/json", "send Content-Type: application/json"
-                )
+                raise Refused(415, "the body must be application/json", "send Content-Type: application/json")
 
     def _check_host(self, scope: Scope) -> str:
-        hosts = _values(scope, b"host")
+        hosts = header_values(scope, b"host")
         if len(hosts) != 1 or hosts[0] not in self.hosts:
-            raise _Refused(403, "the request is addressed to another host", _RELOAD)
+            raise Refused(403, "the request is addressed to another host", _RELOAD)
         return hosts[0]
 
     def _cookies(self, scope: Scope) -> Iterable[str]:
-        for line in _values(scope, b"cookie"):
+        for line in header_values(scope, b"cookie"):
             for pair in line.split(";"):
                 name, _, value = pair.strip().partition("=")
                 if name == self.cookie:
@@ -166,50 +150,11 @@ def _follows_a_link(scope: Scope) -> bool:
     The browser then keeps the cookie back, so the page asks for itself once more.
     """
     asked = (scope["method"], scope["path"], scope["query_string"]) == ("GET", "/", b"")
-    from_elsewhere = _values(scope, b"sec-fetch-site") in (["cross-site"], ["same-site"])
-    return asked and from_elsewhere and _values(scope, b"sec-fetch-dest") == ["document"]
+    from_elsewhere = header_values(scope, b"sec-fetch-site") in (["cross-site"], ["same-site"])
+    return asked and from_elsewhere and header_values(scope, b"sec-fetch-dest") == ["document"]
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes | None:
-    """The whole body, counted as it comes, as a stated length may be wrong or missing."""
-    too_large = _Refused(413, f"the body is larger than {MAX_BODY_BYTES} bytes", "send fewer boxes at once")
-    lengths = _values(scope, b"content-length")
-    if any(len(length) > 9 or not length.isdecimal() or int(length) > MAX_BODY_BYTES for length in lengths):
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    raise _Refused(400, "the request was broken off", "send it again")
-                body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large
-                if not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError as error:
-        raise _Refused(408, "the body took too long to arrive", "send it again") from error
-
-
-def _brings_much(scope: Scope) -> bool:
-    """Whether the body, by what its head says, may be larger than a network's buffers."""
-    chunked = bool(_values(scope, b"transfer-encoding"))
-    return chunked or any(len(length) > 5 for length in _values(scope, b"content-length"))
-
-
-async def _answer(
-    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]], *, end: bool = True
-) -> None:
+async def _answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
     all_headers = [(b"content-length", str(len(body)).encode()), *headers, *_HEADERS]
     await send({"type": "http.response.start", "status": status, "headers": all_headers})
-    await send({"type": "http.response.body", "body": body, "more_body": not end})
-
-
-def _values(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-
-
-def _equal(given: str, token: str) -> bool:
-    """Compare in a time that says nothing about where they differ."""
-    return hmac.compare_digest(given.encode(), token.encode())
+    await send({"type": "http.response.body", "body": body})

@@ -31,12 +31,16 @@ def add_check(commands: Any) -> None:
         "changed. The exit code is 1 if there are errors, 0 if not.",
     )
     check.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    check.add_argument("--boxes", metavar="FILE", help="the boxes: a file or folder in any format")
+    check.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
+    )
     check.add_argument("--label", default="object", help="name of the class where --boxes has none")
     check.add_argument(
         "--test", nargs="+", metavar="PHOTOS", help="photos to test on, compared with those to learn from"
     )
-    check.add_argument("--test-boxes", metavar="FILE", help="the boxes of --test")
+    check.add_argument("--test-boxes", metavar="BOXES", help="the boxes of --test (default: as for --boxes)")
     check.add_argument(
         "--base",
         help="a name from 'goldeneye bases': its input says which boxes are tiny (default: the "
@@ -53,9 +57,9 @@ def run_check(parsed: argparse.Namespace) -> int:
     from goldeneye.data.checking import check_annotations
 
     report = check_annotations(
-        parsed.boxes,
+        _boxes_of(parsed.boxes, parsed.photos),
         parsed.photos,
-        test_boxes=parsed.test_boxes,
+        test_boxes=_boxes_of(parsed.test_boxes, parsed.test),
         test_photos=parsed.test,
         label=parsed.label,
         input_side=input_side,
@@ -66,6 +70,16 @@ def run_check(parsed: argparse.Namespace) -> int:
     else:
         _print_report(report, limit=None if parsed.all else _SHOWN)
     return 1 if report.count("error") else 0
+
+
+def _boxes_of(boxes: str | None, photos: list[str] | None) -> str | None:
+    """The file of boxes that is named; else what was drawn in the photos, if anything was."""
+    from goldeneye.data.project import Project
+
+    if boxes is not None or photos is None or len(photos) > 1:
+        return boxes
+    file = Project(photos[0]).file
+    return str(file) if file.exists() else None
 
 
 def _input_side(base: str) -> int:

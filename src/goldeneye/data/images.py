@@ -20,9 +20,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from goldeneye.data.photo_file import SPELLING_HINT, opened, told_as_photo_error
+from goldeneye.data.photo_file import (
+    SPELLING_HINT,
+    PhotoBytes,
+    PhotoFile,
+    open_file,
+    opened,
+    told_as_photo_error,
+)
 from goldeneye.data.remote import addresses_at, is_remote, stand_in, without_secrets
-from goldeneye.data.upright import RGBArray, lies_sideways, to_rgb, upright_rgb
+from goldeneye.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from goldeneye.errors import PhotoError
 
 StrPath = str | os.PathLike[str]
@@ -110,6 +117,10 @@ def _remote_photos(address: StrPath) -> list[Path]:
     return [stand_in(found) for found in addresses]
 
 
+def _file_of(photo: StrPath | PhotoBytes) -> PhotoFile:
+    return photo if isinstance(photo, PhotoBytes) else photo_path(photo)
+
+
 def photo_path(photo: StrPath) -> Path:
     """The path of a photo; for an address that of its copy, which is fetched when it is read."""
     return stand_in(str(photo)) if is_remote(photo) else Path(photo)
@@ -129,7 +140,7 @@ def _natural_order(path: PurePath) -> list[tuple[list[str | int], str]]:
     return keys
 
 
-def read_image(path: StrPath) -> RGBArray:
+def read_image(path: StrPath | PhotoBytes) -> RGBArray:
     """Read a photo as upright RGB ``[H, W, 3]``.
 
     Transparent parts become white, 16-bit grey keeps its upper 8 bits, and of an
@@ -138,7 +149,7 @@ def read_image(path: StrPath) -> RGBArray:
     Raises:
         PhotoError: the file is missing, damaged, too large, or not a photo.
     """
-    with opened(photo_path(path)) as image:
+    with opened(_file_of(path)) as image:
         return upright_rgb(image)
 
 
@@ -161,7 +172,7 @@ class ReducedImage:
         return np.array((width / w, height / h) * 2, np.float32)
 
 
-def read_reduced(path: StrPath, at_least_hw: tuple[float, float]) -> ReducedImage:
+def read_reduced(path: StrPath | PhotoBytes, at_least_hw: tuple[float, float]) -> ReducedImage:
     """Read a photo at a half, a quarter or an eighth of its size, for a network or a preview.
 
     That takes a fraction of the time and memory. Each pixel is the mean of those it stands for, so a
@@ -177,19 +188,19 @@ def read_reduced(path: StrPath, at_least_hw: tuple[float, float]) -> ReducedImag
     Raises:
         PhotoError: the file is missing, damaged, too large, or not a photo.
     """
-    with opened(photo_path(path)) as image:
+    with opened(_file_of(path)) as image:
         if image.format not in ("JPEG", "MPO"):
-            image.load()  # only now is the orientation of a TIFF or PNG certain
+            decode(image)  # only now is the orientation of a TIFF or PNG certain
         stored_wh = image.size
         size_hw = stored_wh if lies_sideways(image) else stored_wh[::-1]
-        times = min(side / least for side, least in zip(size_hw, at_least_hw, strict=True))
+        times = min(side / max(least, 1) for side, least in zip(size_hw, at_least_hw, strict=True))
         divisor = next((divisor for divisor in _DIVISORS if divisor <= times), 1)
         image.draft(None, (stored_wh[0] // divisor, stored_wh[1] // divisor))  # does nothing but for JPEG
         is_whole = image.size == stored_wh
         return ReducedImage(upright_rgb(image, divided_by=divisor if is_whole else 1), size_hw)
 
 
-def read_size_hw(path: StrPath) -> tuple[int, int]:
+def read_size_hw(path: StrPath | PhotoBytes) -> tuple[int, int]:
     """Read height and width of the upright photo without decoding its pixels.
 
     Only a PNG that goes on after its pixels is decoded: its orientation may stand there.
@@ -197,12 +208,12 @@ def read_size_hw(path: StrPath) -> tuple[int, int]:
     Raises:
         PhotoError: the file is missing, damaged, too large, or not a photo.
     """
-    path = photo_path(path)
-    with opened(path) as image:
+    file = _file_of(path)
+    with opened(file) as image:
         width, height = image.size
         if image.format == "TIFF":  # Pillow has swapped the sides of a TIFF by itself
             return height, width
-        if image.format == "PNG" and _png_metadata_is_late(path):
+        if image.format == "PNG" and _png_metadata_is_late(file):
             image.load()
         return (width, height) if lies_sideways(image) else (height, width)
 
@@ -236,10 +247,10 @@ def upright_array(image: npt.NDArray[np.generic] | Image.Image) -> RGBArray:
     return np.array(to_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
 
 
-def _png_metadata_is_late(path: Path) -> bool:
+def _png_metadata_is_late(photo: PhotoFile) -> bool:
     """Tell whether a PNG says something after its pixels, where Pillow looks only once it has them."""
     pixels_seen = False
-    with path.open("rb") as file:
+    with open_file(photo) as file:
         file.seek(8)  # signature
         while len(head := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", head)

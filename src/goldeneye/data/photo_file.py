@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -27,11 +30,38 @@ _RESAVE_HINT = "open it in a photo viewer and save it again as JPEG or PNG, or l
 _SMALLER_HINT = "make the photo smaller, or leave it out"
 
 
+@dataclass(frozen=True)
+class PhotoBytes:
+    """A photo's file that is in memory, as it came over a wire.
+
+    Attributes:
+        name: what to call it in messages.
+        data: what would stand in the file.
+        max_pixels: a larger photo is refused before it is decoded.
+    """
+
+    name: str
+    data: bytes
+    max_pixels: int = MAX_PIXELS
+
+    def __str__(self) -> str:
+        return self.name
+
+
+PhotoFile = Path | PhotoBytes
+
+
+def open_file(photo: PhotoFile) -> BinaryIO:
+    """The bytes of the photo's file, from its beginning."""
+    return io.BytesIO(photo.data) if isinstance(photo, PhotoBytes) else photo.open("rb")
+
+
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: PhotoFile) -> Iterator[Image.Image]:
     """Open a photo and read its header; what fails inside the block is told as a PhotoError."""
     with told_as_photo_error(path), _pillow_limit_raised():
-        fetch_missing(path)
+        if isinstance(path, Path):
+            fetch_missing(path)
         try:
             image = _open_with_pillow(path)
         except UnidentifiedImageError:
@@ -41,15 +71,16 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def _open_with_pillow(path: Path) -> Image.Image:
+def _open_with_pillow(path: PhotoFile) -> Image.Image:
     Image.init()
-    return Image.open(path, formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
+    source = path if isinstance(path, Path) else open_file(path)  # a path, so that Pillow closes the file
+    return Image.open(source, formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
 
 
-def _open_as_heic(path: Path) -> Image.Image:
+def _open_as_heic(path: PhotoFile) -> Image.Image:
     """Open what Pillow alone does not know, going by its content: phones name HEIC ``.jpg`` too."""
-    name = shown_name(path)
-    with path.open("rb") as file:
+    name = _shown(path)
+    with open_file(path) as file:
         head = file.read(12)
     if not head:
         raise PhotoError(f"{name}: the file is empty", hint="copy the photo again, or leave it out")
@@ -64,7 +95,7 @@ def _open_as_heic(path: Path) -> Image.Image:
 
 
 @contextmanager
-def told_as_photo_error(path: Path) -> Iterator[None]:
+def told_as_photo_error(path: PhotoFile) -> Iterator[None]:
     """Tell whatever reading the photo at ``path`` raises as a PhotoError that names it."""
     try:
         yield
@@ -73,12 +104,12 @@ def told_as_photo_error(path: Path) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(path) from error
     except MemoryError as error:
-        name = shown_name(path)
+        name = _shown(path)
         raise PhotoError(f"{name}: not enough memory to read this photo", hint=_SMALLER_HINT) from error
     except FileNotFoundError as error:
-        raise PhotoError(f"{shown_name(path)}: no such photo", hint=SPELLING_HINT) from error
+        raise PhotoError(f"{_shown(path)}: no such photo", hint=SPELLING_HINT) from error
     except Exception as error:
-        name = shown_name(path)
+        name = _shown(path)
         # On damaged bytes Pillow's decoders raise SyntaxError, struct.error, IndexError and
         # more; any list of them would be too short. Only an error of the system has an errno.
         if isinstance(error, OSError) and error.errno is not None:
@@ -112,13 +143,21 @@ def _pillow_limit_raised() -> Iterator[None]:
                 Image.MAX_IMAGE_PIXELS = _limit_before
 
 
-def _check_size(path: Path, size_wh: tuple[int, int]) -> None:
-    if size_wh[0] * size_wh[1] > MAX_PIXELS:
+def _check_size(path: PhotoFile, size_wh: tuple[int, int]) -> None:
+    if size_wh[0] * size_wh[1] > _max_pixels(path):
         raise _too_large(path, f": {size_wh[0]} x {size_wh[1]}")
     if 0 in size_wh:
-        raise PhotoError(f"{shown_name(path)}: the photo has no pixels", hint=_RESAVE_HINT)
+        raise PhotoError(f"{_shown(path)}: the photo has no pixels", hint=_RESAVE_HINT)
 
 
-def _too_large(path: Path, size: str = "") -> PhotoError:
-    limit = MAX_PIXELS // 1_000_000
-    return PhotoError(f"{shown_name(path)}: larger than {limit} megapixels{size}", hint=_SMALLER_HINT)
+def _max_pixels(path: PhotoFile) -> int:
+    return path.max_pixels if isinstance(path, PhotoBytes) else MAX_PIXELS
+
+
+def _shown(path: PhotoFile) -> str:
+    return path.name if isinstance(path, PhotoBytes) else shown_name(path)
+
+
+def _too_large(path: PhotoFile, size: str = "") -> PhotoError:
+    limit = _max_pixels(path) // 1_000_000
+    return PhotoError(f"{_shown(path)}: larger than {limit} megapixels{size}", hint=_SMALLER_HINT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
@@ -36,9 +38,27 @@ def lies_sideways(image: Image.Image) -> bool:
     return orientation(image) in _SIDEWAYS
 
 
+def decode(image: Image.Image) -> None:
+    """Load the pixels.
+
+    Pillow swaps the sides of a TIFF that lies sideways as soon as it is opened. If it then maps the
+    pixels into memory instead of decoding them, it takes rows for columns; so it is kept from mapping,
+    which it does only to files with a name.
+    """
+    if image.format != "TIFF":
+        image.load()
+        return
+    named: Any = image
+    name, named.filename = named.filename, ""
+    try:
+        image.load()
+    finally:
+        named.filename = name
+
+
 def upright_rgb(image: Image.Image, divided_by: int = 1) -> RGBArray:
     """The pixels as upright RGB ``[H, W, 3]``; sides are divided by ``divided_by`` and rounded up."""
-    image.load()  # first: it turns a TIFF upright and drops the orientation, so none is left to apply
+    decode(image)  # first: it turns a TIFF upright and drops the orientation, so none is left to apply
     rgb = to_rgb(image)
     if divided_by > 1:
         rgb = rgb.reduce(divided_by)

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
+from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
 from goldeneye.errors import OutputError, PhotoError, SettingError
@@ -120,18 +121,22 @@ def _read_ahead(paths: Sequence[Path], detector: Detector) -> Iterator[Future[Re
     with ThreadPoolExecutor(max_workers=1) as reader:
         ahead: deque[Future[ReducedImage]] = deque()
         for path in paths:
-            ahead.append(reader.submit(_read, path, detector))
+            ahead.append(reader.submit(read_for_picture, path, detector))
             if len(ahead) > 1:
                 yield ahead.popleft()
         yield from ahead
 
 
-def _read(path: Path, detector: Detector) -> ReducedImage:
-    """The photo as large as the detector and its picture need it."""
-    size_hw = read_size_hw(path)
+def read_for_picture(photo: StrPath | PhotoBytes, detector: Detector) -> ReducedImage:
+    """The photo as large as the detector and its picture need it.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    size_hw = read_size_hw(photo)
     (height, width), (enough_h, enough_w) = size_hw, detector.enough_hw(size_hw)
     times = PICTURE_SIDE / max(size_hw)
-    return read_reduced(path, (max(enough_h, height * times), max(enough_w, width * times)))
+    return read_reduced(photo, (max(enough_h, height * times), max(enough_w, width * times)))
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:

@@ -52,6 +52,11 @@ def alarms_in_words(found: int, false_alarms: int) -> str:
     return f"about {tenths} in 10 boxes are wrong"
 
 
+def expected_in_words(ap50: float, low: float, high: float) -> str:
+    """What was promised of AP50, to stand beside what it is."""
+    return f"expected of it was AP50 {ap50:.3f}, four times in five between {low:.3f} and {high:.3f}"
+
+
 def likely_share(count: int, total: int) -> tuple[float, float]:
     """Between which shares the true one lies, given ``count`` of ``total`` things that were looked at.
 

@@ -49,19 +49,18 @@ class AnchorReader:
         )
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
-        """The 3x3 class head: the columns of the background, of the base's classes if kept, and new ones."""
-        network = self.network
+        """The 3x3 class head, or the one beside it; its background, which no score reads, is 0."""
+        network, state = self.network, self.network.state_dict()
         names = network.head_names[2:]
-        state = network.state_dict()
-        weight, bias = (state[name].float() for name in names)
         background, slots = network.background_columns, network.config.anchors_per_cell
-        weight, bias = weight.reshape(slots, -1, *weight.shape[1:]), bias.reshape(slots, -1)
-        of_classes = weight[:, background:]  # [k, Cb, D, 3, 3]
-        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.aligned, of_classes)
+        weight, bias = (state[name].float() for name in names)
+        weight = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
+        bias = bias.reshape(slots, -1)[:, background:]  # [k, Cb]
+        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.aligned, weight)
         kernel[..., 1, 1] += coefficients.raw[0].T
-        offset = bias[:, background:] @ coefficients.aligned + coefficients.bias  # [k, C]
-        kept = weight.shape[1] if keep_classes else background
-        return {
-            names[0]: torch.cat((weight[:, :kept], kernel), 1).flatten(0, 1),
-            names[1]: torch.cat((bias[:, :kept], offset), 1).flatten(),
-        }
+        offset = bias @ coefficients.aligned + coefficients.bias  # [k, C]
+        if not keep_classes:
+            kernel = torch.cat((kernel.new_zeros(slots, background, *kernel.shape[2:]), kernel), 1)
+            offset = torch.cat((offset.new_zeros(slots, background), offset), 1)
+        values = kernel.flatten(0, 1), offset.flatten()
+        return dict(zip(network.novel_names if keep_classes else names, values, strict=True))

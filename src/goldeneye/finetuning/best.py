@@ -23,9 +23,10 @@ from goldeneye.finetuning.cell_evidence import CellReader
 from goldeneye.finetuning.estimate import estimate, estimate_in_words
 from goldeneye.finetuning.evidence import Reader
 from goldeneye.finetuning.novel_head import Lessons, fit_novel_head
-from goldeneye.finetuning.policy import plan
+from goldeneye.finetuning.policy import Plan, plan
+from goldeneye.finetuning.remarks import remarks_on
 from goldeneye.finetuning.restore import take_weights
-from goldeneye.finetuning.seen import see_photos
+from goldeneye.finetuning.seen import SeenPhoto, see_photos
 from goldeneye.finetuning.validation import held_out_outcomes
 from goldeneye.models.architectures import Config, build_network, weight_shapes
 from goldeneye.models.base import BaseModel
@@ -54,6 +55,22 @@ def finetune_best(
     reader = reader_of(network)
     work = plan(len(annotations), settings.effort)
     seen = see_photos(reader, network, annotations, work.views, settings.seed, show_progress=show_progress)
+    return learn_from(
+        seen, annotations.labels, reader, base, work, keep_classes=keep_classes, show_progress=show_progress
+    )
+
+
+def learn_from(
+    seen: Sequence[SeenPhoto],
+    labels: tuple[str, ...],
+    reader: Reader,
+    base: BaseModel,
+    work: Plan,
+    *,
+    keep_classes: bool,
+    show_progress: bool,
+) -> Detector:
+    """A detector for the classes ``labels``, from photos that the network of ``base`` has seen already."""
     lessons = Lessons.of(
         [lesson for photo in seen for lesson in photo.lessons],
         [number for number, photo in enumerate(seen) for _ in photo.lessons],
@@ -61,15 +78,12 @@ def finetune_best(
         reader.num_groups,
     )
     head, losses = fit_novel_head(lessons)
-    labels = annotations.labels
     config = novel_config(base.config, len(labels), keep_classes=keep_classes)
-    outcomes = (
-        held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
-        if work.folds
-        else None
-    )
-    calibration = calibrate(outcomes) if outcomes is not None else Calibration()
-    expected = estimate(outcomes, labels, len(seen), calibration)
+    outcomes, calibration = None, Calibration()
+    if work.folds:
+        outcomes = held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
+        calibration = calibrate(outcomes)
+    expected = estimate(outcomes, labels, len(seen), calibration, remarks_on(seen, outcomes))
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
             console.print(line)
@@ -100,7 +114,7 @@ def novel_config(config: Config, num_novel: int, *, keep_classes: bool) -> Confi
     config = replace(config, num_classes=num_classes, iou_threshold=suppression_iou)
     if isinstance(config, YoloxConfig):
         return replace(config, num_novel=num_novel, vote_iou=VOTE_IOU)
-    return config
+    return replace(config, num_novel=num_novel if keep_classes else 0)
 
 
 def _all_labels(base: BaseModel, novel: Sequence[str]) -> tuple[str, ...]:

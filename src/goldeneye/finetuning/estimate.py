@@ -17,8 +17,10 @@ SURE = 0.8
 """How often AP50 on new photos of the same kind lies in the interval."""
 PRECISE = 0.9
 """Share of right boxes that the precise threshold aims at."""
-USUAL_AP50, USUAL_OBJECTS = 0.75, 1.0
+USUAL_AP50, USUAL_OBJECTS = 0.75, 0.5
 """What is expected of a class before any object of it was held out, and how many objects that counts as."""
+WORTH = 0.4
+"""What an object held out counts as: those of one set of photos are more alike than new ones will be."""
 _DRAWS = 4000
 
 
@@ -55,7 +57,11 @@ class Estimate:
 
 
 def estimate(
-    outcomes: Outcomes | None, labels: Sequence[str], photos: int, calibration: Calibration
+    outcomes: Outcomes | None,
+    labels: Sequence[str],
+    photos: int,
+    calibration: Calibration,
+    remarks: Sequence[str] = (),
 ) -> Estimate:
     """Put together what is known.
 
@@ -68,20 +74,21 @@ def estimate(
         labels: of the C classes.
         photos: how many there were.
         calibration: made from the same outcomes.
+        remarks: what else should be said with the numbers.
     """
     generator = np.random.default_rng(0)
     classes, draws = [], []
     for class_id, label in enumerate(labels):
         found, objects = (0.0, 0) if outcomes is None else _held_out_ap50(outcomes, class_id)
-        right = USUAL_AP50 * USUAL_OBJECTS + found * objects
-        wrong = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects
-        draws.append(generator.beta(right, wrong, _DRAWS))
+        right = USUAL_AP50 * USUAL_OBJECTS + found * objects * WORTH
+        wrong = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects * WORTH
+        # Sorted: what makes one class easy or hard, such as size or clutter, does so for the others too.
+        draws.append(np.sort(generator.beta(right, wrong, _DRAWS)))
         classes.append(_expected(label, objects, draws[-1]))
     overall = _expected("", sum(one.objects for one in classes), np.mean(draws, 0))
     balanced, precise = thresholds(outcomes, len(labels), calibration)
-    return Estimate(
-        photos, overall, tuple(classes), calibration, balanced, precise, _remarks(classes, photos)
-    )
+    said = (*remarks, *_remarks(classes, photos))
+    return Estimate(photos, overall, tuple(classes), calibration, balanced, precise, said)
 
 
 def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:

@@ -85,10 +85,8 @@ def _truth(seen: Sequence[SeenPhoto], num_classes: int) -> AnnotationTable:
     """The annotations; a region to ignore counts for every class."""
     rows = []
     for number, photo in enumerate(seen):
-        rows += [
-            (number, c, box, False)
-            for c, box in zip(photo.class_ids.tolist(), photo.boxes.tolist(), strict=True)
-        ]
+        learnt = zip(photo.class_ids.tolist(), photo.boxes.tolist(), strict=True)
+        rows += [(number, class_id, box, False) for class_id, box in learnt]
         rows += [(number, c, box, True) for box in photo.ignored.tolist() for c in range(num_classes)]
     return AnnotationTable(
         photo_ids=np.array([row[0] for row in rows], np.int64),

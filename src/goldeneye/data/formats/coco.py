@@ -20,7 +20,8 @@ from goldeneye.data.formats.shapes import require_unrotated
 from goldeneye.errors import AnnotationError
 
 _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed"})
-_BOX_FIELDS = frozenset({"id", "image_id", "category_id", "bbox", "area", "iscrowd"})
+# box_id is of the project file, which other tools skip as we skip theirs.
+_BOX_FIELDS = frozenset({"id", "box_id", "image_id", "category_id", "bbox", "area", "iscrowd"})
 
 
 def read_coco(path: Path) -> RawAnnotations:

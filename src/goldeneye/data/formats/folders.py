@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
-from goldeneye.data.formats.photos import folders_of_photos
+from goldeneye.data.formats.photos import folders_of_photos, visible_folders
 from goldeneye.data.formats.text_file import read_text_of_windows
 from goldeneye.errors import AnnotationError
 
@@ -16,12 +15,8 @@ LABELS_NAME = "labels.txt"
 
 def files_below(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The files in ``folder`` and below whose names end so, sorted; hidden ones are left out."""
-    found = []
-    for place, inner, names in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        paths = (Path(place, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in suffixes]
-    return sorted(found)
+    paths = (place / name for place, names in visible_folders(folder) for name in names)
+    return sorted(path for path in paths if path.suffix.lower() in suffixes)
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -85,12 +85,29 @@ def relative_name(photo: Path, folder: Path) -> str:
         return Path(place, photo.name).as_posix()
 
 
-def folders_of_photos(folder: Path) -> Iterator[Path]:
-    """``folder`` if it holds photos, and the folders below it that do, hidden ones left out."""
-    for place, inner, names in os.walk(folder):
+def visible_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """``folder`` and the folders below it, each once and with the names of its files; hidden ones left out.
+
+    Links are followed: data sets often link to photos that lie elsewhere.
+    """
+    seen: set[str] = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        if any(Path(name).suffix.lower() in PHOTO_SUFFIXES for name in names):
-            yield Path(place)
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above leads round for ever
+            inner.clear()
+            continue
+        seen.add(real)
+        yield Path(place), sorted(name for name in names if not name.startswith("."))
+
+
+def folders_of_photos(folder: Path) -> list[Path]:
+    """``folder`` if it holds photos, and the folders below it that do."""
+    return [
+        place
+        for place, names in visible_folders(folder)
+        if any(Path(name).suffix.lower() in PHOTO_SUFFIXES for name in names)
+    ]
 
 
 def _last_part(name: str) -> str:

@@ -1,7 +1,7 @@
 """Which format a file or folder is in, from what is in it.
 
 Nothing is guessed: where a folder holds boxes in two formats, or two files in one of them,
-whoever reads it has to say which is meant.
+whoever reads it has to say which is meant; and where a file cannot be read, it may be the one.
 """
 
 from __future__ import annotations
@@ -82,16 +82,21 @@ def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
 
 def _format_of_file(path: Path) -> str | None:
     suffix = path.suffix.lower()
-    start = read_bytes(path).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1]
-    if suffix == ".json" or start in (b"{", b"["):
+    start = {".json": b"{", ".xml": b"<"}.get(suffix) or _first_sign(path)
+    if start in (b"{", b"["):
         return _format_of_json(load_json(path, path.name))
-    if suffix == ".xml" or start == b"<":
+    if start == b"<":
         return {"annotation": "voc", "annotations": "cvat"}.get(load_xml(path, path.name).element.tag)
     if suffix in yolo.YAML_SUFFIXES:
         return "yolo" if yolo.is_data_yaml(path) else None
     if suffix == ".txt" and yolo.is_label_file(path):
         return "yolo"
     return "csv" if suffix in _TABLES else None
+
+
+def _first_sign(path: Path) -> bytes:
+    """The first byte that is no blank, nor of a byte order mark, nor half of a sign in UTF-16."""
+    return read_bytes(path).replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")[:1]
 
 
 def _format_of_json(content: Any) -> str | None:
@@ -107,35 +112,23 @@ def _format_of_json(content: Any) -> str | None:
 
 
 def _formats_below(folder: Path) -> list[str]:
-    """The formats of the files in a folder, and the first error if there is no format at all."""
+    """The formats of the files in a folder."""
     found = ["yolo"] if yolo.label_files(folder) else []
-    faults: list[AnnotationError] = []
     looked_into: dict[tuple[Path, str], int] = {}
     for path in files_below(folder, (".json", ".xml", ".csv", ".tsv")):
         place = (path.parent, path.suffix.lower())
         looked_into[place] = looked_into.get(place, 0) + 1
         if looked_into[place] > _LOOKED_INTO:
             continue
-        try:
-            form = _format_of_file(path)
-        except AnnotationError as error:
-            faults.append(error)
-            continue
+        form = _format_of_file(path)
         if form is not None and (form != "csv" or is_box_table(path)):
             found.append(form)
-    if not found and faults:
-        raise faults[0]
     return found
 
 
 def _in_format(folder: Path, suffix: str, form: str) -> list[Path]:
-    found = []
-    for path in files_below(folder, (suffix,)):
-        try:
-            found += [path] if _format_of_file(path) == form else []
-        except AnnotationError:  # a file of another tool
-            continue
-    return found
+    """The files of a format that is one file."""
+    return [path for path in files_below(folder, (suffix,)) if _format_of_file(path) == form]
 
 
 def _some(files: list[Path], folder: Path, form: str) -> list[Path]:

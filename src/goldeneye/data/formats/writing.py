@@ -19,7 +19,7 @@ from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import voc_texts
 from goldeneye.data.formats.yolo import yolo_texts
 from goldeneye.data.images import StrPath
-from goldeneye.errors import OutputError, SettingError
+from goldeneye.errors import OutputError, PhotoError, SettingError
 
 # What a name to write to may mean; where it is plain, one.
 _BY_SUFFIX = {".json": ("coco",), ".csv": ("csv",), ".xml": ("cvat",), "": FOLDER_FORMATS}
@@ -60,6 +60,7 @@ def write_annotations(
     Raises:
         AnnotationError: the format cannot hold a name or a label.
         OutputError: ``target`` cannot be written, or is a folder with something in it.
+        PhotoError: a photo cannot be copied.
         SettingError: there is no format of this name, ``target`` does not tell it, or it is one
             file and photos were to be copied.
     """
@@ -127,7 +128,16 @@ def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_phot
             copies = folder / photo_folder.relative_to(target)
             copies.mkdir(exist_ok=True)
             for image in annotations:
-                shutil.copyfile(image.path, copies / image.path.name)
+                _copy(image.path, copies / image.path.name)
+
+
+def _copy(photo: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(photo, target)
+    except OSError as error:
+        if error.filename != str(photo):
+            raise
+        raise PhotoError(f"{photo}: cannot be copied: {error.strerror}") from error
 
 
 def _texts(annotations: AnnotationSet, folder: Path, form: str) -> dict[str, str]:
