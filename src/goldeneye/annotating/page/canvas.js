@@ -149,7 +149,8 @@ export class Stage {
     const shown = items.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
     if (draft && draft.id === null) shown.push(draft);
     const isFocused = (item) => item.id === selected || item === draft || item.id === draft?.id;
-    for (const item of shown.sort((a, b) => isFocused(a) - isFocused(b))) {
+    // The surest proposal lies above the others, and what one has in hand above all.
+    for (const item of shown.reverse().sort((a, b) => isFocused(a) - isFocused(b))) {
       const colour = colourOf(labels.indexOf(item.label));
       const corners = boxOnStage(this.view, item.box);
       paintBox(context, corners, item, colour, isFocused(item));
