@@ -33,6 +33,7 @@ bench: setup
 	$(BIN)/python benchmarks/detect.py
 	$(BIN)/python benchmarks/bases.py
 	$(BIN)/python benchmarks/service.py
+	$(BIN)/python benchmarks/annotate.py
 
 clean:
 	rm -rf $(VENV) demo
