@@ -125,13 +125,14 @@ export class Stage {
 
   #paint() {
     const [photoCanvas, boxCanvas] = this.#element.querySelectorAll("canvas");
-    if (this.#stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
-    if (this.#stale.has("boxes")) {
-      this.#paintBoxes(cleared(boxCanvas));
-      if (this.pointer) paintCrossHair(boxCanvas.getContext("2d"), this.pointer, this.size);
-      if (this.finger) this.#paintLens(boxCanvas.getContext("2d"), this.finger);
-    }
-    this.#stale.clear();
+    const stale = this.#stale;
+    this.#stale = new Set();
+    if (stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
+    if (!stale.has("boxes")) return;
+    const context = cleared(boxCanvas);
+    this.#paintBoxes(context);
+    if (this.pointer) paintCrossHair(context, this.pointer, this.size);
+    if (this.finger) this.#paintLens(context, this.finger);
   }
 
   #paintPhoto(context) {
