@@ -13,8 +13,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ from goldeneye.data.photo_file import (
     opened,
     told_as_photo_error,
 )
-from goldeneye.data.remote import addresses_at, is_remote, stand_in, without_secrets
+from goldeneye.data.remote import addresses_at, is_remote, path_in, stand_in, without_secrets
 from goldeneye.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from goldeneye.errors import PhotoError
 
@@ -120,7 +119,7 @@ def _remote_photos(address: StrPath) -> list[Path]:
     addresses = addresses_at(str(address), PHOTO_SUFFIXES)
     if not addresses:
         raise PhotoError(f"{without_secrets(str(address))}: no photos there", hint=_SUFFIX_HINT)
-    addresses.sort(key=lambda found: _natural_order(PurePosixPath(urlsplit(found).path)))
+    addresses.sort(key=lambda found: _natural_order(path_in(found)))
     return [stand_in(found) for found in addresses]
 
 

@@ -26,6 +26,7 @@ from goldeneye.evaluation.words import (
     expected_in_words,
     found_in_words,
     photos_in_words,
+    some_names,
 )
 from goldeneye.progress import console, progress_bar
 
@@ -87,9 +88,6 @@ class Evaluation:
         return self.counts.sum().at(score_threshold)
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> list[str]:
         metrics, num_photos = self.metrics, len(self.annotations)
         own, best = self.score_threshold, self.best_threshold
         lines = [
@@ -102,10 +100,12 @@ class Evaluation:
         if self.expected_ap50:
             lines.append(expected_in_words(**self.expected_ap50))
         if self.skipped:
-            lines.append(f"{photos_in_words(len(self.skipped))} could not be read: {', '.join(self.skipped)}")
+            lines.append(
+                f"{photos_in_words(len(self.skipped))} could not be read: {some_names(self.skipped)}"
+            )
         if self.learnt_from:
-            lines.append(f"{learnt_from_in_words(self)}: {', '.join(self.learnt_from)}")
-        return lines
+            lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
+        return "\n".join(lines)
 
     def in_words(self, score_threshold: float) -> str:
         """What the detector does at a threshold, such as ``finds 9 of 10; none of its 9 boxes is wrong``."""
@@ -227,7 +227,7 @@ def _detect(
             advance(image.path.name)
     if not images:
         raise PhotoError(
-            f"{annotations.source}: none of {len(annotations)} photos can be read: {', '.join(skipped)}",
+            f"{annotations.source}: none of {len(annotations)} photos can be read: {some_names(skipped)}",
             hint="copy the photos again",
         )
     return images, detections, skipped

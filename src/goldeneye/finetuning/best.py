@@ -79,10 +79,10 @@ def learn_from(
     )
     head, losses = fit_novel_head(lessons)
     config = novel_config(base.config, len(labels), keep_classes=keep_classes)
-    outcomes, calibration = None, Calibration()
+    outcomes = None
     if work.folds:
         outcomes = held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
-        calibration = calibrate(outcomes)
+    calibration = Calibration() if outcomes is None else calibrate(outcomes)
     expected = estimate(outcomes, labels, len(seen), calibration, remarks_on(seen, outcomes))
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
