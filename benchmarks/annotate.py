@@ -1,4 +1,4 @@
-"""What the annotation page waits for: lists of photos, saving, pictures, and rounds of learning.
+"""What the annotation page waits for: lists, saving, pictures, learning; and which boxes are proposed.
 
 Requests go to a real server in this process; the learner is another one, as for a person. Medians.
 
@@ -7,6 +7,7 @@ Requests go to a real server in this process; the learner is another one, as for
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import statistics
@@ -18,14 +19,19 @@ from pathlib import Path
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 import numpy as np
+import torch
 from PIL import Image
 
+from goldeneye import learning
 from goldeneye.annotating.background import BackgroundLearner
 from goldeneye.annotating.server import AnnotateServer
 from goldeneye.data.annotations import Box
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.project import Project
 from goldeneye.data.project_file import DrawnBox
+from goldeneye.finetuning.trainer import corners_of
+from goldeneye.models.base import load_base
+from goldeneye.models.boxes import pairwise_iou
 from machine import DUCKY, describe_machine
 
 PHOTOS = 5000
@@ -137,14 +143,50 @@ def time_learning(folder: Path) -> None:
     page.close()
 
 
+def count_proposals(folder: Path, base: str) -> None:
+    """Which ducks are proposed after two photos, for three pairs of the five to learn from."""
+    learnt = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label="duck")
+    other = read_annotations(DUCKY / "test_boxes_coco.json", DUCKY / "test").images[:12]
+    for image in (*learnt, *other):
+        shutil.copy(image.path, folder)
+    truth = {image.path.name: [b for b in image.boxes if not b.ignore] for image in (*learnt, *other)}
+    proposed: dict[str, list[list[float]]] = {}
+    learning.CANDIDATES = len(truth)
+    learning._send = lambda message: proposed.update(
+        {message["name"]: [box["box"] for box in message["boxes"]]} if "name" in message else {}
+    )
+    base_model = load_base(base)
+    for pair in ((0, 1), (2, 3), (1, 4)):
+        (folder / "annotations.json").unlink(missing_ok=True)
+        proposed.clear()
+        project = Project(folder)
+        for number in pair:
+            image = learnt.images[number]
+            project.change_photo(image.path.name, put=[DrawnBox("k", image.boxes[0])])
+        learning.Rounds(project, base_model).learn()
+        hits = false = objects = 0
+        for name, boxes in proposed.items():
+            overlaps = pairwise_iou(corners_of(truth[name]), torch.tensor(boxes).reshape(-1, 4)) >= 0.5
+            hits += int(overlaps.any(1).sum())
+            false += int((~overlaps.any(0)).sum())
+            objects += len(truth[name])
+        print(f"learnt from ducks {pair}: {hits} of {objects} others proposed, and {false} that are none")
+
+
 def main() -> None:
-    """Time everything and print it."""
+    """Measure everything and print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", default="starter", help="what the proposals that are counted come from")
+    parsed = parser.parse_args()
     print(describe_machine())
     for work in (
         lambda folder: time_project(folder, 12),
         lambda folder: time_project(folder, PHOTOS),
         time_pictures,
         time_learning,
+        lambda folder: count_proposals(folder, parsed.base),
     ):
         with tempfile.TemporaryDirectory() as folder:
             work(Path(folder))

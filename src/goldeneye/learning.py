@@ -43,7 +43,7 @@ EFFORT = "quick"
 SEED = 0
 CANDIDATES = 12
 """Photos it looks at after a round."""
-SHOWN_SCORE = 0.35
+SHOWN_SCORE = 0.5
 """Proposals have a higher score, and one above the detector's threshold, which few photos make uncertain."""
 SEEN_SCORE = 0.05
 """Detections that count for how sure it is."""
