@@ -229,14 +229,18 @@ class TestWherePhotosAre:
         for photos in (None, tmp_path, sub, sub / "*.png", [sub / "a.png"]):
             assert read_annotations(path, photos).num_boxes == 1
 
-    def test_a_name_in_two_folders_is_refused(self, tmp_path: Path) -> None:
+    def test_a_name_in_two_folders(self, tmp_path: Path) -> None:
         (tmp_path / "sub").mkdir()
         for place in (tmp_path, tmp_path / "sub"):
             Image.new("RGB", (100, 60)).save(place / "a.png")
         path = write(tmp_path, "image,x1,y1,x2,y2\nsub/a.png,20,6,80,30\n")
-        with pytest.raises(AnnotationError, match=r"two photos have one name: .*sub.a\.png and .*a\.png"):
-            read_annotations(path)
-        assert len(read_annotations(path, tmp_path / "sub")) == 1
+        got = read_annotations(path)
+        assert [(i.path, len(i.boxes)) for i in got] == [
+            (tmp_path / "sub" / "a.png", 1), (tmp_path / "a.png", 0)
+        ]  # fmt: skip
+        elsewhere = write(tmp_path, "image,x1,y1,x2,y2\nb/a.png,20,6,80,30\n", "elsewhere.csv")
+        with pytest.raises(AnnotationError, match=r"row 2: 'b/a\.png' may be .*a\.png or .*a\.png"):
+            read_annotations(elsewhere, [tmp_path, tmp_path / "sub"])
 
     def test_photos_elsewhere_not_in_the_file_are_not_looked_at(self, folder: Path, tmp_path: Path) -> None:
         (tmp_path / "boxes").mkdir()

@@ -38,10 +38,22 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(written.fileno())
             temporary.chmod(_mode_for(target))
             temporary.replace(target)
+            _flush_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring the new name of a file to the disk too; Windows does so by itself and opens no folder."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -112,7 +124,7 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 def output_error(target: Path, error: OSError) -> OutputError:
     """Say in a user's words why ``target`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = f"free some space on the disk that holds {target.parent}, then run the command again"
+        hint = f"free some space on the disk that holds {target.parent}, then try again"
         return OutputError(f"{target}: no space left on the disk", hint=hint)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(

@@ -17,6 +17,9 @@ FORMATS = {
 }
 """What each name stands for."""
 
+PROJECT_FILE = "annotations.json"
+"""What the boxes drawn with ``goldeneye annotate`` are kept in, beside the photos."""
+
 FOLDER_FORMATS = ("labelme", "voc", "yolo")
 """The formats that are a folder with one file per photo."""
 

@@ -48,19 +48,19 @@ class AnchorReader:
             prior=aligned.amax(1),
         )
 
-    def head(self, coefficients: Coefficients) -> dict[str, Tensor]:
-        """The 3x3 class head; its background columns, which no score reads, are 0."""
-        network = self.network
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+        """The 3x3 class head, or the one beside it; its background, which no score reads, is 0."""
+        network, state = self.network, self.network.state_dict()
         names = network.head_names[2:]
-        state = network.state_dict()
-        weight, bias = (state[name].float() for name in names)
         background, slots = network.background_columns, network.config.anchors_per_cell
-        of_classes = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
-        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.aligned, of_classes)
+        weight, bias = (state[name].float() for name in names)
+        weight = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
+        bias = bias.reshape(slots, -1)[:, background:]  # [k, Cb]
+        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.aligned, weight)
         kernel[..., 1, 1] += coefficients.raw[0].T
-        offset = bias.reshape(slots, -1)[:, background:] @ coefficients.aligned + coefficients.bias  # [k, C]
-        zeros = torch.zeros(slots, background, *weight.shape[1:])
-        return {
-            names[0]: torch.cat((zeros, kernel), 1).flatten(0, 1),
-            names[1]: torch.cat((torch.zeros(slots, background), offset), 1).flatten(),
-        }
+        offset = bias @ coefficients.aligned + coefficients.bias  # [k, C]
+        if not keep_classes:
+            kernel = torch.cat((kernel.new_zeros(slots, background, *kernel.shape[2:]), kernel), 1)
+            offset = torch.cat((offset.new_zeros(slots, background), offset), 1)
+        values = kernel.flatten(0, 1), offset.flatten()
+        return dict(zip(network.novel_names if keep_classes else names, values, strict=True))

@@ -51,8 +51,8 @@ class CellReader:
             prior=logits[:, 0],
         )
 
-    def head(self, coefficients: Coefficients) -> dict[str, Tensor]:
-        """The 1x1 convolution of both towers for every level."""
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+        """The 1x1 convolution of both towers for every level; the base's heads are others, kept or not."""
         of_classes, of_object = coefficients.aligned[:-1], coefficients.aligned[-1:]  # [Cb, C], [1, C]
         base = {name: weight.float() for name, weight in self.network.head.state_dict().items()}
         weights = {}

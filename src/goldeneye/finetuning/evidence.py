@@ -87,8 +87,11 @@ class Reader(Protocol):
         """One pass of the frozen network over a picture ``[H, W, 3]``."""
         ...
 
-    def head(self, coefficients: Coefficients) -> dict[str, Tensor]:
-        """The weights of the novel head that gives the logits of ``coefficients`` on evidence as read."""
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+        """The weights of the head that gives the logits of ``coefficients`` on evidence as read.
+
+        With ``keep_classes`` it stands beside the base's own, whose logits come first.
+        """
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VIEWS = {"quick": 1, "normal": 8, "long": 24}
+VIEWS = {"quick": 1, "normal": 4, "long": 16}
 """Views of each photo beside itself, while there are few photos."""
 MOST_PICTURES = {"quick": 600, "normal": 600, "long": 1200}
 """Pictures in all; each is a pass of the network and about a megabyte of evidence."""

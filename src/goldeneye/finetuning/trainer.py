@@ -14,7 +14,7 @@ from torch import Tensor
 from goldeneye import __version__
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.data.images import read_image
+from goldeneye.data.images import StrPath, find_photos, read_image
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.precision import check_bfloat16
 from goldeneye.errors import FinetuneError, SettingError
@@ -43,6 +43,8 @@ def finetune(
     *,
     recipe: str = "best",
     config: FinetuneConfig | None = None,
+    negatives: StrPath | Sequence[StrPath] = (),
+    keep_classes: bool = False,
     show_progress: bool = True,
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
@@ -56,6 +58,8 @@ def finetune(
         base: a base model, or its name or file as for :func:`goldeneye.load_base`.
         recipe: ``"best"`` or ``"seed"``.
         config: settings; those of gradient descent are for the seed recipe alone.
+        negatives: folders, files or patterns of photos in which there is none of the objects.
+        keep_classes: find the base's own classes too, exactly as the base does; not with ``"seed"``.
         show_progress: print the loss as it goes and show how far the work has come.
 
     Raises:
@@ -66,12 +70,20 @@ def finetune(
     """
     if recipe not in RECIPES:
         raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
+    if keep_classes and recipe == "seed":
+        raise SettingError("the seed recipe does not keep the base's classes", hint="use the recipe: best")
     settings = config or FinetuneConfig()
+    if negatives:
+        annotations = annotations.with_negatives(find_photos(negatives))
     annotations.require_reviewed()
     base_model = base if isinstance(base, BaseModel) else load_base(base)
 
-    run = finetune_best if recipe == "best" else finetune_seed
-    detector = run(annotations, base_model, settings, show_progress=show_progress)
+    if recipe == "best":
+        detector = finetune_best(
+            annotations, base_model, settings, keep_classes=keep_classes, show_progress=show_progress
+        )
+    else:
+        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
 

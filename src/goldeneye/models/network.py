@@ -96,6 +96,8 @@ class AnchorNetwork(Network, Protocol):
     """
 
     config: Any
+    novel_names: ClassVar[tuple[str, str]]
+    """Weight and bias of the head that novel classes have beside the base's own, if those are kept."""
     background_columns: ClassVar[int]
     """Columns of the class head before the first class."""
 

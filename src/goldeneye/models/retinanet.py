@@ -119,9 +119,11 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, config: RetinanetConfig) -> None:
         super().__init__()
-        columns = config.anchors_per_cell * config.num_classes
+        channels, k = config.tower_channels, config.anchors_per_cell
         self.conv = make_tower(config)
-        self.cls_logits = nn.Conv2d(config.tower_channels, columns, 3, padding=1)
+        self.cls_logits = nn.Conv2d(channels, k * config.num_base, 3, padding=1)
+        if config.num_novel:
+            self.novel_logits = nn.Conv2d(channels, k * config.num_novel, 3, padding=1)
 
 
 class RegressionHead(nn.Module):
@@ -149,7 +151,11 @@ class RetinanetDetector(nn.Module):
     """
 
     architecture: ClassVar[str] = "retinanet_resnet50_fpn"
-    head_names: ClassVar[tuple[str, ...]] = (
+    novel_names: ClassVar[tuple[str, str]] = (
+        "head.classification_head.novel_logits.weight",
+        "head.classification_head.novel_logits.bias",
+    )
+    head_names: tuple[str, ...] = (
         "head.regression_head.bbox_reg.weight",
         "head.regression_head.bbox_reg.bias",
         "head.classification_head.cls_logits.weight",
@@ -162,6 +168,8 @@ class RetinanetDetector(nn.Module):
         self.config = config
         self.backbone = Backbone(config)
         self.head = Head(config)
+        if config.num_novel:
+            self.head_names = self.novel_names
         self.eval().requires_grad_(False)
 
     def fold(self) -> RetinanetDetector:
@@ -259,8 +267,13 @@ class RetinanetDetector(nn.Module):
         """Box codes ``(tx, ty, tw, th)`` ``[N, A, 4]`` and class logits ``[N, A, C]``."""
         class_head, box_head = self.head.classification_head.cls_logits, self.head.regression_head.bbox_reg
         codes = [flatten_cells(box_head(x), 4) for x in maps.box_maps]
-        logits = [flatten_cells(class_head(x), self.config.num_classes) for x in maps.class_maps]
-        return torch.cat(codes, 1), torch.cat(logits, 1)
+        c = self.config
+        logits = torch.cat([flatten_cells(class_head(x), c.num_base) for x in maps.class_maps], 1)
+        if c.num_novel:
+            novel_head = self.head.classification_head.novel_logits
+            novel = [flatten_cells(novel_head(x), c.num_novel) for x in maps.class_maps]
+            logits = torch.cat((logits, torch.cat(novel, 1)), 2)
+        return torch.cat(codes, 1), logits
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and logits, as :meth:`heads`, of ``pixels`` ``[N, 3, h, w]``."""

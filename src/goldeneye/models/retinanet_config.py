@@ -53,6 +53,13 @@ class RetinanetConfig(Settings):
     max_per_level: int = 1000
     """Candidates of one pyramid level, over all classes, that suppression looks at."""
     max_detections: int = 300
+    num_novel: int = 0
+    """How many of the classes, the last ones, have a head of their own beside the class head."""
+
+    @property
+    def num_base(self) -> int:
+        """How many classes, the first ones, the class head finds."""
+        return self.num_classes - self.num_novel
 
     @property
     def levels(self) -> range:

@@ -85,7 +85,8 @@ class SsdDetector(nn.Module):
     """
 
     architecture: ClassVar[str] = "ssd_resnet_fpn"
-    head_names: ClassVar[tuple[str, ...]] = (
+    novel_names: ClassVar[tuple[str, str]] = ("novel_head.weight", "novel_head.bias")
+    head_names: tuple[str, ...] = (
         "box_head.weight",
         "box_head.bias",
         "class_head.weight",
@@ -104,7 +105,10 @@ class SsdDetector(nn.Module):
         self.class_tower: Tower | FoldedTower = Tower(*shape, config.tower_norm_epsilon)
         self.box_tower: Tower | FoldedTower = Tower(*shape, config.tower_norm_epsilon)
         k = config.anchors_per_cell
-        self.class_head = nn.Conv2d(config.tower_channels, k * (config.num_classes + 1), 3, padding=1)
+        self.class_head = nn.Conv2d(config.tower_channels, k * (config.num_base + 1), 3, padding=1)
+        if config.num_novel:
+            self.novel_head = nn.Conv2d(config.tower_channels, k * config.num_novel, 3, padding=1)
+            self.head_names = self.novel_names
         self.box_head = nn.Conv2d(config.tower_channels, k * 4, 3, padding=1)
         self.eval().requires_grad_(False)
 
@@ -198,8 +202,12 @@ class SsdDetector(nn.Module):
     def heads(self, maps: TowerMaps) -> tuple[Tensor, Tensor]:
         """Box codes ``[N, A, 4]`` and class logits ``[N, A, 1 + C]`` (slot 0 is background)."""
         codes = [flatten_cells(self.box_head(x), 4) for x in maps.box_maps]
-        logits = [flatten_cells(self.class_head(x), self.config.num_classes + 1) for x in maps.class_maps]
-        return torch.cat(codes, 1), torch.cat(logits, 1)
+        c = self.config
+        logits = torch.cat([flatten_cells(self.class_head(x), c.num_base + 1) for x in maps.class_maps], 1)
+        if c.num_novel:
+            novel = [flatten_cells(self.novel_head(x), c.num_novel) for x in maps.class_maps]
+            logits = torch.cat((logits, torch.cat(novel, 1)), 2)
+        return torch.cat(codes, 1), logits
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Codes and logits, as :meth:`heads`, of ``pixels`` ``[N, 3, h, w]``."""

@@ -60,6 +60,13 @@ class SsdConfig(Settings):
     iou_threshold: float
     max_per_class: int
     max_detections: int
+    num_novel: int = 0
+    """How many of the classes, the last ones, have a head of their own beside the class head."""
+
+    @property
+    def num_base(self) -> int:
+        """How many classes, the first ones, the class head finds."""
+        return self.num_classes - self.num_novel
 
     @property
     def levels(self) -> range:

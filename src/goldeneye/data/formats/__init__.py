@@ -13,8 +13,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.format_names import require_format
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
+from goldeneye.data.format_names import PROJECT_FILE, require_format
 from goldeneye.data.formats.coco import read_coco
 from goldeneye.data.formats.csv_table import read_csv
 from goldeneye.data.formats.cvat import read_cvat
@@ -30,14 +30,7 @@ from goldeneye.data.formats.writing import write_annotations as write_annotation
 from goldeneye.data.formats.writing import write_coco as write_coco
 from goldeneye.data.formats.yolo import read_yolo
 from goldeneye.data.images import StrPath, read_size_hw
-from goldeneye.errors import AnnotationError
 from goldeneye.progress import console
-
-_TURNED_HINT = (
-    "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
-    "draw them again, or remove the orientation from the photo"
-)
-_RESIZED_HINT = "the boxes belong to another size of this photo: use the photos they were drawn on"
 
 
 def read_annotations(
@@ -52,7 +45,8 @@ def read_annotations(
     What the format says and the set cannot hold is told on stderr.
 
     Args:
-        boxes: a file, or the folder of a format with one file per photo.
+        boxes: a file; the folder of a format with one file per photo; or a folder with a project
+            file, of which photos that are no longer there are left out.
         photos: where the photos are: folders, files or patterns; left out, the folder of
             ``boxes``, or that folder and those below it. A file name in ``boxes`` is looked
             up below these folders, then by its last part alone among these photos.
@@ -69,6 +63,10 @@ def read_annotations(
         PhotoError: a photo cannot be read.
         SettingError: there is no format of this name.
     """
+    if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113
+        from goldeneye.data.project import Project  # which is made of parts of this package
+
+        return Project(boxes).annotation_set()
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}", markup=False)
@@ -119,11 +117,8 @@ def to_annotation_set(
 
 def _image(raw: RawPhoto, path: Path, label: str) -> AnnotatedImage:
     size_hw = read_size_hw(path)
-    if raw.size_hw is not None and raw.size_hw != size_hw:
-        height, width = raw.size_hw
-        sizes = f"{width} x {height} in the file, {size_hw[1]} x {size_hw[0]} upright"
-        hint = _TURNED_HINT if raw.size_hw == size_hw[::-1] else _RESIZED_HINT
-        raise AnnotationError(f"{raw.where}: {path.name}: width x height differ: {sizes}", hint=hint)
+    if raw.size_hw is not None:
+        require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")
     boxes = []
     for box in raw.boxes:
         x1, y1, x2, y2 = box.corners_in(size_hw)

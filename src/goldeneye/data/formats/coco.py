@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Container
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats.json_file import JSON_HINT, Entry, load_object
+from goldeneye.data.formats.json_file import JSON_HINT, Entry, load_object, unused_id
 from goldeneye.data.formats.photos import relative_name
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
 from goldeneye.data.formats.shapes import require_unrotated
@@ -35,12 +35,12 @@ def read_coco(path: Path) -> RawAnnotations:
     left_out: Counter[str] = Counter()
     images: dict[int, Entry] = {}
     for entry in top.entries("images"):
-        images[_unused_id(entry, images)] = entry
+        images[unused_id(entry, images)] = entry
         _note_fields(entry, _IMAGE_FIELDS, left_out)
     boxes: dict[int, list[RawBox]] = {image_id: [] for image_id in images}
     annotation_ids: set[int] = set()
     for entry in top.entries("annotations"):
-        annotation_ids.add(_unused_id(entry, annotation_ids))
+        annotation_ids.add(unused_id(entry, annotation_ids))
         if entry.whole("image_id") not in images:
             entry.refuse("image_id", "the id of an image in this file")
         if labels is not None and entry.whole("category_id") not in labels:
@@ -90,15 +90,8 @@ def _labels(top: Entry) -> dict[int, str] | None:
         return None
     labels: dict[int, str] = {}
     for entry in top.entries("categories"):
-        labels[_unused_id(entry, labels)] = entry.text("name")
+        labels[unused_id(entry, labels)] = entry.text("name")
     return labels
-
-
-def _unused_id(entry: Entry, taken: Container[int]) -> int:
-    number = entry.whole("id")
-    if number in taken:
-        entry.refuse("id", "different from the ids before it")
-    return number
 
 
 def _box(entry: Entry, labels: dict[int, str] | None) -> RawBox:

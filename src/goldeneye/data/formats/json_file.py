@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -106,14 +107,31 @@ def entries(values: list[Any], where: str) -> list[Entry]:
     return [Entry(f"{where}[{number}]", value) for number, value in enumerate(values)]
 
 
+def unused_id(entry: Entry, taken: Container[int]) -> int:
+    """The ``id`` of an entry, a whole number that is not ``taken``.
+
+    Raises:
+        AnnotationError: it is another, or taken.
+    """
+    number = entry.whole("id")
+    if number in taken:
+        entry.refuse("id", "different from the ids before it")
+    return number
+
+
 def load_json(path: Path, source: str) -> Any:
-    """Read JSON without what JSON does not have: NaN, and one key twice in an object.
+    """Read JSON without what JSON does not have, NaN and infinity, and without one key twice in an object.
 
     Raises:
         AnnotationError: the file cannot be read, or is not JSON.
     """
+    return parse_json(read_text(path), source)
+
+
+def parse_json(text: str, source: str) -> Any:
+    """As :func:`load_json`, of a text."""
     try:
-        return json.loads(read_text(path), parse_constant=_no_number, object_pairs_hook=_fields)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_fields)
     except json.JSONDecodeError as error:
         place = f"{source}: line {error.lineno}, column {error.colno}"
         raise AnnotationError(f"{place}: not valid JSON: {error.msg}", hint=JSON_HINT) from error
@@ -127,7 +145,12 @@ def load_object(path: Path, source: str) -> Entry:
     Raises:
         AnnotationError: as for :func:`load_json`, or it is something else.
     """
-    top = load_json(path, source)
+    return parse_object(read_text(path), source)
+
+
+def parse_object(text: str, source: str) -> Entry:
+    """As :func:`load_object`, of a text."""
+    top = parse_json(text, source)
     if not isinstance(top, dict):
         message = f"{source}: must be an object: {reprlib.repr(top)}"
         raise AnnotationError(message, hint=JSON_HINT)
@@ -136,6 +159,11 @@ def load_object(path: Path, source: str) -> Entry:
 
 def _no_number(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not a number")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _no_number(digits)
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -150,7 +178,7 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return isinstance(value, int) or math.isfinite(value)  # 1e999 is read as infinity
+    return isinstance(value, int) or math.isfinite(value)
 
 
 def _as_float(value: float) -> float:

@@ -1,0 +1,260 @@
+"""Few-shot accuracy: data sets, numbers of shots and seeded draws, every recipe on the same photos.
+
+A draw takes photos from a data set's pool until every class has its shots; the test photos are always
+the same. ``probe`` is a crude recipe to compare with, for YOLOX alone. All runs are kept in one JSON
+file, so a run that was stopped goes on where it was. The frozen base sees the test photos once: a
+tuned head is tried on what it saw then.
+
+    python benchmarks/fewshot.py results.json                     everything there is not yet
+    python benchmarks/fewshot.py results.json --draws 3 --shots 5 a quick look
+    python benchmarks/fewshot.py results.json --table             the table only
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from goldeneye.config import FinetuneConfig
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats import read_annotations
+from goldeneye.data.images import read_image
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.detector import Detector
+from goldeneye.evaluation.calibration import expected_calibration_error
+from goldeneye.evaluation.metrics import coco_metrics
+from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
+from goldeneye.files import write_text
+from goldeneye.finetuning.trainer import finetune
+from goldeneye.models.architectures import build_network
+from goldeneye.models.base import BaseModel, load_base
+from goldeneye.models.network import TowerMaps
+from machine import DUCKY, SHARED, describe_machine
+from probe import probe
+
+MIN_SCORE = 0.001
+SHOWN_SCORE = 0.05
+"""Scores from here on are asked whether they mean what they say."""
+TEST_PHOTOS = 60
+RUBBER_DUCK = "rubber_ducky"  # as the test ducks are called
+RECIPES = ("seed", "probe", "best/quick", "best/normal")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Photos to draw from, and photos to test on."""
+
+    name: str
+    pool: tuple[AnnotatedImage, ...]
+    test: tuple[AnnotatedImage, ...]
+    labels: tuple[str, ...]
+
+    def draw(self, shots: int, number: int) -> AnnotationSet:
+        """Photos with ``shots`` boxes of every class, or as near to it as whole photos come."""
+        order = np.random.default_rng((shots, number)).permutation(len(self.pool))
+        chosen: list[int] = []
+        counts = dict.fromkeys(self.labels, 0)
+        for exact in (True, False):
+            for place in order:
+                labels = [box.label for box in self.pool[place].boxes if not box.ignore]
+                wanted = any(counts[label] < shots for label in labels)
+                fits = all(counts[label] + labels.count(label) <= shots for label in labels)
+                if place not in chosen and wanted and (fits or not exact):
+                    chosen.append(place)
+                    for label in labels:
+                        counts[label] += 1
+        return AnnotationSet(tuple(self.pool[place] for place in chosen), self.labels, self.name)
+
+
+def ducky() -> DataSet:
+    """Five photos of one rubber duck, and 49 frames of a film with it."""
+    train = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label=RUBBER_DUCK)
+    test = read_annotations(DUCKY / "test_boxes_coco.json", DUCKY / "test", label=RUBBER_DUCK)
+    return DataSet("ducky", train.images, test.images, (RUBBER_DUCK,))
+
+
+def raccoon() -> DataSet:
+    """Raccoons, each photo another place."""
+    folder = SHARED / "data/raccoon"
+    return _divided("raccoon", read_voc(folder / "annotations", folder / "images"), ("raccoon",))
+
+
+def microcontrollers() -> DataSet:
+    """Four kinds of circuit board on a desk."""
+    folder = SHARED / "data/microcontrollers/images"
+    images = read_voc(folder / "train", folder / "train") + read_voc(folder / "test", folder / "test")
+    labels = sorted({box.label for image in images for box in image.boxes})
+    return _divided("microcontrollers", images, tuple(labels))
+
+
+DATA_SETS: dict[str, Callable[[], DataSet]] = {
+    "ducky": ducky,
+    "raccoon": raccoon,
+    "microcontrollers": microcontrollers,
+}
+
+
+def _divided(name: str, images: list[AnnotatedImage], labels: tuple[str, ...]) -> DataSet:
+    order = np.random.default_rng(123).permutation(len(images)).tolist()
+    test, pool = sorted(order[:TEST_PHOTOS]), sorted(order[TEST_PHOTOS:])
+    return DataSet(name, tuple(images[i] for i in pool), tuple(images[i] for i in test), labels)
+
+
+def read_voc(annotations: Path, photos: Path) -> list[AnnotatedImage]:
+    """The photos of a folder of Pascal VOC files, in the order of their names."""
+    images = []
+    for path in sorted(annotations.glob("*.xml")):
+        root = ET.parse(path).getroot()
+        boxes = []
+        for item in root.iter("object"):
+            corners = [
+                float(item.findtext(f"bndbox/{edge}", "")) for edge in ("xmin", "ymin", "xmax", "ymax")
+            ]
+            boxes.append(Box(*corners, label=item.findtext("name", "")))
+        photo = photos / f"{path.stem}.jpg"
+        height, width = read_image(photo).shape[:2]
+        images.append(AnnotatedImage(photo, (height, width), tuple(boxes), reviewed=True))
+    return images
+
+
+class TestPhotos:
+    """The test photos of a data set as the frozen base sees them."""
+
+    def __init__(self, base: BaseModel, data: DataSet) -> None:
+        network: Any = build_network(base.config, base.weights)
+        self.images = [read_image(image.path) for image in data.test]
+        with torch.inference_mode():
+            self.maps = [network.towers(network.features(network.batch_of([image]))) for image in self.images]
+        self.truth = AnnotationTable.of(data.test, data.labels)
+
+    def detect(self, detector: Detector) -> list[Detections]:
+        """What a detector made from the base finds in every photo."""
+        network: Any = detector.with_precision("float32").network
+        results = []
+        for image, maps in zip(self.images, self.maps, strict=True):
+            network.features = lambda _: []
+            network.towers = lambda _, maps=maps: TowerMaps(*maps)
+            results.append(detector.with_precision("float32").detect(image, score_threshold=MIN_SCORE))
+        return results
+
+
+def run(
+    base: BaseModel, data: DataSet, test: TestPhotos, shots: int, draw: int, recipe: str
+) -> dict[str, Any]:
+    """Fine-tune on one draw with one recipe and test."""
+    photos = data.draw(shots, draw)
+    name, _, effort = recipe.partition("/")
+    settings = FinetuneConfig(seed=draw, effort=effort or "normal")
+    start = time.perf_counter()
+    if name == "probe":
+        detector = probe(photos, base)
+    else:
+        detector = finetune(photos, base, recipe=name, config=settings, show_progress=False)
+    row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
+    found = DetectionTable.of(test.detect(detector.with_precision("float32")))
+    metrics = coco_metrics(found, test.truth, len(data.labels))
+    row |= {"ap": metrics.ap, "ap50": metrics.ap50, "recall": metrics.ar_100}
+    outcomes = Outcomes.of(found, test.truth)
+    counts = (outcomes.right | outcomes.wrong) & (found.scores >= SHOWN_SCORE)
+    scores, right = found.scores[counts], outcomes.right[counts]
+    row["ece"] = expected_calibration_error(scores, right)
+    if "estimate" in detector.provenance:
+        expected = detector.provenance["estimate"]
+        row |= {key: expected["overall"][key] for key in ("low", "high", "objects")}
+        row["expected"] = expected["overall"]["ap50"]
+        row["ece_before"] = expected_calibration_error(uncalibrated(scores, expected["calibration"]), right)
+    return row
+
+
+def uncalibrated(scores: np.ndarray[Any, Any], calibration: dict[str, float]) -> np.ndarray[Any, Any]:
+    """The scores before calibration."""
+    inside = np.clip(scores, 1e-6, 1 - 1e-6)
+    logits = (np.log(inside / (1 - inside)) - calibration["shift"]) / calibration["stretch"]
+    return 1 / (1 + np.exp(-logits))
+
+
+def runs_of(
+    data: DataSet, shots: list[int], draws: int, recipes: list[str]
+) -> Iterator[tuple[int, int, str]]:
+    """Draw by draw, so that a run that was stopped has something of everything."""
+    for draw in range(draws):
+        for count in shots:
+            if count <= sum(len(image.boxes) for image in data.pool) // len(data.labels):
+                yield from ((count, draw, recipe) for recipe in recipes)
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """One row per data set, number of shots and recipe."""
+    lines = [
+        "| base, data, shots | recipe | draws | AP | AP50 | recall | AP against seed's "
+        "| AP50 in interval | ECE before, after | s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for key, row in results.items():
+        base, data, shots, draw, recipe = key.split("|")
+        groups.setdefault((f"{base}, {data}, {shots}", recipe), {})[draw] = row
+    for (where, recipe), rows in sorted(groups.items()):
+        lines.append(_row(where, recipe, rows, groups.get((where, "seed"), {})))
+    return "\n".join(lines)
+
+
+def _row(where: str, recipe: str, rows: dict[str, Any], seeds: dict[str, Any]) -> str:
+    def spread(values: list[float], scale: float = 100) -> str:
+        return f"{scale * statistics.mean(values):.1f} ± {scale * statistics.pstdev(values):.1f}"
+
+    columns = [spread([row[key] for row in rows.values()]) for key in ("ap", "ap50", "recall")]
+    paired = [row["ap"] - seeds[draw]["ap"] for draw, row in rows.items() if draw in seeds]
+    columns.append(spread(paired) if paired and recipe != "seed" else "")
+    known = [row for row in rows.values() if "low" in row]
+    held = sum(row["low"] <= row["ap50"] <= row["high"] for row in known)
+    columns.append(f"{held} of {len(known)}" if known else "")
+    after = statistics.mean(row["ece"] for row in rows.values())
+    before = f"{statistics.mean(row['ece_before'] for row in known):.2f}, " if known else ""
+    columns.append(f"{before}{after:.2f}")
+    columns.append(f"{statistics.median(row['seconds'] for row in rows.values()):.1f}")
+    return f"| {where} | {recipe} | {len(rows)} | " + " | ".join(columns) + " |"
+
+
+def main() -> None:
+    """Run what is not in the file yet and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--bases", nargs="+", default=[str(SHARED / "weights/yolox_nano_coco.onnx")])
+    parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
+    parser.add_argument("--shots", nargs="+", type=int, default=[1, 3, 5, 10])
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--recipes", nargs="+", choices=[*RECIPES, "best/long"], default=list(RECIPES))
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    parsed = parser.parse_args()
+    torch.set_num_threads(1)
+    results = json.loads(parsed.results.read_text()) if parsed.results.exists() else {}
+    print(describe_machine())
+    for base in [] if parsed.table else [load_base(name) for name in parsed.bases]:
+        for data in [DATA_SETS[name]() for name in parsed.data]:
+            test = None
+            for shots, draw, recipe in runs_of(data, parsed.shots, parsed.draws, parsed.recipes):
+                key = f"{base.name}|{data.name}|{shots}|{draw}|{recipe}"
+                if key not in results:
+                    test = test or TestPhotos(base, data)
+                    results[key] = run(base, data, test, shots, draw, recipe)
+                    write_text(parsed.results, json.dumps(results, indent=0))
+                    print(key, json.dumps({k: round(v, 3) for k, v in results[key].items()}), flush=True)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
