@@ -28,7 +28,8 @@ from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, require_si
 from goldeneye.data.format_names import PROJECT_FILE
 from goldeneye.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from goldeneye.data.project_file import DrawnBox, PhotoState, ProjectFile
-from goldeneye.errors import AnnotationError, OutputError
+from goldeneye.data.remote import is_remote
+from goldeneye.errors import AnnotationError, OutputError, PhotoError
 from goldeneye.progress import console
 
 LOCK_SECONDS = 10
@@ -50,9 +51,15 @@ class Project:
     Args:
         photos: a folder, for the photos in it; or a pattern such as ``photos/**/*.jpg``. The project
             file is in that folder, or in the one before the first ``*``.
+
+    Raises:
+        PhotoError: the photos are on another machine.
     """
 
     def __init__(self, photos: StrPath) -> None:
+        if is_remote(photos):
+            hint = "copy the photos here, or name a file of boxes"
+            raise PhotoError(f"{photos}: boxes are kept beside photos, not at addresses", hint=hint)
         self.photos = Path(photos)
         self.folder = _folder_of(self.photos)
         # Resolved: a link to the file stays a link when the file is replaced.
