@@ -54,7 +54,7 @@ def finetune_best(
     network = build_network(base.config, base.weights, getattr(torch, settings.precision))
     reader = reader_of(network)
     work = plan(len(annotations), settings.effort)
-    seen = see_photos(reader, network, annotations, work.views, settings.seed, show_progress=show_progress)
+    seen = see_photos(reader, network, annotations, work, settings.seed, show_progress=show_progress)
     return learn_from(
         seen, annotations.labels, reader, base, work, keep_classes=keep_classes, show_progress=show_progress
     )
