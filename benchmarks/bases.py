@@ -4,65 +4,44 @@ Prints a row per base: COCO AP and AP50 as mean and spread over seeds, seconds t
 milliseconds to detect (medians), and the size of the detector file. A mirrored duck counts neither
 way. Scores down to 0.001 are kept, as COCO's evaluation expects.
 
-    python benchmarks/bases.py                                  the bases in ../shared
+    python benchmarks/bases.py                                  the starter, and YOLOX-nano in ../shared
     python benchmarks/bases.py yolox_nano path/to/archive.tar.gz any others
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
-
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.formats import read_annotations
 from goldeneye.detect.detector import Detector
+from goldeneye.evaluation.evaluator import LOWEST_SCORE
+from goldeneye.evaluation.metrics import coco_metrics
+from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import BaseModel, load_base
 from machine import DUCKY, SHARED, describe_machine
 
-MIN_SCORE = 0.001
-
-
-def average_precision(found: list[dict[str, Any]]) -> tuple[float, float]:
-    """AP and AP50, 0 to 100, of detections on the test ducks."""
-    truth = json.loads((DUCKY / "test_boxes_coco.json").read_text())
-    if not found:
-        return 0.0, 0.0
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return 100 * float(evaluation.stats[0]), 100 * float(evaluation.stats[1])
-
 
 def run_once(base: BaseModel, seed: int) -> dict[str, float]:
-    """Fine-tune with one seed and test."""
-    train = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label="duck")
+    """Fine-tune with one seed and test; AP from 0 to 100."""
+    train = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label="rubber_ducky")
+    test = read_annotations(DUCKY / "test_boxes_coco.json", DUCKY / "test")
     start = time.perf_counter()
-    detector = finetune(train, base, config=FinetuneConfig(seed=seed), recipe="seed", show_progress=False)
+    detector = finetune(train, base, config=FinetuneConfig(seed=seed), show_progress=False)
     row = {"finetune_s": time.perf_counter() - start}
-    images = json.loads((DUCKY / "test_boxes_coco.json").read_text())["images"]
     found, times = [], []
-    for image in images:
+    for image in test:
         start = time.perf_counter()
-        detections = detector.detect(DUCKY / "test" / image["file_name"], score_threshold=MIN_SCORE)
+        found.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
         times.append((time.perf_counter() - start) * 1000)
-        found += detections.to_coco(image["id"])
-    row["ap"], row["ap50"] = average_precision(found)
+    truth = AnnotationTable.of(test.images, detector.labels)
+    metrics = coco_metrics(DetectionTable.of(found), truth, len(detector.labels))
+    row |= {"ap": 100 * metrics.ap, "ap50": 100 * metrics.ap50}
     return row | {"detect_ms": statistics.median(times), "mb": file_size_mb(detector)}
 
 
@@ -79,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bases", nargs="*", default=[str(SHARED / "weights/yolox_nano_coco.onnx")])
+    parser.add_argument("bases", nargs="*", default=["starter", str(SHARED / "weights/yolox_nano_coco.onnx")])
     parser.add_argument("--seeds", type=int, default=5)
     parsed = parser.parse_args()
     print(describe_machine())

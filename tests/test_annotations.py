@@ -125,10 +125,14 @@ class TestChecks:
         with pytest.raises(AnnotationError, match=message):
             AnnotationSet((), labels)
 
-    def test_two_photos_of_one_name(self) -> None:
-        images = [AnnotatedImage(Path(folder, "a.jpg"), (6, 9), (), True) for folder in ("one", "two")]
-        with pytest.raises(AnnotationError, match=r"two photos have one name: one.a\.jpg and two.a\.jpg"):
-            AnnotationSet(tuple(images), ())
+    def test_photos_of_one_name_are_told_apart_by_their_folders(self) -> None:
+        paths = [
+            Path("photos", *name.split("/")) for name in ("one/a.jpg", "two/a.jpg", "two/b.jpg", "a.jpg")
+        ]
+        images = tuple(AnnotatedImage(path, (6, 9), (), reviewed=False) for path in paths)
+        assert AnnotationSet(images, ()).names == ("one/a.jpg", "two/a.jpg", "b.jpg", "photos/a.jpg")
+        with pytest.raises(AnnotationError, match=r"reviewed: one/a\.jpg, two/a\.jpg, b\.jpg"):
+            AnnotationSet(images, ()).require_reviewed()
 
     def test_one_photo_twice(self) -> None:
         with pytest.raises(AnnotationError, match="listed twice"):

@@ -19,12 +19,12 @@ SOURCE = Path(goldeneye.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 # In the order in which a photo meets them: a folder imports only from those before it.
-FOLDERS = ("data", "annotate", "models", "detect", "evaluation", "finetuning", "deploy")
+FOLDERS = ("data", "web", "annotating", "models", "detect", "evaluation", "finetuning", "deploy")
 # Beside the folders; any folder may import them, they import only each other.
-HELPERS = ("errors", "files", "config", "progress")
+HELPERS = ("errors", "files", "cache", "config", "progress")
 # Beside the folders too; they may import all of them.
-COMMANDS = ("demo", "commands", "cli")
-NO_TORCH = ("data", "annotate")
+COMMANDS = ("learning", "demo", "commands", "cli")
+NO_TORCH = ("data", "web", "annotating")
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -171,6 +171,22 @@ def test_nothing_is_too_long_to_read(path: Path) -> None:
             lengths[f"{name_of(path)}: {node.name}"] = (length, MAX_FUNCTION_LINES)
     too_long = {what: lines for what, (lines, limit) in lengths.items() if lines > limit}
     assert not too_long.keys() - LONGER.keys(), too_long
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.js")), ids=name_of)
+def test_no_script_of_the_page_is_too_long_to_read(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("// "), f"{name_of(path)} does not say what it is"
+    assert len(lines) <= MAX_FILE_LINES
+    assert [line for line in lines if len(line) > 120] == []
+    # Functions and methods begin and end in one column: the first, or the third inside a class.
+    starts: dict[str, int] = {}
+    for number, line in enumerate(lines):
+        indent = line[: len(line) - len(line.lstrip())]
+        if len(indent) <= 2 and re.search(r"\) (=> )?\{$", line):
+            starts[indent] = number
+        elif line == f"{indent}}}" and indent in starts:
+            assert number - starts.pop(indent) < MAX_FUNCTION_LINES, f"{name_of(path)}: line {number + 1}"
 
 
 def test_exceptions_from_length_are_still_there() -> None:

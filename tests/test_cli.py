@@ -151,14 +151,24 @@ def test_unreadable_photo(project: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "photo2.png" in failure(capsys)
 
 
-def test_two_photos_with_one_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_photos_with_one_name_are_told_apart(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = project / "more"
     twin.mkdir()
     shutil.copy(project / "photos" / "photo1.png", twin)
     assert run_finetune(project, photos=(twin,)) == 2
-    message = failure(capsys)
-    assert "two photos have one name" in message
-    assert "photo1.png" in message
+    assert "1 of 4 photos has no boxes and is not marked as reviewed: more/photo1.png" in failure(capsys)
+
+
+def test_boxes_that_were_drawn_need_no_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos, output = project / "photos", project / "d.safetensors"
+    command = ["finetune", str(photos), "-o", str(output), "--steps", "1"]
+    assert main(command) == 2
+    assert "annotations.json: no such file\nhint: draw boxes with: goldeneye annotate" in failure(capsys)
+    (photos / "boxes.json").rename(photos / "annotations.json")
+    assert main(command) == 0
+    assert output.exists()
+    assert main([command[0], str(project), *command[1:]]) == 2
+    assert "name them: --boxes FILE" in failure(capsys)
 
 
 def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.Capture
     figures = json.loads((output / "figures.json").read_text())
     assert f"found {figures['found']} of {figures['ducks']} ducks" in printed.out
     assert figures["found"] >= 0.5 * figures["ducks"]
+    assert "duck.safetensors" in (output / "report.html").read_text()
     assert Image.open(output / "contact_sheet.png").width > 1000
     assert Image.open(output / "ducks.gif").n_frames >= 7
     assert main(["demo", "-o", str(output)]) == 0  # an earlier demo is replaced

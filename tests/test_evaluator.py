@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 import goldeneye
 from goldeneye.cli import main
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.data.formats import write_coco
-from goldeneye.data.images import read_image
-from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.errors import AnnotationError, PhotoError
 from goldeneye.evaluation.evaluator import Evaluation, evaluate
+from known_detector import KnownDetector, corners
 from tiny import make_photos, tiny_base, tiny_config
-
-Row = tuple[tuple[float, float, float, float], float, int]
-
-
-class KnownDetector:
-    """Finds what it is told to: by the name of the photo, boxes with their scores and class ids."""
-
-    provenance: dict[str, object] = {}  # noqa: RUF012
-
-    def __init__(
-        self, found: dict[str, Sequence[Row]], labels: Sequence[str], score_threshold: float = 0.5
-    ) -> None:
-        self.found, self.labels, self.score_threshold = found, tuple(labels), score_threshold
-
-    def detect(self, photo: Path, *, score_threshold: float) -> Detections:
-        image = read_image(photo)
-        rows = [row for row in self.found.get(photo.name, ()) if row[1] > score_threshold]
-        rows.sort(key=lambda row: -row[1])
-        return Detections(
-            boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
-            scores=np.array([row[1] for row in rows], np.float32),
-            class_ids=np.array([row[2] for row in rows], np.int64),
-            labels=self.labels,
-            size_hw=image.shape[:2],
-            source=photo,
-        )
-
-
-def corners(box: Box) -> tuple[float, float, float, float]:
-    return box.x1, box.y1, box.x2, box.y2
 
 
 def finds_all(annotations: AnnotationSet, score: float = 0.8, score_threshold: float = 0.5) -> KnownDetector:
@@ -131,6 +98,16 @@ def test_photos_it_learnt_from_are_pointed_out(squares: AnnotationSet):
     evaluation = evaluate(detector, squares)
     assert evaluation.learnt_from == ("photo2.png",)
     assert "1 of 4 photos seems to be one it learnt from" in str(evaluation)
+
+
+def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
+    detector = finds_all(squares)
+    assert evaluate(detector, squares).expected_ap50 is None
+    overall = {"label": "", "objects": 5, "ap50": 0.8, "low": 0.6, "high": 0.9}
+    detector.provenance = {"estimate": {"overall": overall}}
+    evaluation = evaluate(detector, squares)
+    assert evaluation.to_dict()["expected_ap50"] == {"ap50": 0.8, "low": 0.6, "high": 0.9}
+    assert "expected of it was AP50 0.800, four times in five between 0.600 and 0.900" in str(evaluation)
 
 
 def test_photos_nobody_looked_at_are_refused(squares: AnnotationSet):
@@ -222,7 +199,7 @@ def test_no_file_of_boxes(project: Path, capsys: pytest.CaptureFixture[str]):
     (project / "photos" / "annotations.json").unlink()
     assert run(project) == 2
     message = capsys.readouterr().err
-    assert "photos: there is no annotations.json with the boxes to compare with" in message
+    assert "annotations.json: no such file" in message
     assert "--boxes FILE" in message
 
 

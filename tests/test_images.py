@@ -14,23 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps, features
+from PIL import ExifTags, Image, ImageOps, features
 
-from goldeneye.data import images
+from goldeneye.data import photo_file
 from goldeneye.data.images import find_photos, read_image, read_size_hw, upright_array
+from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.errors import PhotoError
+from orientations import STORED, orientation
 
-# How a camera stores an upright photo for each EXIF orientation, written with numpy alone.
-STORED = {
-    1: lambda up: up,
-    2: np.fliplr,
-    3: lambda up: np.rot90(up, 2),
-    4: np.flipud,
-    5: lambda up: up.swapaxes(0, 1),
-    6: lambda up: np.rot90(up, 1),
-    7: lambda up: np.rot90(up, 2).swapaxes(0, 1),
-    8: lambda up: np.rot90(up, -1),
-}
 LOSSLESS = {"png": {}, "tiff": {}, "lzw.tiff": {"compression": "tiff_lzw"}, "webp": {"lossless": True}}
 
 # 96 x 64, left half red, right half blue, to be turned right: upright it is red above blue.
@@ -60,12 +51,6 @@ def save(folder: Path, name: str, pixels: np.ndarray | Image.Image, **options: o
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(np.ascontiguousarray(pixels))
     image.save(folder / name, **options)
     return folder / name
-
-
-def orientation(value: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = value
-    return exif
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -256,6 +241,19 @@ class TestModes:
         path = save(tmp_path, f"a.{suffix}", frames[0], save_all=True, append_images=frames[1:])
         np.testing.assert_allclose(read_image(path)[4, 4], (255, 0, 0), atol=4)
 
+    def test_bytes_in_memory_are_read_like_the_file(self, tmp_path: Path, upright: np.ndarray) -> None:
+        path = tmp_path / "turned.png"
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = 6
+        Image.fromarray(upright).save(path, exif=exif)
+        photo = PhotoBytes("turned.png", path.read_bytes())
+        assert np.array_equal(read_image(photo), read_image(path))
+        assert read_size_hw(photo) == read_size_hw(path) == (upright.shape[1], upright.shape[0])
+        with pytest.raises(PhotoError, match=r"^turned\.png: .*damaged or incomplete"):
+            read_image(PhotoBytes("turned.png", path.read_bytes()[:60]))
+        with pytest.raises(PhotoError, match=r"^nothing: the file is empty"):
+            read_image(PhotoBytes("nothing", b""))
+
     def test_the_array_is_the_callers_own(self, tmp_path: Path, upright: np.ndarray) -> None:
         image = read_image(save(tmp_path, "a.png", upright))
         assert image.dtype == np.uint8
@@ -352,7 +350,7 @@ class TestSizes:
         for thread in threads:
             thread.join()
         assert before == Image.MAX_IMAGE_PIXELS
-        assert images._photos_open == 0
+        assert photo_file._photos_open == 0
 
 
 class TestUprightArray:

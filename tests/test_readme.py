@@ -27,7 +27,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 REFERENCE = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
 
 # The first words of command lines that are neither ours nor make's.
-OTHER_COMMANDS = ("pip", "python", ".venv/bin/python")
+OTHER_COMMANDS = ("pip", "python", ".venv/bin/python", "curl", "docker", "export")
 
 
 def name_of(path: Path) -> str:
@@ -210,10 +210,11 @@ def test_every_decision_is_listed() -> None:
     folder = ROOT / "docs/decisions"
     decisions = sorted(path.name for path in folder.glob("[0-9]*.md"))
     assert re.findall(r"\((\d{4}-.+?\.md)\)", (folder / "README.md").read_text()) == decisions
-    assert len({name[:4] for name in decisions}) == len(decisions)
-    for name in decisions:
+    numbers = [int(name[:4]) for name in decisions]
+    assert len(set(numbers)) == len(numbers)
+    for number, name in zip(numbers, decisions, strict=True):
         text = (folder / name).read_text()
-        assert text.startswith(f"# {int(name[:4])}. ")
+        assert text.startswith(f"# {number}. ")
         headings = re.findall(r"^## (.+)$", text, re.M)
         assert headings == ["Context", "Decision", "Consequences"]
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from goldeneye.cache import cache_folder
 from goldeneye.errors import BaseModelError, CheckpointError
 from goldeneye.models.base import find_base, load_base
-from goldeneye.models.cache import cache_folder
 from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_checkpoint import read_ssd_weights, tensor_paths
 from goldeneye.models.tf_checkpoint import TensorBundle

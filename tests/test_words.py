@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goldeneye.evaluation.words import alarms_in_words, found_in_words, likely_share, scores_in_words
+from goldeneye.evaluation.words import (
+    alarms_in_words,
+    found_in_words,
+    likely_share,
+    scores_in_words,
+    some_names,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +66,8 @@ def test_scores_in_words():
     assert scores_in_words(scores, scores > 1).endswith("too high.")
     assert scores_in_words(np.array([0.97, 0.99]), scores > 0).endswith("taken as they are.")
     assert scores_in_words(scores[:0], scores[:0] > 0) == "There are no boxes above its threshold."
+
+
+def test_of_many_names_some_are_listed():
+    assert some_names(["a", "b"]) == "a, b"
+    assert some_names([str(number) for number in range(1000)]).endswith("8, 9 and 990 more")

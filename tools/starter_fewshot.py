@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import read_annotations, write_coco
+from goldeneye.data.formats import read_annotations
 from goldeneye.detect.detector import Detector
+from goldeneye.evaluation.evaluator import evaluate
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import BaseModel
-
-_LOWEST_SCORE = 0.001  # AP counts the uncertain detections too
 
 
 @dataclass(frozen=True)
@@ -36,22 +29,9 @@ def few_shot_score(base: BaseModel, train: AnnotationSet, test: AnnotationSet, s
 
 
 def score(detector: Detector, test: AnnotationSet) -> Score:
-    """AP of a detector of one class; regions to ignore count neither way."""
-    found = []
-    for image_id, image in enumerate(test, start=1):  # as write_coco counts them
-        for (x1, y1, x2, y2), certainty, _ in detector.detect(image.path, score_threshold=_LOWEST_SCORE):
-            box = [x1, y1, x2 - x1, y2 - y1]
-            found.append({"image_id": image_id, "category_id": 1, "bbox": box, "score": certainty})
-    if not found:
-        return Score(0.0, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-        write_coco(test, Path(folder) / "truth.json")
-        truth = COCO(str(Path(folder) / "truth.json"))
-        evaluation = COCOeval(truth, truth.loadRes(found), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return Score(float(evaluation.stats[0]), float(evaluation.stats[1]))
+    """AP of a detector; regions to ignore count neither way."""
+    metrics = evaluate(detector, test, show_progress=False).metrics
+    return Score(metrics.ap, metrics.ap50)
 
 
 def real_ducks(folder: Path) -> tuple[AnnotationSet, AnnotationSet]:

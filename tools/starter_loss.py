@@ -125,7 +125,7 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
 
 
 def portraits_of(batch: Batch) -> Tensor:
-    """What lies in each box, ``[N, M, PORTRAIT_NUMBERS]``: colours from -1 to 1, then edges, 0.5 on average."""
+    """What lies in each box, ``[N, M, PORTRAIT_NUMBERS]``: colours from -1 to 1, edges about 0.5."""
     pixels = batch.pixels.float() / 127.5 - 1
     colours = _pooled(_patches(pixels, batch.boxes, 2 * PORTRAIT_SIDE, margin=0.0))
     grey = _patches(pixels.mean(1, keepdim=True), batch.boxes, 4 * PORTRAIT_SIDE + 1, margin=0.1)

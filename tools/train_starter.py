@@ -7,8 +7,8 @@
 
 ``render`` and ``train`` may be killed at any time and go on where they were when started again.
 ``train`` takes its settings from the command line each time, so that a run can be made longer.
-``export`` may be called while ``train`` runs; ``evaluate`` needs pycocotools. A graphics card is used
-if there is one; ``OMP_NUM_THREADS`` says how many cores to use if there is none.
+``export`` may be called while ``train`` runs. A graphics card is used if there is one;
+``OMP_NUM_THREADS`` says how many cores to use if there is none.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from starter_fewshot import few_shot_score, real_ducks
 from starter_scenes import render_scenes
 from starter_training import CHECKPOINT_NAME, TrainSettings, learnt_weights, train
 
@@ -65,8 +66,6 @@ def export(checkpoint: Path, target: Path, *, side: int) -> None:
 
 def evaluate(path: Path, *, seeds: int) -> None:
     """Print what five photos of ducks make of a base, for rendered ducks and for real ones."""
-    from starter_fewshot import few_shot_score, real_ducks  # alone in needing pycocotools
-
     base = read_base(path)
     with tempfile.TemporaryDirectory() as folder:
         tasks = {"rendered ducks": render_ducks(Path(folder))}

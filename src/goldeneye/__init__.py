@@ -16,19 +16,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from goldeneye.annotating.notebook import annotate as annotate
     from goldeneye.config import FinetuneConfig as FinetuneConfig
     from goldeneye.data.annotations import AnnotatedImage as AnnotatedImage
     from goldeneye.data.annotations import AnnotationSet as AnnotationSet
     from goldeneye.data.annotations import Box as Box
+    from goldeneye.data.checking import CheckReport as CheckReport
+    from goldeneye.data.checking import check_annotations as check_annotations
     from goldeneye.data.formats import read_annotations as read_annotations
+    from goldeneye.data.formats import write_annotations as write_annotations
     from goldeneye.data.formats import write_coco as write_coco
+    from goldeneye.data.images import ReducedImage as ReducedImage
     from goldeneye.data.images import find_photos as find_photos
     from goldeneye.data.images import read_image as read_image
+    from goldeneye.data.images import read_reduced as read_reduced
     from goldeneye.detect.detections import Detections as Detections
     from goldeneye.detect.detector import Detector as Detector
     from goldeneye.errors import GoldeneyeError as GoldeneyeError
     from goldeneye.evaluation.evaluator import Evaluation as Evaluation
     from goldeneye.evaluation.evaluator import evaluate as evaluate
+    from goldeneye.evaluation.report import save_report as save_report
     from goldeneye.finetuning.trainer import finetune as finetune
     from goldeneye.models.base import BaseModel as BaseModel
     from goldeneye.models.base import load_base as load_base
@@ -40,17 +47,24 @@ _HOMES = {
     "AnnotationSet": "data.annotations",
     "BaseModel": "models.base",
     "Box": "data.annotations",
+    "CheckReport": "data.checking",
     "Detections": "detect.detections",
     "Detector": "detect.detector",
     "Evaluation": "evaluation.evaluator",
     "FinetuneConfig": "config",
     "GoldeneyeError": "errors",
+    "ReducedImage": "data.images",
+    "annotate": "annotating.notebook",
+    "check_annotations": "data.checking",
     "evaluate": "evaluation.evaluator",
     "find_photos": "data.images",
     "finetune": "finetuning.trainer",
     "load_base": "models.base",
     "read_annotations": "data.formats",
     "read_image": "data.images",
+    "read_reduced": "data.images",
+    "write_annotations": "data.formats",
+    "save_report": "evaluation.report",
     "write_coco": "data.formats",
 }
 

@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye import __version__
+from goldeneye.commands.annotate import add_annotate
 from goldeneye.commands.bases import add_bases
+from goldeneye.commands.boxes import annotations_of
+from goldeneye.commands.check import add_check
+from goldeneye.commands.convert import add_convert
+from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
@@ -46,8 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
     _add_finetune(commands)
     _add_detect(commands)
     add_evaluate(commands)
+    add_annotate(commands)
+    add_convert(commands)
     add_show(commands)
     _add_demo(commands)
+    add_check(commands)
+    add_serve(commands)
     add_bases(commands)
     return parser
 
@@ -59,7 +69,11 @@ def _add_finetune(commands: Any) -> None:
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
     finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    finetune.add_argument("--boxes", required=True, metavar="FILE", help="the boxes: COCO JSON or CSV")
+    finetune.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
+    )
     finetune.add_argument(
         "--base",
         help="a name from 'goldeneye bases', or a file (default: the best one at hand)",
@@ -99,17 +113,26 @@ def _add_finetune(commands: Any) -> None:
 def _add_detect(commands: Any) -> None:
     detect = commands.add_parser(
         "detect",
-        help="find the object in photos",
-        description="Find a detector's objects in photos; writes annotated pictures and detections.json.",
+        help="find the object in photos or a video",
+        description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
+        "Or in a video, a stream or a webcam, if -o is a video.",
     )
     detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
-    detect.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    detect.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go")
+    detect.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTOS",
+        help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
+    )
+    detect.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go; or film.mp4"
+    )
     detect.add_argument(
         "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    add_video_options(detect)
     detect.set_defaults(run=run_detect)
 
 
@@ -132,9 +155,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    from goldeneye.data.formats import read_annotations
-
-    annotations = read_annotations(parsed.boxes, parsed.photos, label=parsed.label)
+    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
@@ -170,6 +191,8 @@ def _best_at_hand() -> str:
 
 def run_detect(parsed: argparse.Namespace) -> int:
     """``goldeneye detect``."""
+    if is_about_video(parsed):
+        return run_detect_video(parsed)
     from goldeneye.detect.folder import detect_folder
 
     summary = detect_folder(

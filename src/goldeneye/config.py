@@ -1,6 +1,6 @@
-"""The settings of fine-tuning: names, defaults, limits and help, stated once.
+"""Settings: names, defaults, limits and help, stated once; and those of fine-tuning.
 
-The command line is built from these dataclasses, so a setting has no second home.
+The command line is built from such dataclasses, so a setting has no second home.
 """
 
 from __future__ import annotations
@@ -52,8 +52,7 @@ class FinetuneConfig:
     )
 
     def __post_init__(self) -> None:
-        for spec in dataclasses.fields(self):
-            _check(spec.name, getattr(self, spec.name), spec.metadata)
+        check_settings(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FinetuneConfig:
@@ -69,6 +68,16 @@ class FinetuneConfig:
                 hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(names)}"
                 raise SettingError(f"unknown setting: {name!r}", hint=hint)
         return cls(**values)
+
+
+def check_settings(settings: Any) -> None:
+    """Hold every field of a dataclass made of :func:`setting` against its limits.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+    for spec in dataclasses.fields(settings):
+        _check(spec.name, getattr(settings, spec.name), spec.metadata)
 
 
 def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:

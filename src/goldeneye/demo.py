@@ -12,25 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.data.rendered import render_ducks
 from goldeneye.detect.drawing import contact_sheet, save_picture
 from goldeneye.detect.folder import detect_folder
 from goldeneye.errors import OutputError
+from goldeneye.evaluation.evaluator import evaluate
+from goldeneye.evaluation.report import save_report
 from goldeneye.files import write_text
 from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
-from goldeneye.models.boxes import pairwise_iou
 from goldeneye.models.cache import default_base
 from goldeneye.progress import console
 
-HIT_IOU = 0.5
-"""Overlap with a duck from which on a detection is right, as in COCO's AP50."""
 SHEET_PHOTOS = 20
 
 
@@ -46,7 +42,7 @@ class DemoResult:
     def __str__(self) -> str:
         return (
             f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms\n"
-            f"look at {self.output / 'contact_sheet.png'} and {self.output / 'ducks.gif'}"
+            f"look at {self.output / 'report.html'} and {self.output / 'ducks.gif'}"
         )
 
 
@@ -74,32 +70,13 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     photos = [image.path for image in test]
     detect_folder(path, photos, output / "found", gif=output / "ducks.gif", base=name)
     _save_contact_sheet(output, photos)
-    result = count_hits(output, test)
+    evaluation = evaluate(detector, test)
+    save_report(evaluation, output / "report.html", title=path.name)
+    counts = evaluation.at(detector.score_threshold)
+    result = DemoResult(output, counts["annotations"], counts["found"], counts["false_alarms"])
     figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found}
     write_text(output / "figures.json", json.dumps(figures | {"false_alarms": result.false_alarms}) + "\n")
     return result
-
-
-def count_hits(output: Path, test: AnnotationSet) -> DemoResult:
-    """Compare ``found/detections.json`` with what was rendered."""
-    rows = json.loads((output / "found" / "detections.json").read_text(encoding="utf-8"))["photos"]
-    boxes_of = {row["photo"]: [found["box"] for found in row["detections"]] for row in rows}
-    pairs = [_count_in_photo(image, boxes_of[image.path.name]) for image in test]
-    found, false_alarms = (sum(column) for column in zip(*pairs, strict=True))
-    return DemoResult(output, test.num_boxes, found, false_alarms)
-
-
-def _count_in_photo(image: AnnotatedImage, boxes: Sequence[Sequence[float]]) -> tuple[int, int]:
-    """Right detections and false alarms: best score first, each takes the duck it overlaps most."""
-    truth = torch.tensor([(b.x1, b.y1, b.x2, b.y2) for b in image.boxes]).reshape(-1, 4)
-    overlaps = pairwise_iou(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), truth).numpy()
-    free, hits = np.ones(len(truth), bool), 0
-    for row in overlaps:
-        row = np.where(free, row, 0)
-        if len(row) and row.max() >= HIT_IOU:
-            free[row.argmax()] = False
-            hits += 1
-    return hits, len(boxes) - hits
 
 
 def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:

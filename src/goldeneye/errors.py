@@ -6,6 +6,7 @@ fault of ours and keeps its traceback.
 
     GoldeneyeError
     ├── PhotoError          a photo is missing, unreadable, or not a photo
+    ├── VideoError          a video or stream cannot be opened, or breaks off
     ├── AnnotationError     boxes are missing, malformed, or do not fit their photo
     ├── SettingError        a setting is unknown or out of its limits
     ├── BaseModelError      a base model cannot be found, read or used
@@ -37,6 +38,10 @@ class GoldeneyeError(Exception):
 
 class PhotoError(GoldeneyeError):
     """A photo is missing, unreadable, or not a photo."""
+
+
+class VideoError(GoldeneyeError):
+    """A video or stream cannot be opened, or breaks off."""
 
 
 class AnnotationError(GoldeneyeError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,46 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(written.fileno())
             temporary.chmod(_mode_for(target))
             temporary.replace(target)
+            _flush_folder(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring the new name of a file to the disk too; Windows does so by itself and opens no folder."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well it becomes ``target``.
+
+    Raises:
+        OutputError: ``target`` is there and not an empty folder, it cannot be made or written, or
+            the disk is full.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            hint = "choose another name, or remove the folder"
+            raise OutputError(f"{target}: the folder is not empty", hint=hint)
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if target.is_dir():
+                target.rmdir()  # a rename onto an empty folder works on some systems only
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise output_error(target, error) from error
 
@@ -85,7 +124,7 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 def output_error(target: Path, error: OSError) -> OutputError:
     """Say in a user's words why ``target`` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = f"free some space on the disk that holds {target.parent}, then run the command again"
+        hint = f"free some space on the disk that holds {target.parent}, then try again"
         return OutputError(f"{target}: no space left on the disk", hint=hint)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return OutputError(

@@ -17,12 +17,12 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def progress_bar(title: str, total: int, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
     """Give a function to call after each of ``total`` pieces of work, with a remark to show.
 
     Args:
         title: what is being done.
-        total: how many pieces there are.
+        total: how many pieces there are; None if nobody knows.
         show: false shows nothing at all.
     """
     columns = (

@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from goldeneye.errors import AnnotationError
+from goldeneye.commands.boxes import annotations_of
 from goldeneye.files import require_writable, write_text
 
-PROJECT_FILE = "annotations.json"
 REPORT_NAME = "report.html"
 NUMBERS_NAME = "evaluation.json"
 
@@ -26,7 +25,9 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
     evaluate.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     evaluate.add_argument(
-        "--boxes", metavar="FILE", help=f"the boxes (default: {PROJECT_FILE} in the first folder)"
+        "--boxes",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
     )
     evaluate.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help=f"write {REPORT_NAME} and {NUMBERS_NAME} there"
@@ -41,10 +42,8 @@ def add_evaluate(commands: Any) -> None:
 
 def run_evaluate(parsed: argparse.Namespace) -> int:
     """``goldeneye evaluate``; 2 if a photo could not be read."""
-    boxes = parsed.boxes or _project_file(parsed.photos)
     if parsed.output is not None:
         require_writable(parsed.output / REPORT_NAME, [".html"])
-    from goldeneye.data.formats import read_annotations
     from goldeneye.detect.detector import Detector
     from goldeneye.evaluation.evaluator import evaluate
     from goldeneye.evaluation.report import save_report
@@ -52,7 +51,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     detector = Detector.load(parsed.detector, base=parsed.base)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
-    annotations = read_annotations(boxes, parsed.photos, label=label)
+    annotations = annotations_of(parsed.boxes, parsed.photos, label)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     evaluation = evaluate(detector, annotations)
@@ -65,14 +64,3 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
         if not parsed.json:
             print(f"wrote {report}: open it in a browser")
     return 2 if evaluation.skipped else 0
-
-
-def _project_file(photos: list[str]) -> Path:
-    """The file in which a folder of photos keeps its boxes."""
-    found = [path for place in photos if (path := Path(place) / PROJECT_FILE).is_file()]
-    if not found:
-        raise AnnotationError(
-            f"{photos[0]}: there is no {PROJECT_FILE} with the boxes to compare with",
-            hint="say where they are: --boxes FILE",
-        )
-    return found[0]

@@ -14,6 +14,7 @@ Everything is checked when an :class:`AnnotationSet` is made, so that no other c
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,10 +27,10 @@ from goldeneye.errors import AnnotationError
 
 # A narrower box is a slip of the mouse or a rounding error, and its logarithm, which the
 # box coder takes, would be of no use.
-_MIN_SIDE = 1e-3
+MIN_SIDE = 1e-3
 
 # Tools that count pixels from 1, or include the last one, end up to one pixel outside.
-_MAX_OUTSIDE = 1.0
+MAX_OUTSIDE = 1.0
 
 _MAX_NAMES = 5
 
@@ -38,6 +39,11 @@ _OUTSIDE_HINT = (
     "check that the boxes belong to this photo as it is now: not to another size of it, "
     "nor to the photo before it was turned upright"
 )
+_TURNED_HINT = (
+    "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
+    "draw them again, or remove the orientation from the photo"
+)
+_RESIZED_HINT = "the boxes belong to another size of this photo: use the photos they were drawn on"
 _REVIEW_HINT = (
     'draw their boxes; or mark them as reviewed and empty (COCO: "reviewed": true on the image; '
     "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only"
@@ -82,7 +88,7 @@ class AnnotationSet:
     where the annotations come from and begins every message.
 
     Raises:
-        AnnotationError: two photos share a name, a label is unknown, empty or double, or a
+        AnnotationError: a photo is listed twice, a label is unknown, empty or double, or a
             box is inside out, too small, not finite, or outside its photo.
     """
 
@@ -92,8 +98,11 @@ class AnnotationSet:
 
     def __post_init__(self) -> None:
         _check_labels(self.labels, self.source)
-        _check_names(self.images, self.source)
-        images = tuple(_checked_image(image, self.labels, self.source) for image in self.images)
+        _check_listed_once(self.images, self.source)
+        images = tuple(
+            _checked_image(image, self.labels, f"{self.source}: {name}")
+            for name, image in zip(self.names, self.images, strict=True)
+        )
         object.__setattr__(self, "images", images)
 
     @classmethod
@@ -136,6 +145,11 @@ class AnnotationSet:
         return iter(self.images)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What each photo is called: its name, with as many folders before it as tell it from the others."""
+        return tuple(short_names([image.path for image in self.images]))
+
+    @property
     def num_boxes(self) -> int:
         """How many boxes there are to learn from: those to ignore do not count."""
         return sum(not box.ignore for image in self.images for box in image.boxes)
@@ -160,7 +174,7 @@ class AnnotationSet:
         Raises:
             AnnotationError: a photo has not been looked at, or no photo has a box.
         """
-        missing = [image.path.name for image in self.images if not image.reviewed]
+        missing = [name for name, image in zip(self.names, self, strict=True) if not image.reviewed]
         if missing:
             are = "have no boxes and are" if len(missing) > 1 else "has no boxes and is"
             raise AnnotationError(
@@ -203,30 +217,58 @@ def _check_labels(labels: tuple[str, ...], source: str) -> None:
             )
 
 
-def _check_names(images: tuple[AnnotatedImage, ...], source: str) -> None:
-    """Refuse two photos of one name: results, errors and pictures name a photo by its name alone."""
-    seen: dict[str, Path] = {}
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Name different files: the last part of each path, with as many folders before it as tell it apart."""
+    names = [path.name for path in paths]
+    depth = 1
+    while shared := {name for name, count in Counter(names).items() if count > 1}:
+        depth += 1
+        longer = [Path(*path.parts[-depth:]).as_posix() for path in paths]
+        names = [new if old in shared else old for old, new in zip(names, longer, strict=True)]
+        if depth > max(len(path.parts) for path in paths):  # one file twice: it keeps its one name
+            break
+    return names
+
+
+def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:
+    seen: set[Path] = set()
     for path in (image.path for image in images):
-        other = seen.get(path.name)
-        if other == path:
+        if path in seen:
             raise AnnotationError(f"{source}: a photo is listed twice: {path}", hint="list it once")
-        if other is not None:
-            both = f"{other} and {path}"
-            raise AnnotationError(f"{source}: two photos have one name: {both}", hint="rename one of them")
-        seen[path.name] = path
+        seen.add(path)
 
 
-def _checked_image(image: AnnotatedImage, labels: tuple[str, ...], source: str) -> AnnotatedImage:
-    where = f"{source}: {image.path.name}: box"
+def _checked_image(image: AnnotatedImage, labels: tuple[str, ...], where: str) -> AnnotatedImage:
     boxes = tuple(
-        _checked_box(box, image.size_hw, labels, f"{where} {number}")
+        checked_box(box, image.size_hw, labels, f"{where}: box {number}")
         for number, box in enumerate(image.boxes, start=1)
     )
     return replace(image, boxes=boxes)
 
 
-def _checked_box(box: Box, size_hw: tuple[int, int], labels: tuple[str, ...], where: str) -> Box:
-    """Return ``box`` inside its photo, its coordinates plain floats, or say what is wrong with it."""
+def require_size(said_hw: tuple[int, int], size_hw: tuple[int, int], where: str) -> None:
+    """Refuse boxes that were drawn on a photo of another size, or on one that was not upright.
+
+    Args:
+        said_hw: the size that a file of boxes states.
+        size_hw: the size of the upright photo.
+        where: the place in the file, with which the message begins.
+
+    Raises:
+        AnnotationError: the two differ.
+    """
+    if said_hw != size_hw:
+        sizes = f"{said_hw[1]} x {said_hw[0]} in the file, {size_hw[1]} x {size_hw[0]} upright"
+        hint = _TURNED_HINT if said_hw == size_hw[::-1] else _RESIZED_HINT
+        raise AnnotationError(f"{where}: width x height differ: {sizes}", hint=hint)
+
+
+def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where: str) -> Box:
+    """Return ``box`` inside its photo, its coordinates plain floats, or say what is wrong with it.
+
+    Raises:
+        AnnotationError: as for an :class:`AnnotationSet`; the message begins with ``where``.
+    """
     if box.label not in labels:
         hint = "the labels of this set are: " + (", ".join(labels) or "none")
         raise AnnotationError(f"{where}: unknown label: {box.label!r}", hint=hint)
@@ -246,14 +288,14 @@ def _checked_side(
         raise AnnotationError(
             f"{where}: {high_name} must be greater than {low_name}: {values}", hint=_REDRAW_HINT
         )
-    if low < -_MAX_OUTSIDE or high > length + _MAX_OUTSIDE:
+    if low < -MAX_OUTSIDE or high > length + MAX_OUTSIDE:
         raise AnnotationError(
             f"{where}: lies outside the photo: {values}, {length_name} of the photo {length}",
             hint=_OUTSIDE_HINT,
         )
     low_inside, high_inside = max(float(low), 0.0), min(float(high), float(length))
-    if high_inside - low_inside < _MIN_SIDE:
+    if high_inside - low_inside < MIN_SIDE:
         raise AnnotationError(
-            f"{where}: less than {_MIN_SIDE:g} pixels of it are in the photo: {values}", hint=_REDRAW_HINT
+            f"{where}: less than {MIN_SIDE:g} pixels of it are in the photo: {values}", hint=_REDRAW_HINT
         )
     return low_inside, high_inside

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from goldeneye.data.images import read_image
+from goldeneye.data.images import ReducedImage, read_image
 from goldeneye.detect.drawing import draw_boxes
 from goldeneye.errors import PhotoError
 
@@ -74,7 +74,7 @@ class Detections:
         if min(self.size_hw) < 1:
             raise ValueError(f"size_hw must be positive: {self.size_hw}")
         if isinstance(self.source, np.ndarray):
-            self._check_fits(self.source)
+            self._check_fits(self.source.shape[:2])
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -102,11 +102,12 @@ class Detections:
             self, boxes=self.boxes[:kept], scores=self.scores[:kept], class_ids=self.class_ids[:kept]
         )
 
-    def draw(self, image: npt.NDArray[np.uint8] | None = None) -> Image.Image:
+    def draw(self, image: npt.NDArray[np.uint8] | ReducedImage | None = None) -> Image.Image:
         """Draw every detection on the photo, with its label and score.
 
         Args:
-            image: the upright photo ``[H, W, 3]``, to draw on it instead of on ``source``.
+            image: the upright photo ``[H, W, 3]``, to draw on it instead of on ``source``; or the photo
+                read smaller, for a smaller picture.
 
         Raises:
             ValueError: there is neither ``image`` nor ``source``, or ``image`` has another size.
@@ -114,8 +115,9 @@ class Detections:
         """
         if image is None:
             image = self._photo()
-        self._check_fits(image)
-        return draw_boxes(image, self.boxes, self._tags(), self.class_ids)
+        read = image if isinstance(image, ReducedImage) else ReducedImage(image, image.shape[:2])
+        self._check_fits(read.size_hw)
+        return draw_boxes(read.image, self.boxes / read.scale_xyxy, self._tags(), self.class_ids)
 
     def to_dict(self) -> dict[str, Any]:
         """The detections as plain values, ready for JSON.
@@ -183,9 +185,9 @@ class Detections:
             )
         return image
 
-    def _check_fits(self, image: npt.NDArray[np.uint8]) -> None:
-        if image.shape[:2] != tuple(self.size_hw):
-            raise ValueError(f"the image is {list(image.shape)}, these detections are of {self.size_hw}")
+    def _check_fits(self, size_hw: tuple[int, ...]) -> None:
+        if size_hw != tuple(self.size_hw):
+            raise ValueError(f"the image is of {size_hw}, these detections are of {self.size_hw}")
 
     def _tags(self) -> list[str]:
         return [f"{found.label} {found.score:.0%}" for found in self]

@@ -19,7 +19,7 @@ from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from goldeneye.data.images import StrPath, read_image, upright_array
+from goldeneye.data.images import ReducedImage, StrPath, photo_path, read_reduced, read_size_hw, upright_array
 from goldeneye.detect.detections import Detections
 from goldeneye.errors import DetectorFileError
 from goldeneye.models.architectures import Config, build_network, config_from_dict, weight_shapes
@@ -29,11 +29,13 @@ from goldeneye.models.weights_file import read_weights, write_weights
 
 FORMAT_VERSION = 1
 SCORE_THRESHOLD = 0.5
+MIN_OVERSIZE = 2
+"""A photo is read smaller than it is only while it stays this many times larger than the network's input."""
 
 _HEADER = "goldeneye_detector"
 _MAKE_ONE = "make one with: goldeneye finetune"
 
-Photo = StrPath | NDArray[np.uint8] | Image
+Photo = StrPath | NDArray[np.uint8] | Image | ReducedImage
 
 
 class Detector:
@@ -96,7 +98,10 @@ class Detector:
         """Find the objects in a photo; for a list of photos, a list of results in the same order.
 
         Args:
-            photos: paths, or arrays ``[H, W, 3]`` uint8 RGB, or Pillow images.
+            photos: paths or addresses, or arrays ``[H, W, 3]`` uint8 RGB, Pillow images, or photos read
+                by :func:`read_reduced`. A photo at a path that is at least four times as large as the
+                network's input is read at a half to an eighth of its size; boxes are always in pixels
+                of the whole photo.
             score_threshold: only detections with a higher score; the detector's own if not given.
 
         Raises:
@@ -108,21 +113,31 @@ class Detector:
         return self._detect_one(photos, threshold)
 
     def _detect_one(self, photo: Photo, score_threshold: float) -> Detections:
-        source: Path | NDArray[np.uint8]
+        source: Path | NDArray[np.uint8] | None = None
         if isinstance(photo, str | os.PathLike):
-            image = read_image(photo)
-            source = Path(photo)
+            source = photo_path(photo)
+            read = read_reduced(source, self.enough_hw(read_size_hw(source)))
+        elif isinstance(photo, ReducedImage):
+            read = photo
         else:
-            image = source = upright_array(photo)
-        boxes, scores, class_ids = self.network.find(image, score_threshold)
+            source = upright_array(photo)
+            read = ReducedImage(source, (source.shape[0], source.shape[1]))
+        boxes, scores, class_ids = self.network.find(read.image, score_threshold)
         return Detections(
-            boxes=boxes.numpy(),
+            boxes=boxes.numpy() * read.scale_xyxy,
             scores=scores.numpy(),
             class_ids=class_ids.numpy(),
             labels=self.labels,
-            size_hw=(image.shape[0], image.shape[1]),
+            size_hw=read.size_hw,
             source=source,
         )
+
+    def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """The size below which a photo must not be reduced, lest :meth:`detect` lose something of it."""
+        height, width = photo_size_hw
+        whole_photo = torch.tensor([[0.0, 0.0, width, height]])
+        _, _, w, h = self.network.to_input(whole_photo, photo_size_hw)[0].tolist()
+        return MIN_OVERSIZE * h, MIN_OVERSIZE * w
 
     def with_precision(self, precision: str) -> Detector:
         """The same detector computing in ``"float32"`` or ``"bfloat16"``; the weights are shared."""

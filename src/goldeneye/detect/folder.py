@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from goldeneye.data.images import StrPath, find_photos, read_image
+from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
+from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
 from goldeneye.errors import OutputError, PhotoError, SettingError
 from goldeneye.files import require_writable, write_text
 from goldeneye.progress import console, progress_bar
+
+PICTURE_SIDE = 1600
+"""Pictures of photos more than twice as long are drawn at a reduced size, their longer side above this."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,8 @@ def detect_folder(
 ) -> FolderSummary:
     """Run a detector file over photos; write a picture of each and ``detections.json``.
 
-    A photo that cannot be read is reported and left out; the others are done all the same.
+    A photo that cannot be read is reported and left out; the others are done all the same. Large photos
+    are read, and their pictures drawn, at a reduced size; boxes are in pixels of the whole photo.
 
     Args:
         detector: a file that :meth:`Detector.save` wrote.
@@ -96,17 +103,40 @@ def _detect_and_draw(
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     with progress_bar("detecting", len(paths), show=show_progress) as advance:
-        for path, target in zip(paths, targets, strict=True):
+        for path, target, reading in zip(paths, targets, _read_ahead(paths, detector), strict=True):
             try:
-                image = read_image(path)  # once, for detecting and for drawing
-                found = replace(detector.detect(image, score_threshold=threshold), source=path)
-                save_picture(found.draw(image), target)
+                photo = reading.result()  # read once, for detecting and for drawing
+                found = replace(detector.detect(photo, score_threshold=threshold), source=path)
+                save_picture(found.draw(photo), target)
                 rows.append(found.to_dict() | {"picture": target.name})
             except PhotoError as error:
                 console.print(f"skipped: {error.message}", markup=False)
                 failed.append(path.name)
             advance(path.name)
     return rows, failed
+
+
+def _read_ahead(paths: Sequence[Path], detector: Detector) -> Iterator[Future[ReducedImage]]:
+    """Every photo in order; while the caller works on one, the next is being read."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        ahead: deque[Future[ReducedImage]] = deque()
+        for path in paths:
+            ahead.append(reader.submit(read_for_picture, path, detector))
+            if len(ahead) > 1:
+                yield ahead.popleft()
+        yield from ahead
+
+
+def read_for_picture(photo: StrPath | PhotoBytes, detector: Detector) -> ReducedImage:
+    """The photo as large as the detector and its picture need it.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    size_hw = read_size_hw(photo)
+    (height, width), (enough_h, enough_w) = size_hw, detector.enough_hw(size_hw)
+    times = PICTURE_SIDE / max(size_hw)
+    return read_reduced(photo, (max(enough_h, height * times), max(enough_w, width * times)))
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:

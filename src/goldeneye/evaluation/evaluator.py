@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,13 @@ from goldeneye.evaluation.metrics import CocoMetrics, coco_metrics, none_if_nan
 from goldeneye.evaluation.mistakes import SHOWN_SCORE
 from goldeneye.evaluation.outcomes import Outcomes
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.evaluation.words import alarms_in_words, found_in_words, photos_in_words
+from goldeneye.evaluation.words import (
+    alarms_in_words,
+    expected_in_words,
+    found_in_words,
+    photos_in_words,
+    some_names,
+)
 from goldeneye.progress import console, progress_bar
 
 LOWEST_SCORE = 0.001
@@ -40,6 +46,8 @@ class Evaluation:
         annotations: the photos that were looked at, in their order.
         skipped: names of photos that could not be read.
         learnt_from: names of photos that the detector was taught with, which make it look too good.
+        expected_ap50: what photos held out in fine-tuning promised: ``ap50``, and ``low`` and ``high``,
+            between which it should be four times in five; None if the detector's file says nothing.
         outcomes: every detection and annotation, and what it came to.
         metrics: COCO's numbers.
         counts: what was found and what was wrong, for each class and threshold.
@@ -50,6 +58,7 @@ class Evaluation:
     annotations: AnnotationSet
     skipped: tuple[str, ...]
     learnt_from: tuple[str, ...]
+    expected_ap50: Mapping[str, float] | None
     outcomes: Outcomes
     metrics: CocoMetrics
     counts: ThresholdCounts
@@ -79,9 +88,6 @@ class Evaluation:
         return self.counts.sum().at(score_threshold)
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
-
-    def _lines(self) -> list[str]:
         metrics, num_photos = self.metrics, len(self.annotations)
         own, best = self.score_threshold, self.best_threshold
         lines = [
@@ -91,11 +97,15 @@ class Evaluation:
         if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
+        if self.expected_ap50:
+            lines.append(expected_in_words(**self.expected_ap50))
         if self.skipped:
-            lines.append(f"{photos_in_words(len(self.skipped))} could not be read: {', '.join(self.skipped)}")
+            lines.append(
+                f"{photos_in_words(len(self.skipped))} could not be read: {some_names(self.skipped)}"
+            )
         if self.learnt_from:
-            lines.append(f"{learnt_from_in_words(self)}: {', '.join(self.learnt_from)}")
-        return lines
+            lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
+        return "\n".join(lines)
 
     def in_words(self, score_threshold: float) -> str:
         """What the detector does at a threshold, such as ``finds 9 of 10; none of its 9 boxes is wrong``."""
@@ -114,6 +124,7 @@ class Evaluation:
             "photos": len(self.annotations),
             "skipped": self.skipped,
             "learnt_from": self.learnt_from,
+            "expected_ap50": self.expected_ap50,
             "coco": self.metrics.to_dict(),
             "at_own_threshold": self.at(self.score_threshold),
             "at_best_threshold": None if self.best_threshold is None else self.at(self.best_threshold),
@@ -171,6 +182,7 @@ def evaluate(detector: Detector, annotations: AnnotationSet, *, show_progress: b
         annotations=read,
         skipped=tuple(skipped),
         learnt_from=_learnt_from(detector, images),
+        expected_ap50=_expected_ap50(detector),
         outcomes=outcomes,
         metrics=coco_metrics(outcomes.found, outcomes.truth, num_classes),
         counts=count_above(outcomes, num_classes, thresholds),
@@ -215,7 +227,7 @@ def _detect(
             advance(image.path.name)
     if not images:
         raise PhotoError(
-            f"{annotations.source}: none of {len(annotations)} photos can be read: {', '.join(skipped)}",
+            f"{annotations.source}: none of {len(annotations)} photos can be read: {some_names(skipped)}",
             hint="copy the photos again",
         )
     return images, detections, skipped
@@ -226,6 +238,11 @@ def _learnt_from(detector: Detector, images: Sequence[AnnotatedImage]) -> tuple[
     photos = detector.provenance.get("photos", ())
     taught = {(photo["name"], photo["boxes"]) for photo in photos}
     return tuple(image.path.name for image in images if (image.path.name, len(image.boxes)) in taught)
+
+
+def _expected_ap50(detector: Detector) -> Mapping[str, float] | None:
+    overall = detector.provenance.get("estimate", {}).get("overall")
+    return overall and {name: overall[name] for name in ("ap50", "low", "high")}
 
 
 def learnt_from_in_words(evaluation: Evaluation) -> str:

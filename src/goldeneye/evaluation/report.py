@@ -22,10 +22,11 @@ from goldeneye.data.images import StrPath
 from goldeneye.detect.drawing import COLORS, class_color
 from goldeneye.evaluation.curves import ThresholdCounts, precision_recall
 from goldeneye.evaluation.evaluator import Evaluation, learnt_from_in_words
+from goldeneye.evaluation.metrics import none_if_nan
 from goldeneye.evaluation.mistakes import SHOWN_SCORE, worst_false_alarms, worst_misses
 from goldeneye.evaluation.outcomes import HIT_IOU
 from goldeneye.evaluation.pictures import printable_name, take_pictures
-from goldeneye.evaluation.words import likely_share, scores_in_words
+from goldeneye.evaluation.words import likely_share, scores_in_words, some_names
 from goldeneye.files import write_text
 
 # What bounds the size of a report, some 5 MB, however many photos there are.
@@ -70,7 +71,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         script_hash=_policy_hash(script),
         version=__version__,
         evaluation=evaluation,
-        skipped=[printable_name(name) for name in evaluation.skipped],
+        skipped=some_names([printable_name(name) for name in evaluation.skipped]),
         score_words=_score_words(evaluation),
         learnt_from=learnt_from_in_words(evaluation) if evaluation.learnt_from else "",
         shown_score=SHOWN_SCORE,
@@ -103,7 +104,7 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
     annotations = int(total.annotations[0])
     likely = [likely_share(int(found), annotations) for found in total.found]
     return {
-        "thresholds": thresholds.round(4).tolist(),
+        "thresholds": thresholds.tolist(),
         "own": own,
         "best": own if best is None else int(np.argmin(abs(thresholds - best))),
         "words": [evaluation.in_words(threshold) for threshold in thresholds],
@@ -123,10 +124,13 @@ def _counts(counts: ThresholdCounts) -> dict[str, Any]:
 
 
 def _confusion(evaluation: Evaluation) -> dict[str, Any]:
-    """The classes in the table of confusions, those mixed up most, and the table at each threshold."""
+    """The classes in the table of confusions, and the table at each threshold.
+
+    They are those most often taken for another or another for them; of equal ones, the most frequent.
+    """
     num_classes = len(evaluation.labels)
     own = evaluation.outcomes.confusion(evaluation.score_threshold, num_classes)
-    among = own[:-1, :-1]  # without the missed and the other false alarms, which decide only between equals
+    among = own[:-1, :-1]
     mixed_up = among.sum(0) + among.sum(1) - 2 * among.diagonal()
     chosen = np.sort(np.lexsort((-own[:-1].sum(1), -mixed_up))[:MAX_CONFUSED])
     corner = np.ix_([*chosen, num_classes], [*chosen, num_classes])
@@ -139,8 +143,8 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
 
 def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row of the table of classes for each."""
-    metrics, found, rows = evaluation.metrics, evaluation.outcomes.found, []
-    shown = set(found.class_ids[found.scores > SHOWN_SCORE].tolist())
+    metrics, outcomes, rows = evaluation.metrics, evaluation.outcomes, []
+    shown = set(outcomes.found.class_ids[outcomes.found.scores > SHOWN_SCORE].tolist())
     for class_id, label in enumerate(evaluation.labels):
         counts = evaluation.counts.of_class(class_id)
         has_any = bool(counts.annotations[0])
@@ -152,11 +156,9 @@ def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
                 "color": "#{:02x}{:02x}{:02x}".format(*class_color(class_id)),
                 "annotations": int(counts.annotations[0]),
                 "best_threshold": counts.best_threshold(),
-                "ap": metrics.class_ap[class_id] if has_any else None,
-                "ap50": metrics.class_ap50[class_id] if has_any else None,
-                "precision_recall": _path(*precision_recall(evaluation.outcomes, class_id))
-                if has_any
-                else "",
+                "ap": none_if_nan(metrics.class_ap[class_id]),
+                "ap50": none_if_nan(metrics.class_ap50[class_id]),
+                "precision_recall": _path(*precision_recall(outcomes, class_id)) if has_any else "",
                 "f1": _path(counts.thresholds, counts.f1) if has_any else "",
             }
         )

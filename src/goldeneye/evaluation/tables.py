@@ -76,7 +76,7 @@ class DetectionTable:
 
     @classmethod
     def of(cls, detections: Sequence[Detections]) -> DetectionTable:
-        """The detections of N photos, in the order of the photos and of each one's detections."""
+        """What one detector found in N photos, in the order of the photos and of each one's detections."""
         counts = [len(found) for found in detections]
         empty = np.zeros((0, 4))
         return cls(

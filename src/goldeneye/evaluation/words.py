@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-_FEW = 10  # counts up to here are said as they are
+_FEW = 10  # counts up to here are said as they are, and so many names are listed
 _NEARLY = 0.05  # between the mean score and the share of right boxes
 _Z = 1.96  # standard deviations that hold 95% of a normal distribution
 
@@ -15,6 +16,12 @@ _Z = 1.96  # standard deviations that hold 95% of a normal distribution
 def photos_in_words(count: int) -> str:
     """Such as ``1 photo`` or ``12 photos``."""
     return f"{count} photo{'' if count == 1 else 's'}"
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first of ``names``, and how many more there are."""
+    more = len(names) - _FEW
+    return ", ".join(names[:_FEW]) + (f" and {more} more" if more > 0 else "")
 
 
 def found_in_words(found: int, annotations: int) -> str:
@@ -50,6 +57,11 @@ def alarms_in_words(found: int, false_alarms: int) -> str:
         return f"about 1 in {round(shown / false_alarms)} boxes is wrong"
     tenths = min(9, round(10 * false_alarms / shown))
     return f"about {tenths} in 10 boxes are wrong"
+
+
+def expected_in_words(ap50: float, low: float, high: float) -> str:
+    """What was promised of AP50, to stand beside what it is."""
+    return f"expected of it was AP50 {ap50:.3f}, four times in five between {low:.3f} and {high:.3f}"
 
 
 def likely_share(count: int, total: int) -> tuple[float, float]:

@@ -23,10 +23,10 @@ from goldeneye.finetuning.cell_evidence import CellReader
 from goldeneye.finetuning.estimate import estimate, estimate_in_words
 from goldeneye.finetuning.evidence import Reader
 from goldeneye.finetuning.novel_head import Lessons, fit_novel_head
-from goldeneye.finetuning.policy import plan
+from goldeneye.finetuning.policy import Plan, plan
 from goldeneye.finetuning.remarks import remarks_on
 from goldeneye.finetuning.restore import take_weights
-from goldeneye.finetuning.seen import see_photos
+from goldeneye.finetuning.seen import SeenPhoto, see_photos
 from goldeneye.finetuning.validation import held_out_outcomes
 from goldeneye.models.architectures import Config, build_network, weight_shapes
 from goldeneye.models.base import BaseModel
@@ -55,6 +55,22 @@ def finetune_best(
     reader = reader_of(network)
     work = plan(len(annotations), settings.effort)
     seen = see_photos(reader, network, annotations, work, settings.seed, show_progress=show_progress)
+    return learn_from(
+        seen, annotations.labels, reader, base, work, keep_classes=keep_classes, show_progress=show_progress
+    )
+
+
+def learn_from(
+    seen: Sequence[SeenPhoto],
+    labels: tuple[str, ...],
+    reader: Reader,
+    base: BaseModel,
+    work: Plan,
+    *,
+    keep_classes: bool,
+    show_progress: bool,
+) -> Detector:
+    """A detector for the classes ``labels``, from photos that the network of ``base`` has seen already."""
     lessons = Lessons.of(
         [lesson for photo in seen for lesson in photo.lessons],
         [number for number, photo in enumerate(seen) for _ in photo.lessons],
@@ -62,7 +78,6 @@ def finetune_best(
         reader.num_groups,
     )
     head, losses = fit_novel_head(lessons)
-    labels = annotations.labels
     config = novel_config(base.config, len(labels), keep_classes=keep_classes)
     outcomes = None
     if work.folds:

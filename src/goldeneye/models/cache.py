@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-import platformdirs
-
+from goldeneye.cache import cache_folder
 from goldeneye.models.zoo import ZOO, ZooEntry
 
 STARTER = "starter"
 """The name of the base that comes with the package."""
-
-
-def cache_folder() -> Path:
-    """``GOLDENEYE_CACHE`` if set, or the platform's folder for such things."""
-    chosen = os.environ.get("GOLDENEYE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))
 
 
 def cached_base_path(name: str) -> Path:

@@ -1,0 +1,85 @@
+// Changes to the boxes of one photo, and taking them back. Pure.
+//
+// The state of a photo is {boxes, reviewed}; a box is {id, box, label, ignore}.
+// A change is {put: [box], delete: [id], reviewed}: `put` replaces the box of that id or adds it, and
+// `reviewed` may be left out. Doing a change twice is doing it once, so it is safe to send again.
+
+export const NO_CHANGE = Object.freeze({ put: [], delete: [] });
+
+/** A name for a new box that no other window will give to another. */
+export function newId() {
+  const bytes = [...crypto.getRandomValues(new Uint8Array(12))];
+  return bytes.map((byte) => byte.toString(36).padStart(2, "0")).join("");
+}
+
+export function applied(state, change) {
+  const put = new Map(change.put.map((box) => [box.id, box]));
+  const gone = new Set(change.delete);
+  const known = new Set(state.boxes.map(({ id }) => id));
+  const boxes = [
+    ...state.boxes.filter(({ id }) => !gone.has(id)).map((box) => put.get(box.id) ?? box),
+    ...change.put.filter(({ id }) => !known.has(id) && !gone.has(id)),
+  ];
+  return { ...state, boxes, reviewed: change.reviewed ?? state.reviewed };
+}
+
+/** The change that takes `change` back from what it makes of `state`. */
+export function inverse(state, change) {
+  const before = new Map(state.boxes.map((box) => [box.id, box]));
+  const touched = [...new Set([...change.put.map(({ id }) => id), ...change.delete])];
+  return {
+    put: touched.filter((id) => before.has(id)).map((id) => before.get(id)),
+    delete: touched.filter((id) => !before.has(id)),
+    ...(change.reviewed === undefined ? {} : { reviewed: state.reviewed }),
+  };
+}
+
+/** One change that does what `first` and then `second` do. */
+export function combined(first, second) {
+  const put = new Map(first.put.map((box) => [box.id, box]));
+  const gone = new Set(first.delete);
+  for (const id of second.delete) {
+    put.delete(id);
+    gone.add(id);
+  }
+  for (const box of second.put) {
+    gone.delete(box.id);
+    put.set(box.id, box);
+  }
+  const reviewed = second.reviewed ?? first.reviewed;
+  return { put: [...put.values()], delete: [...gone], ...(reviewed === undefined ? {} : { reviewed }) };
+}
+
+/** What was done to one photo, and what was taken back. */
+export class History {
+  #done = [];
+  #undone = [];
+
+  /** Remember `change`, made to `state`. Changes in a row with one `row` name are taken back together. */
+  add(state, change, row = null) {
+    const step = { change, back: inverse(state, change), row };
+    const last = this.#done.at(-1);
+    if (row !== null && last?.row === row && this.#undone.length === 0) {
+      last.change = combined(last.change, change);
+      last.back = combined(step.back, last.back);
+    } else {
+      this.#done.push(step);
+    }
+    this.#undone = [];
+  }
+
+  /** The change that takes the last one back, or null. */
+  undo() {
+    const step = this.#done.pop();
+    if (!step) return null;
+    this.#undone.push(step);
+    return step.back;
+  }
+
+  redo() {
+    const step = this.#undone.pop();
+    if (!step) return null;
+    this.#done.push({ ...step, row: null });
+    return step.change;
+  }
+}

@@ -1,0 +1,162 @@
+// Every change is sent at once, one request after the other; what fails is tried again until it is saved.
+//
+// The store and what keeps unsaved changes across reloads come from outside, so this runs in node as well:
+// `unsaved` has keep({labels, photos}) -> whether it could, and photos is [[photo id, change]].
+
+import { NO_CHANGE, combined } from "./history.js";
+
+const FIRST_PAUSE = 500; // milliseconds before a failed save is tried again; doubled each time
+const LONGEST_PAUSE = 15_000;
+
+export class Saver extends EventTarget {
+  // What the status line shows. kind: "saved", "saving", "failed" (tried again by itself at `retryAt`), or
+  // "refused" (the server will not take it, so trying again is left to the person).
+  status = { kind: "saved", at: null };
+  #store;
+  #unsaved;
+  #queued = new Map(); // photo id -> change
+  #refused = new Map();
+  #refusal = null; // why
+  #labels = [];
+  #sent = null; // [photo id, change] on its way
+  #running = false;
+  #kept = true;
+  #wake = null;
+
+  constructor(store, unsaved) {
+    super();
+    this.#store = store;
+    this.#unsaved = unsaved;
+  }
+
+  /** Save `change` to a photo, or add it to what is waiting to be saved there. */
+  add(id, change) {
+    this.#queue(id, change);
+    this.#run();
+  }
+
+  addLabels(labels) {
+    this.#labels = [...new Set([...this.#labels, ...labels])];
+    this.#keep();
+    this.#run();
+  }
+
+  /** What is not yet saved of a photo. */
+  pending(id) {
+    const sent = this.#sent?.[0] === id ? this.#sent[1] : NO_CHANGE;
+    return [sent, this.#refused.get(id), this.#queued.get(id)].filter(Boolean).reduce(combined);
+  }
+
+  get pendingLabels() {
+    return this.#labels;
+  }
+
+  /** Whether nothing would be lost if the page were closed now. */
+  get safe() {
+    return this.#kept || this.#photos().length + this.#labels.length === 0;
+  }
+
+  /** Try again at once, also what was refused. */
+  retry() {
+    for (const [id, change] of this.#refused) {
+      this.#queued.set(id, combined(change, this.#queued.get(id) ?? NO_CHANGE));
+    }
+    this.#refused.clear();
+    this.#wake?.();
+    this.#run();
+  }
+
+  /** Give up what was refused. */
+  discard() {
+    this.#refused.clear();
+    this.#keep();
+    this.#tell({ kind: "saved", at: null });
+    this.dispatchEvent(new Event("discarded"));
+    this.#run();
+  }
+
+  #queue(id, change) {
+    this.#queued.set(id, combined(this.#queued.get(id) ?? NO_CHANGE, change));
+    this.#keep();
+  }
+
+  #photos() {
+    const ids = new Set([...this.#refused.keys(), ...this.#queued.keys()]);
+    if (this.#sent) ids.add(this.#sent[0]);
+    return [...ids].map((id) => [id, this.pending(id)]);
+  }
+
+  #keep() {
+    this.#kept = this.#unsaved.keep({ labels: this.#labels, photos: this.#photos() });
+  }
+
+  async #run() {
+    if (this.#running) return;
+    this.#running = true;
+    for (let pause = FIRST_PAUSE; this.#labels.length || this.#queued.size; ) {
+      if (this.status.kind === "saved") this.#tell({ kind: "saving" });
+      try {
+        await this.#sendNext();
+        pause = FIRST_PAUSE;
+        if (this.status.kind === "failed") this.#tell({ kind: "saving" });
+      } catch (error) {
+        this.#tell({ kind: "failed", error, retryAt: Date.now() + pause, kept: this.#kept });
+        await this.#pause(pause);
+        pause = Math.min(2 * pause, LONGEST_PAUSE);
+      }
+    }
+    this.#running = false;
+    if (this.#refused.size) this.#tell({ kind: "refused", error: this.#refusal });
+    else this.#tell({ kind: "saved", at: new Date() });
+  }
+
+  /** Send the labels, or else the oldest change; throw if it is worth trying again. */
+  async #sendNext() {
+    if (this.#labels.length) {
+      const labels = this.#labels;
+      try {
+        await this.#store.labels({ labels });
+      } catch (error) {
+        if (!error.refused) throw error; // else the boxes that have such a label are refused, and it is said
+      }
+      this.#labels = this.#labels.filter((label) => !labels.includes(label));
+      this.#keep();
+      return;
+    }
+    const [id, change] = this.#queued.entries().next().value;
+    this.#queued.delete(id);
+    this.#sent = [id, change];
+    try {
+      const state = await this.#store.patch(id, change);
+      this.#sent = null;
+      this.#keep();
+      this.dispatchEvent(new CustomEvent("acknowledged", { detail: { id, state } }));
+    } catch (error) {
+      this.#sent = null;
+      const waiting = combined(change, this.#queued.get(id) ?? NO_CHANGE);
+      if (!error.refused) {
+        this.#queued.set(id, waiting);
+        throw error;
+      }
+      this.#queued.delete(id);
+      this.#refused.set(id, waiting);
+      this.#refusal = error;
+      this.#keep();
+    }
+  }
+
+  #pause(milliseconds) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, milliseconds);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #tell(status) {
+    this.status = status;
+    this.dispatchEvent(new Event("status"));
+  }
+}

@@ -1,0 +1,14 @@
+"""Where goldeneye keeps what it can fetch or make again: base models, downloads, remote photos."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """``GOLDENEYE_CACHE`` if set, or the platform's folder for such things."""
+    chosen = os.environ.get("GOLDENEYE_CACHE")
+    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))

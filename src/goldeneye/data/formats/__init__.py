@@ -1,0 +1,126 @@
+"""Files of boxes: COCO, CSV, CVAT, labelme, Label Studio, Pascal VOC and YOLO, read and written.
+
+Reading has two steps: a file becomes :class:`RawAnnotations`, what it says; held against the
+photos this becomes an ``AnnotationSet``. A file is read whole or refused: what is malformed is
+never skipped, as a lost box would teach the detector that the object is background. What a
+format can say and we cannot keep is left out and named in a remark. docs/formats.md has the
+table of what is read, kept and left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
+from goldeneye.data.format_names import PROJECT_FILE, require_format
+from goldeneye.data.formats.coco import read_coco
+from goldeneye.data.formats.csv_table import read_csv
+from goldeneye.data.formats.cvat import read_cvat
+from goldeneye.data.formats.label_studio import read_label_studio
+from goldeneye.data.formats.labelme import read_labelme
+from goldeneye.data.formats.photos import PhotoFinder
+from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
+from goldeneye.data.formats.recognition import files_of, recognized_format
+from goldeneye.data.formats.recognition import possible_formats as possible_formats
+from goldeneye.data.formats.text_file import require_plain_text
+from goldeneye.data.formats.voc import read_voc
+from goldeneye.data.formats.writing import write_annotations as write_annotations
+from goldeneye.data.formats.writing import write_coco as write_coco
+from goldeneye.data.formats.yolo import read_yolo
+from goldeneye.data.images import StrPath, read_size_hw
+from goldeneye.progress import console
+
+
+def read_annotations(
+    boxes: StrPath,
+    photos: StrPath | Sequence[StrPath] | None = None,
+    *,
+    label: str = "object",
+    format: str | None = None,
+) -> AnnotationSet:
+    """Read a file or folder of boxes together with the photos it speaks of.
+
+    What the format says and the set cannot hold is told on stderr.
+
+    Args:
+        boxes: a file; the folder of a format with one file per photo; or a folder with a project
+            file, of which photos that are no longer there are left out.
+        photos: where the photos are: folders, files or patterns; left out, the folder of
+            ``boxes``, or that folder and those below it. A file name in ``boxes`` is looked
+            up below these folders, then by its last part alone among these photos.
+        label: the name of the class if the file names none.
+        format: the name of the format; left out, it is recognized.
+
+    Returns:
+        The photos in the order of the file, then those it does not mention, as not looked
+        at. Labels are in the order of the file if it has one, or of first use.
+
+    Raises:
+        AnnotationError: the file is missing or malformed, speaks of a photo that is not
+            there, or its boxes do not fit their photos.
+        PhotoError: a photo cannot be read.
+        SettingError: there is no format of this name.
+    """
+    if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113
+        from goldeneye.data.project import Project  # which is made of parts of this package
+
+        return Project(boxes).annotation_set()
+    raw = read_raw(boxes, format)
+    for remark in raw.remarks:
+        console.print(f"{raw.source}: {remark}", markup=False)
+    return to_annotation_set(raw, photos, label=label)
+
+
+def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
+    """Read what a file or folder of boxes says, without its photos.
+
+    Raises:
+        AnnotationError: the file is missing or malformed, or in no known format.
+        SettingError: there is no format of this name.
+    """
+    path = Path(boxes)
+    form = recognized_format(path) if format is None else require_format(format)
+    folder, files = files_of(path, form)
+    match form:
+        case "coco":
+            return read_coco(files[0])
+        case "csv":
+            return read_csv(files[0])
+        case "cvat":
+            return read_cvat(files[0])
+        case "labelme":
+            return read_labelme(files, folder)
+        case "labelstudio":
+            return read_label_studio(files[0])
+        case "voc":
+            return read_voc(files, folder)
+        case _:
+            return read_yolo(files, folder)
+
+
+def to_annotation_set(
+    raw: RawAnnotations, photos: StrPath | Sequence[StrPath] | None = None, *, label: str = "object"
+) -> AnnotationSet:
+    """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
+    finder = PhotoFinder(raw.places if photos is None else photos)
+    images = [_image(photo, finder.find(photo), label) for photo in raw.photos]
+    mentioned = {os.path.realpath(image.path) for image in images}
+    rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
+    images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
+    labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)
+    for name in labels:
+        require_plain_text(name, f"{raw.source}: label")
+    return AnnotationSet(tuple(images), labels, raw.source)
+
+
+def _image(raw: RawPhoto, path: Path, label: str) -> AnnotatedImage:
+    size_hw = read_size_hw(path)
+    if raw.size_hw is not None:
+        require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")
+    boxes = []
+    for box in raw.boxes:
+        x1, y1, x2, y2 = box.corners_in(size_hw)
+        boxes.append(Box(x1, y1, x2, y2, label if box.label is None else box.label.strip(), box.ignore))
+    return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed)

@@ -1,0 +1,193 @@
+"""Label Studio JSON: a list of tasks, as its export "JSON" writes it.
+
+Boxes are in percent of the photo. A task whose annotation is empty says "looked at, nothing
+there"; a task without annotation was not looked at. What a model proposed is not read. The
+note ``ignore`` on a region (``meta``) is a box to ignore.
+
+A task names its photo by a URL. What is uploaded gets eight digits and a hyphen in front:
+``/data/upload/1/0a1b2c3d-cup.jpg``; what is served from a folder stands after ``?d=``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats.json_file import JSON_HINT, Entry, entries, load_json
+from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from goldeneye.data.formats.shapes import NO_INSIDE, OUTLINES, Corners, outer_box, require_unrotated
+from goldeneye.data.images import PHOTO_SUFFIXES
+from goldeneye.errors import AnnotationError
+
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+_LINES = ("keypointlabels", "vectorlabels")
+_LABELLED = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
+_UNLABELLED = ("rectangle", "polygon", "ellipse", "brush")
+_EXPORT_HINT = "export the project again as 'JSON'"
+
+
+def read_label_studio(path: Path) -> RawAnnotations:
+    """Read an export.
+
+    Raises:
+        AnnotationError: it is another kind of export, a photo has two annotations, or a
+            region is not understood.
+    """
+    top = load_json(path, path.name)
+    left_out: Counter[str] = Counter()
+    tasks = entries(top if isinstance(top, list) else [top], f"{path.name}: task")
+    photos = tuple(_photo(task, left_out) for task in tasks)
+    labels = labels_in_use(photos, [])
+    return RawAnnotations("labelstudio", path.name, photos, labels, (path.parent,), not_read(left_out))
+
+
+def label_studio_text(annotations: AnnotationSet) -> str:
+    """The set as tasks to import; ``data.image`` is the name of the photo alone."""
+    tasks = [_task(image, number) for number, image in enumerate(annotations, start=1)]
+    return json.dumps(tasks, indent=1) + "\n"
+
+
+def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
+    if "data" not in task.fields:
+        message = f"{task.where}: data is missing: not Label Studio's export 'JSON'"
+        raise AnnotationError(message, hint=_EXPORT_HINT)
+    url = _url(task.entry("data"))
+    annotation = _annotation(task, left_out)
+    regions = [] if annotation is None else annotation.entries("result")
+    labelled_ids = {str(region.fields.get("id")) for region in regions if region.text("type") == "labels"}
+    boxes = [box for region in regions if (box := _box(region, labelled_ids, left_out)) is not None]
+    sizes = [region.size_hw("original_height", "original_width") for region in regions]
+    stated = {size_hw for size_hw in sizes if size_hw is not None}
+    if len(stated) > 1:
+        raise AnnotationError(f"{task.where}: regions state different sizes of the photo", hint=JSON_HINT)
+    names = _names(url)
+    size_hw = stated.pop() if stated else None
+    return RawPhoto(task.where, names[0], tuple(boxes), annotation is not None, size_hw, tuple(names[1:]))
+
+
+def _url(data: Entry) -> str:
+    """The value of ``image``, or else the only one that names a photo: projects call it as they like."""
+    if "image" in data.fields:
+        return data.text("image")
+    urls = [value for value in data.fields.values() if isinstance(value, str) and _is_photo(value)]
+    if len(urls) != 1:
+        message = f"{data.where}: {len(urls)} values name a photo"
+        raise AnnotationError(message, hint="name the photo of a task 'image' in the labelling setup")
+    return urls[0]
+
+
+def _is_photo(url: str) -> bool:
+    return any(PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES for name in _names(url))
+
+
+def _names(url: str) -> list[str]:
+    """What the photo of a URL may be called, best first."""
+    names = [url]
+    try:
+        parts = urlsplit(url)
+        served = parse_qs(parts.query).get("d", [])
+    except ValueError:  # no URL, but it may still be a name
+        return names
+    names += served or [unquote(parts.path).lstrip("/")]
+    last = PurePosixPath(names[-1].replace("\\", "/")).name
+    if _UPLOADED.match(last):
+        names.append(_UPLOADED.sub("", last, count=1))
+    return list(dict.fromkeys(names))
+
+
+def _annotation(task: Entry, left_out: Counter[str]) -> Entry | None:
+    """What a person drew, or none: those they skipped do not count."""
+    if task.fields.get("predictions"):
+        left_out["predictions"] += 1
+    drawn = [entry for entry in task.entries("annotations") if not entry.flag("was_cancelled")]
+    chosen = [entry for entry in drawn if entry.flag("ground_truth")] or drawn
+    if len(chosen) > 1:
+        message = f"{task.where}: {len(chosen)} annotations of one photo"
+        raise AnnotationError(
+            message, hint="mark one as the ground truth in Label Studio, or delete the others"
+        )
+    return chosen[0] if chosen else None
+
+
+def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBox | None:
+    kind = region.text("type")
+    if kind in _UNLABELLED and str(region.fields.get("id")) in labelled_ids:
+        return None  # the region "labels" of the same id repeats its place
+    if not kind.endswith("labels") and kind not in _UNLABELLED:
+        left_out[kind[:40]] += 1  # choices, texts, relations: they mark no place
+        return None
+    if kind in _LINES:
+        left_out[NO_INSIDE] += 1
+        return None
+    if kind not in (*_LABELLED, *_UNLABELLED):
+        message = f"{region.where}: {kind[:40]!r} is no box"
+        raise AnnotationError(message, hint="draw a box around the object instead")
+    value = region.entry("value")
+    corners = _corners(value)
+    if "width" not in value.fields:
+        left_out[OUTLINES] += 1
+    if "image_rotation" in region.fields:
+        require_unrotated(region.number("image_rotation"), region.where)
+    ignore = "ignore" in _notes(region)
+    return RawBox(region.where, corners, _label(kind, value), ignore, unit=True)
+
+
+def _corners(value: Entry) -> Corners:
+    """The box of a region, or the one around it, in parts of the photo."""
+    if "rotation" in value.fields:
+        require_unrotated(value.number("rotation"), value.where)
+    if "points" in value.fields:
+        return outer_box([(x / 100, y / 100) for x, y in value.points("points")], value.where)
+    if "radiusX" in value.fields:
+        x, y, across, down = (value.number(key) / 100 for key in ("x", "y", "radiusX", "radiusY"))
+        return x - across, y - down, x + across, y + down
+    x, y, width, height = (value.number(key) / 100 for key in ("x", "y", "width", "height"))
+    return x, y, x + width, y + height
+
+
+def _label(kind: str, value: Entry) -> str:
+    key = kind if kind.endswith("labels") else "labels"
+    expected = "a list with one label"
+    labels = value.value(key, list, expected)
+    if len(labels) != 1 or not isinstance(labels[0], str):
+        value.refuse(key, expected)
+    return str(labels[0])
+
+
+def _notes(region: Entry) -> list[Any]:
+    meta = region.fields.get("meta")
+    notes = meta.get("text") if isinstance(meta, dict) else None
+    return notes if isinstance(notes, list) else [notes]
+
+
+def _task(image: AnnotatedImage, number: int) -> dict[str, Any]:
+    regions = [_region(box, image.size_hw, str(i)) for i, box in enumerate(image.boxes, start=1)]
+    annotations = [{"id": number, "was_cancelled": False, "result": regions}] if image.reviewed else []
+    return {"id": number, "data": {"image": image.path.name}, "annotations": annotations, "predictions": []}
+
+
+def _region(box: Box, size_hw: tuple[int, int], region_id: str) -> dict[str, Any]:
+    height, width = size_hw
+    region = {
+        "id": region_id,
+        "type": "rectanglelabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": {
+            "x": box.x1 / width * 100,
+            "y": box.y1 / height * 100,
+            "width": (box.x2 - box.x1) / width * 100,
+            "height": (box.y2 - box.y1) / height * 100,
+            "rotation": 0,
+            "rectanglelabels": [box.label],
+        },
+    }
+    return {**region, "meta": {"text": ["ignore"]}} if box.ignore else region

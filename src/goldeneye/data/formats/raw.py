@@ -1,0 +1,93 @@
+"""What a file of boxes says, before it is held against the photos.
+
+Every reader gives :class:`RawAnnotations`, whatever the format. Whoever wants all faults of
+a data set, and not only the first, begins here: nothing is known yet about whether the
+photos are there, have the stated sizes, and hold the boxes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RawBox:
+    """One box as a file states it; it may be inside out, or outside its photo.
+
+    Attributes:
+        where: the file and the place in it, for messages.
+        corners: ``(x1, y1, x2, y2)``, finite, in pixels of the upright photo.
+        label: none if the file names no class.
+        ignore: whether it marks neither object nor background, see ``Box``.
+        unit: the corners are parts of the photo, 0 to 1, instead of pixels.
+    """
+
+    where: str
+    corners: tuple[float, float, float, float]
+    label: str | None
+    ignore: bool = False
+    unit: bool = False
+
+    def corners_in(self, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
+        """The corners in pixels of a photo of this size."""
+        if not self.unit:
+            return self.corners
+        height, width = size_hw
+        x1, y1, x2, y2 = self.corners
+        return x1 * width, y1 * height, x2 * width, y2 * height
+
+
+@dataclass(frozen=True)
+class RawPhoto:
+    """One photo as a file speaks of it.
+
+    Attributes:
+        where: the file and the place in it, for messages.
+        name: what the file calls it: a path, a name, or a name without suffix.
+        boxes: in the order of the file.
+        reviewed: whether the file says that somebody has looked at it.
+        size_hw: none if the file does not state it.
+        other_names: what it may be called if there is no photo ``name``, best first.
+    """
+
+    where: str
+    name: str
+    boxes: tuple[RawBox, ...]
+    reviewed: bool
+    size_hw: tuple[int, int] | None = None
+    other_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RawAnnotations:
+    """All that a file, or a folder of files, says.
+
+    Attributes:
+        format: one of ``FORMATS``.
+        source: its name, with which messages begin.
+        photos: in the order of the file; files of a folder in the order of their names.
+        labels: of the classes in their order; none if the file names no class.
+        places: the folders in which the photos are looked for if nobody says where they are.
+        remarks: what the file says and an ``AnnotationSet`` cannot hold, for people to read.
+    """
+
+    format: str
+    source: str
+    photos: tuple[RawPhoto, ...]
+    labels: tuple[str, ...] | None
+    places: tuple[Path, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def not_read(what: Counter[str]) -> tuple[str, ...]:
+    """The remark about what a file says and is left out, if there is anything."""
+    listed = ", ".join(f"{n if n.isprintable() else repr(n)} ({count})" for n, count in what.items())
+    return (f"not read: {listed}",) if listed else ()
+
+
+def labels_in_use(photos: list[RawPhoto] | tuple[RawPhoto, ...], first: list[str]) -> tuple[str, ...]:
+    """The labels ``first``, then those of boxes that are not among them, in the order of first use."""
+    used = [box.label for photo in photos for box in photo.boxes if box.label is not None]
+    return tuple(dict.fromkeys([*first, *used]))

@@ -1,0 +1,112 @@
+"""Pascal VOC XML, one file per photo.
+
+Corners are read as they stand. VOC itself counted pixels from 1 and included the last one, so
+that a box was one pixel less to the left and above; most tools that write VOC today do not,
+and no file says which it does. ``difficult`` is a box to ignore. A file without objects says
+"looked at, nothing there"; a photo without a file was not looked at.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree.ElementTree import Element, SubElement
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats.folders import (
+    LABELS_NAME,
+    images_by_stem,
+    labels_text,
+    listed_labels,
+    name_below,
+    places_of,
+    source_name,
+)
+from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from goldeneye.data.formats.shapes import refuse_rotated
+from goldeneye.data.formats.xml_file import XML_HINT, Node, load_xml, xml_text
+from goldeneye.errors import AnnotationError
+
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_OBJECT_FIELDS = frozenset({"name", "difficult", "bndbox"})
+_SAYS_NOTHING = frozenset({"", "0", "unspecified"})
+
+
+def read_voc(files: Sequence[Path], folder: Path) -> RawAnnotations:
+    """Read the XML files of a folder.
+
+    Raises:
+        AnnotationError: a file is not Pascal VOC, or a box in it is not understood.
+    """
+    left_out: Counter[str] = Counter()
+    photos = []
+    for path in files:
+        root = load_xml(path, name_below(path, folder))
+        if root.element.tag != "annotation":
+            message = f"{root.where}: not Pascal VOC: it begins with <{root.element.tag[:40]}>"
+            raise AnnotationError(message, hint="a Pascal VOC file begins with <annotation>")
+        photos.append(_photo(root, path.stem, left_out))
+    labels = labels_in_use(photos, listed_labels(files, folder))
+    source, places = source_name(files, folder), places_of(files, folder)
+    return RawAnnotations("voc", source, tuple(photos), labels, places, not_read(left_out))
+
+
+def voc_texts(annotations: AnnotationSet) -> dict[str, str]:
+    """The files of a folder by name; photos that nobody has looked at have none."""
+    texts = {f"{stem}.xml": _text(image) for stem, image in images_by_stem(annotations).items()}
+    return {**texts, LABELS_NAME: labels_text(annotations)}
+
+
+def _photo(root: Node, stem: str, left_out: Counter[str]) -> RawPhoto:
+    name = (root.text("filename") if root.has("filename") else "") or stem
+    boxes = tuple(_box(node, left_out) for node in root.children("object"))
+    return RawPhoto(root.where, name, boxes, reviewed=True, size_hw=_size_hw(root), other_names=(stem,))
+
+
+def _size_hw(root: Node) -> tuple[int, int] | None:
+    if not root.has("size"):
+        return None
+    size = root.child("size")
+    height, width = int(size.number("height")), int(size.number("width"))
+    # Tools that did not know the size have written zeros.
+    return None if height == width == 0 else (height, width)
+
+
+def _box(node: Node, left_out: Counter[str]) -> RawBox:
+    if node.has("robndbox"):
+        refuse_rotated(node.where)
+    bounds = node.child("bndbox")
+    x1, y1, x2, y2 = (bounds.number(edge) for edge in _EDGES)
+    label = node.text("name")
+    if not label:
+        raise AnnotationError(f"{node.where}: name is empty", hint=XML_HINT)
+    for child in node.element:
+        says = (child.text or "").strip().lower()
+        if child.tag not in _OBJECT_FIELDS and (len(child) or says not in _SAYS_NOTHING):
+            left_out[child.tag[:40]] += 1
+    ignore = node.has("difficult") and node.flag("difficult", node.text("difficult"))
+    return RawBox(node.where, (x1, y1, x2, y2), label, ignore)
+
+
+def _text(image: AnnotatedImage) -> str:
+    root = Element("annotation")
+    SubElement(root, "filename").text = image.path.name
+    size = SubElement(root, "size")
+    height, width = image.size_hw
+    for tag, value in (("width", width), ("height", height), ("depth", 3)):
+        SubElement(size, tag).text = str(value)
+    SubElement(root, "segmented").text = "0"
+    for box in image.boxes:
+        _add_object(root, box)
+    return xml_text(root)
+
+
+def _add_object(root: Element, box: Box) -> None:
+    node = SubElement(root, "object")
+    fields = {"name": box.label, "pose": "Unspecified", "truncated": "0", "difficult": str(int(box.ignore))}
+    for tag, text in fields.items():
+        SubElement(node, tag).text = text
+    bounds = SubElement(node, "bndbox")
+    for tag, edge in zip(_EDGES, (box.x1, box.y1, box.x2, box.y2), strict=True):
+        SubElement(bounds, tag).text = f"{edge:.12g}"

@@ -1,0 +1,245 @@
+"""YOLO: one text file per photo, and the names of the classes beside them.
+
+A line is ``class cx cy width height``, in parts of the upright photo. The names stand in a
+``data.yaml``, or one a line in ``classes.txt``; they are looked for beside the files and in the
+folders above. An empty file says "looked at, nothing there"; a photo without a file was not
+looked at. Lines with more numbers are outlines, read as the box around each, or poses.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats.folders import (
+    LABELS_NAME,
+    files_below,
+    files_in,
+    images_by_stem,
+    name_below,
+    places_of,
+    source_name,
+)
+from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
+from goldeneye.data.formats.shapes import OUTLINES, Corners, is_upright, outer_box, refuse_rotated
+from goldeneye.data.formats.text_file import number_in, read_text, read_text_of_windows
+from goldeneye.data.formats.yaml_file import YAML_HINT, load_yaml, yaml_text
+from goldeneye.data.images import PHOTO_SUFFIXES
+from goldeneye.errors import AnnotationError
+
+YAML_SUFFIXES = (".yaml", ".yml")
+_LINE_HINT = "a line is: class cx cy width height, all but the class from 0 to 1"
+_NAMES_HINT = "put data.yaml with names: [...] beside the folder of labels, or classes.txt into it"
+_LIST_SUFFIX = ".names"
+_LISTS = ("classes.txt", LABELS_NAME)
+_FOLDERS_ABOVE = 3
+_CLASS_ID = re.compile(r"0|[1-9][0-9]{0,8}")
+_LINE = re.compile(r"\s*[0-9]+(\s+[-+.0-9eE]+){4,}\s*$")
+
+# Boxes a little outside their photo are a fault of one box; beyond this the numbers are pixels.
+_MAX_PART = 10.0
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """The labels by class id, and where they stand; ``has_pose``: lines go on with points of a skeleton."""
+
+    where: str
+    labels: dict[int, str]
+    has_pose: bool = False
+
+    def __post_init__(self) -> None:
+        for label, count in Counter(self.labels.values()).items():
+            if count > 1:
+                message = f"{self.where}: {count} classes have one label: {label!r}"
+                raise AnnotationError(message, hint="rename one of them")
+
+
+@dataclass
+class _Seen:
+    """What all lines together tell: what is left out, outlines of how many corners, ids without a name."""
+
+    left_out: Counter[str] = field(default_factory=Counter)
+    corner_counts: set[int] = field(default_factory=set)
+    unnamed_ids: set[int] = field(default_factory=set)
+
+
+def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
+    """Read the label files of a data set.
+
+    Raises:
+        AnnotationError: a line is not understood, or no names are there for several classes.
+    """
+    by_folder = {place: _classes_for(place) for place in dict.fromkeys(path.parent for path in files)}
+    source, seen = source_name(files, folder), _Seen()
+    photos = []
+    for path in files:
+        where, classes = name_below(path, folder), by_folder[path.parent]
+        lines = enumerate(read_text(path).splitlines(), start=1)
+        boxes = [_box(line, classes, f"{where}: line {n}", seen) for n, line in lines if line.strip()]
+        photos.append(RawPhoto(where, path.stem, tuple(boxes), reviewed=True))
+    if seen.corner_counts == {4}:  # a data set of outlines has some with other numbers of corners
+        refuse_rotated(source)
+    named = [classes for classes in by_folder.values() if classes]
+    if seen.unnamed_ids and (named or len(seen.unnamed_ids) > 1):
+        ids = ", ".join(map(str, sorted(seen.unnamed_ids)))
+        raise AnnotationError(f"{source}: no names for the classes {ids}", hint=_NAMES_HINT)
+    labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
+    places = tuple(dict.fromkeys([*places_of(files, folder), *_folders_of_images(files)]))
+    left_out = not_read(seen.left_out)
+    return RawAnnotations("yolo", source, tuple(photos), labels if named else None, places, left_out)
+
+
+def yolo_texts(annotations: AnnotationSet) -> dict[str, str]:
+    """The files of a folder by name; photos that nobody has looked at have none."""
+    class_ids = {label: number for number, label in enumerate(annotations.labels)}
+    images = images_by_stem(annotations).items()
+    texts = {f"labels/{stem}.txt": _lines(image, class_ids) for stem, image in images}
+    # No "path": without it the folders are those beside this file. Trainers insist on "val".
+    content = {"train": "images", "val": "images", "names": {n: label for label, n in class_ids.items()}}
+    return {**texts, "data.yaml": yaml_text(content)}
+
+
+def label_files(folder: Path) -> list[Path]:
+    """The label files in a folder and below.
+
+    In a folder whose name begins with ``labels`` every text file is one; elsewhere those that
+    look like one, or stand beside a photo of the same name.
+    """
+    found = [path for path in files_below(folder, (".txt",)) if path.name not in _LISTS]
+    within = [
+        path for path in found if any(_is_for_labels(part) for part in path.relative_to(folder).parts[:-1])
+    ]
+    if within or _is_for_labels(folder.resolve().name):
+        return within or found
+    photos = {path.with_suffix("") for path in files_below(folder, PHOTO_SUFFIXES)}
+    return [path for path in found if path.with_suffix("") in photos or is_label_file(path)]
+
+
+def is_label_file(path: Path) -> bool:
+    """Tell whether the first line of a text file is one of YOLO's."""
+    try:
+        text = read_text(path)
+    except AnnotationError:
+        return False
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return _LINE.match(first) is not None
+
+
+def is_data_yaml(path: Path) -> bool:
+    """Tell whether a YAML file names classes."""
+    try:
+        text = read_text(path)
+    except AnnotationError:
+        return False
+    return re.search(r"^\s*[\"']?names[\"']?\s*:", text, re.MULTILINE) is not None
+
+
+def _is_for_labels(name: str) -> bool:
+    return name.lower().startswith("labels")
+
+
+def _box(line: str, classes: _Classes | None, where: str, seen: _Seen) -> RawBox:
+    first, *columns = line.split()
+    class_id = int(first) if _CLASS_ID.fullmatch(first) else None
+    numbers = [number_in(column) for column in columns]
+    parts = [number for number in numbers if number is not None]
+    if class_id is None or len(parts) < len(numbers) or len(parts) < 4:
+        raise AnnotationError(f"{where}: not understood: {line.strip()[:60]!r}", hint=_LINE_HINT)
+    if len(parts) == 5:
+        hint = "a sixth number is the score of a detection: these boxes were computed, not drawn"
+        raise AnnotationError(f"{where}: six numbers", hint=hint)
+    if max(map(abs, parts)) > _MAX_PART:
+        raise AnnotationError(f"{where}: must be parts of the photo, 0 to 1: {max(parts):g}", hint=_LINE_HINT)
+    if classes is None:
+        seen.unnamed_ids.add(class_id)
+    label = None if classes is None else _label(class_id, classes, where)
+    if len(parts) == 4 or (classes and classes.has_pose):
+        seen.left_out.update(["poses"] if len(parts) > 4 else [])
+        cx, cy, width, height = parts[:4]
+        corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
+    else:
+        corners = _around(parts, where, seen)
+    return RawBox(where, corners, label, unit=True)
+
+
+def _around(parts: list[float], where: str, seen: _Seen) -> Corners:
+    """The box around an outline."""
+    if len(parts) % 2:
+        hint = "an outline is: class x y x y ..."
+        raise AnnotationError(f"{where}: an outline of {len(parts)} numbers", hint=hint)
+    points = list(zip(parts[::2], parts[1::2], strict=True))
+    if not (len(points) == 4 and is_upright(points)):
+        seen.left_out[OUTLINES] += 1
+        seen.corner_counts.add(len(points))
+    return outer_box(points, where)
+
+
+def _label(class_id: int, classes: _Classes, where: str) -> str:
+    if class_id not in classes.labels:
+        message = f"{where}: class {class_id} has no name in {classes.where}"
+        raise AnnotationError(message, hint="name it there, or correct the line")
+    return classes.labels[class_id]
+
+
+def _classes_for(place: Path) -> _Classes | None:
+    """The classes of the label files in a folder, from beside them or from a folder above."""
+    resolved = place.resolve()
+    for folder in (resolved, *list(resolved.parents)[:_FOLDERS_ABOVE]):
+        files = files_in(folder)
+        yamls = [path for path in files if path.suffix.lower() in YAML_SUFFIXES and is_data_yaml(path)]
+        if len(yamls) > 1:
+            message = f"{folder}: two files name the classes: {yamls[0].name}, {yamls[1].name}"
+            raise AnnotationError(message, hint="keep one of them")
+        if yamls:
+            return _classes_of_yaml(yamls[0])
+        lists = [path for path in files if path.name in _LISTS or path.suffix.lower() == _LIST_SUFFIX]
+        if lists:
+            lines = enumerate(read_text_of_windows(lists[0])[0].splitlines())
+            return _Classes(lists[0].name, {number: line.strip() for number, line in lines if line.strip()})
+    return None
+
+
+def _classes_of_yaml(path: Path) -> _Classes:
+    content = load_yaml(path, path.name)
+    names = content.get("names") if isinstance(content, dict) else None
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise AnnotationError(f"{path.name}: names must be a list of texts", hint=YAML_HINT)
+    wrong = next((key for key in names if not _CLASS_ID.fullmatch(key)), None)
+    if wrong is not None:
+        raise AnnotationError(
+            f"{path.name}: names: a class id must be a whole number: {wrong[:40]!r}", hint=YAML_HINT
+        )
+    if "nc" in content and content["nc"] != str(len(names)):
+        message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {len(names)} classes have names"
+        raise AnnotationError(message, hint=YAML_HINT)
+    labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
+    return _Classes(path.name, labels, "kpt_shape" in content)
+
+
+def _folders_of_images(files: Sequence[Path]) -> list[Path]:
+    """The folders that trainers of YOLO look in: ``images`` where the files stand in ``labels``."""
+    folders = []
+    for place in dict.fromkeys(path.parent.resolve() for path in files):
+        parts = list(place.parts)
+        if "labels" in parts:
+            parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
+            folders.append(Path(*parts))
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _lines(image: AnnotatedImage, class_ids: dict[str, int]) -> str:
+    return "".join(_line(box, image.size_hw, class_ids[box.label]) for box in image.boxes)
+
+
+def _line(box: Box, size_hw: tuple[int, int], class_id: int) -> str:
+    height, width = size_hw
+    centre = ((box.x1 + box.x2) / 2 / width, (box.y1 + box.y2) / 2 / height)
+    sides = ((box.x2 - box.x1) / width, (box.y2 - box.y1) / height)
+    return " ".join([str(class_id), *(f"{part:.12g}" for part in (*centre, *sides))]) + "\n"

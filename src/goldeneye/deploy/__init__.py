@@ -1,0 +1,1 @@
+"""A detector taken elsewhere: today, served over HTTP."""

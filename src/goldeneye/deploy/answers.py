@@ -1,0 +1,80 @@
+"""What the service answers, field by field; the OpenAPI document is made from these.
+
+Boxes are ``(x1, y1, x2, y2)`` in pixels of the upright photo, as everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why there is no other answer."""
+
+    error: str = Field(description="what is wrong")
+    hint: str | None = Field(description="what to do about it")
+
+
+class FoundObject(BaseModel):
+    """One detection."""
+
+    label: str
+    class_id: int
+    score: float = Field(ge=0, le=1)
+    box: tuple[float, float, float, float] = Field(
+        description="x1, y1, x2, y2 in pixels of the upright photo, continuous edges"
+    )
+
+
+class PhotoAnswer(BaseModel):
+    """What was found in one photo, the most certain first."""
+
+    photo: str = Field(description="its file name, or 'photo 1', 'photo 2', ... where it came without one")
+    width: int
+    height: int
+    detections: list[FoundObject]
+
+
+class FailedPhoto(Problem):
+    """A photo that could not be read."""
+
+    photo: str
+
+
+class DetectAnswer(BaseModel):
+    """What was found in the photos of one request."""
+
+    detector: str
+    sha256: str = Field(description="of the detector's file")
+    score_threshold: float
+    photos: list[PhotoAnswer] = Field(description="those that could be read, in the order of the request")
+    failed: list[FailedPhoto]
+
+
+class DetectorAnswer(BaseModel):
+    """A detector that is served."""
+
+    name: str
+    labels: list[str]
+    score_threshold: float = Field(description="used where a request names none")
+    base: str = Field(description="the base model it was made from")
+    sha256: str = Field(description="of the file that is served")
+    loaded_at: float = Field(description="seconds since 1970")
+    error: str | None = Field(description="why a newer file is not served instead; null if there is none")
+
+
+class DetectorsAnswer(BaseModel):
+    """All detectors that are served."""
+
+    detectors: list[DetectorAnswer]
+
+
+class HealthAnswer(BaseModel):
+    """How the service does."""
+
+    status: Literal["ok", "stale", "stopping"] = Field(
+        description="stale: a newer detector file cannot be loaded, the one before it is served"
+    )
+    detectors: dict[str, str | None] = Field(description="what is wrong with each one's file; null: nothing")

@@ -1,0 +1,1 @@
+"""Answering HTTP requests: what the annotation page's server and the service share; no torch."""

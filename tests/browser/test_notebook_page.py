@@ -1,0 +1,96 @@
+"""The page in a real JupyterLab; skipped where that is not installed: pip install jupyterlab anywidget."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from page_driver import MARK, OpenPage, PageDriver, assert_close, boxes_in_file, make_photos
+
+pytestmark = pytest.mark.slow
+
+CELLS = [
+    "import goldeneye\npage = goldeneye.annotate('photos')\npage",
+    "print('found', page.boxes[0].shape, page.boxes[1].shape, page.labels, len(page.annotations))",
+]
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path) -> Iterator[str]:
+    """The address of a JupyterLab with a notebook ``draw.ipynb`` and a folder of photos."""
+    for needed in ("jupyterlab", "anywidget"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"needs {needed}: pip install jupyterlab anywidget")
+    make_photos(tmp_path / "work" / "photos", 2)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "work" / "draw.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=secret"]
+    command = [sys.executable, "-m", "jupyterlab", *options, "--LabApp.news_url=", "--expose-app-in-browser"]
+    settings = {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "IPYTHONDIR": str(tmp_path / "ipython")}
+    with (tmp_path / "jupyter.log").open("w") as log:
+        server = subprocess.Popen(
+            command, cwd=tmp_path / "work", env=os.environ | settings, stdout=log, stderr=log
+        )
+        try:
+            until_it_answers(f"http://127.0.0.1:{port}/api?token=secret", server)
+            yield f"http://127.0.0.1:{port}/lab/tree/draw.ipynb?token=secret"
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert server.poll() is None, "JupyterLab has ended; see jupyter.log"
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("JupyterLab does not answer")
+
+
+def test_draw_in_a_notebook(jupyter: str, tmp_path: Path, open_page: OpenPage) -> None:
+    page = open_page(jupyter, expects_trouble=True, viewport={"width": 1400, "height": 1000})
+    run_cell(page, 0)
+    page.page.locator(".goldeneye .stage canvas").first.wait_for(timeout=60_000)
+    page.page.locator(".goldeneye").scroll_into_view_if_needed()
+    page.draw_mark("mug")
+    page.press("d", "d")  # to the second photo; in the notebook's own keys it deletes a cell
+    page.until_open("photo2.png")
+    page.press("w", "b", "x")  # no cell below, no cell cut: a box, and that deleted
+    page.until_saved()
+    page.press("r", "r")
+    page.until_saved()
+    assert page.page.locator(".jp-Notebook .jp-CodeCell").count() == len(CELLS)
+
+    folder = tmp_path / "work" / "photos"
+    ((label, box),) = boxes_in_file(folder, "photo1.png")
+    assert label == "mug"
+    assert_close(box, MARK)
+    page.page.get_by_role("button", name="Finish").click()
+    page.page.get_by_text("goldeneye.finetune(page.annotations").wait_for()
+    page.press("Escape")
+    run_cell(page, 1)
+    said = page.page.locator(".jp-OutputArea-output pre", has_text="found")
+    said.wait_for()
+    assert said.inner_text().strip() == "found (1, 4) (0, 4) [['mug'], []] 2"
+
+
+def run_cell(page: PageDriver, number: int) -> None:
+    cell = page.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
+    cell.locator(".jp-InputArea-editor").click(timeout=60_000)
+    page.keyboard.press("Control+Enter")

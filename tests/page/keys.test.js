@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { KEYS, entryFor, keyTable } from "../../src/goldeneye/annotating/page/keys.js";
+
+const TABLE = keyTable(KEYS);
+
+function pressed(key, modifiers = {}, code = "") {
+  const calls = [];
+  const act = new Proxy({}, { get: (_, name) => (...values) => calls.push([name, ...values]) });
+  const { entry, key: name } = entryFor(TABLE, { key, code, ...modifiers });
+  entry?.does(act, name);
+  return calls[0] ?? null;
+}
+
+test("a key written twice is an error that names both entries", () => {
+  const twice = [{ keys: ["a"], says: "first" }, { keys: ["b", "a"], says: "second" }];
+  assert.throws(() => keyTable(twice), /two entries for the key a: first; second/);
+});
+
+test("every entry has keys, is shown, and says what it does", () => {
+  for (const entry of KEYS.filter(({ group }) => !group)) {
+    assert.ok(entry.keys.length && entry.shown.length && entry.says && entry.does, JSON.stringify(entry));
+  }
+});
+
+test("keys do what they say", () => {
+  assert.deepEqual(pressed("ArrowLeft"), ["nudge", -1, 0]);
+  assert.deepEqual(pressed("ArrowDown", { shiftKey: true }), ["nudge", 0, 10]);
+  assert.deepEqual(pressed("ArrowRight", { altKey: true }), ["stretch", 1, 0]);
+  assert.deepEqual(pressed("ArrowUp", { altKey: true, shiftKey: true }), ["stretch", 0, -10]);
+  assert.deepEqual(pressed("3"), ["chooseClass", 2]);
+  assert.deepEqual(pressed("z", { ctrlKey: true }), ["undo"]);
+  assert.deepEqual(pressed("z", { metaKey: true }), ["undo"]);
+  assert.deepEqual(pressed("Z", { ctrlKey: true, shiftKey: true }), ["redo"]);
+  assert.deepEqual(pressed("?", { shiftKey: true }), ["showHelp"]);
+  assert.deepEqual(pressed(" "), ["reviewAndNext"]);
+  assert.deepEqual(pressed("Enter", { shiftKey: true }), ["acceptAll"]);
+});
+
+test("Caps Lock changes nothing", () => {
+  assert.deepEqual(pressed("D"), ["step", 1]);
+});
+
+test("keyboards that write other letters or signs there", () => {
+  assert.deepEqual(pressed("в", {}, "KeyD"), ["step", 1]); // Russian
+  assert.deepEqual(pressed("é", {}, "Digit2"), ["chooseClass", 1]); // French: digits need Shift
+  assert.deepEqual(pressed("2", { shiftKey: true }, "Digit2"), ["chooseClass", 1]);
+  assert.equal(pressed("z", {}, "KeyW"), null); // French: a Latin letter stands for itself
+  assert.deepEqual(pressed("я", { ctrlKey: true }, "KeyZ"), ["undo"]);
+});
+
+test("what is not in the table is left to the browser", () => {
+  for (const [key, modifiers] of [["F5", {}], ["t", { ctrlKey: true }], ["r", { ctrlKey: true }], ["q", {}], ["!", { shiftKey: true }]]) {
+    assert.equal(pressed(key, modifiers, key === "!" ? "Digit1" : ""), null);
+  }
+});
+
+test("the docs list every key", () => {
+  const docs = readFileSync(new URL("../../docs/annotate.md", import.meta.url), "utf8");
+  for (const { shown, says } of KEYS.filter(({ group }) => !group)) {
+    assert.ok(docs.includes(says), says);
+    assert.ok(docs.includes(shown.join(" ")), shown.join(" "));
+  }
+});

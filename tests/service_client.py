@@ -1,0 +1,115 @@
+"""A service in this process, and a client that knows nothing of it but HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goldeneye.deploy.served import ServedDetector
+from goldeneye.deploy.server import DetectionServer
+from goldeneye.deploy.settings import ServiceConfig
+from goldeneye.detect.detector import Detector
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+BOUNDARY = "a-line-no-photo-holds"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def random_detector(labels: Sequence[str] = ("duck", "mug", "lid"), seed: int = 0) -> Detector:
+    """A small network with random weights; it finds something in any photo."""
+    config = tiny_yolox_config()
+    weights = random_yolox(config, seed).state_dict()
+    base = {"name": "tiny", "source": "tests", "weights_sha256": "0" * 64}
+    return Detector(
+        config=config, weights=weights, labels=labels, base=base, provenance={}, score_threshold=0.0
+    )
+
+
+class HeldDetector:
+    """Does what another detector does, but only once ``release`` is set."""
+
+    def __init__(self, inner: Detector) -> None:
+        self.inner = inner
+        self.release = threading.Event()
+        self.begun = threading.Semaphore(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def detect(self, photo: Any, *, score_threshold: float) -> Any:
+        self.begun.release()
+        assert self.release.wait(20)
+        return self.inner.detect(photo, score_threshold=score_threshold)
+
+
+@contextmanager
+def serving(
+    paths: Sequence[Path], config: ServiceConfig | None = None, key: str | None = None
+) -> Iterator[DetectionServer]:
+    """Detector files behind HTTP, until the block ends."""
+    served = [ServedDetector(path.stem, path) for path in paths]
+    server = DetectionServer(served, config or ServiceConfig(workers=1), port=0, key=key)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.has_started)
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def ask(
+    server: DetectionServer,
+    path: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    method: str | None = None,
+) -> Answer:
+    """One request on a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        kind = {"Content-Type": "image/png"} if body is not None else {}
+        connection.request(
+            method or ("GET" if body is None else "POST"), path, body, {**kind, **(headers or {})}
+        )
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+def form(*files: tuple[str, bytes], field: str = "photo") -> tuple[bytes, dict[str, str]]:
+    """The body and the header of a form with these files."""
+    body = b""
+    for name, data in files:
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n'
+        body += f"{head}Content-Type: image/png\r\n\r\n".encode() + data + b"\r\n"
+    return body + f"--{BOUNDARY}--\r\n".encode(), {
+        "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"
+    }
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+    """Return once ``true`` says so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)

@@ -1,0 +1,174 @@
+"""The page in a notebook: its Python side, without a browser; and that its modules become one module."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from goldeneye import annotate
+from goldeneye.annotating.bundle import bundled
+from goldeneye.annotating.notebook_page import NotebookPage
+from goldeneye.errors import AnnotationError, PhotoError, SettingError
+
+IMAGES = [np.full((30 + 10 * number, 40, 3), 60 * number, np.uint8) for number in range(3)]
+
+
+class Frontend:
+    """What the browser's side of a widget does: it asks, and keeps the answers."""
+
+    def __init__(self, page: NotebookPage) -> None:
+        self.page = page
+        self.answers: list[tuple[dict[str, Any], list[bytes]]] = []
+        page.send = lambda answer, buffers=None: self.answers.append((answer, buffers))  # type: ignore[method-assign]
+
+    def ask(self, method: str, *values: object) -> Any:
+        """The result of a question, or the error as a dict with ``message``."""
+        question = {"id": "7-1", "method": method, "values": list(values)}
+        message = {"content": {"data": {"method": "custom", "content": question}}, "buffers": []}
+        self.page._handle_msg(message)
+        answer, buffers = self.answers.pop()
+        assert answer.pop("id") == "7-1"
+        return buffers[0] if buffers else answer.get("error") or answer["result"]
+
+    def draw(self, photo: int, *boxes: tuple[float, ...], label: str = "mug", **also: object) -> Any:
+        key = self.ask("project")["photos"][photo]["id"]
+        self.ask("labels", {"labels": [label]})
+        put = [
+            {"id": f"b{number}", "box": list(box), "label": label, "ignore": False}
+            for number, box in enumerate(boxes)
+        ]
+        return self.ask("patch", key, {"put": put, "delete": [], **also})
+
+
+def test_boxes_of_images_in_memory(tmp_path: Path) -> None:
+    page = annotate(IMAGES, folder=tmp_path / "annotated")
+    assert [box.shape for box in page.boxes] == [(0, 4)] * 3
+    frontend = Frontend(page)
+    frontend.draw(0, (1, 2, 20, 25), (5, 5, 15, 15))
+    frontend.draw(2, (0, 0, 40, 50), label="lid")
+    frontend.draw(1, reviewed=True)
+    assert [box.tolist() for box in page.boxes] == [[[1, 2, 20, 25], [5, 5, 15, 15]], [], [[0, 0, 40, 50]]]
+    assert all(box.dtype == np.float32 for box in page.boxes)
+    assert page.labels == [["mug", "mug"], [], ["lid"]]
+    assert page.annotations.labels == ("mug", "lid")
+    assert [image.path for image in page.annotations] == page.paths
+    assert (tmp_path / "annotated" / "annotations.json").exists()
+
+
+def test_running_the_cell_again_brings_everything_back(tmp_path: Path) -> None:
+    Frontend(annotate(IMAGES, folder=tmp_path)).draw(1, (1, 1, 9, 9))
+    again = annotate(IMAGES, folder=tmp_path)
+    assert [len(boxes) for boxes in again.boxes] == [0, 1, 0]
+    assert len(again.annotations) == 1  # the others have not been looked at
+
+
+def test_boxes_do_not_become_those_of_other_images(tmp_path: Path) -> None:
+    annotate(IMAGES, folder=tmp_path)
+    with pytest.raises(AnnotationError, match=r"image2\.png: holds another image") as caught:
+        annotate([IMAGES[0], IMAGES[2], IMAGES[1]], folder=tmp_path)
+    assert "folder=..." in str(caught.value)
+
+
+def test_deleted_boxes_and_boxes_to_ignore_are_not_returned(tmp_path: Path) -> None:
+    page = annotate(IMAGES, folder=tmp_path)
+    frontend = Frontend(page)
+    key = frontend.draw(0, (1, 2, 20, 25), (5, 5, 15, 15), (2, 2, 8, 8))["id"]
+    ignored = {"id": "b1", "box": [5, 5, 15, 15], "label": "mug", "ignore": True}
+    frontend.ask("patch", key, {"put": [ignored], "delete": ["b0"]})
+    assert page.boxes[0].tolist() == [[2, 2, 8, 8]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("a.png", "b.png", "more/c.png"):
+        Image.new("RGB", (60, 40)).save(folder / name)
+    return folder
+
+
+def test_photos_by_folder_pattern_and_names(photos: Path) -> None:
+    assert [path.name for path in annotate(photos).paths] == ["a.png", "b.png"]
+    assert [path.name for path in annotate(photos / "**" / "*.png").paths] == ["a.png", "b.png", "c.png"]
+    some = annotate([photos / "more" / "c.png", photos / "b.png"], ["mug"])
+    assert [path.name for path in some.paths] == ["c.png", "b.png"]
+    project = Frontend(some).ask("project")
+    assert [photo["name"] for photo in project["photos"]] == ["more/c.png", "b.png"]
+    assert project["labels"] == ["mug"]
+    with pytest.raises(PhotoError, match="no such photo"):
+        annotate([photos / "none.png"])
+
+
+@pytest.mark.parametrize("images", ["s3://bucket/photos", ["https://example.com/a.jpg"]])
+def test_photos_at_addresses_have_to_be_copied_first(images: Any) -> None:
+    with pytest.raises(PhotoError, match="not at addresses") as caught:
+        annotate(images)
+    assert "copy them first" in str(caught.value)
+
+
+def test_names_and_images_do_not_mix(photos: Path) -> None:
+    with pytest.raises(ValueError, match="not both"):
+        annotate([photos / "a.png", IMAGES[0]])  # type: ignore[list-item]
+
+
+def test_pictures_travel_small_and_boxes_stay_in_full_pixels(tmp_path: Path) -> None:
+    page = annotate([np.zeros((1000, 4000, 3), np.uint8)], folder=tmp_path)
+    frontend = Frontend(page)
+    (photo,) = frontend.ask("project")["photos"]
+    picture = frontend.ask("image", photo["id"], 1600)
+    (tmp_path / "shown.jpg").write_bytes(picture)
+    assert Image.open(tmp_path / "shown.jpg").size == (1600, 400)
+    assert frontend.ask("photo", photo["id"])["width"] == 4000
+    frontend.draw(0, (3000, 100, 4000, 900))
+    assert page.boxes[0].tolist() == [[3000, 100, 4000, 900]]
+
+
+def test_errors_are_answers(tmp_path: Path) -> None:
+    page = annotate(IMAGES, folder=tmp_path)
+    frontend = Frontend(page)
+    assert frontend.ask("photo", "unknown")["message"] == "no such photo"
+    wrong = frontend.draw(0, (30, 2, 20, 25))
+    assert "x2 must be greater than x1" in wrong["message"]
+    assert wrong["refused"] is True
+    page.paths[0].unlink()
+    gone = frontend.ask("photo", frontend.ask("project")["photos"][0]["id"])
+    assert "no longer there" in gone["message"]
+
+
+def test_there_is_nothing_that_learns_and_the_end_is_a_line_of_python(tmp_path: Path) -> None:
+    frontend = Frontend(annotate(IMAGES, folder=tmp_path))
+    assert frontend.ask("learning")["state"] == "off"
+    key = frontend.ask("project")["photos"][0]["id"]
+    assert frontend.ask("proposals", key)["boxes"] == []
+    assert frontend.ask("finish")["command"].startswith("detector = goldeneye.finetune(page.annotations")
+
+
+def test_without_anywidget_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    monkeypatch.delitem(sys.modules, "goldeneye.annotating.notebook_page")
+    with pytest.raises(SettingError, match="needs anywidget") as caught:
+        annotate(IMAGES, folder=tmp_path / "annotated")
+    assert "pip install 'goldeneye[notebook]'" in str(caught.value)
+    assert not (tmp_path / "annotated").exists()
+
+
+def test_the_modules_are_one_module(tmp_path: Path) -> None:
+    source = bundled("widget")
+    assert (
+        source.index("const geometry = ") < source.index("const canvas = ") < source.index("const widget = ")
+    )
+    assert not [line for line in source.splitlines() if line.startswith("import ")]
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node to run the module")
+    (tmp_path / "page.mjs").write_text(source, encoding="utf-8")
+    show = "import('./page.mjs').then((page) => console.log(typeof page.default.render))"
+    done = subprocess.run([node, "--eval", show], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "function", done.stderr

@@ -1,0 +1,381 @@
+"""``goldeneye check`` finds every fault that was put into a data set, and none in a sound one."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
+
+from goldeneye.cli import main
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.box_checking import check_boxes
+from goldeneye.data.checking import CheckReport, check_annotations
+from goldeneye.data.findings import KINDS
+from goldeneye.data.formats import read_annotations
+from goldeneye.data.formats.raw import RawBox, RawPhoto
+from goldeneye.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
+from goldeneye.errors import AnnotationError, PhotoError
+from orientations import orientation
+
+COCO_BOX = (10, 20, 100, 60)
+
+
+def scene(seed: int, size_wh: tuple[int, int] = (320, 240)) -> Image.Image:
+    """A photo that looks like no other: blobs of colour."""
+    colours = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)
+    return Image.fromarray(colours).resize(size_wh, Image.Resampling.BICUBIC)
+
+
+class DataSet:
+    """A folder of photos and the COCO file about them, both easily spoilt."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder, self.boxes = folder, folder / "boxes.json"
+        self.coco: dict[str, list[dict[str, object]]] = {"images": [], "annotations": [], "categories": []}
+
+    def photo(self, name: str, image: Image.Image, *boxes: tuple[float, ...], **more: object) -> None:
+        """Add a photo with boxes ``(x, y, width, height)`` or ``(x, y, width, height, category)``."""
+        image.save(self.folder / name, quality=95, exif=more.pop("exif", b""))
+        self.entry(name, *boxes, **({"width": image.width, "height": image.height} | more))
+
+    def entry(self, name: str, *boxes: tuple[float, ...], **more: object) -> None:
+        number = len(self.coco["images"]) + 1
+        self.coco["images"].append({"id": number, "file_name": name, **more})
+        for box in boxes:
+            row = {"image_id": number, "bbox": list(box[:4]), "category_id": [*box, 1][4]}
+            self.coco["annotations"].append(row | {"id": len(self.coco["annotations"]) + 1})
+
+    def write(self, *labels: str) -> Path:
+        self.coco["categories"] = [{"id": i, "name": n} for i, n in enumerate(labels or ("mug",), 1)]
+        self.boxes.write_text(json.dumps(self.coco))
+        return self.boxes
+
+    def check(self, *labels: str, **more: object) -> CheckReport:
+        return check_annotations(self.write(*labels), self.folder, show_progress=False, **more)
+
+
+@pytest.fixture
+def mugs(tmp_path: Path) -> DataSet:
+    """Four photos with nothing wrong."""
+    mugs = DataSet(tmp_path / "mugs")
+    for seed in range(4):
+        mugs.photo(f"mug{seed}.jpg", scene(seed), COCO_BOX)
+    return mugs
+
+
+def kinds(report: CheckReport) -> list[str]:
+    return [row.kind for row in report.findings]
+
+
+def test_nothing_is_wrong(mugs: DataSet) -> None:
+    report = mugs.check()
+    assert report == CheckReport((), num_photos=4, labels={"mug": 4}, test_labels={})
+
+
+class TestBoxes:
+    @pytest.mark.parametrize(
+        ("box", "kind", "says"),
+        [
+            ((300, 20, 40, 40), "box-outside", "(300, 20, 340, 60) in a photo of 320 x 240"),
+            ((-9, 20, 40, 40), "box-outside", "(-9, 20, 31, 60)"),
+            ((10, 20, 0, 40), "box-degenerate", "x2 is not greater than x1: x1=10, x2=10"),
+            ((10, 20, 40, -5), "box-degenerate", "y2 is not greater than y1: y1=20, y2=15"),
+            ((320.5, 20, 0.4, 40), "box-degenerate", "less than 0.001 pixels"),
+            ((10, 20, 3, 3), "box-tiny", "3 x 3 pixels, of which the network sees 6.0 x 6.0"),
+        ],
+    )
+    def test_one_is_wrong(self, mugs: DataSet, box: tuple[float, ...], kind: str, says: str) -> None:
+        mugs.photo("bad.jpg", scene(9), COCO_BOX, box)
+        (row,) = mugs.check().findings
+        assert (row.kind, row.file, row.place) == (kind, "bad.jpg", "boxes.json: annotations[5]")
+        assert says in row.what
+        assert row.cure
+
+    def test_one_pixel_outside_is_what_other_tools_do(self, mugs: DataSet) -> None:
+        mugs.photo("edge.jpg", scene(9), (-1, -1, 322, 242))
+        assert not mugs.check().findings
+
+    def test_drawn_twice(self, mugs: DataSet) -> None:
+        mugs.photo("twice.jpg", scene(9), COCO_BOX, COCO_BOX, (11, 20, 100, 60), (150, 20, 100, 60))
+        rows = mugs.check().findings
+        assert [row.kind for row in rows] == ["box-twice"] * 3
+        assert "the very same as another box of mug" in rows[0].what
+        assert "IoU 0.98" in rows[1].what
+
+    def test_one_object_two_classes(self, mugs: DataSet) -> None:
+        mugs.photo("both.jpg", scene(9), COCO_BOX, (*COCO_BOX, 2))
+        (row,) = mugs.check("mug", "cup").findings
+        assert (row.kind, row.what) == ("box-two-labels", "the very same: mug and cup")
+
+    def test_a_box_to_ignore_may_lie_on_another(self, mugs: DataSet) -> None:
+        mugs.photo("crowd.jpg", scene(9), COCO_BOX, COCO_BOX)
+        mugs.coco["annotations"][-1]["iscrowd"] = 1
+        assert not mugs.check().findings
+
+    def test_tiny_depends_on_the_network(self, mugs: DataSet) -> None:
+        mugs.photo("far.jpg", scene(9), (10, 20, 7, 7))
+        assert kinds(mugs.check(input_side=320)) == ["box-tiny"]
+        assert not mugs.check(input_side=640).findings
+
+    @given(
+        box=st.tuples(*[st.floats(-50, 400)] * 4),
+        size_hw=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_what_a_set_refuses_is_an_error_and_nothing_else_is(
+        self, box: tuple[float, float, float, float], size_hw: tuple[int, int]
+    ) -> None:
+        stated = RawPhoto("f", "a.jpg", (RawBox("f: box 1", box, "mug"),), True, size_hw)
+        rows = [row for row in check_boxes(stated, "a.jpg", size_hw, 640) if row.severity == "error"]
+        try:
+            AnnotationSet((AnnotatedImage(Path("a.jpg"), size_hw, (Box(*box, "mug"),), True),), ("mug",))
+        except AnnotationError:
+            assert len(rows) == 1
+        else:
+            assert not rows
+
+
+class TestPhotos:
+    def test_missing_and_unreadable(self, mugs: DataSet) -> None:
+        mugs.entry("mug9.jpg", COCO_BOX)
+        mugs.photo("cut.jpg", scene(8), COCO_BOX)
+        cut = mugs.folder / "cut.jpg"
+        cut.write_bytes(cut.read_bytes()[:2000])
+        mugs.photo("bomb.jpg", scene(7), COCO_BOX)
+        (mugs.folder / "bomb.jpg").write_bytes(
+            b"BM" + bytes(12) + b"\x28\0\0\0" + b"\x60\xea\0\0" * 2 + b"\1\0\x18\0" + bytes(24)
+        )
+        rows = mugs.check().findings
+        assert [(row.kind, row.file) for row in rows] == [
+            ("photo-missing", "mug9.jpg"),
+            ("photo-unreadable", "cut.jpg"),
+            ("photo-unreadable", "bomb.jpg"),
+        ]
+        assert "did you mean mug3.jpg?" in rows[0].what
+        assert "damaged or incomplete" in rows[1].what
+        assert "larger than 200 megapixels" in rows[2].what
+
+    @pytest.mark.parametrize("value", [5, 6, 7, 8])
+    def test_boxes_drawn_on_a_phones_photo_before_it_was_orientation(self, mugs: DataSet, value: int) -> None:
+        mugs.photo("phone.jpg", scene(9), COCO_BOX, exif=orientation(value))  # states 320 x 240 as stored
+        (row,) = mugs.check().findings
+        assert (row.kind, row.severity, row.file) == ("photo-turned", "error", "phone.jpg")
+        assert row.what == "240 x 320 upright, 320 x 240 in the file of boxes"
+        assert "EXIF" in row.cure
+
+    def test_boxes_give_a_turned_photo_away_where_no_size_is_stated(self, mugs: DataSet) -> None:
+        mugs.photo("phone.jpg", scene(9), (200, 10, 110, 200), exif=orientation(6), width=None, height=None)
+        (row,) = mugs.check().findings
+        assert (row.kind, row.what) == ("photo-turned", "240 x 320 upright, and its boxes fit only 320 x 240")
+
+    def test_upside_down_can_only_be_pointed_at(self, mugs: DataSet) -> None:
+        mugs.photo("down.jpg", scene(9), COCO_BOX, exif=orientation(3))
+        (row,) = mugs.check().findings
+        assert (row.kind, row.severity) == ("photo-flipped", "note")
+
+    def test_another_size(self, mugs: DataSet) -> None:
+        mugs.photo("small.jpg", scene(9), (600, 400, 30, 30), width=640, height=480)
+        (row,) = mugs.check().findings
+        assert (row.kind, row.what) == ("photo-resized", "320 x 240 upright, 640 x 480 in the file of boxes")
+
+    def test_listed_twice_and_names_twice(self, mugs: DataSet) -> None:
+        mugs.entry("mug0.jpg", COCO_BOX)
+        (mugs.folder / "more").mkdir()
+        mugs.photo("more/mug1.jpg", scene(9), COCO_BOX)
+        assert kinds(mugs.check()) == ["photo-listed-twice", "photo-name-twice"]
+
+    def test_not_reviewed(self, mugs: DataSet) -> None:
+        mugs.photo("empty.jpg", scene(7), reviewed=True)
+        mugs.photo("skipped.jpg", scene(8))
+        scene(9).save(mugs.folder / "new.jpg")
+        rows = mugs.check().findings
+        assert [(row.kind, row.file) for row in rows] == [
+            ("photo-not-reviewed", "skipped.jpg"),
+            ("photo-not-reviewed", "new.jpg"),
+        ]
+
+    def test_no_boxes_at_all(self, tmp_path: Path) -> None:
+        empty = DataSet(tmp_path / "empty")
+        empty.photo("a.jpg", scene(0), reviewed=True)
+        assert kinds(empty.check()) == ["boxes-none"]
+
+    def test_what_is_not_read_is_told(self, mugs: DataSet) -> None:
+        mugs.coco["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+        (row,) = mugs.check().findings
+        assert (row.kind, row.severity, row.what) == ("not-read", "note", "not read: segmentation (1)")
+
+
+class TestLabels:
+    def test_spelling_rare_and_unused(self, mugs: DataSet) -> None:
+        mugs.photo("many.jpg", scene(9), *[(10 + 24 * i, 20, 20, 20) for i in range(12)], (10, 99, 50, 50, 2))
+        rows = mugs.check("coffee mug", "Coffee_Mug", "lid").findings
+        assert [row.kind for row in rows] == ["label-alike", "label-rare", "label-unused"]
+        assert rows[0].what == "'coffee mug' (16 boxes), 'Coffee_Mug' (1 boxes)"
+        assert rows[1].what == "Coffee_Mug: 1 of up to 16 boxes per class"
+        assert rows[2].what == "lid"
+
+    def test_empty(self, mugs: DataSet) -> None:
+        mugs.photo("nameless.jpg", scene(9), (*COCO_BOX, 2))
+        rows = mugs.check("mug", " ").findings
+        assert [(row.kind, row.file) for row in rows] == [("label-empty", "nameless.jpg")]
+
+    def test_a_class_that_is_tested_and_not_learnt(self, mugs: DataSet, tmp_path: Path) -> None:
+        test = DataSet(tmp_path / "test")
+        test.photo("t.jpg", scene(9), COCO_BOX)
+        report = mugs.check(test_boxes=test.write("jug"), test_photos=test.folder)
+        assert [(row.kind, row.what) for row in report.findings] == [("label-not-learnt", "jug: 1 boxes")]
+        assert report.test_labels == {"jug": 1}
+
+
+class TestLikeness:
+    def changes(self, photo: Image.Image) -> dict[str, Image.Image]:
+        half = photo.resize((photo.width // 2, photo.height // 2))
+        return {
+            "half": half,
+            "brighter": ImageEnhance.Brightness(photo).enhance(1.15),
+            "mirrored": photo.transpose(0),
+        }
+
+    def test_photos_for_learning_and_testing(self, mugs: DataSet, tmp_path: Path) -> None:
+        test = DataSet(tmp_path / "test")
+        for name, image in self.changes(scene(1)).items():
+            test.photo(f"{name}.jpg", image)
+        exif = orientation(6)
+        test.photo("lying.jpg", scene(2).transpose(Image.Transpose.ROTATE_90), exif=exif)
+        report = mugs.check(test_photos=test.folder)
+        both = {row.file: row for row in report.findings if row.kind == "photo-in-both"}
+        assert both.keys() == {"half.jpg", "brighter.jpg", "lying.jpg"}
+        assert "the same as mug1.jpg" in both["half.jpg"].what
+        assert "the same as mug2.jpg" in both["lying.jpg"].what
+
+    def test_the_next_frame_of_a_film(self, mugs: DataSet, tmp_path: Path) -> None:
+        test = DataSet(tmp_path / "test")
+        test.photo("frame.jpg", scene(1).rotate(1.0, Image.Resampling.BICUBIC))
+        (row,) = mugs.check(test_photos=test.folder).findings
+        assert (row.kind, row.severity, row.file) == ("photo-nearly-in-both", "warning", "frame.jpg")
+
+    def test_photos_that_show_nothing_are_not_alike(self) -> None:
+        assert fingerprint(np.full((80, 80, 3), 200, np.uint8)) is None
+
+    def test_pairs_are_those_of_a_plain_count(self) -> None:
+        bits = np.random.default_rng(0).random((30, 512)) < 0.5
+        copy = bits.copy()
+        copy[:, :40] ^= True
+        pairs = {(i, j): distance for i, j, distance in like_pairs(bits, copy, 0.1)}
+        assert pairs.keys() == {(i, i) for i in range(30)}
+        assert all(distance == pytest.approx(40 / 512) for distance in pairs.values())
+
+
+class TestCommand:
+    def test_errors_are_exit_code_1(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+        for number in range(7):
+            mugs.photo(f"bad{number}.jpg", scene(20 + number), (300, 20, 40, 40))
+        command = ["check", str(mugs.folder), "--boxes", str(mugs.write())]
+        assert main(command) == 1
+        text = capsys.readouterr().out
+        assert "error: boxes outside their photo: 7" in text
+        assert "and 2 more; --all shows them" in text
+        assert text.count("cure: ") == 1
+        assert text.splitlines()[-1].startswith("7 errors")
+        assert main([*command, "--all"]) == 1
+        assert "bad6.jpg" in capsys.readouterr().out
+
+    def test_warnings_are_exit_code_0(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+        mugs.photo("twice.jpg", scene(9), COCO_BOX, COCO_BOX)
+        assert main(["check", str(mugs.folder), "--boxes", str(mugs.write())]) == 0
+        assert "1 warning; nothing that stops fine-tuning" in capsys.readouterr().out
+
+    def test_json_has_every_row(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+        for number in range(7):
+            mugs.photo(f"bad{number}.jpg", scene(20 + number), (300, 20, 40, 40))
+        assert main(["check", str(mugs.folder), "--boxes", str(mugs.write()), "--json"]) == 1
+        document = json.loads(capsys.readouterr().out)
+        assert (document["errors"], document["photos"], len(document["findings"])) == (7, 11, 7)
+        assert document["findings"][0].keys() == {"kind", "file", "place", "what", "severity", "cure"}
+
+    def test_a_malformed_file_is_a_finding_and_a_missing_one_an_error(
+        self, mugs: DataSet, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mugs.boxes.write_text('{"images": [}')
+        assert kinds(check_annotations(mugs.boxes, mugs.folder, show_progress=False)) == ["boxes-malformed"]
+        assert main(["check", str(mugs.folder), "--boxes", str(mugs.boxes)]) == 1
+        assert "boxes.json: line 1, column 13: not valid JSON" in capsys.readouterr().out
+        assert main(["check", str(mugs.folder), "--boxes", str(mugs.folder / "no.json")]) == 2
+        assert "no.json: no such file" in capsys.readouterr().err
+
+    def test_what_was_drawn_in_the_page_is_checked_without_a_word(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for seed in range(2):
+            scene(seed).save(tmp_path / f"mug{seed}.jpg")
+        project = Project(tmp_path)
+        project.change_photo("mug0.jpg", put=[DrawnBox("a", Box(10, 20, 90, 60, "mug"))])
+        assert main(["check", str(tmp_path), "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["labels"] == {"mug": 1}
+        assert [(row["kind"], row["file"]) for row in document["findings"]] == [
+            ("photo-not-reviewed", "mug1.jpg")
+        ]
+
+    def test_photos_alone(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["check", str(mugs.folder)]) == 0
+        assert "4 photos" in capsys.readouterr().out
+        assert main(["check", str(mugs.folder), "--base", "yolox_nan"]) == 2
+        assert "did you mean 'yolox_nano'?" in capsys.readouterr().err
+
+    def test_places_without_photos(self, tmp_path: Path) -> None:
+        with pytest.raises(PhotoError, match="no such photo or folder"):
+            check_annotations(None, tmp_path / "gone")
+
+
+@pytest.mark.shared
+class TestRealData:
+    def test_raccoons(self, shared: Path) -> None:
+        folder = shared / "data" / "raccoon"
+        report = check_annotations(folder / "annotations", folder / "images", show_progress=False)
+        assert report.count("error") == 0
+        twins = {row.file for row in report.findings if row.kind == "photo-twice"}
+        # Looked at: each shows the very photo that another file shows.
+        assert {
+            "raccoon-116.jpg",
+            "raccoon-45.jpg",
+            "raccoon-74.jpg",
+            "raccoon-83.jpg",
+            "raccoon-98.jpg",
+        } <= twins
+        assert report.labels == {"raccoon": 217}
+
+    def test_microcontrollers_and_ducks_have_no_errors(self, shared: Path) -> None:
+        parts = [shared / "data" / "microcontrollers" / "images" / part for part in ("train", "test")]
+        boards = check_annotations(
+            parts[0], parts[0], test_boxes=parts[1], test_photos=parts[1], show_progress=False
+        )
+        assert not [row for row in boards.findings if row.severity != "note"]
+        ducks = shared / "data" / "ducky"
+        report = check_annotations(
+            ducks / "train_boxes.csv",
+            ducks / "train",
+            test_boxes=ducks / "test_boxes_coco.json",
+            test_photos=ducks / "test",
+            label="rubber_ducky",
+            show_progress=False,
+        )
+        assert set(kinds(report)) == {"photo-twice"}  # frames of one film
+        assert len(read_annotations(ducks / "train_boxes.csv", ducks / "train")) == 5
+
+
+def test_every_kind_has_a_cure_and_is_found_by_a_test() -> None:
+    tests = Path(__file__).read_text()
+    missing = [kind for kind in KINDS if f'"{kind}"' not in tests]
+    assert not missing
+    assert Counter(kind.severity for kind in KINDS.values()).keys() == {"error", "warning", "note"}
+    assert 0 < SAME < NEARLY_SAME < 0.15

@@ -1,0 +1,112 @@
+"""``goldeneye convert`` as a person meets it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from goldeneye.cli import main
+from goldeneye.data.formats import read_annotations, write_coco
+from tiny import make_photos
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with three photos and their boxes as COCO JSON in ``photos``."""
+    (tmp_path / "photos").mkdir()
+    write_coco(make_photos(tmp_path / "photos"), tmp_path / "photos" / "boxes.json")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Terminal(io.StringIO):
+    """Lines that a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*arguments: str) -> int:
+    return main(["convert", *arguments])
+
+
+def test_it_says_what_it_read_wrote_and_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("photos/boxes.json", "-o", "yolo", "--to", "yolo") == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [
+        "read photos/boxes.json as coco: 3 photos, 3 boxes, 1 class",
+        "wrote yolo as yolo",
+    ]
+    assert "the photos belong into yolo/images" in printed.err
+    assert run("yolo", "photos", "-o", "again.xml") == 0
+    assert "wrote again.xml as cvat" in capsys.readouterr().out
+    before, after = read_annotations("photos/boxes.json"), read_annotations("again.xml", "photos")
+    assert [image.path.name for image in after] == [image.path.name for image in before]
+
+
+def test_states_and_losses_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["image,x1,y1,x2,y2,label,ignore", "photo0.png,1,2,30,40,cup,1", "photo1.png,,,,,,"]
+    Path("boxes.csv").write_text("\n".join(rows))
+    assert run("boxes.csv", "photos", "-o", "out", "--to", "yolo", "--copy-photos") == 0
+    printed = capsys.readouterr()
+    says = "3 photos, 1 looked at and empty, 1 not looked at, 1 box (1 to ignore), 1 class"
+    assert f"read boxes.csv as csv: {says}" in printed.out
+    assert printed.err.splitlines() == [
+        "yolo does not list photos that nobody has looked at: 1",
+        "yolo has no boxes to ignore; they are written as ordinary ones: 1",
+    ]
+    assert len(list(Path("out/images").iterdir())) == 3
+    assert read_annotations("out").labels == ("cup",)
+
+
+def test_labels_for_files_without_names() -> None:
+    Path("boxes.csv").write_text("image,x1,y1,x2,y2\nphoto0.png,1,2,30,40\n")
+    assert run("boxes.csv", "photos", "-o", "boxes.json", "--label", "cup") == 0
+    assert read_annotations("boxes.json").labels == ("cup",)
+
+
+def test_a_person_is_asked_what_is_not_plain(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("photos/boxes.csv").write_text("image,x1,y1,x2,y2\nphoto0.png,1,2,30,40\n")
+    monkeypatch.setattr("sys.stdin", Terminal("9\ncsv\n2\n"))
+    assert run("photos", "-o", "out") == 0
+    printed = capsys.readouterr()
+    assert "photos: which format (--from)?" in printed.err
+    assert "1  coco: COCO JSON, one file" in printed.err
+    assert "read photos as csv" in printed.out
+    assert "wrote out as voc" in printed.out
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    assert run("photos", "-o", "other") == 2
+    assert "no format chosen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["photos/boxes.json", "-o", "out"], "the format may be: labelme, voc, yolo\nhint: say which"),
+        (["photos/boxes.json", "-o", "x.json", "--to", "yolov5"], "'yolov5'\nhint: did you mean yolo?"),
+        (["photos/boxes.json", "-o", "x.json", "--from", "cocoa"], "'cocoa'\nhint: did you mean coco?"),
+        (["photos/boxes.json", "-o", "photos/boxes.json"], "boxes.json: this file is there already"),
+        (["photos/boxes.json", "-o", "photos", "--to", "voc"], "photos: the folder is not empty"),
+        (["photos/boxes.json", "-o", "photos", "--to", "csv"], "photos: cannot be written"),
+        (["photos/boxes.json", "-o", "x.csv", "--copy-photos"], "photos are not copied for csv"),
+        (["photos/boxes.json", "-o", "x.csv", "--from", "voc"], "boxes.json: not valid XML"),
+        (["gone", "-o", "x.csv"], "gone: no such file"),
+    ],
+)  # fmt: skip
+def test_refusals(desk: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
+    before = sorted(desk.rglob("*"))
+    assert run(*arguments) == 2
+    assert says in capsys.readouterr().err
+    assert sorted(desk.rglob("*")) == before
+
+
+def test_two_formats_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos/boxes.csv").write_text("image,x1,y1,x2,y2\nphoto0.png,1,2,30,40\n")
+    assert run("photos", "-o", "x.csv") == 2
+    assert (
+        "photos: the format may be: coco, csv\nhint: say which one: --from FORMAT" in capsys.readouterr().err
+    )

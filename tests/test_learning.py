@@ -1,0 +1,268 @@
+"""Learning while a person draws: what it learns from, what it keeps, and that it never holds anything up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import torch
+
+from annotate_client import a_box
+from goldeneye import learning
+from goldeneye.annotating.background import BackgroundLearner
+from goldeneye.annotating.learner import Learning
+from goldeneye.data.annotations import AnnotationSet, Box
+from goldeneye.data.formats import read_annotations
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
+from goldeneye.detect.detector import Detector
+from goldeneye.finetuning.trainer import corners_of
+from goldeneye.learning import Rounds
+from goldeneye.models.boxes import paired_iou
+from tiny import make_photos, tiny_base
+
+psutil = pytest.importorskip("psutil")
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
+    """What ``condition`` gives, as soon as it is something."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < until, "it does not come"
+        time.sleep(0.1)
+    return found
+
+
+class TestRounds:
+    @pytest.fixture
+    def said(self, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        monkeypatch.setattr(learning, "_send", messages.append)
+        return messages
+
+    @pytest.fixture
+    def rounds(self, tmp_path: Path) -> Rounds:
+        make_photos(tmp_path, count=6)
+        return Rounds(Project(tmp_path), tiny_base())
+
+    @pytest.fixture
+    def looked_at(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The photos that were shown to the frozen network to learn from them."""
+        names: list[str] = []
+        see_photos = learning.see_photos
+
+        def noted(reader: Any, network: Any, photos: AnnotationSet, *rest: Any, **more: Any) -> Any:
+            names.extend(photos.names)
+            return see_photos(reader, network, photos, *rest, **more)
+
+        monkeypatch.setattr(learning, "see_photos", noted)
+        return names
+
+    def draw(self, rounds: Rounds, name: str, label: str = "square", edge: float = 20) -> None:
+        box = DrawnBox("k", Box(edge, 30, edge + 40, 70, label))
+        rounds.project.change_photo(name, put=[box])
+
+    def test_it_waits_for_two_photos_with_boxes(self, rounds: Rounds, said: list[dict[str, Any]]) -> None:
+        rounds.learn()
+        assert said.pop()["learning"]["message"] == "draw boxes in two photos"
+        self.draw(rounds, "photo0.png")
+        rounds.project.change_photo("photo1.png", reviewed=True)
+        rounds.learn()
+        assert said == [{"learning": vars(Learning("waiting", "draw boxes in one more photo"))}]
+
+    def test_the_network_sees_each_photo_once(
+        self, rounds: Rounds, said: list[dict[str, Any]], looked_at: list[str]
+    ) -> None:
+        names = [f"photo{number}.png" for number in range(3)]
+        for name in names[:2]:
+            self.draw(rounds, name)
+        rounds.learn()
+        assert (looked_at, rounds.number) == (names[:2], 1)
+        rounds.learn()  # nothing has changed
+        assert rounds.number == 1
+        self.draw(rounds, names[2])
+        rounds.learn()
+        assert (looked_at, rounds.number) == (names, 2)
+        self.draw(rounds, names[0], edge=25)
+        rounds.learn()
+        assert (looked_at, rounds.number) == ([*names, names[0]], 3)
+        states = [message["learning"]["state"] for message in said if "learning" in message]
+        assert states[0] == "learning"
+        assert states[-1] == "ready"
+        # A new class is one more thing to learn in every photo.
+        self.draw(rounds, names[1], label="other")
+        rounds.learn()
+        assert looked_at[4:] == names
+        assert rounds.detector is not None
+        assert rounds.detector.labels == ("square", "other")
+
+    def test_reviewed_and_empty_photos_teach_too(
+        self, rounds: Rounds, said: list[Any], looked_at: list[str]
+    ) -> None:
+        for name in ("photo0.png", "photo1.png"):
+            self.draw(rounds, name)
+        rounds.project.change_photo("photo4.png", reviewed=True)
+        rounds.learn()
+        assert looked_at == ["photo0.png", "photo1.png", "photo4.png"]
+
+    def test_proposals_are_for_photos_nobody_has_looked_at_and_never_saved(
+        self, rounds: Rounds, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def sure_of_anything(*arguments: Any, **options: Any) -> Detector:
+            detector = learn_from(*arguments, **options)
+            detector.score_threshold = 0.0
+            return detector
+
+        learn_from = learning.learn_from
+        monkeypatch.setattr(learning, "learn_from", sure_of_anything)
+        for name in ("SHOWN_SCORE", "SEEN_SCORE"):
+            monkeypatch.setattr(learning, name, 0.0)
+        for name in ("photo0.png", "photo3.png"):
+            self.draw(rounds, name)
+        before = rounds.project.file.read_bytes()
+        rounds.wanted.append("photo5.png")
+        rounds.learn()
+        proposed = {message["name"]: message for message in said if "name" in message}
+        # The one that is open in the page comes first.
+        assert list(proposed) == ["photo5.png", "photo1.png", "photo2.png", "photo4.png"]
+        assert {message["round"] for message in proposed.values()} == {1}
+        boxes = [box for message in proposed.values() for box in message["boxes"]]
+        assert boxes
+        assert {box["label"] for box in boxes} == {"square"}
+        assert said[-1]["learning"]["suggested_next"] in proposed
+        assert rounds.project.file.read_bytes() == before
+        said.clear()
+        rounds.propose("photo5.png")
+        assert said == []  # that was told already
+
+    def test_photos_that_cannot_be_read_are_passed_by(
+        self, rounds: Rounds, said: list[dict[str, Any]]
+    ) -> None:
+        for number in range(3):
+            self.draw(rounds, f"photo{number}.png")
+        for name in ("photo2.png", "photo4.png"):
+            path = rounds.project.path_of(name)
+            path.write_bytes(path.read_bytes()[:200])
+        rounds.learn()
+        assert said[-1]["learning"]["state"] == "ready"
+        assert said[-1]["learning"]["message"] == "learnt from 2 photos"
+        assert "photo4.png" not in [message.get("name") for message in said]
+
+
+class TestProcess:
+    @pytest.fixture
+    def project(self, tmp_path: Path) -> Project:
+        make_photos(tmp_path)
+        return Project(tmp_path)
+
+    def test_finishing_says_what_is_missing(self, project: Project, tmp_path: Path) -> None:
+        output = tmp_path / "d.safetensors"
+        learner = BackgroundLearner(project, base="starter", output=output, learn=False)
+        assert learner.learning().state == "off"
+        assert "--no-learn" in learner.learning().message
+        command = f"goldeneye finetune {tmp_path} --reviewed-only --base starter -o {output}"
+        assert vars(learner.finishing()) == {
+            "state": "idle", "message": "", "command": command, "output": str(output)
+        }  # fmt: skip
+        learner.finish()
+        wait_for(lambda: learner.finishing().state == "failed")
+        assert "annotations.json: no such file; draw boxes with" in learner.finishing().message.replace(
+            "hint: ", ""
+        )
+
+    @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+    def test_without_a_base_it_is_off_and_it_ends_with_the_server_even_if_that_is_killed(
+        self, project: Project
+    ) -> None:
+        code = (
+            "import sys, time; from pathlib import Path\n"
+            "from goldeneye.annotating.background import BackgroundLearner\n"
+            "from goldeneye.data.project import Project\n"
+            "learner = BackgroundLearner(Project(sys.argv[1]), base='gone', output=Path('d.safetensors'))\n"
+            "while learner.learning().state == 'waiting': time.sleep(0.05)\n"
+            "print(learner._process.pid, learner.learning(), learner.proposals('photo0.png'), flush=True)\n"
+            "time.sleep(100)"
+        )
+        command = [sys.executable, "-c", code, str(project.folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            number, said = server.stdout.readline().split(maxsplit=1)
+            assert "state='off', message='gone: no base model of this name and no such file; choose" in said
+            assert "boxes=()" in said
+            process = psutil.Process(int(number))
+            assert process.is_running()
+            server.send_signal(signal.SIGKILL)
+        wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 20)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+class TestDucks:
+    """Everything together, as a person with two minutes meets it."""
+
+    def test_two_photos_are_drawn_the_others_are_proposed_and_a_detector_is_made(
+        self, shared: Path, tmp_path: Path
+    ) -> None:
+        ducks = read_annotations(
+            shared / "data/ducky/train_boxes.csv", shared / "data/ducky/train", label="duck"
+        )
+        folder, output = tmp_path / "photos", tmp_path / "duck.safetensors"
+        folder.mkdir()
+        for image in ducks:
+            shutil.copy(image.path, folder)
+        base = shared / "weights" / "yolox_nano_coco.onnx"
+        command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), "--no-browser"]
+        process = subprocess.Popen(
+            [*command, "--base", str(base), "-o", str(output)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        url = process.stdout.readline().split()[1]
+        origin = url.partition("/?")[0]
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 1
+        with process.stdout, httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
+            client.get(url)
+            ids = {row["name"]: row["id"] for row in client.get("/api/project").json()["photos"]}
+            for image in ducks.images[2:4]:
+                (box,) = image.boxes
+                body = {"put": [a_box(box=[box.x1, box.y1, box.x2, box.y2], label="duck")]}
+                assert client.patch(f"/api/photos/{ids[image.path.name]}", json=body).status_code == 200
+            drawn = (folder / "annotations.json").read_bytes()
+            ready = wait_for(lambda: self.learnt(client))
+            assert ready["round"] == 1
+            others = [image for image in ducks if image.path.name not in drawn.decode()]
+            found = 0
+            for image in others:
+                address = f"/api/photos/{ids[image.path.name]}/proposals"
+                wait_for(lambda address=address: not client.get(address).json()["pending"])
+                for proposed in client.get(address).json()["boxes"]:
+                    (true,) = corners_of(image.boxes)
+                    found += float(paired_iou(torch.tensor([proposed["box"]]), true[None])) > 0.5
+            assert found >= 2, "a recipe that finds fewer of the three other ducks helps nobody"
+            suggested = client.get("/api/learning").json()["suggested_next"]
+            assert suggested in [ids[image.path.name] for image in others]
+            assert (folder / "annotations.json").read_bytes() == drawn
+
+            command_shown = client.post("/api/finish", json={}).json()["command"]
+            assert command_shown == f"goldeneye finetune {folder} --reviewed-only --base {base} -o {output}"
+            wait_for(lambda: client.get("/api/finish").json()["state"] != "running")
+            assert client.get("/api/finish").json()["state"] == "done"
+            assert Detector.load(output).labels == ("duck",)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+        wait_for(lambda: not psutil.pid_exists(children[0].pid) or children[0].status() == "zombie", 20)
+
+    def learnt(self, client: httpx2.Client) -> dict[str, Any] | None:
+        answer = client.get("/api/learning").json()
+        assert answer["state"] in ("waiting", "learning", "ready"), answer
+        return answer if answer["state"] == "ready" else None

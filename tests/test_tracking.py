@@ -1,0 +1,196 @@
+"""Tracks: an object keeps its number, whatever the others do."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from goldeneye.detect.assignment import assign
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.tracking import Sighting, Tracker, Untracked
+
+SIZE_HW = (1000, 1000)
+
+
+def found(
+    boxes: list[list[float]], scores: list[float] | None = None, class_ids: list[int] | None = None
+) -> Detections:
+    scores = [0.9] * len(boxes) if scores is None else scores
+    order = np.argsort([-score for score in scores], kind="stable").astype(np.int64)
+    return Detections(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4)[order],
+        scores=np.array(scores, np.float32)[order],
+        class_ids=np.array(class_ids or [0] * len(boxes), np.int64)[order],
+        labels=("duck", "cup"),
+        size_hw=SIZE_HW,
+    )
+
+
+def ids_by_place(sightings: list[Sighting], boxes: list[list[float]]) -> list[int | None]:
+    """The number given to each of ``boxes``; None for one without."""
+    numbers = {tuple(np.float32(edge) for edge in seen.box): seen.track_id for seen in sightings}
+    return [numbers.get(tuple(np.float32(edge) for edge in box)) for box in boxes]
+
+
+def square(x: float, y: float, side: float = 60) -> list[float]:
+    return [x, y, x + side, y + side]
+
+
+costs = st.tuples(st.integers(0, 5), st.integers(0, 5)).flatmap(
+    lambda shape: arrays(
+        float, shape, elements=st.one_of(st.integers(0, 4).map(float), st.just(np.inf), st.floats(0, 4))
+    )
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(costs=costs, limit=st.floats(0.1, 4))
+def test_no_other_pairs_cost_less(costs: np.ndarray, limit: float) -> None:
+    pairs = assign(costs, limit)
+    assert len({row for row, _ in pairs}) == len({column for _, column in pairs}) == len(pairs)
+    assert all(costs[pair] < limit for pair in pairs)
+    gain = sum(limit - costs[pair] for pair in pairs)
+    few, many = (costs, costs.shape[1]) if costs.shape[0] <= costs.shape[1] else (costs.T, costs.shape[0])
+    best = max(
+        sum(max(limit - few[row, column], 0) for row, column in enumerate(columns))
+        for columns in itertools.permutations(range(many), few.shape[0])
+    )
+    assert gain == pytest.approx(best)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    speed=st.tuples(st.floats(3, 9), st.floats(3, 9)),
+    heights=st.tuples(st.floats(100, 800), st.floats(100, 800)),
+    noise=st.lists(st.floats(-1.5, 1.5), min_size=8, max_size=8),
+    swap=st.booleans(),
+)
+def test_objects_that_pass_each_other_keep_their_numbers(
+    speed: tuple[float, float], heights: tuple[float, float], noise: list[float], swap: bool
+) -> None:
+    tracker = Tracker(0.5)
+    first: list[int | None] = []
+    for frame in range(100):
+        jitter = noise[frame % 8]
+        boxes = [
+            square(50 + speed[0] * frame + jitter, heights[0]),
+            square(850 - speed[1] * frame, heights[1] + jitter),
+        ]
+        boxes = boxes[::-1] if swap and frame % 2 else boxes  # which is named first must not matter
+        numbers = ids_by_place(tracker.look(found(boxes)), boxes)
+        numbers = numbers[::-1] if swap and frame % 2 else numbers
+        first = first or numbers
+        assert numbers == first
+    assert tracker.num_tracks == 2
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    hidden=st.integers(1, 25),
+    speed=st.tuples(st.floats(-2, 4), st.floats(-2, 4)),
+    side=st.floats(50, 120),
+)
+def test_an_object_out_of_sight_comes_back_with_its_number(
+    hidden: int, speed: tuple[float, float], side: float
+) -> None:
+    tracker = Tracker(0.5)
+    for frame in range(60):
+        box = square(300 + speed[0] * frame, 300 + speed[1] * frame, side)
+        in_sight = not 30 <= frame < 30 + hidden
+        sightings = tracker.look(found([box] if in_sight else []))
+        assert [seen.track_id for seen in sightings] == ([1] if in_sight else [])
+
+
+def test_an_object_away_for_longer_is_a_new_one() -> None:
+    tracker = Tracker(0.5, frames_lost=10)
+    shown = []
+    for frame in range(40):
+        sightings = tracker.look(found([] if 10 <= frame < 25 else [square(300, 300)]))
+        shown += [seen.track_id for seen in sightings]
+    assert shown == [1] * 10 + [2] * 15
+
+
+def test_one_half_hidden_is_followed_by_its_low_scores_but_none_begins_with_one() -> None:
+    tracker = Tracker(0.5)
+    for frame in range(30):
+        score = 0.2 if frame >= 10 else 0.9
+        boxes = [square(100 + 3 * frame, 100), square(600, 600)]
+        numbers = ids_by_place(tracker.look(found(boxes, [score, 0.3])), boxes)
+        assert numbers == [1, None]
+
+
+def test_a_single_mistake_does_not_come_back() -> None:
+    tracker = Tracker(0.5)
+    tracker.look(found([square(100, 100)]))
+    assert len(tracker.look(found([square(100, 100), square(700, 700)]))) == 2
+    tracker.look(found([square(100, 100)]))
+    boxes = [square(100, 100), square(700, 700)]
+    assert ids_by_place(tracker.look(found(boxes)), boxes) == [1, 3]
+
+
+def test_another_class_in_the_same_place_is_another_object() -> None:
+    tracker = Tracker(0.5)
+    tracker.look(found([square(100, 100)], class_ids=[0]))
+    (seen,) = tracker.look(found([square(100, 100)], class_ids=[1]))
+    assert (seen.track_id, seen.label) == (2, "cup")
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    frames=st.lists(
+        st.lists(st.tuples(st.integers(0, 900), st.integers(0, 900), st.integers(0, 100)), max_size=6),
+        max_size=12,
+    )
+)
+def test_whatever_comes_numbers_are_given_once_and_boxes_are_those_detected(
+    frames: list[list[tuple[int, int, int]]],
+) -> None:
+    tracker = Tracker(0.5)
+    for frame in frames:
+        detections = found([square(x, y) for x, y, _ in frame], [score / 100 for _, _, score in frame])
+        sightings = tracker.look(detections)
+        numbers = [seen.track_id for seen in sightings]
+        assert len(set(numbers)) == len(numbers)
+        assert {seen.box for seen in sightings} <= {box for box, _, _ in detections}
+        certain = [score for score in detections.scores.tolist() if score > 0.5]
+        assert [seen.score for seen in sightings][: len(certain)] == certain
+    assert all(0 < x2 - x1 <= 1000 and 0 < y2 - y1 <= 1000 for (x1, y1, x2, y2), *_ in tracker.carry())
+
+
+def test_between_looks_boxes_move_on_as_they_did() -> None:
+    tracker = Tracker(0.5)
+    for frame in range(61):
+        x = 100 + 4 * frame
+        if frame % 3 == 0:
+            (seen,) = tracker.look(found([square(x, 200)]))
+        else:
+            (seen,) = tracker.carry()
+            assert seen.score is None
+            if frame > 20:
+                assert seen.box == pytest.approx(square(x, 200), abs=1.5)
+        assert seen.track_id == 1
+
+
+def test_a_carried_box_stays_in_the_frame_and_goes_with_it() -> None:
+    tracker = Tracker(0.5)
+    for frame in range(12):
+        tracker.look(found([square(800 + 15 * frame, 200)]))
+    seen_at_edge = tracker.carry()
+    assert seen_at_edge[0].box[2] == 1000
+    for _ in range(10):
+        last = tracker.carry()
+    assert last == []
+
+
+def test_without_tracking_there_are_no_numbers_and_boxes_stand_still() -> None:
+    follower = Untracked(0.5)
+    (seen,) = follower.look(found([square(1, 2)]))
+    assert (seen.track_id, seen.score) == (None, pytest.approx(0.9))
+    (again,) = follower.carry()
+    assert (again.box, again.score) == (seen.box, None)
+    assert follower.look(found([])) == follower.carry() == []

@@ -1,0 +1,474 @@
+"""Videos and streams: what goes in comes out, with boxes; nothing is lost when it ends badly."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from films import (
+    HEIGHT,
+    RATE,
+    SIDE,
+    TICKS,
+    WIDTH,
+    SeesYellow,
+    images_of,
+    left_edge,
+    packets_of,
+    picture,
+    times_of,
+    turn,
+    write_film,
+)
+from goldeneye.detect import video, video_reader
+from goldeneye.detect.video import MAX_WAITING, VideoSummary, detect_video
+from goldeneye.detect.video_reader import Frame, PhotoFrames, VideoReader
+from goldeneye.detect.video_writer import VideoWriter
+from goldeneye.errors import OutputError, SettingError, VideoError
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_film(tmp_path_factory.mktemp("films") / "film.mp4")
+
+
+def detect(source: Path | str, output: Path, detector: Any = None, **settings: Any) -> VideoSummary:
+    return detect_video(
+        detector or SeesYellow(), VideoReader(str(source)), output, show_progress=False, **settings
+    )
+
+
+def rows_of(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def box_of(row: dict[str, str]) -> list[float]:
+    return [float(row[edge]) for edge in ("x1", "y1", "x2", "y2")]
+
+
+def is_blue(pixel: np.ndarray) -> bool:
+    """Nearly the first of the colours that boxes have."""
+    return bool(np.abs(pixel.astype(int) - (86, 180, 233)).max() < 60)
+
+
+def test_every_frame_has_its_box_and_its_rows(film: Path, tmp_path: Path) -> None:
+    summary = detect(film, tmp_path / "boxes.mp4")
+    assert (summary.num_frames, summary.num_looks, summary.num_tracks) == (50, 50, 1)
+    assert str(summary).startswith("1 object in 50 frames (2.0 s): ")
+    rows = rows_of(tmp_path / "boxes_tracks.csv")
+    assert [int(row["frame"]) for row in rows] == list(range(50))
+    assert {(row["track"], row["label"], row["score"]) for row in rows} == {("1", "square", "0.9000")}
+    for number, (row, image) in enumerate(zip(rows, images_of(tmp_path / "boxes.mp4"), strict=True)):
+        x = left_edge(number)
+        assert float(row["time_s"]) == pytest.approx(number / RATE)
+        assert box_of(row) == pytest.approx([x, 40, x + SIDE, 40 + SIDE], abs=2)
+        assert is_blue(image[40 + SIDE // 2, x])
+        assert not is_blue(image[110, 5])
+
+
+def test_sound_is_copied_bit_by_bit(film: Path, tmp_path: Path) -> None:
+    detect(film, tmp_path / "boxes.mp4")
+    assert packets_of(tmp_path / "boxes.mp4", "audio") == packets_of(film, "audio")
+    detect(film, tmp_path / "boxes.mkv")
+    copied = packets_of(tmp_path / "boxes.mkv", "audio")
+    assert [data for _, data in copied] == [data for _, data in packets_of(film, "audio")]
+    # Matroska has no times below 0, and so begins a little later; picture and sound together.
+    late = times_of(tmp_path / "boxes.mkv")[0] - times_of(film)[0]
+    assert copied[-1][0] - late == pytest.approx(packets_of(film, "audio")[-1][0], abs=0.002)
+
+
+def test_sound_that_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "film.wmv"
+    with av.open(str(path), "w") as film:
+        image = film.add_stream("libx264", rate=RATE)
+        image.width, image.height, image.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = film.add_stream("wmav2", rate=44100, bit_rate=64000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        frame.sample_rate, frame.pts = 44100, 0
+        film.mux(image.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        fifo = av.AudioFifo()
+        fifo.write(frame)
+        for part in fifo.read_many(2048):
+            film.mux(sound.encode(part))
+        for stream in film.streams:
+            film.mux(stream.encode(None))
+    assert detect(path, tmp_path / "boxes.mp4").num_frames == 1
+    assert "its audio does not fit in .mp4 and is left out; .mkv takes most kinds" in capsys.readouterr().err
+
+
+def test_irregular_times_are_kept(tmp_path: Path) -> None:
+    ticks = np.cumsum([0, *np.random.default_rng(0).integers(100, 3000, 29)]).tolist()
+    film = write_film(tmp_path / "film.mp4", ticks=ticks, audio=False)
+    detect(film, tmp_path / "boxes.mp4")
+    assert times_of(tmp_path / "boxes.mp4") == [Fraction(tick, TICKS) for tick in ticks]
+    rows = rows_of(tmp_path / "boxes_tracks.csv")
+    assert [float(row["time_s"]) for row in rows] == pytest.approx([tick / TICKS for tick in ticks], abs=1e-6)
+
+
+def test_a_stream_that_has_run_for_days_begins_at_0(tmp_path: Path) -> None:
+    late = 10**9
+    film = write_film(tmp_path / "film.ts", ticks=range(late, late + 20 * 512, 512), audio=False)
+    detect(film, tmp_path / "boxes.mp4")
+    assert times_of(tmp_path / "boxes.mp4") == [Fraction(number, RATE) for number in range(20)]
+
+
+def test_a_phone_held_sideways(film: Path, tmp_path: Path) -> None:
+    turned = tmp_path / "phone.mp4"
+    turned.write_bytes(film.read_bytes())
+    turn(turned)
+    detect(turned, tmp_path / "boxes.mp4")
+    first = images_of(tmp_path / "boxes.mp4")[0]
+    assert first.shape == (WIDTH, HEIGHT, 3)
+    # A quarter turn clockwise takes the left edge to the top, the top to the right.
+    upright = [HEIGHT - 40 - SIDE, left_edge(0), HEIGHT - 40, left_edge(0) + SIDE]
+    assert box_of(rows_of(tmp_path / "boxes_tracks.csv")[0]) == pytest.approx(upright, abs=2)
+    assert is_blue(first[upright[1] + SIDE // 2, upright[0]])
+    with av.open(str(tmp_path / "boxes.mp4")) as written:
+        assert next(written.decode(video=0)).rotation == 0
+
+
+def test_colours_stay_what_they_were(tmp_path: Path) -> None:
+    """Much is known of HD colours, nothing of many others: both come back as they were shown."""
+    for color in ((1, 1, 1), (2, 2, 2)):
+        path = tmp_path / f"film{color[0]}.mp4"
+        with av.open(str(path), "w") as film:
+            stream = film.add_stream("libx264", rate=RATE)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            context = stream.codec_context
+            context.colorspace, context.color_primaries, context.color_trc = color
+            image = np.zeros((48, 64, 3), np.uint8) + np.array([90, 40, 200], np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            film.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=color[0])))
+            film.mux(stream.encode(None))
+        detect(path, tmp_path / "boxes.mp4")
+        with av.open(str(path)) as before, av.open(str(tmp_path / "boxes.mp4")) as after:
+            shown, again = next(before.decode(video=0)), next(after.decode(video=0))
+        assert (again.colorspace, again.color_primaries, again.color_trc) == color
+        assert np.abs(shown.to_ndarray().astype(int) - again.to_ndarray()).max() <= 2
+
+
+def test_odd_sizes(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(picture(number)[:101, :131]).save(tmp_path / f"{number}.png")
+    source = PhotoFrames(sorted(tmp_path.glob("*.png")), 5)
+    detect_video(SeesYellow(), source, tmp_path / "boxes.mp4", show_progress=False)
+    assert images_of(tmp_path / "boxes.mp4")[0].shape == (102, 132, 3)
+
+
+def test_photos_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(4):
+        Image.fromarray(picture(5 * number)).save(tmp_path / f"{number}.png")
+    for number in (0, 3):
+        (tmp_path / f"{number}.png").write_bytes(b"no photo")
+    Image.fromarray(picture(10)).resize((80, 60)).save(tmp_path / "2.png")
+    source = PhotoFrames(sorted(tmp_path.glob("*.png")), 4)
+    assert detect_video(SeesYellow(), source, tmp_path / "boxes.mp4", show_progress=False).num_frames == 2
+    assert times_of(tmp_path / "boxes.mp4") == [0, Fraction(1, 4)]
+    assert {image.shape for image in images_of(tmp_path / "boxes.mp4")} == {(HEIGHT, WIDTH, 3)}
+    assert capsys.readouterr().err.count("skipped: ") == 2
+
+
+def test_an_animation(tmp_path: Path) -> None:
+    frames = [Image.fromarray(picture(4 * number)) for number in range(6)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=200)
+    assert detect(tmp_path / "a.gif", tmp_path / "boxes.mp4").num_tracks == 1
+    assert times_of(tmp_path / "boxes.mp4") == [Fraction(number, 5) for number in range(6)]
+
+
+def test_every_third_frame(film: Path, tmp_path: Path) -> None:
+    assert detect(film, tmp_path / "boxes.mp4", every=3).num_looks == 17
+    rows = rows_of(tmp_path / "boxes_tracks.csv")
+    assert [row["score"] == "" for row in rows] == [number % 3 > 0 for number in range(50)]
+    for number, row in enumerate(rows):
+        assert row["track"] == "1"
+        if number > 10:
+            assert box_of(row)[0] == pytest.approx(left_edge(number), abs=2)
+
+
+def test_without_tracking(film: Path, tmp_path: Path) -> None:
+    summary = detect(film, tmp_path / "boxes.mp4", tracking=False)
+    assert str(summary).startswith("50 boxes in 50 frames")
+    assert {row["track"] for row in rows_of(tmp_path / "boxes_tracks.csv")} == {""}
+
+
+def test_only_the_table(film: Path, tmp_path: Path) -> None:
+    detect(film, tmp_path / "where.csv")
+    assert len(rows_of(tmp_path / "where.csv")) == 50
+    assert [path.name for path in tmp_path.iterdir()] == ["where.csv"]
+
+
+def test_memory_does_not_grow_with_the_film(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames are counted, not bytes: with a slow network and then with slow drawing."""
+    alive, most = 0, 0
+
+    def count(image: np.ndarray) -> None:
+        nonlocal alive, most
+        alive += 1
+        most = max(most, alive)
+        weakref.finalize(image, forget)
+
+    def forget() -> None:
+        nonlocal alive
+        alive -= 1
+
+    class Counted(video_reader.Frame):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            count(self.image)
+
+    class Slow(SeesYellow):
+        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+            time.sleep(0.005)
+            return super().detect(image, score_threshold=score_threshold)
+
+    draw = video._draw
+    monkeypatch.setattr(video_reader, "Frame", Counted)
+    detect(film, tmp_path / "boxes.mp4", Slow())
+    assert MAX_WAITING <= most <= 2 * MAX_WAITING + 3
+    monkeypatch.setattr(video, "_draw", lambda *given: (time.sleep(0.01), draw(*given))[1])
+    detect(film, tmp_path / "boxes.mp4")
+    assert most <= 2 * MAX_WAITING + 3
+
+
+class Interrupted(SeesYellow):
+    """Ctrl-C comes while frame 20 is looked at."""
+
+    def __init__(self, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.left, self.error = 20, error
+
+    def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+        if self.left == 0:
+            raise self.error
+        self.left -= 1
+        return super().detect(image, score_threshold=score_threshold)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_ctrl_c_leaves_all_frames_so_far(film: Path, tmp_path: Path, suffix: str) -> None:
+    summary = detect(film, tmp_path / f"boxes{suffix}", Interrupted())
+    assert summary.interrupted
+    assert "in 20 frames (0.8 s, stopped by Ctrl-C): " in str(summary)
+    assert len(images_of(tmp_path / f"boxes{suffix}")) == 20
+    assert len(packets_of(tmp_path / f"boxes{suffix}", "audio")) > 10
+    assert len(rows_of(tmp_path / "boxes_tracks.csv")) == 20
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_fault_of_ours_loses_nothing_either(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        detect(film, tmp_path / "boxes.mp4", Interrupted(ZeroDivisionError))
+    assert len(images_of(tmp_path / "boxes.mp4")) == 20
+
+
+def test_ctrl_c_before_the_first_frame_leaves_what_was_there(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.mp4").write_bytes(b"before")
+    early = Interrupted()
+    early.left = 0
+    with pytest.raises(KeyboardInterrupt):
+        detect(film, tmp_path / "boxes.mp4", early)
+    assert (tmp_path / "boxes.mp4").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["boxes.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_killed_process_leaves_a_hidden_file_that_can_be_played(tmp_path: Path, suffix: str) -> None:
+    """What lies on the disk in the middle of the work is what a power cut would leave."""
+    film = write_film(tmp_path / "film.mp4", ticks=range(0, 150 * 512, 512), audio=False)
+    left = tmp_path / f"left{suffix}"
+
+    class Watched(SeesYellow):
+        num_looks = 0
+
+        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+            self.num_looks += 1
+            if self.num_looks == 140:
+                (hidden,) = tmp_path.glob(f".boxes.*{suffix}")
+                shutil.copy(hidden, left)
+            return super().detect(image, score_threshold=score_threshold)
+
+    detect(film, tmp_path / f"boxes{suffix}", Watched())
+    played = [item for item in VideoReader(str(left)) if isinstance(item, Frame)]
+    assert 50 <= len(played) < 140
+
+
+def test_a_film_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = write_film(tmp_path / "film.mp4", options={"movflags": "faststart"}).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    summary = detect(tmp_path / "cut.mp4", tmp_path / "boxes.mp4")
+    assert 10 < summary.num_frames < 45
+    assert len(images_of(tmp_path / "boxes.mp4")) == summary.num_frames
+    assert "but says it has 2.0 s: it was cut off" in capsys.readouterr().err
+
+
+def test_a_damaged_packet(film: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with av.open(str(film)) as whole:
+        packet = list(whole.demux(video=0))[25]
+    data = bytearray(film.read_bytes())
+    data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    (tmp_path / "film.mp4").write_bytes(data)
+    summary = detect(tmp_path / "film.mp4", tmp_path / "boxes.mp4")
+    assert 30 < summary.num_frames < 50
+    assert packets_of(tmp_path / "boxes.mp4", "audio") == packets_of(film, "audio")
+    assert "damaged packets left out" in capsys.readouterr().err
+
+
+def test_what_is_no_video(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a film")
+    with pytest.raises(VideoError, match=r"text.mp4: not a video, or damaged or cut off"):
+        VideoReader(str(tmp_path / "text.mp4"))
+    (tmp_path / "cut.mp4").write_bytes(film.read_bytes()[:-300])  # what is where stands at its end
+    with pytest.raises(VideoError, match=r"cut.mp4: not a video, or damaged or cut off"):
+        VideoReader(str(tmp_path / "cut.mp4"))
+    with pytest.raises(VideoError, match=r"none.mp4: no such file"):
+        VideoReader(str(tmp_path / "none.mp4"))
+    with pytest.raises(VideoError, match="no such file or device"):
+        VideoReader("63")
+
+
+def test_a_file_with_only_sound(film: Path, tmp_path: Path) -> None:
+    with av.open(str(film)) as source, av.open(str(tmp_path / "song.mp4"), "w") as song:
+        stream = song.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                song.mux(packet)
+    with pytest.raises(VideoError, match=r"song.mp4: has no video, only audio"):
+        VideoReader(str(tmp_path / "song.mp4"))
+
+
+def test_an_unknown_codec(film: Path, tmp_path: Path) -> None:
+    data = film.read_bytes()
+    (tmp_path / "film.mp4").write_bytes(data.replace(b"avc1", b"zzz9").replace(b"avcC", b"zzzC"))
+    with pytest.raises(VideoError, match="its codec is not known here") as raised:
+        VideoReader(str(tmp_path / "film.mp4"))
+    assert "convert it" in str(raised.value)
+
+
+def test_without_pyav_the_error_says_what_to_install(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(VideoError, match=r"pip install 'goldeneye\[video\]'"):
+        VideoReader(str(film))
+
+
+def test_sound_that_runs_backwards_is_left_out(film: Path, tmp_path: Path) -> None:
+    source = VideoReader(str(film))
+    writer = VideoWriter(tmp_path / "boxes.mp4", tmp_path / "boxes.mp4", source)
+    for item in source:
+        if isinstance(item, Frame):
+            writer.write(Image.fromarray(item.image), item.pts)
+        else:
+            item.dts = item.pts = (
+                max(item.pts, 0) % 20_000
+            )  # begins again in the middle, as a camera's clock may
+            writer.copy(item)
+    writer.close()
+    assert len(images_of(tmp_path / "boxes.mp4")) == 50
+    assert 10 < len(packets_of(tmp_path / "boxes.mp4", "audio")) < len(packets_of(film, "audio"))
+
+
+@pytest.fixture
+def stalling_camera(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that sends a second and a half of a film and then nothing more."""
+    data = write_film(tmp_path / "film.ts", audio=False).read_bytes()
+    server = socket.create_server(("127.0.0.1", 0))
+    connections = []
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        connections.append(connection)
+        connection.recv(4096)
+        connection.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\n\r\n" + data[: len(data) * 3 // 4]
+        )
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield f"http://127.0.0.1:{server.getsockname()[1]}/camera.ts"
+    for opened in (*connections, server):
+        opened.close()
+
+
+def test_a_stream_that_stalls(stalling_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_reader, "TIMEOUT_S", 1.0)
+    with pytest.raises(VideoError, match=r"camera.ts: sent nothing for 1 s") as raised:
+        detect(stalling_camera, tmp_path / "boxes.mp4")
+    kept = len(images_of(tmp_path / "boxes.mp4"))
+    assert 20 < kept < 50
+    assert f"until then: 1 object in {kept} frames" in str(raised.value)
+
+
+def test_a_camera_faster_than_the_network_is_not_looked_at_in_every_frame(film: Path, tmp_path: Path) -> None:
+    class Slow(SeesYellow):
+        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+            time.sleep(0.2)
+            return super().detect(image, score_threshold=score_threshold)
+
+    source = VideoReader(str(film))
+    source.live = True
+    summary = detect_video(Slow(), source, tmp_path / "boxes.mp4", show_progress=False)
+    assert summary.num_frames == 50
+    assert summary.num_looks < 30
+
+
+@pytest.fixture
+def room_for(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as on a disk that is full then."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (request.param, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room_for", [12_000], indirect=True)
+@pytest.mark.usefixtures("room_for")
+def test_a_disk_that_fills_up(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("goldeneye.detect.video_writer._SECONDS_PER_FRAGMENT", 0.2)
+    with pytest.raises(OutputError, match=r"boxes.mp4: cannot be written: File too large") as raised:
+        detect(film, tmp_path / "boxes.mp4")
+    assert "until then: 1 object in" in str(raised.value)
+    kept = [item for item in VideoReader(str(tmp_path / "boxes.mp4")) if isinstance(item, Frame)]
+    assert 5 <= len(kept) < 50
+    assert (tmp_path / "boxes_tracks.csv").read_text().endswith("square\n")
+
+
+@pytest.mark.parametrize("room_for", [200], indirect=True)
+@pytest.mark.usefixtures("room_for")
+def test_a_disk_that_is_full_from_the_beginning(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.mp4").write_bytes(b"before")
+    with pytest.raises(OutputError, match="cannot be written"):
+        detect(film, tmp_path / "boxes.mp4")
+    assert (tmp_path / "boxes.mp4").read_bytes() == b"before"
+    assert [path.name for path in tmp_path.iterdir()] == ["boxes.mp4"]
+
+
+def test_what_is_refused(film: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="would replace the video"):
+        detect(film, film)
+    with pytest.raises(OutputError, match=r"cannot be written as '.avi'"):
+        detect(film, tmp_path / "boxes.avi")
+    with pytest.raises(SettingError, match="every must be 1 or more: 0"):
+        detect(film, tmp_path / "boxes.mp4", every=0)
+    with pytest.raises(SettingError, match="from 0 to 1: 2"):
+        detect(film, tmp_path / "boxes.mp4", score_threshold=2)
+
+
+def test_where_webcams_are() -> None:
+    assert video_reader._webcam(2, "linux") == ("/dev/video2", "v4l2")
+    assert video_reader._webcam(0, "darwin") == ("0", "avfoundation")
