@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -426,21 +427,25 @@ def test_a_camera_faster_than_the_network_is_not_looked_at_in_every_frame(film: 
     assert summary.num_looks < 30
 
 
-@pytest.fixture
-def room_for(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No file may grow beyond so many bytes, as on a disk that is full then."""
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes, as on a disk that is full then.
+
+    Not for a whole test: the limit is the process's, and what pytest prints may go to a file too.
+    """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (request.param, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("room_for", [12_000], indirect=True)
-@pytest.mark.usefixtures("room_for")
 def test_a_disk_that_fills_up(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("goldeneye.detect.video_writer._SECONDS_PER_FRAGMENT", 0.2)
-    with pytest.raises(OutputError, match=r"boxes.mp4: cannot be written: File too large") as raised:
+    refused = pytest.raises(OutputError, match=r"boxes.mp4: cannot be written: File too large")
+    with refused as raised, room_for(12_000):
         detect(film, tmp_path / "boxes.mp4")
     assert "until then: 1 object in" in str(raised.value)
     kept = [item for item in VideoReader(str(tmp_path / "boxes.mp4")) if isinstance(item, Frame)]
@@ -448,11 +453,9 @@ def test_a_disk_that_fills_up(film: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "boxes_tracks.csv").read_text().endswith("square\n")
 
 
-@pytest.mark.parametrize("room_for", [200], indirect=True)
-@pytest.mark.usefixtures("room_for")
 def test_a_disk_that_is_full_from_the_beginning(film: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.mp4").write_bytes(b"before")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"), room_for(200):
         detect(film, tmp_path / "boxes.mp4")
     assert (tmp_path / "boxes.mp4").read_bytes() == b"before"
     assert [path.name for path in tmp_path.iterdir()] == ["boxes.mp4"]
