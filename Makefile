@@ -34,6 +34,7 @@ bench: setup
 	$(BIN)/python benchmarks/bases.py
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/service.py
+	$(BIN)/python benchmarks/annotate.py
 
 clean:
 	rm -rf $(VENV) demo

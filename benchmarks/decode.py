@@ -2,7 +2,9 @@
 
 Photos of 12 and 100 megapixels are made of a real one, enlarged and with the noise of a camera. Each
 is read whole and as ``detect`` reads it, resized to the input, and passed through YOLOX-nano, in
-turns, so that all meet the machine in the same moods. Time for the network is for the network alone.
+turns, so that all meet the machine in the same moods. Times are those of one core at work, not of
+the clock on the wall, so that other programs count for little; time for the network is for the
+network alone.
 
     python benchmarks/decode.py                 some minutes; --rounds 3 for a quick look
 """
@@ -67,7 +69,7 @@ def make_photos(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def measure(detector: Detector, path: Path, rounds: int) -> dict[str, float]:
-    """Median milliseconds of each way, all ways in turns."""
+    """Median milliseconds of one core for each way, all ways in turns."""
     network = detector.network
     enough = detector.enough_hw(read_size_hw(path))
     whole, reduced = read_image(path), read_reduced(path, enough).image
@@ -89,10 +91,10 @@ def measure(detector: Detector, path: Path, rounds: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, run in ways.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
             if number > 0:  # the first round warms up
-                times[name].append((time.perf_counter() - start) * 1000)
+                times[name].append((time.process_time() - start) * 1000)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="of 12 MP photos; a third as many of 100 MP")
     parsed = parser.parse_args()
     print(describe_machine())
+    torch.set_num_threads(1)
     detector = yolox_nano()
     print("\n| photo | MB | whole ms | reduced ms | network ms | whole : network | reduced : network |")
     print("|---|---|---|---|---|---|---|")

@@ -106,6 +106,13 @@ def test_photos_by_folder_pattern_and_names(photos: Path) -> None:
         annotate([photos / "none.png"])
 
 
+@pytest.mark.parametrize("images", ["s3://bucket/photos", ["https://example.com/a.jpg"]])
+def test_photos_at_addresses_have_to_be_copied_first(images: Any) -> None:
+    with pytest.raises(PhotoError, match="not at addresses") as caught:
+        annotate(images)
+    assert "copy them first" in str(caught.value)
+
+
 def test_names_and_images_do_not_mix(photos: Path) -> None:
     with pytest.raises(ValueError, match="not both"):
         annotate([photos / "a.png", IMAGES[0]])  # type: ignore[list-item]

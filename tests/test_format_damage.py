@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -184,7 +185,7 @@ def damaged_json(data: bytes, rng: random.Random) -> bytes:
             case 3 if isinstance(node, dict):
                 node[rng.choice(("id", "x", "points", "type", "flags"))] = node.pop(key)
             case _:
-                node[key] = rng.choice(JSON_JUNK)
+                node[key] = deepcopy(rng.choice(JSON_JUNK))
         if not places(content):
             break
     return json.dumps(content, ensure_ascii=rng.random() < 0.5, indent=rng.choice((None, 1))).encode(

@@ -130,6 +130,10 @@ class TestPhotos:
             with pytest.raises(PhotoError, match=r"cannot be listed|no photo matches"):
                 Project(photos).photo_names()
 
+    def test_photos_at_addresses(self) -> None:
+        with pytest.raises(PhotoError, match=r"s3://bucket/photos: boxes are kept beside photos"):
+            Project("s3://bucket/photos")
+
 
 class TestLearning:
     def test_a_folder_stands_for_its_project_file(self, folder: Path) -> None:

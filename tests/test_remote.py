@@ -222,6 +222,25 @@ def test_unknown_kinds_of_address() -> None:
         read_image("gopher://x/a.jpg")
 
 
+@pytest.mark.parametrize(
+    ("address", "shown", "name"),
+    [
+        ("https://me:geheim@x.org/a/b%20c.jpg?sig=geheim#d", "https://x.org/a/b%20c.jpg", "b c.jpg"),
+        ("https://x.org/..%2f..%2fetc.jpg", "https://x.org/..%2f..%2fetc.jpg", "_.._etc.jpg"),
+        ("https://x.org", "https://x.org", "photo"),
+        ("http://[x/a.jpg", "http://[x/a.jpg", "a.jpg"),
+        ("s3://bucket/50%25 #1?.jpg", "s3://bucket/50%25 #1?.jpg", "50%25 #1_.jpg"),
+        ("sftp://me:geheim@host/a.jpg", "sftp://host/a.jpg", "a.jpg"),
+    ],
+)
+def test_names_of_addresses(address: str, shown: str, name: str, own_cache: Path) -> None:
+    photo = remote.stand_in(address)
+    assert remote.without_secrets(address) == remote.shown_name(photo) == shown
+    assert photo.name == name
+    assert photo.parent.parent == own_cache / "photos"
+    assert os.name != "posix" or (own_cache / "photos").stat().st_mode & 0o077 == 0
+
+
 def test_a_stand_in_is_only_one_in_the_cache(tmp_path: Path) -> None:
     (tmp_path / "address.txt").write_text("memory://shelf/a.jpg")
     with pytest.raises(PhotoError, match="no such photo"):

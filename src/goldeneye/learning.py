@@ -43,7 +43,7 @@ EFFORT = "quick"
 SEED = 0
 CANDIDATES = 12
 """Photos it looks at after a round."""
-SHOWN_SCORE = 0.35
+SHOWN_SCORE = 0.5
 """Proposals have a higher score, and one above the detector's threshold, which few photos make uncertain."""
 SEEN_SCORE = 0.05
 """Detections that count for how sure it is."""
@@ -124,7 +124,7 @@ class Rounds:
         """Show the network those photos that are new or have changed; keep what it saw in the others."""
         message = f"learning from {len(states)} photos"
         _report(Learning("learning", message, self.number))
-        views = plan(len(states), EFFORT).views[:1]
+        work = plan(len(states), EFFORT)
         kept = {}
         for number, (name, state) in enumerate(states.items(), start=1):
             if name not in self.seen or self.seen[name][0] != versions[name]:
@@ -133,7 +133,7 @@ class Rounds:
                     boxes = tuple(drawn.box for drawn in state.boxes)
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
                     photo = AnnotationSet((image,), labels, PROJECT_FILE)
-                    (seen,) = see_photos(self.reader, self.network, photo, views, SEED, show_progress=False)
+                    (seen,) = see_photos(self.reader, self.network, photo, work, SEED, show_progress=False)
                 except PhotoError:
                     continue  # the page says so
                 self.seen[name] = (versions[name], seen)

@@ -226,6 +226,28 @@ def test_a_damaged_photo_is_shown_as_such_and_can_be_skipped(
     assert page.page.get_by_role("option", name="photo2.png, cannot be opened").count() == 1
 
 
+def test_a_project_without_photos_says_so(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
+    (tmp_path / "photos").mkdir()
+    page = open_page(serve(tmp_path / "photos"))
+    page.page.get_by_text("No photos here yet").wait_for()
+    page.press("d", "w", " ", "Tab", "?")
+    page.page.get_by_role("dialog", name="Keys").wait_for()
+
+
+def test_a_window_that_comes_back_while_a_label_is_asked_for_loses_no_box(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    page.draw_mark()
+    page.page.locator("dialog input").wait_for()
+    with page.page.expect_response("**/api/project"):
+        page.page.evaluate("dispatchEvent(new Event('focus'))")
+    page.answer("mug")
+    page.until_saved()
+    assert len(boxes_in_file(folder, "photo1.png")) == 1
+
+
 def test_filters(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos", 4)
     page = open_page(serve(folder))

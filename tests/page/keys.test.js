@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { KEYS, entryFor, keyTable } from "../../src/goldeneye/annotating/page/keys.js";
 
@@ -52,5 +53,13 @@ test("keyboards that write other letters or signs there", () => {
 test("what is not in the table is left to the browser", () => {
   for (const [key, modifiers] of [["F5", {}], ["t", { ctrlKey: true }], ["r", { ctrlKey: true }], ["q", {}], ["!", { shiftKey: true }]]) {
     assert.equal(pressed(key, modifiers, key === "!" ? "Digit1" : ""), null);
+  }
+});
+
+test("the docs list every key", () => {
+  const docs = readFileSync(new URL("../../docs/annotate.md", import.meta.url), "utf8");
+  for (const { shown, says } of KEYS.filter(({ group }) => !group)) {
+    assert.ok(docs.includes(says), says);
+    assert.ok(docs.includes(shown.join(" ")), shown.join(" "));
   }
 });

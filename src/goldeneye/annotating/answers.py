@@ -68,7 +68,7 @@ class Answers:
     def _row(self, name: str, state: PhotoState) -> dict[str, Any]:
         height, width = self._sizes.get(name) or state.size_hw or (None, None)
         error = self._unreadable.get(name)
-        if not self._project.path_of(name).exists():
+        if not self._project.is_there(name):
             error = f"no longer there; its {len(state.boxes)} boxes are kept"
         return {
             "id": photo_id(name),

@@ -22,8 +22,9 @@ from PIL import Image
 
 from goldeneye.data.images import StrPath, find_photos, read_image, upright_array
 from goldeneye.data.project import Project
+from goldeneye.data.remote import is_remote
 from goldeneye.data.upright import RGBArray
-from goldeneye.errors import AnnotationError, SettingError
+from goldeneye.errors import AnnotationError, PhotoError, SettingError
 from goldeneye.files import replacing
 
 if TYPE_CHECKING:
@@ -51,13 +52,18 @@ def annotate(
 
     Raises:
         SettingError: anywidget is not installed.
-        PhotoError: there are no photos.
+        PhotoError: there are no photos, or they are not on this machine.
         AnnotationError: the project file is malformed, or ``folder`` holds other images.
         ValueError: an image in memory has a wrong shape or type.
     """
     page_class = _page_class()  # before anything is written
+    for image in [images] if isinstance(images, str | os.PathLike) else images:
+        if is_remote(image):
+            raise PhotoError(
+                f"{image}: boxes are kept beside photos, not at addresses", hint="copy them first"
+            )
     if isinstance(images, str | os.PathLike):
-        project = Project(images)
+        project = Project(Path(images).absolute())  # wherever the notebook goes to later
         names = project.photo_names() or [path.name for path in find_photos(images)]
     else:
         paths = _paths_of(images, Path(folder))

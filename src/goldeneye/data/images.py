@@ -13,8 +13,7 @@ import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath, PurePosixPath
-from urllib.parse import urlsplit
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,7 @@ from goldeneye.data.photo_file import (
     opened,
     told_as_photo_error,
 )
-from goldeneye.data.remote import addresses_at, is_remote, stand_in, without_secrets
+from goldeneye.data.remote import addresses_at, is_remote, path_in, stand_in, without_secrets
 from goldeneye.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from goldeneye.errors import PhotoError
 
@@ -75,10 +74,17 @@ def photos_in_folder(folder: Path) -> list[Path]:
     Raises:
         PhotoError: the folder cannot be listed.
     """
+    return [folder / name for name in photo_names_in(folder)]
+
+
+def photo_names_in(folder: Path) -> list[str]:
+    """The names of the photos directly in ``folder`` in natural order; errors as :func:`photos_in_folder`."""
     try:
-        return sorted((path for path in folder.iterdir() if _is_photo(path)), key=_natural_order)
+        with os.scandir(folder) as entries:  # which asks the system once, not once for each of thousands
+            names = [entry.name for entry in entries if _is_photo_name(entry.name) and entry.is_file()]
     except OSError as error:
         raise PhotoError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return sorted(names, key=_natural_key)
 
 
 def _photos_at(path: Path) -> list[Path]:
@@ -113,7 +119,7 @@ def _remote_photos(address: StrPath) -> list[Path]:
     addresses = addresses_at(str(address), PHOTO_SUFFIXES)
     if not addresses:
         raise PhotoError(f"{without_secrets(str(address))}: no photos there", hint=_SUFFIX_HINT)
-    addresses.sort(key=lambda found: _natural_order(PurePosixPath(urlsplit(found).path)))
+    addresses.sort(key=lambda found: _natural_order(path_in(found)))
     return [stand_in(found) for found in addresses]
 
 
@@ -127,17 +133,22 @@ def photo_path(photo: StrPath) -> Path:
 
 
 def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return _is_photo_name(path.name) and path.is_file()
+
+
+def _is_photo_name(name: str) -> bool:
+    return name.lower().endswith(tuple(PHOTO_SUFFIXES)) and not name.startswith(".")
 
 
 def _natural_order(path: PurePath) -> list[tuple[list[str | int], str]]:
     """Compare the digits in a path as numbers; the plain text settles what is then equal."""
-    keys = []
-    for part in path.parts:
-        # Words and numbers take turns in the list, so only like is compared with like.
-        pieces = re.split(r"([0-9]+)", part.lower())
-        keys.append(([int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], part))
-    return keys
+    return [_natural_key(part) for part in path.parts]
+
+
+def _natural_key(part: str) -> tuple[list[str | int], str]:
+    # Words and numbers take turns in the list, so only like is compared with like.
+    pieces = re.split(r"([0-9]+)", part.lower())
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], part
 
 
 def read_image(path: StrPath | PhotoBytes) -> RGBArray:

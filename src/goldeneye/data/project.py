@@ -26,8 +26,9 @@ from filelock import FileLock, Timeout
 from goldeneye import files
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from goldeneye.data.format_names import PROJECT_FILE
-from goldeneye.data.images import StrPath, find_photos, photos_in_folder, read_size_hw
+from goldeneye.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from goldeneye.data.project_file import DrawnBox, PhotoState, ProjectFile
+from goldeneye.data.remote import is_remote
 from goldeneye.errors import AnnotationError, OutputError, PhotoError
 from goldeneye.progress import console
 
@@ -50,9 +51,15 @@ class Project:
     Args:
         photos: a folder, for the photos in it; or a pattern such as ``photos/**/*.jpg``. The project
             file is in that folder, or in the one before the first ``*``.
+
+    Raises:
+        PhotoError: the photos are on another machine.
     """
 
     def __init__(self, photos: StrPath) -> None:
+        if is_remote(photos):
+            hint = "copy the photos here, or name a file of boxes"
+            raise PhotoError(f"{photos}: boxes are kept beside photos, not at addresses", hint=hint)
         self.photos = Path(photos)
         self.folder = _folder_of(self.photos)
         # Resolved: a link to the file stays a link when the file is replaced.
@@ -61,7 +68,7 @@ class Project:
         self._lock = threading.RLock()
         self._loaded: _Loaded | None = None
         self._tidied = False
-        self._listed: tuple[list[str], list[str]] = ([], [])
+        self._found: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"Project({str(self.photos)!r})"
@@ -76,11 +83,12 @@ class Project:
             AnnotationError: the project file is malformed.
             PhotoError: the folder cannot be listed, or nothing matches the pattern.
         """
-        return [name for name in self._all_names() if _is_below(name)]
+        return [name for name in self._all_names() if name in self._found or _is_below(name)]
 
     def _all_names(self) -> list[str]:
         with self._lock:
             names = self._names_found()
+            self._found = frozenset(names)
             known = {unicodedata.normalize("NFC", name) for name in names}
             mentioned = [name.replace("\\", "/") for name in self._load().content.names]
         return names + [name for name in mentioned if unicodedata.normalize("NFC", name) not in known]
@@ -88,15 +96,11 @@ class Project:
     def _names_found(self) -> list[str]:
         if self.photos != self.folder:
             return [photo.relative_to(self.folder).as_posix() for photo in find_photos(self.photos)]
-        # Looking at thousands of files takes a tenth of a second: only if there are others than before.
-        try:
-            with os.scandir(self.folder) as entries:
-                there = [entry.name for entry in entries if not entry.name.startswith(".")]
-        except OSError as error:
-            raise PhotoError(f"{self.folder}: cannot be listed: {error.strerror or error}") from error
-        if self._listed[0] != there:
-            self._listed = (there, [photo.name for photo in photos_in_folder(self.folder)])
-        return self._listed[1]
+        return photo_names_in(self.folder)
+
+    def is_there(self, name: str) -> bool:
+        """Whether the photo ``name`` is where it should be."""
+        return name in self._found or self.path_of(name).exists()
 
     def path_of(self, name: str) -> Path:
         """Where the photo ``name`` is."""

@@ -81,7 +81,10 @@ class ProjectFile:
             self._labels[unused_id(entry, self._labels)] = label
         self._images: dict[str, Entry] = {}
         self._boxes: dict[int, dict[str, Entry]] = {}
-        self._states: dict[str, PhotoState] = {}  # of photos asked for, as long as they stay as they are
+        # Of photos asked for and entries written, as long as they stay as they are: so that with thousands of
+        # photos a change costs no more than with ten.
+        self._states: dict[str, PhotoState] = {}
+        self._lines: dict[int, str] = {}
         for entry in top.entries("images"):
             self._read_image(entry)
         annotation_ids: set[int] = set()
@@ -185,6 +188,7 @@ class ProjectFile:
             self._put(entry["id"], drawn.id, box, self._category_id(label))
         looked_at = before.reviewed if reviewed is None else reviewed
         entry["reviewed"] = looked_at or bool(boxes)
+        self._lines.pop(id(entry), None)
 
     def _image_entry(self, name: str, size_hw: tuple[int, int]) -> dict[str, Any]:
         """The photo's entry, made if there is none, with the photo's size."""
@@ -213,6 +217,7 @@ class ProjectFile:
             if min(sides) <= 0:
                 raise AnnotationError(f"{entry.where}: too small: {edges}", hint="draw the box again")
             entry.fields.update(bbox=[x1, y1, *sides], area=_short(sides[0] * sides[1]))
+        self._lines.pop(id(entry.fields), None)
         entry.fields["category_id"] = category_id
         if box.ignore != entry.flag("iscrowd"):
             entry.fields["iscrowd"] = int(box.ignore)
@@ -224,6 +229,7 @@ class ProjectFile:
         category_id = max(self._labels, default=0) + 1
         self._labels[category_id] = label
         self._top["categories"].append({"id": category_id, "name": label})
+        self._lines.pop(id(self._top["categories"][-1]), None)
         return category_id
 
     def add_labels(self, labels: Iterable[str]) -> None:
@@ -246,6 +252,7 @@ class ProjectFile:
         if new != old and new in self._labels.values():
             raise AnnotationError(f"two classes would have one label: {new}", hint="choose another name")
         self._labels[entry["id"]] = entry["name"] = new
+        self._lines.pop(id(entry), None)
         self._states.clear()
 
     def remove_label(self, label: str) -> None:
@@ -273,14 +280,23 @@ class ProjectFile:
         """The file's bytes, UTF-8."""
         parts = []
         for key, value in self._top.items():
-            text = _to_json(value)
             if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
-                text = "[\n  " + ",\n  ".join(map(_to_json, value)) + "\n ]"
+                text = "[\n  " + ",\n  ".join(map(self._line, value)) + "\n ]"
+            else:
+                text = _to_json(value)
             parts.append(f" {_to_json(key)}: {text}")
         text = "{\n" + ",\n".join(parts) + "\n}\n"
         # A file name on Linux may hold bytes that are no text. Python keeps them as lone surrogates, and
         # its escape for those is JSON's.
         return text.encode("utf-8", "backslashreplace")
+
+    def _line(self, entry: dict[str, Any]) -> str:
+        # By where the entry is in memory: another one may be there later, so whatever makes or changes
+        # an entry removes its line.
+        line = self._lines.get(id(entry))
+        if line is None:
+            line = self._lines[id(entry)] = _to_json(entry)
+        return line
 
 
 def checked_label(label: str) -> str:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from goldeneye.cache import cache_folder
 from goldeneye.errors import PhotoError
@@ -50,9 +50,11 @@ def is_remote(place: object) -> bool:
 def stand_in(address: str) -> Path:
     """The path at which a remote photo will lie once it is read; nothing is fetched yet."""
     folder = _copies() / hashlib.sha256(address.encode()).hexdigest()[:24]
-    last_part = _UNFIT_FOR_A_NAME.sub("_", unquote(PurePosixPath(urlsplit(address).path).name))
-    path = folder / (last_part.lstrip(".")[-120:] or "photo")
+    last_part = path_in(address).name
+    name = _UNFIT_FOR_A_NAME.sub("_", unquote(last_part) if _is_web(address) else last_part)
+    path = folder / (name.lstrip(".")[-120:] or "photo")
     path.unlink(missing_ok=True)
+    _copies().mkdir(mode=0o700, parents=True, exist_ok=True)  # an address may hold a password
     write_text(folder / _NOTE, address)
     return path
 
@@ -93,14 +95,11 @@ def addresses_at(address: str, suffixes: frozenset[str]) -> list[str]:
     Raises:
         PhotoError: the folder cannot be listed.
     """
-    path = PurePosixPath(urlsplit(address).path)
+    path = path_in(address)
     is_pattern = any(sign in address for sign in "*[")
-    is_web = address.lower().startswith(("http://", "https://"))
-    if not is_pattern and (
-        path.suffix.lower() in suffixes or (is_web and not urlsplit(address).path.endswith("/"))
-    ):
+    is_folder = address.endswith("/") or path == PurePosixPath("/")
+    if not is_pattern and (path.suffix.lower() in suffixes or (_is_web(address) and not is_folder)):
         return [address]
-
     shown = without_secrets(address)
 
     def listing() -> list[str]:
@@ -109,12 +108,22 @@ def addresses_at(address: str, suffixes: frozenset[str]) -> list[str]:
             names = system.glob(remote_path) if is_pattern else system.ls(remote_path, detail=False)
             return [system.unstrip_protocol(name) for name in names]
 
-    found = {name: PurePosixPath(urlsplit(name).path) for name in _in_time(listing, shown)}
+    found = {name: path_in(name) for name in _in_time(listing, shown)}
     return [
         name
         for name, path in found.items()
         if path.suffix.lower() in suffixes and not path.name.startswith(".")
     ]
+
+
+def path_in(address: str) -> PurePosixPath:
+    """The path that an address ends in, from ``/``; on the web without the question after it."""
+    rest = address.partition("://")[2]
+    return PurePosixPath("/" + (re.split("[?#]", rest)[0] if _is_web(address) else rest).partition("/")[2])
+
+
+def _is_web(address: str) -> bool:
+    return address.lower().startswith(("http://", "https://"))
 
 
 def _copies() -> Path:
@@ -132,8 +141,10 @@ def _address_of(path: Path) -> str | None:
 
 def without_secrets(address: str) -> str:
     """The address without what may hold a password, a key or a signature."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    protocol, _, rest = address.partition("://")
+    host, slash, _ = rest.partition("/")
+    host = re.split("[?#]", host)[0].rpartition("@")[2]
+    return f"{protocol}://{host}{path_in(address) if slash else ''}"
 
 
 def _file_system(address: str) -> tuple[Any, str]:

@@ -54,7 +54,7 @@ def finetune_best(
     network = build_network(base.config, base.weights, getattr(torch, settings.precision))
     reader = reader_of(network)
     work = plan(len(annotations), settings.effort)
-    seen = see_photos(reader, network, annotations, work.views, settings.seed, show_progress=show_progress)
+    seen = see_photos(reader, network, annotations, work, settings.seed, show_progress=show_progress)
     return learn_from(
         seen, annotations.labels, reader, base, work, keep_classes=keep_classes, show_progress=show_progress
     )
@@ -79,10 +79,10 @@ def learn_from(
     )
     head, losses = fit_novel_head(lessons)
     config = novel_config(base.config, len(labels), keep_classes=keep_classes)
-    outcomes, calibration = None, Calibration()
+    outcomes = None
     if work.folds:
         outcomes = held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
-        calibration = calibrate(outcomes)
+    calibration = Calibration() if outcomes is None else calibrate(outcomes)
     expected = estimate(outcomes, labels, len(seen), calibration, remarks_on(seen, outcomes))
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):

@@ -26,7 +26,7 @@ _DRAWS = 4000
 
 @dataclass(frozen=True)
 class Expected:
-    """AP50 expected on new photos, 0 to 1: the middle and the ends of the interval."""
+    """AP50 expected on new photos, 0 to 1: the mean, and the ends of the interval."""
 
     label: str
     """Of the class; empty for all together."""
@@ -102,8 +102,8 @@ def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
 
 
 def _expected(label: str, objects: int, draws: np.ndarray[Any, np.dtype[np.float64]]) -> Expected:
-    low, middle, high = np.quantile(draws, ((1 - SURE) / 2, 0.5, (1 + SURE) / 2)).tolist()
-    return Expected(label, objects, middle, low, high)
+    low, high = np.quantile(draws, ((1 - SURE) / 2, (1 + SURE) / 2)).tolist()
+    return Expected(label, objects, float(draws.mean()), low, high)
 
 
 def thresholds(outcomes: Outcomes | None, num_classes: int, calibration: Calibration) -> tuple[float, float]:

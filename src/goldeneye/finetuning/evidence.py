@@ -32,10 +32,6 @@ IGNORED_IOU = 0.3
 """Overlap with a region to ignore from which on an anchor teaches nothing."""
 OBJECT_WEIGHT = 20.0
 """What all anchors of one object weigh together, where an anchor of the background weighs 1."""
-LIKELY_ROWS = 300
-"""Anchors of a picture that the base finds likeliest to show anything; all are learnt from."""
-OTHER_ROWS = 300
-"""Anchors drawn from all the others, to stand for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +97,7 @@ def take_lesson(
     class_ids: Tensor,
     ignored: Tensor,
     num_classes: int,
+    rows: int,
     generator: torch.Generator,
 ) -> Lesson:
     """Decide which anchors of a picture teach what.
@@ -114,7 +111,9 @@ def take_lesson(
         class_ids: ``[M]`` int64.
         ignored: ``[K, 4]`` regions that teach neither way.
         num_classes: C.
-        generator: draws which anchors stand for the rest.
+        rows: of the anchors without an object, the so many that the base finds likeliest to show
+            anything are learnt from, and as many drawn from the others, to stand for them.
+        generator: draws those.
     """
     count = len(evidence.boxes)
     targets, weights = torch.zeros(count, num_classes), torch.ones(count)
@@ -132,14 +131,14 @@ def take_lesson(
         per_object = torch.bincount(whose[shows], minlength=len(boxes)).clamp(min=1)
         weights[shows] = OBJECT_WEIGHT / per_object[whose[shows]].float()
         near = shows | (best >= NEAR_IOU)
-    certain = near | (evidence.prior >= _nth_highest(evidence.prior, LIKELY_ROWS))
+    certain = near | (evidence.prior >= _nth_highest(evidence.prior, rows))
     rest = (~certain & (weights > 0)).nonzero()[:, 0]
-    drawn = rest[torch.randperm(len(rest), generator=generator)[:OTHER_ROWS]]
+    drawn = rest[torch.randperm(len(rest), generator=generator)[:rows]]
     weights[drawn] *= len(rest) / max(len(drawn), 1)
     chosen = certain & (weights > 0)
     chosen[drawn] = True
-    rows = chosen.nonzero()[:, 0]
-    return Lesson(evidence.at(rows), targets[rows], weights[rows, None].expand(-1, num_classes))
+    learnt = chosen.nonzero()[:, 0]
+    return Lesson(evidence.at(learnt), targets[learnt], weights[learnt, None].expand(-1, num_classes))
 
 
 def _nth_highest(values: Tensor, n: int) -> Tensor:

@@ -8,6 +8,11 @@ VIEWS = {"quick": 1, "normal": 4, "long": 16}
 """Views of each photo beside itself, while there are few photos."""
 MOST_PICTURES = {"quick": 600, "normal": 600, "long": 1200}
 """Pictures in all; each is a pass of the network and about a megabyte of evidence."""
+MOST_ROWS, LEAST_ROWS = 300, 30
+ROWS_IN_ALL = 30_000
+"""Anchors of the background of each of two kinds; beyond it they only cost time. See ``take_lesson``."""
+MOST_KEPT, KEPT_IN_ALL = 4000, 400_000
+"""Anchors of a photo, and of all photos, that are kept to detect in it once it is held out; 0.3 GB."""
 FOLDS = {"quick": 3, "normal": 5, "long": 10}
 """Into how many parts the photos are divided to check on each what the others teach."""
 
@@ -16,8 +21,12 @@ FOLDS = {"quick": 3, "normal": 5, "long": 10}
 class Plan:
     """What the recipe is going to do, and why."""
 
-    views: list[int]
+    views: int
     """How many views each photo gets beside itself."""
+    rows: int
+    """Anchors of the background that each picture gives, of each of two kinds."""
+    kept: int
+    """Anchors of each photo, the likeliest by the base, to detect among once it is held out."""
     folds: int
     """0 where there is nothing to hold out."""
     reasons: tuple[str, ...]
@@ -32,4 +41,5 @@ def plan(num_photos: int, effort: str) -> Plan:
         reasons.append(f"fewer views than {VIEWS[effort]}: so many photos differ enough by themselves")
     if views == 0:
         reasons.append("with so many photos, training the whole network would find more than a new head can")
-    return Plan([views] * num_photos, folds, tuple(reasons))
+    rows = min(max(ROWS_IN_ALL // (num_photos * (views + 1)), LEAST_ROWS), MOST_ROWS)
+    return Plan(views, rows, min(KEPT_IN_ALL // num_photos, MOST_KEPT), folds, tuple(reasons))

@@ -13,14 +13,13 @@ from torch import Tensor
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.data.images import read_image
 from goldeneye.finetuning.evidence import Evidence, Lesson, Reader, take_lesson
+from goldeneye.finetuning.policy import Plan
 from goldeneye.finetuning.views import View, mirrored, random_view
 from goldeneye.models.network import Network
 from goldeneye.progress import progress_bar
 
 MIN_VISIBLE = 0.6
 """A box of which a view shows less is ignored there: too little of the object is left to learn it from."""
-KEPT_ROWS = 4000
-"""Anchors of a photo, the likeliest by the base, that are kept to detect in it once it is held out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ def see_photos(
     reader: Reader,
     network: Network,
     annotations: AnnotationSet,
-    views: Sequence[int],
+    work: Plan,
     seed: int,
     *,
     show_progress: bool,
@@ -52,14 +51,14 @@ def see_photos(
         reader: reads the network.
         network: the base's own, folded.
         annotations: N photos.
-        views: ``[N]`` how many views each gets beside itself; the first is its mirror image.
+        work: how many views each gets beside itself, of which the first is its mirror image.
         seed: with a photo's place, what its views are drawn from.
         show_progress: show how far the work has come.
     """
     seen = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
-        for number, (photo, count) in enumerate(zip(annotations, views, strict=True)):
-            seen.append(_see(reader, network, photo, annotations.labels, count, (seed, number)))
+        for number, photo in enumerate(annotations):
+            seen.append(_see(reader, network, photo, annotations.labels, work, (seed, number)))
             advance(photo.path.name)
     return seen
 
@@ -69,7 +68,7 @@ def _see(
     network: Network,
     photo: AnnotatedImage,
     labels: Sequence[str],
-    count: int,
+    work: Plan,
     seeds: tuple[int, int],
 ) -> SeenPhoto:
     image = read_image(photo.path)
@@ -78,16 +77,18 @@ def _see(
     ignore = torch.tensor([box.ignore for box in photo.boxes], dtype=torch.bool)
     draws = torch.Generator().manual_seed(seeds[0] + seeds[1])
     lessons: list[Lesson] = []
-    for view in _views_of(network, image, corners, count, np.random.default_rng(seeds)):
+    for view in _views_of(network, image, corners, work.views, np.random.default_rng(seeds)):
         evidence = reader.read(view.image)
         view_size_hw = (view.image.shape[0], view.image.shape[1])
         boxes = network.to_input(torch.from_numpy(view.boxes).float(), view_size_hw)
         visible = torch.from_numpy(view.visible)
         learnt = (visible >= MIN_VISIBLE) & ~ignore
         ignored = ~learnt & (visible > 0)
-        lessons.append(take_lesson(evidence, boxes[learnt], ids[learnt], boxes[ignored], len(labels), draws))
+        lessons.append(
+            take_lesson(evidence, boxes[learnt], ids[learnt], boxes[ignored], len(labels), work.rows, draws)
+        )
         if len(lessons) == 1:
-            kept = evidence.prior.topk(min(KEPT_ROWS, len(evidence.prior))).indices.sort().values
+            kept = evidence.prior.topk(min(work.kept, len(evidence.prior))).indices.sort().values
             original = (evidence.at(kept), boxes[learnt], ids[learnt], boxes[ignored])
     return SeenPhoto(photo.path.name, *original, lessons)
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from goldeneye.evaluation.outcomes import Outcomes
@@ -32,10 +33,11 @@ MAX_DETECTIONS = 100
 
 def held_out_outcomes(
     seen: Sequence[SeenPhoto], lessons: Lessons, folds: int, iou_threshold: float, num_classes: int
-) -> Outcomes:
+) -> Outcomes | None:
     """What became of detections in every photo by a head that did not see it.
 
-    Boxes are in pixels of the network's input.
+    Boxes are in pixels of the network's input. A class of which all objects are in one fold is left
+    out, as no head could know it there; None if that leaves no class.
 
     Args:
         seen: N photos.
@@ -44,24 +46,37 @@ def held_out_outcomes(
         iou_threshold: of suppression.
         num_classes: C.
     """
-    parts: list[tuple[Tensor, Tensor, Tensor]] = [(torch.zeros(0), torch.zeros(0), torch.zeros(0))] * len(
-        seen
-    )
+    checked = _checked_classes(seen, folds, num_classes)
+    if not checked.any():
+        return None
+    nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = [nothing] * len(seen)
     for fold in range(folds):
         out = list(range(fold, len(seen), folds))
         scaled, _ = fit_logistic(lessons.without(out), RIDGE, lessons.blank(), FOLD_STEPS)
         coefficients = lessons.scale.undone(scaled)
         for photo in out:
-            parts[photo] = detect_in(seen[photo].evidence, coefficients, iou_threshold)
-    counts = [len(scores) for _, scores, _ in parts]
-    boxes, scores, class_ids = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+            boxes, scores, class_ids = detect_in(seen[photo].evidence, coefficients, iou_threshold)
+            known = torch.from_numpy(checked)[class_ids]
+            parts[photo] = boxes[known], scores[known], class_ids[known]
+    columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    all_boxes, all_scores, all_ids = columns
     found = DetectionTable(
-        photo_ids=np.repeat(np.arange(len(counts)), counts),
-        class_ids=class_ids.astype(np.int64),
-        boxes=boxes.reshape(-1, 4).astype(np.float64),
-        scores=scores.astype(np.float64),
+        photo_ids=np.repeat(np.arange(len(parts)), [len(scores) for _, scores, _ in parts]),
+        class_ids=all_ids,
+        boxes=all_boxes.astype(np.float64),
+        scores=all_scores.astype(np.float64),
     )
-    return Outcomes.of(found, _truth(seen, num_classes))
+    return Outcomes.of(found, _truth(seen, checked))
+
+
+def _checked_classes(seen: Sequence[SeenPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
+    """Which classes ``[C]`` have objects in two folds or more."""
+    shown = np.zeros((folds, num_classes), bool)
+    for number, photo in enumerate(seen):
+        shown[number % folds, photo.class_ids.numpy()] = True
+    checked: NDArray[np.bool_] = shown.sum(0) > 1
+    return checked
 
 
 def detect_in(
@@ -81,13 +96,13 @@ def detect_in(
     return evidence.boxes[kept], scores[kept, ids], ids
 
 
-def _truth(seen: Sequence[SeenPhoto], num_classes: int) -> AnnotationTable:
-    """The annotations; a region to ignore counts for every class."""
+def _truth(seen: Sequence[SeenPhoto], checked: NDArray[np.bool_]) -> AnnotationTable:
+    """The annotations of the classes that are checked; a region to ignore counts for each of them."""
     rows = []
     for number, photo in enumerate(seen):
         learnt = zip(photo.class_ids.tolist(), photo.boxes.tolist(), strict=True)
-        rows += [(number, class_id, box, False) for class_id, box in learnt]
-        rows += [(number, c, box, True) for box in photo.ignored.tolist() for c in range(num_classes)]
+        rows += [(number, class_id, box, False) for class_id, box in learnt if checked[class_id]]
+        rows += [(number, c, box, True) for box in photo.ignored.tolist() for c in np.flatnonzero(checked)]
     return AnnotationTable(
         photo_ids=np.array([row[0] for row in rows], np.int64),
         class_ids=np.array([row[1] for row in rows], np.int64),

@@ -125,13 +125,14 @@ export class Stage {
 
   #paint() {
     const [photoCanvas, boxCanvas] = this.#element.querySelectorAll("canvas");
-    if (this.#stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
-    if (this.#stale.has("boxes")) {
-      this.#paintBoxes(cleared(boxCanvas));
-      if (this.pointer) paintCrossHair(boxCanvas.getContext("2d"), this.pointer, this.size);
-      if (this.finger) this.#paintLens(boxCanvas.getContext("2d"), this.finger);
-    }
-    this.#stale.clear();
+    const stale = this.#stale;
+    this.#stale = new Set();
+    if (stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
+    if (!stale.has("boxes")) return;
+    const context = cleared(boxCanvas);
+    this.#paintBoxes(context);
+    if (this.pointer) paintCrossHair(context, this.pointer, this.size);
+    if (this.finger) this.#paintLens(context, this.finger);
   }
 
   #paintPhoto(context) {
@@ -149,7 +150,8 @@ export class Stage {
     const shown = items.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
     if (draft && draft.id === null) shown.push(draft);
     const isFocused = (item) => item.id === selected || item === draft || item.id === draft?.id;
-    for (const item of shown.sort((a, b) => isFocused(a) - isFocused(b))) {
+    // The surest proposal lies above the others, and what one has in hand above all.
+    for (const item of shown.reverse().sort((a, b) => isFocused(a) - isFocused(b))) {
       const colour = colourOf(labels.indexOf(item.label));
       const corners = boxOnStage(this.view, item.box);
       paintBox(context, corners, item, colour, isFocused(item));

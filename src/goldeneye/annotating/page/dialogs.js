@@ -119,7 +119,8 @@ async function followFinish(dialog, run, store) {
   const message = h("p", { role: "status" });
   const start = button("primary", () => store.finish(true).then(show, fail), "Fine-tune now");
   const copy = button("", async () => {
-    await navigator.clipboard.writeText(command.textContent);
+    getSelection().selectAllChildren(command); // for who has to copy by hand: not every page may do it
+    await navigator.clipboard?.writeText(command.textContent);
     copy.textContent = "Copied";
   }, "Copy");
   run.append(h("div", { class: "command" }, command, copy), message, start);

@@ -8,7 +8,7 @@ const LARGEST_SIDE = 1600; // pixels; photos travel through the notebook's own c
 /** `model` is that of anywidget. */
 export function kernelStore(model) {
   const waiting = new Map(); // id of a message -> what to do with its answer
-  const window = crypto.getRandomValues(new Uint32Array(1))[0]; // several may show one page
+  const view = crypto.getRandomValues(new Uint32Array(1))[0]; // a page may be shown more than once
   let count = 0;
 
   model.on("msg:custom", ({ id, result, error }, buffers) => {
@@ -19,7 +19,7 @@ export function kernelStore(model) {
   });
 
   function ask(method, ...values) {
-    const id = `${window}-${count++}`;
+    const id = `${view}-${count++}`;
     return new Promise((resolve, reject) => {
       waiting.set(id, { resolve, reject });
       setTimeout(() => {

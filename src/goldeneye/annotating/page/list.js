@@ -88,6 +88,7 @@ export class PhotoGrid {
 /** The thumbnail of a photo, asked for once it has stayed in the document for a moment. */
 export function thumbnail(photo, store) {
   const image = h("img", { alt: "", decoding: "async", draggable: false, class: "thumbnail" });
+  image.onerror = () => image.removeAttribute("src"); // the photo itself says why, once it is opened
   setTimeout(async () => {
     if (image.isConnected && !photo.error) image.src = await store.imageUrl(photo.id, THUMBNAIL);
   }, SETTLED);

@@ -118,7 +118,7 @@ function listenToKeys(element, parts, pointer, act, signal) {
     const { target } = event;
     const { entry, key } = entryFor(table, event);
     if (!entry || event.isComposing || isBusy() || target.closest("input, select, textarea")) return;
-    if (entry.says.endsWith(" box") && key.endsWith("Tab") && target !== parts.stage) return;
+    if (key.endsWith("Tab") && target !== parts.stage) return; // there it goes from button to button
     if (target.closest("button") && ["Enter", "Shift+Enter", " "].includes(key)) return;
     if (key === " ") pointer.setSpace(true);
     else if (entry.does(act, key) === false) return;
@@ -160,8 +160,9 @@ function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
     panels.show();
     stage.redrawBoxes();
     parts.notice.replaceChildren(...notice(session, Boolean(retry), act));
-    if (session.current?.id !== opened) onOpen(session.current.id);
-    opened = session.current?.id ?? null;
+    const id = session.current?.id ?? null;
+    if (id !== null && id !== opened) onOpen(id);
+    opened = id;
     showPicture();
   };
   session.addEventListener("change", () => {

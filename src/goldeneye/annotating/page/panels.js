@@ -142,10 +142,11 @@ export class Panels {
 
   #showBoxes() {
     const { items, selected, labels, state } = this.#session;
-    const hint = state?.reviewed ? "Nothing: reviewed and empty." : "Drag on the photo to draw a box.";
+    const toDo = state && !state.reviewed ? "Drag on the photo to draw a box." : "";
+    const hint = state?.reviewed ? "Nothing: reviewed and empty." : toDo;
     rebuilt(this.#parts.boxes, [items, selected, labels, hint], () => {
       if (items.length) return items.map((item) => this.#boxRow(item, item.id === selected));
-      return state ? [h("p", { class: "hint" }, hint)] : [];
+      return [h("p", { class: "hint" }, hint)];
     });
   }
 

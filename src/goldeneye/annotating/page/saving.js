@@ -114,7 +114,11 @@ export class Saver extends EventTarget {
   async #sendNext() {
     if (this.#labels.length) {
       const labels = this.#labels;
-      await this.#store.labels({ labels });
+      try {
+        await this.#store.labels({ labels });
+      } catch (error) {
+        if (!error.refused) throw error; // else the boxes that have such a label are refused, and it is said
+      }
       this.#labels = this.#labels.filter((label) => !labels.includes(label));
       this.#keep();
       return;

@@ -37,7 +37,7 @@ export class Session extends EventTarget {
     this.#store = store;
     this.#saver = saver;
     saver.addEventListener("acknowledged", ({ detail }) => this.#take(detail.id, detail.state));
-    saver.addEventListener("discarded", () => this.refresh());
+    saver.addEventListener("discarded", () => this.refresh().catch(() => {}));
   }
 
   /** Read the project and open the photo of that id, or else the first that nobody has looked at. */
@@ -64,12 +64,14 @@ export class Session extends EventTarget {
     this.labels = [...new Set([...project.labels, ...this.#saver.pendingLabels])];
     this.suggested = project.suggested_next;
     if (before !== this.#changes) return;
-    this.photos = project.photos;
+    const known = new Map(this.photos.map((photo) => [photo.id, photo]));
+    this.photos = project.photos.map((row) => {
+      const photo = known.get(row.id) ?? row; // one photo stays one object
+      const { width, height } = photo;
+      const reviewed = this.#saver.pending(row.id).reviewed ?? row.reviewed;
+      return Object.assign(photo, row, row.width ? {} : { width, height }, { reviewed });
+    });
     this.current = this.#photo(this.current?.id) ?? null;
-    for (const photo of this.photos) {
-      const pending = this.#saver.pending(photo.id);
-      if (pending.reviewed !== undefined) photo.reviewed = pending.reviewed;
-    }
   }
 
   #photo(id) {
@@ -105,7 +107,7 @@ export class Session extends EventTarget {
     return this.#readProposals(photo);
   }
 
-  /** Take notice that a photo cannot be had, and why. */
+  /** Note why a photo cannot be had. */
   refuse({ message, hint }, photo = this.current) {
     photo.error = hint ? `${message}; ${hint}` : message;
     this.#changed();
@@ -116,8 +118,7 @@ export class Session extends EventTarget {
     const photo = this.#photo(id);
     if (!photo) return;
     this.#changes += 1;
-    const known = width ? { width, height } : {};
-    Object.assign(photo, known, { error: error ?? photo.error });
+    Object.assign(photo, width ? { width, height } : {}, { error: error ?? photo.error });
     this.#show(photo, applied({ boxes, reviewed }, this.#saver.pending(id)));
   }
 
@@ -145,8 +146,7 @@ export class Session extends EventTarget {
     if (this.learning.state === "off" || photo.error || photo.reviewed) return;
     const { boxes, pending } = await this.#store.proposals(photo.id).catch(() => ({ boxes: [] }));
     if (photo !== this.current || photo.reviewed) return; // what it has proposed before stays
-    // No box has such an id.
-    this.#proposals = boxes.map((proposal, number) => ({ ...proposal, id: `:${number}` }));
+    this.#proposals = boxes.map((box, number) => ({ ...box, id: `:${number}` })); // no box has such an id
     if (this.proposals.length) this.#say(`${this.proposals.length} proposed; Enter accepts one`);
     if (pending) setTimeout(() => photo === this.current && this.#readProposals(photo), AGAIN);
     this.#changed();
@@ -199,8 +199,9 @@ export class Session extends EventTarget {
     else this.#tell("no photo is suggested yet");
   }
 
-  /** Mark the photo as reviewed and go on; true if all photos are reviewed and there is none to go on to. */
+  /** Mark the photo as reviewed and go on; true if there is none to go on to. */
   reviewAndNext() {
+    if (!this.current) return false;
     const next = this.neighbour(1) ?? this.photos.find((photo) => photo !== this.current && isOpen(photo));
     if (this.state && !this.state.reviewed) this.#change({ put: [], delete: [], reviewed: true });
     if (next) this.open(next.id);
@@ -347,8 +348,7 @@ export class Session extends EventTarget {
     if (!label) return this.#tell(`there is no class ${number + 1}`);
     this.active = number;
     const item = this.selectedItem;
-    if (item && item.label !== label) return this.#put({ ...this.#asBox(item), label });
-    return this.#changed();
+    return item && item.label !== label ? this.#put({ ...this.#asBox(item), label }) : this.#changed();
   }
 
   addClass(label) {
@@ -368,7 +368,7 @@ export class Session extends EventTarget {
 
   async removeClass(label) {
     this.labels = (await this.#store.labels({ remove: [label] })).labels;
-    this.active = Math.min(this.active, Math.max(this.labels.length - 1, 0));
+    this.active = 0;
     this.#changed();
   }
 

@@ -38,7 +38,11 @@ export class Unsaved {
     const alive = new Set(held.map(({ name }) => name));
     for (const name of Object.keys(this.#storage)) {
       if (!name.startsWith(this.#prefix) || alive.has(name)) continue;
-      take(JSON.parse(this.#storage.getItem(name)));
+      try {
+        take(JSON.parse(this.#storage.getItem(name)));
+      } catch {
+        continue; // not what was put there; the page must open all the same
+      }
       this.#storage.removeItem(name);
     }
   }

@@ -26,6 +26,7 @@ from goldeneye.errors import AnnotationError
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _LINES = ("keypointlabels", "vectorlabels")
+_LABELLED = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _UNLABELLED = ("rectangle", "polygon", "ellipse", "brush")
 _EXPORT_HINT = "export the project again as 'JSON'"
 
@@ -123,8 +124,11 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
     if kind in _LINES:
         left_out[NO_INSIDE] += 1
         return None
+    if kind not in (*_LABELLED, *_UNLABELLED):
+        message = f"{region.where}: {kind[:40]!r} is no box"
+        raise AnnotationError(message, hint="draw a box around the object instead")
     value = region.entry("value")
-    corners = _corners(kind, value)
+    corners = _corners(value)
     if "width" not in value.fields:
         left_out[OUTLINES] += 1
     if "image_rotation" in region.fields:
@@ -133,7 +137,7 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
     return RawBox(region.where, corners, _label(kind, value), ignore, unit=True)
 
 
-def _corners(kind: str, value: Entry) -> Corners:
+def _corners(value: Entry) -> Corners:
     """The box of a region, or the one around it, in parts of the photo."""
     if "rotation" in value.fields:
         require_unrotated(value.number("rotation"), value.where)
@@ -142,9 +146,6 @@ def _corners(kind: str, value: Entry) -> Corners:
     if "radiusX" in value.fields:
         x, y, across, down = (value.number(key) / 100 for key in ("x", "y", "radiusX", "radiusY"))
         return x - across, y - down, x + across, y + down
-    if not kind.startswith(("rectangle", "labels")):
-        message = f"{value.where}: {kind[:40]!r} is no box"
-        raise AnnotationError(message, hint="draw a box around the object instead")
     x, y, width, height = (value.number(key) / 100 for key in ("x", "y", "width", "height"))
     return x, y, x + width, y + height
 

@@ -1,0 +1,140 @@
+"""Take the pictures of the annotation page for the docs, on rendered ducks and with real proposals.
+
+    python tools/page_screenshots.py docs/images        about two minutes
+
+Needs Chromium. The picture in a notebook is taken only where JupyterLab is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
+from goldeneye.data.rendered import render_ducks
+
+DRAWN = 4
+"""Photos whose boxes are drawn before the first picture."""
+NOTEBOOK_PORT = 8897
+
+
+def main() -> None:
+    """Render, serve, open, take."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("output", type=Path)
+    parsed = parser.parse_args()
+    parsed.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as running:
+        folder = make_project(Path(temporary))
+        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+
+        def take(name: str, url: str, act: Callable[[Any], None], **options: Any) -> None:
+            page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options})
+            page.goto(url)
+            act(page)
+            page.wait_for_timeout(800)
+            save(page.screenshot(), parsed.output / f"annotate-{name}.png")
+            page.close()
+
+        command = ["-m", "goldeneye.cli", "annotate", str(folder), "--no-browser", "-o", "duck.safetensors"]
+        with served([sys.executable, *command], Path(temporary)) as url:
+            take("proposals", url, show_proposals, color_scheme="dark")
+            take("editing", url, edit_a_box, color_scheme="light")
+            phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
+            take("phone", url, show_proposals, color_scheme="light", device_scale_factor=2, **phone)
+            take("finish", url, lambda page: page.locator(".finish").click(), color_scheme="light")
+        if importlib.util.find_spec("jupyterlab") is not None:
+            options = [f"--port={NOTEBOOK_PORT}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
+            with served([sys.executable, "-m", "jupyterlab", *options], Path(temporary)):
+                url = f"http://127.0.0.1:{NOTEBOOK_PORT}/lab/tree/ducks.ipynb?reset"
+                take("notebook", url, run_the_notebook, color_scheme="light")
+        browser.close()
+
+
+def make_project(parent: Path) -> Path:
+    """Photos of ducks, in the first of which somebody has drawn the boxes; and a notebook beside them."""
+    _, ducks = render_ducks(parent / "rendered", num_train=1, num_test=12, size_hw=(720, 960))
+    folder = parent / "ducks"
+    folder.mkdir()
+    for number, image in enumerate(ducks, start=1):
+        shutil.copy(image.path, folder / f"duck{number}.jpg")
+    project = Project(folder)
+    with project.editing() as content:
+        content.add_labels([*ducks.labels, "pond"])
+    for number, image in enumerate(ducks.images[:DRAWN], start=1):
+        boxes = [DrawnBox(f"box{at}", box) for at, box in enumerate(image.boxes)]
+        project.change_photo(f"duck{number}.jpg", put=boxes, reviewed=True)
+    cell = 'import goldeneye\n\npage = goldeneye.annotate("ducks")\npage'
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, parent / "ducks.ipynb")
+    return folder
+
+
+@contextmanager
+def served(command: list[str], folder: Path) -> Iterator[str]:
+    """Run a server and give the first address it prints."""
+    server = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        said = ""
+        while "http://" not in said:
+            said = next(server.stdout)
+        yield said.split()[-1]
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def show_proposals(page: Any) -> None:
+    """Wait until it has learnt, and go to the first photo where something is proposed."""
+    page.locator('.learning[data-state="ready"]').wait_for(timeout=240_000, state="attached")
+    while not page.locator(".offers button").count():
+        page.keyboard.press("d")
+        page.wait_for_timeout(1500)
+    page.mouse.move(640, 300)
+
+
+def edit_a_box(page: Any) -> None:
+    """Select a box and hold one of its corners."""
+    page.get_by_role("option", name="duck2.jpg").click()
+    page.locator(".of-photo .row").first.wait_for()
+    page.wait_for_timeout(500)
+    page.keyboard.press("Tab")
+
+
+def run_the_notebook(page: Any) -> None:
+    """Run the one cell."""
+    page.locator(".jp-CodeCell .jp-InputArea-editor").first.click(timeout=90_000)
+    page.keyboard.press("Control+Enter")
+    page.locator(".goldeneye .thumbnail[src]").first.wait_for(timeout=90_000)
+    page.get_by_role("button", name="No", exact=True).click()  # no news
+    page.wait_for_timeout(3000)
+
+
+def save(picture: bytes, path: Path) -> None:
+    """Write a picture in few bytes: 256 colours."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.quantize(palette=image.quantize(256)).save(path, optimize=True)  # with a palette, it dithers
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
