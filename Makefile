@@ -32,6 +32,7 @@ bench: setup
 	$(BIN)/python benchmarks/finetune_seed.py
 	$(BIN)/python benchmarks/detect.py
 	$(BIN)/python benchmarks/bases.py
+	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/annotate.py
 

@@ -94,10 +94,13 @@ def test_photos_that_cannot_be_read_are_reported_and_left_out(
 
 def test_photos_it_learnt_from_are_pointed_out(squares: AnnotationSet):
     detector = finds_all(squares)
-    detector.provenance = {"photos": [{"name": "photo2.png", "boxes": 1}, {"name": "photo3.png", "boxes": 7}]}
+    taught = [{"name": "photo2.png", "boxes": 1}, {"name": "photo3.png", "boxes": 7}]
+    detector.provenance = {"photos": taught}
     evaluation = evaluate(detector, squares)
     assert evaluation.learnt_from == ("photo2.png",)
     assert "1 of 4 photos seems to be one it learnt from" in str(evaluation)
+    detector.provenance = {"photos": [*taught, {"name": "photo9.png", "boxes": 1}]}
+    assert evaluate(detector, squares).learnt_from == ()  # one common name of three is a coincidence
 
 
 def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
