@@ -64,6 +64,7 @@ def test_moving_the_threshold_redraws_boxes_and_counts(open_report: Any, photos:
     assert counts() == ["2", "2", "1"]
     assert marks() == [2, 2, 1]
     assert shown(page, ".crop") == 3
+    assert page.locator("#threshold").get_attribute("min") == "5"  # boxes with lower scores are not drawn
     set_threshold(page, 0.65)
     assert counts() == ["1", "3", "1"]
     assert marks() == [1, 3, 1]

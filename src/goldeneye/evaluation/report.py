@@ -105,6 +105,8 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
     likely = [likely_share(int(found), annotations) for found in total.found]
     return {
         "thresholds": thresholds.tolist(),
+        # Below, boxes would count that are not drawn.
+        "first": min(own, int(np.searchsorted(thresholds, SHOWN_SCORE))),
         "own": own,
         "best": own if best is None else int(np.argmin(abs(thresholds - best))),
         "words": [evaluation.in_words(threshold) for threshold in thresholds],
