@@ -40,19 +40,10 @@ class AnnotateServer:
         self.port: int = self.socket.getsockname()[1]
         token = token_of(project.folder)
         self.url = f"http://{HOST}:{self.port}/?token={token}"
-        config = uvicorn.Config(
-            make_app(project, learner, token=token, port=self.port),
-            http=sockets.PatientProtocol,
-            ws="none",
-            lifespan="off",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,  # nobody may say in whose name they ask
-            server_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
-            timeout_graceful_shutdown=3,
+        app = make_app(project, learner, token=token, port=self.port)
+        self._server = uvicorn.Server(
+            sockets.server_settings(app, lifespan=False, max_connections=MAX_CONNECTIONS, stop_seconds=3)
         )
-        self._server = uvicorn.Server(config)
 
     def run(self, *, open_browser: bool = False) -> None:
         """Serve until Ctrl-C."""

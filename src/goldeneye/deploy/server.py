@@ -16,7 +16,7 @@ from goldeneye.deploy.gate import Gate
 from goldeneye.deploy.served import ServedDetector
 from goldeneye.deploy.settings import ServiceConfig
 from goldeneye.errors import SettingError
-from goldeneye.web.sockets import PatientProtocol, listen
+from goldeneye.web.sockets import listen, server_settings
 
 KEY_VARIABLE = "GOLDENEYE_API_KEY"
 MIN_KEY_LENGTH = 16
@@ -54,19 +54,13 @@ class DetectionServer:
         self.socket = listen(host, [port], config.queue + _MORE_CONNECTIONS)
         self.host = host
         self.port: int = self.socket.getsockname()[1]
-        uvicorn_config = uvicorn.Config(
+        settings = server_settings(
             self.gate,
-            http=PatientProtocol,
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,  # nobody may say in whose name they ask
-            server_header=False,
-            limit_concurrency=config.queue + _MORE_CONNECTIONS,
-            timeout_graceful_shutdown=1,  # by then all that was under way has been answered
+            lifespan=True,
+            max_connections=config.queue + _MORE_CONNECTIONS,
+            stop_seconds=1,  # by then all that was under way has been answered
         )
-        self._server = _PatientServer(uvicorn_config, self.gate, config.stop_seconds)
+        self._server = _PatientServer(settings, self.gate, config.stop_seconds)
 
     @property
     def url(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from goldeneye.errors import OutputError
@@ -47,6 +48,29 @@ class PatientProtocol(H11Protocol):
             self._patience = None
         elif waiting and self._patience is None:
             self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+
+def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seconds: int) -> uvicorn.Config:
+    """How a server of ours meets strangers: patient with nobody, telling and believing little.
+
+    Args:
+        app: the ASGI application.
+        lifespan: whether the application wants to be told of start and stop.
+        max_connections: further ones are refused.
+        stop_seconds: how long a stop waits for what is under way.
+    """
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on" if lifespan else "off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # nobody may say in whose name they ask
+        server_header=False,
+        limit_concurrency=max_connections,
+        timeout_graceful_shutdown=stop_seconds,
+    )
 
 
 def listen(host: str, ports: Sequence[int], backlog: int) -> socket.socket:
