@@ -1,4 +1,4 @@
-"""Make the starter base: a nano YOLOX that has seen nothing but scenes this project renders itself.
+"""Make the starter base: a small YOLOX that has seen nothing but scenes this project renders itself.
 
     python tools/train_starter.py render WORK --scenes 3000 --processes 2
     python tools/train_starter.py train WORK --minutes 60

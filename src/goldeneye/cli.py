@@ -140,7 +140,7 @@ def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="render rubber ducks, learn five, find the others",
-        description="The whole way on rendered photos: nothing to bring but a base model.",
+        description="The whole way on rendered photos: nothing to bring.",
     )
     demo.add_argument(
         "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
