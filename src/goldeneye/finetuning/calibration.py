@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from goldeneye.evaluation.outcomes import Outcomes
 from goldeneye.finetuning.logistic import Coefficients
 
-USUAL_STRETCH, USUAL_SHIFT = 1.0, -0.25
-"""What is taken where nothing was held out, and what few held-out detections are drawn towards."""
-_SPREADS = (0.25, 0.75)
+USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
+"""Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn towards."""
+_SPREADS = (0.25, 0.5)
 """How far the stretch (as a logarithm) and the shift of a detector are from the usual ones."""
 _STEPS = 100
 
