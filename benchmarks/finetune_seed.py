@@ -11,7 +11,6 @@ machine in the same moods. Peak memory is that of a process of its own for each.
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,7 +35,7 @@ from goldeneye.models.base import BaseModel, load_base
 from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
 from goldeneye.models.matching import match_anchors
 from goldeneye.models.ssd import SsdDetector
-from machine import DUCKY, GOLDEN_BASE, describe_machine
+from machine import DUCKY, GOLDEN_BASE, describe_machine, peak_of_this_process_mb
 
 PIECES = 5
 
@@ -112,15 +111,6 @@ def peak_memory_mb(which: str) -> float:
     command = [sys.executable, __file__, "--only", which, "--steps", "3"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(printed.split()[-1])
-
-
-def peak_of_this_process_mb() -> float:
-    """Peak resident memory; on Linux not that of the parent, which ``getrusage`` passes on."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return float(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:

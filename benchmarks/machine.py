@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +32,12 @@ def describe_machine() -> str:
         f"{processor}, {cores} cores, {platform.system()}, Python {python}, "
         f"torch {torch.__version__}, numpy {np.__version__}"
     )
+
+
+def peak_of_this_process_mb() -> float:
+    """Peak resident memory; on Linux not that of the parent, which ``getrusage`` passes on."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

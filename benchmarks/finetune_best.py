@@ -1,0 +1,85 @@
+"""What the recipe ``best`` costs: seconds and memory, for each base and effort, five ducks to learn from.
+
+Every row is a process of its own, so that its peak of memory is its own. ``15 photos`` are the five ducks
+three times: what they cost, not what they teach.
+
+    python benchmarks/finetune_best.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from goldeneye.config import FinetuneConfig
+from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.formats import read_annotations
+from goldeneye.finetuning.trainer import finetune
+from goldeneye.models.base import load_base
+from machine import DUCKY, GOLDEN_BASE, SHARED, describe_machine, peak_of_this_process_mb
+
+YOLOX_NANO = SHARED / "weights/yolox_nano_coco.onnx"
+ROWS = (
+    ("YOLOX-nano", str(YOLOX_NANO), "quick", 5),
+    ("YOLOX-nano", str(YOLOX_NANO), "normal", 5),
+    ("YOLOX-nano", str(YOLOX_NANO), "long", 5),
+    ("YOLOX-nano", str(YOLOX_NANO), "long", 15),
+    ("starter", "starter", "normal", 5),
+    ("SSD ResNet-50 640", str(GOLDEN_BASE), "quick", 5),
+    ("SSD ResNet-50 640", str(GOLDEN_BASE), "normal", 5),
+    ("SSD ResNet-50 640", str(GOLDEN_BASE), "long", 15),
+)
+
+
+def run(base: str, effort: str, num_photos: int) -> None:
+    """Fine-tune once; prints wall seconds, processor seconds and the peak of memory."""
+    read = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train")
+    loaded = load_base(base)
+    with tempfile.TemporaryDirectory() as folder:
+        images = []
+        for number in range(num_photos):
+            image = read.images[number % len(read)]
+            copy = Path(folder) / f"{number}{image.path.suffix}"
+            shutil.copyfile(image.path, copy)
+            images.append(replace(image, path=copy))
+        photos = AnnotationSet(tuple(images), read.labels)
+        start, start_cpu = time.perf_counter(), time.process_time()
+        finetune(photos, loaded, config=FinetuneConfig(effort=effort), show_progress=False)
+    print(
+        time.perf_counter() - start,
+        time.process_time() - start_cpu,
+        peak_of_this_process_mb(),
+    )
+
+
+def main() -> None:
+    """Run every row and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs=3, metavar=("BASE", "EFFORT", "PHOTOS"), help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.only:
+        run(parsed.only[0], parsed.only[1], int(parsed.only[2]))
+        return
+    print(describe_machine(), f"{torch.get_num_threads()} threads", sep=", ")
+    print(
+        "| base | effort | photos | seconds | of both cores together | peak MB |\n|---|---|---|---|---|---|"
+    )
+    for name, base, effort, num_photos in ROWS:
+        command = [sys.executable, str(Path(__file__)), "--only", base, effort, str(num_photos)]
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        wall, processor, peak = map(float, printed.split()[-3:])
+        print(f"| {name} | {effort} | {num_photos} | {wall:.1f} | {processor:.1f} | {peak:.0f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
