@@ -20,7 +20,9 @@ from goldeneye.commands.boxes import annotations_of
 from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
+from goldeneye.commands.engine import add_engine
 from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.export import add_export
 from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
@@ -52,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_finetune(commands)
     _add_detect(commands)
     add_evaluate(commands)
+    add_export(commands)
     add_annotate(commands)
     add_convert(commands)
     add_show(commands)
@@ -117,7 +120,9 @@ def _add_detect(commands: Any) -> None:
         description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
         "Or in a video, a stream or a webcam, if -o is a video.",
     )
-    detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
+    detect.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' or 'goldeneye export' wrote"
+    )
     detect.add_argument(
         "photos",
         nargs="+",
@@ -132,6 +137,7 @@ def _add_detect(commands: Any) -> None:
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    add_engine(detect)
     add_video_options(detect)
     detect.set_defaults(run=run_detect)
 
@@ -202,6 +208,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         score_threshold=parsed.threshold,
         gif=parsed.gif,
         base=parsed.base,
+        engine=parsed.engine,
     )
     print(summary)
     return 2 if summary.failed else 0

@@ -70,13 +70,13 @@ def run_detect_video(parsed: argparse.Namespace) -> int:
             f"one video at a time: {', '.join(parsed.photos)}", hint="run the command for each"
         )
     from goldeneye.data.images import find_photos
-    from goldeneye.detect.detector import Detector
+    from goldeneye.detect.opening import open_detector
     from goldeneye.detect.video import detect_video
     from goldeneye.detect.video_reader import PhotoFrames, VideoReader
 
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     summary = detect_video(
-        Detector.load(parsed.detector, base=parsed.base),
+        open_detector(parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or 1),
         source,
         parsed.output,
         score_threshold=parsed.threshold,

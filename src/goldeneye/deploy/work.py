@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import torch
-
 from goldeneye.data.images import read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.deploy.settings import ServiceConfig
 from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
 from goldeneye.detect.folder import read_for_picture
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import PhotoError
 
 _FIRST_GUESS_SECONDS = 0.5
@@ -51,11 +50,11 @@ class Workers:
         self.num_photos = 0
         self._seconds_per_photo = _FIRST_GUESS_SECONDS
         self._pool = ThreadPoolExecutor(
-            config.workers, thread_name_prefix="worker", initializer=torch.set_num_threads, initargs=(1,)
+            config.workers, thread_name_prefix="worker", initializer=_compute_alone
         )
 
     async def look_at(
-        self, detector: Detector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
+        self, detector: PhotoDetector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
     ) -> list[Looked | PhotoError]:
         """Detect in photos; for each, in their order, what was found or why it cannot be read.
 
@@ -94,7 +93,7 @@ class Workers:
             self._seconds_per_photo += _FORGETTING * (result.worked_seconds - self._seconds_per_photo)
 
     def _look(
-        self, detector: Detector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
+        self, detector: PhotoDetector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
     ) -> Looked | PhotoError:
         start = time.monotonic()
         if start - since > self.config.queue_seconds:
@@ -113,3 +112,9 @@ class Workers:
         except PhotoError as error:
             return error
         return Looked(found, picture, start - since, time.monotonic() - start)
+
+
+def _compute_alone() -> None:
+    """Let torch compute in one thread for each worker, if torch is what computes."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
