@@ -20,6 +20,7 @@ from goldeneye.commands.boxes import annotations_of
 from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
+from goldeneye.commands.engine import add_engine
 from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.export import add_export
 from goldeneye.commands.serve import add_serve
@@ -119,7 +120,9 @@ def _add_detect(commands: Any) -> None:
         description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
         "Or in a video, a stream or a webcam, if -o is a video.",
     )
-    detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
+    detect.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' or 'goldeneye export' wrote"
+    )
     detect.add_argument(
         "photos",
         nargs="+",
@@ -134,9 +137,7 @@ def _add_detect(commands: Any) -> None:
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
-    detect.add_argument(
-        "--engine", help="what computes: openvino, onnxruntime or torch (default: the fastest)"
-    )
+    add_engine(detect)
     detect.add_argument(
         "--mirror",
         action="store_true",
