@@ -46,9 +46,8 @@ def main() -> None:
     torch.set_num_threads(1)
     print(describe_machine())
     base = load_base(parsed.base)
-    print(
-        "| data | AP | AP50 | AP gained by --mirror | AP50 gained | times as long |\n|---|---|---|---|---|---|"
-    )
+    print("| data | AP | AP50 | AP gained by --mirror | AP50 gained | times as long |")
+    print("|---|---|---|---|---|---|")
     for name, load in DATA_SETS.items():
         data, rows = load(), []
         for draw in range(parsed.draws):
