@@ -138,6 +138,11 @@ def _add_detect(commands: Any) -> None:
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
     add_engine(detect)
+    detect.add_argument(
+        "--mirror",
+        action="store_true",
+        help="look at each photo mirrored too: finds a little more, takes twice as long",
+    )
     add_video_options(detect)
     detect.set_defaults(run=run_detect)
 
@@ -209,6 +214,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         gif=parsed.gif,
         base=parsed.base,
         engine=parsed.engine,
+        mirror=parsed.mirror,
     )
     print(summary)
     return 2 if summary.failed else 0

@@ -38,10 +38,11 @@ def is_about_video(parsed: argparse.Namespace) -> bool:
         SettingError: a video was given but a folder is to be written, or the options do not go together.
     """
     if parsed.output.suffix.lower() in _WRITTEN:
-        if parsed.gif is not None:
-            raise SettingError(
-                f"--gif is for photos in a folder, not for {parsed.output}", hint="leave it out"
-            )
+        for option, is_given in (("--gif", parsed.gif is not None), ("--mirror", parsed.mirror)):
+            if is_given:
+                raise SettingError(
+                    f"{option} is for photos in a folder, not for {parsed.output}", hint="leave it out"
+                )
         return True
     for source in parsed.photos:
         if _is_video(source, read_as_photo=True):

@@ -41,6 +41,7 @@ def add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument("--base", help="the base model, for a detector written with --heads-only")
     add_engine(evaluate)
+    evaluate.add_argument("--mirror", action="store_true", help="look at each photo mirrored too")
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -48,11 +49,14 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     """``goldeneye evaluate``; 2 if a photo could not be read."""
     if parsed.output is not None:
         require_writable(parsed.output / REPORT_NAME, [".html"])
+    from goldeneye.detect.mirrored import MirroredDetector
     from goldeneye.detect.opening import open_detector
     from goldeneye.evaluation.evaluator import evaluate
     from goldeneye.evaluation.report import save_report
 
     detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base)
+    if parsed.mirror:
+        detector = MirroredDetector(detector)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label)

@@ -15,6 +15,7 @@ from PIL import Image
 from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
+from goldeneye.detect.mirrored import MirroredDetector
 from goldeneye.detect.opening import AUTO, open_detector
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import OutputError, PhotoError, SettingError
@@ -53,6 +54,7 @@ def detect_folder(
     gif: StrPath | None = None,
     base: str | None = None,
     engine: str = AUTO,
+    mirror: bool = False,
     show_progress: bool = True,
 ) -> FolderSummary:
     """Run a detector file over photos; write a picture of each and ``detections.json``.
@@ -68,6 +70,7 @@ def detect_folder(
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
+        mirror: look at each photo mirrored too.
         show_progress: show how far the work has come.
 
     Raises:
@@ -84,6 +87,8 @@ def detect_folder(
     if gif is not None:
         require_writable(gif, [".gif"])
     loaded = open_detector(detector, engine=engine, base=base, num_photos=len(paths))
+    if mirror:
+        loaded = MirroredDetector(loaded)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     rows, failed = _detect_and_draw(loaded, paths, targets, threshold, show_progress)
     document = {
