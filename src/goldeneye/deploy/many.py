@@ -1,0 +1,128 @@
+"""Detect in any number of photos: shards, done by workers here or on a cluster, into tables.
+
+    photos -> list -> shards -> workers -> Parquet tables -> report
+
+The same shards and the same work whether the workers are processes of this machine or a cluster's.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from goldeneye.data.images import StrPath, photo_places
+from goldeneye.deploy.place import Place
+from goldeneye.deploy.processes import work_in_processes
+from goldeneye.deploy.ray_cluster import Workers, ray_cluster, work_on_cluster
+from goldeneye.deploy.run import RunSummary, done_shards, open_run, require_possible, write_report
+from goldeneye.deploy.shard_worker import Work
+from goldeneye.deploy.shards import ShardResult, cut_into_shards, require_pyarrow
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import SettingError
+from goldeneye.progress import console, progress_bar
+
+ENGINES = ("processes", "ray")
+_SECONDS_BETWEEN_REMARKS = 30.0
+
+
+def detect_many(
+    detector: StrPath,
+    photos: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    engine: str = "processes",
+    address: str | None = None,
+    workers: Workers | None = None,
+    score_threshold: float | None = None,
+    shard_size: int | None = None,
+    retry_failed: bool = False,
+    base: str | None = None,
+    show_progress: bool = True,
+) -> RunSummary:
+    """Run a detector over photos with many workers; write tables of what it finds and a report.
+
+    The same call with the same output goes on where it was left.
+
+    Args:
+        detector: a file that :meth:`Detector.save` wrote.
+        photos: folders, files, patterns or addresses.
+        output: the folder or address for the tables; all workers must see it under this name.
+        engine: ``"processes"`` of this machine, or ``"ray"``.
+        address: of a Ray cluster; without it one is started on this machine for the occasion.
+        workers: how many, and what each is given.
+        score_threshold: lowest score to report; the detector's own if not given.
+        shard_size: photos per shard; a fitting number if not given.
+        retry_failed: do again the shards with photos that could not be read.
+        base: the base model of a file with only the heads.
+        show_progress: show how far the work has come.
+
+    Raises:
+        DetectorFileError: the detector cannot be read.
+        PhotoError: no photos there.
+        SettingError: a setting is out of its limits, or what it needs is not installed.
+        OutputError: the output belongs to another run, or cannot be written.
+    """
+    wanted = workers or Workers()
+    if engine not in ENGINES:
+        raise SettingError(f"unknown cluster engine: {engine!r}", hint=f"engines: {', '.join(ENGINES)}")
+    require_possible(score_threshold, shard_size, wanted.count)
+    require_pyarrow()
+    places, place = photo_places(photos), Place(str(output))
+    loaded = Detector.load(detector, base=base)
+    threshold = loaded.score_threshold if score_threshold is None else score_threshold
+    with ExitStack() as stack:
+        count = _cores() // wanted.cpus if wanted.count is None else wanted.count
+        if engine == "ray":
+            count = stack.enter_context(ray_cluster(address, wanted))
+        file = ("detector.safetensors", _whole_file(loaded))
+        run = open_run(place, file, threshold, places, shard_size, max(count, 1))
+        if place.read(run.detector) != file[1]:
+            place.write(run.detector, file[1])
+        done = set(done_shards(place, run, without_failures=retry_failed))
+        todo = [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
+        if show_progress and done:
+            console.print(f"{len(done)} of {run.num_shards} shards are done already")
+        work, count = (
+            Work(place.where, run, wanted.cpus, session=uuid4().hex[:8]),
+            max(min(count, len(todo)), 1),
+        )
+        if engine == "ray":
+            results = work_on_cluster(work, todo, count, wanted) if todo else iter(())
+        else:
+            results = work_in_processes(work, todo, count)
+        _follow(results, len(todo), sum(len(shard.photos) for shard in todo), show_progress)
+    return write_report(place, run)
+
+
+def _follow(results: Iterator[ShardResult], num_shards: int, num_photos: int, show_progress: bool) -> None:
+    """Take in all results and tell how far the work has come; where there is no bar, every half minute."""
+    begun = told = time.monotonic()
+    photos = 0
+    with progress_bar("detecting", num_shards, show=show_progress) as advance:
+        for result in results:
+            now = time.monotonic()
+            photos += result.photos
+            rate = photos / max(now - begun, 1e-9)
+            advance(f"{rate:.1f} photos/s")
+            if show_progress and not console.is_terminal and now - told > _SECONDS_BETWEEN_REMARKS:
+                told = now
+                left = timedelta(seconds=round((num_photos - photos) / rate))
+                console.print(f"{photos} of {num_photos} photos, {rate:.1f} a second, {left} left")
+
+
+def _whole_file(detector: Detector) -> bytes:
+    """The detector as a file with all its weights, also if it was one with only the heads."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "detector.safetensors"
+        detector.save(path)
+        return path.read_bytes()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
