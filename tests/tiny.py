@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from goldeneye.data.annotations import AnnotationSet
-from goldeneye.models.architectures import Config
 from goldeneye.models.base import BaseModel
+from goldeneye.models.configs import Config
 from goldeneye.models.ssd import SsdDetector
 from goldeneye.models.ssd_config import SsdConfig, parse_ssd_config
 from goldeneye.models.weights_file import hash_weights

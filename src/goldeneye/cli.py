@@ -19,8 +19,10 @@ from goldeneye.commands.bases import add_bases
 from goldeneye.commands.boxes import annotations_of
 from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
+from goldeneye.commands.detect_many import add_many_options, is_about_many, run_detect_many
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from goldeneye.commands.evaluate import add_evaluate
+from goldeneye.commands.export import add_export
 from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
@@ -52,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_finetune(commands)
     _add_detect(commands)
     add_evaluate(commands)
+    add_export(commands)
     add_annotate(commands)
     add_convert(commands)
     add_show(commands)
@@ -115,7 +118,8 @@ def _add_detect(commands: Any) -> None:
         "detect",
         help="find the object in photos or a video",
         description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
-        "Or in a video, a stream or a webcam, if -o is a video.",
+        "Or in a video, a stream or a webcam, if -o is a video. Or in any number of photos, with many "
+        "workers, into tables.",
     )
     detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
     detect.add_argument(
@@ -125,14 +129,18 @@ def _add_detect(commands: Any) -> None:
         help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
     )
     detect.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go; or film.mp4"
+        "-o", "--output", required=True, metavar="FOLDER", help="where results go; or film.mp4"
     )
     detect.add_argument(
         "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    detect.add_argument(
+        "--engine", help="what computes: openvino, onnxruntime or torch (default: the fastest)"
+    )
     add_video_options(detect)
+    add_many_options(detect)
     detect.set_defaults(run=run_detect)
 
 
@@ -193,6 +201,8 @@ def run_detect(parsed: argparse.Namespace) -> int:
     """``goldeneye detect``."""
     if is_about_video(parsed):
         return run_detect_video(parsed)
+    if is_about_many(parsed):
+        return run_detect_many(parsed)
     from goldeneye.detect.folder import detect_folder
 
     summary = detect_folder(
@@ -202,6 +212,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         score_threshold=parsed.threshold,
         gif=parsed.gif,
         base=parsed.base,
+        engine=parsed.engine,
     )
     print(summary)
     return 2 if summary.failed else 0

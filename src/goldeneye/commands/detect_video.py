@@ -37,7 +37,7 @@ def is_about_video(parsed: argparse.Namespace) -> bool:
     Raises:
         SettingError: a video was given but a folder is to be written, or the options do not go together.
     """
-    if parsed.output.suffix.lower() in _WRITTEN:
+    if Path(parsed.output).suffix.lower() in _WRITTEN:
         if parsed.gif is not None:
             raise SettingError(
                 f"--gif is for photos in a folder, not for {parsed.output}", hint="leave it out"
@@ -70,15 +70,15 @@ def run_detect_video(parsed: argparse.Namespace) -> int:
             f"one video at a time: {', '.join(parsed.photos)}", hint="run the command for each"
         )
     from goldeneye.data.images import find_photos
-    from goldeneye.detect.detector import Detector
+    from goldeneye.detect.opening import open_detector
     from goldeneye.detect.video import detect_video
     from goldeneye.detect.video_reader import PhotoFrames, VideoReader
 
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     summary = detect_video(
-        Detector.load(parsed.detector, base=parsed.base),
+        open_detector(parsed.detector, engine=parsed.engine, base=parsed.base),
         source,
-        parsed.output,
+        Path(parsed.output),
         score_threshold=parsed.threshold,
         every=1 if parsed.every is None else parsed.every,
         tracking=not parsed.no_tracking,

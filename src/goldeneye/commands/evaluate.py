@@ -44,11 +44,11 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     """``goldeneye evaluate``; 2 if a photo could not be read."""
     if parsed.output is not None:
         require_writable(parsed.output / REPORT_NAME, [".html"])
-    from goldeneye.detect.detector import Detector
+    from goldeneye.detect.opening import open_detector
     from goldeneye.evaluation.evaluator import evaluate
     from goldeneye.evaluation.report import save_report
 
-    detector = Detector.load(parsed.detector, base=parsed.base)
+    detector = open_detector(parsed.detector, base=parsed.base)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label)

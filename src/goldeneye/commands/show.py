@@ -22,10 +22,10 @@ def add_show(commands: Any) -> None:
 
 def run_show(parsed: argparse.Namespace) -> int:
     """``goldeneye show``."""
-    from goldeneye.detect.detector import Detector
+    from goldeneye.detect.opening import open_detector
     from goldeneye.finetuning.estimate import estimate_in_words
 
-    detector = Detector.load(parsed.detector, base=parsed.base)
+    detector = open_detector(parsed.detector, base=parsed.base)
     made = detector.provenance
     facts = {"labels": detector.labels, "base": detector.base, "score_threshold": detector.score_threshold}
     if parsed.json:

@@ -22,7 +22,7 @@ from goldeneye.deploy.problems import PROBLEM_HANDLERS, problems
 from goldeneye.deploy.served import ServedDetector, follow_files
 from goldeneye.deploy.settings import ServiceConfig
 from goldeneye.deploy.work import Looked, OverdueError, Workers
-from goldeneye.detect.detector import Detector
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import PhotoError
 from goldeneye.web.bodies import Refused
 
@@ -198,7 +198,7 @@ class Service:
         self,
         request: Request,
         name: str,
-        detector: Detector,
+        detector: PhotoDetector,
         photos: Sequence[PhotoBytes],
         score_threshold: float,
         draw: bool,

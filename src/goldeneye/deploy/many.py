@@ -24,10 +24,12 @@ from goldeneye.deploy.run import RunSummary, done_shards, open_run, require_poss
 from goldeneye.deploy.shard_worker import Work
 from goldeneye.deploy.shards import ShardResult, cut_into_shards, require_pyarrow
 from goldeneye.detect.detector import Detector
+from goldeneye.detect.opening import open_detector
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import SettingError
 from goldeneye.progress import console, progress_bar
 
-ENGINES = ("processes", "ray")
+CLUSTERS = ("processes", "ray")
 _SECONDS_BETWEEN_REMARKS = 30.0
 
 
@@ -36,13 +38,14 @@ def detect_many(
     photos: StrPath | Sequence[StrPath],
     output: StrPath,
     *,
-    engine: str = "processes",
+    cluster: str = "processes",
     address: str | None = None,
     workers: Workers | None = None,
     score_threshold: float | None = None,
     shard_size: int | None = None,
     retry_failed: bool = False,
     base: str | None = None,
+    engine: str | None = None,
     show_progress: bool = True,
 ) -> RunSummary:
     """Run a detector over photos with many workers; write tables of what it finds and a report.
@@ -50,16 +53,17 @@ def detect_many(
     The same call with the same output goes on where it was left.
 
     Args:
-        detector: a file that :meth:`Detector.save` wrote.
+        detector: a file that :func:`open_detector` opens.
         photos: folders, files, patterns or addresses.
         output: the folder or address for the tables; all workers must see it under this name.
-        engine: ``"processes"`` of this machine, or ``"ray"``.
+        cluster: ``"processes"`` of this machine, or ``"ray"``.
         address: of a Ray cluster; without it one is started on this machine for the occasion.
         workers: how many, and what each is given.
         score_threshold: lowest score to report; the detector's own if not given.
         shard_size: photos per shard; a fitting number if not given.
         retry_failed: do again the shards with photos that could not be read.
         base: the base model of a file with only the heads.
+        engine: what computes, as for :func:`open_detector`.
         show_progress: show how far the work has come.
 
     Raises:
@@ -69,18 +73,20 @@ def detect_many(
         OutputError: the output belongs to another run, or cannot be written.
     """
     wanted = workers or Workers()
-    if engine not in ENGINES:
-        raise SettingError(f"unknown cluster engine: {engine!r}", hint=f"engines: {', '.join(ENGINES)}")
-    require_possible(score_threshold, shard_size, wanted.count)
+    if cluster not in CLUSTERS:
+        raise SettingError(
+            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
+        )
+    require_possible(score_threshold, shard_size, wanted.count, wanted.cpus)
     require_pyarrow()
     places, place = photo_places(photos), Place(str(output))
-    loaded = Detector.load(detector, base=base)
+    loaded = open_detector(detector, engine=engine, base=base)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     with ExitStack() as stack:
         count = _cores() // wanted.cpus if wanted.count is None else wanted.count
-        if engine == "ray":
+        if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
-        file = ("detector.safetensors", _whole_file(loaded))
+        file = (f"detector{Path(detector).suffix}", _whole_file(loaded, Path(detector)))
         run = open_run(place, file, threshold, places, shard_size, max(count, 1))
         if place.read(run.detector) != file[1]:
             place.write(run.detector, file[1])
@@ -89,10 +95,10 @@ def detect_many(
         if show_progress and done:
             console.print(f"{len(done)} of {run.num_shards} shards are done already")
         work, count = (
-            Work(place.where, run, wanted.cpus, session=uuid4().hex[:8]),
+            Work(place.where, run, wanted.cpus, engine, session=uuid4().hex[:8]),
             max(min(count, len(todo)), 1),
         )
-        if engine == "ray":
+        if cluster == "ray":
             results = work_on_cluster(work, todo, count, wanted) if todo else iter(())
         else:
             results = work_in_processes(work, todo, count)
@@ -116,8 +122,10 @@ def _follow(results: Iterator[ShardResult], num_shards: int, num_photos: int, sh
                 console.print(f"{photos} of {num_photos} photos, {rate:.1f} a second, {left} left")
 
 
-def _whole_file(detector: Detector) -> bytes:
-    """The detector as a file with all its weights, also if it was one with only the heads."""
+def _whole_file(detector: PhotoDetector, given: Path) -> bytes:
+    """The detector as a file with all its weights, also if the one given holds only the heads."""
+    if not isinstance(detector, Detector):
+        return given.read_bytes()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "detector.safetensors"
         detector.save(path)

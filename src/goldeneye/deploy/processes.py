@@ -9,20 +9,23 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
-from goldeneye.deploy.shard_worker import ShardWorker, Work
+from goldeneye.deploy.shard_worker import MOST_DEATHS, ShardWorker, Work
 from goldeneye.deploy.shards import Shard, ShardResult
+from goldeneye.errors import SettingError
+
+_NONE_LIVES = "the workers die, one after the other, before they have done anything"
 
 
 class _Process:
     """One worker, and the shard it is at."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, shard: Shard) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
         self.process.start()
         theirs.close()  # so that the pipe ends when the worker does
-        self.shard: Shard | None = None
+        self.give(shard)
 
     def give(self, shard: Shard) -> None:
         """Let it work on a shard."""
@@ -43,32 +46,34 @@ def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> 
     A shard whose worker dies is given to a new one, which leaves it out if that happens time and again.
 
     Raises:
-        GoldeneyeError: a worker cannot begin, or a table cannot be written.
+        GoldeneyeError: no worker can begin, or a table cannot be written.
     """
     todo = iter(shards)
     workers: dict[Connection, _Process] = {}
 
     def begin(shard: Shard) -> None:
-        worker = _Process(work)
+        worker = _Process(work, shard)
         workers[worker.connection] = worker
-        worker.give(shard)
 
+    deaths = 0  # without an answer in between
     try:
-        for _, shard in zip(range(num_workers), todo, strict=False):
-            begin(shard)
+        for _, first in zip(range(num_workers), todo, strict=False):
+            begin(first)
         while workers:
-            for connection in wait(list(workers)):
-                worker = workers[connection]  # type: ignore[index]
-                shard = worker.shard
-                assert shard is not None, "every worker was given one"
+            for ready in wait(list(workers)):
+                worker = workers[ready]  # type: ignore[index]
                 try:
                     answer = worker.connection.recv()
                 except (EOFError, OSError):
                     workers.pop(worker.connection).stop()
-                    begin(shard)
+                    deaths += 1
+                    if deaths > MOST_DEATHS * num_workers:
+                        raise SettingError(_NONE_LIVES, hint="look at the memory; try --workers 1") from None
+                    begin(worker.shard)
                     continue
                 if isinstance(answer, BaseException):
                     raise answer
+                deaths = 0
                 yield answer
                 if following := next(todo, None):
                     worker.give(following)

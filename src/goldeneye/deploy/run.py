@@ -199,7 +199,9 @@ def _require_same(before: Run, now: Run, place: Place) -> None:
             raise OutputError(f"{where}: begun with {name} of {before_value}, not {value}", hint=hint)
 
 
-def require_possible(score_threshold: float | None, shard_size: int | None, num_workers: int | None) -> None:
+def require_possible(
+    score_threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
+) -> None:
     """Refuse settings that make no sense.
 
     Raises:
@@ -207,7 +209,11 @@ def require_possible(score_threshold: float | None, shard_size: int | None, num_
     """
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
-    for name, value, most in (("--shard-size", shard_size, 1_000_000), ("--workers", num_workers, 100_000)):
+    for name, value, most in (
+        ("--shard-size", shard_size, 1_000_000),
+        ("--workers", num_workers, 100_000),
+        ("--cpus-per-worker", cpus, 1024),
+    ):
         if value is not None and not 1 <= value <= most:
             raise SettingError(f"{name} must be a number from 1 to {most}: {value}")
 

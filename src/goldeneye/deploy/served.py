@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.detect.detector import Detector
+from goldeneye.detect.opening import open_detector
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import DetectorFileError, GoldeneyeError, SettingError
 
 LOOK_SECONDS = 1.0
@@ -30,7 +31,7 @@ LOOK_SECONDS = 1.0
 class Loaded:
     """A detector, and which contents of its file it came from."""
 
-    detector: Detector
+    detector: PhotoDetector
     sha256: str
     loaded_at: float
     """Seconds since 1970."""
@@ -101,7 +102,7 @@ def load_copy(path: Path, base: str | None) -> Loaded:
         with copy.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            detector = Detector.load(copy, base=base)
+            detector = open_detector(copy, base=base)
             detector.detect(np.full((64, 64, 3), 127, np.uint8))
         except GoldeneyeError as error:
             message = error.message.replace(f"{copy.parent}{os.sep}", "")

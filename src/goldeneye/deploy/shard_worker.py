@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from goldeneye.deploy.place import Place
 from goldeneye.deploy.run import Run
 from goldeneye.deploy.shards import Shard, ShardResult, detect_shard
-from goldeneye.detect.detector import Detector
+from goldeneye.detect.opening import open_detector
 from goldeneye.errors import OutputError
 
 MOST_DEATHS = 3
@@ -20,11 +19,13 @@ MOST_DEATHS = 3
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker must know to begin: where results go, what the run is about, how many threads."""
+    """All that a worker must know to begin."""
 
     output: str
     run: Run
     threads: int
+    engine: str | None
+    """What computes, as for :func:`open_detector`."""
     session: str
     """A name for this call of the run: what killed workers in an earlier one may be cured."""
 
@@ -37,10 +38,10 @@ class ShardWorker:
     Raises:
         OutputError: the copy is not there.
         DetectorFileError: it cannot be read.
+        SettingError: the engine is not installed here.
     """
 
     def __init__(self, work: Work) -> None:
-        torch.set_num_threads(work.threads)
         self.place, self.run, self.session = Place(work.output), work.run, work.session
         data = self.place.read(work.run.detector)
         if data is None:
@@ -52,7 +53,9 @@ class ShardWorker:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         path = Path(self._folder.name) / work.run.detector
         path.write_bytes(data)
-        self.detector = Detector.load(path)
+        self.detector = open_detector(path, engine=work.engine, num_threads=work.threads)
+        if torch := sys.modules.get("torch"):  # else there is none to tell
+            torch.set_num_threads(work.threads)
 
     def work(self, shard: Shard) -> ShardResult:
         """Do one shard; see :func:`detect_shard`.

@@ -15,31 +15,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from goldeneye.data.images import ReducedImage, read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.data.remote import fetch_bytes, is_remote, without_secrets
 from goldeneye.deploy.place import Place
 from goldeneye.detect.detections import Detections
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import PhotoError, SettingError
 
 DETECTIONS, PHOTOS = "detections", "photos"
 """The folders of the two tables."""
 
 _READERS = 4  # photos on their way while one is looked at: what a far one takes is mostly waiting
-
-
-class PhotoDetector(Protocol):
-    """What looks at the photos."""
-
-    def detect(self, photos: Any, *, score_threshold: float | None = None) -> Any:
-        """The :class:`Detections` in a photo."""
-        ...
-
-    def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
-        """The size below which a photo must not be reduced."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from goldeneye.data.images import read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.deploy.settings import ServiceConfig
 from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
 from goldeneye.detect.folder import read_for_picture
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import PhotoError
 
 _FIRST_GUESS_SECONDS = 0.5
@@ -55,7 +55,7 @@ class Workers:
         )
 
     async def look_at(
-        self, detector: Detector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
+        self, detector: PhotoDetector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
     ) -> list[Looked | PhotoError]:
         """Detect in photos; for each, in their order, what was found or why it cannot be read.
 
@@ -94,7 +94,7 @@ class Workers:
             self._seconds_per_photo += _FORGETTING * (result.worked_seconds - self._seconds_per_photo)
 
     def _look(
-        self, detector: Detector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
+        self, detector: PhotoDetector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
     ) -> Looked | PhotoError:
         start = time.monotonic()
         if start - since > self.config.queue_seconds:

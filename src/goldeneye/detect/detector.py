@@ -6,39 +6,34 @@ belong to, and a JSON header with everything else. Nothing in it can run code.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from goldeneye.data.images import ReducedImage, StrPath, photo_path, read_reduced, read_size_hw, upright_array
-from goldeneye.detect.detections import Detections
+from goldeneye.data.images import StrPath
+from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.errors import DetectorFileError
-from goldeneye.models.architectures import Config, build_network, config_from_dict, weight_shapes
+from goldeneye.models.architectures import build_network, weight_shapes
 from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
+from goldeneye.models.configs import Config, config_from_dict
 from goldeneye.models.network import Network
 from goldeneye.models.weights_file import read_weights, write_weights
 
 FORMAT_VERSION = 1
 SCORE_THRESHOLD = 0.5
-MIN_OVERSIZE = 2
-"""A photo is read smaller than it is only while it stays this many times larger than the network's input."""
 
 _HEADER = "goldeneye_detector"
 _MAKE_ONE = "make one with: goldeneye finetune"
 
-Photo = StrPath | NDArray[np.uint8] | Image | ReducedImage
 
-
-class Detector:
+class Detector(PhotoDetector):
     """A network with its weights, and the labels of the classes it finds.
 
     Args:
@@ -85,59 +80,9 @@ class Detector:
         dtype = torch.bfloat16 if self.precision == "bfloat16" and native_bfloat16() else torch.float32
         return build_network(self.config, self.weights, dtype)
 
-    @overload
-    def detect(self, photos: Photo, *, score_threshold: float | None = None) -> Detections: ...
-    @overload
-    def detect(
-        self, photos: list[Any] | tuple[Any, ...], *, score_threshold: float | None = None
-    ) -> list[Detections]: ...
-
-    def detect(
-        self, photos: Photo | list[Any] | tuple[Any, ...], *, score_threshold: float | None = None
-    ) -> Detections | list[Detections]:
-        """Find the objects in a photo; for a list of photos, a list of results in the same order.
-
-        Args:
-            photos: paths or addresses, or arrays ``[H, W, 3]`` uint8 RGB, Pillow images, or photos read
-                by :func:`read_reduced`. A photo at a path that is at least four times as large as the
-                network's input is read at a half to an eighth of its size; boxes are always in pixels
-                of the whole photo.
-            score_threshold: only detections with a higher score; the detector's own if not given.
-
-        Raises:
-            PhotoError: a photo cannot be read.
-        """
-        threshold = self.score_threshold if score_threshold is None else score_threshold
-        if isinstance(photos, list | tuple):
-            return [self._detect_one(photo, threshold) for photo in photos]
-        return self._detect_one(photos, threshold)
-
-    def _detect_one(self, photo: Photo, score_threshold: float) -> Detections:
-        source: Path | NDArray[np.uint8] | None = None
-        if isinstance(photo, str | os.PathLike):
-            source = photo_path(photo)
-            read = read_reduced(source, self.enough_hw(read_size_hw(source)))
-        elif isinstance(photo, ReducedImage):
-            read = photo
-        else:
-            source = upright_array(photo)
-            read = ReducedImage(source, (source.shape[0], source.shape[1]))
-        boxes, scores, class_ids = self.network.find(read.image, score_threshold)
-        return Detections(
-            boxes=boxes.numpy() * read.scale_xyxy,
-            scores=scores.numpy(),
-            class_ids=class_ids.numpy(),
-            labels=self.labels,
-            size_hw=read.size_hw,
-            source=source,
-        )
-
-    def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
-        """The size below which a photo must not be reduced, lest :meth:`detect` lose something of it."""
-        height, width = photo_size_hw
-        whole_photo = torch.tensor([[0.0, 0.0, width, height]])
-        _, _, w, h = self.network.to_input(whole_photo, photo_size_hw)[0].tolist()
-        return MIN_OVERSIZE * h, MIN_OVERSIZE * w
+    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        boxes, scores, class_ids = self.network.find(image, score_threshold)
+        return boxes.numpy(), scores.numpy(), class_ids.numpy()
 
     def with_precision(self, precision: str) -> Detector:
         """The same detector computing in ``"float32"`` or ``"bfloat16"``; the weights are shared."""

@@ -14,8 +14,9 @@ from PIL import Image
 
 from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
-from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
+from goldeneye.detect.opening import open_detector
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import OutputError, PhotoError, SettingError
 from goldeneye.files import require_writable, write_text
 from goldeneye.progress import console, progress_bar
@@ -51,6 +52,7 @@ def detect_folder(
     score_threshold: float | None = None,
     gif: StrPath | None = None,
     base: str | None = None,
+    engine: str | None = None,
     show_progress: bool = True,
 ) -> FolderSummary:
     """Run a detector file over photos; write a picture of each and ``detections.json``.
@@ -59,12 +61,13 @@ def detect_folder(
     are read, and their pictures drawn, at a reduced size; boxes are in pixels of the whole photo.
 
     Args:
-        detector: a file that :meth:`Detector.save` wrote.
+        detector: a file that ``goldeneye finetune`` or ``goldeneye export`` wrote.
         photos: folders, files or patterns.
         output: the folder for the results; made if it is not there.
         score_threshold: lowest score to report; the detector's own if not given.
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
+        engine: what computes; see :func:`open_detector`.
         show_progress: show how far the work has come.
 
     Raises:
@@ -80,7 +83,7 @@ def detect_folder(
     require_writable(output / "detections.json", [".json"])
     if gif is not None:
         require_writable(gif, [".gif"])
-    loaded = Detector.load(detector, base=base)
+    loaded = open_detector(detector, engine=engine, base=base)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     rows, failed = _detect_and_draw(loaded, paths, targets, threshold, show_progress)
     document = {
@@ -97,7 +100,11 @@ def detect_folder(
 
 
 def _detect_and_draw(
-    detector: Detector, paths: Sequence[Path], targets: Sequence[Path], threshold: float, show_progress: bool
+    detector: PhotoDetector,
+    paths: Sequence[Path],
+    targets: Sequence[Path],
+    threshold: float,
+    show_progress: bool,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """A row of ``detections.json`` for every photo, and the names of those that cannot be read."""
     rows: list[dict[str, Any]] = []
@@ -116,7 +123,7 @@ def _detect_and_draw(
     return rows, failed
 
 
-def _read_ahead(paths: Sequence[Path], detector: Detector) -> Iterator[Future[ReducedImage]]:
+def _read_ahead(paths: Sequence[Path], detector: PhotoDetector) -> Iterator[Future[ReducedImage]]:
     """Every photo in order; while the caller works on one, the next is being read."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         ahead: deque[Future[ReducedImage]] = deque()
@@ -127,7 +134,7 @@ def _read_ahead(paths: Sequence[Path], detector: Detector) -> Iterator[Future[Re
         yield from ahead
 
 
-def read_for_picture(photo: StrPath | PhotoBytes, detector: Detector) -> ReducedImage:
+def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> ReducedImage:
     """The photo as large as the detector and its picture need it.
 
     Raises:

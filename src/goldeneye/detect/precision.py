@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector, Photo
+from goldeneye.detect.detector import Detector
+from goldeneye.detect.photo_detector import Photo
 from goldeneye.models.base import native_bfloat16
 
 MAX_SHIFT_PX = 0.5

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from goldeneye.data.images import StrPath
-from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import draw_boxes
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.detect.tracking import Sighting, Tracker, Untracked
 from goldeneye.detect.video_reader import Frame, FrameSource, VideoReader
 from goldeneye.detect.video_writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
@@ -64,7 +64,7 @@ class VideoSummary:
 
 
 def detect_video(
-    detector: Detector,
+    detector: PhotoDetector,
     source: FrameSource,
     output: StrPath,
     *,
@@ -183,7 +183,9 @@ def _read_ahead(items: Iterator[Frame | Packet], reading: ThreadPoolExecutor) ->
 class _Eyes:
     """Decides which frames the network looks at, and knows the objects of every frame."""
 
-    def __init__(self, detector: Detector, follower: Tracker | Untracked, every: int, *, live: bool) -> None:
+    def __init__(
+        self, detector: PhotoDetector, follower: Tracker | Untracked, every: int, *, live: bool
+    ) -> None:
         self.num_looks = 0
         self._detector = detector
         self._follower = follower

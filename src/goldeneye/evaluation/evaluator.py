@@ -13,7 +13,7 @@ import numpy as np
 from goldeneye import __version__
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
 from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
+from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import AnnotationError, PhotoError
 from goldeneye.evaluation.calibration import ReliabilityBin, calibration_error, reliability_bins
 from goldeneye.evaluation.curves import HUNDREDTHS, ThresholdCounts, count_above
@@ -151,7 +151,9 @@ class Evaluation:
         }
 
 
-def evaluate(detector: Detector, annotations: AnnotationSet, *, show_progress: bool = True) -> Evaluation:
+def evaluate(
+    detector: PhotoDetector, annotations: AnnotationSet, *, show_progress: bool = True
+) -> Evaluation:
     """Look for a detector's objects in annotated photos and compare.
 
     A photo that cannot be read is reported and left out.
@@ -209,7 +211,7 @@ def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> N
 
 
 def _detect(
-    detector: Detector, annotations: AnnotationSet, *, show_progress: bool
+    detector: PhotoDetector, annotations: AnnotationSet, *, show_progress: bool
 ) -> tuple[list[AnnotatedImage], list[Detections], list[str]]:
     """The photos that can be read, what was found in each, and the names of the others."""
     images: list[AnnotatedImage] = []
@@ -233,7 +235,7 @@ def _detect(
     return images, detections, skipped
 
 
-def _learnt_from(detector: Detector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
+def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
     """Names of photos that seem to be ones the detector was taught with.
 
     The detector's file knows their names and numbers of boxes. Two sets may both have a ``duck_04.jpg``
@@ -244,7 +246,7 @@ def _learnt_from(detector: Detector, images: Sequence[AnnotatedImage]) -> tuple[
     return names if 2 * len(names) >= len(taught) else ()
 
 
-def _expected_ap50(detector: Detector) -> Mapping[str, float] | None:
+def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
     overall = detector.provenance.get("estimate", {}).get("overall")
     return overall and {name: overall[name] for name in ("ap50", "low", "high")}
 

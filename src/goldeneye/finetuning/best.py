@@ -28,9 +28,10 @@ from goldeneye.finetuning.remarks import remarks_on
 from goldeneye.finetuning.restore import take_weights
 from goldeneye.finetuning.seen import SeenPhoto, see_photos
 from goldeneye.finetuning.validation import held_out_outcomes
-from goldeneye.models.architectures import Config, build_network, weight_shapes
+from goldeneye.models.architectures import build_network, weight_shapes
 from goldeneye.models.base import BaseModel
 from goldeneye.models.coco_labels import base_labels
+from goldeneye.models.configs import Config
 from goldeneye.models.yolox import YoloxDetector
 from goldeneye.models.yolox_config import YoloxConfig
 from goldeneye.progress import console

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from goldeneye.errors import CheckpointError
-from goldeneye.models.architectures import Config, network_type, weight_shapes
+from goldeneye.models.architectures import network_type, weight_shapes
 from goldeneye.models.base import BaseModel
+from goldeneye.models.configs import Config
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The kinds of network, by the name that files call them."""
+"""The kinds of network: from their settings to themselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from goldeneye.models.configs import Config
 from goldeneye.models.network import Network
 from goldeneye.models.retinanet import RetinanetDetector
 from goldeneye.models.retinanet_config import RetinanetConfig
@@ -16,27 +17,12 @@ from goldeneye.models.ssd_config import SsdConfig
 from goldeneye.models.yolox import YoloxDetector
 from goldeneye.models.yolox_config import YoloxConfig
 
-Config = SsdConfig | RetinanetConfig | YoloxConfig
-
 # Each network class fits Network, and is made from the settings beside it.
 _NETWORKS: dict[type[Config], Any] = {
     SsdConfig: SsdDetector,
     RetinanetConfig: RetinanetDetector,
     YoloxConfig: YoloxDetector,
 }
-
-
-def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:
-    """The settings of a network as a file's header states them.
-
-    Raises:
-        ValueError: there is no such kind of network.
-        TypeError: a field is missing or unknown.
-    """
-    for config_type, network in _NETWORKS.items():
-        if network.architecture == architecture:
-            return config_type.from_dict(values)
-    raise ValueError(f"unknown kind of network: {architecture!r}")
 
 
 def network_type(config: Config) -> Any:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from goldeneye.cache import cache_folder
 from goldeneye.errors import BaseModelError, CheckpointError
-from goldeneye.models.architectures import Config, config_from_dict, network_type
+from goldeneye.models.architectures import network_type
 from goldeneye.models.archive import content_sha256, open_checkpoint
 from goldeneye.models.cache import cached_base_path
+from goldeneye.models.configs import Config, config_from_dict
 from goldeneye.models.download import fetch
 from goldeneye.models.pickled_weights import read_pickled_weights
 from goldeneye.models.retinanet_checkpoint import read_retinanet

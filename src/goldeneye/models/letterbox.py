@@ -20,11 +20,22 @@ def letterbox_ratio(photo_size_hw: tuple[int, int], size_hw: tuple[int, int]) ->
     return min(size_hw[0] / photo_size_hw[0], size_hw[1] / photo_size_hw[1])
 
 
+def touching_size_hw(photo_size_hw: tuple[int, int], size_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size of a photo inside a frame of ``size_hw`` that it touches on one side, cut to whole pixels.
+
+    In whole numbers, so that every program that runs an exported network comes to the same size.
+    Published programs multiply with a rounded ratio, which leaves one photo in fifty a pixel short of
+    the frame; and to them a photo too narrow to leave any pixel is an error.
+    """
+    (height, width), (h, w) = photo_size_hw, size_hw
+    if h * width <= w * height:
+        return h, max(width * h // height, 1)
+    return max(height * w // width, 1), w
+
+
 def letterbox(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """A photo ``[H, W, 3]`` as an input ``[h, w, 3]`` of ``size_hw``, its channels in the same order."""
-    ratio = letterbox_ratio((image.shape[0], image.shape[1]), size_hw)
-    # Cut to whole pixels as published; only there a photo too narrow to leave any is an error.
-    height, width = (max(int(side * ratio), 1) for side in image.shape[:2])
+    height, width = touching_size_hw((image.shape[0], image.shape[1]), size_hw)
     padded = np.full((*size_hw, 3), PADDING_GREY, np.uint8)
     padded[:height, :width] = resize_bilinear(image, (height, width))
     return padded

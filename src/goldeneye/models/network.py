@@ -59,6 +59,22 @@ class Network(Protocol):
         """The pyramid of ``pixels`` ``[N, 3, h, w]``, finest level first."""
         ...
 
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Box codes ``[N, A, 4]`` and logits ``[N, A, ...]`` of ``pixels`` ``[N, 3, h, w]``."""
+        ...
+
+    def anchors(self, input_size_hw: tuple[int, int]) -> Tensor:
+        """All anchors ``[A, 4]`` of an input, in the order of the heads' outputs."""
+        ...
+
+    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        """The boxes ``[..., M, 4]`` that ``codes`` ``[..., M, 4]`` make of ``anchors`` ``[M, 4]``."""
+        ...
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Scores ``[..., C]`` float32 of what the heads give for them."""
+        ...
+
     def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
         """The size of the input made of a photo."""
         ...
@@ -106,16 +122,8 @@ class AnchorNetwork(Network, Protocol):
         """How many cells around it a box head's output depends on; None if on the whole map."""
         ...
 
-    def anchors(self, input_size_hw: tuple[int, int]) -> Tensor:
-        """All anchors ``[A, 4]`` of an input, in the order of the heads' outputs."""
-        ...
-
     def encode(self, boxes: Tensor, anchors: Tensor) -> Tensor:
         """The codes ``[M, 4]`` that make ``boxes`` ``[M, 4]`` of ``anchors`` ``[M, 4]``."""
-        ...
-
-    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
-        """The boxes ``[M, 4]`` that ``codes`` ``[M, 4]`` make of ``anchors`` ``[M, 4]``."""
         ...
 
     def towers(self, pyramid: list[Tensor]) -> TowerMaps:

@@ -183,11 +183,7 @@ class RetinanetDetector(nn.Module):
 
     def resized_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
         """The size a photo is resized to, its sides in about the same proportion."""
-        c = self.config
-        scale = min(c.min_side / min(photo_size_hw), c.max_side / max(photo_size_hw))
-        # Cut to whole pixels as published; only there a photo too narrow to leave any is an error.
-        height, width = (max(int(side * scale), 1) for side in photo_size_hw)
-        return height, width
+        return self.config.resized_size_hw(photo_size_hw)
 
     def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
         """The size of the input that :meth:`prepare` makes of a photo."""
@@ -235,6 +231,10 @@ class RetinanetDetector(nn.Module):
     def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
         """The boxes ``[M, 4]`` that ``codes`` ``[M, 4]`` make of ``anchors`` ``[M, 4]``."""
         return decode_corner_boxes(codes, anchors)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Scores ``[..., C]`` of logits ``[..., C]``."""
+        return torch.sigmoid(logits.float())
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid P3, P4, ... of ``pixels`` ``[N, 3, h, w]``."""

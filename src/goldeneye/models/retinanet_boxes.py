@@ -44,7 +44,7 @@ def make_corner_anchors(input_size_hw: tuple[int, int], config: RetinanetConfig)
 
 def _positions(side: int, stride: int) -> Tensor:
     """Where the cells of a level lie along a side of the input."""
-    cells = -(-side // stride)
+    cells = (side + stride - 1) // stride
     return torch.arange(cells, dtype=torch.float32) * (side // cells)
 
 
@@ -55,8 +55,8 @@ def encode_corner_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 def decode_corner_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
     """The inverse of :func:`encode_corner_boxes`; a side grows at most to 62.5 times its anchor's."""
-    limited = torch.cat((codes[:, :2], codes[:, 2:].clamp(max=_MAX_STRETCH)), 1)
-    return decode_boxes(limited[:, _OTHER_AXIS_FIRST], anchors, _UNSCALED)
+    limited = torch.cat((codes[..., :2], codes[..., 2:].clamp(max=_MAX_STRETCH)), -1)
+    return decode_boxes(limited[..., _OTHER_AXIS_FIRST], anchors, _UNSCALED)
 
 
 def best_candidates(

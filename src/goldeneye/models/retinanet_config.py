@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from goldeneye.models.letterbox import touching_size_hw
 from goldeneye.models.settings import Settings
 
 
@@ -70,6 +71,16 @@ class RetinanetConfig(Settings):
     def anchors_per_cell(self) -> int:
         """Anchors at every location of every level."""
         return len(self.aspect_ratios) * self.scales_per_octave
+
+    def resized_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size a photo is resized to, its sides in about the same proportion."""
+        height, width = photo_size_hw
+        lying = (self.min_side, self.max_side)
+        return touching_size_hw(photo_size_hw, lying if height <= width else lying[::-1])
+
+    def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """How much of the input a photo covers."""
+        return self.resized_size_hw(photo_size_hw)
 
 
 # The first version's weights were trained by a release whose frozen batch-norm added nothing to the

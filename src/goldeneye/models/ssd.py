@@ -172,6 +172,10 @@ class SsdDetector(nn.Module):
         """The boxes ``[M, 4]`` that ``codes`` ``[M, 4]`` make of ``anchors`` ``[M, 4]``."""
         return decode_boxes(codes, anchors, self.config.coder_scales)
 
+    def scores(self, logits: Tensor) -> Tensor:
+        """Scores ``[..., C]`` of logits ``[..., 1 + C]``: the background's are left out."""
+        return torch.sigmoid(logits[..., 1:].float())
+
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid P3, P4, ... of ``pixels`` ``[N, 3, h, w]``."""
         pyramid: list[Tensor] = self.pyramid(self.backbone(pixels))
@@ -239,7 +243,7 @@ class SsdDetector(nn.Module):
         """
         c = self.config
         threshold = max(score_threshold, c.score_threshold)
-        scores = torch.sigmoid(logits[:, 1:].float())  # [A, C]
+        scores = self.scores(logits)  # [A, C]
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
         boxes = self.decode(codes[candidates].float(), anchors[candidates])
         scores = scores[candidates]

@@ -78,6 +78,10 @@ class SsdConfig(Settings):
         """Anchors at every location of every level."""
         return len(self.aspect_ratios) * self.scales_per_octave
 
+    def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """How much of the input a photo covers: all."""
+        return self.size_hw
+
 
 def read_ssd_config(path: Path) -> SsdConfig:
     """Read a ``pipeline.config``.

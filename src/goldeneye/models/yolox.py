@@ -156,6 +156,10 @@ class YoloxDetector(nn.Module):
         """All cells ``[A, 4]`` of an input, in the order of the heads' outputs."""
         return make_cells(input_size_hw)
 
+    def decode(self, codes: Tensor, anchors: Tensor) -> Tensor:
+        """The boxes ``[..., M, 4]`` that ``codes`` ``[..., M, 4]`` make of ``anchors`` ``[M, 4]``."""
+        return decode_cells(codes, anchors)
+
     def features(self, pixels: Tensor) -> list[Tensor]:
         """The pyramid, finest level first, of ``pixels`` ``[N, 3, h, w]``."""
         pyramid: list[Tensor] = self.backbone(pixels)
@@ -228,7 +232,7 @@ class YoloxDetector(nn.Module):
         parts = torch.split(self.scores(logits), [c.num_base, c.num_novel], 1)
         scores = torch.cat([_likeliest_alone(part) for part in parts if part.shape[1]], 1)  # [A, C]
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
-        boxes = decode_cells(codes[candidates].float(), anchors[candidates]).numpy()
+        boxes = self.decode(codes[candidates].float(), anchors[candidates]).numpy()
         scores = scores[candidates]
         index, class_ids = suppress_per_class(
             boxes,
@@ -282,13 +286,13 @@ def make_cells(size_hw: tuple[int, int]) -> Tensor:
 
 
 def decode_cells(codes: Tensor, cells: Tensor) -> Tensor:
-    """Boxes ``[M, 4]`` that the codes ``(tx, ty, tw, th)`` ``[M, 4]`` make of ``cells`` ``[M, 4]``.
+    """Boxes ``[..., M, 4]`` that the codes ``(tx, ty, tw, th)`` ``[..., M, 4]`` make of ``cells`` ``[M, 4]``.
 
     A centre is counted from the cell's top left corner in sides of the cell; a size is the side times
     ``exp`` of its code (Ge et al., 2021, section 2.1, and the public release).
     """
     corners, sides = cells[:, :2], cells[:, 2:] - cells[:, :2]
-    return cxcywh_to_xyxy(torch.cat((codes[:, :2] * sides + corners, codes[:, 2:].exp() * sides), 1))
+    return cxcywh_to_xyxy(torch.cat((codes[..., :2] * sides + corners, codes[..., 2:].exp() * sides), -1))
 
 
 def _apply(predictors: nn.ModuleList, maps: list[Tensor]) -> Tensor:

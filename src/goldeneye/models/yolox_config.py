@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from goldeneye.models.letterbox import letterbox_ratio
 from goldeneye.models.settings import Settings
 
 
@@ -51,6 +52,11 @@ class YoloxConfig(Settings):
     def blocks(self) -> int:
         """What the published number of 3 blocks becomes."""
         return max(round(3 * self.depth), 1)
+
+    def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """How much of the input a photo covers, before it is cut to whole pixels."""
+        ratio = letterbox_ratio(photo_size_hw, self.size_hw)
+        return photo_size_hw[0] * ratio, photo_size_hw[1] * ratio
 
     def channels(self, published: int) -> int:
         """What a published number of channels becomes."""

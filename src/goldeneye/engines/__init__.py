@@ -1,0 +1,1 @@
+"""What runs an exported detector: photos in, boxes out. No torch here."""

@@ -1,0 +1,1 @@
+"""A detector in files that other programs run: ONNX."""

@@ -1,0 +1,194 @@
+"""The first part of an exported graph: photos of any size become the network's input.
+
+The same as ``batch_of`` of each network, in steps of ONNX: ``photos`` ``[N, H, W, 3]`` uint8, RGB, upright,
+to ``[N, 3, h, w]`` float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from goldeneye.exporting.graph_builder import GraphBuilder
+from goldeneye.models.configs import Config
+from goldeneye.models.letterbox import PADDING_GREY
+from goldeneye.models.retinanet_config import RetinanetConfig
+from goldeneye.models.ssd_config import SsdConfig
+from goldeneye.models.yolox_config import YoloxConfig
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Names of what the last part of the graph needs of the first."""
+
+    images: str
+    """``[N, 3, h, w]``: the network's input."""
+    photo_hw: tuple[str, str]
+    """Height and width of the photos, int64 without a shape."""
+    covered_hw: tuple[str, str]
+    """What of the input the photos cover, int64 without a shape."""
+    photo_per_input: str
+    """``[4]``: boxes in pixels of the input times this are in pixels of the photos."""
+
+
+def prepare(graph: GraphBuilder, photos: str, config: Config) -> Prepared:
+    """The steps for the network that ``config`` describes."""
+    photo_hw = (graph.size(photos, 1), graph.size(photos, 2))
+    if isinstance(config, YoloxConfig):
+        return _letterboxed(graph, photos, photo_hw, config.size_hw)
+    if isinstance(config, SsdConfig):
+        return _stretched(graph, photos, photo_hw, config.size_hw)
+    return _scaled(graph, photos, photo_hw, config)
+
+
+def _letterboxed(
+    g: GraphBuilder, photos: str, photo_hw: tuple[str, str], size_hw: tuple[int, int]
+) -> Prepared:
+    """As ``YoloxDetector.prepare``: see ``models/letterbox.py``."""
+    covered_hw = _touching(g, photo_hw, size_hw)
+    resized = _resize_fixed_point(g, photos, photo_hw, covered_hw)  # [N, h', w', 3]
+    nothing = g.number(0)
+    missing = [
+        g.op("Sub", g.number(side), covered) for side, covered in zip(size_hw, covered_hw, strict=True)
+    ]
+    pads = g.row([nothing] * 5 + [*missing, nothing])
+    padded = g.op("Pad", resized, pads, g.real(PADDING_GREY))
+    blue_first = g.op("Gather", g.op("Transpose", padded, perm=[0, 3, 1, 2]), g.numbers(2, 1, 0), axis=1)
+    ratios = [
+        g.op("Div", g.real(side), g.to_float(length)) for side, length in zip(size_hw, photo_hw, strict=True)
+    ]
+    per_input = g.op("Reciprocal", g.op("Min", *ratios))
+    return Prepared(blue_first, photo_hw, covered_hw, g.op("Expand", per_input, g.numbers(4)))
+
+
+def _touching(
+    g: GraphBuilder, photo_hw: tuple[str, str], within_hw: tuple[int, int] | tuple[str, str]
+) -> tuple[str, str]:
+    """The size that photos have inside a frame that they touch on one side, cut to whole pixels."""
+    h, w = (g.number(side) if isinstance(side, int) else side for side in within_hw)
+    height, width = photo_hw
+    is_tall = g.op("LessOrEqual", g.op("Mul", h, width), g.op("Mul", w, height))
+    one = g.number(1)
+    low = g.op("Max", g.op("Div", g.op("Mul", height, w), width), one)
+    thin = g.op("Max", g.op("Div", g.op("Mul", width, h), height), one)
+    return g.op("Where", is_tall, h, low), g.op("Where", is_tall, thin, w)
+
+
+def _resize_fixed_point(
+    g: GraphBuilder, photos: str, photo_hw: tuple[str, str], size_hw: tuple[str, str]
+) -> str:
+    """As ``resize_bilinear`` of ``models/letterbox.py``, to the last bit: whole numbers, kept as float32."""
+    top, bottom, low_rows, high_rows = _neighbours(g, photo_hw[0], size_hw[0], trailing=2)
+    left, right, low_columns, high_columns = _neighbours(g, photo_hw[1], size_hw[1], trailing=1)
+
+    def across(rows: str) -> str:
+        """The given rows, resized along the width, over 16: up to 15 bits."""
+        chosen = g.op("Gather", photos, rows, axis=1)
+        parts = [
+            g.op("Mul", g.to_float(g.op("Gather", chosen, columns, axis=2)), weights)
+            for columns, weights in ((left, low_columns), (right, high_columns))
+        ]
+        return _halved(g, g.op("Add", *parts), 4)
+
+    def weighed(values: str, weights: str) -> str:
+        """``values * weights >> 16``. The product has 26 bits and float32 only 24, so it is made of two."""
+        high = _halved(g, weights, 6)
+        low = g.op("Sub", weights, g.op("Mul", high, g.real(64)))
+        carried = _halved(g, g.op("Mul", values, low), 6)
+        return _halved(g, g.op("Add", g.op("Mul", values, high), carried), 10)
+
+    both = g.op("Add", weighed(across(top), low_rows), weighed(across(bottom), high_rows))
+    return _halved(g, g.op("Add", both, g.real(2)), 2)
+
+
+def _halved(g: GraphBuilder, name: str, times: int) -> str:
+    """Whole numbers ``>> times``."""
+    return g.op("Floor", g.op("Mul", name, g.real(0.5**times)))
+
+
+def _neighbours(g: GraphBuilder, length: str, out: str, *, trailing: int) -> tuple[str, str, str, str]:
+    """The two pixels each of ``out`` pixels lies between, and their weights, of 2048 in all.
+
+    The weights are shaped to be multiplied along an axis that ``trailing`` others follow.
+    """
+    # (i + 0.5) * length / out - 0.5 as one division of whole numbers, rounded once.
+    doubled = g.op("Add", g.op("Mul", g.count_up(out), g.number(2)), g.number(1))
+    numerator = g.op("Sub", g.op("Mul", doubled, length), out)
+    denominator = g.op("Mul", out, g.number(2))
+    position = g.op("Div", g.to_float(numerator), g.to_float(denominator))
+    low = g.op("Floor", position)
+    fraction = g.op("Sub", position, low)
+    axes = g.numbers(*range(1, 1 + trailing))
+    weights = [
+        g.op("Unsqueeze", g.op("Round", g.op("Mul", share, g.real(2048))), axes)
+        for share in (g.op("Sub", g.real(1), fraction), fraction)
+    ]
+    first = g.to_int(low)
+    return (*_within(g, first, length), *weights)  # type: ignore[return-value]
+
+
+def _within(g: GraphBuilder, first: str, length: str) -> list[str]:
+    """Positions and those after them; beyond the border the last pixel is repeated."""
+    last = g.op("Sub", length, g.number(1))
+    return [
+        g.op("Max", g.op("Min", position, last), g.number(0))
+        for position in (first, g.op("Add", first, g.number(1)))
+    ]
+
+
+def _stretched(g: GraphBuilder, photos: str, photo_hw: tuple[str, str], size_hw: tuple[int, int]) -> Prepared:
+    """As ``SsdDetector.prepare``: see its ``resize_bilinear_legacy``."""
+    from goldeneye.models.ssd import CHANNEL_MEANS
+
+    image = photos
+    for axis, (length, out) in enumerate(zip(photo_hw, size_hw, strict=True), start=1):
+        counted = g.constant(np.arange(out, dtype=np.float32))
+        position = g.op("Mul", counted, g.op("Div", g.to_float(length), g.real(out)))
+        low = g.op("Floor", position)
+        fraction = g.op("Unsqueeze", g.op("Sub", position, low), g.numbers(*range(1, 4 - axis)))
+        first, second = (
+            g.to_float(g.op("Gather", image, rows, axis=axis)) for rows in _within(g, g.to_int(low), length)
+        )
+        image = g.op("Add", first, g.op("Mul", g.op("Sub", second, first), fraction))
+    centred = g.op("Sub", image, g.constant(np.array(CHANNEL_MEANS, np.float32)))
+    height, width = (
+        g.op("Div", g.to_float(length), g.real(side)) for length, side in zip(photo_hw, size_hw, strict=True)
+    )
+    covered_hw = (g.number(size_hw[0]), g.number(size_hw[1]))
+    images = g.op("Transpose", centred, perm=[0, 3, 1, 2])
+    return Prepared(images, photo_hw, covered_hw, g.row([width, height, width, height]))
+
+
+def _scaled(g: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: RetinanetConfig) -> Prepared:
+    """As ``RetinanetDetector.prepare``."""
+    from goldeneye.models.retinanet import CHANNEL_MEANS, CHANNEL_STDS
+
+    height, width = photo_hw
+    is_low = g.op("LessOrEqual", height, width)
+    short, long = g.number(config.min_side), g.number(config.max_side)
+    frame_hw = g.op("Where", is_low, short, long), g.op("Where", is_low, long, short)
+    covered_hw = _touching(g, photo_hw, frame_hw)
+    planes = g.to_float(g.op("Transpose", photos, perm=[0, 3, 1, 2]))
+    batch, channels = g.size(photos, 0), g.number(3)
+    resized = g.op(
+        "Resize",
+        planes,
+        "",
+        "",
+        g.row([batch, channels, *covered_hw]),
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+    means, stds = (np.array(values, np.float32)[:, None, None] for values in (CHANNEL_MEANS, CHANNEL_STDS))
+    normalised = g.op("Div", g.op("Sub", resized, g.constant(means * 255)), g.constant(stds * 255))
+    nothing, multiple = g.number(0), g.number(config.side_multiple)
+    missing = [
+        g.op("Mod", g.op("Sub", multiple, g.op("Mod", side, multiple)), multiple) for side in covered_hw
+    ]
+    images = g.op("Pad", normalised, g.row([nothing] * 6 + missing), g.real(0))
+    down, across = (
+        g.op("Div", g.to_float(length), g.to_float(side))
+        for length, side in zip(photo_hw, covered_hw, strict=True)
+    )
+    return Prepared(images, photo_hw, covered_hw, g.row([across, down, across, down]))
