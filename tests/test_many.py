@@ -256,7 +256,7 @@ def test_photos_and_tables_may_be_at_addresses(folder, right) -> None:
     assert [row["photo"] for row in rows] == [f"{web.address}/photos/p{n}.png" for n in range(4)]
     found = [right[str(folder / f"photos/p{number}.png")] for number in range(2)]
     assert [row["detections"] for row in rows] == [len(found[0]), len(found[1]), 0, 0]
-    assert "404" in rows[3]["failure"]
+    assert rows[3]["failure"] == f"{web.address}/photos/p3.png: no such photo or folder"
     assert place.names("photos") == {"000000.parquet"}
     assert place.names("nothing") == set()
     assert place.read("nothing") is None

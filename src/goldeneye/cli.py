@@ -23,7 +23,9 @@ from goldeneye.commands.detect_many import add_many_options, is_about_many, run_
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.export import add_export
+from goldeneye.commands.finetune_deep import add_finetune_deep
 from goldeneye.commands.serve import add_serve
+from goldeneye.commands.settings import add_settings
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
@@ -52,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"goldeneye {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
+    add_finetune_deep(commands)
     _add_detect(commands)
     add_evaluate(commands)
     add_export(commands)
@@ -100,16 +103,7 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
     )
-    for spec in dataclasses.fields(FinetuneConfig):
-        limits = spec.metadata
-        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
-        finetune.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            type=type(spec.default),
-            default=spec.default,
-            metavar=type(spec.default).__name__.upper(),
-            help=f"{limits['help']} ({allowed}; default: %(default)s)",
-        )
+    add_settings(finetune, FinetuneConfig)
     finetune.set_defaults(run=run_finetune)
 
 

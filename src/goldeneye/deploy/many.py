@@ -20,9 +20,9 @@ from goldeneye.data.images import StrPath, photo_places
 from goldeneye.deploy.place import Place
 from goldeneye.deploy.processes import work_in_processes
 from goldeneye.deploy.ray_cluster import Workers, ray_cluster, work_on_cluster
-from goldeneye.deploy.run import RunSummary, done_shards, open_run, require_possible, write_report
+from goldeneye.deploy.run import Run, RunSummary, done_shards, open_run, require_possible, write_report
 from goldeneye.deploy.shard_worker import Work
-from goldeneye.deploy.shards import ShardResult, cut_into_shards, require_pyarrow
+from goldeneye.deploy.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.opening import open_detector
 from goldeneye.detect.photo_detector import PhotoDetector
@@ -82,28 +82,35 @@ def detect_many(
     places, place = photo_places(photos), Place(str(output))
     loaded = open_detector(detector, engine=engine, base=base)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
+    file = (f"detector{Path(detector).suffix}", _whole_file(loaded, Path(detector)))
     with ExitStack() as stack:
-        count = _cores() // wanted.cpus if wanted.count is None else wanted.count
+        count = max(_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
-        file = (f"detector{Path(detector).suffix}", _whole_file(loaded, Path(detector)))
-        run = open_run(place, file, threshold, places, shard_size, max(count, 1))
+        run = open_run(place, file, threshold, places, shard_size, count)
         if place.read(run.detector) != file[1]:
             place.write(run.detector, file[1])
-        done = set(done_shards(place, run, without_failures=retry_failed))
-        todo = [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
-        if show_progress and done:
-            console.print(f"{len(done)} of {run.num_shards} shards are done already")
-        work, count = (
-            Work(place.where, run, wanted.cpus, engine, session=uuid4().hex[:8]),
-            max(min(count, len(todo)), 1),
-        )
-        if cluster == "ray":
-            results = work_on_cluster(work, todo, count, wanted) if todo else iter(())
+        work = Work(place.where, run, wanted.cpus, engine, session=uuid4().hex[:8])
+        todo = _what_is_left(place, run, places, retry_failed, show_progress)
+        count = max(min(count, len(todo)), 1)
+        if not todo:
+            results: Iterator[ShardResult] = iter(())
+        elif cluster == "ray":
+            results = work_on_cluster(work, todo, count, wanted)
         else:
             results = work_in_processes(work, todo, count)
         _follow(results, len(todo), sum(len(shard.photos) for shard in todo), show_progress)
     return write_report(place, run)
+
+
+def _what_is_left(
+    place: Place, run: Run, places: Sequence[str], retry_failed: bool, show_progress: bool
+) -> list[Shard]:
+    """The shards that are to be done."""
+    done = set(done_shards(place, run, without_failures=retry_failed))
+    if show_progress and done:
+        console.print(f"{len(done)} of {run.num_shards} shards are done already")
+    return [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
 
 
 def _follow(results: Iterator[ShardResult], num_shards: int, num_photos: int, show_progress: bool) -> None:
