@@ -237,7 +237,8 @@ def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> N
     assert worker.work(shard).photos == 1
 
 
-def test_photos_and_tables_may_be_at_addresses(folder, right) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_photos_and_tables_may_be_at_addresses(folder, right, threads) -> None:
     pytest.importorskip("aiohttp")
     memory = fsspec.filesystem("memory")
     detector = Detector.load(folder / "d.safetensors")
@@ -250,7 +251,7 @@ def test_photos_and_tables_may_be_at_addresses(folder, right) -> None:
         ]
         place = Place("memory://bucket/found")
         (shard,) = cut_into_shards(photos, 4)
-        result = detect_shard(detector, shard, THRESHOLD, place)
+        result = detect_shard(detector, shard, THRESHOLD, place, threads)
     assert (result.photos, result.failed) == (4, 2)
     rows = read_photo_rows(place, 0)
     assert [row["photo"] for row in rows] == [f"{web.address}/photos/p{n}.png" for n in range(4)]

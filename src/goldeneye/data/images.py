@@ -74,13 +74,14 @@ def photo_places(paths: StrPath | Sequence[StrPath]) -> list[str]:
     Raises:
         PhotoError: as for :func:`find_photos`.
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for path in _each_given(paths):
         if is_remote(path):
-            found |= dict.fromkeys(_addresses(str(path)))
+            found |= {address: address for address in _addresses(str(path))}
         else:
-            found |= dict.fromkeys(str(photo.resolve()) for photo in _photos_at(Path(path)))
-    return list(found)
+            for photo in _photos_at(Path(path)):
+                found.setdefault(os.path.realpath(photo), str(photo.absolute()))
+    return list(found.values())
 
 
 def _each_given(paths: StrPath | Sequence[StrPath]) -> list[StrPath]:

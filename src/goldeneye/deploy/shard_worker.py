@@ -42,7 +42,8 @@ class ShardWorker:
     """
 
     def __init__(self, work: Work) -> None:
-        self.place, self.run, self.session = Place(work.output), work.run, work.session
+        self.place, self.run = Place(work.output), work.run
+        self.session, self.threads = work.session, work.threads
         data = self.place.read(work.run.detector)
         if data is None:
             raise OutputError(
@@ -68,6 +69,6 @@ class ShardWorker:
         if times == MOST_DEATHS:
             return ShardResult(shard.number, 0, 0, 0)
         self.place.write(note, b"x" * (times + 1))
-        result = detect_shard(self.detector, shard, self.run.score_threshold, self.place)
+        result = detect_shard(self.detector, shard, self.run.score_threshold, self.place, self.threads)
         self.place.remove(note)
         return result

@@ -11,14 +11,15 @@ from __future__ import annotations
 import io
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from goldeneye.data.images import ReducedImage, read_reduced, read_size_hw
-from goldeneye.data.photo_file import PhotoBytes
+from goldeneye.data.photo_file import PhotoBytes, PhotoFile
 from goldeneye.data.remote import fetch_bytes, is_remote, without_secrets
 from goldeneye.deploy.place import Place
 from goldeneye.detect.detections import Detections
@@ -28,7 +29,7 @@ from goldeneye.errors import PhotoError, SettingError
 DETECTIONS, PHOTOS = "detections", "photos"
 """The folders of the two tables."""
 
-_READERS = 4  # photos on their way while one is looked at: what a far one takes is mostly waiting
+_FETCHES = 4  # of photos that are far away, at once
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class ShardResult:
     failed: int
 
 
-def detect_shard(detector: PhotoDetector, shard: Shard, score_threshold: float, place: Place) -> ShardResult:
+def detect_shard(
+    detector: PhotoDetector, shard: Shard, score_threshold: float, place: Place, threads: int = 1
+) -> ShardResult:
     """Look at every photo of a shard and write its tables.
 
     A photo that cannot be read gets a row that says why; the others are done all the same.
@@ -92,10 +95,10 @@ def detect_shard(detector: PhotoDetector, shard: Shard, score_threshold: float, 
     """
     found: list[dict[str, Any]] = []
     photos: list[dict[str, Any]] = []
-    for offset, (name, reading) in enumerate(_read_ahead(shard.photos, detector)):
+    for offset, (name, read) in enumerate(_read_ahead(shard.photos, detector, threads)):
         row = {"photo_id": shard.first + offset, "photo": name}
         try:
-            detections: Detections = detector.detect(reading.result(), score_threshold=score_threshold)
+            detections: Detections = detector.detect(read(), score_threshold=score_threshold)
         except PhotoError as error:
             nothing = {"width": None, "height": None, "detections": 0}
             photos.append(row | nothing | {"failure": error.message})
@@ -140,19 +143,39 @@ def require_pyarrow() -> None:
         raise SettingError("tables of detections need pyarrow, which is missing", hint=hint) from error
 
 
-def _read_ahead(photos: Sequence[str], detector: PhotoDetector) -> Iterator[tuple[str, Future[ReducedImage]]]:
-    """The name and the pixels of every photo in order; while one is looked at, the next are fetched."""
-    with ThreadPoolExecutor(_READERS) as readers:
-        ahead: deque[tuple[str, Future[ReducedImage]]] = deque()
+def _read_ahead(
+    photos: Sequence[str], detector: PhotoDetector, threads: int
+) -> Iterator[tuple[str, Callable[[], ReducedImage]]]:
+    """The name of every photo in order and what gives its pixels; while one is looked at, others are fetched.
+
+    On one core only what is far away is fetched meanwhile, which is waiting: decoding ahead would take turns
+    with detecting, and each would wait for the other.
+    """
+    readers = _FETCHES if any(map(is_remote, photos)) else threads - 1
+    if readers == 0:
         for photo in photos:
-            ahead.append((shown_place(photo), readers.submit(_read, photo, detector)))
-            if len(ahead) > _READERS:
+            yield photo, partial(_decode, Path(photo), detector)
+        return
+    with ThreadPoolExecutor(readers) as pool:
+        ahead: deque[tuple[str, Callable[[], ReducedImage]]] = deque()
+        for photo in photos:
+            file = pool.submit(_fetch, photo).result if threads == 1 else partial(_fetch, photo)
+            decode = partial(_decode_from, file, detector)
+            ahead.append((shown_place(photo), decode if threads == 1 else pool.submit(decode).result))
+            if len(ahead) > readers:
                 yield ahead.popleft()
         yield from ahead
 
 
-def _read(photo: str, detector: PhotoDetector) -> ReducedImage:
-    file = PhotoBytes(shown_place(photo), fetch_bytes(photo)) if is_remote(photo) else Path(photo)
+def _fetch(photo: str) -> PhotoFile:
+    return PhotoBytes(shown_place(photo), fetch_bytes(photo)) if is_remote(photo) else Path(photo)
+
+
+def _decode_from(file: Callable[[], PhotoFile], detector: PhotoDetector) -> ReducedImage:
+    return _decode(file(), detector)
+
+
+def _decode(file: PhotoFile, detector: PhotoDetector) -> ReducedImage:
     return read_reduced(file, detector.enough_hw(read_size_hw(file)))
 
 
