@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import platformdirs
-
 
 def cache_folder() -> Path:
     """``GOLDENEYE_CACHE`` if set, or the platform's folder for such things."""
     chosen = os.environ.get("GOLDENEYE_CACHE")
-    return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))
+    if chosen:
+        return Path(chosen)
+    import platformdirs  # here, as an exported detector runs without it
+
+    return Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))

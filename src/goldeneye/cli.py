@@ -21,6 +21,7 @@ from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
 from goldeneye.commands.detect_many import add_many_options, is_about_many, run_detect_many
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
+from goldeneye.commands.engine import add_engine
 from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.export import add_export
 from goldeneye.commands.finetune_deep import add_finetune_deep
@@ -115,7 +116,9 @@ def _add_detect(commands: Any) -> None:
         "Or in a video, a stream or a webcam, if -o is a video. Or in any number of photos, with many "
         "workers, into tables.",
     )
-    detect.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
+    detect.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' or 'goldeneye export' wrote"
+    )
     detect.add_argument(
         "photos",
         nargs="+",
@@ -130,9 +133,7 @@ def _add_detect(commands: Any) -> None:
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
-    detect.add_argument(
-        "--engine", help="what computes: openvino, onnxruntime or torch (default: the fastest)"
-    )
+    add_engine(detect)
     add_video_options(detect)
     add_many_options(detect)
     detect.set_defaults(run=run_detect)

@@ -15,6 +15,7 @@ fault of ours and keeps its traceback.
     │   └── DownloadError       it could not be fetched
     ├── DetectorFileError   a saved detector cannot be read
     ├── FinetuneError       fine-tuning could not go on
+    ├── ExportError         an exported detector does not find what the original finds
     └── OutputError         a result cannot be written
 
 A message says what is wrong, where (file, photo, number of the box) and, in the
@@ -74,6 +75,10 @@ class DetectorFileError(GoldeneyeError):
 
 class FinetuneError(GoldeneyeError):
     """Fine-tuning could not go on."""
+
+
+class ExportError(GoldeneyeError):
+    """An exported detector does not find what the original finds."""
 
 
 class OutputError(GoldeneyeError):

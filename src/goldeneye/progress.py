@@ -1,16 +1,31 @@
 """Show how far long work has come.
 
 On a terminal a bar with the time left; where the output goes to a file, nothing but the
-lines the work itself prints.
+lines the work itself prints. Without rich, which an exported detector does not need, there is no bar.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+try:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+except ModuleNotFoundError:
+
+    class Console:  # type: ignore[no-redef]
+        """Prints lines, as rich's does where there is no terminal."""
+
+        is_terminal = False
+
+        def __init__(self, **settings: object) -> None: ...
+
+        def print(self, text: str, **settings: object) -> None:
+            """Print a line to stderr."""
+            print(text, file=sys.stderr)
+
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where progress and remarks go; results go to stdout or to files."""
@@ -25,6 +40,10 @@ def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterato
         total: how many pieces there are; None if nobody knows.
         show: false shows nothing at all.
     """
+    visible = show and console.is_terminal
+    if not visible:
+        yield lambda _remark: None
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -32,7 +51,6 @@ def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterato
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    visible = show and console.is_terminal
-    with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(title, total=total, remark="")
         yield lambda remark: bar.update(task, advance=1, remark=remark)

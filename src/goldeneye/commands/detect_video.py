@@ -76,7 +76,7 @@ def run_detect_video(parsed: argparse.Namespace) -> int:
 
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     summary = detect_video(
-        open_detector(parsed.detector, engine=parsed.engine, base=parsed.base),
+        open_detector(parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or 1),
         source,
         Path(parsed.output),
         score_threshold=parsed.threshold,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye.commands.boxes import annotations_of
+from goldeneye.commands.engine import add_engine
 from goldeneye.files import require_writable, write_text
 
 REPORT_NAME = "report.html"
@@ -22,7 +23,9 @@ def add_evaluate(commands: Any) -> None:
         description="Compare what a detector finds with what you annotated; prints what it is worth, and "
         "writes a report to look at.",
     )
-    evaluate.add_argument("detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' wrote")
+    evaluate.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' or 'goldeneye export' wrote"
+    )
     evaluate.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     evaluate.add_argument(
         "--boxes",
@@ -37,6 +40,7 @@ def add_evaluate(commands: Any) -> None:
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
     evaluate.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    add_engine(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -48,7 +52,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     from goldeneye.evaluation.evaluator import evaluate
     from goldeneye.evaluation.report import save_report
 
-    detector = open_detector(parsed.detector, base=parsed.base)
+    detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label)

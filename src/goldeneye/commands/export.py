@@ -23,6 +23,12 @@ def add_export(commands: Any) -> None:
         action="store_true",
         help="only the network: it takes its own input, and gives the boxes of all anchors",
     )
+    export.add_argument(
+        "--photos",
+        nargs="+",
+        metavar="PHOTOS",
+        help="photos to compare on, best with the objects in them (default: rendered ones)",
+    )
     export.add_argument("--base", help="the base model, for a detector written with --heads-only")
     export.set_defaults(run=run_export)
 
@@ -33,6 +39,8 @@ def run_export(parsed: argparse.Namespace) -> int:
     from goldeneye.detect.detector import Detector
     from goldeneye.exporting.exporter import export_detector
 
-    export_detector(Detector.load(parsed.detector, base=parsed.base), parsed.output, raw=parsed.raw)
+    detector = Detector.load(parsed.detector, base=parsed.base)
+    agreement = export_detector(detector, parsed.output, raw=parsed.raw, photos=parsed.photos)
+    print(f"finds the same: {agreement}")
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB)")
     return 0

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from goldeneye.commands.engine import add_engine
 from goldeneye.deploy.settings import ServiceConfig
 from goldeneye.errors import SettingError
 
@@ -22,13 +23,18 @@ def add_serve(commands: Any) -> None:
         "environment variable GOLDENEYE_API_KEY, if there is one.",
     )
     serve.add_argument(
-        "detectors", nargs="+", type=Path, metavar="DETECTOR", help="files that 'goldeneye finetune' wrote"
+        "detectors",
+        nargs="+",
+        type=Path,
+        metavar="DETECTOR",
+        help="files that 'goldeneye finetune' or 'goldeneye export' wrote",
     )
     serve.add_argument(
         "--host", default="127.0.0.1", help="the address to listen at; any but this machine's own needs a key"
     )
     serve.add_argument("--port", type=_port, default=8000, help="0 is any free one (default: %(default)s)")
     serve.add_argument("--base", help="the base model, for detectors written with --heads-only")
+    add_engine(serve)
     for spec in dataclasses.fields(ServiceConfig):
         limits = spec.metadata
         serve.add_argument(
@@ -55,7 +61,8 @@ def run_serve(parsed: argparse.Namespace) -> int:
     key = key_from_environment()
     require_key(parsed.host, key)
     served = [
-        ServedDetector(name, path, parsed.base) for name, path in name_detectors(parsed.detectors).items()
+        ServedDetector(name, path, parsed.base, parsed.engine)
+        for name, path in name_detectors(parsed.detectors).items()
     ]
     server = DetectionServer(served, config, host=parsed.host, port=parsed.port, key=key)
     if not is_loopback(parsed.host):

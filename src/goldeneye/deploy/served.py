@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.detect.opening import open_detector
+from goldeneye.detect.opening import AUTO, open_detector
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import DetectorFileError, GoldeneyeError, SettingError
 
@@ -44,17 +44,20 @@ class ServedDetector:
         name: what requests call it.
         path: the file.
         base: the base model of a file that holds only the heads.
+        engine: what computes; see :func:`open_detector`.
 
     Raises:
+        SettingError: there is no such engine.
         DetectorFileError: the file cannot be read, or what is in it finds no way through a photo.
     """
 
-    def __init__(self, name: str, path: Path, base: str | None = None) -> None:
+    def __init__(self, name: str, path: Path, base: str | None = None, engine: str = AUTO) -> None:
         self.name = name
         self.path = path
         self.base = base
+        self.engine = engine
         self._seen = _state_of(path)
-        self.current = load_copy(path, base)
+        self.current = load_copy(path, base, engine)
         self.error: str | None = None
         """Why the file that lies there now is not the one being served; None if it is."""
         self.num_reloads = 0
@@ -69,7 +72,7 @@ class ServedDetector:
     def reload(self) -> None:
         """Load the file beside the detector at work and take its place; a bad file changes only ``error``."""
         try:
-            self.current = load_copy(self.path, self.base)
+            self.current = load_copy(self.path, self.base, self.engine)
         except GoldeneyeError as error:
             self.error = error.message
         else:
@@ -86,7 +89,7 @@ async def follow_files(served: Sequence[ServedDetector]) -> None:
                 await asyncio.to_thread(one.reload)
 
 
-def load_copy(path: Path, base: str | None) -> Loaded:
+def load_copy(path: Path, base: str | None, engine: str = AUTO) -> Loaded:
     """Load a detector from a copy of its file, and let it look at an empty photo.
 
     Raises:
@@ -102,7 +105,7 @@ def load_copy(path: Path, base: str | None) -> Loaded:
         with copy.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            detector = open_detector(copy, base=base)
+            detector = open_detector(copy, engine=engine, base=base, num_threads=1)
             detector.detect(np.full((64, 64, 3), 127, np.uint8))
         except GoldeneyeError as error:
             message = error.message.replace(f"{copy.parent}{os.sep}", "")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-
-import torch
 
 from goldeneye.data.images import read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
@@ -51,7 +50,7 @@ class Workers:
         self.num_photos = 0
         self._seconds_per_photo = _FIRST_GUESS_SECONDS
         self._pool = ThreadPoolExecutor(
-            config.workers, thread_name_prefix="worker", initializer=torch.set_num_threads, initargs=(1,)
+            config.workers, thread_name_prefix="worker", initializer=_compute_alone
         )
 
     async def look_at(
@@ -113,3 +112,9 @@ class Workers:
         except PhotoError as error:
             return error
         return Looked(found, picture, start - since, time.monotonic() - start)
+
+
+def _compute_alone() -> None:
+    """Let torch compute in one thread for each worker, if torch is what computes."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)

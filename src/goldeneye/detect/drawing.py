@@ -7,6 +7,7 @@ picture. Nothing here changes the image it is given.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -227,8 +228,9 @@ def _is_east_asian(text: str) -> bool:
 
 @lru_cache(maxsize=32)
 def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
-    """A font for most scripts: Pillow's own knows no letter beyond ASCII, not even an é.
+    """A font for most scripts, the one that matplotlib brings along.
 
+    Where there is no matplotlib, Pillow's own has to do; it knows no letter beyond ASCII, not even an é.
     East Asian labels need a font of the system's; where none of those known is installed, their
     letters appear as empty frames.
     """
@@ -237,9 +239,12 @@ def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
             return ImageFont.truetype(name, size)
         except OSError:
             continue
-    import matplotlib  # for the font that comes with it; slow to import
-
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
+    found = importlib.util.find_spec("matplotlib")  # found, not imported: that is slow
+    if found is None or found.origin is None:
+        font = ImageFont.load_default(size)
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        return font
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

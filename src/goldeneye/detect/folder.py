@@ -15,7 +15,7 @@ from PIL import Image
 from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
-from goldeneye.detect.opening import open_detector
+from goldeneye.detect.opening import AUTO, open_detector
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import OutputError, PhotoError, SettingError
 from goldeneye.files import require_writable, write_text
@@ -52,7 +52,7 @@ def detect_folder(
     score_threshold: float | None = None,
     gif: StrPath | None = None,
     base: str | None = None,
-    engine: str | None = None,
+    engine: str = AUTO,
     show_progress: bool = True,
 ) -> FolderSummary:
     """Run a detector file over photos; write a picture of each and ``detections.json``.
@@ -83,7 +83,7 @@ def detect_folder(
     require_writable(output / "detections.json", [".json"])
     if gif is not None:
         require_writable(gif, [".gif"])
-    loaded = open_detector(detector, engine=engine, base=base)
+    loaded = open_detector(detector, engine=engine, base=base, num_photos=len(paths))
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     rows, failed = _detect_and_draw(loaded, paths, targets, threshold, show_progress)
     document = {

@@ -1,51 +1,110 @@
-"""Open a detector file of any kind with the fastest engine there is."""
+"""Open a detector file of any kind with the fastest engine there is.
+
+What ``goldeneye export`` wrote is run by an engine made for that. What ``goldeneye finetune`` wrote is run
+by PyTorch, or exported into the cache first, which takes seconds once and then pays with every photo.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from goldeneye.data.images import StrPath
 from goldeneye.detect.exported_detector import ExportedDetector
 from goldeneye.detect.photo_detector import PhotoDetector
+from goldeneye.engines.cached_exports import cached_export_path
+from goldeneye.engines.engine import Engine
+from goldeneye.engines.header import read_onnx_header
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
 from goldeneye.errors import SettingError
 
-ENGINES = ("openvino", "onnxruntime", "torch")
-"""By the names that ``--engine`` takes, the fastest first."""
-EXPORTED = (".onnx",)
+if TYPE_CHECKING:
+    from goldeneye.models.base import BaseModel
+
+AUTO, TORCH = "auto", "torch"
+EXPORT_ENGINES = ("onnxruntime",)
+"""What runs exported files, by the names of their packages, the fastest first."""
+ENGINES = (AUTO, *EXPORT_ENGINES, TORCH)
+EXPORT_SUFFIXES = (".onnx",)
+MANY_PHOTOS = 500
+"""For so many photos a detector is exported first: the seconds it takes come back."""
 
 
 def open_detector(
-    path: StrPath, *, engine: str | None = None, base: StrPath | None = None, num_threads: int | None = None
+    path: StrPath,
+    *,
+    engine: str = AUTO,
+    base: BaseModel | StrPath | None = None,
+    num_photos: int = 1,
+    num_threads: int | None = None,
 ) -> PhotoDetector:
     """A detector from a file of any kind, ready to detect.
 
+    With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch,
+    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more; a
+    detector that computes in bfloat16 always does, as that is faster still.
+
     Args:
         path: a file that ``goldeneye finetune`` or ``goldeneye export`` wrote.
-        engine: what computes, one of ``ENGINES``; the fastest one installed if not given.
+        engine: what computes: one of ``ENGINES``.
         base: the base model of a file with only the heads.
-        num_threads: how many threads one photo may take; all cores if not given.
+        num_photos: how many photos it will look at, as far as is known.
+        num_threads: how many threads one photo may take, of those that PyTorch does not run; all cores
+            if not given.
 
     Raises:
         SettingError: there is no such engine, it is not installed, or does not run this kind of file.
         DetectorFileError: the file is missing, damaged, or no detector.
     """
     path = Path(path)
-    if engine is not None and engine not in ENGINES:
+    if engine not in ENGINES:
         raise SettingError(f"unknown engine: {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
-    if path.suffix.lower() not in EXPORTED:
-        from goldeneye.detect.detector import Detector
+    if path.suffix.lower() in EXPORT_SUFFIXES:
+        if engine == TORCH:
+            raise SettingError(
+                f"{path}: an exported file does not run in torch",
+                hint="give the .safetensors file it was made from, or another --engine",
+            )
+        return _run_exported(path, engine, num_threads)
+    exported = _export_of(path, engine, base, num_photos)
+    if exported is not None:
+        return _run_exported(exported, engine, num_threads)
+    from goldeneye.detect.detector import Detector
 
-        return Detector.load(path, base=base)
-    chosen = engine or _fastest_for_exported()
-    if chosen == "torch":
-        raise SettingError(
-            f"{path}: an exported file does not run in torch",
-            hint="give the .safetensors file it was made from, or another --engine",
-        )
-    return ExportedDetector(OnnxRuntimeEngine(path, num_threads=num_threads), path)
+    return Detector.load(path, base=base)
 
 
-def _fastest_for_exported() -> str:
-    return next((name for name in ENGINES if importlib.util.find_spec(name)), "onnxruntime")
+def _run_exported(path: Path, engine: str, num_threads: int | None) -> ExportedDetector:
+    chosen = (_installed() or EXPORT_ENGINES[-1]) if engine == AUTO else engine
+    return ExportedDetector(_start(chosen, path, num_threads), path)
+
+
+def _start(engine: str, path: Path, num_threads: int | None) -> Engine:
+    """The engine that runs the exported file at ``path``."""
+    assert engine == "onnxruntime"
+    return OnnxRuntimeEngine(path, num_threads=num_threads)
+
+
+def _installed() -> str | None:
+    """The fastest engine for exported files that is installed."""
+    return next((name for name in EXPORT_ENGINES if importlib.util.find_spec(name)), None)
+
+
+def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_photos: int) -> Path | None:
+    """The export in the cache to run in place of ``path``, made now if need be; None to run it in PyTorch."""
+    if engine == TORCH or not path.is_file() or (engine == AUTO and _installed() is None):
+        return None
+    cached = cached_export_path(path)
+    if cached.exists() and (engine != AUTO or read_onnx_header(cached).get("precision") == "float32"):
+        return cached
+    if engine == AUTO and (cached.exists() or num_photos < MANY_PHOTOS):
+        return None
+    from goldeneye.detect.detector import Detector
+    from goldeneye.exporting.exporter import can_export, export_detector
+
+    detector = Detector.load(path, base=base)
+    if engine == AUTO and (detector.precision != "float32" or not can_export()):
+        return None
+    export_detector(detector, cached)
+    return cached

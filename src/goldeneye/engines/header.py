@@ -3,27 +3,60 @@
 format_version      1
 goldeneye_version   what wrote it
 input               "photos", or "images" of a file written with --raw
-architecture, config, labels, score_threshold, base, provenance
-                    as in the detector it was made from
+architecture, config, labels, score_threshold, precision, base, provenance
+as in the detector it was made from
 detector_sha256     identifies that detector
 """
 
 from __future__ import annotations
 
 import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from goldeneye.errors import DetectorFileError
+from goldeneye.errors import CheckpointError, DetectorFileError
+from goldeneye.models.protobuf import FaultError, Message, blaming
 
 HEADER_KEY = "goldeneye"
 FORMAT_VERSION = 1
 EXPORT_ONE = "write one with: goldeneye export duck.safetensors duck.onnx"
 
 
+def read_onnx_header(path: Path) -> Mapping[str, Any]:
+    """The header of an ``.onnx`` file, without any library for ONNX, and without reading the network.
+
+    Raises:
+        DetectorFileError: the file is missing, damaged, a stranger's, or from a newer goldeneye.
+    """
+    if not path.is_file():
+        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE)
+    if path.stat().st_size == 0:
+        raise DetectorFileError(f"{path}: the file is empty", hint=EXPORT_ONE)
+    try:
+        with (
+            blaming(path, if_damaged=EXPORT_ONE),
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            memoryview(content) as data,
+        ):
+            stored = _metadata(data)
+    except CheckpointError as error:
+        raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
+    return parse_header(path, stored.get(HEADER_KEY))
+
+
+def _metadata(data: memoryview) -> dict[str, str]:
+    """The texts of ``ModelProto.metadata_props``, by key; numbers of fields are those of ``onnx.proto``."""
+    model = Message(data)
+    if not model.pieces(7):
+        raise FaultError("it has no graph")
+    return {entry.text(1): entry.text(2) for entry in model.messages(14)}
+
+
 def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
-    """The header of the exported detector at ``path``.
+    """The header of the exported detector at ``path``, given the text in its metadata.
 
     Raises:
         DetectorFileError: it is a stranger's, damaged, or from a newer goldeneye.
@@ -31,7 +64,7 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
     if text is None:
         raise DetectorFileError(f"{path}: not a detector that goldeneye exported", hint=EXPORT_ONE)
     try:
-        header = json.loads(text)
+        header = dict(json.loads(text))
         version = header["format_version"]
     except (ValueError, TypeError, KeyError) as error:
         raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
@@ -40,4 +73,4 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
             f"{path}: exported in format {version}, this goldeneye reads format {FORMAT_VERSION}",
             hint="install a newer goldeneye: pip install --upgrade goldeneye",
         )
-    return dict(header)
+    return header

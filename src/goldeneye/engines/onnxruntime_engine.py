@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldeneye.engines.engine import Outputs
-from goldeneye.engines.header import EXPORT_ONE, HEADER_KEY, parse_header
+from goldeneye.engines.header import EXPORT_ONE, read_onnx_header
 from goldeneye.errors import DetectorFileError, SettingError
 
 
@@ -30,24 +29,8 @@ class OnnxRuntimeEngine:
     name = "onnxruntime"
 
     def __init__(self, path: Path, *, num_threads: int | None = None) -> None:
-        try:
-            import onnxruntime
-        except ModuleNotFoundError as error:
-            hint = "pip install 'goldeneye[onnxruntime]'"
-            raise SettingError(f"{path}: needs onnxruntime, which is not installed", hint=hint) from error
-        if not path.is_file():
-            raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is raised too
-        options.intra_op_num_threads = num_threads or len(os.sched_getaffinity(0))
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its errors have no common base
-            raise DetectorFileError(
-                f"{path}: not an ONNX file, or damaged: {error}", hint=EXPORT_ONE
-            ) from error
-        stored = self._session.get_modelmeta().custom_metadata_map
-        self.header: Mapping[str, Any] = parse_header(path, stored.get(HEADER_KEY))
+        self.header = read_onnx_header(path)
+        self._session = open_session(path, num_threads=num_threads)
 
     def run(self, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""
@@ -56,3 +39,25 @@ class OnnxRuntimeEngine:
             ["boxes", "scores", "class_ids"], {"photos": photos, "score_threshold": threshold}
         )
         return Outputs(*found)
+
+
+def open_session(path: Path, *, num_threads: int | None = None) -> Any:
+    """An ``onnxruntime.InferenceSession`` of the file; errors as :class:`OnnxRuntimeEngine`."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        hint = "pip install 'goldeneye[onnxruntime]'"
+        raise SettingError(f"{path}: needs {error.name}, which is not installed", hint=hint) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong is raised too
+    options.intra_op_num_threads = num_threads or num_cores()
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no base of their own
+        reason = " ".join(str(error).split())
+        raise DetectorFileError(f"{path}: cannot be run, or is damaged: {reason}", hint=EXPORT_ONE) from error
+
+
+def num_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -66,7 +66,17 @@ def export_core(network: Network, config: Any) -> onnx.ModelProto:
     assert program is not None
     model = program.model_proto
     del model.graph.value_info[:]  # shapes in between, of which nobody needs to know
+    _name_axes(model.graph, is_flexible)
     return model
+
+
+def _name_axes(graph: onnx.GraphProto, is_flexible: bool) -> None:
+    """Put words where the exporter has formulas."""
+    flexible = {2: "height", 3: "width"} if is_flexible else {}
+    of_anchors = {1: "anchors"} if is_flexible else {}
+    for value, names in ((graph.input[0], flexible), *((output, of_anchors) for output in graph.output)):
+        for axis, name in names.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
 
 
 @contextlib.contextmanager

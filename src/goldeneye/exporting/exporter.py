@@ -1,44 +1,95 @@
-"""Export a detector: write it for other programs, once it is seen that it finds the same."""
+"""Export a detector: write it for other programs, once it is seen that it finds the same there."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from goldeneye import __version__
+from goldeneye.data.images import StrPath, find_photos, read_reduced
 from goldeneye.engines.header import FORMAT_VERSION
-from goldeneye.exporting.onnx_model import make_model
+from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
+from goldeneye.errors import ExportError, SettingError
+from goldeneye.exporting.agreement import Agreement, compare_detector, compare_network
 from goldeneye.files import replacing, require_writable
 from goldeneye.models.architectures import build_network
 from goldeneye.models.configs import Config
 from goldeneye.models.weights_file import hash_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NUM_PHOTOS = 8
+"""So many photos are looked at, to see whether both find the same."""
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
+_SAMPLE_SIZE_HW = (360, 480)
 
 
 class Exportable(Protocol):
     """What is needed of a detector; ``detect.Detector`` has it."""
 
     config: Config
-    weights: dict[str, Any]
+    weights: dict[str, Tensor]
     labels: tuple[str, ...]
     base: dict[str, str]
     provenance: dict[str, Any]
+    precision: str
     score_threshold: float
 
 
-def export_detector(detector: Exportable, target: Path, *, raw: bool = False) -> None:
-    """Write ``detector`` to an ``.onnx`` file.
+def export_detector(
+    detector: Exportable,
+    target: StrPath,
+    *,
+    raw: bool = False,
+    photos: StrPath | Sequence[StrPath] | None = None,
+) -> Agreement:
+    """Write a detector as ONNX: photos in, boxes out. See ``docs/export.md`` for what is in the file.
+
+    It is written only if ONNX Runtime finds with it what PyTorch finds with the detector.
+
+    Args:
+        detector: a :class:`Detector`.
+        target: ends in ``.onnx``.
+        raw: write the network alone: it takes its own input, and gives the boxes of all anchors.
+        photos: folders, files or patterns of photos to compare on, best with the objects in them; the
+            first ``NUM_PHOTOS`` are taken. Rendered ones if not given.
+
+    Returns:
+        How well the two agree.
 
     Raises:
+        SettingError: a package is missing.
+        ExportError: they do not find the same; nothing is written.
+        PhotoError: a photo cannot be read.
         OutputError: the file cannot be written.
     """
+    target = Path(target)
     require_writable(target, [".onnx"])
+    _require_packages(target)
+    from goldeneye.exporting.onnx_model import make_model
+
+    images = _read_photos(photos, detector.config)
     network = build_network(detector.config, detector.weights)
     header = make_header(detector, network.architecture, raw=raw)
     model = make_model(network, detector.config, header, raw=raw)
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
+        if raw:
+            agreement = compare_network(network, open_session(temporary), images)
+        else:
+            agreement = compare_detector(network, OnnxRuntimeEngine(temporary), images)
+        if not agreement.holds:
+            raise _not_the_same(target, agreement)
+    return agreement
 
 
 def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[str, Any]:
@@ -56,7 +107,54 @@ def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[s
         "goldeneye_version": __version__,
         "input": "images" if raw else "photos",
         **identity,
+        "precision": detector.precision,
         "base": detector.base,
         "provenance": detector.provenance,
         "detector_sha256": digest.hexdigest(),
     }
+
+
+def can_export() -> bool:
+    """Whether all packages are installed that exporting needs."""
+    return not _missing_packages()
+
+
+def _missing_packages() -> list[str]:
+    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+
+
+def _require_packages(target: Path) -> None:
+    if missing := _missing_packages():
+        raise SettingError(
+            f"{target}: exporting needs {', '.join(missing)}, not installed",
+            hint="pip install 'goldeneye[export]'",
+        )
+
+
+def _read_photos(photos: StrPath | Sequence[StrPath] | None, config: Config) -> list[NDArray[np.uint8]]:
+    """The photos to compare on, as large as a detector reads them at least."""
+    if photos is not None:
+        return [_read_photo(path, config) for path in find_photos(photos)[:NUM_PHOTOS]]
+    from goldeneye.data.rendered import render_ducks
+
+    with tempfile.TemporaryDirectory(prefix="goldeneye-") as folder:
+        samples, _ = render_ducks(Path(folder), num_train=3, num_test=0, size_hw=_SAMPLE_SIZE_HW)
+        return [_read_photo(sample.path, config) for sample in samples]
+
+
+def _read_photo(path: Path, config: Config) -> NDArray[np.uint8]:
+    height, width = config.covered_hw(_SAMPLE_SIZE_HW)
+    return read_reduced(path, (2 * height, 2 * width)).image
+
+
+def _not_the_same(target: Path, agreement: Agreement) -> ExportError:
+    if agreement.num_boxes == 0:
+        return ExportError(
+            f"{target}: not written, as nothing was compared: nothing was found "
+            f"in {agreement.num_photos} photos",
+            hint="give photos with the objects in them: --photos FOLDER",
+        )
+    return ExportError(
+        f"{target}: not written: it does not find the same in ONNX Runtime as in PyTorch: {agreement}",
+        hint="look at other photos with --photos FOLDER; if it stays so, please report it",
+    )

@@ -79,39 +79,39 @@ def _resize_fixed_point(
     g: GraphBuilder, photos: str, photo_hw: tuple[str, str], size_hw: tuple[str, str]
 ) -> str:
     """As ``resize_bilinear`` of ``models/letterbox.py``, to the last bit: whole numbers, kept as float32."""
-    top, bottom, low_rows, high_rows = _neighbours(g, photo_hw[0], size_hw[0], trailing=2)
-    left, right, low_columns, high_columns = _neighbours(g, photo_hw[1], size_hw[1], trailing=1)
+    top, bottom, *row_weights = _neighbours(g, photo_hw[0], size_hw[0])
+    left, right, *column_weights = _neighbours(g, photo_hw[1], size_hw[1])
+    # A row's pixels and channels are one axis below, along which weights lie as the numbers do: fast.
+    low_rows, high_rows = (g.op("Unsqueeze", weights, g.numbers(1)) for weights in row_weights)
+    low_columns, high_columns = (
+        g.op("Reshape", g.op("Expand", g.op("Unsqueeze", part, g.numbers(1)), g.numbers(1, 3)), g.numbers(-1))
+        for part in (g.op("Mul", weights, g.real(1 / 16)) for weights in column_weights)
+    )
 
     def across(rows: str) -> str:
-        """The given rows, resized along the width, over 16: up to 15 bits."""
+        """The given rows, resized along the width, over 16: up to 15 bits, ``[N, h, w * 3]``."""
         chosen = g.op("Gather", photos, rows, axis=1)
-        parts = [
-            g.op("Mul", g.to_float(g.op("Gather", chosen, columns, axis=2)), weights)
-            for columns, weights in ((left, low_columns), (right, high_columns))
-        ]
-        return _halved(g, g.op("Add", *parts), 4)
+        parts = []
+        for columns, weights in ((left, low_columns), (right, high_columns)):
+            pixels = g.op("Reshape", g.op("Gather", chosen, columns, axis=2), g.numbers(0, 0, -1))
+            parts.append(g.op("Mul", g.to_float(pixels), weights))
+        return g.op("Floor", g.op("Add", *parts))
 
     def weighed(values: str, weights: str) -> str:
         """``values * weights >> 16``. The product has 26 bits and float32 only 24, so it is made of two."""
-        high = _halved(g, weights, 6)
-        low = g.op("Sub", weights, g.op("Mul", high, g.real(64)))
-        carried = _halved(g, g.op("Mul", values, low), 6)
-        return _halved(g, g.op("Add", g.op("Mul", values, high), carried), 10)
+        high = g.op("Floor", g.op("Mul", weights, g.real(1 / 64)))
+        low = g.op("Sub", g.op("Mul", weights, g.real(1 / 64)), high)
+        carried = g.op("Floor", g.op("Mul", values, low))
+        both = g.op("Add", g.op("Mul", values, high), carried)
+        return g.op("Floor", g.op("Mul", both, g.real(1 / 1024)))
 
     both = g.op("Add", weighed(across(top), low_rows), weighed(across(bottom), high_rows))
-    return _halved(g, g.op("Add", both, g.real(2)), 2)
+    rounded = g.op("Floor", g.op("Mul", g.op("Add", both, g.real(2)), g.real(1 / 4)))
+    return g.op("Reshape", rounded, g.row([g.size(photos, 0), *size_hw, g.number(3)]))
 
 
-def _halved(g: GraphBuilder, name: str, times: int) -> str:
-    """Whole numbers ``>> times``."""
-    return g.op("Floor", g.op("Mul", name, g.real(0.5**times)))
-
-
-def _neighbours(g: GraphBuilder, length: str, out: str, *, trailing: int) -> tuple[str, str, str, str]:
-    """The two pixels each of ``out`` pixels lies between, and their weights, of 2048 in all.
-
-    The weights are shaped to be multiplied along an axis that ``trailing`` others follow.
-    """
+def _neighbours(g: GraphBuilder, length: str, out: str) -> list[str]:
+    """The two pixels each of ``out`` pixels lies between, ``[out]``, and their weights, of 2048 in all."""
     # (i + 0.5) * length / out - 0.5 as one division of whole numbers, rounded once.
     doubled = g.op("Add", g.op("Mul", g.count_up(out), g.number(2)), g.number(1))
     numerator = g.op("Sub", g.op("Mul", doubled, length), out)
@@ -119,13 +119,11 @@ def _neighbours(g: GraphBuilder, length: str, out: str, *, trailing: int) -> tup
     position = g.op("Div", g.to_float(numerator), g.to_float(denominator))
     low = g.op("Floor", position)
     fraction = g.op("Sub", position, low)
-    axes = g.numbers(*range(1, 1 + trailing))
     weights = [
-        g.op("Unsqueeze", g.op("Round", g.op("Mul", share, g.real(2048))), axes)
+        g.op("Round", g.op("Mul", share, g.real(2048)))
         for share in (g.op("Sub", g.real(1), fraction), fraction)
     ]
-    first = g.to_int(low)
-    return (*_within(g, first, length), *weights)  # type: ignore[return-value]
+    return [*_within(g, g.to_int(low), length), *weights]
 
 
 def _within(g: GraphBuilder, first: str, length: str) -> list[str]:

@@ -51,7 +51,7 @@ def make_anchors(
 
 def flatten_cells(head_output: Tensor, columns: int) -> Tensor:
     """A head's map ``[N, k * columns, h, w]`` as rows ``[N, h * w * k, columns]`` in anchor order."""
-    return head_output.permute(0, 2, 3, 1).reshape(len(head_output), -1, columns)
+    return head_output.permute(0, 2, 3, 1).reshape(head_output.shape[0], -1, columns)
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor, coder_scales: Sequence[float]) -> Tensor:

@@ -31,11 +31,11 @@ def suppress(
     for start in range(0, len(order), _CHUNK):
         rest = order[start : start + _CHUNK]
         if kept:
-            rest = rest[(_pairwise_iou(boxes[rest], boxes[kept]) <= iou_threshold).all(1)]
+            rest = rest[(pairwise_iou(boxes[rest], boxes[kept]) <= iou_threshold).all(1)]
         while len(rest) and len(kept) < max_kept:
             best, rest = rest[0], rest[1:]
             kept.append(int(best))
-            rest = rest[_pairwise_iou(boxes[rest], boxes[best : best + 1])[:, 0] <= iou_threshold]
+            rest = rest[pairwise_iou(boxes[rest], boxes[best : best + 1])[:, 0] <= iou_threshold]
         if len(kept) >= max_kept:
             break
     return np.array(kept, dtype=np.int64)
@@ -100,13 +100,13 @@ def vote_boxes(
         class_ids: ``[K]`` the class that each was kept for.
         vote_iou: from which IoU on a box has a say, 0 to 1.
     """
-    iou = _pairwise_iou(boxes[kept], boxes)  # [K, M]
+    iou = pairwise_iou(boxes[kept], boxes)  # [K, M]
     weights = np.where(iou >= vote_iou, iou * scores[:, class_ids].T, 0)
     means: NDArray[np.float32] = weights @ boxes / np.maximum(weights.sum(1, keepdims=True), 1e-12)
     return means.astype(np.float32)
 
 
-def _pairwise_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+def pairwise_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """IoU ``[M, K]`` of boxes ``[M, 4]`` and ``[K, 4]``; 0 where a box has no area."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])

@@ -1,0 +1,14 @@
+"""The option ``--engine``, which several commands have."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_engine(command: argparse.ArgumentParser) -> None:
+    """Add the option to a command."""
+    command.add_argument(
+        "--engine",
+        default="auto",
+        help="what computes: onnxruntime or torch (default: auto, the fastest at hand)",
+    )
