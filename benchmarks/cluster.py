@@ -102,7 +102,7 @@ def prepare(folder: Path, count: int) -> tuple[Path, Path]:
 
 
 def parts(path: Path) -> None:
-    """Milliseconds of one thread: decoding, the network, what comes after it."""
+    """Milliseconds of one thread, at best: decoding, the network, what comes after it."""
     torch.set_num_threads(1)
     detector = Detector.load(path)
     network = detector.network
@@ -125,13 +125,13 @@ def parts(path: Path) -> None:
 
 
 def milliseconds(work: object, times: int = 15) -> float:
-    """The median of a few runs, after one to warm up."""
+    """The least of a few runs, as the machine may be shared."""
     took = []
     for _ in range(times + 1):
         start = time.perf_counter()
         work()  # type: ignore[operator]
         took.append(1000 * (time.perf_counter() - start))
-    return statistics.median(took[1:])
+    return min(took[1:])
 
 
 def run(kind: str, detector: Path, photos: Path, output: Path, workers: int) -> tuple[float, float]:

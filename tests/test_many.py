@@ -212,6 +212,22 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
     assert [row["photo_id"] for row in tables(output)[0]] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_here")
+def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from goldeneye.exporting.exporter import export_detector
+
+    export_detector(Detector.load(folder / "d.safetensors"), tmp_path / "d.onnx")
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    summary = detect_many(tmp_path / "d.onnx", photos, output)
+    assert (summary.done, summary.failed) == (4, 0)
+    assert (output / "detector.onnx").read_bytes() == (tmp_path / "d.onnx").read_bytes()
+    counts = [len(right[str(folder / "photos" / Path(row["photo"]).name)]) for row in tables(output)[0]]
+    assert [row["detections"] for row in tables(output)[0]] == pytest.approx(counts, abs=1)
+
+
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
     from goldeneye.deploy.run import Run
     from goldeneye.deploy.shard_worker import MOST_DEATHS, ShardWorker, Work
@@ -219,7 +235,7 @@ def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> N
     place = Place(str(tmp_path / "out"))
     place.write("detector.safetensors", (folder / "d.safetensors").read_bytes())
     run = Run("detector.safetensors", "", THRESHOLD, 1, "", 1)
-    worker = ShardWorker(Work(place.where, run, 1, None, session="s"))
+    worker = ShardWorker(Work(place.where, run, 1, "auto", session="s"))
     (shard,) = cut_into_shards([str(folder / "photos/p0.png")], 1)
 
     class Killer:

@@ -24,12 +24,9 @@ from goldeneye.deploy.run import Run, RunSummary, done_shards, open_run, require
 from goldeneye.deploy.shard_worker import Work
 from goldeneye.deploy.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
 from goldeneye.detect.detector import Detector
-from goldeneye.detect.opening import open_detector
-from goldeneye.detect.photo_detector import PhotoDetector
-from goldeneye.errors import SettingError
+from goldeneye.detect.opening import EXPORT_SUFFIXES, open_detector
 from goldeneye.progress import console, progress_bar
 
-CLUSTERS = ("processes", "ray")
 _SECONDS_BETWEEN_REMARKS = 30.0
 
 
@@ -45,7 +42,7 @@ def detect_many(
     shard_size: int | None = None,
     retry_failed: bool = False,
     base: str | None = None,
-    engine: str | None = None,
+    engine: str = "auto",
     show_progress: bool = True,
 ) -> RunSummary:
     """Run a detector over photos with many workers; write tables of what it finds and a report.
@@ -55,7 +52,7 @@ def detect_many(
     Args:
         detector: a file that :func:`open_detector` opens.
         photos: folders, files, patterns or addresses.
-        output: the folder or address for the tables; all workers must see it under this name.
+        output: the folder or address for the tables, which all workers must see under this name.
         cluster: ``"processes"`` of this machine, or ``"ray"``.
         address: of a Ray cluster; without it one is started on this machine for the occasion.
         workers: how many, and what each is given.
@@ -73,16 +70,11 @@ def detect_many(
         OutputError: the output belongs to another run, or cannot be written.
     """
     wanted = workers or Workers()
-    if cluster not in CLUSTERS:
-        raise SettingError(
-            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
-        )
-    require_possible(score_threshold, shard_size, wanted.count, wanted.cpus)
+    require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
     require_pyarrow()
     places, place = photo_places(photos), Place(str(output))
-    loaded = open_detector(detector, engine=engine, base=base)
-    threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    file = (f"detector{Path(detector).suffix}", _whole_file(loaded, Path(detector)))
+    file, own_threshold = _whole_file(Path(detector), base, engine)
+    threshold = own_threshold if score_threshold is None else score_threshold
     with ExitStack() as stack:
         count = max(_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
@@ -92,14 +84,10 @@ def detect_many(
             place.write(run.detector, file[1])
         work = Work(place.where, run, wanted.cpus, engine, session=uuid4().hex[:8])
         todo = _what_is_left(place, run, places, retry_failed, show_progress)
-        count = max(min(count, len(todo)), 1)
-        if not todo:
-            results: Iterator[ShardResult] = iter(())
-        elif cluster == "ray":
-            results = work_on_cluster(work, todo, count, wanted)
-        else:
-            results = work_in_processes(work, todo, count)
-        _follow(results, len(todo), sum(len(shard.photos) for shard in todo), show_progress)
+        if todo and cluster == "ray":
+            _follow(work_on_cluster(work, todo, min(count, len(todo)), wanted), todo, show_progress)
+        elif todo:
+            _follow(work_in_processes(work, todo, min(count, len(todo))), todo, show_progress)
     return write_report(place, run)
 
 
@@ -113,11 +101,11 @@ def _what_is_left(
     return [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
 
 
-def _follow(results: Iterator[ShardResult], num_shards: int, num_photos: int, show_progress: bool) -> None:
+def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress: bool) -> None:
     """Take in all results and tell how far the work has come; where there is no bar, every half minute."""
     begun = told = time.monotonic()
-    photos = 0
-    with progress_bar("detecting", num_shards, show=show_progress) as advance:
+    photos, num_photos = 0, sum(len(shard.photos) for shard in todo)
+    with progress_bar("detecting", len(todo), show=show_progress) as advance:
         for result in results:
             now = time.monotonic()
             photos += result.photos
@@ -129,14 +117,20 @@ def _follow(results: Iterator[ShardResult], num_shards: int, num_photos: int, sh
                 console.print(f"{photos} of {num_photos} photos, {rate:.1f} a second, {left} left")
 
 
-def _whole_file(detector: PhotoDetector, given: Path) -> bytes:
-    """The detector as a file with all its weights, also if the one given holds only the heads."""
-    if not isinstance(detector, Detector):
-        return given.read_bytes()
+def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float]:
+    """The name and contents of a file with all the detector's weights, and its score threshold.
+
+    Also if the one given holds only the heads.
+    """
+    name = f"detector{path.suffix.lower()}"
+    if path.suffix.lower() in EXPORT_SUFFIXES:
+        threshold = open_detector(path, engine=engine).score_threshold
+        return (name, path.read_bytes()), threshold
+    detector = Detector.load(path, base=base)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "detector.safetensors"
-        detector.save(path)
-        return path.read_bytes()
+        copy = Path(folder) / name
+        detector.save(copy)
+        return (name, copy.read_bytes()), detector.score_threshold
 
 
 def _cores() -> int:

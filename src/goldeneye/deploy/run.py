@@ -22,6 +22,8 @@ from goldeneye.deploy.shards import PHOTOS, read_photo_rows, shard_name, shown_p
 from goldeneye.errors import OutputError, SettingError
 
 FORMAT_VERSION = 1
+CLUSTERS = ("processes", "ray")
+"""What workers can be."""
 MOST_IN_SHARD = 1000
 """Photos: a shard then takes a worker about a minute, which is what its death costs."""
 SHARDS_PER_WORKER = 8
@@ -200,13 +202,17 @@ def _require_same(before: Run, now: Run, place: Place) -> None:
 
 
 def require_possible(
-    score_threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
+    cluster: str, score_threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
 ) -> None:
     """Refuse settings that make no sense.
 
     Raises:
         SettingError: which one, and what it may be.
     """
+    if cluster not in CLUSTERS:
+        raise SettingError(
+            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
+        )
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
     for name, value, most in (

@@ -24,7 +24,7 @@ class Work:
     output: str
     run: Run
     threads: int
-    engine: str | None
+    engine: str
     """What computes, as for :func:`open_detector`."""
     session: str
     """A name for this call of the run: what killed workers in an earlier one may be cured."""
