@@ -79,9 +79,10 @@ def main() -> None:
         ray.shutdown()
         for kind in rates:
             ratios = [rate / bare for rate, bare in zip(rates[kind], rates["bare"], strict=True)]
+            spread = f"median of {parsed.rounds}, {min(ratios):.2f} to {max(ratios):.2f}"
             print(
                 f"{kind:10} {statistics.median(rates[kind]):.1f} photos/s with {parsed.workers} workers, "
-                f"{statistics.median(ratios):.2f} of bare (median of {parsed.rounds}); "
+                f"{statistics.median(ratios):.2f} of bare ({spread}); "
                 f"first shard after {statistics.median(starts[kind]):.1f} s"
             )
         sizes(folder / "ray0")

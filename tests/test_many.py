@@ -286,6 +286,18 @@ def test_photos_and_tables_may_be_at_addresses(folder, right, threads) -> None:
     memory.rm("/bucket", recursive=True)
 
 
+def test_a_place_that_cannot_be_used_is_named(folder, tmp_path) -> None:
+    place = Place("nowhere://me:secret@bucket/found")
+    for use in (lambda: place.write("a", b""), lambda: place.read("a"), lambda: place.names("a")):
+        with pytest.raises(
+            OutputError, match=r"^nowhere://bucket/found/a: cannot be (written|read|listed): "
+        ):
+            use()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file"):
+        detect_many(folder / "d.safetensors", few(folder, tmp_path), tmp_path / "file/out")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

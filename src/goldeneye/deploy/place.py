@@ -6,13 +6,14 @@ Machines that work together must all see it under the same name.
 from __future__ import annotations
 
 import posixpath
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from goldeneye.data.remote import file_system, is_remote, without_secrets
 from goldeneye.errors import GoldeneyeError, OutputError
-from goldeneye.files import output_error, replacing
+from goldeneye.files import replacing
 
 _HINT = "check the address, the connection, and what you are allowed to write there"
 
@@ -39,15 +40,10 @@ class Place:
             with replacing(Path(self.where) / name) as temporary:
                 temporary.write_bytes(data)
             return
-        try:
+        with self._told_as_output_error(name, "written", FileNotFoundError):
             system, path = self._remote(name)
             system.makedirs(posixpath.dirname(path), exist_ok=True)
             system.pipe_file(path, data)
-        except GoldeneyeError:
-            raise
-        except Exception as error:  # each backend has errors of its own
-            reason = str(error) or type(error).__name__
-            raise OutputError(f"{self}/{name}: cannot be written: {reason}", hint=_HINT) from error
 
     def read(self, name: str) -> bytes | None:
         """The contents of a file; None if there is none.
@@ -55,36 +51,45 @@ class Place:
         Raises:
             OutputError: it is there but cannot be read.
         """
-        try:
+        with suppress(FileNotFoundError), self._told_as_output_error(name, "read"):
             if not is_remote(self.where):
                 return (Path(self.where) / name).read_bytes()
             system, path = self._remote(name)
             data: bytes = system.cat_file(path)
             return data
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise output_error(Path(self.where) / name, error) from error
+        return None
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        if not is_remote(self.where):
-            (Path(self.where) / name).unlink(missing_ok=True)
-            return
-        system, path = self._remote(name)
-        with suppress(FileNotFoundError):
-            system.rm_file(path)
+        """Remove a file, if it is there; errors as :meth:`write`."""
+        with suppress(FileNotFoundError), self._told_as_output_error(name, "removed"):
+            if is_remote(self.where):
+                system, path = self._remote(name)
+                system.rm_file(path)
+            else:
+                (Path(self.where) / name).unlink()
 
     def names(self, folder: str) -> set[str]:
-        """The names of the files in a folder of this place; none if there is no such folder."""
-        try:
+        """The names of the files in a folder; none if there is no such folder; errors as :meth:`read`."""
+        with suppress(FileNotFoundError), self._told_as_output_error(folder, "listed"):
             if not is_remote(self.where):
                 return {path.name for path in (Path(self.where) / folder).iterdir()}
             system, path = self._remote(folder)
             system.invalidate_cache()  # other machines write there too
             return {posixpath.basename(name) for name in system.ls(path, detail=False)}
-        except FileNotFoundError:
-            return set()
+        return set()
+
+    @contextmanager
+    def _told_as_output_error(self, name: str, done: str, *also: type[Exception]) -> Iterator[None]:
+        """Tell what a file system raises in a user's words, but for a file that is not there."""
+        try:
+            yield
+        except GoldeneyeError:
+            raise
+        except Exception as error:  # each backend has errors of its own
+            if isinstance(error, FileNotFoundError) and not isinstance(error, also):
+                raise
+            reason = str(error) or type(error).__name__
+            raise OutputError(f"{self}/{name}: cannot be {done}: {reason}", hint=_HINT) from error
 
     def _remote(self, name: str) -> tuple[Any, str]:
         return file_system(f"{self.where.rstrip('/')}/{name}")
