@@ -67,7 +67,7 @@ def main() -> None:
             "logging_level": "ERROR",
             "object_store_memory": 200_000_000,
         }
-        ray.init(num_cpus=parsed.workers + 1, **quiet)
+        ray.init(address="local", num_cpus=parsed.workers + 1, **quiet)
         rates: dict[str, list[float]] = {"bare": [], "processes": [], "ray": []}
         starts: dict[str, list[float]] = {"bare": [], "processes": [], "ray": []}
         for number in range(parsed.rounds):

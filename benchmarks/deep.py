@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.config import DeepConfig
+from goldeneye.config import DeepConfig, FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.formats import read_annotations
 from goldeneye.detect.detector import Detector
@@ -38,6 +38,7 @@ def main() -> None:
     )
     parser.add_argument("--layers", nargs="+", default=["towers", "neck", "all"])
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--effort", default="normal", help="of the best recipe")
     parser.add_argument("--learning-rate", type=float, default=DeepConfig().learning_rate)
     parsed = parser.parse_args()
     taught, held_out = split(read_annotations(RACCOONS / "annotations", RACCOONS / "images"))
@@ -45,7 +46,8 @@ def main() -> None:
     print(f"{len(taught)} photos to learn from, {len(held_out)} held out", flush=True)
     base = load_base(NANO)
     start = time.perf_counter()
-    report("best recipe", finetune(taught, base, show_progress=False), held_out, start)
+    best = finetune(taught, base, config=FinetuneConfig(effort=parsed.effort), show_progress=False)
+    report(f"best recipe, {parsed.effort}", best, held_out, start)
     for layers in parsed.layers:
         config = DeepConfig(layers=layers, epochs=parsed.epochs, learning_rate=parsed.learning_rate)
         start = time.perf_counter()

@@ -337,7 +337,9 @@ def ray_address() -> Iterator[str]:
     # Ray lets its workers wait for everything else on the machine; there, tests would take minutes.
     before = {name: os.environ.get(name) for name in ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED")}
     os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    ray.init(num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    ray.init(
+        "local", num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False
+    )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()
     for name, value in before.items():

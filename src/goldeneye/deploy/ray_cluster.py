@@ -126,7 +126,7 @@ def _connect(ray: Any, address: str | None, workers: Workers) -> None:
         # One more than the workers take: reading the list of shards wants one too, and would wait for ever.
         num_cpus = count * workers.cpus + 1
         limits = {"num_cpus": num_cpus, "object_store_memory": _OBJECT_STORE_BYTES}
-        ray.init(include_dashboard=False, **limits, **quiet)
+        ray.init(address="local", include_dashboard=False, **limits, **quiet)
         return
     try:
         ray.init(address=address, **quiet)
