@@ -19,6 +19,7 @@ import shutil
 import statistics
 import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -30,6 +31,7 @@ from goldeneye.data.images import find_photos, read_image, read_reduced, read_si
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.deploy.many import detect_many
 from goldeneye.deploy.ray_cluster import Workers
+from goldeneye.deploy.shards import cut_into_shards
 from goldeneye.detect.detector import Detector
 from goldeneye.finetuning.trainer import finetune
 from machine import DUCKY, SHARED, describe_machine
@@ -61,6 +63,7 @@ def main() -> None:
         folder = Path(name)
         detector, photos = prepare(folder, parsed.photos)
         parts(detector)
+        listing()
         quiet = {
             "include_dashboard": False,
             "log_to_driver": False,
@@ -123,6 +126,17 @@ def parts(path: Path) -> None:
         print(f"network: {milliseconds(lambda: network(batch)):.1f} ms ({detector.precision})")
         select = milliseconds(lambda: network.select(codes[0], logits[0], anchors, 0.3))
         print(f"post-processing: {select:.1f} ms")
+
+
+def listing() -> None:
+    """What the list of photos takes in memory, with its shards as they travel."""
+    tracemalloc.start()
+    count = 100_000
+    places = [f"s3://bucket-of-photos/camera-17/2026/11/photo-{number:09d}.jpg" for number in range(count)]
+    shards = [shard.to_json() for shard in cut_into_shards(places, 1000)]
+    size = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    print(f"the list: {size / count:.0f} bytes a photo; a shard of 1000: {len(shards[1]) / 1000:.0f} kB")
 
 
 def milliseconds(work: object, times: int = 15) -> float:
