@@ -17,7 +17,7 @@ from PIL import Image
 
 import goldeneye
 from goldeneye import cli
-from goldeneye.config import FinetuneConfig
+from goldeneye.config import DeepConfig, FinetuneConfig
 from goldeneye.models.cache import cached_base_path
 from goldeneye.models.weights_file import write_weights
 from tiny import make_photos, tiny_base
@@ -27,7 +27,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 REFERENCE = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
 
 # The first words of command lines that are neither ours nor make's.
-OTHER_COMMANDS = ("pip", "python", ".venv/bin/python", "curl", "docker", "export")
+OTHER_COMMANDS = ("pip", "python", ".venv/bin/python", "curl", "docker", "export", "torchrun", "ray")
 
 
 def name_of(path: Path) -> str:
@@ -144,7 +144,7 @@ def commands_of_parser() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 
 def test_reference_has_every_option_and_no_other() -> None:
-    sections = dict(re.findall(r"^### goldeneye (\w+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))
+    sections = dict(re.findall(r"^### goldeneye ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))
     commands = dict(commands_of_parser())
     assert sections.keys() == commands.keys()
     for name, parser in commands.items():
@@ -157,17 +157,19 @@ def test_reference_has_every_option_and_no_other() -> None:
         assert stated == real, name
 
 
-def test_reference_states_the_settings_as_they_are() -> None:
-    rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (.+?) \| (.+?) \|$", REFERENCE, re.M)
+@pytest.mark.parametrize(("command", "config"), [("finetune", FinetuneConfig), ("finetune-deep", DeepConfig)])
+def test_reference_states_the_settings_as_they_are(command: str, config: type) -> None:
+    section = dict(re.findall(r"^### goldeneye ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))[command]
+    rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (.+?) \| (.+?) \|$", section, re.M)
     stated = {name.replace("-", "_"): (default, allowed) for name, default, allowed, _ in rows}
     real = {}
-    for field in dataclasses.fields(FinetuneConfig):
+    for field in dataclasses.fields(config):
         limits = field.metadata
         allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
         real[field.name] = (str(field.default), allowed)
     assert stated == real
     meanings = {name.replace("-", "_"): meaning for name, _, _, meaning in rows}
-    for field in dataclasses.fields(FinetuneConfig):
+    for field in dataclasses.fields(config):
         assert meanings[field.name].startswith(field.metadata["help"])
 
 

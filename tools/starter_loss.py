@@ -1,8 +1,6 @@
 """What the whole network learns: which cells answer for which object, and what it costs them to be wrong.
 
-The losses are YOLOX's. The assignment is its SimOTA (Ge et al., "YOLOX", 2021, section 2.1) for a whole
-batch at once: a box is learnt by the cells around its centre that already do best, and by more of them
-the better they do.
+The losses and the assignment are YOLOX's.
 
 What is our own: each cell has one family, so families compete (softmax). They come in any colour and
 pattern here, so telling them apart teaches the class tower to look past both, while a new object is
@@ -23,7 +21,8 @@ import torch.nn.functional as F
 from starter_samples import PADDING_ID, Batch
 from torch import Tensor
 
-from goldeneye.models.boxes import paired_iou, pairwise_iou
+from goldeneye.finetuning.cell_assignment import assign_cells
+from goldeneye.models.boxes import paired_iou
 from goldeneye.models.yolox import decode_cells
 
 BOX_WEIGHT = 5.0
@@ -33,11 +32,6 @@ PORTRAIT_SIDE = 6
 PORTRAIT_NUMBERS = (3 + 4) * PORTRAIT_SIDE**2
 """How many numbers a portrait is: three colours and edges in four directions at so many places."""
 PORTRAIT_WEIGHT = 8.0
-
-_CENTRE_REACH = 1.5  # sides of a cell from a box's centre, within which its cells may learn the box
-_MOST_CELLS = 10  # of one box
-_IOU_COST = 3.0
-_NEVER = 1e9
 
 
 @dataclass(frozen=True)
@@ -96,9 +90,7 @@ def starter_loss(
 
 
 def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Tensor:
-    """The box that each cell learns, ``[N, A]``, or -1; every box of a class gets at least one cell.
-
-    Unless another box, for which the same cell costs less, takes its last one.
+    """The box that each cell learns, ``[N, A]``, or -1; see :func:`assign_cells`.
 
     Args:
         predicted: ``[N, A, 4]``, the cells' boxes as they are now.
@@ -106,22 +98,10 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
         cells: ``[A, 4]``.
         batch: the truth.
     """
-    iou = torch.vmap(pairwise_iou)(batch.boxes, predicted)  # [N, M, A]
-    near = _is_near(batch.boxes, cells) & (batch.class_ids != PADDING_ID)[..., None]
     classes = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
     of_class = logits[..., 1:].log_softmax(2).transpose(1, 2).gather(1, classes)  # [N, M, A]
-    likely = of_class + F.logsigmoid(logits[:, None, :, 0])
-    # Half, as the release multiplies the root of the two probabilities.
-    cost = -0.5 * likely - _IOU_COST * (iou + 1e-8).log()
-    cost = cost.masked_fill(~near, _NEVER)
-    most = min(_MOST_CELLS, len(cells))
-    wanted = (iou * near).topk(most, 2).values.sum(2).int().clamp(min=1)  # [N, M]
-    cheapest = cost.topk(most, 2, largest=False)
-    ranks = torch.arange(most, device=cost.device)
-    taken = (ranks < wanted[..., None]) & (cheapest.values < _NEVER)
-    chosen = torch.zeros_like(near).scatter(2, cheapest.indices, taken)
-    best = cost.masked_fill(~chosen, _NEVER).argmin(1)  # [N, A]
-    return torch.where(chosen.any(1), best, -1)
+    log_likely = of_class + F.logsigmoid(logits[:, None, :, 0])
+    return assign_cells(predicted, log_likely, cells, batch.boxes, batch.class_ids != PADDING_ID)
 
 
 def portraits_of(batch: Batch) -> Tensor:
@@ -157,12 +137,3 @@ def _pooled(patches: Tensor) -> Tensor:
     """``[N, M, D, side, side]`` to means over a portrait's places, ``[N, M, D * PORTRAIT_SIDE**2]``."""
     pooled = F.adaptive_avg_pool2d(patches.flatten(0, 1), PORTRAIT_SIDE)
     return pooled.flatten(1).unflatten(0, patches.shape[:2])
-
-
-def _is_near(boxes: Tensor, cells: Tensor) -> Tensor:
-    """Whether cells ``[A, 4]`` lie around the centres of boxes ``[N, M, 4]``: ``[N, M, A]``."""
-    sides = cells[:, 2] - cells[:, 0]
-    gaps = (
-        boxes[..., None, :2] + boxes[..., None, 2:] - cells[:, :2] - cells[:, 2:]
-    ).abs() / 2  # [N, M, A, 2]
-    return gaps.amax(3) < _CENTRE_REACH * sides

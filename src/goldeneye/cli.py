@@ -19,11 +19,14 @@ from goldeneye.commands.bases import add_bases
 from goldeneye.commands.boxes import annotations_of
 from goldeneye.commands.check import add_check
 from goldeneye.commands.convert import add_convert
+from goldeneye.commands.detect_many import add_many_options, is_about_many, run_detect_many
 from goldeneye.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from goldeneye.commands.engine import add_engine
 from goldeneye.commands.evaluate import add_evaluate
 from goldeneye.commands.export import add_export
+from goldeneye.commands.finetune_deep import add_finetune_deep
 from goldeneye.commands.serve import add_serve
+from goldeneye.commands.settings import add_settings
 from goldeneye.commands.show import add_show
 from goldeneye.config import FinetuneConfig
 from goldeneye.errors import GoldeneyeError
@@ -52,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"goldeneye {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_finetune(commands)
+    add_finetune_deep(commands)
     _add_detect(commands)
     add_evaluate(commands)
     add_export(commands)
@@ -100,16 +104,7 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
     )
-    for spec in dataclasses.fields(FinetuneConfig):
-        limits = spec.metadata
-        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
-        finetune.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            type=type(spec.default),
-            default=spec.default,
-            metavar=type(spec.default).__name__.upper(),
-            help=f"{limits['help']} ({allowed}; default: %(default)s)",
-        )
+    add_settings(finetune, FinetuneConfig)
     finetune.set_defaults(run=run_finetune)
 
 
@@ -118,7 +113,8 @@ def _add_detect(commands: Any) -> None:
         "detect",
         help="find the object in photos or a video",
         description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
-        "Or in a video, a stream or a webcam, if -o is a video.",
+        "Or in a video, a stream or a webcam, if -o is a video. Or in any number of photos, with many "
+        "workers, into tables.",
     )
     detect.add_argument(
         "detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' or 'goldeneye export' wrote"
@@ -130,7 +126,7 @@ def _add_detect(commands: Any) -> None:
         help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
     )
     detect.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FOLDER", help="where results go; or film.mp4"
+        "-o", "--output", required=True, metavar="FOLDER", help="where results go; or film.mp4"
     )
     detect.add_argument(
         "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
@@ -144,6 +140,7 @@ def _add_detect(commands: Any) -> None:
         help="look at each photo mirrored too: finds a little more, takes twice as long",
     )
     add_video_options(detect)
+    add_many_options(detect)
     detect.set_defaults(run=run_detect)
 
 
@@ -204,6 +201,8 @@ def run_detect(parsed: argparse.Namespace) -> int:
     """``goldeneye detect``."""
     if is_about_video(parsed):
         return run_detect_video(parsed)
+    if is_about_many(parsed):
+        return run_detect_many(parsed)
     from goldeneye.detect.folder import detect_folder
 
     summary = detect_folder(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,6 +69,43 @@ class FinetuneConfig:
                 hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(names)}"
                 raise SettingError(f"unknown setting: {name!r}", hint=hint)
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class DeepConfig:
+    """How deep fine-tuning trains the layers of a network.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+
+    layers: str = setting(
+        "neck", "what learns: towers and heads, the neck too, or all", choices=("towers", "neck", "all")
+    )
+    epochs: int = setting(20, "how often every photo is seen", low=1, high=10_000)
+    batch_size: int = setting(16, "photos per step, over all processes", low=1, high=65_536)
+    learning_rate: float = setting(0.0025, "highest step size", low=1e-8, high=10)
+    momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
+    weight_decay: float = setting(5e-4, "of the kernels", low=0, high=1)
+    warm_up: float = setting(0.05, "part of the steps in which the step size rises", low=0, high=1)
+    precision: str = setting(
+        "fastest",
+        "numbers that convolutions compute in",
+        choices=("fastest", "float32", "bfloat16"),
+    )
+    loaders: int = setting(2, "processes that read photos, for each that trains", low=0, high=256)
+    seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The size of a step, from 0: up in a line, down in half a cosine, to a twentieth."""
+        rising = max(round(self.warm_up * steps), 1)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        done = (step - rising) / max(steps - rising, 1)
+        return self.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
 
 
 def check_settings(settings: Any) -> None:

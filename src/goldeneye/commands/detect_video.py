@@ -37,7 +37,7 @@ def is_about_video(parsed: argparse.Namespace) -> bool:
     Raises:
         SettingError: a video was given but a folder is to be written, or the options do not go together.
     """
-    if parsed.output.suffix.lower() in _WRITTEN:
+    if Path(parsed.output).suffix.lower() in _WRITTEN:
         for option, is_given in (("--gif", parsed.gif is not None), ("--mirror", parsed.mirror)):
             if is_given:
                 raise SettingError(
@@ -79,7 +79,7 @@ def run_detect_video(parsed: argparse.Namespace) -> int:
     summary = detect_video(
         open_detector(parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or 1),
         source,
-        parsed.output,
+        Path(parsed.output),
         score_threshold=parsed.threshold,
         every=1 if parsed.every is None else parsed.every,
         tracking=not parsed.no_tracking,

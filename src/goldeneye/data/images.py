@@ -58,14 +58,37 @@ def find_photos(paths: StrPath | Sequence[StrPath]) -> list[Path]:
     Raises:
         PhotoError: a path does not exist, is not a photo, or holds none.
     """
+    found: dict[str, Path] = {}
+    for path in _each_given(paths):
+        photos = map(stand_in, _addresses(str(path))) if is_remote(path) else _photos_at(Path(path))
+        for photo in photos:
+            found.setdefault(os.path.realpath(photo), photo)
+    return list(found.values())
+
+
+def photo_places(paths: StrPath | Sequence[StrPath]) -> list[str]:
+    """List the photos as :func:`find_photos` does, by where they are: absolute paths and addresses.
+
+    Nothing is noted in the cache, so there may be millions of them.
+
+    Raises:
+        PhotoError: as for :func:`find_photos`.
+    """
+    found: dict[str, str] = {}
+    for path in _each_given(paths):
+        if is_remote(path):
+            found |= {address: address for address in _addresses(str(path))}
+        else:
+            for photo in _photos_at(Path(path)):
+                found.setdefault(os.path.realpath(photo), str(photo.absolute()))
+    return list(found.values())
+
+
+def _each_given(paths: StrPath | Sequence[StrPath]) -> list[StrPath]:
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not given:
         raise PhotoError("no photos given", hint="name photos, folders, or patterns like 'pics/*.jpg'")
-    found: dict[str, Path] = {}
-    for path in given:
-        for photo in _remote_photos(path) if is_remote(path) else _photos_at(Path(path)):
-            found.setdefault(os.path.realpath(photo), photo)
-    return list(found.values())
+    return given
 
 
 def photos_in_folder(folder: Path) -> list[Path]:
@@ -115,12 +138,12 @@ def _photos_matching(pattern: Path) -> list[Path]:
     return photos
 
 
-def _remote_photos(address: StrPath) -> list[Path]:
-    addresses = addresses_at(str(address), PHOTO_SUFFIXES)
+def _addresses(address: str) -> list[str]:
+    addresses = addresses_at(address, PHOTO_SUFFIXES)
     if not addresses:
-        raise PhotoError(f"{without_secrets(str(address))}: no photos there", hint=_SUFFIX_HINT)
+        raise PhotoError(f"{without_secrets(address)}: no photos there", hint=_SUFFIX_HINT)
     addresses.sort(key=lambda found: _natural_order(path_in(found)))
-    return [stand_in(found) for found in addresses]
+    return addresses
 
 
 def _file_of(photo: StrPath | PhotoBytes) -> PhotoFile:

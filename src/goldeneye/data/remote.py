@@ -78,13 +78,33 @@ def fetch_missing(path: Path) -> None:
 
     def fetch() -> None:
         with replacing(path) as temporary, _told_as_photo_error(name):
-            system, remote_path = _file_system(address)
+            system, remote_path = file_system(address)
             system.get_file(remote_path, str(temporary), callback=_limits(name))
 
     _in_time(fetch, name)
     if next(_fetched) % _FETCHES_PER_CLEANING == 0:
         with suppress(OSError):  # another process may be cleaning too
             _make_room(path)
+
+
+def fetch_bytes(address: str) -> bytes:
+    """The file of a remote photo, held in memory alone: for those who look at a photo once and go on.
+
+    Raises:
+        PhotoError: it cannot be fetched, is too large, or takes too long.
+    """
+    name = without_secrets(address)
+
+    def fetch() -> bytes:
+        with _told_as_photo_error(name):
+            system, remote_path = file_system(address)
+            data: bytes = system.cat_file(remote_path, 0, MAX_PHOTO_BYTES + 1)
+            return data
+
+    data = _in_time(fetch, name)
+    if len(data) > MAX_PHOTO_BYTES:
+        raise _too_large(name)
+    return data
 
 
 def addresses_at(address: str, suffixes: frozenset[str]) -> list[str]:
@@ -104,7 +124,7 @@ def addresses_at(address: str, suffixes: frozenset[str]) -> list[str]:
 
     def listing() -> list[str]:
         with _told_as_photo_error(shown):
-            system, remote_path = _file_system(address)
+            system, remote_path = file_system(address)
             names = system.glob(remote_path) if is_pattern else system.ls(remote_path, detail=False)
             return [system.unstrip_protocol(name) for name in names]
 
@@ -147,7 +167,7 @@ def without_secrets(address: str) -> str:
     return f"{protocol}://{host}{path_in(address) if slash else ''}"
 
 
-def _file_system(address: str) -> tuple[Any, str]:
+def file_system(address: str) -> tuple[Any, str]:
     """What fsspec reads ``address`` with, and the address as that wants it."""
     try:
         from fsspec.core import url_to_fs

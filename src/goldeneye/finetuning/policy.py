@@ -40,6 +40,8 @@ def plan(num_photos: int, effort: str) -> Plan:
     if views < VIEWS[effort]:
         reasons.append(f"fewer views than {VIEWS[effort]}: so many photos differ enough by themselves")
     if views == 0:
-        reasons.append("with so many photos, training the whole network would find more than a new head can")
+        reasons.append(
+            "with so many photos, training the network itself would find more: goldeneye finetune-deep"
+        )
     rows = min(max(ROWS_IN_ALL // (num_photos * (views + 1)), LEAST_ROWS), MOST_ROWS)
     return Plan(views, rows, min(KEPT_IN_ALL // num_photos, MOST_KEPT), folds, tuple(reasons))

@@ -213,7 +213,7 @@ def require_finite(row: Step) -> None:
 
 
 def provenance(
-    annotations: AnnotationSet, recipe: str, settings: FinetuneConfig, history: Sequence[Step]
+    annotations: AnnotationSet, recipe: str, settings: Any, history: Sequence[Step]
 ) -> dict[str, object]:
     """What a detector file says of its making; nothing in it changes from one run to the next."""
     return {

@@ -1,0 +1,208 @@
+"""Deep fine-tuning: one process or two learn the same, and a run cut short goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from goldeneye.cli import main
+from goldeneye.config import DeepConfig
+from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.formats import write_coco
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import FinetuneError, SettingError
+from goldeneye.finetuning.deep import Learner, finetune_deep
+from goldeneye.finetuning.dense_loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
+from goldeneye.finetuning.samples import Samples, batch_of
+from goldeneye.finetuning.team import Team
+from goldeneye.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
+from goldeneye.models.weights_file import write_weights
+from goldeneye.models.yolox import make_cells
+from tiny import make_base, make_photos, tiny_base
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+ALONE = Team(0, 1, torch.device("cpu"))
+NUM_PHOTOS = 6
+SETTINGS = {"layers": "all", "epochs": 2, "batch_size": 4, "precision": "float32", "loaders": 0}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> AnnotationSet:
+    return make_photos(tmp_path_factory.mktemp("photos"), NUM_PHOTOS)
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    config = tiny_yolox_config("tiny")
+    return make_base(config, random_yolox(config).state_dict())
+
+
+def settings(**changes: object) -> DeepConfig:
+    return DeepConfig(**(SETTINGS | changes))
+
+
+@pytest.fixture
+def command(tmp_path: Path, photos: AnnotationSet, base: BaseModel) -> list[str]:
+    """The command and its arguments, without the output."""
+    write_coco(photos, tmp_path / "boxes.json")
+    header = {"name": base.name, "architecture": "yolox", "config": base.config.to_dict()}
+    header |= {"weights_sha256": base.weights_sha256, "source": "", "source_sha256": "", "licence": ""}
+    write_weights(tmp_path / "base.safetensors", base.weights, BASE_HEADER, header)
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
+    folder = str(photos.images[0].path.parent)
+    files = ["--boxes", str(tmp_path / "boxes.json"), "--base", str(tmp_path / "base.safetensors")]
+    return ["finetune-deep", folder, *files, *options]
+
+
+def test_two_processes_learn_what_one_learns(command, tmp_path, capsys) -> None:
+    one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
+    assert main([*command, "-o", str(one)]) == 0
+    capsys.readouterr()
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, "-m", "goldeneye.cli", *command, "-o", str(two)],
+        env=environment, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 1
+    losses = [read_losses(path) for path in (one, two)]
+    assert len(losses[0]) == 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    weights = [Detector.load(path).weights for path in (one, two)]
+    moved = 0.0
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)
+        moved += (
+            float((value - random_yolox(tiny_yolox_config("tiny")).state_dict()[name]).abs().sum())
+            if ("cls_preds" not in name)
+            else 0.0
+        )
+    assert moved > 1
+    assert not list(tmp_path.glob("*_checkpoint.pt"))
+    assert (tmp_path / "two_loss.png").exists()
+    assert Detector.load(two).provenance["recipe"] == "deep"
+
+
+def read_losses(detector: Path) -> list[float]:
+    lines = detector.with_name(f"{detector.stem}_checkpoint.jsonl").read_text().splitlines()
+    return [json.loads(line)["total"] for line in lines]
+
+
+def test_it_learns(photos, tmp_path, capsys) -> None:
+    starter = read_base(STARTER_PATH)  # random weights would have too much else to learn first
+    base = replace(starter, config=replace(starter.config, size_hw=(160, 160)))
+    config = settings(layers="neck", epochs=12, learning_rate=0.005)
+    detector = finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=config, held_out=photos)
+    losses = [row["total"] for row in detector.history]
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
+    printed = capsys.readouterr().err
+    assert (
+        len(re.findall(r"epoch \d+ of 12, loss [\d.]+, AP [\d.]+, AP50 [\d.]+ on photos held out", printed))
+        == 12
+    )
+    last = float(printed.rpartition("AP50 ")[2].split()[0])
+    assert last > 90
+    assert detector.score_threshold != 0.5
+    found = [detector.detect(image.path) for image in photos]
+    assert sum(len(some) == 1 for some in found) >= NUM_PHOTOS - 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "learnt"),
+    [("towers", {"head"}), ("neck", {"head", "neck"}), ("all", {"head", "neck", "backbone"})],
+)
+def test_only_the_chosen_layers_learn(photos, base, tmp_path, layers, learnt) -> None:
+    detector = finetune_deep(
+        photos, base, tmp_path / "c.pt", ALONE, config=settings(layers=layers, epochs=1), show_progress=False
+    )
+    changed = {
+        "head" if name.startswith("head") else "backbone" if name.startswith("backbone.backbone") else "neck"
+        for name, value in detector.weights.items()
+        if "cls_preds" not in name and not torch.equal(value, base.weights[name])
+    }
+    assert changed == learnt
+    statistics = [name for name in base.weights if "running" in name]
+    assert statistics
+    assert all(torch.equal(detector.weights[name], base.weights[name]) for name in statistics)
+
+
+def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -> None:
+    whole = finetune_deep(photos, base, tmp_path / "w.pt", ALONE, config=settings(), show_progress=False)
+    learner = Learner(photos, base, settings(), ALONE)
+    learner.learn(next(learner.batches()))
+    learner.save(tmp_path / "c.pt")
+    again = finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(), show_progress=False)
+    assert again.history == whole.history
+    for name, value in whole.weights.items():
+        assert torch.equal(again.weights[name], value)
+    with pytest.raises(
+        SettingError, match=r"c\.pt: of a run with other photos, another base or other settings"
+    ):
+        finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(seed=1))
+
+
+def test_what_cannot_be_is_refused(photos, base, tmp_path) -> None:
+    with pytest.raises(SettingError, match=r"multiple of the 3 processes: 4(.|\n)*--batch-size 6"):
+        finetune_deep(photos, base, tmp_path / "c.pt", Team(0, 3, ALONE.device), config=settings())
+    with pytest.raises(SettingError, match="deep fine-tuning is for a YOLOX: tiny"):
+        finetune_deep(photos, tiny_base(), tmp_path / "c.pt", ALONE, config=settings())
+    with pytest.raises(FinetuneError, match="the loss is not finite"):
+        finetune_deep(
+            photos, base, tmp_path / "c.pt", ALONE, config=settings(learning_rate=10, warm_up=0, epochs=60)
+        )
+    with pytest.raises(SettingError, match="layers must be one of towers, neck, all: 'some'"):
+        settings(layers="some")
+
+
+def test_samples_follow_from_their_number(photos) -> None:
+    network = random_yolox(tiny_yolox_config())
+    one, other = Samples(photos, network, 5), Samples(photos, network, 5)
+    later = other[NUM_PHOTOS + 1]
+    for number in range(NUM_PHOTOS + 2):
+        last = one[number]
+    assert all(torch.equal(a, b) for a, b in zip(last, later, strict=True))
+    assert not torch.equal(one[0][0], Samples(photos, network, 6)[0][0])
+    assert one[0][0].shape == (3, 64, 96)
+    names = [one[n][0].sum().item() for n in range(NUM_PHOTOS)]
+    assert len(set(names)) == NUM_PHOTOS
+
+
+def test_boxes_to_ignore_are_neither_learnt_nor_background(photos) -> None:
+    ignored = replace(
+        photos,
+        images=tuple(replace(i, boxes=tuple(replace(b, ignore=True) for b in i.boxes)) for i in photos),
+    )
+    network = random_yolox(tiny_yolox_config())
+    batch = batch_of([Samples(ignored, network, 0)[n] for n in range(3)])
+    assert set(batch.class_ids.unique().tolist()) <= {IGNORED_ID, PADDING_ID}
+    cells = make_cells((64, 96))
+    whole = torch.tensor([[[0.0, 0.0, 96.0, 64.0]]])
+    logits = torch.zeros(1, len(cells), 2)
+    everything = Batch(torch.zeros(1, 3, 64, 96), whole, torch.tensor([[IGNORED_ID]]))
+    loss = dense_loss(torch.zeros(1, len(cells), 4), logits, cells, everything)
+    assert (loss.total.item(), loss.num_matched.item()) == (0, 0)
+    nothing = replace(everything, class_ids=torch.tensor([[PADDING_ID]]))
+    loss = dense_loss(torch.zeros(1, len(cells), 4), logits, cells, nothing)
+    assert loss.object.item() == pytest.approx(len(cells) * 0.6931, rel=1e-3)
+    learnt = replace(everything, boxes=torch.tensor([[[30.0, 20, 60, 50]]]), class_ids=torch.tensor([[0]]))
+    loss = dense_loss(torch.zeros(1, len(cells), 4), logits, cells, learnt)
+    assert loss.num_matched.item() >= 1
+    assert loss.box.item() > 0
+
+
+def test_the_step_size_rises_and_falls() -> None:
+    config = settings(learning_rate=1.0, warm_up=0.1)
+    rates = [config.rate_at(step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] == pytest.approx(0.05, abs=0.01)

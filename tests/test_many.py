@@ -1,0 +1,398 @@
+"""Many photos, many workers: every photo is in the tables once, whatever dies or is cut short meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from goldeneye.cli import main
+from goldeneye.deploy.many import detect_many
+from goldeneye.deploy.place import Place
+from goldeneye.deploy.ray_cluster import Workers
+from goldeneye.deploy.shards import cut_into_shards, detect_shard, read_photo_rows
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import OutputError, PhotoError, SettingError
+from tiny_yolox import random_yolox, tiny_yolox_config
+from web_server import serving
+
+parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra goldeneye[ray]")
+
+NUM_PHOTOS = 60
+THRESHOLD = 0.3
+SECONDS = 120  # that no run here should take, however busy the machine
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector that finds something everywhere, good photos, and one that is none."""
+    folder = tmp_path_factory.mktemp("many")
+    config = tiny_yolox_config()
+    Detector(
+        config=config,
+        weights=random_yolox(config).state_dict(),
+        labels=["a", "b", "c"],
+        base={"name": "tiny", "weights_sha256": "0" * 64},
+        provenance={},
+        score_threshold=THRESHOLD,
+    ).save(folder / "d.safetensors")
+    (folder / "photos").mkdir()
+    generator = np.random.default_rng(3)
+    for number in range(NUM_PHOTOS - 1):
+        pixels = generator.integers(0, 255, (60, 90, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"photos/p{number}.png")
+    (folder / "photos/p999.jpg").write_bytes(b"no photo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def right(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What the detector finds in each photo, one after the other."""
+    detector = Detector.load(folder / "d.safetensors")
+    photos = sorted((folder / "photos").glob("*.png"))
+    return {
+        str(path): [(found.label, found.score, *found.box) for found in detector.detect(path)]
+        for path in photos
+    }
+
+
+def tables(output: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of photos and of detections."""
+    return tuple(parquet.read_table(output / name).to_pylist() for name in ("photos", "detections"))
+
+
+def assert_complete(output: Path, right: dict[str, list[tuple[Any, ...]]]) -> None:
+    photos, detections = tables(output)
+    assert sorted(row["photo_id"] for row in photos) == list(range(NUM_PHOTOS))
+    assert sorted(row["photo"] for row in photos if row["failure"] is None) == sorted(right)
+    found: dict[str, list[tuple[Any, ...]]] = {photo: [] for photo in right}
+    for row in detections:
+        assert (row["width"], row["height"]) == (90, 60)
+        found[row["photo"]].append(tuple(row[name] for name in ("label", "score", "x1", "y1", "x2", "y2")))
+    assert sum(map(len, right.values())) > NUM_PHOTOS
+    for photo, expected in right.items():
+        assert [row[0] for row in found[photo]] == [row[0] for row in expected]
+        numbers = [row[1:] for row in found[photo]]
+        np.testing.assert_allclose(numbers, [row[1:] for row in expected], atol=1e-3)
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def num_done(output: Path) -> int:
+    return len(list((output / "photos").glob("[!.]*"))) if (output / "photos").is_dir() else 0
+
+
+def start(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "goldeneye.cli", "detect", str(folder / "d.safetensors")]
+    arguments = [str(folder / "photos"), "-o", str(output), "--shard-size", "2", "--workers", "2", *more]
+    return subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=SECONDS)
+    return process.returncode, output
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """The processes of standard library workers that a command has started."""
+    return [child for child in process.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+
+
+def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, right) -> None:
+    process = start(folder, tmp_path / "out", "--engine-cluster", "processes")
+    wait_until(lambda: num_done(tmp_path / "out") > 0)
+    assert num_done(tmp_path / "out") < NUM_PHOTOS // 2, "too fast to be interrupted"
+    workers_of(psutil.Process(process.pid))[0].kill()
+    code, printed = end_of(process)
+    assert code == 2
+    assert f"1 of {NUM_PHOTOS} photos could not be read" in printed
+    assert_complete(tmp_path / "out", right)
+    report = json.loads((tmp_path / "out/report.json").read_text())
+    assert (report["done"], report["failed"], report["missing_shards"]) == (NUM_PHOTOS, 1, [])
+    rows = (tmp_path / "out/failures.csv").read_text().splitlines()
+    assert rows[0] == "photo,reason"
+    assert len(rows) == 2
+    assert "p999.jpg" in rows[1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, right, how, capsys) -> None:
+    output = tmp_path / "out"
+    process = start(folder, output, "--engine-cluster", "processes")
+    wait_until(lambda: num_done(output) > 2)
+    workers = workers_of(psutil.Process(process.pid))
+    process.send_signal(how)
+    code, printed = end_of(process)
+    assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert (how == signal.SIGINT) == ("the same command goes on from there" in printed)
+    psutil.wait_procs(workers, timeout=SECONDS)
+    assert not any(worker.is_running() for worker in workers)
+    done = {path.name: path.stat().st_mtime_ns for path in (output / "photos").glob("[!.]*")}
+    assert 2 < len(done) < NUM_PHOTOS // 2
+    if how == signal.SIGINT:
+        return  # from here on it is the same
+    files = (folder / "d.safetensors", folder / "photos", output)
+    assert detect_many(*files, workers=Workers(1)).done == NUM_PHOTOS
+    assert f"{len(done)} of {NUM_PHOTOS // 2} shards are done already" in capsys.readouterr().err
+    assert_complete(output, right)
+    assert all((output / "photos" / name).stat().st_mtime_ns == time_ns for name, time_ns in done.items())
+
+
+def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:
+    """A folder of its own with some of the photos."""
+    (tmp_path / "few").mkdir()
+    for number in range(count):
+        shutil.copy(folder / f"photos/p{number}.png", tmp_path / "few")
+    return tmp_path / "few"
+
+
+@pytest.fixture
+def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that are no processes, where only what is around them is tested."""
+    from goldeneye.deploy import many
+    from goldeneye.deploy.shard_worker import ShardWorker
+
+    monkeypatch.setattr(
+        many, "work_in_processes", lambda work, shards, _: map(ShardWorker(work).work, shards)
+    )
+
+
+@pytest.mark.usefixtures("in_here")
+def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    detect_many(folder / "d.safetensors", photos, output)
+    with pytest.raises(OutputError, match=r"run\.json: begun with a threshold of 0\.3, not 0\.5"):
+        detect_many(folder / "d.safetensors", photos, output, score_threshold=0.5)
+    with pytest.raises(OutputError, match="begun with a shard size of 1, not 3"):
+        detect_many(folder / "d.safetensors", photos, output, shard_size=3)
+    shutil.copy(folder / "photos/p30.png", photos)
+    with pytest.raises(OutputError, match="begun with 4 photos, not 5"):
+        detect_many(folder / "d.safetensors", photos, output)
+    (photos / "p0.png").unlink()
+    with pytest.raises(OutputError, match="begun with as many photos, but others or in another order"):
+        detect_many(folder / "d.safetensors", photos, output)
+    other = Detector.load(folder / "d.safetensors")
+    other.labels = ("x", "y", "z")
+    other.save(tmp_path / "other.safetensors")
+    with pytest.raises(OutputError, match="begun with another detector"):
+        detect_many(tmp_path / "other.safetensors", photos, output)
+    (output / "run.json").write_text("{}")
+    with pytest.raises(OutputError, match="not written by this version of goldeneye, or damaged"):
+        detect_many(folder / "d.safetensors", photos, output)
+
+
+@pytest.mark.usefixtures("in_here")
+def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    good = (photos / "p1.png").read_bytes()
+    (photos / "p1.png").write_bytes(b"no photo yet")
+    assert detect_many(folder / "d.safetensors", photos, output).failed == 1
+    (photos / "p1.png").write_bytes(good)
+    assert detect_many(folder / "d.safetensors", photos, output).failed == 1
+    assert detect_many(folder / "d.safetensors", photos, output, retry_failed=True).failed == 0
+    assert [row["photo_id"] for row in tables(output)[0]] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_here")
+def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from goldeneye.exporting.exporter import export_detector
+
+    export_detector(Detector.load(folder / "d.safetensors"), tmp_path / "d.onnx")
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    summary = detect_many(tmp_path / "d.onnx", photos, output)
+    assert (summary.done, summary.failed) == (4, 0)
+    assert (output / "detector.onnx").read_bytes() == (tmp_path / "d.onnx").read_bytes()
+    counts = [len(right[str(folder / "photos" / Path(row["photo"]).name)]) for row in tables(output)[0]]
+    assert [row["detections"] for row in tables(output)[0]] == pytest.approx(counts, abs=1)
+
+
+def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
+    from goldeneye.deploy.run import Run
+    from goldeneye.deploy.shard_worker import MOST_DEATHS, ShardWorker, Work
+
+    place = Place(str(tmp_path / "out"))
+    place.write("detector.safetensors", (folder / "d.safetensors").read_bytes())
+    run = Run("detector.safetensors", "", THRESHOLD, 1, "", 1)
+    worker = ShardWorker(Work(place.where, run, 1, "auto", session="s"))
+    (shard,) = cut_into_shards([str(folder / "photos/p0.png")], 1)
+
+    class Killer:
+        enough_hw = worker.detector.enough_hw
+
+        def detect(self, *_: object, **__: object) -> None:
+            raise SystemExit  # all that a test can do to a worker that lives in its own process
+
+    alive, worker.detector = worker.detector, Killer()
+    for _ in range(MOST_DEATHS):
+        with pytest.raises(SystemExit):
+            worker.work(shard)
+    assert worker.work(shard).photos == 0
+    worker.detector, worker.session = alive, "next"
+    assert worker.work(shard).photos == 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_photos_and_tables_may_be_at_addresses(folder, right, threads) -> None:
+    pytest.importorskip("aiohttp")
+    memory = fsspec.filesystem("memory")
+    detector = Detector.load(folder / "d.safetensors")
+    with serving() as web:
+        for number in range(3):
+            web.files[f"/photos/p{number}.png"] = (folder / f"photos/p{number}.png").read_bytes()
+        web.files["/photos/p2.png"] = b"nothing"
+        photos = [
+            web.address.replace("//", "//me:secret@") + f"/photos/p{n}.png?key=hidden" for n in range(4)
+        ]
+        place = Place("memory://bucket/found")
+        (shard,) = cut_into_shards(photos, 4)
+        result = detect_shard(detector, shard, THRESHOLD, place, threads)
+    assert (result.photos, result.failed) == (4, 2)
+    rows = read_photo_rows(place, 0)
+    assert [row["photo"] for row in rows] == [f"{web.address}/photos/p{n}.png" for n in range(4)]
+    found = [right[str(folder / f"photos/p{number}.png")] for number in range(2)]
+    assert [row["detections"] for row in rows] == [len(found[0]), len(found[1]), 0, 0]
+    assert rows[3]["failure"] == f"{web.address}/photos/p3.png: no such photo or folder"
+    assert place.names("photos") == {"000000.parquet"}
+    assert place.names("nothing") == set()
+    assert place.read("nothing") is None
+    for path in ("photos", "detections"):
+        data = memory.cat_file(f"/bucket/found/{path}/000000.parquet")
+        assert b"secret" not in data
+        assert b"hidden" not in data
+    place.remove("photos/000000.parquet")
+    assert place.names("photos") == set()
+    memory.rm("/bucket", recursive=True)
+
+
+def test_a_place_that_cannot_be_used_is_named(folder, tmp_path) -> None:
+    place = Place("nowhere://me:secret@bucket/found")
+    for use in (lambda: place.write("a", b""), lambda: place.read("a"), lambda: place.names("a")):
+        with pytest.raises(
+            OutputError, match=r"^nowhere://bucket/found/a: cannot be (written|read|listed): "
+        ):
+            use()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file"):
+        detect_many(folder / "d.safetensors", few(folder, tmp_path), tmp_path / "file/out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "2"], "--workers is for a run with many workers"),
+        (["--retry-failed"], "only for a run with many workers: --retry-failed"),
+        (["-o", "s3://bucket/found"], "an address as output: s3://bucket/found"),
+        (["--engine-cluster", "processes", "--cluster-address", "auto"], "are for a Ray cluster"),
+        (["--engine-cluster", "ray", "--gif", "all.gif"], "--gif is for photos in a folder"),
+        (["--engine-cluster", "processes", "--shard-size", "0"], "--shard-size must be a number from 1 to"),
+        (["--engine-cluster", "processes", "--threshold", "2"], "the threshold must be a number from 0 to 1"),
+    ],
+)
+def test_options_that_make_no_sense(folder, tmp_path, capsys, options, message) -> None:
+    command = ["detect", str(folder / "d.safetensors"), str(folder / "photos"), "-o", str(tmp_path / "out")]
+    assert main([*command, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_is_missing_is_named(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingError, match=r"needs Ray(.|\n)*goldeneye\[ray\]"):
+        detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="ray")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(SettingError, match=r"need pyarrow(.|\n)*goldeneye\[ray\]"):
+        detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out")
+    with pytest.raises(SettingError, match="unknown cluster engine: 'dask'"):
+        detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="dask")
+    monkeypatch.undo()
+    with pytest.raises(PhotoError, match="no such photo or folder"):
+        detect_many(folder / "d.safetensors", folder / "nowhere", tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """A cluster on this machine with room for two workers."""
+    ray = pytest.importorskip("ray", reason="needs the extra goldeneye[ray]")
+    # Ray lets its workers wait for everything else on the machine; there, tests would take minutes.
+    before = {name: os.environ.get(name) for name in ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED")}
+    os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    ray.init(
+        "local", num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def actors() -> list[psutil.Process]:
+    """The workers of the cluster that was started here."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if any("MapWorker" in word for word in child.cmdline())
+    ]
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_loses_no_photo(folder, tmp_path, right, ray_address) -> None:
+    output = tmp_path / "out"
+    process = start(folder, output, "--engine-cluster", "ray", "--cluster-address", ray_address)
+    wait_until(lambda: num_done(output) > 0 or process.poll() is not None)
+    assert num_done(output) < NUM_PHOTOS // 2, "too fast to be interrupted"
+    killed = actors()
+    assert len(killed) == 2
+    killed[0].kill()
+    code, printed = end_of(process)
+    assert code == 2, printed
+    assert f"1 of {NUM_PHOTOS} photos could not be read" in printed
+    assert_complete(output, right)
+    assert json.loads((output / "report.json").read_text())["missing_shards"] == []
+
+
+@pytest.mark.slow
+def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, ray_address) -> None:
+    output = tmp_path / "out"
+    process = start(folder, output, "--engine-cluster", "ray", "--cluster-address", ray_address)
+    wait_until(lambda: num_done(output) > 0 or process.poll() is not None)
+    process.kill()
+    end_of(process)
+    done = num_done(output)
+    assert 0 < done < NUM_PHOTOS // 2
+    # In this process, which is connected already; and the workers may be still at it.
+    summary = detect_many(
+        folder / "d.safetensors", folder / "photos", output, cluster="ray", workers=Workers(2)
+    )
+    assert (summary.done, summary.failed) == (NUM_PHOTOS, 1)
+    assert_complete(output, right)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_address")
+def test_a_cluster_without_room_is_refused(folder, tmp_path) -> None:
+    files = (folder / "d.safetensors", folder / "photos", tmp_path / "out")
+    with pytest.raises(SettingError, match="worker of 50 cores and 0 GPUs: the cluster has 3 cores"):
+        detect_many(*files, cluster="ray", workers=Workers(None, 50))
