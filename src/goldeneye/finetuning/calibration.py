@@ -16,7 +16,7 @@ from goldeneye.evaluation.outcomes import Outcomes
 from goldeneye.finetuning.logistic import Coefficients
 
 USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
-"""Scores as they were learnt: taken where nothing was held out; few held-out detections are drawn towards them."""
+"""Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn to."""
 _SPREADS = (0.25, 0.5)
 """How far the stretch (as a logarithm) and the shift of a detector are from the usual ones."""
 _STEPS = 100
