@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.engines.engine import Engine
+from goldeneye.engines.header import EXPORT_ONE
 from goldeneye.errors import DetectorFileError
 from goldeneye.models.configs import config_from_dict
 
@@ -38,7 +39,7 @@ class ExportedDetector(PhotoDetector):
             self.provenance = dict(header["provenance"])
             self.score_threshold = float(header["score_threshold"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DetectorFileError(f"{path}: its header is damaged: {error}") from error
+            raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
         self.precision = "float32"
         self.engine = engine
 
