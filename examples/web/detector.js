@@ -22,7 +22,7 @@ export class Detector {
       const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"], logSeverityLevel: 4 });
       return new Detector(ort, session, header);
     } catch (error) {
-      throw new ReaderError(`The runtime cannot load it: ${error.message}`, "Export it again.");
+      throw new ReaderError(`The runtime cannot load it: ${error.message ?? error}`, "Export it again.");
     }
   }
 

@@ -77,7 +77,8 @@ function take(files) {
   const weights = files.find((file) => /\.(safetensors|pth?|tflite|xml)$/i.test(file.name));
   if (weights) {
     const hint = "Write one with: goldeneye export duck.safetensors duck.onnx";
-    view.showTrouble(`${weights.name} cannot be used`, new ReaderError("The page runs detectors exported as .onnx", hint));
+    const message = "The page runs detectors exported as .onnx";
+    view.showTrouble(`${weights.name} cannot be used`, { message, hint });
   }
   addPhotos(files.filter((file) => file !== weights && !detectors.includes(file)));
   const last = detectors.at(-1);
@@ -93,7 +94,9 @@ async function fetchModel(address) {
   const answer = await fetch(url).catch(() => {
     throw new ReaderError("The server does not answer", "Is it still running?");
   });
-  if (!answer.ok) throw new ReaderError(`The server answers ${answer.status} ${answer.statusText}`, "Check the address after ?model=");
+  if (!answer.ok) {
+    throw new ReaderError(`The server answers ${answer.status} ${answer.statusText}`, "Check what follows ?model=");
+  }
   return answer.arrayBuffer();
 }
 

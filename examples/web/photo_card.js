@@ -22,7 +22,8 @@ export class PhotoCard {
     const remove = h("button", { type: "button", class: "remove", onclick: onRemove }, "×");
     remove.setAttribute("aria-label", `Remove ${this.#name}`);
     const title = h("h2", { title: this.#name }, this.#name);
-    this.element = h("li", { class: "card" }, this.#picture, h("div", { class: "caption" }, title, this.#state, remove), this.#list);
+    const caption = h("div", { class: "caption" }, title, this.#state, remove);
+    this.element = h("li", { class: "card" }, this.#picture, caption, this.#list);
   }
 
   isSeenBy(detector, scoreThreshold) {
@@ -84,7 +85,8 @@ function boxOf({ label, score, classId, box: [x1, y1, x2, y2] }, width, height) 
 function wordsOf({ label, score, classId, box }) {
   const swatch = h("span", { class: "swatch", "aria-hidden": "true" });
   swatch.style.setProperty("--colour", colourOf(classId));
-  const row = h("li", {}, swatch, h("span", { class: "label" }, label), h("span", { class: "score" }, score.toFixed(2)));
+  const words = [h("span", { class: "label" }, label), h("span", { class: "score" }, score.toFixed(2))];
+  const row = h("li", {}, swatch, ...words);
   row.title = `x1, y1, x2, y2: ${box.map((edge) => edge.toFixed(1)).join(", ")}`;
   row.dataset.score = score; // in full, for whoever reads the page by script
   row.dataset.box = JSON.stringify(box);

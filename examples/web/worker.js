@@ -32,7 +32,8 @@ async function loadRuntime() {
     ort.env.wasm.wasmPaths = folder;
     return ort;
   } catch {
-    throw new ReaderError("The page's folder runtime/ is missing or not whole", "Run npm install in the page's folder.");
+    const hint = "Run npm install in the page's folder.";
+    throw new ReaderError("The page's folder runtime/ is missing or not whole", hint);
   }
 }
 
@@ -40,7 +41,8 @@ async function answer({ id, task, given }) {
   try {
     postMessage({ id, result: await tasks[task](given) });
   } catch (error) {
-    postMessage({ id, error: { message: error.message, hint: error.hint ?? "" } });
+    // What WebAssembly throws may be a mere number.
+    postMessage({ id, error: { message: error.message ?? `The runtime fails: ${error}`, hint: error.hint ?? "" } });
   }
 }
 

@@ -15,6 +15,9 @@ from PIL import Image
 from web_example import install_page, served
 
 from exported_duck import ExportedDuck, assert_same
+from exports import detector_of, save_noise
+from goldeneye.exporting.agreement import compare_found
+from goldeneye.exporting.exporter import export_detector
 from orientations import STORED, orientation
 from test_detect_onnx import save_identity
 
@@ -111,6 +114,27 @@ def test_it_finds_what_goldeneye_finds(open_reader: Any, exported_duck: Exported
     assert reader.summary() == f"{len(expected)} photos, {sum(map(len, expected))} boxes"
     assert [url for url in asked if not url.startswith("blob:")] == []  # not even its own server
     assert_boxes_lie_on_the_picture(reader, exported_duck.photos[0], expected[0].boxes)
+
+
+@pytest.mark.parametrize("kind", ["yolox_with_novel", "ssd", "retinanet_v2"])
+def test_every_kind_of_network_runs(open_reader: Any, tmp_path: Path, kind: str) -> None:
+    detector, photo = detector_of(kind), save_noise(tmp_path, count=1) / "noise0.png"
+    export_detector(detector, tmp_path / "d.onnx", photos=photo)
+    threshold = 0.04
+    found = detector.network.find(np.array(Image.open(photo)), threshold)
+    reader = open_reader("")
+    reader.choose("Choose photos", photo)
+    reader.choose("Choose detector", tmp_path / "d.onnx")
+    reader.summary()
+    reader.threshold.fill(str(threshold))
+    reader.page.get_by_text(f"1 photo, {len(found.scores)} boxes").wait_for()
+    rows = reader.found("noise0.png")
+    boxes, scores = (np.array([row[key] for row in rows], np.float32) for key in ("box", "score"))
+    class_ids = np.array([detector.labels.index(row["label"]) for row in rows])
+    expected = (found.boxes.numpy(), found.scores.numpy(), found.class_ids.numpy())
+    same = compare_found(expected, (boxes, scores, class_ids))
+    assert same.num_boxes > 0
+    assert same.holds, same
 
 
 def assert_boxes_lie_on_the_picture(reader: ReaderPage, photo: Path, boxes: np.ndarray) -> None:
