@@ -28,7 +28,7 @@ class ExportedDuck:
 
 def export_duck(folder: Path) -> ExportedDuck:
     """Render, learn, export."""
-    train, test = render_ducks(folder / "rendered", num_train=4, num_test=3)
+    train, test = render_ducks(folder / "rendered", num_train=4, num_test=6)
     detector = finetune(train, "starter", show_progress=False).with_precision("float32")
     onnx = folder / "duck.onnx"
     export_detector(detector, onnx, photos=[image.path for image in test.images[:1]])
