@@ -23,7 +23,7 @@ from goldeneye.detect.exported_detector import ExportedDetector
 from goldeneye.detect.opening import open_detector
 from goldeneye.engines.cached_exports import cached_export_path
 from goldeneye.engines.header import HEADER_KEY
-from goldeneye.errors import DetectorFileError, SettingError
+from goldeneye.errors import DetectorFileError, ExportError, SettingError
 from goldeneye.exporting import onnx_model
 from goldeneye.exporting.agreement import compare_found
 
@@ -187,6 +187,20 @@ class TestTheEngine:
         assert isinstance(detector, ExportedDetector)
         assert cached_export_path(path).exists()
         assert len(detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
+
+    def test_what_cannot_be_exported_runs_in_torch_unless_asked_otherwise(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path))
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise ExportError("it does not find the same")
+
+        monkeypatch.setattr("goldeneye.exporting.exporter.export_detector", refuse)
+        path = folder / "d.safetensors"
+        assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS), Detector)
+        with pytest.raises(ExportError):
+            open_detector(path, engine="onnxruntime")
 
     def test_what_computes_in_bfloat16_stays_in_torch(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from goldeneye.engines.cached_exports import cached_export_path
 from goldeneye.engines.engine import Engine
 from goldeneye.engines.header import read_onnx_header
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
-from goldeneye.errors import SettingError
+from goldeneye.errors import ExportError, OutputError, SettingError
 
 if TYPE_CHECKING:
     from goldeneye.models.base import BaseModel
@@ -106,5 +106,10 @@ def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_ph
     detector = Detector.load(path, base=base)
     if engine == AUTO and (detector.precision != "float32" or not can_export()):
         return None
-    export_detector(detector, cached)
+    try:
+        export_detector(detector, cached)
+    except (ExportError, OutputError):
+        if engine != AUTO:
+            raise
+        return None  # nobody asked for it, and it can be done without
     return cached
