@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from exported_duck import ExportedDuck, export_duck
+
 # Threads that wait for each other on a busy machine are many times slower than one alone.
 torch.set_num_threads(1)
 
@@ -41,3 +43,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def golden_archive(shared: Path) -> Path:
     """The archive of the base model that the golden numbers were made with."""
     return shared / GOLDEN_ARCHIVE
+
+
+@pytest.fixture(scope="session")
+def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
+    """A detector of rendered ducks, the same one exported, and photos of ducks to look in."""
+    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install 'goldeneye[export]'")
+    return export_duck(tmp_path_factory.mktemp("exported_duck"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import goldeneye
-from goldeneye.data.rendered import render_ducks
+from exported_duck import ExportedDuck
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.opening import EXPORT_ENGINES, open_detector
 from goldeneye.exporting.agreement import (
@@ -42,11 +42,8 @@ def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None
         assert num_boxes >= len(photos)
 
 
-def test_rendered_ducks(tmp_path: Path) -> None:
-    train, test = render_ducks(tmp_path / "photos", num_train=3, num_test=6)
-    detector = goldeneye.finetune(train, "starter", show_progress=False).with_precision("float32")
-    goldeneye.export_detector(detector, tmp_path / "duck.onnx")
-    require_same(detector, tmp_path / "duck.onnx", [image.path for image in test])
+def test_rendered_ducks(exported_duck: ExportedDuck) -> None:
+    require_same(exported_duck.detector, exported_duck.onnx, exported_duck.photos)
 
 
 @pytest.mark.shared

@@ -23,11 +23,11 @@ from goldeneye.models.weights_file import write_weights
 from tiny import make_photos, tiny_base
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "examples/web/README.md"])
 REFERENCE = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
 
 # The first words of command lines that are neither ours nor make's.
-OTHER_COMMANDS = ("pip", "python", ".venv/bin/python", "curl", "docker", "export", "torchrun", "ray")
+OTHER_COMMANDS = ("pip", "python", ".venv/bin/python", "curl", "docker", "export", "npm", "torchrun", "ray")
 
 
 def name_of(path: Path) -> str:

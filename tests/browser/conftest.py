@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# No graphics card, no sandbox (which root may not have), and no request that the page did not make.
+# No graphics card, no sandbox (which root may not have), no request that the page did not make; a camera
+# that is made up.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -28,6 +29,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",
 ]
 
 

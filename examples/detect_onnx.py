@@ -1,0 +1,71 @@
+"""Find objects with an exported detector, without goldeneye: to read, to paste, to change.
+
+    pip install numpy onnxruntime pillow
+    python detect_onnx.py duck.onnx photo.jpg
+
+prints what it finds and writes photo_boxes.png. The detector is what
+
+    goldeneye export duck.safetensors duck.onnx
+
+writes: see docs/export.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageDraw, ImageOps
+
+
+class Detector:
+    """Exported detector at ``path``; ``labels`` are its classes, ``score_threshold`` its own."""
+
+    def __init__(self, path):
+        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        header = json.loads(self.session.get_modelmeta().custom_metadata_map.get("goldeneye", "{}"))
+        if header.get("input") != "photos":
+            raise SystemExit(f"{path}: not written by 'goldeneye export', or with --raw")
+        self.labels, self.score_threshold = header["labels"], header["score_threshold"]
+
+    def detect(self, image, score_threshold=None):
+        """Label, score and box (x1, y1, x2, y2 in pixels) of each object in a photo, the best first."""
+        threshold = self.score_threshold if score_threshold is None else score_threshold
+        photos = np.asarray(image)[np.newaxis]  # [1, H, W, 3] uint8; photos of one size may go together
+        inputs = {"photos": photos, "score_threshold": np.array(threshold, np.float32)}
+        boxes, scores, class_ids = self.session.run(["boxes", "scores", "class_ids"], inputs)
+        return [
+            (self.labels[class_id], float(score), box.tolist())
+            for box, score, class_id in zip(boxes[0], scores[0], class_ids[0], strict=True)
+            if class_id >= 0  # the rest of the rows is filled with -1
+        ]
+
+
+def read_photo(path):
+    """The photo as a person sees it: RGB, turned as the camera was held, white where it is transparent."""
+    photo = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Find objects in photos with an exported detector.")
+    parser.add_argument("detector", help="duck.onnx")
+    parser.add_argument("photos", nargs="+", type=Path)
+    parser.add_argument("--score-threshold", type=float, help="0 to 1; the detector's own if not given")
+    parsed = parser.parse_args()
+    detector = Detector(parsed.detector)
+    for path in parsed.photos:
+        photo = read_photo(path)
+        found = detector.detect(photo, parsed.score_threshold)
+        canvas = ImageDraw.Draw(photo)
+        print(f"{path}: {len(found)} found")
+        for label, score, box in found:
+            print(f"  {label} {score:.4f} at", *(f"{edge:.2f}" for edge in box))
+            canvas.rectangle(box, outline="#d55e00", width=max(2, photo.width // 300))
+            canvas.text(box[:2], f" {label} {score:.2f}", fill="white", stroke_width=2, stroke_fill="black")
+        photo.save(f"{path.stem}_boxes.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""examples/detect_onnx.py, run as a person runs it: where neither goldeneye nor torch is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from exported_duck import ExportedDuck, assert_same
+from orientations import STORED, orientation
+
+EXAMPLE = Path(__file__).parents[1] / "examples/detect_onnx.py"
+BLOCKED = ("goldeneye", "torch")
+
+
+def run_example(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    program = "\n".join(
+        [
+            "import runpy, sys",
+            *(f"sys.modules[{name!r}] = None" for name in BLOCKED),
+            f"sys.argv = {[str(EXAMPLE), *map(str, arguments)]!r}",
+            f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')",
+        ]
+    )
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True)
+
+
+def read_printed(printed: str) -> list[dict[str, Any]]:
+    """What stands in the lines below the photo's own."""
+    rows = [line.split() for line in printed.splitlines()[1:]]
+    assert all(row[2] == "at" for row in rows)
+    return [{"label": row[0], "score": float(row[1]), "box": [*map(float, row[3:])]} for row in rows]
+
+
+def test_it_finds_what_goldeneye_finds(exported_duck: ExportedDuck, tmp_path: Path) -> None:
+    for photo in exported_duck.photos[:3]:
+        done = run_example(tmp_path, exported_duck.onnx, photo)
+        assert done.returncode == 0, done.stderr
+        found = read_printed(done.stdout)
+        assert done.stdout.startswith(f"{photo}: {len(found)} found\n")
+        assert_same(found, exported_duck.detector.detect(photo))
+        drawn, plain = (np.asarray(Image.open(p)) for p in (tmp_path / f"{photo.stem}_boxes.png", photo))
+        assert drawn.shape == plain.shape
+        assert (drawn != plain).any()
+
+
+def test_a_photo_taken_sideways_is_turned(exported_duck: ExportedDuck, tmp_path: Path) -> None:
+    upright = exported_duck.photos[0]
+    stored = Image.fromarray(np.ascontiguousarray(STORED[6](np.asarray(Image.open(upright)))))
+    stored.save(tmp_path / "sideways.png", exif=orientation(6))
+    done = run_example(tmp_path, exported_duck.onnx, "sideways.png")
+    assert_same(read_printed(done.stdout), exported_duck.detector.detect(upright))
+    assert Image.open(tmp_path / "sideways_boxes.png").size == Image.open(upright).size
+
+
+def test_another_threshold(exported_duck: ExportedDuck, tmp_path: Path) -> None:
+    photo = exported_duck.photos[0]
+    done = run_example(tmp_path, exported_duck.onnx, photo, "--score-threshold", "0.05")
+    assert_same(read_printed(done.stdout), exported_duck.detector.detect(photo, score_threshold=0.05))
+
+
+@pytest.mark.parametrize("metadata", [{}, {"goldeneye": '{"input": "images"}'}], ids=["a stranger's", "raw"])
+def test_other_models_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    save_identity(tmp_path / "other.onnx", metadata)
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    done = run_example(tmp_path, "other.onnx", "photo.png")
+    assert done.returncode != 0
+    assert done.stderr == "other.onnx: not written by 'goldeneye export', or with --raw\n"
+
+
+def save_identity(path: Path, metadata: dict[str, str]) -> None:
+    """The smallest model there is, with these metadata."""
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "identity",
+        [value("x", onnx.TensorProto.FLOAT, [1])],
+        [value("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
