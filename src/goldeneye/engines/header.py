@@ -74,3 +74,16 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
             hint="install a newer goldeneye: pip install --upgrade goldeneye",
         )
     return header
+
+
+def require_photos(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse a file that holds the network alone.
+
+    Raises:
+        DetectorFileError: it does not take photos.
+    """
+    if header.get("input") != "photos":
+        raise DetectorFileError(
+            f"{path}: was exported with --raw, for other programs: it takes no photos",
+            hint="export it again without --raw",
+        )
