@@ -90,7 +90,9 @@ def export_openvino(
 
 def _check_settings(target: Path, precision: str, photos: Any, annotations: AnnotationSet | None) -> None:
     if precision not in PRECISIONS:
-        raise SettingError(f"unknown precision: {precision!r}", hint=f"choose one of: {', '.join(PRECISIONS)}")
+        raise SettingError(
+            f"unknown precision: {precision!r}", hint=f"choose one of: {', '.join(PRECISIONS)}"
+        )
     needed = ("openvino", "nncf") if precision == "int8" else ("openvino",)
     if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         extra = "quantize" if "nncf" in missing else "openvino"
@@ -104,9 +106,7 @@ def _check_settings(target: Path, precision: str, photos: Any, annotations: Anno
         )
 
 
-def _calibration_photos(
-    detector: Detector, photos: StrPath | Sequence[StrPath]
-) -> list[NDArray[np.uint8]]:
+def _calibration_photos(detector: Detector, photos: StrPath | Sequence[StrPath]) -> list[NDArray[np.uint8]]:
     """The photos as large as the detector reads them."""
     paths = find_photos(photos)[:MAX_CALIBRATION_PHOTOS]
     return [read_reduced(path, detector.enough_hw(read_size_hw(path))).image for path in paths]
@@ -138,7 +138,9 @@ def _compare(
     for image in images:
         found = exact.detect(image, score_threshold=MIN_SCORE)
         count += len(found)
-        furthest = max(furthest, max_shift_px(found, exported.detect(image, score_threshold=_MIN_SCORE_AFTER)))
+        furthest = max(
+            furthest, max_shift_px(found, exported.detect(image, score_threshold=_MIN_SCORE_AFTER))
+        )
     words = f"{count} boxes in {len(images)} photos moved by up to {furthest:.2f} pixels"
     return words, PrecisionCheck(True, count, furthest).holds
 

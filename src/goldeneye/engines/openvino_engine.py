@@ -7,6 +7,7 @@ The network computes in the precision that the file's header states, all else in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Mapping
@@ -62,12 +63,15 @@ class OpenVinoEngine:
             raise DetectorFileError(f"{path}: its header and its network do not fit: {error}") from error
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         streams = max(1, cores // (num_threads or cores))
-        settings = {
+        settings: dict[str, Any] = {
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams * (num_threads or cores),
             "ENABLE_CPU_PINNING": False,  # other programs use the cores too
-            "CACHE_DIR": str(cache_folder() / "openvino"),
         }
+        with contextlib.suppress(OSError):  # nowhere to keep what was compiled: it is compiled each time
+            kept = cache_folder() / "openvino"
+            kept.mkdir(parents=True, exist_ok=True)
+            settings["CACHE_DIR"] = str(kept)
         hints = ("f32", _HINTS[self.precision], "f32")
         self._compiled = [
             core.compile_model(part, "CPU", settings | {"INFERENCE_PRECISION_HINT": hint})
