@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from goldeneye.data.images import read_reduced as read_reduced
     from goldeneye.detect.detections import Detections as Detections
     from goldeneye.detect.detector import Detector as Detector
+    from goldeneye.detect.opening import open_detector as open_detector
     from goldeneye.errors import GoldeneyeError as GoldeneyeError
     from goldeneye.evaluation.evaluator import Evaluation as Evaluation
     from goldeneye.evaluation.evaluator import evaluate as evaluate
     from goldeneye.evaluation.report import save_report as save_report
+    from goldeneye.exporting.exporter import export_detector as export_detector
     from goldeneye.finetuning.trainer import finetune as finetune
     from goldeneye.models.base import BaseModel as BaseModel
     from goldeneye.models.base import load_base as load_base
@@ -57,9 +59,11 @@ _HOMES = {
     "annotate": "annotating.notebook",
     "check_annotations": "data.checking",
     "evaluate": "evaluation.evaluator",
+    "export_detector": "exporting.exporter",
     "find_photos": "data.images",
     "finetune": "finetuning.trainer",
     "load_base": "models.base",
+    "open_detector": "detect.opening",
     "read_annotations": "data.formats",
     "read_image": "data.images",
     "read_reduced": "data.images",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.engines.engine import Engine
-from goldeneye.engines.header import require_photos
+from goldeneye.engines.header import EXPORT_ONE, require_photos
 from goldeneye.errors import DetectorFileError
 from goldeneye.models.configs import config_from_dict
 
@@ -35,7 +35,7 @@ class ExportedDetector(PhotoDetector):
             self.provenance = dict(header["provenance"])
             self.score_threshold = float(header["score_threshold"])
         except (KeyError, TypeError, ValueError) as error:
-            raise DetectorFileError(f"{path}: its header is damaged: {error}") from error
+            raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
         self.precision = engine.precision
         self.engine = engine
 

@@ -1,0 +1,55 @@
+"""Detectors of every kind of network, made in a moment, and photos of noise for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from goldeneye.detect.detector import Detector
+from goldeneye.models.configs import Config
+from tiny import tiny_base, tiny_config
+from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+KINDS = ("yolox_all_novel", "yolox_with_novel", "ssd", "retinanet_v2")
+
+
+def detector_of(kind: str) -> Detector:
+    """A detector with random weights for three classes."""
+    if kind.startswith("yolox"):
+        num_novel = 3 if kind == "yolox_all_novel" else 2
+        config = replace(tiny_yolox_config(), num_novel=num_novel, vote_iou=0.5)
+        return wrap(config, random_yolox(config).state_dict())
+    if kind == "ssd":
+        base = tiny_base(tiny_config(side=96))
+        return wrap(base.config, base.weights)
+    config = tiny_retinanet_config(VERSIONS[kind.removeprefix("retinanet_")])
+    return wrap(config, random_retinanet(config).state_dict())
+
+
+def wrap(config: Config, weights: dict[str, torch.Tensor]) -> Detector:
+    return Detector(
+        config=config,
+        weights=weights,
+        labels=("cup", "lid", "spoon"),
+        base={"name": "tiny", "licence": "none"},
+        provenance={"recipe": "none", "photos": [{"name": "a.jpg", "boxes": 2}]},
+    )
+
+
+def noise(size_hw: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Blurred noise, so that every size of things is in it."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (-(-size_hw[0] // 8), -(-size_hw[1] // 8), 3), dtype=np.uint8)
+    large = np.asarray(Image.fromarray(small).resize(size_hw[::-1], Image.Resampling.BICUBIC), np.int16)
+    return (large + rng.integers(-20, 20, large.shape)).clip(0, 255).astype(np.uint8)
+
+
+def save_noise(folder: Path, count: int = 2) -> Path:
+    for number in range(count):
+        Image.fromarray(noise((90 + 30 * number, 140), number)).save(folder / f"noise{number}.png")
+    return folder

@@ -1,0 +1,227 @@
+"""An exported detector finds what the original finds, and is written only if it does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from exports import KINDS, detector_of, noise, save_noise
+from goldeneye.detect.detector import Detector
+from goldeneye.engines.header import HEADER_KEY, read_onnx_header
+from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
+from goldeneye.errors import ExportError, OutputError, PhotoError, SettingError
+from goldeneye.exporting import exporter, onnx_model
+from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
+from goldeneye.exporting.exporter import export_detector
+from goldeneye.exporting.graph_builder import OPSET, GraphBuilder
+from goldeneye.exporting.preparation import prepare
+from goldeneye.models.letterbox import letterbox
+from goldeneye.models.yolox_config import YOLOX_SIZES
+
+SIZES = ((96, 128), (131, 61), (40, 170))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
+    """A detector and its export."""
+    folder = tmp_path_factory.mktemp("exports")
+    detector = detector_of(request.param)
+    export_detector(detector, folder / "d.onnx", photos=save_noise(folder))
+    return detector, folder / "d.onnx"
+
+
+class TestAnExport:
+    @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.6])
+    def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
+        detector, path = pair
+        engine = OnnxRuntimeEngine(path, num_threads=1)
+        num_found = 0
+        for size_hw in SIZES:
+            images = [noise(size_hw, seed) for seed in (5, 6)]  # two photos at once
+            outputs = engine.run(np.stack(images), threshold)
+            for number, image in enumerate(images):
+                found = detector.network.find(image, threshold)
+                count = len(found.scores)
+                boxes, scores, class_ids = (part[number] for part in outputs)
+                expected = (found.boxes.numpy(), found.scores.numpy(), found.class_ids.numpy())
+                same = compare_found(expected, (boxes[:count], scores[:count], class_ids[:count]))
+                assert same.lowest_iou >= MIN_IOU
+                assert same.largest_score_difference <= MAX_SCORE_DIFFERENCE
+                assert (scores[:count] > threshold).all()
+                assert (np.diff(scores) <= 0).all()
+                assert (scores[count:] == 0).all()
+                assert (class_ids[count:] == -1).all()
+                assert (boxes[count:] == 0).all()
+                num_found += count
+        assert num_found > 10 or threshold == 0.6
+
+    def test_says_what_it_takes_and_gives(self, pair: tuple[Detector, Path]) -> None:
+        detector, path = pair
+        session = onnxruntime.InferenceSession(path)
+        described = {v.name: (v.type, v.shape) for v in (*session.get_inputs(), *session.get_outputs())}
+        rows = detector.config.max_detections
+        assert described == {
+            "photos": ("tensor(uint8)", ["batch", "height", "width", 3]),
+            "score_threshold": ("tensor(float)", []),
+            "boxes": ("tensor(float)", ["batch", rows, 4]),
+            "scores": ("tensor(float)", ["batch", rows]),
+            "class_ids": ("tensor(int64)", ["batch", rows]),
+        }
+
+    def test_says_what_it_is(self, pair: tuple[Detector, Path]) -> None:
+        detector, path = pair
+        header = read_onnx_header(path)
+        stored = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+        assert json.loads(stored[HEADER_KEY]) == header
+        assert header["labels"] == ["cup", "lid", "spoon"]
+        assert header["architecture"] == detector.network.architecture
+        assert type(detector.config).from_dict(header["config"]) == detector.config
+        assert header["base"] == detector.base
+        assert header["provenance"] == detector.provenance
+        assert header["score_threshold"] == detector.score_threshold
+        assert len(header["detector_sha256"]) == 64
+
+    def test_uses_no_numbers_that_a_runtime_may_lack(self, pair: tuple[Detector, Path]) -> None:
+        model = onnx.load(pair[1])
+        assert [entry.version for entry in model.opset_import] == [OPSET]
+        assert {node.domain for node in model.graph.node} == {""}
+        kinds = {constant.data_type for constant in model.graph.initializer}
+        casts = {a.i for node in model.graph.node if node.op_type == "Cast" for a in node.attribute}
+        assert onnx.TensorProto.DOUBLE not in kinds | casts
+
+
+def test_what_is_found_in_a_photo_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "d.onnx"
+    export_detector(detector_of("yolox_all_novel"), path, photos=save_noise(tmp_path))
+    engine = OnnxRuntimeEngine(path, num_threads=1)
+    photos = np.stack([noise((80, 100), seed) for seed in range(3)])
+    together = engine.run(photos, 0.1)
+    for number in range(3):
+        alone = engine.run(photos[number : number + 1], 0.1)
+        for one, of_all in zip(alone, together, strict=True):
+            assert np.allclose(one[0], of_all[number], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["yolox_with_novel", "retinanet_v1"])
+def test_the_network_alone(kind: str, tmp_path: Path) -> None:
+    detector = detector_of(kind)
+    agreement = export_detector(detector, tmp_path / "raw.onnx", raw=True, photos=save_noise(tmp_path))
+    assert agreement.holds
+    assert agreement.num_boxes >= 200
+    session = onnxruntime.InferenceSession(tmp_path / "raw.onnx")
+    images = detector.network.batch_of([noise((96, 130), seed) for seed in range(3)]).contiguous()
+    boxes, scores = session.run(["boxes", "scores"], {"images": images.numpy()})
+    num_anchors = len(detector.network.anchors((images.shape[2], images.shape[3])))
+    assert boxes.shape == (3, num_anchors, 4)
+    assert scores.shape == (3, num_anchors, 3)
+    assert read_onnx_header(tmp_path / "raw.onnx")["input"] == "images"
+
+
+def test_photos_are_prepared_to_the_last_bit() -> None:
+    config = YOLOX_SIZES["nano"]
+    graph = GraphBuilder("prepare")
+    graph.rename(prepare(graph, "photos", config).images, "images")
+    photos = onnx.helper.make_tensor_value_info("photos", onnx.TensorProto.UINT8, ["n", "h", "w", 3])
+    images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, None)
+    parts = onnx.helper.make_graph(graph.nodes, "prepare", [photos], [images], graph.constants)
+    model = onnx.helper.make_model(parts, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    rng = np.random.default_rng(0)
+    sizes = [(1, 1), (1, 900), (660, 495), (540, 720), *rng.integers(1, 900, (30, 2)).tolist()]
+    for height, width in sizes:
+        photo = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (prepared,) = session.run(None, {"photos": photo[None]})
+        expected = letterbox(photo, config.size_hw)[..., ::-1].transpose(2, 0, 1)
+        assert (prepared[0] == expected).all(), (height, width)
+
+
+class TestNothingIsWritten:
+    def test_if_it_finds_something_else(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        target = tmp_path / "d.onnx"
+        target.write_text("from before")
+        detector, make_model = detector_of("yolox_all_novel"), onnx_model.make_model
+
+        def make_another(network, config, header, *, raw):
+            for parameter in network.parameters():
+                parameter.mul_(1.02)
+            model = make_model(network, config, header, raw=raw)
+            for parameter in network.parameters():
+                parameter.div_(1.02)
+            return model
+
+        monkeypatch.setattr(onnx_model, "make_model", make_another)
+        numbers = r"boxes in 2 photos: IoU 0\.\d+ or more \(at least 0\.99\), scores .* apart"
+        with pytest.raises(ExportError, match=r"d\.onnx: not written: it does not find the same.*" + numbers):
+            export_detector(detector, target, photos=save_noise(tmp_path))
+        assert target.read_text() == "from before"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["d.onnx", "noise0.png", "noise1.png"]
+
+    def test_if_nothing_was_compared(self, tmp_path: Path) -> None:
+        detector = detector_of("yolox_all_novel")
+        shy = Detector(
+            config=replace(detector.config, score_threshold=0.99999),
+            weights=detector.weights,
+            labels=detector.labels,
+            base=detector.base,
+            provenance={},
+        )
+        with pytest.raises(ExportError, match="nothing was found in 2 photos") as caught:
+            export_detector(shy, tmp_path / "d.onnx", photos=save_noise(tmp_path))
+        assert "--photos FOLDER" in (caught.value.hint or "")
+        assert not (tmp_path / "d.onnx").exists()
+
+    def test_if_the_disk_is_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full_disk(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("goldeneye.files.os.fsync", full_disk)
+        with pytest.raises(OutputError, match=r"d\.onnx: no space left on the disk"):
+            export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
+        assert not list(tmp_path.glob("*.onnx"))
+
+    def test_without_the_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exporter, "_NEEDED", ("onnx", "not_installed_here"))
+        with pytest.raises(SettingError, match="exporting needs not_installed_here, not installed") as caught:
+            export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx")
+        assert caught.value.hint == "pip install 'goldeneye[export]'"
+
+    def test_under_another_suffix_or_without_photos(self, tmp_path: Path) -> None:
+        detector = detector_of("yolox_all_novel")
+        with pytest.raises(OutputError, match=r"cannot be written as '\.tflite'"):
+            export_detector(detector, tmp_path / "d.tflite")
+        with pytest.raises(PhotoError, match="no such photo or folder"):
+            export_detector(detector, tmp_path / "d.onnx", photos=tmp_path / "none")
+
+
+class TestComparing:
+    box = np.array([[10, 10, 30, 30]], np.float32)
+    score, class_id = np.array([0.8], np.float32), np.array([0])
+    nothing = (np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+    def test_the_same(self) -> None:
+        found = (self.box, self.score, self.class_id)
+        same = compare_found(found, found)
+        assert (same.num_boxes, same.lowest_iou, same.largest_score_difference) == (1, 1.0, 0.0)
+        assert same.holds
+
+    def test_one_missing_on_either_side(self) -> None:
+        found = (self.box, self.score, self.class_id)
+        assert compare_found(found, self.nothing).lowest_iou == 0
+        assert compare_found(self.nothing, found).lowest_iou == 0
+
+    def test_another_class_score_or_place(self) -> None:
+        found = (self.box, self.score, self.class_id)
+        assert not compare_found(found, (self.box, self.score, self.class_id + 1)).holds
+        assert not compare_found(found, (self.box, self.score - np.float32(0.01), self.class_id)).holds
+        assert not compare_found(found, (self.box + np.float32(1), self.score, self.class_id)).holds
+
+    def test_what_nobody_would_look_at_does_not_count(self) -> None:
+        faint = np.array([MIN_SCORE - 0.01], np.float32)
+        assert compare_found((self.box, faint, self.class_id), self.nothing).num_boxes == 0
+        assert not compare_found(self.nothing, self.nothing).holds

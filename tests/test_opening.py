@@ -1,0 +1,239 @@
+"""Detectors of any kind are opened, with the fastest engine there is; an exported one without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from exports import detector_of, noise, save_noise
+from goldeneye.cli import main
+from goldeneye.deploy.served import ServedDetector
+from goldeneye.detect import opening
+from goldeneye.detect.detector import Detector
+from goldeneye.detect.exported_detector import ExportedDetector
+from goldeneye.detect.opening import open_detector
+from goldeneye.engines.cached_exports import cached_export_path
+from goldeneye.engines.header import HEADER_KEY
+from goldeneye.errors import DetectorFileError, SettingError
+from goldeneye.exporting.agreement import compare_found
+from goldeneye.exporting.exporter import export_detector
+
+SOURCE = Path(opening.__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``d.safetensors``, its export ``d.onnx``, and photos of noise, one of them large."""
+    folder = tmp_path_factory.mktemp("detectors")
+    detector = detector_of("yolox_all_novel")
+    detector.save(folder / "d.safetensors")
+    (folder / "photos").mkdir()
+    Image.fromarray(noise((900, 1300))).save(folder / "photos" / "large.jpg")
+    export_detector(detector, folder / "d.onnx", photos=save_noise(folder / "photos"))
+    return folder
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two ``detections.json`` hold the same boxes."""
+    one, other = (json.loads(path.read_text())["photos"] for path in (first, second))
+    agreements = []
+    for rows in zip(one, other, strict=True):
+        found = []
+        for row in rows:
+            boxes = np.array([d["box"] for d in row["detections"]], np.float32).reshape(-1, 4)
+            scores = np.array([d["score"] for d in row["detections"]], np.float32)
+            found.append((boxes, scores, np.array([d["class_id"] for d in row["detections"]], np.int64)))
+        agreements.append(compare_found(*found))
+    return all(agreement.holds for agreement in agreements)
+
+
+class TestEveryCommandTakesAnExport:
+    def test_detect_in_a_folder(self, folder: Path, tmp_path: Path) -> None:
+        for engine, file in (("torch", "d.safetensors"), ("onnxruntime", "d.onnx")):
+            arguments = [str(folder / file), str(folder / "photos"), "--threshold", "0.3", "--engine", engine]
+            assert main(["detect", *arguments, "-o", str(tmp_path / engine)]) == 0
+            assert len(list((tmp_path / engine).glob("*"))) == 4  # three pictures and the numbers
+        assert same(tmp_path / "torch" / "detections.json", tmp_path / "onnxruntime" / "detections.json")
+
+    def test_detect_in_a_video(self, folder: Path, tmp_path: Path) -> None:
+        for file in ("d.safetensors", "d.onnx"):
+            table = tmp_path / f"{file}.csv"
+            assert main(["detect", str(folder / file), str(folder / "photos"), "-o", str(table)]) == 0
+        assert len((tmp_path / "d.onnx.csv").read_text().splitlines()) > 3
+        counts = [len((tmp_path / f"{f}.csv").read_text().splitlines()) for f in ("d.safetensors", "d.onnx")]
+        assert counts[0] == counts[1]
+
+    def test_show(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        told = []
+        for file in ("d.safetensors", "d.onnx"):
+            assert main(["show", str(folder / file), "--json"]) == 0
+            told.append(json.loads(capsys.readouterr().out))
+        export = told[1].pop("export")
+        assert told[0] == told[1]
+        assert export["input"] == "photos"
+        assert main(["show", str(folder / "d.onnx")]) == 0
+        assert "exported by goldeneye" in capsys.readouterr().out
+
+    def test_serve(self, folder: Path) -> None:
+        served = ServedDetector("d", folder / "d.onnx")
+        assert isinstance(served.current.detector, ExportedDetector)
+        assert len(served.current.detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
+
+    def test_evaluate(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        boxes = tmp_path / "boxes.csv"
+        rows = [f"{name},10,10,60,60,cup" for name in ("noise0.png", "noise1.png", "large.jpg")]
+        boxes.write_text("\n".join(["image,x1,y1,x2,y2,label", *rows]) + "\n")
+        told = []
+        for engine, file in (("torch", "d.safetensors"), ("onnxruntime", "d.onnx")):
+            arguments = [str(folder / file), str(folder / "photos"), "--boxes", str(boxes), "--json"]
+            assert main(["evaluate", *arguments, "--engine", engine]) == 0
+            told.append(json.loads(capsys.readouterr().out))
+        assert told[0] | {"detector": ""} == told[1] | {"detector": ""}
+
+
+_ONLY = """
+import sys
+from importlib.metadata import packages_distributions
+
+class Gate:
+    allowed = {allowed}
+    outside = set(packages_distributions())
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.outside - self.allowed:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Gate())
+from goldeneye.cli import main
+assert main({arguments}) == 0
+assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["detect", "{}/d.onnx", "{}/photos", "-o", "{}/found"], {"numpy", "PIL", "onnxruntime"}),
+        (["show", "{}/d.onnx"], {"numpy", "PIL"}),
+    ],
+    ids=["detect", "show"],
+)
+def test_nothing_else_needs_to_be_installed(folder: Path, arguments: list[str], allowed: set[str]) -> None:
+    given = [argument.format(folder) for argument in arguments]
+    code = _ONLY.format(allowed=allowed | {"goldeneye"}, arguments=given)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)}
+    )
+    assert done.returncode == 0, done.stderr
+
+
+class TestTheEngine:
+    def test_an_exported_file_runs_in_what_is_installed(self, folder: Path) -> None:
+        detector = open_detector(folder / "d.onnx")
+        assert isinstance(detector, ExportedDetector)
+        assert detector.engine.name in opening.EXPORT_ENGINES
+
+    def test_one_asked_for_by_name_is_exported_to_once(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+        path = folder / "d.safetensors"
+        assert isinstance(open_detector(path), Detector)  # nothing in the cache, and few photos
+        shutil.copy(folder / "d.onnx", tmp_path / "d.onnx")
+        monkeypatch.setattr(
+            "goldeneye.exporting.exporter.export_detector",
+            lambda _detector, target: (
+                target.parent.mkdir(parents=True),
+                shutil.copy(folder / "d.onnx", target),
+            ),
+        )
+        assert isinstance(open_detector(path, engine="onnxruntime"), ExportedDetector)
+        monkeypatch.delattr("goldeneye.exporting.exporter.export_detector")
+        for engine in ("onnxruntime", "auto"):  # now from the cache
+            assert isinstance(open_detector(path, engine=engine), ExportedDetector)
+        assert isinstance(open_detector(path, engine="torch"), Detector)
+
+    def test_for_many_photos_it_is_exported_unasked(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path))
+        path = folder / "d.safetensors"
+        assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS - 1), Detector)
+        detector = open_detector(path, num_photos=opening.MANY_PHOTOS)
+        assert isinstance(detector, ExportedDetector)
+        assert cached_export_path(path).exists()
+        assert len(detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
+
+    def test_what_computes_in_bfloat16_stays_in_torch(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+        path = tmp_path / "d.safetensors"
+        Detector.load(folder / "d.safetensors").with_precision("bfloat16").save(path)
+        assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS), Detector)
+
+    def test_wrong_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(SettingError, match="unknown engine: 'onnx'") as caught:
+            open_detector(folder / "d.onnx", engine="onnx")
+        assert caught.value.hint == f"choose one of: {', '.join(opening.ENGINES)}"
+        with pytest.raises(SettingError, match="an exported file does not run in torch"):
+            open_detector(folder / "d.onnx", engine="torch")
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(
+            SettingError, match=r"d\.onnx: needs onnxruntime, which is not installed"
+        ) as caught:
+            open_detector(folder / "d.onnx", engine="onnxruntime")
+        assert caught.value.hint == "pip install 'goldeneye[onnxruntime]'"
+
+
+class TestBadFiles:
+    def refused(self, path: Path, words: str) -> None:
+        with pytest.raises(DetectorFileError, match=words) as caught:
+            open_detector(path)
+        assert str(path) in caught.value.message
+        assert caught.value.hint
+
+    def test_none_or_empty_or_something_else(self, tmp_path: Path) -> None:
+        self.refused(tmp_path / "none.onnx", "no such file")
+        (tmp_path / "empty.onnx").touch()
+        self.refused(tmp_path / "empty.onnx", "the file is empty")
+        (tmp_path / "text.onnx").write_text("this is not a network")
+        self.refused(tmp_path / "text.onnx", "not an ONNX file, or damaged")
+
+    @pytest.mark.parametrize("part", [0.001, 0.5, 0.999])
+    def test_cut_off(self, folder: Path, tmp_path: Path, part: float) -> None:
+        content = (folder / "d.onnx").read_bytes()
+        (tmp_path / "cut.onnx").write_bytes(content[: int(len(content) * part)])
+        self.refused(tmp_path / "cut.onnx", "not an ONNX file, or damaged")
+
+    def test_damaged_inside(self, folder: Path, tmp_path: Path) -> None:
+        content = (folder / "d.onnx").read_bytes()
+        (tmp_path / "bad.onnx").write_bytes(content.replace(b"NonMaxSuppression", b"NonMinSuppression"))
+        self.refused(tmp_path / "bad.onnx", "cannot be run, or is damaged")
+
+    def test_a_strangers(self, tmp_path: Path) -> None:
+        info = onnx.helper.make_tensor_value_info
+        node = onnx.helper.make_node("Identity", ["a"], ["b"])
+        graph = onnx.helper.make_graph([node], "g", [info("a", 1, [1])], [info("b", 1, [1])])
+        onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
+        self.refused(tmp_path / "other.onnx", "not a detector that goldeneye exported")
+
+    def test_of_another_format_or_with_a_bad_header(self, folder: Path, tmp_path: Path) -> None:
+        for change, words in (
+            ({"format_version": 2}, "exported in format 2, this goldeneye reads format 1"),
+            ({"architecture": "unheard_of"}, "its header is damaged: unknown kind of network"),
+            ({"labels": None}, "its header is damaged"),
+            ({"input": "images"}, "exported with --raw"),
+        ):
+            model = onnx.load(folder / "d.onnx")
+            header = json.loads(model.metadata_props[0].value) | change
+            onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+            onnx.save(model, tmp_path / "d.onnx")
+            self.refused(tmp_path / "d.onnx", words)
