@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import openvino
 import pytest
 
-from exports import KINDS, detector_of, noise, save_noise
+from exports import detector_of, noise, save_noise
 from goldeneye.cli import main
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.formats import read_annotations
@@ -31,7 +32,23 @@ from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare
 from goldeneye.exporting.exporter import export_detector
 from goldeneye.models.base import load_base
 
+KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and of any
 SIZES = ((96, 128), (131, 61), (40, 170))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the ONNX file that each export to OpenVINO begins with only once: it takes seconds."""
+    kept = tmp_path_factory.mktemp("kept") / "starter.onnx"
+
+    def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
+        if not kept.exists():
+            export_detector(detector, kept)
+        shutil.copy(kept, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_export, "export_detector", export)
+        yield
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -115,13 +132,6 @@ class TestTheEngine:
         assert isinstance(opened, ExportedDetector)
         assert opened.engine.name == "openvino"
 
-    def test_keeps_what_it_compiled(self, pair: tuple[Detector, Path], cache: Path) -> None:
-        OpenVinoEngine(pair[1], num_threads=1)
-        compiled = sorted((cache / "openvino").iterdir())
-        assert compiled
-        OpenVinoEngine(pair[1], num_threads=1)
-        assert sorted((cache / "openvino").iterdir()) == compiled
-
 
 class TestAFile:
     def test_finds_the_same_in_rendered_photos(
@@ -154,6 +164,13 @@ class TestAFile:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.strip() == "(360, 480) False", done.stderr
+
+    def test_is_compiled_once(self, starter_file: Path, cache: Path) -> None:
+        OpenVinoEngine(starter_file, num_threads=1)
+        compiled = sorted((cache / "openvino").iterdir())
+        assert compiled
+        OpenVinoEngine(starter_file, num_threads=1)
+        assert sorted((cache / "openvino").iterdir()) == compiled
 
     def test_in_bfloat16_moves_no_box_far(
         self, starter: Detector, starter_file: Path, rendered: AnnotationSet
@@ -195,10 +212,12 @@ class TestAFile:
             OpenVinoEngine(starter_file, precision="int8")
 
     def test_of_a_network_alone(self, tmp_path: Path) -> None:
-        path = tmp_path / "raw.onnx"
-        export_detector(detector_of("ssd"), path, raw=True, photos=save_noise(tmp_path))
+        number = openvino.opset13.parameter([1], np.float32)
+        model = openvino.Model([number], [number], "raw")
+        model.set_rt_info('{"format_version": 1, "input": "images"}', ["goldeneye"])
+        openvino.save_model(model, tmp_path / "raw.xml")
         with pytest.raises(DetectorFileError, match="was exported with --raw"):
-            OpenVinoEngine(path)
+            OpenVinoEngine(tmp_path / "raw.xml")
 
 
 class TestInt8:
@@ -242,9 +261,9 @@ class TestInt8:
 
     def test_calls_nobody(self) -> None:
         code = (
-            "from goldeneye.exporting.openvino_model import _nncf\n"
-            "with _nncf():\n    from nncf.telemetry.wrapper import NNCFTelemetry\n"
-            "print(type(NNCFTelemetry).__name__)"
+            "from goldeneye.exporting.openvino_model import quiet_nncf\n"
+            "with quiet_nncf():\n    from nncf.telemetry.wrapper import telemetry\n"
+            "print(type(telemetry).__name__)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert "Mock" in done.stdout, done.stdout + done.stderr
@@ -264,7 +283,7 @@ def test_a_damaged_export_is_not_written(
         return model
 
     monkeypatch.setattr(openvino_model, "read_onnx", read_another)
-    with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch: .* boxes"):
+    with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
         export_openvino(starter, tmp_path / "duck.xml", force=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from goldeneye.engines.header import HEADER_KEY
 from goldeneye.engines.openvino_parts import last_convolutions, outside_network
 
-_ACTIVATIONS = ("Sigmoid", "Multiply", "Swish")
+ACTIVATIONS = ("Sigmoid", "Multiply", "Swish")
 """Left in float32: SiLU multiplies a value with its sigmoid, and both in int8 cost YOLOX-nano a third of its
 AP; benchmarks/int8.py."""
 
@@ -39,7 +39,7 @@ def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
         model: of a whole export, not one with ``--raw``.
         photos: each ``[H, W, 3]``.
     """
-    with _nncf() as nncf:
+    with quiet_nncf() as nncf:
         kept = [*outside_network(model), *last_convolutions(model)]
         rows = [{"photos": photo[None], "score_threshold": np.float32(1)} for photo in photos]
         return nncf.quantize(
@@ -47,7 +47,7 @@ def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
             nncf.Dataset(rows),
             subset_size=len(rows),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=kept, types=list(_ACTIVATIONS), validate=False),
+            ignored_scope=nncf.IgnoredScope(names=kept, types=list(ACTIVATIONS), validate=False),
         )
 
 
@@ -60,7 +60,7 @@ def save_model(model: Any, header: Mapping[str, Any], target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _nncf() -> Iterator[Any]:
+def quiet_nncf() -> Iterator[Any]:
     """NNCF without its remarks, and without its messages to those who make it."""
     os.environ.setdefault("NNCF_CI", "1")  # read when NNCF is imported: sends nothing
     with contextlib.redirect_stdout(io.StringIO()):
