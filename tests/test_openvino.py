@@ -21,11 +21,13 @@ from goldeneye.data.images import read_image
 from goldeneye.data.rendered import render_ducks
 from goldeneye.deploy import openvino_export
 from goldeneye.deploy.openvino_export import export_openvino
+from goldeneye.deploy.served import load_copy
 from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.exported_detector import ExportedDetector
 from goldeneye.detect.opening import open_detector
 from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px
+from goldeneye.engines.header import read_openvino_header
 from goldeneye.engines.openvino_engine import OpenVinoEngine
 from goldeneye.errors import DetectorFileError, ExportError, SettingError
 from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
@@ -202,6 +204,23 @@ class TestAFile:
         openvino.save_model(openvino.Model([number], [number], "other"), tmp_path / "other.xml")
         with pytest.raises(DetectorFileError, match="not a detector that goldeneye exported"):
             open_detector(tmp_path / "other.xml")
+
+    def test_says_what_it_is(self, starter_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["show", str(starter_file)]) == 0
+        shown = capsys.readouterr().out
+        assert "finds: thing 0, thing 1" in shown
+        assert "takes photos" in shown
+
+    def test_that_declares_entities_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "duck.xml"
+        path.write_text(
+            '<!DOCTYPE net [<!ENTITY a "aa">]><net><rt_info><goldeneye value="&a;"/></rt_info></net>'
+        )
+        with pytest.raises(DetectorFileError, match="a document type is declared"):
+            read_openvino_header(path)
+
+    def test_is_served(self, starter_file: Path) -> None:
+        assert len(load_copy(starter_file, None).detector.labels) > 1
 
     def test_runs_in_openvino_only(self, starter_file: Path) -> None:
         with pytest.raises(SettingError, match="runs in OpenVINO only, not in onnxruntime"):

@@ -39,11 +39,15 @@ def split_model(model: Any, input_shape: Sequence[int]) -> Parts:
     one_photo.reshape({"photos": [1, -1, -1, 3]})
 
     whole = one_photo.clone()
-    prepare = openvino.Model([_find(whole, NETWORK_INPUT)], [whole.input("photos").get_node()], "prepare")
+    prepare = openvino.Model(
+        [_result(_find(whole, NETWORK_INPUT))], [whole.input("photos").get_node()], "prepare"
+    )
 
     whole = one_photo.clone()
     last = _last_outputs(whole)
-    network = openvino.Model(last, [_cut(_find(whole, NETWORK_INPUT), input_shape)], "network")
+    network = openvino.Model(
+        [*map(_result, last)], [_cut(_find(whole, NETWORK_INPUT), input_shape)], "network"
+    )
     network.validate_nodes_and_infer_types()
 
     whole = one_photo.clone()
@@ -84,6 +88,13 @@ def _cut(output: Any, shape: Sequence[int] | None = None) -> Any:
     for reader in output.get_target_inputs():
         reader.replace_source_output(parameter.output(0))
     return parameter
+
+
+def _result(output: Any) -> Any:
+    """An end of a model at ``output``, with a name that is the same each time."""
+    import openvino
+
+    return openvino.opset13.result(output, name=f"{_name(output)}/result")
 
 
 def _last_outputs(model: Any) -> list[Any]:
