@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,26 +82,18 @@ class OpenVinoEngine:
         return Outputs(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
 
     def _run_one(self, photo: NDArray[np.uint8], score_threshold: float) -> Outputs:
-        images = self._prepare(photo)
-        self._compute(images)
-        return self._select(photo, score_threshold, images)
+        images = self.prepare(photo)
+        self.compute(images)
+        return self.select(photo, score_threshold, images)
 
-    def time_parts(self, photo: NDArray[np.uint8], score_threshold: float) -> tuple[float, float, float]:
-        """Seconds that a photo ``[1, H, W, 3]`` takes to prepare, in the network, and to select from."""
-        start = time.perf_counter()
-        images = self._prepare(photo)
-        prepared = time.perf_counter()
-        self._compute(images)
-        computed = time.perf_counter()
-        self._select(photo, score_threshold, images)
-        return prepared - start, computed - prepared, time.perf_counter() - computed
-
-    def _compute(self, images: Any) -> None:
+    def compute(self, images: Any) -> None:
+        """Run the network on its input; this thread's :meth:`select` reads what comes out."""
         network = self._requests()[1]
         network.set_input_tensor(images)
         network.infer()
 
-    def _select(self, photo: NDArray[np.uint8], score_threshold: float, images: Any) -> Outputs:
+    def select(self, photo: NDArray[np.uint8], score_threshold: float, images: Any) -> Outputs:
+        """The detections in a photo ``[1, H, W, 3]`` that this thread has computed last."""
         from openvino import Tensor
 
         _, network, select = self._requests()
@@ -113,7 +104,7 @@ class OpenVinoEngine:
         select.infer()
         return Outputs(*(tensor.data.copy() for tensor in select.output_tensors))
 
-    def _prepare(self, photo: NDArray[np.uint8]) -> Any:
+    def prepare(self, photo: NDArray[np.uint8]) -> Any:
         """The network's input of a photo ``[1, H, W, 3]``."""
         from openvino import Tensor
 
