@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from goldeneye.detect.detector import Detector
+from goldeneye.exporting.exporter import export_detector
 from goldeneye.models.configs import Config
 from tiny import tiny_base, tiny_config
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
@@ -29,6 +32,16 @@ def detector_of(kind: str) -> Detector:
         return wrap(base.config, base.weights)
     config = tiny_retinanet_config(VERSIONS[kind.removeprefix("retinanet_")])
     return wrap(config, random_retinanet(config).state_dict())
+
+
+@cache
+def exported(kind: str) -> bytes:
+    """The ONNX file of a detector, made once for all tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "d.onnx"
+        agreement = export_detector(detector_of(kind), path, photos=save_noise(Path(folder)))
+        assert agreement.num_photos == 2
+        return path.read_bytes()
 
 
 def wrap(config: Config, weights: dict[str, torch.Tensor]) -> Detector:

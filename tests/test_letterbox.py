@@ -49,7 +49,13 @@ def test_same_size_changes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("photo", "resized"),
-    [((480, 640), (312, 416)), ((640, 427), (416, 277)), ((10, 10), (416, 416)), ((5000, 3), (416, 1))],
+    [
+        ((480, 640), (312, 416)),
+        ((640, 427), (416, 277)),
+        ((10, 10), (416, 416)),
+        ((5000, 3), (416, 1)),
+        ((495, 660), (312, 416)),  # 660 * (416 / 660) is less than 416
+    ],
 )
 def test_photo_lies_top_left_and_the_rest_is_grey(photo: tuple[int, int], resized: tuple[int, int]) -> None:
     image = np.full((*photo, 3), (7, 8, 9), np.uint8)

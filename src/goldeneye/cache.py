@@ -11,6 +11,8 @@ def cache_folder() -> Path:
     chosen = os.environ.get("GOLDENEYE_CACHE")
     if chosen:
         return Path(chosen)
-    import platformdirs  # here, as an exported detector runs without it
-
+    try:
+        import platformdirs
+    except ModuleNotFoundError:  # an exported detector runs without it
+        return Path.home() / ".cache" / "goldeneye"
     return Path(platformdirs.user_cache_dir("goldeneye", appauthor=False))

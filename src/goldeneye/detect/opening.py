@@ -18,7 +18,7 @@ from goldeneye.engines.engine import Engine
 from goldeneye.engines.header import read_onnx_header
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
 from goldeneye.engines.openvino_engine import OpenVinoEngine
-from goldeneye.errors import SettingError
+from goldeneye.errors import ExportError, OutputError, SettingError
 
 if TYPE_CHECKING:
     from goldeneye.models.base import BaseModel
@@ -114,5 +114,10 @@ def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_ph
     detector = Detector.load(path, base=base)
     if engine == AUTO and not (can_export() and (rounds or detector.precision == "float32")):
         return None
-    export_detector(detector, cached)
+    try:
+        export_detector(detector, cached)
+    except (ExportError, OutputError):
+        if engine != AUTO:
+            raise
+        return None  # nobody asked for it, and it can be done without
     return cached

@@ -36,13 +36,10 @@ def read_onnx_header(path: Path) -> Mapping[str, Any]:
     if path.stat().st_size == 0:
         raise DetectorFileError(f"{path}: the file is empty", hint=EXPORT_ONE)
     try:
-        with (
-            blaming(path, if_damaged=EXPORT_ONE),
-            path.open("rb") as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-            memoryview(content) as data,
-        ):
-            stored = _metadata(data)
+        with blaming(path, if_damaged=EXPORT_ONE), path.open("rb") as file:
+            # Not closed here: whoever tells of a fault still holds pieces of it.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            stored = _metadata(memoryview(content))
     except CheckpointError as error:
         raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
     return parse_header(path, stored.get(HEADER_KEY))

@@ -1,0 +1,62 @@
+"""All engines find the same as PyTorch, in rendered photos and in real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import goldeneye
+from goldeneye.data.rendered import render_ducks
+from goldeneye.detect.detector import Detector
+from goldeneye.detect.opening import EXPORT_ENGINES, open_detector
+from goldeneye.exporting.agreement import (
+    MAX_SCORE_DIFFERENCE,
+    MIN_IOU,
+    MIN_SCORE,
+    compare_found,
+)
+
+
+def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None:
+    """Every engine that is installed finds in ``photos`` what ``detector`` finds."""
+    for name in EXPORT_ENGINES:
+        engine = open_detector(exported, engine=name, num_threads=1)
+        num_boxes = 0
+        for photo in photos:
+            expected, actual = (
+                one.detect(photo, score_threshold=MIN_SCORE - MAX_SCORE_DIFFERENCE)
+                for one in (detector, engine)
+            )
+            assert actual.labels == expected.labels
+            assert actual.size_hw == expected.size_hw
+            agreement = compare_found(
+                (expected.boxes, expected.scores, expected.class_ids),
+                (actual.boxes, actual.scores, actual.class_ids),
+            )
+            assert agreement.lowest_iou >= MIN_IOU, photo
+            assert agreement.largest_score_difference <= MAX_SCORE_DIFFERENCE, photo
+            num_boxes += agreement.num_boxes
+            assert np.array_equal(engine.enough_hw(expected.size_hw), detector.enough_hw(expected.size_hw))
+        assert num_boxes >= len(photos)
+
+
+def test_rendered_ducks(tmp_path: Path) -> None:
+    train, test = render_ducks(tmp_path / "photos", num_train=3, num_test=6)
+    detector = goldeneye.finetune(train, "starter", show_progress=False).with_precision("float32")
+    goldeneye.export_detector(detector, tmp_path / "duck.onnx")
+    require_same(detector, tmp_path / "duck.onnx", [image.path for image in test])
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_real_ducks(shared: Path, tmp_path: Path) -> None:
+    ducks = shared / "data/ducky"
+    train = goldeneye.read_annotations(ducks / "train_boxes.csv", ducks / "train", label="duck")
+    base = shared / "weights/yolox_nano_coco.onnx"
+    detector = goldeneye.finetune(train, base, show_progress=False).with_precision("float32")
+    photos = sorted((ducks / "test").glob("*.jpg"))
+    goldeneye.export_detector(detector, tmp_path / "duck.onnx", photos=photos[:3])
+    raccoons = sorted((shared / "data/raccoon/images").glob("*.jpg"))[:10]  # of many sizes
+    require_same(detector, tmp_path / "duck.onnx", photos[::3] + raccoons)
