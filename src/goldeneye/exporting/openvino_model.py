@@ -18,7 +18,7 @@ from goldeneye.engines.header import HEADER_KEY
 from goldeneye.engines.openvino_parts import last_convolutions, outside_network
 
 ACTIVATIONS = ("Sigmoid", "Multiply", "Swish")
-"""Left in float32: SiLU multiplies a value with its sigmoid, and both in int8 cost YOLOX-nano a third of its
+"""Not in int8: SiLU multiplies a value with its sigmoid, and both in int8 cost YOLOX-nano a third of its
 AP; benchmarks/int8.py."""
 
 
@@ -33,7 +33,7 @@ def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
     """The same model with the network's convolutions in int8.
 
     The range of every map is taken from ``photos``, so they should be like those the detector will see.
-    What prepares photos, what selects detections, and the last convolutions, stay in float32.
+    What prepares photos, what selects detections, activations and the last convolutions stay as they are.
 
     Args:
         model: of a whole export, not one with ``--raw``.
