@@ -16,12 +16,12 @@ from goldeneye.errors import DetectorFileError
 from tiny import make_photos
 
 
-@pytest.fixture
-def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "num_cores", lambda: 4)
 
 
-def test_results_come_in_order(four_cores: None) -> None:
+def test_results_come_in_order() -> None:
     def work(number: int) -> int:
         time.sleep(0.02 if number % 3 == 0 else 0)
         return number
@@ -30,13 +30,13 @@ def test_results_come_in_order(four_cores: None) -> None:
 
 
 @pytest.mark.parametrize(("num_threads", "at_once"), [(1, 5), (2, 3), (4, 2)])
-def test_cores_are_shared(four_cores: None, num_threads: int, at_once: int) -> None:
+def test_cores_are_shared(num_threads: int, at_once: int) -> None:
     together = threading.Barrier(at_once, timeout=10)  # breaks unless so many are at work at once
     done = [one.result() for one in side_by_side(lambda _: together.wait(), range(2 * at_once), num_threads)]
     assert sorted(set(done)) == list(range(at_once))
 
 
-def test_only_a_few_are_begun_ahead(four_cores: None) -> None:
+def test_only_a_few_are_begun_ahead() -> None:
     begun = []
     results = side_by_side(begun.append, range(1000), 1)
     next(results).result()
@@ -57,7 +57,7 @@ class _Slow:
         return Detections(none.reshape(0, 4), none, none.astype(np.int64), ("duck",), (1, 1))
 
 
-def test_the_fastest_is_found_and_remembered(four_cores: None, tmp_path: Path) -> None:
+def test_the_fastest_is_found_and_remembered(tmp_path: Path) -> None:
     photos = [image.path for image in make_photos(tmp_path)] * 100
     detector = tmp_path / "duck.onnx"
     detector.write_text("a detector")
@@ -78,9 +78,9 @@ def test_the_fastest_is_found_and_remembered(four_cores: None, tmp_path: Path) -
     assert opened == [1, 2, 4] * 2
 
 
-def test_a_detector_that_cannot_be_opened(four_cores: None, tmp_path: Path) -> None:
+def test_a_detector_that_cannot_be_opened(tmp_path: Path) -> None:
     detector = tmp_path / "duck.onnx"
-    detector.write_text("a detector")
+    detector.write_text("a damaged one")
 
     def open_with(_: int) -> _Slow:
         raise DetectorFileError("damaged")
