@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from goldeneye.cache import cache_folder
 from goldeneye.engines.engine import Outputs
-from goldeneye.engines.header import EXPORT_ONE, HEADER_KEY, parse_header, require_photos
+from goldeneye.engines.header import EXPORT_ONE, read_onnx_header, read_openvino_header, require_photos
 from goldeneye.engines.openvino_parts import split_model
 from goldeneye.errors import DetectorFileError, SettingError
 from goldeneye.models.configs import config_from_dict
@@ -49,9 +49,10 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, *, num_threads: int | None = None, precision: str | None = None) -> None:
         core = _start(path)
-        model = _read(core, path)
-        self.header: Mapping[str, Any] = parse_header(path, _header_text(model))
+        read_header = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
+        self.header: Mapping[str, Any] = read_header(path)
         require_photos(path, self.header)
+        model = _read(core, path)
         self.precision = _chosen_precision(path, self.header, precision, core)
         try:
             self._config = config_from_dict(self.header["architecture"], self.header["config"])
@@ -145,8 +146,6 @@ def _start(path: Path) -> Any:
 
 
 def _read(core: Any, path: Path) -> Any:
-    if not path.is_file():
-        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE)
     weights = path.with_suffix(".bin")
     if path.suffix.lower() == ".xml" and not weights.is_file():
         hint = f"copy {weights.name} to where {path.name} is: the two belong together"
@@ -158,14 +157,6 @@ def _read(core: Any, path: Path) -> Any:
         raise DetectorFileError(
             f"{path}: OpenVINO cannot read it, it may be damaged: {reason}", hint=EXPORT_ONE
         ) from error
-
-
-def _header_text(model: Any) -> str | None:
-    """The header's text: at the top of OpenVINO's own files, or where OpenVINO puts what it read in ONNX."""
-    for place in ([HEADER_KEY], ["framework", HEADER_KEY]):
-        if model.has_rt_info(place):
-            return str(model.get_rt_info(place).value)
-    return None
 
 
 def _chosen_precision(path: Path, header: Mapping[str, Any], precision: str | None, core: Any) -> str:
