@@ -56,10 +56,15 @@ class OpenVinoEngine:
         self.precision = _chosen_precision(path, self.header, precision, core)
         try:
             self._config = config_from_dict(self.header["architecture"], self.header["config"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
+        try:
             size_hw = (-1, -1) if isinstance(self._config, RetinanetConfig) else self._config.size_hw
             parts = split_model(model, [1, 3, *size_hw])
-        except (KeyError, TypeError, ValueError, StopIteration, RuntimeError) as error:
-            raise DetectorFileError(f"{path}: its header and its network do not fit: {error}") from error
+        except (StopIteration, RuntimeError) as error:
+            raise DetectorFileError(
+                f"{path}: its header and its network do not fit: {error}", hint=EXPORT_ONE
+            ) from error
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         streams = max(1, cores // (num_threads or cores))
         settings: dict[str, Any] = {
@@ -154,9 +159,7 @@ def _read(core: Any, path: Path) -> Any:
         return core.read_model(path)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else "no reason given"
-        raise DetectorFileError(
-            f"{path}: OpenVINO cannot read it, it may be damaged: {reason}", hint=EXPORT_ONE
-        ) from error
+        raise DetectorFileError(f"{path}: cannot be run, or is damaged: {reason}", hint=EXPORT_ONE) from error
 
 
 def _chosen_precision(path: Path, header: Mapping[str, Any], precision: str | None, core: Any) -> str:
