@@ -202,10 +202,11 @@ class TestTheEngine:
         with pytest.raises(ExportError):
             open_detector(path, engine="onnxruntime")
 
-    def test_what_computes_in_bfloat16_stays_in_torch(
+    def test_what_computes_in_bfloat16_stays_in_torch_without_openvino(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(opening, "EXPORT_ENGINES", ("onnxruntime",))
         path = tmp_path / "d.safetensors"
         Detector.load(folder / "d.safetensors").with_precision("bfloat16").save(path)
         assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS), Detector)

@@ -10,5 +10,5 @@ def add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--engine",
         default="auto",
-        help="what computes: onnxruntime or torch (default: auto, the fastest at hand)",
+        help="what computes: openvino, onnxruntime or torch (default: auto, the fastest at hand)",
     )

@@ -56,9 +56,10 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
 
     names = ("labels", "base", "score_threshold", "precision", "provenance")
     if path.suffix.lower() in EXPORT_SUFFIXES:
-        from goldeneye.engines.header import read_onnx_header
+        from goldeneye.engines.header import read_onnx_header, read_openvino_header
 
-        header: Mapping[str, Any] = read_onnx_header(path)
+        read = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
+        header: Mapping[str, Any] = read(path)
         about = {name: header[name] for name in ("goldeneye_version", "input", "detector_sha256")}
         return {name: header[name] for name in names} | {"export": about}
     from goldeneye.detect.detector import Detector

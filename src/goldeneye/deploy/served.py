@@ -100,6 +100,8 @@ def load_copy(path: Path, base: str | None, engine: str = AUTO) -> Loaded:
         copy = Path(folder) / path.name
         try:
             shutil.copyfile(path, copy)
+            if path.suffix.lower() == ".xml":  # OpenVINO's, which keep their weights beside them
+                shutil.copyfile(path.with_suffix(".bin"), copy.with_suffix(".bin"))
         except OSError as error:
             raise DetectorFileError(f"{path.name}: cannot be read: {error.strerror}") from error
         with copy.open("rb") as file:

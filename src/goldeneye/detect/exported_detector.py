@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.engines.engine import Engine
-from goldeneye.engines.header import EXPORT_ONE
+from goldeneye.engines.header import EXPORT_ONE, require_photos
 from goldeneye.errors import DetectorFileError
 from goldeneye.models.configs import config_from_dict
 
@@ -28,11 +28,7 @@ class ExportedDetector(PhotoDetector):
     def __init__(self, engine: Engine, path: Path) -> None:
         header = self.header = dict(engine.header)
         try:
-            if header["input"] != "photos":
-                raise DetectorFileError(
-                    f"{path}: was exported with --raw, for other programs: it takes no photos",
-                    hint="export it again without --raw",
-                )
+            require_photos(path, header)
             self.config = config_from_dict(header["architecture"], header["config"])
             self.labels = tuple(header["labels"])
             self.base = dict(header["base"])
@@ -40,7 +36,7 @@ class ExportedDetector(PhotoDetector):
             self.score_threshold = float(header["score_threshold"])
         except (KeyError, TypeError, ValueError) as error:
             raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
-        self.precision = "float32"
+        self.precision = engine.precision
         self.engine = engine
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:

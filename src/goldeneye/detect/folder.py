@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
 from goldeneye.detect.mirrored import MirroredDetector
 from goldeneye.detect.opening import AUTO, open_detector
+from goldeneye.detect.pace import side_by_side, threads_for
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import OutputError, PhotoError, SettingError
 from goldeneye.files import require_writable, write_text
@@ -86,11 +85,17 @@ def detect_folder(
     require_writable(output / "detections.json", [".json"])
     if gif is not None:
         require_writable(gif, [".gif"])
-    loaded = open_detector(detector, engine=engine, base=base, num_photos=len(paths))
+
+    def open_with(threads: int) -> PhotoDetector:
+        return open_detector(detector, engine=engine, base=base, num_photos=len(paths), num_threads=threads)
+
+    num_threads = threads_for(Path(detector), paths, engine, open_with)
+    loaded = open_with(num_threads)
     if mirror:
         loaded = MirroredDetector(loaded)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    rows, failed = _detect_and_draw(loaded, paths, targets, threshold, show_progress)
+    work = list(zip(paths, targets, strict=True))
+    rows, failed = _detect_and_draw(loaded, work, threshold, num_threads, show_progress)
     document = {
         "detector": Path(detector).name,
         "labels": loaded.labels,
@@ -106,37 +111,39 @@ def detect_folder(
 
 def _detect_and_draw(
     detector: PhotoDetector,
-    paths: Sequence[Path],
-    targets: Sequence[Path],
+    work: Sequence[tuple[Path, Path]],
     threshold: float,
+    num_threads: int,
     show_progress: bool,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row of ``detections.json`` for every photo, and the names of those that cannot be read."""
+    """A row of ``detections.json`` for every photo, and the names of those that cannot be read.
+
+    Args:
+        detector: the detector.
+        work: each photo, and where its picture goes.
+        threshold: lowest score to report.
+        num_threads: how many threads each photo may take.
+        show_progress: show how far the work has come.
+    """
+
+    def look(photo_and_target: tuple[Path, Path]) -> dict[str, Any]:
+        path, target = photo_and_target
+        photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
+        found = replace(detector.detect(photo, score_threshold=threshold), source=path)
+        save_picture(found.draw(photo), target)
+        return found.to_dict() | {"picture": target.name}
+
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    with progress_bar("detecting", len(paths), show=show_progress) as advance:
-        for path, target, reading in zip(paths, targets, _read_ahead(paths, detector), strict=True):
+    with progress_bar("detecting", len(work), show=show_progress) as advance:
+        for (path, _), row in zip(work, side_by_side(look, work, num_threads), strict=True):
             try:
-                photo = reading.result()  # read once, for detecting and for drawing
-                found = replace(detector.detect(photo, score_threshold=threshold), source=path)
-                save_picture(found.draw(photo), target)
-                rows.append(found.to_dict() | {"picture": target.name})
+                rows.append(row.result())
             except PhotoError as error:
                 console.print(f"skipped: {error.message}", markup=False)
                 failed.append(path.name)
             advance(path.name)
     return rows, failed
-
-
-def _read_ahead(paths: Sequence[Path], detector: PhotoDetector) -> Iterator[Future[ReducedImage]]:
-    """Every photo in order; while the caller works on one, the next is being read."""
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        ahead: deque[Future[ReducedImage]] = deque()
-        for path in paths:
-            ahead.append(reader.submit(read_for_picture, path, detector))
-            if len(ahead) > 1:
-                yield ahead.popleft()
-        yield from ahead
 
 
 def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> ReducedImage:

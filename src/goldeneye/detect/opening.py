@@ -17,16 +17,17 @@ from goldeneye.engines.cached_exports import cached_export_path
 from goldeneye.engines.engine import Engine
 from goldeneye.engines.header import read_onnx_header
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
+from goldeneye.engines.openvino_engine import OpenVinoEngine
 from goldeneye.errors import ExportError, OutputError, SettingError
 
 if TYPE_CHECKING:
     from goldeneye.models.base import BaseModel
 
 AUTO, TORCH = "auto", "torch"
-EXPORT_ENGINES = ("onnxruntime",)
+EXPORT_ENGINES = ("openvino", "onnxruntime")
 """What runs exported files, by the names of their packages, the fastest first."""
 ENGINES = (AUTO, *EXPORT_ENGINES, TORCH)
-EXPORT_SUFFIXES = (".onnx",)
+EXPORT_SUFFIXES = (".onnx", ".xml")
 MANY_PHOTOS = 500
 """For so many photos a detector is exported first: the seconds it takes come back."""
 
@@ -42,8 +43,8 @@ def open_detector(
     """A detector from a file of any kind, ready to detect.
 
     With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch,
-    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more; a
-    detector that computes in bfloat16 always does, as that is faster still.
+    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more. Of a
+    detector that computes in bfloat16 only OpenVINO runs an export, as PyTorch is faster than the rest.
 
     Args:
         path: a file that ``goldeneye finetune`` or ``goldeneye export`` wrote.
@@ -76,13 +77,17 @@ def open_detector(
 
 
 def _run_exported(path: Path, engine: str, num_threads: int | None) -> ExportedDetector:
+    is_openvino = path.suffix.lower() == ".xml"
+    if is_openvino and engine not in (AUTO, "openvino"):
+        raise SettingError(f"{path}: runs in OpenVINO only, not in {engine}", hint="leave --engine out")
     chosen = (_installed() or EXPORT_ENGINES[-1]) if engine == AUTO else engine
-    return ExportedDetector(_start(chosen, path, num_threads), path)
+    return ExportedDetector(_start("openvino" if is_openvino else chosen, path, num_threads), path)
 
 
 def _start(engine: str, path: Path, num_threads: int | None) -> Engine:
     """The engine that runs the exported file at ``path``."""
-    assert engine == "onnxruntime"
+    if engine == "openvino":
+        return OpenVinoEngine(path, num_threads=num_threads)
     return OnnxRuntimeEngine(path, num_threads=num_threads)
 
 
@@ -96,7 +101,10 @@ def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_ph
     if engine == TORCH or not path.is_file() or (engine == AUTO and _installed() is None):
         return None
     cached = cached_export_path(path)
-    if cached.exists() and (engine != AUTO or read_onnx_header(cached).get("precision") == "float32"):
+    rounds = _installed() == "openvino"
+    if cached.exists() and (
+        engine != AUTO or rounds or read_onnx_header(cached).get("precision") == "float32"
+    ):
         return cached
     if engine == AUTO and (cached.exists() or num_photos < MANY_PHOTOS):
         return None
@@ -104,7 +112,7 @@ def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_ph
     from goldeneye.exporting.exporter import can_export, export_detector
 
     detector = Detector.load(path, base=base)
-    if engine == AUTO and (detector.precision != "float32" or not can_export()):
+    if engine == AUTO and not (can_export() and (rounds or detector.precision == "float32")):
         return None
     try:
         export_detector(detector, cached)

@@ -25,6 +25,8 @@ class Engine(Protocol):
 
     name: str
     """``"onnxruntime"``, ...: what ``--engine`` calls it."""
+    precision: str
+    """What the network computes in: ``"float32"``, ``"bfloat16"`` or ``"int8"``."""
     header: Mapping[str, Any]
     """What the file says of itself; see ``header.py``."""
 

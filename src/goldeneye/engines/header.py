@@ -15,6 +15,7 @@ import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from goldeneye.errors import CheckpointError, DetectorFileError
 from goldeneye.models.protobuf import FaultError, Message, blaming
@@ -44,6 +45,20 @@ def read_onnx_header(path: Path) -> Mapping[str, Any]:
     return parse_header(path, stored.get(HEADER_KEY))
 
 
+def read_openvino_header(path: Path) -> Mapping[str, Any]:
+    """The header of an ``.xml`` file of OpenVINO, without OpenVINO; errors as :func:`read_onnx_header`."""
+    try:
+        content = path.read_bytes()
+        if b"<!" in content:  # a document type, whose entities may grow beyond all memory
+            raise ElementTree.ParseError("a document type is declared")
+        entry = ElementTree.fromstring(content).find(f"rt_info/{HEADER_KEY}")
+    except FileNotFoundError:
+        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE) from None
+    except (OSError, ElementTree.ParseError) as error:
+        raise DetectorFileError(f"{path}: not OpenVINO's, or damaged: {error}", hint=EXPORT_ONE) from error
+    return parse_header(path, None if entry is None else entry.get("value"))
+
+
 def _metadata(data: memoryview) -> dict[str, str]:
     """The texts of ``ModelProto.metadata_props``, by key; numbers of fields are those of ``onnx.proto``."""
     model = Message(data)
@@ -71,3 +86,16 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
             hint="install a newer goldeneye: pip install --upgrade goldeneye",
         )
     return header
+
+
+def require_photos(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse a file that holds the network alone.
+
+    Raises:
+        DetectorFileError: it does not take photos.
+    """
+    if header.get("input") != "photos":
+        raise DetectorFileError(
+            f"{path}: was exported with --raw, for other programs: it takes no photos",
+            hint="export it again without --raw",
+        )

@@ -27,6 +27,7 @@ class OnnxRuntimeEngine:
     """
 
     name = "onnxruntime"
+    precision = "float32"
 
     def __init__(self, path: Path, *, num_threads: int | None = None) -> None:
         self.header = read_onnx_header(path)

@@ -77,7 +77,7 @@ def export_detector(
     _require_packages(target)
     from goldeneye.exporting.onnx_model import make_model
 
-    images = _read_photos(photos, detector.config)
+    images = read_photos(photos, detector.config)
     network = build_network(detector.config, detector.weights)
     header = make_header(detector, network.architecture, raw=raw)
     model = make_model(network, detector.config, header, raw=raw)
@@ -131,7 +131,7 @@ def _require_packages(target: Path) -> None:
         )
 
 
-def _read_photos(photos: StrPath | Sequence[StrPath] | None, config: Config) -> list[NDArray[np.uint8]]:
+def read_photos(photos: StrPath | Sequence[StrPath] | None, config: Config) -> list[NDArray[np.uint8]]:
     """The photos to compare on, as large as a detector reads them at least."""
     if photos is not None:
         return [_read_photo(path, config) for path in find_photos(photos)[:NUM_PHOTOS]]

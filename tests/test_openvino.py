@@ -1,0 +1,322 @@
+"""OpenVINO finds what PyTorch finds; its files are written only if they do, rounded or not."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+
+from exports import detector_of, noise, save_noise
+from goldeneye.cli import main
+from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.formats import read_annotations
+from goldeneye.data.images import read_image
+from goldeneye.data.rendered import render_ducks
+from goldeneye.deploy import openvino_export
+from goldeneye.deploy.openvino_export import export_openvino
+from goldeneye.deploy.served import load_copy
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.detector import Detector
+from goldeneye.detect.exported_detector import ExportedDetector
+from goldeneye.detect.opening import open_detector
+from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px
+from goldeneye.engines.header import read_openvino_header
+from goldeneye.engines.openvino_engine import OpenVinoEngine
+from goldeneye.errors import DetectorFileError, ExportError, SettingError
+from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
+from goldeneye.exporting.exporter import export_detector
+from goldeneye.models.base import load_base
+
+KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and of any
+SIZES = ((96, 128), (131, 61), (40, 170))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Make the ONNX file that each export to OpenVINO begins with only once: it takes seconds."""
+    kept = tmp_path_factory.mktemp("kept") / "starter.onnx"
+
+    def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
+        if not kept.exists():
+            export_detector(detector, kept)
+        shutil.copy(kept, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_export, "export_detector", export)
+        yield
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
+    """A detector and its export."""
+    folder = tmp_path_factory.mktemp("exports")
+    detector = detector_of(request.param)
+    export_detector(detector, folder / "d.onnx", photos=save_noise(folder))
+    return detector, folder / "d.onnx"
+
+
+@pytest.fixture(scope="module")
+def starter() -> Detector:
+    """The base in the package, finding what it was made to find."""
+    base = load_base("starter")
+    labels = [f"thing {number}" for number in range(base.config.num_classes)]
+    return Detector(
+        config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
+    )
+
+
+@pytest.fixture(scope="module")
+def starter_file(starter: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("starter") / "starter.xml"
+    export_openvino(starter, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def rendered(starter: Detector, tmp_path_factory: pytest.TempPathFactory) -> AnnotationSet:
+    """Three rendered photos, annotated with what the starter finds in them."""
+    photos, _ = render_ducks(tmp_path_factory.mktemp("photos"), num_train=3, num_test=0, size_hw=(360, 480))
+    paths = [photo.path for photo in photos]
+    found = [starter.detect(path, score_threshold=0.2).boxes for path in paths]
+    assert sum(map(len, found)) > 3
+    return AnnotationSet.from_arrays(paths, found, "thing 0")
+
+
+def assert_same(expected: Detections, actual: Detections) -> int:
+    """Fail if two results differ by more than exports may; how many boxes were compared."""
+    one, other = ((d.boxes, d.scores, d.class_ids) for d in (expected, actual))
+    same = compare_found(one, other)
+    assert same.lowest_iou >= MIN_IOU
+    assert same.largest_score_difference <= MAX_SCORE_DIFFERENCE
+    return same.num_boxes
+
+
+class TestTheEngine:
+    @pytest.mark.parametrize("threshold", [0.0, 0.2])
+    def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
+        detector, path = pair
+        exported = ExportedDetector(OpenVinoEngine(path, num_threads=1), path)
+        compared = 0
+        for size_hw in SIZES:
+            for seed in (5, 6):
+                photo = noise(size_hw, seed)
+                expected = detector.detect(photo, score_threshold=threshold)
+                compared += assert_same(expected, exported.detect(photo, score_threshold=threshold))
+        assert compared > 10
+
+    def test_takes_several_photos(self, pair: tuple[Detector, Path]) -> None:
+        engine = OpenVinoEngine(pair[1], num_threads=1)
+        photos = np.stack([noise((80, 100), seed) for seed in range(3)])
+        together = engine.run(photos, 0.1)
+        for number in range(3):
+            for one, of_all in zip(engine.run(photos[number : number + 1], 0.1), together, strict=True):
+                np.testing.assert_array_equal(one[0], of_all[number])
+
+    def test_serves_several_threads(self, pair: tuple[Detector, Path]) -> None:
+        engine = OpenVinoEngine(pair[1], num_threads=1)
+        photos = [noise(SIZES[number % 3], number)[None] for number in range(12)]
+        alone = [engine.run(photo, 0.1) for photo in photos]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda photo: engine.run(photo, 0.1), photos))
+        for one, other in zip(alone, together, strict=True):
+            for part, their_part in zip(one, other, strict=True):
+                np.testing.assert_allclose(part, their_part, atol=1e-4)
+
+    def test_is_the_first_choice(self, pair: tuple[Detector, Path]) -> None:
+        opened = open_detector(pair[1], num_threads=1)
+        assert isinstance(opened, ExportedDetector)
+        assert opened.engine.name == "openvino"
+
+
+class TestAFile:
+    def test_finds_the_same_in_rendered_photos(
+        self, starter: Detector, starter_file: Path, rendered: AnnotationSet
+    ) -> None:
+        exported = open_detector(starter_file)
+        compared = 0
+        for image in rendered:
+            photo = read_image(image.path)
+            expected, actual = (d.detect(photo, score_threshold=0.05) for d in (starter, exported))
+            compared += assert_same(expected, actual)
+        assert compared > 5
+
+    @pytest.mark.shared
+    def test_finds_the_same_in_real_photos(self, starter: Detector, starter_file: Path, shared: Path) -> None:
+        exported = open_detector(starter_file)
+        ducks = read_annotations(shared / "data/ducky/train_boxes.csv", shared / "data/ducky/train")
+        photos = [read_image(image.path) for image in ducks]
+        pairs = [
+            [detector.detect(photo, score_threshold=0.05) for detector in (starter, exported)]
+            for photo in photos
+        ]
+        assert sum(assert_same(*both) for both in pairs) > 5
+
+    def test_needs_no_torch(self, starter_file: Path, rendered: AnnotationSet) -> None:
+        code = (
+            "import sys\nfrom goldeneye.detect.opening import open_detector\n"
+            f"found = open_detector({str(starter_file)!r}).detect({str(next(iter(rendered)).path)!r})\n"
+            "print(found.size_hw, 'torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip() == "(360, 480) False", done.stderr
+
+    def test_is_compiled_once(self, starter_file: Path, cache: Path) -> None:
+        OpenVinoEngine(starter_file, num_threads=1)
+        compiled = sorted((cache / "openvino").iterdir())
+        assert compiled
+        OpenVinoEngine(starter_file, num_threads=1)
+        assert sorted((cache / "openvino").iterdir()) == compiled
+
+    def test_in_bfloat16_moves_no_box_far(
+        self, starter: Detector, starter_file: Path, rendered: AnnotationSet
+    ) -> None:
+        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            pytest.skip("this processor does not compute in bfloat16")
+        engine = OpenVinoEngine(starter_file, precision="bfloat16")
+        exported = ExportedDetector(engine, starter_file)
+        assert exported.precision == "bfloat16"
+        for image in rendered:
+            before = starter.detect(image.path, score_threshold=MIN_SCORE)
+            after = exported.detect(image.path, score_threshold=MIN_SCORE / 2)
+            assert 0 < max_shift_px(before, after) <= MAX_SHIFT_PX
+
+    def test_without_its_weights(self, starter_file: Path, tmp_path: Path) -> None:
+        shutil.copy(starter_file, tmp_path / "duck.xml")
+        with pytest.raises(DetectorFileError, match=r"duck\.bin: no such file\nhint: copy duck\.bin"):
+            open_detector(tmp_path / "duck.xml")
+
+    @pytest.mark.parametrize("cut", [0, 1000])
+    def test_that_is_damaged(self, starter_file: Path, tmp_path: Path, cut: int) -> None:
+        (tmp_path / "duck.xml").write_bytes(starter_file.read_bytes()[:cut])
+        shutil.copy(starter_file.with_suffix(".bin"), tmp_path / "duck.bin")
+        with pytest.raises(DetectorFileError, match=r"duck\.xml: not OpenVINO's, or damaged"):
+            open_detector(tmp_path / "duck.xml")
+
+    def test_of_a_stranger(self, tmp_path: Path) -> None:
+        number = openvino.opset13.parameter([1], np.float32)
+        openvino.save_model(openvino.Model([number], [number], "other"), tmp_path / "other.xml")
+        with pytest.raises(DetectorFileError, match="not a detector that goldeneye exported"):
+            open_detector(tmp_path / "other.xml")
+
+    def test_says_what_it_is(self, starter_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["show", str(starter_file)]) == 0
+        shown = capsys.readouterr().out
+        assert "finds: thing 0, thing 1" in shown
+        assert "takes photos" in shown
+
+    def test_that_declares_entities_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "duck.xml"
+        path.write_text(
+            '<!DOCTYPE net [<!ENTITY a "aa">]><net><rt_info><goldeneye value="&a;"/></rt_info></net>'
+        )
+        with pytest.raises(DetectorFileError, match="a document type is declared"):
+            read_openvino_header(path)
+
+    def test_is_served(self, starter_file: Path) -> None:
+        assert len(load_copy(starter_file, None).detector.labels) > 1
+
+    def test_runs_in_openvino_only(self, starter_file: Path) -> None:
+        with pytest.raises(SettingError, match="runs in OpenVINO only, not in onnxruntime"):
+            open_detector(starter_file, engine="onnxruntime")
+
+    def test_in_float32_is_not_run_in_int8(self, starter_file: Path) -> None:
+        with pytest.raises(SettingError, match="its weights are in float32, not in int8"):
+            OpenVinoEngine(starter_file, precision="int8")
+
+    def test_of_a_network_alone(self, tmp_path: Path) -> None:
+        number = openvino.opset13.parameter([1], np.float32)
+        model = openvino.Model([number], [number], "raw")
+        model.set_rt_info('{"format_version": 1, "input": "images"}', ["goldeneye"])
+        openvino.save_model(model, tmp_path / "raw.xml")
+        with pytest.raises(DetectorFileError, match="was exported with --raw"):
+            OpenVinoEngine(tmp_path / "raw.xml")
+
+
+class TestInt8:
+    def test_is_smaller_and_finds_nearly_the_same(
+        self, starter: Detector, starter_file: Path, rendered: AnnotationSet, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "duck.xml"
+        photos = [image.path for image in rendered]
+        words = export_openvino(
+            starter, target, precision="int8", photos=photos, annotations=rendered, force=True
+        )
+        assert "AP " in words
+        assert "on 3 photos" in words
+        whole, small = (file.with_suffix(".bin").stat().st_size for file in (starter_file, target))
+        assert small < whole / 3
+        exported = open_detector(target)
+        assert exported.precision == "int8"
+        for image in rendered:
+            best = starter.detect(image.path, score_threshold=0.2)
+            after = exported.detect(image.path, score_threshold=0.1)
+            # What int8 may do to the surest box: a few pixels, and a twentieth of its score.
+            assert max_shift_px(best.above(best.scores[0] - 1e-6), after) < 10
+            assert abs(after.scores[0] - best.scores[0]) < 0.1
+
+    def test_that_costs_too_much_is_not_written(
+        self, starter: Detector, rendered: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(openvino_export, "MAX_AP_LOST", -101.0)
+        target = tmp_path / "duck.xml"
+        photos = [image.path for image in rendered]
+        with pytest.raises(
+            ExportError, match=r"duck\.xml: not written: int8 costs .*: AP \d.* before"
+        ) as caught:
+            export_openvino(starter, target, precision="int8", photos=photos, annotations=rendered)
+        assert "--force" in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_needs_photos(self, starter: Detector, tmp_path: Path) -> None:
+        with pytest.raises(SettingError, match=r"int8 is fitted to photos.*\n.*--photos FOLDER"):
+            export_openvino(starter, tmp_path / "duck.xml", precision="int8")
+
+    def test_calls_nobody(self) -> None:
+        code = (
+            "from goldeneye.exporting.openvino_model import quiet_nncf\n"
+            "with quiet_nncf():\n    from nncf.telemetry.wrapper import telemetry\n"
+            "print(type(telemetry).__name__)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert "Mock" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_damaged_export_is_not_written(
+    starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from goldeneye.exporting import openvino_model
+
+    def read_another(path: Path) -> openvino.Model:
+        model = openvino.Core().read_model(path)
+        for node in model.get_ops():
+            if node.get_type_name() == "Sigmoid":
+                node.output(0).replace(openvino.opset13.multiply(node.output(0), np.float32(0.9)).output(0))
+                break
+        return model
+
+    monkeypatch.setattr(openvino_model, "read_onnx", read_another)
+    with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
+        export_openvino(starter, tmp_path / "duck.xml", force=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["duck.onnx", "--precision", "int8"], "only OpenVINO's files can be in int8"),
+        (["duck.xml", "--raw"], "--raw is for ONNX"),
+    ],
+)
+def test_the_command_refuses(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, *options = arguments
+    assert main(["export", "duck.safetensors", str(tmp_path / output), *options]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""Photos are looked at side by side, in order; how is measured once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from goldeneye.detect import pace
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.pace import side_by_side, threads_for
+from goldeneye.errors import DetectorFileError
+from tiny import make_photos
+
+
+@pytest.fixture(autouse=True)
+def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "num_cores", lambda: 4)
+
+
+def test_results_come_in_order() -> None:
+    def work(number: int) -> int:
+        time.sleep(0.02 if number % 3 == 0 else 0)
+        return number
+
+    assert [done.result() for done in side_by_side(work, range(40), 1)] == list(range(40))
+
+
+@pytest.mark.parametrize(("num_threads", "at_once"), [(1, 5), (2, 3), (4, 2)])
+def test_cores_are_shared(num_threads: int, at_once: int) -> None:
+    together = threading.Barrier(at_once, timeout=10)  # breaks unless so many are at work at once
+    done = [one.result() for one in side_by_side(lambda _: together.wait(), range(2 * at_once), num_threads)]
+    assert sorted(set(done)) == list(range(at_once))
+
+
+def test_only_a_few_are_begun_ahead() -> None:
+    begun = []
+    results = side_by_side(begun.append, range(1000), 1)
+    next(results).result()
+    time.sleep(0.05)
+    assert len(begun) < 20
+    assert sum(1 for _ in results) == 999
+
+
+class _Slow:
+    """A detector that is fast with two threads only."""
+
+    def __init__(self, num_threads: int) -> None:
+        self.seconds = 0.001 if num_threads == 2 else 0.03
+
+    def detect(self, path: Path) -> Detections:
+        time.sleep(self.seconds)
+        none = np.zeros(0, np.float32)
+        return Detections(none.reshape(0, 4), none, none.astype(np.int64), ("duck",), (1, 1))
+
+
+def test_the_fastest_is_found_and_remembered(tmp_path: Path) -> None:
+    photos = [image.path for image in make_photos(tmp_path)] * 100
+    detector = tmp_path / "duck.onnx"
+    detector.write_text("a detector")
+    opened: list[int] = []
+
+    def open_with(num_threads: int) -> _Slow:
+        opened.append(num_threads)
+        return _Slow(num_threads)
+
+    assert threads_for(detector, photos[:20], "auto", open_with) == 1  # not worth it
+    assert opened == []
+    assert threads_for(detector, photos, "auto", open_with) == 2
+    assert opened == [1, 2, 4]
+    assert threads_for(detector, photos, "auto", open_with) == 2
+    assert opened == [1, 2, 4]
+    detector.write_text("another")
+    assert threads_for(detector, photos, "auto", open_with) == 2
+    assert opened == [1, 2, 4] * 2
+
+
+def test_a_detector_that_cannot_be_opened(tmp_path: Path) -> None:
+    detector = tmp_path / "duck.onnx"
+    detector.write_text("a damaged one")
+
+    def open_with(_: int) -> _Slow:
+        raise DetectorFileError("damaged")
+
+    with pytest.raises(DetectorFileError, match="damaged"):
+        threads_for(detector, [tmp_path / "a.jpg"] * 300, "auto", open_with)
