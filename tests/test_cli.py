@@ -78,6 +78,14 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     document = json.loads((out / "detections.json").read_text())
     assert len(document["photos"]) == 3
     assert gif.exists()
+    arguments[-1] = str(project / "listed")
+    assert main([*arguments, "--no-pictures", "--threshold", "0.001"]) == 0
+    assert [path.name for path in (project / "listed").iterdir()] == ["detections.json"]
+    listed = json.loads((project / "listed/detections.json").read_text())
+    assert [row["detections"] for row in listed["photos"]] == [
+        row["detections"] for row in document["photos"]
+    ]
+    assert main([*arguments, "--no-pictures", "--gif", str(gif)]) == 2
 
 
 def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -> None:

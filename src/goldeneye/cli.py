@@ -132,6 +132,9 @@ def _add_detect(commands: Any) -> None:
         "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
     )
     detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
+    detect.add_argument(
+        "--no-pictures", action="store_true", help="write only detections.json, which is faster"
+    )
     detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
     add_engine(detect)
     detect.add_argument(
@@ -214,6 +217,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         base=parsed.base,
         engine=parsed.engine,
         mirror=parsed.mirror,
+        pictures=not parsed.no_pictures,
     )
     print(summary)
     return 2 if summary.failed else 0

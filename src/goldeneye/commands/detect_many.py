@@ -46,7 +46,11 @@ def is_about_many(parsed: argparse.Namespace) -> bool:
         SettingError: the options do not go together.
     """
     if parsed.engine_cluster is not None:
-        for option, is_given in (("--gif", parsed.gif is not None), ("--mirror", parsed.mirror)):
+        for option, is_given in (
+            ("--gif", parsed.gif is not None),
+            ("--mirror", parsed.mirror),
+            ("--no-pictures", parsed.no_pictures),
+        ):
             if is_given:
                 raise SettingError(
                     f"{option} is for photos in a folder, not for a run into tables", hint="leave it out"

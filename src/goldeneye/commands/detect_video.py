@@ -38,7 +38,11 @@ def is_about_video(parsed: argparse.Namespace) -> bool:
         SettingError: a video was given but a folder is to be written, or the options do not go together.
     """
     if Path(parsed.output).suffix.lower() in _WRITTEN:
-        for option, is_given in (("--gif", parsed.gif is not None), ("--mirror", parsed.mirror)):
+        for option, is_given in (
+            ("--gif", parsed.gif is not None),
+            ("--mirror", parsed.mirror),
+            ("--no-pictures", parsed.no_pictures),
+        ):
             if is_given:
                 raise SettingError(
                     f"{option} is for photos in a folder, not for {parsed.output}", hint="leave it out"

@@ -54,6 +54,7 @@ def detect_folder(
     base: str | None = None,
     engine: str = AUTO,
     mirror: bool = False,
+    pictures: bool = True,
     show_progress: bool = True,
 ) -> FolderSummary:
     """Run a detector file over photos; write a picture of each and ``detections.json``.
@@ -70,32 +71,30 @@ def detect_folder(
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
         mirror: look at each photo mirrored too.
+        pictures: write a picture of each photo; without, only ``detections.json`` is written, sooner.
         show_progress: show how far the work has come.
 
     Raises:
         DetectorFileError: the detector cannot be read.
         PhotoError: no photos there, or two of them have one name.
-        SettingError: the threshold is not from 0 to 1.
+        SettingError: the threshold is not from 0 to 1, or an animation is wanted of no pictures.
         OutputError: a result cannot be written, or would replace a photo.
     """
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
+    if gif is not None and not pictures:
+        raise SettingError(f"no pictures, nothing to animate: {gif}")
     paths, output = find_photos(photos), Path(output)
-    targets = _targets(paths, output)
+    targets = _targets(paths, output) if pictures else [None] * len(paths)
     require_writable(output / "detections.json", [".json"])
     if gif is not None:
         require_writable(gif, [".gif"])
-
-    def open_with(threads: int) -> PhotoDetector:
-        return open_detector(detector, engine=engine, base=base, num_photos=len(paths), num_threads=threads)
-
-    num_threads = threads_for(Path(detector), paths, engine, open_with)
-    loaded = open_with(num_threads)
-    if mirror:
-        loaded = MirroredDetector(loaded)
+    loaded, num_threads = _opened(Path(detector), paths, engine, base)
+    looking = MirroredDetector(loaded) if mirror else loaded
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    work = list(zip(paths, targets, strict=True))
-    rows, failed = _detect_and_draw(loaded, work, threshold, num_threads, show_progress)
+    rows, failed = _detect_and_draw(
+        looking, list(zip(paths, targets, strict=True)), threshold, num_threads, show_progress
+    )
     document = {
         "detector": Path(detector).name,
         "labels": loaded.labels,
@@ -109,9 +108,21 @@ def detect_folder(
     return FolderSummary(output, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
 
 
+def _opened(
+    detector: Path, photos: Sequence[Path], engine: str, base: str | None
+) -> tuple[PhotoDetector, int]:
+    """The detector, and how many threads each photo may take."""
+
+    def open_with(threads: int) -> PhotoDetector:
+        return open_detector(detector, engine=engine, base=base, num_photos=len(photos), num_threads=threads)
+
+    num_threads = threads_for(detector, photos, engine, open_with)
+    return open_with(num_threads), num_threads
+
+
 def _detect_and_draw(
     detector: PhotoDetector,
-    work: Sequence[tuple[Path, Path]],
+    work: Sequence[tuple[Path, Path | None]],
     threshold: float,
     num_threads: int,
     show_progress: bool,
@@ -120,14 +131,16 @@ def _detect_and_draw(
 
     Args:
         detector: the detector.
-        work: each photo, and where its picture goes.
+        work: each photo, and where its picture goes, if one is wanted.
         threshold: lowest score to report.
         num_threads: how many threads each photo may take.
         show_progress: show how far the work has come.
     """
 
-    def look(photo_and_target: tuple[Path, Path]) -> dict[str, Any]:
+    def look(photo_and_target: tuple[Path, Path | None]) -> dict[str, Any]:
         path, target = photo_and_target
+        if target is None:
+            return detector.detect(path, score_threshold=threshold).to_dict()
         photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
         found = replace(detector.detect(photo, score_threshold=threshold), source=path)
         save_picture(found.draw(photo), target)

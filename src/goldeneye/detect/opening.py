@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from goldeneye.models.base import BaseModel
 
 AUTO, TORCH = "auto", "torch"
-EXPORT_ENGINES = ("openvino", "onnxruntime")
-"""What runs exported files, by the names of their packages, the fastest first."""
+OPENVINO = "openvino"
+EXPORT_ENGINES = ("onnxruntime", OPENVINO)
+"""What runs exported files, by the names of their packages, the fastest in float32 first."""
 ENGINES = (AUTO, *EXPORT_ENGINES, TORCH)
 EXPORT_SUFFIXES = (".onnx", ".xml")
 MANY_PHOTOS = 500
@@ -77,23 +78,30 @@ def open_detector(
 
 
 def _run_exported(path: Path, engine: str, num_threads: int | None) -> ExportedDetector:
-    is_openvino = path.suffix.lower() == ".xml"
-    if is_openvino and engine not in (AUTO, "openvino"):
-        raise SettingError(f"{path}: runs in OpenVINO only, not in {engine}", hint="leave --engine out")
-    chosen = (_installed() or EXPORT_ENGINES[-1]) if engine == AUTO else engine
-    return ExportedDetector(_start("openvino" if is_openvino else chosen, path, num_threads), path)
+    if path.suffix.lower() == ".xml":
+        if engine not in (AUTO, OPENVINO):
+            raise SettingError(f"{path}: runs in OpenVINO only, not in {engine}", hint="leave --engine out")
+        engine = OPENVINO
+    elif engine == AUTO:
+        is_rounded = read_onnx_header(path).get("precision") != "float32"
+        engine = OPENVINO if is_rounded and _is_installed(OPENVINO) else _installed() or EXPORT_ENGINES[0]
+    return ExportedDetector(_start(engine, path, num_threads), path)
 
 
 def _start(engine: str, path: Path, num_threads: int | None) -> Engine:
     """The engine that runs the exported file at ``path``."""
-    if engine == "openvino":
+    if engine == OPENVINO:
         return OpenVinoEngine(path, num_threads=num_threads)
     return OnnxRuntimeEngine(path, num_threads=num_threads)
 
 
 def _installed() -> str | None:
-    """The fastest engine for exported files that is installed."""
-    return next((name for name in EXPORT_ENGINES if importlib.util.find_spec(name)), None)
+    """The fastest engine for exported files in float32 that is installed."""
+    return next(filter(_is_installed, EXPORT_ENGINES), None)
+
+
+def _is_installed(engine: str) -> bool:
+    return engine in EXPORT_ENGINES and importlib.util.find_spec(engine) is not None
 
 
 def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_photos: int) -> Path | None:
@@ -101,7 +109,7 @@ def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_ph
     if engine == TORCH or not path.is_file() or (engine == AUTO and _installed() is None):
         return None
     cached = cached_export_path(path)
-    rounds = _installed() == "openvino"
+    rounds = _is_installed(OPENVINO)
     if cached.exists() and (
         engine != AUTO or rounds or read_onnx_header(cached).get("precision") == "float32"
     ):
