@@ -85,16 +85,13 @@ def detect_folder(
     if gif is not None and not pictures:
         raise SettingError(f"no pictures, nothing to animate: {gif}")
     paths, output = find_photos(photos), Path(output)
-    targets = _targets(paths, output) if pictures else [None] * len(paths)
+    work = list(zip(paths, _targets(paths, output) if pictures else [None] * len(paths), strict=True))
     require_writable(output / "detections.json", [".json"])
     if gif is not None:
         require_writable(gif, [".gif"])
-    loaded, num_threads = _opened(Path(detector), paths, engine, base)
-    looking = MirroredDetector(loaded) if mirror else loaded
+    loaded, num_threads = _opened(Path(detector), paths, engine, base, mirror)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    rows, failed = _detect_and_draw(
-        looking, list(zip(paths, targets, strict=True)), threshold, num_threads, show_progress
-    )
+    rows, failed = _detect_and_draw(loaded, work, threshold, num_threads, show_progress)
     document = {
         "detector": Path(detector).name,
         "labels": loaded.labels,
@@ -109,7 +106,7 @@ def detect_folder(
 
 
 def _opened(
-    detector: Path, photos: Sequence[Path], engine: str, base: str | None
+    detector: Path, photos: Sequence[Path], engine: str, base: str | None, mirror: bool
 ) -> tuple[PhotoDetector, int]:
     """The detector, and how many threads each photo may take."""
 
@@ -117,7 +114,8 @@ def _opened(
         return open_detector(detector, engine=engine, base=base, num_photos=len(photos), num_threads=threads)
 
     num_threads = threads_for(detector, photos, engine, open_with)
-    return open_with(num_threads), num_threads
+    loaded = open_with(num_threads)
+    return MirroredDetector(loaded) if mirror else loaded, num_threads
 
 
 def _detect_and_draw(
