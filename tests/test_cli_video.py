@@ -132,6 +132,6 @@ def test_ctrl_c_closes_a_film_that_can_be_played(
     assert process.returncode == 130
     frames = len(images_of(out))
     assert frames > 0
-    assert f"{frames} frames" in printed
+    assert f"{frames} frame" in printed
     assert "stopped by Ctrl-C" in printed
     assert sorted(path.name for path in out.parent.iterdir()) == ["boxes.mp4", "boxes_tracks.csv"]

@@ -22,6 +22,7 @@ from goldeneye.data.rendered import render_ducks
 from goldeneye.deploy import openvino_export
 from goldeneye.deploy.openvino_export import export_openvino
 from goldeneye.deploy.served import load_copy
+from goldeneye.detect import opening
 from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.exported_detector import ExportedDetector
@@ -129,10 +130,14 @@ class TestTheEngine:
             for part, their_part in zip(one, other, strict=True):
                 np.testing.assert_allclose(part, their_part, atol=1e-4)
 
-    def test_is_the_first_choice(self, pair: tuple[Detector, Path]) -> None:
+    @pytest.mark.parametrize(("precision", "engine"), [("float32", "onnxruntime"), ("bfloat16", "openvino")])
+    def test_is_chosen_where_it_is_faster(
+        self, pair: tuple[Detector, Path], precision: str, engine: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(opening, "read_onnx_header", lambda _: {"precision": precision})
         opened = open_detector(pair[1], num_threads=1)
         assert isinstance(opened, ExportedDetector)
-        assert opened.engine.name == "openvino"
+        assert opened.engine.name == engine
 
 
 class TestAFile:

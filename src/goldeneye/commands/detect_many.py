@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from goldeneye.commands.detect_video import refuse_photo_options
 from goldeneye.data.remote import is_remote
 from goldeneye.errors import SettingError
 
@@ -46,15 +47,7 @@ def is_about_many(parsed: argparse.Namespace) -> bool:
         SettingError: the options do not go together.
     """
     if parsed.engine_cluster is not None:
-        for option, is_given in (
-            ("--gif", parsed.gif is not None),
-            ("--mirror", parsed.mirror),
-            ("--no-pictures", parsed.no_pictures),
-        ):
-            if is_given:
-                raise SettingError(
-                    f"{option} is for photos in a folder, not for a run into tables", hint="leave it out"
-                )
+        refuse_photo_options(parsed, "not for a run into tables")
         if parsed.engine_cluster != "ray" and (parsed.cluster_address or parsed.gpus_per_worker):
             raise SettingError(
                 "--cluster-address and --gpus-per-worker are for a Ray cluster",

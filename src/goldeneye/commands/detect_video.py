@@ -31,6 +31,21 @@ def add_video_options(detect: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse_photo_options(parsed: argparse.Namespace, why: str) -> None:
+    """Refuse what only photos in a folder can be given.
+
+    Raises:
+        SettingError: such an option is given.
+    """
+    for option, is_given in (
+        ("--gif", parsed.gif is not None),
+        ("--mirror", parsed.mirror),
+        ("--no-pictures", parsed.no_pictures),
+    ):
+        if is_given:
+            raise SettingError(f"{option} is for photos in a folder, {why}", hint="leave it out")
+
+
 def is_about_video(parsed: argparse.Namespace) -> bool:
     """Whether a video is to be written.
 
@@ -38,15 +53,7 @@ def is_about_video(parsed: argparse.Namespace) -> bool:
         SettingError: a video was given but a folder is to be written, or the options do not go together.
     """
     if Path(parsed.output).suffix.lower() in _WRITTEN:
-        for option, is_given in (
-            ("--gif", parsed.gif is not None),
-            ("--mirror", parsed.mirror),
-            ("--no-pictures", parsed.no_pictures),
-        ):
-            if is_given:
-                raise SettingError(
-                    f"{option} is for photos in a folder, not for {parsed.output}", hint="leave it out"
-                )
+        refuse_photo_options(parsed, f"not for {parsed.output}")
         return True
     for source in parsed.photos:
         if _is_video(source, read_as_photo=True):
