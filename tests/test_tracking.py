@@ -81,6 +81,8 @@ def test_objects_that_pass_each_other_keep_their_numbers(
             square(50 + speed[0] * frame + jitter, heights[0]),
             square(850 - speed[1] * frame, heights[1] + jitter),
         ]
+        if boxes[0] == boxes[1]:
+            continue  # one right behind the other: nobody could say which is which
         boxes = boxes[::-1] if swap and frame % 2 else boxes  # which is named first must not matter
         numbers = ids_by_place(tracker.look(found(boxes)), boxes)
         numbers = numbers[::-1] if swap and frame % 2 else numbers
