@@ -21,7 +21,7 @@ from goldeneye.detect.detector import Detector
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.finetuning.deep import Learner, finetune_deep
 from goldeneye.finetuning.dense_loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
-from goldeneye.finetuning.samples import Samples, batch_of
+from goldeneye.finetuning.samples import Samples
 from goldeneye.finetuning.team import Team
 from goldeneye.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
 from goldeneye.models.weights_file import write_weights
@@ -182,7 +182,7 @@ def test_boxes_to_ignore_are_neither_learnt_nor_background(photos) -> None:
         images=tuple(replace(i, boxes=tuple(replace(b, ignore=True) for b in i.boxes)) for i in photos),
     )
     network = random_yolox(tiny_yolox_config())
-    batch = batch_of([Samples(ignored, network, 0)[n] for n in range(3)])
+    batch = Batch.of([Samples(ignored, network, 0)[n] for n in range(3)])
     assert set(batch.class_ids.unique().tolist()) <= {IGNORED_ID, PADDING_ID}
     cells = make_cells((64, 96))
     whole = torch.tensor([[[0.0, 0.0, 96.0, 64.0]]])

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from goldeneye.errors import SettingError
+from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
 from goldeneye.finetuning.restore import restore
 from goldeneye.models.architectures import build_network
 from goldeneye.models.base import read_base
@@ -23,7 +24,7 @@ from goldeneye.models.yolox import YoloxDetector, make_cells
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from starter_loss import PORTRAIT_NUMBERS, PORTRAIT_SIDE, assign, portraits_of, starter_loss
-from starter_samples import PADDING_ID, Batch, Samples, look_through
+from starter_samples import Samples, look_through
 from starter_scenes import render_scenes
 from starter_training import (
     CHECKPOINT_NAME,

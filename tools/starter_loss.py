@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from starter_samples import PADDING_ID, Batch
 from torch import Tensor
 
 from goldeneye.finetuning.cell_assignment import assign_cells
+from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
 from goldeneye.models.boxes import paired_iou
 from goldeneye.models.yolox import decode_cells
 

@@ -6,8 +6,6 @@ Coordinates are pixels of the mixed sample, which is the network's input.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,45 +18,11 @@ from torch.utils.data import Dataset
 from goldeneye.errors import SettingError
 from goldeneye.models.letterbox import PADDING_GREY
 
-PADDING_ID = -1
-"""Class id of the rows that fill up a batch's boxes."""
-
 _MOSAICS = 0.3  # how many samples are put together from four photos
 _ZOOM_ALONE = (0.7, 2.2)
 _ZOOM_IN_MOSAIC = (0.45, 1.2)
 _MIN_VISIBLE = 0.4  # a box that keeps less of its area shows a piece of a thing
 _MIN_SIDE = 6.0  # pixels
-
-
-@dataclass(frozen=True)
-class Batch:
-    """N samples; those with fewer boxes than M have rows of class id ``PADDING_ID``.
-
-    Attributes:
-        pixels: ``[N, 3, h, w]`` uint8, blue first, as the network wants them.
-        boxes: ``[N, M, 4]``, M at least 1.
-        class_ids: ``[N, M]``.
-    """
-
-    pixels: Tensor
-    boxes: Tensor
-    class_ids: Tensor
-
-    @classmethod
-    def of(cls, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Batch:
-        """Put samples together, filling up their boxes."""
-        images, boxes, class_ids = zip(*samples, strict=True)
-        longest = max(1, *(len(ids) for ids in class_ids))
-        all_boxes = torch.zeros(len(samples), longest, 4)
-        all_ids = torch.full((len(samples), longest), PADDING_ID)
-        for number, (some, ids) in enumerate(zip(boxes, class_ids, strict=True)):
-            all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
-        return cls(torch.stack(images), all_boxes, all_ids)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same on ``device``."""
-        tensors = (self.pixels, self.boxes, self.class_ids)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
 
 
 class Samples(Dataset[tuple[Tensor, Tensor, Tensor]]):

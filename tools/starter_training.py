@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from starter_loss import PORTRAIT_NUMBERS, StarterLoss, starter_loss
-from starter_samples import Batch, Samples
+from starter_samples import Samples
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -27,6 +27,7 @@ from goldeneye.config import setting
 from goldeneye.data.rendered.families import FAMILIES
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.files import replacing
+from goldeneye.finetuning.dense_loss import Batch
 from goldeneye.models.base import native_bfloat16
 from goldeneye.models.csp_darknet import ConvLayer
 from goldeneye.models.layers import FrozenBatchNorm

@@ -7,7 +7,6 @@ The same shards and the same work whether the workers are processes of this mach
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
+from goldeneye.cores import num_cores
 from goldeneye.data.images import StrPath, photo_places
 from goldeneye.deploy.place import Place
 from goldeneye.deploy.processes import work_in_processes
@@ -76,7 +76,7 @@ def detect_many(
     file, own_threshold = _whole_file(Path(detector), base, engine)
     threshold = own_threshold if score_threshold is None else score_threshold
     with ExitStack() as stack:
-        count = max(_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
+        count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
         run = open_run(place, file, threshold, places, shard_size, count)
@@ -131,7 +131,3 @@ def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, b
         copy = Path(folder) / name
         detector.save(copy)
         return (name, copy.read_bytes()), detector.score_threshold
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

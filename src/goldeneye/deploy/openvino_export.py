@@ -19,7 +19,7 @@ from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.exported_detector import ExportedDetector
-from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, PrecisionCheck, max_shift_px
+from goldeneye.detect.precision import MAX_SHIFT_PX, PrecisionCheck, moved_boxes
 from goldeneye.engines.openvino_engine import PRECISIONS, OpenVinoEngine
 from goldeneye.errors import ExportError, SettingError
 from goldeneye.evaluation.evaluator import evaluate
@@ -31,7 +31,6 @@ from goldeneye.models.architectures import build_network
 MAX_AP_LOST = 1.0
 """How much of the average precision, 0 to 100, int8 may cost."""
 MAX_CALIBRATION_PHOTOS = 300
-_MIN_SCORE_AFTER = 0.03  # a box is not lost because its score fell just below the line
 
 
 def export_openvino(
@@ -136,11 +135,9 @@ def _compare(
         return str(agreement), agreement.holds
     count, furthest = 0, 0.0
     for image in images:
-        found = exact.detect(image, score_threshold=MIN_SCORE)
-        count += len(found)
-        furthest = max(
-            furthest, max_shift_px(found, exported.detect(image, score_threshold=_MIN_SCORE_AFTER))
-        )
+        found, shift_px = moved_boxes(exact, exported, image)
+        count += found
+        furthest = max(furthest, shift_px)
     words = f"{count} boxes in {len(images)} photos moved by up to {furthest:.2f} pixels"
     return words, PrecisionCheck(True, count, furthest).holds
 

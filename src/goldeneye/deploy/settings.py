@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from goldeneye.config import check_settings, setting
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from goldeneye.cores import num_cores
 
 
 @dataclass(frozen=True)
@@ -21,7 +17,7 @@ class ServiceConfig:
     """
 
     workers: int = setting(
-        _num_cores(),
+        num_cores(),
         "photos worked on at once, each by one thread; the default is one a core",
         low=1,
         high=256,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from goldeneye.cache import cache_folder
+from goldeneye.cores import num_cores
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import OutputError, PhotoError
 from goldeneye.files import write_text
@@ -32,11 +32,6 @@ _TRIED_PHOTOS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def side_by_side(

@@ -13,7 +13,7 @@ import numpy as np
 
 from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
-from goldeneye.detect.photo_detector import Photo
+from goldeneye.detect.photo_detector import Photo, PhotoDetector
 from goldeneye.models.base import native_bfloat16
 
 MAX_SHIFT_PX = 0.5
@@ -59,13 +59,19 @@ def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionChec
     exact, rounded = detector.with_precision("float32"), detector.with_precision("bfloat16")
     num_boxes, furthest = 0, 0.0
     for photo in photos:
-        before = exact.detect(photo, score_threshold=MIN_SCORE)
-        after = rounded.detect(photo, score_threshold=_MIN_SCORE_AFTER)
-        num_boxes += len(before)
-        furthest = max(furthest, max_shift_px(before, after))
+        count, shift_px = moved_boxes(exact, rounded, photo)
+        num_boxes += count
+        furthest = max(furthest, shift_px)
         if furthest > MAX_SHIFT_PX:
             break
     return PrecisionCheck(True, num_boxes, furthest)
+
+
+def moved_boxes(exact: PhotoDetector, rounded: PhotoDetector, photo: Photo) -> tuple[int, float]:
+    """How many boxes ``exact`` finds in a photo, and the furthest an edge moves in ``rounded``, in pixels."""
+    before = exact.detect(photo, score_threshold=MIN_SCORE)
+    after = rounded.detect(photo, score_threshold=_MIN_SCORE_AFTER)
+    return len(before), max_shift_px(before, after)
 
 
 def max_shift_px(before: Detections, after: Detections) -> float:

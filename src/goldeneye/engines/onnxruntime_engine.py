@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from goldeneye.cores import num_cores
 from goldeneye.engines.engine import Outputs
 from goldeneye.engines.header import EXPORT_ONE, read_onnx_header
 from goldeneye.errors import DetectorFileError, SettingError
@@ -57,8 +57,3 @@ def open_session(path: Path, *, num_threads: int | None = None) -> Any:
     except Exception as error:  # its errors have no base of their own
         reason = " ".join(str(error).split())
         raise DetectorFileError(f"{path}: cannot be run, or is damaged: {reason}", hint=EXPORT_ONE) from error
-
-
-def num_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,6 @@ The network computes in the precision that the file's header states, all else in
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldeneye.cache import cache_folder
+from goldeneye.cores import num_cores
 from goldeneye.engines.engine import Outputs
 from goldeneye.engines.header import EXPORT_ONE, read_onnx_header, read_openvino_header, require_photos
 from goldeneye.engines.openvino_parts import split_model
@@ -65,7 +65,7 @@ class OpenVinoEngine:
             raise DetectorFileError(
                 f"{path}: its header and its network do not fit: {error}", hint=EXPORT_ONE
             ) from error
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = num_cores()
         streams = max(1, cores // (num_threads or cores))
         settings: dict[str, Any] = {
             "NUM_STREAMS": streams,

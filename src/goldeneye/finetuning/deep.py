@@ -32,7 +32,7 @@ from goldeneye.files import replacing
 from goldeneye.finetuning.best import SUPPRESSION_IOU
 from goldeneye.finetuning.dense_loss import Batch, dense_loss
 from goldeneye.finetuning.restore import restore
-from goldeneye.finetuning.samples import Samples, batch_of
+from goldeneye.finetuning.samples import Samples
 from goldeneye.finetuning.team import Team, fastest_dtype
 from goldeneye.finetuning.trainer import provenance
 from goldeneye.models.base import BaseModel
@@ -156,7 +156,7 @@ class Learner:
             self.samples,
             batch_sampler=numbers,
             num_workers=self.settings.loaders,
-            collate_fn=batch_of,
+            collate_fn=Batch.of,
             pin_memory=self.team.device.type == "cuda",
         )
         for batch in loader:

@@ -8,6 +8,7 @@ Letters in shapes: N images, M boxes of one image, A cells, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,17 @@ class Batch:
     pixels: Tensor
     boxes: Tensor
     class_ids: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+        """Put samples together: pixels ``[3, h, w]``, boxes ``[M, 4]`` and class ids ``[M]`` of each."""
+        pixels, boxes, class_ids = zip(*samples, strict=True)
+        longest = max(1, *(len(ids) for ids in class_ids))
+        all_boxes = torch.zeros(len(samples), longest, 4)
+        all_ids = torch.full((len(samples), longest), PADDING_ID)
+        for number, (some, ids) in enumerate(zip(boxes, class_ids, strict=True)):
+            all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
+        return cls(torch.stack(pixels), all_boxes, all_ids)
 
     def to(self, device: torch.device) -> Batch:
         """The same on ``device``."""

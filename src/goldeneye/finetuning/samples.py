@@ -6,8 +6,6 @@ have seen, and several processes can share out the numbers of a step without a w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +13,7 @@ from torch.utils.data import Dataset
 
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.images import read_reduced
-from goldeneye.finetuning.dense_loss import IGNORED_ID, PADDING_ID, Batch
+from goldeneye.finetuning.dense_loss import IGNORED_ID
 from goldeneye.finetuning.seen import MIN_VISIBLE
 from goldeneye.finetuning.views import ZOOM, random_view
 from goldeneye.models.letterbox import letterbox_ratio
@@ -58,14 +56,3 @@ class Samples(Dataset[Sample]):
         seen = view.visible > 0
         boxes = torch.from_numpy(view.boxes[seen]).float()
         return self.prepare(view.image), boxes, torch.from_numpy(ids[seen])
-
-
-def batch_of(samples: Sequence[Sample]) -> Batch:
-    """Samples as one batch, their boxes filled up to as many as the fullest has."""
-    pixels, boxes, class_ids = zip(*samples, strict=True)
-    longest = max(1, *(len(ids) for ids in class_ids))
-    all_boxes = torch.zeros(len(samples), longest, 4)
-    all_ids = torch.full((len(samples), longest), PADDING_ID)
-    for number, (some, ids) in enumerate(zip(boxes, class_ids, strict=True)):
-        all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
-    return Batch(torch.stack(pixels), all_boxes, all_ids)
