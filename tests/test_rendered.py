@@ -15,7 +15,7 @@ from goldeneye.data.rendered.fields import box, rotation, sphere, torus
 from goldeneye.data.rendered.light import Light
 from goldeneye.data.rendered.materials import noise, random_materials, random_pattern, random_rotation
 from goldeneye.data.rendered.room import Room
-from goldeneye.data.rendered.scene import Scene, arrange_scene, draw, is_visible
+from goldeneye.data.rendered.scene import Scene, arrange, draw, is_visible, random_thing
 from goldeneye.data.rendered.solids import Solid, Thing
 from goldeneye.data.rendered.surroundings import random_backdrop, random_texture
 from goldeneye.errors import OutputError
@@ -97,7 +97,9 @@ def test_a_box_touches_what_differs_without_its_thing(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_boxes_of_things_that_hide_each_other_are_those_of_the_pixels_they_own(seed):
-    scene = arrange_scene(np.random.default_rng(seed), SIZE_HW, ["ball", "mug", "star"], 7)
+    rng = np.random.default_rng(seed)
+    things = [random_thing(rng, name, floating=False) for name in ("ball", "mug", "star") * 2]
+    scene = arrange(rng, SIZE_HW, things, floating=False)
     drawing = draw(scene)
     assert len(scene.things) == len(drawing.boxes) == len(drawing.visible)
     for number in np.flatnonzero(drawing.visible > 0):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from goldeneye.errors import SettingError
 from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
@@ -23,9 +21,10 @@ from goldeneye.models.yolox import YoloxDetector, make_cells
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from starter_loss import PORTRAIT_NUMBERS, PORTRAIT_SIDE, assign, portraits_of, starter_loss
-from starter_samples import Samples, look_through
-from starter_scenes import render_scenes
+from starter_cast import GROUP_SIDE, AlmostTheSame, cast_scene, play
+from starter_loss import PORTRAIT_SIDE, Tutors, assign, portraits_of, starter_loss
+from starter_samples import CastBatch, ScenePool, mix
+from starter_scenes import SceneKind, render_scenes
 from starter_training import (
     CHECKPOINT_NAME,
     LOG_NAME,
@@ -37,13 +36,14 @@ from starter_training import (
 from train_starter import export, main
 
 SIDE = 64
+KIND = SceneKind(side=96, seed=3, groups=2)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
-    render_scenes(folder, 4, side=96, seed=3, workers=1)
+    render_scenes(folder, 4, KIND, workers=1)
     return folder
 
 
@@ -60,48 +60,126 @@ def test_a_broken_off_rendering_goes_on(scenes: Path) -> None:
     lost, kept = scenes / "scene_000002.npz", scenes / "scene_000001.npz"
     boxes, photo, age = np.load(lost)["boxes"], lost.with_suffix(".jpg").read_bytes(), kept.stat().st_mtime_ns
     lost.unlink()
-    render_scenes(scenes, 4, side=96, seed=3, workers=1)
+    render_scenes(scenes, 4, KIND, workers=1)
     np.testing.assert_array_equal(np.load(lost)["boxes"], boxes)
     assert lost.with_suffix(".jpg").read_bytes() == photo
     assert kept.stat().st_mtime_ns == age
 
 
 def test_scenes_of_another_kind_are_not_mixed_in(scenes: Path) -> None:
-    with pytest.raises(SettingError, match=r"holds scenes of .*96.* not of .*128"):
-        render_scenes(scenes, 4, side=128, seed=3, workers=1)
+    with pytest.raises(SettingError, match=r"holds scenes of .*side=96.* not of .*side=128"):
+        render_scenes(scenes, 4, dataclasses.replace(KIND, side=128), workers=1)
+
+
+# --- the cast
+
+
+def looks(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A character's form and main colours, as it comes in one scene."""
+    thing = play(np.random.default_rng(seed), number, floating=False)
+    return thing.solid.high - thing.solid.low, thing.materials[0].colors
+
+
+def test_a_character_is_never_quite_the_same_and_always_like_itself() -> None:
+    for number in range(0, 3 * GROUP_SIDE**2, 7):
+        appearances = [looks(number, seed) for seed in range(4)]
+        forms, colors = (np.stack(values) for values in zip(*appearances, strict=True))
+        families = {play(np.random.default_rng(seed), number, floating=True).family for seed in range(4)}
+        assert len(families) == 1
+        assert not np.array_equal(colors[0], colors[1])
+        assert colors.std(0).max() < 0.25
+        assert (forms.std(0) / forms.mean(0)).max() < 0.5
+
+
+def test_in_a_group_every_form_has_every_finish() -> None:
+    cast = [play(np.random.default_rng(0), number, floating=False) for number in range(GROUP_SIDE**2)]
+    for first in range(GROUP_SIDE):
+        same_form = cast[first * GROUP_SIDE : (first + 1) * GROUP_SIDE]
+        assert len({thing.family for thing in same_form}) == 1
+        same_finish = cast[first::GROUP_SIDE]
+        assert len({thing.materials[0].pattern is None for thing in same_finish}) == 1
+        spread = np.stack([thing.materials[0].colors for thing in same_finish]).std(0).max()
+        assert spread < np.stack([thing.materials[0].colors for thing in same_form]).std(0).max()
+
+
+def test_numbers_change_within_their_range_only() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.array([AlmostTheSame((5,), 0.2, rng).uniform(2.0, 4.0) for _ in range(200)])
+    assert 2 <= drawn.min() < drawn.max() <= 4
+    assert 0.1 < drawn.std() < 0.5
+    plain = np.random.Generator(np.random.PCG64((5,)))
+    assert AlmostTheSame((5,), 0.0, rng).uniform(2.0, 4.0) == plain.uniform(2.0, 4.0)
+    assert AlmostTheSame((5,), 0.2, rng).uniform(size=(3, 1)).shape == (3, 1)
+
+
+def test_scenes_are_cast_from_one_group_above_all() -> None:
+    scenes = [cast_scene(np.random.default_rng(seed), 150) for seed in range(50)]
+    assert all(0 <= number < 150 * GROUP_SIDE**2 for scene in scenes for number in scene)
+    shares = [max(np.bincount([n // GROUP_SIDE**2 for n in scene])) / len(scene) for scene in scenes]
+    assert 0.5 < np.mean(shares) < 0.95
 
 
 # --- samples
 
 
-def test_a_sample_depends_on_its_number_alone(scenes: Path) -> None:
-    first, again = (Samples(scenes, seed=0) for _ in range(2))
-    for number in (5, 0):
-        for one, other in zip(first[number, SIDE], again[number, SIDE], strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=0)
-    assert not torch.equal(first[5, SIDE][0], first[0, SIDE][0])
+def pool_of(scenes: Path) -> ScenePool:
+    return ScenePool(scenes, CPU)
+
+
+def test_a_batch_depends_on_its_seed_alone(scenes: Path) -> None:
+    first, again, other = (mix(pool_of(scenes), np.random.default_rng(seed), 5, SIDE) for seed in (0, 0, 1))
+    for field in dataclasses.fields(CastBatch):
+        torch.testing.assert_close(getattr(first, field.name), getattr(again, field.name), rtol=0, atol=0)
+    assert not torch.equal(first.pixels, other.pixels)
 
 
 def test_boxes_lie_inside_their_sample(scenes: Path) -> None:
-    samples = Samples(scenes, seed=0)
-    boxes = torch.cat([samples[number, SIDE][1] for number in range(40)])
+    batch = mix(pool_of(scenes), np.random.default_rng(0), 40, SIDE)
+    real = batch.class_ids != PADDING_ID
+    assert torch.equal(real, batch.characters != PADDING_ID)
+    assert real.any(0).all()  # no more rows than the fullest sample has boxes
+    boxes = batch.boxes[real]
     assert len(boxes) > 20
     assert boxes.min() >= 0
     assert boxes.max() <= SIDE
     assert (boxes[:, 2:] - boxes[:, :2]).min() >= 6
+    assert batch.characters[real].max() < KIND.num_characters
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_boxes_move_with_their_photo(seed: int) -> None:
-    photo, box = np.zeros((80, 100, 3), np.uint8), (40, 30, 55, 50)
-    photo[30:50, 40:55] = 255
-    tile, moved = look_through(
-        np.random.default_rng(seed), Image.fromarray(photo), np.array([box], np.float32), (90, 70), 1.5
-    )
-    assert tile.shape == (90, 70, 3)
-    rows, columns = np.nonzero(tile.min(2) > 127)
-    seen = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-    np.testing.assert_allclose(seen, moved[0].clip(0, [70, 90, 70, 90]), atol=1)
+def test_boxes_move_with_their_photo(scenes: Path, seed: int) -> None:
+    pool = pool_of(scenes)
+    pool.pixels[:], pool.ids[:], pool.boxes[:] = 0, PADDING_ID, 0
+    pool.pixels[:, :, 40:64, 30:55] = 255
+    pool.boxes[:, 0], pool.ids[:, :, 0] = torch.tensor([30.0, 40, 55, 64]), 7
+    batch = mix(pool, np.random.default_rng(seed), 6, 160)
+    alone = 0
+    for pixels, boxes, ids in zip(batch.pixels, batch.boxes, batch.class_ids, strict=True):
+        grey = pixels.float().mean(0)
+        for left, top, right, bottom in boxes[ids == 7].tolist():
+            inside = grey[int(top) + 2 : int(bottom) - 1, int(left) + 2 : int(right) - 1]
+            assert inside.min() > 20 + grey.min()
+            assert inside.amax() - inside.amin() < 30
+        if (ids == 7).sum() == 1:
+            rows, columns = (grey > grey.max() - 30).nonzero(as_tuple=True)
+            seen = torch.stack([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+            alone += int((seen - boxes[ids == 7][0]).abs().max() <= 2)
+    assert alone >= 2
+
+
+def test_scenes_rendered_meanwhile_join_in(scenes: Path, tmp_path: Path) -> None:
+    render_scenes(tmp_path, 1, KIND, workers=1)
+    pool = pool_of(tmp_path)
+    assert pool.count == 1
+    first = pool.pixels[0].clone()
+    for path in scenes.glob("scene_000002.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    pool.load_new()
+    assert pool.count == 1  # a batch that is being mixed sees no change
+    pool.take_in()
+    assert pool.count == 2
+    assert torch.equal(pool.pixels[0], first)
+    assert torch.equal(pool.pixels[1], pool_of(scenes).pixels[2])
 
 
 def test_a_batch_fills_up_its_boxes() -> None:
@@ -127,13 +205,13 @@ def outputs_for(boxes: torch.Tensor, cells: torch.Tensor) -> torch.Tensor:
     return torch.cat((codes_xy, ((chosen[:, 2:] - chosen[:, :2]) / sides).log()), 1)
 
 
-def blank_portraits(
-    count: int, cells: torch.Tensor
-) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
-    """Features of nothing, and a painter of what lies in a black photo."""
-    colours = torch.full((1, 3 * PORTRAIT_SIDE**2), -1.0)
-    portrait = torch.cat((colours, torch.zeros(1, PORTRAIT_NUMBERS - colours.shape[1])), 1)
-    return torch.zeros(count, len(cells), 1), lambda rows: portrait.expand(len(rows), -1)
+def tutors_of_nothing(cells: torch.Tensor, count: int) -> tuple[torch.Tensor, Tutors]:
+    """Features of nothing, and tutors who take it for a black photo of any of two characters."""
+    tutors = Tutors(1, 2).requires_grad_(False)
+    tutors.portraits.bias[:] = 0
+    tutors.portraits.bias[: 3 * PORTRAIT_SIDE**2] = -1
+    tutors.characters.bias[:] = 0
+    return torch.zeros(count, len(cells), 1), tutors
 
 
 def test_a_portrait_has_the_colours_of_its_box() -> None:
@@ -155,11 +233,13 @@ def test_cells_around_the_middle_learn_a_box() -> None:
     cells = make_cells((SIDE, SIDE))
     boxes = torch.tensor([[[4.0, 4, 24, 28], [30, 30, 60, 60]], [[8, 8, 40, 40], [0, 0, 0, 0]]])
     class_ids = torch.tensor([[0, 1], [2, PADDING_ID]])
-    batch = Batch(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8), boxes, class_ids)
+    black = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)
+    batch = CastBatch(black, boxes, class_ids, class_ids.clamp(max=1))
     codes = torch.stack([outputs_for(boxes[0], cells), outputs_for(boxes[1, :1], cells)])
-    loss = starter_loss(codes, torch.zeros(2, len(cells), 4), cells, batch, *blank_portraits(2, cells))
+    loss = starter_loss(codes, torch.zeros(2, len(cells), 4), cells, batch, *tutors_of_nothing(cells, 2))
     assert loss.box.item() == pytest.approx(0, abs=1e-4)
     assert loss.portraits.item() == pytest.approx(0, abs=1e-4)
+    assert loss.characters.item() == pytest.approx(np.log(2), abs=1e-4)
     predicted = torch.stack([boxes[0, :1].expand(len(cells), 4), boxes[1, :1].expand(len(cells), 4)])
     matches = assign(predicted, torch.zeros(2, len(cells), 4), cells, batch)
     assert (matches == 1)[0].sum() == 1  # nothing fits it: the one nearest cell alone
@@ -172,11 +252,12 @@ def test_cells_around_the_middle_learn_a_box() -> None:
 
 def test_photos_without_objects_teach_that_there_is_none() -> None:
     cells = make_cells((SIDE, SIDE))
-    empty = Batch.of(
-        [(torch.zeros(3, SIDE, SIDE, dtype=torch.uint8), torch.zeros(0, 4), torch.zeros(0).long())]
+    none = torch.full((1, 1), PADDING_ID)
+    empty = CastBatch(
+        torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), torch.zeros(1, 1, 4), none, none.clone()
     )
     logits = torch.zeros(1, len(cells), 4, requires_grad=True)
-    loss = starter_loss(torch.zeros(1, len(cells), 4), logits, cells, empty, *blank_portraits(1, cells))
+    loss = starter_loss(torch.zeros(1, len(cells), 4), logits, cells, empty, *tutors_of_nothing(cells, 1))
     loss.total.backward()
     assert loss.num_matched == 0
     assert (logits.grad[..., 0] > 0).all()
@@ -187,9 +268,8 @@ def test_photos_without_objects_teach_that_there_is_none() -> None:
 
 
 def test_a_batch_can_be_learnt_by_heart(scenes: Path) -> None:
-    samples = Samples(scenes, seed=0)
-    batch = Batch.of([samples[number, SIDE] for number in range(2)])
-    learner = Learner(settings(steps=30, learning_rate=0.005), CPU)
+    batch = mix(pool_of(scenes), np.random.default_rng(0), 2, SIDE)
+    learner = Learner(settings(steps=30, learning_rate=0.005), KIND.num_characters, CPU)
     losses = [learner.learn(batch).total.item() for _ in range(30)]
     assert losses[-1] < 0.6 * losses[0]
 
@@ -200,7 +280,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     train(scenes, tmp_path / "whole", settings())
     learn = Learner.learn
 
-    def killed_at_step_2(learner: Learner, batch: Batch) -> object:
+    def killed_at_step_2(learner: Learner, batch: CastBatch) -> object:
         if learner.step == 2:
             raise KeyboardInterrupt
         return learn(learner, batch)
@@ -211,8 +291,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     monkeypatch.setattr(Learner, "learn", learn)
     learner = train(scenes, tmp_path / "broken", settings(save_seconds=0))
     assert learner.step == 4
-    _, whole = learnt_weights(tmp_path / "whole" / CHECKPOINT_NAME)
-    _, resumed = learnt_weights(tmp_path / "broken" / CHECKPOINT_NAME)
+    _, whole = learnt_weights(tmp_path / "whole" / CHECKPOINT_NAME, 5)
+    _, resumed = learnt_weights(tmp_path / "broken" / CHECKPOINT_NAME, 5)
     for name, weight in whole.items():
         torch.testing.assert_close(resumed[name], weight, rtol=0, atol=0)
     with pytest.raises(SettingError, match="another network"):
@@ -224,7 +304,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
 def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: Path) -> None:
     train(scenes, tmp_path, settings())
     target = tmp_path / "starter.safetensors"
-    export(tmp_path / CHECKPOINT_NAME, target, side=96)
+    export(tmp_path / CHECKPOINT_NAME, target, side=96, num_classes=5)
     base = read_base(target)
     assert {w.dtype for w in base.weights.values()} == {torch.float32}
     assert target.stat().st_size < 2.2 * sum(w.numel() for w in base.weights.values())  # two bytes each
@@ -232,7 +312,7 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
     assert len(report.restored) + len(report.new) == len(weights)
     assert config.size_hw == (96, 96)
 
-    learnt_config, learnt_by_name = learnt_weights(tmp_path / CHECKPOINT_NAME)
+    learnt_config, learnt_by_name = learnt_weights(tmp_path / CHECKPOINT_NAME, 5)
     learnt = YoloxDetector(learnt_config)
     learnt.load_state_dict(learnt_by_name)
     pixels = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 255
@@ -241,9 +321,28 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
         torch.testing.assert_close(one, other, rtol=0.01, atol=0.01)
 
 
+def test_the_classes_of_a_base_are_characters(scenes: Path, tmp_path: Path) -> None:
+    learner = train(scenes, tmp_path, settings())
+    every, some = (learnt_weights(tmp_path / CHECKPOINT_NAME, n)[1] for n in (KIND.num_characters, 3))
+    for level in range(3):
+        name = f"head.cls_preds.{level}.weight"
+        torch.testing.assert_close(every[name].flatten(1), learner.tutors.characters.weight.detach())
+        assert torch.equal(some[name], every[name][[0, (KIND.num_characters - 1) // 2, -1]])
+
+
+def test_a_run_may_begin_with_the_weights_of_another(scenes: Path, tmp_path: Path) -> None:
+    first = train(scenes, tmp_path / "first", settings())
+    second = Learner(settings(seed=1), KIND.num_characters, CPU)
+    second.start_from(tmp_path / "first" / CHECKPOINT_NAME)
+    assert second.step == 0
+    for name, weight in second.network.state_dict().items():
+        torch.testing.assert_close(weight, first.average[name], rtol=0, atol=0)
+    torch.testing.assert_close(second.tutors.state_dict(), first.tutors.state_dict(), rtol=0, atol=0)
+
+
 def test_the_average_follows_the_weights(scenes: Path) -> None:
-    learner = Learner(settings(averaging=0), CPU)
-    learner.learn(Batch.of([Samples(scenes, seed=0)[n, SIDE] for n in range(2)]))
+    learner = Learner(settings(averaging=0), KIND.num_characters, CPU)
+    learner.learn(mix(pool_of(scenes), np.random.default_rng(0), 2, SIDE))
     for name, weight in learner.network.state_dict().items():
         if weight.is_floating_point():
             torch.testing.assert_close(learner.average[name], weight)
@@ -268,6 +367,6 @@ def test_training_needs_scenes(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_at_first_nothing_is_likely_anywhere() -> None:
-    learner = Learner(settings(), CPU)
+    learner = Learner(settings(), KIND.num_characters, CPU)
     _, logits = learner.network(torch.full((2, 3, SIDE, SIDE), 100.0))
     assert logits.sigmoid().mean().item() == pytest.approx(0.01, rel=0.3)

@@ -4,21 +4,22 @@ The losses and the assignment are YOLOX's.
 
 What is our own: each cell has one family, so families compete (softmax). They come in any colour and
 pattern here, so telling them apart teaches the class tower to look past both, while a new object is
-often known by just these. So the tower also has to paint a portrait of what lies in the box: a linear
-map of its features must give the colours of a few places in it, and how strong the edges there are in
-four directions (after Wei et al., "Masked Feature Prediction", 2022, whose targets are HOG).
+often known by just these. So the tower has tutors, who see nothing but its features. One asks who of the
+cast it is, see ``starter_cast.py``: that takes form and finish together. The other has it paint a portrait
+of what lies in the box: a linear map must give the colours of a few places in it, and how strong the edges
+there are in four directions (after Wei et al., "Masked Feature Prediction", 2022, whose targets are HOG).
 
 Letters in shapes: N images, M boxes of one image, A cells, C classes, P cells with a box to learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from starter_samples import CastBatch
+from torch import Tensor, nn
 
 from goldeneye.finetuning.cell_assignment import assign_cells
 from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
@@ -34,29 +35,40 @@ PORTRAIT_NUMBERS = (3 + 4) * PORTRAIT_SIDE**2
 PORTRAIT_WEIGHT = 8.0
 
 
+class Tutors(nn.Module):
+    """What asks the class tower's features for more than families; of no use once it has learnt."""
+
+    def __init__(self, channels: int, num_characters: int) -> None:
+        super().__init__()
+        self.portraits = nn.Linear(channels, PORTRAIT_NUMBERS)
+        self.characters = nn.Linear(channels, num_characters)
+
+
 @dataclass(frozen=True)
 class StarterLoss:
-    """The losses of a batch, per learnt box and cell, and how many such cells there are."""
+    """The losses of a batch, per learnt cell, and how many such cells there are."""
 
     box: Tensor
     object: Tensor
     classes: Tensor
+    characters: Tensor
     portraits: Tensor
     num_matched: int
 
     @property
     def total(self) -> Tensor:
         """What is minimised."""
-        return self.box + self.object + self.classes + self.portraits
+        return self.box + self.object + self.classes + self.characters + self.portraits
 
 
 def starter_loss(
     codes: Tensor,
     logits: Tensor,
     cells: Tensor,
-    batch: Batch,
+    batch: CastBatch,
     class_rows: Tensor,
-    paint: Callable[[Tensor], Tensor],
+    tutors: Tutors,
+    character_weight: float = 1.0,
 ) -> StarterLoss:
     """The loss of the network's outputs.
 
@@ -66,7 +78,8 @@ def starter_loss(
         cells: ``[A, 4]``.
         batch: the truth.
         class_rows: ``[N, A, D]`` what the class heads read.
-        paint: from ``[P, D]`` to ``[P, PORTRAIT_NUMBERS]``.
+        tutors: what reads them too.
+        character_weight: of one of the tutors' losses.
     """
     codes, logits = codes.float(), logits.float()
     predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
@@ -77,13 +90,16 @@ def starter_loss(
     overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
     of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], (matches >= 0).float(), reduction="sum")
     of_classes = F.cross_entropy(logits[image, cell, 1:], batch.class_ids[image, box], reduction="sum")
+    rows = class_rows[image, cell]
+    of_characters = F.cross_entropy(tutors.characters(rows), batch.characters[image, box], reduction="sum")
     portraits = portraits_of(batch)[image, box]
-    of_portraits = (paint(class_rows[image, cell]) - portraits).abs().mean(1).sum()
+    of_portraits = (tutors.portraits(rows) - portraits).abs().mean(1).sum()
     count = max(len(image), 1)
     return StarterLoss(
         box=(1 - overlap**2).sum() * (BOX_WEIGHT / count),
         object=of_objects / count,
         classes=of_classes / count,
+        characters=of_characters * (character_weight / count),
         portraits=of_portraits * (PORTRAIT_WEIGHT / count),
         num_matched=len(image),
     )

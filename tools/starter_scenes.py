@@ -1,7 +1,8 @@
 """The photos that the starter base learns from, rendered once into a folder.
 
-A scene is two files, ``scene_000012.jpg`` and ``scene_000012.npz`` with its boxes and family ids. The
-boxes are written last, so a scene that has them is complete and an interrupted rendering goes on.
+A scene is two files, ``scene_000012.jpg`` and ``scene_000012.npz`` with its boxes, family ids and
+characters. The boxes are written last, so a scene that has them is complete and an interrupted
+rendering goes on.
 """
 
 from __future__ import annotations
@@ -9,37 +10,63 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from starter_cast import GROUP_SIDE, MOST_THINGS, Character, cast_scene, play
 
-from goldeneye.data.rendered import render_scene
+from goldeneye.data.rendered.families import FAMILIES
+from goldeneye.data.rendered.scene import arrange, draw, is_floating, is_visible, photograph
 from goldeneye.errors import SettingError
 from goldeneye.files import replacing, write_text
 from goldeneye.progress import console, progress_bar
 
 _TOLD_EVERY = 100
+_KIND_NAME = "scenes.json"
 
 
-def render_scenes(folder: Path, count: int, *, side: int, seed: int, workers: int) -> None:
+@dataclass(frozen=True)
+class SceneKind:
+    """What all scenes of a folder have in common.
+
+    Attributes:
+        side: of a scene, in pixels.
+        seed: what they follow from, with their numbers.
+        groups: how many groups of characters play in them.
+        most_things: there are at most so many in one.
+    """
+
+    side: int
+    seed: int
+    groups: int
+    most_things: int = MOST_THINGS
+
+    @property
+    def num_characters(self) -> int:
+        """How many there are in all groups."""
+        return self.groups * GROUP_SIDE**2
+
+
+def render_scenes(folder: Path, count: int, kind: SceneKind, *, workers: int) -> None:
     """Render those of the first ``count`` scenes that ``folder`` lacks.
 
-    Each depends on the seed and its number alone.
+    Each depends on its kind and its number alone.
 
     Raises:
-        SettingError: the folder holds scenes of another size or seed.
+        SettingError: the folder holds scenes of another kind.
         OutputError: a file cannot be written.
     """
-    _claim(folder, {"side": side, "seed": seed})
+    _claim(folder, kind)
     missing = [number for number in range(count) if not _boxes_path(folder, number).exists()]
     if not missing:
         return
     console.print(f"{count - len(missing)} of {count} scenes are there, {len(missing)} to render")
     # One process per core is faster than threads inside numpy; read when a worker imports it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    render = partial(_render_one, folder, side, seed)
+    render = partial(_render_one, folder, kind)
     context = multiprocessing.get_context("spawn")
     with (
         progress_bar("rendering", len(missing)) as advance,
@@ -51,13 +78,23 @@ def render_scenes(folder: Path, count: int, *, side: int, seed: int, workers: in
                 console.print(f"rendered {done} of {len(missing)}")
 
 
-def _claim(folder: Path, wanted: dict[str, int]) -> None:
-    """Write down what the scenes of a folder are, or check that it is the same."""
-    path = folder / "scenes.json"
+def kind_of(folder: Path) -> SceneKind:
+    """What the scenes of a folder are.
+
+    Raises:
+        SettingError: there are none.
+    """
+    path = folder / _KIND_NAME
     if not path.exists():
-        write_text(path, json.dumps(wanted) + "\n")
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found != wanted:
+        raise SettingError(f"{folder}: no scenes", hint="render some first")
+    return SceneKind(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def _claim(folder: Path, wanted: SceneKind) -> None:
+    """Write down what the scenes of a folder are, or check that it is the same."""
+    if not (folder / _KIND_NAME).exists():
+        write_text(folder / _KIND_NAME, json.dumps(asdict(wanted)) + "\n")
+    if (found := kind_of(folder)) != wanted:
         raise SettingError(f"{folder}: holds scenes of {found}, not of {wanted}", hint="use another folder")
 
 
@@ -66,13 +103,25 @@ def _be_nice() -> None:
         os.nice(10)
 
 
-def _render_one(folder: Path, side: int, seed: int, number: int) -> int:
-    scene = render_scene(np.random.default_rng((seed, number)), (side, side))
+def _render_one(folder: Path, kind: SceneKind, number: int) -> int:
+    rng = np.random.default_rng((kind.seed, number))
+    floating = is_floating(rng)
+    cast = [play(rng, character, floating=floating) for character in cast_scene(rng, kind.groups)]
+    scene = arrange(rng, (kind.side, kind.side), cast, floating=floating)
+    drawing = draw(scene)
+    families = list(FAMILIES)
+    seen = [thing for thing in scene.things if isinstance(thing, Character)]
+    kept = is_visible(drawing)
     target = _boxes_path(folder, number)
     with replacing(target.with_suffix(".jpg")) as temporary:
-        Image.fromarray(scene.image).save(temporary, format="JPEG", quality=92)
+        Image.fromarray(photograph(rng, drawing)).save(temporary, format="JPEG", quality=92)
     with replacing(target) as temporary:
-        np.savez(temporary, boxes=scene.boxes, family_ids=scene.family_ids)
+        np.savez(
+            temporary,
+            boxes=drawing.boxes[kept],
+            family_ids=np.array([families.index(thing.family) for thing in seen], np.int64)[kept],
+            characters=np.array([thing.number for thing in seen], np.int64)[kept],
+        )
     return number
 
 

@@ -7,7 +7,6 @@ on the same machine, whether it was interrupted or not.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import time
@@ -18,20 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from starter_loss import PORTRAIT_NUMBERS, StarterLoss, starter_loss
-from starter_samples import Samples
+from starter_loss import StarterLoss, Tutors, starter_loss
+from starter_samples import CastBatch, ScenePool, mix
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from goldeneye.config import setting
 from goldeneye.data.rendered.families import FAMILIES
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.files import replacing
-from goldeneye.finetuning.dense_loss import Batch
 from goldeneye.models.base import native_bfloat16
 from goldeneye.models.csp_darknet import ConvLayer
 from goldeneye.models.layers import FrozenBatchNorm
-from goldeneye.models.yolox import YoloxDetector
+from goldeneye.models.yolox import STRIDES, YoloxDetector
 from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
 from goldeneye.progress import console
 
@@ -60,8 +57,8 @@ class TrainSettings:
     learning_rate: float = setting(2e-3, "highest step size of AdamW", low=1e-8, high=1)
     weight_decay: float = setting(0.05, "of the kernels; biases and batch-norms have none", low=0, high=1)
     warm_up: float = setting(0.03, "part of the run in which the step size rises", low=1e-6, high=1)
+    character_weight: float = setting(1.0, "of the loss of who is who", low=0, high=100)
     averaging: float = setting(0.9995, "how much of the averaged weights a step keeps", low=0, high=0.999999)
-    workers: int = setting(0, "processes that mix samples; 0 does it in between", low=0, high=256)
     save_seconds: float = setting(60.0, "time between checkpoints", low=0, high=3600)
     log_every: int = setting(20, "steps per row of the log", low=1, high=100_000)
     seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
@@ -95,46 +92,55 @@ class TrainSettings:
         return self.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
 
 
+class Body(nn.Module):
+    """The network as one function of its input, which a graphics card can record as a whole."""
+
+    def __init__(self, network: YoloxDetector) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Codes ``[N, A, 4]``, logits ``[N, A, 1 + C]`` and what the class heads read, ``[N, A, D]``."""
+        with mixed_precision(pixels.device):
+            maps = self.network.towers(self.network.features(pixels))
+            codes, logits = self.network.heads(maps)
+        rows = torch.cat([x.flatten(2).transpose(1, 2) for x in maps.class_maps], 1)
+        return codes.float(), logits.float(), rows.float()
+
+
 class Learner:
     """A network with all that its training carries from step to step."""
 
-    def __init__(self, settings: TrainSettings, device: torch.device) -> None:
+    def __init__(self, settings: TrainSettings, num_characters: int, device: torch.device) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device = settings, device
         self.network = trainable_network(settings.network_config()).to(device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         channels = self.network.head.cls_preds[0].in_channels
-        self.portraits = nn.Linear(channels, PORTRAIT_NUMBERS).to(device)
-        learnt = [*self.network.parameters(), *self.portraits.parameters()]
+        self.tutors = Tutors(channels, num_characters).to(device)
+        learnt = [*self.network.parameters(), *self.tutors.parameters()]
         kernels = [p for p in learnt if p.ndim > 1]
         others = [p for p in learnt if p.ndim <= 1]
         groups: list[dict[str, Any]] = [
             {"params": kernels, "weight_decay": settings.weight_decay},
             {"params": others},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0)
+        is_gpu = device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=0, fused=is_gpu)
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.step, self.seconds = 0, 0.0
+        self._recorded: dict[torch.Size, Any] = {}
+        self._memory = torch.cuda.graph_pool_handle() if is_gpu else None
 
-    def learn(self, batch: Batch) -> StarterLoss:
-        """One step on a batch; the loss before it.
-
-        Raises:
-            FinetuneError: the loss is no longer a finite number.
-        """
+    def learn(self, batch: CastBatch) -> StarterLoss:
+        """One step on a batch, which lies on the learner's device; the loss before it."""
         rate = self.settings.rate_at(self.settings.progress(self.step, self.seconds))
-        batch = batch.to(self.device)
         pixels = batch.pixels.float().contiguous(memory_format=torch.channels_last)
-        with mixed_precision(self.device):
-            maps = self.network.towers(self.network.features(pixels))
-            codes, logits = self.network.heads(maps)
-        class_rows = torch.cat([x.flatten(2).transpose(1, 2) for x in maps.class_maps], 1).float()
+        codes, logits, class_rows = self._body(pixels)(pixels)
         cells = self.network.anchors(tuple(pixels.shape[2:])).to(self.device)
-        loss = starter_loss(codes, logits, cells, batch, class_rows, self.portraits)
-        if not math.isfinite(loss.total.item()):
-            raise FinetuneError(
-                f"step {self.step}: the loss is not finite", hint="use a smaller learning rate"
-            )
+        loss = starter_loss(
+            codes, logits, cells, batch, class_rows, self.tutors, self.settings.character_weight
+        )
         self.optimizer.zero_grad()
         loss.total.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -146,13 +152,26 @@ class Learner:
         self._take_into_average()
         return loss
 
+    def _body(self, pixels: Tensor) -> Any:
+        """The network for inputs of one shape; a graphics card replays what it recorded for the first.
+
+        Otherwise it would wait for Python to name its thousand small steps one by one.
+        """
+        if self._memory is None:
+            return Body(self.network)
+        if pixels.shape not in self._recorded:
+            self._recorded[pixels.shape] = torch.cuda.make_graphed_callables(  # type: ignore[no-untyped-call]
+                Body(self.network), (pixels.clone(),), pool=self._memory
+            )
+        return self._recorded[pixels.shape]
+
     @torch.no_grad()
     def _take_into_average(self) -> None:
         # At first over as many steps as there were, or the random weights would count for long.
         keep = min(self.settings.averaging, self.step / (self.step + 9))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - keep)
+        now = self.network.state_dict()
+        names = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[n] for n in names], [now[n] for n in names], 1 - keep)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -161,7 +180,7 @@ class Learner:
             "step": self.step,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
-            "portraits": self.portraits.state_dict(),
+            "tutors": self.tutors.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
@@ -174,32 +193,56 @@ class Learner:
         Raises:
             SettingError: it is of another network.
         """
-        state = read_checkpoint(path)
-        if state["config"] != self.network.config.to_dict():
-            raise SettingError(f"{path}: a run with another network", hint="use another folder")
-        self.network.load_state_dict(state["network"])
-        self.portraits.load_state_dict(state["portraits"])
+        state = self._take_weights(path, "network")
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.step, self.seconds = state["step"], state["seconds"]
 
+    def start_from(self, path: Path) -> None:
+        """Begin a new run with the averaged weights of another.
 
-def train(scenes: Path, folder: Path, settings: TrainSettings) -> Learner:
-    """Train until the settings' end, going on from the checkpoint in ``folder`` if there is one."""
+        Raises:
+            SettingError: it is of another network.
+        """
+        self._take_weights(path, "average")
+        self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
+
+    def _take_weights(self, path: Path, which: str) -> dict[str, Any]:
+        state = read_checkpoint(path)
+        if state["config"] != self.network.config.to_dict():
+            raise SettingError(f"{path}: a run with another network", hint="use another folder")
+        self.network.load_state_dict(state[which])
+        self.tutors.load_state_dict(state["tutors"])
+        return state
+
+
+def train(scenes: Path, folder: Path, settings: TrainSettings, start: Path | None = None) -> Learner:
+    """Train until the settings' end, going on from the checkpoint in ``folder`` if there is one.
+
+    Else, from the averaged weights of the checkpoint ``start`` if that is given.
+
+    Raises:
+        FinetuneError: the loss is no longer a finite number.
+        SettingError: there are no scenes, or the checkpoint is of another network.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    learner = Learner(settings, device)
+    pool = ScenePool(scenes, device)
+    learner = Learner(settings, pool.num_characters, device)
     checkpoint = folder / CHECKPOINT_NAME
     if checkpoint.exists():
         learner.load(checkpoint)
         console.print(f"going on from step {learner.step}")
-    batches = iter(batches_from(Samples(scenes, seed=settings.seed), settings, learner.step))
+    elif start is not None:
+        learner.start_from(start)
     log = _Log(folder / LOG_NAME, settings)
+    pool.watch()
     before = saved = time.monotonic()
     while settings.progress(learner.step, learner.seconds) < 1:
-        loss = learner.learn(next(batches))
+        loss = learner.learn(batch_of(pool, settings, learner.step))
         now = time.monotonic()
         learner.seconds, before = learner.seconds + now - before, now
-        log.add(learner, loss)
+        if log.add(learner, loss):
+            pool.take_in()
         if now - saved >= settings.save_seconds:
             learner.save(checkpoint)
             saved = now
@@ -207,22 +250,18 @@ def train(scenes: Path, folder: Path, settings: TrainSettings) -> Learner:
     return learner
 
 
-def batches_from(samples: Samples, settings: TrainSettings, first_step: int) -> DataLoader[Any]:
-    """An endless stream of batches that begins with the one of ``first_step``."""
-    size = settings.batch_size
-    # Any iterable of keys will do, but the loader's types ask for lists of numbers.
-    sampler: Any = (
-        [(number, settings.side_at(step)) for number in range(step * size, (step + 1) * size)]
-        for step in itertools.count(first_step)
-    )
-    return DataLoader(samples, batch_sampler=sampler, num_workers=settings.workers, collate_fn=Batch.of)
+def batch_of(pool: ScenePool, settings: TrainSettings, step: int) -> CastBatch:
+    """The batch of a step: it depends on the seed, the step and the scenes there are."""
+    rng = np.random.default_rng((settings.seed, step))
+    return mix(pool, rng, settings.batch_size, settings.side_at(step))
 
 
 def mixed_precision(device: torch.device) -> Any:
     """Convolutions in bfloat16 where the processor computes in it; weights and losses stay float32."""
     if device.type == "cpu" and not native_bfloat16():
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    # No cache: a recorded step must hold the conversion of the weights.
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
 
 
 def trainable_network(config: YoloxConfig) -> YoloxDetector:
@@ -243,11 +282,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def learnt_weights(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
-    """The network in a checkpoint, and its averaged weights by the names of a :class:`YoloxDetector`."""
+def learnt_weights(path: Path, num_classes: int) -> tuple[YoloxConfig, dict[str, Tensor]]:
+    """The network in a checkpoint, and its averaged weights by the names of a :class:`YoloxDetector`.
+
+    Its classes are characters, evenly chosen from all, and no longer families: what tells one character
+    from another tells a new object from what is like it. The head is the tutor's, the same at every level,
+    so that all levels speak of an object in the same words.
+    """
     state = read_checkpoint(path)
     weights = {name: value for name, value in state["average"].items() if not name.endswith(_NOT_OURS)}
-    return YoloxConfig.from_dict(state["config"]), weights
+    kernels, biases = state["tutors"]["characters.weight"], state["tutors"]["characters.bias"]
+    chosen = torch.linspace(0, len(kernels) - 1, num_classes).round().long()
+    for level in range(len(STRIDES)):
+        weights[f"head.cls_preds.{level}.weight"] = kernels[chosen][:, :, None, None]
+        weights[f"head.cls_preds.{level}.bias"] = biases[chosen]
+    return replace(YoloxConfig.from_dict(state["config"]), num_classes=num_classes), weights
 
 
 class _Log:
@@ -256,32 +305,37 @@ class _Log:
     def __init__(self, path: Path, settings: TrainSettings) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.every = path, settings.log_every
-        self.losses: list[tuple[float, ...]] = []
+        self.losses: list[Tensor] = []
         self.started = time.monotonic()
 
-    def add(self, learner: Learner, loss: StarterLoss) -> None:
-        """Take note of a step."""
-        parts = (loss.box, loss.object, loss.classes, loss.portraits)
-        self.losses.append((*(part.item() for part in parts), loss.num_matched))
+    def add(self, learner: Learner, loss: StarterLoss) -> bool:
+        """Take note of a step; whether a row was written, for which a graphics card must be waited for.
+
+        Raises:
+            FinetuneError: a loss is not finite.
+        """
+        parts = (loss.box, loss.object, loss.classes, loss.characters, loss.portraits)
+        matched = torch.as_tensor(float(loss.num_matched), device=loss.box.device)
+        self.losses.append(torch.stack([*(part.detach() for part in parts), matched]))
         if len(self.losses) < self.every:
-            return
-        box, of_object, classes, portraits, matched = (
-            sum(c) / len(c) for c in zip(*self.losses, strict=True)
-        )
+            return False
+        means = torch.stack(self.losses).mean(0).tolist()
+        if not all(map(math.isfinite, means)):
+            raise FinetuneError(
+                f"step {learner.step}: the loss is not finite", hint="use a smaller learning rate"
+            )
         now = time.monotonic()
         images = len(self.losses) * learner.settings.batch_size
+        names = ("box", "object", "classes", "characters", "portraits", "matched")
         row = {
             "step": learner.step,
             "seconds": round(learner.seconds, 1),
             "rate": learner.optimizer.param_groups[0]["lr"],
-            "box": round(box, 4),
-            "object": round(of_object, 4),
-            "classes": round(classes, 4),
-            "portraits": round(portraits, 4),
-            "matched": round(matched, 1),
-            "ms_per_image": round(1000 * (now - self.started) / images, 1),
+            **{name: round(mean, 4) for name, mean in zip(names, means, strict=True)},
+            "ms_per_image": round(1000 * (now - self.started) / images, 3),
         }
         self.losses, self.started = [], now
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         console.print(json.dumps(row))
+        return True

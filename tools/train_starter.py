@@ -1,13 +1,14 @@
 """Make the starter base: a small YOLOX that has seen nothing but scenes this project renders itself.
 
     python tools/train_starter.py render WORK --scenes 3000 --processes 2
-    python tools/train_starter.py train WORK --minutes 60
+    python tools/train_starter.py train WORK --minutes 10 --batch-size 256
     python tools/train_starter.py export WORK starter.safetensors
     python tools/train_starter.py evaluate starter.safetensors
 
 ``render`` and ``train`` may be killed at any time and go on where they were when started again.
 ``train`` takes its settings from the command line each time, so that a run can be made longer.
-``export`` may be called while ``train`` runs. A graphics card is used if there is one;
+``export`` may be called while ``train`` runs, and ``render`` may still run too: what is new is learnt
+from as soon as it is there. A graphics card is used if there is one;
 ``OMP_NUM_THREADS`` says how many cores to use if there is none.
 """
 
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import torch
 from starter_fewshot import few_shot_score, real_ducks
-from starter_scenes import render_scenes
+from starter_scenes import SceneKind, render_scenes
 from starter_training import CHECKPOINT_NAME, TrainSettings, learnt_weights, train
 
 from goldeneye.data.rendered import render_ducks
@@ -38,7 +39,7 @@ DUCKY = Path(__file__).resolve().parents[2] / "shared/data/ducky"
 _SCENES = "scenes"  # in the work folder
 
 
-def export(checkpoint: Path, target: Path, *, side: int) -> None:
+def export(checkpoint: Path, target: Path, *, side: int, num_classes: int) -> None:
     """Write the averaged weights of a checkpoint as a base model, for inputs of ``side``.
 
     Batch-norms are folded first: the variances of raw pixels do not fit into float16, kernels do.
@@ -46,7 +47,7 @@ def export(checkpoint: Path, target: Path, *, side: int) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    config, weights = learnt_weights(checkpoint)
+    config, weights = learnt_weights(checkpoint, num_classes)
     network = YoloxDetector(replace(config, size_hw=(side, side)))
     network.load_state_dict(weights)
     network.fold()
@@ -85,15 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         if given.stage == "render":
-            render_scenes(
-                given.work / _SCENES, given.scenes, side=given.side, seed=given.seed, workers=given.processes
-            )
+            kind = SceneKind(given.side, given.seed, given.groups)
+            render_scenes(given.work / _SCENES, given.scenes, kind, workers=given.processes)
         elif given.stage == "train":
             names = [field.name for field in dataclasses.fields(TrainSettings)]
             settings = TrainSettings(**{name: getattr(given, name) for name in names})
-            train(given.work / _SCENES, given.work, settings)
+            train(given.work / _SCENES, given.work, settings, given.start)
         elif given.stage == "export":
-            export(given.work / CHECKPOINT_NAME, given.target, side=given.side)
+            export(given.work / CHECKPOINT_NAME, given.target, side=given.side, num_classes=given.classes)
         else:
             evaluate(given.base, seeds=given.seeds)
     except GoldeneyeError as error:
@@ -110,10 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("work", type=Path)
     render.add_argument("--scenes", type=int, required=True, help="how many there shall be in all")
     render.add_argument("--side", type=int, default=320, help="of a scene, in pixels (%(default)s)")
+    render.add_argument("--groups", type=int, default=150, help="of 25 characters (%(default)s)")
     render.add_argument("--processes", type=int, default=1, help="(%(default)s)")
     render.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     learn = stages.add_parser("train", help="train on WORK/scenes, or go on with it")
     learn.add_argument("work", type=Path)
+    learn.add_argument("--start", type=Path, metavar="CHECKPOINT", help="begin with its averaged weights")
     for field in dataclasses.fields(TrainSettings):
         name, metadata = f"--{field.name.replace('_', '-')}", field.metadata
         kind = type(field.default)
@@ -125,6 +127,9 @@ def _parser() -> argparse.ArgumentParser:
     write.add_argument("work", type=Path)
     write.add_argument("target", type=Path)
     write.add_argument("--side", type=int, default=416, help="of the input it will have (%(default)s)")
+    write.add_argument(
+        "--classes", type=int, default=96, help="how many characters it tells apart (%(default)s)"
+    )
     look = stages.add_parser("evaluate", help="fine-tune on five photos of ducks, and score")
     look.add_argument("base", type=Path)
     look.add_argument("--seeds", type=int, default=3, help="how many fine-tunings (%(default)s)")

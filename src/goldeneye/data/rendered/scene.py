@@ -1,6 +1,6 @@
 """Scenes: things in a room, where they are in the photo, and how it all looks.
 
-``arrange_*`` decide what is where, ``draw`` makes light of it, and ``take_photo`` a photo.
+``arrange`` decides what is where, ``draw`` makes light of it, and ``photograph`` a photo.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ MIN_VISIBLE = 0.3
 
 _MIN_SIDE = 4  # pixels; what is smaller cannot be told from noise
 _TRIES = 12
+_FLOATING = 0.2  # how many scenes have things in front of a backdrop instead of on a floor
 _FARTHEST = 6.0  # in heights of the camera; farther off a floor is seen too flat
 
 
@@ -95,15 +96,35 @@ def render_scene(
     names = [name for name in FAMILIES if name not in BIRDS] if families is None else list(families)
     if unknown := [name for name in names if name not in FAMILIES]:
         raise ValueError(f"unknown families: {unknown}")
-    scene = arrange_scene(rng, size_hw, names, max_things)
+    floating = is_floating(rng)
+    things = [
+        random_thing(rng, name, floating=floating)
+        for name in rng.choice(names, int(rng.integers(1, max_things + 1))).tolist()
+    ]
+    scene = arrange(rng, size_hw, things, floating=floating)
     drawing = draw(scene)
-    exposure = Exposure.random(rng, scale=max(size_hw) / 320)
-    image = take_photo(rng, drawing.radiance, exposure)
-    image = through_jpeg(image, int(rng.integers(45, 97)))
     kept = is_visible(drawing)
     numbers = list(FAMILIES)
     ids = np.array([numbers.index(thing.family) for thing in scene.things], np.int64)
-    return RenderedScene(image, drawing.boxes[kept], ids[kept])
+    return RenderedScene(photograph(rng, drawing), drawing.boxes[kept], ids[kept])
+
+
+def is_floating(rng: np.random.Generator) -> bool:
+    """Whether the things of a scene hang in front of a backdrop: one time in five."""
+    return rng.random() < _FLOATING
+
+
+def random_thing(rng: np.random.Generator, family: str, *, floating: bool) -> Thing:
+    """A thing of a family, made of anything."""
+    pose = random_pose(rng, floating=floating)
+    return Thing(FAMILIES[family](rng), random_materials(rng), family, rotation=pose)
+
+
+def photograph(rng: np.random.Generator, drawing: Drawing) -> RGBArray:
+    """A photo of a drawing by any phone, as it comes out of a JPEG file."""
+    exposure = Exposure.random(rng, scale=max(drawing.owner.shape) / 320)
+    image = take_photo(rng, drawing.radiance, exposure)
+    return through_jpeg(image, int(rng.integers(45, 97)))
 
 
 def is_visible(drawing: Drawing) -> npt.NDArray[np.bool_]:
@@ -113,24 +134,20 @@ def is_visible(drawing: Drawing) -> npt.NDArray[np.bool_]:
     return enough & (sides >= _MIN_SIDE).all(1)
 
 
-def arrange_scene(
-    rng: np.random.Generator, size_hw: tuple[int, int], names: Sequence[str], max_things: int
+def arrange(
+    rng: np.random.Generator, size_hw: tuple[int, int], things: Sequence[Thing], *, floating: bool
 ) -> Scene:
-    """Put random things in a random place: on a floor, or one time in five in front of a backdrop."""
-    floating = rng.random() < 0.2
+    """Put things in a random place, on a floor or in front of a backdrop; those that find none are left out."""
     camera = random_camera(rng, size_hw, floating=floating)
-    things: list[Thing] = []
-    count = int(rng.integers(1, max_things + 1))
-    for name in rng.choice(names, count).tolist():
-        thing = Thing(
-            FAMILIES[name](rng), random_materials(rng), name, rotation=random_pose(rng, floating=floating)
-        )
+    placed: list[Thing] = []
+    for thing in things:
         # Many things leave less room for each.
-        extent = max(size_hw) * math.exp(rng.uniform(math.log(0.07), math.log(0.9 / count**0.35)))
-        placed = place(rng, camera, thing, extent, things, floating=floating)
-        things += [] if placed is None else [placed]
-    room = Room.random(rng, camera, things, floating=floating)
-    return Scene(camera, Light.random(rng), room, tuple(things))
+        largest = 0.9 / len(things) ** 0.35
+        extent = max(size_hw) * math.exp(rng.uniform(math.log(0.07), math.log(largest)))
+        found = place(rng, camera, thing, extent, placed, floating=floating)
+        placed += [] if found is None else [found]
+    room = Room.random(rng, camera, placed, floating=floating)
+    return Scene(camera, Light.random(rng), room, tuple(placed))
 
 
 def random_camera(rng: np.random.Generator, size_hw: tuple[int, int], *, floating: bool) -> Camera:
