@@ -137,7 +137,7 @@ def is_visible(drawing: Drawing) -> npt.NDArray[np.bool_]:
 def arrange(
     rng: np.random.Generator, size_hw: tuple[int, int], things: Sequence[Thing], *, floating: bool
 ) -> Scene:
-    """Put things in a random place, on a floor or in front of a backdrop; those that find none are left out."""
+    """Put things in a random place, on a floor or before a backdrop; those that find none are left out."""
     camera = random_camera(rng, size_hw, floating=floating)
     placed: list[Thing] = []
     for thing in things:
