@@ -338,6 +338,8 @@ def test_a_run_may_begin_with_the_weights_of_another(scenes: Path, tmp_path: Pat
     for name, weight in second.network.state_dict().items():
         torch.testing.assert_close(weight, first.average[name], rtol=0, atol=0)
     torch.testing.assert_close(second.tutors.state_dict(), first.tutors.state_dict(), rtol=0, atol=0)
+    with pytest.raises(SettingError, match="another cast"):
+        Learner(settings(), KIND.num_characters + 1, CPU).start_from(tmp_path / "first" / CHECKPOINT_NAME)
 
 
 def test_the_average_follows_the_weights(scenes: Path) -> None:

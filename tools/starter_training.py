@@ -20,6 +20,7 @@ import torch
 from starter_loss import StarterLoss, Tutors, starter_loss
 from starter_samples import CastBatch, ScenePool, mix
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from goldeneye.config import setting
 from goldeneye.data.rendered.families import FAMILIES
@@ -171,7 +172,8 @@ class Learner:
         keep = min(self.settings.averaging, self.step / (self.step + 9))
         now = self.network.state_dict()
         names = [name for name, value in now.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in names], [now[n] for n in names], 1 - keep)
+        average = [self.average[name] for name in names]
+        get_ema_multi_avg_fn(keep)(average, [now[name] for name in names], None)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, whole or not at all."""
@@ -191,7 +193,7 @@ class Learner:
         """Go on from a checkpoint.
 
         Raises:
-            SettingError: it is of another network.
+            SettingError: it is of another network, or of another cast.
         """
         state = self._take_weights(path, "network")
         self.optimizer.load_state_dict(state["optimizer"])
@@ -202,7 +204,7 @@ class Learner:
         """Begin a new run with the averaged weights of another.
 
         Raises:
-            SettingError: it is of another network.
+            SettingError: it is of another network, or of another cast.
         """
         self._take_weights(path, "average")
         self.average = {name: value.clone() for name, value in self.network.state_dict().items()}
@@ -211,6 +213,8 @@ class Learner:
         state = read_checkpoint(path)
         if state["config"] != self.network.config.to_dict():
             raise SettingError(f"{path}: a run with another network", hint="use another folder")
+        if len(state["tutors"]["characters.bias"]) != self.tutors.characters.out_features:
+            raise SettingError(f"{path}: a run with another cast", hint="use another folder")
         self.network.load_state_dict(state[which])
         self.tutors.load_state_dict(state["tutors"])
         return state

@@ -1,0 +1,31 @@
+"""``goldeneye demo``: the whole way on rendered photos."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command to the parser's."""
+    demo = commands.add_parser(
+        "demo",
+        help="render rubber ducks, learn five, find the others",
+        description="The whole way on rendered photos: nothing to bring.",
+    )
+    demo.add_argument(
+        "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
+    )
+    demo.add_argument(
+        "--base", help="a name from 'goldeneye bases', or a file (default: the best one at hand)"
+    )
+    demo.set_defaults(run=run_demo)
+
+
+def run_demo(parsed: argparse.Namespace) -> int:
+    """``goldeneye demo``."""
+    from goldeneye import demo
+
+    print(demo.run_demo(parsed.output, parsed.base))
+    return 0
