@@ -191,6 +191,13 @@ def test_more_objects_make_a_narrower_interval() -> None:
     assert widths[1] < widths[0] / 1.5
 
 
+def test_a_detector_that_missed_nothing_may_be_perfect() -> None:
+    outcomes = made_outcomes(np.linspace(0.9, 0.6, 8), np.ones(8, bool))
+    expected = estimate(outcomes, ("duck",), 8, Calibration()).overall
+    assert expected.high == 1
+    assert expected.low == pytest.approx(round(expected.low, 2))  # as people are told it
+
+
 def made_outcomes(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Outcomes:
     """A photo for each detection, with one annotation that it covers or not."""
     count = len(scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -103,7 +104,10 @@ def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
 
 def _expected(label: str, objects: int, draws: np.ndarray[Any, np.dtype[np.float64]]) -> Expected:
     low, high = np.quantile(draws, ((1 - SURE) / 2, (1 + SURE) / 2)).tolist()
-    return Expected(label, objects, float(draws.mean()), low, high)
+    # Outwards to the whole percent people are told: a Beta distribution never reaches 1, a detector may.
+    return Expected(
+        label, objects, float(draws.mean()), math.floor(100 * low) / 100, math.ceil(100 * high) / 100
+    )
 
 
 def thresholds(outcomes: Outcomes | None, num_classes: int, calibration: Calibration) -> tuple[float, float]:
