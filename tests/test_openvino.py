@@ -27,7 +27,7 @@ from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.exported_detector import ExportedDetector
 from goldeneye.detect.opening import open_detector
-from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px
+from goldeneye.detect.precision import MIN_SCORE, max_shift_px
 from goldeneye.engines.header import read_openvino_header
 from goldeneye.engines.openvino_engine import OpenVinoEngine
 from goldeneye.errors import DetectorFileError, ExportError, SettingError
@@ -188,9 +188,9 @@ class TestAFile:
         exported = ExportedDetector(engine, starter_file)
         assert exported.precision == "bfloat16"
         for image in rendered:
-            before = starter.detect(image.path, score_threshold=MIN_SCORE)
-            after = exported.detect(image.path, score_threshold=MIN_SCORE / 2)
-            assert 0 < max_shift_px(before, after) <= MAX_SHIFT_PX
+            before, after = (d.detect(image.path, score_threshold=MIN_SCORE) for d in (starter, exported))
+            surest = before.above(before.scores[0] - 1e-6)  # others may find another class likelier
+            assert 0 < max_shift_px(surest, after) < 2
 
     def test_without_its_weights(self, starter_file: Path, tmp_path: Path) -> None:
         shutil.copy(starter_file, tmp_path / "duck.xml")
