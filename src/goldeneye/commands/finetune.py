@@ -87,6 +87,6 @@ def _best_at_hand() -> str:
     from goldeneye.models.cache import STARTER, default_base
 
     name = default_base()
-    better = "; --base yolox_nano is downloaded once, 8 MB, and finds more" if name == STARTER else ""
-    print(f"base model: {name}{better}", file=sys.stderr)
+    other = "; --base yolox_nano is downloaded once, 8 MB, and has seen real photos"
+    print(f"base model: {name}{other if name == STARTER else ''}", file=sys.stderr)
     return name
