@@ -19,7 +19,7 @@ import torch
 
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.images import find_photos, read_image
-from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px
+from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, moved_boxes
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.ssd import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine
@@ -71,9 +71,9 @@ def main() -> None:
             if number > 0:  # the first photo warms up
                 times[name].append((time.perf_counter() - start) * 1000)
         torch.set_num_threads(cores)
-        before = exact.detect(image, score_threshold=MIN_SCORE)
-        boxes += len(before)
-        shifts.append(max_shift_px(before, rounded.detect(image, score_threshold=MIN_SCORE * 0.6)))
+        found, shift_px = moved_boxes(exact, rounded, image)
+        boxes += found
+        shifts.append(shift_px)
 
     baseline = statistics.median(times["eager float32, as built"])
     print(f"\n| one photo 960x540, {cores} threads, median of {len(photos)} | ms | ratio |\n|---|---|---|")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from goldeneye.data.rendered.families import BIRDS, FAMILIES
+from goldeneye.data.rendered.families import FAMILIES, NO_BIRDS
 from goldeneye.data.rendered.materials import random_materials
 from goldeneye.data.rendered.scene import random_pose
 from goldeneye.data.rendered.solids import Thing
@@ -23,10 +23,6 @@ GROUP_SIDE = 5
 
 MOST_THINGS = 9
 """How many characters a scene has at most."""
-
-# The built-in rubber ducks shall be new to whoever learnt from the scenes.
-NAMES = tuple(name for name in FAMILIES if name not in BIRDS)
-"""The families that characters belong to."""
 
 _FORM_CHANGE, _FINISH_CHANGE = 0.05, 0.02  # of the range of each random number
 _FROM_GROUP = 0.6  # how many of a scene's characters are of one group
@@ -58,7 +54,7 @@ def play(rng: np.random.Generator, number: int, *, floating: bool) -> Character:
     """One appearance of a character: ``rng`` decides how it stands, and how it differs from all others."""
     group, place = divmod(number, GROUP_SIDE**2)
     form, finish = divmod(place, GROUP_SIDE)
-    family = NAMES[int(np.random.default_rng((group, form, 0)).integers(len(NAMES)))]
+    family = NO_BIRDS[int(np.random.default_rng((group, form, 0)).integers(len(NO_BIRDS)))]
     solid = FAMILIES[family](AlmostTheSame((group, form, 1), _FORM_CHANGE, rng))
     materials = random_materials(AlmostTheSame((group, finish, 2), _FINISH_CHANGE, rng))
     pose = random_pose(rng, floating=floating)

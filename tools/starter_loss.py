@@ -81,7 +81,6 @@ def starter_loss(
         tutors: what reads them too.
         character_weight: of one of the tutors' losses.
     """
-    codes, logits = codes.float(), logits.float()
     predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
     with torch.no_grad():
         matches = assign(predicted, logits, cells, batch)

@@ -143,23 +143,23 @@ class _Windows:
     seen: Tensor
     rects: Tensor
 
+    @property
+    def middles(self) -> Tensor:
+        """``[W, 2]`` the middles of the windows in their samples."""
+        return (self.rects[:, :2] + self.rects[:, 2:]) / 2
+
     def place(self, points: Tensor) -> Tensor:
         """Points ``[W, P, 2]`` of the scenes, in their samples."""
-        middles = (self.rects[:, :2] + self.rects[:, 2:]) / 2
-        return (points - self.seen[:, None]) * self.scales[:, None] + middles[:, None]
+        return (points - self.seen[:, None]) * self.scales[:, None] + self.middles[:, None]
 
 
 def mix(pool: ScenePool, rng: np.random.Generator, count: int, side: int) -> CastBatch:
     """A batch of ``count`` samples of ``side x side``; on one pool it depends on ``rng`` alone."""
     mosaics = round(count * _MOSAICS)
-    parts = [
-        _draw_windows(rng, pool, _whole(count - mosaics, side), side, _ZOOM_ALONE),
-        _draw_windows(rng, pool, _quarters(rng, mosaics, side), side, _ZOOM_IN_MOSAIC),
-    ]
-    colors = _color_changes(rng, count)
-    alone, pieces = (_to_device(part, pool.device) for part in parts)
+    alone = _draw_windows(rng, pool, _whole(count - mosaics, side), side, _ZOOM_ALONE)
+    pieces = _draw_windows(rng, pool, _quarters(rng, mosaics, side), side, _ZOOM_IN_MOSAIC)
+    matrix, offset = (torch.from_numpy(x).to(pool.device) for x in _color_changes(rng, count))
     pixels = torch.cat([_look(pool, alone, side), _put_together(_look(pool, pieces, side), pieces)])
-    matrix, offset = (torch.from_numpy(x).to(pool.device) for x in colors)
     pixels = torch.einsum("ncd,ndhw->nchw", matrix, pixels) + offset[:, None, None, None]
     boxes, ids = zip(_boxes_in(pool, alone, 1), _boxes_in(pool, pieces, 4), strict=True)
     return _batch(pixels.clamp(0, 255).round().byte(), boxes, ids)
@@ -186,7 +186,8 @@ def _draw_windows(
     scenes = rng.integers(pool.count, size=count)
     seen = pool.side * rng.uniform(0.3, 0.7, (count, 2))
     scales = np.stack([scale * mirrored, scale], 1)
-    return _Windows(torch.from_numpy(scenes), *(torch.from_numpy(x).float() for x in (scales, seen, rects)))
+    places = (torch.from_numpy(x).to(pool.device, torch.float32) for x in (scales, seen, rects))
+    return _Windows(torch.from_numpy(scenes).to(pool.device), *places)
 
 
 def _color_changes(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -199,11 +200,6 @@ def _color_changes(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np
     return (mixed * light).astype(np.float32), brightness.astype(np.float32)
 
 
-def _to_device(windows: _Windows, device: torch.device) -> _Windows:
-    parts = (windows.scenes, windows.scales, windows.seen, windows.rects)
-    return _Windows(*(part.to(device, non_blocking=True) for part in parts))
-
-
 def _look(pool: ScenePool, windows: _Windows, side: int) -> Tensor:
     """What the windows show, ``[W, 3, side, side]``, beyond their rectangles too.
 
@@ -211,9 +207,8 @@ def _look(pool: ScenePool, windows: _Windows, side: int) -> Tensor:
     """
     # A pixel of the sample is at (p - middle) / scale + seen in the scene; grid_sample counts from
     # -1 to 1 in both.
-    middles = (windows.rects[:, :2] + windows.rects[:, 2:]) / 2
     factors = side / pool.side / windows.scales
-    shifts = ((side / 2 - middles) / windows.scales + windows.seen) * 2 / pool.side - 1
+    shifts = ((side / 2 - windows.middles) / windows.scales + windows.seen) * 2 / pool.side - 1
     theta = torch.cat([torch.diag_embed(factors), shifts[..., None]], 2)
     grid = F.affine_grid(theta, [len(theta), 3, side, side], align_corners=False)
     photos = pool.pixels[windows.scenes].float() - PADDING_GREY  # beyond the scene lies 0

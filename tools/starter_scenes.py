@@ -18,8 +18,7 @@ import numpy as np
 from PIL import Image
 from starter_cast import GROUP_SIDE, MOST_THINGS, Character, cast_scene, play
 
-from goldeneye.data.rendered.families import FAMILIES
-from goldeneye.data.rendered.scene import arrange, draw, is_floating, is_visible, photograph
+from goldeneye.data.rendered.scene import is_floating, render_things
 from goldeneye.errors import SettingError
 from goldeneye.files import replacing, write_text
 from goldeneye.progress import console, progress_bar
@@ -107,20 +106,17 @@ def _render_one(folder: Path, kind: SceneKind, number: int) -> int:
     rng = np.random.default_rng((kind.seed, number))
     floating = is_floating(rng)
     cast = [play(rng, character, floating=floating) for character in cast_scene(rng, kind.groups)]
-    scene = arrange(rng, (kind.side, kind.side), cast, floating=floating)
-    drawing = draw(scene)
-    families = list(FAMILIES)
-    seen = [thing for thing in scene.things if isinstance(thing, Character)]
-    kept = is_visible(drawing)
+    scene = render_things(rng, (kind.side, kind.side), cast, floating=floating)
+    characters = [thing.number for thing in scene.things if isinstance(thing, Character)]
     target = _boxes_path(folder, number)
     with replacing(target.with_suffix(".jpg")) as temporary:
-        Image.fromarray(photograph(rng, drawing)).save(temporary, format="JPEG", quality=92)
+        Image.fromarray(scene.image).save(temporary, format="JPEG", quality=92)
     with replacing(target) as temporary:
         np.savez(
             temporary,
-            boxes=drawing.boxes[kept],
-            family_ids=np.array([families.index(thing.family) for thing in seen], np.int64)[kept],
-            characters=np.array([thing.number for thing in seen], np.int64)[kept],
+            boxes=scene.boxes,
+            family_ids=scene.family_ids,
+            characters=np.array(characters, np.int64),
         )
     return number
 

@@ -1,7 +1,8 @@
-"""Where the boxes of a command come from: a file that is named, or what was drawn in the photos."""
+"""Annotated photos for a command: boxes from a file that is named, or what was drawn in the photos."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,16 @@ from goldeneye.errors import AnnotationError
 
 if TYPE_CHECKING:
     from goldeneye.data.annotations import AnnotationSet
+
+
+def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
+    """Add what :func:`annotations_of` takes to a command."""
+    command.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    command.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
+    )
 
 
 def annotations_of(boxes: str | None, photos: Sequence[str], label: str) -> AnnotationSet:

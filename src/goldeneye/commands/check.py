@@ -10,6 +10,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from goldeneye.commands.boxes import add_photos_with_boxes
 from goldeneye.errors import SettingError
 from goldeneye.models.cache import default_base
 from goldeneye.models.zoo import ZOO
@@ -30,12 +31,7 @@ def add_check(commands: Any) -> None:
         description="List what is wrong with photos and their boxes, with the cure for each; nothing is "
         "changed. The exit code is 1 if there are errors, 0 if not.",
     )
-    check.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    check.add_argument(
-        "--boxes",
-        metavar="BOXES",
-        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
-    )
+    add_photos_with_boxes(check)
     check.add_argument("--label", default="object", help="name of the class where --boxes has none")
     check.add_argument(
         "--test", nargs="+", metavar="PHOTOS", help="photos to test on, compared with those to learn from"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from goldeneye.commands.boxes import annotations_of
+from goldeneye.commands.boxes import add_photos_with_boxes, annotations_of
 from goldeneye.commands.engine import add_engine
 from goldeneye.files import require_writable, write_text
 
@@ -26,12 +26,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "detector", metavar="DETECTOR", help="a file that 'goldeneye finetune' or 'goldeneye export' wrote"
     )
-    evaluate.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    evaluate.add_argument(
-        "--boxes",
-        metavar="BOXES",
-        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
-    )
+    add_photos_with_boxes(evaluate)
     evaluate.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help=f"write {REPORT_NAME} and {NUMBERS_NAME} there"
     )

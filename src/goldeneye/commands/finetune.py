@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from goldeneye.commands.boxes import annotations_of
+from goldeneye.commands.boxes import add_photos_with_boxes, annotations_of
 from goldeneye.commands.settings import add_settings
 from goldeneye.config import FinetuneConfig
 from goldeneye.files import require_writable
@@ -21,12 +21,7 @@ def add_finetune(commands: Any) -> None:
         help="teach a base model a new object",
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
-    finetune.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    finetune.add_argument(
-        "--boxes",
-        metavar="BOXES",
-        help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
-    )
+    add_photos_with_boxes(finetune)
     finetune.add_argument(
         "--base",
         help="a name from 'goldeneye bases', or a file (default: the best one at hand)",

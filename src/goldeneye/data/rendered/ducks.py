@@ -17,7 +17,7 @@ from PIL import Image
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.formats import write_coco
 from goldeneye.data.rendered.birds import bird, bird_materials, penguin, rubber_duck, rubber_duck_materials
-from goldeneye.data.rendered.families import BIRDS, FAMILIES
+from goldeneye.data.rendered.families import FAMILIES, NO_BIRDS
 from goldeneye.data.rendered.fields import Y, rotation
 from goldeneye.data.rendered.forms import ball, cone
 from goldeneye.data.rendered.light import Light
@@ -173,5 +173,5 @@ def _other(rng: np.random.Generator) -> Thing:
     if kind == 2:
         solid = bird(rng) if rng.random() < 0.7 else penguin(rng)
         return Thing(solid, bird_materials(rng), "bird", rotation=upright)
-    name = str(rng.choice([name for name in FAMILIES if name not in BIRDS]))
+    name = str(rng.choice(NO_BIRDS))
     return Thing(FAMILIES[name](rng), random_materials(rng), name, rotation=upright)

@@ -86,3 +86,5 @@ FAMILIES: dict[str, Family] = {
     family.__name__: family for family in (*_FORMS, *_HOUSEHOLD, *_NATURE, *_BIRDS)
 }
 BIRDS = frozenset(family.__name__ for family in _BIRDS)
+NO_BIRDS = tuple(name for name in FAMILIES if name not in BIRDS)
+"""All others: the rubber ducks of the sample data are new to whoever learnt from these alone."""

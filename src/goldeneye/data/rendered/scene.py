@@ -1,6 +1,6 @@
 """Scenes: things in a room, where they are in the photo, and how it all looks.
 
-``arrange`` decides what is where, ``draw`` makes light of it, and ``photograph`` a photo.
+``arrange`` decides what is where, ``draw`` makes light of it, and ``take_photo`` a photo.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from goldeneye.data.rendered.camera import Camera, Sight, look_at
-from goldeneye.data.rendered.families import BIRDS, FAMILIES
+from goldeneye.data.rendered.families import FAMILIES, NO_BIRDS
 from goldeneye.data.rendered.fields import Floats, Y, rotation
 from goldeneye.data.rendered.light import Light, shade, sunlight
 from goldeneye.data.rendered.materials import random_materials, random_rotation
@@ -64,14 +65,19 @@ class RenderedScene:
     Attributes:
         image: ``[H, W, 3]``.
         boxes: ``[M, 4]``, around the visible part of each thing.
-        family_ids: ``[M]`` of each box, as places in ``family_names``.
+        things: the M of them.
         family_names: of all families there are.
     """
 
     image: RGBArray
     boxes: npt.NDArray[np.float32]
-    family_ids: npt.NDArray[np.int64]
+    things: tuple[Thing, ...]
     family_names: tuple[str, ...] = tuple(FAMILIES)
+
+    @property
+    def family_ids(self) -> npt.NDArray[np.int64]:
+        """``[M]`` the family of each box, as places in ``family_names``."""
+        return np.array([self.family_names.index(thing.family) for thing in self.things], np.int64)
 
 
 def render_scene(
@@ -93,7 +99,7 @@ def render_scene(
     Raises:
         ValueError: a family is unknown.
     """
-    names = [name for name in FAMILIES if name not in BIRDS] if families is None else list(families)
+    names = list(NO_BIRDS if families is None else families)
     if unknown := [name for name in names if name not in FAMILIES]:
         raise ValueError(f"unknown families: {unknown}")
     floating = is_floating(rng)
@@ -101,12 +107,19 @@ def render_scene(
         random_thing(rng, name, floating=floating)
         for name in rng.choice(names, int(rng.integers(1, max_things + 1))).tolist()
     ]
+    return render_things(rng, size_hw, things, floating=floating)
+
+
+def render_things(
+    rng: np.random.Generator, size_hw: tuple[int, int], things: Sequence[Thing], *, floating: bool
+) -> RenderedScene:
+    """Render a photo of given things in a random place; those that find no room are left out."""
     scene = arrange(rng, size_hw, things, floating=floating)
     drawing = draw(scene)
     kept = is_visible(drawing)
-    numbers = list(FAMILIES)
-    ids = np.array([numbers.index(thing.family) for thing in scene.things], np.int64)
-    return RenderedScene(photograph(rng, drawing), drawing.boxes[kept], ids[kept])
+    exposure = Exposure.random(rng, scale=max(size_hw) / 320)
+    image = through_jpeg(take_photo(rng, drawing.radiance, exposure), int(rng.integers(45, 97)))
+    return RenderedScene(image, drawing.boxes[kept], tuple(compress(scene.things, kept)))
 
 
 def is_floating(rng: np.random.Generator) -> bool:
@@ -118,13 +131,6 @@ def random_thing(rng: np.random.Generator, family: str, *, floating: bool) -> Th
     """A thing of a family, made of anything."""
     pose = random_pose(rng, floating=floating)
     return Thing(FAMILIES[family](rng), random_materials(rng), family, rotation=pose)
-
-
-def photograph(rng: np.random.Generator, drawing: Drawing) -> RGBArray:
-    """A photo of a drawing by any phone, as it comes out of a JPEG file."""
-    exposure = Exposure.random(rng, scale=max(drawing.owner.shape) / 320)
-    image = take_photo(rng, drawing.radiance, exposure)
-    return through_jpeg(image, int(rng.integers(45, 97)))
 
 
 def is_visible(drawing: Drawing) -> npt.NDArray[np.bool_]:
