@@ -1,4 +1,4 @@
-"""Every real data set beside the project is read as it always was, by a hash over photos, sizes, labels and boxes."""
+"""Every real data set beside the project is read as it was, by a hash over photos, labels and boxes."""
 
 from __future__ import annotations
 
