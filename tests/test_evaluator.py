@@ -17,6 +17,7 @@ from goldeneye.data.formats import write_coco
 from goldeneye.detect.detector import Detector
 from goldeneye.errors import AnnotationError, PhotoError
 from goldeneye.evaluation.evaluator import Evaluation, evaluate
+from goldeneye.evaluation.report import render_report
 from known_detector import KnownDetector, corners
 from tiny import make_photos, tiny_base, tiny_config
 
@@ -111,6 +112,12 @@ def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
     evaluation = evaluate(detector, squares)
     assert evaluation.to_dict()["expected_ap50"] == {"ap50": 0.8, "low": 0.6, "high": 0.9}
     assert "expected of it was AP50 0.800, four times in five between 0.600 and 0.900" in str(evaluation)
+    nothing = {"label": "", "objects": 0, "ap50": None, "low": None, "high": None}
+    detector.provenance = {"estimate": {"overall": nothing}}
+    evaluation = evaluate(detector, squares)
+    assert evaluation.to_dict()["expected_ap50"] is None
+    assert "expected" not in str(evaluation)
+    assert "when it was made" not in render_report(evaluation, "d")
 
 
 def test_photos_nobody_looked_at_are_refused(squares: AnnotationSet):

@@ -248,7 +248,9 @@ def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> t
 
 def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
     overall = detector.provenance.get("estimate", {}).get("overall")
-    return overall and {name: overall[name] for name in ("ap50", "low", "high")}
+    if not overall or not overall["objects"]:
+        return None
+    return {name: overall[name] for name in ("ap50", "low", "high")}
 
 
 def learnt_from_in_words(evaluation: Evaluation) -> str:
