@@ -256,7 +256,9 @@ def test_more_objects_make_a_narrower_interval() -> None:
     for count in (4, 40):
         outcomes = made_outcomes(np.linspace(0.9, 0.6, count), np.arange(count) % 4 != 3)
         expected = estimate(outcomes, ("duck",), count, Calibration()).overall
-        assert expected.low is not None and expected.ap50 is not None and expected.high is not None
+        assert expected.low is not None
+        assert expected.ap50 is not None
+        assert expected.high is not None
         assert expected.low < expected.ap50 < expected.high
         widths.append(expected.high - expected.low)
     assert widths[1] < widths[0] / 1.5
