@@ -27,7 +27,7 @@ from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 from goldeneye.finetuning.best import novel_config, reader_of
 from goldeneye.finetuning.calibration import Calibration, calibrate
 from goldeneye.finetuning.estimate import estimate
-from goldeneye.finetuning.logistic import Coefficients
+from goldeneye.finetuning.logistic import Coefficients, Rows, fit_logistic
 from goldeneye.finetuning.novel_head import logits_of
 from goldeneye.finetuning.policy import plan
 from goldeneye.finetuning.trainer import finetune
@@ -80,13 +80,33 @@ def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
     photos = make_photos(tmp_path, count=3)
     base = BASES[kind]()
     detector = finetune(photos, base, config=QUICK, show_progress=False)
-    assert detector.history[-1]["total"] < 0.85 * detector.history[0]["total"]
+    first, last = detector.history[0], detector.history[-1]
+    assert last["total"] < 0.85 * first["total"]
+    assert last["total"] == pytest.approx(last["objects"] + last["background"])
+    # At first every object has a score of sigmoid(-4), whatever it and its photo look like.
+    assert first["objects"] == pytest.approx(np.log1p(np.exp(4)), rel=1e-4)
     detector.save(tmp_path / "d.safetensors", heads_only=True)
     loaded = Detector.load(tmp_path / "d.safetensors", base=base)
     found, again = (d.detect(photos.images[0].path, score_threshold=0.01) for d in (detector, loaded))
     assert len(found) > 0
     assert np.array_equal(found.boxes, again.boxes)
     assert np.array_equal(found.scores, again.scores)
+
+
+def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
+    generator = torch.Generator().manual_seed(0)
+    aligned = torch.randn(40, 3, generator=generator)
+    targets = (torch.arange(40) % 5 == 0).float()[:, None]
+    once = Rows(aligned, torch.zeros(40, 0), [40], targets, torch.full((40, 1), 3.0))
+    twice = Rows(
+        aligned.repeat(2, 1), torch.zeros(80, 0), [80], targets.repeat(2, 1), torch.full((80, 1), 3.0)
+    )
+    start = Coefficients(torch.zeros(3, 1), torch.zeros(1, 0, 1), torch.zeros(1))
+    (_, few), (_, many) = (fit_logistic(rows, 0.0, start, 3) for rows in (once, twice))
+    assert few[0].objects == pytest.approx(np.log(2))
+    assert few[0].background == pytest.approx(4 * np.log(2))  # four times as many
+    assert np.array(many[0]) == pytest.approx(np.array(few[0]))
+    assert sum(few[-1]) < sum(few[0])
 
 
 def test_it_is_the_same_every_time(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     detector = finetune(train, base_model)
     path = output / "duck.safetensors"
     detector.save(path)
-    save_loss_curve(detector.history, output / "duck_loss.png")
+    save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
     photos = [image.path for image in test]
     detect_folder(path, photos, output / "found", gif=output / "ducks.gif", base=name)
     _save_contact_sheet(output, photos)

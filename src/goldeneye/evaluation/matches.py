@@ -67,6 +67,10 @@ class Pairs:
     annotation: npt.NDArray[np.int64]
     iou: npt.NDArray[np.float64]
 
+    def at(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Pairs:
+        """Some of the pairs, in the order of ``rows``."""
+        return Pairs(self.detection[rows], self.annotation[rows], self.iou[rows])
+
 
 def match_boxes(
     found: DetectionTable,
@@ -181,7 +185,7 @@ def _rounds(pairs: Pairs, groups: npt.NDArray[np.int64]) -> Iterator[Pairs]:
     edges = np.searchsorted(turn[sequence], np.arange(turn.max(initial=-1) + 2))
     for low, high in pairwise(edges):
         rows = sequence[low:high]
-        yield Pairs(pairs.detection[rows], pairs.annotation[rows], pairs.iou[rows])
+        yield pairs.at(rows)
 
 
 def _choose(

@@ -21,12 +21,14 @@ class Mistake:
         score: the annotation is missed at thresholds from this one on; the detection is a false alarm
             at thresholds below it.
         reason: what kind of mistake it is, in words.
+        told_by: of a miss, the detection that the reason is about; -1 if none.
     """
 
     row: int
     label: str
     score: float
     reason: str
+    told_by: int = -1
 
 
 def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
@@ -39,6 +41,7 @@ def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[
             labels[outcomes.truth.class_ids[row]],
             float(outcomes.found_score[row]),
             _why_missed(outcomes, row, labels),
+            int(outcomes.causes.miss_by[row]),
         )
         for row in worst
     ]

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from goldeneye.evaluation.matches import match_boxes, overlapping_pairs
+from goldeneye.evaluation.matches import Pairs, match_boxes, overlapping_pairs
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 
 HIT_IOU = 0.5
@@ -110,15 +110,12 @@ class Outcomes:
         pairs = overlapping_pairs(
             self.found, self.truth, rows, self.found.photo_ids, self.truth.photo_ids, NEAR_IOU
         )
-        counted = self.counted[pairs.annotation]
-        detection, annotation, iou = (
-            part[counted] for part in (pairs.detection, pairs.annotation, pairs.iou)
-        )
-        same = self.found.class_ids[detection] == self.truth.class_ids[annotation]
-        alarm_kind, alarm_on, alarm_iou = _why_wrong(self, detection, annotation, iou, same)
-        elsewhere = (alarm_iou[detection] >= HIT_IOU) & (alarm_on[detection] != annotation)
-        miss_kind, miss_by = _why_missed(self, detection, annotation, iou, same, elsewhere)
-        return Causes(alarm_kind, alarm_on, miss_kind, miss_by)
+        pairs = pairs.at(self.counted[pairs.annotation])
+        same = self.found.class_ids[pairs.detection] == self.truth.class_ids[pairs.annotation]
+        alarm_kind, alarm_on, alarm_iou = _why_wrong(self, pairs, same)
+        covers_another = alarm_iou >= HIT_IOU
+        elsewhere = covers_another[pairs.detection] & (alarm_on[pairs.detection] != pairs.annotation)
+        return Causes(alarm_kind, alarm_on, *_why_missed(self, pairs, same, elsewhere))
 
     def confusion(self, score_threshold: float, num_classes: int) -> npt.NDArray[np.int64]:
         """How often annotations of one class were detected as another, ``[C + 1, C + 1]``.
@@ -169,45 +166,47 @@ def _mistaken(
 
 
 def _why_wrong(
-    outcomes: Outcomes,
-    detection: npt.NDArray[np.int64],
-    annotation: npt.NDArray[np.int64],
-    iou: npt.NDArray[np.float64],
-    same: npt.NDArray[np.bool_],
+    outcomes: Outcomes, pairs: Pairs, same: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """``alarm_kind`` and ``alarm_on`` as in Causes, and its IoU ``[K]``, from pairs ``[P]``."""
-    covers = iou >= HIT_IOU
-    order = np.lexsort((same, iou, covers | same, covers, detection))
+    """``alarm_kind`` and ``alarm_on`` as in Causes, and the IoU with that ``[K]``.
+
+    Args:
+        outcomes: so far.
+        pairs: P of the same photo, with annotations to be found.
+        same: ``[P]`` whether both are of one class.
+    """
+    detection, covers = pairs.detection, pairs.iou >= HIT_IOU
+    order = np.lexsort((same, pairs.iou, covers | same, covers, detection))
     order = order[outcomes.wrong[detection[order]]]
     best = order[_is_last(detection[order])]
     kind = np.where(outcomes.wrong, _BACKGROUND, -1)
     of_its_class = np.where(covers, _DUPLICATE, _ALARM_OFF)
     kind[detection[best]] = np.where(same, of_its_class, _CONFUSED)[best]
     on, overlap = np.full(len(outcomes.found), -1), np.zeros(len(outcomes.found))
-    on[detection[best]], overlap[detection[best]] = annotation[best], iou[best]
+    on[detection[best]], overlap[detection[best]] = pairs.annotation[best], pairs.iou[best]
     return kind, on, overlap
 
 
 def _why_missed(
-    outcomes: Outcomes,
-    detection: npt.NDArray[np.int64],
-    annotation: npt.NDArray[np.int64],
-    iou: npt.NDArray[np.float64],
-    same: npt.NDArray[np.bool_],
-    elsewhere: npt.NDArray[np.bool_],
+    outcomes: Outcomes, pairs: Pairs, same: npt.NDArray[np.bool_], elsewhere: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """``miss_kind`` and ``miss_by`` as in Causes, from pairs ``[P]``.
+    """``miss_kind`` and ``miss_by`` as in Causes.
 
-    ``elsewhere`` says which of their detections cover another object than the pair's.
+    Args:
+        outcomes: so far.
+        pairs: as for false alarms.
+        same: as for false alarms.
+        elsewhere: ``[P]`` whether the detection is a false alarm that covers another annotation.
     """
-    covers, wrong, scores = iou >= HIT_IOU, outcomes.wrong[detection], outcomes.found.scores[detection]
+    detection, annotation, covers = pairs.detection, pairs.annotation, pairs.iou >= HIT_IOU
+    wrong, scores = outcomes.wrong[detection], outcomes.found.scores[detection]
     shown = scores > SHOWN_SCORE
-    kind = np.full(len(iou), -1)
+    kind = np.full(len(scores), -1)
     kind[~wrong & same & covers & shown] = _SHARED
     kind[wrong & ~same & shown & (covers | ~elsewhere)] = _TAKEN_FOR
     kind[wrong & same & shown & ~covers & ~elsewhere] = _MISS_OFF
     kind[outcomes.found_by[annotation] == detection] = _LOW_SCORE
-    order = np.lexsort((scores * np.minimum(iou, HIT_IOU), kind != _SHARED, annotation))
+    order = np.lexsort((scores * np.minimum(pairs.iou, HIT_IOU), kind != _SHARED, annotation))
     order = order[kind[order] >= 0]
     best = order[_is_last(annotation[order])]
     miss_kind, miss_by = np.where(outcomes.counted, _NOT_SEEN, -1), np.full(len(outcomes.truth), -1)

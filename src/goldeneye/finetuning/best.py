@@ -99,7 +99,7 @@ def learn_from(
         base=base.origin(),
         provenance={"plan": work.reasons, "estimate": expected.to_dict()},
         history=[
-            {"step": step, "total": loss, "classification": loss, "localization": 0.0}
+            {"step": step, "total": sum(loss), "objects": loss.objects, "background": loss.background}
             for step, loss in enumerate(losses, start=1)
         ],
         score_threshold=expected.score_threshold,
