@@ -79,7 +79,8 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
     try:
         header = dict(json.loads(text))
         version = header["format_version"]
-        header["provenance"] = known_provenance(header.get("provenance", {}))
+        if "provenance" in header:
+            header["provenance"] = known_provenance(header["provenance"])
     except (ValueError, TypeError, KeyError) as error:
         raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
     if version != FORMAT_VERSION:
