@@ -171,8 +171,9 @@ def run(
     row["ece"] = expected_calibration_error(scores, right)
     if "estimate" in detector.provenance:
         expected = detector.provenance["estimate"]
-        row |= {key: expected["overall"][key] for key in ("low", "high", "objects")}
-        row["expected"] = expected["overall"]["ap50"]
+        if expected["overall"]["objects"]:
+            row |= {key: expected["overall"][key] for key in ("low", "high", "objects")}
+            row["expected"] = expected["overall"]["ap50"]
         row["ece_before"] = expected_calibration_error(uncalibrated(scores, expected["calibration"]), right)
     return row
 
@@ -221,7 +222,8 @@ def _row(where: str, recipe: str, rows: dict[str, Any], seeds: dict[str, Any]) -
     held = sum(row["low"] <= row["ap50"] <= row["high"] for row in known)
     columns.append(f"{held} of {len(known)}" if known else "")
     after = statistics.mean(row["ece"] for row in rows.values())
-    before = f"{statistics.mean(row['ece_before'] for row in known):.2f}, " if known else ""
+    as_learnt = [row["ece_before"] for row in rows.values() if "ece_before" in row]
+    before = f"{statistics.mean(as_learnt):.2f}, " if as_learnt else ""
     columns.append(f"{before}{after:.2f}")
     columns.append(f"{statistics.median(row['seconds'] for row in rows.values()):.1f}")
     return f"| {where} | {recipe} | {len(rows)} | " + " | ".join(columns) + " |"

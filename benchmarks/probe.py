@@ -62,5 +62,5 @@ def probe(annotations: AnnotationSet, base: BaseModel) -> Detector:
         labels=labels,
         base=base.origin(),
         provenance={},
-        history=[{"total": losses[-1]}],
+        history=[{"total": sum(losses[-1])}],
     )

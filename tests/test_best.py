@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from goldeneye.data.annotations import AnnotationSet, Box
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.images import read_image
 from goldeneye.detect.detector import Detector
+from goldeneye.engines.header import parse_header
 from goldeneye.errors import SettingError
 from goldeneye.evaluation.calibration import expected_calibration_error
 from goldeneye.evaluation.metrics import coco_metrics
@@ -25,7 +27,7 @@ from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 from goldeneye.finetuning.best import novel_config, reader_of
 from goldeneye.finetuning.calibration import Calibration, calibrate
 from goldeneye.finetuning.estimate import estimate
-from goldeneye.finetuning.logistic import Coefficients
+from goldeneye.finetuning.logistic import Coefficients, Rows, fit_logistic
 from goldeneye.finetuning.novel_head import logits_of
 from goldeneye.finetuning.policy import plan
 from goldeneye.finetuning.trainer import finetune
@@ -78,13 +80,33 @@ def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
     photos = make_photos(tmp_path, count=3)
     base = BASES[kind]()
     detector = finetune(photos, base, config=QUICK, show_progress=False)
-    assert detector.history[-1]["total"] < 0.85 * detector.history[0]["total"]
+    first, last = detector.history[0], detector.history[-1]
+    assert last["total"] < 0.85 * first["total"]
+    assert last["total"] == pytest.approx(last["objects"] + last["background"])
+    # At first every object has a score of sigmoid(-4), whatever it and its photo look like.
+    assert first["objects"] == pytest.approx(np.log1p(np.exp(4)), rel=1e-4)
     detector.save(tmp_path / "d.safetensors", heads_only=True)
     loaded = Detector.load(tmp_path / "d.safetensors", base=base)
     found, again = (d.detect(photos.images[0].path, score_threshold=0.01) for d in (detector, loaded))
     assert len(found) > 0
     assert np.array_equal(found.boxes, again.boxes)
     assert np.array_equal(found.scores, again.scores)
+
+
+def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
+    generator = torch.Generator().manual_seed(0)
+    aligned = torch.randn(40, 3, generator=generator)
+    targets = (torch.arange(40) % 5 == 0).float()[:, None]
+    once = Rows(aligned, torch.zeros(40, 0), [40], targets, torch.full((40, 1), 3.0))
+    twice = Rows(
+        aligned.repeat(2, 1), torch.zeros(80, 0), [80], targets.repeat(2, 1), torch.full((80, 1), 3.0)
+    )
+    start = Coefficients(torch.zeros(3, 1), torch.zeros(1, 0, 1), torch.zeros(1))
+    (_, few), (_, many) = (fit_logistic(rows, 0.0, start, 3) for rows in (once, twice))
+    assert few[0].objects == pytest.approx(np.log(2))
+    assert few[0].background == pytest.approx(4 * np.log(2))  # four times as many
+    assert np.array(many[0]) == pytest.approx(np.array(few[0]))
+    assert sum(few[-1]) < sum(few[0])
 
 
 def test_it_is_the_same_every_time(tmp_path: Path) -> None:
@@ -156,15 +178,83 @@ def test_several_classes_and_unequal_shots(tmp_path: Path) -> None:
     photos = AnnotationSet(images, ("square", "other"))
     detector = finetune(photos, yolox_base(), config=QUICK, show_progress=False)
     expected = detector.provenance["estimate"]
-    assert [one["objects"] for one in expected["classes"]] == [3, 0]  # the only one cannot be held out
+    square, other = expected["classes"]
+    assert square["objects"] == 3
+    assert other == {"label": "other", "objects": 0, "ap50": None, "low": None, "high": None}
+    numbers = ("objects", "ap50", "low", "high")
+    assert [expected["overall"][name] for name in numbers] == [square[name] for name in numbers]
     assert "nothing to check against for other" in " ".join(expected["remarks"])
 
 
-def test_one_photo_is_enough_and_the_estimate_says_how_little_it_is(tmp_path: Path) -> None:
-    detector = finetune(make_photos(tmp_path, count=1), yolox_base(), config=QUICK, show_progress=False)
-    overall = detector.provenance["estimate"]["overall"]
-    assert overall["objects"] == 0
-    assert overall["high"] - overall["low"] > 0.4
+def test_a_class_without_any_box_gets_no_number_and_is_in_no_mean(tmp_path: Path, capsys) -> None:
+    """As Roboflow's parent class ``ducks``, to which no box belongs."""
+    photos = make_photos(tmp_path, count=4)
+    alone = finetune(photos, yolox_base(), config=QUICK, show_progress=False)
+    detector = finetune(
+        replace(photos, labels=("square", "squares")), yolox_base(), config=QUICK, show_progress=False
+    )
+    estimates = [one.provenance["estimate"] for one in (alone, detector)]
+    assert estimates[0]["overall"] == estimates[1]["overall"]
+    assert estimates[1]["classes"][1]["ap50"] is None
+    detector.save(tmp_path / "d.safetensors")
+    assert main(["show", str(tmp_path / "d.safetensors")]) == 0
+    printed = capsys.readouterr().out
+    assert "squares: not estimated" in printed
+    assert "there is no box of squares" in printed
+    assert "all classes" not in printed
+    assert printed.count("AP50") == 1
+
+
+def test_one_photo_is_enough_and_that_nothing_is_known_of_it_is_said(tmp_path: Path, capsys) -> None:
+    detector = finetune(make_photos(tmp_path, count=1), yolox_base(), config=QUICK)
+    printed = capsys.readouterr().err
+    assert "no object could be held out to check it on" in printed.replace("\n", " ")
+    assert "AP50" not in printed
+    assert "nine boxes in ten" not in printed
+    estimate = detector.provenance["estimate"]
+    assert estimate["overall"] == {"label": "", "objects": 0, "ap50": None, "low": None, "high": None}
+    assert estimate["precise_threshold"] is None
+
+
+OLD_NUMBERS = [  # as files of earlier days hold them: class, objects, ap50, low, high
+    ("duck", 4, 0.9, 0.8, 1.0),
+    ("ducks", 0, 0.75, 0.06, 1.0),
+    ("mug", 2, 0.7, 0.4, 0.9),
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "overall"),
+    [
+        (OLD_NUMBERS, {"objects": 6, "ap50": 0.8, "low": 0.6, "high": 0.95}),
+        (OLD_NUMBERS[:2], {"objects": 4, "ap50": 0.9, "low": 0.8, "high": 1.0}),
+        (OLD_NUMBERS[1:2], {"objects": 0, "ap50": None, "low": None, "high": None}),
+    ],
+)
+def test_old_files_show_no_number_that_was_guessed(
+    tmp_path: Path, capsys, rows: list[tuple], overall: dict[str, float | None]
+) -> None:
+    columns = ("label", "objects", "ap50", "low", "high")
+    guessed = dict(zip(columns, ("", overall["objects"], 0.81, 0.43, 1.0), strict=True))
+    detector = finetune(make_photos(tmp_path, count=2), yolox_base(), config=QUICK, show_progress=False)
+    detector.provenance["estimate"] |= {
+        "overall": guessed,
+        "classes": [dict(zip(columns, row, strict=True)) for row in rows],
+        "precise_threshold": 0.7,
+    }
+    path = tmp_path / "old.safetensors"
+    detector.save(path)
+    told = Detector.load(path).provenance["estimate"]
+    assert told["overall"] == pytest.approx({"label": ""} | overall)
+    assert main(["show", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "ducks: AP50" not in printed
+    assert "75%" not in printed
+    assert "81%" not in printed
+    assert ("AP50" in printed) == (overall["ap50"] is not None)
+    assert ("above 0.70" in printed) == (overall["ap50"] is not None)
+    exported = json.dumps({"format_version": 1, "provenance": detector.provenance})
+    assert parse_header(path, exported)["provenance"]["estimate"] == told
 
 
 def test_calibration_recovers_what_was_done_to_the_scores() -> None:
@@ -186,6 +276,9 @@ def test_more_objects_make_a_narrower_interval() -> None:
     for count in (4, 40):
         outcomes = made_outcomes(np.linspace(0.9, 0.6, count), np.arange(count) % 4 != 3)
         expected = estimate(outcomes, ("duck",), count, Calibration()).overall
+        assert expected.low is not None
+        assert expected.ap50 is not None
+        assert expected.high is not None
         assert expected.low < expected.ap50 < expected.high
         widths.append(expected.high - expected.low)
     assert widths[1] < widths[0] / 1.5
@@ -195,6 +288,7 @@ def test_a_detector_that_missed_nothing_may_be_perfect() -> None:
     outcomes = made_outcomes(np.linspace(0.9, 0.6, 8), np.ones(8, bool))
     expected = estimate(outcomes, ("duck",), 8, Calibration()).overall
     assert expected.high == 1
+    assert expected.low is not None
     assert expected.low == pytest.approx(round(expected.low, 2))  # as people are told it
 
 

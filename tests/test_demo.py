@@ -33,6 +33,9 @@ def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.Capture
     assert "base model: starter, the best one at hand" in printed.err
     figures = json.loads((output / "figures.json").read_text())
     assert f"found {figures['found']} of {figures['ducks']} ducks" in printed.out
+    kinds = figures["false_alarm_kinds"]
+    assert sum(kinds.values()) == figures["false_alarms"]
+    assert (f"{kinds['background']} on the background" in printed.out) == (kinds["background"] > 0)
     assert figures["found"] >= 0.5 * figures["ducks"]
     assert "duck.safetensors" in (output / "report.html").read_text()
     assert Image.open(output / "contact_sheet.png").width > 1000

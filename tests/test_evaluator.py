@@ -17,6 +17,7 @@ from goldeneye.data.formats import write_coco
 from goldeneye.detect.detector import Detector
 from goldeneye.errors import AnnotationError, PhotoError
 from goldeneye.evaluation.evaluator import Evaluation, evaluate
+from goldeneye.evaluation.report import render_report
 from known_detector import KnownDetector, corners
 from tiny import make_photos, tiny_base, tiny_config
 
@@ -42,12 +43,42 @@ def test_a_detector_that_is_always_right(squares: AnnotationSet):
         "annotations": 4,
         "found": 4,
         "false_alarms": 0,
+        "false_alarm_kinds": {"duplicate": 0, "localization": 0, "confusion": 0, "background": 0},
+        "miss_kinds": {"low_score": 0, "localization": 0, "confusion": 0, "shared_box": 0, "not_seen": 0},
         "precision": 1.0,
         "recall": 1.0,
         "f1": 1.0,
     }
     assert "finds all 4; none of its 4 boxes is wrong" in str(evaluation)
     assert evaluation.expected_calibration_error == pytest.approx(0.2)  # always right, and says 0.8
+
+
+def test_mistakes_on_an_object_are_told_apart_from_those_on_something_else(squares: AnnotationSet):
+    """Of four squares: found twice; a box that is off; a box elsewhere; nothing."""
+    boxes = [corners(image.boxes[0]) for image in squares]
+    x1, y1, x2, y2 = boxes[1]
+    off = (x1 + (x2 - x1) / 2, y1, x2 + (x2 - x1) / 2, y2)  # IoU 1/3
+    found = {
+        "photo0.png": [(boxes[0], 0.9, 0), (boxes[0], 0.8, 0)],
+        "photo1.png": [(off, 0.95, 0), (boxes[1], 0.01, 0)],
+        "photo2.png": [((0, 0, 8, 8), 0.7, 0)],
+    }
+    evaluation = evaluate(KnownDetector(found, squares.labels), squares)
+    assert "  3 missed: 1 with the box too far off, 2 not seen\n" in str(evaluation)
+    assert (
+        "  3 false alarms: 2 on an object (1 duplicate, 1 localization error), 1 on the background\n"
+    ) in str(evaluation)
+    at = evaluation.to_dict()["at_own_threshold"]
+    assert at["false_alarm_kinds"] == {
+        "duplicate": 1,
+        "localization": 1,
+        "confusion": 0,
+        "background": 1,
+    }
+    html = render_report(evaluation, "d")
+    assert "box too far off: IoU 0.33, score 0.95; a right box has only 0.01" in html
+    assert "its score is only 0.01" not in html
+    assert "boxes on something else" not in html
 
 
 def test_the_detectors_own_threshold_counts_exactly(squares: AnnotationSet):
@@ -111,6 +142,12 @@ def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
     evaluation = evaluate(detector, squares)
     assert evaluation.to_dict()["expected_ap50"] == {"ap50": 0.8, "low": 0.6, "high": 0.9}
     assert "expected of it was AP50 0.800, four times in five between 0.600 and 0.900" in str(evaluation)
+    nothing = {"label": "", "objects": 0, "ap50": None, "low": None, "high": None}
+    detector.provenance = {"estimate": {"overall": nothing}}
+    evaluation = evaluate(detector, squares)
+    assert evaluation.to_dict()["expected_ap50"] is None
+    assert "expected" not in str(evaluation)
+    assert "when it was made" not in render_report(evaluation, "d")
 
 
 def test_photos_nobody_looked_at_are_refused(squares: AnnotationSet):
@@ -144,6 +181,12 @@ def test_classes_are_told_apart(squares: AnnotationSet):
     square, circle = evaluation.to_dict()["classes"]
     assert (square["ap"], circle["ap"]) == (0, None)
     assert circle["at_own_threshold"]["false_alarms"] == 4
+    # Nothing is annotated as a circle, so nothing says how well circles are found.
+    assert [circle["at_own_threshold"][name] for name in ("recall", "f1")] == [None, None]
+    assert circle["best_threshold"] is None
+    assert evaluation.metrics.ap50 == square["ap50"]
+    assert "4 missed: 4 taken for another class" in str(evaluation)
+    assert "4 false alarms: 4 on an object (4 class confusions)" in str(evaluation)
     assert math.isnan(evaluation.metrics.class_ap[1])
 
 

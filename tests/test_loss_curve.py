@@ -54,6 +54,63 @@ def test_the_final_total_is_written_beside_its_point(tmp_path, axes):
     assert {line.get_label() for line in axes().lines} == {"total", "classification", "localization"}
 
 
+def expected(label: str, objects: int, *numbers: float | None) -> dict[str, object]:
+    return {"label": label, "objects": objects} | dict(zip(("ap50", "low", "high"), numbers, strict=True))
+
+
+NOTHING = expected("ducks", 0, None, None, None)
+DUCK, MUG = expected("duck", 5, 0.954, 0.84, 1.0), expected("mug", 3, 0.6, 0.2, 0.9)
+
+
+@pytest.fixture
+def panels(axes):
+    """Both halves of what was drawn last: the losses, and what held-out photos say."""
+    return lambda: axes().figure.axes
+
+
+def per_object(steps: int) -> list[dict[str, float]]:
+    rows = history(steps)
+    return [
+        {"step": row["step"], "total": row["total"], "objects": 0.6 * row["total"], "background": 0.4}
+        for row in rows
+    ]
+
+
+def test_losses_per_object_are_named_and_have_a_unit(tmp_path, panels):
+    save_loss_curve(per_object(20), tmp_path / "loss.png", {"overall": DUCK, "classes": [DUCK]})
+    losses, held_out = panels()
+    assert {line.get_label() for line in losses.lines} == {"total", "on the objects", "on the background"}
+    assert "per labelled object" in losses.get_ylabel()
+    assert "AP50" in held_out.get_xlabel()
+    assert held_out.get_xlim() == (0, 100)
+    assert losses.get_title(loc="left") != held_out.get_title(loc="left")
+
+
+@pytest.mark.parametrize(
+    ("overall", "classes", "texts"),
+    [
+        (DUCK, [DUCK], ["duck: 95% (84 to 100%), 5 objects held out"]),
+        (
+            expected("", 8, 0.78, 0.5, 0.95),
+            [DUCK, MUG],
+            ["all classes: 78%", "duck: 95%", "mug: 60% (20 to 90%), 3 objects held out"],
+        ),
+        (DUCK, [DUCK, NOTHING], ["duck: 95%", "ducks: not estimated, 0 objects held out"]),
+        (NOTHING, [NOTHING], ["ducks: not estimated"]),
+        (DUCK, 20 * [DUCK], ["all classes: 95%", *(8 * ["duck: 95%"])]),
+    ],
+)
+def test_what_held_out_photos_say_is_drawn_and_nothing_else(tmp_path, panels, overall, classes, texts):
+    save_loss_curve(per_object(3), tmp_path / "loss.png", {"overall": overall, "classes": classes})
+    drawn = [text.get_text() for text in panels()[1].texts]
+    assert len(drawn) == len(texts)
+    assert all(text.startswith(start) for text, start in zip(drawn, texts, strict=True))
+    known = sum("%" in text for text in drawn)
+    assert len(panels()[1].lines) == 2 * known
+    assert ("nothing could be held out" in panels()[1].get_xlabel()) == (known == 0)
+    assert ("12 classes more" in panels()[1].get_xlabel()) == (len(classes) == 20)
+
+
 @pytest.mark.parametrize(("decades", "scale"), [(0.5, "linear"), (0.99, "linear"), (1.2, "log"), (7, "log")])
 def test_the_scale_is_logarithmic_from_a_decade_on(tmp_path, axes, decades, scale):
     save_loss_curve(history(101, decades), tmp_path / "loss.png")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goldeneye.evaluation.curves import count_above, precision_recall
+from goldeneye.evaluation.curves import HUNDREDTHS, count_above, precision_recall
 from goldeneye.evaluation.mistakes import worst_false_alarms, worst_misses
-from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 
 LABELS = ("duck", "mug")
@@ -76,7 +76,7 @@ def test_mistakes_say_what_kind_they_are(desk: Outcomes):
     misses = worst_misses(desk, LABELS, 10)
     assert [(miss.label, miss.score, miss.reason) for miss in misses] == [
         ("mug", 0.0, "box too far off: IoU 0.33, score 0.60"),
-        ("duck", 0.3, "taken for mug, score 0.70"),
+        ("duck", 0.3, "taken for mug, score 0.70; a right box has only 0.30"),
         ("duck", 0.9, "found, but its score is only 0.90"),
     ]
     alarms = worst_false_alarms(desk, LABELS, 10)
@@ -87,6 +87,114 @@ def test_mistakes_say_what_kind_they_are(desk: Outcomes):
         ("duck", "score 0.20, a second box on one object"),
     ]
     assert len(worst_misses(desk, LABELS, 1)) == len(worst_false_alarms(desk, LABELS, 1)) == 1
+
+
+def shifted(iou: float, box: tuple = LEFT) -> tuple:
+    """A box as large as ``box``, moved to the right so that they overlap by ``iou``."""
+    x1, y1, x2, y2 = box
+    step = (x2 - x1) * (1 - iou) / (1 + iou)
+    return (x1 + step, y1, x2 + step, y2)
+
+
+@pytest.mark.parametrize(
+    ("others", "detections", "kind", "reason"),
+    [
+        (
+            [],
+            [(DUCK, shifted(0.45), 0.95), (DUCK, LEFT, 0.01)],
+            "localization",
+            "box too far off: IoU 0.45, score 0.95; a right box has only 0.01",
+        ),
+        ([], [(DUCK, LEFT, 0.01)], "low_score", "found, but its score is only 0.01"),
+        ([], [(DUCK, LEFT, 0.002)], "low_score", "found, but its score is less than 0.01"),
+        # A box that hardly touches it tells less than the right one, though its score is higher.
+        ([], [(DUCK, shifted(0.12), 0.5), (DUCK, LEFT, 0.4)], "low_score", "its score is only 0.40"),
+        ([], [(DUCK, shifted(0.499), 0.6)], "localization", "box too far off: IoU 0.49, score 0.60"),
+        ([], [(DUCK, shifted(0.09), 0.9)], "not_seen", "not seen"),
+        ([], [(DUCK, shifted(0.4), 0.05)], "not_seen", "not seen"),  # nobody is shown such a box
+        ([], [(MUG, LEFT, 0.8), (DUCK, LEFT, 0.2)], "confusion", "taken for mug, score 0.80; a right box"),
+        ([], [(MUG, LEFT, 0.6), (MUG, LEFT, 0.8)], "confusion", "taken for mug, score 0.80"),
+        (
+            [],
+            [(MUG, shifted(0.3), 0.8)],
+            "confusion",
+            "taken for mug and box too far off: IoU 0.30, score 0.80",
+        ),
+        # Boxes on another object say nothing of this one.
+        ([(MUG, shifted(0.4))], [(MUG, shifted(0.4), 0.9)], "not_seen", "not seen"),
+        ([(DUCK, shifted(0.4))], 2 * [(DUCK, shifted(0.4), 0.9)], "not_seen", "not seen"),
+        (
+            [(DUCK, shifted(0.6))],
+            [(DUCK, shifted(0.6), 0.9)],
+            "shared_box",
+            "one box for two objects, which counts for the other: score 0.90",
+        ),
+        # One box around two objects is on both.
+        ([(DUCK, (40, 0, 80, 40))], [(DUCK, (5, 0, 75, 40), 0.9)], "localization", "IoU 0.47, score 0.90"),
+    ],
+)
+def test_a_miss_is_told_by_the_box_that_is_nearest_to_the_truth(others, detections, kind, reason):
+    annotations = [(0, DUCK, LEFT), *((0, *other) for other in others)]
+    outcomes = outcomes_of(annotations, [(0, *row) for row in detections])
+    assert MISS_KINDS[outcomes.causes.miss_kind[0]] == kind
+    (text,) = (miss.reason for miss in worst_misses(outcomes, LABELS, 9) if miss.row == 0)
+    assert reason in text
+
+
+@pytest.mark.parametrize(
+    ("annotations", "detection", "kind", "reason"),
+    [
+        ([(DUCK, LEFT)], (DUCK, shifted(0.6)), "duplicate", "a second box on one object"),
+        ([(DUCK, LEFT)], (DUCK, shifted(0.49)), "localization", "box too far off: IoU 0.49"),
+        ([(DUCK, LEFT)], (DUCK, shifted(0.11)), "localization", "box too far off: IoU 0.11"),
+        ([(DUCK, LEFT)], (DUCK, shifted(0.09)), "background", "nothing annotated here"),
+        ([(DUCK, LEFT)], (MUG, LEFT), "confusion", "annotated as duck"),
+        ([(DUCK, LEFT)], (MUG, shifted(0.2)), "confusion", "annotated as duck and box too far off: IoU 0.20"),
+        # It covers a duck; that it touches a mug says less.
+        ([(DUCK, LEFT), (MUG, shifted(0.2))], (MUG, LEFT), "confusion", "annotated as duck"),
+        # It covers neither: it is a duck that is too far off.
+        ([(DUCK, LEFT), (MUG, (-20, 0, 0, 40))], (DUCK, (-16, 0, 24, 40)), "localization", "IoU 0.43"),
+        ([(DUCK, LEFT, True)], (DUCK, shifted(0.2)), "background", "nothing annotated here"),
+    ],
+)
+def test_a_false_alarm_is_on_an_object_or_on_something_else(annotations, detection, kind, reason):
+    right = [(0, DUCK, LEFT, 0.9)] if annotations[0] == (DUCK, LEFT) else []
+    outcomes = outcomes_of([(0, *row) for row in annotations], [*right, (0, *detection, 0.8)])
+    assert ALARM_KINDS[outcomes.causes.alarm_kind[-1]] == kind
+    (alarm,) = worst_false_alarms(outcomes, LABELS, 9)
+    assert alarm.reason.startswith("score 0.80, ")
+    assert reason in alarm.reason
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_kinds_of_mistakes_add_up_to_the_mistakes(seed: int):
+    generator = np.random.default_rng(seed)
+
+    def boxes(count: int) -> list[tuple]:
+        corners = generator.uniform(0, 60, (count, 2))
+        return [
+            (x, y, x + w, y + h)
+            for (x, y), (w, h) in zip(corners, generator.uniform(15, 50, (count, 2)), strict=True)
+        ]
+
+    def draw(count: int) -> tuple:
+        return *generator.integers(3, size=(2, count)), boxes(count)
+
+    annotations = [(*row, True) if generator.random() < 0.2 else row for row in zip(*draw(12), strict=True)]
+    detections = list(zip(*draw(60), generator.uniform(0, 1, 60), strict=True))
+    outcomes = outcomes_of(annotations, detections)
+    counts = count_above(outcomes, 3)
+    scores, classes = outcomes.found.scores, outcomes.found.class_ids
+    assert counts.alarms_by_kind.min() >= 0
+    assert counts.misses_by_kind.min() >= 0
+    for place, threshold in enumerate(HUNDREDTHS):
+        for class_id in range(3):
+            wrong = outcomes.wrong & (scores > threshold) & (classes == class_id)
+            assert counts.alarms_by_kind[class_id, :, place].sum() == wrong.sum()
+            assert counts.false_alarms[class_id, place] == wrong.sum()
+            missed = counts.annotations[class_id, 0] - counts.found[class_id, place]
+            assert counts.misses_by_kind[class_id, :, place].sum() == missed
+    assert (outcomes.causes.alarm_kind >= 0).tolist() == outcomes.wrong.tolist()
 
 
 def test_what_nothing_was_seen_of_comes_first_and_large_before_small():

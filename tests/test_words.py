@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from goldeneye.evaluation.outcomes import ALARM_KINDS, MISS_KINDS
 from goldeneye.evaluation.words import (
+    alarm_kinds_in_words,
     alarms_in_words,
     found_in_words,
     likely_share,
+    miss_kinds_in_words,
     scores_in_words,
     some_names,
 )
@@ -48,6 +51,37 @@ def test_found_in_words(found, annotations, words):
 )
 def test_alarms_in_words(found, false_alarms, words):
     assert alarms_in_words(found, false_alarms) == words
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ((0, 0, 0, 0), ""),
+        ((0, 0, 0, 4), "4 on the background"),
+        ((1, 0, 0, 0), "1 on an object (1 duplicate)"),
+        (
+            (2, 1, 3, 4),
+            "6 on an object (2 duplicates, 1 localization error, 3 class confusions), 4 on the background",
+        ),
+    ],
+)
+def test_alarm_kinds_in_words(kinds, words):
+    assert alarm_kinds_in_words(dict(zip(ALARM_KINDS, kinds, strict=True))) == words
+
+
+@pytest.mark.parametrize(
+    ("kinds", "words"),
+    [
+        ((0, 0, 0, 0, 0), ""),
+        ((1, 0, 0, 0, 2), "1 with too low a score, 2 not seen"),
+        (
+            (0, 1, 2, 1, 0),
+            "1 with the box too far off, 2 taken for another class, 1 in one box with another object",
+        ),
+    ],
+)
+def test_miss_kinds_in_words(kinds, words):
+    assert miss_kinds_in_words(dict(zip(MISS_KINDS, kinds, strict=True))) == words
 
 
 def test_likely_share_is_wilsons():

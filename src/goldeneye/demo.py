@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from goldeneye.detect.folder import detect_folder
 from goldeneye.errors import OutputError
 from goldeneye.evaluation.evaluator import evaluate
 from goldeneye.evaluation.report import save_report
+from goldeneye.evaluation.words import alarm_kinds_in_words
 from goldeneye.files import write_text
 from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
@@ -38,10 +39,12 @@ class DemoResult:
     ducks: int
     found: int
     false_alarms: int
+    false_alarm_kinds: Mapping[str, int]
 
     def __str__(self) -> str:
+        kinds = f": {alarm_kinds_in_words(self.false_alarm_kinds)}" if self.false_alarms else ""
         return (
-            f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms\n"
+            f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms{kinds}\n"
             f"look at {self.output / 'report.html'} and {self.output / 'ducks.gif'}"
         )
 
@@ -66,16 +69,17 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     detector = finetune(train, base_model)
     path = output / "duck.safetensors"
     detector.save(path)
-    save_loss_curve(detector.history, output / "duck_loss.png")
+    save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
     photos = [image.path for image in test]
     detect_folder(path, photos, output / "found", gif=output / "ducks.gif", base=name)
     _save_contact_sheet(output, photos)
     evaluation = evaluate(detector, test)
     save_report(evaluation, output / "report.html", title=path.name)
     counts = evaluation.at(detector.score_threshold)
-    result = DemoResult(output, counts["annotations"], counts["found"], counts["false_alarms"])
-    figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found}
-    write_text(output / "figures.json", json.dumps(figures | {"false_alarms": result.false_alarms}) + "\n")
+    wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}
+    result = DemoResult(output, counts["annotations"], counts["found"], **wrong)
+    figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found} | wrong
+    write_text(output / "figures.json", json.dumps(figures) + "\n")
     return result
 
 

@@ -89,6 +89,32 @@ def test_tables_follow_the_threshold(open_report: Any, photos: AnnotationSet):
     assert cells("#confusion")[0] == ["square", "1", "·", "3"]
 
 
+def test_kinds_of_mistakes_follow_the_threshold(open_report: Any, photos: AnnotationSet):
+    page = open_report(evaluation_of(photos))
+    kinds = lambda of: {  # noqa: E731
+        row.get_attribute("data-kind"): row.locator("td").first.inner_text()
+        for row in page.locator(f"[data-kinds={of}] tbody tr").all()
+    }
+    alarms = {"duplicate": "0", "localization": "0", "confusion": "1", "background": "0"}
+    assert kinds("alarm_kinds") == alarms
+    assert page.locator("#alarm-words").inner_text() == "1 on an object (1 class confusion)"
+    assert page.locator("#miss-words").inner_text() == "1 taken for another class, 1 not seen"
+    set_threshold(page, 0.2)
+    assert kinds("alarm_kinds") == alarms | {"background": "1"}
+    assert page.locator("#alarm-words").inner_text().endswith(", 1 on the background")
+    set_threshold(page, 0.65)
+    assert kinds("miss_kinds")["low_score"] == "1"
+
+
+def test_a_miss_shows_the_box_that_it_is_told_by(open_report: Any, photos: AnnotationSet):
+    page = open_report(evaluation_of(photos))
+    miss = page.locator(".crop", has_text="taken for circle")
+    for threshold in (0.5, 0.9):  # the circle has 0.70
+        set_threshold(page, threshold)
+        assert miss.locator(".mark.alarm").is_visible()
+        assert miss.locator(".mark.miss").is_visible()
+
+
 def test_photos_can_be_filtered_and_enlarged_by_keyboard(open_report: Any, photos: AnnotationSet):
     page = open_report(evaluation_of(photos))
     assert shown(page, "#photos > li") == 4

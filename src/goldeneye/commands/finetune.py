@@ -71,7 +71,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     )
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
-    save_loss_curve(detector.history, curve)
+    save_loss_curve(detector.history, curve, detector.provenance.get("estimate"))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
     return 0

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from goldeneye.data.images import StrPath
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
+from goldeneye.engines.header import known_provenance
 from goldeneye.errors import DetectorFileError
 from goldeneye.models.architectures import build_network, weight_shapes
 from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
@@ -162,7 +163,7 @@ class Detector(PhotoDetector):
                 weights=weights,
                 labels=header["labels"],
                 base=header["base"],
-                provenance=header["provenance"],
+                provenance=known_provenance(header["provenance"]),
                 precision=header["precision"],
                 score_threshold=header["score_threshold"],
             )

@@ -11,6 +11,7 @@ detector_sha256     identifies that detector
 from __future__ import annotations
 
 import json
+import math
 import mmap
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,8 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
     try:
         header = dict(json.loads(text))
         version = header["format_version"]
+        if "provenance" in header:
+            header["provenance"] = known_provenance(header["provenance"])
     except (ValueError, TypeError, KeyError) as error:
         raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
     if version != FORMAT_VERSION:
@@ -86,6 +89,31 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
             hint="install a newer goldeneye: pip install --upgrade goldeneye",
         )
     return header
+
+
+def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """How a detector was made, as its file says, without numbers that nothing speaks for.
+
+    Files written before classes without held-out objects had no AP50 hold a guess for them, which is also
+    in the mean over the classes and in its interval. Both are made again from the classes that are known:
+    their intervals were averaged end by end, so the new one is right but for rounding, outwards.
+    """
+    if "estimate" not in provenance:
+        return dict(provenance)
+    estimate = provenance["estimate"]
+    unknown = dict.fromkeys(("ap50", "low", "high"))
+    classes = [one if one["objects"] else {**one, **unknown} for one in estimate["classes"]]
+    known = [one for one in classes if one["objects"]]
+    if classes == estimate["classes"]:
+        return dict(provenance)
+    overall = unknown | {name: estimate["overall"][name] for name in ("label", "objects")}
+    if known:
+        ap50, low, high = (sum(one[name] for one in known) / len(known) for name in unknown)
+        # Rounded first: 0.29 * 100 is a little less than 29.
+        low, high = math.floor(round(100 * low, 6)) / 100, math.ceil(round(100 * high, 6)) / 100
+        overall |= {"ap50": ap50, "low": low, "high": high}
+    told = {**estimate, "overall": overall, "classes": classes}
+    return {**provenance, "estimate": told if known else {**told, "precise_threshold": None}}
 
 
 def require_photos(path: Path, header: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goldeneye.evaluation.metrics import none_if_nan
-from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
 
 HUNDREDTHS = np.arange(100) / 100
 """``[100]`` score thresholds to try. As in detecting, only a higher score is above one."""
@@ -23,13 +23,21 @@ class ThresholdCounts:
         thresholds: ``[T]`` ascending.
         annotations: how many are to be found, ``[1]`` or ``[C, 1]``.
         found: how many of them are.
-        false_alarms: how many detections are wrong.
+        alarms_by_kind: how many detections are wrong, ``[4, T]`` or ``[C, 4, T]``, as ``ALARM_KINDS``.
+        misses_by_kind: how many annotations are missed, ``[5, T]`` or ``[C, 5, T]``, as ``MISS_KINDS``.
     """
 
     thresholds: npt.NDArray[np.float64]
     annotations: npt.NDArray[np.int64]
     found: npt.NDArray[np.int64]
-    false_alarms: npt.NDArray[np.int64]
+    alarms_by_kind: npt.NDArray[np.int64]
+    misses_by_kind: npt.NDArray[np.int64]
+
+    @property
+    def false_alarms(self) -> npt.NDArray[np.int64]:
+        """How many detections are wrong."""
+        alarms: npt.NDArray[np.int64] = self.alarms_by_kind.sum(-2)
+        return alarms
 
     @property
     def precision(self) -> npt.NDArray[np.float64]:
@@ -45,19 +53,22 @@ class ThresholdCounts:
 
     @property
     def f1(self) -> npt.NDArray[np.float64]:
-        """The harmonic mean of precision and recall: 2 found / (annotations + detections)."""
-        detections = self.found + self.false_alarms
-        f1: npt.NDArray[np.float64] = 2 * self.found / np.maximum(self.annotations + detections, 1)
+        """The harmonic mean of precision and recall: 2 found / (annotations + detections).
+
+        NaN where there is no annotation.
+        """
+        annotations = np.where(self.annotations, self.annotations, np.nan)
+        f1: npt.NDArray[np.float64] = 2 * self.found / (annotations + self.found + self.false_alarms)
         return f1
 
     def sum(self) -> ThresholdCounts:
         """All classes together."""
-        every = (self.annotations, self.found, self.false_alarms)
+        every = (self.annotations, self.found, self.alarms_by_kind, self.misses_by_kind)
         return ThresholdCounts(self.thresholds, *(counts.sum(0) for counts in every))
 
     def of_class(self, class_id: int) -> ThresholdCounts:
         """One class of several."""
-        every = (self.annotations, self.found, self.false_alarms)
+        every = (self.annotations, self.found, self.alarms_by_kind, self.misses_by_kind)
         return ThresholdCounts(self.thresholds, *(counts[class_id] for counts in every))
 
     def at(self, score_threshold: float) -> dict[str, Any]:
@@ -69,9 +80,11 @@ class ThresholdCounts:
             "annotations": int(self.annotations[0]),
             "found": int(self.found[place]),
             "false_alarms": int(self.false_alarms[place]),
+            "false_alarm_kinds": dict(zip(ALARM_KINDS, self.alarms_by_kind[:, place].tolist(), strict=True)),
+            "miss_kinds": dict(zip(MISS_KINDS, self.misses_by_kind[:, place].tolist(), strict=True)),
             "precision": float(self.precision[place]),
             "recall": none_if_nan(recall),
-            "f1": float(self.f1[place]),
+            "f1": none_if_nan(float(self.f1[place])),
         }
 
     def best_threshold(self) -> float | None:
@@ -82,7 +95,7 @@ class ThresholdCounts:
         """
         if not self.found.any():
             return None
-        best = self.f1 >= self.f1.max() - 1e-9
+        best = self.f1 >= np.nanmax(self.f1) - 1e-9
         edges = np.flatnonzero(np.diff(best, prepend=False, append=False))
         starts, ends = edges[::2], edges[1::2]
         longest = int(np.argmax(ends - starts))
@@ -93,19 +106,34 @@ def count_above(
     outcomes: Outcomes, num_classes: int, thresholds: npt.NDArray[np.float64] = HUNDREDTHS
 ) -> ThresholdCounts:
     """Count for each class at ascending ``thresholds`` ``[T]``."""
-    found, class_ids = outcomes.found, range(num_classes)
-    annotations = np.bincount(outcomes.truth.class_ids[outcomes.counted], minlength=num_classes)
-    right, wrong = (
-        np.stack([_number_above(found.scores[kind & (found.class_ids == c)], thresholds) for c in class_ids])
-        for kind in (outcomes.right, outcomes.wrong)
+    found, truth, causes = outcomes.found, outcomes.truth, outcomes.causes
+    annotations = np.bincount(truth.class_ids[outcomes.counted], minlength=num_classes)
+    right = _above(found.scores, np.where(outcomes.right, found.class_ids, -1), num_classes, thresholds)
+    kinds, of_alarms = len(ALARM_KINDS), causes.alarm_kind
+    groups = np.where(outcomes.wrong, found.class_ids * kinds + of_alarms, -1)
+    alarms = _above(found.scores, groups, num_classes * kinds, thresholds)
+    kinds, of_misses = len(MISS_KINDS), causes.miss_kind
+    groups = np.where(outcomes.counted, truth.class_ids * kinds + of_misses, -1)
+    seen = _above(outcomes.found_score, groups, num_classes * kinds, thresholds)
+    missed = np.bincount(groups[outcomes.counted], minlength=num_classes * kinds)[:, None] - seen
+    shape = (num_classes, -1, len(thresholds))
+    return ThresholdCounts(
+        thresholds, annotations[:, None], right, alarms.reshape(shape), missed.reshape(shape)
     )
-    return ThresholdCounts(thresholds, annotations[:, None], right, wrong)
 
 
-def _number_above(
-    scores: npt.NDArray[np.float64], thresholds: npt.NDArray[np.float64]
+def _above(
+    scores: npt.NDArray[np.float64],
+    groups: npt.NDArray[np.int64],
+    num_groups: int,
+    thresholds: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.int64]:
-    above: npt.NDArray[np.int64] = len(scores) - np.searchsorted(np.sort(scores), thresholds, "right")
+    """How many ``scores`` ``[K]`` of each group are above each threshold ``[G, T]``; group -1 is none."""
+    places = np.searchsorted(thresholds, scores, "left")  # so many thresholds are below the score
+    cells = (groups * (len(thresholds) + 1) + places)[groups >= 0]
+    counts = np.bincount(cells, minlength=num_groups * (len(thresholds) + 1))
+    counts = counts.reshape(num_groups, -1)[:, ::-1]
+    above: npt.NDArray[np.int64] = np.cumsum(counts, 1)[:, -2::-1]
     return above
 
 

@@ -18,13 +18,14 @@ from goldeneye.errors import AnnotationError, PhotoError
 from goldeneye.evaluation.calibration import ReliabilityBin, calibration_error, reliability_bins
 from goldeneye.evaluation.curves import HUNDREDTHS, ThresholdCounts, count_above
 from goldeneye.evaluation.metrics import CocoMetrics, coco_metrics, none_if_nan
-from goldeneye.evaluation.mistakes import SHOWN_SCORE
-from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.outcomes import SHOWN_SCORE, Outcomes
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 from goldeneye.evaluation.words import (
+    alarm_kinds_in_words,
     alarms_in_words,
     expected_in_words,
     found_in_words,
+    miss_kinds_in_words,
     photos_in_words,
     some_names,
 )
@@ -93,6 +94,7 @@ class Evaluation:
         lines = [
             f"{photos_in_words(num_photos)}, {self.annotations.num_boxes} boxes",
             f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
+            *(f"  {line}" for line in self.mistakes_in_words(own)),
         ]
         if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
@@ -112,6 +114,17 @@ class Evaluation:
         at = self.at(score_threshold)
         found, false_alarms = at["found"], at["false_alarms"]
         return f"{found_in_words(found, at['annotations'])}; {alarms_in_words(found, false_alarms)}"
+
+    def mistakes_in_words(self, score_threshold: float) -> list[str]:
+        """What the mistakes are at a threshold: a line for the misses, if any, one for the false alarms."""
+        at = self.at(score_threshold)
+        lines = []
+        if missed := at["annotations"] - at["found"]:
+            lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
+        if alarms := at["false_alarms"]:
+            word = "false alarm" if alarms == 1 else "false alarms"
+            lines.append(f"{alarms} {word}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
+        return lines
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON, as the reference describes them."""
@@ -248,7 +261,9 @@ def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> t
 
 def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
     overall = detector.provenance.get("estimate", {}).get("overall")
-    return overall and {name: overall[name] for name in ("ap50", "low", "high")}
+    if not overall or not overall["objects"]:
+        return None
+    return {name: overall[name] for name in ("ap50", "low", "high")}
 
 
 def learnt_from_in_words(evaluation: Evaluation) -> str:

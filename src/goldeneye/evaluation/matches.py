@@ -56,16 +56,20 @@ class Matches:
 
 
 @dataclass(frozen=True, eq=False)
-class _Pairs:
-    """Detections with annotations of their photo and class that they overlap.
+class Pairs:
+    """Detections with annotations of their group that they overlap.
 
     Pairs of one detection stand together, from the least overlap to the largest; of equal ones the
-    later annotation is last, which COCO prefers. Detections stand by group and, in it, by rank.
+    later annotation is last, which COCO prefers.
     """
 
     detection: npt.NDArray[np.int64]
     annotation: npt.NDArray[np.int64]
     iou: npt.NDArray[np.float64]
+
+    def at(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Pairs:
+        """Some of the pairs, in the order of ``rows``."""
+        return Pairs(self.detection[rows], self.annotation[rows], self.iou[rows])
 
 
 def match_boxes(
@@ -91,7 +95,7 @@ def match_boxes(
     rank[order] = _position_in_run(found_groups[order])
     # What follows is in the order of choosing, the result in the order of the table.
     chooses = order[rank[order] < _MAX_PER_PHOTO]
-    pairs = _overlapping(
+    pairs = overlapping_pairs(
         found,
         truth,
         chooses,
@@ -125,20 +129,29 @@ def _run_starts(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
 
 
-def _overlapping(
+def overlapping_pairs(
     found: DetectionTable,
     truth: AnnotationTable,
     rows: npt.NDArray[np.int64],
     found_groups: npt.NDArray[np.int64],
     truth_groups: npt.NDArray[np.int64],
     lowest_iou: float,
-) -> _Pairs:
-    """The pairs of detections ``rows`` with annotations of their group that overlap enough."""
+) -> Pairs:
+    """The pairs of detections ``rows`` with annotations of their group that overlap enough.
+
+    Args:
+        found: the detections.
+        truth: the annotations.
+        rows: ``[R]`` which of the detections, in the order in which they are to stand.
+        found_groups: ``[K]`` a number for each detection, such as its photo.
+        truth_groups: ``[M]`` the same for each annotation.
+        lowest_iou: overlap from which on two make a pair.
+    """
     by_group = np.argsort(truth_groups, kind="stable")
     sorted_groups = truth_groups[by_group]
     starts = np.searchsorted(sorted_groups, found_groups[rows], "left")
     counts = np.searchsorted(sorted_groups, found_groups[rows], "right") - starts
-    parts = [_Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    parts = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for part in _chunks(counts):
         detection = np.repeat(rows[part], counts[part])
         place = np.arange(len(detection)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
@@ -147,8 +160,8 @@ def _overlapping(
         near = iou >= lowest_iou
         sequence = np.lexsort((iou[near], np.repeat(np.arange(len(counts))[part], counts[part])[near]))
         rows_of_part = np.flatnonzero(near)[sequence]
-        parts.append(_Pairs(detection[rows_of_part], annotation[rows_of_part], iou[rows_of_part]))
-    return _Pairs(
+        parts.append(Pairs(detection[rows_of_part], annotation[rows_of_part], iou[rows_of_part]))
+    return Pairs(
         np.concatenate([part.detection for part in parts]),
         np.concatenate([part.annotation for part in parts]),
         np.concatenate([part.iou for part in parts]),
@@ -163,7 +176,7 @@ def _chunks(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
     yield from (slice(low, high) for low, high in pairwise(edges))
 
 
-def _rounds(pairs: _Pairs, groups: npt.NDArray[np.int64]) -> Iterator[_Pairs]:
+def _rounds(pairs: Pairs, groups: npt.NDArray[np.int64]) -> Iterator[Pairs]:
     """The pairs of the best detection of every group, then of the second best, and so on."""
     starts = _run_starts(pairs.detection)
     turns = _position_in_run(groups[pairs.detection[starts]])
@@ -172,11 +185,11 @@ def _rounds(pairs: _Pairs, groups: npt.NDArray[np.int64]) -> Iterator[_Pairs]:
     edges = np.searchsorted(turn[sequence], np.arange(turn.max(initial=-1) + 2))
     for low, high in pairwise(edges):
         rows = sequence[low:high]
-        yield _Pairs(pairs.detection[rows], pairs.annotation[rows], pairs.iou[rows])
+        yield pairs.at(rows)
 
 
 def _choose(
-    pairs: _Pairs,
+    pairs: Pairs,
     crowd: npt.NDArray[np.bool_],
     ignore: npt.NDArray[np.bool_],
     iou_thresholds: npt.NDArray[np.float64],

@@ -1,8 +1,4 @@
-"""The worst mistakes, and what kind of mistake each is.
-
-The kinds, and the overlap of 0.1 below which two boxes have nothing to do with each other, are those of
-Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors" (2020).
-"""
+"""The worst mistakes, and what kind of mistake each is, in words; the kinds are those of ``outcomes.py``."""
 
 from __future__ import annotations
 
@@ -10,15 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from goldeneye.evaluation.outcomes import HIT_IOU, Outcomes
+from goldeneye.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_SCORE, Outcomes
 from goldeneye.evaluation.tables import box_areas, overlaps
-
-SHOWN_SCORE = 0.05
-"""Detections with a lower score count for AP and are not shown to anybody."""
-
-_NEAR_IOU = 0.1
 
 
 @dataclass(frozen=True)
@@ -31,12 +21,14 @@ class Mistake:
         score: the annotation is missed at thresholds from this one on; the detection is a false alarm
             at thresholds below it.
         reason: what kind of mistake it is, in words.
+        told_by: of a miss, the detection that the reason is about; -1 if none.
     """
 
     row: int
     label: str
     score: float
     reason: str
+    told_by: int = -1
 
 
 def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
@@ -49,6 +41,7 @@ def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[
             labels[outcomes.truth.class_ids[row]],
             float(outcomes.found_score[row]),
             _why_missed(outcomes, row, labels),
+            int(outcomes.causes.miss_by[row]),
         )
         for row in worst
     ]
@@ -70,42 +63,43 @@ def worst_false_alarms(outcomes: Outcomes, labels: Sequence[str], limit: int) ->
 
 
 def _why_missed(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
-    found, truth, score = outcomes.found, outcomes.truth, outcomes.found_score[row]
-    mistaken = np.flatnonzero(outcomes.mistaken == row)
-    if len(mistaken) and found.scores[mistaken[0]] > max(score, SHOWN_SCORE):
-        taken_for = labels[found.class_ids[mistaken[0]]]
-        return f"taken for {taken_for}, score {found.scores[mistaken[0]]:.2f}"
-    if score:
-        return f"found, but its score is only {score:.2f}"
-    of_its_class = (found.photo_ids == truth.photo_ids[row]) & (found.class_ids == truth.class_ids[row])
-    rivals = np.flatnonzero(of_its_class & outcomes.wrong & (found.scores > SHOWN_SCORE))
-    nearest, overlap = _nearest(truth.boxes[row], found.boxes, rivals)
-    if overlap < _NEAR_IOU:
+    kind, by = MISS_KINDS[outcomes.causes.miss_kind[row]], int(outcomes.causes.miss_by[row])
+    right = float(outcomes.found_score[row])
+    only = f"only {right:.2f}" if right >= 0.005 else "less than 0.01"
+    if kind == "low_score":
+        return f"found, but its score is {only}"
+    if kind == "not_seen":
         return "not seen"
-    return f"{_box_off(overlap)}, score {found.scores[nearest]:.2f}"
+    score = f"score {outcomes.found.scores[by]:.2f}"
+    if kind == "shared_box":
+        return f"one box for two objects, which counts for the other: {score}"
+    overlap = _overlap(outcomes, by, row)
+    if kind == "localization":
+        text = f"{_box_off(overlap)}, {score}"
+    else:
+        taken_for = f"taken for {labels[outcomes.found.class_ids[by]]}"
+        off = "" if overlap >= HIT_IOU else f" and {_box_off(overlap)}"
+        text = f"{taken_for}{off}, {score}"
+    return text + (f"; a right box has {only}" if right else "")
 
 
 def _why_wrong(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
-    found, truth, covered = outcomes.found, outcomes.truth, outcomes.mistaken[row]
-    if covered >= 0:
-        return f"annotated as {labels[truth.class_ids[covered]]}"
-    of_its_class = (truth.photo_ids == found.photo_ids[row]) & (truth.class_ids == found.class_ids[row])
-    rivals = np.flatnonzero(of_its_class & outcomes.counted)
-    _, overlap = _nearest(found.boxes[row], truth.boxes, rivals)
-    if overlap < _NEAR_IOU:
+    kind, on = ALARM_KINDS[outcomes.causes.alarm_kind[row]], int(outcomes.causes.alarm_on[row])
+    if kind == "background":
         return "nothing annotated here"
-    return "a second box on one object" if overlap >= HIT_IOU else _box_off(overlap)
+    if kind == "duplicate":
+        return "a second box on one object"
+    overlap = _overlap(outcomes, row, on)
+    if kind == "localization":
+        return _box_off(overlap)
+    covers = "" if overlap >= HIT_IOU else f" and {_box_off(overlap)}"
+    return f"annotated as {labels[outcomes.truth.class_ids[on]]}{covers}"
 
 
-def _nearest(
-    box: npt.NDArray[np.float64], boxes: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]
-) -> tuple[int, float]:
-    """Of ``boxes[rows]`` the one that overlaps ``box`` most, and by how much; -1 and 0 if there are none."""
-    if not len(rows):
-        return -1, 0.0
-    ious = overlaps(box, boxes[rows])
-    return int(rows[ious.argmax()]), float(ious.max())
+def _overlap(outcomes: Outcomes, detection: int, annotation: int) -> float:
+    return float(overlaps(outcomes.found.boxes[detection], outcomes.truth.boxes[annotation]))
 
 
 def _box_off(overlap: float) -> str:
-    return f"box too far off: IoU {overlap:.2f}"
+    # Below a half, but 0.499 would be read as one.
+    return f"box too far off: IoU {min(overlap, 0.49):.2f}"

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from goldeneye.data.images import read_image
-from goldeneye.evaluation.mistakes import SHOWN_SCORE, Mistake
-from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.mistakes import Mistake
+from goldeneye.evaluation.outcomes import SHOWN_SCORE, Outcomes
 from goldeneye.progress import progress_bar
 
 PHOTO_SIDE = 640

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -23,10 +24,16 @@ from goldeneye.detect.drawing import COLORS, class_color
 from goldeneye.evaluation.curves import ThresholdCounts, precision_recall
 from goldeneye.evaluation.evaluator import Evaluation, learnt_from_in_words
 from goldeneye.evaluation.metrics import none_if_nan
-from goldeneye.evaluation.mistakes import SHOWN_SCORE, worst_false_alarms, worst_misses
-from goldeneye.evaluation.outcomes import HIT_IOU
+from goldeneye.evaluation.mistakes import worst_false_alarms, worst_misses
+from goldeneye.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, NEAR_IOU, SHOWN_SCORE
 from goldeneye.evaluation.pictures import printable_name, take_pictures
-from goldeneye.evaluation.words import likely_share, scores_in_words, some_names
+from goldeneye.evaluation.words import (
+    alarm_kinds_in_words,
+    likely_share,
+    miss_kinds_in_words,
+    scores_in_words,
+    some_names,
+)
 from goldeneye.files import write_text
 
 # What bounds the size of a report, some 5 MB, however many photos there are.
@@ -76,6 +83,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         learnt_from=learnt_from_in_words(evaluation) if evaluation.learnt_from else "",
         shown_score=SHOWN_SCORE,
         hit_iou=HIT_IOU,
+        near_iou=NEAR_IOU,
         num_colors=len(COLORS),
         numbers=_numbers(evaluation),
         classes=_classes(evaluation),
@@ -111,10 +119,21 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
         "best": own if best is None else int(np.argmin(abs(thresholds - best))),
         "words": [evaluation.in_words(threshold) for threshold in thresholds],
         "likely": [f"{low:.0%} to {high:.0%}" for low, high in likely],
+        "alarm_words": _sentences(ALARM_KINDS, total.alarms_by_kind, alarm_kinds_in_words),
+        "miss_words": _sentences(MISS_KINDS, total.misses_by_kind, miss_kinds_in_words),
+        "alarm_kinds": dict(zip(ALARM_KINDS, total.alarms_by_kind.tolist(), strict=True)),
+        "miss_kinds": dict(zip(MISS_KINDS, total.misses_by_kind.tolist(), strict=True)),
         "total": _counts(total),
         "classes": [_counts(counts.of_class(class_id)) for class_id in range(len(evaluation.labels))],
         "confusion": _confusion(evaluation),
     }
+
+
+def _sentences(
+    kinds: Sequence[str], counts: npt.NDArray[np.int64], in_words: Callable[[Mapping[str, int]], str]
+) -> list[str]:
+    """The words for counts ``[kinds, T]`` of mistakes at each threshold."""
+    return [in_words(dict(zip(kinds, column, strict=True))) for column in counts.T.tolist()]
 
 
 def _counts(counts: ThresholdCounts) -> dict[str, Any]:

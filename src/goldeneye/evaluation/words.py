@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,36 @@ def alarms_in_words(found: int, false_alarms: int) -> str:
         return f"about 1 in {round(shown / false_alarms)} boxes is wrong"
     tenths = min(9, round(10 * false_alarms / shown))
     return f"about {tenths} in 10 boxes are wrong"
+
+
+_ALARMS = {
+    "duplicate": ("duplicate", "duplicates"),
+    "localization": ("localization error", "localization errors"),
+    "confusion": ("class confusion", "class confusions"),
+}
+_MISSES = {
+    "low_score": "with too low a score",
+    "localization": "with the box too far off",
+    "confusion": "taken for another class",
+    "shared_box": "in one box with another object",
+    "not_seen": "not seen",
+}
+
+
+def alarm_kinds_in_words(kinds: Mapping[str, int]) -> str:
+    """Such as ``3 on an object (2 duplicates, 1 localization error), 4 on the background``; "" for none."""
+    on_object = sum(kinds[kind] for kind in _ALARMS)
+    named = [f"{kinds[kind]} {one if kinds[kind] == 1 else many}" for kind, (one, many) in _ALARMS.items()]
+    named = [text for text, kind in zip(named, _ALARMS, strict=True) if kinds[kind]]
+    parts = [f"{on_object} on an object ({', '.join(named)})"] if on_object else []
+    if kinds["background"]:
+        parts.append(f"{kinds['background']} on the background")
+    return ", ".join(parts)
+
+
+def miss_kinds_in_words(kinds: Mapping[str, int]) -> str:
+    """Such as ``1 with the box too far off, 1 not seen``; "" for none."""
+    return ", ".join(f"{kinds[kind]} {text}" for kind, text in _MISSES.items() if kinds[kind])
 
 
 def expected_in_words(ap50: float, low: float, high: float) -> str:

@@ -84,7 +84,10 @@ def learn_from(
     if work.folds:
         outcomes = held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
     calibration = Calibration() if outcomes is None else calibrate(outcomes)
-    expected = estimate(outcomes, labels, len(seen), calibration, remarks_on(seen, outcomes))
+    shown = {class_id for photo in seen for class_id in photo.class_ids.tolist()}
+    boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
+    remarks = remarks_on(seen, outcomes)
+    expected = estimate(outcomes, labels, len(seen), calibration, remarks, boxless)
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
             console.print(line)
@@ -96,7 +99,7 @@ def learn_from(
         base=base.origin(),
         provenance={"plan": work.reasons, "estimate": expected.to_dict()},
         history=[
-            {"step": step, "total": loss, "classification": loss, "localization": 0.0}
+            {"step": step, "total": sum(loss), "objects": loss.objects, "background": loss.background}
             for step, loss in enumerate(losses, start=1)
         ],
         score_threshold=expected.score_threshold,

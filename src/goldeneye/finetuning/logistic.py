@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,14 +56,28 @@ class Coefficients:
         return aligned @ self.aligned + torch.cat(of_groups) + self.bias
 
 
+class LogLoss(NamedTuple):
+    """The mean binary cross-entropy of an object, in nats, and that of all else that falls to one object.
+
+    Both are sums over weights, divided by the weight of all objects, so that they can be compared between
+    runs with few photos and with many; the ridge is not in them.
+    """
+
+    objects: float
+    background: float
+
+
 def fit_logistic(
     rows: Rows, ridge: float, start: Coefficients, max_steps: int
-) -> tuple[Coefficients, list[float]]:
-    """The coefficients with the least loss, and the loss of each step.
+) -> tuple[Coefficients, list[LogLoss]]:
+    """The coefficients with the least loss, and the log loss before the first step and after each.
 
     The loss is the weighted binary cross-entropy, summed, and ``ridge / 2`` times the squares of all
     coefficients but the biases.
     """
+    weight_of_objects = max(float((rows.weights * rows.targets).sum(dtype=torch.float64)), 1e-12)
+    latest = LogLoss(0.0, 0.0)
+    history: list[LogLoss] = []
     parts = (start.aligned, start.raw, start.bias)
     lengths = [part.numel() for part in parts]
 
@@ -71,6 +86,7 @@ def fit_logistic(
         return Coefficients(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
 
     def loss_and_slope(vector: Tensor) -> tuple[float, Tensor]:
+        nonlocal latest
         now = unpacked(vector)
         logits = now.logits(rows.aligned, rows.raw, rows.group_sizes)
         each = F.binary_cross_entropy_with_logits(logits, rows.targets, rows.weights, reduction="none")
@@ -82,23 +98,29 @@ def fit_logistic(
         slope = torch.cat([(rows.aligned.T @ error).flatten(), raw.flatten(), error.sum(0)]).double()
         shrunk = vector.clone()
         shrunk[-lengths[-1] :] = 0
-        loss = each.sum(dtype=torch.float64) + ridge / 2 * shrunk.square().sum()
-        return float(loss), slope + ridge * shrunk
+        every, of_objects = each.sum(dtype=torch.float64), (each * rows.targets).sum(dtype=torch.float64)
+        latest = LogLoss(float(of_objects) / weight_of_objects, float(every - of_objects) / weight_of_objects)
+        return float(every + ridge / 2 * shrunk.square().sum()), slope + ridge * shrunk
 
-    vector, history = minimise(loss_and_slope, torch.cat([p.flatten() for p in parts]).double(), max_steps)
+    begin = torch.cat([part.flatten() for part in parts]).double()
+    vector = minimise(loss_and_slope, begin, max_steps, lambda: history.append(latest))
     return unpacked(vector), history
 
 
 def minimise(
-    loss_and_slope: Callable[[Tensor], tuple[float, Tensor]], place: Tensor, max_steps: int
-) -> tuple[Tensor, list[float]]:
-    """The lowest place of a smooth function and the values on the way; Nocedal and Wright, 2006, 7.2.
+    loss_and_slope: Callable[[Tensor], tuple[float, Tensor]],
+    place: Tensor,
+    max_steps: int,
+    on_step: Callable[[], None],
+) -> Tensor:
+    """The lowest place of a smooth function; Nocedal and Wright, 2006, 7.2.
 
+    ``on_step`` is called at the first place and wherever a step ends, right after the function was there.
     Written out because torch.optim imports the compiler: about a second.
     """
     value, slope = loss_and_slope(place)
+    on_step()
     moves: list[tuple[Tensor, Tensor]] = []
-    history = [value]
     for _ in range(max_steps):
         direction = -_scaled(slope, moves)
         fall = float(slope @ direction)
@@ -120,10 +142,10 @@ def minimise(
             moves = [*moves, (move, bend)][-MEMORY:]
         progress = value - new_value
         place, value, slope = there, new_value, new_slope
-        history.append(value)
+        on_step()
         if progress < TOLERANCE * max(abs(value), 1e-3):
             break
-    return place, history
+    return place
 
 
 def _scaled(slope: Tensor, moves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from goldeneye.finetuning.evidence import Evidence, Lesson
-from goldeneye.finetuning.logistic import Coefficients, Rows, fit_logistic
+from goldeneye.finetuning.logistic import Coefficients, LogLoss, Rows, fit_logistic
 
 RIDGE = 100.0
 """How strongly coefficients are held at 0, with columns of spread 1 and objects of weight 20."""
@@ -94,8 +94,8 @@ class Lessons:
         )
 
 
-def fit_novel_head(lessons: Lessons) -> tuple[Coefficients, list[float]]:
-    """The coefficients of columns as read, learnt from all photos, and the loss of each step."""
+def fit_novel_head(lessons: Lessons) -> tuple[Coefficients, list[LogLoss]]:
+    """The coefficients of columns as read, learnt from all photos, and the losses of each step."""
     scaled, losses = fit_logistic(lessons.rows, RIDGE, lessons.blank(), MAX_STEPS)
     return lessons.scale.undone(scaled), losses
 

@@ -36,6 +36,12 @@ function showCounts(place) {
   byId("missed").textContent = annotations - found[place];
   byId("alarms").textContent = alarms[place];
   byId("likely").textContent = numbers.likely[place];
+  byId("miss-words").textContent = numbers.miss_words[place];
+  byId("alarm-words").textContent = numbers.alarm_words[place];
+  for (const table of document.querySelectorAll("[data-kinds]")) {
+    const counts = numbers[table.dataset.kinds];
+    for (const row of table.tBodies[0].rows) row.cells[1].textContent = counts[row.dataset.kind][place];
+  }
   countBeside("misses-count", annotations - found[place]);
   countBeside("alarms-count", alarms[place]);
   const dot = byId("now-recall");
