@@ -124,11 +124,17 @@ class Answers:
         self._unreadable.pop(name, None)
         return picture
 
-    def proposals(self, key: str) -> dict[str, Any]:
-        """The boxes that the learner proposes for a photo that nobody has looked at."""
+    def proposals(self, key: str, *, reviewed: bool = False) -> dict[str, Any]:
+        """The boxes that the learner proposes for a photo that nobody has looked at.
+
+        Args:
+            key: of the photo.
+            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it, and
+                for a photo that was marked as empty before the answer came.
+        """
         name = self._name(key)
         (state,) = self._project.states([name])
-        if state.reviewed:
+        if state.reviewed and not reviewed:
             return {"round": self._learner.learning().round, "boxes": [], "pending": False}
         found = self._learner.proposals(name)
         boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in found.boxes]

@@ -119,8 +119,9 @@ class App:
         return Response(picture, media_type="image/jpeg", headers=headers | {"ETag": tag})
 
     def proposals(self, request: Request) -> Response:
-        """The boxes that the learner proposes for a photo that nobody has looked at."""
-        return _json(self.answers.proposals(_key(request)))
+        """The boxes that the learner proposes for a photo; with ``?reviewed=1`` also if it is reviewed."""
+        reviewed = request.query_params.get("reviewed") == "1"
+        return _json(self.answers.proposals(_key(request), reviewed=reviewed))
 
     def learning(self, _: Request) -> Response:
         """How far learning has come."""

@@ -59,8 +59,9 @@ export function showHelp(parent) {
     }
   }
   const hint = [
-    "Drag to draw; click a box to select it; drag the selected box or its edges to change it.",
-    "Shift and drag draws over it. Two fingers move and enlarge the photo.",
+    "Drag to draw, also inside of a box. Click or tap a box to pick it up: then a drag moves it, or its edges.",
+    "Another click lets go of it, or takes the larger box below. Shift (or Ctrl, Alt) and drag always draws.",
+    "Two fingers move and enlarge the photo.",
   ];
   const columns = h("div", { class: "columns" }, ...groups);
   opened(parent, "help", "Keys", h("p", { class: "hint" }, hint.join(" ")), columns);
