@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,17 @@ class Answers:
 
     def finishing(self) -> dict[str, Any]:
         """How far the making of the detector file has come."""
-        return dict(vars(self._learner.finishing()))
+        return asdict(self._learner.finishing())
+
+    def held_out_picture(self) -> bytes:
+        """The picture of held-out photos, a JPEG."""
+        result = self._learner.finishing().result
+        if result is None or result.picture is None:
+            raise NoSuchPhotoError("no such picture")
+        try:
+            return Path(result.picture).read_bytes()
+        except OSError as error:
+            raise NoSuchPhotoError("no such picture") from error
 
     def _suggested(self) -> str | None:
         name = self._learner.learning().suggested_next

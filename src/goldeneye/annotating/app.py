@@ -52,6 +52,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
+        Route("/api/finish/picture", app.held_out_picture),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
         GoldeneyeError: _tell,
@@ -134,6 +135,11 @@ class App:
     def finishing(self, _: Request) -> Response:
         """How far the making of the detector file has come."""
         return _json(self.answers.finishing())
+
+    def held_out_picture(self, _: Request) -> Response:
+        """The picture of held-out photos."""
+        headers = {"Cache-Control": "no-store"}
+        return Response(self.answers.held_out_picture(), media_type="image/jpeg", headers=headers)
 
 
 def _key(request: Request) -> str:

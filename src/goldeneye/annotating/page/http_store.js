@@ -49,6 +49,7 @@ export const httpStore = {
   proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
+  heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
   image: async (id, side) => (await send("GET", imagePath(id, side))).blob(),
   imageUrl: async (id, side) => imagePath(id, side),
 };

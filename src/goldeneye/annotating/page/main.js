@@ -1,8 +1,9 @@
 // The page: puts the parts together and connects keys, buttons and pointer with what they do.
 
 import { Stage } from "./canvas.js";
-import { askForName, showFinish, showHelp } from "./dialogs.js";
+import { askForName, showHelp } from "./dialogs.js";
 import { button, h } from "./dom.js";
+import { showFinish } from "./finish.js";
 import { boxInMiddle } from "./geometry.js";
 import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
 import { makeLayout } from "./layout.js";
