@@ -154,7 +154,10 @@ class Answers:
 
     def finishing(self) -> dict[str, Any]:
         """How far the making of the detector file has come."""
-        return asdict(self._learner.finishing())
+        answer = asdict(self._learner.finishing())
+        if answer["result"] is None:
+            del answer["result"]
+        return answer
 
     def held_out_picture(self) -> bytes:
         """The picture of held-out photos, a JPEG."""
