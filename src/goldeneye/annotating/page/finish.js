@@ -125,7 +125,7 @@ function resultOf({ state, result: { estimate, picture, next } }, store) {
       ...(estimate?.remarks ?? []),
       "what helps most: put photos on which it fails into the folder, correct their boxes here, and fine-tune again",
     ];
-    made.push(h("h3", {}, "How it gets better"), h("ul", {}, ...better.map((line) => h("li", {}, line))));
+    made.push(h("h3", {}, "How it gets better"), h("ul", { class: "better" }, ...better.map((line) => h("li", {}, line))));
   }
   return made;
 }
