@@ -12,10 +12,12 @@ test("an estimate of one class is one line, with its interval and the objects he
 });
 
 test("a class of which nothing was held out has no number", () => {
-  const [all, duck, cup] = estimateInWords({ overall: ALL, classes: [ONE, NONE] });
-  assert.match(all, /^All classes: AP50 97%/);
-  assert.match(duck, /^duck: AP50 97%/);
-  assert.equal(cup, "cup: none was held out, so nothing is known of it");
+  const cup = "cup: none was held out, so nothing is known of it";
+  const one = estimateInWords({ overall: ALL, classes: [ONE, NONE] });
+  assert.match(one[0], /^duck: AP50 97%/); // and no mean with what nobody knows
+  assert.deepEqual(one.slice(1), [cup]);
+  const two = estimateInWords({ overall: ALL, classes: [ONE, NONE, { ...ONE, label: "mug" }] });
+  assert.deepEqual(two.map((line) => line.split(":")[0]), ["All classes", "duck", "cup", "mug"]);
 });
 
 test("where nothing was held out there is no number at all", () => {

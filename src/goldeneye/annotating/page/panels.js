@@ -188,8 +188,8 @@ export class Panels {
   }
 
   #question(count, own) {
-    const it = count === 1 ? "it" : "them";
-    const left = own ? `Left out, ${it === "it" ? "it counts" : "they count"} as background.` : "Without, the photo counts as empty.";
+    const [it, counts] = count === 1 ? ["it", "it counts"] : ["them", "they count"];
+    const left = own ? `Left out, ${counts} as background.` : `Without ${it}, the photo counts as empty.`;
     return [
       h("p", {}, h("strong", {}, `${counted(count, "proposed box", "proposed boxes")} to decide. `), left),
       button("primary", () => this.#act.answer(true), count === 1 ? "Accept it" : `Accept all ${count}`, key("Space")),

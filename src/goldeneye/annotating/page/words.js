@@ -48,7 +48,9 @@ export function estimateInWords(estimate) {
     return `${name}: AP50 ${percent(ap50)}, four times in five between ${percent(low)} and ${percent(high)} (${held} held out)`;
   };
   const { overall, classes } = estimate;
-  return (classes.length > 1 ? [overall, ...classes] : [overall]).map(line);
+  if (classes.length === 1) return [line(overall)];
+  const isOneKnown = classes.filter(({ objects }) => objects).length === 1; // which says it all
+  return (isOneKnown ? classes : [overall, ...classes]).map(line);
 }
 
 /** What the score threshold does. */
