@@ -107,7 +107,7 @@ def test_a_picture_of_held_out_photos(tmp_path: Path) -> None:
 
 
 def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, monkeypatch) -> None:
-    """Of two photos one has its object found, the other has it missed and a box elsewhere: that comes first."""
+    """One photo has its object found, the other has it missed and a box elsewhere: that one comes first."""
     photos = make_photos(tmp_path, count=2)
     network = build_network(yolox_base().config, yolox_base().weights)
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for image in photos for b in image.boxes[:1]])

@@ -153,8 +153,8 @@ class Rounds:
     def propose(self, name: str) -> None:
         """Look at one photo with what the last round has learnt, and tell what is in it.
 
-        Of a photo that the round has learnt from nothing is told: a person may just have taken back that it is
-        empty, and the detector would repeat it. The round that follows tells.
+        Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
+        is empty, and the detector would repeat it. The round that follows tells.
         """
         if self.detector is None or name in self.unsure or name in self.seen:
             return

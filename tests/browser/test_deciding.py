@@ -1,4 +1,4 @@
-"""Proposals that nobody has decided on: a photo never counts as empty in silence, and all can be taken back."""
+"""Proposals that nobody has decided on: no photo counts as empty in silence, and all can be taken back."""
 
 from __future__ import annotations
 

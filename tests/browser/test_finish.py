@@ -36,7 +36,8 @@ def test_it_ends_with_the_estimate_the_threshold_held_out_photos_and_what_to_do(
     steps = (("Find it in other photos", "goldeneye detect m.safetensors PHOTOS -o found"),)
     result = Result(ESTIMATE, steps, str(tmp_path / "sheet.jpg"))
     learner.finishes = Finishing("done", "wrote m.safetensors", "goldeneye finetune", "m.safetensors", result)
-    dialog.get_by_text("AP50 83%, four times in five between 60% and 95% (5 objects held out)").first.wait_for()
+    said = "AP50 83%, four times in five between 60% and 95% (5 objects held out)"
+    dialog.get_by_text(said).first.wait_for()
     said = dialog.inner_text()
     assert "lid: none was held out, so nothing is known of it" in said
     assert "A box counts from a score of 42% on" in said

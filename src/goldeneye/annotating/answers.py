@@ -130,8 +130,8 @@ class Answers:
 
         Args:
             key: of the photo.
-            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it, and
-                for a photo that was marked as empty before the answer came.
+            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it,
+                and for a photo that was marked as empty before the answer came.
         """
         name = self._name(key)
         (state,) = self._project.states([name])

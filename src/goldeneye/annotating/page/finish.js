@@ -112,20 +112,25 @@ function resultOf({ state, result: { estimate, picture, next } }, store) {
     if (estimate) made.push(h("p", {}, thresholdInWords(estimate)));
   }
   if (picture) {
-    const image = h("img", { class: "held-out", alt: "Held-out photos: boxes drawn beside boxes found", src: store.heldOutUrl() });
+    const alt = "Held-out photos: boxes drawn beside boxes found";
+    const image = h("img", { class: "held-out", alt, src: store.heldOutUrl() });
     const says =
-      "Left what you have drawn, right what was found by a detector that had not learnt from that photo; mistakes " +
-      "come first. A dashed box on the left was missed, one on the right is a false alarm, unless its object has no box yet.";
+      "Left what you have drawn, right what was found by a detector that had not learnt from that photo; " +
+      "mistakes come first. A dashed box on the left was missed, one on the right is a false alarm, unless " +
+      "its object has no box yet.";
     made.push(h("h3", {}, "Held-out photos"), h("p", { class: "hint" }, says), image);
   }
   made.push(h("h3", {}, "What to do next"));
-  for (const [says, command] of next) made.push(h("div", { class: "step" }, text("", says), copied(command)));
+  for (const [says, command] of next) {
+    made.push(h("div", { class: "step" }, text("", says), copied(command)));
+  }
   if (state === "done") {
     const better = [
       ...(estimate?.remarks ?? []),
-      "what helps most: put photos on which it fails into the folder, correct their boxes here, and fine-tune again",
+      "what helps most: put photos on which it fails into the folder, correct their boxes here, fine-tune again",
     ];
-    made.push(h("h3", {}, "How it gets better"), h("ul", { class: "better" }, ...better.map((line) => h("li", {}, line))));
+    const lines = better.map((line) => h("li", {}, line));
+    made.push(h("h3", {}, "How it gets better"), h("ul", { class: "better" }, ...lines));
   }
   return made;
 }

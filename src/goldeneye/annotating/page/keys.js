@@ -32,7 +32,9 @@ export const KEYS = [
   entry(arrows("Alt+Shift+"), ["Alt", "Shift", "Arrows"], "move them by 10", (act, key) =>
     act.stretch(...way(key, 10)),
   ),
-  entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box, turn down the proposal", (act) => act.deleteSelected()),
+  entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box, turn down the proposal", (act) =>
+    act.deleteSelected(),
+  ),
   entry(["c"], ["C"], "copy the boxes of the photo before", (act) => act.copyFromPrevious()),
   entry(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
   entry(["Mod+z"], ["Ctrl", "Z"], "undo, also Space: back to the photo before", (act) => act.undo()),

@@ -45,7 +45,8 @@ export function estimateInWords(estimate) {
     const name = label || (estimate.classes.length > 1 ? "All classes" : "Expected");
     if (!objects || ap50 === null) return `${name}: none was held out, so nothing is known of it`;
     const held = counted(objects, "object", "objects");
-    return `${name}: AP50 ${percent(ap50)}, four times in five between ${percent(low)} and ${percent(high)} (${held} held out)`;
+    const range = `four times in five between ${percent(low)} and ${percent(high)}`;
+    return `${name}: AP50 ${percent(ap50)}, ${range} (${held} held out)`;
   };
   const { overall, classes } = estimate;
   if (classes.length === 1) return [line(overall)];
