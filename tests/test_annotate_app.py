@@ -339,6 +339,10 @@ class TestLearning:
         assert not (page.folder / "annotations.json").exists()
         page.patch(address, json={"reviewed": True})
         assert page.get(f"{address}/proposals").json()["boxes"] == []
+        assert len(page.get(f"{address}/proposals?reviewed=1").json()["boxes"]) == 1
+
+    def test_there_is_no_picture_before_there_is_a_detector(self, page: Page) -> None:
+        assert page.get("/api/finish/picture").status_code == 404
 
     def test_finishing(self, page: Page) -> None:
         assert page.get("/api/finish").json()["state"] == "idle"

@@ -24,9 +24,11 @@ from goldeneye.evaluation.calibration import expected_calibration_error
 from goldeneye.evaluation.metrics import coco_metrics
 from goldeneye.evaluation.outcomes import Outcomes
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
+from goldeneye.finetuning import held_out
 from goldeneye.finetuning.best import novel_config, reader_of
 from goldeneye.finetuning.calibration import Calibration, calibrate
 from goldeneye.finetuning.estimate import estimate
+from goldeneye.finetuning.held_out import save_held_out
 from goldeneye.finetuning.logistic import Coefficients, Rows, fit_logistic
 from goldeneye.finetuning.novel_head import logits_of
 from goldeneye.finetuning.policy import plan
@@ -113,6 +115,37 @@ def test_it_is_the_same_every_time(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=3)
     first, second = (finetune(photos, yolox_base(), config=QUICK, show_progress=False) for _ in range(2))
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+def test_a_picture_of_held_out_photos(tmp_path: Path) -> None:
+    photos = make_photos(tmp_path, count=4)
+    picture = tmp_path / "held_out.jpg"
+    detector = finetune(photos, yolox_base(), config=QUICK, show_progress=False, held_out=picture)
+    assert detector.provenance["estimate"]["overall"]["objects"] > 0
+    with Image.open(picture) as sheet:
+        assert sheet.width > sheet.height  # two columns of two photos, each twice side by side
+        colors = np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)
+    assert len(colors) > 100
+
+
+def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, monkeypatch) -> None:
+    """One photo has its object found, the other has it missed and a box elsewhere: that one comes first."""
+    photos = make_photos(tmp_path, count=2)
+    network = build_network(yolox_base().config, yolox_base().weights)
+    corners = np.array([(b.x1, b.y1, b.x2, b.y2) for image in photos for b in image.boxes[:1]])
+    truth = network.to_input(torch.from_numpy(corners).float(), photos.images[0].size_hw).double().numpy()
+    scores, ids = np.array([0.9, 0.8, 0.1]), np.zeros(3, np.int64)
+    found = DetectionTable(np.array([0, 1, 1]), ids, np.stack([truth[0], truth[1] + 300, truth[1]]), scores)
+    drawn = AnnotationTable(np.arange(2), ids[:2], truth, np.zeros(2, bool))
+    captions: list[str] = []
+    sheet = held_out.contact_sheet
+    monkeypatch.setattr(held_out, "contact_sheet", lambda *a: (captions.extend(a[3]), sheet(*a))[1])
+    target = tmp_path / "sheet.png"
+    outcomes = Outcomes.of(found, drawn)
+    save_held_out(target, photos.images, outcomes, scores, photos.labels, network, 0.5)
+    names = [image.path.name for image in photos]
+    assert captions == [f"{names[1]}: 0 of 1 found, 1 false alarm", f"{names[0]}: 1 of 1 found"]
+    assert target.exists()
 
 
 def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:

@@ -144,6 +144,20 @@ class TestRounds:
         rounds.propose("photo5.png")
         assert said == []  # that was told already
 
+    def test_of_a_photo_it_has_learnt_from_it_proposes_nothing(
+        self, rounds: Rounds, said: list[dict[str, Any]]
+    ) -> None:
+        for name in ("photo0.png", "photo1.png"):
+            self.draw(rounds, name)
+        rounds.project.change_photo("photo4.png", reviewed=True)
+        rounds.learn()
+        rounds.project.change_photo("photo4.png", reviewed=False)
+        said.clear()
+        rounds.propose("photo4.png")  # which it has just learnt to be empty
+        assert said == []
+        rounds.learn()
+        assert "photo4.png" in [message.get("name") for message in said]
+
     def test_photos_that_cannot_be_read_are_passed_by(
         self, rounds: Rounds, said: list[dict[str, Any]]
     ) -> None:
@@ -171,7 +185,7 @@ class TestProcess:
         assert "--no-learn" in learner.learning().message
         command = f"goldeneye finetune {tmp_path} --reviewed-only --base starter -o {output}"
         assert vars(learner.finishing()) == {
-            "state": "idle", "message": "", "command": command, "output": str(output)
+            "state": "idle", "message": "", "command": command, "output": str(output), "result": None
         }  # fmt: skip
         learner.finish()
         wait_for(lambda: learner.finishing().state == "failed")
@@ -256,7 +270,15 @@ class TestDucks:
             command_shown = client.post("/api/finish", json={}).json()["command"]
             assert command_shown == f"goldeneye finetune {folder} --reviewed-only --base {base} -o {output}"
             wait_for(lambda: client.get("/api/finish").json()["state"] != "running")
-            assert client.get("/api/finish").json()["state"] == "done"
+            finished = client.get("/api/finish").json()
+            assert finished["state"] == "done"
+            estimate = Detector.load(output).provenance["estimate"]
+            assert finished["result"]["estimate"]["overall"] == estimate["overall"]
+            assert [step[1] for step in finished["result"]["next"]][2] == f"goldeneye show {output}"
+            if estimate["overall"]["objects"]:
+                picture = client.get("/api/finish/picture")
+                assert picture.headers["content-type"] == "image/jpeg"
+                assert picture.content[:2] == b"\xff\xd8"
             assert Detector.load(output).labels == ("duck",)
         process.send_signal(signal.SIGKILL)
         process.wait(10)

@@ -1,6 +1,6 @@
 """Take the pictures of the annotation page for the docs, on rendered ducks and with real proposals.
 
-    python tools/page_screenshots.py docs/images        about two minutes
+    python tools/page_screenshots.py docs/images        about three minutes
 
 Needs Chromium. The picture in a notebook is taken only where JupyterLab is installed.
 """
@@ -58,7 +58,10 @@ def main() -> None:
             take("editing", url, edit_a_box, color_scheme="light")
             phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
             take("phone", url, show_proposals, color_scheme="light", device_scale_factor=2, **phone)
+            take("question", url, ask_about_proposals, color_scheme="light")
             take("finish", url, lambda page: page.locator(".finish").click(), color_scheme="light")
+            size = {"viewport": {"width": 1280, "height": 1250}}
+            take("result", url, fine_tune, color_scheme="light", **size)
         if importlib.util.find_spec("jupyterlab") is not None:
             options = [f"--port={NOTEBOOK_PORT}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
             with served([sys.executable, "-m", "jupyterlab", *options], Path(temporary)):
@@ -110,6 +113,22 @@ def show_proposals(page: Any) -> None:
         page.keyboard.press("d")
         page.wait_for_timeout(1500)
     page.mouse.move(640, 300)
+
+
+def ask_about_proposals(page: Any) -> None:
+    """Press Space where something is proposed that nobody has decided on."""
+    show_proposals(page)
+    page.keyboard.press(" ")
+    page.locator(".asks button").first.wait_for()
+
+
+def fine_tune(page: Any) -> None:
+    """Make the detector, and go down to what has come of it."""
+    page.locator(".finish").click()
+    page.get_by_role("button", name="Fine-tune now").click()
+    page.locator(".held-out").wait_for(timeout=240_000)
+    page.wait_for_function("document.querySelector('.held-out').naturalWidth > 0")
+    page.locator(".result").evaluate("result => result.scrollIntoView()")
 
 
 def edit_a_box(page: Any) -> None:

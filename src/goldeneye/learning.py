@@ -151,8 +151,12 @@ class Rounds:
         self._report_ready()
 
     def propose(self, name: str) -> None:
-        """Look at one photo with what the last round has learnt, and tell what is in it."""
-        if self.detector is None or name in self.unsure:
+        """Look at one photo with what the last round has learnt, and tell what is in it.
+
+        Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
+        is empty, and the detector would repeat it. The round that follows tells.
+        """
+        if self.detector is None or name in self.unsure or name in self.seen:
             return
         try:
             found = self.detector.detect(self.project.path_of(name), score_threshold=SEEN_SCORE)

@@ -54,6 +54,7 @@ def test_move_resize_delete_undo_redo(tmp_path: Path, serve: Serve, open_page: O
     x1, y1, x2, y2 = page.mark()
     scale = (x2 - x1) / (MARK[2] - MARK[0])
     page.draw_mark("mug")
+    page.mouse.click((x1 + x2) / 2, (y1 + y2) / 2)  # picks it up
     page.drag(((x1 + x2) / 2, (y1 + y2) / 2), ((x1 + x2) / 2 + 20 * scale, (y1 + y2) / 2 - 10 * scale))
     page.until_saved()
     assert_close(boxes_in_file(folder, "photo1.png")[0][1], (140, 70, 280, 190))
@@ -76,6 +77,63 @@ def test_move_resize_delete_undo_redo(tmp_path: Path, serve: Serve, open_page: O
     page.press("Control+Shift+z", "Control+y")
     page.until_saved()
     assert_close(boxes_in_file(folder, "photo1.png")[0][1], (140, 70, 280, 190))
+
+
+def test_an_object_in_the_object_just_drawn(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    x1, y1, x2, y2 = page.mark()
+    scale = (x2 - x1) / (MARK[2] - MARK[0])
+    page.draw_mark("mug")
+    page.press("n")
+    page.answer("lid")
+    page.press("1")
+    page.drag((x1 + 20 * scale, y1 + 20 * scale), (x2 - 20 * scale, y2 - 20 * scale))
+    page.press("2")  # of the box just drawn alone
+    page.page.locator(".said.seen", has_text="mug is now lid").wait_for()
+    page.press("Escape", "1")
+    page.drag((x1 + 40 * scale, y1 + 40 * scale), (x2 - 40 * scale, y2 - 40 * scale))
+    page.until_saved()
+    outer, middle, inner = boxes_in_file(folder, "photo1.png")
+    assert [label for label, _ in (outer, middle, inner)] == ["mug", "lid", "mug"]
+    assert_close(outer[1], MARK)
+    assert_close(middle[1], (140, 100, 240, 180))
+    assert_close(inner[1], (160, 120, 220, 160))
+
+
+@pytest.mark.parametrize("modifier", ["Shift", "Control", "Alt"])
+def test_with_a_modifier_a_drag_in_the_box_picked_up_draws(
+    tmp_path: Path, serve: Serve, open_page: OpenPage, modifier: str
+) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    x1, y1, x2, y2 = page.mark()
+    page.draw_mark("mug")
+    page.mouse.click((x1 + x2) / 2, (y1 + y2) / 2)
+    page.keyboard.down(modifier)
+    page.drag((x1 + 30, y1 + 30), (x2 - 30, y2 - 30))
+    page.keyboard.up(modifier)
+    page.until_saved()
+    outer, inner = boxes_in_file(folder, "photo1.png")
+    assert_close(outer[1], MARK)
+    assert inner[1][0] > MARK[0] + 5
+
+
+def test_a_small_box_is_moved_by_its_knob(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    x1, y1, x2, _ = page.mark()
+    scale = (x2 - x1) / (MARK[2] - MARK[0])
+    page.drag((x1 - 60, y1), (x1 - 50, y1 + 12))
+    page.answer("mug")
+    page.until_saved()
+    ((_, before),) = boxes_in_file(folder, "photo1.png")
+    page.mouse.click(x1 - 55, y1 + 6)  # picks it up
+    knob = (x1 - 55, y1 + 12 + 19.5)
+    page.drag(knob, (knob[0] + 10 * scale, knob[1] + 20 * scale))
+    page.until_saved()
+    ((_, after),) = boxes_in_file(folder, "photo1.png")
+    assert_close(after, (before[0] + 10, before[1] + 20, before[2] + 10, before[3] + 20), 0.3)
 
 
 def test_boxes_end_at_the_border(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
@@ -137,9 +195,9 @@ def test_a_box_to_ignore_and_boxes_over_boxes(tmp_path: Path, serve: Serve, open
     page.until_saved()
     assert len(boxes_in_file(folder, "photo1.png")) == 2
     assert '"iscrowd": 1' in (folder / "annotations.json").read_text()
-    # A click takes the smaller box, the next one the larger.
+    # A click takes the smaller box, the next one the larger, and one more lets go.
     page.press("Escape")
-    for expected in (["mug", "*mug"], ["*mug", "mug"]):
+    for expected in (["mug", "*mug"], ["*mug", "mug"], ["mug", "mug"]):
         page.mouse.click((x1 + x2) / 2, (y1 + y2) / 2)
         assert page.rows() == expected
 
@@ -269,6 +327,32 @@ def test_touch_draws_and_two_fingers_zoom(tmp_path: Path, serve: Serve, open_pag
     assert_close(boxes_in_file(folder, "photo1.png")[0][1], MARK)
     page.page.get_by_role("button", name="Reviewed, next").tap()
     page.until_open("photo2.png")
+
+
+def test_by_touch_a_tap_picks_up_and_lets_go(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder), **PHONE)
+    x1, y1, x2, y2 = page.mark()
+    scale, middle = (x2 - x1) / (MARK[2] - MARK[0]), ((x1 + x2) / 2, (y1 + y2) / 2)
+
+    def drag(start: tuple[float, float], end: tuple[float, float]) -> None:
+        page.touch("touchStart", start)
+        page.touch("touchMove", end)
+        page.touch("touchEnd")
+
+    drag((x1, y1), (x2, y2))
+    page.answer("mug")
+    page.page.touchscreen.tap(*middle)  # picked up
+    drag(middle, (middle[0] + 10 * scale, middle[1] + 10 * scale))
+    page.until_saved()
+    ((_, moved),) = boxes_in_file(folder, "photo1.png")
+    assert_close(moved, (130, 90, 270, 210))
+    page.page.touchscreen.tap(*middle)  # let go of
+    drag((middle[0] - 15, middle[1] - 15), (middle[0] + 15, middle[1] + 15))
+    page.until_saved()
+    (_, outer), (_, inner) = boxes_in_file(folder, "photo1.png")
+    assert_close(outer, moved, 0.1)
+    assert inner[0] > outer[0]
 
 
 def test_boxes_on_turned_photos_are_where_they_are_seen(

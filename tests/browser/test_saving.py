@@ -184,7 +184,9 @@ def test_proposals_are_shown_accepted_and_only_then_saved(
     assert_close(box, MARK, 0.1)
     page.press("Delete")  # the next one is selected; dismissing it saves nothing
     page.page.locator(".offers", has_text="1 proposed").wait_for()
-    page.press(" ")
+    page.press(" ")  # one is neither accepted nor turned down
+    page.page.locator(".asks", has_text="1 proposed box to decide").wait_for()
+    page.press("n")
     page.until_open("photo3.png")
     assert len(boxes_in_file(folder, "photo2.png")) == 1
     page.page.locator(".offers", has_text="3 proposed").wait_for()

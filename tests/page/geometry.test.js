@@ -148,11 +148,32 @@ test("the middle of a box of a few pixels can still be taken hold of", () => {
 test("a click takes the smallest box, and then the next larger", () => {
   const view = { scale: 1, x: 0, y: 0 };
   const items = [{ id: "large", box: [0, 0, 500, 500] }, { id: "small", box: [100, 100, 200, 200] }, { id: "elsewhere", box: [300, 300, 400, 400] }];
-  const at = (selected) => geometry.itemAt(view, items, [150, 150], 7, selected).id;
+  const at = (held) => geometry.itemAt(view, items, [150, 150], 7, held)?.id;
   assert.equal(at(null), "small");
   assert.equal(at("small"), "large");
-  assert.equal(at("large"), "small");
+  assert.equal(at("large"), undefined); // let go of, so that one can draw there
   assert.equal(geometry.itemAt(view, items, [900, 900], 7, null), null);
+});
+
+test("what has just been drawn can be resized by its handles and leaves the rest of its edges free", () => {
+  const view = { scale: 1, x: 0, y: 0 };
+  const at = (x, y, reach = 7) => geometry.handleAt(view, [100, 100, 300, 300], [x, y], reach);
+  assert.equal(at(102, 97), "nw");
+  assert.equal(at(200, 303), "s");
+  assert.equal(at(150, 303), null); // between two handles
+  assert.equal(at(150, 150), null);
+  assert.equal(at(150, 303, 20), null);
+});
+
+test("a small box has a knob to move it by, outside of the box and in sight; a large one has none", () => {
+  assert.equal(geometry.knobOf({ scale: 1, x: 0, y: 0 }, [100, 100, 300, 300], STAGE), null);
+  cases(200, (random) => {
+    const [x, y] = [random(0, STAGE.width - 10), random(0, STAGE.height - 10)];
+    const [left, top] = geometry.knobOf({ scale: 1, x: 0, y: 0 }, [x, y, x + 10, y + 10], STAGE);
+    assert.ok(left >= geometry.KNOB && left <= STAGE.width - geometry.KNOB);
+    assert.ok(top >= geometry.KNOB && top <= STAGE.height - geometry.KNOB);
+    assert.ok(Math.abs(top - y - 5) - geometry.KNOB >= 5);
+  });
 });
 
 test("a box from the keyboard is in the middle of what is in sight", () => {

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { KEYS, entryFor, keyTable } from "../../src/goldeneye/annotating/page/keys.js";
+import { ANSWERS, KEYS, entryFor, keyTable } from "../../src/goldeneye/annotating/page/keys.js";
 
 const TABLE = keyTable(KEYS);
 
-function pressed(key, modifiers = {}, code = "") {
+function pressed(key, modifiers = {}, code = "", table = TABLE) {
   const calls = [];
   const act = new Proxy({}, { get: (_, name) => (...values) => calls.push([name, ...values]) });
-  const { entry, key: name } = entryFor(TABLE, { key, code, ...modifiers });
+  const { entry, key: name } = entryFor(table, { key, code, ...modifiers });
   entry?.does(act, name);
   return calls[0] ?? null;
 }
@@ -36,6 +36,15 @@ test("keys do what they say", () => {
   assert.deepEqual(pressed("?", { shiftKey: true }), ["showHelp"]);
   assert.deepEqual(pressed(" "), ["reviewAndNext"]);
   assert.deepEqual(pressed("Enter", { shiftKey: true }), ["acceptAll"]);
+});
+
+test("what is asked about proposals is answered by keys of its own", () => {
+  const answered = (key, modifiers) => pressed(key, modifiers, "", keyTable(ANSWERS));
+  for (const key of [" ", "Enter"]) assert.deepEqual(answered(key), ["answer", true]);
+  assert.deepEqual(answered("n"), ["answer", false]);
+  assert.deepEqual(answered(" ", { shiftKey: true }), ["answer", false]);
+  assert.deepEqual(answered("Escape"), ["back"]);
+  assert.equal(answered("d"), null);
 });
 
 test("Caps Lock changes nothing", () => {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,17 @@ class Answers:
         self._unreadable.pop(name, None)
         return picture
 
-    def proposals(self, key: str) -> dict[str, Any]:
-        """The boxes that the learner proposes for a photo that nobody has looked at."""
+    def proposals(self, key: str, *, reviewed: bool = False) -> dict[str, Any]:
+        """The boxes that the learner proposes for a photo that nobody has looked at.
+
+        Args:
+            key: of the photo.
+            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it,
+                and for a photo that was marked as empty before the answer came.
+        """
         name = self._name(key)
         (state,) = self._project.states([name])
-        if state.reviewed:
+        if state.reviewed and not reviewed:
             return {"round": self._learner.learning().round, "boxes": [], "pending": False}
         found = self._learner.proposals(name)
         boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in found.boxes]
@@ -147,7 +154,20 @@ class Answers:
 
     def finishing(self) -> dict[str, Any]:
         """How far the making of the detector file has come."""
-        return dict(vars(self._learner.finishing()))
+        answer = asdict(self._learner.finishing())
+        if answer["result"] is None:
+            del answer["result"]
+        return answer
+
+    def held_out_picture(self) -> bytes:
+        """The picture of held-out photos, a JPEG."""
+        result = self._learner.finishing().result
+        if result is None or result.picture is None:
+            raise NoSuchPhotoError("no such picture")
+        try:
+            return Path(result.picture).read_bytes()
+        except OSError as error:
+            raise NoSuchPhotoError("no such picture") from error
 
     def _suggested(self) -> str | None:
         name = self._learner.learning().suggested_next

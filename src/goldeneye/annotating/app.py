@@ -52,6 +52,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
+        Route("/api/finish/picture", app.held_out_picture),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
         GoldeneyeError: _tell,
@@ -119,8 +120,9 @@ class App:
         return Response(picture, media_type="image/jpeg", headers=headers | {"ETag": tag})
 
     def proposals(self, request: Request) -> Response:
-        """The boxes that the learner proposes for a photo that nobody has looked at."""
-        return _json(self.answers.proposals(_key(request)))
+        """The boxes that the learner proposes for a photo; with ``?reviewed=1`` also if it is reviewed."""
+        reviewed = request.query_params.get("reviewed") == "1"
+        return _json(self.answers.proposals(_key(request), reviewed=reviewed))
 
     def learning(self, _: Request) -> Response:
         """How far learning has come."""
@@ -133,6 +135,11 @@ class App:
     def finishing(self, _: Request) -> Response:
         """How far the making of the detector file has come."""
         return _json(self.answers.finishing())
+
+    def held_out_picture(self, _: Request) -> Response:
+        """The picture of held-out photos."""
+        headers = {"Cache-Control": "no-store"}
+        return Response(self.answers.held_out_picture(), media_type="image/jpeg", headers=headers)
 
 
 def _key(request: Request) -> str:

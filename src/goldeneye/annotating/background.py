@@ -15,7 +15,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from goldeneye.annotating.learner import Finishing, Learning, Proposal, Proposals
+from safetensors import SafetensorError, safe_open
+
+from goldeneye.annotating.learner import Finishing, Learning, Proposal, Proposals, Result
 from goldeneye.data.project import Project
 
 _END_SECONDS = 3.0
@@ -166,10 +168,28 @@ class FinishRun:
                 return Finishing("running", self._lines[-1], command, output)
             if code == 0:
                 wrote = next((line for line in self._lines if line.startswith("wrote ")), "done")
-                return Finishing("done", wrote, command, output)
+                return Finishing("done", wrote, command, output, self._result())
             # As the command line prints an error: what is wrong, then what to do.
             told = [line.partition(": ")[2] for line in self._lines if line.startswith(("error:", "hint:"))]
             return Finishing("failed", "; ".join(told) or self._lines[-1], command, output)
+
+    def _result(self) -> Result:
+        """What the detector's file says of it, and what to do with it."""
+        file = shlex.quote(str(self._output))
+        found, film = self._output.with_suffix(""), self._output.with_suffix(".mp4")
+        steps = (
+            ("Find it in other photos", f"goldeneye detect {file} PHOTOS -o {shlex.quote(f'{found}_found')}"),
+            ("Try it on a video", f"goldeneye detect {file} VIDEO.mp4 -o {shlex.quote(str(film))}"),
+            ("See all that is known of it", f"goldeneye show {file}"),
+        )
+        picture = self._output.with_name(f"{self._output.stem}_held_out.jpg")
+        try:
+            with safe_open(self._output, framework="np") as stored:
+                header = json.loads(stored.metadata()["goldeneye_detector"])
+            estimate = header["provenance"].get("estimate")
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            estimate = None  # somebody has moved it away
+        return Result(estimate, steps, str(picture) if picture.is_file() else None)
 
     def _arguments(self) -> list[str]:
         names = self._project.photo_names()

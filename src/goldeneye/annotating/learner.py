@@ -7,8 +7,9 @@ accepts it, as a box of theirs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,18 @@ class Proposals:
 
 
 @dataclass(frozen=True)
+class Result:
+    """What there is to say of a detector that has been made."""
+
+    estimate: Mapping[str, Any] | None
+    """How good it will be, as its file says; None if that was not found out."""
+    next: tuple[tuple[str, str], ...]
+    """What to do with it, and the command that does it."""
+    picture: str | None = None
+    """The picture of held-out photos, a file; None if there is none."""
+
+
+@dataclass(frozen=True)
 class Finishing:
     """How far the making of the detector file has come."""
 
@@ -58,6 +71,8 @@ class Finishing:
     """What does the same on the command line."""
     output: str
     """The detector file."""
+    result: Result | None = None
+    """What has come of it, once it is done."""
 
 
 class Learner(Protocol):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from goldeneye.annotating.answers import Answers, NoSuchPhotoError
 from goldeneye.annotating.bundle import bundled, style
-from goldeneye.annotating.learner import Finishing, Learning, Proposals
+from goldeneye.annotating.learner import Finishing, Learning, Proposals, Result
 from goldeneye.annotating.requests import BadRequestError, read_label_change, read_photo_change
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.project import Project
@@ -123,7 +123,14 @@ class NoLearner:
 
     def finishing(self) -> Finishing:
         """What to write into another cell."""
-        return Finishing("off", "", 'detector = goldeneye.finetune(page.annotations, "starter")', "")
+        command = 'detector = goldeneye.finetune(page.annotations, "starter", held_out="held_out.jpg")'
+        steps = (
+            ("See held-out photos", 'IPython.display.Image("held_out.jpg")'),
+            ("Find it in another photo", 'detector.detect("photo.jpg")'),
+            ("Keep it", 'detector.save("detector.safetensors")'),
+        )
+        says = "write this into another cell; it prints how good the detector is expected to be"
+        return Finishing("off", says, command, "", Result(None, steps))
 
     def close(self) -> None:
         """Nothing to end."""

@@ -61,6 +61,9 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
 
+    held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
+    if held_out.is_file():
+        held_out.unlink()  # that of the detector before says nothing of this one
     detector = finetune(
         annotations,
         parsed.base or _best_at_hand(),
@@ -68,11 +71,14 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         config=config,
         negatives=parsed.negatives,
         keep_classes=parsed.keep_classes,
+        held_out=held_out,
     )
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     save_loss_curve(detector.history, curve, detector.provenance.get("estimate"))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
+    if held_out.exists():
+        print(f"held-out photos, beside the boxes drawn in them: {held_out}")
     print(f"next: goldeneye detect {parsed.output} PHOTOS -o found/")
     return 0
 

@@ -8,8 +8,9 @@ better than what five can teach. What each part is worth: docs/decisions/0022-be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,11 +18,13 @@ import torch
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.detect.detector import Detector
+from goldeneye.evaluation.outcomes import Outcomes
 from goldeneye.finetuning.anchor_evidence import AnchorReader
 from goldeneye.finetuning.calibration import Calibration, calibrate
 from goldeneye.finetuning.cell_evidence import CellReader
-from goldeneye.finetuning.estimate import estimate, estimate_in_words
+from goldeneye.finetuning.estimate import Estimate, estimate, estimate_in_words
 from goldeneye.finetuning.evidence import Reader
+from goldeneye.finetuning.held_out import save_held_out
 from goldeneye.finetuning.novel_head import Lessons, fit_novel_head
 from goldeneye.finetuning.policy import Plan, plan
 from goldeneye.finetuning.remarks import remarks_on
@@ -49,6 +52,7 @@ def finetune_best(
     *,
     keep_classes: bool,
     show_progress: bool,
+    held_out: Path | None = None,
 ) -> Detector:
     """A detector for the classes of ``annotations``; see :func:`goldeneye.finetune`."""
     take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
@@ -56,8 +60,22 @@ def finetune_best(
     reader = reader_of(network)
     work = plan(len(annotations), settings.effort)
     seen = see_photos(reader, network, annotations, work, settings.seed, show_progress=show_progress)
+
+    def draw(outcomes: Outcomes, expected: Estimate) -> None:
+        if held_out is not None:
+            scores = expected.calibration.applied(outcomes.found.scores)
+            threshold, labels = expected.score_threshold, annotations.labels
+            save_held_out(held_out, annotations.images, outcomes, scores, labels, network, threshold)
+
     return learn_from(
-        seen, annotations.labels, reader, base, work, keep_classes=keep_classes, show_progress=show_progress
+        seen,
+        annotations.labels,
+        reader,
+        base,
+        work,
+        keep_classes=keep_classes,
+        show_progress=show_progress,
+        on_held_out=draw,
     )
 
 
@@ -70,8 +88,12 @@ def learn_from(
     *,
     keep_classes: bool,
     show_progress: bool,
+    on_held_out: Callable[[Outcomes, Estimate], None] = lambda _, __: None,
 ) -> Detector:
-    """A detector for the classes ``labels``, from photos that the network of ``base`` has seen already."""
+    """A detector for the classes ``labels``, from photos that the network of ``base`` has seen already.
+
+    ``on_held_out`` is told what became of held-out detections, if there are any.
+    """
     lessons = Lessons.of(
         [lesson for photo in seen for lesson in photo.lessons],
         [number for number, photo in enumerate(seen) for _ in photo.lessons],
@@ -91,6 +113,8 @@ def learn_from(
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
             console.print(line)
+    if outcomes is not None:
+        on_held_out(outcomes, expected)
     tuned = reader.head(calibration.of_head(head), keep_classes=keep_classes)
     return Detector(
         config=config,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ def finetune(
     negatives: StrPath | Sequence[StrPath] = (),
     keep_classes: bool = False,
     show_progress: bool = True,
+    held_out: StrPath | None = None,
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
@@ -61,6 +63,8 @@ def finetune(
         negatives: folders, files or patterns of photos in which there is none of the objects.
         keep_classes: find the base's own classes too, exactly as the base does; not with ``"seed"``.
         show_progress: print the loss as it goes and show how far the work has come.
+        held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
+            from them, beside their boxes; only with ``"best"``, and if there are photos enough.
 
     Raises:
         AnnotationError: a photo has not been looked at, or there is no box at all.
@@ -80,7 +84,12 @@ def finetune(
 
     if recipe == "best":
         detector = finetune_best(
-            annotations, base_model, settings, keep_classes=keep_classes, show_progress=show_progress
+            annotations,
+            base_model,
+            settings,
+            keep_classes=keep_classes,
+            show_progress=show_progress,
+            held_out=None if held_out is None else Path(held_out),
         )
     else:
         detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)

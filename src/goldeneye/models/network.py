@@ -83,6 +83,10 @@ class Network(Protocol):
         """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
         ...
 
+    def to_photo(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
+        """The way back from :meth:`to_input`, cut off at the border of the photo."""
+        ...
+
     def state_dict(self) -> dict[str, Tensor]:
         """All weights by name, as :class:`torch.nn.Module` gives them."""
         ...

@@ -2,7 +2,7 @@
 // when the view changes, so that drawing a box on 24 megapixels costs no more than on one.
 
 import { colourOf, inkOn } from "./colours.js";
-import { boxOnStage, fitted, zoomed } from "./geometry.js";
+import { KNOB, boxOnStage, fitted, knobOf, zoomed } from "./geometry.js";
 import { sizeOf } from "./words.js";
 
 const PREVIEW_SIDES = [1600, 2560]; // pixels of the picture that is shown until one zooms in
@@ -131,6 +131,7 @@ export class Stage {
     if (!stale.has("boxes")) return;
     const context = cleared(boxCanvas);
     this.#paintBoxes(context);
+    this.#paintKnob(context);
     if (this.pointer) paintCrossHair(context, this.pointer, this.size);
     if (this.finger) this.#paintLens(context, this.finger);
   }
@@ -145,7 +146,7 @@ export class Stage {
   }
 
   #paintBoxes(context) {
-    const { draft, items, selected, labels } = this.#session;
+    const { draft, items, selected, held, labels, question } = this.#session;
     context.font = FONT;
     const shown = items.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
     if (draft && draft.id === null) shown.push(draft);
@@ -154,9 +155,30 @@ export class Stage {
     for (const item of shown.reverse().sort((a, b) => isFocused(a) - isFocused(b))) {
       const colour = colourOf(labels.indexOf(item.label));
       const corners = boxOnStage(this.view, item.box);
-      paintBox(context, corners, item, colour, isFocused(item));
+      // What a drag would move, or what is asked about, is filled; what has just been drawn has handles only.
+      const isFilled = item.id === held || item === draft || Boolean(question?.items.includes(item));
+      paintBox(context, corners, item, colour, { isSelected: isFocused(item), isFilled });
       paintTag(context, corners, tagOf(item, Boolean(draft) && isFocused(item)), colour);
     }
+  }
+
+  /** What moves a small box that is held. */
+  #paintKnob(context) {
+    const { selectedItem, held, draft } = this.#session;
+    const knob = selectedItem && selectedItem.id === held && !draft && knobOf(this.view, selectedItem.box, this.size);
+    if (!knob) return;
+    const arrows = new Path2D("M0-9V9M-9 0H9M-3-6L0-9L3-6M-3 6L0 9L3 6M-6-3L-9 0L-6 3M6-3L9 0L6 3");
+    context.save();
+    context.translate(...knob);
+    context.fillStyle = "#ffffff";
+    context.strokeStyle = "rgb(0 0 0 / 0.8)";
+    context.lineWidth = 1.5;
+    context.beginPath();
+    context.arc(0, 0, KNOB, 0, 2 * Math.PI);
+    context.fill();
+    context.stroke();
+    context.stroke(arrows);
+    context.restore();
   }
 
   /** What is under the finger, enlarged, in the corner of the stage that is further from it. */
@@ -190,10 +212,10 @@ function cleared(canvas) {
   return context;
 }
 
-function paintBox(context, [left, top, right, bottom], { score, ignore }, colour, isSelected) {
+function paintBox(context, [left, top, right, bottom], { score, ignore }, colour, { isSelected, isFilled }) {
   const [width, height] = [right - left, bottom - top];
   context.fillStyle = colour;
-  context.globalAlpha = isSelected ? 0.16 : 0;
+  context.globalAlpha = isFilled ? 0.16 : 0;
   context.fillRect(left, top, width, height);
   context.globalAlpha = 1;
   context.setLineDash(score === undefined ? (ignore ? [2, 4] : []) : [8, 6]);

@@ -9,6 +9,9 @@ const MAX_SCALE = 40; // stage pixels per photo pixel
 const MARGIN = 24; // stage pixels around a fitted photo
 const KEPT_IN_SIGHT = 64; // stage pixels of the photo that no pan may push out
 
+const KNOB_BELOW = 40; // stage pixels: a box with a shorter side has a knob to move it by
+export const KNOB = 13; // stage pixels: its radius
+
 export const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
 
 // A tenth of a pixel is finer than any hand, and keeps the project file easy to read.
@@ -112,12 +115,31 @@ export function partAt(view, box, [x, y], reach) {
   return near(y, top, bottom, "ns") + near(x, left, right, "we") || "inside";
 }
 
-/** Of the items {id, box} under a point the smallest; if that is `selected`, the next larger, and round. */
-export function itemAt(view, items, point, reach, selected) {
+/**
+ * The same where the pointer may take hold of nothing but the handles: corners and the middles of edges. What
+ * lies between them and inside is free for new boxes.
+ */
+export function handleAt(view, box, [x, y], reach) {
+  const part = partAt(view, box, [x, y], reach);
+  if (part === null || part === "inside") return null;
+  const [left, top, right, bottom] = boxOnStage(view, box);
+  const fromMiddle = part === "n" || part === "s" ? x - (left + right) / 2 : y - (top + bottom) / 2;
+  return part.length === 2 || Math.abs(fromMiddle) <= reach ? part : null;
+}
+
+/** Where the knob is that moves a box too small to be taken hold of inside: [x, y], or null for none. */
+export function knobOf(view, box, stage) {
+  const [left, top, right, bottom] = boxOnStage(view, box);
+  if (Math.min(right - left, bottom - top) >= KNOB_BELOW) return null;
+  const y = bottom + 2 * KNOB + KNOB / 2 <= stage.height ? bottom + 1.5 * KNOB : top - 1.5 * KNOB;
+  return [clamp((left + right) / 2, KNOB, stage.width - KNOB), y];
+}
+
+/** Of the items {id, box} under a point the smallest; if that is `held`, the next larger, and then none. */
+export function itemAt(view, items, point, reach, held) {
   const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
   const under = items.filter(({ box }) => partAt(view, box, point, reach)).sort((a, b) => area(a) - area(b));
-  const at = under.findIndex(({ id }) => id === selected);
-  return under.length ? under[(at + 1) % under.length] : null;
+  return under[under.findIndex(({ id }) => id === held) + 1] ?? null;
 }
 
 /** A new box for the keyboard: a quarter as wide and high as what is in sight, in its middle. */

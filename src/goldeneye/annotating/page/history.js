@@ -55,17 +55,31 @@ export class History {
   #done = [];
   #undone = [];
 
-  /** Remember `change`, made to `state`. Changes in a row with one `row` name are taken back together. */
-  add(state, change, row = null) {
-    const step = { change, back: inverse(state, change), row };
+  /**
+   * Remember `change`, made to `state`. Changes in a row with one `row` name are taken back together.
+   * `more` is kept with the step; its `order` is that of the last change.
+   */
+  add(state, change, row = null, more = {}) {
+    const step = { ...more, change, back: inverse(state, change), row };
     const last = this.#done.at(-1);
     if (row !== null && last?.row === row && this.#undone.length === 0) {
       last.change = combined(last.change, change);
       last.back = combined(step.back, last.back);
+      last.order = step.order;
     } else {
       this.#done.push(step);
     }
     this.#undone = [];
+  }
+
+  /** The step that undo would take back, or undefined. */
+  get last() {
+    return this.#done.at(-1);
+  }
+
+  /** The step that redo would do again, or undefined. */
+  get next() {
+    return this.#undone.at(-1);
   }
 
   /** The change that takes the last one back, or null. */
@@ -81,5 +95,31 @@ export class History {
     if (!step) return null;
     this.#done.push({ ...step, row: null });
     return step.change;
+  }
+}
+
+/** The histories of all photos, by their ids. */
+export class Histories {
+  #histories = new Map();
+  #order = 0; // counts the steps of all photos
+
+  of(id) {
+    if (!this.#histories.has(id)) this.#histories.set(id, new History());
+    return this.#histories.get(id);
+  }
+
+  add(id, state, change, row, more) {
+    this.#order += 1;
+    this.of(id).add(state, change, row, { ...more, order: this.#order });
+  }
+
+  /** What was done last of all: {id, step}, or null. */
+  get last() {
+    const steps = [...this.#histories].map(([id, { last }]) => ({ id, step: last })).filter(({ step }) => step);
+    return steps.reduce((newest, one) => (newest?.step.order > one.step.order ? newest : one), null);
+  }
+
+  clear() {
+    this.#histories.clear();
   }
 }

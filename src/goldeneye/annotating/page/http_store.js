@@ -45,9 +45,11 @@ export const httpStore = {
   photo: (id) => request("GET", photoPath(id)),
   patch: (id, change) => request("PATCH", photoPath(id), change),
   labels: (body) => request("PUT", "/api/labels", body),
-  proposals: (id) => request("GET", `${photoPath(id)}/proposals`),
+  // Also of photos that count as reviewed: the page knows what it has not saved yet.
+  proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
+  heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
   image: async (id, side) => (await send("GET", imagePath(id, side))).blob(),
   imageUrl: async (id, side) => imagePath(id, side),
 };

@@ -18,6 +18,7 @@ export const KEYS = [
   entry(["a", "PageUp"], ["A"], "previous photo", (act) => act.step(-1)),
   entry(["g"], ["G"], "the photo the detector is least sure of", (act) => act.goToSuggested()),
   entry(["r"], ["R"], "reviewed or not, for a photo without boxes", (act) => act.toggleReviewed()),
+  entry(["l"], ["L"], "look again where a proposal came too late", (act) => act.lookAgain()),
 
   { group: "Boxes" },
   entry(["w"], ["W"], "new box in the middle", (act) => act.newBox()),
@@ -31,10 +32,12 @@ export const KEYS = [
   entry(arrows("Alt+Shift+"), ["Alt", "Shift", "Arrows"], "move them by 10", (act, key) =>
     act.stretch(...way(key, 10)),
   ),
-  entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box", (act) => act.deleteSelected()),
+  entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box, turn down the proposal", (act) =>
+    act.deleteSelected(),
+  ),
   entry(["c"], ["C"], "copy the boxes of the photo before", (act) => act.copyFromPrevious()),
   entry(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
-  entry(["Mod+z"], ["Ctrl", "Z"], "undo", (act) => act.undo()),
+  entry(["Mod+z"], ["Ctrl", "Z"], "undo, also Space: back to the photo before", (act) => act.undo()),
   entry(["Mod+Shift+z", "Mod+y"], ["Ctrl", "Shift", "Z"], "redo", (act) => act.redo()),
 
   { group: "Classes" },
@@ -53,6 +56,13 @@ export const KEYS = [
   entry(["0", "f"], ["F"], "the whole photo", (act) => act.fit()),
   entry(["Escape"], ["Esc"], "let go of the box", (act) => act.letGo()),
   entry(["?"], ["?"], "these keys", (act) => act.showHelp()),
+];
+
+/** The keys while the page asks about proposals that nobody has decided on; with others one goes on drawing. */
+export const ANSWERS = [
+  entry([" ", "Enter", "Shift+Enter"], ["Space"], "accept", (act) => act.answer(true)),
+  entry(["n", "Shift+ "], ["N"], "turn down", (act) => act.answer(false)),
+  entry(["Escape"], ["Esc"], "back", (act) => act.back()),
 ];
 
 /** Map each key to its entry, or throw: two entries with one key would hide one of them. */

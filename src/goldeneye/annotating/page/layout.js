@@ -11,6 +11,7 @@ export function makeLayout(act) {
     suggestion: h("div", { class: "suggestion" }),
     notice: h("div", { class: "notice" }),
     offers: h("div", { class: "offers" }),
+    asks: h("div", { class: "asks", role: "group", "aria-label": "To decide" }),
     classes: h("div", { class: "rows", role: "group", "aria-label": "Classes" }),
     boxes: h("div", { class: "rows", role: "group", "aria-label": "Boxes in this photo" }),
     tally: h("div", { class: "tally" }),
@@ -64,11 +65,11 @@ function makePhotos({ filter, list, suggestion }) {
   return h("nav", properties, h("div", { class: "filter" }, filter), list, suggestion);
 }
 
-function makeStage({ notice }) {
+function makeStage({ notice, asks }) {
   const layers = [h("canvas", { "aria-hidden": "true" }), h("canvas", { "aria-hidden": "true" })];
   const says = "Photo: draw boxes; press ? for the keys";
   const properties = { class: "stage", role: "application", tabIndex: 0, "aria-label": says };
-  return h("section", properties, ...layers, notice);
+  return h("section", properties, ...layers, notice, asks);
 }
 
 function makeSide({ classes, boxes, offers }, act) {

@@ -1,10 +1,11 @@
 // The page: puts the parts together and connects keys, buttons and pointer with what they do.
 
 import { Stage } from "./canvas.js";
-import { askForName, showFinish, showHelp } from "./dialogs.js";
+import { askForName, showHelp } from "./dialogs.js";
 import { button, h } from "./dom.js";
+import { showFinish } from "./finish.js";
 import { boxInMiddle } from "./geometry.js";
-import { KEYS, entryFor, keyTable } from "./keys.js";
+import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
 import { makeLayout } from "./layout.js";
 import { followLearning } from "./learning.js";
 import { Panels } from "./panels.js";
@@ -33,7 +34,7 @@ export function mount(element, store, { unsaved, first = null, onOpen = () => {}
   element.append(parts.root);
 
   const stop = new AbortController();
-  listenToKeys(element, parts, pointer, act, stop.signal);
+  listenToKeys(element, parts, pointer, session, act, stop.signal);
   showChanges({ session, saver, stage, panels, parts, act, onOpen });
   addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
   addEventListener("online", () => saver.retry(), { signal: stop.signal });
@@ -66,7 +67,7 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
 
 const OF_SESSION = [
   ...["step", "goToSuggested", "toggleReviewed", "undo", "redo", "chooseClass", "acceptOne", "acceptAll"],
-  ...["selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
+  ...["answer", "back", "lookAgain", "leaveEmpty", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
 ];
 
 /** Everything that keys and buttons can do, by name. */
@@ -83,7 +84,7 @@ function actions({ session, stage, pointer, parts, store }) {
       pointer.abandon();
       session.letGo();
     },
-    reviewAndNext: () => session.reviewAndNext() && act.showFinish(),
+    reviewAndNext: () => session.reviewAndNext(act.showFinish),
     copyFromPrevious: () => session.copyFromPrevious().catch(tell),
     remove(id) {
       session.select(id);
@@ -104,30 +105,34 @@ function actions({ session, stage, pointer, parts, store }) {
     },
     togglePhotos: () => parts.root.classList.toggle("shows-photos"),
     showHelp: () => showHelp(parts.dialogs),
-    showFinish: () => showFinish(parts.dialogs, session, store, act.open),
+    showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act.open)),
   };
   for (const name of OF_SESSION) act[name] = session[name].bind(session);
   return act;
 }
 
 /** Connect the table of keys. Space acts when it comes up, since held down it lets one drag the photo. */
-function listenToKeys(element, parts, pointer, act, signal) {
-  const table = keyTable(KEYS);
+function listenToKeys(element, parts, pointer, session, act, signal) {
+  const [keys, answers] = [keyTable(KEYS), keyTable(ANSWERS)];
   const isBusy = () => parts.dialogs.querySelector("dialog") !== null; // its keys are its own
   const press = (event) => {
     const { target } = event;
-    const { entry, key } = entryFor(table, event);
+    const answer = session.question ? entryFor(answers, event) : {};
+    const { entry, key } = answer.entry ? answer : entryFor(keys, event);
     if (!entry || event.isComposing || isBusy() || target.closest("input, select, textarea")) return;
     if (key.endsWith("Tab") && target !== parts.stage) return; // there it goes from button to button
     if (target.closest("button") && ["Enter", "Shift+Enter", " "].includes(key)) return;
     if (key === " ") pointer.setSpace(true);
-    else if (entry.does(act, key) === false) return;
+    else {
+      if (session.question && !answer.entry) act.back();
+      if (entry.does(act, key) === false) return;
+    }
     event.preventDefault();
   };
   const release = (event) => {
     if (event.key !== " " || !pointer.setSpace(false)) return;
     event.preventDefault();
-    table.get(" ").does(act, " ");
+    (session.question ? answers : keys).get(" ").does(act, " ");
   };
   element.addEventListener("keydown", press, { signal });
   element.addEventListener("keyup", release, { signal });

@@ -44,6 +44,7 @@ export class Panels {
     this.#showClasses();
     this.#showBoxes();
     this.#showOffers();
+    this.#showAsks();
     this.#showProgress();
     this.#showLearning();
     this.showSaved();
@@ -166,13 +167,44 @@ export class Panels {
   }
 
   #showOffers() {
-    const count = this.#session.proposals.length;
+    const count = this.#session.question ? 0 : this.#session.proposals.length;
     rebuilt(this.#parts.offers, count, () => {
       if (!count) return [];
       const one = button("primary", () => this.#act.acceptOne(), "Accept", key("Enter"));
       const all = button("", () => this.#act.acceptAll(), "Accept all", key("Shift Enter"));
       return [text("", `${count} proposed`), one, all];
     });
+  }
+
+  /** What is to be decided: proposals before the photo counts as reviewed, or those that came too late. */
+  #showAsks() {
+    const { question, late, state } = this.#session;
+    const count = question?.items.length ?? 0;
+    const own = state?.boxes.length ?? 0;
+    rebuilt(this.#parts.asks, [count, own, late[0]?.name], () => {
+      if (count) return this.#question(count, own);
+      return late.length ? this.#tooLate(late[0]) : [];
+    });
+  }
+
+  #question(count, own) {
+    const [it, counts] = count === 1 ? ["it", "it counts"] : ["them", "they count"];
+    const left = own ? `Left out, ${counts} as background.` : `Without ${it}, the photo counts as empty.`;
+    return [
+      h("p", {}, h("strong", {}, `${counted(count, "proposed box", "proposed boxes")} to decide. `), left),
+      button("primary", () => this.#act.answer(true), count === 1 ? "Accept it" : `Accept all ${count}`, key("Space")),
+      button("", () => this.#act.answer(false), own ? "Only my boxes" : "Nothing here", key("N")),
+      button("", () => this.#act.back(), "Back", key("Esc")),
+    ];
+  }
+
+  #tooLate(photo) {
+    const says = " counts as empty, but while you went on, a box was proposed there.";
+    return [
+      h("p", {}, h("strong", {}, photo.name), says),
+      button("primary", () => this.#act.lookAgain(), "Look again", key("L")),
+      button("", () => this.#act.leaveEmpty(), "It is empty"),
+    ];
   }
 
   #showProgress() {

@@ -1,9 +1,11 @@
 // Mouse, pen and fingers on the stage: draw, select, move, resize, pan, zoom, pinch.
 //
-// A drag that begins on the selected box edits it; with Shift, or anywhere else, it draws a new box.
-// What is not a drag is a click, and selects. Two fingers move and zoom the photo.
+// A drag draws a box, also over and inside of others. It moves or resizes a box only if that is held, which
+// means that a click, a tap or Tab has picked it up; what has just been drawn is not, and has no more than its
+// handles to resize it by, so that the next box may lie in it. With Shift, Ctrl, Alt or Command a drag always
+// draws. What is not a drag is a click, and picks up. Two fingers move and zoom the photo.
 
-import { boxBetween, clamp, isBox, itemAt, moved, resized } from "./geometry.js";
+import { KNOB, boxBetween, clamp, handleAt, isBox, itemAt, knobOf, moved, resized } from "./geometry.js";
 import { panned, partAt, pinched, toPhoto } from "./geometry.js";
 
 const SLIP = 4; // stage pixels that a click may slip
@@ -56,7 +58,7 @@ export class PointerInput {
 
   #press(event) {
     const { photo } = this.#stage;
-    if (event.target.closest("button") || !photo || !this.#session.state) return;
+    if (event.target.closest("button, .asks") || !photo || !this.#session.state) return;
     event.preventDefault();
     this.#element.focus({ preventScroll: true });
     this.#element.setPointerCapture(event.pointerId);
@@ -77,9 +79,20 @@ export class PointerInput {
   #begun(event, start, reach) {
     if (this.#spaceIsDown || event.button === 1) return { kind: "pan", view: this.#stage.view };
     if (event.button !== 0) return { kind: "over" };
-    const item = this.#session.selectedItem;
-    const part = item && !event.shiftKey && partAt(this.#stage.view, item.box, start, reach);
-    return part ? { kind: "edit", item, part } : { kind: "draw" };
+    if (this.#session.question) this.#session.back();
+    const part = this.#gripAt(event, start, reach);
+    return part ? { kind: "edit", item: this.#session.selectedItem, part } : { kind: "draw" };
+  }
+
+  /** The part of the selected box that a drag from `point` takes hold of, or null. */
+  #gripAt(event, point, reach) {
+    const { selectedItem: item, held } = this.#session;
+    const { view, size } = this.#stage;
+    if (!item || event.shiftKey || event.ctrlKey || event.altKey || event.metaKey) return null;
+    if (item.id !== held) return handleAt(view, item.box, point, reach);
+    const knob = knobOf(view, item.box, size);
+    const isOnKnob = knob && Math.hypot(point[0] - knob[0], point[1] - knob[1]) <= KNOB;
+    return isOnKnob ? "inside" : partAt(view, item.box, point, reach);
   }
 
   #move(event) {
@@ -140,8 +153,8 @@ export class PointerInput {
   }
 
   #click(point) {
-    const { items, selected } = this.#session;
-    this.#session.select(itemAt(this.#stage.view, items, point, this.#gesture.reach, selected)?.id ?? null);
+    const { items, held } = this.#session;
+    this.#session.select(itemAt(this.#stage.view, items, point, this.#gesture.reach, held)?.id ?? null);
   }
 
   #cancel(event) {
@@ -158,8 +171,7 @@ export class PointerInput {
 
   #hover(event, point) {
     if (event.pointerType === "touch" || !this.#stage.photo) return;
-    const item = this.#session.selectedItem;
-    const part = item && !event.shiftKey && partAt(this.#stage.view, item.box, point, REACH.mouse);
+    const part = this.#gripAt(event, point, REACH.mouse);
     const isOnStage = event.target.tagName === "CANVAS";
     this.#stage.setPointer(part || this.#spaceIsDown || !isOnStage ? null : point);
     const cursor = part ? (part === "inside" ? "move" : `${CURSORS[part]}-resize`) : "crosshair";

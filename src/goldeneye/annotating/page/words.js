@@ -34,3 +34,31 @@ export function described({ box: [x1, y1, x2, y2], label, ignore, score }) {
   if (score !== undefined) words.push(`proposed, ${Math.round(100 * score)} percent sure`);
   return `${words.join(", ")}, ${width} by ${height} pixels at ${Math.round(x1)}, ${Math.round(y1)}`;
 }
+
+const percent = (share) => `${Math.round(100 * share)}%`;
+
+/** How good a detector will be, line by line; of a class of which nothing was held out no number is known. */
+export function estimateInWords(estimate) {
+  const nothing = ["No object could be held out, so nothing is known: one or two more photos would tell a lot."];
+  if (!estimate?.overall.objects) return nothing;
+  const line = ({ label, objects, ap50, low, high }) => {
+    const name = label || (estimate.classes.length > 1 ? "All classes" : "Expected");
+    if (!objects || ap50 === null) return `${name}: none was held out, so nothing is known of it`;
+    const held = counted(objects, "object", "objects");
+    const range = `four times in five between ${percent(low)} and ${percent(high)}`;
+    return `${name}: AP50 ${percent(ap50)}, ${range} (${held} held out)`;
+  };
+  const { overall, classes } = estimate;
+  if (classes.length === 1) return [line(overall)];
+  const isOneKnown = classes.filter(({ objects }) => objects).length === 1; // which says it all
+  return (isOneKnown ? classes : [overall, ...classes]).map(line);
+}
+
+/** What the score threshold does. */
+export function thresholdInWords({ overall, score_threshold: usual, precise_threshold: precise }) {
+  const from = `A box counts from a score of ${percent(usual)} on`;
+  if (!overall.objects) return `${from}: a usual value, as nothing was held out to find a better one.`;
+  const balanced = `${from}, which balances objects missed and false alarms.`;
+  if (!precise || precise <= usual) return balanced;
+  return `${balanced} Above ${percent(precise)} nine boxes in ten should be right: --threshold ${precise.toFixed(2)}.`;
+}

@@ -1,0 +1,136 @@
+// The end: all photos on a contact sheet, fine-tuning, and what has come of it.
+
+import { colourOf } from "./colours.js";
+import { opened } from "./dialogs.js";
+import { button, h, text } from "./dom.js";
+import { PhotoGrid, thumbnail } from "./list.js";
+import { counted, estimateInWords, inWords, isOpen, stateOf, thresholdInWords } from "./words.js";
+
+const SHEET_CELL = { width: 168, height: 176 }; // CSS pixels
+const ASK_AGAIN = 1000; // milliseconds between two questions how far fine-tuning is
+
+/** The end: all photos with their boxes, and the command that fine-tunes, or a button for it. */
+export function showFinish(parent, session, store, open) {
+  const { photos } = session;
+  const left = photos.filter(isOpen).length;
+  const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
+  const title = `${counted(boxes, "box", "boxes")} in ${counted(photos.length, "photo", "photos")}`;
+  const says = left ? `${left} of ${photos.length} photos are not reviewed yet.` : "All photos are reviewed.";
+  const sheet = h("div", { class: "sheet", role: "list", "aria-label": "All photos" });
+  const run = h("div", { class: "run" });
+  const dialog = opened(parent, "end", title, h("p", { class: "hint" }, says), sheet, run);
+  const grid = new PhotoGrid(sheet, SHEET_CELL, (cell, photo) => {
+    if (cell.firstChild) return;
+    cell.setAttribute("role", "listitem");
+    const go = () => {
+      dialog.close();
+      open(photo.id);
+    };
+    cell.append(sheetPhoto(photo, go, session, store));
+  });
+  grid.show(photos);
+  followFinish(dialog, run, store);
+}
+
+function sheetPhoto(photo, go, session, store) {
+  const image = thumbnail(photo, store);
+  const picture = h("span", { class: "picture" }, image);
+  image.onload = async () => {
+    const { boxes, width, height } = await store.photo(photo.id).catch(() => ({ boxes: [] }));
+    const [x, y] = [image.offsetWidth / width, image.offsetHeight / height];
+    for (const { box, label } of boxes) {
+      const mark = text("mark-box");
+      mark.style.left = `${image.offsetLeft + box[0] * x}px`;
+      mark.style.top = `${image.offsetTop + box[1] * y}px`;
+      mark.style.width = `${(box[2] - box[0]) * x}px`;
+      mark.style.height = `${(box[3] - box[1]) * y}px`;
+      mark.style.borderColor = colourOf(session.labels.indexOf(label));
+      picture.append(mark);
+    }
+  };
+  const mark = text("mark");
+  mark.dataset.state = stateOf(photo);
+  const caption = h("span", { class: "caption" }, mark, text("file", photo.name));
+  const made = button("", go, picture, caption);
+  made.setAttribute("aria-label", `${photo.name}, ${inWords(photo)}`);
+  return made;
+}
+
+/** A command to copy. */
+function copied(words) {
+  const command = h("code", {}, words);
+  const copy = button("", async () => {
+    getSelection().selectAllChildren(command); // for who has to copy by hand: not every page may do it
+    await navigator.clipboard?.writeText(command.textContent);
+    copy.textContent = "Copied";
+  }, "Copy");
+  return h("div", { class: "command" }, command, copy);
+}
+
+/** Show the command, while it runs how far fine-tuning is, and then what has come of it. */
+async function followFinish(dialog, run, store) {
+  const command = copied("");
+  const message = h("p", { role: "status" });
+  const start = button("primary", () => store.finish(true).then(show, fail), "Fine-tune now");
+  const result = h("div", { class: "result" });
+  run.append(command, message, start);
+  run.after(result);
+  let shown = null; // what the result was made of
+
+  function show(answer) {
+    command.firstChild.textContent = answer.command;
+    message.textContent = answer.message;
+    run.dataset.state = answer.state;
+    start.hidden = answer.state === "off"; // this store cannot do it
+    start.disabled = answer.state === "running";
+    const says = answer.result ? JSON.stringify(answer) : null;
+    if (says === shown) return;
+    const isNews = shown === null && answer.state === "done";
+    shown = says;
+    result.replaceChildren(...(says ? resultOf(answer, store) : []));
+    dialog.classList.toggle("has-result", answer.state === "done");
+    if (isNews) result.scrollIntoView({ block: "start" });
+  }
+
+  function fail({ message: says, hint }) {
+    message.textContent = hint ? `${says}; ${hint}` : says;
+    run.dataset.state = "failed";
+  }
+
+  while (dialog.open) {
+    await store.finish().then(show, fail);
+    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN));
+  }
+}
+
+/** What has come of fine-tuning: how good it will be, held-out photos, and what to do next. */
+function resultOf({ state, result: { estimate, picture, next } }, store) {
+  const made = [];
+  if (state === "done") {
+    const lines = estimateInWords(estimate).map((line) => h("li", {}, line));
+    made.push(h("h3", {}, "How good it will be"), h("ul", { class: "estimate" }, ...lines));
+    if (estimate) made.push(h("p", {}, thresholdInWords(estimate)));
+  }
+  if (picture) {
+    const alt = "Held-out photos: boxes drawn beside boxes found";
+    const image = h("img", { class: "held-out", alt, src: store.heldOutUrl() });
+    const says =
+      "Left what you have drawn, right what was found by a detector that had not learnt from that photo; " +
+      "mistakes come first. A dashed box on the left was missed, one on the right is a false alarm, unless " +
+      "its object has no box yet.";
+    made.push(h("h3", {}, "Held-out photos"), h("p", { class: "hint" }, says), image);
+  }
+  made.push(h("h3", {}, "What to do next"));
+  for (const [says, command] of next) {
+    made.push(h("div", { class: "step" }, text("", says), copied(command)));
+  }
+  if (state === "done") {
+    const better = [
+      ...(estimate?.remarks ?? []),
+      "what helps most: put photos on which it fails into the folder, correct their boxes here, fine-tune again",
+    ];
+    const lines = better.map((line) => h("li", {}, line));
+    made.push(h("h3", {}, "How it gets better"), h("ul", { class: "better" }, ...lines));
+  }
+  return made;
+}

@@ -1,0 +1,391 @@
+// One person at one project: which photo is open, what is in it, which photos count as reviewed, what is
+// proposed, and what can be taken back. It knows the store and the saver, not the document. It says "change"
+// whenever something is to be shown anew ("draft": only the box being drawn), "say" (detail: text) what a
+// person who cannot see the page is to hear, and "tell" what everybody should notice.
+
+import { Histories, NO_CHANGE, applied } from "./history.js";
+import { Proposals, asBox } from "./proposals.js";
+import { counted, isOpen, isShown } from "./words.js";
+
+const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
+
+export class Project extends EventTarget {
+  name = "";
+  isStarted = false;
+  labels = [];
+  photos = []; // {id, name, width, height, reviewed, num_boxes, labels, error}
+  filter = "all"; // which photos are shown; see words.js
+  active = 0; // number of the class that new boxes get
+  current = null; // one of `photos`
+  state = null; // {boxes, reviewed} of the current photo with what is not saved yet; null until it has come
+  trouble = null; // why it has not come
+  draft = null; // {id, box, label}: a box being drawn or moved; id is null for a new one
+  selected = null; // id of a box or of a proposal
+  held = null; // the same id if it was picked up to be moved, as what has just been drawn was not
+  question = null; // {items, go, isReviewing}: proposals to decide on before the photo may count as reviewed
+  learning = { state: "off", message: "", round: 0, progress: 0 };
+  suggested = null; // id of the photo the detector is least sure of
+  askForLabel = async () => null;
+  store;
+  saver;
+  #states = new Map();
+  #histories = new Histories();
+  #proposed;
+  #late = []; // photos marked as empty before the answer came that something is proposed there
+  #isFresh = false; // nobody had looked at the current photo when it was opened
+  #ledBy = null; // the step of the history that opened it
+  #changes = 0; // counts changes and answers, so that an older answer is told from a newer one
+
+  constructor(store, saver) {
+    super();
+    Object.assign(this, { store, saver });
+    this.#proposed = new Proposals(store);
+    saver.addEventListener("acknowledged", ({ detail }) => this.#take(detail.id, detail.state));
+    saver.addEventListener("discarded", () => this.refresh().catch(() => {}));
+  }
+
+  /** Read the project and open the photo of that id, or else the first that nobody has looked at. */
+  async start(id) {
+    await this.#readProject();
+    const first = this.#photo(id) ?? this.photos.find(isOpen) ?? this.photos[0];
+    this.isStarted = true;
+    if (first) this.#open(first);
+    this.changed();
+  }
+
+  /** Read everything again: another window may have drawn boxes. */
+  async refresh() {
+    await this.#readProject();
+    this.#states.clear();
+    if (this.current) await this.#readBoxes(this.current);
+    this.changed();
+  }
+
+  async #readProject() {
+    const before = this.#changes;
+    const project = await this.store.project();
+    this.name = project.name;
+    this.labels = [...new Set([...project.labels, ...this.saver.pendingLabels])];
+    this.suggested = project.suggested_next;
+    if (before !== this.#changes) return;
+    const known = new Map(this.photos.map((photo) => [photo.id, photo]));
+    this.photos = project.photos.map((row) => {
+      const photo = known.get(row.id) ?? row; // one photo stays one object
+      const { width, height } = photo;
+      const reviewed = this.saver.pending(row.id).reviewed ?? row.reviewed;
+      return Object.assign(photo, row, row.width ? {} : { width, height }, { reviewed });
+    });
+    this.current = this.#photo(this.current?.id) ?? null;
+  }
+
+  #photo(id) {
+    return this.photos.find((photo) => photo.id === id);
+  }
+
+  /** Open a photo; if something in this one is to be decided first, that is asked before. */
+  open(id) {
+    const photo = this.#photo(id);
+    if (photo && photo !== this.current) this.settle(() => this.#open(photo));
+  }
+
+  async #open(photo, ledBy = null) {
+    Object.assign(this, { current: photo, trouble: null, draft: null, selected: null, held: null, question: null });
+    this.state = this.#states.get(photo.id) ?? null;
+    this.#isFresh = !photo.reviewed;
+    this.#ledBy = ledBy;
+    this.changed();
+    this.say(`${photo.name}, photo ${this.photos.indexOf(photo) + 1} of ${this.photos.length}`);
+    await this.#readBoxes(photo);
+  }
+
+  async #readBoxes(photo) {
+    if (photo.error) return;
+    const before = this.#changes;
+    try {
+      const state = await this.store.photo(photo.id);
+      if (before === this.#changes) this.#take(photo.id, state);
+      else if (this.current === photo && !this.state) await this.#readBoxes(photo);
+    } catch (error) {
+      if (error.refused) return this.refuse(error, photo);
+      if (this.current !== photo || this.state) return undefined;
+      this.trouble = error;
+      this.changed();
+      setTimeout(() => this.current === photo && !this.state && this.#readBoxes(photo), AGAIN);
+      return undefined;
+    }
+    return this.#readProposals(photo);
+  }
+
+  /** Note why a photo cannot be had. */
+  refuse({ message, hint }, photo = this.current) {
+    photo.error = hint ? `${message}; ${hint}` : message;
+    this.changed();
+  }
+
+  /** Take what the server says of a photo, and on top of it what is not saved yet. */
+  #take(id, { boxes, reviewed, width, height, error }) {
+    const photo = this.#photo(id);
+    if (!photo) return;
+    this.#changes += 1;
+    Object.assign(photo, width ? { width, height } : {}, { error: error ?? photo.error });
+    this.#show(photo, applied({ boxes, reviewed }, this.saver.pending(id)));
+  }
+
+  #show(photo, state) {
+    this.#states.set(photo.id, state);
+    const labels = [...new Set(state.boxes.map(({ label }) => label))];
+    Object.assign(photo, { reviewed: state.reviewed, num_boxes: state.boxes.length, labels });
+    if (photo === this.current) {
+      Object.assign(this, { state, trouble: null });
+      if (!this.items.some((item) => item.id === this.selected)) this.selected = this.held = null;
+    }
+    this.changed();
+  }
+
+  takeLearning(learning) {
+    const isNewRound = learning.round !== this.learning.round;
+    this.learning = learning;
+    this.suggested = learning.suggested_next;
+    if (isNewRound && this.current) this.#readProposals(this.current);
+    this.changed();
+  }
+
+  /** Proposals are for photos that nobody had looked at before. */
+  async #readProposals(photo) {
+    if (this.learning.state === "off" || photo.error || !this.#isFresh) return;
+    const before = this.proposals.length;
+    const isMore = await this.#proposed.read(photo.id).catch(() => false);
+    if (photo !== this.current) return;
+    const count = this.proposals.length;
+    if (count && count !== before) this.say(`${count} proposed; Enter accepts one`);
+    if (isMore) setTimeout(() => photo === this.current && this.#readProposals(photo), AGAIN);
+    this.changed();
+  }
+
+  /** What the detector proposes and nobody has decided on, the surest first. */
+  get proposals() {
+    if (this.question) return this.question.items; // what is being asked about stays
+    return this.#isFresh && this.state ? this.#proposed.undecided(this.current.id, this.state.boxes) : [];
+  }
+
+  /** Photos that count as empty although something was proposed there, too late to be seen. */
+  get late() {
+    return this.#late.filter((photo) => photo.reviewed && photo.num_boxes === 0);
+  }
+
+  /** Everything that can be selected: the boxes, then the proposals. */
+  get items() {
+    return [...(this.state?.boxes ?? []), ...this.proposals];
+  }
+
+  get selectedItem() {
+    return this.items.find(({ id }) => id === this.selected) ?? null;
+  }
+
+  get shownPhotos() {
+    return this.photos.filter((photo) => isShown(photo, this.filter));
+  }
+
+  setFilter(filter) {
+    this.filter = filter;
+    this.changed();
+  }
+
+  /** The nearest shown photo before (-1) or after (1) the current one. */
+  neighbour(direction) {
+    const from = this.photos.indexOf(this.current);
+    for (let at = from + direction; at >= 0 && at < this.photos.length; at += direction) {
+      if (isShown(this.photos[at], this.filter)) return this.photos[at];
+    }
+    return null;
+  }
+
+  step(direction) {
+    const next = this.neighbour(direction);
+    if (next) this.open(next.id);
+    else this.tell(direction > 0 ? "this is the last photo" : "this is the first photo");
+  }
+
+  goToSuggested() {
+    if (this.#photo(this.suggested)) this.open(this.suggested);
+    else this.tell("no photo is suggested yet");
+  }
+
+  // From here on: whether a photo counts as reviewed.
+
+  /**
+   * Call `go`, but ask before if something is proposed that nobody has decided on and the photo counts as
+   * reviewed, or is going to (`isReviewing`): what is not accepted would be learnt as background.
+   */
+  settle(go, isReviewing = false) {
+    this.question = null;
+    const items = this.proposals;
+    if (!items.length || !(isReviewing || this.state.reviewed)) return go();
+    this.question = { items, go, isReviewing };
+    this.selected = this.held = null;
+    const says = counted(items.length, "proposed box is", "proposed boxes are");
+    this.say(`${says} not decided. Space accepts, N says that none is right, Escape goes back`);
+    return this.changed();
+  }
+
+  /** Accept all that is asked about, or turn it down; then go on. */
+  answer(isAccepted) {
+    if (!this.question) return;
+    const { items, go, isReviewing } = this.question;
+    const put = isAccepted ? items.map((item) => asBox(item)) : [];
+    this.change({ put, delete: [], reviewed: true }, { decided: items, isLeft: true });
+    if (isAccepted) this.tell(`${put.length} accepted`);
+    else this.tell(this.state.boxes.length ? "only your boxes count" : `${this.current.name} counts as empty`);
+    this.settle(go, isReviewing); // meanwhile, more may have come
+  }
+
+  /** Leave the question open, and the photo as it is. */
+  back() {
+    this.question = null;
+    this.changed();
+  }
+
+  /** Mark the photo as reviewed and go on, or call `atEnd` if there is none to go on to. */
+  reviewAndNext(atEnd) {
+    if (!this.current || this.question) return;
+    this.settle(() => {
+      const { current } = this;
+      this.#markReviewed();
+      const step = this.#histories.of(current.id).last;
+      const next = this.neighbour(1) ?? this.photos.find((photo) => photo !== current && isOpen(photo));
+      if (next) this.#open(next, step?.isLeft ? step : null);
+      else atEnd();
+    }, true);
+  }
+
+  #markReviewed() {
+    if (!this.state || this.state.reviewed) return;
+    this.change({ ...NO_CHANGE, reviewed: true }, { isLeft: true });
+    this.tell(`${this.current.name} counts as empty`);
+    const isLearning = this.learning.state === "learning";
+    if (isLearning || this.#proposed.isAwaited(this.current.id)) this.#watch(this.current);
+  }
+
+  /** See whether something is proposed for a photo that was marked as empty before the answer came. */
+  async #watch(photo) {
+    const first = this.learning.round;
+    const isEmpty = () => photo.reviewed && photo.num_boxes === 0;
+    while (isEmpty() && this.learning.round <= first + 1) {
+      const isMore = await this.#proposed.read(photo.id).catch(() => true);
+      const count = this.#proposed.undecided(photo.id, []).length;
+      if (count && isEmpty()) {
+        this.#late.push(photo);
+        this.tell(`${count} proposed in ${photo.name}, which counts as empty`);
+        return this.changed();
+      }
+      if (!isMore && this.learning.state !== "learning") return undefined;
+      await new Promise((resolve) => setTimeout(resolve, AGAIN));
+    }
+    return undefined;
+  }
+
+  /** Open a photo again in which something was proposed too late; it counts as not reviewed again. */
+  lookAgain() {
+    const photo = this.late[0];
+    if (!photo) return this.tell("nothing was proposed too late");
+    this.#late = this.#late.filter((other) => other !== photo);
+    return this.settle(async () => {
+      if (photo !== this.current) await this.#open(photo);
+      if (photo === this.current && this.state?.reviewed && !this.state.boxes.length) this.toggleReviewed();
+    });
+  }
+
+  /** The photo is empty all the same. */
+  leaveEmpty() {
+    const photo = this.late[0];
+    this.#late = this.#late.filter((other) => other !== photo);
+    this.#proposed.decide(photo.id, this.#proposed.undecided(photo.id, []));
+    this.changed();
+  }
+
+  toggleReviewed() {
+    if (!this.state) return;
+    if (this.state.boxes.length) this.tell("a photo with boxes is reviewed");
+    else if (!this.state.reviewed) this.settle(() => this.#markReviewed(), true);
+    else {
+      this.change({ ...NO_CHANGE, reviewed: false });
+      this.#proposed.recall(this.current.id);
+      this.#lookFresh();
+    }
+  }
+
+  /** Somebody has taken back what was decided: propose again. */
+  #lookFresh() {
+    this.#isFresh = true;
+    this.changed();
+    this.#readProposals(this.current);
+  }
+
+  // From here on: changes, and taking them back.
+
+  forgetHistory() {
+    this.#histories.clear();
+  }
+
+  /**
+   * Change the boxes of the photo, or whether it is reviewed. `decided` are the proposals that are decided by
+   * that, and `isLeft` says that the photo is left by it.
+   */
+  change(change, { row = null, decided = [], isLeft = false } = {}) {
+    const { current, state } = this;
+    this.question = null;
+    const full = change.put.length && !state.reviewed ? { ...change, reviewed: true } : change;
+    this.#histories.add(current.id, state, full, row, { decided, isLeft, ledBy: this.#ledBy });
+    this.#proposed.decide(current.id, decided);
+    this.#apply(full);
+  }
+
+  #apply(change) {
+    this.#changes += 1;
+    const { reviewed } = this.state;
+    const isMore = change.put.length + change.delete.length > 0 || (change.reviewed ?? reviewed) !== reviewed;
+    if (isMore) this.saver.add(this.current.id, change);
+    this.#show(this.current, applied(this.state, change));
+  }
+
+  /**
+   * Take back what was done last in this photo. Where that is nothing, or an answer or Space has just led here,
+   * go back to the photo that was left, and take back there that it counts as reviewed.
+   */
+  async undo() {
+    const { id, step } = this.#histories.last ?? {};
+    const isLed = step && this.#ledBy === step;
+    if (step?.isLeft && this.current && (isLed || !this.#histories.of(this.current.id).last)) {
+      const opened = this.#photo(id) && id !== this.current.id ? this.#open(this.#photo(id), step.ledBy) : null;
+      if (!this.state) await opened;
+    }
+    this.#repeat("undo", "undone");
+  }
+
+  redo() {
+    this.#repeat("redo", "done again");
+  }
+
+  #repeat(name, done) {
+    const history = this.current && this.state && this.#histories.of(this.current.id);
+    const step = name === "undo" ? history?.last : history?.next;
+    if (!step) return this.tell(`nothing to ${name}`);
+    this.question = null;
+    this.#proposed[name === "undo" ? "recall" : "decide"](this.current.id, step.decided);
+    this.#apply(history[name]());
+    this.tell(`${done} in ${this.current.name}`);
+    return name === "undo" && (step.isLeft || step.decided.length) ? this.#lookFresh() : undefined;
+  }
+
+  say(text) {
+    this.dispatchEvent(new CustomEvent("say", { detail: text }));
+  }
+
+  tell(text) {
+    this.dispatchEvent(new CustomEvent("tell", { detail: text }));
+  }
+
+  changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}

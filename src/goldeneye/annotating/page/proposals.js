@@ -1,0 +1,58 @@
+// What the detector proposes, photo by photo, and what a person has decided about it. A proposal is decided
+// once it is accepted or turned down; one that is neither must never become background in silence.
+
+import { iou } from "./geometry.js";
+import { newId } from "./history.js";
+
+const SAME_PLACE = 0.5; // IoU from which two boxes mean one object
+
+export class Proposals {
+  #store;
+  #found = new Map(); // photo id -> [{id, box, label, score}]
+  #decided = new Map(); // photo id -> [{box, label}]
+  #awaited = new Set(); // ids of photos for which more may come
+
+  constructor(store) {
+    this.#store = store;
+  }
+
+  /** Ask what is proposed for a photo; true if more is to come. */
+  async read(id) {
+    this.#awaited.add(id);
+    const { boxes, pending } = await this.#store.proposals(id);
+    this.#found.set(id, boxes.map((box, number) => ({ ...box, id: `:${number}` }))); // no box has such an id
+    if (!pending) this.#awaited.delete(id);
+    return Boolean(pending);
+  }
+
+  /** Whether the answer for a photo is still to come. */
+  isAwaited(id) {
+    return this.#awaited.has(id);
+  }
+
+  /** What nobody has decided on and none of `boxes` says already, the surest first. */
+  undecided(id, boxes) {
+    const isDecided = ({ box, label }) =>
+      boxes.some((other) => iou(box, other.box) > SAME_PLACE) ||
+      this.#decidedOf(id).some((other) => other.label === label && iou(box, other.box) > SAME_PLACE);
+    return (this.#found.get(id) ?? []).filter((item) => !isDecided(item)).sort((a, b) => b.score - a.score);
+  }
+
+  decide(id, items) {
+    if (items.length) this.#decided.set(id, [...this.#decidedOf(id), ...items]);
+  }
+
+  /** Take decisions back: those on `items`, or all. */
+  recall(id, items = this.#decidedOf(id)) {
+    this.#decided.set(id, this.#decidedOf(id).filter((item) => !items.includes(item)));
+  }
+
+  #decidedOf(id) {
+    return this.#decided.get(id) ?? [];
+  }
+}
+
+/** A proposal as a box of one's own; a box stays as it is. */
+export function asBox({ id, box, label, ignore = false, score }) {
+  return { id: score === undefined ? id : newId(), box, label, ignore };
+}

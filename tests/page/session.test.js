@@ -1,0 +1,236 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Saver } from "../../src/goldeneye/annotating/page/saving.js";
+import { Session } from "../../src/goldeneye/annotating/page/session.js";
+import { NOWHERE } from "../../src/goldeneye/annotating/page/unsaved.js";
+
+const PLACE = [10, 10, 50, 50];
+const raccoon = (box = PLACE, score = 0.9) => ({ box, label: "raccoon", score });
+const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
+
+/** A server with photos "1", "2" ..., which proposes `proposed[id]`: {boxes, pending}, or a promise of it. */
+async function opened(count, proposed) {
+  const states = new Map();
+  const stateOf = (id) => states.get(id) ?? { boxes: [], reviewed: false };
+  const row = (id) => {
+    const { boxes, reviewed } = stateOf(id);
+    const labels = boxes.map(({ label }) => label);
+    return { id, name: `${id}.jpg`, width: 100, height: 100, reviewed, num_boxes: boxes.length, labels, error: null };
+  };
+  const ids = Array.from({ length: count }, (_, at) => `${at + 1}`);
+  const store = {
+    project: async () => ({ name: "photos", labels: ["raccoon", "cat"], photos: ids.map(row), suggested_next: null }),
+    photo: async (id) => ({ ...stateOf(id), width: 100, height: 100 }),
+    patch: async (id, { put, delete: gone, reviewed }) => {
+      const kept = stateOf(id).boxes.filter((box) => !gone.includes(box.id) && !put.some((other) => other.id === box.id));
+      const boxes = [...kept, ...put];
+      states.set(id, { boxes, reviewed: (reviewed ?? stateOf(id).reviewed) || boxes.length > 0 });
+      return { ...stateOf(id), width: 100, height: 100 };
+    },
+    labels: async () => ({ labels: ["raccoon", "cat"] }),
+    proposals: async (id) => (await proposed[id]) ?? { boxes: [], pending: false },
+  };
+  const session = new Session(store, new Saver(store, NOWHERE));
+  session.learning = { state: "ready", message: "", round: 1, progress: 1 };
+  await session.start();
+  await turn();
+  const onServer = async (id) => {
+    await turn();
+    return [stateOf(id).reviewed, stateOf(id).boxes.map(({ label }) => label)];
+  };
+  return { session, onServer, store };
+}
+
+/** Space, once the photo has come. */
+async function next(session) {
+  await turn();
+  session.reviewAndNext(() => {});
+}
+
+test("Space on proposals that nobody has decided on asks, and writes nothing", async () => {
+  const { session, onServer } = await opened(2, { 1: { boxes: [raccoon()] } });
+  await next(session);
+  assert.equal(session.current.id, "1");
+  assert.equal(session.question.items.length, 1);
+  assert.deepEqual(await onServer("1"), [false, []]);
+  session.back();
+  assert.deepEqual([session.question, session.proposals.length], [null, 1]);
+});
+
+test("the answer accepts all and goes on; undo brings everything back", async () => {
+  const { session, onServer } = await opened(2, { 1: { boxes: [raccoon(), raccoon([60, 60, 90, 90])] } });
+  await next(session);
+  session.answer(true);
+  assert.equal(session.current.id, "2");
+  assert.deepEqual(await onServer("1"), [true, ["raccoon", "raccoon"]]);
+  await session.undo();
+  assert.equal(session.current.id, "1");
+  assert.equal(session.proposals.length, 2);
+  assert.deepEqual(await onServer("1"), [false, []]);
+  session.redo();
+  assert.deepEqual(await onServer("1"), [true, ["raccoon", "raccoon"]]);
+});
+
+test("really empty is written, goes on, and can be undone", async () => {
+  const { session, onServer } = await opened(2, { 1: { boxes: [raccoon()] } });
+  await next(session);
+  session.answer(false);
+  assert.deepEqual(await onServer("1"), [true, []]);
+  await session.undo();
+  assert.deepEqual(await onServer("1"), [false, []]);
+  assert.deepEqual([session.current.id, session.proposals.length], ["1", 1]);
+  await next(session); // and it is asked again
+  assert.ok(session.question);
+});
+
+test("several photos in a row are undone one after the other, also without waiting", async () => {
+  const { session, onServer } = await opened(4, { 2: { boxes: [raccoon()] } });
+  await next(session);
+  await next(session);
+  session.answer(false);
+  await next(session);
+  assert.equal(session.current.id, "4");
+  session.undo();
+  session.undo();
+  session.undo();
+  await turn();
+  assert.equal(session.current.id, "1");
+  for (const id of ["1", "2", "3"]) assert.deepEqual(await onServer(id), [false, []]);
+  session.undo();
+  assert.equal(session.current.id, "1");
+});
+
+test("what was drawn in this photo is undone before Space in another", async () => {
+  const { session, onServer } = await opened(3, {});
+  await next(session);
+  await turn();
+  session.draw([1, 1, 20, 20]);
+  await session.undo();
+  assert.deepEqual(await onServer("2"), [false, []]);
+  assert.equal(session.current.id, "2");
+  assert.deepEqual(await onServer("1"), [true, []]);
+  await session.undo();
+  assert.deepEqual([session.current.id, ...(await onServer("1"))], ["1", false, []]);
+});
+
+test("a photo one has come back to by oneself keeps its own undo", async () => {
+  const { session, onServer } = await opened(3, {});
+  session.draw([1, 1, 20, 20]);
+  await next(session);
+  await next(session);
+  session.open("1");
+  await session.undo();
+  assert.deepEqual([session.current.id, ...(await onServer("1"))], ["1", false, []]);
+  assert.deepEqual(await onServer("2"), [true, []]);
+});
+
+for (const leave of ["reviewAndNext", "step", "open"]) {
+  test(`beside boxes of one's own, what is proposed is asked about too: ${leave}`, async () => {
+    const { session, onServer } = await opened(3, { 1: { boxes: [raccoon()] } });
+    session.draw([60, 60, 90, 90]);
+    const go = { reviewAndNext: () => session.reviewAndNext(() => {}), step: () => session.step(1), open: () => session.open("3") };
+    go[leave]();
+    assert.equal(session.question?.items.length, 1);
+    session.answer(false);
+    assert.notEqual(session.current.id, "1");
+    assert.deepEqual(await onServer("1"), [true, ["raccoon"]]);
+    await session.undo();
+    assert.deepEqual([session.current.id, session.proposals.length], ["1", 1]);
+    assert.deepEqual(await onServer("1"), [true, ["raccoon"]]);
+  });
+}
+
+test("a photo left without review keeps its proposals and asks nothing", async () => {
+  const { session, onServer } = await opened(2, { 1: { boxes: [raccoon()] } });
+  session.step(1);
+  assert.equal(session.current.id, "2");
+  session.step(-1);
+  assert.equal(session.proposals.length, 1);
+  assert.deepEqual(await onServer("1"), [false, []]);
+});
+
+test("R asks as Space does; not reviewed any more, the proposal comes back", async () => {
+  const { session, onServer } = await opened(2, { 1: { boxes: [raccoon()] } });
+  session.toggleReviewed();
+  assert.ok(session.question);
+  session.answer(false);
+  assert.equal(session.current.id, "1");
+  assert.deepEqual(await onServer("1"), [true, []]);
+  session.toggleReviewed();
+  assert.deepEqual(await onServer("1"), [false, []]);
+  assert.equal(session.proposals.length, 1);
+});
+
+test("a proposal turned down stays so in later rounds, is asked about no more, and comes back by undo", async () => {
+  const proposed = { 1: { boxes: [raccoon()] } };
+  const { session, onServer } = await opened(2, proposed);
+  session.select(session.proposals[0].id);
+  session.deleteSelected();
+  proposed[1] = { boxes: [raccoon([11, 11, 51, 51])] };
+  session.takeLearning({ ...session.learning, round: 2 });
+  await turn();
+  assert.equal(session.proposals.length, 0);
+  await session.undo();
+  await turn();
+  assert.equal(session.proposals.length, 1);
+  session.redo();
+  await next(session);
+  assert.equal(session.current.id, "2");
+  assert.deepEqual(await onServer("1"), [true, []]);
+});
+
+test("an accepted proposal that is moved away is not proposed again", async () => {
+  const { session } = await opened(2, { 1: { boxes: [raccoon()] } });
+  session.acceptOne();
+  session.nudge(40, 40);
+  assert.equal(session.proposals.length, 0);
+});
+
+test("a proposal that comes after Space is told, and the photo can be looked at again", async () => {
+  let answer;
+  const late = new Promise((resolve) => (answer = resolve));
+  const { session, onServer } = await opened(3, { 1: late });
+  await next(session);
+  assert.deepEqual(await onServer("1"), [true, []]);
+  answer({ boxes: [raccoon()], pending: false });
+  await turn();
+  assert.deepEqual(session.late.map(({ name }) => name), ["1.jpg"]);
+  session.lookAgain();
+  await turn();
+  assert.deepEqual([session.current.id, session.proposals.length, session.late.length], ["1", 1, 0]);
+  assert.deepEqual(await onServer("1"), [false, []]);
+});
+
+test("a proposal that comes after Space can be left out", async () => {
+  let answer;
+  const { session, onServer } = await opened(3, { 1: new Promise((resolve) => (answer = resolve)) });
+  await next(session);
+  answer({ boxes: [raccoon()], pending: false });
+  await turn();
+  session.leaveEmpty();
+  assert.equal(session.late.length, 0);
+  assert.deepEqual(await onServer("1"), [true, []]);
+});
+
+test("proposals that come while a person draws are shown, and asked about", async () => {
+  let answer;
+  const { session } = await opened(2, { 1: new Promise((resolve) => (answer = resolve)) });
+  session.draw([60, 60, 90, 90]);
+  answer({ boxes: [raccoon()], pending: false });
+  await turn();
+  assert.equal(session.proposals.length, 1);
+  session.step(1);
+  assert.ok(session.question);
+});
+
+test("what has just been drawn is selected and not held; what is picked up is held", async () => {
+  const { session } = await opened(1, {});
+  session.draw([1, 1, 40, 40]);
+  const [{ id }] = session.state.boxes;
+  assert.deepEqual([session.selected, session.held], [id, null]);
+  session.chooseClass(1);
+  assert.deepEqual([session.selected, session.held, session.state.boxes[0].label], [id, null, "cat"]);
+  session.select(id);
+  session.nudge(1, 0);
+  assert.deepEqual([session.selected, session.held], [id, id]);
+});
