@@ -33,8 +33,11 @@ from goldeneye.errors import PhotoError
 
 StrPath = str | os.PathLike[str]
 
+# A saved JPEG is .jfif to Windows and Chrome; .hif is what Canon, Sony and Fujifilm call HEIC; .mpo has
+# several JPEGs in it, of which the first is the photo.
 PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff"}
+    | {".bmp", ".gif", ".heic", ".heif", ".hif", ".avif"}
 )
 
 # What a photo may be divided by: what libjpeg decodes to at once.
