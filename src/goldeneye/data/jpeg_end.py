@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from PIL import Image, ImageChops
 
+LACKS_END = "lacks its end marker, but all its pixels are there"
+"""What is said of such a file."""
 _END = b"\xff\xd9"
 _SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from goldeneye.data.jpeg_end import completed
+from goldeneye.data.jpeg_end import LACKS_END, completed
 from goldeneye.data.remote import shown_name
 from goldeneye.progress import console
 
@@ -28,8 +28,6 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = frozenset({5, 6, 7, 8})
-
-LACKS_END = "lacks its end marker, but all its pixels are there; it may have been copied while it was written"
 
 
 def orientation(image: Image.Image) -> int:
