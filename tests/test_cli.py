@@ -88,6 +88,72 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert main([*arguments, "--no-pictures", "--gif", str(gif)]) == 2
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
+class TestOutputThatNobodyReads:
+    """As after ``goldeneye ... | head -1``: no traceback, and the exit code that shells report of ``cat``."""
+
+    def run(self, *arguments: str, closed: str) -> tuple[int, bytes]:
+        """The exit code, and what went to the other of stdout and stderr."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+        command = [sys.executable, "-m", "goldeneye.cli", *arguments]
+        try:
+            ended = subprocess.run(command, **outputs, check=False)
+        finally:
+            os.close(writer)
+        return ended.returncode, (ended.stderr if closed == "stdout" else ended.stdout) or b""
+
+    def test_of_every_command_that_prints(self, project: Path) -> None:
+        assert run_finetune(project) == 0
+        photos, boxes = str(project / "photos"), str(project / "photos" / "boxes.json")
+        detector = str(project / "d.safetensors")
+        commands = [
+            ["bases"],
+            ["bases", "--json"],
+            ["show", detector],
+            ["show", detector, "--json"],
+            ["check", photos, "--boxes", boxes],
+            ["check", photos, "--boxes", boxes, "--json"],
+            ["convert", boxes, photos, "-o", str(project / "boxes.csv")],
+            ["detect", detector, photos, "-o", str(project / "found")],
+            ["evaluate", detector, photos, "--boxes", boxes, "--json"],
+        ]
+        for command in commands:
+            code, said = self.run(*command, closed="stdout")
+            assert code == 141, command
+            assert not any(word in said for word in (b"Traceback", b"BrokenPipe", b"Exception ignored")), (
+                command
+            )
+        assert (project / "boxes.csv").exists()  # what was to be written is
+        assert (project / "found" / "detections.json").exists()
+
+    @pytest.mark.parametrize("command", [["--help"], ["detect", "--help"], ["--version"]])
+    def test_of_help(self, command: list[str]) -> None:
+        code, said = self.run(*command, closed="stdout")
+        assert code in (0, 141)  # argparse passes over it
+        assert said == b""
+
+    def test_of_errors(self, tmp_path: Path) -> None:
+        assert self.run("check", str(tmp_path / "gone"), closed="stderr") == (141, b"")
+        code, said = self.run("check", str(tmp_path / "gone"), closed="stdout")
+        assert code == 2
+        assert said.startswith(b"error: ")
+
+    def test_a_closed_stderr_does_not_put_errors_into_the_results(self, tmp_path: Path) -> None:
+        command = f"{sys.executable} -m goldeneye.cli check {tmp_path / 'gone'} 2>&-"
+        ended = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)
+        assert (ended.returncode, ended.stdout) == (2, b"")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk_is_said(self) -> None:
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "goldeneye.cli", "bases"]
+            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr == b"error: the output cannot be written: no space left on the disk\n"
+
+
 def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bases"]) == 0
     lines = capsys.readouterr().out.splitlines()

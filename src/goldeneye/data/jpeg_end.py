@@ -101,7 +101,8 @@ def _num_units(frame: bytes, components: bytes) -> int:
     """How many units a scan of these components has: blocks of 8 x 8, or groups of them if it has several."""
     height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
     sampling = {name: (hv >> 4, hv & 0x0F) for name, hv in zip(frame[6::3], frame[7::3], strict=True)}
-    across, down = (max(factors) for factors in zip(*sampling.values(), strict=True))
+    across = max(horizontal for horizontal, _ in sampling.values())
+    down = max(vertical for _, vertical in sampling.values())
     if len(components) == 1:
         of_width, of_height = sampling[components[0]]
         width, height = -(-width * of_width // across), -(-height * of_height // down)

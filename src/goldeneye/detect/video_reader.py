@@ -1,7 +1,8 @@
 """Read a video, a stream, a webcam or photos as frames, and what runs beside the frames as it is.
 
-Frames are upright: a phone notes how it was held, and whether it looked into a mirror, and the frame is
-turned accordingly. Their pixels are those of the film, which need not be square. Times count from the beginning of the video; each frame keeps the time it has there, however irregular.
+Frames are upright: a phone notes how it was held, and whether it mirrors, and the frame is turned
+accordingly. Their pixels are those of the film, which need not be square. Times count from the beginning
+of the video; each frame keeps the time it has there, however irregular.
 """
 
 from __future__ import annotations
@@ -262,13 +263,14 @@ class VideoReader:
 
 
 def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
-    """``[2, 2]`` of where a player shows a frame: (x, y) goes to (ax + cy, bx + dy), by its rows (a, b), (c, d).
+    """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
 
-    As ISO/IEC 14496-12, 8.3.2 has it; the sign says a turn, as a player makes the frame begin at 0 again.
+    As ISO/IEC 14496-12, 8.3.2 has it; what falls below 0 is moved into sight.
     """
     from av.sidedata.sidedata import Type
 
-    matrix = decoded.side_data.get(Type.DISPLAYMATRIX)
+    side_data: Any = decoded.side_data  # whose stub knows names, not types, as keys
+    matrix = side_data.get(Type.DISPLAYMATRIX)
     if matrix is None:
         return np.eye(2, dtype=np.int32)
     return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
