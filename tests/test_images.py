@@ -518,8 +518,9 @@ class TestUprightArray:
         ],
     )
     def test_other_arrays_are_refused(self, wrong: object) -> None:
-        with pytest.raises(ValueError, match="an image"):
+        with pytest.raises(PhotoError, match="an image") as caught:
             upright_array(wrong)
+        assert caught.value.hint or isinstance(wrong, Image.Image)
 
     def test_a_damaged_pillow_image(self, upright: np.ndarray) -> None:
         buffer = io.BytesIO()

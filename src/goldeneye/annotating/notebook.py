@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from goldeneye.arguments import require_kind
 from goldeneye.data.images import StrPath, find_photos, read_image, upright_array
 from goldeneye.data.project import Project
 from goldeneye.data.remote import is_remote
@@ -56,6 +57,10 @@ def annotate(
         AnnotationError: the project file is malformed, or ``folder`` holds other images.
         ValueError: an image in memory has a wrong shape or type.
     """
+    if not isinstance(images, str | os.PathLike):
+        require_kind(
+            images, Sequence, "images", PhotoError, "a folder, a pattern, or a list of photos or images"
+        )
     page_class = _page_class()  # before anything is written
     for image in [images] if isinstance(images, str | os.PathLike) else images:
         if is_remote(image):

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from goldeneye.arguments import checked_path
 from goldeneye.data.box_checking import check_boxes
 from goldeneye.data.findings import ERROR, KINDS, NOTE, WARNING, Finding, finding
 from goldeneye.data.formats import read_raw
@@ -136,7 +137,9 @@ def _read_part(
     boxes: StrPath | None, places: StrPath | Sequence[StrPath] | None, label: str, show_progress: bool
 ) -> _Part:
     """Read what is said about the photos, find them, and look at each."""
-    part = _Part("photos" if boxes is None else Path(boxes).name)
+    if boxes is not None:
+        boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
+    part = _Part("photos" if boxes is None else boxes.name)
     raw = _read_boxes(part, boxes)
     finder = PhotoFinder(places if places is not None else raw.places if raw else ())
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways

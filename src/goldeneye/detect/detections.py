@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from goldeneye.arguments import checked_threshold
 from goldeneye.data.images import ReducedImage, read_image
 from goldeneye.detect.drawing import draw_boxes
 from goldeneye.errors import PhotoError
@@ -96,8 +97,13 @@ class Detections:
         return self.source.name if isinstance(self.source, Path) else None
 
     def above(self, score_threshold: float) -> Detections:
-        """Those with a higher score than ``score_threshold``, in the same order."""
-        kept = int((self.scores > score_threshold).sum())  # scores descend: the first so many
+        """Those with a higher score than ``score_threshold``, in the same order.
+
+        Raises:
+            SettingError: the threshold is no number from 0 to 1.
+        """
+        higher = self.scores > checked_threshold(score_threshold)
+        kept = int(higher.sum())  # scores descend: the first so many
         return replace(
             self, boxes=self.boxes[:kept], scores=self.scores[:kept], class_ids=self.class_ids[:kept]
         )

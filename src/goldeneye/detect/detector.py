@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from goldeneye.arguments import checked_path
 from goldeneye.data.images import StrPath
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.errors import DetectorFileError
@@ -139,7 +140,8 @@ class Detector(PhotoDetector):
             DetectorFileError: the file is missing, damaged, from a newer goldeneye, or no detector;
                 or it holds only the heads and their base is not the one given or not to be found.
         """
-        path = Path(path)
+        path = checked_path(path, "a detector's file", DetectorFileError, _MAKE_ONE)
+        _require_safetensors(path)
         try:
             header, weights = read_weights(path, _HEADER)
         except FileNotFoundError:
@@ -170,6 +172,18 @@ class Detector(PhotoDetector):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DetectorFileError(f"{path}: its header and its weights do not fit: {error}") from error
         return detector
+
+
+def _require_safetensors(path: Path) -> None:
+    """Tell files by their name that are something else: an exported detector, a folder."""
+    if path.suffix.lower() in (".onnx", ".xml", ".bin"):
+        exported = path.with_suffix(".xml") if path.suffix.lower() == ".bin" else path
+        raise DetectorFileError(
+            f"{path}: an exported detector, which PyTorch does not run",
+            hint=f"open it with the engine it is for: goldeneye.open_detector({str(exported)!r})",
+        )
+    if path.is_dir():
+        raise DetectorFileError(f"{path}: a folder, not a detector's file", hint=_MAKE_ONE)
 
 
 def _weights_of_base(

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from goldeneye.arguments import checked_threshold
 from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
@@ -80,8 +81,8 @@ def detect_folder(
         SettingError: the threshold is not from 0 to 1, or an animation is wanted of no pictures.
         OutputError: a result cannot be written, or would replace a photo.
     """
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
+    if score_threshold is not None:
+        score_threshold = checked_threshold(score_threshold)
     if gif is not None and not pictures:
         raise SettingError(f"no pictures, nothing to animate: {gif}")
     paths, output = find_photos(photos), Path(output)

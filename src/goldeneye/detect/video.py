@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from goldeneye.arguments import checked_threshold
 from goldeneye.data.images import ReducedImage, StrPath
 from goldeneye.detect.drawing import draw_boxes
 from goldeneye.detect.photo_detector import PhotoDetector
@@ -97,9 +98,7 @@ def detect_video(
         VideoError: the stream stalled or broke off.
         OutputError: a result cannot be written.
     """
-    threshold = detector.score_threshold if score_threshold is None else score_threshold
-    if not 0 <= threshold <= 1:
-        raise SettingError(f"the threshold must be a number from 0 to 1: {threshold}")
+    threshold = checked_threshold(detector.score_threshold if score_threshold is None else score_threshold)
     if every < 1:
         raise SettingError(f"every must be 1 or more: {every}")
     frames_lost = max(1, round(_LOST_S * source.rate))
