@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +25,13 @@ from goldeneye.data.findings import ERROR, KINDS, NOTE, WARNING, Finding, findin
 from goldeneye.data.formats import read_raw
 from goldeneye.data.formats.photos import PhotoFinder
 from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
-from goldeneye.data.images import StrPath, read_reduced
+from goldeneye.data.images import StrPath, given_places, read_reduced
 from goldeneye.data.jpeg_end import LACKS_END, lacks_end
 from goldeneye.data.likeness import FINGERPRINT_BITS, NEARLY_SAME, SAME, Fingerprint, fingerprint, like_pairs
 from goldeneye.data.photo_file import SPELLING_HINT, opened
 from goldeneye.data.remote import shown_name
 from goldeneye.data.upright import orientation
-from goldeneye.errors import AnnotationError, PhotoError
+from goldeneye.errors import AnnotationError, PhotoError, SettingError
 from goldeneye.progress import progress_bar
 
 RARE = 10
@@ -111,7 +112,9 @@ def check_annotations(
     Raises:
         PhotoError: there are no photos at one of the places.
         AnnotationError: there is no file of boxes there.
+        SettingError: ``input_side`` is no number above 0.
     """
+    _require_side(input_side)
     train = _read_part(boxes, photos, label, show_progress)
     parts = [train]
     if test_boxes is not None or test_photos is not None:
@@ -133,6 +136,11 @@ def check_annotations(
     )
 
 
+def _require_side(side: Any) -> None:
+    if not isinstance(side, int | float) or not side > 0:
+        raise SettingError(f"input_side must be a number of pixels: {side!r}")
+
+
 def _read_part(
     boxes: StrPath | None, places: StrPath | Sequence[StrPath] | None, label: str, show_progress: bool
 ) -> _Part:
@@ -141,7 +149,7 @@ def _read_part(
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
     part = _Part("photos" if boxes is None else boxes.name)
     raw = _read_boxes(part, boxes)
-    finder = PhotoFinder(places if places is not None else raw.places if raw else ())
+    finder = PhotoFinder(given_places(places) if places is not None else raw.places if raw else ())
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
     for photo in raw.photos if raw else ():
         try:

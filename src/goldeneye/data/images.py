@@ -94,14 +94,25 @@ def photo_places(paths: StrPath | Iterable[StrPath]) -> list[str]:
     return list(found.values())
 
 
-def _each_given(paths: Any) -> list[StrPath]:
-    is_one = isinstance(paths, str | os.PathLike | bytes) or not isinstance(paths, Iterable)
-    given = [paths] if is_one else list(paths)
-    for path in given:
-        if not is_remote(path):
-            checked_path(path, "a photo or a folder of photos", PhotoError)
+def _each_given(paths: StrPath | Iterable[StrPath]) -> list[StrPath]:
+    given = given_places(paths)
     if not given:
         raise PhotoError("no photos given", hint="name photos, folders, or patterns like 'pics/*.jpg'")
+    return given
+
+
+def given_places(places: StrPath | Iterable[StrPath]) -> list[StrPath]:
+    """Where photos are said to be, as a list; it may be empty.
+
+    Raises:
+        PhotoError: one of them is no path.
+    """
+    is_one = isinstance(places, str | os.PathLike | bytes) or not isinstance(places, Iterable)
+    all_places: Any = [places] if is_one else places
+    given: list[StrPath] = list(all_places)
+    for place in given:
+        if not is_remote(place):
+            checked_path(place, "a photo or a folder of photos", PhotoError)
     return given
 
 

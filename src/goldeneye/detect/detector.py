@@ -20,7 +20,7 @@ from torch import Tensor
 from goldeneye.arguments import checked_path
 from goldeneye.data.images import StrPath
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
-from goldeneye.errors import DetectorFileError
+from goldeneye.errors import DetectorFileError, OutputError
 from goldeneye.models.architectures import build_network, weight_shapes
 from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
 from goldeneye.models.configs import Config, config_from_dict
@@ -109,8 +109,12 @@ class Detector(PhotoDetector):
                 the base model again.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: the name ends otherwise, or the file cannot be written.
         """
+        path = checked_path(path, "the file to write", OutputError)
+        if path.suffix.lower() != ".safetensors":
+            hint = f"name it {path.stem}.safetensors; for other programs: goldeneye.export_detector"
+            raise OutputError(f"{path}: a detector cannot be written as {path.suffix!r}", hint=hint)
         weights = (
             {name: self.weights[name] for name in self.network.head_names} if heads_only else self.weights
         )
@@ -125,7 +129,7 @@ class Detector(PhotoDetector):
             "heads_only": heads_only,
             "provenance": self.provenance,
         }
-        write_weights(Path(path), weights, _HEADER, header)
+        write_weights(path, weights, _HEADER, header)
 
     @classmethod
     def load(cls, path: StrPath, *, base: BaseModel | StrPath | None = None) -> Detector:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, BinaryIO, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class TensorLike(Protocol):
         """The same numbers, without what they were computed from."""
 
 
-Photo = StrPath | bytes | PhotoBytes | NDArray[np.uint8] | Image | TensorLike | ReducedImage
+Photo = StrPath | bytes | PhotoBytes | BinaryIO | NDArray[np.uint8] | Image | TensorLike | ReducedImage
 FoundArrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 """Boxes ``[K, 4]`` in pixels of an image, clipped to it, scores ``[K]``, best first, class ids ``[K]``."""
 
@@ -84,9 +85,9 @@ class PhotoDetector(ABC):
         """Find the objects in a photo; for several, in a list or a generator, a list in their order.
 
         Args:
-            photos: paths or addresses, the bytes of photo files, arrays ``[H, W, 3]`` uint8 RGB, Pillow
-                images, tensors ``[3, H, W]`` or ``[H, W, 3]`` uint8 RGB, or photos read by
-                :func:`read_reduced`. A photo in a file at a path that is at least four times as large as the
+            photos: paths or addresses, photo files opened or as their bytes, arrays ``[H, W, 3]`` uint8
+                RGB, Pillow images, tensors ``[3, H, W]`` or ``[H, W, 3]`` uint8 RGB, or photos read by
+                :func:`read_reduced`. A photo in a file that is at least four times as large as the
                 network's input is read at a half to an eighth of its size; boxes are always in pixels
                 of the whole photo.
             score_threshold: only detections with a higher score; the detector's own if not given.
@@ -96,7 +97,7 @@ class PhotoDetector(ABC):
             SettingError: the threshold is no number from 0 to 1.
         """
         threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
-        if isinstance(photos, list | tuple | Iterator):
+        if isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase):
             return [
                 self._detect_one(photo, threshold, f"photos[{number}]") for number, photo in enumerate(photos)
             ]
@@ -107,7 +108,8 @@ class PhotoDetector(ABC):
         if isinstance(photo, str | os.PathLike):
             source = photo_path(photo)
             read = read_reduced(source, self.enough_hw(read_size_hw(source)))
-        elif isinstance(photo, bytes | bytearray | memoryview | PhotoBytes):
+        elif isinstance(photo, bytes | bytearray | memoryview | PhotoBytes | io.BufferedIOBase):
+            photo = photo.read() if isinstance(photo, io.BufferedIOBase) else photo
             file = photo if isinstance(photo, PhotoBytes) else PhotoBytes(name, bytes(photo))
             read = read_reduced(file, self.enough_hw(read_size_hw(file)))
             source = read.image if read.size_hw == read.image.shape[:2] else read_image(file)

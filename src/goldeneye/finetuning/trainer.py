@@ -78,7 +78,7 @@ def finetune(
     settings = FinetuneConfig() if config is None else config
     require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
     annotations = annotation_set(annotations)
-    if negatives:
+    if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(find_photos(negatives))
     annotations.require_reviewed()
     base_model = base if isinstance(base, BaseModel) else load_base(base)

@@ -195,7 +195,7 @@ def read_base(path: Path) -> BaseModel:
 
 
 def _read_given(path: Path) -> BaseModel:
-    """A base model from a file that a person named; errors as :func:`read_base`, and none says to delete it."""
+    """A base model from a file that a person named, and must not be told to delete."""
     try:
         is_base = bool(read_header(path, BASE_HEADER))
     except (OSError, SafetensorError, ValueError) as error:

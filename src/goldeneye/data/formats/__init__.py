@@ -30,7 +30,7 @@ from goldeneye.data.formats.voc import read_voc
 from goldeneye.data.formats.writing import write_annotations as write_annotations
 from goldeneye.data.formats.writing import write_coco as write_coco
 from goldeneye.data.formats.yolo import read_yolo
-from goldeneye.data.images import StrPath, read_size_hw
+from goldeneye.data.images import StrPath, given_places, read_size_hw
 from goldeneye.errors import AnnotationError
 from goldeneye.progress import console
 
@@ -121,7 +121,7 @@ def to_annotation_set(
     raw: RawAnnotations, photos: StrPath | Sequence[StrPath] | None = None, *, label: str = "object"
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
-    finder = PhotoFinder(raw.places if photos is None else photos)
+    finder = PhotoFinder(raw.places if photos is None else given_places(photos))
     images = [_image(photo, finder.find(photo), label) for photo in raw.photos]
     mentioned = {os.path.realpath(image.path) for image in images}
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]

@@ -40,7 +40,8 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
     """
     target = _checked(annotations, target)
     _require_plain_labels(annotations)
-    files.write_text(target, coco_text(annotations, target.parent if root is None else Path(root)))
+    folder = target.parent if root is None else checked_path(root, "the root of file names", OutputError)
+    files.write_text(target, coco_text(annotations, folder))
 
 
 def write_annotations(
