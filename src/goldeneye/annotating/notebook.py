@@ -57,7 +57,9 @@ def annotate(
             wrong shape or type, or others are named.
         AnnotationError: the project file is malformed, or ``folder`` holds other images.
     """
-    if not isinstance(images, str | os.PathLike):
+    if isinstance(images, str | os.PathLike):
+        checked_path(images, "a folder of photos", PhotoError)
+    else:
         require_kind(
             images, Sequence, "images", PhotoError, "a folder, a pattern, or a list of photos or images"
         )

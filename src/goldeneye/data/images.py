@@ -332,7 +332,7 @@ def upright_array(image: Any, name: str = "image") -> RGBArray:
 def _pixels_of(image: Any, name: str) -> RGBArray:
     """An array or tensor as an array ``[H, W, 3]``, ``[H, W, 4]`` or ``[H, W]``; errors as above."""
     array = image
-    if hasattr(image, "detach"):  # a tensor; PyTorch is not imported here
+    if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor; PyTorch is not imported here
         try:
             array = image.detach().cpu().numpy()
         except TypeError as error:  # numpy has no bfloat16
