@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -152,6 +153,37 @@ class TestOutputThatNobodyReads:
             ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
         assert ended.returncode == 2
         assert ended.stderr == b"error: the output cannot be written: no space left on the disk\n"
+
+
+def test_detect_writes_the_picture_of_one_photo(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_finetune(project) == 0
+    capsys.readouterr()
+    detector, photo = str(project / "d.safetensors"), project / "photos" / "photo0.png"
+    for name in ("found1.jpg", "new/found1.png", "found1.JPEG"):
+        target = project / name
+        assert main(["detect", detector, str(photo), "-o", str(target)]) == 0
+        assert capsys.readouterr().out.endswith(f" in 1 photo: {target}\n")
+        with Image.open(target) as picture, Image.open(photo) as original:
+            assert picture.size == original.size
+        assert list(target.parent.glob("*.json")) == []
+    for name, photos, more, message in (
+        ("f.jpg", project / "photos", [], "one picture, but 3 photos"),
+        ("f.webp", photo, [], r"results cannot be written as '\.webp'"),
+        ("f.json", photo, [], r"results cannot be written as '\.json'"),
+        ("f.jpg", photo, ["--no-pictures"], "a picture, but no pictures are wanted"),
+        ("photos/photo0.png", photo, [], "the picture would replace the photo"),
+    ):
+        assert main(["detect", detector, str(photos), "-o", str(project / name), *more]) == 2
+        assert re.search(message, failure(capsys))
+        assert not (project / name).exists() or name == "photos/photo0.png"
+    (project / "run.jpg").mkdir()  # a folder is a folder, whatever its name
+    assert main(["detect", detector, str(photo), "-o", str(project / "run.jpg")]) == 0
+    assert (project / "run.jpg" / "detections.json").exists()
+    monkeypatch.chdir(project)
+    assert main(["detect", detector, str(photo), "-o", "run1.5"]) == 0
+    assert (project / "run1.5" / "detections.json").exists()
 
 
 def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,20 +96,14 @@ def detect_folder(
         score_threshold = checked_threshold(score_threshold)
     if gif is not None and not pictures:
         raise SettingError(f"no pictures, nothing to animate: {gif}")
-    paths, output = find_photos(photos), Path(output)
-    is_picture = _is_picture(output, len(paths), pictures)
-    if is_picture:
-        _require_another(output, paths[0])
-    table = output if is_picture else output / "detections.json"
-    targets = [output] if is_picture else _targets(paths, output) if pictures else [None] * len(paths)
-    work = list(zip(paths, targets, strict=True))
-    require_writable(table, [table.suffix.lower()])
+    paths = find_photos(photos)
+    written, targets = _results_of(paths, Path(output), pictures)
     if gif is not None:
         require_writable(gif, [".gif"])
     loaded, num_threads = _opened(Path(detector), paths, engine, base, mirror)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    rows, failed = _detect_and_draw(loaded, work, threshold, num_threads, show_progress)
-    if not is_picture:
+    rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
+    if written not in targets:
         document = {
             "detector": Path(detector).name,
             "labels": loaded.labels,
@@ -117,10 +111,27 @@ def detect_folder(
             "photos": rows,
             "failed": failed,
         }
-        write_text(table, json.dumps(document, indent=1) + "\n")
+        write_text(written, json.dumps(document, indent=1) + "\n")
     if gif is not None and rows:
-        _animate([table.with_name(row["picture"]) for row in rows], Path(gif))
-    return FolderSummary(table, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+        _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
+    return FolderSummary(written, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+
+
+def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:
+    """The file to name when all is done, and where the picture of each photo goes, if one is wanted.
+
+    Raises:
+        OutputError: they could not be written, or would replace a photo.
+        PhotoError: two photos have one name.
+    """
+    if _is_picture(output, len(paths), pictures):
+        _require_another(output, paths[0])
+        written, targets = output, [output]
+    else:
+        written = output / "detections.json"
+        targets = _targets(paths, output) if pictures else []
+    require_writable(written, [written.suffix.lower()])
+    return written, targets or [None] * len(paths)
 
 
 def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
@@ -166,7 +177,8 @@ def _opened(
 
 def _detect_and_draw(
     detector: PhotoDetector,
-    work: Sequence[tuple[Path, Path | None]],
+    paths: Sequence[Path],
+    targets: Sequence[Path | None],
     threshold: float,
     num_threads: int,
     show_progress: bool,
@@ -175,7 +187,8 @@ def _detect_and_draw(
 
     Args:
         detector: the detector.
-        work: each photo, and where its picture goes, if one is wanted.
+        paths: the photos.
+        targets: where the picture of each goes, if one is wanted.
         threshold: lowest score to report.
         num_threads: how many threads each photo may take.
         show_progress: show how far the work has come.
@@ -190,6 +203,7 @@ def _detect_and_draw(
         save_picture(found.draw(photo), target)
         return found.to_dict() | {"picture": target.name}
 
+    work = list(zip(paths, targets, strict=True))
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     with progress_bar("detecting", len(work), show=show_progress) as advance:
