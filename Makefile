@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test check demo bench clean
+.PHONY: setup test fuzz check demo bench clean
 
 setup: $(STAMP)
 
@@ -16,6 +16,12 @@ $(STAMP): requirements.txt pyproject.toml
 
 test: setup
 	$(BIN)/python -m pytest
+
+# ROUNDS: how often each property is tried, every time on other examples.
+ROUNDS ?= 10
+
+fuzz: setup
+	for round in $$(seq $(ROUNDS)); do HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -q -m hypothesis || exit 1; done
 
 check: setup
 	$(BIN)/ruff check .

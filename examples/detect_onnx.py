@@ -44,7 +44,10 @@ class Detector:
 
 def read_photo(path):
     """The photo as a person sees it: RGB, turned as the camera was held, white where it is transparent."""
-    photo = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")
+    photo = ImageOps.exif_transpose(Image.open(path))
+    if photo.mode == "F" or photo.mode.startswith("I"):
+        raise SystemExit(f"{path}: grey of more than 8 bits: save it as 8 bits first")
+    photo = photo.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")
 
 
@@ -54,6 +57,8 @@ def main():
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--score-threshold", type=float, help="0 to 1; the detector's own if not given")
     parsed = parser.parse_args()
+    if parsed.score_threshold is not None and not 0 <= parsed.score_threshold <= 1:
+        raise SystemExit(f"the threshold must be a number from 0 to 1: {parsed.score_threshold}")
     detector = Detector(parsed.detector)
     for path in parsed.photos:
         photo = read_photo(path)

@@ -8,11 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from exported_duck import ExportedDuck, export_duck
 
 # Threads that wait for each other on a busy machine are many times slower than one alone.
 torch.set_num_threads(1)
+
+# The same examples in every run, or a test would fail by chance, for somebody who has changed something else.
+# "make fuzz" looks for new ones; what it finds becomes an @example.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN_ARCHIVE = "golden/ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.tar.gz"

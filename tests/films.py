@@ -39,11 +39,13 @@ def write_film(
     codec: str = "libx264",
     audio: bool = True,
     options: dict[str, str] | None = None,
+    pixel_aspect: Fraction = Fraction(1),
 ) -> Path:
     """A film whose frames are shown at ``ticks``, in parts of 12800 of a second, with sound of 2 s."""
     with av.open(str(path), "w", options=options or {}) as film:
         video = film.add_stream(codec, rate=RATE, options={"g": "10"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.codec_context.sample_aspect_ratio = pixel_aspect
         video.time_base = video.codec_context.time_base = Fraction(1, TICKS)
         sound = film.add_stream("aac", rate=44100) if audio else None
         for number, tick in enumerate(ticks):
@@ -65,14 +67,16 @@ def _sing(film: Any, sound: Any, number: int) -> None:
     film.mux(sound.encode(frame))
 
 
-def turn(path: Path) -> None:
-    """Note in an MP4 that the camera was held sideways: to be shown a quarter turn clockwise.
+def turn(path: Path, matrix: tuple[int, int, int, int] = (0, 1, -1, 0)) -> None:
+    """Note in an MP4 how the camera was held; if not said, to be shown a quarter turn clockwise.
 
-    The matrix of the track header (ISO/IEC 14496-12, 8.3.2) maps (x, y) to (-y, x).
+    The matrix (a, b, c, d) of the track header (ISO/IEC 14496-12, 8.3.2) maps (x, y) to
+    (ax + cy, bx + dy), here (-y, x).
     """
+    a, b, c, d = (number << 16 for number in matrix)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
-    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
 
 

@@ -114,7 +114,7 @@ def test_photos_at_addresses_have_to_be_copied_first(images: Any) -> None:
 
 
 def test_names_and_images_do_not_mix(photos: Path) -> None:
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(PhotoError, match="not both"):
         annotate([photos / "a.png", IMAGES[0]])  # type: ignore[list-item]
 
 

@@ -33,7 +33,7 @@ FOLDERS = (
     "deploy",
 )
 # Beside the folders; any folder may import them, they import only each other.
-HELPERS = ("errors", "files", "cache", "config", "cores", "progress")
+HELPERS = ("errors", "arguments", "files", "cache", "config", "cores", "progress")
 # Beside the folders too; they may import all of them.
 COMMANDS = ("learning", "demo", "commands", "cli")
 NO_TORCH = ("data", "web", "annotating", "engines")

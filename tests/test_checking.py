@@ -182,6 +182,15 @@ class TestPhotos:
         (row,) = mugs.check().findings
         assert (row.kind, row.severity) == ("photo-flipped", "note")
 
+    def test_a_jpeg_that_lacks_its_end_is_worth_a_note(self, mugs: DataSet) -> None:
+        path = mugs.folder / "mug0.jpg"
+        path.write_bytes(path.read_bytes()[:-2])
+        (row,) = mugs.check().findings
+        assert (row.kind, row.file, row.severity) == ("photo-without-end", "mug0.jpg", "note")
+        assert row.what == "lacks its end marker, but all its pixels are there"
+        path.write_bytes(path.read_bytes()[:-1500])
+        assert kinds(mugs.check()) == ["photo-unreadable"]
+
     def test_another_size(self, mugs: DataSet) -> None:
         mugs.photo("small.jpg", scene(9), (600, 400, 30, 30), width=640, height=480)
         (row,) = mugs.check().findings
@@ -327,8 +336,12 @@ class TestCommand:
         ]
 
     def test_photos_alone(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["check", str(mugs.folder)]) == 0
-        assert "4 photos" in capsys.readouterr().out
+        assert main(["check", str(mugs.folder)]) == 1
+        said = capsys.readouterr().out
+        assert "4 photos" in said
+        assert "error: no boxes at all: 1\n    photos: no file of boxes was named" in said
+        assert "cure: say where they are: --boxes; or draw them: goldeneye annotate PHOTOS" in said
+        assert "nothing wrong" not in said
         assert main(["check", str(mugs.folder), "--base", "yolox_nan"]) == 2
         assert "did you mean 'yolox_nano'?" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -86,6 +87,103 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
         row["detections"] for row in document["photos"]
     ]
     assert main([*arguments, "--no-pictures", "--gif", str(gif)]) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
+class TestOutputThatNobodyReads:
+    """As after ``goldeneye ... | head -1``: no traceback, and the exit code that shells report of ``cat``."""
+
+    def run(self, *arguments: str, closed: str) -> tuple[int, bytes]:
+        """The exit code, and what went to the other of stdout and stderr."""
+        reader, writer = os.pipe()
+        os.close(reader)
+        outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
+        command = [sys.executable, "-m", "goldeneye.cli", *arguments]
+        try:
+            ended = subprocess.run(command, **outputs, check=False)
+        finally:
+            os.close(writer)
+        return ended.returncode, (ended.stderr if closed == "stdout" else ended.stdout) or b""
+
+    def test_of_every_command_that_prints(self, project: Path) -> None:
+        assert run_finetune(project) == 0
+        photos, boxes = str(project / "photos"), str(project / "photos" / "boxes.json")
+        detector = str(project / "d.safetensors")
+        commands = [
+            ["bases"],
+            ["bases", "--json"],
+            ["show", detector],
+            ["show", detector, "--json"],
+            ["check", photos, "--boxes", boxes],
+            ["check", photos, "--boxes", boxes, "--json"],
+            ["convert", boxes, photos, "-o", str(project / "boxes.csv")],
+            ["detect", detector, photos, "-o", str(project / "found")],
+            ["evaluate", detector, photos, "--boxes", boxes, "--json"],
+        ]
+        for command in commands:
+            code, said = self.run(*command, closed="stdout")
+            assert code == 141, command
+            assert not any(word in said for word in (b"Traceback", b"BrokenPipe", b"Exception ignored")), (
+                command
+            )
+        assert (project / "boxes.csv").exists()  # what was to be written is
+        assert (project / "found" / "detections.json").exists()
+
+    @pytest.mark.parametrize("command", [["--help"], ["detect", "--help"], ["--version"]])
+    def test_of_help(self, command: list[str]) -> None:
+        code, said = self.run(*command, closed="stdout")
+        assert code in (0, 141)  # argparse passes over it
+        assert said == b""
+
+    def test_of_errors(self, tmp_path: Path) -> None:
+        assert self.run("check", str(tmp_path / "gone"), closed="stderr") == (141, b"")
+        code, said = self.run("check", str(tmp_path / "gone"), closed="stdout")
+        assert code == 2
+        assert said.startswith(b"error: ")
+
+    def test_a_closed_stderr_does_not_put_errors_into_the_results(self, tmp_path: Path) -> None:
+        command = f"{sys.executable} -m goldeneye.cli check {tmp_path / 'gone'} 2>&-"
+        ended = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)
+        assert (ended.returncode, ended.stdout) == (2, b"")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    def test_a_full_disk_is_said(self) -> None:
+        with Path("/dev/full").open("w") as full:
+            command = [sys.executable, "-m", "goldeneye.cli", "bases"]
+            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+        assert ended.returncode == 2
+        assert ended.stderr == b"error: the output cannot be written: no space left on the disk\n"
+
+
+def test_detect_writes_the_picture_of_one_photo(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_finetune(project) == 0
+    capsys.readouterr()
+    detector, photo = str(project / "d.safetensors"), project / "photos" / "photo0.png"
+    for name in ("found1.jpg", "new/found1.png", "found1.JPEG"):
+        target = project / name
+        assert main(["detect", detector, str(photo), "-o", str(target)]) == 0
+        assert capsys.readouterr().out.endswith(f" in 1 photo: {target}\n")
+        with Image.open(target) as picture, Image.open(photo) as original:
+            assert picture.size == original.size
+        assert list(target.parent.glob("*.json")) == []
+    for name, photos, more, message in (
+        ("f.jpg", project / "photos", [], "one picture, but 3 photos"),
+        ("f.webp", photo, [], r"results cannot be written as '\.webp'"),
+        ("f.json", photo, [], r"results cannot be written as '\.json'"),
+        ("f.jpg", photo, ["--no-pictures"], "a picture, but no pictures are wanted"),
+        ("photos/photo0.png", photo, [], "the picture would replace the photo"),
+    ):
+        assert main(["detect", detector, str(photos), "-o", str(project / name), *more]) == 2
+        assert re.search(message, failure(capsys))
+        assert not (project / name).exists() or name == "photos/photo0.png"
+    (project / "run.jpg").mkdir()  # a folder is a folder, whatever its name
+    assert main(["detect", detector, str(photo), "-o", str(project / "run.jpg")]) == 0
+    assert (project / "run.jpg" / "detections.json").exists()
+    monkeypatch.chdir(project)
+    assert main(["detect", detector, str(photo), "-o", "run1.5"]) == 0
+    assert (project / "run1.5" / "detections.json").exists()
 
 
 def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,7 +267,7 @@ def test_a_picture_with_transparency_can_be_a_jpeg(tmp_path):
 
 
 def test_an_unknown_suffix_is_refused_with_those_that_work(tmp_path):
-    with pytest.raises(OutputError, match=r"found\.bmp.*'\.bmp'\nhint: .*\.jpg, \.jpeg, \.png"):
+    with pytest.raises(OutputError, match=r"found\.bmp.*'\.bmp'\nhint: .*\.jpg, \.jpeg, .*\.png"):
         save_picture(next(plain("red")), tmp_path / "found.bmp")
     with pytest.raises(OutputError, match=r"found\.mp4.*'\.mp4'\nhint: .*\.gif"):
         save_gif(plain("red"), tmp_path / "found.mp4")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, features
 
 from goldeneye.data import photo_file
-from goldeneye.data.images import find_photos, read_image, read_size_hw, upright_array
+from goldeneye.data.images import find_photos, read_image, read_reduced, read_size_hw, upright_array
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.errors import PhotoError
 from orientations import STORED, orientation
@@ -61,6 +61,52 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9))
+
+
+def save_tiff(path: Path, grey: np.ndarray, compression: str, white_is_0: bool) -> None:
+    """A TIFF of grey in the byte order of ``grey``; Pillow reads some that it does not write."""
+    order = ">" if grey.dtype.str[0] == ">" else "<"
+    pixels = grey.tobytes()
+    if compression == "tiff_lzw":
+        with io.BytesIO() as file:  # compressed as bytes, and the bytes are what is meant
+            Image.frombytes("L", (len(pixels), 1), pixels).save(file, "TIFF", compression=compression)
+            file.seek(0)
+            with Image.open(file) as packed:
+                at, length = packed.tag_v2[273][0], packed.tag_v2[279][0]
+            pixels = file.getvalue()[at : at + length]
+    form = {"u": 1, "i": 2, "f": 3}[grey.dtype.kind]
+    if white_is_0 and form == 2:
+        form = 1
+    bits, packing = 8 * grey.dtype.itemsize, 5 if compression == "tiff_lzw" else 1
+    write_tiff(path, order, grey.shape, bits, packing, 0 if white_is_0 else 1, form, pixels)
+
+
+def save_tiff_of_12_bits(path: Path, values: np.ndarray, white_is_0: bool) -> None:
+    """Two values in three bytes, as scientific cameras pack them."""
+    first, second = values.reshape(-1, 2).T
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], -1).astype(np.uint8)
+    write_tiff(path, "<", values.shape, 12, 1, 0 if white_is_0 else 1, 1, packed.tobytes())
+
+
+def write_tiff(
+    path: Path,
+    order: str,
+    size_hw: tuple[int, ...],
+    bits: int,
+    packing: int,
+    meaning: int,
+    form: int,
+    data: bytes,
+) -> None:
+    """A TIFF of one strip, by hand (TIFF 6.0)."""
+    height, width = size_hw
+    short = {256: width, 257: height, 258: bits, 259: packing, 262: meaning, 277: 1, 278: height, 339: form}
+    entries = {tag: struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in short.items()}
+    for tag, value in ((273, 8), (279, len(data))):
+        entries[tag] = struct.pack(f"{order}HHII", tag, 4, 1, value)
+    table = b"".join(entries[tag] for tag in sorted(entries))
+    begin = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data))
+    path.write_bytes(begin + data + struct.pack(f"{order}H", len(entries)) + table + bytes(4))
 
 
 class TestFindPhotos:
@@ -107,6 +153,12 @@ class TestFindPhotos:
         with pytest.raises(PhotoError, match=message) as caught:
             find_photos([folder, folder / name])
         assert name in caught.value.message
+
+    @pytest.mark.parametrize("suffix", ["jfif", "JFIF", "jpe", "JPE", "Jif", "mpo", "hif", "apng"])
+    def test_other_names_of_the_formats_that_are_read(self, tmp_path: Path, suffix: str) -> None:
+        photo = tmp_path / f"a.{suffix}"
+        photo.touch()
+        assert find_photos(tmp_path) == find_photos(photo) == find_photos(tmp_path / "*") == [photo]
 
     def test_nothing_given(self) -> None:
         with pytest.raises(PhotoError, match="no photos given"):
@@ -235,6 +287,39 @@ class TestModes:
         with pytest.raises(PhotoError, match=r"a\.tiff: .*-3 to 70000"):
             read_image(path)
 
+    @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+    @pytest.mark.parametrize("kind", ["<u1", "<u2", ">u2", "<i4", ">i4", "<f4", ">f4"])
+    @pytest.mark.parametrize("white_is_0", [False, True])
+    def test_tiff_says_whether_0_is_white(
+        self, tmp_path: Path, kind: str, compression: str, white_is_0: bool
+    ) -> None:
+        shades = np.tile(np.linspace(0, 255, 40).round(), (24, 1))
+        stored = 255 - shades if white_is_0 else shades
+        stored = stored * {"u1": 1, "u2": 257, "i4": 257, "f4": np.float32(1 / 255)}[kind[1:]]
+        path = tmp_path / "a.tiff"
+        save_tiff(path, stored.astype(kind), compression, white_is_0)
+        np.testing.assert_array_equal(read_image(path)[..., 0], shades)
+        np.testing.assert_array_equal(read_image(PhotoBytes("a", path.read_bytes()))[..., 0], shades)
+        np.testing.assert_allclose(
+            read_reduced(path, (1, 1)).image[1, 1, 0], shades[8:16, 8:16].mean(), atol=1
+        )
+
+    def test_where_0_is_white_too_what_is_no_number_is_black(self, tmp_path: Path) -> None:
+        save_tiff(tmp_path / "a.tiff", np.array([[np.nan, 0, 1]], "<f4"), "raw", True)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tiff")[0, :, 0], [0, 255, 0])
+
+    @pytest.mark.parametrize("white_is_0", [False, True])
+    def test_12_bit_grey_is_not_dark(self, tmp_path: Path, white_is_0: bool) -> None:
+        values = np.array([[0, 16, 2048, 4095]])
+        save_tiff_of_12_bits(tmp_path / "a.tiff", 4095 - values if white_is_0 else values, white_is_0)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tiff")[0, :, 0], [0, 1, 128, 255])
+
+    def test_pillow_is_left_as_it_was(self, tmp_path: Path) -> None:
+        before = dict(TiffImagePlugin.OPEN_INFO)
+        save_tiff(tmp_path / "a.tiff", np.zeros((4, 4), ">u2"), "raw", True)
+        read_image(tmp_path / "a.tiff")
+        assert before == TiffImagePlugin.OPEN_INFO
+
     @pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
     def test_of_an_animation_the_first_frame_is_read(self, tmp_path: Path, suffix: str) -> None:
         frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
@@ -259,6 +344,64 @@ class TestModes:
         assert image.dtype == np.uint8
         assert image.flags.writeable
         assert image.flags.c_contiguous
+
+
+class TestJpegWithoutEnd:
+    """All its pixels are there, or it is refused: a picture that anything else would change is not whole."""
+
+    KINDS = (
+        {"subsampling": 0},
+        {"subsampling": 2},
+        {"subsampling": 2, "restart_marker_rows": 1},
+        {"progressive": True},
+        {"progressive": True, "restart_marker_blocks": 3},
+    )
+
+    @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_it_is_read_and_told_and_one_that_lacks_more_is_refused(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: dict[str, object], mode: str
+    ) -> None:
+        colours = np.random.default_rng(3).integers(0, 256, (6, 9, 3), np.uint8)
+        image = Image.fromarray(colours).resize((107, 85)).convert(mode)
+        path = save(tmp_path, "a.jpg", image, quality=90, exif=orientation(6), **kind)
+        data, whole = path.read_bytes(), read_image(path)
+        reduced = read_reduced(path, (40, 40)).image
+        capsys.readouterr()
+        for left_out in (2, 1):
+            cut = tmp_path / f"cut{left_out}.jpg"
+            cut.write_bytes(data[:-left_out])
+            np.testing.assert_array_equal(read_image(cut), whole)
+            np.testing.assert_array_equal(read_reduced(cut, (40, 40)).image, reduced)
+            np.testing.assert_array_equal(read_image(PhotoBytes("cut", cut.read_bytes())), whole)
+            with Image.open(cut) as given:
+                np.testing.assert_array_equal(upright_array(given), whole)
+            told = capsys.readouterr().err.splitlines()
+            assert len(told) == 1 or (mode == "CMYK" and not told)  # which Pillow may read by itself
+            assert all(f"{cut}: lacks its end marker, but all its pixels are there" in line for line in told)
+        for left_out in (*range(3, 16), *range(16, len(data), len(data) // 9)):
+            path.write_bytes(data[:-left_out])
+            try:
+                read = read_image(path)
+            except PhotoError:
+                continue
+            assert left_out <= 8  # the last bits may say nothing that is seen
+            np.testing.assert_array_equal(read, whole)
+
+    def test_one_that_lacks_whole_scans_or_restarts_is_refused(self, tmp_path: Path) -> None:
+        """Cut between two parts, where nothing looks damaged."""
+        path = save(tmp_path, "a.jpg", Image.new("RGB", (200, 160), "orange"), progressive=True)
+        data = path.read_bytes()
+        last_scan = data.rindex(b"\xff\xda")
+        path.write_bytes(data[: data.rindex(b"\xff\xc4", 0, last_scan)])
+        with pytest.raises(PhotoError, match="damaged or incomplete"):
+            read_image(path)
+        path = save(tmp_path, "a.jpg", Image.new("RGB", (200, 160), "orange"), restart_marker_rows=1)
+        data = path.read_bytes()
+        for mark in (0xD7, 0xD3):
+            path.write_bytes(data[: data.rindex(bytes((0xFF, mark)))])
+            with pytest.raises(PhotoError, match="damaged or incomplete"):
+                read_image(path)
 
 
 class TestDamage:
@@ -375,8 +518,9 @@ class TestUprightArray:
         ],
     )
     def test_other_arrays_are_refused(self, wrong: object) -> None:
-        with pytest.raises(ValueError, match="an image"):
+        with pytest.raises(PhotoError, match="an image") as caught:
             upright_array(wrong)
+        assert caught.value.hint or isinstance(wrong, Image.Image)
 
     def test_a_damaged_pillow_image(self, upright: np.ndarray) -> None:
         buffer = io.BytesIO()

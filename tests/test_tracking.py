@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -63,16 +63,33 @@ def test_no_other_pairs_cost_less(costs: np.ndarray, limit: float) -> None:
     assert gain == pytest.approx(best)
 
 
+NOISE = 1.5
+"""How far from its place a box is found at most, in pixels."""
+TOO_NEAR = 4 * NOISE
+"""Two objects nearer to each other cannot be told apart in that frame.
+
+Either is expected where its noisy past says, up to NOISE off, and found up to NOISE off: two that are
+less than 2 * NOISE apart may each lie nearer to where the other is expected. Twice that is a margin for
+how slowly the filter learns a speed; in thousands of random passages no swap was seen above 2.5 pixels.
+They approach each other by 6 pixels or more a frame, so this lasts for three frames at most.
+"""
+
+
 @settings(max_examples=30, deadline=None)
+@example(speed=(6.015625, 8.015625), heights=(100, 100), noise=[0.0] * 8, swap=False)
+@example(speed=(6.015625, 8.015625), heights=(100, 100), noise=[0.0] * 8, swap=True)
+@example(speed=(3.0, 7.0), heights=(100, 100), noise=[0.0] * 8, swap=False)
+@example(speed=(5.03125, 3.96875), heights=(430, 430), noise=[-1.5, 1.5] * 4, swap=False)
 @given(
     speed=st.tuples(st.floats(3, 9), st.floats(3, 9)),
     heights=st.tuples(st.floats(100, 800), st.floats(100, 800)),
-    noise=st.lists(st.floats(-1.5, 1.5), min_size=8, max_size=8),
+    noise=st.lists(st.floats(-NOISE, NOISE), min_size=8, max_size=8),
     swap=st.booleans(),
 )
 def test_objects_that_pass_each_other_keep_their_numbers(
     speed: tuple[float, float], heights: tuple[float, float], noise: list[float], swap: bool
 ) -> None:
+    """Before they meet and after; while one hides the other, there are still two, with these numbers."""
     tracker = Tracker(0.5)
     first: list[int | None] = []
     for frame in range(100):
@@ -81,10 +98,12 @@ def test_objects_that_pass_each_other_keep_their_numbers(
             square(50 + speed[0] * frame + jitter, heights[0]),
             square(850 - speed[1] * frame, heights[1] + jitter),
         ]
-        if boxes[0] == boxes[1]:
-            continue  # one right behind the other: nobody could say which is which
         boxes = boxes[::-1] if swap and frame % 2 else boxes  # which is named first must not matter
-        numbers = ids_by_place(tracker.look(found(boxes)), boxes)
+        sightings = tracker.look(found(boxes))
+        if max(abs(boxes[0][side] - boxes[1][side]) for side in (0, 1)) < TOO_NEAR:
+            assert {seen.track_id for seen in sightings} == set(first)
+            continue
+        numbers = ids_by_place(sightings, boxes)
         numbers = numbers[::-1] if swap and frame % 2 else numbers
         first = first or numbers
         assert numbers == first

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,13 @@ from films import (
     turn,
     write_film,
 )
+from goldeneye.data.images import ReducedImage
 from goldeneye.detect import video, video_reader
 from goldeneye.detect.video import MAX_WAITING, VideoSummary, detect_video
 from goldeneye.detect.video_reader import Frame, PhotoFrames, VideoReader
 from goldeneye.detect.video_writer import VideoWriter
 from goldeneye.errors import OutputError, SettingError, VideoError
+from orientations import STORED
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +144,79 @@ def test_a_phone_held_sideways(film: Path, tmp_path: Path) -> None:
     assert is_blue(first[upright[1] + SIDE // 2, upright[0]])
     with av.open(str(tmp_path / "boxes.mp4")) as written:
         assert next(written.decode(video=0)).rotation == 0
+
+
+MATRICES = {
+    1: (1, 0, 0, 1),
+    2: (-1, 0, 0, 1),
+    3: (-1, 0, 0, -1),
+    4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0),
+    6: (0, 1, -1, 0),
+    7: (0, -1, -1, 0),
+    8: (0, -1, 1, 0),
+}
+"""By the EXIF orientation that says the same of a photo."""
+
+
+@pytest.mark.parametrize("value", MATRICES)
+def test_frames_are_turned_and_mirrored_as_photos_are(film: Path, tmp_path: Path, value: int) -> None:
+    turned = tmp_path / "phone.mp4"
+    turned.write_bytes(film.read_bytes())
+    turn(turned, MATRICES[value])
+    reader = VideoReader(str(turned))
+    first = next(item for item in reader if isinstance(item, Frame)).image
+    assert first.shape[:2] == reader.size_hw
+    np.testing.assert_allclose(STORED[value](first), picture(0), atol=60)  # blurred at the square's edges
+    assert np.abs(STORED[value](first).astype(int) - picture(0)).mean() < 2
+    detect(turned, tmp_path / "boxes.mp4")
+    with av.open(str(tmp_path / "boxes.mp4")) as written:
+        assert next(written.decode(video=0)).rotation == 0
+
+
+class RemembersSizes(SeesYellow):
+    """Notes the size of what it is given to look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def detect(self, image: Any, *, score_threshold: float) -> Any:
+        pixels = image.image if isinstance(image, ReducedImage) else image
+        self.seen.add(pixels.shape[:2])
+        found = super().detect(pixels, score_threshold=score_threshold)
+        if isinstance(image, ReducedImage):
+            found = replace(found, boxes=found.boxes * image.scale_xyxy, size_hw=image.size_hw)
+        return found
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("sideways", [False, True])
+@pytest.mark.parametrize("aspect", [Fraction(16, 11), Fraction(8, 9)])
+def test_pixels_keep_their_aspect_and_are_looked_at_as_a_player_shows_them(
+    tmp_path: Path, aspect: Fraction, sideways: bool, suffix: str
+) -> None:
+    film = write_film(tmp_path / "film.mp4", ticks=range(0, 5120, 512), audio=False, pixel_aspect=aspect)
+    if sideways:
+        turn(film)
+    detector = RemembersSizes()
+    detect(film, tmp_path / f"boxes{suffix}", detector)
+    upright_hw = (WIDTH, HEIGHT) if sideways else (HEIGHT, WIDTH)
+    upright_aspect = 1 / aspect if sideways else aspect
+    with av.open(str(tmp_path / f"boxes{suffix}")) as written:
+        assert written.streams.video[0].sample_aspect_ratio == upright_aspect
+        assert written.streams.video[0].codec_context.sample_aspect_ratio == upright_aspect
+        frame = next(written.decode(video=0))
+        assert (frame.height, frame.width) == upright_hw
+    ((height, width),) = detector.seen
+    assert width / height == pytest.approx(upright_hw[1] * upright_aspect / upright_hw[0], rel=0.01)
+    assert height >= upright_hw[0]  # nothing is lost
+    assert width >= upright_hw[1]
+    first = box_of(rows_of(tmp_path / "boxes_tracks.csv")[0])  # in pixels of the film
+    x = left_edge(0)
+    assert first == pytest.approx(
+        [HEIGHT - 40 - SIDE, x, HEIGHT - 40, x + SIDE] if sideways else [x, 40, x + SIDE, 40 + SIDE], abs=2
+    )
 
 
 def test_colours_stay_what_they_were(tmp_path: Path) -> None:

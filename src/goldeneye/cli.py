@@ -7,6 +7,8 @@ so ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,9 +27,36 @@ from goldeneye.commands.serve import add_serve
 from goldeneye.commands.show import add_show
 from goldeneye.errors import GoldeneyeError
 
+NOBODY_READS = 141
+"""What shells report of a program that writes to one that has ended, such as ``head``: 128 and SIGPIPE."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if all went well, 2 for an error the user can cure, 130 after Ctrl-C."""
+    """Run one command.
+
+    Returns:
+        0 if all went well, 1 if ``check`` found errors, 2 for an error the user can cure, 130 after
+        Ctrl-C, 141 if whatever read the output has ended.
+    """
+    _open_if_closed()
+    try:
+        try:
+            return _run(arguments)
+        finally:  # --help ends in SystemExit; what is still held back is written while it can be answered
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BrokenPipeError:
+        _write_to_nobody()
+        return NOBODY_READS
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _write_to_nobody()
+        print("error: the output cannot be written: no space left on the disk", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parsed = build_parser().parse_args(arguments)
     try:
         exit_code: int = parsed.run(parsed)
@@ -38,6 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; nothing half-written is left behind", file=sys.stderr)
         return 130
     return exit_code
+
+
+def _open_if_closed() -> None:
+    """Open those of stdout and stderr that the caller has closed; without stderr, print takes stdout."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
+
+
+def _write_to_nobody() -> None:
+    """Let what cannot be written go, or Python would try again when it ends, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def build_parser() -> argparse.ArgumentParser:

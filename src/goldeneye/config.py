@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from goldeneye.arguments import require_kind
 from goldeneye.errors import SettingError
 
 
@@ -63,6 +64,7 @@ class FinetuneConfig:
             SettingError: a name is unknown (the nearest one is suggested) or a value outside its limits.
         """
         names = [spec.name for spec in dataclasses.fields(cls)]
+        require_kind(values, Mapping, "settings", SettingError, "give them by name: {'seed': 1}")
         for name in values:
             if name not in names:
                 near = difflib.get_close_matches(name, names, 1)
@@ -115,12 +117,19 @@ def check_settings(settings: Any) -> None:
         SettingError: a value is outside its limits.
     """
     for spec in dataclasses.fields(settings):
-        _check(spec.name, getattr(settings, spec.name), spec.metadata)
+        checked = _checked(spec.name, getattr(settings, spec.name), spec.metadata, spec.type == "int")
+        object.__setattr__(settings, spec.name, checked)  # numpy's numbers become Python's, for JSON
 
 
-def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+def _checked(name: str, value: Any, limits: Mapping[str, Any], is_whole: bool) -> Any:
     choices, low, high = limits["choices"], limits["low"], limits["high"]
     if choices and value not in choices:
         raise SettingError(f"{name} must be one of {', '.join(choices)}: {value!r}")
-    if low is not None and not (isinstance(value, int | float) and low <= value <= high):
-        raise SettingError(f"{name} must be a number from {low} to {high}: {value!r}")
+    if low is None:
+        return value
+    number = value.item() if hasattr(value, "item") else value
+    is_right = isinstance(number, int) or (isinstance(number, float) and not is_whole)
+    if isinstance(number, bool) or not is_right or not low <= number <= high:
+        what = "whole number" if is_whole else "number"
+        raise SettingError(f"{name} must be a {what} from {low} to {high}: {value!r}")
+    return number

@@ -11,8 +11,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 try:
-    from rich.console import Console
+    from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    class Console(RichConsole):
+        """Rich's, which leaves it to the command line to end when nobody reads any more."""
+
+        def on_broken_pipe(self) -> None:
+            """Rich would end the process itself, with the exit code of an error.
+
+            Raises:
+                BrokenPipeError: always.
+            """
+            raise BrokenPipeError
+
 except ModuleNotFoundError:
 
     class Console:  # type: ignore[no-redef]

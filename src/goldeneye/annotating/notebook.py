@@ -20,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from goldeneye.arguments import checked_path, require_kind
 from goldeneye.data.images import StrPath, find_photos, read_image, upright_array
 from goldeneye.data.project import Project
 from goldeneye.data.remote import is_remote
 from goldeneye.data.upright import RGBArray
-from goldeneye.errors import AnnotationError, PhotoError, SettingError
+from goldeneye.errors import AnnotationError, OutputError, PhotoError, SettingError
 from goldeneye.files import replacing
 
 if TYPE_CHECKING:
@@ -52,10 +53,18 @@ def annotate(
 
     Raises:
         SettingError: anywidget is not installed.
-        PhotoError: there are no photos, or they are not on this machine.
+        PhotoError: there are no photos, they are not on this machine, or an image in memory has a
+            wrong shape or type, or others are named.
         AnnotationError: the project file is malformed, or ``folder`` holds other images.
-        ValueError: an image in memory has a wrong shape or type.
     """
+    if isinstance(images, str | os.PathLike):
+        checked_path(images, "a folder of photos", PhotoError)
+    else:
+        require_kind(
+            images, Sequence, "images", PhotoError, "a folder, a pattern, or a list of photos or images"
+        )
+    labels = [labels] if isinstance(labels, str) else labels
+    require_kind(labels, Sequence, "labels", SettingError, "give a list of names: ['mug', 'lid']")
     page_class = _page_class()  # before anything is written
     for image in [images] if isinstance(images, str | os.PathLike) else images:
         if is_remote(image):
@@ -66,7 +75,8 @@ def annotate(
         project = Project(Path(images).absolute())  # wherever the notebook goes to later
         names = project.photo_names() or [path.name for path in find_photos(images)]
     else:
-        paths = _paths_of(images, Path(folder))
+        place = checked_path(folder, "the folder for images in memory", OutputError)
+        paths = _paths_of(images, place)
         project = Project(os.path.commonpath([path.parent for path in paths]))
         names = [path.relative_to(project.folder).as_posix() for path in paths]
     if labels:
@@ -92,7 +102,7 @@ def _paths_of(images: Sequence[StrPath] | Sequence[Picture], folder: Path) -> li
     if not in_memory:
         return [path.absolute() for path in find_photos([os.fspath(image) for image in images])]  # type: ignore[arg-type]
     if len(in_memory) < len(images):
-        raise ValueError("give either names of photos, or images in memory: not both")
+        raise PhotoError("give either names of photos, or images in memory: not both")
     digits = len(str(len(images)))
     paths = [folder.absolute() / f"image{number:0{digits}d}.png" for number in range(1, len(images) + 1)]
     for path, image in zip(paths, in_memory, strict=True):

@@ -98,8 +98,9 @@ def _document(report: CheckReport) -> dict[str, Any]:
 
 
 def _print_report(report: CheckReport, limit: int | None) -> None:
-    from rich.console import Console
     from rich.text import Text
+
+    from goldeneye.progress import Console
 
     console = Console(highlight=False, soft_wrap=True)
     for line, style in _lines(report, limit):

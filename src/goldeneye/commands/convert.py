@@ -58,8 +58,8 @@ def run_convert(parsed: argparse.Namespace) -> int:
         raise OutputError(f"{parsed.output}: this file is there already", hint=hint)
     raw = read_raw(parsed.boxes, from_format)
     annotations = to_annotation_set(raw, parsed.photos or None, label=parsed.label)
-    print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
     losses = write_annotations(annotations, parsed.output, to_format, copy_photos=parsed.copy_photos)
+    print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
     print(f"wrote {parsed.output} as {to_format}")
     for remark in (*raw.remarks, *losses):
         console.print(remark, markup=False)

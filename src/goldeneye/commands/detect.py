@@ -30,7 +30,11 @@ def add_detect(commands: Any) -> None:
         help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
     )
     detect.add_argument(
-        "-o", "--output", required=True, metavar="FOLDER", help="where results go; or film.mp4"
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="where results go; or found.jpg, for one photo; or film.mp4",
     )
     detect.add_argument(
         "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"

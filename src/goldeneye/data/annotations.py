@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from goldeneye.arguments import kind_of
 from goldeneye.data.images import StrPath, read_size_hw
 from goldeneye.errors import AnnotationError
 
@@ -128,6 +129,9 @@ class AnnotationSet:
             PhotoError: a photo cannot be read.
             AnnotationError: the boxes do not fit their photos.
         """
+        for given, what in ((paths, "paths"), (boxes, "boxes"), (labels, "labels")):
+            if not hasattr(given, "__len__") or (isinstance(given, str) and what != "labels"):
+                raise AnnotationError(f"{what} must be a list, one for each photo: {kind_of(given)}")
         per_photo = [labels] * len(paths) if isinstance(labels, str) else labels
         if not len(paths) == len(boxes) == len(per_photo):
             raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")

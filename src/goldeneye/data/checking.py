@@ -14,21 +14,24 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from goldeneye.arguments import checked_path
 from goldeneye.data.box_checking import check_boxes
 from goldeneye.data.findings import ERROR, KINDS, NOTE, WARNING, Finding, finding
 from goldeneye.data.formats import read_raw
 from goldeneye.data.formats.photos import PhotoFinder
 from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
-from goldeneye.data.images import StrPath, read_reduced
+from goldeneye.data.images import StrPath, given_places, read_reduced
+from goldeneye.data.jpeg_end import LACKS_END, lacks_end
 from goldeneye.data.likeness import FINGERPRINT_BITS, NEARLY_SAME, SAME, Fingerprint, fingerprint, like_pairs
 from goldeneye.data.photo_file import SPELLING_HINT, opened
 from goldeneye.data.remote import shown_name
 from goldeneye.data.upright import orientation
-from goldeneye.errors import AnnotationError, PhotoError
+from goldeneye.errors import AnnotationError, PhotoError, SettingError
 from goldeneye.progress import progress_bar
 
 RARE = 10
@@ -36,6 +39,7 @@ RARE = 10
 
 _FINGERPRINT_HW = (64, 64)  # enough for the fingerprint's grid of 17
 _FLIPPED = frozenset({2, 3, 4})  # EXIF orientations that keep height and width
+_NAME_BOXES = "say where they are: --boxes; or draw them: goldeneye annotate PHOTOS"
 _READERS = 4  # each may hold a photo of 200 megapixels
 
 
@@ -66,6 +70,7 @@ class _Look:
 
     size_hw: tuple[int, int]
     orientation: int
+    lacks_end: bool
     fingerprint: Fingerprint | None
 
 
@@ -95,8 +100,8 @@ def check_annotations(
     """List what is wrong with a data set. Nothing is changed, and a fault never hides another.
 
     Args:
-        boxes: a file or folder of boxes in any format that is read here; without it, only the photos
-            are checked.
+        boxes: a file or folder of boxes in any format that is read here; without it the photos are
+            checked, and that there are no boxes is an error.
         photos: where the photos are, as for :func:`read_annotations`.
         test_boxes: the boxes of the photos to test on.
         test_photos: where these are.
@@ -107,13 +112,18 @@ def check_annotations(
     Raises:
         PhotoError: there are no photos at one of the places.
         AnnotationError: there is no file of boxes there.
+        SettingError: ``input_side`` is no number above 0.
     """
+    _require_side(input_side)
     train = _read_part(boxes, photos, label, show_progress)
     parts = [train]
     if test_boxes is not None or test_photos is not None:
         parts.append(_read_part(test_boxes, test_photos, label, show_progress))
     findings = [row for part in parts for row in (*part.findings, *_check_part(part, input_side))]
     findings += _check_balance(train)
+    if boxes is None and train.photos:
+        what = "no file of boxes was named, and in the page none was drawn"
+        findings.append(finding("boxes-none", train.source, what, cure=_NAME_BOXES))
     for test in parts[1:]:
         findings += _check_across(train, test)
     severities, kinds = [ERROR, WARNING, NOTE], list(KINDS)
@@ -126,13 +136,20 @@ def check_annotations(
     )
 
 
+def _require_side(side: Any) -> None:
+    if not isinstance(side, int | float) or not side > 0:
+        raise SettingError(f"input_side must be a number of pixels: {side!r}")
+
+
 def _read_part(
     boxes: StrPath | None, places: StrPath | Sequence[StrPath] | None, label: str, show_progress: bool
 ) -> _Part:
     """Read what is said about the photos, find them, and look at each."""
-    part = _Part("photos" if boxes is None else Path(boxes).name)
+    if boxes is not None:
+        boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
+    part = _Part("photos" if boxes is None else boxes.name)
     raw = _read_boxes(part, boxes)
-    finder = PhotoFinder(places if places is not None else raw.places if raw else ())
+    finder = PhotoFinder(given_places(places) if places is not None else raw.places if raw else ())
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
     for photo in raw.photos if raw else ():
         try:
@@ -188,11 +205,12 @@ def _look_at_all(part: _Part, show_progress: bool) -> None:
 def _look_at(path: Path) -> _Look | PhotoError:
     try:
         with opened(path) as image:
-            turned = orientation(image)
+            turned, is_jpeg = orientation(image), image.format == "JPEG"
         reduced = read_reduced(path, _FINGERPRINT_HW)
+        has_no_end = is_jpeg and lacks_end(path.read_bytes())
     except PhotoError as error:
         return error
-    return _Look(reduced.size_hw, turned, fingerprint(reduced.image))
+    return _Look(reduced.size_hw, turned, has_no_end, fingerprint(reduced.image))
 
 
 def _check_part(part: _Part, input_side: int) -> Iterator[Finding]:
@@ -206,6 +224,9 @@ def _check_part(part: _Part, input_side: int) -> Iterator[Finding]:
         if stated.boxes and look.orientation in _FLIPPED:
             what = f"stored with EXIF orientation {look.orientation}"
             yield finding("photo-flipped", path.name, what, place=stated.where)
+    for path, look in part.looks.items():
+        if look.lacks_end:
+            yield finding("photo-without-end", path.name, LACKS_END)
     if part.is_annotated:
         yield from _check_reviewed(part)
     for path, other, distance in _alike(part, part, SAME):

@@ -134,6 +134,9 @@ KINDS = {
         "look at their boxes once: a tool that ignores the EXIF orientation leaves them in the wrong "
         "place, and from the numbers nobody can tell",
     ),
+    "photo-without-end": Kind(
+        NOTE, "photos whose file lacks its end", "copy it again from where it came, if it is still there"
+    ),
     "not-read": Kind(NOTE, "things the file says that goldeneye does not use", ""),
 }
 """The kinds, worst first."""

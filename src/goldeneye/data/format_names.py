@@ -30,6 +30,8 @@ def require_format(name: str) -> str:
     Raises:
         SettingError: it is not; the nearest one is suggested.
     """
+    if not isinstance(name, str):
+        raise SettingError(f"unknown format: {name!r}", hint=f"the formats are: {', '.join(FORMATS)}")
     if name in FORMATS:
         return name
     near = difflib.get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.4)

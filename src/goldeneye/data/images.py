@@ -8,17 +8,20 @@ a person sees it, with the camera's EXIF orientation applied exactly once. Boxes
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from goldeneye.arguments import checked_path, kind_of
 from goldeneye.data.photo_file import (
     SPELLING_HINT,
     PhotoBytes,
@@ -29,21 +32,28 @@ from goldeneye.data.photo_file import (
 )
 from goldeneye.data.remote import addresses_at, is_remote, path_in, stand_in, without_secrets
 from goldeneye.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
-from goldeneye.errors import PhotoError
+from goldeneye.errors import PhotoError, SettingError
 
 StrPath = str | os.PathLike[str]
+PhotoSource = StrPath | bytes | bytearray | memoryview | PhotoBytes
+"""A path or address, or what stands in the file."""
 
+# A saved JPEG is .jfif to Windows and Chrome; .hif is what Canon, Sony and Fujifilm call HEIC; .mpo has
+# several JPEGs in it, of which the first is the photo.
 PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff"}
+    | {".bmp", ".gif", ".heic", ".heif", ".hif", ".avif"}
 )
 
 # What a photo may be divided by: what libjpeg decodes to at once.
 _DIVISORS = (8, 4, 2)
 
+_PHOTO_KINDS = "a path, the bytes of a photo's file, an array [H, W, 3] uint8 RGB, or a Pillow image"
+_TO_UINT8 = "if its values are 0 to 1: (image * 255).round(), then as uint8"
 _SUFFIX_HINT = "photos end in " + ", ".join(sorted(PHOTO_SUFFIXES))
 
 
-def find_photos(paths: StrPath | Sequence[StrPath]) -> list[Path]:
+def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     """List the photos that files, folders and glob patterns name.
 
     Args:
@@ -66,7 +76,7 @@ def find_photos(paths: StrPath | Sequence[StrPath]) -> list[Path]:
     return list(found.values())
 
 
-def photo_places(paths: StrPath | Sequence[StrPath]) -> list[str]:
+def photo_places(paths: StrPath | Iterable[StrPath]) -> list[str]:
     """List the photos as :func:`find_photos` does, by where they are: absolute paths and addresses.
 
     Nothing is noted in the cache, so there may be millions of them.
@@ -84,10 +94,25 @@ def photo_places(paths: StrPath | Sequence[StrPath]) -> list[str]:
     return list(found.values())
 
 
-def _each_given(paths: StrPath | Sequence[StrPath]) -> list[StrPath]:
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+def _each_given(paths: StrPath | Iterable[StrPath]) -> list[StrPath]:
+    given = given_places(paths)
     if not given:
         raise PhotoError("no photos given", hint="name photos, folders, or patterns like 'pics/*.jpg'")
+    return given
+
+
+def given_places(places: StrPath | Iterable[StrPath]) -> list[StrPath]:
+    """Where photos are said to be, as a list; it may be empty.
+
+    Raises:
+        PhotoError: one of them is no path.
+    """
+    is_one = isinstance(places, str | os.PathLike | bytes) or not isinstance(places, Iterable)
+    all_places: Any = [places] if is_one else places
+    given: list[StrPath] = list(all_places)
+    for place in given:
+        if not is_remote(place):
+            checked_path(place, "a photo or a folder of photos", PhotoError)
     return given
 
 
@@ -146,13 +171,27 @@ def _addresses(address: str) -> list[str]:
     return addresses
 
 
-def _file_of(photo: StrPath | PhotoBytes) -> PhotoFile:
-    return photo if isinstance(photo, PhotoBytes) else photo_path(photo)
+def _file_of(photo: PhotoSource) -> PhotoFile:
+    if isinstance(photo, PhotoBytes):
+        return photo
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return PhotoBytes("photo", bytes(photo))
+    return photo_path(photo)
 
 
 def photo_path(photo: StrPath) -> Path:
-    """The path of a photo; for an address that of its copy, which is fetched when it is read."""
-    return stand_in(str(photo)) if is_remote(photo) else Path(photo)
+    """The path of a photo; for an address that of its copy, which is fetched when it is read.
+
+    Raises:
+        PhotoError: it is no path, or that of a folder.
+    """
+    if is_remote(photo):
+        return stand_in(str(photo))
+    path = checked_path(photo, "a photo", PhotoError, _PHOTO_KINDS)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on names that are too long for the system
+        hint = f"list the photos in it: goldeneye.find_photos({str(path)!r})"
+        raise PhotoError(f"{path}: cannot be read: it is a folder, not a photo", hint=hint)
+    return path
 
 
 def _is_photo(path: Path) -> bool:
@@ -174,7 +213,7 @@ def _natural_key(part: str) -> tuple[list[str | int], str]:
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], part
 
 
-def read_image(path: StrPath | PhotoBytes) -> RGBArray:
+def read_image(path: PhotoSource) -> RGBArray:
     """Read a photo as upright RGB ``[H, W, 3]``.
 
     Transparent parts become white, 16-bit grey keeps its upper 8 bits, and of an
@@ -206,7 +245,7 @@ class ReducedImage:
         return np.array((width / w, height / h) * 2, np.float32)
 
 
-def read_reduced(path: StrPath | PhotoBytes, at_least_hw: tuple[float, float]) -> ReducedImage:
+def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> ReducedImage:
     """Read a photo at a half, a quarter or an eighth of its size, for a network or a preview.
 
     That takes a fraction of the time and memory. Each pixel is the mean of those it stands for, so a
@@ -221,20 +260,32 @@ def read_reduced(path: StrPath | PhotoBytes, at_least_hw: tuple[float, float]) -
 
     Raises:
         PhotoError: the file is missing, damaged, too large, or not a photo.
+        SettingError: ``at_least_hw`` is not two numbers.
     """
+    least_h, least_w = _checked_least(at_least_hw)
     with opened(_file_of(path)) as image:
         if image.format not in ("JPEG", "MPO"):
             decode(image)  # only now is the orientation of a TIFF or PNG certain
         stored_wh = image.size
         size_hw = stored_wh if lies_sideways(image) else stored_wh[::-1]
-        times = min(side / max(least, 1) for side, least in zip(size_hw, at_least_hw, strict=True))
+        times = min(side / max(least, 1) for side, least in zip(size_hw, (least_h, least_w), strict=True))
         divisor = next((divisor for divisor in _DIVISORS if divisor <= times), 1)
         image.draft(None, (stored_wh[0] // divisor, stored_wh[1] // divisor))  # does nothing but for JPEG
         is_whole = image.size == stored_wh
         return ReducedImage(upright_rgb(image, divided_by=divisor if is_whole else 1), size_hw)
 
 
-def read_size_hw(path: StrPath | PhotoBytes) -> tuple[int, int]:
+def _checked_least(at_least_hw: Any) -> tuple[float, float]:
+    try:
+        height, width = map(float, at_least_hw)
+    except (TypeError, ValueError):
+        height = width = math.nan
+    if math.isnan(height + width):
+        raise SettingError(f"at_least_hw must be two numbers, height and width: {at_least_hw!r}")
+    return height, width
+
+
+def read_size_hw(path: PhotoSource) -> tuple[int, int]:
     """Read height and width of the upright photo without decoding its pixels.
 
     Only a PNG that goes on after its pixels is decoded: its orientation may stand there.
@@ -252,33 +303,59 @@ def read_size_hw(path: StrPath | PhotoBytes) -> tuple[int, int]:
         return (width, height) if lies_sideways(image) else (height, width)
 
 
-def upright_array(image: npt.NDArray[np.generic] | Image.Image) -> RGBArray:
+def upright_array(image: Any, name: str = "image") -> RGBArray:
     """Turn an image given in memory into upright RGB ``[H, W, 3]``.
 
     Args:
-        image: an array ``[H, W, 3]`` RGB, ``[H, W, 4]`` RGBA or ``[H, W]`` grey, uint8 and
-            taken as upright; or a Pillow image, whose EXIF orientation is applied.
+        image: an array ``[H, W, 3]`` RGB, ``[H, W, 4]`` RGBA, or ``[H, W]`` or ``[H, W, 1]`` grey, uint8
+            and taken as upright; a tensor of PyTorch, which may have its channels first; or a Pillow
+            image, whose EXIF orientation is applied.
+        name: what messages call it.
 
     Returns:
         The array itself if it is RGB, contiguous and writable already, else a new one.
 
     Raises:
-        ValueError: the array has another shape or type, or no pixels.
-        PhotoError: the Pillow image cannot be decoded.
+        PhotoError: it is something else, has another shape or type, or cannot be decoded.
     """
     if isinstance(image, Image.Image):
         if 0 in image.size:
-            raise ValueError(f"an image needs at least one pixel: {image.size[0]} x {image.size[1]}")
-        with told_as_photo_error(Path(getattr(image, "filename", "") or "image")):
+            raise PhotoError(f"{name}: an image needs at least one pixel: {image.size[0]} x {image.size[1]}")
+        with told_as_photo_error(Path(getattr(image, "filename", "") or name)):
             return upright_rgb(image)
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (3, 4)) or image.size == 0:
-        raise ValueError(f"an image array is [H, W, 3], [H, W, 4] or [H, W]: {list(image.shape)}")
-    if image.dtype != np.uint8:
-        raise ValueError(f"an image array is uint8, 0 to 255: {image.dtype}")
-    pixels = image.astype(np.uint8, copy=False)
+    pixels = _pixels_of(image, name)
     if pixels.shape[2:] == (3,):
         return np.require(pixels, requirements=["C", "W"])  # what torch takes: rows in order, not read-only
     return np.array(to_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
+
+
+def _pixels_of(image: Any, name: str) -> RGBArray:
+    """An array or tensor as an array ``[H, W, 3]``, ``[H, W, 4]`` or ``[H, W]``; errors as above."""
+    array = image
+    if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor; PyTorch is not imported here
+        try:
+            array = image.detach().cpu().numpy()
+        except TypeError as error:  # numpy has no bfloat16
+            raise PhotoError(f"{name}: an image is uint8, 0 to 255: {image.dtype}", hint=_TO_UINT8) from error
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+            array = array.transpose(1, 2, 0)
+    if not isinstance(array, np.ndarray):
+        raise PhotoError(f"{name}: nothing that a photo is given as: {kind_of(image)}", hint=_PHOTO_KINDS)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or array.size == 0:
+        hint = _PHOTO_KINDS
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = "put the channels last: image.transpose(1, 2, 0)"
+        elif array.ndim == 4:
+            hint = "give a list of images: list(batch)"
+        raise PhotoError(
+            f"{name}: an image array is [H, W, 3], [H, W, 4] or [H, W]: {list(array.shape)}", hint=hint
+        )
+    if array.dtype != np.uint8:
+        raise PhotoError(f"{name}: an image array is uint8, 0 to 255: {array.dtype}", hint=_TO_UINT8)
+    pixels: RGBArray = array.astype(np.uint8, copy=False)
+    return pixels
 
 
 def _png_metadata_is_late(photo: PhotoFile) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from goldeneye.data.remote import fetch_missing, shown_name
 from goldeneye.errors import PhotoError
@@ -24,6 +24,15 @@ SPELLING_HINT = "check the spelling, and the folder you are in"
 
 # The only decoders Pillow may use. Its others include EPS, which starts Ghostscript.
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")
+# Greys of a TIFF in which 0 is white, and which Pillow reads only where 0 is black: by byte order,
+# PhotometricInterpretation, SampleFormat, FillOrder, BitsPerSample and ExtraSamples, as its own table.
+_MORE_TIFFS: dict[Any, Any] = {
+    (b"MM", 0, (1,), 1, (16,), ()): ("I;16B", "I;16B"),
+    (b"II", 0, (1,), 1, (12,), ()): ("I;16", "I;12"),
+    (b"II", 0, (1,), 1, (32,), ()): ("I", "I;32N"),
+    (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32BS"),
+    (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32BS"),
+}
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 _RESAVE_HINT = "open it in a photo viewer and save it again as JPEG or PNG, or leave it out"
@@ -59,7 +68,7 @@ def open_file(photo: PhotoFile) -> BinaryIO:
 @contextmanager
 def opened(path: PhotoFile) -> Iterator[Image.Image]:
     """Open a photo and read its header; what fails inside the block is told as a PhotoError."""
-    with told_as_photo_error(path), _pillow_limit_raised():
+    with told_as_photo_error(path), _pillow_widened():
         if isinstance(path, Path):
             fetch_missing(path)
         try:
@@ -119,20 +128,23 @@ def told_as_photo_error(path: PhotoFile) -> Iterator[None]:
 
 _limit_lock = threading.Lock()
 _limit_before: int | None = None
+_tiffs_before: dict[Any, Any] = {}
 _photos_open = 0
 
 
 @contextmanager
-def _pillow_limit_raised() -> Iterator[None]:
-    """Let Pillow open photos up to MAX_PIXELS while any thread here is reading one.
+def _pillow_widened() -> Iterator[None]:
+    """Let Pillow open photos up to MAX_PIXELS, and some more TIFFs, while any thread here is reading one.
 
     Pillow warns from 89 megapixels on and refuses from 179 on, by a number that belongs to
-    the whole process; a program that uses this package finds it as it was.
+    the whole process; a program that uses this package finds it, and Pillow's table, as they were.
     """
     global _limit_before, _photos_open
     with _limit_lock:
         if _photos_open == 0:
             _limit_before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
+            _tiffs_before.update(TiffImagePlugin.OPEN_INFO)
+            TiffImagePlugin.OPEN_INFO.update(_MORE_TIFFS | _tiffs_before)
         _photos_open += 1
     try:
         yield
@@ -141,6 +153,9 @@ def _pillow_limit_raised() -> Iterator[None]:
             _photos_open -= 1
             if _photos_open == 0:
                 Image.MAX_IMAGE_PIXELS = _limit_before
+                for kind in _MORE_TIFFS.keys() - _tiffs_before.keys():
+                    TiffImagePlugin.OPEN_INFO.pop(kind, None)
+                _tiffs_before.clear()
 
 
 def _check_size(path: PhotoFile, size_wh: tuple[int, int]) -> None:

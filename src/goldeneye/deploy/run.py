@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from goldeneye import __version__
+from goldeneye.arguments import checked_threshold
 from goldeneye.deploy.place import Place
 from goldeneye.deploy.shards import PHOTOS, read_photo_rows, shard_name, shown_place
 from goldeneye.errors import OutputError, SettingError
@@ -213,8 +214,8 @@ def require_possible(
         raise SettingError(
             f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
         )
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
+    if score_threshold is not None:
+        checked_threshold(score_threshold)
     for name, value, most in (
         ("--shard-size", shard_size, 1_000_000),
         ("--workers", num_workers, 100_000),

@@ -7,6 +7,7 @@ are numpy arrays, so that results can be used where there is no torch.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from goldeneye.data.images import ReducedImage, read_image
+from goldeneye.arguments import checked_threshold
+from goldeneye.data.images import ReducedImage, StrPath, read_image, upright_array
 from goldeneye.detect.drawing import draw_boxes
 from goldeneye.errors import PhotoError
 
@@ -96,18 +98,25 @@ class Detections:
         return self.source.name if isinstance(self.source, Path) else None
 
     def above(self, score_threshold: float) -> Detections:
-        """Those with a higher score than ``score_threshold``, in the same order."""
-        kept = int((self.scores > score_threshold).sum())  # scores descend: the first so many
+        """Those with a higher score than ``score_threshold``, in the same order.
+
+        Raises:
+            SettingError: the threshold is no number from 0 to 1.
+        """
+        higher = self.scores > checked_threshold(score_threshold)
+        kept = int(higher.sum())  # scores descend: the first so many
         return replace(
             self, boxes=self.boxes[:kept], scores=self.scores[:kept], class_ids=self.class_ids[:kept]
         )
 
-    def draw(self, image: npt.NDArray[np.uint8] | ReducedImage | None = None) -> Image.Image:
+    def draw(
+        self, image: StrPath | npt.NDArray[np.uint8] | Image.Image | ReducedImage | None = None
+    ) -> Image.Image:
         """Draw every detection on the photo, with its label and score.
 
         Args:
-            image: the upright photo ``[H, W, 3]``, to draw on it instead of on ``source``; or the photo
-                read smaller, for a smaller picture.
+            image: the photo, to draw on it instead of on ``source``: its path, the upright photo
+                ``[H, W, 3]`` or a Pillow image; or the photo read smaller, for a smaller picture.
 
         Raises:
             ValueError: there is neither ``image`` nor ``source``, or ``image`` has another size.
@@ -115,6 +124,8 @@ class Detections:
         """
         if image is None:
             image = self._photo()
+        elif not isinstance(image, ReducedImage):
+            image = read_image(image) if isinstance(image, str | os.PathLike) else upright_array(image)
         read = image if isinstance(image, ReducedImage) else ReducedImage(image, image.shape[:2])
         self._check_fits(read.size_hw)
         return draw_boxes(read.image, self.boxes / read.scale_xyxy, self._tags(), self.class_ids)

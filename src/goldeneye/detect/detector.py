@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from goldeneye.arguments import checked_path
 from goldeneye.data.images import StrPath
 from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.engines.header import known_provenance
-from goldeneye.errors import DetectorFileError
+from goldeneye.errors import DetectorFileError, OutputError
 from goldeneye.models.architectures import build_network, weight_shapes
 from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
 from goldeneye.models.configs import Config, config_from_dict
@@ -109,8 +110,12 @@ class Detector(PhotoDetector):
                 the base model again.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: the name ends otherwise, or the file cannot be written.
         """
+        path = checked_path(path, "the file to write", OutputError)
+        if path.suffix.lower() != ".safetensors":
+            hint = f"name it {path.stem}.safetensors; for other programs: goldeneye.export_detector"
+            raise OutputError(f"{path}: a detector cannot be written as {path.suffix!r}", hint=hint)
         weights = (
             {name: self.weights[name] for name in self.network.head_names} if heads_only else self.weights
         )
@@ -125,7 +130,7 @@ class Detector(PhotoDetector):
             "heads_only": heads_only,
             "provenance": self.provenance,
         }
-        write_weights(Path(path), weights, _HEADER, header)
+        write_weights(path, weights, _HEADER, header)
 
     @classmethod
     def load(cls, path: StrPath, *, base: BaseModel | StrPath | None = None) -> Detector:
@@ -140,7 +145,8 @@ class Detector(PhotoDetector):
             DetectorFileError: the file is missing, damaged, from a newer goldeneye, or no detector;
                 or it holds only the heads and their base is not the one given or not to be found.
         """
-        path = Path(path)
+        path = checked_path(path, "a detector's file", DetectorFileError, _MAKE_ONE)
+        _require_safetensors(path)
         try:
             header, weights = read_weights(path, _HEADER)
         except FileNotFoundError:
@@ -171,6 +177,18 @@ class Detector(PhotoDetector):
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DetectorFileError(f"{path}: its header and its weights do not fit: {error}") from error
         return detector
+
+
+def _require_safetensors(path: Path) -> None:
+    """Tell files by their name that are something else: an exported detector, a folder."""
+    if path.suffix.lower() in (".onnx", ".xml", ".bin"):
+        exported = path.with_suffix(".xml") if path.suffix.lower() == ".bin" else path
+        raise DetectorFileError(
+            f"{path}: an exported detector, which PyTorch does not run",
+            hint=f"open it with the engine it is for: goldeneye.open_detector({str(exported)!r})",
+        )
+    if path.is_dir():
+        raise DetectorFileError(f"{path}: a folder, not a detector's file", hint=_MAKE_ONE)
 
 
 def _weights_of_base(

@@ -44,7 +44,10 @@ _INK: RGB = (60, 60, 60)
 
 # JPEG at full colour resolution: the usual half blurs thin coloured lines.
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
-PICTURE_FORMATS: dict[str, dict[str, Any]] = {".jpg": _JPEG, ".jpeg": _JPEG, ".png": {"format": "PNG"}}
+PICTURE_FORMATS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), _JPEG),
+    ".png": {"format": "PNG"},
+}
 
 # What draws East Asian labels on Linux, macOS and Windows. U+2E80 is where these scripts begin.
 _EAST_ASIAN_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc")

@@ -10,7 +10,15 @@ from typing import Any
 
 from PIL import Image
 
-from goldeneye.data.images import ReducedImage, StrPath, find_photos, read_reduced, read_size_hw
+from goldeneye.arguments import checked_threshold
+from goldeneye.data.images import (
+    PHOTO_SUFFIXES,
+    ReducedImage,
+    StrPath,
+    find_photos,
+    read_reduced,
+    read_size_hw,
+)
 from goldeneye.data.photo_file import PhotoBytes
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
 from goldeneye.detect.mirrored import MirroredDetector
@@ -29,7 +37,8 @@ PICTURE_SIDE = 1600
 class FolderSummary:
     """What became of a run over many photos."""
 
-    output: Path
+    written: Path
+    """``detections.json``; or the picture, if only one was to be written."""
     num_photos: int
     num_detections: int
     failed: tuple[str, ...]
@@ -37,7 +46,9 @@ class FolderSummary:
 
     def __str__(self) -> str:
         done = self.num_photos - len(self.failed)
-        text = f"{self.num_detections} detections in {done} photos: {self.output / 'detections.json'}"
+        text = (
+            f"{self.num_detections} detections in {done} {'photo' if done == 1 else 'photos'}: {self.written}"
+        )
         if self.failed:
             names = ", ".join(self.failed)
             text += f"\n{len(self.failed)} of {self.num_photos} photos could not be read: {names}"
@@ -65,7 +76,8 @@ def detect_folder(
     Args:
         detector: a file that ``goldeneye finetune`` or ``goldeneye export`` wrote.
         photos: folders, files or patterns.
-        output: the folder for the results; made if it is not there.
+        output: the folder for the results; made if it is not there. Or, for one photo, the picture to
+            write: then there is no ``detections.json``.
         score_threshold: lowest score to report; the detector's own if not given.
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
@@ -80,29 +92,74 @@ def detect_folder(
         SettingError: the threshold is not from 0 to 1, or an animation is wanted of no pictures.
         OutputError: a result cannot be written, or would replace a photo.
     """
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise SettingError(f"the threshold must be a number from 0 to 1: {score_threshold}")
+    if score_threshold is not None:
+        score_threshold = checked_threshold(score_threshold)
     if gif is not None and not pictures:
         raise SettingError(f"no pictures, nothing to animate: {gif}")
-    paths, output = find_photos(photos), Path(output)
-    work = list(zip(paths, _targets(paths, output) if pictures else [None] * len(paths), strict=True))
-    require_writable(output / "detections.json", [".json"])
+    paths = find_photos(photos)
+    written, targets = _results_of(paths, Path(output), pictures)
     if gif is not None:
         require_writable(gif, [".gif"])
     loaded, num_threads = _opened(Path(detector), paths, engine, base, mirror)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    rows, failed = _detect_and_draw(loaded, work, threshold, num_threads, show_progress)
-    document = {
-        "detector": Path(detector).name,
-        "labels": loaded.labels,
-        "score_threshold": threshold,
-        "photos": rows,
-        "failed": failed,
-    }
-    write_text(output / "detections.json", json.dumps(document, indent=1) + "\n")
+    rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
+    if written not in targets:
+        document = {
+            "detector": Path(detector).name,
+            "labels": loaded.labels,
+            "score_threshold": threshold,
+            "photos": rows,
+            "failed": failed,
+        }
+        write_text(written, json.dumps(document, indent=1) + "\n")
     if gif is not None and rows:
-        _animate([output / row["picture"] for row in rows], Path(gif))
-    return FolderSummary(output, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+        _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
+    return FolderSummary(written, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+
+
+def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:
+    """The file to name when all is done, and where the picture of each photo goes, if one is wanted.
+
+    Raises:
+        OutputError: they could not be written, or would replace a photo.
+        PhotoError: two photos have one name.
+    """
+    if _is_picture(output, len(paths), pictures):
+        _require_another(output, paths[0])
+        written, targets = output, [output]
+    else:
+        written = output / "detections.json"
+        targets = _targets(paths, output) if pictures else []
+    require_writable(written, [written.suffix.lower()])
+    return written, targets or [None] * len(paths)
+
+
+def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
+    """Whether the output is the picture of one photo, and not a folder, by its name.
+
+    Raises:
+        OutputError: it is the name of a file, but there are several photos, or it cannot be that file.
+    """
+    suffix = output.suffix.lower()
+    if output.is_dir() or suffix not in (*PHOTO_SUFFIXES, ".json"):
+        return False
+    folder_hint = f"name a folder: -o {output.with_suffix('')}"
+    if suffix not in PICTURE_FORMATS:
+        formats = ", ".join(PICTURE_FORMATS)
+        hint = f"{folder_hint}; or, for one photo, a picture: {formats}"
+        raise OutputError(f"{output}: results cannot be written as {suffix!r}", hint=hint)
+    if num_photos > 1:
+        raise OutputError(f"{output}: one picture, but {num_photos} photos", hint=folder_hint)
+    if not pictures:
+        raise OutputError(f"{output}: a picture, but no pictures are wanted", hint=folder_hint)
+    return True
+
+
+def _require_another(target: Path, photo: Path) -> None:
+    if target.resolve() == photo.resolve():
+        raise OutputError(
+            f"{target}: the picture would replace the photo", hint="choose another name with -o"
+        )
 
 
 def _opened(
@@ -120,7 +177,8 @@ def _opened(
 
 def _detect_and_draw(
     detector: PhotoDetector,
-    work: Sequence[tuple[Path, Path | None]],
+    paths: Sequence[Path],
+    targets: Sequence[Path | None],
     threshold: float,
     num_threads: int,
     show_progress: bool,
@@ -129,7 +187,8 @@ def _detect_and_draw(
 
     Args:
         detector: the detector.
-        work: each photo, and where its picture goes, if one is wanted.
+        paths: the photos.
+        targets: where the picture of each goes, if one is wanted.
         threshold: lowest score to report.
         num_threads: how many threads each photo may take.
         show_progress: show how far the work has come.
@@ -144,6 +203,7 @@ def _detect_and_draw(
         save_picture(found.draw(photo), target)
         return found.to_dict() | {"picture": target.name}
 
+    work = list(zip(paths, targets, strict=True))
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     with progress_bar("detecting", len(work), show=show_progress) as advance:
@@ -180,10 +240,7 @@ def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
                 f"two photos have one name: {targets[target]} and {path}",
                 hint="rename one of them, or detect in their folders one after the other",
             )
-        if target.resolve() == path.resolve():
-            raise OutputError(
-                f"{target}: the picture would replace the photo", hint="choose another folder with -o"
-            )
+        _require_another(target, path)
         targets[target] = path
     return list(targets)
 

@@ -7,9 +7,11 @@ by PyTorch, or exported into the cache first, which takes seconds once and then 
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from goldeneye.arguments import checked_path, kind_of
 from goldeneye.data.images import StrPath
 from goldeneye.detect.exported_detector import ExportedDetector
 from goldeneye.detect.photo_detector import PhotoDetector
@@ -18,7 +20,7 @@ from goldeneye.engines.engine import Engine
 from goldeneye.engines.header import read_onnx_header
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
 from goldeneye.engines.openvino_engine import OpenVinoEngine
-from goldeneye.errors import ExportError, OutputError, SettingError
+from goldeneye.errors import DetectorFileError, ExportError, OutputError, SettingError
 
 if TYPE_CHECKING:
     from goldeneye.models.base import BaseModel
@@ -29,6 +31,7 @@ EXPORT_ENGINES = ("onnxruntime", OPENVINO)
 """What runs exported files, by the names of their packages, the fastest in float32 first."""
 ENGINES = (AUTO, *EXPORT_ENGINES, TORCH)
 EXPORT_SUFFIXES = (".onnx", ".xml")
+_OPEN_ONE = "open one: goldeneye.open_detector('duck.safetensors')"
 MANY_PHOTOS = 500
 """For so many photos a detector is exported first: the seconds it takes come back."""
 
@@ -59,7 +62,7 @@ def open_detector(
         SettingError: there is no such engine, it is not installed, or does not run this kind of file.
         DetectorFileError: the file is missing, damaged, or no detector.
     """
-    path = Path(path)
+    path = checked_path(path, "a detector's file", DetectorFileError)
     if engine not in ENGINES:
         raise SettingError(f"unknown engine: {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
     if path.suffix.lower() in EXPORT_SUFFIXES:
@@ -75,6 +78,19 @@ def open_detector(
     from goldeneye.detect.detector import Detector
 
     return Detector.load(path, base=base)
+
+
+def opened_detector(given: PhotoDetector | StrPath) -> PhotoDetector:
+    """A detector as it is, or opened from its file.
+
+    Raises:
+        DetectorFileError: it is neither, or as for :func:`open_detector`.
+    """
+    if isinstance(given, str | os.PathLike):
+        return open_detector(given)
+    if not callable(getattr(given, "detect", None)) or isinstance(given, type):
+        raise DetectorFileError(f"nothing that can detect: {kind_of(given)}", hint=_OPEN_ONE)
+    return given
 
 
 def _run_exported(path: Path, engine: str, num_threads: int | None) -> ExportedDetector:

@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from goldeneye.data.images import StrPath
+from goldeneye.arguments import checked_threshold
+from goldeneye.data.images import ReducedImage, StrPath
 from goldeneye.detect.drawing import draw_boxes
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.detect.tracking import Sighting, Tracker, Untracked
@@ -35,6 +38,7 @@ TABLE_SUFFIX = ".csv"
 MAX_WAITING = 4
 """So many frames, or packets of sound, wait to be looked at, and as many to be written."""
 _MAX_LAG_S = 0.5
+_MAX_STRETCH = Fraction(4)  # wider pixels are no film's but a mistake
 _LOST_S = 1  # as in the release of ByteTrack: 30 frames of 30 a second
 
 
@@ -94,14 +98,12 @@ def detect_video(
         VideoError: the stream stalled or broke off.
         OutputError: a result cannot be written.
     """
-    threshold = detector.score_threshold if score_threshold is None else score_threshold
-    if not 0 <= threshold <= 1:
-        raise SettingError(f"the threshold must be a number from 0 to 1: {threshold}")
+    threshold = checked_threshold(detector.score_threshold if score_threshold is None else score_threshold)
     if every < 1:
         raise SettingError(f"every must be 1 or more: {every}")
     frames_lost = max(1, round(_LOST_S * source.rate))
     follower = Tracker(threshold, frames_lost) if tracking else Untracked(threshold)
-    eyes = _Eyes(detector, follower, every, live=source.live)
+    eyes = _Eyes(detector, follower, every, source)
     video, table = _targets(source, Path(output))
     summary = VideoSummary(tuple(path for path in (video, table) if path))
     with ExitStack() as files:
@@ -184,13 +186,14 @@ class _Eyes:
     """Decides which frames the network looks at, and knows the objects of every frame."""
 
     def __init__(
-        self, detector: PhotoDetector, follower: Tracker | Untracked, every: int, *, live: bool
+        self, detector: PhotoDetector, follower: Tracker | Untracked, every: int, source: FrameSource
     ) -> None:
         self.num_looks = 0
         self._detector = detector
         self._follower = follower
         self._every = every
-        self._live = live
+        self._live = source.live
+        self._pixel_aspect = source.pixel_aspect
         self._num_frames = 0
         self._began = 0.0
 
@@ -210,8 +213,20 @@ class _Eyes:
             return self._follower.carry()
         self.num_looks += 1
         return self._follower.look(
-            self._detector.detect(frame.image, score_threshold=self._follower.lowest_score)
+            self._detector.detect(
+                frame.image if self._pixel_aspect == 1 else _as_shown(frame.image, self._pixel_aspect),
+                score_threshold=self._follower.lowest_score,
+            )
         )
+
+
+def _as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
+    """The frame stretched as a player shows it, as a detector knows things from photos with square pixels."""
+    height, width = image.shape[:2]
+    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
+    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
+    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
+    return ReducedImage(np.array(shown), (height, width))
 
 
 class _Scribe:

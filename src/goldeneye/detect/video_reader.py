@@ -1,7 +1,8 @@
 """Read a video, a stream, a webcam or photos as frames, and what runs beside the frames as it is.
 
-Frames are upright: a phone notes how it was held, and the frame is turned accordingly. Times count
-from the beginning of the video; each frame keeps the time it has there, however irregular.
+Frames are upright: a phone notes how it was held, and whether it mirrors, and the frame is turned
+accordingly. Their pixels are those of the film, which need not be square. Times count from the beginning
+of the video; each frame keeps the time it has there, however irregular.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class FrameSource(Protocol):
     """Streams of sound and subtitles."""
     color: tuple[int, int, int]
     """Colour space, primaries and transfer, as ITU-T H.273 numbers them."""
+    pixel_aspect: Fraction
+    """How many times wider than high a pixel of the upright frame is shown."""
 
     def __iter__(self) -> Iterator[Frame | Packet]: ...
 
@@ -81,6 +84,7 @@ class PhotoFrames:
     live = False
     kept = ()
     color = _UNKNOWN_COLOR
+    pixel_aspect = Fraction(1)
 
     def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
         self.name = f"{len(paths)} photos"
@@ -140,6 +144,7 @@ class VideoReader:
         self.total = self._count()
         self.size_hw = (0, 0)
         self.color = _UNKNOWN_COLOR
+        self.pixel_aspect = Fraction(1)
         self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
         self._num_damaged = 0
         self._last_pts = -1
@@ -211,22 +216,31 @@ class VideoReader:
 
     def _frame(self, decoded: av.VideoFrame) -> Frame:
         """Upright, of the size of the first frame, later than the frame before."""
-        turns = round(decoded.rotation / 90) % 4  # counterclockwise
+        (a, b), (c, d) = _display_matrix(decoded)
+        sideways = abs(b) > abs(a)
         if self.size_hw == (0, 0):
             height, width = decoded.height, decoded.width
-            self.size_hw = (width, height) if turns % 2 else (height, width)
+            self.size_hw = (width, height) if sideways else (height, width)
             self.color = decoded.colorspace, decoded.color_primaries, decoded.color_trc
-        height, width = self.size_hw[::-1] if turns % 2 else self.size_hw
+            aspect = self._stream.sample_aspect_ratio or Fraction(1)
+            self.pixel_aspect = 1 / aspect if sideways else aspect
+        height, width = self.size_hw[::-1] if sideways else self.size_hw
         image = decoded.to_ndarray(
             format="rgb24", width=width, height=height, src_color_range=decoded.color_range
         )
+        if sideways:
+            image = image.swapaxes(0, 1)
+        if (c if sideways else a) < 0:
+            image = image[:, ::-1]
+        if (b if sideways else d) < 0:
+            image = image[::-1]
         pts = self._last_pts + 1
         if decoded.pts is not None:
             pts = max(pts, decoded.pts - round(self._begin_s / self.time_base))
         elif self._last_pts >= 0:
             pts = self._last_pts + max(1, round(1 / (self.rate * self.time_base)))
         self._last_pts = pts
-        return Frame(np.ascontiguousarray(np.rot90(image, turns)), pts, float(pts * self.time_base))
+        return Frame(np.ascontiguousarray(image), pts, float(pts * self.time_base))
 
     def _from_begin(self, packet: Packet) -> Packet:
         begin = round(self._begin_s / packet.time_base)
@@ -246,6 +260,20 @@ class VideoReader:
                 f"{self.name}: ends after {time_s:.1f} s, but says it has {stated_s:.1f} s: it was cut off",
                 markup=False,
             )
+
+
+def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
+    """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
+
+    As ISO/IEC 14496-12, 8.3.2 has it; what falls below 0 is moved into sight.
+    """
+    from av.sidedata.sidedata import Type
+
+    side_data: Any = decoded.side_data  # whose stub knows names, not types, as keys
+    matrix = side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return np.eye(2, dtype=np.int32)
+    return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
 
 
 _CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"

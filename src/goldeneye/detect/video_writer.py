@@ -74,6 +74,7 @@ class VideoWriter:
         stream.pix_fmt = "yuv420p"
         stream.time_base = source.time_base
         context = stream.codec_context
+        context.sample_aspect_ratio = source.pixel_aspect
         context.time_base = source.time_base
         context.colorspace, context.color_primaries, context.color_trc = source.color
         return stream

@@ -12,7 +12,10 @@ import numpy as np
 
 from goldeneye import __version__
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
+from goldeneye.data.formats import annotation_set
+from goldeneye.data.images import StrPath
 from goldeneye.detect.detections import Detections
+from goldeneye.detect.opening import opened_detector
 from goldeneye.detect.photo_detector import PhotoDetector
 from goldeneye.errors import AnnotationError, PhotoError
 from goldeneye.evaluation.calibration import ReliabilityBin, calibration_error, reliability_bins
@@ -165,23 +168,26 @@ class Evaluation:
 
 
 def evaluate(
-    detector: PhotoDetector, annotations: AnnotationSet, *, show_progress: bool = True
+    detector: PhotoDetector | StrPath, annotations: AnnotationSet | StrPath, *, show_progress: bool = True
 ) -> Evaluation:
     """Look for a detector's objects in annotated photos and compare.
 
     A photo that cannot be read is reported and left out.
 
     Args:
-        detector: the detector.
-        annotations: the photos and what is in them; every photo must have been looked at. Boxes to
-            ignore count neither as found nor as missed.
+        detector: the detector, or its file.
+        annotations: the photos and what is in them, or where they are, as for :func:`read_annotations`;
+            every photo must have been looked at. Boxes to ignore count neither as found nor as missed.
         show_progress: show how far the work has come, and which photos are left out.
 
     Raises:
         AnnotationError: a photo has not been looked at, there is no box at all, or a box has a label that
             the detector does not know.
         PhotoError: no photo can be read.
+        DetectorFileError: the detector's file cannot be read, or it is no detector.
     """
+    detector = opened_detector(detector)
+    annotations = annotation_set(annotations)
     annotations.require_reviewed()
     require_known_labels(annotations, detector.labels)
     images, detections, skipped = _detect(detector, annotations, show_progress=show_progress)

@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from goldeneye import __version__
+from goldeneye.arguments import checked_path, require_kind
 from goldeneye.data.images import StrPath
 from goldeneye.detect.drawing import COLORS, class_color
+from goldeneye.errors import OutputError, SettingError
 from goldeneye.evaluation.curves import ThresholdCounts, precision_recall
 from goldeneye.evaluation.evaluator import Evaluation, learnt_from_in_words
 from goldeneye.evaluation.metrics import none_if_nan
@@ -55,8 +57,12 @@ def save_report(evaluation: Evaluation, target: StrPath, *, title: str | None = 
 
     Raises:
         PhotoError: a photo can no longer be read.
+        SettingError: it is no evaluation.
         OutputError: the file cannot be written.
     """
+    hint = "make one: goldeneye.evaluate(detector, annotations)"
+    require_kind(evaluation, Evaluation, "evaluation", SettingError, hint)
+    target = checked_path(target, "the file to write", OutputError)
     write_text(target, render_report(evaluation, title or ", ".join(evaluation.labels)))
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldeneye import __version__
+from goldeneye.arguments import checked_path, kind_of
 from goldeneye.data.images import StrPath, find_photos, read_reduced
 from goldeneye.engines.header import FORMAT_VERSION
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
-from goldeneye.errors import ExportError, SettingError
+from goldeneye.errors import ExportError, OutputError, SettingError
 from goldeneye.exporting.agreement import Agreement, compare_detector, compare_network
 from goldeneye.files import replacing, require_writable
 from goldeneye.models.architectures import build_network
@@ -72,7 +73,10 @@ def export_detector(
         PhotoError: a photo cannot be read.
         OutputError: the file cannot be written.
     """
-    target = Path(target)
+    target = checked_path(target, "the file to write", OutputError)
+    if not hasattr(detector, "weights"):
+        hint = "load one that can: goldeneye.Detector.load('duck.safetensors')"
+        raise ExportError(f"only a detector with its weights can be exported: {kind_of(detector)}", hint=hint)
     require_writable(target, [".onnx"])
     _require_packages(target)
     from goldeneye.exporting.onnx_model import make_model

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from goldeneye import __version__
+from goldeneye.arguments import require_kind
 from goldeneye.config import FinetuneConfig
 from goldeneye.data.annotations import AnnotationSet, Box
+from goldeneye.data.formats import annotation_set
 from goldeneye.data.images import StrPath, find_photos, read_image
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.precision import check_bfloat16
@@ -39,8 +41,8 @@ Step = dict[str, float]
 
 
 def finetune(
-    annotations: AnnotationSet,
-    base: BaseModel | str,
+    annotations: AnnotationSet | StrPath,
+    base: BaseModel | StrPath,
     *,
     recipe: str = "best",
     config: FinetuneConfig | None = None,
@@ -56,7 +58,8 @@ def finetune(
     everything else from the base, and plain gradient descent on the two heads alone.
 
     Args:
-        annotations: photos with boxes; every one must have been looked at.
+        annotations: photos with boxes; every one must have been looked at. Or where they are, as for
+            :func:`read_annotations`: a folder in which boxes were drawn, or a file of boxes.
         base: a base model, or its name or file as for :func:`goldeneye.load_base`.
         recipe: ``"best"`` or ``"seed"``.
         config: settings; those of gradient descent are for the seed recipe alone.
@@ -76,8 +79,10 @@ def finetune(
         raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
     if keep_classes and recipe == "seed":
         raise SettingError("the seed recipe does not keep the base's classes", hint="use the recipe: best")
-    settings = config or FinetuneConfig()
-    if negatives:
+    settings = FinetuneConfig() if config is None else config
+    require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
+    annotations = annotation_set(annotations)
+    if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(find_photos(negatives))
     annotations.require_reviewed()
     base_model = base if isinstance(base, BaseModel) else load_base(base)

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from goldeneye.arguments import checked_path
 from goldeneye.cache import cache_folder
 from goldeneye.errors import BaseModelError, CheckpointError
 from goldeneye.models.architectures import network_type
@@ -74,6 +75,7 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
     """
+    path = checked_path(base, "a base model", BaseModelError, f"choose one of: {', '.join(ZOO)}")
     entry = ZOO.get(str(base))
     if entry is not None and entry.url is None:
         return read_base(STARTER_PATH)
@@ -82,9 +84,8 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
         if not cached.exists():
             _fetch_and_convert(entry, cached)
         return read_base(cached)
-    path = Path(base)
     if path.suffix == ".safetensors" and path.is_file():
-        return read_base(path)
+        return _read_given(path)
     if not path.exists() and not path.with_name(f"{path.name}.index").exists():
         raise BaseModelError(
             f"{base}: no base model of this name and no such file",
@@ -191,6 +192,19 @@ def read_base(path: Path) -> BaseModel:
             f"{path}: not a converted base model, or damaged: {error}",
             hint="delete the file; it is made again when the base is used next",
         ) from error
+
+
+def _read_given(path: Path) -> BaseModel:
+    """A base model from a file that a person named, and must not be told to delete."""
+    try:
+        is_base = bool(read_header(path, BASE_HEADER))
+    except (OSError, SafetensorError, ValueError) as error:
+        hint = "copy it again from where it came"
+        raise CheckpointError(f"{path}: not a safetensors file, or damaged: {error}", hint=hint) from error
+    if not is_base:
+        hint = f"a detector learns anew from a base: {', '.join(ZOO)}; or from a file that one came in"
+        raise BaseModelError(f"{path}: not a base model", hint=hint)
+    return read_base(path)
 
 
 def find_base(weights_sha256: str) -> BaseModel | None:

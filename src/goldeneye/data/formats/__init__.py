@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from goldeneye.arguments import checked_path, require_kind
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
 from goldeneye.data.format_names import PROJECT_FILE, require_format
 from goldeneye.data.formats.coco import read_coco
@@ -29,7 +30,8 @@ from goldeneye.data.formats.voc import read_voc
 from goldeneye.data.formats.writing import write_annotations as write_annotations
 from goldeneye.data.formats.writing import write_coco as write_coco
 from goldeneye.data.formats.yolo import read_yolo
-from goldeneye.data.images import StrPath, read_size_hw
+from goldeneye.data.images import StrPath, given_places, read_size_hw
+from goldeneye.errors import AnnotationError
 from goldeneye.progress import console
 
 
@@ -63,6 +65,7 @@ def read_annotations(
         PhotoError: a photo cannot be read.
         SettingError: there is no format of this name.
     """
+    checked_path(boxes, "a file or folder of boxes", AnnotationError)
     if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113
         from goldeneye.data.project import Project  # which is made of parts of this package
 
@@ -71,6 +74,20 @@ def read_annotations(
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}", markup=False)
     return to_annotation_set(raw, photos, label=label)
+
+
+def annotation_set(given: AnnotationSet | StrPath) -> AnnotationSet:
+    """A set as it is, or read from where it is said to be.
+
+    Raises:
+        AnnotationError: it is neither, or as for :func:`read_annotations`.
+        PhotoError: a photo cannot be read.
+    """
+    if isinstance(given, str | os.PathLike):
+        return read_annotations(given)
+    hint = "read them: goldeneye.read_annotations(boxes, photos)"
+    require_kind(given, AnnotationSet, "annotations", AnnotationError, hint)
+    return given
 
 
 def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
@@ -104,7 +121,7 @@ def to_annotation_set(
     raw: RawAnnotations, photos: StrPath | Sequence[StrPath] | None = None, *, label: str = "object"
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
-    finder = PhotoFinder(raw.places if photos is None else photos)
+    finder = PhotoFinder(raw.places if photos is None else given_places(photos))
     images = [_image(photo, finder.find(photo), label) for photo in raw.photos]
     mentioned = {os.path.realpath(image.path) for image in images}
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]

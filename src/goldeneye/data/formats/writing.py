@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from goldeneye import files
+from goldeneye.arguments import checked_path, require_kind
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.format_names import FOLDER_FORMATS, FORMATS, require_format
 from goldeneye.data.formats.coco import coco_text
@@ -19,7 +20,7 @@ from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import voc_texts
 from goldeneye.data.formats.yolo import yolo_texts
 from goldeneye.data.images import StrPath
-from goldeneye.errors import OutputError, PhotoError, SettingError
+from goldeneye.errors import AnnotationError, OutputError, PhotoError, SettingError
 
 # What a name to write to may mean; where it is plain, one.
 _BY_SUFFIX = {".json": ("coco",), ".csv": ("csv",), ".xml": ("cvat",), "": FOLDER_FORMATS}
@@ -37,8 +38,10 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
         AnnotationError: a label has blanks around it or signs that do not print.
         OutputError: the file cannot be written.
     """
+    target = _checked(annotations, target)
     _require_plain_labels(annotations)
-    files.write_text(target, coco_text(annotations, Path(target).parent if root is None else Path(root)))
+    folder = target.parent if root is None else checked_path(root, "the root of file names", OutputError)
+    files.write_text(target, coco_text(annotations, folder))
 
 
 def write_annotations(
@@ -64,7 +67,7 @@ def write_annotations(
         SettingError: there is no format of this name, ``target`` does not tell it, or it is one
             file and photos were to be copied.
     """
-    path = Path(target)
+    path = _checked(annotations, target)
     form = _format_of_target(path) if format is None else require_format(format)
     if copy_photos and form not in FOLDER_FORMATS:
         message = f"photos are not copied for {form}, which is one file"
@@ -78,6 +81,12 @@ def write_annotations(
     else:
         files.write_text(path, _text(annotations, path.parent, form))
     return tuple(_losses(annotations, form))
+
+
+def _checked(annotations: AnnotationSet, target: StrPath) -> Path:
+    hint = "read them: goldeneye.read_annotations(boxes, photos)"
+    require_kind(annotations, AnnotationSet, "annotations", AnnotationError, hint)
+    return checked_path(target, "the file to write", OutputError)
 
 
 def target_formats(target: Path) -> tuple[str, ...]:
