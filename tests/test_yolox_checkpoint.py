@@ -19,7 +19,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from goldeneye.errors import CheckpointError
+from goldeneye.errors import CheckpointError, SettingError
+from goldeneye.models.base import load_base
 from goldeneye.models.yolox import YoloxDetector
 from goldeneye.models.yolox_checkpoint import read_yolox
 from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
@@ -64,6 +65,20 @@ def test_reads_what_is_published(path: Path, size: str) -> None:
     with torch.device("meta"):
         network = YoloxDetector(config)
     network.load_state_dict(read, assign=True)
+
+
+def test_another_epsilon_can_be_stated(
+    weights: dict[str, Tensor], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    torch.save({"model": weights}, path)
+    assert load_base(path).config.norm_epsilon == 1e-3
+    assert load_base(path, batch_norm_eps=1e-5).config.norm_epsilon == 1e-5
+    folded = dict(random_yolox(NANO).fold().state_dict())
+    torch.save({"model": folded}, path)
+    assert load_base(path).config.norm_epsilon is None
+    with pytest.raises(SettingError, match="no batch-norms left"):
+        load_base(path, batch_norm_eps=1e-5)
 
 
 def test_every_size_is_known_by_its_stem() -> None:
