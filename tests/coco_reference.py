@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,36 @@ def reference_metrics(
     """The twelve numbers ``[12]``; NaN, where pycocotools says -1, for a measure of nothing."""
     ids = [{"id": number + 1} for number in range(max(num_photos, num_classes))]
     dataset = {"images": ids[:num_photos], "categories": ids[:num_classes]}
-    rows = [row | {"iscrowd": int(crowd)} for row, crowd in zip(_rows(truth), truth.ignore, strict=True)]
-    scored = [row | {"score": score} for row, score in zip(_rows(found), found.scores.tolist(), strict=True)]
+    more = zip(truth.ignore.tolist(), truth.areas.tolist(), strict=True)
+    rows = [
+        row | {"iscrowd": int(crowd), "area": area}
+        for row, (crowd, area) in zip(_rows(truth), more, strict=True)
+    ]
+    return _numbers(_coco(dataset, rows), _coco(dataset, _scored(found)))
+
+
+def reference_metrics_of_file(path: Path, found: DetectionTable) -> np.ndarray:
+    """The same twelve numbers, with the annotations as pycocotools itself reads them from a file.
+
+    Photos are numbered in the order of the file, classes in that of their ids, from 0.
+    """
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_coco(dataset, rows), _coco(dataset, scored), "bbox")
+        truth = COCO(str(path))
+    images, categories = [image["id"] for image in truth.dataset["images"]], sorted(truth.cats)
+    rows = [
+        row | {"image_id": images[row["image_id"] - 1], "category_id": categories[row["category_id"] - 1]}
+        for row in _scored(found)
+    ]
+    return _numbers(truth, _coco({"images": truth.dataset["images"], "categories": []}, rows))
+
+
+def _scored(found: DetectionTable) -> list[dict[str, Any]]:
+    return [row | {"score": score} for row, score in zip(_rows(found), found.scores.tolist(), strict=True)]
+
+
+def _numbers(truth: COCO, found: COCO) -> np.ndarray:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

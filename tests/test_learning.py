@@ -193,6 +193,17 @@ class TestProcess:
             "hint: ", ""
         )
 
+    def test_what_a_base_does_not_say_is_passed_on(self, project: Project, tmp_path: Path) -> None:
+        output = tmp_path / "d.safetensors"
+        learner = BackgroundLearner(project, base="starter", batch_norm_eps=1e-5, output=output)
+        try:
+            assert "--base starter -o" in learner.finishing().command
+            assert learner.finishing().command.endswith("--batch-norm-eps 1e-05")
+            wait_for(lambda: learner.learning().state == "off")
+            assert "only for a .pth: starter states its own" in learner.learning().message
+        finally:
+            learner.close()
+
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
     def test_without_a_base_it_is_off_and_it_ends_with_the_server_even_if_that_is_killed(
         self, project: Project

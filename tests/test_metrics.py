@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from coco_reference import reference_metrics
-from goldeneye.data.annotations import AnnotatedImage, Box
+from coco_reference import reference_metrics, reference_metrics_of_file
+from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats import read_annotations, write_annotations
 from goldeneye.data.images import read_size_hw
+from goldeneye.data.project import Project
+from goldeneye.data.project_file import DrawnBox
 from goldeneye.detect.detector import Detector
+from goldeneye.errors import AnnotationError
 from goldeneye.evaluation.metrics import average_precision, coco_metrics
 from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
 from goldeneye.models.base import load_base
@@ -136,3 +143,118 @@ def test_real_detections_give_the_numbers_of_pycocotools(shared: Path):
     expected = reference_metrics(found, truth, len(images), len(labels))
     np.testing.assert_allclose(numbers(found, truth, len(labels)), expected, atol=1e-6)
     assert 0.2 < expected[0] < 0.5  # a network that finds things: 0.258 is published for all of COCO's photos
+
+
+def moved_boxes(annotations: AnnotationSet, seed: int) -> DetectionTable:
+    """What a middling detector would find: most boxes, a little off, some of another class."""
+    generator = np.random.default_rng(seed)
+    truth = AnnotationTable.of(annotations.images, annotations.labels)
+    kept = np.flatnonzero(generator.random(len(truth)) < 0.8)
+    sides = (truth.boxes[kept, 2:] - truth.boxes[kept, :2])[:, [0, 1, 0, 1]]
+    boxes = truth.boxes[kept] + sides * generator.normal(0, 0.06, (len(kept), 4))
+    classes = truth.class_ids[kept].copy()
+    wrong = generator.random(len(kept)) < 0.1
+    classes[wrong] = generator.integers(0, len(annotations.labels), wrong.sum())
+    return DetectionTable(truth.photo_ids[kept], classes, boxes, generator.random(len(kept)))
+
+
+def assert_numbers_of_the_file(path: Path, annotations: AnnotationSet) -> None:
+    found = moved_boxes(annotations, seed=0)
+    truth = AnnotationTable.of(annotations.images, annotations.labels)
+    expected = reference_metrics_of_file(path, found)
+    np.testing.assert_allclose(numbers(found, truth, len(annotations.labels)), expected, atol=1e-6)
+
+
+def file_with_areas(folder: Path) -> Path:
+    """COCO JSON of outlines that are less than their boxes, of limits, and of what no tool should write."""
+    generator = np.random.default_rng(3)
+    annotations = []
+    for number in range(1, 201):
+        x, y, width, height = generator.uniform((0, 0, 20, 20), (250, 250, 140, 140)).round(2).tolist()
+        area = round(width * height * generator.uniform(0.2, 1), 3)
+        if number % 10 == 0:  # where a tool rounds the area or the box, the limit falls to one side only
+            x, width, height, area = 0.1, 32.0, 32.0, [1024, 1023.99, 1024.01][number // 10 % 3]
+        if number % 37 == 0:
+            area = [0, 1e6][number % 2]
+        ids = {"id": number, "image_id": 1 + number % 4, "category_id": 1 + number % 2}
+        box = {"bbox": [x, y, width, height], "area": area, "iscrowd": int(number % 23 == 0)}
+        annotations.append(ids | box)
+    names = [f"photo{number}.png" for number in range(1, 5)]
+    for name in names:
+        Image.new("RGB", (400, 400)).save(folder / name)
+    images = [{"id": n, "file_name": name, "width": 400, "height": 400} for n, name in enumerate(names, 1)]
+    categories = [{"id": 1, "name": "cup"}, {"id": 2, "name": "duck"}]
+    path = folder / "boxes.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+def test_the_area_is_the_one_the_file_states(tmp_path, capfd):
+    path = file_with_areas(tmp_path)
+    annotations = read_annotations(path)
+    assert "areas of 0 or larger than the box: 5; they count as they stand" in capfd.readouterr().err
+    assert_numbers_of_the_file(path, annotations)
+
+    # Written again it is the same file; a format without areas says so.
+    again = tmp_path / "again.json"
+    assert write_annotations(annotations, again) == ()
+    assert_numbers_of_the_file(again, read_annotations(again))
+    assert "csv has no areas; these objects will count as large as their boxes: 180" in write_annotations(
+        annotations, tmp_path / "boxes.csv"
+    )
+    without = read_annotations(tmp_path / "boxes.csv")
+    assert {box.area for image in without for box in image.boxes} == {None}
+
+
+@pytest.mark.parametrize("area", [-1, -0.5, "12", True, [4], {}])
+def test_an_area_that_is_none_is_left_out_and_said(tmp_path, capfd, area):
+    path = file_with_areas(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"] = content["annotations"][:1]
+    box = content["annotations"][0]
+    for stated in ({"area": area}, {"area": None}, {}):
+        del box["area"]
+        box |= stated
+        path.write_text(json.dumps(content))
+        annotations = read_annotations(path)
+        said = "not read: area that is no number from 0 (1)" in capfd.readouterr().err
+        assert said == (stated == {"area": area})
+        table = AnnotationTable.of(annotations.images, annotations.labels)
+        assert table.areas == pytest.approx([box["bbox"][2] * box["bbox"][3]])
+        box.setdefault("area", None)
+
+
+def test_a_project_keeps_areas_until_a_box_moves(tmp_path):
+    path = file_with_areas(tmp_path)
+    path.rename(tmp_path / "annotations.json")
+    project = Project(tmp_path)
+    before = {(drawn.id): drawn.box for drawn in project.states(["photo2.png"])[0].boxes}
+    assert before["coco-1"].area != pytest.approx(box_area(before["coco-1"]), rel=0.01)
+    moved = replace(before["coco-1"], x1=0, y1=0, x2=50, y2=40)
+    renamed = replace(before["coco-5"], label="cup")
+    with project.editing() as content:
+        put = [DrawnBox("coco-1", moved), DrawnBox("coco-5", renamed)]
+        content.change_photo("photo2.png", (400, 400), put=put)
+    after = {drawn.id: drawn.box for drawn in Project(tmp_path).states(["photo2.png"])[0].boxes}
+    assert after["coco-1"].area == 2000
+    assert after["coco-5"].area == before["coco-5"].area
+    assert_numbers_of_the_file(project.file, read_annotations(tmp_path))
+
+
+def box_area(box: Box) -> float:
+    return (box.x2 - box.x1) * (box.y2 - box.y1)
+
+
+def test_an_area_below_0_is_refused():
+    box = Box(1, 2, 3, 4, "cup", area=-4.0)
+    with pytest.raises(AnnotationError, match=r"box 1: area must be a number from 0: -4\.0"):
+        AnnotationSet((AnnotatedImage(Path("a.png"), (10, 10), (box,), True),), ("cup",))
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "data", ["aerial_cars", "dental_xray", "dice", "nematode_dish", "plants", "underwater_robosub"]
+)
+def test_published_files_give_the_numbers_of_pycocotools(shared: Path, data: str):
+    path = shared / "data" / data / "boxes_coco.json"
+    assert_numbers_of_the_file(path, read_annotations(path, path.parent / "images"))

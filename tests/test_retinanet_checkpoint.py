@@ -9,12 +9,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from goldeneye.errors import CheckpointError
+from goldeneye.detect.detector import Detector
+from goldeneye.errors import CheckpointError, SettingError
+from goldeneye.models import base as base_module
+from goldeneye.models.base import load_base
 from goldeneye.models.retinanet import RetinanetDetector
 from goldeneye.models.retinanet_checkpoint import read_retinanet
 from goldeneye.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
@@ -102,6 +106,77 @@ def test_reads_what_is_published(
     with torch.device("meta"):
         network = RetinanetDetector(config)
     network.load_state_dict(read, assign=True)
+
+
+# --- what the file of a first version does not say
+
+
+def test_a_trainers_file_and_a_variance_of_zero(weights: dict[str, dict[str, Tensor]], path: Path) -> None:
+    variance = "backbone.body.bn1.running_var"
+    dead = {**weights["v1"], variance: torch.zeros(64)}  # with nothing added, all would be infinite
+    torch.save({"model": dead, "epoch": 25}, path)
+    assert read_retinanet(path)[0].norm_epsilon == 1e-5
+
+
+def test_what_cannot_be_known_is_said_and_can_be_stated(
+    weights: dict[str, dict[str, Tensor]],
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    torch.save(weights["v1"], path)
+    for _ in range(2):  # also when it comes out of the cache
+        assert load_base(path).config.norm_epsilon == 0
+        remark = capfd.readouterr().err
+        assert f"{path}: does not say what its batch-norms add" in remark
+        assert "--batch-norm-eps 1e-05" in remark
+    stated = load_base(path, batch_norm_eps=1e-5)
+    assert stated.config.norm_epsilon == 1e-5  # not what the cache has of the same file
+    assert load_base(path, batch_norm_eps=1e-3).config.norm_epsilon == 1e-3
+    assert load_base(path, batch_norm_eps=0).config.norm_epsilon == 0
+    assert not capfd.readouterr().err
+
+    labels = [str(column) for column in range(NUM_CLASSES)]
+    detector = Detector(
+        config=stated.config, weights=stated.weights, labels=labels, base=stated.origin(), provenance={}
+    )
+    file = tmp_path / "d.safetensors"
+    detector.save(file, heads_only=True)
+    for base in (None, path):  # the base as the file alone tells it lends its weights, not its settings
+        assert Detector.load(file, base=base).config.norm_epsilon == 1e-5
+    assert not capfd.readouterr().err
+
+
+def test_the_published_file_needs_no_remark(
+    weights: dict[str, dict[str, Tensor]],
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    published = base_module.ZOO["retinanet_resnet50_fpn"].sha256
+    monkeypatch.setattr(base_module, "official_sha256", lambda _: published)
+    torch.save(weights["v1"], path)
+    assert load_base(path).config.norm_epsilon == 0
+    torch.save(with_counters(weights["v1"]), path)
+    monkeypatch.setattr(base_module, "official_sha256", lambda _: "0" * 64)
+    assert load_base(path).config.norm_epsilon == 1e-5
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize("eps", [-1e-5, 1.5, float("nan"), "1e-5", True])
+def test_an_epsilon_that_is_none_is_refused(eps: Any) -> None:
+    with pytest.raises(SettingError, match="batch_norm_eps must be a number from 0 to 1"):
+        load_base("weights.pth", batch_norm_eps=eps)
+
+
+@pytest.mark.parametrize("base", ["starter", "yolox_nano", "retinanet_resnet50_fpn", "a.onnx", "a.tar.gz"])
+def test_what_states_its_own_epsilon_is_not_asked(base: str) -> None:
+    with pytest.raises(SettingError, match=f"batch_norm_eps is only for a .pth: {base} states its own"):
+        load_base(base, batch_norm_eps=1e-5)
 
 
 def test_published_class_head_has_all_columns() -> None:

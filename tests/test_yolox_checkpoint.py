@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from goldeneye.errors import CheckpointError
+from goldeneye.errors import CheckpointError, SettingError
+from goldeneye.models.base import load_base
 from goldeneye.models.yolox import YoloxDetector
 from goldeneye.models.yolox_checkpoint import read_yolox
 from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
@@ -64,6 +66,20 @@ def test_reads_what_is_published(path: Path, size: str) -> None:
     with torch.device("meta"):
         network = YoloxDetector(config)
     network.load_state_dict(read, assign=True)
+
+
+def test_another_epsilon_can_be_stated(
+    weights: dict[str, Tensor], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    torch.save({"model": weights}, path)
+    assert load_base(path).config.norm_epsilon == 1e-3
+    assert load_base(path, batch_norm_eps=1e-5).config.norm_epsilon == 1e-5
+    folded = dict(random_yolox(NANO).fold().state_dict())
+    torch.save({"model": folded}, path)
+    assert load_base(path).config.norm_epsilon is None
+    with pytest.raises(SettingError, match="no batch-norms left"):
+        load_base(path, batch_norm_eps=1e-5)
 
 
 def test_every_size_is_known_by_its_stem() -> None:
@@ -223,23 +239,88 @@ def export() -> onnx.ModelProto:
 
 
 def exported(network: YoloxDetector) -> onnx.ModelProto:
-    """Every step of the network as a node; constants other than those of the heads have no name."""
-    kinds = {"silu": "Silu", "cat": "Concat", "add_": "Add", "interpolate": "Resize", "max_pool2d": "MaxPool"}
-    nodes, constants = [], []
+    """The network as YOLOX's script exports it; constants other than those of the heads have no name."""
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+    made = {"pixels"}
+
+    def constant(values: np.ndarray, name: str | None = None) -> str:
+        numbered = sum(each.name.isdecimal() for each in constants)
+        constants.append(numpy_helper.from_array(values, name or str(1000 + numbered)))
+        return constants[-1].name
+
     for step in torch.fx.symbolic_trace(network).graph.nodes:
         inputs = [source.name for source in step.all_input_nodes]
-        kind = kinds.get(getattr(step.target, "__name__", str(step.target)).lstrip("_"), "Other")
-        if step.op == "call_module" and isinstance(network.get_submodule(step.target), torch.nn.Conv2d):
-            kind = "Conv"
-            for part in ("weight", "bias"):
-                value = network.get_parameter(f"{step.target}.{part}").contiguous().numpy()
-                name = f"{step.target}.{part}" if "_preds." in step.target else str(1000 + len(constants))
-                constants.append(numpy_helper.from_array(value, name))
-                inputs.append(name)
-        if step.op not in ("placeholder", "output"):
-            nodes.append(helper.make_node(kind, inputs, [step.name]))
-    pixels = helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, (1, 3, 416, 416))
-    return helper.make_model(helper.make_graph(nodes, "yolox", [pixels], [], constants))
+        if step.op != "placeholder" and made.issuperset(inputs):
+            new = onnx_nodes(network, step, inputs, constant)
+            nodes += new
+            made |= {output for node in new for output in node.output}
+    for level in range(3):
+        parts = [f"head_{part}_preds_{level}" for part in ("reg", "obj", "cls")]
+        scored = [parts[0], *(f"{part}_scores" for part in parts[1:])]
+        nodes += [helper.make_node("Sigmoid", [part], [f"{part}_scores"]) for part in parts[1:]]
+        nodes.append(helper.make_node("Concat", scored, [f"level_{level}"], axis=1))
+    height, width = network.config.size_hw
+    pixels = helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, (1, 3, height, width))
+    outputs = [helper.make_tensor_value_info(f"level_{level}", 1, None) for level in range(3)]
+    graph = helper.make_graph(nodes, "yolox", [pixels], outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def onnx_nodes(
+    network: YoloxDetector,
+    step: torch.fx.Node,
+    inputs: list[str],
+    constant: Callable[..., str],
+) -> list[onnx.NodeProto]:
+    """One step of the network in the operators of ONNX; none for what comes after the heads."""
+    output = [step.name]
+    if step.op == "call_module":
+        module = network.get_submodule(str(step.target))
+        if not isinstance(module, torch.nn.Conv2d):
+            return [helper.make_node("Identity", inputs, output)]
+        for part in ("weight", "bias"):
+            value = network.get_parameter(f"{step.target}.{part}").contiguous().numpy()
+            inputs.append(constant(value, f"{step.target}.{part}" if "_preds." in str(step.target) else None))
+        over = {"strides": module.stride, "pads": module.padding * 2, "group": module.groups}
+        return [helper.make_node("Conv", inputs, output, kernel_shape=module.kernel_size, **over)]
+    match getattr(step.target, "__name__", str(step.target)).strip("_"):
+        case "silu":
+            gate = f"{step.name}_gate"
+            return [
+                helper.make_node("Sigmoid", inputs, [gate]),
+                helper.make_node("Mul", [*inputs, gate], output),
+            ]
+        case "relu":
+            return [helper.make_node("Relu", inputs, output)]
+        case "leaky_relu":
+            return [helper.make_node("LeakyRelu", inputs, output, alpha=0.1)]
+        case "cat" if step.args[1:] == (1,) and len(inputs) < 5 and "flatten" not in inputs[0]:
+            return [helper.make_node("Concat", inputs, output, axis=1)]
+        case "add":
+            return [helper.make_node("Add", inputs, output)]
+        case "max_pool2d":
+            side = int(str(step.args[1]))
+            over = {"kernel_shape": (side, side), "strides": (1, 1), "pads": (side // 2,) * 4}
+            return [helper.make_node("MaxPool", inputs, output, **over)]
+        case "interpolate":
+            scales = constant(np.array([1, 1, 2, 2], np.float32), f"{step.name}_scales")
+            how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            return [helper.make_node("Resize", [*inputs, "", scales], output, mode="nearest", **how)]
+        case "getitem" if isinstance(step.args[1], tuple):
+            rows, columns = step.args[1][1:]
+            half, value = f"{step.name}_rows", inputs[0]
+            return [
+                sliced(value, half, 2, int(str(rows.start)), constant),  # type: ignore[union-attr]
+                sliced(half, step.name, 3, int(str(columns.start)), constant),  # type: ignore[union-attr]
+            ]
+    return []
+
+
+def sliced(value: str, output: str, axis: int, start: int, constant: Callable[..., str]) -> onnx.NodeProto:
+    told = {"start": start, "end": 2**63 - 1, "axis": axis, "step": 2}
+    numbers = [constant(np.array([number], np.int64), f"{output}_{name}") for name, number in told.items()]
+    return helper.make_node("Slice", [value, *numbers], [output])
 
 
 def read_export(model: onnx.ModelProto, tmp_path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
@@ -279,6 +360,7 @@ def test_both_files_make_the_same_network(
 def test_order_of_branches_does_not_matter(export: onnx.ModelProto, tmp_path: Path) -> None:
     model, done = changed(export), {"pixels"} | {constant.name for constant in export.graph.initializer}
     waiting, nodes = list(export.graph.node), []
+    done.add("")
     while waiting:  # the last that can be computed now, or what reads the same and comes before it
         able = [node for node in waiting if set(node.input) <= done]
         chosen = next(node for node in able if node.input[0] == able[-1].input[0])
@@ -321,6 +403,153 @@ def test_constants_may_be_halves_or_lists_or_inputs(export: onnx.ModelProto, tmp
     config, read = read_export(model, tmp_path)
     assert config.size_hw == (416, 416)
     assert same(read, expected)
+
+
+def kinds_of(model: onnx.ModelProto, kind: str) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == kind]
+
+
+def replaced(node: onnx.NodeProto, kind: str, **attributes: Any) -> None:
+    node.CopyFrom(helper.make_node(kind, list(node.input), list(node.output), **attributes))
+
+
+def with_activation(kind: str, **attributes: Any) -> Callable[[onnx.ModelProto], None]:
+    """Each SiLU becomes another activation; the gates, which nothing reads any more, stay."""
+
+    def spoil(model: onnx.ModelProto) -> None:
+        for node in kinds_of(model, "Mul"):
+            node.CopyFrom(helper.make_node(kind, [node.input[0]], list(node.output), **attributes))
+
+    spoil.__name__ = f"{kind} {attributes}"
+    return spoil
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "lrelu"])
+def test_the_graph_says_the_activation(tmp_path: Path, activation: Any) -> None:
+    size_hw = (64, 96)
+    network = random_yolox(replace(NANO, activation=activation, size_hw=size_hw)).fold()
+    config, read = read_export(exported(network), tmp_path)
+    assert config == network.config
+    again = YoloxDetector(config)
+    again.load_state_dict(read, assign=True)
+    pixels = torch.rand(1, 3, *size_hw, generator=torch.Generator().manual_seed(1)) * 255
+    session = onnxruntime.InferenceSession(tmp_path / "yolox.onnx")
+    levels = session.run(None, {"pixels": pixels.numpy()})
+    expected = np.concatenate([level.reshape(1, 7, -1) for level in levels], 2)[0].T
+    codes, logits = again(pixels)
+    found = torch.cat((codes[0], torch.sigmoid(logits[0])), 1).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [with_activation("Relu"), with_activation("LeakyRelu", alpha=0.1), with_activation("Identity")],
+    ids=lambda spoil: spoil.__name__,
+)
+def test_activations_are_all_of_one_kind(
+    export: onnx.ModelProto, tmp_path: Path, spoil: Callable[[onnx.ModelProto], None]
+) -> None:
+    model = changed(export)
+    last = kinds_of(model, "Mul")[-1]
+    kept = onnx.NodeProto()
+    kept.CopyFrom(last)
+    spoil(model)
+    last.CopyFrom(kept)
+    with pytest.raises(CheckpointError, match=r"yolox\.onnx: before .* where YOLOX has "):
+        read_export(model, tmp_path)
+
+
+def gated_by_a_hard_sigmoid(model: onnx.ModelProto) -> None:
+    for node in kinds_of(model, "Sigmoid"):
+        if "gate" in node.output[0]:
+            replaced(node, "HardSigmoid", alpha=1 / 6)
+
+
+def with_pixels_scaled(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(255), "by"))
+    model.graph.node.insert(0, helper.make_node("Div", ["pixels", "by"], ["scaled"]))
+    for node in kinds_of(model, "Slice"):
+        if node.input[0] == "pixels":
+            node.input[0] = "scaled"
+
+
+def with_corners_in_another_order(model: onnx.ModelProto) -> None:
+    first = kinds_of(model, "Concat")[0]
+    first.input[:] = [first.input[n] for n in (0, 2, 1, 3)]
+
+
+def with_another_pool(model: onnx.ModelProto) -> None:
+    pool = kinds_of(model, "MaxPool")[0]
+    replaced(pool, "MaxPool", kernel_shape=(7, 7), strides=(1, 1), pads=(3, 3, 3, 3))
+
+
+def with_smooth_doubling(model: onnx.ModelProto) -> None:
+    replaced(kinds_of(model, "Resize")[0], "Resize", mode="linear")
+
+
+def with_a_shift(model: onnx.ModelProto) -> None:
+    how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil"}
+    replaced(kinds_of(model, "Resize")[0], "Resize", mode="nearest", **how)
+
+
+def with_another_stride(model: onnx.ModelProto) -> None:
+    strides = next(a for a in convolutions(model)[1].attribute if a.name == "strides")
+    strides.ints[:] = [1, 1]
+
+
+def with_a_norm(model: onnx.ModelProto) -> None:
+    mul = kinds_of(model, "Mul")[0]
+    values = [numpy_helper.from_array(np.ones(16, np.float32), f"norm{n}") for n in range(4)]
+    model.graph.initializer.extend(values)
+    norm = helper.make_node("BatchNormalization", [mul.output[0], *(v.name for v in values)], ["normed"])
+    for node in model.graph.node:
+        node.input[:] = ["normed" if name == mul.output[0] else name for name in node.input]
+    model.graph.node.insert(list(model.graph.node).index(mul) + 1, norm)
+
+
+def scored_by_softmax(model: onnx.ModelProto) -> None:
+    scores = next(n for n in kinds_of(model, "Sigmoid") if n.output[0] == "head_cls_preds_1_scores")
+    replaced(scores, "Softmax", axis=1)
+
+
+def with_codes_cut(model: onnx.ModelProto) -> None:
+    concat = next(n for n in kinds_of(model, "Concat") if n.output[0] == "level_2")
+    model.graph.node.insert(
+        list(model.graph.node).index(concat), helper.make_node("Relu", [concat.input[0]], ["cut"])
+    )
+    concat.input[0] = "cut"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (with_activation("HardSwish"), "HardSwish where YOLOX has silu"),
+        (with_activation("LeakyRelu"), r"LeakyRelu of 0\.01 where YOLOX has silu"),
+        (with_activation("LeakyRelu", alpha=0.2), r"LeakyRelu of 0\.2 where YOLOX has silu"),
+        (with_activation("Elu"), "Elu where YOLOX has silu"),
+        (with_activation("Sigmoid"), "Sigmoid where YOLOX has silu"),
+        (with_activation("Identity"), "another order where YOLOX has silu"),
+        (gated_by_a_hard_sigmoid, "HardSigmoid, Mul where YOLOX has silu"),
+        (with_pixels_scaled, r"before backbone\.backbone\.stem\.conv\.conv: Div where YOLOX has none of it"),
+        (with_corners_in_another_order, r"before backbone\.backbone\.stem\.conv\.conv: another order"),
+        (with_another_pool, "MaxPool 7 where YOLOX has MaxPool 5"),
+        (with_smooth_doubling, "Resize linear.* where YOLOX has Resize"),
+        (with_a_shift, "Resize nearest, asymmetric, ceil where YOLOX has Resize"),
+        (with_another_stride, r"dconv\.conv: strides \[1, 1\], YOLOX has \[2, 2\]"),
+        (with_a_norm, "BatchNormalization where YOLOX has none of it"),
+        (scored_by_softmax, r"after head\.cls_preds\.1: Softmax, which YOLOX does not have there"),
+        (with_codes_cut, r"after head\.reg_preds\.2: Relu, which YOLOX does not have there"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_yolox_does_not_compute_is_named(
+    export: onnx.ModelProto, tmp_path: Path, spoil: Callable[[onnx.ModelProto], None], problem: str
+) -> None:
+    model = changed(export)
+    spoil(model)
+    with pytest.raises(CheckpointError, match=rf"yolox\.onnx: .*{problem}") as caught:
+        read_export(model, tmp_path)
+    assert "export script" in (caught.value.hint or "")
 
 
 def without_bias(model: onnx.ModelProto) -> None:

@@ -27,7 +27,7 @@ from goldeneye.data.images import read_size_hw
 from goldeneye.data.project import Project
 from goldeneye.data.project_file import PhotoState
 from goldeneye.detect.detector import Detector
-from goldeneye.errors import BaseModelError, GoldeneyeError, PhotoError
+from goldeneye.errors import BaseModelError, GoldeneyeError, PhotoError, SettingError
 from goldeneye.finetuning.best import learn_from, reader_of
 from goldeneye.finetuning.policy import plan
 from goldeneye.finetuning.seen import SeenPhoto, see_photos
@@ -226,7 +226,7 @@ def work(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
             rounds.propose(order["name"])
 
 
-def main(photos: str, base: str) -> None:
+def main(photos: str, base: str, batch_norm_eps: str | None = None) -> None:
     """Learn in ``photos`` from ``base``, as stdin says, until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which closes stdin
     if hasattr(os, "nice"):
@@ -235,8 +235,9 @@ def main(photos: str, base: str) -> None:
     orders: queue.Queue[dict[str, str]] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     try:
-        base_model = load_base(base)
-    except BaseModelError as error:
+        eps = None if batch_norm_eps is None else float(batch_norm_eps)
+        base_model = load_base(base, batch_norm_eps=eps)
+    except (BaseModelError, SettingError) as error:
         _report(Learning("off", _told(error)))
         threading.Event().wait()
         return

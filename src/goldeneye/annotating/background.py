@@ -29,14 +29,23 @@ class BackgroundLearner:
     Args:
         project: the photos.
         base: the base model to start from, a name or a file.
+        batch_norm_eps: what its file does not say, as for :func:`goldeneye.load_base`.
         output: the detector file that finishing makes.
         learn: false only finishes.
     """
 
-    def __init__(self, project: Project, *, base: str, output: Path, learn: bool = True) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        base: str,
+        output: Path,
+        batch_norm_eps: float | None = None,
+        learn: bool = True,
+    ) -> None:
         self._project = project
-        self._base = base
-        self._finish_run = FinishRun(project, base, output)
+        self._base = [base] if batch_norm_eps is None else [base, repr(batch_norm_eps)]
+        self._finish_run = FinishRun(project, base, output, batch_norm_eps)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._found: dict[str, Proposals] = {}
@@ -48,7 +57,7 @@ class BackgroundLearner:
             self._learning = Learning("off", "switched off with --no-learn")
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "goldeneye.learning", str(self._project.photos), self._base]
+        command = [sys.executable, "-m", "goldeneye.learning", str(self._project.photos), *self._base]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="ascii"
         )
@@ -126,9 +135,13 @@ class BackgroundLearner:
 class FinishRun:
     """Runs ``goldeneye finetune`` on what has been drawn, and tells what it prints last."""
 
-    def __init__(self, project: Project, base: str, output: Path) -> None:
+    def __init__(
+        self, project: Project, base: str, output: Path, batch_norm_eps: float | None = None
+    ) -> None:
         self._project = project
         self._options = ["--base", base, "-o", str(output)]
+        if batch_norm_eps is not None:
+            self._options += ["--batch-norm-eps", repr(batch_norm_eps)]
         self._output = output
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from goldeneye.commands.settings import add_batch_norm_eps
 from goldeneye.errors import SettingError
 from goldeneye.files import require_writable
 
@@ -24,6 +25,7 @@ def add_annotate(commands: Any) -> None:
         "--base",
         help="what to learn from: a name from 'goldeneye bases', or a file (default: the best one at hand)",
     )
+    add_batch_norm_eps(annotate)
     annotate.add_argument(
         "-o",
         "--output",
@@ -68,7 +70,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
         with project.editing() as content:
             content.add_labels(labels)
     base = parsed.base or default_base()
-    learner = BackgroundLearner(project, base=base, output=output, learn=parsed.learn)
+    eps = parsed.batch_norm_eps
+    learner = BackgroundLearner(project, base=base, batch_norm_eps=eps, output=output, learn=parsed.learn)
     try:
         server = AnnotateServer(project, learner, parsed.port)
         print(f"{len(names)} photos; boxes go to {project.file}", flush=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye.commands.boxes import add_photos_with_boxes, annotations_of
-from goldeneye.commands.settings import add_settings
+from goldeneye.commands.settings import add_batch_norm_eps, add_settings
 from goldeneye.config import FinetuneConfig
 from goldeneye.files import require_writable
 
@@ -26,6 +26,7 @@ def add_finetune(commands: Any) -> None:
         "--base",
         help="a name from 'goldeneye bases', or a file (default: the best one at hand)",
     )
+    add_batch_norm_eps(finetune)
     finetune.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
     )
@@ -60,13 +61,14 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     require_writable(parsed.output, [".safetensors"])
     from goldeneye.finetuning.loss_curve import save_loss_curve
     from goldeneye.finetuning.trainer import finetune
+    from goldeneye.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
     if held_out.is_file():
         held_out.unlink()  # that of the detector before says nothing of this one
     detector = finetune(
         annotations,
-        parsed.base or _best_at_hand(),
+        load_base(parsed.base or _best_at_hand(), batch_norm_eps=parsed.batch_norm_eps),
         recipe=parsed.recipe,
         config=config,
         negatives=parsed.negatives,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from goldeneye.commands.boxes import annotations_of
-from goldeneye.commands.settings import add_settings
+from goldeneye.commands.settings import add_batch_norm_eps, add_settings
 from goldeneye.config import DeepConfig
 from goldeneye.files import require_writable
 
@@ -27,6 +27,7 @@ def add_finetune_deep(commands: Any) -> None:
         "--boxes", metavar="BOXES", help="a file of boxes, or a folder of them (default: those drawn here)"
     )
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'goldeneye bases', or a file")
+    add_batch_norm_eps(deep)
     deep.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
     )
@@ -64,7 +65,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         annotations = annotations.with_negatives(find_photos(parsed.negatives))
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
     with joined() as team:
-        base = load_base(parsed.base)
+        base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
         detector = finetune_deep(annotations, base, checkpoint, team, config=config, held_out=held_out)
         if not team.writes:
             return 0

@@ -1,4 +1,7 @@
-"""Options made of settings: a dataclass of :func:`goldeneye.config.setting` has one for each field."""
+"""Options made of settings: a dataclass of :func:`goldeneye.config.setting` has one for each field.
+
+And the one that goes with ``--base`` wherever something is learnt.
+"""
 
 from __future__ import annotations
 
@@ -19,3 +22,13 @@ def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
             metavar=type(spec.default).__name__.upper(),
             help=f"{limits['help']} ({allowed}; default: %(default)s)",
         )
+
+
+def add_batch_norm_eps(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says of a base's file what it does not state itself; see ``load_base``."""
+    parser.add_argument(
+        "--batch-norm-eps",
+        type=float,
+        metavar="EPS",
+        help="what the batch-norms of a .pth given as --base add to the variance, where it does not say so",
+    )

@@ -57,6 +57,10 @@ class Box:
 
     ``ignore`` marks a place that is neither object nor background, such as a reflection or
     a crowd (``iscrowd`` in COCO): it is not learnt from and does not count when scoring.
+
+    ``area`` in square pixels is what a file states, such as COCO's of the object's outline; left out, it is
+    that of the box. It only decides whether the object counts as small, medium or large, and two boxes are
+    equal whatever it is. Whoever moves the edges of a box sets it to None.
     """
 
     x1: float
@@ -65,6 +69,7 @@ class Box:
     y2: float
     label: str
     ignore: bool = False
+    area: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class AnnotationSet:
 
     Raises:
         AnnotationError: a photo is listed twice, a label is unknown, empty or double, or a
-            box is inside out, too small, not finite, or outside its photo.
+            box is inside out, too small, not finite, or outside its photo, or its area is no number from 0.
     """
 
     images: tuple[AnnotatedImage, ...]
@@ -278,6 +283,8 @@ def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where
         raise AnnotationError(f"{where}: unknown label: {box.label!r}", hint=hint)
     x1, x2 = _checked_side(box.x1, box.x2, size_hw[1], ("x1", "x2", "width"), where)
     y1, y2 = _checked_side(box.y1, box.y2, size_hw[0], ("y1", "y2", "height"), where)
+    if box.area is not None and not (math.isfinite(box.area) and box.area >= 0):
+        raise AnnotationError(f"{where}: area must be a number from 0: {box.area}", hint="leave the area out")
     return replace(box, x1=x1, y1=y1, x2=x2, y2=y2)
 
 

@@ -148,7 +148,8 @@ class ProjectFile:
         x, y, width, height = entry.numbers("bbox", 4)
         label = self._labels[entry.fields["category_id"]]
         # Rounded, as a sum of floats is: 0.1 + 0.2 is 0.30000000000000004.
-        return Box(x, y, round(x + width, 6), round(y + height, 6), label, entry.flag("iscrowd"))
+        x2, y2 = round(x + width, 6), round(y + height, 6)
+        return Box(x, y, x2, y2, label, entry.flag("iscrowd"), entry.stated_area())
 
     def change_photo(
         self,

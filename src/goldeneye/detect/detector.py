@@ -23,7 +23,7 @@ from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
 from goldeneye.engines.header import known_provenance
 from goldeneye.errors import DetectorFileError, OutputError
 from goldeneye.models.architectures import build_network, weight_shapes
-from goldeneye.models.base import BaseModel, find_base, load_base, native_bfloat16
+from goldeneye.models.base import BaseModel, find_base, find_or_convert, native_bfloat16
 from goldeneye.models.configs import Config, config_from_dict
 from goldeneye.models.network import Network
 from goldeneye.models.weights_file import read_weights, write_weights
@@ -196,7 +196,10 @@ def _weights_of_base(
 ) -> dict[str, Tensor]:
     """The base's weights for a file that holds only the heads; they must be the very same ones."""
     wanted = origin["weights_sha256"]
-    found = find_base(wanted) if base is None else base if isinstance(base, BaseModel) else load_base(base)
+    if isinstance(base, BaseModel):
+        found: BaseModel | None = base
+    else:
+        found = find_base(wanted) if base is None else find_or_convert(base)
     if found is None:
         raise DetectorFileError(
             f"{path}: holds only the tuned heads, and their base model is not in the cache: {origin['name']}",

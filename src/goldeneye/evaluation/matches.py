@@ -87,7 +87,7 @@ def match_boxes(
         area_ranges: ``[R, 2]`` lowest and highest area in square pixels, both inclusive. An annotation
             outside is ignored, and so is a detection outside that takes none.
     """
-    ignore = truth.ignore[:, None] | _outside(truth.boxes, area_ranges)
+    ignore = truth.ignore[:, None] | _outside(truth.areas, area_ranges)
     num_classes = 1 + max(found.class_ids.max(initial=0), truth.class_ids.max(initial=0))
     found_groups = found.photo_ids * num_classes + found.class_ids
     order = np.lexsort((-found.scores, found_groups))
@@ -105,7 +105,7 @@ def match_boxes(
     )
     shape = (len(found), len(iou_thresholds), len(area_ranges))
     annotation = np.full(shape, -1, np.int32)
-    ignored = np.broadcast_to(_outside(found.boxes, area_ranges)[:, None], shape).copy()
+    ignored = np.broadcast_to(_outside(box_areas(found.boxes), area_ranges)[:, None], shape).copy()
     ignored[rank >= _MAX_PER_PHOTO] = True
     taken = np.zeros((len(truth), *shape[1:]), bool)
     for now in _rounds(pairs, found_groups):
@@ -113,9 +113,8 @@ def match_boxes(
     return Matches(annotation, ignored, ~ignore, rank)
 
 
-def _outside(boxes: npt.NDArray[np.float64], area_ranges: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    areas = box_areas(boxes)[:, None]
-    return (areas < area_ranges[:, 0]) | (areas > area_ranges[:, 1])
+def _outside(areas: npt.NDArray[np.float64], area_ranges: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return (areas[:, None] < area_ranges[:, 0]) | (areas[:, None] > area_ranges[:, 1])
 
 
 def _position_in_run(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -6,8 +6,8 @@
            class in a photo
 
 As defined at https://cocodataset.org/#detection-eval and computed by pycocotools, with which a test
-compares; but a measure of nothing is NaN here, not -1. The area of an annotation is that of its box,
-where COCO's own files state that of the object's outline.
+compares; but a measure of nothing is NaN here, not -1. The area of an annotation is the one that its
+file states, which in COCO's own files is that of the object's outline; else that of its box.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RECALLS = np.linspace(0, 1, 101)
 class CocoMetrics:
     """COCO's twelve numbers, 0 to 1, and two for each class; NaN where there is no annotation.
 
-    ``ap_small`` and the like count boxes of up to 32², up to 96² and more square pixels; ``ar_10`` is
+    ``ap_small`` and the like count objects of up to 32², up to 96² and more square pixels; ``ar_10`` is
     the average recall with up to 10 detections of a class in a photo, ``ar_small`` with up to 100.
     """
 

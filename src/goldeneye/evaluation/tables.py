@@ -8,6 +8,7 @@ Letters in shapes: M annotations, K detections, C classes, T thresholds, R range
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,12 +28,14 @@ class AnnotationTable:
         class_ids: ``[M]`` int64.
         boxes: ``[M, 4]`` float64.
         ignore: ``[M]`` bool, true for a box that counts neither as found nor as missed.
+        stated_areas: ``[M]`` float64 square pixels, NaN for the box's own; none if all are.
     """
 
     photo_ids: npt.NDArray[np.int64]
     class_ids: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float64]
     ignore: npt.NDArray[np.bool_]
+    stated_areas: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, images: Sequence[AnnotatedImage], labels: Sequence[str]) -> AnnotationTable:
@@ -47,12 +50,22 @@ class AnnotationTable:
             raise ValueError(f"labels that no class has: {sorted(unknown)}")
         rows = [(photo, box) for photo, image in enumerate(images) for box in image.boxes]
         corners = [(box.x1, box.y1, box.x2, box.y2) for _, box in rows]
+        areas = [math.nan if box.area is None else box.area for _, box in rows]
         return cls(
             photo_ids=np.array([photo for photo, _ in rows], np.int64),
             class_ids=np.array([ids[box.label] for _, box in rows], np.int64),
             boxes=np.array(corners, np.float64).reshape(-1, 4),
             ignore=np.array([box.ignore for _, box in rows], bool),
+            stated_areas=np.array(areas, np.float64),
         )
+
+    @property
+    def areas(self) -> npt.NDArray[np.float64]:
+        """``[M]`` square pixels, as stated, else of the box."""
+        areas = box_areas(self.boxes)
+        if self.stated_areas is None:
+            return areas
+        return np.where(np.isnan(self.stated_areas), areas, self.stated_areas)
 
     def __len__(self) -> int:
         return len(self.photo_ids)

@@ -70,6 +70,19 @@ class GraphBuilder:
         """The same numbers as int64, cut to whole ones."""
         return self.op("Cast", name, to=onnx.TensorProto.INT64)
 
+    def divide(self, numerator: str, denominator: str) -> tuple[str, str]:
+        """Quotient and remainder of int64, rounded down; numbers up to 2**31, quotients up to 2**24.
+
+        OpenVINO divides whole numbers as float32, and a quotient of large ones may come out one off: what
+        is left over shows it.
+        """
+        rough = self.op("Div", numerator, denominator)
+        left = self.op("Sub", numerator, self.op("Mul", rough, denominator))
+        is_low = self.to_int(self.op("GreaterOrEqual", left, denominator))
+        is_high = self.to_int(self.op("Less", left, self.number(0)))
+        by = self.op("Sub", is_low, is_high)
+        return self.op("Add", rough, by), self.op("Sub", left, self.op("Mul", by, denominator))
+
     def size(self, name: str, axis: int) -> str:
         """The length of an axis, without a shape."""
         return self.op("Gather", self.op("Shape", name), self.number(axis))

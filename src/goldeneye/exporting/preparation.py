@@ -70,8 +70,8 @@ def _touching(
     height, width = photo_hw
     is_tall = g.op("LessOrEqual", g.op("Mul", h, width), g.op("Mul", w, height))
     one = g.number(1)
-    low = g.op("Max", g.op("Div", g.op("Mul", height, w), width), one)
-    thin = g.op("Max", g.op("Div", g.op("Mul", width, h), height), one)
+    low = g.op("Max", g.divide(g.op("Mul", height, w), width)[0], one)
+    thin = g.op("Max", g.divide(g.op("Mul", width, h), height)[0], one)
     return g.op("Where", is_tall, h, low), g.op("Where", is_tall, thin, w)
 
 
@@ -112,18 +112,36 @@ def _resize_fixed_point(
 
 def _neighbours(g: GraphBuilder, length: str, out: str) -> list[str]:
     """The two pixels each of ``out`` pixels lies between, ``[out]``, and their weights, of 2048 in all."""
-    # (i + 0.5) * length / out - 0.5 as one division of whole numbers, rounded once.
+    # (i + 0.5) * length / out - 0.5 as one division of whole numbers, rounded once, to a float32.
     doubled = g.op("Add", g.op("Mul", g.count_up(out), g.number(2)), g.number(1))
     numerator = g.op("Sub", g.op("Mul", doubled, length), out)
     denominator = g.op("Mul", out, g.number(2))
-    position = g.op("Div", g.to_float(numerator), g.to_float(denominator))
-    low = g.op("Floor", position)
-    fraction = g.op("Sub", position, low)
+    low, fraction = _divided(g, numerator, denominator)
     weights = [
         g.op("Round", g.op("Mul", share, g.real(2048)))
         for share in (g.op("Sub", g.real(1), fraction), fraction)
     ]
-    return [*_within(g, g.to_int(low), length), *weights]
+    return [*_within(g, low, length), *weights]
+
+
+def _divided(g: GraphBuilder, numerator: str, denominator: str) -> tuple[str, str]:
+    """A quotient of whole numbers, rounded to float32, in two parts: int64, and a float32 from 0 to 1.
+
+    By hand, digit after digit: OpenVINO divides real numbers by multiplying with the reciprocal, which
+    is rounded twice, and is off in the last bit for every second quotient. Denominators up to 2**13.
+    """
+    whole, rest = g.divide(numerator, denominator)
+    high, rest = g.divide(g.op("Mul", rest, g.number(1 << 12)), denominator)
+    low, rest = g.divide(g.op("Mul", rest, g.number(1 << 11)), denominator)
+    # 23 binary digits, and one more that says whether anything is left: enough to round the sum rightly.
+    digits = g.op("Add", g.op("Mul", high, g.number(1 << 12)), g.op("Mul", low, g.number(2)))
+    digits = g.op("Add", digits, g.to_int(g.op("Greater", rest, g.number(0))))
+    fraction = g.op("Mul", g.to_float(digits), g.real(2**-24))
+    # A float32 of 2 and more has fewer digits than that after the point. Below, all are kept, which in
+    # 2048ths comes to the same.
+    beyond = g.to_float(whole)
+    rounded = g.op("Sub", g.op("Add", beyond, fraction), beyond)
+    return whole, g.op("Where", g.op("Less", whole, g.number(2)), fraction, rounded)
 
 
 def _within(g: GraphBuilder, first: str, length: str) -> list[str]:

@@ -8,8 +8,9 @@ from and under which licence.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from goldeneye.arguments import checked_path
 from goldeneye.cache import cache_folder
-from goldeneye.errors import BaseModelError, CheckpointError
+from goldeneye.errors import BaseModelError, CheckpointError, SettingError
 from goldeneye.models.architectures import network_type
 from goldeneye.models.archive import content_sha256, open_checkpoint
 from goldeneye.models.cache import cached_base_path
@@ -26,18 +27,21 @@ from goldeneye.models.configs import Config, config_from_dict
 from goldeneye.models.download import fetch
 from goldeneye.models.pickled_weights import read_pickled_weights
 from goldeneye.models.retinanet_checkpoint import read_retinanet
+from goldeneye.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
 from goldeneye.models.ssd_checkpoint import read_ssd_weights
-from goldeneye.models.ssd_config import read_ssd_config
+from goldeneye.models.ssd_config import SsdConfig, read_ssd_config
 from goldeneye.models.tf_checkpoint import TensorBundle
 from goldeneye.models.weights_file import hash_weights, read_header, read_weights, write_weights
 from goldeneye.models.yolox_checkpoint import read_yolox
 from goldeneye.models.zoo import ZOO, ZooEntry
+from goldeneye.progress import console
 
 BASE_HEADER = "goldeneye_base"
 """Under which name a converted file's header says what it is."""
 STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""
-_SINGLE_FILES = (".pth", ".pt", ".onnx")
+_PICKLED_FILES = (".pth", ".pt")
+_SINGLE_FILES = (*_PICKLED_FILES, ".onnx")
 _NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
 
 
@@ -65,16 +69,32 @@ class BaseModel:
         }
 
 
-def load_base(base: str | os.PathLike[str]) -> BaseModel:
+def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = None) -> BaseModel:
     """A base model by name (see ``goldeneye bases``) or from a file brought by hand.
 
     A file is an official ``.tar.gz`` of the TensorFlow zoo, its unpacked folder or a ``ckpt-N``
     prefix; torchvision's ``.pth`` of a RetinaNet; or a YOLOX as ``.pth`` or ``.onnx``; or what
     ``tools/train_starter.py`` exports. What is not in the cache yet is downloaded and converted first.
 
+    Args:
+        base: the name or the file.
+        batch_norm_eps: what the batch-norms of a ``.pth`` add to the variance, which it does not state;
+            without it, what such files usually have, and a remark where that cannot be known.
+
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
+        SettingError: ``batch_norm_eps`` is no number from 0 to 1, or the base states its own.
     """
+    found = find_or_convert(base, batch_norm_eps)
+    if batch_norm_eps is None and _may_have_other_eps(found):
+        console.print(_remark_on_eps(base), markup=False)
+    return found
+
+
+def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None = None) -> BaseModel:
+    """As :func:`load_base`, without a remark: for those who need only the weights."""
+    if batch_norm_eps is not None:
+        _check_eps(base, batch_norm_eps)
     path = checked_path(base, "a base model", BaseModelError, f"choose one of: {', '.join(ZOO)}")
     entry = ZOO.get(str(base))
     if entry is not None and entry.url is None:
@@ -92,12 +112,40 @@ def load_base(base: str | os.PathLike[str]) -> BaseModel:
             hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
         )
     sha256 = official_sha256(path)
-    cached = cached_base_path(sha256[:16])
+    own_eps = "" if batch_norm_eps is None else f"-eps-{batch_norm_eps!r}"
+    cached = cached_base_path(f"{sha256[:16]}{own_eps}")
     if not cached.exists():
         name = path.name.removesuffix(".tar.gz").removesuffix(path.suffix)
         origin = {"source": path.name, "licence": "not stated: a file given by hand"}
-        convert_base(path, cached, name=name, source_sha256=sha256, **origin)
+        convert_base(path, cached, name=name, source_sha256=sha256, batch_norm_eps=batch_norm_eps, **origin)
     return read_base(cached)
+
+
+def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
+    is_number = isinstance(batch_norm_eps, int | float) and not isinstance(batch_norm_eps, bool)
+    if not is_number or not math.isfinite(batch_norm_eps) or not 0 <= batch_norm_eps <= 1:
+        raise SettingError(
+            f"batch_norm_eps must be a number from 0 to 1: {batch_norm_eps!r}", hint="for example 1e-5"
+        )
+    if str(base) in ZOO or Path(base).suffix not in _PICKLED_FILES:
+        raise SettingError(f"batch_norm_eps is only for a .pth: {base} states its own", hint="leave it out")
+
+
+def _may_have_other_eps(base: BaseModel) -> bool:
+    """Whether its file may as well be of a network with another epsilon; see ``retinanet_checkpoint.py``."""
+    is_assumed = (
+        isinstance(base.config, RetinanetConfig) and base.config.norm_epsilon == RETINANET_V1.norm_epsilon
+    )
+    return is_assumed and base.source_sha256 not in {entry.sha256 for entry in ZOO.values()}
+
+
+def _remark_on_eps(base: str | os.PathLike[str]) -> str:
+    return (
+        f"{base}: does not say what its batch-norms add to the variance; read with "
+        f"{RETINANET_V1.norm_epsilon:g}, as models are that torchvision's COCO weights were trained on to. "
+        f"One trained from an ImageNet backbone has {RETINANET_V2.norm_epsilon:g}: say so with "
+        f"--batch-norm-eps {RETINANET_V2.norm_epsilon:g}, in Python load_base(..., batch_norm_eps=...)"
+    )
 
 
 def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
@@ -122,7 +170,14 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
 
 
 def convert_base(
-    path: Path, target: Path, *, name: str, source: str, source_sha256: str, licence: str
+    path: Path,
+    target: Path,
+    *,
+    name: str,
+    source: str,
+    source_sha256: str,
+    licence: str,
+    batch_norm_eps: float | None = None,
 ) -> None:
     """Read an official checkpoint and write its weights to ``target``.
 
@@ -130,8 +185,13 @@ def convert_base(
         CheckpointError: the checkpoint is corrupt or does not fit its network.
         ConfigError: a ``pipeline.config`` asks for what is not computed here.
         OutputError: ``target`` cannot be written.
+        SettingError: ``batch_norm_eps`` is given, and the batch-norms are part of the convolutions already.
     """
     config, weights = read_official(path)
+    if batch_norm_eps is not None:
+        if isinstance(config, SsdConfig) or config.norm_epsilon is None:
+            raise SettingError(f"{path}: has no batch-norms left to add to", hint="leave batch_norm_eps out")
+        config = replace(config, norm_epsilon=batch_norm_eps)
     header = {
         "name": name,
         "architecture": network_type(config).architecture,

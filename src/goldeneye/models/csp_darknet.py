@@ -6,6 +6,9 @@ around them. The weights have the names of YOLOX's public release, so that its f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,11 +19,18 @@ from goldeneye.models.yolox_config import YoloxConfig
 STAGE_CHANNELS = (256, 512, 1024)
 """Of the maps C3, C4, C5, before the width multiplier."""
 
+ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
+    "silu": F.silu,
+    "relu": F.relu,
+    "lrelu": partial(F.leaky_relu, negative_slope=0.1),
+}
+"""What may follow a layer, by the release's names."""
+
 _POOLS = (5, 9, 13)  # sides of the windows that SppBottleneck looks through
 
 
 class ConvLayer(nn.Module):
-    """Convolution, frozen batch-norm (unless the weights have it folded in), SiLU."""
+    """Convolution, frozen batch-norm (unless the weights have it folded in), activation."""
 
     def __init__(
         self,
@@ -36,13 +46,14 @@ class ConvLayer(nn.Module):
         self.conv = nn.Conv2d(
             channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=config.is_folded
         )
+        self.activate = ACTIVATIONS[config.activation]
         self.bn: nn.Module = nn.Identity()
         if config.norm_epsilon is not None:
             self.bn = FrozenBatchNorm(channels_out, config.norm_epsilon)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, D_in, H, W]`` to ``[N, D_out, ceil(H / stride), ceil(W / stride)]``."""
-        return F.silu(self.bn(self.conv(x)), inplace=True)
+        return self.activate(self.bn(self.conv(x)), inplace=True)
 
     def fold(self) -> None:
         """Put the batch-norm into the convolution; the output stays the same."""

@@ -1,14 +1,13 @@
-"""Read an ONNX file without the onnx package: its constant tensors, and which node reads what.
+"""Read an ONNX file without the onnx package: its constant tensors, its nodes, and which reads what.
 
-Numbers of fields are those of ``onnx/onnx.proto``. What a node computes is not looked into beyond
-its kind. See ``protobuf.py`` for how the bytes are guarded.
+Numbers of fields are those of ``onnx/onnx.proto``. See ``protobuf.py`` for how the bytes are guarded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ _MAX_NODES = 1 << 12  # YOLOX-x: about a thousand
 _MAX_RANK = 32
 
 _FLOATS = {1: "<f4", 10: "<f2", 11: "<f8"}  # TensorProto.DataType
+_WHOLE = {6: ("<i4", 5), 7: ("<i8", 7)}  # and the field of numbers that are not in one piece
 _EXPORT_AGAIN = "export the model again, in one file and with float numbers"
 
 
@@ -34,6 +34,13 @@ class OnnxNode:
     """What it computes: ``Conv``, ``Add``, ..."""
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    attributes: Mapping[str, float | str | tuple[int, ...]] = field(default_factory=dict)
+    """Its settings that are a number, a text, or whole numbers."""
+
+    def whole_numbers(self, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+        """An attribute that is a list of whole numbers."""
+        value = self.attributes.get(name, default)
+        return value if isinstance(value, tuple) else default
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,51 @@ class OnnxGraph:
             raise FaultError(f"{name}: shape {list(shape[:_MAX_RANK])} does not fit its {len(content)} bytes")
         return np.frombuffer(content, dtype).reshape(shape)
 
+    def whole_numbers(self, name: str) -> tuple[int, ...] | None:
+        """A constant of whole numbers, such as the axes of a slice; none if there is no such constant."""
+        stored = self.constants.get(name)
+        if stored is None or stored.integer(2) not in _WHOLE:
+            return None
+        dtype, field_number = _WHOLE[stored.integer(2)]
+        content = b"".join(stored.pieces(9))
+        if len(content) % np.dtype(dtype).itemsize:
+            raise FaultError(f"{name}: {len(content)} bytes are no list of whole numbers")
+        if content:
+            return tuple(np.frombuffer(content, dtype).tolist())
+        return tuple(map(_signed, stored.integers(field_number)))
+
+
+def _signed(number: int) -> int:
+    """A number as protobuf means it: below 0 in two's complement of 64 bits."""
+    return number - (1 << 64) if number >> 63 else number
+
+
+def _node(message: Message) -> OnnxNode:
+    kind, inputs, outputs = message.text(4), tuple(message.texts(1)), tuple(message.texts(2))
+    return OnnxNode(kind, inputs, outputs, dict(map(_attribute, message.messages(5))))
+
+
+def _attribute(message: Message) -> tuple[str, float | str | tuple[int, ...]]:
+    match message.integer(20):  # AttributeProto.AttributeType
+        case 1:
+            piece = bytes((message.pieces(2) or [memoryview(b"")])[-1][:4]).ljust(4, b"\0")
+            return message.text(1), float(np.frombuffer(piece, "<f4")[0])
+        case 2:
+            return message.text(1), _signed(message.integer(3))
+        case 3:
+            return message.text(1), message.text(4)
+        case _:
+            return message.text(1), tuple(map(_signed, message.integers(8)))
+
+
+def _constant_nodes(nodes: Iterable[Message]) -> Iterator[tuple[str, Message]]:
+    """Constants that are nodes of their own instead of being listed."""
+    for node in nodes:
+        if node.text(4) == "Constant":
+            for attribute in node.messages(5):
+                if attribute.text(1) == "value":
+                    yield node.text(2), attribute.message(5)
+
 
 def read_onnx(path: Path) -> OnnxGraph:
     """The graph of an ONNX file.
@@ -81,11 +133,10 @@ def read_onnx(path: Path) -> OnnxGraph:
             raise FaultError("not an ONNX file: it has no nodes")
         if len(stored) > _MAX_NODES:
             raise FaultError(f"more than {_MAX_NODES} nodes")
-        nodes = tuple(
-            OnnxNode(node.text(4), tuple(node.texts(1)), tuple(node.texts(2)))
-            for node in map(Message, stored)
-        )
+        messages = list(map(Message, stored))
+        nodes = tuple(map(_node, messages))
         constants = {constant.text(8): constant for constant in graph.messages(5)}
+        constants |= dict(_constant_nodes(messages))
         # Files of an early version list their constants among the inputs.
         inputs = [value for value in graph.messages(11) if value.text(1) not in constants]
         shape = inputs[0].message(2).message(1).message(2) if inputs else None  # of its type, of the tensor

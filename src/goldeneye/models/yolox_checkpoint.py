@@ -22,6 +22,7 @@ from goldeneye.models.pickled_weights import fit_weights, read_pickled_weights
 from goldeneye.models.protobuf import FaultError, blaming
 from goldeneye.models.yolox import YoloxDetector
 from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from goldeneye.models.yolox_graph import check_graph
 
 _STEM = "backbone.backbone.stem.conv.conv"
 _CLASS_HEAD = "head.cls_preds.0"
@@ -37,7 +38,9 @@ def read_yolox(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
     """The settings and all weights, under their names in ``state_dict``, of the YOLOX in ``path``.
 
     Which size it is shows in the stem, and for how many classes in a class head. A file called
-    ``.onnx`` has the weights of a folded network, and the settings say so.
+    ``.onnx`` has the weights of a folded network, and the settings say so; what its graph computes must be
+    what YOLOX does. A ``.pth`` does not tell the activation, which the trainer keeps in a Python file: it is
+    taken for SiLU.
 
     Not told apart are weights of the release's first version, 0.0.1, which expect other pixels.
 
@@ -76,12 +79,17 @@ def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
             raise FaultError("not a YOLOX: it begins with no convolution", _NEEDED_EXPORT)
         stem_shape = graph.tensor(*kernels[0]).shape
         config = replace(_published(stem_shape, _NEEDED_EXPORT), norm_epsilon=None)
+        with torch.device("meta"):
+            network = YoloxDetector(config)
         weights: dict[str, Tensor] = {}
-        for name, node in _named_convolutions(graph, config).items():
+        nodes = _named_convolutions(graph, network)
+        for name, node in nodes.items():
             if len(node.inputs) < 3:
                 raise FaultError(f"{name}: no bias, so no batch-norm is folded into it", _NEEDED_EXPORT)
             for part, constant in zip(("weight", "bias"), node.inputs[1:], strict=False):
                 weights[f"{name}.{part}"] = torch.from_numpy(np.array(graph.tensor(constant), np.float32))
+        names = {node.outputs[0]: name for name, node in nodes.items()}
+        config = check_graph(graph, names, network, config, _NEEDED_EXPORT)
         num_classes = weights[f"{_CLASS_HEAD}.bias"].numel()
         config = replace(config, num_classes=num_classes, size_hw=_input_size_hw(graph, config))
     return config, fit_weights(path, weights, weight_shapes(config), needed=_NEEDED_EXPORT)
@@ -106,14 +114,14 @@ class _Step(NamedTuple):
     outputs: Iterable[str]
 
 
-def _named_convolutions(graph: OnnxGraph, config: YoloxConfig) -> dict[str, OnnxNode]:
+def _named_convolutions(graph: OnnxGraph, network: YoloxDetector) -> dict[str, OnnxNode]:
     """Each convolution of the network, by name, and the node of the graph that computes it.
 
     That is the one that reads from the same convolutions; of several, their order decides. So a
     graph may differ in the order of its branches, and may not in how they are joined.
     """
     waiting: dict[tuple[str, ...], list[str]] = {}
-    for name, sources in _with_sources(_own_steps(config)):
+    for name, sources in _with_sources(_own_steps(network)):
         waiting.setdefault(sources, []).append(name)
     nodes = {node.outputs[0]: node for node in graph.nodes if node.kind == "Conv" and node.outputs}
     steps = (
@@ -131,10 +139,8 @@ def _named_convolutions(graph: OnnxGraph, config: YoloxConfig) -> dict[str, Onnx
     return {name: nodes[output] for output, name in names.items()}
 
 
-def _own_steps(config: YoloxConfig) -> Iterator[_Step]:
+def _own_steps(network: YoloxDetector) -> Iterator[_Step]:
     """What the network itself computes."""
-    with torch.device("meta"):
-        network = YoloxDetector(config)
     for node in torch.fx.symbolic_trace(network).graph.nodes:
         name = str(node.target) if node.op == "call_module" else ""
         is_convolution = isinstance(network.get_submodule(name), nn.Conv2d)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from goldeneye.models.letterbox import letterbox_ratio
 from goldeneye.models.settings import Settings
@@ -28,6 +29,8 @@ class YoloxConfig(Settings):
     num_classes: int = 80
     num_novel: int = 0
     """How many of the classes, the last ones, are found by a head that reads both towers."""
+    activation: Literal["silu", "relu", "lrelu"] = "silu"
+    """What follows every layer, by the release's names; ``lrelu`` has a slope of 0.1 below 0."""
     norm_epsilon: float | None = 1e-3
     """Of the batch-norms; None where they are part of the convolutions already."""
     class_bias: float = -math.log(99)

@@ -139,5 +139,6 @@ def _image(raw: RawPhoto, path: Path, label: str) -> AnnotatedImage:
     boxes = []
     for box in raw.boxes:
         x1, y1, x2, y2 = box.corners_in(size_hw)
-        boxes.append(Box(x1, y1, x2, y2, label if box.label is None else box.label.strip(), box.ignore))
+        name = label if box.label is None else box.label.strip()
+        boxes.append(Box(x1, y1, x2, y2, name, box.ignore, box.area))
     return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed)

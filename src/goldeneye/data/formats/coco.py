@@ -1,6 +1,7 @@
 """COCO JSON, and the project file, which is COCO JSON with ``reviewed``.
 
-``bbox`` is [x, y, width, height] in pixels, and ``iscrowd`` 1 is a box to ignore. COCO cannot
+``bbox`` is [x, y, width, height] in pixels, and ``iscrowd`` 1 is a box to ignore. ``area``, which COCO's
+own files state of the outline, is kept as it stands, as pycocotools takes it. COCO cannot
 tell "looked at, nothing there" from "not looked at"; ``"reviewed": true`` on an image does.
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,12 @@ def read_coco(path: Path) -> RawAnnotations:
             entry.refuse("category_id", "the id of a category in this file")
         boxes[entry.fields["image_id"]].append(_box(entry, labels))
         _note_fields(entry, _BOX_FIELDS, left_out)
+        if entry.fields.get("area") is not None and entry.stated_area() is None:
+            left_out["area that is no number from 0"] += 1
     photos = [_photo(entry, boxes[image_id]) for image_id, entry in images.items()]
     ordered = None if labels is None else tuple(labels[category_id] for category_id in sorted(labels))
-    return RawAnnotations("coco", path.name, tuple(photos), ordered, (path.parent,), not_read(left_out))
+    remarks = (*not_read(left_out), *_odd_areas(photos))
+    return RawAnnotations("coco", path.name, tuple(photos), ordered, (path.parent,), remarks)
 
 
 def coco_text(annotations: AnnotationSet, folder: Path) -> str:
@@ -71,7 +75,7 @@ def coco_text(annotations: AnnotationSet, folder: Path) -> str:
                     "image_id": len(images),
                     "category_id": category_ids[box.label],
                     "bbox": [box.x1, box.y1, *sides],
-                    "area": sides[0] * sides[1],
+                    "area": sides[0] * sides[1] if box.area is None else box.area,
                     "iscrowd": int(box.ignore),
                 }
             )
@@ -100,7 +104,19 @@ def _box(entry: Entry, labels: dict[int, str] | None) -> RawBox:
         require_unrotated(entry.entry("attributes").number("rotation"), entry.where)
     x, y, width, height = entry.numbers("bbox", 4)
     label = None if labels is None else labels[entry.fields["category_id"]]
-    return RawBox(entry.where, (x, y, x + width, y + height), label, entry.flag("iscrowd"))
+    corners = (x, y, x + width, y + height)
+    return RawBox(entry.where, corners, label, entry.flag("iscrowd"), area=entry.stated_area())
+
+
+def _odd_areas(photos: Iterable[RawPhoto]) -> tuple[str, ...]:
+    """The remark about areas that no object in its box can have, if there are any."""
+    stated = [(box.area, box.corners) for photo in photos for box in photo.boxes if box.area is not None]
+    # A tool may count the last pixel of a side too, and round.
+    most = ((x2 - x1 + 1) * (y2 - y1 + 1) * 1.01 for _, (x1, y1, x2, y2) in stated)
+    odd = sum(not 0 < area <= limit for (area, _), limit in zip(stated, most, strict=True))
+    if not odd:
+        return ()
+    return (f"areas of 0 or larger than the box: {odd}; they count as they stand, as in pycocotools",)
 
 
 def _photo(entry: Entry, boxes: list[RawBox]) -> RawPhoto:

@@ -9,7 +9,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from goldeneye.data.formats.text_file import read_text
 from goldeneye.errors import AnnotationError
@@ -61,6 +61,11 @@ class Entry:
         if not _is_number(value):
             self.refuse(key, "a number")
         return _as_float(value)
+
+    def stated_area(self) -> float | None:
+        """The ``area`` of an annotation; none if it is missing or no finite number from 0."""
+        value = self.fields.get("area")
+        return _as_float(value) if _is_number(value) and value >= 0 else None
 
     def numbers(self, key: str, count: int) -> list[float]:
         """A list of ``count`` finite numbers."""
@@ -175,7 +180,7 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, int) or math.isfinite(value)

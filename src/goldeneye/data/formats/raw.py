@@ -22,6 +22,7 @@ class RawBox:
         label: none if the file names no class.
         ignore: whether it marks neither object nor background, see ``Box``.
         unit: the corners are parts of the photo, 0 to 1, instead of pixels.
+        area: in square pixels, if the file states it; see ``Box``.
     """
 
     where: str
@@ -29,6 +30,7 @@ class RawBox:
     label: str | None
     ignore: bool = False
     unit: bool = False
+    area: float | None = None
 
     def corners_in(self, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
         """The corners in pixels of a photo of this size."""

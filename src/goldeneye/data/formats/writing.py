@@ -9,7 +9,7 @@ from pathlib import Path
 
 from goldeneye import files
 from goldeneye.arguments import checked_path, require_kind
-from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.annotations import AnnotationSet, Box
 from goldeneye.data.format_names import FOLDER_FORMATS, FORMATS, require_format
 from goldeneye.data.formats.coco import coco_text
 from goldeneye.data.formats.csv_table import csv_text
@@ -168,5 +168,14 @@ def _losses(annotations: AnnotationSet, form: str) -> Iterator[str]:
     ignored = sum(box.ignore for box in boxes)
     if ignored and form == "yolo":
         yield f"yolo has no boxes to ignore; they are written as ordinary ones: {ignored}"
+    own_areas = sum(_has_own_area(box) for box in boxes)
+    if own_areas and form != "coco":
+        yield f"{form} has no areas; these objects will count as large as their boxes: {own_areas}"
     if form in ("csv", "labelstudio") and annotations.labels != tuple(dict.fromkeys(b.label for b in boxes)):
         yield f"{form} has no list of classes; it keeps those with boxes, in the order of first use"
+
+
+def _has_own_area(box: Box) -> bool:
+    """Whether its area is another than that of its box, by more than the digits that tools round to."""
+    of_box = (box.x2 - box.x1) * (box.y2 - box.y1)
+    return box.area is not None and abs(box.area - of_box) > 0.01 * of_box + 0.01
