@@ -160,7 +160,7 @@ def test_schedule_takes_each_photo_at_most_once_a_step() -> None:
     ("settings", "says"),
     [
         ({"batchsize": 3}, r"unknown setting: 'batchsize'\nhint: did you mean 'batch_size'\?"),
-        ({"steps": 0}, "steps must be a whole number from 1 to 1000000: 0"),
+        ({"steps": 0}, "steps must be a number from 1 to 1000000: 0"),
         ({"momentum": 1.0}, "momentum must be a number from 0 to 0.9999"),
         ({"precision": "float16"}, "precision must be one of float32, bfloat16: 'float16'"),
     ],

@@ -130,6 +130,6 @@ def _checked(name: str, value: Any, limits: Mapping[str, Any], is_whole: bool) -
     number = value.item() if hasattr(value, "item") else value
     is_right = isinstance(number, int) or (isinstance(number, float) and not is_whole)
     if isinstance(number, bool) or not is_right or not low <= number <= high:
-        what = "whole number" if is_whole else "number"
+        what = "whole number" if is_whole and isinstance(number, float) else "number"
         raise SettingError(f"{name} must be a {what} from {low} to {high}: {value!r}")
     return number
