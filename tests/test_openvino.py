@@ -30,7 +30,7 @@ from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.exported_detector import ExportedDetector
 from goldeneye.detect.opening import open_detector
-from goldeneye.detect.precision import MIN_SCORE, max_shift_px
+from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, shifts_px
 from goldeneye.engines.header import read_openvino_header
 from goldeneye.engines.openvino_engine import OpenVinoEngine
 from goldeneye.errors import DetectorFileError, ExportError, SettingError
@@ -38,6 +38,7 @@ from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare
 from goldeneye.exporting.exporter import export_detector
 from goldeneye.exporting.graph_builder import OPSET, GraphBuilder
 from goldeneye.exporting.preparation import prepare
+from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
 from goldeneye.models.letterbox import letterbox
 from goldeneye.models.yolox_config import YOLOX_SIZES
@@ -198,6 +199,22 @@ class TestWithoutUs:
             np.testing.assert_array_equal(values, np.divmod(numbers, by)[part])
 
 
+def shifts_in_bfloat16(
+    detector: Detector, path: Path, photos: Sequence[Path], score_threshold: float
+) -> list[float]:
+    """How far OpenVINO in bfloat16 moves each box above the threshold, in pixels of the photo."""
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor does not compute in bfloat16")
+    exported = ExportedDetector(OpenVinoEngine(path, precision="bfloat16"), path)
+    assert exported.precision == "bfloat16"
+    shifts = []
+    for photo in photos:
+        # A box is the mean of those around it above the threshold, and a score may fall just below one.
+        before, after = (one.detect(photo, score_threshold=0.03) for one in (detector, exported))
+        shifts += shifts_px(before.above(score_threshold), after)
+    return shifts
+
+
 class TestAFile:
     def test_finds_the_same_in_rendered_photos(
         self, starter: Detector, starter_file: Path, rendered: AnnotationSet
@@ -240,15 +257,28 @@ class TestAFile:
     def test_in_bfloat16_moves_no_box_far(
         self, starter: Detector, starter_file: Path, rendered: AnnotationSet
     ) -> None:
-        if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            pytest.skip("this processor does not compute in bfloat16")
-        engine = OpenVinoEngine(starter_file, precision="bfloat16")
-        exported = ExportedDetector(engine, starter_file)
-        assert exported.precision == "bfloat16"
-        for image in rendered:
-            before, after = (d.detect(image.path, score_threshold=MIN_SCORE) for d in (starter, exported))
-            surest = before.above(before.scores[0] - 1e-6)  # others may find another class likelier
-            assert 0 < max_shift_px(surest, after) < 2
+        shifts = shifts_in_bfloat16(starter, starter_file, [image.path for image in rendered], MIN_SCORE)
+        assert len(shifts) > 20
+        # Seen on a processor with AMX: 0.06 in the median, 0.12 at most. The bound is what an export in
+        # bfloat16 may move at all; other processors add up the same rounded products in another order.
+        assert 0 < np.median(shifts) < 0.15
+        assert max(shifts) < MAX_SHIFT_PX
+
+    @pytest.mark.shared
+    @pytest.mark.slow
+    def test_in_bfloat16_finds_real_ducks_where_they_are(self, shared: Path, tmp_path: Path) -> None:
+        ducky = shared / "data/ducky"
+        taught = read_annotations(ducky / "train_boxes.csv", ducky / "train")
+        detector = finetune(taught, "starter", show_progress=False).with_precision("float32")
+        export_detector(detector, tmp_path / "duck.onnx")
+        photos = sorted((ducky / "test").glob("*.jpg"))
+        shifts = shifts_in_bfloat16(detector, tmp_path / "duck.onnx", photos, detector.score_threshold)
+        assert len(shifts) > 50
+        # By benchmarks/rounding.py 0.05, 0.16 and 0.73: one box whose neighbours, of which it is the mean,
+        # change places with others.
+        assert 0 < np.median(shifts) < 0.1
+        assert np.quantile(shifts, 0.95) < 0.3
+        assert max(shifts) < 1.5
 
     def test_without_its_weights(self, starter_file: Path, tmp_path: Path) -> None:
         shutil.copy(starter_file, tmp_path / "duck.xml")

@@ -80,10 +80,13 @@ def max_shift_px(before: Detections, after: Detections) -> float:
 
     0 where there is nothing to compare, infinite where a box has no counterpart.
     """
-    furthest = 0.0
+    return max(shifts_px(before, after), default=0.0)
+
+
+def shifts_px(before: Detections, after: Detections) -> list[float]:
+    """How far an edge of each box of ``before`` moved, as :func:`max_shift_px` says of the furthest."""
+    shifts = []
     for box, class_id in zip(before.boxes, before.class_ids, strict=True):
         candidates = after.boxes[after.class_ids == class_id]
-        if len(candidates) == 0:
-            return float("inf")
-        furthest = max(furthest, float(np.abs(candidates - box).max(1).min()))
-    return furthest
+        shifts.append(float(np.abs(candidates - box).max(1).min()) if len(candidates) else float("inf"))
+    return shifts
