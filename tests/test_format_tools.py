@@ -96,7 +96,7 @@ class TestVOC:
             (voc(DUCK.replace("duck", "")), "object 1: name is empty"),
             (voc(DUCK.replace("bndbox", "robndbox")), "object 1: the box is rotated"),
             (voc(DUCK.replace("</name>", "</name><difficult>x</difficult>")), "must be 0 or 1: 'x'"),
-            (voc(DUCK.replace("40", "20")), "a.png: box 1: x2 must be greater than x1"),
+            (voc(DUCK.replace("40", "19")), "a.png: box 1: x2 must be greater than x1"),
             ("<annotation>", "a.xml: not valid XML: no element found: line 1, column 12"),
             ('<!DOCTYPE a [<!ENTITY b "c">]>' + voc(DUCK), "declares a document type"),
             ("<a>" * 60 + "</a>" * 60, "more than 50 elements in each other"),
@@ -177,7 +177,7 @@ class TestYOLO:
             ("0 0.3 0.3 0.2 nan\n", NAMES, "line 1: not understood"),
             ("0 0.3 0.3 0.2 0.4 0.9\n", NAMES, "line 1: six numbers"),
             ("0 30 20 20 24\n", NAMES, "line 1: must be parts of the photo, 0 to 1: 30"),
-            ("0 0.9 0.3 0.4 0.4\n", NAMES, "a.png: box 1: lies outside the photo"),
+            ("0 1.1 0.3 0.4 0.4\n", NAMES, "a.png: box 1: lies outside the photo"),
             ("2 0.3 0.3 0.2 0.4\n", NAMES, "line 1: class 2 has no name in data.yaml"),
             ("0 .2 .1 .4 .3 .4 .5 .1 .5\n", NAMES, "the box is rotated"),
             ("0 .2 .1 .4 .3 .4 .5 .1\n", NAMES, "an outline of 7 numbers"),
@@ -248,10 +248,13 @@ class TestLabelme:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            (labelme(shape(shape_type="oriented_rectangle")), "a.json: shapes[0]: the box is rotated"),
+            (
+                labelme(shape(shape_type="oriented_rectangle")),
+                "a.json: shapes[0]: points must be four points",
+            ),
             (labelme(shape(points=[[20, 10], [30, 6], [40, 20], [30, 24]])), "shapes[0]: the box is rotated"),
             (labelme(shape(), shape(points=[[1, 2]])), "shapes[1]: points must be two points: [[1, 2]]"),
-            (labelme(shape(points=[[1, "2"], [3, 4]])), "points must be a list of points [x, y]"),
+            (labelme(shape(points=[[1, "x"], [3, 4]])), "points must be a list of points [x, y]"),
             (labelme(shape(points=7)), "points must be a list of points: 7"),
             (labelme(shape(shape_type="star")), "shape_type must be rectangle, polygon, circle"),
             (labelme(shape(label=None)), "label must be a text: None"),
@@ -338,7 +341,7 @@ class TestLabelStudio:
         ("tasks", "says"),
         [
             ([task(region() | {"image_rotation": 90})], "annotations[0]: result[0]: the box is rotated"),
-            ([task(region(**SIDES | {"rotation": 30}))], "result[0]: value: the box is rotated"),
+            ([task(region(**SIDES | {"rotation": 30}))], "result[0]: the box is rotated"),
             ([task(region("brushlabels", rle=[1]))], "'brushlabels' is no box"),
             ([task(region(**SIDES, rectanglelabels=["a", "b"]))], "must be a list with one label"),
             ([task(region(x=1))], "value: y is missing"),

@@ -22,6 +22,8 @@ class RawBox:
         label: none if the file names no class.
         ignore: whether it marks neither object nor background, see ``Box``.
         unit: the corners are parts of the photo, 0 to 1, instead of pixels.
+        turned: where the file states a turned box, its four corners, of which ``corners`` are the
+            upright form; whether that will do is known once the photo is.
     """
 
     where: str
@@ -29,6 +31,7 @@ class RawBox:
     label: str | None
     ignore: bool = False
     unit: bool = False
+    turned: tuple[tuple[float, float], ...] = ()
 
     def corners_in(self, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
         """The corners in pixels of a photo of this size."""

@@ -104,7 +104,7 @@ def _format_of_json(content: Any) -> str | None:
     first = content[0] if isinstance(content, list) and content else content
     if not isinstance(first, dict):
         return None
-    if "data" in first and first.keys() & {"annotations", "predictions"}:
+    if "data" in first and first.keys() & {"annotations", "completions", "predictions"}:
         return "labelstudio"
     if first is content and "shapes" in first:
         return "labelme"
