@@ -50,6 +50,21 @@ def test_a_detector_that_is_always_right(squares: AnnotationSet):
     assert evaluation.expected_calibration_error == pytest.approx(0.2)  # always right, and says 0.8
 
 
+def test_ids_of_other_tools_that_begin_at_0_count(squares: AnnotationSet, tmp_path: Path):
+    """pycocotools takes an annotation with id 0 for "no match": the same file would give it less than 1."""
+    path = tmp_path / "boxes.json"
+    write_coco(squares, path)
+    document = json.loads(path.read_text())
+    for section in ("images", "annotations", "categories"):
+        for entry in document[section]:
+            entry["id"] -= 1
+    for entry in document["annotations"]:
+        entry["image_id"], entry["category_id"] = entry["image_id"] - 1, entry["category_id"] - 1
+    path.write_text(json.dumps(document))
+    got = goldeneye.read_annotations(path)
+    assert evaluate(finds_all(got), got).metrics.ap == 1
+
+
 def test_the_detectors_own_threshold_counts_exactly(squares: AnnotationSet):
     evaluation = evaluate(finds_all(squares, score=0.437, score_threshold=0.4375), squares)
     assert evaluation.at(evaluation.score_threshold)["found"] == 0
