@@ -17,8 +17,8 @@ from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.box_checking import check_boxes
 from goldeneye.data.checking import CheckReport, check_annotations
 from goldeneye.data.findings import KINDS
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.formats.raw import RawBox, RawPhoto
+from goldeneye.data.formats import read_annotations, to_annotation_set
+from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto
 from goldeneye.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
 from goldeneye.data.project import Project
 from goldeneye.data.project_file import DrawnBox
@@ -86,8 +86,8 @@ class TestBoxes:
         ("box", "kind", "says"),
         [
             ((300, 20, 40, 40), "box-outside", "(300, 20, 340, 60) in a photo of 320 x 240"),
-            ((-9, 20, 40, 40), "box-outside", "(-9, 20, 31, 60)"),
-            ((10, 20, 0, 40), "box-degenerate", "x2 is not greater than x1: x1=10, x2=10"),
+            ((-9, 20, 40, 40), "box-cut", "(-9, 20, 31, 60)"),
+            ((10, 20, 0, 40), "box-flat", "(10, 20, 10, 60)"),
             ((10, 20, 40, -5), "box-degenerate", "y2 is not greater than y1: y1=20, y2=15"),
             ((320.5, 20, 0.4, 40), "box-degenerate", "less than 0.001 pixels"),
             ((10, 20, 3, 3), "box-tiny", "3 x 3 pixels, of which the network sees 6.0 x 6.0"),
@@ -135,13 +135,57 @@ class TestBoxes:
         self, box: tuple[float, float, float, float], size_hw: tuple[int, int]
     ) -> None:
         stated = RawPhoto("f", "a.jpg", (RawBox("f: box 1", box, "mug"),), True, size_hw)
-        rows = [row for row in check_boxes(stated, "a.jpg", size_hw, 640) if row.severity == "error"]
+        found = check_boxes(stated, "a.jpg", size_hw, 640, strict=True)
+        rows = [row for row in found if row.severity == "error"]
         try:
             AnnotationSet((AnnotatedImage(Path("a.jpg"), size_hw, (Box(*box, "mug"),), True),), ("mug",))
         except AnnotationError:
             assert len(rows) == 1
         else:
             assert not rows
+
+    @given(
+        box=st.tuples(*[st.floats(-50, 400)] * 4),
+        size_hw=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+        is_stated=st.booleans(),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_what_reading_refuses_is_an_error_and_what_it_changes_a_warning(
+        self,
+        tmp_path_factory: pytest.TempPathFactory,
+        box: tuple[float, float, float, float],
+        size_hw: tuple[int, int],
+        is_stated: bool,
+    ) -> None:
+        photo = tmp_path_factory.mktemp("a") / "a.png"
+        Image.new("1", size_hw[::-1]).save(photo)
+        stated = RawPhoto(
+            "f", "a.png", (RawBox("f: box 1", box, "mug"),), True, size_hw if is_stated else None
+        )
+        kinds = {row.kind for row in check_boxes(stated, "a.png", size_hw, 640)}
+        try:
+            got = to_annotation_set(RawAnnotations("csv", "f", (stated,), ("mug",), (photo.parent,)))
+        except AnnotationError:
+            assert kinds & {"box-outside", "box-degenerate", "photo-turned"}
+            return
+        assert not kinds & {"box-outside", "box-degenerate", "photo-turned"}
+        assert ("box-flat" in kinds) == (not got.images[0].boxes) == (not got.images[0].reviewed)
+        if "box-cut" in kinds:
+            (read,) = got.images[0].boxes
+            assert (read.x1, read.y1, read.x2, read.y2) != box
+
+    def test_strictly_no_box_is_changed(self, mugs: DataSet) -> None:
+        mugs.photo("bad.jpg", scene(9), (-9, 20, 40, 40), (10, 20, 0, 40))
+        mugs.coco["annotations"][-1]["bbox"] = [10, 20, 0, 40]
+        assert kinds(mugs.check()) == ["box-cut", "box-flat"]
+        assert kinds(mugs.check(strict=True)) == ["box-outside", "box-degenerate"]
+
+    def test_turned_a_little_and_turned_far(self, mugs: DataSet) -> None:
+        mugs.photo("turned.jpg", scene(9), COCO_BOX, (150, 20, 100, 60))
+        for row, degrees in zip(mugs.coco["annotations"][-2:], (0.3, 30), strict=True):
+            row["attributes"] = {"rotation": degrees}
+        assert kinds(mugs.check()) == ["box-rotated", "box-tilted", "not-read"]
+        assert kinds(mugs.check(strict=True)) == ["box-rotated", "box-rotated", "not-read"]
 
 
 class TestPhotos:

@@ -215,7 +215,7 @@ def edit_boxes(project: Path, change: str) -> None:
     document = json.loads(path.read_text())
     box = document["annotations"][1]["bbox"]
     if change == "degenerate":
-        box[2] = 0
+        box[2] = -5
     elif change == "outside":
         box[0] = 500
     elif change == "no box":

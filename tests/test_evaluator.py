@@ -81,6 +81,21 @@ def test_mistakes_on_an_object_are_told_apart_from_those_on_something_else(squar
     assert "boxes on something else" not in html
 
 
+def test_ids_of_other_tools_that_begin_at_0_count(squares: AnnotationSet, tmp_path: Path):
+    """pycocotools takes an annotation with id 0 for "no match": the same file would give it less than 1."""
+    path = tmp_path / "boxes.json"
+    write_coco(squares, path)
+    document = json.loads(path.read_text())
+    for section in ("images", "annotations", "categories"):
+        for entry in document[section]:
+            entry["id"] -= 1
+    for entry in document["annotations"]:
+        entry["image_id"], entry["category_id"] = entry["image_id"] - 1, entry["category_id"] - 1
+    path.write_text(json.dumps(document))
+    got = goldeneye.read_annotations(path)
+    assert evaluate(finds_all(got), got).metrics.ap == 1
+
+
 def test_the_detectors_own_threshold_counts_exactly(squares: AnnotationSet):
     evaluation = evaluate(finds_all(squares, score=0.437, score_threshold=0.4375), squares)
     assert evaluation.at(evaluation.score_threshold)["found"] == 0

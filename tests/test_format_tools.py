@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class TestVOC:
             (voc(DUCK.replace("duck", "")), "object 1: name is empty"),
             (voc(DUCK.replace("bndbox", "robndbox")), "object 1: the box is rotated"),
             (voc(DUCK.replace("</name>", "</name><difficult>x</difficult>")), "must be 0 or 1: 'x'"),
-            (voc(DUCK.replace("40", "20")), "a.png: box 1: x2 must be greater than x1"),
+            (voc(DUCK.replace("40", "19")), "a.png: box 1: x2 must be greater than x1"),
             ("<annotation>", "a.xml: not valid XML: no element found: line 1, column 12"),
             ('<!DOCTYPE a [<!ENTITY b "c">]>' + voc(DUCK), "declares a document type"),
             ("<a>" * 60 + "</a>" * 60, "more than 50 elements in each other"),
@@ -160,6 +161,58 @@ class TestYOLO:
         assert raw.remarks == ("not read: poses (1)",)
         assert edges(to_annotation_set(raw).images[0].boxes[0]) == pytest.approx((20, 6, 40, 30))
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "0.5 0.5 0.2 0.3 0.45 0.45 0.55 0.45 0.5 0.5 0.46 0.55 0.54 0.55",  # YOLOv5-face
+            "0.5 0.5 0.2 0.3 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1",
+            "0.5 0.5 0.2 0.3 0.45 0.45 2 0.55 0.45 0 0.5 0.5 1 0.46 0.55 2 0 0 0",  # YOLOv7-face
+            "0.5 0.5 0.2 0.3 0.41 0.36 0.59 0.36 0.59 0.64 0.41 0.64",  # a licence plate
+        ],
+    )
+    def test_landmarks_after_a_box_without_kpt_shape(self, folder: Path, line: str) -> None:
+        write(folder / "labels" / "a.txt", f"0 {line}\n")
+        write(folder / "labels" / "b.txt", "0 0.5 0.5 0.2 0.3\n")
+        raw = read_raw(folder)
+        assert raw.remarks == ("not read: landmarks (1)",)
+        for image in to_annotation_set(raw).images[:2]:
+            assert edges(image.boxes[0]) == pytest.approx((40, 21, 60, 39))
+
+    @pytest.mark.parametrize("middle", [(0.2, 0.2), (0.5, 0.4), (0.6, 0.6)])
+    @pytest.mark.parametrize("radius", [0.02, 0.1, 0.2])
+    def test_outlines_all_of_so_many_corners(
+        self, folder: Path, middle: tuple[float, float], radius: float
+    ) -> None:
+        turns = [2 * math.pi * number / 10 for number in range(10)]
+        points = [
+            (middle[0] + radius * math.cos(turn), middle[1] + radius * math.sin(turn)) for turn in turns
+        ]
+        write(folder / "labels" / "a.txt", "0 " + " ".join(f"{x} {y}" for x, y in points))
+        (box,) = read_annotations(folder).images[0].boxes
+        assert box.x2 - box.x1 == pytest.approx(200 * radius)
+
+    def test_data_yaml_settles_what_the_numbers_cannot(self, folder: Path) -> None:
+        line = "0 0.5 0.5 0.6 0.6 0.45 0.45 0.55 0.45 0.5 0.6"
+        write(folder / "labels" / "a.txt", line)
+        write(folder / "data.yaml", self.NAMES)
+        said = refusal(folder)
+        assert "a.txt: lines of 11 numbers may be outlines, or landmarks after a box" in said
+        assert "kpt_shape: [5, 2]" in said
+        for more, expected in (("task: segment", (45, 27, 60, 36)), ("kpt_shape: [3, 2]", (20, 12, 80, 48))):
+            write(folder / "data.yaml", f"{self.NAMES}{more}\n")
+            assert edges(read_annotations(folder).images[0].boxes[0]) == pytest.approx(expected)
+
+    def test_corners_of_a_box_that_is_turned_by_less_than_a_pixel(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        write(folder / "labels" / "a.txt", "0 .2 .1 .4 .104 .399 .5 .199 .496\n")
+        assert edges(read_annotations(folder).images[0].boxes[0]) == pytest.approx(
+            (19.95, 6.12, 39.95, 29.88)
+        )
+        assert "1 box turned by a pixel or less: read as upright" in capsys.readouterr().err
+        with pytest.raises(AnnotationError, match=r"a\.txt: line 1: the box is rotated"):
+            read_annotations(folder, strict=True)
+
     def test_splits_are_read_one_by_one_or_together(self, folder: Path) -> None:
         write(folder / "data.yaml", self.NAMES)
         for split, name in (("train", "a"), ("val", "b")):
@@ -177,7 +230,7 @@ class TestYOLO:
             ("0 0.3 0.3 0.2 nan\n", NAMES, "line 1: not understood"),
             ("0 0.3 0.3 0.2 0.4 0.9\n", NAMES, "line 1: six numbers"),
             ("0 30 20 20 24\n", NAMES, "line 1: must be parts of the photo, 0 to 1: 30"),
-            ("0 0.9 0.3 0.4 0.4\n", NAMES, "a.png: box 1: lies outside the photo"),
+            ("0 1.1 0.3 0.4 0.4\n", NAMES, "a.png: box 1: lies outside the photo"),
             ("2 0.3 0.3 0.2 0.4\n", NAMES, "line 1: class 2 has no name in data.yaml"),
             ("0 .2 .1 .4 .3 .4 .5 .1 .5\n", NAMES, "the box is rotated"),
             ("0 .2 .1 .4 .3 .4 .5 .1\n", NAMES, "an outline of 7 numbers"),
@@ -248,10 +301,13 @@ class TestLabelme:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            (labelme(shape(shape_type="oriented_rectangle")), "a.json: shapes[0]: the box is rotated"),
+            (
+                labelme(shape(shape_type="oriented_rectangle")),
+                "a.json: shapes[0]: points must be four points",
+            ),
             (labelme(shape(points=[[20, 10], [30, 6], [40, 20], [30, 24]])), "shapes[0]: the box is rotated"),
             (labelme(shape(), shape(points=[[1, 2]])), "shapes[1]: points must be two points: [[1, 2]]"),
-            (labelme(shape(points=[[1, "2"], [3, 4]])), "points must be a list of points [x, y]"),
+            (labelme(shape(points=[[1, "x"], [3, 4]])), "points must be a list of points [x, y]"),
             (labelme(shape(points=7)), "points must be a list of points: 7"),
             (labelme(shape(shape_type="star")), "shape_type must be rectangle, polygon, circle"),
             (labelme(shape(label=None)), "label must be a text: None"),
@@ -338,7 +394,7 @@ class TestLabelStudio:
         ("tasks", "says"),
         [
             ([task(region() | {"image_rotation": 90})], "annotations[0]: result[0]: the box is rotated"),
-            ([task(region(**SIDES | {"rotation": 30}))], "result[0]: value: the box is rotated"),
+            ([task(region(**SIDES | {"rotation": 30}))], "result[0]: the box is rotated"),
             ([task(region("brushlabels", rle=[1]))], "'brushlabels' is no box"),
             ([task(region(**SIDES, rectanglelabels=["a", "b"]))], "must be a list with one label"),
             ([task(region(x=1))], "value: y is missing"),

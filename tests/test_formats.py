@@ -111,7 +111,7 @@ class TestCSV:
         [
             ("", "boxes.csv: the file is empty", "the first row"),
             ("a.png,1,2,3,4\n", "row 1: columns not understood: 'a.png,1,2,3,4'", "the first row"),
-            ("filename,class,xmin,ymin,xmax,ymax\n", "row 1: columns not understood", "the first row"),
+            ("filename,class,xmin,ymin,xmax\n", "row 1: columns not understood", "the first row"),
             (PIXEL_CSV + "a.png,1,2,3\n", "row 4: 4 columns, but the first row has 5", "comma"),
             (PIXEL_CSV + "a.png,1,2,three,4\n", "row 4: x2: not a number: 'three'", "decimal point"),
             ("image;x1;y1;x2;y2\na.png;1,5;2;3;4", "row 2: x1: not a number: '1,5'", "decimal point"),
@@ -160,20 +160,19 @@ class TestCOCO:
     @pytest.mark.parametrize(
         ("section", "change", "message"),
         [
-            ("images", {"id": "3"}, "images[1]: id must be a whole number: '3'"),
+            ("images", {"id": 3.5}, "images[1]: id must be a whole number or a text: 3.5"),
             ("images", {"id": 7}, "images[1]: id must be different"),
             ("images", {"file_name": "q.jpg"}, "images[1]: photo not found: 'q.jpg'"),
             ("images", {"file_name": "a.png"}, "listed twice"),
             ("images", {"reviewed": "yes"}, "images[1]: reviewed must be true or false"),
-            ("annotations", {"id": 50}, "annotations[1]: id must be different"),
             ("annotations", {"image_id": 1}, "annotations[1]: image_id must be the id of an image"),
             ("annotations", {"category_id": 1}, "annotations[1]: category_id must be the id of a category"),
             ("annotations", {"bbox": [1, 2, 3]}, "annotations[1]: bbox must be four numbers"),
-            ("annotations", {"bbox": [1, 2, "3", 4]}, "annotations[1]: bbox must be four numbers"),
+            ("annotations", {"bbox": [1, 2, "x", 4]}, "annotations[1]: bbox must be four numbers"),
             ("annotations", {"bbox": [1, 2, -3, 4]}, "a.png: box 2: x2 must be greater"),
             ("annotations", {"bbox": [1, 2, 10**400, 4]}, "a.png: box 2: lies outside"),
             ("annotations", {"bbox": [1, 2, float("nan"), 4]}, "NaN is not a number"),
-            ("categories", {"name": "duck"}, "two classes have one label: duck"),
+            ("categories", {"id": 4}, "categories[1]: id must be different from the ids before it"),
         ],
     )
     def test_errors_name_the_place(self, folder: Path, section: str, change: Any, message: str) -> None:

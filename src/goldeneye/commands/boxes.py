@@ -20,9 +20,22 @@ def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
         metavar="BOXES",
         help="a file of boxes, or a folder of them (default: those drawn with 'goldeneye annotate PHOTOS')",
     )
+    add_strict(command)
 
 
-def annotations_of(boxes: str | None, photos: Sequence[str], label: str) -> AnnotationSet:
+def add_strict(command: argparse.ArgumentParser) -> None:
+    """Add ``--strict`` to a command that reads files of boxes."""
+    command.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse boxes that reach over the edge of their photo, are turned a little, or are flat; "
+        "else they are cut, read as upright, or left out, and counted",
+    )
+
+
+def annotations_of(
+    boxes: str | None, photos: Sequence[str], label: str, strict: bool = False
+) -> AnnotationSet:
     """The boxes of ``--boxes``; without it, those drawn in the photos.
 
     Raises:
@@ -33,7 +46,7 @@ def annotations_of(boxes: str | None, photos: Sequence[str], label: str) -> Anno
     from goldeneye.data.project import Project
 
     if boxes is not None:
-        return read_annotations(boxes, photos, label=label)
+        return read_annotations(boxes, photos, label=label, strict=strict)
     if len(photos) > 1:
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
     return Project(photos[0]).annotation_set()

@@ -59,6 +59,7 @@ def run_check(parsed: argparse.Namespace) -> int:
         test_photos=parsed.test,
         label=parsed.label,
         input_side=input_side,
+        strict=parsed.strict,
         show_progress=not parsed.json,
     )
     if parsed.json:

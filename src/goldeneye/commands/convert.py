@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from goldeneye.commands.boxes import add_strict
 from goldeneye.data.format_names import FORMATS, require_format
 from goldeneye.errors import OutputError, SettingError
 from goldeneye.progress import console
@@ -39,6 +40,7 @@ def add_convert(commands: Any) -> None:
     )
     convert.add_argument("--from", dest="from_format", metavar="FORMAT", help="the format of BOXES")
     convert.add_argument("--label", default="object", help="name of the class where BOXES has none")
+    add_strict(convert)
     convert.add_argument(
         "--copy-photos", action="store_true", help="put the photos into OUT too, for labelme, voc and yolo"
     )
@@ -57,7 +59,7 @@ def run_convert(parsed: argparse.Namespace) -> int:
         hint = "choose another name, or remove the file"
         raise OutputError(f"{parsed.output}: this file is there already", hint=hint)
     raw = read_raw(parsed.boxes, from_format)
-    annotations = to_annotation_set(raw, parsed.photos or None, label=parsed.label)
+    annotations = to_annotation_set(raw, parsed.photos or None, label=parsed.label, strict=parsed.strict)
     losses = write_annotations(annotations, parsed.output, to_format, copy_photos=parsed.copy_photos)
     print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
     print(f"wrote {parsed.output} as {to_format}")

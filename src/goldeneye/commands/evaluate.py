@@ -54,7 +54,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
         detector = MirroredDetector(detector)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
-    annotations = annotations_of(parsed.boxes, parsed.photos, label)
+    annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     evaluation = evaluate(detector, annotations)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from goldeneye.commands.boxes import annotations_of
+from goldeneye.commands.boxes import add_strict, annotations_of
 from goldeneye.errors import SettingError
 from goldeneye.files import require_writable
 
@@ -46,6 +46,7 @@ def add_export(commands: Any) -> None:
         help="for int8, to say what it costs: a file of boxes, or a folder of them (default: those drawn "
         "with 'goldeneye annotate PHOTOS')",
     )
+    add_strict(export)
     export.add_argument(
         "--force", action="store_true", help="write duck.xml even if bfloat16 or int8 costs too much"
     )
@@ -89,7 +90,7 @@ def _write_openvino(detector: Detector, parsed: argparse.Namespace) -> str:
     annotations = None
     if parsed.precision == "int8" and parsed.photos is not None:
         label = detector.labels[0] if len(detector.labels) == 1 else "object"
-        annotations = annotations_of(parsed.boxes, parsed.photos, label)
+        annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)
     words = export_openvino(
         detector,
         parsed.output,

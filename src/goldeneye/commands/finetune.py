@@ -54,7 +54,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label)
+    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label, parsed.strict)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from goldeneye.commands.boxes import annotations_of
+from goldeneye.commands.boxes import add_strict, annotations_of
 from goldeneye.commands.settings import add_batch_norm_eps, add_settings
 from goldeneye.config import DeepConfig
 from goldeneye.files import require_writable
@@ -26,6 +26,7 @@ def add_finetune_deep(commands: Any) -> None:
     deep.add_argument(
         "--boxes", metavar="BOXES", help="a file of boxes, or a folder of them (default: those drawn here)"
     )
+    add_strict(deep)
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'goldeneye bases', or a file")
     add_batch_norm_eps(deep)
     deep.add_argument(
@@ -47,12 +48,12 @@ def add_finetune_deep(commands: Any) -> None:
 def run_finetune_deep(parsed: argparse.Namespace) -> int:
     """``goldeneye finetune-deep``, or one of its processes."""
     config = DeepConfig(**{spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(DeepConfig)})
-    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label)
+    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label, parsed.strict)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     held_out = None
     if parsed.held_out:
-        held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label)
+        held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
     require_writable(parsed.output, [".safetensors"])
     from goldeneye.data.images import find_photos
     from goldeneye.finetuning.deep import finetune_deep

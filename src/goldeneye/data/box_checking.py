@@ -10,7 +10,17 @@ import numpy.typing as npt
 
 from goldeneye.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from goldeneye.data.findings import Finding, finding
+from goldeneye.data.formats.fitting import (
+    MAX_MOVED,
+    are_of_turned_photo,
+    cut,
+    is_flat,
+    may_be_cut,
+    moved,
+    reach,
+)
 from goldeneye.data.formats.raw import RawBox, RawPhoto
+from goldeneye.data.formats.shapes import Corners
 
 SMALLEST_CELL = 8
 """The finest cells of all networks here have this side, in pixels of their input."""
@@ -18,26 +28,34 @@ SMALLEST_CELL = 8
 # Two people, or one twice, draw one object with an overlap like this; two objects that touch never do.
 _TWICE_IOU = 0.9
 
-Corners = tuple[float, float, float, float]
 
-
-def check_boxes(stated: RawPhoto, name: str, size_hw: tuple[int, int], input_side: int) -> Iterator[Finding]:
+def check_boxes(
+    stated: RawPhoto,
+    name: str,
+    size_hw: tuple[int, int],
+    input_side: int,
+    *,
+    strict: bool = False,
+    is_sideways: bool = False,
+) -> Iterator[Finding]:
     """Hold what a file says about a photo against the photo, which is called ``name``.
 
     Where the photo has another size than the file states, the boxes are of some other picture, and
-    no more is said about them.
+    no more is said about them. ``strict`` as for ``read_annotations``; ``is_sideways`` if the EXIF
+    orientation of the photo trades height and width.
     """
     corners = [box.corners_in(size_hw) for box in stated.boxes]
-    wrong_size = _size_finding(stated, name, size_hw, corners)
+    wrong_size = _size_finding(stated, name, size_hw, corners, refused=strict or is_sideways)
     if wrong_size is not None:
         yield wrong_size
         return
     sound: list[tuple[RawBox, Corners]] = []
     for box, edges in zip(stated.boxes, corners, strict=True):
-        found = _box_finding(box, edges, name, size_hw)
-        if found is None:
-            sound.append((box, edges))
-        else:
+        may_cut = not strict and may_be_cut(edges, size_hw, stated)
+        found = _box_finding(box, edges, name, size_hw, strict=strict, may_cut=may_cut)
+        if found is None or found.kind in ("box-cut", "box-tilted"):
+            sound.append((box, cut(edges, size_hw) if may_cut else edges))
+        if found is not None:
             yield found
         if box.label is not None and not box.label.strip():
             yield finding("label-empty", name, "its label is empty", place=box.where)
@@ -48,7 +66,7 @@ def check_boxes(stated: RawPhoto, name: str, size_hw: tuple[int, int], input_sid
 
 
 def _size_finding(
-    stated: RawPhoto, name: str, size_hw: tuple[int, int], corners: list[Corners]
+    stated: RawPhoto, name: str, size_hw: tuple[int, int], corners: list[Corners], *, refused: bool
 ) -> Finding | None:
     height, width = size_hw
     now = f"{width} x {height} upright"
@@ -59,36 +77,44 @@ def _size_finding(
         kind = "photo-turned" if stated.size_hw == size_hw[::-1] else "photo-resized"
         return finding(kind, name, f"{now}, {then}", place=stated.where)
     # A file that states no size gives itself away by boxes that fit the photo only as it lay.
-    if all(_is_inside(edges, size_hw) for edges in corners) or height == width:
-        return None
-    if all(_is_inside(edges, size_hw[::-1]) for edges in corners):
+    if are_of_turned_photo(stated, corners, size_hw) and (
+        refused or any(not may_be_cut(edges, size_hw, stated) for edges in corners)
+    ):
         what = f"{now}, and its boxes fit only {height} x {width}"
         return finding("photo-turned", name, what, place=stated.where)
     return None
 
 
-def _is_inside(edges: Corners, size_hw: tuple[int, int]) -> bool:
-    x1, y1, x2, y2 = edges
-    return min(x1, y1) >= -MAX_OUTSIDE and x2 <= size_hw[1] + MAX_OUTSIDE and y2 <= size_hw[0] + MAX_OUTSIDE
-
-
-def _box_finding(box: RawBox, edges: Corners, name: str, size_hw: tuple[int, int]) -> Finding | None:
-    """What would make an ``AnnotationSet`` refuse the box."""
+def _box_finding(
+    box: RawBox, edges: Corners, name: str, size_hw: tuple[int, int], *, strict: bool, may_cut: bool
+) -> Finding | None:
+    """What would make reading refuse the box, or change it."""
     x1, y1, x2, y2 = edges
     if not all(map(math.isfinite, edges)):
         return finding("box-degenerate", name, "an edge is not a number", place=box.where)
+    if is_flat(edges) and not strict:
+        return finding("box-flat", name, f"({x1:g}, {y1:g}, {x2:g}, {y2:g})", place=box.where)
     for low, high, side in ((x1, x2, "x"), (y1, y2, "y")):
         if high <= low:
             what = f"{side}2 is not greater than {side}1: {side}1={low:g}, {side}2={high:g}"
             return finding("box-degenerate", name, what, place=box.where)
-    if not _is_inside(edges, size_hw):
-        height, width = size_hw
-        what = f"({x1:g}, {y1:g}, {x2:g}, {y2:g}) in a photo of {width} x {height}"
-        return finding("box-outside", name, what, place=box.where)
-    for low, high, length in ((x1, x2, size_hw[1]), (y1, y2, size_hw[0])):
+    distance = moved(box, size_hw)
+    if distance > (0 if strict else MAX_MOVED):
+        what = f"a corner lies {distance:.1f} pixels from that of the upright box"
+        return finding("box-rotated", name, what, place=box.where)
+    over = reach(edges, size_hw)
+    height, width = size_hw
+    where = f"({x1:g}, {y1:g}, {x2:g}, {y2:g}) in a photo of {width} x {height}"
+    if over > MAX_OUTSIDE and not may_cut:
+        return finding("box-outside", name, where, place=box.where)
+    for low, high, length in ((x1, x2, width), (y1, y2, height)):
         if min(high, length) - max(low, 0.0) < MIN_SIDE:
             what = f"less than {MIN_SIDE:g} pixels wide or high in the photo"
             return finding("box-degenerate", name, what, place=box.where)
+    if over > MAX_OUTSIDE:
+        return finding("box-cut", name, where, place=box.where)
+    if distance:
+        return finding("box-tilted", name, f"a corner moves by {distance:.2g} pixels", place=box.where)
     return None
 
 

@@ -30,7 +30,7 @@ from goldeneye.data.jpeg_end import LACKS_END, lacks_end
 from goldeneye.data.likeness import FINGERPRINT_BITS, NEARLY_SAME, SAME, Fingerprint, fingerprint, like_pairs
 from goldeneye.data.photo_file import SPELLING_HINT, opened
 from goldeneye.data.remote import shown_name
-from goldeneye.data.upright import orientation
+from goldeneye.data.upright import SIDEWAYS, orientation
 from goldeneye.errors import AnnotationError, PhotoError, SettingError
 from goldeneye.progress import progress_bar
 
@@ -73,6 +73,10 @@ class _Look:
     lacks_end: bool
     fingerprint: Fingerprint | None
 
+    @property
+    def is_sideways(self) -> bool:
+        return self.orientation in SIDEWAYS
+
 
 @dataclass
 class _Part:
@@ -95,6 +99,7 @@ def check_annotations(
     test_photos: StrPath | Sequence[StrPath] | None = None,
     label: str = "object",
     input_side: int = 640,
+    strict: bool = False,
     show_progress: bool = True,
 ) -> CheckReport:
     """List what is wrong with a data set. Nothing is changed, and a fault never hides another.
@@ -107,6 +112,7 @@ def check_annotations(
         test_photos: where these are.
         label: the name of the class if a file names none.
         input_side: the longer side of the network's input in pixels, to tell which boxes are tiny in it.
+        strict: as for :func:`read_annotations`.
         show_progress: show how far the work has come.
 
     Raises:
@@ -119,7 +125,7 @@ def check_annotations(
     parts = [train]
     if test_boxes is not None or test_photos is not None:
         parts.append(_read_part(test_boxes, test_photos, label, show_progress))
-    findings = [row for part in parts for row in (*part.findings, *_check_part(part, input_side))]
+    findings = [row for part in parts for row in (*part.findings, *_check_part(part, input_side, strict))]
     findings += _check_balance(train)
     if boxes is None and train.photos:
         what = "no file of boxes was named, and in the page none was drawn"
@@ -213,14 +219,16 @@ def _look_at(path: Path) -> _Look | PhotoError:
     return _Look(reduced.size_hw, turned, has_no_end, fingerprint(reduced.image))
 
 
-def _check_part(part: _Part, input_side: int) -> Iterator[Finding]:
+def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]:
     """All that can be said of one part alone."""
     yield from _check_names(part)
     for stated, path in part.stated:
         look = part.looks.get(path)
         if look is None:
             continue
-        yield from check_boxes(stated, path.name, look.size_hw, input_side)
+        yield from check_boxes(
+            stated, path.name, look.size_hw, input_side, strict=strict, is_sideways=look.is_sideways
+        )
         if stated.boxes and look.orientation in _FLIPPED:
             what = f"stored with EXIF orientation {look.orientation}"
             yield finding("photo-flipped", path.name, what, place=stated.where)

@@ -86,8 +86,26 @@ KINDS = {
         "boxes outside their photo",
         "draw the box again; if there are many, check that the boxes belong to these photos",
     ),
+    "box-rotated": Kind(ERROR, "boxes that are rotated", "draw the box again without rotation, or remove it"),
     "box-degenerate": Kind(ERROR, "boxes without an inside", "draw the box again, or remove it"),
     "label-empty": Kind(ERROR, "boxes without a label", "name the class of every box"),
+    "box-cut": Kind(
+        WARNING,
+        "boxes that reach over the edge of their photo, and are cut there",
+        "nothing, if the object goes on beyond the edge; else check that the boxes belong to these photos "
+        "(--strict refuses them)",
+    ),
+    "box-tilted": Kind(
+        WARNING,
+        "boxes that are turned by a pixel or less, and read as upright",
+        "nothing; draw the box again if it matters (--strict refuses them)",
+    ),
+    "box-flat": Kind(
+        WARNING,
+        "boxes without width or height, which are left out",
+        "draw the box again, or remove it: a photo with no other box counts as not looked at "
+        "(--strict refuses them)",
+    ),
     "box-twice": Kind(WARNING, "boxes drawn twice around one object", "remove one of the two"),
     "box-two-labels": Kind(
         WARNING, "boxes that give one object two classes", "remove the box with the wrong label"

@@ -27,7 +27,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = frozenset({5, 6, 7, 8})
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that trade height and width."""
 
 
 def orientation(image: Image.Image) -> int:
@@ -42,7 +43,7 @@ def orientation(image: Image.Image) -> int:
 
 def lies_sideways(image: Image.Image) -> bool:
     """Whether height and width trade places when the photo is turned upright."""
-    return orientation(image) in _SIDEWAYS
+    return orientation(image) in SIDEWAYS
 
 
 def decode(image: Image.Image) -> Image.Image:

@@ -19,6 +19,7 @@ from goldeneye.data.format_names import PROJECT_FILE, require_format
 from goldeneye.data.formats.coco import read_coco
 from goldeneye.data.formats.csv_table import read_csv
 from goldeneye.data.formats.cvat import read_cvat
+from goldeneye.data.formats.fitting import Fitting
 from goldeneye.data.formats.label_studio import read_label_studio
 from goldeneye.data.formats.labelme import read_labelme
 from goldeneye.data.formats.photos import PhotoFinder
@@ -41,10 +42,12 @@ def read_annotations(
     *,
     label: str = "object",
     format: str | None = None,
+    strict: bool = False,
 ) -> AnnotationSet:
     """Read a file or folder of boxes together with the photos it speaks of.
 
-    What the format says and the set cannot hold is told on stderr.
+    What the format says and the set cannot hold is told on stderr, and so is how many boxes
+    were cut at the edge of their photo, taken as upright, or left out because they are flat.
 
     Args:
         boxes: a file; the folder of a format with one file per photo; or a folder with a project
@@ -54,6 +57,8 @@ def read_annotations(
             up below these folders, then by its last part alone among these photos.
         label: the name of the class if the file names none.
         format: the name of the format; left out, it is recognized.
+        strict: refuse boxes that reach over the edge of their photo by more than a pixel, are
+            turned ever so little, or are flat.
 
     Returns:
         The photos in the order of the file, then those it does not mention, as not looked
@@ -73,7 +78,7 @@ def read_annotations(
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}", markup=False)
-    return to_annotation_set(raw, photos, label=label)
+    return to_annotation_set(raw, photos, label=label, strict=strict)
 
 
 def annotation_set(given: AnnotationSet | StrPath) -> AnnotationSet:
@@ -118,27 +123,35 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
 
 
 def to_annotation_set(
-    raw: RawAnnotations, photos: StrPath | Sequence[StrPath] | None = None, *, label: str = "object"
+    raw: RawAnnotations,
+    photos: StrPath | Sequence[StrPath] | None = None,
+    *,
+    label: str = "object",
+    strict: bool = False,
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
+    fitting = Fitting(strict)
     finder = PhotoFinder(raw.places if photos is None else given_places(photos))
-    images = [_image(photo, finder.find(photo), label) for photo in raw.photos]
+    images = [_image(photo, finder.find(photo), label, fitting) for photo in raw.photos]
     mentioned = {os.path.realpath(image.path) for image in images}
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
     labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)
     for name in labels:
         require_plain_text(name, f"{raw.source}: label")
-    return AnnotationSet(tuple(images), labels, raw.source)
+    annotations = AnnotationSet(tuple(images), labels, raw.source)
+    if remark := fitting.remark():
+        console.print(f"{raw.source}: {remark}", markup=False)
+    return annotations
 
 
-def _image(raw: RawPhoto, path: Path, label: str) -> AnnotatedImage:
+def _image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
     size_hw = read_size_hw(path)
     if raw.size_hw is not None:
         require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")
-    boxes = []
-    for box in raw.boxes:
-        x1, y1, x2, y2 = box.corners_in(size_hw)
-        name = label if box.label is None else box.label.strip()
-        boxes.append(Box(x1, y1, x2, y2, name, box.ignore, box.area))
-    return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed)
+    boxes = [
+        Box(x1, y1, x2, y2, label if box.label is None else box.label.strip(), box.ignore, box.area)
+        for box, (x1, y1, x2, y2) in fitting.fitted(raw, path, size_hw)
+    ]
+    # A flat box that is left out leaves no empty photo: something was drawn there.
+    return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed and bool(boxes) == bool(raw.boxes))

@@ -1,12 +1,14 @@
 """Boxes as a table, one row per box.
 
     image,x1,y1,x2,y2                  pixels of the upright photo
-    image,ymin,xmin,ymax,xmax          parts of it, 0 to 1
+    image,ymin,xmin,ymax,xmax          parts of it, 0 to 1, or pixels: the values tell
     filename,width,height,class,xmin,ymin,xmax,ymax
-                                       pixels: the table of TensorFlow's tutorials
+                                       the table of TensorFlow's tutorials
+    image,left,top,width,height        and other names, see ``csv_columns``
+    photos/cup.jpg,60,60,200,200,cup   pixels, without a header: Keras RetinaNet
 
-The first two may have the columns ``label`` and ``ignore``. A photo name and empty box
-columns say "looked at, nothing there". Other columns are left out.
+All but the last may have columns for the class and for boxes to ignore. A photo name and empty
+box columns say "looked at, nothing there". Other columns are left out, and named.
 """
 
 from __future__ import annotations
@@ -14,56 +16,67 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
-import reprlib
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use
-from goldeneye.data.formats.shapes import Corners
+from goldeneye.data.formats.csv_columns import (
+    HINT,
+    Columns,
+    are_parts,
+    class_column,
+    columns_of,
+    degrees_in,
+    is_retinanet_row,
+    number,
+)
+from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from goldeneye.data.formats.shapes import Corners, refuse_rotated, turned_corners
 from goldeneye.data.formats.text_file import number_in, read_text_of_windows
 from goldeneye.errors import AnnotationError
 
-_UNIT_EDGES = ("xmin", "ymin", "xmax", "ymax")
 _PIXEL_EDGES = ("x1", "y1", "x2", "y2")
-_HINT = (
-    "the first row must be image,ymin,xmin,ymax,xmax (parts of the photo, 0 to 1) "
-    "or image,x1,y1,x2,y2 (pixels), with a column label where there are several classes"
-)
-_PIXEL_HINT = "if the boxes are in pixels, name the columns x1, y1, x2, y2 instead of xmin, ymin, xmax, ymax"
+_RETINANET = ("image", *_PIXEL_EDGES, "label")
 _UNIT_HINT = "if the boxes are parts of the photo, name the columns xmin, ymin, xmax, ymax"
 _WINDOWS = "not UTF-8, so it was read as Windows-1252: look at labels and names with accents"
-
-# What rounding may add to a coordinate from 0 to 1; beyond it the file must be in pixels.
-_UNIT_TOLERANCE = 0.01
+_CORNER = (
+    "x and y were taken for the left upper corner: name them x_center and y_center if they are the centre"
+)
+_TRUTHS = {
+    "": False,
+    "0": False,
+    "-1": False,
+    "false": False,
+    "no": False,
+    "1": True,
+    "true": True,
+    "yes": True,
+}
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Which columns of a table say what."""
+class _Row:
+    """One row: where it stands, its cells, and the corners of its box in the unit of the table."""
 
-    image: str
-    edges: tuple[str, ...]
-    unit: bool
-    label: str | None
-    size: tuple[str, str] | None = None
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        return (self.image, *self.edges, *(self.size or ()), *([self.label] if self.label else []))
+    where: str
+    cells: list[str]
+    corners: Corners | None
 
 
-_TENSORFLOW = _Columns("filename", _UNIT_EDGES, unit=False, label="class", size=("height", "width"))
+def is_box_table(path: Path, *, is_known: bool = False) -> bool:
+    """Tell whether a file is a table with columns that are understood here.
 
-
-def is_box_table(path: Path) -> bool:
-    """Tell whether a file is a table with columns that are understood here."""
+    Args:
+        path: the file.
+        is_known: only the tables of this package and of TensorFlow's tutorials count. Others are often made
+            of files of boxes that lie beside them.
+    """
     try:
-        header = _rows(read_text_of_windows(path)[0], path.name)[0][1]
-        _columns_of(header, path.name)
+        columns, _ = _table(read_text_of_windows(path)[0], path.name)
     except AnnotationError:
         return False
-    return True
+    return columns.is_known or not is_known
 
 
 def read_csv(path: Path) -> RawAnnotations:
@@ -74,32 +87,36 @@ def read_csv(path: Path) -> RawAnnotations:
     """
     source = path.name
     text, is_windows = read_text_of_windows(path)
-    (_, header), *rows = _rows(text, source)
-    header = [column.lower() for column in header]
-    columns = _columns_of(header, source)
+    columns, lines = _table(text, source)
+    rows = [_row(where, cells, columns) for where, cells in lines]
+    boxes = [(row.where, row.corners) for row in rows if row.corners is not None]
+    unit = are_parts(boxes) if columns.edges.unit is None else columns.edges.unit
+    if not unit and boxes and all(max(corners) <= 1 for _, corners in boxes):
+        raise AnnotationError(f"{source}: every box is smaller than one pixel", hint=_UNIT_HINT)
+    if unit and columns.edges.is_plain:
+        message = f"{source}: x and y of parts of the photo may be a corner or the centre"
+        raise AnnotationError(message, hint="name them left and top, or x_center and y_center")
+    label = class_column(columns, [(row.where, row.cells) for row in rows if row.corners is not None])
+    size = None if _are_sides_of_boxes(columns, rows) else columns.size
     photos: dict[str, RawPhoto] = {}
-    for where, cells in rows:
-        if len(cells) < len(header) or any(cells[len(header) :]):
-            counts = f"{len(cells)} columns, but the first row has {len(header)}"
-            raise AnnotationError(f"{where}: {counts}", hint="an empty column keeps its comma")
-        row = dict(zip(header, cells, strict=False))
-        name = row[columns.image]
+    for row in rows:
+        name = row.cells[columns.image]
         key = posixpath.normpath(name.replace("\\", "/"))
-        box = _box(row, columns, where)
-        photo = photos.get(key) or RawPhoto(
-            where, name, (), reviewed=True, size_hw=_size_hw(row, columns, where)
-        )
-        if key in photos and (box is None or not photo.boxes):
+        box = _box(row, columns, label, unit)
+        size_hw = _size_hw(row, columns, size)
+        photo = photos.get(key) or RawPhoto(row.where, name, (), reviewed=True, size_hw=size_hw)
+        if key in photos and (box is None) != (not photo.boxes):
             hint = "keep either its boxes or one row with empty box columns"
-            message = f"{where}: another row says otherwise about {posixpath.basename(key)}"
+            message = f"{row.where}: another row says otherwise about {posixpath.basename(key)}"
             raise AnnotationError(message, hint=hint)
         photos[key] = photo if box is None else replace(photo, boxes=(*photo.boxes, box))
-    boxes = [box for photo in photos.values() for box in photo.boxes]
-    if not columns.unit and boxes and all(max(box.corners) <= 1 for box in boxes):
-        raise AnnotationError(f"{source}: every box is smaller than one pixel", hint=_UNIT_HINT)
-    labels = labels_in_use(tuple(photos.values()), []) if columns.label else None
-    remarks = (_WINDOWS,) if is_windows else ()
-    return RawAnnotations("csv", source, tuple(photos.values()), labels, (path.parent,), remarks)
+    unread = [*columns.unread, *(columns.size or () if size is None else ())]
+    left_out = Counter(
+        columns.header[n] or "a column without a name" for n in unread for row in rows if row.cells[n]
+    )
+    remarks = [*not_read(left_out), *[_WINDOWS] * is_windows, *[_CORNER] * columns.edges.is_plain]
+    labels = None if label is None else labels_in_use(tuple(photos.values()), [])
+    return RawAnnotations("csv", source, tuple(photos.values()), labels, (path.parent,), tuple(remarks))
 
 
 def csv_text(annotations: AnnotationSet) -> str:
@@ -128,56 +145,78 @@ def _rows(text: str, source: str) -> list[tuple[str, list[str]]]:
         rows = [[cell.strip() for cell in row] for row in reader]
     except csv.Error as error:
         where = f"{source}: row {reader.line_num}"
-        raise AnnotationError(f"{where}: not valid CSV: {error}", hint=_HINT) from error
+        raise AnnotationError(f"{where}: not valid CSV: {error}", hint=HINT) from error
     if not any(map(any, rows)):
-        raise AnnotationError(f"{source}: the file is empty", hint=_HINT)
+        raise AnnotationError(f"{source}: the file is empty", hint=HINT)
     return [(f"{source}: row {number}", row) for number, row in enumerate(rows, start=1) if any(row)]
 
 
-def _columns_of(header: list[str], source: str) -> _Columns:
-    """Tell from the header what the columns are."""
-    header = [column.lower() for column in header]
-    label = "label" if "label" in header else None
-    known = (
-        _Columns("image", _UNIT_EDGES, unit=True, label=label),
-        _Columns("image", _PIXEL_EDGES, unit=False, label=label),
-        _TENSORFLOW,
-    )
-    there = [columns for columns in known if all(header.count(name) == 1 for name in columns.needed)]
-    if len(there) != 1 or header.count("ignore") > 1:
-        shown = ",".join(header)[:200]
-        raise AnnotationError(f"{source}: row 1: columns not understood: {shown!r}", hint=_HINT)
-    return there[0]
+def _table(text: str, source: str) -> tuple[Columns, list[tuple[str, list[str]]]]:
+    """What the columns of a table are, and its rows, each with where it stands."""
+    rows = _rows(text, source)
+    if is_retinanet_row(rows[0][1]):
+        odd = next((where for where, cells in rows if not is_retinanet_row(cells)), None)
+        if odd is not None:
+            message = f"{odd}: not path,x1,y1,x2,y2,class as in the rows before it"
+            raise AnnotationError(message, hint=HINT)
+        return columns_of(_RETINANET, source), rows
+    return columns_of(rows[0][1], source), rows[1:]
 
 
-def _box(row: dict[str, str], columns: _Columns, where: str) -> RawBox | None:
+def _row(where: str, cells: list[str], columns: Columns) -> _Row:
     """Read the box of a row; none if its columns are empty."""
-    if not any(row[column] for column in columns.edges):
+    count = len(columns.header)
+    if len(cells) < count or any(cells[count:]):
+        message = f"{where}: {len(cells)} columns, but the first row has {count}"
+        raise AnnotationError(message, hint="an empty column keeps its comma")
+    if not any(cells[n] for n in columns.box):
+        return _Row(where, cells, None)
+    x, y, right, low = (number(cells[n], f"{where}: {columns.header[n]}") for n in columns.box)
+    return _Row(where, cells, columns.edges.corners(x, y, right, low))
+
+
+def _box(row: _Row, columns: Columns, label: int | None, unit: bool) -> RawBox | None:
+    if row.corners is None:
         return None
-    edges = [_number(row[column], f"{where}: {column}") for column in columns.edges]
-    corners: Corners = (edges[0], edges[1], edges[2], edges[3])
-    if columns.unit and not all(-_UNIT_TOLERANCE <= edge <= 1 + _UNIT_TOLERANCE for edge in corners):
-        values = ", ".join(f"{name}={edge:g}" for name, edge in zip(columns.edges, corners, strict=True))
-        raise AnnotationError(f"{where}: every edge must be from 0 to 1: {values}", hint=_PIXEL_HINT)
-    label = row[columns.label] if columns.label else None
-    if label == "":
-        raise AnnotationError(f"{where}: {columns.label} is empty", hint="name the class of every box")
-    ignore = row.get("ignore", "")
-    if ignore.lower() not in ("", "0", "1", "false", "true"):
-        raise AnnotationError(f"{where}: ignore must be 0 or 1: {reprlib.repr(ignore)}", hint=_HINT)
-    return RawBox(where, corners, label, ignore.lower() in ("1", "true"), columns.unit)
+    name = None if label is None else row.cells[label]
+    if label is not None and not name:
+        message = f"{row.where}: {columns.header[label]} is empty"
+        raise AnnotationError(message, hint="name the class of every box")
+    for score in (row.cells[n] for n in columns.scores):
+        if score and number_in(score) != 1:  # 1 is what tools write for a box that a person drew
+            hint = "these boxes were computed, not drawn; if a person has looked at each, remove the column"
+            raise AnnotationError(f"{row.where}: the score of a detection: {score[:40]!r}", hint=hint)
+    degrees = degrees_in(columns, row.cells, row.where)
+    if unit and degrees % 360:  # without the photo nobody can turn parts of it
+        refuse_rotated(row.where)
+    turned = turned_corners(row.corners, degrees, row.where)
+    ignore = max((_flag(row, n, columns) for n in columns.ignores), default=False)
+    return RawBox(row.where, row.corners, name, ignore, unit, turned=turned)
 
 
-def _size_hw(row: dict[str, str], columns: _Columns, where: str) -> tuple[int, int] | None:
-    if columns.size is None:
+def _flag(row: _Row, column: int, columns: Columns) -> bool:
+    text = row.cells[column].lower().removesuffix(".0")
+    if text not in _TRUTHS:
+        message = f"{row.where}: {columns.header[column].lower()} must be 0 or 1: {row.cells[column][:40]!r}"
+        raise AnnotationError(message, hint=HINT)
+    return _TRUTHS[text]
+
+
+def _size_hw(row: _Row, columns: Columns, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None or not any(row.cells[n] for n in size):
         return None
-    sizes = [_number(row[column], f"{where}: {column}") for column in columns.size]
-    return int(sizes[0]), int(sizes[1])
+    height, width = (int(number(row.cells[n], f"{row.where}: {columns.header[n]}")) for n in size)
+    return (height, width) if height or width else None  # zeros: the tool did not know
 
 
-def _number(cell: str, where: str) -> float:
-    number = number_in(cell)
-    if number is None:
-        hint = "write a number with a decimal point, or leave all four box columns empty"
-        raise AnnotationError(f"{where}: not a number: {reprlib.repr(cell)}", hint=hint)
-    return number
+def _are_sides_of_boxes(columns: Columns, rows: list[_Row]) -> bool:
+    """Whether width and height are those of the boxes, which some tables have beside the corners."""
+    pairs = []
+    for row in rows:
+        if columns.size is not None and row.corners is not None:
+            height, width = (number_in(row.cells[n]) for n in columns.size)
+            x1, y1, x2, y2 = row.corners
+            pairs.append(
+                height is not None and width is not None and abs(x2 - x1 - width) + abs(y2 - y1 - height) <= 2
+            )
+    return bool(pairs) and all(pairs)

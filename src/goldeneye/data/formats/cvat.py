@@ -20,16 +20,18 @@ from goldeneye.data.formats.shapes import (
     Corners,
     outer_box,
     require_single_outlines,
-    require_unrotated,
+    turned_corners,
 )
 from goldeneye.data.formats.text_file import number_in
-from goldeneye.data.formats.xml_file import XML_HINT, Node, load_xml, xml_text
+from goldeneye.data.formats.xml_file import XML_HINT, Node, load_xml, refuse_unread, xml_text
 from goldeneye.errors import AnnotationError
 
 _EDGES = ("xtl", "ytl", "xbr", "ybr")
 _OUTLINES = ("polygon", "ellipse", "mask")
 _LINES = ("polyline", "points")
+_SHAPE_HINT = "an <image> stands directly in <annotations> and has <box>, <polygon>, <ellipse> or <mask>"
 _KNOWN_CHILDREN = ("box", *_OUTLINES)
+_CHILDREN = (*_KNOWN_CHILDREN, *_LINES, "tag", "cuboid", "skeleton")
 
 
 def read_cvat(path: Path) -> RawAnnotations:
@@ -46,7 +48,14 @@ def read_cvat(path: Path) -> RawAnnotations:
         hint = "export the task again as 'CVAT for images 1.1'"
         raise AnnotationError(f"{root.where}: made of tracks: 'CVAT for video'", hint=hint)
     left_out: Counter[str] = Counter()
-    photos = tuple(_photo(node, left_out) for node in root.children("image"))
+    images = root.children("image")
+    refuse_unread(
+        root,
+        [*(node.element for node in images), *root.element.iterfind("meta")],
+        _SHAPE_HINT,
+        ("image", "track"),
+    )
+    photos = tuple(_photo(node, left_out) for node in images)
     labels = labels_in_use(photos, _declared_labels(root))
     return RawAnnotations("cvat", path.name, photos, labels, (path.parent,), not_read(left_out))
 
@@ -76,6 +85,10 @@ def _photo(node: Node, left_out: Counter[str]) -> RawPhoto:
     name = node.attribute("name")
     # What can go wrong from here on is easier found by the photo's name than by its number.
     node = Node(f"{node.where} {name[:200]!r}", node.element)
+    strange = next((child.tag for child in node.element if child.tag not in _CHILDREN), None)
+    if strange is not None:
+        message = f"{node.where}: <{strange[:40]}> would not be read"
+        raise AnnotationError(message, hint=_SHAPE_HINT)
     boxes = tuple(_box(child, left_out) for tag in _KNOWN_CHILDREN for child in node.children(tag))
     outlines = [child.element for tag in _OUTLINES for child in node.children(tag)]
     groups = [element.get("group_id", "0") for element in outlines]
@@ -96,9 +109,6 @@ def _size_hw(node: Node) -> tuple[int, int] | None:
 
 
 def _box(node: Node, left_out: Counter[str]) -> RawBox:
-    require_unrotated(
-        node.attribute_number("rotation") if "rotation" in node.element.attrib else 0, node.where
-    )
     label = node.attribute("label")
     if node.element.tag in _OUTLINES:
         left_out[OUTLINES] += 1
@@ -110,7 +120,10 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
             ignore = attribute.flag("ignore", attribute.element.text or "")
         else:
             left_out["attributes"] += 1
-    return RawBox(node.where, _corners(node), label, ignore)
+    corners = _corners(node)
+    degrees = node.attribute_number("rotation") if "rotation" in node.element.attrib else 0.0
+    turned = turned_corners(corners, degrees, node.where)
+    return RawBox(node.where, corners, label, ignore, turned=turned)
 
 
 def _corners(node: Node) -> Corners:

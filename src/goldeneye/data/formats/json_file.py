@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import reprlib
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, NoReturn
 
-from goldeneye.data.formats.text_file import read_text
+from goldeneye.data.formats.text_file import number_in, read_text
 from goldeneye.errors import AnnotationError
 
 JSON_HINT = "write the file again with the tool it comes from"
 
 # A whole number too large for a float is as far outside every photo as this one.
 _HUGE = 1e300
+
+_TRUTHS = {"0": 0, "1": 1}
 
 
 @dataclass(frozen=True)
@@ -42,53 +44,72 @@ class Entry:
         raise AnnotationError(f"{self.where}: {key} must be {expected}: {value}", hint=JSON_HINT)
 
     def whole(self, key: str) -> int:
-        """A whole number."""
-        return int(self.value(key, int, "a whole number"))
+        """A whole number; some tools write 640.0."""
+        value = self.value(key, int | float, "a whole number")
+        if value != int(value):
+            self.refuse(key, "a whole number")
+        return int(value)
+
+    def id(self, key: str) -> str:
+        """A whole number or a text that links entries; 7, 7.0 and "7" are one id."""
+        expected = "a whole number or a text"
+        value = self.value(key, int | float | str, expected)
+        if value == "" or (isinstance(value, float) and value != int(value)):
+            self.refuse(key, expected)
+        return value if isinstance(value, str) else str(int(value))
 
     def text(self, key: str) -> str:
         """A text; it may be empty."""
         return str(self.value(key, str, "a text"))
 
     def flag(self, key: str) -> bool:
-        """False if it is missing; 0 and 1 stand for false and true."""
-        if self.fields.get(key, 0) not in (0, 1):
+        """False if it is missing or null; 0 and 1, also as texts, stand for false and true."""
+        value = self.fields.get(key)
+        value = _TRUTHS.get(value, value) if isinstance(value, str) else value
+        if value not in (None, 0, 1):
             self.refuse(key, "true or false")
-        return bool(self.fields.get(key, 0))
+        return bool(value)
 
     def number(self, key: str) -> float:
         """A finite number."""
-        value = self.value(key, int | float, "a number")
-        if not _is_number(value):
-            self.refuse(key, "a number")
-        return _as_float(value)
+        number = _number_of(self.value(key, int | float | str, "a number"))
+        return self.refuse(key, "a number") if number is None else number
 
     def stated_area(self) -> float | None:
         """The ``area`` of an annotation; none if it is missing or no finite number from 0."""
-        value = self.fields.get("area")
-        return _as_float(value) if _is_number(value) and value >= 0 else None
+        area = _number_of(self.fields.get("area"))
+        return area if area is not None and area >= 0 else None
 
-    def numbers(self, key: str, count: int) -> list[float]:
-        """A list of ``count`` finite numbers."""
-        expected = {2: "two numbers", 4: "four numbers"}[count]
-        values = self.value(key, list, expected)
-        if len(values) != count or not all(map(_is_number, values)):
+    def numbers(self, key: str, count: int | None = None) -> list[float]:
+        """A list of finite numbers, ``count`` of them if that is given."""
+        expected = {2: "two numbers", 4: "four numbers", None: "a list of numbers"}[count]
+        values = [_number_of(value) for value in self.value(key, list, expected)]
+        known = [value for value in values if value is not None]
+        if len(known) < len(values) or len(known) != (count or len(known)):
             self.refuse(key, expected)
-        return [_as_float(value) for value in values]
+        return known
 
     def points(self, key: str) -> list[tuple[float, float]]:
         """A list of ``[x, y]``."""
         points = []
         for value in self.value(key, list, "a list of points"):
-            if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)):
+            x, y = map(_number_of, value) if isinstance(value, list) and len(value) == 2 else (None, None)
+            if x is None or y is None:
                 self.refuse(key, "a list of points [x, y]")
-            points.append((_as_float(value[0]), _as_float(value[1])))
+            points.append((x, y))
         return points
 
     def size_hw(self, height: str, width: str) -> tuple[int, int] | None:
-        """Height and width of a photo from two fields, or none if both are missing or null."""
-        if self.fields.get(height) is None and self.fields.get(width) is None:
+        """Height and width of a photo from two fields: 480, 480.0 or "480".
+
+        None if both are missing, null or 0, as some tools write where they do not know.
+        """
+        if not self.fields.get(height) and not self.fields.get(width):
             return None
-        return self.whole(height), self.whole(width)
+        for key in (height, width):
+            if self.number(key) != int(self.number(key)):
+                self.refuse(key, "a whole number")
+        return int(self.number(height)), int(self.number(width))
 
     def entry(self, key: str) -> Entry:
         """An object within this one."""
@@ -122,6 +143,37 @@ def unused_id(entry: Entry, taken: Container[int]) -> int:
     if number in taken:
         entry.refuse("id", "different from the ids before it")
     return number
+
+
+# What only an object that marks a place in a photo has, whatever the tool calls it.
+_PLACES = frozenset(
+    {"bbox", "box", "bndbox", "boundingbox", "rect", "rectangle", "coordinates", "points", "polygon"}
+    | {"segmentation", "vertices", "rle", "xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2"}
+)
+
+
+def refuse_unread(entry: Entry, read: Collection[str]) -> None:
+    """Refuse an object in which boxes stand where they are not looked for.
+
+    Not read, they would make a photo count as empty.
+
+    Args:
+        entry: the object.
+        read: its fields that are read.
+
+    Raises:
+        AnnotationError: another field is a list, or an object of objects, that marks places.
+    """
+    for key, value in entry.fields.items():
+        if key in read:
+            continue
+        members = list(value.values()) if isinstance(value, dict) else value
+        if isinstance(members, list) and any(
+            isinstance(member, dict) and _PLACES & {name.lower().replace("_", "") for name in member}
+            for member in members
+        ):
+            message = f"{entry.where}: {reprlib.repr(key)} holds boxes that would not be read"
+            raise AnnotationError(message, hint="put them where this format has its boxes")
 
 
 def load_json(path: Path, source: str) -> Any:
@@ -180,11 +232,10 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def _number_of(value: object) -> float | None:
+    """A finite number, or the one that a text is; of anything else none."""
+    if isinstance(value, str):
+        return number_in(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isinstance(value, int) or math.isfinite(value)
-
-
-def _as_float(value: float) -> float:
-    return float(max(-_HUGE, min(_HUGE, value)))
+        return None
+    return float(max(-_HUGE, min(_HUGE, value))) if abs(value) < math.inf else None

@@ -20,14 +20,27 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.formats.json_file import JSON_HINT, Entry, entries, load_json
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from goldeneye.data.formats.shapes import NO_INSIDE, OUTLINES, Corners, outer_box, require_unrotated
+from goldeneye.data.formats.shapes import (
+    NO_INSIDE,
+    OUTLINES,
+    Corners,
+    Points,
+    outer_box,
+    refuse_rotated,
+    turned_corners,
+)
 from goldeneye.data.images import PHOTO_SUFFIXES
 from goldeneye.errors import AnnotationError
 
+_ANNOTATIONS = ("annotations", "completions")  # the latter until version 0.9
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
-_LINES = ("keypointlabels", "vectorlabels")
+_LINES = ("keypointlabels", "vectorlabels", "keypoint", "vector")
 _LABELLED = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _UNLABELLED = ("rectangle", "polygon", "ellipse", "brush")
+# They say something of the photo, or of a region that stands beside them.
+_PLACELESS = ("choices", "textarea", "relation", "rating", "number", "datetime", "taxonomy")
+# What the value of a region has that marks a place.
+_PLACE_FIELDS = frozenset({"x", "y", "points", "vertices", "rle", "sequence", "bbox"})
 _EXPORT_HINT = "export the project again as 'JSON'"
 
 
@@ -67,7 +80,9 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
         raise AnnotationError(f"{task.where}: regions state different sizes of the photo", hint=JSON_HINT)
     names = _names(url)
     size_hw = stated.pop() if stated else None
-    return RawPhoto(task.where, names[0], tuple(boxes), annotation is not None, size_hw, tuple(names[1:]))
+    # Points mark objects: a photo with nothing else is not empty.
+    reviewed = annotation is not None and (bool(boxes) or all(r.text("type") not in _LINES for r in regions))
+    return RawPhoto(task.where, names[0], tuple(boxes), reviewed, size_hw, tuple(names[1:]))
 
 
 def _url(data: Entry) -> str:
@@ -104,7 +119,13 @@ def _annotation(task: Entry, left_out: Counter[str]) -> Entry | None:
     """What a person drew, or none: those they skipped do not count."""
     if task.fields.get("predictions"):
         left_out["predictions"] += 1
-    drawn = [entry for entry in task.entries("annotations") if not entry.flag("was_cancelled")]
+    if task.fields.get("drafts"):
+        left_out["drafts"] += 1
+    both = [key for key in _ANNOTATIONS if task.fields.get(key)]
+    if len(both) > 1:
+        raise AnnotationError(f"{task.where}: both {' and '.join(both)}", hint=_EXPORT_HINT)
+    key = both[0] if both else next((key for key in _ANNOTATIONS if key in task.fields), _ANNOTATIONS[0])
+    drawn = [entry for entry in task.entries(key) if not entry.flag("was_cancelled")]
     chosen = [entry for entry in drawn if entry.flag("ground_truth")] or drawn
     if len(chosen) > 1:
         message = f"{task.where}: {len(chosen)} annotations of one photo"
@@ -118,29 +139,33 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
     kind = region.text("type")
     if kind in _UNLABELLED and str(region.fields.get("id")) in labelled_ids:
         return None  # the region "labels" of the same id repeats its place
-    if not kind.endswith("labels") and kind not in _UNLABELLED:
-        left_out[kind[:40]] += 1  # choices, texts, relations: they mark no place
-        return None
     if kind in _LINES:
         left_out[NO_INSIDE] += 1
         return None
     if kind not in (*_LABELLED, *_UNLABELLED):
+        if kind in _PLACELESS or not _marks_place(region):
+            left_out[kind[:40]] += 1
+            return None
         message = f"{region.where}: {kind[:40]!r} is no box"
         raise AnnotationError(message, hint="draw a box around the object instead")
     value = region.entry("value")
     corners = _corners(value)
     if "width" not in value.fields:
         left_out[OUTLINES] += 1
-    if "image_rotation" in region.fields:
-        require_unrotated(region.number("image_rotation"), region.where)
+    if region.fields.get("image_rotation") and region.number("image_rotation") % 360:
+        refuse_rotated(region.where)
     ignore = "ignore" in _notes(region)
-    return RawBox(region.where, corners, _label(kind, value), ignore, unit=True)
+    turned = _turned(region, value, corners)
+    return RawBox(region.where, corners, _label(kind, value), ignore, unit=True, turned=turned)
+
+
+def _marks_place(region: Entry) -> bool:
+    value = region.fields.get("value")
+    return isinstance(value, dict) and not _PLACE_FIELDS.isdisjoint(value)
 
 
 def _corners(value: Entry) -> Corners:
     """The box of a region, or the one around it, in parts of the photo."""
-    if "rotation" in value.fields:
-        require_unrotated(value.number("rotation"), value.where)
     if "points" in value.fields:
         return outer_box([(x / 100, y / 100) for x, y in value.points("points")], value.where)
     if "radiusX" in value.fields:
@@ -148,6 +173,21 @@ def _corners(value: Entry) -> Corners:
         return x - across, y - down, x + across, y + down
     x, y, width, height = (value.number(key) / 100 for key in ("x", "y", "width", "height"))
     return x, y, x + width, y + height
+
+
+def _turned(region: Entry, value: Entry, corners: Corners) -> Points:
+    """The corners of a region that is turned, in parts of the photo: a box about its left upper corner."""
+    degrees = value.number("rotation") if value.fields.get("rotation") else 0.0
+    if degrees % 360 == 0:
+        return ()
+    size_hw = region.size_hw("original_height", "original_width")
+    if size_hw is None:  # without it nobody can turn parts of a photo
+        refuse_rotated(value.where)
+    height, width = size_hw
+    x1, y1, x2, y2 = corners[0] * width, corners[1] * height, corners[2] * width, corners[3] * height
+    about = (x1, y1) if "width" in value.fields else None
+    points = turned_corners((x1, y1, x2, y2), degrees, value.where, about=about)
+    return tuple((x / width, y / height) for x, y in points)
 
 
 def _label(kind: str, value: Entry) -> str:

@@ -25,7 +25,7 @@ from goldeneye.data.formats.folders import (
     places_of,
     source_name,
 )
-from goldeneye.data.formats.json_file import Entry, load_object
+from goldeneye.data.formats.json_file import Entry, load_object, refuse_unread
 from goldeneye.data.formats.photos import relative_name
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import (
@@ -34,11 +34,13 @@ from goldeneye.data.formats.shapes import (
     Corners,
     is_upright,
     outer_box,
-    refuse_rotated,
     require_single_outlines,
+    upright_box,
 )
 
 _OUTLINES = ("polygon", "circle", "mask")
+_TURNED = ("oriented_rectangle", "rotation")  # the latter of X-AnyLabeling
+_RECTANGLES = ("rectangle", *_TURNED)
 _LINES = ("point", "points", "line", "linestrip")
 
 
@@ -63,6 +65,7 @@ def labelme_texts(annotations: AnnotationSet, folder: Path) -> dict[str, str]:
 
 
 def _photo(top: Entry, stem: str, left_out: Counter[str]) -> RawPhoto:
+    refuse_unread(top, ("shapes",))
     shapes = top.entries("shapes")
     boxes = [box for shape in shapes if (box := _box(shape, left_out)) is not None]
     groups = [
@@ -72,7 +75,9 @@ def _photo(top: Entry, stem: str, left_out: Counter[str]) -> RawPhoto:
     ]
     require_single_outlines(groups, top.where)
     size_hw = top.size_hw("imageHeight", "imageWidth")
-    return RawPhoto(top.where, top.text("imagePath"), tuple(boxes), True, size_hw, other_names=(stem,))
+    # Points and lines mark objects: a photo with nothing else is not empty.
+    reviewed = bool(boxes) or not shapes
+    return RawPhoto(top.where, top.text("imagePath"), tuple(boxes), reviewed, size_hw, other_names=(stem,))
 
 
 def _kind(shape: Entry) -> str:
@@ -86,22 +91,22 @@ def _box(shape: Entry, left_out: Counter[str]) -> RawBox | None:
         left_out[NO_INSIDE] += 1
         return None
     label = shape.text("label")
-    corners = _corners(kind, shape.points("points"), shape)
+    points = shape.points("points")
+    corners = _corners(kind, points, shape)
+    turned = () if kind in _OUTLINES or len(points) != 4 or is_upright(points) else tuple(points)
     if kind in _OUTLINES:
         left_out[OUTLINES] += 1
     ignore = "flags" in shape.fields and bool(shape.fields["flags"]) and shape.entry("flags").flag("ignore")
-    return RawBox(shape.where, corners, label, ignore)
+    return RawBox(shape.where, corners, label, ignore, turned=turned)
 
 
 def _corners(kind: str, points: list[tuple[float, float]], shape: Entry) -> Corners:
     if kind == "polygon":
         return outer_box(points, shape.where)
-    if kind == "rectangle" and len(points) == 4:
-        if not is_upright(points):
-            refuse_rotated(shape.where)
-        return outer_box(points, shape.where)
-    if kind == "oriented_rectangle":
-        refuse_rotated(shape.where)
+    if kind in _RECTANGLES and len(points) == 4:
+        return outer_box(points, shape.where) if is_upright(points) else upright_box(points)
+    if kind in _TURNED:
+        shape.refuse("points", "four points")
     if kind not in ("rectangle", "circle", "mask"):
         shape.refuse("shape_type", "rectangle, polygon, circle, mask, point or line")
     if len(points) != 2:

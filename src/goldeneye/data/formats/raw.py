@@ -23,6 +23,8 @@ class RawBox:
         ignore: whether it marks neither object nor background, see ``Box``.
         unit: the corners are parts of the photo, 0 to 1, instead of pixels.
         area: in square pixels, if the file states it; see ``Box``.
+        turned: where the file states a turned box, its four corners, of which ``corners`` are the
+            upright form; whether that will do is known once the photo is.
     """
 
     where: str
@@ -31,6 +33,7 @@ class RawBox:
     ignore: bool = False
     unit: bool = False
     area: float | None = None
+    turned: tuple[tuple[float, float], ...] = ()
 
     def corners_in(self, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
         """The corners in pixels of a photo of this size."""

@@ -73,7 +73,9 @@ def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
         case "yolo":
             return path, _some(yolo.label_files(path), path, form)
         case "csv":
-            return path, _only(filter(is_box_table, files_below(path, _TABLES)), path, form)
+            tables = [table for table in files_below(path, _TABLES) if is_box_table(table)]
+            known = [table for table in tables if is_box_table(table, is_known=True)]
+            return path, _only(known or tables, path, form)
         case "cvat":
             return path, _only(_in_format(path, ".xml", form), path, form)
         case _:
@@ -104,7 +106,7 @@ def _format_of_json(content: Any) -> str | None:
     first = content[0] if isinstance(content, list) and content else content
     if not isinstance(first, dict):
         return None
-    if "data" in first and first.keys() & {"annotations", "predictions"}:
+    if "data" in first and first.keys() & {"annotations", "completions", "predictions"}:
         return "labelstudio"
     if first is content and "shapes" in first:
         return "labelme"
@@ -114,6 +116,7 @@ def _format_of_json(content: Any) -> str | None:
 def _formats_below(folder: Path) -> list[str]:
     """The formats of the files in a folder."""
     found = ["yolo"] if yolo.label_files(folder) else []
+    tables: list[Path] = []
     looked_into: dict[tuple[Path, str], int] = {}
     for path in files_below(folder, (".json", ".xml", ".csv", ".tsv")):
         place = (path.parent, path.suffix.lower())
@@ -121,9 +124,12 @@ def _formats_below(folder: Path) -> list[str]:
         if looked_into[place] > _LOOKED_INTO:
             continue
         form = _format_of_file(path)
-        if form is not None and (form != "csv" or is_box_table(path)):
+        if form is not None and (form != "csv" or is_box_table(path, is_known=True)):
             found.append(form)
-    return found
+        elif form == "csv":
+            tables.append(path)
+    # A table that another tool made of the boxes beside it does not make the folder doubtful.
+    return found or ["csv" for path in tables if is_box_table(path)]
 
 
 def _in_format(folder: Path, suffix: str, form: str) -> list[Path]:

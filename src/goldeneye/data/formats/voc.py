@@ -25,11 +25,12 @@ from goldeneye.data.formats.folders import (
 )
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import refuse_rotated
-from goldeneye.data.formats.xml_file import XML_HINT, Node, load_xml, xml_text
+from goldeneye.data.formats.xml_file import XML_HINT, Node, load_xml, refuse_unread, xml_text
 from goldeneye.errors import AnnotationError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _OBJECT_FIELDS = frozenset({"name", "difficult", "bndbox"})
+_OBJECT_HINT = "an <object> stands directly in <annotation> and has a <name> and a <bndbox>"
 _SAYS_NOTHING = frozenset({"", "0", "unspecified"})
 
 
@@ -60,7 +61,9 @@ def voc_texts(annotations: AnnotationSet) -> dict[str, str]:
 
 def _photo(root: Node, stem: str, left_out: Counter[str]) -> RawPhoto:
     name = (root.text("filename") if root.has("filename") else "") or stem
-    boxes = tuple(_box(node, left_out) for node in root.children("object"))
+    objects = root.children("object")
+    refuse_unread(root, [node.element for node in objects], _OBJECT_HINT)
+    boxes = tuple(_box(node, left_out) for node in objects)
     return RawPhoto(root.where, name, boxes, reviewed=True, size_hw=_size_hw(root), other_names=(stem,))
 
 

@@ -7,6 +7,7 @@ to gigabytes or name files on this machine. So is nesting beyond what any tool w
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -82,6 +83,45 @@ class Node:
         if number is None:
             self.refuse(f"{name} must be a number", text)
         return number
+
+
+# What only an element that marks a place in a photo is called, in the formats that are made of XML.
+_PLACES = frozenset(
+    {"object", "obj", "bndbox", "robndbox", "bbox", "box", "boundingbox", "rectangle", "polygon", "polyline"}
+    | {"points", "point", "pt", "ellipse", "mask", "cuboid", "skeleton"}
+    | {"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2"}
+)
+
+
+def refuse_unread(
+    root: Node, read: Iterable[ElementTree.Element], hint: str, more: Collection[str] = ()
+) -> None:
+    """Refuse a file in which objects stand where they are not looked for.
+
+    Not read, they would make a photo count as empty.
+
+    Args:
+        root: the whole file.
+        read: the elements that are read, with all below them.
+        hint: where this format has its objects.
+        more: other names of elements that may hold objects.
+
+    Raises:
+        AnnotationError: an element outside of them is called like one that marks a place, in whatever case.
+    """
+    known = {id(element) for element in read}
+    waiting = [root.element]
+    while waiting:
+        element = waiting.pop()
+        for child in element:
+            if id(child) in known:
+                continue
+            name = child.tag.rpartition("}")[2]
+            says = len(child) or child.attrib or (child.text or "").strip()
+            if says and name.lower() in _PLACES.union(more):
+                message = f"{root.where}: <{name[:40]}> in <{element.tag[:40]}> would not be read"
+                raise AnnotationError(message, hint=hint)
+            waiting.append(child)
 
 
 def load_xml(path: Path, source: str) -> Node:

@@ -3,7 +3,8 @@
 A line is ``class cx cy width height``, in parts of the upright photo. The names stand in a
 ``data.yaml``, or one a line in ``classes.txt``; they are looked for beside the files and in the
 folders above. An empty file says "looked at, nothing there"; a photo without a file was not
-looked at. Lines with more numbers are outlines, read as the box around each, or poses.
+looked at. Lines with more numbers are outlines, read as the box around each, or landmarks after a
+box: ``kpt_shape`` or ``task`` in ``data.yaml`` say which, or else ``landmarks.kind_of`` tells.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
@@ -24,8 +25,10 @@ from goldeneye.data.formats.folders import (
     places_of,
     source_name,
 )
+from goldeneye.data.formats.landmarks import LANDMARKS, OUTLINES, UNCLEAR, kind_of
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
-from goldeneye.data.formats.shapes import OUTLINES, Corners, is_upright, outer_box, refuse_rotated
+from goldeneye.data.formats.shapes import OUTLINES as OUTLINED
+from goldeneye.data.formats.shapes import is_upright, outer_box, upright_box
 from goldeneye.data.formats.text_file import number_in, read_text, read_text_of_windows
 from goldeneye.data.formats.yaml_file import YAML_HINT, load_yaml, yaml_text
 from goldeneye.data.images import PHOTO_SUFFIXES
@@ -34,6 +37,10 @@ from goldeneye.errors import AnnotationError
 YAML_SUFFIXES = (".yaml", ".yml")
 _LINE_HINT = "a line is: class cx cy width height, all but the class from 0 to 1"
 _NAMES_HINT = "put data.yaml with names: [...] beside the folder of labels, or classes.txt into it"
+_KIND_HINT = (
+    "say in data.yaml what follows the class: kpt_shape: [5, 2] for a box and 5 points x y, "
+    "or task: segment for outlines"
+)
 _LIST_SUFFIX = ".names"
 _LISTS = ("classes.txt", LABELS_NAME)
 _FOLDERS_ABOVE = 3
@@ -46,11 +53,11 @@ _MAX_PART = 10.0
 
 @dataclass(frozen=True)
 class _Classes:
-    """The labels by class id, and where they stand; ``has_pose``: lines go on with points of a skeleton."""
+    """The labels by class id, and where they stand; ``kind``: what longer lines are, if that is said."""
 
     where: str
     labels: dict[int, str]
-    has_pose: bool = False
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         for label, count in Counter(self.labels.values()).items():
@@ -59,13 +66,14 @@ class _Classes:
                 raise AnnotationError(message, hint="rename one of them")
 
 
-@dataclass
-class _Seen:
-    """What all lines together tell: what is left out, outlines of how many corners, ids without a name."""
+@dataclass(frozen=True)
+class _Line:
+    """One line: where it stands, its class if that has a name, and its numbers after the class."""
 
-    left_out: Counter[str] = field(default_factory=Counter)
-    corner_counts: set[int] = field(default_factory=set)
-    unnamed_ids: set[int] = field(default_factory=set)
+    where: str
+    label: str | None
+    parts: list[float]
+    kind: str | None
 
 
 def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
@@ -75,23 +83,33 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
         AnnotationError: a line is not understood, or no names are there for several classes.
     """
     by_folder = {place: _classes_for(place) for place in dict.fromkeys(path.parent for path in files)}
-    source, seen = source_name(files, folder), _Seen()
-    photos = []
+    source = source_name(files, folder)
+    unnamed_ids: set[int] = set()
+    lines: list[list[_Line]] = []
     for path in files:
         where, classes = name_below(path, folder), by_folder[path.parent]
-        lines = enumerate(read_text(path).splitlines(), start=1)
-        boxes = [_box(line, classes, f"{where}: line {n}", seen) for n, line in lines if line.strip()]
-        photos.append(RawPhoto(where, path.stem, tuple(boxes), reviewed=True))
-    if seen.corner_counts == {4}:  # a data set of outlines has some with other numbers of corners
-        refuse_rotated(source)
+        numbered = enumerate(read_text(path).splitlines(), start=1)
+        lines.append(
+            [
+                _line_of(line, classes, f"{where}: line {n}", unnamed_ids)
+                for n, line in numbered
+                if line.strip()
+            ]
+        )
     named = [classes for classes in by_folder.values() if classes]
-    if seen.unnamed_ids and (named or len(seen.unnamed_ids) > 1):
-        ids = ", ".join(map(str, sorted(seen.unnamed_ids)))
+    if unnamed_ids and (named or len(unnamed_ids) > 1):
+        ids = ", ".join(map(str, sorted(unnamed_ids)))
         raise AnnotationError(f"{source}: no names for the classes {ids}", hint=_NAMES_HINT)
+    left_out: Counter[str] = Counter()
+    boxes = _boxes(lines, source, left_out)
+    photos = [
+        RawPhoto(name_below(path, folder), path.stem, tuple(of_file), reviewed=True)
+        for path, of_file in zip(files, boxes, strict=True)
+    ]
     labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
     places = tuple(dict.fromkeys([*places_of(files, folder), *_folders_of_images(files)]))
-    left_out = not_read(seen.left_out)
-    return RawAnnotations("yolo", source, tuple(photos), labels if named else None, places, left_out)
+    remarks = not_read(left_out)
+    return RawAnnotations("yolo", source, tuple(photos), labels if named else None, places, remarks)
 
 
 def yolo_texts(annotations: AnnotationSet) -> dict[str, str]:
@@ -143,7 +161,7 @@ def _is_for_labels(name: str) -> bool:
     return name.lower().startswith("labels")
 
 
-def _box(line: str, classes: _Classes | None, where: str, seen: _Seen) -> RawBox:
+def _line_of(line: str, classes: _Classes | None, where: str, unnamed_ids: set[int]) -> _Line:
     first, *columns = line.split()
     class_id = int(first) if _CLASS_ID.fullmatch(first) else None
     numbers = [number_in(column) for column in columns]
@@ -156,27 +174,47 @@ def _box(line: str, classes: _Classes | None, where: str, seen: _Seen) -> RawBox
     if max(map(abs, parts)) > _MAX_PART:
         raise AnnotationError(f"{where}: must be parts of the photo, 0 to 1: {max(parts):g}", hint=_LINE_HINT)
     if classes is None:
-        seen.unnamed_ids.add(class_id)
-    label = None if classes is None else _label(class_id, classes, where)
-    if len(parts) == 4 or (classes and classes.has_pose):
-        seen.left_out.update(["poses"] if len(parts) > 4 else [])
-        cx, cy, width, height = parts[:4]
+        unnamed_ids.add(class_id)
+        return _Line(where, None, parts, None)
+    return _Line(where, _label(class_id, classes, where), parts, classes.kind)
+
+
+def _boxes(lines: list[list[_Line]], source: str, left_out: Counter[str]) -> list[list[RawBox]]:
+    """The boxes of the lines of each file; what longer lines are, those of all files tell together."""
+    longer = [line for of_file in lines for line in of_file if len(line.parts) > 4]
+    doubtful = [line for line in longer if line.kind is None]
+    kind = kind_of([line.parts for line in doubtful]) if doubtful else None
+    if kind == UNCLEAR:
+        count = len(doubtful[0].parts) + 1
+        message = f"{source}: lines of {count} numbers may be outlines, or landmarks after a box"
+        raise AnnotationError(message, hint=_KIND_HINT)
+    outlines = [_outline(line) for line in longer if (line.kind or kind) == OUTLINES]
+    # A data set of outlines has some with other numbers of corners; else these are turned boxes.
+    corner_counts = {len(points) for points in outlines if not (len(points) == 4 and is_upright(points))}
+    are_turned = corner_counts == {4} and not any(line.kind == OUTLINES for line in longer)
+    return [[_box(line, line.kind or kind, are_turned, left_out) for line in of_file] for of_file in lines]
+
+
+def _box(line: _Line, kind: str | None, are_turned: bool, left_out: Counter[str]) -> RawBox:
+    if len(line.parts) == 4 or kind == LANDMARKS:
+        left_out.update([] if len(line.parts) == 4 else ["poses" if line.kind else "landmarks"])
+        cx, cy, width, height = line.parts[:4]
         corners = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
-    else:
-        corners = _around(parts, where, seen)
-    return RawBox(where, corners, label, unit=True)
+        return RawBox(line.where, corners, line.label, unit=True)
+    points = _outline(line)
+    if len(points) == 4 and is_upright(points):
+        return RawBox(line.where, outer_box(points, line.where), line.label, unit=True)
+    if are_turned:
+        return RawBox(line.where, upright_box(points), line.label, unit=True, turned=tuple(points))
+    left_out[OUTLINED] += 1
+    return RawBox(line.where, outer_box(points, line.where), line.label, unit=True)
 
 
-def _around(parts: list[float], where: str, seen: _Seen) -> Corners:
-    """The box around an outline."""
-    if len(parts) % 2:
-        hint = "an outline is: class x y x y ..."
-        raise AnnotationError(f"{where}: an outline of {len(parts)} numbers", hint=hint)
-    points = list(zip(parts[::2], parts[1::2], strict=True))
-    if not (len(points) == 4 and is_upright(points)):
-        seen.left_out[OUTLINES] += 1
-        seen.corner_counts.add(len(points))
-    return outer_box(points, where)
+def _outline(line: _Line) -> list[tuple[float, float]]:
+    if len(line.parts) % 2:
+        message = f"{line.where}: an outline of {len(line.parts)} numbers"
+        raise AnnotationError(message, hint=f"an outline is: class x y x y ...; {_KIND_HINT}")
+    return list(zip(line.parts[::2], line.parts[1::2], strict=True))
 
 
 def _label(class_id: int, classes: _Classes, where: str) -> str:
@@ -220,7 +258,9 @@ def _classes_of_yaml(path: Path) -> _Classes:
         message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {len(names)} classes have names"
         raise AnnotationError(message, hint=YAML_HINT)
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
-    return _Classes(path.name, labels, "kpt_shape" in content)
+    task = content.get("task")
+    kind = LANDMARKS if "kpt_shape" in content or task == "pose" else OUTLINES if task == "segment" else None
+    return _Classes(path.name, labels, kind)
 
 
 def _folders_of_images(files: Sequence[Path]) -> list[Path]:

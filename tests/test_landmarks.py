@@ -1,0 +1,62 @@
+"""Landmarks after a box are told from outlines, or nothing is said: neither is ever taken for the other."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from goldeneye.data.formats.landmarks import LANDMARKS, OUTLINES, UNCLEAR, kind_of
+
+FACE = ((-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.17, 0.25), (0.17, 0.25))
+PLATE = ((-0.46, -0.45), (0.46, -0.45), (0.46, 0.45), (-0.46, 0.45))
+
+
+def outline(rng: random.Random, corners: int) -> list[float]:
+    """A jagged outline somewhere in the photo, 0.03 to 0.6 of it wide; tools begin at an extreme corner."""
+    width, height = (math.exp(rng.uniform(math.log(0.03), math.log(0.6))) for _ in range(2))
+    x, y = rng.uniform(width / 2, 1 - width / 2), rng.uniform(height / 2, 1 - height / 2)
+    start = rng.choice([0, -math.pi / 2, math.pi])
+    numbers = []
+    for number in range(corners):
+        turn = start + (2 * math.pi * number + rng.uniform(-0.3, 0.3)) / corners
+        reach = rng.uniform(0.5, 1)
+        numbers += [x + width / 2 * reach * math.cos(turn), y + height / 2 * reach * math.sin(turn)]
+    return numbers
+
+
+def landmarks(rng: random.Random, points: tuple[tuple[float, float], ...]) -> list[float]:
+    """A box of 0.03 to 0.3 of the photo, and points in it with a little noise."""
+    width, height = (math.exp(rng.uniform(math.log(0.03), math.log(0.3))) for _ in range(2))
+    x, y = rng.uniform(width / 2, 1 - width / 2), rng.uniform(height / 2, 1 - height / 2)
+    places = [
+        (x + width * (a + rng.gauss(0, 0.03)), y + height * (b + rng.gauss(0, 0.03))) for a, b in points
+    ]
+    return [x, y, width, height, *(value for place in places for value in place)]
+
+
+@pytest.mark.parametrize("corners", [4, 5, 6, 8, 20, 100])
+def test_outlines_all_of_so_many_corners(corners: int) -> None:
+    rng = random.Random(corners)
+    assert all(kind_of([outline(rng, corners) for _ in range(10)]) == OUTLINES for _ in range(200))
+    singles = {kind_of([outline(rng, corners)]) for _ in range(500)}
+    assert singles <= {OUTLINES, UNCLEAR}
+
+
+@pytest.mark.parametrize("points", [FACE, PLATE])
+def test_landmarks(points: tuple[tuple[float, float], ...]) -> None:
+    rng = random.Random(0)
+    assert all(kind_of([landmarks(rng, points) for _ in range(10)]) == LANDMARKS for _ in range(200))
+    singles = {kind_of([landmarks(rng, points)]) for _ in range(500)}
+    assert singles <= {LANDMARKS, UNCLEAR}
+
+
+@pytest.mark.parametrize("spoil", [lambda n: [*n, 0.5, 0.5], lambda n: [n[0] + 0.4, *n[1:]]])
+def test_one_of_two_lines_that_does_not_fit_makes_all_outlines(
+    spoil: Callable[[list[float]], list[float]],
+) -> None:
+    line = landmarks(random.Random(1), FACE)
+    assert kind_of([line, line]) == LANDMARKS
+    assert kind_of([line, spoil(line)]) != LANDMARKS
