@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
@@ -26,10 +27,13 @@ from goldeneye.data.formats.recognition import files_of, recognized_format
 from goldeneye.data.formats.recognition import possible_formats as possible_formats
 from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import read_voc
+from goldeneye.data.formats.walking import folders_of_photos
 from goldeneye.data.formats.writing import write_annotations as write_annotations
 from goldeneye.data.formats.writing import write_coco as write_coco
 from goldeneye.data.formats.yolo import read_yolo
 from goldeneye.data.images import StrPath, read_size_hw
+from goldeneye.data.remote import shown_name
+from goldeneye.errors import AnnotationError
 from goldeneye.progress import console
 
 
@@ -84,29 +88,40 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
     form = recognized_format(path) if format is None else require_format(format)
     folder, files = files_of(path, form)
     match form:
-        case "coco":
-            return read_coco(files[0])
-        case "csv":
-            return read_csv(files[0])
-        case "cvat":
-            return read_cvat(files[0])
         case "labelme":
             return read_labelme(files, folder)
-        case "labelstudio":
-            return read_label_studio(files[0])
         case "voc":
             return read_voc(files, folder)
-        case _:
+        case "yolo":
             return read_yolo(files, folder)
+        case "coco":
+            raw = read_coco(files[0])
+        case "csv":
+            raw = read_csv(files[0])
+        case "cvat":
+            raw = read_cvat(files[0])
+        case _:
+            raw = read_label_studio(files[0])
+    photos = tuple(replace(photo, file=files[0]) for photo in raw.photos)
+    places = (*raw.places, *folders_of_photos(folder)) if path.is_dir() else raw.places
+    return replace(raw, photos=photos, places=tuple(dict.fromkeys(places)))
 
 
 def to_annotation_set(
     raw: RawAnnotations, photos: StrPath | Sequence[StrPath] | None = None, *, label: str = "object"
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
-    finder = PhotoFinder(raw.places if photos is None else photos)
-    images = [_image(photo, finder.find(photo), label) for photo in raw.photos]
-    mentioned = {os.path.realpath(image.path) for image in images}
+    finder = PhotoFinder(raw, photos)
+    mentioned: dict[str, RawPhoto] = {}  # by its real path, as one photo may be reached in two ways
+    images = []
+    for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True):
+        if isinstance(path, AnnotationError):
+            raise path
+        first = mentioned.setdefault(os.path.realpath(path), photo)
+        if first is not photo:
+            hint = f"{first.where} is about it too: keep one of the two, with the boxes of both"
+            raise AnnotationError(f"{photo.where}: a photo is listed twice: {shown_name(path)}", hint=hint)
+        images.append(_image(photo, path, label))
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
     labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)

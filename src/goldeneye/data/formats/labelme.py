@@ -49,9 +49,9 @@ def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
         AnnotationError: a file is not labelme's, or a shape in it is not understood.
     """
     left_out: Counter[str] = Counter()
-    photos = [_photo(load_object(path, name_below(path, folder)), path.stem, left_out) for path in files]
+    photos = [_photo(load_object(path, name_below(path, folder)), path, left_out) for path in files]
     labels = labels_in_use(photos, listed_labels(files, folder))
-    source, places = source_name(files, folder), places_of(files, folder)
+    source, places = source_name(files, folder), places_of("labelme", files, folder)
     return RawAnnotations("labelme", source, tuple(photos), labels, places, not_read(left_out))
 
 
@@ -62,7 +62,7 @@ def labelme_texts(annotations: AnnotationSet, folder: Path) -> dict[str, str]:
     return {**texts, LABELS_NAME: labels_text(annotations)}
 
 
-def _photo(top: Entry, stem: str, left_out: Counter[str]) -> RawPhoto:
+def _photo(top: Entry, path: Path, left_out: Counter[str]) -> RawPhoto:
     shapes = top.entries("shapes")
     boxes = [box for shape in shapes if (box := _box(shape, left_out)) is not None]
     groups = [
@@ -72,7 +72,7 @@ def _photo(top: Entry, stem: str, left_out: Counter[str]) -> RawPhoto:
     ]
     require_single_outlines(groups, top.where)
     size_hw = top.size_hw("imageHeight", "imageWidth")
-    return RawPhoto(top.where, top.text("imagePath"), tuple(boxes), True, size_hw, other_names=(stem,))
+    return RawPhoto(top.where, top.text("imagePath") or path.stem, tuple(boxes), True, size_hw, file=path)
 
 
 def _kind(shape: Entry) -> str:

@@ -81,7 +81,7 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
         where, classes = name_below(path, folder), by_folder[path.parent]
         lines = enumerate(read_text(path).splitlines(), start=1)
         boxes = [_box(line, classes, f"{where}: line {n}", seen) for n, line in lines if line.strip()]
-        photos.append(RawPhoto(where, path.stem, tuple(boxes), reviewed=True))
+        photos.append(RawPhoto(where, path.stem, tuple(boxes), reviewed=True, file=path))
     if seen.corner_counts == {4}:  # a data set of outlines has some with other numbers of corners
         refuse_rotated(source)
     named = [classes for classes in by_folder.values() if classes]
@@ -89,8 +89,7 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
         ids = ", ".join(map(str, sorted(seen.unnamed_ids)))
         raise AnnotationError(f"{source}: no names for the classes {ids}", hint=_NAMES_HINT)
     labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
-    places = tuple(dict.fromkeys([*places_of(files, folder), *_folders_of_images(files)]))
-    left_out = not_read(seen.left_out)
+    places, left_out = places_of("yolo", files, folder), not_read(seen.left_out)
     return RawAnnotations("yolo", source, tuple(photos), labels if named else None, places, left_out)
 
 
@@ -221,17 +220,6 @@ def _classes_of_yaml(path: Path) -> _Classes:
         raise AnnotationError(message, hint=YAML_HINT)
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
     return _Classes(path.name, labels, "kpt_shape" in content)
-
-
-def _folders_of_images(files: Sequence[Path]) -> list[Path]:
-    """The folders that trainers of YOLO look in: ``images`` where the files stand in ``labels``."""
-    folders = []
-    for place in dict.fromkeys(path.parent.resolve() for path in files):
-        parts = list(place.parts)
-        if "labels" in parts:
-            parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
-            folders.append(Path(*parts))
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def _lines(image: AnnotatedImage, class_ids: dict[str, int]) -> str:
