@@ -44,7 +44,7 @@ from goldeneye.errors import AnnotationError
 
 _RENAME_HINT = "rename one of them, or name the folder of the right one"
 _SAYS_OTHER_HINT = "the file is called as one photo and names another: correct the name in it, or its own"
-_OWN_HINT = "the first is its own photo, which is not among those given: name its folder, or move the file"
+_OWN_HINT = "its own photo, the first, is not among those given: name its folder too, or move the file"
 
 _Origin = str | Folders | None
 """What photos of one folder have in common: the folder of their files, or the one in their names."""
@@ -122,7 +122,11 @@ class PhotoFinder:
                 self._elsewhere(photo, homes) if path is None else path
                 for photo, path in zip(photos, own, strict=True)
             ]
-        return [path for path in found if path is not None]
+        return [
+            self._without_rival(photo, path) if isinstance(path, Path) else path
+            for photo, path in zip(photos, found, strict=True)
+            if path is not None
+        ]
 
     def _own(self, photo: RawPhoto) -> Path | AnnotationError | None:
         """The photo in the file's own folder, if there is one that may be taken."""
@@ -157,12 +161,13 @@ class PhotoFinder:
         folders = self._own_folders_of(file.parent)
 
         def photos_named(name: str) -> list[Path]:
-            paths = [path for folder in folders if (path := self._at(folder, name)) and may_be_taken(path)]
-            ways = zip(*(self._photos_of(folder).each_way([name]) for folder in folders), strict=True)
-            for way in ways:
-                if paths:
-                    break
-                paths = [path for part in way for path in map(self._known, part) if may_be_taken(path)]
+            is_below = ".." not in name.replace("\\", "/").split("/")
+            at = (self._at(folder, name) for folder in [file.parent, *(folders if is_below else ())])
+            paths = [path for path in at if path and may_be_taken(path)][:1]
+            for way in zip(*(self._photos_of(folder).each_way([name]) for folder in folders), strict=True):
+                paths = paths or [
+                    path for part in way for path in map(self._known, part) if may_be_taken(path)
+                ]
             return self._different(paths)
 
         return photos_named(photo.name), photos_named(file.stem)
@@ -175,15 +180,17 @@ class PhotoFinder:
         else:
             named = self._pick(photo, [photo.name], homes, refused)
             called = self._pick(photo, [photo.file.stem], homes, refused)
-        path = _one_of(photo, named, called)
-        if path is None:
-            return self._not_found(photo, refused)
-        if isinstance(path, Path) and photo.file and self._has_file_per_photo and self._is_given:
-            own = self._own_folders_of(photo.file.parent)
-            named, called = self._beside(photo, photo.file, lambda path: path.parent in own)
-            other = next((one for one in (*named, *called) if not _have_one_content(one, path)), None)
-            return path if other is None else _ambiguous(photo, [other, path], _OWN_HINT)
-        return path
+        return _one_of(photo, named, called) or self._not_found(photo, refused)
+
+    def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
+        """The photo, unless the file's own one is another that may not be taken."""
+        if photo.file is None or not self._has_file_per_photo:
+            return path
+        if not self._is_given and ".." not in photo.name:
+            return path
+        named, called = self._beside(photo, photo.file, lambda _: True)
+        rival = next((other for other in (*named, *called) if not _have_one_content(other, path)), None)
+        return path if rival is None else _ambiguous(photo, [rival, path], _OWN_HINT)
 
     def _pick(self, photo: RawPhoto, names: Sequence[str], homes: _Homes, refused: list[Path]) -> list[Path]:
         """The photos that one of the names may mean: one, or several that nothing tells apart."""
@@ -328,8 +335,16 @@ class PhotoFinder:
         near = difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1)
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
         hint = f"did you mean {near[0]}?" if near else f"looked in {looked}; say where the photos are"
-        if refused:
-            hint = f"there is {shown_name(refused[0])}, but in another folder: put the photo where it belongs"
+        at = self._at(photo.file.parent, photo.name) if photo.file else None
+        if at or refused:
+            place = (
+                "outside of what was given: name its folder"
+                if at
+                else (
+                    "not where the photos of these boxes are: put photo and boxes where they belong together"
+                )
+            )
+            hint = f"there is {shown_name(at or refused[0])}, but {place}"
         return AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)
 
 
@@ -346,7 +361,8 @@ def relative_name(photo: Path, folder: Path) -> str:
 
 def _one_of(photo: RawPhoto, named: list[Path], called: list[Path]) -> Path | AnnotationError | None:
     """Of the photos that the file names, and those that are called as it is, the one that is meant."""
-    meant = [path for path in named if path in called] or [*named, *called]
+    real = {os.path.realpath(path) for path in called}
+    meant = [path for path in named if os.path.realpath(path) in real] or [*named, *called]
     if len(meant) > 1:
         hint = _RENAME_HINT if len(named) > 1 or len(called) > 1 else _SAYS_OTHER_HINT
         return _ambiguous(photo, meant, hint if named and called else _RENAME_HINT)
@@ -361,7 +377,7 @@ def _ambiguous(photo: RawPhoto, paths: Sequence[Path], hint: str) -> AmbiguousPh
 def _have_one_content(first: Path, second: Path) -> bool:
     """Whether one photo is a copy of the other."""
     try:
-        return filecmp.cmp(first, second, shallow=False)
+        return first == second or filecmp.cmp(first, second, shallow=False)
     except OSError:
         return False
 
