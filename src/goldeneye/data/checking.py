@@ -23,7 +23,7 @@ from goldeneye.arguments import checked_path
 from goldeneye.data.box_checking import check_boxes
 from goldeneye.data.findings import ERROR, KINDS, NOTE, WARNING, Finding, finding
 from goldeneye.data.formats import read_raw
-from goldeneye.data.formats.photos import PhotoFinder
+from goldeneye.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
 from goldeneye.data.images import StrPath, given_places, read_reduced
 from goldeneye.data.jpeg_end import LACKS_END, lacks_end
@@ -155,16 +155,14 @@ def _read_part(
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
     part = _Part("photos" if boxes is None else boxes.name)
     raw = _read_boxes(part, boxes)
-    finder = PhotoFinder(given_places(places) if places is not None else raw.places if raw else ())
+    finder = PhotoFinder(raw, None if places is None else given_places(places))
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
-    for photo in raw.photos if raw else ():
-        try:
-            path = finder.find(photo)
+    stated = raw.photos if raw else ()
+    for photo, path in zip(stated, finder.find_all(stated), strict=True):
+        if isinstance(path, AnnotationError):
+            part.findings.append(_not_found(photo, path))
+        else:
             part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
-        except AnnotationError as error:
-            near = error.hint if error.hint and error.hint.startswith("did you mean") else ""
-            what = " ".join(filter(None, ("no such photo;", near))).rstrip(";")
-            part.findings.append(finding("photo-missing", photo.name, what, place=photo.where))
     for path in finder.found:
         photos.setdefault(os.path.realpath(path), path)
     part.photos = list(photos.values())
@@ -176,6 +174,16 @@ def _read_part(
         part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
     _look_at_all(part, show_progress)
     return part
+
+
+def _not_found(photo: RawPhoto, error: AnnotationError) -> Finding:
+    hint = error.hint or ""
+    if isinstance(error, AmbiguousPhotoError):
+        what = error.message.removeprefix(f"{photo.where}: ")
+        return finding("photo-ambiguous", photo.name, what, place=photo.where, cure=hint)
+    near = hint if hint.startswith(("did you mean", "there is")) else ""
+    what = "; ".join(filter(None, ("no such photo", near)))
+    return finding("photo-missing", photo.name, what, place=photo.where)
 
 
 def _read_boxes(part: _Part, boxes: StrPath | None) -> RawAnnotations | None:

@@ -60,6 +60,9 @@ KINDS = {
         "photos that are not there",
         "put the photo back, correct its name in the file of boxes, or remove it there",
     ),
+    "photo-ambiguous": Kind(
+        ERROR, "names that may mean two photos", "rename one of the two, or name the folder of the right one"
+    ),
     "photo-unreadable": Kind(ERROR, "photos that cannot be read", "copy the photo again, or leave it out"),
     "photo-listed-twice": Kind(
         ERROR, "photos listed twice", "keep one of the two entries, with the boxes of both"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from goldeneye.arguments import checked_path, require_kind
@@ -28,10 +29,12 @@ from goldeneye.data.formats.recognition import files_of, recognized_format
 from goldeneye.data.formats.recognition import possible_formats as possible_formats
 from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import read_voc
+from goldeneye.data.formats.walking import folders_of_photos
 from goldeneye.data.formats.writing import write_annotations as write_annotations
 from goldeneye.data.formats.writing import write_coco as write_coco
 from goldeneye.data.formats.yolo import read_yolo
 from goldeneye.data.images import StrPath, given_places, read_size_hw
+from goldeneye.data.remote import shown_name
 from goldeneye.errors import AnnotationError
 from goldeneye.progress import console
 
@@ -106,20 +109,23 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
     form = recognized_format(path) if format is None else require_format(format)
     folder, files = files_of(path, form)
     match form:
-        case "coco":
-            return read_coco(files[0])
-        case "csv":
-            return read_csv(files[0])
-        case "cvat":
-            return read_cvat(files[0])
         case "labelme":
             return read_labelme(files, folder)
-        case "labelstudio":
-            return read_label_studio(files[0])
         case "voc":
             return read_voc(files, folder)
-        case _:
+        case "yolo":
             return read_yolo(files, folder)
+        case "coco":
+            raw = read_coco(files[0])
+        case "csv":
+            raw = read_csv(files[0])
+        case "cvat":
+            raw = read_cvat(files[0])
+        case _:
+            raw = read_label_studio(files[0])
+    photos = tuple(replace(photo, file=files[0]) for photo in raw.photos)
+    places = (*raw.places, *folders_of_photos(folder)) if path.is_dir() else raw.places
+    return replace(raw, photos=photos, places=tuple(dict.fromkeys(places)))
 
 
 def to_annotation_set(
@@ -131,9 +137,17 @@ def to_annotation_set(
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
     fitting = Fitting(strict)
-    finder = PhotoFinder(raw.places if photos is None else given_places(photos))
-    images = [_image(photo, finder.find(photo), label, fitting) for photo in raw.photos]
-    mentioned = {os.path.realpath(image.path) for image in images}
+    finder = PhotoFinder(raw, None if photos is None else given_places(photos))
+    mentioned: dict[str, RawPhoto] = {}  # by its real path, as one photo may be reached in two ways
+    images = []
+    for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True):
+        if isinstance(path, AnnotationError):
+            raise path
+        first = mentioned.setdefault(os.path.realpath(path), photo)
+        if first is not photo:
+            hint = f"{first.where} is about it too: keep one of the two, with the boxes of both"
+            raise AnnotationError(f"{photo.where}: a photo is listed twice: {shown_name(path)}", hint=hint)
+        images.append(_image(photo, path, label, fitting))
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
     labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)

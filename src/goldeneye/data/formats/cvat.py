@@ -99,7 +99,9 @@ def _photo(node: Node, left_out: Counter[str]) -> RawPhoto:
     left_out.update(NO_INSIDE for tag in _LINES for _ in node.children(tag))
     left_out.update("tags of photos" for _ in node.children("tag"))
     reviewed = node.flag("reviewed", node.element.get("reviewed", ""))
-    return RawPhoto(node.where, name, boxes, reviewed, _size_hw(node))
+    subset = node.element.get("subset", "")  # of a project: the folder in which it exports the photo
+    is_in_it = not subset or name.replace("\\", "/").startswith(f"{subset}/")
+    return RawPhoto(node.where, name if is_in_it else f"{subset}/{name}", boxes, reviewed, _size_hw(node))
 
 
 def _size_hw(node: Node) -> tuple[int, int] | None:

@@ -6,8 +6,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
-from goldeneye.data.formats.photos import folders_of_photos, visible_folders
 from goldeneye.data.formats.text_file import read_text_of_windows
+from goldeneye.data.formats.walking import folders_of_photos, own_folders, visible_folders
 from goldeneye.errors import AnnotationError
 
 LABELS_NAME = "labels.txt"
@@ -37,9 +37,11 @@ def source_name(files: Sequence[Path], folder: Path) -> str:
     return files[0].name if len(files) == 1 else folder.resolve().name
 
 
-def places_of(files: Sequence[Path], folder: Path) -> tuple[Path, ...]:
-    """Where the photos of ``files`` may be: beside them, and in the folders below ``folder``."""
-    return tuple(dict.fromkeys([folder, *(path.parent for path in files), *folders_of_photos(folder)]))
+def places_of(form: str, files: Sequence[Path], folder: Path) -> tuple[Path, ...]:
+    """Where the photos of ``files`` may be: below ``folder``, which is the first, and where they belong."""
+    places = dict.fromkeys(path.parent for path in files)
+    own = [found for place in places for found in own_folders(form, place)]
+    return tuple(dict.fromkeys([folder, *places, *own, *folders_of_photos(folder)]))
 
 
 def listed_labels(files: Sequence[Path], folder: Path) -> list[str]:

@@ -51,9 +51,9 @@ def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
         AnnotationError: a file is not labelme's, or a shape in it is not understood.
     """
     left_out: Counter[str] = Counter()
-    photos = [_photo(load_object(path, name_below(path, folder)), path.stem, left_out) for path in files]
+    photos = [_photo(load_object(path, name_below(path, folder)), path, left_out) for path in files]
     labels = labels_in_use(photos, listed_labels(files, folder))
-    source, places = source_name(files, folder), places_of(files, folder)
+    source, places = source_name(files, folder), places_of("labelme", files, folder)
     return RawAnnotations("labelme", source, tuple(photos), labels, places, not_read(left_out))
 
 
@@ -64,7 +64,7 @@ def labelme_texts(annotations: AnnotationSet, folder: Path) -> dict[str, str]:
     return {**texts, LABELS_NAME: labels_text(annotations)}
 
 
-def _photo(top: Entry, stem: str, left_out: Counter[str]) -> RawPhoto:
+def _photo(top: Entry, path: Path, left_out: Counter[str]) -> RawPhoto:
     refuse_unread(top, ("shapes",))
     shapes = top.entries("shapes")
     boxes = [box for shape in shapes if (box := _box(shape, left_out)) is not None]
@@ -77,7 +77,8 @@ def _photo(top: Entry, stem: str, left_out: Counter[str]) -> RawPhoto:
     size_hw = top.size_hw("imageHeight", "imageWidth")
     # Points and lines mark objects: a photo with nothing else is not empty.
     reviewed = bool(boxes) or not shapes
-    return RawPhoto(top.where, top.text("imagePath"), tuple(boxes), reviewed, size_hw, other_names=(stem,))
+    name = top.text("imagePath") or path.stem
+    return RawPhoto(top.where, name, tuple(boxes), reviewed, size_hw, file=path)
 
 
 def _kind(shape: Entry) -> str:

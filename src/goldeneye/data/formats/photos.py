@@ -1,77 +1,351 @@
-"""Where photos are looked for, and which of them a file means by a name.
+"""Which photo a file of boxes means.
 
-A name is tried as a path below the folders, then as the name of one of the photos there. Tools
-change names on the way: other capital letters, no suffix, underscores for blanks. Such a name
-is understood only if exactly one photo can be meant.
+The rule, the same for every format:
+
+1. The photo in the file's own folder. For VOC and labelme that is the folder of the file, or if it
+   holds no photos ``images`` or ``JPEGImages`` in it or next to it; for YOLO ``images`` in place of
+   ``labels``, or the folder of the file; COCO, CSV, CVAT and Label Studio state a path from there.
+2. Else the only photo of that name; of several, the one whose path has most in common with the
+   path that the file states and with the place where the file is.
+3. Else an error that names two of them.
+
+A photo of another folder is no substitute for one that is missing: where some photos of a folder
+are found in their own place, the others are not looked for elsewhere, nor among the photos of
+other boxes or of another split. docs/formats.md has a table of cases.
 """
 
 from __future__ import annotations
 
 import difflib
+import filecmp
 import os
-import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
-from goldeneye.data.formats.raw import RawPhoto
-from goldeneye.data.images import PHOTO_SUFFIXES, StrPath, find_photos, photos_in_folder
+from goldeneye.data.format_names import FOLDER_FORMATS
+from goldeneye.data.formats.names import (
+    Folders,
+    NamedPhotos,
+    are_of_two_splits,
+    common_end,
+    common_start,
+    composed,
+    folders_in,
+    folders_of,
+    is_absolute,
+    last_part,
+)
+from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
+from goldeneye.data.formats.walking import folders_of_photos, full_path, images_of_labels, own_folders
+from goldeneye.data.images import StrPath, find_photos, photos_in_folder
+from goldeneye.data.remote import shown_name
 from goldeneye.errors import AnnotationError
+
+_RENAME_HINT = "rename one of them, or name the folder of the right one"
+_SAYS_OTHER_HINT = "the file is called as one photo and names another: correct the name in it, or its own"
+_OWN_HINT = "its own photo, the first, is not among those given: name its folder too, or move the file"
+
+_Origin = str | Folders | None
+"""What photos of one folder have in common: the folder of their files, or the one in their names."""
+
+
+class AmbiguousPhotoError(AnnotationError):
+    """Two photos may be meant."""
+
+
+class _Homes:
+    """Folders that hold the photos of one origin for certain."""
+
+    def __init__(self) -> None:
+        self._of: dict[_Origin, set[str]] = {}
+        self._origins: dict[str, set[_Origin]] = {}
+
+    def add(self, origin: _Origin, folder: str) -> None:
+        if origin is not None:
+            self._of.setdefault(origin, set()).add(folder)
+            self._origins.setdefault(folder, set()).add(origin)
+
+    def of(self, origin: _Origin) -> set[str]:
+        return self._of.get(origin, set())
+
+    def is_of_another(self, folder: str, origin: _Origin) -> bool:
+        return bool(self._origins.get(folder, set()) - {origin, ()})
 
 
 class PhotoFinder:
-    """Finds photos by what files of boxes call them.
+    """Finds the photos that a file of boxes means.
 
     Attributes:
         folders: in which paths are looked up.
         found: the photos in them, and those given one by one.
 
+    Args:
+        raw: what the file says; none if there are photos only.
+        places: folders, files or patterns, outside which no photo is taken; left out, those of ``raw``.
+
     Raises:
         PhotoError: a place is neither a folder nor photos.
     """
 
-    def __init__(self, places: StrPath | Sequence[StrPath]) -> None:
-        given = [places] if isinstance(places, str | os.PathLike) else places
+    def __init__(self, raw: RawAnnotations | None, places: StrPath | Sequence[StrPath] | None = None) -> None:
+        self._format = raw.format if raw else ""
+        self._has_file_per_photo = self._format in FOLDER_FORMATS
+        self._is_given = places is not None
+        if places is None:
+            places = raw.places if raw else ()
+        given = [places] if isinstance(places, str | os.PathLike) else list(places)
         # os.path, as the methods of Path raise on names that are too long for the system.
         self.folders = [Path(place) for place in given if os.path.isdir(place)]  # noqa: PTH112
         # A folder may hold no photo itself: the file can name photos in its sub-folders.
         found = [photo for folder in self.folders for photo in photos_in_folder(folder)]
         others = [place for place in given if Path(place) not in self.folders]
         found += find_photos(others) if others else []
-        self.found = list({os.path.realpath(photo): photo for photo in found}.values())
-        self._groups = [_grouped(self.found, photo_key) for photo_key, _ in _COMPARISONS]
+        self._by_real_path: dict[str, Path] = {}
+        for photo in found:
+            self._by_real_path.setdefault(os.path.realpath(photo), photo)
+        self.found = list(self._by_real_path.values())
+        self._named = NamedPhotos(found)
+        # What was given; if nothing was, the first place is where the files of boxes are.
+        self._roots = [os.path.realpath(folder) for folder in self.folders[: None if self._is_given else 1]]
+        self._real_folders: dict[Path, str] = {}
+        self._photos_in: dict[Path, NamedPhotos] = {}
+        self._own_folders: dict[Path, list[Path]] = {}
 
-    def find(self, photo: RawPhoto) -> Path:
-        """Find the photo that a file means.
+    def find_all(self, photos: Sequence[RawPhoto]) -> list[Path | AnnotationError]:
+        """Find the photos that a file means, in its order; an error where there is none, or may be two."""
+        own = [self._own(photo) for photo in photos]
+        found = own
+        for _ in range(2):  # what the first round is sure of keeps the second from guesses
+            homes = self._homes(photos, own, found)
+            found = [
+                self._elsewhere(photo, homes) if path is None else path
+                for photo, path in zip(photos, own, strict=True)
+            ]
+        return [
+            self._without_rival(photo, path) if isinstance(path, Path) else path
+            for photo, path in zip(photos, found, strict=True)
+            if path is not None
+        ]
 
-        Raises:
-            AnnotationError: there is none, or several may be meant.
-        """
+    def _own(self, photo: RawPhoto) -> Path | AnnotationError | None:
+        """The photo in the file's own folder, if there is one that may be taken."""
+        if photo.file is None:
+            return None
+        if not self._has_file_per_photo:
+            return _one_of(photo, self._stated(photo, photo.file.parent), [])
+        named, called = self._beside(photo, photo.file, self._may_be_taken)
+        path = _one_of(photo, named, called)
+        stated = folders_in(photo.name)
+        if stated and isinstance(path, Path):
+            in_common = common_end(stated, folders_of(path))
+            for other in self._named.exactly(photo.name):
+                if common_end(stated, folders_of(other)) > in_common:
+                    return _ambiguous(photo, [path, other], _RENAME_HINT)
+        return path
+
+    def _stated(self, photo: RawPhoto, place: Path) -> list[Path]:
+        """The photos at the path that a file states, from where the file is."""
+        # CVAT exports photos into images/SUBSET.
+        folders = [place, place / "images"] if self._format == "cvat" else [place]
+        for name in (photo.name, *photo.other_names):
+            paths = [path for folder in folders if (path := self._at(folder, name))]
+            if paths := [path for path in paths if not self._is_given or self._may_be_taken(path)]:
+                return self._different(paths)
+        return []
+
+    def _beside(
+        self, photo: RawPhoto, file: Path, may_be_taken: Callable[[Path], bool]
+    ) -> tuple[list[Path], list[Path]]:
+        """The photos in a file's own folders with the name that it states, and those with its own name."""
+        folders = self._own_folders_of(file.parent)
+
+        def photos_named(name: str) -> list[Path]:
+            is_below = ".." not in name.replace("\\", "/").split("/")
+            at = (self._at(folder, name) for folder in [file.parent, *(folders if is_below else ())])
+            paths = [path for path in at if path and may_be_taken(path)][:1]
+            for way in zip(*(self._photos_of(folder).each_way([name]) for folder in folders), strict=True):
+                paths = paths or [
+                    path for part in way for path in map(self._known, part) if may_be_taken(path)
+                ]
+            return self._different(paths)
+
+        return photos_named(photo.name), photos_named(file.stem)
+
+    def _elsewhere(self, photo: RawPhoto, homes: _Homes) -> Path | AnnotationError:
+        """The photo that has the name, wherever it is."""
+        refused: list[Path] = []
+        if photo.file is None or not self._has_file_per_photo:
+            named, called = self._pick(photo, [photo.name, *photo.other_names], homes, refused), []
+        else:
+            named = self._pick(photo, [photo.name], homes, refused)
+            called = self._pick(photo, [photo.file.stem], homes, refused)
+        return _one_of(photo, named, called) or self._not_found(photo, refused)
+
+    def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
+        """The photo, unless the file's own one is another that may not be taken."""
+        if photo.file is None or not self._has_file_per_photo:
+            return path
+        if not self._is_given and ".." not in photo.name:
+            return path
+        named, called = self._beside(photo, photo.file, lambda _: True)
+        rival = next((other for other in (*named, *called) if not _have_one_content(other, path)), None)
+        return path if rival is None else _ambiguous(photo, [rival, path], _OWN_HINT)
+
+    def _pick(self, photo: RawPhoto, names: Sequence[str], homes: _Homes, refused: list[Path]) -> list[Path]:
+        """The photos that one of the names may mean: one, or several that nothing tells apart."""
+        for number, way in enumerate(self._named.each_way(names)):
+            paths = list(way)
+            if number < len(names):  # the name as it is
+                at = (self._at(folder, names[number]) for folder in self.folders)
+                paths += [path for path in at if path and self._may_be_taken(path)]
+                paths += self._deeper(photo, names[number], paths)
+            may_be = [path for path in self._different(paths) if self._may_be(photo, path, homes)]
+            refused += [path for path in paths if path not in may_be]
+            if may_be:
+                return self._nearest(photo, may_be)
+        return []
+
+    def _deeper(self, photo: RawPhoto, name: str, paths: Sequence[Path]) -> Iterator[Path]:
+        """Photos deep below the folders whose path ends as the name does."""
+        stated = folders_in(name)
+        best = max((common_end(stated, folders_of(path)) for path in paths), default=0)
+        if best < len(stated) and (self._is_given or not paths):
+            for path in self._below.exactly(name):
+                if common_end(stated, folders_of(path)):
+                    yield self._known(path)
+
+    def _nearest(self, photo: RawPhoto, paths: list[Path]) -> list[Path]:
+        """The path to which every clue points; all that one of them points to if they do not agree."""
+        if len(paths) < 2:
+            return paths
+        clues = [self._clues(photo, path) for path in paths]
+        most = tuple(map(max, zip(*clues, strict=True)))
+        nearest = [path for path, clue in zip(paths, clues, strict=True) if clue == most]
+        contenders = zip(paths, clues, strict=True)
+        return nearest or [p for p, clue in contenders if any(map(int.__eq__, clue, most))]
+
+    def _clues(self, photo: RawPhoto, path: Path) -> tuple[int, ...]:
+        folders = folders_of(path)
+        clues = [self._in_common(photo, path)]
+        clues += [common_end(folders_in(other), folders) for other in photo.paths]
+        if photo.file and self._has_file_per_photo:
+            clues.append(common_start(folders_of(photo.file), folders))
+        return tuple(clues)
+
+    def _in_common(self, photo: RawPhoto, path: Path) -> int:
+        """How many folders the end of a path has in common with what the file states, and where it stands."""
+        stands = folders_of(photo.file) if photo.file else ()
         names = (photo.name, *photo.other_names)
-        for name in names:
-            if path := self._below(name):
-                return path
-        for group, (_, name_key) in zip(self._groups, _COMPARISONS, strict=True):
-            for name in names:
-                meant = group.get(name_key(_last_part(name)), [])
-                if len(meant) > 1:
-                    both = f"{meant[0]} or {meant[1]}"
-                    hint = "rename one of them, or name the folder of the right one"
-                    raise AnnotationError(f"{photo.where}: {name[:200]!r} may be {both}", hint=hint)
-                if meant:
-                    return meant[0]
-        near = difflib.get_close_matches(_composed(_last_part(photo.name))[:200], self._groups[0], n=1)
+        stated = [(*(() if is_absolute(name) else stands), *folders_in(name)) for name in names]
+        return max(common_end(each, folders_of(path)) for each in stated)
+
+    def _may_be(self, photo: RawPhoto, path: Path, homes: _Homes) -> bool:
+        """Whether a photo that has the right name is not evidently another one."""
+        origin, folder, folders = self._origin(photo), self._real_folder(path), folders_of(path)
+        if are_of_two_splits(folders_in(photo.name)[-2:], folders[-2:]):
+            return False
+        is_near = self._in_common(photo, path) > 0
+        if origin is not None and folder not in homes.of(origin):
+            if homes.of(origin) and (self._has_file_per_photo or not is_near):
+                return False
+            if origin and not is_near and homes.is_of_another(folder, origin):
+                return False
+        if self._is_given or photo.file is None:
+            return True
+        stands = folders_of(photo.file)
+        common = common_start(stands, folders)
+        if are_of_two_splits(stands[common:], folders[common:]):
+            return False
+        return self._format != "yolo" or _are_together(photo.file.parent, path.parent)
+
+    def _origin(self, photo: RawPhoto) -> _Origin:
+        if photo.file is None:
+            return None
+        if self._has_file_per_photo:
+            return str(full_path(photo.file.parent))
+        if photo.other_names and not folders_in(photo.other_names[-1]):
+            return None  # Label Studio: folders of its own server, which say nothing
+        # A name alone says nothing of its folder to somebody who names folders.
+        return folders_in(photo.name) or (None if self._is_given else ())
+
+    def _homes(
+        self,
+        photos: Sequence[RawPhoto],
+        own: Sequence[Path | AnnotationError | None],
+        found: Sequence[Path | AnnotationError | None],
+    ) -> _Homes:
+        """The folders in which photos were found that are right for certain."""
+        homes = _Homes()
+        for photo, in_own, path in zip(photos, own, found, strict=True):
+            if isinstance(path, Path) and (path is in_own or self._in_common(photo, path)):
+                homes.add(self._origin(photo), self._real_folder(path))
+            if self._format == "yolo" and photo.file:
+                for folder in self._own_folders_of(photo.file.parent):
+                    if folder != photo.file.parent:
+                        homes.add(self._origin(photo), os.path.realpath(folder))
+        return homes
+
+    def _may_be_taken(self, path: Path) -> bool:
+        """Whether a photo is among those found, or lies below a folder that was given."""
+        if os.path.realpath(path) in self._by_real_path:
+            return True
+        return any(Path(self._real_folder(path)).is_relative_to(root) for root in self._roots)
+
+    def _at(self, folder: Path, name: str) -> Path | None:
+        for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+            path = folder / spelling
+            if os.path.isfile(path):  # noqa: PTH113
+                return self._known(path)
+        return None
+
+    def _known(self, path: Path) -> Path:
+        """The path under which a photo is among those found."""
+        return self._by_real_path.get(os.path.realpath(path), path)
+
+    def _different(self, paths: Sequence[Path]) -> list[Path]:
+        return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+
+    def _real_folder(self, path: Path) -> str:
+        if path.parent not in self._real_folders:
+            self._real_folders[path.parent] = os.path.realpath(path.parent)
+        return self._real_folders[path.parent]
+
+    def _own_folders_of(self, place: Path) -> list[Path]:
+        if place not in self._own_folders:
+            self._own_folders[place] = own_folders(self._format, place)
+        return self._own_folders[place]
+
+    def _photos_of(self, folder: Path) -> NamedPhotos:
+        if folder not in self._photos_in:
+            self._photos_in[folder] = NamedPhotos(photos_in_folder(folder))
+        return self._photos_in[folder]
+
+    @cached_property
+    def _below(self) -> NamedPhotos:
+        """All photos in the folders and below."""
+        places = {os.path.realpath(p): p for folder in self.folders for p in folders_of_photos(folder)}
+        return NamedPhotos(photo for place in places.values() for photo in photos_in_folder(place))
+
+    def _not_found(self, photo: RawPhoto, refused: Sequence[Path]) -> AnnotationError:
+        if not refused and self._is_given:
+            refused = self._different(self._below.exactly(photo.name))
+            if len(refused) > 1:
+                return _ambiguous(photo, refused, _RENAME_HINT)
+        near = difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1)
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
         hint = f"did you mean {near[0]}?" if near else f"looked in {looked}; say where the photos are"
-        raise AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)
-
-    def _below(self, name: str) -> Path | None:
-        for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
-            for folder in self.folders:
-                path = folder / spelling
-                if os.path.isfile(path):  # noqa: PTH113
-                    return path
-        return None
+        at = self._at(photo.file.parent, photo.name) if photo.file else None
+        if at or refused:
+            place = (
+                "outside of what was given: name its folder"
+                if at
+                else (
+                    "not where the photos of these boxes are: put photo and boxes where they belong together"
+                )
+            )
+            hint = f"there is {shown_name(at or refused[0])}, but {place}"
+        return AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)
 
 
 def relative_name(photo: Path, folder: Path) -> str:
@@ -85,65 +359,32 @@ def relative_name(photo: Path, folder: Path) -> str:
         return Path(place, photo.name).as_posix()
 
 
-def visible_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """``folder`` and the folders below it, each once and with the names of its files; hidden ones left out.
-
-    Links are followed: data sets often link to photos that lie elsewhere.
-    """
-    seen: set[str] = set()
-    for place, inner, names in os.walk(folder, followlinks=True):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        real = os.path.realpath(place)
-        if real in seen:  # a link to a folder above leads round for ever
-            inner.clear()
-            continue
-        seen.add(real)
-        yield Path(place), sorted(name for name in names if not name.startswith("."))
+def _one_of(photo: RawPhoto, named: list[Path], called: list[Path]) -> Path | AnnotationError | None:
+    """Of the photos that the file names, and those that are called as it is, the one that is meant."""
+    real = {os.path.realpath(path) for path in called}
+    meant = [path for path in named if os.path.realpath(path) in real] or [*named, *called]
+    if len(meant) > 1:
+        hint = _RENAME_HINT if len(named) > 1 or len(called) > 1 else _SAYS_OTHER_HINT
+        return _ambiguous(photo, meant, hint if named and called else _RENAME_HINT)
+    return meant[0] if meant else None
 
 
-def folders_of_photos(folder: Path) -> list[Path]:
-    """``folder`` if it holds photos, and the folders below it that do."""
-    return [
-        place
-        for place, names in visible_folders(folder)
-        if any(Path(name).suffix.lower() in PHOTO_SUFFIXES for name in names)
-    ]
+def _ambiguous(photo: RawPhoto, paths: Sequence[Path], hint: str) -> AmbiguousPhotoError:
+    both = f"{shown_name(paths[0])} or {shown_name(paths[1])}"
+    return AmbiguousPhotoError(f"{photo.where}: {photo.name[:200]!r} may be {both}", hint=hint)
 
 
-def _last_part(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).name
+def _have_one_content(first: Path, second: Path) -> bool:
+    """Whether one photo is a copy of the other."""
+    try:
+        return first == second or filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return False
 
 
-def _composed(name: str) -> str:
-    """Names that macOS spells with separate accents equal those other systems spell with one sign."""
-    return unicodedata.normalize("NFC", name)
-
-
-def _without_case(name: str) -> str:
-    return _composed(name).casefold()
-
-
-def _stem(name: str) -> str:
-    return PurePosixPath(_without_case(name)).stem
-
-
-def _cleaned(name: str) -> str:
-    """As servers of photos clean names: blanks become underscores, other signs go."""
-    return re.sub(r"[^\w.-]", "", _without_case(name).replace(" ", "_"))
-
-
-# How a photo and the name in a file are compared, strictest first. A name without suffix means
-# the photo with any suffix; a name with another suffix does not.
-_COMPARISONS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
-    (_composed, _composed),
-    (_without_case, _without_case),
-    (_stem, _without_case),
-    (_cleaned, _cleaned),
-)
-
-
-def _grouped(photos: list[Path], key: Callable[[str], str]) -> dict[str, list[Path]]:
-    groups: dict[str, list[Path]] = {}
-    for photo in photos:
-        groups.setdefault(key(photo.name), []).append(photo)
-    return groups
+def _are_together(labels: Path, photos: Path) -> bool:
+    """Whether photos in a folder ``images`` are those of the labels: not of another split."""
+    if not any(name.startswith("images") for name in folders_of(photos / "photo")):
+        return True
+    place, options = full_path(photos), images_of_labels(labels)
+    return not options or any(place.is_relative_to(own) or own.is_relative_to(place) for own in options)

@@ -55,6 +55,9 @@ class RawPhoto:
         reviewed: whether the file says that somebody has looked at it.
         size_hw: none if the file does not state it.
         other_names: what it may be called if there is no photo ``name``, best first.
+        file: the file of boxes; none if there is none.
+        paths: other paths of the photo in the file, which are often those of another machine: they
+            only help to tell photos of one name apart.
     """
 
     where: str
@@ -63,6 +66,8 @@ class RawPhoto:
     reviewed: bool
     size_hw: tuple[int, int] | None = None
     other_names: tuple[str, ...] = ()
+    file: Path | None = None
+    paths: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,8 @@ class RawAnnotations:
         source: its name, with which messages begin.
         photos: in the order of the file; files of a folder in the order of their names.
         labels: of the classes in their order; none if the file names no class.
-        places: the folders in which the photos are looked for if nobody says where they are.
+        places: the folders in which the photos are looked for if nobody says where they are; the
+            first is that of the files of boxes.
         remarks: what the file says and an ``AnnotationSet`` cannot hold, for people to read.
     """
 

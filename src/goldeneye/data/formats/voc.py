@@ -47,9 +47,9 @@ def read_voc(files: Sequence[Path], folder: Path) -> RawAnnotations:
         if root.element.tag != "annotation":
             message = f"{root.where}: not Pascal VOC: it begins with <{root.element.tag[:40]}>"
             raise AnnotationError(message, hint="a Pascal VOC file begins with <annotation>")
-        photos.append(_photo(root, path.stem, left_out))
+        photos.append(_photo(root, path, left_out))
     labels = labels_in_use(photos, listed_labels(files, folder))
-    source, places = source_name(files, folder), places_of(files, folder)
+    source, places = source_name(files, folder), places_of("voc", files, folder)
     return RawAnnotations("voc", source, tuple(photos), labels, places, not_read(left_out))
 
 
@@ -59,12 +59,13 @@ def voc_texts(annotations: AnnotationSet) -> dict[str, str]:
     return {**texts, LABELS_NAME: labels_text(annotations)}
 
 
-def _photo(root: Node, stem: str, left_out: Counter[str]) -> RawPhoto:
-    name = (root.text("filename") if root.has("filename") else "") or stem
+def _photo(root: Node, path: Path, left_out: Counter[str]) -> RawPhoto:
+    name, folder, full = (root.text(tag) if root.has(tag) else "" for tag in ("filename", "folder", "path"))
+    paths = (f"{folder}/{name}", full) if folder or full else ()
     objects = root.children("object")
     refuse_unread(root, [node.element for node in objects], _OBJECT_HINT)
     boxes = tuple(_box(node, left_out) for node in objects)
-    return RawPhoto(root.where, name, boxes, reviewed=True, size_hw=_size_hw(root), other_names=(stem,))
+    return RawPhoto(root.where, name or path.stem, boxes, True, _size_hw(root), file=path, paths=paths)
 
 
 def _size_hw(root: Node) -> tuple[int, int] | None:
@@ -94,6 +95,7 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
 
 def _text(image: AnnotatedImage) -> str:
     root = Element("annotation")
+    SubElement(root, "folder").text = image.path.absolute().parent.name
     SubElement(root, "filename").text = image.path.name
     size = SubElement(root, "size")
     height, width = image.size_hw

@@ -103,12 +103,11 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
     left_out: Counter[str] = Counter()
     boxes = _boxes(lines, source, left_out)
     photos = [
-        RawPhoto(name_below(path, folder), path.stem, tuple(of_file), reviewed=True)
+        RawPhoto(name_below(path, folder), path.stem, tuple(of_file), reviewed=True, file=path)
         for path, of_file in zip(files, boxes, strict=True)
     ]
     labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
-    places = tuple(dict.fromkeys([*places_of(files, folder), *_folders_of_images(files)]))
-    remarks = not_read(left_out)
+    places, remarks = places_of("yolo", files, folder), not_read(left_out)
     return RawAnnotations("yolo", source, tuple(photos), labels if named else None, places, remarks)
 
 
@@ -261,17 +260,6 @@ def _classes_of_yaml(path: Path) -> _Classes:
     task = content.get("task")
     kind = LANDMARKS if "kpt_shape" in content or task == "pose" else OUTLINES if task == "segment" else None
     return _Classes(path.name, labels, kind)
-
-
-def _folders_of_images(files: Sequence[Path]) -> list[Path]:
-    """The folders that trainers of YOLO look in: ``images`` where the files stand in ``labels``."""
-    folders = []
-    for place in dict.fromkeys(path.parent.resolve() for path in files):
-        parts = list(place.parts)
-        if "labels" in parts:
-            parts[len(parts) - 1 - parts[::-1].index("labels")] = "images"
-            folders.append(Path(*parts))
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def _lines(image: AnnotatedImage, class_ids: dict[str, int]) -> str:

@@ -1,0 +1,120 @@
+"""Names and paths of photos, compared as tools change them on the way.
+
+Tools write other capital letters, no suffix, underscores for blanks, backslashes for slashes;
+and the folders in a path are often those of another machine, so that only its end means anything.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
+
+from goldeneye.data.formats.walking import full_path
+from goldeneye.data.remote import shown_name
+
+Folders = tuple[str, ...]
+"""The names of folders in a path, from the outermost, without regard to capital letters."""
+
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
+_NO_FOLDERS = ("", ".", "..", "/")
+
+
+def last_part(name: str) -> str:
+    """The name of the photo in a path with either slash."""
+    return PurePosixPath(name.replace("\\", "/")).name
+
+
+def folders_in(path: str) -> Folders:
+    """The folders that a path in a file names."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts[:-1]
+    return tuple(without_case(part) for part in parts if part not in _NO_FOLDERS)
+
+
+def folders_of(photo: Path) -> Folders:
+    """The folders in which a photo is; of a stand-in, those of its address."""
+    shown = shown_name(photo)
+    return folders_in(str(full_path(photo)) if shown == str(photo) else shown)
+
+
+def common_end(first: Folders, second: Folders) -> int:
+    """How many folders two paths have in common, counted from the photo."""
+    return common_start(first[::-1], second[::-1])
+
+
+def common_start(first: Folders, second: Folders) -> int:
+    """How many folders two paths have in common, counted from the outermost."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path in a file does not start from where the file is."""
+    return re.match(r"[/\\]|[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]+://", path) is not None
+
+
+def are_of_two_splits(first: Folders, second: Folders) -> bool:
+    """Whether folders are named after two parts of a data set, as ``train2017`` and ``valid`` are."""
+    of_first, of_second = _split_of(first), _split_of(second)
+    return None not in (of_first, of_second) and of_first != of_second
+
+
+def _split_of(folders: Folders) -> str | None:
+    splits = (_SPLITS.get(re.sub(r"[_-]?[0-9]*$", "", name)) for name in reversed(folders))
+    return next(filter(None, splits), None)
+
+
+def composed(name: str) -> str:
+    """Names that macOS spells with separate accents equal those other systems spell with one sign."""
+    return unicodedata.normalize("NFC", name)
+
+
+def without_case(name: str) -> str:
+    """A name to be compared without regard to capital letters."""
+    return composed(name).casefold()
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(without_case(name)).stem
+
+
+def _cleaned(name: str) -> str:
+    """As servers of photos clean names: blanks become underscores, other signs go."""
+    return re.sub(r"[^\w.-]", "", without_case(name).replace(" ", "_"))
+
+
+# How a photo and the name in a file are compared, strictest first. A name without suffix means
+# the photo with any suffix; a name with another suffix does not.
+_COMPARISONS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+    (composed, composed),
+    (without_case, without_case),
+    (_stem, without_case),
+    (_cleaned, _cleaned),
+)
+
+
+class NamedPhotos:
+    """Photos by their names, in each of the ways in which names are compared."""
+
+    def __init__(self, photos: Iterable[Path]) -> None:
+        self._groups: list[dict[str, list[Path]]] = [{} for _ in _COMPARISONS]
+        for photo in photos:
+            for group, (photo_key, _) in zip(self._groups, _COMPARISONS, strict=True):
+                group.setdefault(photo_key(photo.name), []).append(photo)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of the photos."""
+        return self._groups[0]
+
+    def exactly(self, name: str) -> list[Path]:
+        """The photos of this name, whatever folders it names."""
+        return self._groups[0].get(composed(last_part(name)), [])
+
+    def each_way(self, names: Sequence[str]) -> Iterable[list[Path]]:
+        """The photos that any of these names may mean: by the strictest comparison first, best name first."""
+        for group, (_, name_key) in zip(self._groups, _COMPARISONS, strict=True):
+            for name in names:
+                yield group.get(name_key(last_part(name)), [])
