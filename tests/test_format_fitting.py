@@ -143,6 +143,9 @@ class TestPhotosOfAnotherSize:
         with pytest.raises(AnnotationError, match="lies outside the photo") as caught:
             read_annotations(csv_file(folder, 20, 30, 90, 104))
         assert "turned upright" in caught.value.hint
+        assert edges(read_annotations(yolo_file(folder, 20, 30, 90, 104)))[0] == pytest.approx(
+            (20, 30, 90, 100)
+        )
 
 
 class TestTurnedBoxes:

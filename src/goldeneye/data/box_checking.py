@@ -78,7 +78,7 @@ def _size_finding(
         return finding(kind, name, f"{now}, {then}", place=stated.where)
     # A file that states no size gives itself away by boxes that fit the photo only as it lay.
     if are_of_turned_photo(stated, corners, size_hw) and (
-        refused or any(not may_be_cut(edges, size_hw, stated) for edges in corners)
+        refused or any(not (is_flat(edges) or may_be_cut(edges, size_hw, stated)) for edges in corners)
     ):
         what = f"{now}, and its boxes fit only {height} x {width}"
         return finding("photo-turned", name, what, place=stated.where)

@@ -65,8 +65,8 @@ def may_be_cut(corners: Corners, size_hw: tuple[int, int], photo: RawPhoto) -> b
     # Quotients, as the area of a box of absurd size is infinite.
     if across / (x2 - x1) * (down / (y2 - y1)) <= MIN_INSIDE:
         return False
-    if photo.size_hw is not None or all(box.unit for box in photo.boxes):
-        return True  # it is a photo of this size
+    if _is_size_known(photo):
+        return True
     reaches = (max(-x1, x2 - width) / width, max(-y1, y2 - height) / height)
     return max(reaches) <= MAX_REACH
 
@@ -78,10 +78,16 @@ def cut(corners: Corners, size_hw: tuple[int, int]) -> Corners:
 
 
 def are_of_turned_photo(photo: RawPhoto, corners: Sequence[Corners], size_hw: tuple[int, int]) -> bool:
-    """Tell whether boxes of a photo whose size is not stated fit it only as it lies on its side."""
-    if photo.size_hw is not None or all(reach(edges, size_hw) <= MAX_OUTSIDE for edges in corners):
+    """Tell whether boxes in pixels of a photo whose size is not stated fit it only as it lies on its side."""
+    solid = [edges for edges in corners if not is_flat(edges)]  # a flat box is left out wherever it lies
+    if _is_size_known(photo) or all(reach(edges, size_hw) <= MAX_OUTSIDE for edges in solid):
         return False
-    return size_hw[0] != size_hw[1] and all(reach(edges, size_hw[::-1]) <= MAX_OUTSIDE for edges in corners)
+    return size_hw[0] != size_hw[1] and all(reach(edges, size_hw[::-1]) <= MAX_OUTSIDE for edges in solid)
+
+
+def _is_size_known(photo: RawPhoto) -> bool:
+    """Whether the boxes are for certain those of a photo of this size, or fit any."""
+    return photo.size_hw is not None or all(box.unit for box in photo.boxes)
 
 
 @dataclass
