@@ -153,7 +153,7 @@ def _read_part(
     """Read what is said about the photos, find them, and look at each."""
     if boxes is not None:
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
-    part = _Part("photos" if boxes is None else boxes.name)
+    part = _Part("photos" if boxes is None else boxes.resolve().name)
     raw = _read_boxes(part, boxes)
     finder = PhotoFinder(raw, None if places is None else given_places(places))
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
@@ -252,7 +252,7 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
 
 
 def _check_names(part: _Part) -> Iterator[Finding]:
-    """Photos listed twice, and two photos of one name, which results could not tell apart."""
+    """Photos listed twice, and two photos of one name, which some tools cannot tell apart."""
     seen: dict[Path, RawPhoto] = {}
     for stated, path in part.stated:
         if path in seen:

@@ -67,7 +67,11 @@ KINDS = {
     "photo-listed-twice": Kind(
         ERROR, "photos listed twice", "keep one of the two entries, with the boxes of both"
     ),
-    "photo-name-twice": Kind(ERROR, "photos that share a name", "rename one of the two"),
+    "photo-name-twice": Kind(
+        NOTE,
+        "photos that share a name",
+        "here they are told apart by their folders; for tools that go by names alone, rename one of the two",
+    ),
     "photo-turned": Kind(
         ERROR,
         "photos whose boxes were drawn before they were turned upright",

@@ -24,7 +24,7 @@ from goldeneye.data.formats.fitting import Fitting
 from goldeneye.data.formats.label_studio import read_label_studio
 from goldeneye.data.formats.labelme import read_labelme
 from goldeneye.data.formats.photos import PhotoFinder
-from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
+from goldeneye.data.formats.raw import RawAnnotations, RawPhoto, merged
 from goldeneye.data.formats.recognition import files_of, recognized_format
 from goldeneye.data.formats.recognition import possible_formats as possible_formats
 from goldeneye.data.formats.text_file import require_plain_text
@@ -115,17 +115,16 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
             return read_voc(files, folder)
         case "yolo":
             return read_yolo(files, folder)
-        case "coco":
-            raw = read_coco(files[0])
-        case "csv":
-            raw = read_csv(files[0])
-        case "cvat":
-            raw = read_cvat(files[0])
-        case _:
-            raw = read_label_studio(files[0])
-    photos = tuple(replace(photo, file=files[0]) for photo in raw.photos)
-    places = (*raw.places, *folders_of_photos(folder)) if path.is_dir() else raw.places
-    return replace(raw, photos=photos, places=tuple(dict.fromkeys(places)))
+    raw = merged([_read_file(file, form) for file in files], folder)
+    places = (folder, *raw.places, *folders_of_photos(folder)) if path.is_dir() else raw.places
+    return replace(raw, places=tuple(dict.fromkeys(places)))
+
+
+def _read_file(path: Path, form: str) -> RawAnnotations:
+    """Read a format that is one file for many photos."""
+    readers = {"coco": read_coco, "csv": read_csv, "cvat": read_cvat, "labelstudio": read_label_studio}
+    raw = readers[form](path)
+    return replace(raw, photos=tuple(replace(photo, file=path) for photo in raw.photos))
 
 
 def to_annotation_set(

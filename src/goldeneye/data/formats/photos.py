@@ -91,6 +91,7 @@ class PhotoFinder:
     def __init__(self, raw: RawAnnotations | None, places: StrPath | Sequence[StrPath] | None = None) -> None:
         self._format = raw.format if raw else ""
         self._has_file_per_photo = self._format in FOLDER_FORMATS
+        self._has_several_files = raw is not None and len({photo.file for photo in raw.photos}) > 1
         self._is_given = places is not None
         if places is None:
             places = raw.places if raw else ()
@@ -262,7 +263,7 @@ class PhotoFinder:
     def _origin(self, photo: RawPhoto) -> _Origin:
         if photo.file is None:
             return None
-        if self._has_file_per_photo:
+        if self._has_several_files or self._has_file_per_photo:
             return str(full_path(photo.file.parent))
         if photo.other_names and not folders_in(photo.other_names[-1]):
             return None  # Label Studio: folders of its own server, which say nothing

@@ -8,7 +8,8 @@ photos are there, have the stated sizes, and hold the boxes.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -69,6 +70,11 @@ class RawPhoto:
     file: Path | None = None
     paths: tuple[str, ...] = ()
 
+    def told_from(self, folder: Path) -> RawPhoto:
+        """The same, where messages say that its file is in ``folder``."""
+        boxes = tuple(replace(box, where=(folder / box.where).as_posix()) for box in self.boxes)
+        return replace(self, where=(folder / self.where).as_posix(), boxes=boxes)
+
 
 @dataclass(frozen=True)
 class RawAnnotations:
@@ -90,6 +96,29 @@ class RawAnnotations:
     labels: tuple[str, ...] | None
     places: tuple[Path, ...]
     remarks: tuple[str, ...] = ()
+
+
+def merged(parts: Sequence[RawAnnotations], folder: Path) -> RawAnnotations:
+    """What the files of several parts of a data set say together, each in a folder of its own in ``folder``.
+
+    The places that messages name then begin with these folders, as such files are often called alike.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    photos, remarks, labels = list[RawPhoto](), list[str](), list[str]()
+    for part in parts:
+        inner = part.places[0].relative_to(folder)
+        photos += [photo.told_from(inner) for photo in part.photos]
+        remarks += [f"{inner.as_posix()}: {remark}" for remark in part.remarks]
+        labels += part.labels or ()
+    return RawAnnotations(
+        parts[0].format,
+        folder.resolve().name,
+        tuple(photos),
+        tuple(dict.fromkeys(labels)) if any(part.labels is not None for part in parts) else None,
+        tuple(dict.fromkeys(place for part in parts for place in part.places)),
+        tuple(remarks),
+    )
 
 
 def not_read(what: Counter[str]) -> tuple[str, ...]:

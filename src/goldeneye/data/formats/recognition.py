@@ -56,7 +56,8 @@ def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
 
     Args:
         path: one file, or a folder; for YOLO the ``data.yaml`` stands for its folder.
-        form: one of ``FORMATS``. Of one that is a single file there is one in a folder.
+        form: one of ``FORMATS``. Of one that is a single file there may be
+            one in each folder, for each part of the data set.
 
     Raises:
         AnnotationError: there is none, or several where one was expected.
@@ -75,11 +76,11 @@ def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
         case "csv":
             tables = [table for table in files_below(path, _TABLES) if is_box_table(table)]
             known = [table for table in tables if is_box_table(table, is_known=True)]
-            return path, _only(known or tables, path, form)
+            return path, _one_a_folder(known or tables, path, form)
         case "cvat":
-            return path, _only(_in_format(path, ".xml", form), path, form)
+            return path, _one_a_folder(_in_format(path, ".xml", form), path, form)
         case _:
-            return path, _only(_in_format(path, ".json", form), path, form)
+            return path, _one_a_folder(_in_format(path, ".json", form), path, form)
 
 
 def _format_of_file(path: Path) -> str | None:
@@ -143,9 +144,9 @@ def _some(files: list[Path], folder: Path, form: str) -> list[Path]:
     return files
 
 
-def _only(files: Iterable[Path], folder: Path, form: str) -> list[Path]:
+def _one_a_folder(files: Iterable[Path], folder: Path, form: str) -> list[Path]:
     found = _some(list(files), folder, form)
-    if len(found) > 1:
+    if len({path.parent for path in found}) < len(found):  # else each is of a part of the data set
         names = ", ".join(path.relative_to(folder).as_posix() for path in found[:3])
         message = f"{folder}: {len(found)} files in the format {form}: {names}"
         raise AnnotationError(message, hint="name one of them instead of the folder")
