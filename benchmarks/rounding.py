@@ -34,9 +34,8 @@ def main() -> None:
         target = Path(folder) / "duck.xml"
         export_openvino(detector, target)
         engine = OpenVinoEngine(target, precision="bfloat16")
-        print(
-            "| | boxes with a score above | boxes | median | 95 of 100 | furthest |\n|---|---|---|---|---|---|"
-        )
+        print("| | boxes with a score above | boxes | median | 95 of 100 | furthest |")
+        print("|---|---|---|---|---|---|")
         compare("OpenVINO, bfloat16", detector, ExportedDetector(engine, target))
         compare("PyTorch folded, bfloat16", detector, detector.with_precision("bfloat16"))
 
