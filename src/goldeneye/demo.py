@@ -1,7 +1,7 @@
-"""The whole way in one command, with nothing to bring: render ducks, learn five, find the others.
+"""The whole way in one command, with nothing to bring: learn from five photos of ducks, find the others.
 
-The photos are rendered, so that a fresh clone needs no download for them, and the boxes are
-known exactly, so that what is found can be counted.
+The photos come with the package and are rendered: their boxes are known exactly, so that what is found
+can be counted.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from goldeneye.data.rendered import render_ducks
+from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.demo_photos import BOXES_NAME, demo_photos
+from goldeneye.data.formats import write_coco
 from goldeneye.detect.drawing import contact_sheet, save_picture
 from goldeneye.detect.folder import detect_folder
 from goldeneye.errors import OutputError
 from goldeneye.evaluation.evaluator import evaluate
 from goldeneye.evaluation.report import save_report
-from goldeneye.files import write_text
+from goldeneye.files import replacing, write_text
 from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
@@ -47,7 +49,7 @@ class DemoResult:
 
 
 def run_demo(output: Path, base: str | None = None) -> DemoResult:
-    """Render the sample data, fine-tune, detect and count; everything goes into ``output``.
+    """Fine-tune on the demo's photos, detect and count; everything goes into ``output``, photos too.
 
     Args:
         output: a folder that does not exist yet, or one of an earlier demo, which is replaced.
@@ -61,8 +63,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     base_model = load_base(name)
     console.print(f"base model: {base_model.name}" + ("" if base else ", the best one at hand"))
     _make_room(output)
-    console.print("rendering 5 photos of rubber ducks to learn from, and 40 to look in")
-    train, test = render_ducks(output / "photos")
+    train, test = (_copy(photos, output / "photos" / photos.source) for photos in demo_photos())
     detector = finetune(train, base_model)
     path = output / "duck.safetensors"
     detector.save(path)
@@ -77,6 +78,19 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found}
     write_text(output / "figures.json", json.dumps(figures | {"false_alarms": result.false_alarms}) + "\n")
     return result
+
+
+def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
+    """The photos and their boxes as a person would have them: in a folder of their own."""
+    images = []
+    for image in annotations:
+        path = folder / image.path.name
+        with replacing(path) as temporary:
+            shutil.copyfile(image.path, temporary)
+        images.append(replace(image, path=path))
+    copied = replace(annotations, images=tuple(images))
+    write_coco(copied, folder / BOXES_NAME)
+    return copied
 
 
 def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:

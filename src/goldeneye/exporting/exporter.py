@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from goldeneye import __version__
-from goldeneye.data.images import StrPath, find_photos, read_reduced
+from goldeneye.data.demo_photos import demo_photos
+from goldeneye.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.engines.header import FORMAT_VERSION
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
 from goldeneye.errors import ExportError, SettingError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NUM_PHOTOS = 8
 """So many photos are looked at, to see whether both find the same."""
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_SAMPLE_SIZE_HW = (360, 480)
+_NUM_DEMO_PHOTOS = 3
 
 
 class Exportable(Protocol):
@@ -61,7 +61,7 @@ def export_detector(
         target: ends in ``.onnx``.
         raw: write the network alone: it takes its own input, and gives the boxes of all anchors.
         photos: folders, files or patterns of photos to compare on, best with the objects in them; the
-            first ``NUM_PHOTOS`` are taken. Rendered ones if not given.
+            first ``NUM_PHOTOS`` are taken. Some of the demo's if not given.
 
     Returns:
         How well the two agree.
@@ -135,15 +135,12 @@ def read_photos(photos: StrPath | Sequence[StrPath] | None, config: Config) -> l
     """The photos to compare on, as large as a detector reads them at least."""
     if photos is not None:
         return [_read_photo(path, config) for path in find_photos(photos)[:NUM_PHOTOS]]
-    from goldeneye.data.rendered import render_ducks
-
-    with tempfile.TemporaryDirectory(prefix="goldeneye-") as folder:
-        samples, _ = render_ducks(Path(folder), num_train=3, num_test=0, size_hw=_SAMPLE_SIZE_HW)
-        return [_read_photo(sample.path, config) for sample in samples]
+    train, _ = demo_photos()
+    return [_read_photo(image.path, config) for image in train.images[:_NUM_DEMO_PHOTOS]]
 
 
 def _read_photo(path: Path, config: Config) -> NDArray[np.uint8]:
-    height, width = config.covered_hw(_SAMPLE_SIZE_HW)
+    height, width = config.covered_hw(read_size_hw(path))
     return read_reduced(path, (2 * height, 2 * width)).image
 
 
