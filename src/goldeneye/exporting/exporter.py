@@ -16,9 +16,9 @@ from goldeneye import __version__
 from goldeneye.data.demo_photos import demo_photos
 from goldeneye.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.engines.header import FORMAT_VERSION
-from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
+from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
 from goldeneye.errors import ExportError, SettingError
-from goldeneye.exporting.agreement import Agreement, compare_detector, compare_network
+from goldeneye.exporting.agreement import Agreement, compare_anchors, compare_detector
 from goldeneye.files import replacing, require_writable
 from goldeneye.models.architectures import build_network
 from goldeneye.models.configs import Config
@@ -61,7 +61,8 @@ def export_detector(
         target: ends in ``.onnx``.
         raw: write the network alone: it takes its own input, and gives the boxes of all anchors.
         photos: folders, files or patterns of photos to compare on, best with the objects in them; the
-            first ``NUM_PHOTOS`` are taken. Some of the demo's if not given.
+            first ``NUM_PHOTOS`` are taken. Some of the demo's if not given, which do as well: what the two
+            compute is compared, found or not.
 
     Returns:
         How well the two agree.
@@ -75,7 +76,7 @@ def export_detector(
     target = Path(target)
     require_writable(target, [".onnx"])
     _require_packages(target)
-    from goldeneye.exporting.onnx_model import make_model
+    from goldeneye.exporting.onnx_model import anchors_of, make_model
 
     images = read_photos(photos, detector.config)
     network = build_network(detector.config, detector.weights)
@@ -84,9 +85,15 @@ def export_detector(
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
         if raw:
-            agreement = compare_network(network, open_session(temporary), images)
+            agreement = compare_anchors(network, anchors_of(temporary, raw=True), images)
         else:
-            agreement = compare_detector(network, OnnxRuntimeEngine(temporary), images)
+            agreement = compare_detector(
+                network,
+                OnnxRuntimeEngine(temporary),
+                anchors_of(temporary, raw=False),
+                images,
+                detector.config.iou_threshold,
+            )
         if not agreement.holds:
             raise _not_the_same(target, agreement)
     return agreement
@@ -145,12 +152,6 @@ def _read_photo(path: Path, config: Config) -> NDArray[np.uint8]:
 
 
 def _not_the_same(target: Path, agreement: Agreement) -> ExportError:
-    if agreement.num_boxes == 0:
-        return ExportError(
-            f"{target}: not written, as nothing was compared: nothing was found "
-            f"in {agreement.num_photos} photos",
-            hint="give photos with the objects in them: --photos FOLDER",
-        )
     return ExportError(
         f"{target}: not written: it does not find the same in ONNX Runtime as in PyTorch: {agreement}",
         hint="look at other photos with --photos FOLDER; if it stays so, please report it",
