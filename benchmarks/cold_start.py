@@ -1,6 +1,6 @@
 """From the command to the end of the first photo, in a fresh process: an exported detector, and the original.
 
-Both look at the same rendered photo, one after the other in turns. Needs the extra ``export``.
+Both look at the same photo of the demo, one after the other in turns. Needs the extra ``export``.
 
     python benchmarks/cold_start.py
 """
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import goldeneye
-from goldeneye.data.rendered import render_ducks
+from goldeneye.data.demo_photos import demo_photos
 from machine import describe_machine
 
 NAMES = {"duck.onnx": "ONNX Runtime", "duck.safetensors": "PyTorch"}
@@ -32,7 +32,7 @@ def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        train, test = render_ducks(folder / "photos", num_train=3, num_test=1)
+        train, test = demo_photos()
         detector = goldeneye.finetune(train, "starter", show_progress=False)
         detector.save(folder / "duck.safetensors")
         goldeneye.export_detector(detector, folder / "duck.onnx")

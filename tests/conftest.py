@@ -54,6 +54,6 @@ def golden_archive(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
-    """A detector of rendered ducks, the same one exported, and photos of ducks to look in."""
+    """A detector of the demo's ducks, the same one exported, and photos of ducks to look in."""
     pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install 'goldeneye[export]'")
     return export_duck(tmp_path_factory.mktemp("exported_duck"))

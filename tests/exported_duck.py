@@ -1,15 +1,15 @@
-"""A detector of rendered ducks, as goldeneye keeps it and as other programs run it."""
+"""A detector of the demo's ducks, as goldeneye keeps it and as other programs run it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from goldeneye.data.rendered import render_ducks
+from goldeneye.data.demo_photos import demo_photos
 from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.exporting.exporter import export_detector
@@ -27,13 +27,14 @@ class ExportedDuck:
 
 
 def export_duck(folder: Path) -> ExportedDuck:
-    """Render, learn, export."""
-    train, test = render_ducks(folder / "rendered", num_train=4, num_test=6)
-    detector = finetune(train, "starter", show_progress=False).with_precision("float32")
+    """Learn, export."""
+    train, test = demo_photos()
+    few = replace(train, images=train.images[:4])
+    detector = finetune(few, "starter", show_progress=False).with_precision("float32")
     onnx = folder / "duck.onnx"
     export_detector(detector, onnx, photos=[image.path for image in test.images[:1]])
     photos = []
-    for image in test:
+    for image in test.images[:6]:
         photos.append(folder / f"{image.path.stem}.png")
         Image.open(image.path).save(photos[-1])
     return ExportedDuck(detector, onnx, photos)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,14 +11,15 @@ from PIL import Image
 
 from goldeneye import demo
 from goldeneye.cli import main
-from goldeneye.data.rendered import render_ducks
+from goldeneye.data.demo_photos import demo_photos
 from goldeneye.models.base import convert_base
 from goldeneye.models.cache import cached_base_path
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "render_ducks", partial(render_ducks, num_test=8))
+    train, test = demo_photos()
+    monkeypatch.setattr(demo, "demo_photos", lambda: (train, replace(test, images=test.images[:8])))
 
 
 @pytest.fixture(autouse=True)

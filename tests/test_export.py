@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 
-from exports import KINDS, detector_of, exported, noise, save_noise
+from exports import KINDS, detector_of, exported, noise, save_noise, wrap
 from goldeneye.detect.detector import Detector
 from goldeneye.engines.header import HEADER_KEY, read_onnx_header
 from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
 from goldeneye.errors import ExportError, OutputError, PhotoError, SettingError
-from goldeneye.exporting import agreement, exporter, onnx_model
+from goldeneye.exporting import exporter, onnx_model
 from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
 from goldeneye.exporting.exporter import export_detector
 from goldeneye.exporting.graph_builder import OPSET, GraphBuilder
@@ -145,26 +146,55 @@ def model(monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
     return model
 
 
+def change(model: onnx.ModelProto, head: str, part: str, new: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Put other numbers into the weights or the bias of a head, on every level."""
+    names = [c for c in model.graph.initializer if head in c.name and c.name.endswith(part)]
+    assert len(names) == 3
+    for constant in names:
+        numbers = new(onnx.numpy_helper.to_array(constant)).astype(np.float32)
+        constant.CopyFrom(onnx.numpy_helper.from_array(numbers, constant.name))
+
+
+def unsure(model: onnx.ModelProto) -> Detector:
+    """A detector, and its ``model``, that find everything unlikely, as one does of what is in no photo."""
+    detector = detector_of("yolox_all_novel")
+    weights = {
+        name: value - 9 if "novel_preds" in name and "bias" in name else value
+        for name, value in detector.weights.items()
+    }
+    change(model, "novel_preds", "bias", lambda bias: bias - 9)
+    return wrap(detector.config, weights)
+
+
+def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx.ModelProto) -> None:
+    same = export_detector(unsure(model), tmp_path / "d.onnx")
+    assert (tmp_path / "d.onnx").exists()
+    assert same.num_photos == 3
+    assert same.num_boxes >= 300
+
+
 class TestNothingIsWritten:
     def test_if_it_finds_something_else(self, tmp_path: Path, model: onnx.ModelProto) -> None:
         target = tmp_path / "d.onnx"
         target.write_text("from before")
         detector = detector_of("yolox_all_novel")
-        kernel = next(constant for constant in model.graph.initializer if "reg_preds" in constant.name)
-        kernel.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(kernel) * 1.1, kernel.name))
+        change(model, "reg_preds", "weight", lambda kernel: kernel * 1.1)
         numbers = r"boxes in 2 photos: IoU 0\.\d+ or more \(at least 0\.99\), scores .* apart"
         with pytest.raises(ExportError, match=r"d\.onnx: not written: it does not find the same.*" + numbers):
             export_detector(detector, target, photos=save_noise(tmp_path))
         assert target.read_text() == "from before"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["d.onnx", "noise0.png", "noise1.png"]
 
-    def test_if_nothing_was_compared(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto
+    def test_if_it_is_otherwise_unsure_where_neither_finds_anything(
+        self, tmp_path: Path, model: onnx.ModelProto
     ) -> None:
-        monkeypatch.setattr(agreement, "MIN_SCORE", 1.5)  # as if there were nothing in the photos
-        with pytest.raises(ExportError, match="nothing was found in 2 photos") as caught:
-            export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
-        assert "--photos FOLDER" in (caught.value.hint or "")
+        detector = unsure(model)
+        change(model, "novel_preds", "weight", lambda kernel: kernel * 1.2)
+        assert len(detector.network.find(noise((90, 140)), MIN_SCORE).scores) == 0
+        with pytest.raises(
+            ExportError, match=r"d\.onnx: not written: it does not find the same.*or \d+\.\d%"
+        ):
+            export_detector(detector, tmp_path / "d.onnx", photos=save_noise(tmp_path))
         assert not (tmp_path / "d.onnx").exists()
 
     def test_if_the_disk_is_full(
@@ -213,6 +243,13 @@ class TestComparing:
         assert not compare_found(found, (self.box, self.score, self.class_id + 1)).holds
         assert not compare_found(found, (self.box, self.score - np.float32(0.01), self.class_id)).holds
         assert not compare_found(found, (self.box + np.float32(1), self.score, self.class_id)).holds
+
+    def test_either_of_two_that_are_as_likely_may_be_kept(self) -> None:
+        found, other = (self.box, self.score, self.class_id), (self.box + 3, self.score, self.class_id)
+        assert compare_found(found, other, iou_threshold=0.5).holds
+        assert not compare_found(found, other, iou_threshold=0.9).holds
+        less_likely = (self.box + 3, self.score - np.float32(5e-4), self.class_id)
+        assert not compare_found(found, less_likely, iou_threshold=0.5).holds
 
     def test_what_nobody_would_look_at_does_not_count(self) -> None:
         faint = np.array([MIN_SCORE - 0.01], np.float32)

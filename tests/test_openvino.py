@@ -19,9 +19,9 @@ from onnx import TensorProto, helper
 from exports import detector_of, noise, save_noise
 from goldeneye.cli import main
 from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.demo_photos import demo_photos
 from goldeneye.data.formats import read_annotations
 from goldeneye.data.images import read_image
-from goldeneye.data.rendered import render_ducks
 from goldeneye.deploy import openvino_export
 from goldeneye.deploy.openvino_export import export_openvino
 from goldeneye.deploy.served import load_copy
@@ -89,10 +89,9 @@ def starter_file(starter: Detector, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def rendered(starter: Detector, tmp_path_factory: pytest.TempPathFactory) -> AnnotationSet:
+def rendered(starter: Detector) -> AnnotationSet:
     """Three rendered photos, annotated with what the starter finds in them."""
-    photos, _ = render_ducks(tmp_path_factory.mktemp("photos"), num_train=3, num_test=0, size_hw=(360, 480))
-    paths = [photo.path for photo in photos]
+    paths = [photo.path for photo in demo_photos()[0].images[:3]]
     found = [starter.detect(path, score_threshold=0.2).boxes for path in paths]
     assert sum(map(len, found)) > 3
     return AnnotationSet.from_arrays(paths, found, "thing 0")
@@ -245,7 +244,7 @@ class TestAFile:
             "print(found.size_hw, 'torch' in sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.stdout.strip() == "(360, 480) False", done.stderr
+        assert done.stdout.strip() == "(480, 640) False", done.stderr
 
     def test_is_compiled_once(self, starter_file: Path, cache: Path) -> None:
         OpenVinoEngine(starter_file, num_threads=1)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from goldeneye.data.formats import read_annotations
-from goldeneye.data.rendered import render_ducks, render_scene
-from goldeneye.data.rendered.camera import Camera, look_at
-from goldeneye.data.rendered.families import BIRDS, FAMILIES
-from goldeneye.data.rendered.fields import box, rotation, sphere, torus
-from goldeneye.data.rendered.light import Light
-from goldeneye.data.rendered.materials import noise, random_materials, random_pattern, random_rotation
-from goldeneye.data.rendered.room import Room
-from goldeneye.data.rendered.scene import Scene, arrange, draw, is_visible, random_thing
-from goldeneye.data.rendered.solids import Solid, Thing
-from goldeneye.data.rendered.surroundings import random_backdrop, random_texture
 from goldeneye.errors import OutputError
+from renderer import render_ducks, render_scene
+from renderer.camera import Camera, look_at
+from renderer.families import BIRDS, FAMILIES
+from renderer.fields import box, rotation, sphere, torus
+from renderer.light import Light
+from renderer.materials import noise, random_materials, random_pattern, random_rotation
+from renderer.room import Room
+from renderer.scene import Scene, arrange, draw, is_visible, random_thing
+from renderer.solids import Solid, Thing
+from renderer.surroundings import random_backdrop, random_texture
 
 SIZE_HW = (96, 128)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,6 @@ from goldeneye.finetuning.restore import restore
 from goldeneye.models.architectures import build_network
 from goldeneye.models.base import read_base
 from goldeneye.models.yolox import YoloxDetector, make_cells
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-
 from starter_cast import GROUP_SIDE, AlmostTheSame, cast_scene, play
 from starter_loss import PORTRAIT_SIDE, Tutors, assign, portraits_of, starter_loss
 from starter_samples import CastBatch, ScenePool, mix

@@ -25,7 +25,7 @@ from playwright.sync_api import sync_playwright
 
 from goldeneye.data.project import Project
 from goldeneye.data.project_file import DrawnBox
-from goldeneye.data.rendered import render_ducks
+from renderer import render_ducks
 
 DRAWN = 4
 """Photos whose boxes are drawn before the first picture."""

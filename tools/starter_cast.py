@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from goldeneye.data.rendered.families import FAMILIES, NO_BIRDS
-from goldeneye.data.rendered.materials import random_materials
-from goldeneye.data.rendered.scene import random_pose
-from goldeneye.data.rendered.solids import Thing
+from renderer.families import FAMILIES, NO_BIRDS
+from renderer.materials import random_materials
+from renderer.scene import random_pose
+from renderer.solids import Thing
 
 GROUP_SIDE = 5
 """How many forms, and how many finishes, a group has."""

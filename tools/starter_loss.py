@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from starter_samples import CastBatch
 from torch import Tensor, nn
 
 from goldeneye.finetuning.cell_assignment import assign_cells
 from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
 from goldeneye.models.boxes import paired_iou
 from goldeneye.models.yolox import decode_cells
+from starter_samples import CastBatch
 
 BOX_WEIGHT = 5.0
 """Weight of the box loss, by the public release."""

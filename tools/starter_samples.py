@@ -18,12 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from starter_scenes import kind_of
 from torch import Tensor
 
 from goldeneye.errors import SettingError
 from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
 from goldeneye.models.letterbox import PADDING_GREY
+from starter_scenes import kind_of
 
 _MOSAICS = 0.3  # how many samples are put together from four photos
 _ZOOM_ALONE = (0.7, 2.2)

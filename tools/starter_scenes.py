@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from starter_cast import GROUP_SIDE, MOST_THINGS, Character, cast_scene, play
 
-from goldeneye.data.rendered.scene import is_floating, render_things
 from goldeneye.errors import SettingError
 from goldeneye.files import replacing, write_text
 from goldeneye.progress import console, progress_bar
+from renderer.scene import is_floating, render_things
+from starter_cast import GROUP_SIDE, MOST_THINGS, Character, cast_scene, play
 
 _TOLD_EVERY = 100
 _KIND_NAME = "scenes.json"

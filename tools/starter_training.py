@@ -17,13 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from starter_loss import StarterLoss, Tutors, starter_loss
-from starter_samples import CastBatch, ScenePool, mix
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from goldeneye.config import setting
-from goldeneye.data.rendered.families import FAMILIES
 from goldeneye.errors import FinetuneError, SettingError
 from goldeneye.files import replacing
 from goldeneye.models.base import native_bfloat16
@@ -32,6 +29,9 @@ from goldeneye.models.layers import FrozenBatchNorm
 from goldeneye.models.yolox import STRIDES, YoloxDetector
 from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
 from goldeneye.progress import console
+from renderer.families import FAMILIES
+from starter_loss import StarterLoss, Tutors, starter_loss
+from starter_samples import CastBatch, ScenePool, mix
 
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "log.jsonl"

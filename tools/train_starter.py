@@ -24,15 +24,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from starter_fewshot import few_shot_score, real_ducks
-from starter_scenes import SceneKind, render_scenes
-from starter_training import CHECKPOINT_NAME, TrainSettings, learnt_weights, train
 
-from goldeneye.data.rendered import render_ducks
 from goldeneye.errors import GoldeneyeError
 from goldeneye.models.base import BASE_HEADER, read_base
 from goldeneye.models.weights_file import hash_weights, write_weights
 from goldeneye.models.yolox import YoloxDetector
+from renderer import render_ducks
+from starter_fewshot import few_shot_score, real_ducks
+from starter_scenes import SceneKind, render_scenes
+from starter_training import CHECKPOINT_NAME, TrainSettings, learnt_weights, train
 
 DUCKY = Path(__file__).resolve().parents[2] / "shared/data/ducky"
 

@@ -1,7 +1,7 @@
-"""The whole way in one command, with nothing to bring: render ducks, learn five, find the others.
+"""The whole way in one command, with nothing to bring: learn from five photos of ducks, find the others.
 
-The photos are rendered, so that a fresh clone needs no download for them, and the boxes are
-known exactly, so that what is found can be counted.
+The photos come with the package and are rendered: their boxes are known exactly, so that what is found
+can be counted.
 """
 
 from __future__ import annotations
@@ -9,24 +9,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
-from goldeneye.data.rendered import render_ducks
+from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.demo_photos import BOXES_NAME, demo_photos
+from goldeneye.data.formats import write_coco
+from goldeneye.detect.detections import Detections
+from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import contact_sheet, save_picture
-from goldeneye.detect.folder import detect_folder
+from goldeneye.detect.folder import save_found
 from goldeneye.errors import OutputError
-from goldeneye.evaluation.evaluator import evaluate
+from goldeneye.evaluation.evaluator import LOWEST_SCORE, evaluate_found
 from goldeneye.evaluation.report import save_report
 from goldeneye.evaluation.words import alarm_kinds_in_words
-from goldeneye.files import write_text
+from goldeneye.files import replacing, write_text
 from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
 from goldeneye.models.cache import default_base
-from goldeneye.progress import console
+from goldeneye.progress import console, progress_bar
 
 SHEET_PHOTOS = 20
 
@@ -50,7 +54,7 @@ class DemoResult:
 
 
 def run_demo(output: Path, base: str | None = None) -> DemoResult:
-    """Render the sample data, fine-tune, detect and count; everything goes into ``output``.
+    """Fine-tune on the demo's photos, detect and count; everything goes into ``output``, photos too.
 
     Args:
         output: a folder that does not exist yet, or one of an earlier demo, which is replaced.
@@ -64,16 +68,16 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     base_model = load_base(name)
     console.print(f"base model: {base_model.name}" + ("" if base else ", the best one at hand"))
     _make_room(output)
-    console.print("rendering 5 photos of rubber ducks to learn from, and 40 to look in")
-    train, test = render_ducks(output / "photos")
+    train, test = (_copy(photos, output / "photos" / photos.source) for photos in demo_photos())
     detector = finetune(train, base_model)
     path = output / "duck.safetensors"
     detector.save(path)
     save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
-    photos = [image.path for image in test]
-    detect_folder(path, photos, output / "found", gif=output / "ducks.gif", base=name)
-    _save_contact_sheet(output, photos)
-    evaluation = evaluate(detector, test)
+    # Once, for the pictures and for the report, which counts what nobody would look at too.
+    found = _detect(detector, test)
+    save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
+    _save_contact_sheet(output, [image.path for image in test])
+    evaluation = evaluate_found(detector, test, found)
     save_report(evaluation, output / "report.html", title=path.name)
     counts = evaluation.at(detector.score_threshold)
     wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}
@@ -81,6 +85,28 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found} | wrong
     write_text(output / "figures.json", json.dumps(figures) + "\n")
     return result
+
+
+def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
+    """The photos and their boxes as a person would have them: in a folder of their own."""
+    images = []
+    for image in annotations:
+        path = folder / image.path.name
+        with replacing(path) as temporary:
+            shutil.copyfile(image.path, temporary)
+        images.append(replace(image, path=path))
+    copied = replace(annotations, images=tuple(images))
+    write_coco(copied, folder / BOXES_NAME)
+    return copied
+
+
+def _detect(detector: Detector, annotations: AnnotationSet) -> list[Detections]:
+    found = []
+    with progress_bar("detecting", len(annotations)) as advance:
+        for image in annotations:
+            found.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
+            advance(image.path.name)
+    return found
 
 
 def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:

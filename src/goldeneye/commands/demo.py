@@ -1,4 +1,4 @@
-"""``goldeneye demo``: the whole way on rendered photos."""
+"""``goldeneye demo``: the whole way on photos that come with the package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def add_demo(commands: Any) -> None:
     """Add the command to the parser's."""
     demo = commands.add_parser(
         "demo",
-        help="render rubber ducks, learn five, find the others",
-        description="The whole way on rendered photos: nothing to bring.",
+        help="learn rubber ducks from five photos, find the others",
+        description="The whole way on photos that come with goldeneye: nothing to bring.",
     )
     demo.add_argument(
         "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
@@ -25,6 +25,12 @@ def add_demo(commands: Any) -> None:
 
 def run_demo(parsed: argparse.Namespace) -> int:
     """``goldeneye demo``."""
+    from goldeneye.data.demo_photos import demo_photos
+    from goldeneye.progress import console
+
+    train, test = demo_photos()
+    # Said before torch is imported, which takes seconds.
+    console.print(f"{len(train)} photos of rubber ducks to learn from, {len(test)} to look in")
     from goldeneye import demo
 
     print(demo.run_demo(parsed.output, parsed.base))

@@ -49,7 +49,8 @@ def export_openvino(
         target: ends in ``.xml``.
         precision: ``"float32"``, ``"bfloat16"`` or ``"int8"``.
         photos: folders, files or patterns of photos. int8 is fitted to them, so they should be like those
-            the detector will see; the others are compared on them, or on rendered ones if not given.
+            the detector will see; the others are compared on them, or on some of the demo's if not given.
+            What bfloat16 does is seen only where something is found.
         annotations: for int8: photos and what is in them, to say what it costs.
         force: write the files even if rounding moves boxes, or costs average precision.
 
@@ -131,7 +132,11 @@ def _compare(
         return words, before - after <= MAX_AP_LOST
     images = read_photos(photos, detector.config)
     if precision == "float32":
-        agreement = compare_detector(build_network(detector.config, detector.weights), engine, images)
+        from goldeneye.exporting.openvino_model import anchors_of
+
+        network = build_network(detector.config, detector.weights)
+        iou_threshold = detector.config.iou_threshold
+        agreement = compare_detector(network, engine, anchors_of(file), images, iou_threshold)
         return str(agreement), agreement.holds
     count, furthest = 0, 0.0
     for image in images:
@@ -139,18 +144,21 @@ def _compare(
         count += found
         furthest = max(furthest, shift_px)
     words = f"{count} boxes in {len(images)} photos moved by up to {furthest:.2f} pixels"
+    if count == 0:
+        words = f"nothing was found in {len(images)} photos, so it cannot be said by how much it does"
     return words, PrecisionCheck(True, count, furthest).holds
 
 
 def _not_the_same(target: Path, precision: str, words: str) -> ExportError:
     allowed = {
         "float32": "it does not find the same in OpenVINO as in PyTorch",
-        "bfloat16": f"bfloat16 moves boxes, and may move them by {MAX_SHIFT_PX} pixels",
+        "bfloat16": f"bfloat16 may move boxes by {MAX_SHIFT_PX} pixels",
         "int8": f"int8 costs average precision, and may cost {MAX_AP_LOST:.0f}",
     }
     hints = {
         "float32": "look at other photos with --photos FOLDER; if it stays so, please report it",
-        "bfloat16": "use --precision float32, or --force if that is good enough",
+        "bfloat16": "give photos with the objects in them: --photos FOLDER; use --precision float32, or "
+        "--force if that is good enough",
         "int8": "use --precision float32, give more photos with --photos, or --force if that is good enough",
     }
     return ExportError(f"{target}: not written: {allowed[precision]}: {words}", hint=hints[precision])

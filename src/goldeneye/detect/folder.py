@@ -20,6 +20,7 @@ from goldeneye.data.images import (
     read_size_hw,
 )
 from goldeneye.data.photo_file import PhotoBytes
+from goldeneye.detect.detections import Detections
 from goldeneye.detect.drawing import PICTURE_FORMATS, save_gif, save_picture
 from goldeneye.detect.mirrored import MirroredDetector
 from goldeneye.detect.opening import AUTO, open_detector
@@ -104,14 +105,7 @@ def detect_folder(
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
     if written not in targets:
-        document = {
-            "detector": Path(detector).name,
-            "labels": loaded.labels,
-            "score_threshold": threshold,
-            "photos": rows,
-            "failed": failed,
-        }
-        write_text(written, json.dumps(document, indent=1) + "\n")
+        _write_rows(written, Path(detector).name, loaded.labels, threshold, rows, failed)
     if gif is not None and rows:
         _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
     return FolderSummary(written, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
@@ -160,6 +154,46 @@ def _require_another(target: Path, photo: Path) -> None:
         raise OutputError(
             f"{target}: the picture would replace the photo", hint="choose another name with -o"
         )
+
+
+def save_found(found: Sequence[Detections], detector: str, threshold: float, output: Path, gif: Path) -> None:
+    """Write what :func:`detect_folder` would, of what was found already in photos that lie in files.
+
+    Args:
+        found: the detections of each photo; those no higher than ``threshold`` are left out.
+        detector: the name of the detector's file.
+        threshold: lowest score to report.
+        output: the folder for the results; made if it is not there.
+        gif: where to write an animation of all pictures.
+
+    Raises:
+        OutputError: a result cannot be written.
+    """
+    shown = [one.above(threshold) for one in found]
+    targets = _targets([Path(str(one.source)) for one in shown], output)
+    for one, target in zip(shown, targets, strict=True):
+        save_picture(one.draw(), target)
+    rows = [one.to_dict() | {"picture": target.name} for one, target in zip(shown, targets, strict=True)]
+    _write_rows(output / "detections.json", detector, shown[0].labels, threshold, rows, [])
+    _animate(targets, gif)
+
+
+def _write_rows(
+    target: Path,
+    detector: str,
+    labels: Sequence[str],
+    threshold: float,
+    rows: Sequence[dict[str, Any]],
+    failed: Sequence[str],
+) -> None:
+    document = {
+        "detector": detector,
+        "labels": labels,
+        "score_threshold": threshold,
+        "photos": rows,
+        "failed": failed,
+    }
+    write_text(target, json.dumps(document, indent=1) + "\n")
 
 
 def _opened(

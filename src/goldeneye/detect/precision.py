@@ -41,6 +41,8 @@ class PrecisionCheck:
     def __str__(self) -> str:
         if not self.tried:
             return "detecting in float32: this processor does not compute in bfloat16"
+        if self.num_boxes == 0:
+            return "detecting in float32: nothing was found to see by what bfloat16 does to boxes"
         chosen = "bfloat16" if self.holds else "float32"
         return (
             f"detecting in {chosen}: bfloat16 moves {self.num_boxes} boxes by up to "

@@ -194,13 +194,31 @@ def evaluate(
     read = replace(annotations, images=tuple(images))
     if skipped:
         read.require_reviewed()
+    return evaluate_found(detector, read, detections, skipped)
+
+
+def evaluate_found(
+    detector: PhotoDetector,
+    annotations: AnnotationSet,
+    detections: Sequence[Detections],
+    skipped: Sequence[str] = (),
+) -> Evaluation:
+    """As :func:`evaluate`, of what the detector has found already, down to ``LOWEST_SCORE``.
+
+    Args:
+        detector: the detector.
+        annotations: the photos that could be read.
+        detections: what was found in each of them.
+        skipped: names of photos that could not be read.
+    """
+    images = annotations.images
     outcomes = Outcomes.of(DetectionTable.of(detections), AnnotationTable.of(images, detector.labels))
     num_classes = len(detector.labels)
     thresholds = np.union1d(HUNDREDTHS, detector.score_threshold)
     return Evaluation(
         labels=detector.labels,
         score_threshold=detector.score_threshold,
-        annotations=read,
+        annotations=annotations,
         skipped=tuple(skipped),
         learnt_from=_learnt_from(detector, images),
         expected_ap50=_expected_ap50(detector),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 
 from goldeneye import __version__
 from goldeneye.arguments import checked_path, kind_of
-from goldeneye.data.images import StrPath, find_photos, read_reduced
+from goldeneye.data.demo_photos import demo_photos
+from goldeneye.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from goldeneye.engines.header import FORMAT_VERSION
-from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine, open_session
+from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
 from goldeneye.errors import ExportError, OutputError, SettingError
-from goldeneye.exporting.agreement import Agreement, compare_detector, compare_network
+from goldeneye.exporting.agreement import Agreement, compare_anchors, compare_detector
 from goldeneye.files import replacing, require_writable
 from goldeneye.models.architectures import build_network
 from goldeneye.models.configs import Config
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 NUM_PHOTOS = 8
 """So many photos are looked at, to see whether both find the same."""
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_SAMPLE_SIZE_HW = (360, 480)
+_NUM_DEMO_PHOTOS = 3
 
 
 class Exportable(Protocol):
@@ -62,7 +62,8 @@ def export_detector(
         target: ends in ``.onnx``.
         raw: write the network alone: it takes its own input, and gives the boxes of all anchors.
         photos: folders, files or patterns of photos to compare on, best with the objects in them; the
-            first ``NUM_PHOTOS`` are taken. Rendered ones if not given.
+            first ``NUM_PHOTOS`` are taken. Some of the demo's if not given, which do as well: what the two
+            compute is compared, found or not.
 
     Returns:
         How well the two agree.
@@ -79,7 +80,7 @@ def export_detector(
         raise ExportError(f"only a detector with its weights can be exported: {kind_of(detector)}", hint=hint)
     require_writable(target, [".onnx"])
     _require_packages(target)
-    from goldeneye.exporting.onnx_model import make_model
+    from goldeneye.exporting.onnx_model import anchors_of, make_model
 
     images = read_photos(photos, detector.config)
     network = build_network(detector.config, detector.weights)
@@ -88,9 +89,15 @@ def export_detector(
     with replacing(target) as temporary:
         temporary.write_bytes(model.SerializeToString())
         if raw:
-            agreement = compare_network(network, open_session(temporary), images)
+            agreement = compare_anchors(network, anchors_of(temporary, raw=True), images)
         else:
-            agreement = compare_detector(network, OnnxRuntimeEngine(temporary), images)
+            agreement = compare_detector(
+                network,
+                OnnxRuntimeEngine(temporary),
+                anchors_of(temporary, raw=False),
+                images,
+                detector.config.iou_threshold,
+            )
         if not agreement.holds:
             raise _not_the_same(target, agreement)
     return agreement
@@ -139,25 +146,16 @@ def read_photos(photos: StrPath | Sequence[StrPath] | None, config: Config) -> l
     """The photos to compare on, as large as a detector reads them at least."""
     if photos is not None:
         return [_read_photo(path, config) for path in find_photos(photos)[:NUM_PHOTOS]]
-    from goldeneye.data.rendered import render_ducks
-
-    with tempfile.TemporaryDirectory(prefix="goldeneye-") as folder:
-        samples, _ = render_ducks(Path(folder), num_train=3, num_test=0, size_hw=_SAMPLE_SIZE_HW)
-        return [_read_photo(sample.path, config) for sample in samples]
+    train, _ = demo_photos()
+    return [_read_photo(image.path, config) for image in train.images[:_NUM_DEMO_PHOTOS]]
 
 
 def _read_photo(path: Path, config: Config) -> NDArray[np.uint8]:
-    height, width = config.covered_hw(_SAMPLE_SIZE_HW)
+    height, width = config.covered_hw(read_size_hw(path))
     return read_reduced(path, (2 * height, 2 * width)).image
 
 
 def _not_the_same(target: Path, agreement: Agreement) -> ExportError:
-    if agreement.num_boxes == 0:
-        return ExportError(
-            f"{target}: not written, as nothing was compared: nothing was found "
-            f"in {agreement.num_photos} photos",
-            hint="give photos with the objects in them: --photos FOLDER",
-        )
     return ExportError(
         f"{target}: not written: it does not find the same in ONNX Runtime as in PyTorch: {agreement}",
         hint="look at other photos with --photos FOLDER; if it stays so, please report it",

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from goldeneye.engines.header import HEADER_KEY
+from goldeneye.engines.onnxruntime_engine import open_session
+from goldeneye.exporting.agreement import Anchors, AnchorsOf
 from goldeneye.exporting.core import export_core
 from goldeneye.exporting.graph_builder import OPSET, GraphBuilder
 from goldeneye.exporting.preparation import prepare
@@ -16,6 +21,8 @@ from goldeneye.exporting.selection import select
 from goldeneye.models.configs import Config
 from goldeneye.models.network import Network
 
+ANCHORS = ("network/boxes", "network/scores")
+"""The tensors between the network and what selects detections, in every exported file."""
 _IR_VERSION = 10  # what ONNX Runtime 1.18, of 2024, reads already
 
 
@@ -29,6 +36,29 @@ def make_model(network: Network, config: Config, header: Mapping[str, Any], *, r
     onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
     onnx.checker.check_model(model)
     return model
+
+
+def anchors_of(path: Path, *, raw: bool) -> AnchorsOf:
+    """What ONNX Runtime computes with a file, ``raw`` or not, before anything is suppressed."""
+    if raw:
+        session = open_session(path)
+        return lambda _image, pixels: _first(session.run(["boxes", "scores"], {"images": pixels.numpy()}))
+    model = onnx.load(path)
+    model.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, ANCHORS))
+    with tempfile.TemporaryDirectory(prefix="goldeneye-") as folder:
+        shown = Path(folder) / path.name
+        onnx.save(model, shown)
+        session = open_session(shown)
+    threshold = np.array(1, np.float32)
+    return lambda image, _pixels: _first(
+        session.run(list(ANCHORS), {"photos": image[None], "score_threshold": threshold})
+    )
+
+
+def _first(outputs: Sequence[Any]) -> Anchors:
+    """The anchors of the one photo of a batch."""
+    boxes, scores = outputs
+    return boxes[0], scores[0]
 
 
 def _with_photos(core: onnx.ModelProto, config: Config) -> onnx.ModelProto:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from goldeneye.engines.header import HEADER_KEY
 from goldeneye.engines.openvino_parts import last_convolutions, outside_network
+from goldeneye.exporting.agreement import Anchors, AnchorsOf
+from goldeneye.exporting.onnx_model import ANCHORS
 
 ACTIVATIONS = ("Sigmoid", "Multiply", "Swish")
 """Not in int8: SiLU multiplies a value with its sigmoid, and both in int8 cost YOLOX-nano a third of its
@@ -57,6 +59,23 @@ def save_model(model: Any, header: Mapping[str, Any], target: Path) -> None:
 
     model.set_rt_info(json.dumps(header), [HEADER_KEY])
     openvino.save_model(model, target, compress_to_fp16=False)
+
+
+def anchors_of(path: Path) -> AnchorsOf:
+    """What OpenVINO computes in float32 with a file, before anything is suppressed."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.add_outputs(list(ANCHORS))
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(image: NDArray[np.uint8], _pixels: Any) -> Anchors:
+        found = compiled({"photos": image[None], "score_threshold": np.array(1, np.float32)})
+        boxes, scores = (found[name][0] for name in ANCHORS)
+        return boxes, scores
+
+    return run
 
 
 @contextlib.contextmanager
