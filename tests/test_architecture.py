@@ -19,6 +19,8 @@ SOURCE = Path(goldeneye.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = sorted([*SOURCE.rglob("*.js"), *(Path(__file__).parents[1] / "examples/web").glob("*.js")])
 
+RENDERER = sorted((Path(__file__).parents[1] / "tools/renderer").glob("*.py"))
+
 # In the order in which a photo meets them: a folder imports only from those before it.
 FOLDERS = (
     "data",
@@ -48,7 +50,7 @@ HEAVY = ("torch", "numpy", "PIL", "matplotlib", "safetensors")
 
 def name_of(path: Path) -> str:
     """A module's path below the package, as tests and messages call it: ``models/ssd.py``."""
-    return path.relative_to(SOURCE).as_posix()
+    return path.relative_to(SOURCE if path.is_relative_to(SOURCE) else RENDERER[0].parents[1]).as_posix()
 
 
 @cache
@@ -102,6 +104,10 @@ def test_a_folder_imports_only_from_those_above_it(path: Path) -> None:
         if package == "goldeneye":
             target = rest.partition(".")[0]
             assert target in (*above, *HELPERS, "__version__"), f"{name_of(path)} must not import {module}"
+
+
+def test_the_package_does_without_the_renderer() -> None:
+    assert not [name_of(path) for path in MODULES for module in imported(path) if "renderer" in module]
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if name_of(p).startswith(NO_TORCH)], ids=name_of)
@@ -174,7 +180,7 @@ def test_loading_a_file_cannot_run_code(path: Path) -> None:
         assert function not in ("eval", "exec"), ast.unparse(call)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *RENDERER], ids=name_of)
 def test_nothing_is_too_long_to_read(path: Path) -> None:
     lengths = {name_of(path): (len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE_LINES)}
     for node in ast.walk(tree_of(path)):
@@ -209,7 +215,7 @@ def test_exceptions_from_length_are_still_there() -> None:
         assert not function or function in names
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", [*MODULES, *RENDERER], ids=name_of)
 def test_modules_say_what_they_are(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), f"{name_of(path)} has no docstring"
     assert path.stem not in ("utils", "util", "misc", "helpers", "common")
