@@ -19,6 +19,8 @@ SOURCE = Path(goldeneye.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = sorted([*SOURCE.rglob("*.js"), *(Path(__file__).parents[1] / "examples/web").glob("*.js")])
 
+RENDERER = sorted((Path(__file__).parents[1] / "tools/renderer").glob("*.py"))
+
 # In the order in which a photo meets them: a folder imports only from those before it.
 FOLDERS = (
     "data",
@@ -48,7 +50,7 @@ HEAVY = ("torch", "numpy", "PIL", "matplotlib", "safetensors")
 
 def name_of(path: Path) -> str:
     """A module's path below the package, as tests and messages call it: ``models/ssd.py``."""
-    return path.relative_to(SOURCE).as_posix()
+    return path.relative_to(SOURCE if path.is_relative_to(SOURCE) else RENDERER[0].parents[1]).as_posix()
 
 
 @cache
@@ -106,6 +108,10 @@ def from_below(path: Path) -> Iterator[str]:
         package, _, rest = module.partition(".")
         if package == "goldeneye" and rest.partition(".")[0] not in (*above, *HELPERS, "__version__"):
             yield module
+
+
+def test_the_package_does_without_the_renderer() -> None:
+    assert not [name_of(path) for path in MODULES for module in imported(path) if "renderer" in module]
 
 
 def test_photos_and_boxes_know_no_torch() -> None:
@@ -185,7 +191,7 @@ def could_run_code(path: Path) -> Iterator[str]:
 
 def test_nothing_is_too_long_to_read() -> None:
     lengths: dict[str, tuple[int, int]] = {}
-    for path in MODULES:
+    for path in [*MODULES, *RENDERER]:
         lengths[name_of(path)] = (len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE_LINES)
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -227,6 +233,6 @@ def test_exceptions_from_length_are_still_there() -> None:
 
 
 def test_modules_say_what_they_are() -> None:
-    assert [name_of(path) for path in MODULES if not ast.get_docstring(tree_of(path))] == []
+    assert [name_of(path) for path in [*MODULES, *RENDERER] if not ast.get_docstring(tree_of(path))] == []
     vague = ("utils", "util", "misc", "helpers", "common")
-    assert [name_of(path) for path in MODULES if path.stem in vague] == []
+    assert [name_of(path) for path in [*MODULES, *RENDERER] if path.stem in vague] == []

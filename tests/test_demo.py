@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,10 +40,23 @@ def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.Capture
     assert sum(kinds.values()) == figures["false_alarms"]
     assert (f"{kinds['background']} on the background" in printed.out) == (kinds["background"] > 0)
     assert figures["found"] >= 0.5 * figures["ducks"]
+    shown = json.loads((output / "found" / "detections.json").read_text())["photos"]
+    assert sum(len(photo["detections"]) for photo in shown) == figures["found"] + figures["false_alarms"]
     assert "duck.safetensors" in (output / "report.html").read_text()
     assert Image.open(output / "contact_sheet.png").width > 1000
     assert Image.open(output / "ducks.gif").n_frames >= 7
     assert main(["demo", "-o", str(output)]) == 0  # an earlier demo is replaced
+
+
+def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom goldeneye.cli import main\nfrom goldeneye.progress import console\n"
+        "console.print = lambda text: sys.exit(f'{text}; torch: {\"torch\" in sys.modules}')\n"
+        f"main(['demo', '-o', {str(tmp_path / 'demo')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = "5 photos of rubber ducks to learn from, 40 to look in; torch: False"
+    assert done.stderr.strip() == expected
 
 
 @pytest.mark.shared

@@ -18,7 +18,7 @@ from goldeneye.config import FinetuneConfig
 from goldeneye.detect.detections import Detections
 from goldeneye.detect.detector import Detector
 from goldeneye.detect.folder import detect_folder
-from goldeneye.detect.precision import check_bfloat16, max_shift_px
+from goldeneye.detect.precision import PrecisionCheck, check_bfloat16, max_shift_px
 from goldeneye.errors import DetectorFileError, OutputError, PhotoError, SettingError
 from goldeneye.finetuning.trainer import finetune
 from tiny import make_photos, tiny_base
@@ -204,6 +204,8 @@ def test_bfloat16_is_used_only_where_the_boxes_stay(
         torch.bfloat16,
         torch.float32,
     )
+    assert not PrecisionCheck(True, 0, 0.0).holds
+    assert "nothing was found" in str(PrecisionCheck(True, 0, 0.0))
     monkeypatch.setattr("goldeneye.detect.precision.native_bfloat16", lambda: False)
     check = check_bfloat16(detector, photos)
     assert not check.holds

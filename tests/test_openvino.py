@@ -15,6 +15,7 @@ import onnxruntime
 import openvino
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from exports import detector_of, noise, save_noise
 from goldeneye.cli import main
@@ -380,9 +381,7 @@ class TestInt8:
         assert "Mock" in done.stdout, done.stdout + done.stderr
 
 
-def test_a_damaged_export_is_not_written(
-    starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     from goldeneye.exporting import openvino_model
 
     def read_another(path: Path) -> openvino.Model:
@@ -394,9 +393,31 @@ def test_a_damaged_export_is_not_written(
         return model
 
     monkeypatch.setattr(openvino_model, "read_onnx", read_another)
+
+
+def test_a_damaged_export_is_not_written(
+    starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _damage_what_is_read(monkeypatch)
     with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
         export_openvino(starter, tmp_path / "duck.xml", force=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_photos_in_which_nothing_is_found_will_do(
+    starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "fog.png"
+    Image.new("RGB", (160, 120), (150, 152, 155)).save(photo)
+    assert len(starter.detect(photo, score_threshold=MIN_SCORE)) == 0
+    words = export_openvino(starter, tmp_path / "thing.xml", photos=photo)
+    assert words.startswith("100 boxes in 1 photos")
+    _damage_what_is_read(monkeypatch)
+    with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
+        export_openvino(starter, tmp_path / "other.xml", photos=photo)
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ExportError, match=r"nothing was found in 1 photos.*\n.*--photos FOLDER"):
+            export_openvino(starter, tmp_path / "other.xml", precision="bfloat16", photos=photo)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from goldeneye.data.demo_photos import FOLDER, demo_photos
 from goldeneye.data.formats import read_annotations
 from goldeneye.errors import OutputError
 from renderer import render_ducks, render_scene
@@ -206,6 +208,19 @@ def test_fewer_ducks_are_the_first_of_more_and_another_seed_gives_others(ducks, 
     assert (tmp_path / "same" / name).read_bytes() == (folder / name).read_bytes()
     render_ducks(tmp_path / "other", num_train=0, num_test=1, seed=1, size_hw=SIZE_HW)
     assert (tmp_path / "other" / name).read_bytes() != (folder / name).read_bytes()
+
+
+def test_the_photos_in_the_package_are_those_that_are_rendered(tmp_path):
+    shipped, rendered = demo_photos(), render_ducks(tmp_path, num_train=1, num_test=1)
+    assert [len(photos.images) for photos in shipped] == [5, 40]
+    for theirs, ours in zip(shipped, rendered, strict=True):
+        assert [replace(i, path=i.path.name) for i in theirs.images[:1]] == [
+            replace(i, path=i.path.name) for i in ours
+        ]
+        images = [np.asarray(Image.open(s.images[0].path), np.float32) for s in (theirs, ours)]
+        assert np.abs(images[0] - images[1]).mean() < 3  # what JPEG makes of noise
+    assert all(image.reviewed for photos in shipped for image in photos)
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*.*")) <= 2_000_000
 
 
 def test_ducks_that_cannot_be_written_or_seen(tmp_path):

@@ -32,7 +32,7 @@ def add_export(commands: Any) -> None:
         "--photos",
         nargs="+",
         metavar="PHOTOS",
-        help="photos to compare on, best with the objects in them (default: rendered ones)",
+        help="photos to compare on, best with the objects in them (default: three of the demo's)",
     )
     export.add_argument("--base", help="the base model, for a detector written with --heads-only")
     export.add_argument(
