@@ -565,14 +565,38 @@ def test_a_folder_that_cannot_be_made_is_named(entry, tmp_path):
         fetch(entry, tmp_path / "file" / "downloads")
 
 
-def test_a_file_system_without_locks_still_downloads(entry, folder, monkeypatch):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO])
+def test_a_file_system_without_locks_still_downloads(entry, folder, monkeypatch, capsys, recwarn, number):
     fcntl = pytest.importorskip("fcntl")
 
     def no_locks(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     assert fetch(entry, folder).read_bytes() == BODY
+    assert capsys.readouterr().err == f"downloading {entry.url}\n"
+    assert not recwarn.list
+
+
+def test_a_lock_that_cannot_be_made_is_said_in_words(entry, folder):
+    (folder / f"{NAME}.lock").mkdir(parents=True)
+    with pytest.raises(OutputError, match=rf"{re.escape(str(folder / NAME))}: cannot be written: "):
+        fetch(entry, folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_killed_process_leaves_no_lock(server, entry, folder):
+    release = threading.Event()
+    server.answers = [Answer(send=HALF, hold=release), Answer()]
+    with start_process(entry, folder) as first:
+        wait_until(lambda: server.requests)
+        with start_process(entry, folder) as second:
+            assert "waiting for another process" in second.stderr.readline()
+            first.kill()
+            assert "downloading" in second.stderr.readline()  # while the first's answer is still held open
+            release.set()
+    assert second.returncode == 0
+    assert (folder / NAME).read_bytes() == BODY
 
 
 def test_a_mirror_is_asked_for_the_same_file(server, entry, folder, monkeypatch):

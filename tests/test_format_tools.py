@@ -245,7 +245,23 @@ class TestYOLO:
             ("0 0.3 0.3 0.2 0.4\n", "a: &x [1]\nnames: *x\n", "data.yaml: line 2: an alias"),
             ("0 0.3 0.3 0.2 0.4\n", "names: [a\n", "data.yaml: not valid YAML"),
             ("0 0.3 0.3 0.2 0.4\n", "names:\n" + "- " * 30 + "a\n", "nested too deeply"),
-            ("0 0.3 0.3 0.2 0.4\n", "names: [a]\nnames: [b]\n", "stands twice: 'names'"),
+            (
+                "0 0.3 0.3 0.2 0.4\n",
+                "names: [a]\nnames: [b]\n",
+                "data.yaml: line 2: a key that is no text, or stands twice: 'names'\nhint: data.yaml",
+            ),
+            (
+                "0 0.3 0.3 0.2 0.4\n",
+                "names:\n  0: a\n  ? [b, c]\n  : d\n",
+                "data.yaml: line 3: a key that is no text, or stands twice: \"['b', 'c']\"",
+            ),
+            (
+                "0 0.3 0.3 0.2 0.4\n",
+                "nc: 1\nnames:\n  0: a\n  1: [b\n",
+                'not valid YAML: while parsing a flow sequence in "<unicode string>", line 4, column 6',
+            ),
+            ("0 0.3 0.3 0.2 0.4\n", "names: [a]\n---\n{}\n", "data.yaml: 2 YAML documents instead of one"),
+            ("0 0.3 0.3 0.2 0.4\n", "names: " + "[" * 40_000, " nest"),
             ("0 0.3 0.3 0.2 0.4\n", "names: [a]\n" + "#" * 100_000, "larger than 100,000 bytes"),
         ],
     )
@@ -253,6 +269,15 @@ class TestYOLO:
         write(folder / "labels" / "a.txt", lines)
         write(folder / "data.yaml", yaml)
         assert says in refusal(folder)
+
+    def test_plain_values_stay_the_texts_they_are(self, folder: Path) -> None:
+        written = ("no", "~", "1", "1e3", "2024-01-01", "0x10", "!!int 7", "!!python/name:os.system x", "=")
+        write(folder / "labels" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        write(
+            folder / "data.yaml", "names:\n" + "".join(f"  {n}: {text}\n" for n, text in enumerate(written))
+        )
+        labels = tuple(text.split()[-1] for text in written)
+        assert read_annotations(folder).labels == labels
 
     def test_two_lists_of_names(self, folder: Path) -> None:
         write(folder / "labels" / "a.txt", "0 0.3 0.3 0.2 0.4\n")

@@ -130,6 +130,24 @@ def test_what_would_change_the_result_is_refused_by_name(old: str, new: str, nam
     assert "my.config" in str(caught.value)
 
 
+def test_the_last_of_two_scalars_counts_and_two_messages_are_refused() -> None:
+    assert parse_ssd_config(PIPELINE.replace("gamma: 2.0", "gamma: 2.0 gamma: 1.5")).focal_gamma == 1.5
+    twice = PIPELINE.replace(
+        "weighted_sigmoid_focal {", "weighted_sigmoid_focal { gamma: 1.5 } weighted_sigmoid_focal {"
+    )
+    where = r"^my\.config: model\.ssd\.loss\.classification_loss\.weighted_sigmoid_focal: stands 2 times$"
+    with pytest.raises(ConfigError, match=where):
+        parse_ssd_config(twice, "my.config")
+
+
+def test_what_the_api_takes_is_taken_and_no_more() -> None:
+    """The rest of the file may say anything; numbers are those written, not the nearest of 32 bits."""
+    config = parse_ssd_config(PIPELINE + "train_config: { a_field_of_the_future < b: [1, 2] > }")
+    assert (config.score_threshold, config.class_bias) == (1e-8, -4.6)
+    with pytest.raises(ConfigError, match=r"my\.config: line \d+: messages nested too deep"):
+        parse_ssd_config(PIPELINE + "train_config {" * 5000, "my.config")
+
+
 def test_another_kind_of_model_is_named() -> None:
     with pytest.raises(ConfigError, match=r"model\.faster_rcnn: not a supported kind of model"):
         parse_ssd_config("model { faster_rcnn { num_classes: 3 } }")

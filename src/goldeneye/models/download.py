@@ -18,10 +18,9 @@ import os
 import random
 import re
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from email.message import Message
 from http.client import HTTPException, HTTPMessage, HTTPResponse
@@ -31,6 +30,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from filelock import FileLock, Timeout
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from goldeneye.errors import DownloadError
@@ -354,35 +354,21 @@ def _continued(response: HTTPResponse, start: int, version: _Version) -> _Versio
 
 @contextmanager
 def _alone(target: Path, show: bool) -> Iterator[None]:
-    """Wait until no other process is in such a block for ``target``.
-
-    The lock file stays: if it were deleted, a process waiting for it and one that makes it anew
-    would both go on.
-    """
-    with target.with_name(f"{target.name}.lock").open("ab") as file:
-        if not _try_lock(file.fileno()):
-            _say(f"waiting for another process that downloads {target.name}", show)
-            while not _try_lock(file.fileno()):
-                time.sleep(LOCK_POLL_S)
+    """Wait until no other process is in such a block for ``target``."""
+    # A soft lock, which is a file that is there, would outlive a process that is killed.
+    lock = FileLock(target.with_name(f"{target.name}.lock"), fallback_to_soft=False)
+    with ExitStack() as held:
+        try:
+            try:
+                held.enter_context(lock.acquire(blocking=False))
+            except Timeout:
+                _say(f"waiting for another process that downloads {target.name}", show)
+                held.enter_context(lock.acquire(poll_interval=LOCK_POLL_S))
+        except OSError as error:
+            if error.filename is not None:  # the lock's file cannot be made
+                raise
+            # A file system without locks: two at once may spoil the file, as its checksums tell.
         yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Take the lock until the file is closed or the process ends, unless another has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        pass  # a file system without locks: two at once may spoil the file, as its checksums tell
-    return True
 
 
 @contextmanager

@@ -139,6 +139,8 @@ class Message:
     def child(self, name: str) -> Message:
         """A message field; empty, so all defaults, where it is absent."""
         values = self._values(name)
+        if len(values) > 1:  # TensorFlow would merge them, field by field
+            raise ConfigError(f"{self.where}: {self.path}.{name}: stands {len(values)} times")
         value = values[-1] if values else {}
         if not isinstance(value, dict):
             raise ConfigError(f"{self.where}: {self.path}.{name}: expected a message in braces: {value}")

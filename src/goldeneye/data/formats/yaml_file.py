@@ -6,21 +6,25 @@ name. Aliases are refused: ten of them on ten lines stand for ten billion values
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from goldeneye.data.formats.text_file import read_text
 from goldeneye.errors import AnnotationError
 
+if TYPE_CHECKING:
+    from yaml import BaseLoader as _Loader
+else:  # with the C library where PyYAML has it: ten times faster
+    _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
 YAML_HINT = "data.yaml must name the classes: names: [duck, cup], or names: {0: duck, 1: cup}"
 
 # A thousand names of classes take 20 kB. PyYAML without its C library reads less than 100 kB a second.
 _MAX_BYTES = 100_000
 _MAX_DEPTH = 20
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def load_yaml(path: Path, source: str) -> Any:
@@ -32,17 +36,15 @@ def load_yaml(path: Path, source: str) -> Any:
     """
     text = read_text(path, _MAX_BYTES)
     try:
-        events = yaml.parse(text, Loader=_LOADER)
-        documents = [
-            _value(events, event, source, 0) for event in events if isinstance(event, yaml.NodeEvent)
-        ]
+        _refuse_what_grows(text, source)
+        return yaml.load(text, Loader=_Texts)
+    except yaml.constructor.ConstructorError as error:
+        message = f"{source}: {_line(error.problem_mark)}: {error.problem}"
+        raise AnnotationError(message, hint=YAML_HINT) from error
     # ValueError and UnicodeError: a sign by number that is none.
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise AnnotationError(f"{source}: not valid YAML: {reason[:200]}", hint=YAML_HINT) from error
-    if len(documents) != 1:
-        raise AnnotationError(f"{source}: {len(documents)} YAML documents instead of one", hint=YAML_HINT)
-    return documents[0]
 
 
 def yaml_text(content: dict[str, Any]) -> str:
@@ -50,37 +52,35 @@ def yaml_text(content: dict[str, Any]) -> str:
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 0
+def _line(mark: Any) -> str:
+    return f"line {mark.line + 1}"
 
 
-def _value(events: Iterator[yaml.Event], event: yaml.Event, source: str, depth: int) -> Any:
-    """Build the value that begins with ``event``, and take its other events."""
-    line = _line(event)
-    if depth > _MAX_DEPTH:
-        raise AnnotationError(f"{source}: line {line}: nested too deeply", hint=YAML_HINT)
-    if isinstance(event, yaml.ScalarEvent):
-        return event.value
-    if isinstance(event, yaml.SequenceStartEvent):
-        return [_value(events, item, source, depth + 1) for item in _until(events, yaml.SequenceEndEvent)]
-    if isinstance(event, yaml.MappingStartEvent):
-        return _mapping(events, source, depth)
-    raise AnnotationError(f"{source}: line {line}: an alias", hint="write the value out")
+def _refuse_what_grows(text: str, source: str) -> None:
+    """Refuse aliases, deep nesting, and any number of documents but one, before anything is built."""
+    documents = depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        where = f"{source}: {_line(event.start_mark)}"
+        if isinstance(event, yaml.NodeEvent) and depth > _MAX_DEPTH:
+            raise AnnotationError(f"{where}: nested too deeply", hint=YAML_HINT)
+        if isinstance(event, yaml.AliasEvent):
+            raise AnnotationError(f"{where}: an alias", hint="write the value out")
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    if documents != 1:
+        raise AnnotationError(f"{source}: {documents} YAML documents instead of one", hint=YAML_HINT)
 
 
-def _mapping(events: Iterator[yaml.Event], source: str, depth: int) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for event in _until(events, yaml.MappingEndEvent):
-        key, line = _value(events, event, source, depth + 1), _line(event)
-        if not isinstance(key, str) or key in mapping:
-            message = f"{source}: line {line}: a key that is no text, or stands twice: {str(key)[:40]!r}"
-            raise AnnotationError(message, hint=YAML_HINT)
-        mapping[key] = _value(events, next(events), source, depth + 1)
-    return mapping
+class _Texts(_Loader):
+    """Every plain value as text, as in ``BaseLoader``, which would let the second of two equal keys win."""
 
-
-def _until(events: Iterator[yaml.Event], end: type[yaml.Event]) -> Iterator[yaml.Event]:
-    for event in events:
-        if isinstance(event, end):
-            return
-        yield event
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping, unless a key is no text or stands twice."""
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                problem = f"a key that is no text, or stands twice: {str(key)[:40]!r}"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
