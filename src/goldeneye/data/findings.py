@@ -67,7 +67,6 @@ KINDS = {
     "photo-listed-twice": Kind(
         ERROR, "photos listed twice", "keep one of the two entries, with the boxes of both"
     ),
-    "photo-name-twice": Kind(ERROR, "photos that share a name", "rename one of the two"),
     "photo-turned": Kind(
         ERROR,
         "photos whose boxes were drawn before they were turned upright",
@@ -130,6 +129,11 @@ KINDS = {
         "photos that nobody has looked at",
         "draw their boxes, or mark them as reviewed and empty (goldeneye annotate); "
         "or leave them out: goldeneye finetune --reviewed-only",
+    ),
+    "photo-name-twice": Kind(
+        NOTE,
+        "photos that share a name",
+        "nothing, if their folders tell them apart; goldeneye detect takes one of the folders at a time",
     ),
     "photo-flipped": Kind(
         NOTE,

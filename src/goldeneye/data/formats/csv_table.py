@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from goldeneye.data.annotations import AnnotationSet
+from goldeneye.data.formats.names import written_names
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use
 from goldeneye.data.formats.shapes import Corners
 from goldeneye.data.formats.text_file import number_in, read_text_of_windows
@@ -109,12 +110,13 @@ def csv_text(annotations: AnnotationSet) -> str:
     any_ignored = any(box.ignore for image in annotations for box in image.boxes)
     more = ["ignore"] if any_ignored else []
     writer.writerow(["image", *_PIXEL_EDGES, "label", *more])
-    for image in annotations.reviewed_only():
+    reviewed = annotations.reviewed_only()
+    for name, image in zip(written_names([image.path for image in reviewed]), reviewed, strict=True):
         for box in image.boxes:
             edges = [f"{edge:.12g}" for edge in (box.x1, box.y1, box.x2, box.y2)]
-            writer.writerow([image.path.name, *edges, box.label, *[int(box.ignore) for _ in more]])
+            writer.writerow([name, *edges, box.label, *[int(box.ignore) for _ in more]])
         if not image.boxes:
-            writer.writerow([image.path.name, "", "", "", "", "", *["" for _ in more]])
+            writer.writerow([name, "", "", "", "", "", *["" for _ in more]])
     return lines.getvalue()
 
 

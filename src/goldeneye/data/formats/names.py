@@ -54,6 +54,18 @@ def relative_name(photo: Path, folder: Path) -> str:
         return Path(place, photo.name).as_posix()
 
 
+def written_names(photos: Sequence[Path]) -> list[str]:
+    """What to call photos in a file: their names; if one repeats, their paths from the folder above all."""
+    names = [photo.name for photo in photos]
+    if len({composed(name) for name in names}) == len(names):
+        return names
+    try:
+        above = os.path.commonpath([os.path.realpath(photo.parent) for photo in photos])
+    except ValueError:  # Windows: on several drives
+        above = os.path.sep
+    return [relative_name(photo, Path(above)) for photo in photos]
+
+
 def common_end(first: Folders, second: Folders) -> int:
     """How many folders two paths have in common, counted from the photo."""
     return common_start(first[::-1], second[::-1])
