@@ -103,15 +103,16 @@ def read_csv(path: Path) -> RawAnnotations:
     return RawAnnotations("csv", source, tuple(photos.values()), labels, (path.parent,), remarks)
 
 
-def csv_text(annotations: AnnotationSet) -> str:
-    """The set as a table; photos that nobody has looked at are not in it."""
+def csv_text(annotations: AnnotationSet, folder: Path) -> str:
+    """The set as a table in ``folder``; photos that nobody has looked at are not in it."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     any_ignored = any(box.ignore for image in annotations for box in image.boxes)
     more = ["ignore"] if any_ignored else []
     writer.writerow(["image", *_PIXEL_EDGES, "label", *more])
     reviewed = annotations.reviewed_only()
-    for name, image in zip(written_names([image.path for image in reviewed]), reviewed, strict=True):
+    names = written_names([image.path for image in reviewed], folder)
+    for name, image in zip(names, reviewed, strict=True):
         for box in image.boxes:
             edges = [f"{edge:.12g}" for edge in (box.x1, box.y1, box.x2, box.y2)]
             writer.writerow([name, *edges, box.label, *[int(box.ignore) for _ in more]])

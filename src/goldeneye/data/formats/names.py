@@ -54,16 +54,25 @@ def relative_name(photo: Path, folder: Path) -> str:
         return Path(place, photo.name).as_posix()
 
 
-def written_names(photos: Sequence[Path]) -> list[str]:
-    """What to call photos in a file: their names; if one repeats, their paths from the folder above all."""
+def written_names(photos: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """What to call photos in a file: their names; if one repeats, paths.
+
+    Args:
+        photos: the photos.
+        folder: where paths begin; left out, in the folder above those of the photos.
+    """
     names = [photo.name for photo in photos]
     if len({composed(name) for name in names}) == len(names):
         return names
-    try:
-        above = os.path.commonpath([os.path.realpath(photo.parent) for photo in photos])
-    except ValueError:  # Windows: on several drives
-        above = os.path.sep
-    return [relative_name(photo, Path(above)) for photo in photos]
+    if folder is None:
+        places = [os.path.realpath(photo.parent) for photo in photos]
+        try:
+            folder = Path(os.path.commonpath(places))
+        except ValueError:  # Windows: on several drives
+            folder = Path(places[0])
+        if str(folder) in places:  # so that every photo has a folder before it
+            folder = folder.parent
+    return [relative_name(photo, folder) for photo in photos]
 
 
 def common_end(first: Folders, second: Folders) -> int:

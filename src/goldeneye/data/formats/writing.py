@@ -72,7 +72,8 @@ def write_annotations(
         raise SettingError(message, hint=f"the formats that are a folder: {', '.join(FOLDER_FORMATS)}")
     _require_plain_labels(annotations)
     if form in ("csv", "cvat", "voc"):  # the others write any name, or none
-        for name in written_names([image.path for image in annotations]):
+        folder = path.parent if form == "csv" else None
+        for name in written_names([image.path for image in annotations], folder):
             require_plain_text(name, f"{annotations.source}: name of a photo")
     if form in FOLDER_FORMATS:
         _write_folder(annotations, path, form, copy_photos)
@@ -104,7 +105,7 @@ def _text(annotations: AnnotationSet, folder: Path, form: str) -> str:
         case "coco":
             return coco_text(annotations, folder)
         case "csv":
-            return csv_text(annotations)
+            return csv_text(annotations, folder)
         case "cvat":
             return cvat_text(annotations)
         case _:
