@@ -226,7 +226,7 @@ def _check_part(part: _Part, input_side: int) -> Iterator[Finding]:
 
 
 def _check_names(part: _Part) -> Iterator[Finding]:
-    """Photos listed twice, and two photos of one name, which results could not tell apart."""
+    """Photos listed twice, and two photos of one name."""
     seen: dict[Path, RawPhoto] = {}
     for stated, path in part.stated:
         if path in seen:

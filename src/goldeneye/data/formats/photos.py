@@ -46,6 +46,9 @@ _RENAME_HINT = "rename one of them, or name the folder of the right one"
 _SAYS_OTHER_HINT = "the file is called as one photo and names another: correct the name in it, or its own"
 _OWN_HINT = "its own photo, the first, is not among those given: name its folder too, or move the file"
 
+_NEXT = 2
+"""How many folders below one folder two may be to lie next to each other: train/labels and val/images."""
+
 _Origin = str | Folders | None
 """What photos of one folder have in common: the folder of their files, or the one in their names."""
 
@@ -259,13 +262,15 @@ class PhotoFinder:
                 return False
             if origin and not is_near and homes.is_of_another(folder, origin):
                 return False
-        if self._is_given or photo.file is None:
+        if photo.file is None or common_end(folders_in(photo.name), folders):
             return True
         stands = self._folders_of(photo.file)
         common = common_start(stands, folders)
-        if are_of_two_splits(stands[common:], folders[common:]):
+        here, there = stands[common:], folders[common:]
+        # Of photos that were given, only those of a split next to that of the file are no slip.
+        if are_of_two_splits(here, there) and (not self._is_given or max(len(here), len(there)) <= _NEXT):
             return False
-        return self._format != "yolo" or _are_together(photo.file.parent, path.parent)
+        return self._is_given or self._format != "yolo" or _are_together(photo.file.parent, path.parent)
 
     def _origin(self, photo: RawPhoto) -> _Origin:
         if photo.file is None:
@@ -337,15 +342,18 @@ class PhotoFinder:
         return NamedPhotos(photo for place in places.values() for photo in photos_in_folder(place))
 
     def _not_found(self, photo: RawPhoto, refused: Sequence[Path]) -> AnnotationError:
+        deeper: list[Path] = []
         if not refused and self._is_given:
-            refused = self._different(self._below.exactly(photo.name))
-            if len(refused) > 1:
-                return _ambiguous(photo, refused, _RENAME_HINT)
+            deeper = self._different(next(filter(None, self._below.each_way([photo.name])), []))
+            if len(deeper) > 1:
+                return _ambiguous(photo, deeper, _RENAME_HINT)
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
         if photo.file and (at := self._at(photo.file.parent, photo.name)):
             hint = f"there is {shown_name(at)}, outside of what was given: name its folder"
         elif refused:
             hint = f"there is {shown_name(refused[0])}, but the photos of these boxes are in another folder"
+        elif deeper:
+            hint = f"there is {shown_name(deeper[0])}, in a folder below: name that folder"
         elif near := difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1):
             hint = f"did you mean {near[0]}?"
         else:
