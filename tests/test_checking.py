@@ -244,7 +244,24 @@ class TestPhotos:
         mugs.entry("mug0.jpg", COCO_BOX)
         (mugs.folder / "more").mkdir()
         mugs.photo("more/mug1.jpg", scene(9), COCO_BOX)
-        assert kinds(mugs.check()) == ["photo-listed-twice", "photo-name-twice"]
+        rows = mugs.check().findings
+        assert [(row.kind, row.severity, row.file) for row in rows] == [
+            ("photo-listed-twice", "error", "mug0.jpg"),
+            ("photo-name-twice", "note", "mug1.jpg"),
+        ]
+
+    def test_a_name_that_two_photos_have(self, mugs: DataSet) -> None:
+        for place in ("desk", "sill"):
+            (mugs.folder / place).mkdir()
+            scene(9).save(mugs.folder / place / "cup.jpg")
+        mugs.entry("cup.jpg", COCO_BOX)
+        places = [mugs.folder, mugs.folder / "desk", mugs.folder / "sill"]
+        rows = check_annotations(mugs.write(), places, show_progress=False).findings
+        assert (rows[0].kind, rows[0].file) == ("photo-ambiguous", "cup.jpg")
+        assert rows[0].what == f"'cup.jpg' may be {places[1] / 'cup.jpg'} or {places[2] / 'cup.jpg'}"
+        assert "rename one of them" in rows[0].cure
+        alike = next(row for row in rows if row.kind == "photo-twice")
+        assert (alike.file, alike.what[:29]) == ("sill/cup.jpg", "shows the same as desk/cup.jp")
 
     def test_not_reviewed(self, mugs: DataSet) -> None:
         mugs.photo("empty.jpg", scene(7), reviewed=True)

@@ -76,6 +76,8 @@ class TestVOC:
         write(folder / "Annotations" / "a.xml", voc(DUCK))
         assert read_annotations(folder).num_boxes == 1
         assert read_annotations(folder / "Annotations" / "a.xml", folder / "images").num_boxes == 1
+        assert read_annotations(folder / "Annotations").num_boxes == 1
+        (folder / "images").rename(folder / "photos")
         assert "photo not found: 'a.png'" in refusal(folder / "Annotations")
 
     @pytest.mark.parametrize("name", ["", "a", "gone.png", "A.PNG"])

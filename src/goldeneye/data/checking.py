@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from goldeneye.arguments import checked_path
+from goldeneye.data.annotations import short_names
 from goldeneye.data.box_checking import check_boxes
 from goldeneye.data.findings import ERROR, KINDS, NOTE, WARNING, Finding, finding
 from goldeneye.data.formats import read_raw
@@ -86,6 +87,7 @@ class _Part:
     is_annotated: bool = False
     stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
     photos: list[Path] = field(default_factory=list)
+    names: dict[Path, str] = field(default_factory=dict)  # of photos, with folders where names repeat
     looks: dict[Path, _Look] = field(default_factory=dict)
     labels: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
@@ -166,6 +168,7 @@ def _read_part(
     for path in finder.found:
         photos.setdefault(os.path.realpath(path), path)
     part.photos = list(photos.values())
+    part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
     if raw is not None:
         part.is_annotated = True
         part.labels.update(dict.fromkeys((name.strip() for name in raw.labels or (label,)), 0))
@@ -210,7 +213,7 @@ def _look_at_all(part: _Part, show_progress: bool) -> None:
         for path, look in zip(part.photos, readers.map(_look_at, part.photos), strict=True):
             if isinstance(look, PhotoError):
                 reason = look.message.removeprefix(f"{shown_name(path)}: ")
-                part.findings.append(finding("photo-unreadable", path.name, reason, cure=look.hint))
+                part.findings.append(finding("photo-unreadable", part.names[path], reason, cure=look.hint))
             else:
                 part.looks[path] = look
             advance(path.name)
@@ -235,29 +238,29 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
         if look is None:
             continue
         yield from check_boxes(
-            stated, path.name, look.size_hw, input_side, strict=strict, is_sideways=look.is_sideways
+            stated, part.names[path], look.size_hw, input_side, strict=strict, is_sideways=look.is_sideways
         )
         if stated.boxes and look.orientation in _FLIPPED:
             what = f"stored with EXIF orientation {look.orientation}"
-            yield finding("photo-flipped", path.name, what, place=stated.where)
+            yield finding("photo-flipped", part.names[path], what, place=stated.where)
     for path, look in part.looks.items():
         if look.lacks_end:
-            yield finding("photo-without-end", path.name, LACKS_END)
+            yield finding("photo-without-end", part.names[path], LACKS_END)
     if part.is_annotated:
         yield from _check_reviewed(part)
     for path, other, distance in _alike(part, part, SAME):
-        what = f"shows the same as {other.name} (distance {distance:.2f})"
-        yield finding("photo-twice", path.name, what)
+        what = f"shows the same as {part.names[other]} (distance {distance:.2f})"
+        yield finding("photo-twice", part.names[path], what)
     yield from _check_spelling(part)
 
 
 def _check_names(part: _Part) -> Iterator[Finding]:
-    """Photos listed twice, and two photos of one name, which some tools cannot tell apart."""
+    """Photos listed twice, and two photos of one name."""
     seen: dict[Path, RawPhoto] = {}
     for stated, path in part.stated:
         if path in seen:
             what = f"also at {seen[path].where}"
-            yield finding("photo-listed-twice", path.name, what, place=stated.where)
+            yield finding("photo-listed-twice", part.names[path], what, place=stated.where)
         seen.setdefault(path, stated)
     by_name: dict[str, Path] = {}
     for path in part.photos:
@@ -271,10 +274,10 @@ def _check_reviewed(part: _Part) -> Iterator[Finding]:
     looked_at = {path for stated, path in part.stated if stated.boxes or stated.reviewed}
     for path in part.looks:
         if path not in listed:
-            yield finding("photo-not-reviewed", path.name, "the file of boxes does not mention it")
+            yield finding("photo-not-reviewed", part.names[path], "the file of boxes does not mention it")
         elif path not in looked_at:
             what = "no boxes, and not marked as reviewed"
-            yield finding("photo-not-reviewed", path.name, what, place=listed[path].where)
+            yield finding("photo-not-reviewed", part.names[path], what, place=listed[path].where)
     if part.labels.total() == 0:
         yield finding("boxes-none", part.source, f"no box in any of {len(part.photos)} photos")
 
@@ -305,7 +308,8 @@ def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
     """What spoils a test: photos that were learnt from, and classes that were not."""
     for path, other, distance in _alike(test, train, NEARLY_SAME):
         kind = "photo-in-both" if distance <= SAME else "photo-nearly-in-both"
-        yield finding(kind, path.name, f"shows the same as {other.name} (distance {distance:.2f})")
+        what = f"shows the same as {train.names[other]} (distance {distance:.2f})"
+        yield finding(kind, test.names[path], what)
     for name, count in test.labels.items():
         if count and not train.labels[name]:
             yield finding("label-not-learnt", test.source, f"{name}: {count} boxes")

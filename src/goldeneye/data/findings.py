@@ -67,11 +67,6 @@ KINDS = {
     "photo-listed-twice": Kind(
         ERROR, "photos listed twice", "keep one of the two entries, with the boxes of both"
     ),
-    "photo-name-twice": Kind(
-        NOTE,
-        "photos that share a name",
-        "here they are told apart by their folders; for tools that go by names alone, rename one of the two",
-    ),
     "photo-turned": Kind(
         ERROR,
         "photos whose boxes were drawn before they were turned upright",
@@ -152,6 +147,11 @@ KINDS = {
         "photos that nobody has looked at",
         "draw their boxes, or mark them as reviewed and empty (goldeneye annotate); "
         "or leave them out: goldeneye finetune --reviewed-only",
+    ),
+    "photo-name-twice": Kind(
+        NOTE,
+        "photos that share a name",
+        "nothing, if their folders tell them apart; goldeneye detect takes one of the folders at a time",
     ),
     "photo-flipped": Kind(
         NOTE,

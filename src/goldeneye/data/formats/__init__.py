@@ -55,9 +55,9 @@ def read_annotations(
     Args:
         boxes: a file; the folder of a format with one file per photo; or a folder with a project
             file, of which photos that are no longer there are left out.
-        photos: where the photos are: folders, files or patterns; left out, the folder of
-            ``boxes``, or that folder and those below it. A file name in ``boxes`` is looked
-            up below these folders, then by its last part alone among these photos.
+        photos: where the photos are: folders, files or patterns; no others are taken. Left out, the
+            folder of ``boxes``, or that folder and those below it, and where the format has them.
+            Which photo a name means, docs/formats.md says ("Names of photos").
         label: the name of the class if the file names none.
         format: the name of the format; left out, it is recognized.
         strict: refuse boxes that reach over the edge of their photo by more than a pixel, are
@@ -69,7 +69,7 @@ def read_annotations(
 
     Raises:
         AnnotationError: the file is missing or malformed, speaks of a photo that is not
-            there, or its boxes do not fit their photos.
+            there, or of two at once, or its boxes do not fit their photos.
         PhotoError: a photo cannot be read.
         SettingError: there is no format of this name.
     """

@@ -16,7 +16,7 @@ from typing import Any
 
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
-from goldeneye.data.formats.photos import relative_name
+from goldeneye.data.formats.names import relative_name
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
 from goldeneye.data.formats.shapes import OUTLINES, Corners, Points, outer_box, turned_corners
 from goldeneye.errors import AnnotationError

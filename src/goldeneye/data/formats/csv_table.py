@@ -31,6 +31,7 @@ from goldeneye.data.formats.csv_columns import (
     is_retinanet_row,
     number,
 )
+from goldeneye.data.formats.names import written_names
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import Corners, refuse_rotated, turned_corners
 from goldeneye.data.formats.text_file import number_in, read_text_of_windows
@@ -119,19 +120,21 @@ def read_csv(path: Path) -> RawAnnotations:
     return RawAnnotations("csv", source, tuple(photos.values()), labels, (path.parent,), tuple(remarks))
 
 
-def csv_text(annotations: AnnotationSet) -> str:
-    """The set as a table; photos that nobody has looked at are not in it."""
+def csv_text(annotations: AnnotationSet, folder: Path) -> str:
+    """The set as a table in ``folder``; photos that nobody has looked at are not in it."""
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     any_ignored = any(box.ignore for image in annotations for box in image.boxes)
     more = ["ignore"] if any_ignored else []
     writer.writerow(["image", *_PIXEL_EDGES, "label", *more])
-    for image in annotations.reviewed_only():
+    reviewed = annotations.reviewed_only()
+    names = written_names([image.path for image in reviewed], folder)
+    for name, image in zip(names, reviewed, strict=True):
         for box in image.boxes:
             edges = [f"{edge:.12g}" for edge in (box.x1, box.y1, box.x2, box.y2)]
-            writer.writerow([image.path.name, *edges, box.label, *[int(box.ignore) for _ in more]])
+            writer.writerow([name, *edges, box.label, *[int(box.ignore) for _ in more]])
         if not image.boxes:
-            writer.writerow([image.path.name, "", "", "", "", "", *["" for _ in more]])
+            writer.writerow([name, "", "", "", "", "", *["" for _ in more]])
     return lines.getvalue()
 
 

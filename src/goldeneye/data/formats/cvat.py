@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
+from goldeneye.data.formats.names import written_names
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import (
     NO_INSIDE,
@@ -68,8 +69,9 @@ def cvat_text(annotations: AnnotationSet) -> str:
     labels = SubElement(task, "labels")
     for name in annotations.labels:
         _declare_label(SubElement(labels, "label"), name)
-    for number, image in enumerate(annotations):
-        _add_image(root, image, number)
+    names = written_names([image.path for image in annotations])
+    for number, (name, image) in enumerate(zip(names, annotations, strict=True)):
+        _add_image(root, image, number, name)
     return xml_text(root)
 
 
@@ -162,9 +164,9 @@ def _declare_label(node: Element, name: str) -> None:
         SubElement(attribute, tag).text = text
 
 
-def _add_image(root: Element, image: AnnotatedImage, number: int) -> None:
+def _add_image(root: Element, image: AnnotatedImage, number: int, name: str) -> None:
     height, width = image.size_hw
-    fields = {"id": str(number), "name": image.path.name, "width": str(width), "height": str(height)}
+    fields = {"id": str(number), "name": name, "width": str(width), "height": str(height)}
     node = SubElement(root, "image", {**fields, "reviewed": str(int(image.reviewed))})
     for box in image.boxes:
         _add_box(node, box)

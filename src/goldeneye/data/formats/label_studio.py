@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
 from goldeneye.data.formats.json_file import JSON_HINT, Entry, entries, load_json
+from goldeneye.data.formats.names import written_names
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import (
     NO_INSIDE,
@@ -60,8 +61,10 @@ def read_label_studio(path: Path) -> RawAnnotations:
 
 
 def label_studio_text(annotations: AnnotationSet) -> str:
-    """The set as tasks to import; ``data.image`` is the name of the photo alone."""
-    tasks = [_task(image, number) for number, image in enumerate(annotations, start=1)]
+    """The set as tasks to import; ``data.image`` is the name of the photo, with folders if it repeats."""
+    names = written_names([image.path for image in annotations])
+    pairs = enumerate(zip(names, annotations, strict=True), start=1)
+    tasks = [_task(image, number, name) for number, (name, image) in pairs]
     return json.dumps(tasks, indent=1) + "\n"
 
 
@@ -205,10 +208,10 @@ def _notes(region: Entry) -> list[Any]:
     return notes if isinstance(notes, list) else [notes]
 
 
-def _task(image: AnnotatedImage, number: int) -> dict[str, Any]:
+def _task(image: AnnotatedImage, number: int, name: str) -> dict[str, Any]:
     regions = [_region(box, image.size_hw, str(i)) for i, box in enumerate(image.boxes, start=1)]
     annotations = [{"id": number, "was_cancelled": False, "result": regions}] if image.reviewed else []
-    return {"id": number, "data": {"image": image.path.name}, "annotations": annotations, "predictions": []}
+    return {"id": number, "data": {"image": name}, "annotations": annotations, "predictions": []}
 
 
 def _region(box: Box, size_hw: tuple[int, int], region_id: str) -> dict[str, Any]:

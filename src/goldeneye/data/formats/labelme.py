@@ -26,7 +26,7 @@ from goldeneye.data.formats.folders import (
     source_name,
 )
 from goldeneye.data.formats.json_file import Entry, load_object, refuse_unread
-from goldeneye.data.formats.photos import relative_name
+from goldeneye.data.formats.names import relative_name
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import (
     NO_INSIDE,

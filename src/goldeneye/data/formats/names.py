@@ -6,9 +6,11 @@ and the folders in a path are often those of another machine, so that only its e
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -25,9 +27,10 @@ _NO_FOLDERS = ("", ".", "..", "/")
 
 def last_part(name: str) -> str:
     """The name of the photo in a path with either slash."""
-    return PurePosixPath(name.replace("\\", "/")).name
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
+@lru_cache(1 << 16)
 def folders_in(path: str) -> Folders:
     """The folders that a path in a file names."""
     parts = PurePosixPath(path.replace("\\", "/")).parts[:-1]
@@ -38,6 +41,38 @@ def folders_of(photo: Path) -> Folders:
     """The folders in which a photo is; of a stand-in, those of its address."""
     shown = shown_name(photo)
     return folders_in(str(full_path(photo)) if shown == str(photo) else shown)
+
+
+def relative_name(photo: Path, folder: Path) -> str:
+    """The path of a photo from ``folder``, with ``/``."""
+    # The folder is resolved, as ".." is wrong after a symbolic link; the photo is not, as its
+    # link may have the name the user knows.
+    place = os.path.realpath(photo.parent)
+    try:
+        return Path(os.path.relpath(place, os.path.realpath(folder)), photo.name).as_posix()
+    except ValueError:  # Windows: on another drive
+        return Path(place, photo.name).as_posix()
+
+
+def written_names(photos: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """What to call photos in a file: their names; if one repeats, paths.
+
+    Args:
+        photos: the photos.
+        folder: where paths begin; left out, in the folder above those of the photos.
+    """
+    names = [photo.name for photo in photos]
+    if len({composed(name) for name in names}) == len(names):
+        return names
+    if folder is None:
+        places = [os.path.realpath(photo.parent) for photo in photos]
+        try:
+            folder = Path(os.path.commonpath(places))
+        except ValueError:  # Windows: on several drives
+            folder = Path(places[0])
+        if str(folder) in places:  # so that every photo has a folder before it
+            folder = folder.parent
+    return [relative_name(photo, folder) for photo in photos]
 
 
 def common_end(first: Folders, second: Folders) -> int:
@@ -61,6 +96,7 @@ def are_of_two_splits(first: Folders, second: Folders) -> bool:
     return None not in (of_first, of_second) and of_first != of_second
 
 
+@lru_cache(1 << 16)
 def _split_of(folders: Folders) -> str | None:
     splits = (_SPLITS.get(re.sub(r"[_-]?[0-9]*$", "", name)) for name in reversed(folders))
     return next(filter(None, splits), None)

@@ -46,6 +46,9 @@ _RENAME_HINT = "rename one of them, or name the folder of the right one"
 _SAYS_OTHER_HINT = "the file is called as one photo and names another: correct the name in it, or its own"
 _OWN_HINT = "its own photo, the first, is not among those given: name its folder too, or move the file"
 
+_NEXT = 2
+"""How many folders below one folder two may be to lie next to each other: train/labels and val/images."""
+
 _Origin = str | Folders | None
 """What photos of one folder have in common: the folder of their files, or the one in their names."""
 
@@ -102,26 +105,32 @@ class PhotoFinder:
         found = [photo for folder in self.folders for photo in photos_in_folder(folder)]
         others = [place for place in given if Path(place) not in self.folders]
         found += find_photos(others) if others else []
+        # What was asked of the system once.
+        self._real_paths: dict[Path, str] = {}
+        self._folders: dict[Path, Folders] = {}
+        self._photos_in: dict[Path, NamedPhotos] = {}
+        self._own_folders: dict[Path, list[Path]] = {}
         self._by_real_path: dict[str, Path] = {}
         for photo in found:
-            self._by_real_path.setdefault(os.path.realpath(photo), photo)
+            self._by_real_path.setdefault(self._real(photo), photo)
         self.found = list(self._by_real_path.values())
         self._named = NamedPhotos(found)
         # What was given; if nothing was, the first place is where the files of boxes are.
         self._roots = [os.path.realpath(folder) for folder in self.folders[: None if self._is_given else 1]]
-        self._real_folders: dict[Path, str] = {}
-        self._photos_in: dict[Path, NamedPhotos] = {}
-        self._own_folders: dict[Path, list[Path]] = {}
 
     def find_all(self, photos: Sequence[RawPhoto]) -> list[Path | AnnotationError]:
         """Find the photos that a file means, in its order; an error where there is none, or may be two."""
-        own = [self._own(photo) for photo in photos]
-        found = own
-        for _ in range(2):  # what the first round is sure of keeps the second from guesses
-            homes = self._homes(photos, own, found)
+        sure = [self._own(photo) for photo in photos]
+        found = sure
+        for _ in range(2 if None in sure else 0):  # the second round knows what the first is sure of
+            homes = self._homes(photos, sure)
             found = [
                 self._elsewhere(photo, homes) if path is None else path
-                for photo, path in zip(photos, own, strict=True)
+                for photo, path in zip(photos, sure, strict=True)
+            ]
+            sure = [
+                path if isinstance(path, Path) and (known or self._in_common(photo, path)) else known
+                for photo, path, known in zip(photos, found, sure, strict=True)
             ]
         return [
             self._without_rival(photo, path) if isinstance(path, Path) else path
@@ -139,9 +148,9 @@ class PhotoFinder:
         path = _one_of(photo, named, called)
         stated = folders_in(photo.name)
         if stated and isinstance(path, Path):
-            in_common = common_end(stated, folders_of(path))
+            in_common = common_end(stated, self._folders_of(path))
             for other in self._named.exactly(photo.name):
-                if common_end(stated, folders_of(other)) > in_common:
+                if common_end(stated, self._folders_of(other)) > in_common:
                     return _ambiguous(photo, [path, other], _RENAME_HINT)
         return path
 
@@ -163,15 +172,17 @@ class PhotoFinder:
 
         def photos_named(name: str) -> list[Path]:
             is_below = ".." not in name.replace("\\", "/").split("/")
-            at = (self._at(folder, name) for folder in [file.parent, *(folders if is_below else ())])
-            paths = [path for path in at if path and may_be_taken(path)][:1]
+            for places in ([file.parent], folders if is_below else []):
+                at = [path for folder in places if (path := self._at(folder, name))]
+                if at := list(filter(may_be_taken, at)):
+                    return self._different(at)
             for way in zip(*(self._photos_of(folder).each_way([name]) for folder in folders), strict=True):
-                paths = paths or [
-                    path for part in way for path in map(self._known, part) if may_be_taken(path)
-                ]
-            return self._different(paths)
+                if paths := [path for part in way for path in map(self._known, part) if may_be_taken(path)]:
+                    return self._different(paths)
+            return []
 
-        return photos_named(photo.name), photos_named(file.stem)
+        called = photos_named(file.stem)
+        return called if photo.name == file.stem else photos_named(photo.name), called
 
     def _elsewhere(self, photo: RawPhoto, homes: _Homes) -> Path | AnnotationError:
         """The photo that has the name, wherever it is."""
@@ -210,10 +221,10 @@ class PhotoFinder:
     def _deeper(self, photo: RawPhoto, name: str, paths: Sequence[Path]) -> Iterator[Path]:
         """Photos deep below the folders whose path ends as the name does."""
         stated = folders_in(name)
-        best = max((common_end(stated, folders_of(path)) for path in paths), default=0)
+        best = max((common_end(stated, self._folders_of(path)) for path in paths), default=0)
         if best < len(stated) and (self._is_given or not paths):
             for path in self._below.exactly(name):
-                if common_end(stated, folders_of(path)):
+                if common_end(stated, self._folders_of(path)):
                     yield self._known(path)
 
     def _nearest(self, photo: RawPhoto, paths: list[Path]) -> list[Path]:
@@ -227,23 +238,23 @@ class PhotoFinder:
         return nearest or [p for p, clue in contenders if any(map(int.__eq__, clue, most))]
 
     def _clues(self, photo: RawPhoto, path: Path) -> tuple[int, ...]:
-        folders = folders_of(path)
+        folders = self._folders_of(path)
         clues = [self._in_common(photo, path)]
         clues += [common_end(folders_in(other), folders) for other in photo.paths]
         if photo.file and self._has_file_per_photo:
-            clues.append(common_start(folders_of(photo.file), folders))
+            clues.append(common_start(self._folders_of(photo.file), folders))
         return tuple(clues)
 
     def _in_common(self, photo: RawPhoto, path: Path) -> int:
         """How many folders the end of a path has in common with what the file states, and where it stands."""
-        stands = folders_of(photo.file) if photo.file else ()
+        stands = self._folders_of(photo.file) if photo.file else ()
         names = (photo.name, *photo.other_names)
         stated = [(*(() if is_absolute(name) else stands), *folders_in(name)) for name in names]
-        return max(common_end(each, folders_of(path)) for each in stated)
+        return max(common_end(each, self._folders_of(path)) for each in stated)
 
     def _may_be(self, photo: RawPhoto, path: Path, homes: _Homes) -> bool:
         """Whether a photo that has the right name is not evidently another one."""
-        origin, folder, folders = self._origin(photo), self._real_folder(path), folders_of(path)
+        origin, folder, folders = self._origin(photo), self._real(path.parent), self._folders_of(path)
         if are_of_two_splits(folders_in(photo.name)[-2:], folders[-2:]):
             return False
         is_near = self._in_common(photo, path) > 0
@@ -252,13 +263,15 @@ class PhotoFinder:
                 return False
             if origin and not is_near and homes.is_of_another(folder, origin):
                 return False
-        if self._is_given or photo.file is None:
+        if photo.file is None or common_end(folders_in(photo.name), folders):
             return True
-        stands = folders_of(photo.file)
+        stands = self._folders_of(photo.file)
         common = common_start(stands, folders)
-        if are_of_two_splits(stands[common:], folders[common:]):
+        here, there = stands[common:], folders[common:]
+        # Of photos that were given, only those of a split next to that of the file are no slip.
+        if are_of_two_splits(here, there) and (not self._is_given or max(len(here), len(there)) <= _NEXT):
             return False
-        return self._format != "yolo" or _are_together(photo.file.parent, path.parent)
+        return self._is_given or self._format != "yolo" or _are_together(photo.file.parent, path.parent)
 
     def _origin(self, photo: RawPhoto) -> _Origin:
         if photo.file is None:
@@ -270,28 +283,24 @@ class PhotoFinder:
         # A name alone says nothing of its folder to somebody who names folders.
         return folders_in(photo.name) or (None if self._is_given else ())
 
-    def _homes(
-        self,
-        photos: Sequence[RawPhoto],
-        own: Sequence[Path | AnnotationError | None],
-        found: Sequence[Path | AnnotationError | None],
-    ) -> _Homes:
+    def _homes(self, photos: Sequence[RawPhoto], sure: Sequence[Path | AnnotationError | None]) -> _Homes:
         """The folders in which photos were found that are right for certain."""
         homes = _Homes()
-        for photo, in_own, path in zip(photos, own, found, strict=True):
-            if isinstance(path, Path) and (path is in_own or self._in_common(photo, path)):
-                homes.add(self._origin(photo), self._real_folder(path))
-            if self._format == "yolo" and photo.file:
-                for folder in self._own_folders_of(photo.file.parent):
-                    if folder != photo.file.parent:
-                        homes.add(self._origin(photo), os.path.realpath(folder))
+        for photo, path in zip(photos, sure, strict=True):
+            if isinstance(path, Path):
+                homes.add(self._origin(photo), self._real(path.parent))
+        if self._format == "yolo":
+            for place in {photo.file.parent for photo in photos if photo.file}:
+                for folder in self._own_folders_of(place):
+                    if folder != place:
+                        homes.add(str(full_path(place)), self._real(folder))
         return homes
 
     def _may_be_taken(self, path: Path) -> bool:
         """Whether a photo is among those found, or lies below a folder that was given."""
-        if os.path.realpath(path) in self._by_real_path:
+        if self._real(path) in self._by_real_path:
             return True
-        return any(Path(self._real_folder(path)).is_relative_to(root) for root in self._roots)
+        return any(Path(self._real(path.parent)).is_relative_to(root) for root in self._roots)
 
     def _at(self, folder: Path, name: str) -> Path | None:
         for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
@@ -302,15 +311,20 @@ class PhotoFinder:
 
     def _known(self, path: Path) -> Path:
         """The path under which a photo is among those found."""
-        return self._by_real_path.get(os.path.realpath(path), path)
+        return self._by_real_path.get(self._real(path), path)
 
     def _different(self, paths: Sequence[Path]) -> list[Path]:
-        return list({os.path.realpath(path): path for path in reversed(paths)}.values())[::-1]
+        return list({self._real(path): path for path in reversed(paths)}.values())[::-1]
 
-    def _real_folder(self, path: Path) -> str:
-        if path.parent not in self._real_folders:
-            self._real_folders[path.parent] = os.path.realpath(path.parent)
-        return self._real_folders[path.parent]
+    def _real(self, path: Path) -> str:
+        if path not in self._real_paths:
+            self._real_paths[path] = os.path.realpath(path)
+        return self._real_paths[path]
+
+    def _folders_of(self, path: Path) -> Folders:
+        if path.parent not in self._folders:
+            self._folders[path.parent] = folders_of(path)
+        return self._folders[path.parent]
 
     def _own_folders_of(self, place: Path) -> list[Path]:
         if place not in self._own_folders:
@@ -329,35 +343,23 @@ class PhotoFinder:
         return NamedPhotos(photo for place in places.values() for photo in photos_in_folder(place))
 
     def _not_found(self, photo: RawPhoto, refused: Sequence[Path]) -> AnnotationError:
+        deeper: list[Path] = []
         if not refused and self._is_given:
-            refused = self._different(self._below.exactly(photo.name))
-            if len(refused) > 1:
-                return _ambiguous(photo, refused, _RENAME_HINT)
-        near = difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1)
+            deeper = self._different(next(filter(None, self._below.each_way([photo.name])), []))
+            if len(deeper) > 1:
+                return _ambiguous(photo, deeper, _RENAME_HINT)
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
-        hint = f"did you mean {near[0]}?" if near else f"looked in {looked}; say where the photos are"
-        at = self._at(photo.file.parent, photo.name) if photo.file else None
-        if at or refused:
-            place = (
-                "outside of what was given: name its folder"
-                if at
-                else (
-                    "not where the photos of these boxes are: put photo and boxes where they belong together"
-                )
-            )
-            hint = f"there is {shown_name(at or refused[0])}, but {place}"
+        if photo.file and (at := self._at(photo.file.parent, photo.name)):
+            hint = f"there is {shown_name(at)}, outside of what was given: name its folder"
+        elif refused:
+            hint = f"there is {shown_name(refused[0])}, but the photos of these boxes are in another folder"
+        elif deeper:
+            hint = f"there is {shown_name(deeper[0])}, in a folder below: name that folder"
+        elif near := difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1):
+            hint = f"did you mean {near[0]}?"
+        else:
+            hint = f"looked in {looked}; say where the photos are"
         return AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)
-
-
-def relative_name(photo: Path, folder: Path) -> str:
-    """The path of a photo from ``folder``, with ``/``."""
-    # The folder is resolved, as ".." is wrong after a symbolic link; the photo is not, as its
-    # link may have the name the user knows.
-    place = os.path.realpath(photo.parent)
-    try:
-        return Path(os.path.relpath(place, os.path.realpath(folder)), photo.name).as_posix()
-    except ValueError:  # Windows: on another drive
-        return Path(place, photo.name).as_posix()
 
 
 def _one_of(photo: RawPhoto, named: list[Path], called: list[Path]) -> Path | AnnotationError | None:

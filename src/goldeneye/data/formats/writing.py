@@ -16,6 +16,7 @@ from goldeneye.data.formats.csv_table import csv_text
 from goldeneye.data.formats.cvat import cvat_text
 from goldeneye.data.formats.label_studio import label_studio_text
 from goldeneye.data.formats.labelme import labelme_texts
+from goldeneye.data.formats.names import written_names
 from goldeneye.data.formats.text_file import require_plain_text
 from goldeneye.data.formats.voc import voc_texts
 from goldeneye.data.formats.yolo import yolo_texts
@@ -74,8 +75,9 @@ def write_annotations(
         raise SettingError(message, hint=f"the formats that are a folder: {', '.join(FOLDER_FORMATS)}")
     _require_plain_labels(annotations)
     if form in ("csv", "cvat", "voc"):  # the others write any name, or none
-        for image in annotations:
-            require_plain_text(image.path.name, f"{annotations.source}: name of a photo")
+        folder = path.parent if form == "csv" else None
+        for name in written_names([image.path for image in annotations], folder):
+            require_plain_text(name, f"{annotations.source}: name of a photo")
     if form in FOLDER_FORMATS:
         _write_folder(annotations, path, form, copy_photos)
     else:
@@ -112,7 +114,7 @@ def _text(annotations: AnnotationSet, folder: Path, form: str) -> str:
         case "coco":
             return coco_text(annotations, folder)
         case "csv":
-            return csv_text(annotations)
+            return csv_text(annotations, folder)
         case "cvat":
             return cvat_text(annotations)
         case _:
@@ -124,6 +126,7 @@ def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_phot
         raise OutputError(f"{target}: {form} is a folder, a file per photo", hint="name a folder")
     photo_folder = target / "images" if form == "yolo" else target
     if copy_photos:
+        _require_different_names(annotations)
         moved = [replace(image, path=photo_folder / image.path.name) for image in annotations]
         written = replace(annotations, images=tuple(moved))
     else:
@@ -138,6 +141,15 @@ def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_phot
             copies.mkdir(exist_ok=True)
             for image in annotations:
                 _copy(image.path, copies / image.path.name)
+
+
+def _require_different_names(annotations: AnnotationSet) -> None:
+    seen: dict[str, Path] = {}
+    for image in annotations:
+        other = seen.setdefault(image.path.name.casefold(), image.path)
+        if other != image.path:
+            message = f"{annotations.source}: {other} and {image.path} would have one name as copies"
+            raise AnnotationError(message, hint="rename one of them, or write without --copy-photos")
 
 
 def _copy(photo: Path, target: Path) -> None:
