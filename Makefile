@@ -1,10 +1,17 @@
 # The commands of the project; each works on a fresh clone.
+# On Windows the recipes need the shell that comes with Git, as in "Git Bash".
+ifeq ($(OS),Windows_NT)
+PYTHON ?= python
+PROGRAMS := Scripts
+else
 PYTHON ?= python3
+PROGRAMS := bin
+endif
 VENV := .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(PROGRAMS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test fuzz check demo bench clean
+.PHONY: setup test fuzz check demo bench wheel clean
 
 setup: $(STAMP)
 
@@ -42,5 +49,11 @@ bench: setup
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/annotate.py
 
+# Installed alone, in an empty environment, at the pinned versions.
+wheel: setup
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t wheel -d dist
+	$(BIN)/python tools/check_wheel.py --constraint requirements.txt dist/*.whl
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo dist

@@ -27,7 +27,18 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "examples
 REFERENCE = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
 
 # The first words of command lines that are neither ours nor make's.
-OTHER_COMMANDS = ("pip", "python", ".venv/bin/python", "curl", "docker", "export", "npm", "torchrun", "ray")
+OTHER_COMMANDS = (
+    "pip",
+    "python",
+    ".venv/bin/python",
+    "curl",
+    "docker",
+    "export",
+    "npm",
+    "torchrun",
+    "ray",
+    "pre-commit",
+)
 
 
 def name_of(path: Path) -> str:

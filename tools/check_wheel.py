@@ -1,0 +1,85 @@
+"""Check a wheel as a user meets it: installed alone in an empty environment, away from the source tree.
+
+    make wheel
+
+What is missing from the wheel, or from its list of requirements, shows here and nowhere else: all other
+tests run in an environment that has every extra, on the files of the source tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+# Run by the new environment: five photos of an orange disc on noise, and where it is.
+MAKE_PHOTOS = """
+import csv, random
+from pathlib import Path
+from PIL import Image, ImageDraw
+
+rng = random.Random(0)
+Path("photos").mkdir()
+with open("boxes.csv", "w", newline="") as file:
+    table = csv.writer(file)
+    table.writerow(["image", "x1", "y1", "x2", "y2"])
+    for number in range(5):
+        photo = Image.effect_noise((320, 240), 60).convert("RGB")
+        x, y, side = rng.randrange(200), rng.randrange(120), rng.randrange(60, 100)
+        ImageDraw.Draw(photo).ellipse((x, y, x + side, y + side), fill=(240, 130, 20))
+        photo.save(f"photos/{number}.jpg")
+        table.writerow([f"{number}.jpg", x, y, x + side, y + side])
+"""
+
+COMMANDS = (
+    "--version",
+    "bases",
+    "check photos --boxes boxes.csv --label disc",
+    "finetune photos --boxes boxes.csv --label disc -o disc.safetensors",
+    "detect disc.safetensors photos -o found",
+    "show disc.safetensors",
+)
+MADE = ("disc.safetensors", "found/detections.json", "found/0.jpg")
+
+
+def main() -> None:
+    """Install the wheel, run the commands, and end with an error at the first that fails."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument(
+        "--constraint", type=Path, required=True, help="pinned versions, such as requirements.txt"
+    )
+    parsed = parser.parse_args()
+    wheel, constraint = parsed.wheel.resolve(), parsed.constraint.resolve()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary)
+        venv.create(folder / "environment", with_pip=True)
+        programs = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
+        # Nothing of the source tree, of its environment, or of this user's cache.
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GOLDENEYE_"))
+        }
+        environment |= {"GOLDENEYE_CACHE": str(folder / "cache"), "MPLCONFIGDIR": str(folder / "matplotlib")}
+
+        def run(*command: object) -> None:
+            print("$", *command, flush=True)
+            done = subprocess.run([str(word) for word in command], cwd=folder, env=environment, check=False)
+            if done.returncode:
+                sys.exit(f"{wheel.name}: exit code {done.returncode}: {' '.join(map(str, command))}")
+
+        run(programs / "python", "-m", "pip", "install", "--quiet", "--constraint", constraint, wheel)
+        run(programs / "python", "-m", "pip", "check")
+        run(programs / "python", "-c", MAKE_PHOTOS)
+        for command in COMMANDS:
+            run(programs / "goldeneye", *command.split())
+        if missing := [made for made in MADE if not (folder / made).exists()]:
+            sys.exit(f"{wheel.name}: not made: {', '.join(missing)}")
+    print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, installs alone and works")
+
+
+if __name__ == "__main__":
+    main()
