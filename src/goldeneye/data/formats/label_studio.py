@@ -87,12 +87,12 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
 
 def _url(data: Entry) -> str:
     """The value of ``image``, or else the only one that names a photo: projects call it as they like."""
-    if "image" in data.fields:
-        return data.text("image")
     urls = [value for value in data.fields.values() if isinstance(value, str) and _is_photo(value)]
-    if len(urls) != 1:
+    if "image" in data.fields and len(set(urls)) < 2:
+        return data.text("image")
+    if len(set(urls)) != 1:
         message = f"{data.where}: {len(urls)} values name a photo"
-        raise AnnotationError(message, hint="name the photo of a task 'image' in the labelling setup")
+        raise AnnotationError(message, hint="a task must have one photo, called 'image' in the labelling setup")
     return urls[0]
 
 
@@ -111,7 +111,7 @@ def _names(url: str) -> list[str]:
     names += served or [unquote(parts.path).lstrip("/")]
     last = PurePosixPath(names[-1].replace("\\", "/")).name
     if _UPLOADED.match(last):
-        names.append(_UPLOADED.sub("", last, count=1))
+        names += [last, _UPLOADED.sub("", last, count=1)]
     return list(dict.fromkeys(names))
 
 
@@ -155,6 +155,8 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
     if region.fields.get("image_rotation") and region.number("image_rotation") % 360:
         refuse_rotated(region.where)
     ignore = "ignore" in _notes(region)
+    if region.fields.get("score") is not None:
+        left_out["score"] += 1
     turned = _turned(region, value, corners)
     return RawBox(region.where, corners, _label(kind, value), ignore, unit=True, turned=turned)
 
