@@ -69,9 +69,16 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
     if "data" not in task.fields:
         message = f"{task.where}: data is missing: not Label Studio's export 'JSON'"
         raise AnnotationError(message, hint=_EXPORT_HINT)
-    url = _url(task.entry("data"))
+    data = task.entry("data")
+    url = _url(data)
     annotation = _annotation(task, left_out)
     regions = [] if annotation is None else annotation.entries("result")
+    marked = {str(region.fields.get("to_name", "image")) for region in regions if _marks_place(region)}
+    if len(marked) > 1 or any(
+        isinstance(other, str) and other != url for other in map(data.fields.get, marked)
+    ):
+        message = f"{task.where}: regions of several photos"
+        raise AnnotationError(message, hint="a task must have one photo: label each in a task of its own")
     labelled_ids = {str(region.fields.get("id")) for region in regions if region.text("type") == "labels"}
     boxes = [box for region in regions if (box := _box(region, labelled_ids, left_out)) is not None]
     sizes = [region.size_hw("original_height", "original_width") for region in regions]
@@ -87,12 +94,12 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
 
 def _url(data: Entry) -> str:
     """The value of ``image``, or else the only one that names a photo: projects call it as they like."""
-    urls = [value for value in data.fields.values() if isinstance(value, str) and _is_photo(value)]
-    if "image" in data.fields and len(set(urls)) < 2:
+    if "image" in data.fields:
         return data.text("image")
-    if len(set(urls)) != 1:
+    urls = [value for value in data.fields.values() if isinstance(value, str) and _is_photo(value)]
+    if len(urls) != 1:
         message = f"{data.where}: {len(urls)} values name a photo"
-        raise AnnotationError(message, hint="a task must have one photo, called 'image' in the labelling setup")
+        raise AnnotationError(message, hint="name the photo of a task 'image' in the labelling setup")
     return urls[0]
 
 

@@ -1,9 +1,9 @@
 """labelme JSON, one file per photo.
 
 Of the shapes, rectangles are boxes; polygons, circles and masks are read as the box around
-them. A flag ``ignore`` on a shape, or ``difficult``, is a box to ignore. A file without shapes says "looked at,
-nothing there"; a photo without a file was not looked at. ``imageData``, the photo itself
-inside the file, is not read.
+them. A flag ``ignore`` on a shape, or ``difficult``, is a box to ignore. A file without shapes
+says "looked at, nothing there"; a photo without a file was not looked at. ``imageData``, the
+photo itself inside the file, is not read.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def _box(shape: Entry, left_out: Counter[str]) -> RawBox | None:
         left_out[OUTLINES] += 1
     ignore = bool(shape.fields.get("flags")) and shape.entry("flags").flag("ignore")
     ignore = ignore or shape.flag("difficult")  # of X-AnyLabeling, as in Pascal VOC
-    left_out.update(field[:40] for field, value in shape.fields.items() if field not in _SHAPE_FIELDS and value)
+    left_out.update(
+        field[:40] for field, value in shape.fields.items() if field not in _SHAPE_FIELDS and value
+    )
     return RawBox(shape.where, corners, label, ignore, turned=turned)
 
 

@@ -185,11 +185,14 @@ class PhotoFinder:
 
     def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
         """The photo, unless the file's own one is another that may not be taken."""
-        if photo.file is None or not self._has_file_per_photo:
+        if photo.file is None:
             return path
-        if not self._is_given and ".." not in photo.name:
+        if not self._is_given and ".." not in photo.name and not is_absolute(photo.name):
             return path
-        named, called = self._beside(photo, photo.file, lambda _: True)
+        if self._has_file_per_photo:
+            named, called = self._beside(photo, photo.file, lambda _: True)
+        else:
+            named, called = [own for own in [self._at(photo.file.parent, photo.name)] if own], []
         rival = next((other for other in (*named, *called) if not _have_one_content(other, path)), None)
         return path if rival is None else _ambiguous(photo, [rival, path], _OWN_HINT)
 
@@ -329,23 +332,24 @@ class PhotoFinder:
         return NamedPhotos(photo for place in places.values() for photo in photos_in_folder(place))
 
     def _not_found(self, photo: RawPhoto, refused: Sequence[Path]) -> AnnotationError:
-        if not refused and self._is_given:
-            refused = self._different(self._below.exactly(photo.name))
-            if len(refused) > 1:
-                return _ambiguous(photo, refused, _RENAME_HINT)
+        below = [] if refused or not self._is_given else self._different(self._below.exactly(photo.name))
+        if len(below) > 1:
+            return _ambiguous(photo, below, _RENAME_HINT)
         near = difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1)
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
         hint = f"did you mean {near[0]}?" if near else f"looked in {looked}; say where the photos are"
         at = self._at(photo.file.parent, photo.name) if photo.file else None
-        if at or refused:
+        if at or below or refused:
             place = (
                 "outside of what was given: name its folder"
                 if at
+                else "in a folder below what was given: name its folder too"
+                if below
                 else (
                     "not where the photos of these boxes are: put photo and boxes where they belong together"
                 )
             )
-            hint = f"there is {shown_name(at or refused[0])}, but {place}"
+            hint = f"there is {shown_name(at or (below or refused)[0])}, but {place}"
         return AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)
 
 

@@ -120,7 +120,9 @@ def refuse_unread(
                 continue
             name = child.tag.rpartition("}")[2]
             says = len(child) or child.attrib or (child.text or "").strip()
-            is_place = name.lower() in _PLACES.union(_EDGES, more) or _EDGES & set(map(str.lower, child.attrib))
+            is_place = name.lower() in _PLACES.union(_EDGES, more) or _EDGES & set(
+                map(str.lower, child.attrib)
+            )
             if says and is_place:
                 message = f"{root.where}: <{name[:40]}> in <{element.tag[:40]}> would not be read"
                 raise AnnotationError(message, hint=hint)
