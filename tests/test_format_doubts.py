@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from goldeneye.data.formats import read_annotations
+from goldeneye.data.formats import read_annotations, write_annotations
 from goldeneye.errors import AnnotationError
 
 BOX = "<bndbox><xmin>11</xmin><ymin>20</ymin><xmax>75</xmax><ymax>120</ymax>{}</bndbox>"
@@ -96,6 +96,21 @@ class TestPhotos:
             read_annotations(boxes)
         write(boxes, [task(data, to_name="image")])
         assert list(found(boxes)) == ["1.jpg"]
+
+    @pytest.mark.parametrize("name", ["b.json", "b.csv", "b.xml", "labelstudio.json"])
+    def test_photos_of_one_name_are_written_with_their_folders(self, tmp_path: Path, name: str) -> None:
+        for folder in "pq":
+            photo(tmp_path / folder / "1.jpg")
+        places = [tmp_path / "p", tmp_path / "q"]
+        content = coco(["p/1.jpg", "q/1.jpg"])
+        content["annotations"][1]["bbox"][0] = 12
+        before = read_annotations(write(tmp_path / "a.json", content), places)
+        form = "labelstudio" if name == "labelstudio.json" else None
+        write_annotations(before, tmp_path / "out" / name, form)
+        after = read_annotations(tmp_path / "out" / name, places[::-1])
+        assert {i.path: round(i.boxes[0].x1) for i in after} == {i.path: i.boxes[0].x1 for i in before}
+        with pytest.raises(AnnotationError):
+            read_annotations(tmp_path / "out" / name, places[0])
 
 
 def task(data: dict[str, str], **fields: str) -> dict[str, Any]:

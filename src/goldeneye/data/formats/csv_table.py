@@ -153,12 +153,14 @@ def csv_text(annotations: AnnotationSet) -> str:
     any_ignored = any(box.ignore for image in annotations for box in image.boxes)
     more = ["ignore"] if any_ignored else []
     writer.writerow(["image", *_PIXEL_EDGES, "label", *more])
-    for image in annotations.reviewed_only():
+    for name, image in zip(annotations.names, annotations, strict=True):
+        if not image.reviewed:
+            continue
         for box in image.boxes:
             edges = [f"{edge:.12g}" for edge in (box.x1, box.y1, box.x2, box.y2)]
-            writer.writerow([image.path.name, *edges, box.label, *[int(box.ignore) for _ in more]])
+            writer.writerow([name, *edges, box.label, *[int(box.ignore) for _ in more]])
         if not image.boxes:
-            writer.writerow([image.path.name, "", "", "", "", "", *["" for _ in more]])
+            writer.writerow([name, "", "", "", "", "", *["" for _ in more]])
     return lines.getvalue()
 
 

@@ -68,8 +68,8 @@ def cvat_text(annotations: AnnotationSet) -> str:
     labels = SubElement(task, "labels")
     for name in annotations.labels:
         _declare_label(SubElement(labels, "label"), name)
-    for number, image in enumerate(annotations):
-        _add_image(root, image, number)
+    for number, (name, image) in enumerate(zip(annotations.names, annotations, strict=True)):
+        _add_image(root, image, name, number)
     return xml_text(root)
 
 
@@ -162,9 +162,9 @@ def _declare_label(node: Element, name: str) -> None:
         SubElement(attribute, tag).text = text
 
 
-def _add_image(root: Element, image: AnnotatedImage, number: int) -> None:
+def _add_image(root: Element, image: AnnotatedImage, name: str, number: int) -> None:
     height, width = image.size_hw
-    fields = {"id": str(number), "name": image.path.name, "width": str(width), "height": str(height)}
+    fields = {"id": str(number), "name": name, "width": str(width), "height": str(height)}
     node = SubElement(root, "image", {**fields, "reviewed": str(int(image.reviewed))})
     for box in image.boxes:
         _add_box(node, box)

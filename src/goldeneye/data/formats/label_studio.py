@@ -60,8 +60,9 @@ def read_label_studio(path: Path) -> RawAnnotations:
 
 
 def label_studio_text(annotations: AnnotationSet) -> str:
-    """The set as tasks to import; ``data.image`` is the name of the photo alone."""
-    tasks = [_task(image, number) for number, image in enumerate(annotations, start=1)]
+    """The set as tasks to import; ``data.image`` is the name of the photo, with folders only where needed."""
+    named = zip(annotations.names, annotations, strict=True)
+    tasks = [_task(image, name, number) for number, (name, image) in enumerate(named, start=1)]
     return json.dumps(tasks, indent=1) + "\n"
 
 
@@ -214,10 +215,10 @@ def _notes(region: Entry) -> list[Any]:
     return notes if isinstance(notes, list) else [notes]
 
 
-def _task(image: AnnotatedImage, number: int) -> dict[str, Any]:
+def _task(image: AnnotatedImage, name: str, number: int) -> dict[str, Any]:
     regions = [_region(box, image.size_hw, str(i)) for i, box in enumerate(image.boxes, start=1)]
     annotations = [{"id": number, "was_cancelled": False, "result": regions}] if image.reviewed else []
-    return {"id": number, "data": {"image": image.path.name}, "annotations": annotations, "predictions": []}
+    return {"id": number, "data": {"image": name}, "annotations": annotations, "predictions": []}
 
 
 def _region(box: Box, size_hw: tuple[int, int], region_id: str) -> dict[str, Any]:
