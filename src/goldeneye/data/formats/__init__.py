@@ -107,6 +107,15 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
     """
     path = Path(boxes)
     form = recognized_format(path) if format is None else require_format(format)
+    raw = _read(path, form)
+    corners = [box.corners for photo in raw.photos for box in photo.boxes if not box.unit]
+    if corners and all(min(edges) >= 0 and 0 < max(edges) <= 1 for edges in corners):
+        hint = "these seem to be parts of the photo: multiply by its width and height"
+        raise AnnotationError(f"{raw.source}: every box is smaller than one pixel", hint=hint)
+    return raw
+
+
+def _read(path: Path, form: str) -> RawAnnotations:
     folder, files = files_of(path, form)
     match form:
         case "labelme":

@@ -25,6 +25,7 @@ _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed"})
 _LISTS = ("annotations", "categories", "images")
 # box_id is of the project file, which other tools skip as we skip theirs.
 _BOX_FIELDS = frozenset({"id", "box_id", "image_id", "category_id", "bbox", "area", "iscrowd"})
+_BOX_OR_SHAPE = frozenset({"bbox", "segmentation", "keypoints", "area", "caption"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -46,16 +47,24 @@ def read_coco(path: Path) -> RawAnnotations:
         refuse_unread(entry, ())
         _note_fields(entry, _IMAGE_FIELDS, left_out)
     boxes: dict[str, list[RawBox]] = {image_id: [] for image_id in images}
+    unplaced: dict[str, Entry] = {}  # camera traps: what is in a photo without where
     for entry in top.entries("annotations"):
         image_id = entry.id("image_id")
         if image_id not in images:
             entry.refuse("image_id", "the id of an image in this file")
         if labels is not None and entry.id("category_id") not in labels:
             entry.refuse("category_id", "the id of a category in this file")
+        if not _BOX_OR_SHAPE & entry.fields.keys():
+            unplaced[image_id] = entry
+            left_out["labels of whole photos"] += 1
+            continue
         boxes[image_id].append(_box(entry, labels, left_out))
         _note_fields(entry, _BOX_FIELDS, left_out)
         if entry.fields.get("area") is not None and entry.stated_area() is None:
             left_out["area that is no number from 0"] += 1
+    for image_id, entry in unplaced.items():
+        if boxes[image_id] or images[image_id].flag("reviewed"):
+            entry.value("bbox", list, "four numbers")
     photos = [_photo(entry, boxes[image_id]) for image_id, entry in images.items()]
     ordered = None if labels is None else tuple(dict.fromkeys(labels.values()))
     remarks += (*not_read(left_out), *_odd_areas(photos))

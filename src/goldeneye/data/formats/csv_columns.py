@@ -33,9 +33,15 @@ _NAMES = (
 )
 _IDS = "classid categoryid labelid clsid classidx classindex labelindex"
 _MAY_BE_CLASSES = "type tag kind species breed subclass objecttype classes labels"
-_SCORES = "score scores confidence conf prob probability certainty"
+_SCORES = (
+    "score scores confidence conf prob probability certainty "
+    "detectionscore classscore confscore confidencescore modelconfidence labelconfidence"
+)
 _RADIANS = "angle theta radians anglerad rotationrad"
-_DEGREES = "rotation degrees angledeg angledegrees rotationdeg rotationdegrees"
+_DEGREES = "rotation degrees angledeg angledegrees rotationdeg rotationdegrees rotationangle rot"
+# Photos of one name are told apart by these.
+_FOLDERS = "folder dir directory subfolder subdir"
+_SPLITS = "split set subset partition"
 _IGNORES = "ignore iscrowd crowd isgroupof difficult isdifficult"
 _SIZES = ("height width", "imageheight imagewidth", "imgheight imgwidth", "imageh imagew", "imgh imgw")
 
@@ -109,6 +115,7 @@ class Columns:
         names, ids: those that may be the class, by name and by number.
         scores, radians, degrees, ignores: others that change what a box means.
         size: height and width of the photo, if the table has them.
+        paths, folders, splits: what else says which photo is meant.
         unread: all others.
         is_known: it is one of the tables that have always been read, for folders with several formats.
     """
@@ -124,6 +131,9 @@ class Columns:
     degrees: tuple[int, ...]
     ignores: tuple[int, ...]
     size: tuple[int, int] | None
+    paths: tuple[int, ...]
+    folders: tuple[int, ...]
+    splits: tuple[int, ...]
     unread: tuple[int, ...]
     is_known: bool
 
@@ -138,7 +148,7 @@ def columns_of(header: Sequence[str], source: str) -> Columns:
     names = [re.sub(r"[\W_]", "", name.lower()) for name in header]
     edges = _only_edges(names)
     image = next((name for name in _IMAGES.split() if names.count(name) == 1), None)
-    if edges is None or image is None or names.count("ignore") > 1:
+    if edges is None or image is None or names.count("ignore") > 1 or {"x3", "y3"} <= {*names}:
         shown = ",".join(header)[:200]
         raise AnnotationError(f"{source}: row 1: columns not understood: {shown!r}", hint=HINT)
     x, y, right, low = (names.index(name) for name in edges.names)
@@ -165,6 +175,7 @@ def columns_of(header: Sequence[str], source: str) -> Columns:
         message = f"{source}: row 1: may be the class, or not: {doubtful[0]!r}"
         raise AnnotationError(message, hint="call the column label if it is; remove it if not")
     scores, radians, degrees, ignores = map(those, (_SCORES, _RADIANS, _DEGREES, _IGNORES))
+    paths, folders, splits = map(those, (_IMAGES, _FOLDERS, _SPLITS))
     return Columns(
         header=tuple(header),
         image=names.index(image),
@@ -177,6 +188,9 @@ def columns_of(header: Sequence[str], source: str) -> Columns:
         degrees=degrees,
         ignores=ignores,
         size=None if height_width is None else (height_width[0], height_width[1]),
+        paths=paths,
+        folders=folders,
+        splits=splits,
         unread=tuple(n for n in range(len(names)) if n not in taken),
         is_known=_is_known([name.lower() for name in header]),
     )

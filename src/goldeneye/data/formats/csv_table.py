@@ -18,7 +18,7 @@ import io
 import posixpath
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.formats.csv_columns import (
@@ -31,10 +31,11 @@ from goldeneye.data.formats.csv_columns import (
     is_retinanet_row,
     number,
 )
-from goldeneye.data.formats.names import written_names
+from goldeneye.data.formats.names import last_part, written_names
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import Corners, refuse_rotated, turned_corners
 from goldeneye.data.formats.text_file import number_in, read_text_of_windows
+from goldeneye.data.images import PHOTO_SUFFIXES
 from goldeneye.errors import AnnotationError
 
 _PIXEL_EDGES = ("x1", "y1", "x2", "y2")
@@ -43,6 +44,18 @@ _UNIT_HINT = "if the boxes are parts of the photo, name the columns xmin, ymin, 
 _WINDOWS = "not UTF-8, so it was read as Windows-1252: look at labels and names with accents"
 _CORNER = (
     "x and y were taken for the left upper corner: name them x_center and y_center if they are the centre"
+)
+_NOTHING = (
+    "none",
+    "nothing",
+    "background",
+    "negative",
+    "empty",
+    "no object",
+    "no_object",
+    "nan",
+    "null",
+    "-",
 )
 _TRUTHS = {
     "": False,
@@ -100,20 +113,33 @@ def read_csv(path: Path) -> RawAnnotations:
     label = class_column(columns, [(row.where, row.cells) for row in rows if row.corners is not None])
     size = None if _are_sides_of_boxes(columns, rows) else columns.size
     photos: dict[str, RawPhoto] = {}
+    marks: dict[str, tuple[str, list[str]]] = {}
     for row in rows:
         name = row.cells[columns.image]
         key = posixpath.normpath(name.replace("\\", "/"))
+        paths = _paths(row, columns)
+        split = [row.cells[n] for n in (*columns.folders, *columns.splits)] + [*paths]
+        first, of_first = marks.setdefault(key, (row.where, split))
+        if split != of_first:
+            hint = "write the folder into the name, such as train/1.jpg, or split the table"
+            raise AnnotationError(f"{row.where}: {name!r} is another photo than in {first}", hint=hint)
         box = _box(row, columns, label, unit)
         size_hw = _size_hw(row, columns, size)
-        photo = photos.get(key) or RawPhoto(row.where, name, (), reviewed=True, size_hw=size_hw)
+        photo = photos.get(key) or RawPhoto(
+            row.where, name, (), reviewed=True, size_hw=size_hw, other_names=paths, paths=paths
+        )
         if key in photos and (box is None) != (not photo.boxes):
             hint = "keep either its boxes or one row with empty box columns"
             message = f"{row.where}: another row says otherwise about {posixpath.basename(key)}"
             raise AnnotationError(message, hint=hint)
         photos[key] = photo if box is None else replace(photo, boxes=(*photo.boxes, box))
-    unread = [*columns.unread, *(columns.size or () if size is None else ())]
+    unread = sorted([*columns.unread, *columns.splits, *columns.paths])
+    unread += columns.size or () if size is None else ()
     left_out = Counter(
-        columns.header[n] or "a column without a name" for n in unread for row in rows if row.cells[n]
+        columns.header[n] or "a column without a name"
+        for n in unread
+        for row in rows
+        if row.cells[n] and not (n in columns.paths and _is_photo(row.cells[n]))
     )
     remarks = [*not_read(left_out), *[_WINDOWS] * is_windows, *[_CORNER] * columns.edges.is_plain]
     labels = None if label is None else labels_in_use(tuple(photos.values()), [])
@@ -178,10 +204,38 @@ def _row(where: str, cells: list[str], columns: Columns) -> _Row:
     return _Row(where, cells, columns.edges.corners(x, y, right, low))
 
 
+def _paths(row: _Row, columns: Columns) -> tuple[str, ...]:
+    """What else the row says of its photo: the paths that end in its name, and its folder.
+
+    Raises:
+        AnnotationError: two columns name two photos.
+    """
+    name = row.cells[columns.image]
+    paths = []
+    for n in columns.paths:
+        if not _is_photo(row.cells[n]):
+            continue  # an id, or nothing
+        own = last_part(name).lower()
+        if PurePosixPath(last_part(row.cells[n]).lower()).stem not in (own, PurePosixPath(own).stem):
+            both = f"{columns.header[columns.image]} {name!r}, {columns.header[n]} {row.cells[n]!r}"
+            message = f"{row.where}: two columns name the photo and disagree: {both}"
+            raise AnnotationError(message, hint="keep the one that is meant, and remove or rename the other")
+        paths.append(row.cells[n])
+    folders = [row.cells[n] for n in columns.folders if row.cells[n]]
+    return (*paths, *(f"{folder}/{name}" for folder in folders))
+
+
+def _is_photo(name: str) -> bool:
+    return PurePosixPath(last_part(name)).suffix.lower() in PHOTO_SUFFIXES
+
+
 def _box(row: _Row, columns: Columns, label: int | None, unit: bool) -> RawBox | None:
-    if row.corners is None:
-        return None
     name = None if label is None else row.cells[label]
+    if row.corners is None:
+        if name and name.lower() not in _NOTHING:
+            hint = "draw its box; or leave its class empty too, if there is nothing in the photo"
+            raise AnnotationError(f"{row.where}: a class without a box: {name[:40]!r}", hint=hint)
+        return None
     if label is not None and not name:
         message = f"{row.where}: {columns.header[label]} is empty"
         raise AnnotationError(message, hint="name the class of every box")

@@ -72,9 +72,16 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
     if "data" not in task.fields:
         message = f"{task.where}: data is missing: not Label Studio's export 'JSON'"
         raise AnnotationError(message, hint=_EXPORT_HINT)
-    url = _url(task.entry("data"))
+    data = task.entry("data")
+    url = _url(data)
     annotation = _annotation(task, left_out)
     regions = [] if annotation is None else annotation.entries("result")
+    marked = {str(region.fields.get("to_name", "image")) for region in regions if _marks_place(region)}
+    if len(marked) > 1 or any(
+        isinstance(other, str) and other != url for other in map(data.fields.get, marked)
+    ):
+        message = f"{task.where}: regions of several photos"
+        raise AnnotationError(message, hint="a task must have one photo: label each in a task of its own")
     labelled_ids = {str(region.fields.get("id")) for region in regions if region.text("type") == "labels"}
     boxes = [box for region in regions if (box := _box(region, labelled_ids, left_out)) is not None]
     sizes = [region.size_hw("original_height", "original_width") for region in regions]
@@ -114,7 +121,7 @@ def _names(url: str) -> list[str]:
     names += served or [unquote(parts.path).lstrip("/")]
     last = PurePosixPath(names[-1].replace("\\", "/")).name
     if _UPLOADED.match(last):
-        names.append(_UPLOADED.sub("", last, count=1))
+        names += [last, _UPLOADED.sub("", last, count=1)]
     return list(dict.fromkeys(names))
 
 
@@ -158,6 +165,8 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
     if region.fields.get("image_rotation") and region.number("image_rotation") % 360:
         refuse_rotated(region.where)
     ignore = "ignore" in _notes(region)
+    if region.fields.get("score") is not None:
+        left_out["score"] += 1
     turned = _turned(region, value, corners)
     return RawBox(region.where, corners, _label(kind, value), ignore, unit=True, turned=turned)
 

@@ -1,9 +1,9 @@
 """labelme JSON, one file per photo.
 
 Of the shapes, rectangles are boxes; polygons, circles and masks are read as the box around
-them. A flag ``ignore`` on a shape is a box to ignore. A file without shapes says "looked at,
-nothing there"; a photo without a file was not looked at. ``imageData``, the photo itself
-inside the file, is not read.
+them. A flag ``ignore`` on a shape, or ``difficult``, is a box to ignore. A file without shapes
+says "looked at, nothing there"; a photo without a file was not looked at. ``imageData``, the
+photo itself inside the file, is not read.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ _OUTLINES = ("polygon", "circle", "mask")
 _TURNED = ("oriented_rectangle", "rotation")  # the latter of X-AnyLabeling
 _RECTANGLES = ("rectangle", *_TURNED)
 _LINES = ("point", "points", "line", "linestrip")
+# The colours are of the first versions.
+_SHAPE_FIELDS = frozenset({"label", "points", "shape_type", "flags", "difficult", "mask", "group_id"})
+_SHAPE_FIELDS |= {"line_color", "fill_color"}
 
 
 def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
@@ -97,7 +100,11 @@ def _box(shape: Entry, left_out: Counter[str]) -> RawBox | None:
     turned = () if kind in _OUTLINES or len(points) != 4 or is_upright(points) else tuple(points)
     if kind in _OUTLINES:
         left_out[OUTLINES] += 1
-    ignore = "flags" in shape.fields and bool(shape.fields["flags"]) and shape.entry("flags").flag("ignore")
+    ignore = bool(shape.fields.get("flags")) and shape.entry("flags").flag("ignore")
+    ignore = ignore or shape.flag("difficult")  # of X-AnyLabeling, as in Pascal VOC
+    left_out.update(
+        field[:40] for field, value in shape.fields.items() if field not in _SHAPE_FIELDS and value
+    )
     return RawBox(shape.where, corners, label, ignore, turned=turned)
 
 

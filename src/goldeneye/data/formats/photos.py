@@ -196,11 +196,14 @@ class PhotoFinder:
 
     def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
         """The photo, unless the file's own one is another that may not be taken."""
-        if photo.file is None or not self._has_file_per_photo:
+        if photo.file is None:
             return path
-        if not self._is_given and ".." not in photo.name:
+        if not self._is_given and ".." not in photo.name and not is_absolute(photo.name):
             return path
-        named, called = self._beside(photo, photo.file, lambda _: True)
+        if self._has_file_per_photo:
+            named, called = self._beside(photo, photo.file, lambda _: True)
+        else:
+            named, called = [own for own in [self._at(photo.file.parent, photo.name)] if own], []
         rival = next((other for other in (*named, *called) if not _have_one_content(other, path)), None)
         return path if rival is None else _ambiguous(photo, [rival, path], _OWN_HINT)
 

@@ -111,7 +111,8 @@ def _format_of_json(content: Any) -> str | None:
         return "labelstudio"
     if first is content and "shapes" in first:
         return "labelme"
-    return "coco" if first is content and first.keys() & {"images", "annotations", "categories"} else None
+    # Categories alone are a list of classes: Label Studio puts one beside its labels of YOLO.
+    return "coco" if first is content and first.keys() & {"images", "annotations"} else None
 
 
 def _formats_below(folder: Path) -> list[str]:

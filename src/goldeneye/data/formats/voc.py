@@ -25,11 +25,13 @@ from goldeneye.data.formats.folders import (
 )
 from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
 from goldeneye.data.formats.shapes import refuse_rotated
+from goldeneye.data.formats.text_file import number_in
 from goldeneye.data.formats.xml_file import XML_HINT, Node, load_xml, refuse_unread, xml_text
 from goldeneye.errors import AnnotationError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
-_OBJECT_FIELDS = frozenset({"name", "difficult", "bndbox"})
+_KNOWN_FIELDS = frozenset({"name", "difficult", "bndbox", *_EDGES})
+_ANGLES = ("angle", "rotation", "theta")
 _OBJECT_HINT = "an <object> stands directly in <annotation> and has a <name> and a <bndbox>"
 _SAYS_NOTHING = frozenset({"", "0", "unspecified"})
 
@@ -85,9 +87,11 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
     label = node.text("name")
     if not label:
         raise AnnotationError(f"{node.where}: name is empty", hint=XML_HINT)
-    for child in node.element:
+    for child in (*node.element, *bounds.element):
         says = (child.text or "").strip().lower()
-        if child.tag not in _OBJECT_FIELDS and (len(child) or says not in _SAYS_NOTHING):
+        if child.tag in _ANGLES and (number_in(says) or 0):
+            refuse_rotated(node.where)
+        if child.tag not in _KNOWN_FIELDS and (len(child) or says not in _SAYS_NOTHING):
             left_out[child.tag[:40]] += 1
     ignore = node.has("difficult") and node.flag("difficult", node.text("difficult"))
     return RawBox(node.where, (x1, y1, x2, y2), label, ignore)

@@ -88,9 +88,11 @@ class Node:
 # What only an element that marks a place in a photo is called, in the formats that are made of XML.
 _PLACES = frozenset(
     {"object", "obj", "bndbox", "robndbox", "bbox", "box", "boundingbox", "rectangle", "polygon", "polyline"}
+    | {"objects", "bboxes", "boxes", "region", "regions", "detection", "detections", "instance", "instances"}
     | {"points", "point", "pt", "ellipse", "mask", "cuboid", "skeleton"}
-    | {"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2"}
 )
+# And what its edges are called, as elements or as attributes.
+_EDGES = frozenset({"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "xtl", "ytl", "xbr", "ybr"})
 
 
 def refuse_unread(
@@ -118,7 +120,10 @@ def refuse_unread(
                 continue
             name = child.tag.rpartition("}")[2]
             says = len(child) or child.attrib or (child.text or "").strip()
-            if says and name.lower() in _PLACES.union(more):
+            is_place = name.lower() in _PLACES.union(_EDGES, more) or _EDGES & set(
+                map(str.lower, child.attrib)
+            )
+            if says and is_place:
                 message = f"{root.where}: <{name[:40]}> in <{element.tag[:40]}> would not be read"
                 raise AnnotationError(message, hint=hint)
             waiting.append(child)

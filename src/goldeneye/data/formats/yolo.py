@@ -44,8 +44,8 @@ _KIND_HINT = (
 _LIST_SUFFIX = ".names"
 _LISTS = ("classes.txt", LABELS_NAME)
 _FOLDERS_ABOVE = 3
-_CLASS_ID = re.compile(r"0|[1-9][0-9]{0,8}")
-_LINE = re.compile(r"\s*[0-9]+(\s+[-+.0-9eE]+){4,}\s*$")
+_CLASS_ID = re.compile(r"(0|[1-9][0-9]{0,8})(\.0+)?")
+_LINE = re.compile(r"\s*[0-9]+(\.0+)?(\s+[-+.0-9eE]+){4,}\s*$")
 
 # Boxes a little outside their photo are a fault of one box; beyond this the numbers are pixels.
 _MAX_PART = 10.0
@@ -82,7 +82,7 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
     Raises:
         AnnotationError: a line is not understood, or no names are there for several classes.
     """
-    by_folder = {place: _classes_for(place) for place in dict.fromkeys(path.parent for path in files)}
+    by_folder = {place: _classes_for(place, folder) for place in dict.fromkeys(path.parent for path in files)}
     source = source_name(files, folder)
     unnamed_ids: set[int] = set()
     lines: list[list[_Line]] = []
@@ -162,7 +162,7 @@ def _is_for_labels(name: str) -> bool:
 
 def _line_of(line: str, classes: _Classes | None, where: str, unnamed_ids: set[int]) -> _Line:
     first, *columns = line.split()
-    class_id = int(first) if _CLASS_ID.fullmatch(first) else None
+    class_id = int(float(first)) if _CLASS_ID.fullmatch(first) else None  # NumPy writes 0.000000
     numbers = [number_in(column) for column in columns]
     parts = [number for number in numbers if number is not None]
     if class_id is None or len(parts) < len(numbers) or len(parts) < 4:
@@ -223,22 +223,45 @@ def _label(class_id: int, classes: _Classes, where: str) -> str:
     return classes.labels[class_id]
 
 
-def _classes_for(place: Path) -> _Classes | None:
-    """The classes of the label files in a folder, from beside them or from a folder above."""
-    resolved = place.resolve()
-    for folder in (resolved, *list(resolved.parents)[:_FOLDERS_ABOVE]):
-        files = files_in(folder)
-        yamls = [path for path in files if path.suffix.lower() in YAML_SUFFIXES and is_data_yaml(path)]
-        if len(yamls) > 1:
-            message = f"{folder}: two files name the classes: {yamls[0].name}, {yamls[1].name}"
-            raise AnnotationError(message, hint="keep one of them")
-        if yamls:
-            return _classes_of_yaml(yamls[0])
-        lists = [path for path in files if path.name in _LISTS or path.suffix.lower() == _LIST_SUFFIX]
-        if lists:
-            lines = enumerate(read_text_of_windows(lists[0])[0].splitlines())
-            return _Classes(lists[0].name, {number: line.strip() for number, line in lines if line.strip()})
-    return None
+def _classes_for(place: Path, root: Path) -> _Classes | None:
+    """The classes of the label files in a folder, from beside them or from a folder above.
+
+    Raises:
+        AnnotationError: two files in one folder, or below ``root``, give a class different names.
+    """
+    found: list[tuple[Path, _Classes]] = []
+    resolved, root = place.resolve(), root.resolve()
+    for number, folder in enumerate((resolved, *resolved.parents)):
+        is_in_set = folder.is_relative_to(root)
+        if not is_in_set and (found or number > _FOLDERS_ABOVE):
+            break
+        found += [(folder, classes) for classes in _classes_in(folder)]
+    for folder, classes in found[1:]:
+        nearest, first = found[0]
+        shared = first.labels.keys() & classes.labels
+        differ = next((n for n in shared if first.labels[n] != classes.labels[n]), None)
+        if differ is not None:
+            names = f"{first.labels[differ]!r} in {first.where}, but {classes.labels[differ]!r}"
+            message = f"{nearest}: class {differ} is {names} in {folder / classes.where}"
+            raise AnnotationError(message, hint="keep the file that is right")
+    return found[0][1] if found else None
+
+
+def _classes_in(folder: Path) -> list[_Classes]:
+    """The classes that the files in a folder name, the best first."""
+    files = files_in(folder)
+    yamls = [path for path in files if path.suffix.lower() in YAML_SUFFIXES and is_data_yaml(path)]
+    if len(yamls) > 1:
+        message = f"{folder}: two files name the classes: {yamls[0].name}, {yamls[1].name}"
+        raise AnnotationError(message, hint="keep one of them")
+    found = [_classes_of_yaml(path) for path in yamls]
+    for path in files:
+        if path.name in _LISTS or path.suffix.lower() == _LIST_SUFFIX:
+            lines = enumerate(read_text_of_windows(path)[0].splitlines())
+            found.append(
+                _Classes(path.name, {number: line.strip() for number, line in lines if line.strip()})
+            )
+    return found
 
 
 def _classes_of_yaml(path: Path) -> _Classes:
@@ -248,7 +271,7 @@ def _classes_of_yaml(path: Path) -> _Classes:
         names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise AnnotationError(f"{path.name}: names must be a list of texts", hint=YAML_HINT)
-    wrong = next((key for key in names if not _CLASS_ID.fullmatch(key)), None)
+    wrong = next((key for key in names if not _CLASS_ID.fullmatch(key) or "." in key), None)
     if wrong is not None:
         raise AnnotationError(
             f"{path.name}: names: a class id must be a whole number: {wrong[:40]!r}", hint=YAML_HINT
