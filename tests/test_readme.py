@@ -148,6 +148,15 @@ def test_commands_and_python_run(page: Path, desk: Path) -> None:
         assert (desk / name).is_file()
 
 
+def test_performance_names_what_make_bench_runs() -> None:
+    run = re.findall(r"benchmarks/(\w+\.py)$", (ROOT / "Makefile").read_text(), re.M)
+    sentence = re.search(
+        r"This runs (.+?), one after the other", (ROOT / "docs/performance.md").read_text(), re.S
+    )
+    assert sentence is not None
+    assert re.findall(r"`(\w+\.py)`", sentence[1]) == run
+
+
 def commands_of_parser() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for action in cli.build_parser()._actions:
         if isinstance(action, argparse._SubParsersAction):
