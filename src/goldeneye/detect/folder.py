@@ -33,6 +33,12 @@ from goldeneye.progress import console, progress_bar
 PICTURE_SIDE = 1600
 """Pictures of photos more than twice as long are drawn at a reduced size, their longer side above this."""
 
+FILE_SUFFIXES = PHOTO_SUFFIXES | {
+    *(".json", ".jsonl", ".txt", ".html", ".pdf", ".svg", ".xml", ".yaml", ".zip", ".parquet"),
+    *(".safetensors", ".onnx"),
+}
+"""Names that end so are those of files: whoever gives one does not expect a folder."""
+
 
 @dataclass(frozen=True)
 class FolderSummary:
@@ -135,7 +141,7 @@ def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
         OutputError: it is the name of a file, but there are several photos, or it cannot be that file.
     """
     suffix = output.suffix.lower()
-    if output.is_dir() or suffix not in (*PHOTO_SUFFIXES, ".json"):
+    if output.is_dir() or suffix not in FILE_SUFFIXES:
         return False
     folder_hint = f"name a folder: -o {output.with_suffix('')}"
     if suffix not in PICTURE_FORMATS:
