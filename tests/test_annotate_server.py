@@ -219,6 +219,21 @@ class TestKilled:
             assert self.end(process, signal.SIGINT) in (0, 130, -signal.SIGINT)
             assert time.monotonic() - began < 20
 
+    @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
+    def test_ctrl_c_while_it_gets_ready_to_learn_is_no_error(self, folder: Path) -> None:
+        command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), "--no-browser"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert process.stdout is not None
+        while "stop with Ctrl-C" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(0.3)
+        os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Traceback" not in said
+
 
 def test_a_folder_without_photos_is_refused_before_anything_listens(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

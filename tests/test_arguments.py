@@ -194,3 +194,8 @@ def test_wrong_things_are_refused_at_the_door(
         call(wrong, detector)
     assert len(str(caught.value)) < 1000
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_no_file_of_boxes(photos: Path) -> None:
+    with pytest.raises(OutputError, match="it is a folder"):
+        goldeneye.write_coco(goldeneye.read_annotations(photos / "annotations.json"), Path())

@@ -172,6 +172,8 @@ def test_detect_writes_the_picture_of_one_photo(
         ("f.jpg", project / "photos", [], "one picture, but 3 photos"),
         ("f.webp", photo, [], r"results cannot be written as '\.webp'"),
         ("f.json", photo, [], r"results cannot be written as '\.json'"),
+        ("f.PDF", photo, [], r"results cannot be written as '\.pdf'"),
+        ("f.webm", photo, [], r"a video cannot be written in this format"),
         ("f.jpg", photo, ["--no-pictures"], "a picture, but no pictures are wanted"),
         ("photos/photo0.png", photo, [], "the picture would replace the photo"),
     ):
@@ -342,6 +344,21 @@ def test_full_disk(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert list(disk.iterdir()) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_ctrl_c_while_the_commands_are_being_imported() -> None:
+    program = """
+import runpy, sys
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == "goldeneye.commands.detect":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+runpy.run_module("goldeneye.cli", run_name="__main__")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 130
+    assert ended.stderr == "stopped; nothing half-written is left behind\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")

@@ -78,6 +78,13 @@ def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tm
         (["a.mp4", "b.mp4", "-o", "c.mp4"], "one video at a time: a.mp4, b.mp4"),
         (["a.mp4", "-o", "c.mp4", "--gif", "c.gif"], "--gif is for photos"),
         (["photos", "-o", "c.mp4", "--fps", "0"], "--fps must be a number from 0.01 to 1000: 0.0"),
+        (["film.mp4", "-o", "c.webm"], "c.webm: a video cannot be written in this format"),
+        (["film.mp4", "-o", "c.GIF"], "c.GIF: a video cannot be written in this format"),
+        (["photos", "-o", "c.avi"], "c.avi: a video cannot be written in this format"),
+        (
+            ["photos", "-o", "c.csv", "--engine-cluster", "processes"],
+            "--engine-cluster is for a run into tables",
+        ),
         (["none.mp4", "-o", "c.mp4"], "none.mp4: no such file"),
     ],
 )

@@ -309,6 +309,7 @@ def test_a_place_that_cannot_be_used_is_named(folder, tmp_path) -> None:
         (["--engine-cluster", "processes", "--cluster-address", "auto"], "are for a Ray cluster"),
         (["--engine-cluster", "ray", "--gif", "all.gif"], "--gif is for photos in a folder"),
         (["--engine-cluster", "processes", "--shard-size", "0"], "--shard-size must be a number from 1 to"),
+        (["--engine-cluster", "processes", "-o", "found.jpg"], "found.jpg: the tables go into a folder"),
         (["--engine-cluster", "processes", "--threshold", "2"], "the threshold must be a number from 0 to 1"),
     ],
 )

@@ -147,7 +147,8 @@ def test_a_miss_is_told_by_the_box_that_is_nearest_to_the_truth(others, detectio
         ([(DUCK, LEFT)], (DUCK, shifted(0.6)), "duplicate", "a second box on one object"),
         ([(DUCK, LEFT)], (DUCK, shifted(0.49)), "localization", "box too far off: IoU 0.49"),
         ([(DUCK, LEFT)], (DUCK, shifted(0.11)), "localization", "box too far off: IoU 0.11"),
-        ([(DUCK, LEFT)], (DUCK, shifted(0.09)), "background", "nothing annotated here"),
+        ([(DUCK, LEFT)], (DUCK, shifted(0.09)), "background", "hardly on anything annotated: IoU 0.09"),
+        ([(DUCK, LEFT)], (DUCK, (90, 90, 99, 99)), "background", "nothing annotated here"),
         ([(DUCK, LEFT)], (MUG, LEFT), "confusion", "annotated as duck"),
         ([(DUCK, LEFT)], (MUG, shifted(0.2)), "confusion", "annotated as duck and box too far off: IoU 0.20"),
         # It covers a duck; that it touches a mug says less.

@@ -13,18 +13,6 @@ import sys
 from collections.abc import Sequence
 
 from goldeneye import __version__
-from goldeneye.commands.annotate import add_annotate
-from goldeneye.commands.bases import add_bases
-from goldeneye.commands.check import add_check
-from goldeneye.commands.convert import add_convert
-from goldeneye.commands.demo import add_demo
-from goldeneye.commands.detect import add_detect
-from goldeneye.commands.evaluate import add_evaluate
-from goldeneye.commands.export import add_export
-from goldeneye.commands.finetune import add_finetune
-from goldeneye.commands.finetune_deep import add_finetune_deep
-from goldeneye.commands.serve import add_serve
-from goldeneye.commands.show import add_show
 from goldeneye.errors import GoldeneyeError
 
 NOBODY_READS = 141
@@ -57,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parsed = build_parser().parse_args(arguments)
     try:
+        parsed = build_parser().parse_args(arguments)
         exit_code: int = parsed.run(parsed)
     except GoldeneyeError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -88,7 +76,20 @@ def _write_to_nobody() -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """The parser of all commands, which are imported only here, where Ctrl-C can be answered already."""
+    from goldeneye.commands.annotate import add_annotate
+    from goldeneye.commands.bases import add_bases
+    from goldeneye.commands.check import add_check
+    from goldeneye.commands.convert import add_convert
+    from goldeneye.commands.demo import add_demo
+    from goldeneye.commands.detect import add_detect
+    from goldeneye.commands.evaluate import add_evaluate
+    from goldeneye.commands.export import add_export
+    from goldeneye.commands.finetune import add_finetune
+    from goldeneye.commands.finetune_deep import add_finetune_deep
+    from goldeneye.commands.serve import add_serve
+    from goldeneye.commands.show import add_show
+
     parser = argparse.ArgumentParser(
         prog="goldeneye", description="Teach a 2D object detector a new object from a handful of photos."
     )

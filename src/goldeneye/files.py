@@ -29,6 +29,8 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
     target = Path(target)
+    if not target.name:
+        raise OutputError(f"{target}: cannot be written: it is a folder", hint="name a file")
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
         try:

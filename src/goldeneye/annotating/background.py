@@ -59,7 +59,12 @@ class BackgroundLearner:
     def _start(self) -> None:
         command = [sys.executable, "-m", "goldeneye.learning", str(self._project.photos), *self._base]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="ascii"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="ascii",
+            start_new_session=True,  # Ctrl-C ends the server, which ends this; it is not to complain itself
         )
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from goldeneye.errors import SettingError
+from goldeneye.errors import OutputError, SettingError
 
 _WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".csv")
 _READ = (
@@ -51,16 +51,25 @@ def is_about_video(parsed: argparse.Namespace) -> bool:
 
     Raises:
         SettingError: a video was given but a folder is to be written, or the options do not go together.
+        OutputError: a video is to be written in a format that only can be read.
     """
     if Path(parsed.output).suffix.lower() in _WRITTEN:
         refuse_photo_options(parsed, f"not for {parsed.output}")
-        return True
-    for source in parsed.photos:
-        if _is_video(source, read_as_photo=True):
+        if parsed.engine_cluster is not None:
+            hint = "leave it out, or name a folder with -o"
             raise SettingError(
-                f"{source}: the result of a video is a video, not a folder: {parsed.output}",
-                hint="for example -o boxes.mp4, or -o tracks.csv for only the table",
+                f"--engine-cluster is for a run into tables, not for {parsed.output}", hint=hint
             )
+        return True
+    from_video = [source for source in parsed.photos if _is_video(source, read_as_photo=True)]
+    if parsed.output.lower().endswith((*_READ, ".gif") if from_video else _READ):
+        hint = f"use a name that ends in one of: {', '.join(_WRITTEN)}"
+        raise OutputError(f"{parsed.output}: a video cannot be written in this format", hint=hint)
+    for source in from_video:
+        raise SettingError(
+            f"{source}: the result of a video is a video, not a folder: {parsed.output}",
+            hint="for example -o boxes.mp4, or -o tracks.csv for only the table",
+        )
     for option, is_given in (
         ("--every", parsed.every),
         ("--no-tracking", parsed.no_tracking),

@@ -24,7 +24,9 @@ from goldeneye.deploy.run import Run, RunSummary, done_shards, open_run, require
 from goldeneye.deploy.shard_worker import Work
 from goldeneye.deploy.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
 from goldeneye.detect.detector import Detector
+from goldeneye.detect.folder import names_a_file
 from goldeneye.detect.opening import EXPORT_SUFFIXES, open_detector
+from goldeneye.errors import OutputError
 from goldeneye.progress import console, progress_bar
 
 _SECONDS_BETWEEN_REMARKS = 30.0
@@ -72,6 +74,8 @@ def detect_many(
     wanted = workers or Workers()
     require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
     require_pyarrow()
+    if names_a_file(Path(str(output))):
+        raise OutputError(f"{output}: the tables go into a folder", hint="name a folder: -o found/")
     places, place = photo_places(photos), Place(str(output))
     file, own_threshold = _whole_file(Path(detector), base, engine)
     threshold = own_threshold if score_threshold is None else score_threshold

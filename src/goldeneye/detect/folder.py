@@ -33,6 +33,11 @@ from goldeneye.progress import console, progress_bar
 PICTURE_SIDE = 1600
 """Pictures of photos more than twice as long are drawn at a reduced size, their longer side above this."""
 
+_FILE_SUFFIXES = PHOTO_SUFFIXES | {
+    *(".json", ".jsonl", ".txt", ".html", ".pdf", ".svg", ".xml", ".yaml", ".zip", ".parquet"),
+    *(".safetensors", ".onnx"),
+}
+
 
 @dataclass(frozen=True)
 class FolderSummary:
@@ -128,6 +133,11 @@ def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Pa
     return written, targets or [None] * len(paths)
 
 
+def names_a_file(output: Path) -> bool:
+    """Whether nobody who gives this name expects a folder: it ends as that of a file, and none is there."""
+    return output.suffix.lower() in _FILE_SUFFIXES and not output.is_dir()
+
+
 def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
     """Whether the output is the picture of one photo, and not a folder, by its name.
 
@@ -135,7 +145,7 @@ def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
         OutputError: it is the name of a file, but there are several photos, or it cannot be that file.
     """
     suffix = output.suffix.lower()
-    if output.is_dir() or suffix not in (*PHOTO_SUFFIXES, ".json"):
+    if not names_a_file(output):
         return False
     folder_hint = f"name a folder: -o {output.with_suffix('')}"
     if suffix not in PICTURE_FORMATS:

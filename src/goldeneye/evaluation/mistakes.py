@@ -86,7 +86,7 @@ def _why_missed(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
 def _why_wrong(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
     kind, on = ALARM_KINDS[outcomes.causes.alarm_kind[row]], int(outcomes.causes.alarm_on[row])
     if kind == "background":
-        return "nothing annotated here"
+        return _what_is_near(outcomes, row)
     if kind == "duplicate":
         return "a second box on one object"
     overlap = _overlap(outcomes, row, on)
@@ -94,6 +94,15 @@ def _why_wrong(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
         return _box_off(overlap)
     covers = "" if overlap >= HIT_IOU else f" and {_box_off(overlap)}"
     return f"annotated as {labels[outcomes.truth.class_ids[on]]}{covers}"
+
+
+def _what_is_near(outcomes: Outcomes, row: int) -> str:
+    """Of a false alarm on the background: it may still touch an object, or lie on a small part of one."""
+    here = outcomes.counted & (outcomes.truth.photo_ids == outcomes.found.photo_ids[row])
+    nearest = overlaps(outcomes.found.boxes[row], outcomes.truth.boxes[here]).max(initial=0.0)
+    return (
+        f"hardly on anything annotated: IoU {nearest:.2f}" if nearest >= 0.005 else "nothing annotated here"
+    )
 
 
 def _overlap(outcomes: Outcomes, detection: int, annotation: int) -> float:
