@@ -74,8 +74,7 @@ def detect_many(
     wanted = workers or Workers()
     require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
     require_pyarrow()
-    if names_a_file(Path(str(output))):
-        raise OutputError(f"{output}: the tables go into a folder", hint="name a folder: -o found/")
+    _require_folder_name(str(output))
     places, place = photo_places(photos), Place(str(output))
     file, own_threshold = _whole_file(Path(detector), base, engine)
     threshold = own_threshold if score_threshold is None else score_threshold
@@ -93,6 +92,11 @@ def detect_many(
         elif todo:
             _follow(work_in_processes(work, todo, min(count, len(todo))), todo, show_progress)
     return write_report(place, run)
+
+
+def _require_folder_name(output: str) -> None:
+    if names_a_file(Path(output)):
+        raise OutputError(f"{output}: the tables go into a folder", hint="name a folder: -o found/")
 
 
 def _what_is_left(
