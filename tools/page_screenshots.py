@@ -52,7 +52,7 @@ def main() -> None:
             save(page.screenshot(), parsed.output / f"annotate-{name}.png")
             page.close()
 
-        command = ["-m", "goldeneye.cli", "annotate", str(folder), "--no-browser", "-o", "duck.safetensors"]
+        command = ["-m", "goldeneye.cli", "annotate", folder.name, "--no-browser", "-o", "duck.safetensors"]
         with served([sys.executable, *command], Path(temporary)) as url:
             take("proposals", url, show_proposals, color_scheme="dark")
             take("editing", url, edit_a_box, color_scheme="light")
