@@ -206,7 +206,7 @@ def test_the_area_is_the_one_the_file_states(tmp_path, capfd):
     assert {box.area for image in without for box in image.boxes} == {None}
 
 
-@pytest.mark.parametrize("area", [-1, -0.5, "12", True, [4], {}])
+@pytest.mark.parametrize("area", [-1, -0.5, "large", True, [4], {}])
 def test_an_area_that_is_none_is_left_out_and_said(tmp_path, capfd, area):
     path = file_with_areas(tmp_path)
     content = json.loads(path.read_text())
@@ -222,6 +222,14 @@ def test_an_area_that_is_none_is_left_out_and_said(tmp_path, capfd, area):
         table = AnnotationTable.of(annotations.images, annotations.labels)
         assert table.areas == pytest.approx([box["bbox"][2] * box["bbox"][3]])
         box.setdefault("area", None)
+
+
+def test_an_area_may_be_a_number_written_as_text(tmp_path):
+    path = file_with_areas(tmp_path)
+    content = json.loads(path.read_text())
+    content["annotations"] = [content["annotations"][0] | {"area": "12.5"}]
+    path.write_text(json.dumps(content))
+    assert [box.area for image in read_annotations(path) for box in image.boxes] == [12.5]
 
 
 def test_a_project_keeps_areas_until_a_box_moves(tmp_path):
