@@ -351,6 +351,8 @@ class PhotoFinder:
             deeper = self._different(next(filter(None, self._below.each_way([photo.name])), []))
             if len(deeper) > 1:
                 return _ambiguous(photo, deeper, _RENAME_HINT)
+            if deeper and are_of_two_splits(folders_in(photo.name)[-2:], self._folders_of(deeper[0])[-2:]):
+                refused = deeper
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
         if photo.file and (at := self._at(photo.file.parent, photo.name)):
             hint = f"there is {shown_name(at)}, outside of what was given: name its folder"
