@@ -17,12 +17,10 @@ from PIL import Image
 from goldeneye.data.annotations import AnnotationSet
 from goldeneye.data.demo_photos import BOXES_NAME, demo_photos
 from goldeneye.data.formats import write_coco
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
 from goldeneye.detect.drawing import contact_sheet, save_picture
 from goldeneye.detect.folder import save_found
 from goldeneye.errors import OutputError
-from goldeneye.evaluation.evaluator import LOWEST_SCORE, evaluate_found
+from goldeneye.evaluation.evaluator import detect_all, evaluate_found
 from goldeneye.evaluation.report import save_report
 from goldeneye.evaluation.words import alarm_kinds_in_words
 from goldeneye.files import replacing, write_text
@@ -30,7 +28,7 @@ from goldeneye.finetuning.loss_curve import save_loss_curve
 from goldeneye.finetuning.trainer import finetune
 from goldeneye.models.base import load_base
 from goldeneye.models.cache import default_base
-from goldeneye.progress import console, progress_bar
+from goldeneye.progress import console
 
 SHEET_PHOTOS = 20
 
@@ -74,10 +72,10 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     detector.save(path)
     save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
     # Once, for the pictures and for the report, which counts what nobody would look at too.
-    found = _detect(detector, test)
+    test, found, skipped = detect_all(detector, test, show_progress=True)
     save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
     _save_contact_sheet(output, [image.path for image in test])
-    evaluation = evaluate_found(detector, test, found)
+    evaluation = evaluate_found(detector, test, found, skipped)
     save_report(evaluation, output / "report.html", title=path.name)
     counts = evaluation.at(detector.score_threshold)
     wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}
@@ -98,15 +96,6 @@ def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
     copied = replace(annotations, images=tuple(images))
     write_coco(copied, folder / BOXES_NAME)
     return copied
-
-
-def _detect(detector: Detector, annotations: AnnotationSet) -> list[Detections]:
-    found = []
-    with progress_bar("detecting", len(annotations)) as advance:
-        for image in annotations:
-            found.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
-            advance(image.path.name)
-    return found
 
 
 def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:

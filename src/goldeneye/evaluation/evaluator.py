@@ -27,6 +27,7 @@ from goldeneye.evaluation.words import (
     alarm_kinds_in_words,
     alarms_in_words,
     expected_in_words,
+    false_alarms_in_words,
     found_in_words,
     miss_kinds_in_words,
     photos_in_words,
@@ -125,8 +126,7 @@ class Evaluation:
         if missed := at["annotations"] - at["found"]:
             lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
         if alarms := at["false_alarms"]:
-            word = "false alarm" if alarms == 1 else "false alarms"
-            lines.append(f"{alarms} {word}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
+            lines.append(f"{false_alarms_in_words(alarms)}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,8 +190,7 @@ def evaluate(
     annotations = annotation_set(annotations)
     annotations.require_reviewed()
     require_known_labels(annotations, detector.labels)
-    images, detections, skipped = _detect(detector, annotations, show_progress=show_progress)
-    read = replace(annotations, images=tuple(images))
+    read, detections, skipped = detect_all(detector, annotations, show_progress=show_progress)
     if skipped:
         read.require_reviewed()
     return evaluate_found(detector, read, detections, skipped)
@@ -247,10 +246,14 @@ def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> N
     )
 
 
-def _detect(
+def detect_all(
     detector: PhotoDetector, annotations: AnnotationSet, *, show_progress: bool
-) -> tuple[list[AnnotatedImage], list[Detections], list[str]]:
-    """The photos that can be read, what was found in each, and the names of the others."""
+) -> tuple[AnnotationSet, list[Detections], list[str]]:
+    """The photos that can be read, what was found in each down to ``LOWEST_SCORE``, the names of the others.
+
+    Raises:
+        PhotoError: none of the photos can be read.
+    """
     images: list[AnnotatedImage] = []
     detections: list[Detections] = []
     skipped: list[str] = []
@@ -269,7 +272,7 @@ def _detect(
             f"{annotations.source}: none of {len(annotations)} photos can be read: {some_names(skipped)}",
             hint="copy the photos again",
         )
-    return images, detections, skipped
+    return replace(annotations, images=tuple(images)), detections, skipped
 
 
 def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:

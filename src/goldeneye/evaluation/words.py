@@ -18,6 +18,11 @@ def photos_in_words(count: int) -> str:
     return f"{count} photo{'' if count == 1 else 's'}"
 
 
+def false_alarms_in_words(count: int) -> str:
+    """Such as ``1 false alarm`` or ``12 false alarms``."""
+    return f"{count} false alarm{'' if count == 1 else 's'}"
+
+
 def some_names(names: Sequence[str]) -> str:
     """The first of ``names``, and how many more there are."""
     more = len(names) - _FEW

@@ -15,6 +15,7 @@ from goldeneye.data.annotations import AnnotatedImage
 from goldeneye.data.images import read_reduced
 from goldeneye.detect.drawing import contact_sheet, draw_boxes, save_picture
 from goldeneye.evaluation.outcomes import Outcomes
+from goldeneye.evaluation.words import false_alarms_in_words
 from goldeneye.models.network import Network
 
 MAX_PHOTOS = 12
@@ -90,7 +91,7 @@ class _Tile:
         count, alarms = len(self.drawn), int(self.alarms.sum())
         words = [f"{int((~self.missed).sum())} of {count} found" if count else "nothing to find"]
         if alarms:
-            words.append("1 false alarm" if alarms == 1 else f"{alarms} false alarms")
+            words.append(false_alarms_in_words(alarms))
         return ", ".join(words)
 
     def draw(

@@ -96,6 +96,11 @@ def are_of_two_splits(first: Folders, second: Folders) -> bool:
     return None not in (of_first, of_second) and of_first != of_second
 
 
+def names_another_split(name: str, folders: Folders) -> bool:
+    """Whether a name in a file says that its photo is of another part of a data set than these folders."""
+    return are_of_two_splits(folders_in(name)[-2:], folders[-2:])
+
+
 @lru_cache(1 << 16)
 def _split_of(folders: Folders) -> str | None:
     splits = (_SPLITS.get(re.sub(r"[_-]?[0-9]*$", "", name)) for name in reversed(folders))

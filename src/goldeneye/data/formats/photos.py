@@ -35,6 +35,7 @@ from goldeneye.data.formats.names import (
     folders_of,
     is_absolute,
     last_part,
+    names_another_split,
 )
 from goldeneye.data.formats.raw import RawAnnotations, RawPhoto
 from goldeneye.data.formats.walking import folders_of_photos, full_path, images_of_labels, own_folders
@@ -143,9 +144,9 @@ class PhotoFinder:
         if photo.file is None:
             return None
         if not self._has_file_per_photo:
-            return _one_of(photo, self._stated(photo, photo.file.parent), [])
+            return self._one_of(photo, self._stated(photo, photo.file.parent), [])
         named, called = self._beside(photo, photo.file, self._may_be_taken)
-        path = _one_of(photo, named, called)
+        path = self._one_of(photo, named, called)
         stated = folders_in(photo.name)
         if stated and isinstance(path, Path):
             in_common = common_end(stated, self._folders_of(path))
@@ -192,7 +193,7 @@ class PhotoFinder:
         else:
             named = self._pick(photo, [photo.name], homes, refused)
             called = self._pick(photo, [photo.file.stem], homes, refused)
-        return _one_of(photo, named, called) or self._not_found(photo, refused)
+        return self._one_of(photo, named, called) or self._not_found(photo, refused)
 
     def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
         """The photo, unless the file's own one is another that may not be taken."""
@@ -258,7 +259,7 @@ class PhotoFinder:
     def _may_be(self, photo: RawPhoto, path: Path, homes: _Homes) -> bool:
         """Whether a photo that has the right name is not evidently another one."""
         origin, folder, folders = self._origin(photo), self._real(path.parent), self._folders_of(path)
-        if are_of_two_splits(folders_in(photo.name)[-2:], folders[-2:]):
+        if names_another_split(photo.name, folders):
             return False
         is_near = self._in_common(photo, path) > 0
         if origin is not None and folder not in homes.of(origin):
@@ -345,13 +346,24 @@ class PhotoFinder:
         places = {os.path.realpath(p): p for folder in self.folders for p in folders_of_photos(folder)}
         return NamedPhotos(photo for place in places.values() for photo in photos_in_folder(place))
 
+    def _one_of(
+        self, photo: RawPhoto, named: list[Path], called: list[Path]
+    ) -> Path | AnnotationError | None:
+        """Of the photos that the file names, and those that are called as it is, the one that is meant."""
+        real = {self._real(path) for path in called}
+        meant = [path for path in named if self._real(path) in real] or [*named, *called]
+        if len(meant) > 1:
+            hint = _RENAME_HINT if len(named) > 1 or len(called) > 1 else _SAYS_OTHER_HINT
+            return _ambiguous(photo, meant, hint if named and called else _RENAME_HINT)
+        return meant[0] if meant else None
+
     def _not_found(self, photo: RawPhoto, refused: Sequence[Path]) -> AnnotationError:
         deeper: list[Path] = []
         if not refused and self._is_given:
             deeper = self._different(next(filter(None, self._below.each_way([photo.name])), []))
             if len(deeper) > 1:
                 return _ambiguous(photo, deeper, _RENAME_HINT)
-            if deeper and are_of_two_splits(folders_in(photo.name)[-2:], self._folders_of(deeper[0])[-2:]):
+            if deeper and names_another_split(photo.name, self._folders_of(deeper[0])):
                 refused = deeper
         looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
         if photo.file and (at := self._at(photo.file.parent, photo.name)):
@@ -365,16 +377,6 @@ class PhotoFinder:
         else:
             hint = f"looked in {looked}; say where the photos are"
         return AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)
-
-
-def _one_of(photo: RawPhoto, named: list[Path], called: list[Path]) -> Path | AnnotationError | None:
-    """Of the photos that the file names, and those that are called as it is, the one that is meant."""
-    real = {os.path.realpath(path) for path in called}
-    meant = [path for path in named if os.path.realpath(path) in real] or [*named, *called]
-    if len(meant) > 1:
-        hint = _RENAME_HINT if len(named) > 1 or len(called) > 1 else _SAYS_OTHER_HINT
-        return _ambiguous(photo, meant, hint if named and called else _RENAME_HINT)
-    return meant[0] if meant else None
 
 
 def _ambiguous(photo: RawPhoto, paths: Sequence[Path], hint: str) -> AmbiguousPhotoError:
