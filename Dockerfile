@@ -4,8 +4,8 @@ WORKDIR /build
 # Every version is one that the tests were run with, also of what the build itself needs.
 COPY requirements.txt .
 ENV PIP_CONSTRAINT=/build/requirements.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/goldeneye
-ENV PATH=/opt/goldeneye/bin:$PATH
+RUN python -m venv /opt/fewbox
+ENV PATH=/opt/fewbox/bin:$PATH
 # From the index of CPU builds: on Linux the usual torch brings gigabytes of CUDA libraries.
 RUN pip install --no-deps torch --index-url https://download.pytorch.org/whl/cpu
 COPY pyproject.toml README.md LICENSE ./
@@ -13,14 +13,14 @@ COPY src src
 RUN pip install '.[serve,heic]'
 
 FROM python:3.11-slim-bookworm
-COPY --from=build /opt/goldeneye /opt/goldeneye
-ENV PATH=/opt/goldeneye/bin:$PATH PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib
-RUN useradd --system --uid 10001 --no-create-home goldeneye
+COPY --from=build /opt/fewbox /opt/fewbox
+ENV PATH=/opt/fewbox/bin:$PATH PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib
+RUN useradd --system --uid 10001 --no-create-home fewbox
 USER 10001
 WORKDIR /detectors
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-# Other machines can reach a container's address, so the service asks for GOLDENEYE_API_KEY before it starts.
-ENTRYPOINT ["goldeneye", "serve", "--host", "0.0.0.0", "--port", "8000"]
+# Other machines can reach a container's address, so the service asks for FEWBOX_API_KEY before it starts.
+ENTRYPOINT ["fewbox", "serve", "--host", "0.0.0.0", "--port", "8000"]
 CMD ["detector.safetensors"]

@@ -40,7 +40,7 @@ check: setup
 BASE ?=
 
 demo: setup
-	$(BIN)/goldeneye demo -o demo $(if $(BASE),--base $(BASE))
+	$(BIN)/fewbox demo -o demo $(if $(BASE),--base $(BASE))
 
 bench: setup
 	$(BIN)/python benchmarks/finetune_seed.py

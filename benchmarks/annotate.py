@@ -22,16 +22,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from goldeneye import learning
-from goldeneye.annotating.background import BackgroundLearner
-from goldeneye.annotating.server import AnnotateServer
-from goldeneye.data.annotations import Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
-from goldeneye.finetuning.trainer import corners_of
-from goldeneye.models.base import load_base
-from goldeneye.models.boxes import pairwise_iou
+from fewbox import learning
+from fewbox.annotating.background import BackgroundLearner
+from fewbox.annotating.server import AnnotateServer
+from fewbox.data.annotations import Box
+from fewbox.data.formats import read_annotations
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
+from fewbox.finetuning.trainer import corners_of
+from fewbox.models.base import load_base
+from fewbox.models.boxes import pairwise_iou
 from machine import DUCKY, describe_machine
 
 PHOTOS = 5000

@@ -16,14 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.formats import read_annotations
-from goldeneye.detect.detector import Detector
-from goldeneye.evaluation.evaluator import LOWEST_SCORE
-from goldeneye.evaluation.metrics import coco_metrics
-from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import BaseModel, load_base
+from fewbox.config import FinetuneConfig
+from fewbox.data.formats import read_annotations
+from fewbox.detect.detector import Detector
+from fewbox.evaluation.evaluator import LOWEST_SCORE
+from fewbox.evaluation.metrics import coco_metrics
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import BaseModel, load_base
 from machine import DUCKY, SHARED, describe_machine
 
 

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from goldeneye.data.images import find_photos, read_image
-from goldeneye.models.architectures import build_network
-from goldeneye.models.base import load_base
+from fewbox.data.images import find_photos, read_image
+from fewbox.models.architectures import build_network
+from fewbox.models.base import load_base
 from machine import DUCKY, SHARED, describe_machine
 
 NUM_PHOTOS = 8

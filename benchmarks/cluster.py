@@ -26,14 +26,14 @@ import pyarrow.parquet as parquet
 import torch
 from PIL import Image
 
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import find_photos, read_image, read_reduced, read_size_hw
-from goldeneye.data.photo_file import PhotoBytes
-from goldeneye.deploy.many import detect_many
-from goldeneye.deploy.ray_cluster import Workers
-from goldeneye.deploy.shards import cut_into_shards
-from goldeneye.detect.detector import Detector
-from goldeneye.finetuning.trainer import finetune
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.deploy.many import detect_many
+from fewbox.deploy.ray_cluster import Workers
+from fewbox.deploy.shards import cut_into_shards
+from fewbox.detect.detector import Detector
+from fewbox.finetuning.trainer import finetune
 from machine import DUCKY, SHARED, describe_machine
 
 NANO = SHARED / "weights/yolox_nano_coco.onnx"

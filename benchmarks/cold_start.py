@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-import goldeneye
-from goldeneye.data.demo_photos import demo_photos
+import fewbox
+from fewbox.data.demo_photos import demo_photos
 from machine import describe_machine
 
 NAMES = {"duck.onnx": "ONNX Runtime", "duck.safetensors": "PyTorch"}
@@ -33,9 +33,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         train, test = demo_photos()
-        detector = goldeneye.finetune(train, "starter", show_progress=False)
+        detector = fewbox.finetune(train, "starter", show_progress=False)
         detector.save(folder / "duck.safetensors")
-        goldeneye.export_detector(detector, folder / "duck.onnx")
+        fewbox.export_detector(detector, folder / "duck.onnx")
         ways = {"duck.onnx": "onnxruntime", "duck.safetensors": "torch"}
         seconds: dict[str, list[float]] = {file: [] for file in ways}
         for _ in range(rounds):
@@ -53,7 +53,7 @@ def run(folder: Path, detector: Path, photo: Path, engine: str) -> float:
     arguments = [str(detector), str(photo), "-o", str(folder / "found"), "--engine", engine]
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "goldeneye.cli", "detect", *arguments], check=True, capture_output=True
+        [sys.executable, "-m", "fewbox.cli", "detect", *arguments], check=True, capture_output=True
     )
     return time.perf_counter() - start
 

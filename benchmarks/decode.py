@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from goldeneye.data.images import read_image, read_reduced, read_size_hw
-from goldeneye.detect.detector import Detector
-from goldeneye.models.base import load_base
+from fewbox.data.images import read_image, read_reduced, read_size_hw
+from fewbox.detect.detector import Detector
+from fewbox.models.base import load_base
 from machine import DUCKY, SHARED, describe_machine
 
 SIZES_WH = {"12": (4032, 3024), "100": (12000, 8400)}

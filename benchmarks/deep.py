@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.config import DeepConfig, FinetuneConfig
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import read_annotations
-from goldeneye.detect.detector import Detector
-from goldeneye.evaluation.evaluator import evaluate
-from goldeneye.finetuning.deep import finetune_deep
-from goldeneye.finetuning.team import joined
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import load_base
+from fewbox.config import DeepConfig, FinetuneConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import read_annotations
+from fewbox.detect.detector import Detector
+from fewbox.evaluation.evaluator import evaluate
+from fewbox.finetuning.deep import finetune_deep
+from fewbox.finetuning.team import joined
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import load_base
 from machine import SHARED, describe_machine
 
 RACCOONS = SHARED / "data/raccoon"

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import find_photos, read_image
-from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, moved_boxes
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.ssd import SsdDetector
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import find_photos, read_image
+from fewbox.detect.precision import MAX_SHIFT_PX, MIN_SCORE, moved_boxes
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.ssd import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine
 
 

@@ -25,18 +25,18 @@ import onnxruntime
 import openvino
 import torch
 
-from goldeneye.data.images import find_photos, read_image
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.exported_detector import ExportedDetector
-from goldeneye.detect.folder import detect_folder
-from goldeneye.detect.pace import side_by_side
-from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
-from goldeneye.engines.openvino_engine import OpenVinoEngine
-from goldeneye.exporting import openvino_model
-from goldeneye.exporting.exporter import make_header
-from goldeneye.exporting.onnx_model import make_model
-from goldeneye.models.architectures import network_type
-from goldeneye.models.base import load_base
+from fewbox.data.images import find_photos, read_image
+from fewbox.detect.detector import Detector
+from fewbox.detect.exported_detector import ExportedDetector
+from fewbox.detect.folder import detect_folder
+from fewbox.detect.pace import side_by_side
+from fewbox.engines.onnxruntime_engine import OnnxRuntimeEngine
+from fewbox.engines.openvino_engine import OpenVinoEngine
+from fewbox.exporting import openvino_model
+from fewbox.exporting.exporter import make_header
+from fewbox.exporting.onnx_model import make_model
+from fewbox.models.architectures import network_type
+from fewbox.models.base import load_base
 from machine import DUCKY, GOLDEN_BASE, SHARED, describe_machine
 
 BASES = {

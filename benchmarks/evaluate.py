@@ -1,4 +1,4 @@
-"""COCO's numbers by goldeneye and by pycocotools: the same numbers, and how much sooner.
+"""COCO's numbers by fewbox and by pycocotools: the same numbers, and how much sooner.
 
 Made-up sets of boxes: some detections are a shifted annotation, the others are anywhere. Both take
 turns in one run and use one core; their processor time is measured, which a busy machine does not stretch.
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.evaluation.metrics import coco_metrics
-from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.evaluation.metrics import coco_metrics
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
 from machine import describe_machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -70,7 +70,7 @@ def main() -> None:
     parsed = parser.parse_args()
     print(describe_machine())
     print("\nCPU seconds:\n")
-    print("| photos | classes | annotations | detections | pycocotools | goldeneye | ratio | differ by |")
+    print("| photos | classes | annotations | detections | pycocotools | fewbox | ratio | differ by |")
     print("|---|---|---|---|---|---|---|---|")
     for num_photos, num_classes in [(parsed.photos, parsed.classes)] if parsed.photos else SETS:
         found, truth = made_up_set(num_photos, num_classes)

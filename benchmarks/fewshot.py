@@ -25,21 +25,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
-from goldeneye.evaluation.calibration import expected_calibration_error
-from goldeneye.evaluation.metrics import coco_metrics
-from goldeneye.evaluation.outcomes import Outcomes
-from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.files import write_text
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.architectures import build_network
-from goldeneye.models.base import BaseModel, load_base
-from goldeneye.models.network import TowerMaps
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.detect.detections import Detections
+from fewbox.detect.detector import Detector
+from fewbox.evaluation.calibration import expected_calibration_error
+from fewbox.evaluation.metrics import coco_metrics
+from fewbox.evaluation.outcomes import Outcomes
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.files import write_text
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.architectures import build_network
+from fewbox.models.base import BaseModel, load_base
+from fewbox.models.network import TowerMaps
 from machine import DUCKY, SHARED, describe_machine
 from probe import probe
 

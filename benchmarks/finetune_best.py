@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import read_annotations
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import load_base
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import read_annotations
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import load_base
 from machine import DUCKY, GOLDEN_BASE, SHARED, describe_machine, peak_of_this_process_mb
 
 YOLOX_NANO = SHARED / "weights/yolox_nano_coco.onnx"

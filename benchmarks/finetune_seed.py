@@ -22,19 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.finetuning.anchor_heads import AnchorHeads
-from goldeneye.finetuning.restore import restore
-from goldeneye.finetuning.trainer import features_of, fit_heads, make_schedule
-from goldeneye.models.anchors import encode_boxes
-from goldeneye.models.architectures import build_network
-from goldeneye.models.base import BaseModel, load_base
-from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
-from goldeneye.models.matching import match_anchors
-from goldeneye.models.ssd import SsdDetector
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.finetuning.anchor_heads import AnchorHeads
+from fewbox.finetuning.restore import restore
+from fewbox.finetuning.trainer import features_of, fit_heads, make_schedule
+from fewbox.models.anchors import encode_boxes
+from fewbox.models.architectures import build_network
+from fewbox.models.base import BaseModel, load_base
+from fewbox.models.losses import huber_loss, sigmoid_focal_loss
+from fewbox.models.matching import match_anchors
+from fewbox.models.ssd import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine, peak_of_this_process_mb
 
 PIECES = 5

@@ -1,7 +1,7 @@
 """What int8 costs YOLOX-nano on photos of COCO: average precision in float32, bfloat16 and int8.
 
 int8 is fitted to the first 32 photos and tried on the 96 others. "everything" is what NNCF does to the
-network if it is told nothing; the last row is what ``goldeneye export --precision int8`` writes.
+network if it is told nothing; the last row is what ``fewbox export --precision int8`` writes.
 
     python benchmarks/int8.py                    some minutes
 """
@@ -15,17 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.exported_detector import ExportedDetector
-from goldeneye.engines.openvino_engine import OpenVinoEngine
-from goldeneye.engines.openvino_parts import last_convolutions, outside_network
-from goldeneye.evaluation.evaluator import evaluate
-from goldeneye.exporting import openvino_model
-from goldeneye.exporting.exporter import make_header
-from goldeneye.exporting.onnx_model import make_model
-from goldeneye.models.base import load_base
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.detect.detector import Detector
+from fewbox.detect.exported_detector import ExportedDetector
+from fewbox.engines.openvino_engine import OpenVinoEngine
+from fewbox.engines.openvino_parts import last_convolutions, outside_network
+from fewbox.evaluation.evaluator import evaluate
+from fewbox.exporting import openvino_model
+from fewbox.exporting.exporter import make_header
+from fewbox.exporting.onnx_model import make_model
+from fewbox.models.base import load_base
 from machine import SHARED, describe_machine
 
 COCO128 = SHARED / "data/coco128_val"

@@ -11,15 +11,15 @@ import time
 
 import torch
 
+from fewbox.config import FinetuneConfig
+from fewbox.data.images import read_image
+from fewbox.detect.mirrored import MirroredDetector
+from fewbox.detect.photo_detector import PhotoDetector
+from fewbox.evaluation.metrics import coco_metrics
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import load_base
 from fewshot import DATA_SETS, MIN_SCORE, DataSet
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.images import read_image
-from goldeneye.detect.mirrored import MirroredDetector
-from goldeneye.detect.photo_detector import PhotoDetector
-from goldeneye.evaluation.metrics import coco_metrics
-from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import load_base
 from machine import SHARED, describe_machine
 
 

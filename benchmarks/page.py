@@ -64,9 +64,9 @@ def main() -> None:
 
 
 def serve(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """Run ``goldeneye annotate``, and return the address of the page with it."""
+    """Run ``fewbox annotate``, and return the address of the page with it."""
     options = ["--no-browser", "--no-learn"]
-    command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), *options]
+    command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), *options]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     said = ""
     while "http" not in said:

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.images import read_image
-from goldeneye.detect.detector import Detector
-from goldeneye.finetuning.best import novel_config
-from goldeneye.finetuning.cell_evidence import CellReader
-from goldeneye.finetuning.logistic import Coefficients, Rows, fit_logistic
-from goldeneye.finetuning.trainer import corners_of
-from goldeneye.models.architectures import build_network, weight_shapes
-from goldeneye.models.base import BaseModel
-from goldeneye.models.boxes import pairwise_iou
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.images import read_image
+from fewbox.detect.detector import Detector
+from fewbox.finetuning.best import novel_config
+from fewbox.finetuning.cell_evidence import CellReader
+from fewbox.finetuning.logistic import Coefficients, Rows, fit_logistic
+from fewbox.finetuning.trainer import corners_of
+from fewbox.models.architectures import build_network, weight_shapes
+from fewbox.models.base import BaseModel
+from fewbox.models.boxes import pairwise_iou
 
 MATCHED_IOU = 0.6
 MAX_STEPS = 300

@@ -22,9 +22,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from decode import with_noise, yolox_nano
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.detect.detections import Detections
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.detect.detections import Detections
 from machine import SHARED, describe_machine
 
 COCO128 = SHARED / "data/coco128_val"

@@ -15,21 +15,21 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-import goldeneye
-from goldeneye.data.images import find_photos
-from goldeneye.deploy.openvino_export import export_openvino
-from goldeneye.detect.exported_detector import ExportedDetector
-from goldeneye.detect.photo_detector import PhotoDetector
-from goldeneye.detect.precision import MIN_SCORE, shifts_px
-from goldeneye.engines.openvino_engine import OpenVinoEngine
+import fewbox
+from fewbox.data.images import find_photos
+from fewbox.deploy.openvino_export import export_openvino
+from fewbox.detect.exported_detector import ExportedDetector
+from fewbox.detect.photo_detector import PhotoDetector
+from fewbox.detect.precision import MIN_SCORE, shifts_px
+from fewbox.engines.openvino_engine import OpenVinoEngine
 from machine import DUCKY, describe_machine
 
 
 def main() -> None:
     """Print a row for each engine and threshold."""
     print(describe_machine() + f", openvino {openvino.__version__}")
-    photos = goldeneye.read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train")
-    detector = goldeneye.finetune(photos, "starter", show_progress=False).with_precision("float32")
+    photos = fewbox.read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train")
+    detector = fewbox.finetune(photos, "starter", show_progress=False).with_precision("float32")
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "duck.xml"
         export_openvino(detector, target)
@@ -40,7 +40,7 @@ def main() -> None:
         compare("PyTorch folded, bfloat16", detector, detector.with_precision("bfloat16"))
 
 
-def compare(way: str, exact: goldeneye.Detector, rounded: PhotoDetector) -> None:
+def compare(way: str, exact: fewbox.Detector, rounded: PhotoDetector) -> None:
     """Print how far ``rounded`` moves the boxes of ``exact``, in pixels of the photo."""
     scores, shifts = [], []
     for path in find_photos(DUCKY / "test"):

@@ -27,11 +27,11 @@ from pathlib import Path
 
 import torch
 
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import find_photos, read_reduced, read_size_hw
-from goldeneye.data.photo_file import PhotoBytes
-from goldeneye.detect.detector import Detector
-from goldeneye.finetuning.trainer import finetune
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import find_photos, read_reduced, read_size_hw
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.detect.detector import Detector
+from fewbox.finetuning.trainer import finetune
 from machine import DUCKY, SHARED, describe_machine
 
 NANO = SHARED / "weights/yolox_nano_coco.onnx"
@@ -79,7 +79,7 @@ def teach(path: Path) -> Path:
 
 def start(detector: Path, workers: int) -> tuple[subprocess.Popen[str], int]:
     """The service in a process of its own, and its port."""
-    command = [sys.executable, "-m", "goldeneye.cli", "serve", str(detector), "--port", "0"]
+    command = [sys.executable, "-m", "fewbox.cli", "serve", str(detector), "--port", "0"]
     server = subprocess.Popen([*command, "--workers", str(workers)], stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     for line in server.stdout:

@@ -1,4 +1,4 @@
-"""Frames per second of ``goldeneye detect film.mp4``, and of the bare network on the same frames.
+"""Frames per second of ``fewbox detect film.mp4``, and of the bare network on the same frames.
 
 The film is made of the test ducks, 960 x 540, each shown for a few frames; in every round all ways
 see all of it, so that they meet the machine in the same mood. Printed are medians over rounds, and
@@ -20,15 +20,15 @@ from pathlib import Path
 import av
 import numpy as np
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import find_photos, read_image
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.drawing import draw_boxes
-from goldeneye.detect.video import detect_video
-from goldeneye.detect.video_reader import Frame, VideoReader
-from goldeneye.detect.video_writer import VideoWriter
-from goldeneye.finetuning.trainer import finetune
+from fewbox.config import FinetuneConfig
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import find_photos, read_image
+from fewbox.detect.detector import Detector
+from fewbox.detect.drawing import draw_boxes
+from fewbox.detect.video import detect_video
+from fewbox.detect.video_reader import Frame, VideoReader
+from fewbox.detect.video_writer import VideoWriter
+from fewbox.finetuning.trainer import finetune
 from machine import DUCKY, SHARED, describe_machine
 
 FRAMES_PER_PHOTO = 4

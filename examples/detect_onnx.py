@@ -1,11 +1,11 @@
-"""Find objects with an exported detector, without goldeneye: to read, to paste, to change.
+"""Find objects with an exported detector, without fewbox: to read, to paste, to change.
 
     pip install numpy onnxruntime pillow
     python detect_onnx.py duck.onnx photo.jpg
 
 prints what it finds and writes photo_boxes.png. The detector is what
 
-    goldeneye export duck.safetensors duck.onnx
+    fewbox export duck.safetensors duck.onnx
 
 writes: see docs/export.md.
 """
@@ -24,9 +24,11 @@ class Detector:
 
     def __init__(self, path):
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        header = json.loads(self.session.get_modelmeta().custom_metadata_map.get("goldeneye", "{}"))
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        # "goldeneye" is what fewbox was called before.
+        header = json.loads(metadata.get("fewbox", metadata.get("goldeneye", "{}")))
         if header.get("input") != "photos":
-            raise SystemExit(f"{path}: not written by 'goldeneye export', or with --raw")
+            raise SystemExit(f"{path}: not written by 'fewbox export', or with --raw")
         self.labels, self.score_threshold = header["labels"], header["score_threshold"]
 
     def detect(self, image, score_threshold=None):

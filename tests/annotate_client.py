@@ -8,9 +8,9 @@ from typing import Any
 from PIL import Image
 from starlette.testclient import TestClient
 
-from goldeneye.annotating.app import make_app
-from goldeneye.annotating.learner import Finishing, Learning, Proposals
-from goldeneye.data.project import Project
+from fewbox.annotating.app import make_app
+from fewbox.annotating.learner import Finishing, Learning, Proposals
+from fewbox.data.project import Project
 
 PORT = 8931
 URL = f"http://127.0.0.1:{PORT}"
@@ -40,7 +40,7 @@ class StillLearner:
 
     def finishing(self) -> Finishing:
         state = "running" if self.finished else "idle"
-        return Finishing(state, "", "goldeneye finetune photos", "photos.safetensors")
+        return Finishing(state, "", "fewbox finetune photos", "photos.safetensors")
 
     def close(self) -> None:
         pass

@@ -37,13 +37,13 @@ def shared() -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of base models for each module of tests, so that none depends on what others have cached."""
     folder = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("GOLDENEYE_CACHE")
-    os.environ["GOLDENEYE_CACHE"] = str(folder)
+    before = os.environ.get("FEWBOX_CACHE")
+    os.environ["FEWBOX_CACHE"] = str(folder)
     yield folder
     if before is None:
-        del os.environ["GOLDENEYE_CACHE"]
+        del os.environ["FEWBOX_CACHE"]
     else:
-        os.environ["GOLDENEYE_CACHE"] = before
+        os.environ["FEWBOX_CACHE"] = before
 
 
 @pytest.fixture(scope="session")
@@ -55,5 +55,5 @@ def golden_archive(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     """A detector of the demo's ducks, the same one exported, and photos of ducks to look in."""
-    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install 'goldeneye[export]'")
+    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
     return export_duck(tmp_path_factory.mktemp("exported_duck"))

@@ -1,4 +1,4 @@
-"""A detector of the demo's ducks, as goldeneye keeps it and as other programs run it."""
+"""A detector of the demo's ducks, as fewbox keeps it and as other programs run it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from goldeneye.data.demo_photos import demo_photos
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
-from goldeneye.exporting.exporter import export_detector
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.suppression import pairwise_iou
+from fewbox.data.demo_photos import demo_photos
+from fewbox.detect.detections import Detections
+from fewbox.detect.detector import Detector
+from fewbox.exporting.exporter import export_detector
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.suppression import pairwise_iou
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def export_duck(folder: Path) -> ExportedDuck:
 
 
 def assert_same(found: list[dict[str, Any]], expected: Detections) -> None:
-    """Hold what another program found, ``{"label", "score", "box"}`` each, against goldeneye's own."""
+    """Hold what another program found, ``{"label", "score", "box"}`` each, against fewbox's own."""
     assert len(expected) > 0, "nothing to compare"
     assert [one["label"] for one in found] == [expected.labels[class_id] for class_id in expected.class_ids]
     np.testing.assert_allclose([one["score"] for one in found], expected.scores, atol=1e-3)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from goldeneye.data.annotations import Box
-from goldeneye.data.images import read_image
-from goldeneye.detect.detections import Detections
+from fewbox.data.annotations import Box
+from fewbox.data.images import read_image
+from fewbox.detect.detections import Detections
 
 Row = tuple[tuple[float, float, float, float], float, int]
 

@@ -13,9 +13,9 @@ import tempfile
 
 from PIL import Image
 
-from goldeneye.data.annotations import Box
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
+from fewbox.data.annotations import Box
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
 
 
 def draw(folder: str, prefix: str, count: int, report: str = "/dev/stdout") -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
-from goldeneye.evaluation.evaluator import Evaluation, evaluate
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.evaluation.evaluator import Evaluation, evaluate
 from known_detector import KnownDetector, corners
 from tiny import make_photos
 

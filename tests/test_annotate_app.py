@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from annotate_client import Page, a_box, make_photos
-from goldeneye.annotating import app as app_module
-from goldeneye.annotating.learner import Learning, Proposal, Proposals
-from goldeneye.data.images import read_image
+from fewbox.annotating import app as app_module
+from fewbox.annotating.learner import Learning, Proposal, Proposals
+from fewbox.data.images import read_image
 
 # How a camera that says orientation 2, 3 ... 8 has turned what a person sees, by Pillow's names.
 STORED_BY = (
@@ -348,7 +348,7 @@ class TestLearning:
         assert page.get("/api/finish").json()["state"] == "idle"
         assert page.post("/api/finish", json={}).json()["state"] == "running"
         assert page.get("/api/finish").json() == {
-            "state": "running", "message": "", "command": "goldeneye finetune photos",
+            "state": "running", "message": "", "command": "fewbox finetune photos",
             "output": "photos.safetensors",
         }  # fmt: skip
 

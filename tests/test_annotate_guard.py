@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from annotate_client import PORT, TOKEN, URL, Page, a_box, make_photos
-from goldeneye.annotating.guard import MAX_BODY_BYTES
+from fewbox.annotating.guard import MAX_BODY_BYTES
 
 JSON = {"Content-Type": "application/json"}
 
@@ -50,7 +50,7 @@ class TestToken:
         answer = outside.get(f"/?token={TOKEN}", follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
         name, *attributes = answer.headers["set-cookie"].split("; ")
-        assert name == f"goldeneye_{PORT}={TOKEN}"
+        assert name == f"fewbox_{PORT}={TOKEN}"
         assert sorted(attributes) == ["HttpOnly", "Path=/", "SameSite=Strict"]
         assert outside.get("/api/project").status_code == 200
 
@@ -59,14 +59,14 @@ class TestToken:
         answer = outside.get(f"/?token={token}", follow_redirects=False)
         assert answer.status_code == 403
         assert "set-cookie" not in answer.headers
-        assert "goldeneye annotate" in answer.json()["hint"]
+        assert "fewbox annotate" in answer.json()["hint"]
 
     def test_nothing_is_answered_without_it(self, page: Page, outside: Page) -> None:
         for method, address in everything(page):
             answer = outside.request(method, address, json={} if method != "GET" else None)
             assert answer.status_code == 403, (method, address)
-        outside.cookies.set(f"goldeneye_{PORT}", TOKEN[:-1] + "u")
-        outside.cookies.set(f"goldeneye_{PORT + 1}", TOKEN)  # that of another project's server
+        outside.cookies.set(f"fewbox_{PORT}", TOKEN[:-1] + "u")
+        outside.cookies.set(f"fewbox_{PORT + 1}", TOKEN)  # that of another project's server
         assert outside.get("/api/project").status_code == 403
         assert unchanged(page)
 
@@ -204,7 +204,7 @@ class TestSize:
         async def send(message: dict[str, object]) -> None:
             sent.append(message)
 
-        cookie = f"goldeneye_{PORT}={TOKEN}"
+        cookie = f"fewbox_{PORT}={TOKEN}"
         headers = {"host": URL[7:], "origin": URL, "cookie": cookie, "content-type": "application/json"}
         scope = {
             "type": "http", "method": "PATCH", "path": address, "query_string": b"",

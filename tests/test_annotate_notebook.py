@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from goldeneye import annotate
-from goldeneye.annotating.bundle import bundled
-from goldeneye.annotating.notebook_page import NotebookPage
-from goldeneye.errors import AnnotationError, PhotoError, SettingError
+from fewbox import annotate
+from fewbox.annotating.bundle import bundled
+from fewbox.annotating.notebook_page import NotebookPage
+from fewbox.errors import AnnotationError, PhotoError, SettingError
 
 IMAGES = [np.full((30 + 10 * number, 40, 3), 60 * number, np.uint8) for number in range(3)]
 
@@ -147,15 +147,15 @@ def test_there_is_nothing_that_learns_and_the_end_is_a_line_of_python(tmp_path: 
     assert frontend.ask("learning")["state"] == "off"
     key = frontend.ask("project")["photos"][0]["id"]
     assert frontend.ask("proposals", key)["boxes"] == []
-    assert frontend.ask("finish")["command"].startswith("detector = goldeneye.finetune(page.annotations")
+    assert frontend.ask("finish")["command"].startswith("detector = fewbox.finetune(page.annotations")
 
 
 def test_without_anywidget_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
-    monkeypatch.delitem(sys.modules, "goldeneye.annotating.notebook_page")
+    monkeypatch.delitem(sys.modules, "fewbox.annotating.notebook_page")
     with pytest.raises(SettingError, match="needs anywidget") as caught:
         annotate(IMAGES, folder=tmp_path / "annotated")
-    assert "pip install 'goldeneye[notebook]'" in str(caught.value)
+    assert "pip install '.[notebook]'" in str(caught.value)
     assert not (tmp_path / "annotated").exists()
 
 

@@ -17,12 +17,12 @@ import httpx2
 import pytest
 
 from annotate_client import StillLearner, a_box, make_photos
-from goldeneye.annotating import guard
-from goldeneye.annotating.server import AnnotateServer, listen
-from goldeneye.annotating.token import token_of
-from goldeneye.data.project import Project
-from goldeneye.errors import OutputError
-from goldeneye.web import sockets
+from fewbox.annotating import guard
+from fewbox.annotating.server import AnnotateServer, listen
+from fewbox.annotating.token import token_of
+from fewbox.data.project import Project
+from fewbox.errors import OutputError
+from fewbox.web import sockets
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ class TestSlowClients:
             head = (
                 f"PATCH /api/photos/{photo} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
                 f"Origin: http://127.0.0.1:{served.port}\r\nContent-Type: application/json\r\n"
-                f"Cookie: goldeneye_{served.port}={token_of(folder)}\r\nContent-Length: 20\r\n\r\n"
+                f"Cookie: fewbox_{served.port}={token_of(folder)}\r\nContent-Length: 20\r\n\r\n"
             )
             with socket.create_connection(("127.0.0.1", served.port)) as connection:
                 connection.sendall(head.encode() + b'{"put":')
@@ -151,7 +151,7 @@ class TestTokenFile:
         one, other = (make_photos(tmp_path / name, "a.jpg") for name in ("one", "other"))
         assert token_of(one) == token_of(tmp_path / "other" / ".." / "one") != token_of(other)
         assert len(token_of(one)) >= 43  # 256 bits
-        kept = list((Path(os.environ["GOLDENEYE_CACHE"]) / "annotate").iterdir())
+        kept = list((Path(os.environ["FEWBOX_CACHE"]) / "annotate").iterdir())
         assert kept
         if os.name == "posix":
             assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
@@ -159,13 +159,13 @@ class TestTokenFile:
     @pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
     def test_one_that_others_could_read_is_replaced(self, folder: Path) -> None:
         before = token_of(folder)
-        for path in (Path(os.environ["GOLDENEYE_CACHE"]) / "annotate").iterdir():
+        for path in (Path(os.environ["FEWBOX_CACHE"]) / "annotate").iterdir():
             path.chmod(0o644)
         assert token_of(folder) != before
 
     def test_a_damaged_one_is_replaced(self, folder: Path) -> None:
         token_of(folder)
-        for path in (Path(os.environ["GOLDENEYE_CACHE"]) / "annotate").iterdir():
+        for path in (Path(os.environ["FEWBOX_CACHE"]) / "annotate").iterdir():
             path.write_bytes(b"\xff\x00")
         assert len(token_of(folder)) >= 43
 
@@ -184,7 +184,7 @@ class TestPort:
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 class TestKilled:
     def start(self, folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), "--port", str(port)]
+        command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), "--port", str(port)]
         process = subprocess.Popen(
             [*command, "--no-browser", "--no-learn", "--labels", "mug,lid"], stdout=subprocess.PIPE, text=True
         )
@@ -221,7 +221,7 @@ class TestKilled:
 
     @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
     def test_ctrl_c_while_it_gets_ready_to_learn_is_no_error(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), "--no-browser"]
+        command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), "--no-browser"]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -238,7 +238,7 @@ class TestKilled:
 def test_a_folder_without_photos_is_refused_before_anything_listens(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from goldeneye.cli import main
+    from fewbox.cli import main
 
     assert main(["annotate", str(tmp_path), "--no-browser"]) == 2
     assert "no photos in this folder" in capsys.readouterr().err

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.errors import AnnotationError
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.errors import AnnotationError
 
 
 def photo(name: str, *boxes: Box, reviewed: bool = False) -> AnnotatedImage:

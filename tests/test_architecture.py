@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-import goldeneye
+import fewbox
 
-SOURCE = Path(goldeneye.__file__).parent
+SOURCE = Path(fewbox.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = sorted([*SOURCE.rglob("*.js"), *(Path(__file__).parents[1] / "examples/web").glob("*.js")])
 
@@ -35,7 +35,7 @@ FOLDERS = (
     "deploy",
 )
 # Beside the folders; any folder may import them, they import only each other.
-HELPERS = ("errors", "arguments", "files", "cache", "config", "cores", "progress")
+HELPERS = ("former_name", "errors", "arguments", "files", "cache", "config", "cores", "progress")
 # Beside the folders too; they may import all of them.
 COMMANDS = ("learning", "demo", "commands", "cli")
 NO_TORCH = ("data", "web", "annotating", "engines")
@@ -60,14 +60,14 @@ def tree_of(path: Path) -> ast.Module:
 
 def imported(path: Path) -> Iterator[str]:
     """The full names of all modules that a file imports, wherever in it the import stands."""
-    package = ("goldeneye", *path.relative_to(SOURCE).parent.parts)
+    package = ("fewbox", *path.relative_to(SOURCE).parent.parts)
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*above, *([node.module] if node.module else [])))
-            # "from goldeneye import files" means goldeneye.files; elsewhere a part too much does no harm.
+            # "from fewbox import files" means fewbox.files; elsewhere a part too much does no harm.
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
@@ -106,7 +106,7 @@ def from_below(path: Path) -> Iterator[str]:
     above = () if home in HELPERS else FOLDERS[: FOLDERS.index(home) + 1]
     for module in imported(path):
         package, _, rest = module.partition(".")
-        if package == "goldeneye" and rest.partition(".")[0] not in (*above, *HELPERS, "__version__"):
+        if package == "fewbox" and rest.partition(".")[0] not in (*above, *HELPERS, "__version__"):
             yield module
 
 
@@ -120,14 +120,14 @@ def test_photos_and_boxes_know_no_torch() -> None:
 
 
 def test_importing_photos_and_boxes_loads_no_torch() -> None:
-    names = [".".join(("goldeneye", *p.relative_to(SOURCE).with_suffix("").parts)) for p in MODULES]
+    names = [".".join(("fewbox", *p.relative_to(SOURCE).with_suffix("").parts)) for p in MODULES]
     light = [name.removesuffix(".__init__") for name in names if name.split(".")[1] in NO_TORCH]
-    assert "goldeneye.data.formats" in light
+    assert "fewbox.data.formats" in light
     assert modules_after(f"import {', '.join(light)}", ("torch",)) == set()
 
 
-def test_importing_goldeneye_loads_nothing_heavy() -> None:
-    assert modules_after("import goldeneye") == set()
+def test_importing_fewbox_loads_nothing_heavy() -> None:
+    assert modules_after("import fewbox") == set()
 
 
 @pytest.mark.parametrize(
@@ -135,35 +135,35 @@ def test_importing_goldeneye_loads_nothing_heavy() -> None:
     [["--help"], ["--version"], *([command, "--help"] for command in ("finetune", "detect", "evaluate"))],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
-    code = f"from goldeneye.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
+    code = f"from fewbox.cli import main\ntry: main({arguments})\nexcept SystemExit: pass"
     assert modules_after(code) == set()
 
 
 def test_listing_bases_loads_no_torch() -> None:
-    assert modules_after("from goldeneye.cli import main\nassert main(['bases']) == 0", ("torch",)) == set()
+    assert modules_after("from fewbox.cli import main\nassert main(['bases']) == 0", ("torch",)) == set()
 
 
 def test_public_names_resolve() -> None:
-    assert goldeneye.__all__ == [*sorted(goldeneye.__all__[:-1]), "__version__"]
-    for name in goldeneye.__all__:
-        assert getattr(goldeneye, name) is not None
+    assert fewbox.__all__ == [*sorted(fewbox.__all__[:-1]), "__version__"]
+    for name in fewbox.__all__:
+        assert getattr(fewbox, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'finetun'"):
-        goldeneye.finetun  # noqa: B018
+        fewbox.finetun  # noqa: B018
 
 
 def test_public_names_are_the_same_for_a_type_checker() -> None:
     for_checker = {
         alias.name: (node.module, alias.asname)
         for node in ast.walk(tree_of(SOURCE / "__init__.py"))
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("goldeneye.")
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("fewbox.")
         for alias in node.names
     }
-    assert for_checker == {name: (f"goldeneye.{home}", name) for name, home in goldeneye._HOMES.items()}
+    assert for_checker == {name: (f"fewbox.{home}", name) for name, home in fewbox._HOMES.items()}
 
 
 def test_no_public_name_is_that_of_a_module() -> None:
     # Once such a module is imported, it would hide the name.
-    hidden = [name for name in goldeneye.__all__ if importlib.util.find_spec(f"goldeneye.{name}") is not None]
+    hidden = [name for name in fewbox.__all__ if importlib.util.find_spec(f"fewbox.{name}") is not None]
     assert not hidden
 
 

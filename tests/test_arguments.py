@@ -13,15 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
-import goldeneye
-from goldeneye.arguments import checked_threshold
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import (
+import fewbox
+from fewbox.arguments import checked_threshold
+from fewbox.detect.detector import Detector
+from fewbox.errors import (
     AnnotationError,
     BaseModelError,
     DetectorFileError,
     ExportError,
-    GoldeneyeError,
+    FewboxError,
     OutputError,
     PhotoError,
     SettingError,
@@ -34,21 +34,21 @@ WRONG = (None, 5, b"x", object(), {}, np.zeros((4, 4)), "", "a\0b")
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
-    goldeneye.write_coco(make_photos(folder), folder / "annotations.json")
+    fewbox.write_coco(make_photos(folder), folder / "annotations.json")
     return folder
 
 
 @pytest.fixture(scope="module")
 def detector(photos: Path) -> Detector:
     """Taught by a folder in which boxes were drawn."""
-    config = goldeneye.FinetuneConfig(steps=np.int64(2))
-    return goldeneye.finetune(photos, tiny_base(), recipe="seed", config=config, show_progress=False)
+    config = fewbox.FinetuneConfig(steps=np.int64(2))
+    return fewbox.finetune(photos, tiny_base(), recipe="seed", config=config, show_progress=False)
 
 
 class TestPhotosToDetectIn:
     def test_all_that_is_one_photo(self, detector: Detector, photos: Path) -> None:
-        path = goldeneye.find_photos(photos)[0]
-        image = goldeneye.read_image(path)
+        path = fewbox.find_photos(photos)[0]
+        image = fewbox.read_image(path)
         tensor = torch.from_numpy(image)
         with Image.open(path) as opened:
             opened.load()
@@ -71,7 +71,7 @@ class TestPhotosToDetectIn:
             np.testing.assert_array_equal(found, expected)
 
     def test_several(self, detector: Detector, photos: Path) -> None:
-        paths = goldeneye.find_photos(photos)
+        paths = fewbox.find_photos(photos)
         expected = [len(found) for found in detector.detect(paths)]
         for several in (tuple(paths), iter(paths), (path for path in paths), map(str, paths)):
             assert [len(found) for found in detector.detect(several)] == expected
@@ -105,7 +105,7 @@ class TestPhotosToDetectIn:
     def test_a_folder(self, detector: Detector, photos: Path) -> None:
         with pytest.raises(PhotoError, match="it is a folder, not a photo") as caught:
             detector.detect(photos)
-        assert "goldeneye.find_photos(" in (caught.value.hint or "")
+        assert "fewbox.find_photos(" in (caught.value.hint or "")
 
 
 class TestThreshold:
@@ -121,7 +121,7 @@ class TestThreshold:
             checked_threshold(value)
 
     def test_is_held_wherever_one_is_given(self, detector: Detector, photos: Path) -> None:
-        photo = goldeneye.find_photos(photos)[0]
+        photo = fewbox.find_photos(photos)[0]
         with pytest.raises(SettingError, match=r"from 0 to 1: 30\nhint: 30% is 0.3: score_threshold=0.3"):
             detector.detect(photo, score_threshold=30)
         with pytest.raises(SettingError, match="from 0 to 1"):
@@ -130,10 +130,10 @@ class TestThreshold:
 
 class TestFiles:
     def test_what_is_no_detector(self, detector: Detector, photos: Path, tmp_path: Path) -> None:
-        exported, photo = tmp_path / "d.onnx", goldeneye.find_photos(photos)[0]
+        exported, photo = tmp_path / "d.onnx", fewbox.find_photos(photos)[0]
         exported.write_bytes(b"\x08\x08")
         for path, words in (
-            (exported, r"exported detector.*\nhint: open it .*goldeneye\.open_detector\("),
+            (exported, r"exported detector.*\nhint: open it .*fewbox\.open_detector\("),
             (photos, "a folder, not a detector's file"),
             (photo, "not a safetensors file"),
         ):
@@ -145,7 +145,7 @@ class TestFiles:
     ) -> None:
         detector.save(tmp_path / "d.safetensors")
         with pytest.raises(BaseModelError, match="not a base model") as caught:
-            goldeneye.load_base(tmp_path / "d.safetensors")
+            fewbox.load_base(tmp_path / "d.safetensors")
         assert "delete" not in str(caught.value)
 
     def test_a_detector_is_not_saved_under_a_name_it_cannot_be_loaded_by(
@@ -156,28 +156,28 @@ class TestFiles:
 
     def test_evaluate_takes_paths(self, detector: Detector, photos: Path, tmp_path: Path) -> None:
         detector.save(tmp_path / "d.safetensors")
-        evaluation = goldeneye.evaluate(str(tmp_path / "d.safetensors"), photos, show_progress=False)
-        assert len(evaluation.annotations) == len(goldeneye.find_photos(photos))
+        evaluation = fewbox.evaluate(str(tmp_path / "d.safetensors"), photos, show_progress=False)
+        assert len(evaluation.annotations) == len(fewbox.find_photos(photos))
 
 
-CALLS: dict[str, tuple[type[GoldeneyeError], Callable[[Any, Any], object]]] = {
-    "annotate": (GoldeneyeError, lambda wrong, _: goldeneye.annotate(wrong)),
-    "check_annotations": (AnnotationError, lambda wrong, _: goldeneye.check_annotations(wrong or 5)),
+CALLS: dict[str, tuple[type[FewboxError], Callable[[Any, Any], object]]] = {
+    "annotate": (FewboxError, lambda wrong, _: fewbox.annotate(wrong)),
+    "check_annotations": (AnnotationError, lambda wrong, _: fewbox.check_annotations(wrong or 5)),
     "Detector.load": (DetectorFileError, lambda wrong, _: Detector.load(wrong)),
     "Detector.save": (OutputError, lambda wrong, detector: detector.save(wrong)),
-    "evaluate": (GoldeneyeError, lambda wrong, _: goldeneye.evaluate(wrong, wrong)),
-    "evaluate on": (AnnotationError, lambda wrong, detector: goldeneye.evaluate(detector, wrong)),
-    "export_detector": (ExportError, lambda wrong, _: goldeneye.export_detector(wrong, "d.onnx")),
-    "find_photos": (PhotoError, lambda wrong, _: goldeneye.find_photos(wrong)),
-    "finetune": (AnnotationError, lambda wrong, _: goldeneye.finetune(wrong, "starter")),
-    "load_base": (BaseModelError, lambda wrong, _: goldeneye.load_base(wrong)),
-    "open_detector": (DetectorFileError, lambda wrong, _: goldeneye.open_detector(wrong)),
-    "read_annotations": (AnnotationError, lambda wrong, _: goldeneye.read_annotations(wrong)),
-    "read_image": (PhotoError, lambda wrong, _: goldeneye.read_image(wrong)),
-    "read_reduced": (PhotoError, lambda wrong, _: goldeneye.read_reduced(wrong, (9, 9))),
-    "save_report": (SettingError, lambda wrong, _: goldeneye.save_report(wrong, "r.html")),
-    "write_annotations": (AnnotationError, lambda wrong, _: goldeneye.write_annotations(wrong, "b.csv")),
-    "write_coco": (AnnotationError, lambda wrong, _: goldeneye.write_coco(wrong, "b.json")),
+    "evaluate": (FewboxError, lambda wrong, _: fewbox.evaluate(wrong, wrong)),
+    "evaluate on": (AnnotationError, lambda wrong, detector: fewbox.evaluate(detector, wrong)),
+    "export_detector": (ExportError, lambda wrong, _: fewbox.export_detector(wrong, "d.onnx")),
+    "find_photos": (PhotoError, lambda wrong, _: fewbox.find_photos(wrong)),
+    "finetune": (AnnotationError, lambda wrong, _: fewbox.finetune(wrong, "starter")),
+    "load_base": (BaseModelError, lambda wrong, _: fewbox.load_base(wrong)),
+    "open_detector": (DetectorFileError, lambda wrong, _: fewbox.open_detector(wrong)),
+    "read_annotations": (AnnotationError, lambda wrong, _: fewbox.read_annotations(wrong)),
+    "read_image": (PhotoError, lambda wrong, _: fewbox.read_image(wrong)),
+    "read_reduced": (PhotoError, lambda wrong, _: fewbox.read_reduced(wrong, (9, 9))),
+    "save_report": (SettingError, lambda wrong, _: fewbox.save_report(wrong, "r.html")),
+    "write_annotations": (AnnotationError, lambda wrong, _: fewbox.write_annotations(wrong, "b.csv")),
+    "write_coco": (AnnotationError, lambda wrong, _: fewbox.write_coco(wrong, "b.json")),
 }
 
 
@@ -198,4 +198,4 @@ def test_wrong_things_are_refused_at_the_door(
 
 def test_a_folder_is_no_file_of_boxes(photos: Path) -> None:
     with pytest.raises(OutputError, match="it is a folder"):
-        goldeneye.write_coco(goldeneye.read_annotations(photos / "annotations.json"), Path())
+        fewbox.write_coco(fewbox.read_annotations(photos / "annotations.json"), Path())

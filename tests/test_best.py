@@ -12,29 +12,29 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from goldeneye.cli import main
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.detect.detector import Detector
-from goldeneye.engines.header import parse_header
-from goldeneye.errors import SettingError
-from goldeneye.evaluation.calibration import expected_calibration_error
-from goldeneye.evaluation.metrics import coco_metrics
-from goldeneye.evaluation.outcomes import Outcomes
-from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.finetuning import held_out
-from goldeneye.finetuning.best import novel_config, reader_of
-from goldeneye.finetuning.calibration import Calibration, calibrate
-from goldeneye.finetuning.estimate import estimate
-from goldeneye.finetuning.held_out import save_held_out
-from goldeneye.finetuning.logistic import Coefficients, Rows, fit_logistic
-from goldeneye.finetuning.novel_head import logits_of
-from goldeneye.finetuning.policy import plan
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.architectures import build_network, weight_shapes
-from goldeneye.models.base import BaseModel, load_base
+from fewbox.cli import main
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.detect.detector import Detector
+from fewbox.engines.header import parse_header
+from fewbox.errors import SettingError
+from fewbox.evaluation.calibration import expected_calibration_error
+from fewbox.evaluation.metrics import coco_metrics
+from fewbox.evaluation.outcomes import Outcomes
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.finetuning import held_out
+from fewbox.finetuning.best import novel_config, reader_of
+from fewbox.finetuning.calibration import Calibration, calibrate
+from fewbox.finetuning.estimate import estimate
+from fewbox.finetuning.held_out import save_held_out
+from fewbox.finetuning.logistic import Coefficients, Rows, fit_logistic
+from fewbox.finetuning.novel_head import logits_of
+from fewbox.finetuning.policy import plan
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.architectures import build_network, weight_shapes
+from fewbox.models.base import BaseModel, load_base
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config

@@ -1,4 +1,4 @@
-"""``goldeneye check`` finds every fault that was put into a data set, and none in a sound one."""
+"""``fewbox check`` finds every fault that was put into a data set, and none in a sound one."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from goldeneye.cli import main
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.box_checking import check_boxes
-from goldeneye.data.checking import CheckReport, check_annotations
-from goldeneye.data.findings import KINDS
-from goldeneye.data.formats import read_annotations, to_annotation_set
-from goldeneye.data.formats.raw import RawAnnotations, RawBox, RawPhoto
-from goldeneye.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
-from goldeneye.errors import AnnotationError, PhotoError
+from fewbox.cli import main
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.box_checking import check_boxes
+from fewbox.data.checking import CheckReport, check_annotations
+from fewbox.data.findings import KINDS
+from fewbox.data.formats import read_annotations, to_annotation_set
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto
+from fewbox.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
+from fewbox.errors import AnnotationError, PhotoError
 from orientations import orientation
 
 COCO_BOX = (10, 20, 100, 60)
@@ -401,7 +401,7 @@ class TestCommand:
         said = capsys.readouterr().out
         assert "4 photos" in said
         assert "error: no boxes at all: 1\n    photos: no file of boxes was named" in said
-        assert "cure: say where they are: --boxes; or draw them: goldeneye annotate PHOTOS" in said
+        assert "cure: say where they are: --boxes; or draw them: fewbox annotate PHOTOS" in said
         assert "nothing wrong" not in said
         assert main(["check", str(mugs.folder), "--base", "yolox_nan"]) == 2
         assert "did you mean 'yolox_nano'?" in capsys.readouterr().err

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from goldeneye.cli import build_parser, main
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.formats import write_coco
-from goldeneye.models.base import BASE_HEADER
-from goldeneye.models.cache import cached_base_path
-from goldeneye.models.weights_file import write_weights
+from fewbox.cli import build_parser, main
+from fewbox.config import FinetuneConfig
+from fewbox.data.formats import write_coco
+from fewbox.models.base import BASE_HEADER
+from fewbox.models.cache import cached_base_path
+from fewbox.models.weights_file import write_weights
 from tiny import make_photos, tiny_base
 
 
@@ -91,14 +91,14 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
 class TestOutputThatNobodyReads:
-    """As after ``goldeneye ... | head -1``: no traceback, and the exit code that shells report of ``cat``."""
+    """As after ``fewbox ... | head -1``: no traceback, and the exit code that shells report of ``cat``."""
 
     def run(self, *arguments: str, closed: str) -> tuple[int, bytes]:
         """The exit code, and what went to the other of stdout and stderr."""
         reader, writer = os.pipe()
         os.close(reader)
         outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, closed: writer}
-        command = [sys.executable, "-m", "goldeneye.cli", *arguments]
+        command = [sys.executable, "-m", "fewbox.cli", *arguments]
         try:
             ended = subprocess.run(command, **outputs, check=False)
         finally:
@@ -142,14 +142,14 @@ class TestOutputThatNobodyReads:
         assert said.startswith(b"error: ")
 
     def test_a_closed_stderr_does_not_put_errors_into_the_results(self, tmp_path: Path) -> None:
-        command = f"{sys.executable} -m goldeneye.cli check {tmp_path / 'gone'} 2>&-"
+        command = f"{sys.executable} -m fewbox.cli check {tmp_path / 'gone'} 2>&-"
         ended = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)
         assert (ended.returncode, ended.stdout) == (2, b"")
 
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_a_full_disk_is_said(self) -> None:
         with Path("/dev/full").open("w") as full:
-            command = [sys.executable, "-m", "goldeneye.cli", "bases"]
+            command = [sys.executable, "-m", "fewbox.cli", "bases"]
             ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
         assert ended.returncode == 2
         assert ended.stderr == b"error: the output cannot be written: no space left on the disk\n"
@@ -196,7 +196,7 @@ def test_bases_lists_what_there_is_to_know(capsys: pytest.CaptureFixture[str]) -
         assert fact in row
     assert any("[2] https://" in line for line in lines)
     assert any("CC BY 4.0" in line for line in lines)
-    assert lines[-1] == "without --base goldeneye starts from: ssd_resnet50_fpn_640"
+    assert lines[-1] == "without --base fewbox starts from: ssd_resnet50_fpn_640"
 
 
 def test_bases_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +271,7 @@ def test_boxes_that_were_drawn_need_no_name(project: Path, capsys: pytest.Captur
     photos, output = project / "photos", project / "d.safetensors"
     command = ["finetune", str(photos), "-o", str(output), "--steps", "1"]
     assert main(command) == 2
-    assert "annotations.json: no such file\nhint: draw boxes with: goldeneye annotate" in failure(capsys)
+    assert "annotations.json: no such file\nhint: draw boxes with: fewbox annotate" in failure(capsys)
     (photos / "boxes.json").rename(photos / "annotations.json")
     assert main(command) == 0
     assert output.exists()
@@ -351,10 +351,10 @@ def test_ctrl_c_while_the_commands_are_being_imported() -> None:
 import runpy, sys
 class CtrlC:
     def find_spec(self, name, *_):
-        if name == "goldeneye.commands.detect":
+        if name == "fewbox.commands.detect":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, CtrlC())
-runpy.run_module("goldeneye.cli", run_name="__main__")
+runpy.run_module("fewbox.cli", run_name="__main__")
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 130
@@ -364,7 +364,7 @@ runpy.run_module("goldeneye.cli", run_name="__main__")
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
 def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
     (project / "d.safetensors").write_text("kept")
-    command = [sys.executable, "-m", "goldeneye.cli", "finetune", str(project / "photos")]
+    command = [sys.executable, "-m", "fewbox.cli", "finetune", str(project / "photos")]
     command += ["--boxes", str(project / "photos" / "boxes.json"), "-o", str(project / "d.safetensors")]
     process = subprocess.Popen(
         [*command, "--recipe", "seed", "--steps", "1000000"], stderr=subprocess.PIPE, text=True

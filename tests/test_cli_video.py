@@ -1,4 +1,4 @@
-"""``goldeneye detect`` with videos, as a person meets it."""
+"""``fewbox detect`` with videos, as a person meets it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fewbox.cli import main
+from fewbox.detect.detector import Detector
 from films import images_of, picture, times_of, write_film
-from goldeneye.cli import main
-from goldeneye.detect.detector import Detector
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 LOW = "0.02"  # scores of random weights are low
@@ -127,7 +127,7 @@ def test_ctrl_c_closes_a_film_that_can_be_played(
 ) -> None:
     address, switch_off = endless_camera
     out = tmp_path / "out" / "boxes.mp4"
-    command = [sys.executable, "-m", "goldeneye.cli", "detect", detector, address, "-o", str(out)]
+    command = [sys.executable, "-m", "fewbox.cli", "detect", detector, address, "-o", str(out)]
     process = subprocess.Popen([*command, "--threshold", LOW], stdout=subprocess.PIPE, text=True)
     while not any(table.stat().st_size > 200 for table in out.parent.glob(".*.csv")):
         assert process.poll() is None

@@ -1,4 +1,4 @@
-"""``goldeneye convert`` as a person meets it."""
+"""``fewbox convert`` as a person meets it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from goldeneye.cli import main
-from goldeneye.data.formats import read_annotations, write_coco
+from fewbox.cli import main
+from fewbox.data.formats import read_annotations, write_coco
 from tiny import make_photos
 
 

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from goldeneye.cli import main
-from goldeneye.config import DeepConfig
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import write_coco
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import FinetuneError, SettingError
-from goldeneye.finetuning.deep import Learner, finetune_deep
-from goldeneye.finetuning.dense_loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
-from goldeneye.finetuning.samples import Samples
-from goldeneye.finetuning.team import Team
-from goldeneye.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
-from goldeneye.models.weights_file import write_weights
-from goldeneye.models.yolox import make_cells
+from fewbox.cli import main
+from fewbox.config import DeepConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import write_coco
+from fewbox.detect.detector import Detector
+from fewbox.errors import FinetuneError, SettingError
+from fewbox.finetuning.deep import Learner, finetune_deep
+from fewbox.finetuning.dense_loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
+from fewbox.finetuning.samples import Samples
+from fewbox.finetuning.team import Team
+from fewbox.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
+from fewbox.models.weights_file import write_weights
+from fewbox.models.yolox import make_cells
 from tiny import make_base, make_photos, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
 
@@ -69,7 +69,7 @@ def test_two_processes_learn_what_one_learns(command, tmp_path, capsys) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*torchrun, "-m", "goldeneye.cli", *command, "-o", str(two)],
+        [*torchrun, "-m", "fewbox.cli", *command, "-o", str(two)],
         env=environment, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""examples/detect_onnx.py, run as a person runs it: where neither goldeneye nor torch is installed."""
+"""examples/detect_onnx.py, run as a person runs it: where neither fewbox nor torch is installed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exported_duck import ExportedDuck, assert_same
 from orientations import STORED, orientation
 
 EXAMPLE = Path(__file__).parents[1] / "examples/detect_onnx.py"
-BLOCKED = ("goldeneye", "torch")
+BLOCKED = ("fewbox", "torch")
 
 
 def run_example(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -38,7 +38,7 @@ def read_printed(printed: str) -> list[dict[str, Any]]:
     return [{"label": row[0], "score": float(row[1]), "box": [*map(float, row[3:])]} for row in rows]
 
 
-def test_it_finds_what_goldeneye_finds(exported_duck: ExportedDuck, tmp_path: Path) -> None:
+def test_it_finds_what_fewbox_finds(exported_duck: ExportedDuck, tmp_path: Path) -> None:
     for photo in exported_duck.photos[:3]:
         done = run_example(tmp_path, exported_duck.onnx, photo)
         assert done.returncode == 0, done.stderr
@@ -65,13 +65,13 @@ def test_another_threshold(exported_duck: ExportedDuck, tmp_path: Path) -> None:
     assert_same(read_printed(done.stdout), exported_duck.detector.detect(photo, score_threshold=0.05))
 
 
-@pytest.mark.parametrize("metadata", [{}, {"goldeneye": '{"input": "images"}'}], ids=["a stranger's", "raw"])
+@pytest.mark.parametrize("metadata", [{}, {"fewbox": '{"input": "images"}'}], ids=["a stranger's", "raw"])
 def test_other_models_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_identity(tmp_path / "other.onnx", metadata)
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     done = run_example(tmp_path, "other.onnx", "photo.png")
     assert done.returncode != 0
-    assert done.stderr == "other.onnx: not written by 'goldeneye export', or with --raw\n"
+    assert done.stderr == "other.onnx: not written by 'fewbox export', or with --raw\n"
 
 
 def save_identity(path: Path, metadata: dict[str, str]) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from goldeneye.detect.detections import Detection, Detections
-from goldeneye.errors import PhotoError
+from fewbox.detect.detections import Detection, Detections
+from fewbox.errors import PhotoError
 
 LABELS = ("rubber_ducky", "mug")
 SIZE_HW = (60, 80)

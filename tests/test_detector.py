@@ -14,13 +14,13 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.folder import detect_folder
-from goldeneye.detect.precision import PrecisionCheck, check_bfloat16, max_shift_px
-from goldeneye.errors import DetectorFileError, OutputError, PhotoError, SettingError
-from goldeneye.finetuning.trainer import finetune
+from fewbox.config import FinetuneConfig
+from fewbox.detect.detections import Detections
+from fewbox.detect.detector import Detector
+from fewbox.detect.folder import detect_folder
+from fewbox.detect.precision import PrecisionCheck, check_bfloat16, max_shift_px
+from fewbox.errors import DetectorFileError, OutputError, PhotoError, SettingError
+from fewbox.finetuning.trainer import finetune
 from tiny import make_photos, tiny_base
 
 LOW = 0.01
@@ -95,7 +95,7 @@ def test_heads_only_needs_the_very_same_base(detector: Detector, photos: list[Pa
 def test_header_tells_where_the_detector_comes_from(detector: Detector, tmp_path: Path) -> None:
     detector.save(tmp_path / "d.safetensors")
     with safe_open(tmp_path / "d.safetensors", framework="np") as file:
-        header = json.loads(file.metadata()["goldeneye_detector"])
+        header = json.loads(file.metadata()["fewbox_detector"])
     assert header["labels"] == ["square"]
     assert header["base"]["weights_sha256"] == tiny_base().weights_sha256
     assert header["provenance"]["settings"]["steps"] == 30
@@ -119,10 +119,10 @@ def test_files_that_are_no_detectors_are_refused(detector: Detector, tmp_path: P
     with pytest.raises(DetectorFileError, match="not a safetensors file"):
         Detector.load(path)
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(DetectorFileError, match="not a goldeneye detector"):
+    with pytest.raises(DetectorFileError, match="not a fewbox detector"):
         Detector.load(path)
     header = {"format_version": 99}
-    save_file({"a": torch.zeros(3)}, path, metadata={"goldeneye_detector": json.dumps(header)})
+    save_file({"a": torch.zeros(3)}, path, metadata={"fewbox_detector": json.dumps(header)})
     with pytest.raises(DetectorFileError, match="format 99"):
         Detector.load(path)
     detector.save(path)
@@ -146,10 +146,10 @@ def test_failed_save_leaves_the_file_that_was_there(
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("goldeneye.files.os.fsync", full_disk)
+    monkeypatch.setattr("fewbox.files.os.fsync", full_disk)
     with pytest.raises(OutputError, match=r"d\.safetensors: no space left on the disk"):
         detector.save(path)
-    monkeypatch.setattr("goldeneye.files.os.fsync", interrupted)
+    monkeypatch.setattr("fewbox.files.os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         detector.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]
@@ -206,7 +206,7 @@ def test_bfloat16_is_used_only_where_the_boxes_stay(
     )
     assert not PrecisionCheck(True, 0, 0.0).holds
     assert "nothing was found" in str(PrecisionCheck(True, 0, 0.0))
-    monkeypatch.setattr("goldeneye.detect.precision.native_bfloat16", lambda: False)
+    monkeypatch.setattr("fewbox.detect.precision.native_bfloat16", lambda: False)
     check = check_bfloat16(detector, photos)
     assert not check.holds
     assert "does not compute in bfloat16" in str(check)

@@ -27,10 +27,10 @@ from urllib.request import Request
 import pytest
 from rich.console import Console
 
-from goldeneye.errors import DownloadError, OutputError
-from goldeneye.models import download
-from goldeneye.models.download import fetch
-from goldeneye.models.zoo import ZOO, ZooEntry
+from fewbox.errors import DownloadError, OutputError
+from fewbox.models import download
+from fewbox.models.download import fetch
+from fewbox.models.zoo import ZOO, ZooEntry
 
 NAME = "model.tar.gz"
 BODY = random.Random(0).randbytes(300_000)
@@ -158,7 +158,7 @@ def quick_and_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(download, "FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(download, "LOCK_POLL_S", 0.01)
     for name in list(os.environ):
-        if name.lower().endswith("_proxy") or name == "GOLDENEYE_MIRROR":
+        if name.lower().endswith("_proxy") or name == "FEWBOX_MIRROR":
             monkeypatch.delenv(name)
 
 
@@ -229,7 +229,7 @@ def test_progress_is_shown_on_a_terminal_and_said_elsewhere(entry, folder, monke
 
 
 def test_importing_loads_no_torch():
-    code = "import sys, goldeneye.models.download; sys.exit('torch' in sys.modules)"
+    code = "import sys, fewbox.models.download; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -324,7 +324,7 @@ CHILD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from goldeneye.models import download, zoo
+from fewbox.models import download, zoo
 download.LOCK_POLL_S = 0.01
 entry = replace(zoo.ZOO["ssd_resnet50_fpn_640"], url=sys.argv[1])
 download.fetch(entry, Path(sys.argv[2]))
@@ -600,7 +600,7 @@ def test_a_killed_process_leaves_no_lock(server, entry, folder):
 
 
 def test_a_mirror_is_asked_for_the_same_file(server, entry, folder, monkeypatch):
-    monkeypatch.setenv("GOLDENEYE_MIRROR", f"{server.address}/our/mirror/")
+    monkeypatch.setenv("FEWBOX_MIRROR", f"{server.address}/our/mirror/")
     fetch(replace(entry, url=f"https://official.example/zoo/{NAME}"), folder)
     assert [path for path, _ in server.requests] == [f"/our/mirror/{NAME}"]
 
@@ -611,7 +611,7 @@ def test_credentials_go_to_the_mirror_and_nowhere_else(
     elsewhere = make_server()
     elsewhere.answers = [Answer(send=HALF), Answer(status=404)]
     server.answers = [Answer(status=302, headers={"Location": f"{elsewhere.address}/{NAME}"})]
-    monkeypatch.setenv("GOLDENEYE_MIRROR", server.address.replace("//", "//me:top%2Fsecret@"))
+    monkeypatch.setenv("FEWBOX_MIRROR", server.address.replace("//", "//me:top%2Fsecret@"))
     monkeypatch.setattr(download, "ATTEMPTS", 2)
     error = failure_of(entry, folder)
     assert server.asked_for("Authorization")[0] == "Basic " + base64.b64encode(b"me:top/secret").decode()
@@ -636,9 +636,9 @@ def test_credentials_go_to_the_mirror_and_nowhere_else(
     ],
 )
 def test_a_mirror_that_is_no_http_address_is_refused(entry, folder, monkeypatch, mirror):
-    monkeypatch.setenv("GOLDENEYE_MIRROR", mirror)
+    monkeypatch.setenv("FEWBOX_MIRROR", mirror)
     error = failure_of(entry, folder)
-    assert error.message.startswith("GOLDENEYE_MIRROR: not an http or https address: ")
+    assert error.message.startswith("FEWBOX_MIRROR: not an http or https address: ")
     assert "sec" not in str(error)
 
 

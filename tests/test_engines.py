@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import goldeneye
+import fewbox
 from exported_duck import ExportedDuck
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.opening import EXPORT_ENGINES, open_detector
-from goldeneye.exporting.agreement import (
+from fewbox.detect.detector import Detector
+from fewbox.detect.opening import EXPORT_ENGINES, open_detector
+from fewbox.exporting.agreement import (
     MAX_SCORE_DIFFERENCE,
     MIN_IOU,
     MIN_SCORE,
@@ -50,10 +50,10 @@ def test_rendered_ducks(exported_duck: ExportedDuck) -> None:
 @pytest.mark.slow
 def test_real_ducks(shared: Path, tmp_path: Path) -> None:
     ducks = shared / "data/ducky"
-    train = goldeneye.read_annotations(ducks / "train_boxes.csv", ducks / "train", label="duck")
+    train = fewbox.read_annotations(ducks / "train_boxes.csv", ducks / "train", label="duck")
     base = shared / "weights/yolox_nano_coco.onnx"
-    detector = goldeneye.finetune(train, base, show_progress=False).with_precision("float32")
+    detector = fewbox.finetune(train, base, show_progress=False).with_precision("float32")
     photos = sorted((ducks / "test").glob("*.jpg"))
-    goldeneye.export_detector(detector, tmp_path / "duck.onnx", photos=photos[:3])
+    fewbox.export_detector(detector, tmp_path / "duck.onnx", photos=photos[:3])
     raccoons = sorted((shared / "data/raccoon/images").glob("*.jpg"))[:10]  # of many sizes
     require_same(detector, tmp_path / "duck.onnx", photos[::3] + raccoons)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import goldeneye
-from goldeneye.cli import main
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet
-from goldeneye.data.formats import write_coco
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import AnnotationError, PhotoError
-from goldeneye.evaluation.evaluator import Evaluation, evaluate
-from goldeneye.evaluation.report import render_report
+import fewbox
+from fewbox.cli import main
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.formats import write_coco
+from fewbox.detect.detector import Detector
+from fewbox.errors import AnnotationError, PhotoError
+from fewbox.evaluation.evaluator import Evaluation, evaluate
+from fewbox.evaluation.report import render_report
 from known_detector import KnownDetector, corners
 from tiny import make_photos, tiny_base, tiny_config
 
@@ -35,8 +35,8 @@ def squares(tmp_path: Path) -> AnnotationSet:
 
 
 def test_a_detector_that_is_always_right(squares: AnnotationSet):
-    evaluation = goldeneye.evaluate(finds_all(squares), squares)
-    assert isinstance(evaluation, goldeneye.Evaluation)
+    evaluation = fewbox.evaluate(finds_all(squares), squares)
+    assert isinstance(evaluation, fewbox.Evaluation)
     assert evaluation.metrics.ap == evaluation.metrics.ap50 == 1
     assert evaluation.at(0.5) == {
         "score_threshold": 0.5,
@@ -92,7 +92,7 @@ def test_ids_of_other_tools_that_begin_at_0_count(squares: AnnotationSet, tmp_pa
     for entry in document["annotations"]:
         entry["image_id"], entry["category_id"] = entry["image_id"] - 1, entry["category_id"] - 1
     path.write_text(json.dumps(document))
-    got = goldeneye.read_annotations(path)
+    got = fewbox.read_annotations(path)
     assert evaluate(finds_all(got), got).metrics.ap == 1
 
 

@@ -12,17 +12,17 @@ import onnxruntime
 import pytest
 
 from exports import KINDS, detector_of, exported, noise, save_noise, wrap
-from goldeneye.detect.detector import Detector
-from goldeneye.engines.header import HEADER_KEY, read_onnx_header
-from goldeneye.engines.onnxruntime_engine import OnnxRuntimeEngine
-from goldeneye.errors import ExportError, OutputError, PhotoError, SettingError
-from goldeneye.exporting import exporter, onnx_model
-from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
-from goldeneye.exporting.exporter import export_detector
-from goldeneye.exporting.graph_builder import OPSET, GraphBuilder
-from goldeneye.exporting.preparation import prepare
-from goldeneye.models.letterbox import letterbox
-from goldeneye.models.yolox_config import YOLOX_SIZES
+from fewbox.detect.detector import Detector
+from fewbox.engines.header import HEADER_KEY, read_onnx_header
+from fewbox.engines.onnxruntime_engine import OnnxRuntimeEngine
+from fewbox.errors import ExportError, OutputError, PhotoError, SettingError
+from fewbox.exporting import exporter, onnx_model
+from fewbox.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
+from fewbox.exporting.exporter import export_detector
+from fewbox.exporting.graph_builder import OPSET, GraphBuilder
+from fewbox.exporting.preparation import prepare
+from fewbox.models.letterbox import letterbox
+from fewbox.models.yolox_config import YOLOX_SIZES
 
 SIZES = ((96, 128), (131, 61), (40, 170))
 
@@ -203,7 +203,7 @@ class TestNothingIsWritten:
         def full_disk(_: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("goldeneye.files.os.fsync", full_disk)
+        monkeypatch.setattr("fewbox.files.os.fsync", full_disk)
         with pytest.raises(OutputError, match=r"d\.onnx: no space left on the disk"):
             export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
         assert not list(tmp_path.glob("*.onnx"))
@@ -212,7 +212,7 @@ class TestNothingIsWritten:
         monkeypatch.setattr(exporter, "_NEEDED", ("onnx", "not_installed_here"))
         with pytest.raises(SettingError, match="exporting needs not_installed_here, not installed") as caught:
             export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx")
-        assert caught.value.hint == "pip install 'goldeneye[export]'"
+        assert caught.value.hint == "pip install '.[export]'"
 
     def test_under_another_suffix_or_without_photos(self, tmp_path: Path) -> None:
         detector = detector_of("yolox_all_novel")

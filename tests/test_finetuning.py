@@ -13,23 +13,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
-from goldeneye.finetuning.anchor_features import PhotoFeatures, extract_features
-from goldeneye.finetuning.anchor_heads import AnchorHeads
-from goldeneye.finetuning.restore import restore
-from goldeneye.finetuning.trainer import finetune, fit_heads, make_schedule
-from goldeneye.models.anchors import encode_boxes
-from goldeneye.models.architectures import build_network
-from goldeneye.models.base import BaseModel, load_base
-from goldeneye.models.boxes import pairwise_iou
-from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
-from goldeneye.models.matching import match_anchors
-from goldeneye.models.ssd import SsdDetector
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.detect.detector import Detector
+from fewbox.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
+from fewbox.finetuning.anchor_features import PhotoFeatures, extract_features
+from fewbox.finetuning.anchor_heads import AnchorHeads
+from fewbox.finetuning.restore import restore
+from fewbox.finetuning.trainer import finetune, fit_heads, make_schedule
+from fewbox.models.anchors import encode_boxes
+from fewbox.models.architectures import build_network
+from fewbox.models.base import BaseModel, load_base
+from fewbox.models.boxes import pairwise_iou
+from fewbox.models.losses import huber_loss, sigmoid_focal_loss
+from fewbox.models.matching import match_anchors
+from fewbox.models.ssd import SsdDetector
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config

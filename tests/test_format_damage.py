@@ -16,10 +16,10 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-import goldeneye.data.formats
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import read_annotations
-from goldeneye.errors import GoldeneyeError
+import fewbox.data.formats
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import read_annotations
+from fewbox.errors import FewboxError
 
 PER_FORMAT = 1429  # for seven formats: ten thousand
 MAX_SECONDS = 2.0
@@ -249,17 +249,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two photos of 100 x 60 pixels, whose sizes are not read ten thousand times."""
     for name in ("a.png", "b.png"):
         Image.new("RGB", SIZE_HW[::-1]).save(tmp_path / name)
-    read_size_hw = goldeneye.data.formats.read_size_hw
+    read_size_hw = fewbox.data.formats.read_size_hw
     monkeypatch.setattr(
-        goldeneye.data.formats,
+        fewbox.data.formats,
         "read_size_hw",
         lambda path: SIZE_HW if path.suffix == ".png" else read_size_hw(path),
     )
-    monkeypatch.setattr(goldeneye.data.formats.console, "quiet", True)
+    monkeypatch.setattr(fewbox.data.formats.console, "quiet", True)
     return tmp_path
 
 
-def check_error(error: GoldeneyeError) -> None:
+def check_error(error: FewboxError) -> None:
     """It is one line, and names the file, the folder or the photo."""
     assert len(error.message.splitlines()) == 1, error.message
     assert re.search(r"boxes\.|a\.|b\.png|data\.yaml|test_damage", error.message), error.message
@@ -295,7 +295,7 @@ def test_damage(folder: Path, form: str) -> None:
         try:
             with time_limit():
                 got = read_annotations(path, folder, format=given)
-        except GoldeneyeError as error:
+        except FewboxError as error:
             check_error(error)
             outcomes["error"] += 1
         else:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from goldeneye.data.formats import read_annotations, write_annotations
-from goldeneye.errors import AnnotationError
+from fewbox.data.formats import read_annotations, write_annotations
+from fewbox.errors import AnnotationError
 
 BOX = "<bndbox><xmin>11</xmin><ymin>20</ymin><xmax>75</xmax><ymax>120</ymax>{}</bndbox>"
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from goldeneye.cli import main
-from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.errors import AnnotationError
+from fewbox.cli import main
+from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.formats import read_annotations
+from fewbox.errors import AnnotationError
 
 WIDTH, HEIGHT = 200, 100
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.format_names import FOLDER_FORMATS, FORMATS
-from goldeneye.data.formats import read_annotations, write_annotations
-from goldeneye.errors import AnnotationError, OutputError, PhotoError, SettingError
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.format_names import FOLDER_FORMATS, FORMATS
+from fewbox.data.formats import read_annotations, write_annotations
+from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
 
 NAMES = ("a.png", "my photo é.png", "c.1.png")
 SIZE_HW = (60, 100)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from goldeneye.data.annotations import Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.errors import AnnotationError
+from fewbox.data.annotations import Box
+from fewbox.data.formats import read_annotations
+from fewbox.errors import AnnotationError
 
 DUCK = Box(60, 6, 80, 30, "duck")
 

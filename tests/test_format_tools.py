@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.data.formats import read_annotations, read_raw, to_annotation_set
-from goldeneye.errors import AnnotationError, GoldeneyeError
+from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.formats import read_annotations, read_raw, to_annotation_set
+from fewbox.errors import AnnotationError, FewboxError
 
 
 @pytest.fixture
@@ -576,7 +576,7 @@ class TestRealFiles:
             table = read_annotations(photos / f"{split}_labels.csv", photos / split)
             assert {i.path.name: i.boxes for i in xml} == {i.path.name: i.boxes for i in table}
             assert set(xml.labels) == set(table.labels)
-        with pytest.raises(GoldeneyeError, match="several formats: csv, voc"):
+        with pytest.raises(FewboxError, match="several formats: csv, voc"):
             read_annotations(photos)
 
     def test_raccoons(self, data: Path) -> None:

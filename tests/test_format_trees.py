@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import goldeneye
-from goldeneye.errors import AnnotationError
+import fewbox
+from fewbox.errors import AnnotationError
 
 SIZE = (640, 480)
 X = {"train": 11, "valid": 22}
@@ -61,7 +61,7 @@ def make_tree(root: Path, form: str) -> Path:
 @pytest.mark.parametrize("form", NAMES)
 def test_each_part_keeps_its_boxes(tmp_path: Path, form: str) -> None:
     root = make_tree(tmp_path / "set", form)
-    got = goldeneye.read_annotations(root)
+    got = fewbox.read_annotations(root)
     assert {
         image.path.relative_to(root).as_posix(): [round(box.x1) for box in image.boxes] for image in got
     } == {f"{part}/{name}": [x] for part, x in X.items() for name in ("1.jpg", "2.jpg")}
@@ -73,8 +73,8 @@ def test_a_missing_photo_is_not_taken_from_another_part(tmp_path: Path, form: st
     root = make_tree(tmp_path / "set", form)
     (root / "train" / "2.jpg").unlink()
     with pytest.raises(AnnotationError, match=rf"train/{NAMES[form]}: .*photo not found: '2\.jpg'"):
-        goldeneye.read_annotations(root)
-    kinds = [row.kind for row in goldeneye.check_annotations(root, show_progress=False).findings]
+        fewbox.read_annotations(root)
+    kinds = [row.kind for row in fewbox.check_annotations(root, show_progress=False).findings]
     assert "photo-missing" in kinds
 
 
@@ -82,13 +82,13 @@ def test_two_files_in_one_folder_are_still_a_question(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "set", "coco")
     (root / "train" / "other.json").write_text((root / "train" / NAMES["coco"]).read_text())
     with pytest.raises(AnnotationError, match="3 files in the format coco"):
-        goldeneye.read_annotations(root)
+        fewbox.read_annotations(root)
 
 
 def test_a_file_that_repeats_the_photos_of_a_part_is_refused(tmp_path: Path) -> None:
     root = make_tree(tmp_path / "set", "coco")
     (root / "all.json").write_text(text_of("coco", ["train/1.jpg"], 99))
     with pytest.raises(AnnotationError, match="a photo is listed twice") as caught:
-        goldeneye.read_annotations(root)
+        fewbox.read_annotations(root)
     assert "all.json" in str(caught.value)
     assert "train/_annotations.coco.json" in str(caught.value)

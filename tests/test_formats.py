@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from goldeneye.data.annotations import Box
-from goldeneye.data.formats import read_annotations, write_coco
-from goldeneye.data.images import read_size_hw
-from goldeneye.errors import AnnotationError, OutputError, PhotoError
+from fewbox.data.annotations import Box
+from fewbox.data.formats import read_annotations, write_coco
+from fewbox.data.images import read_size_hw
+from fewbox.errors import AnnotationError, OutputError, PhotoError
 
 UNIT_CSV = "image,ymin,xmin,ymax,xmax\na.png,0.1,0.2,0.5,0.4\nb.png,,,,\n"
 PIXEL_CSV = "image,x1,y1,x2,y2\na.png,20,6,40,30\nb.png,,,,\n"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from goldeneye import cli
+from fewbox import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
@@ -52,7 +52,7 @@ def test_a_bug_report_has_what_is_needed_to_see_the_bug() -> None:
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.stem)
 def test_commands_in_forms_parse(form: Path) -> None:
     assert asked_for(form)
-    for command in re.findall(r'"goldeneye ([^"]*)"', " ".join(form.read_text(encoding="utf-8").split())):
+    for command in re.findall(r'"fewbox ([^"]*)"', " ".join(form.read_text(encoding="utf-8").split())):
         if command == "--version":
             continue
         assert callable(cli.build_parser().parse_args(shlex.split(command)).run)

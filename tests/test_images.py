@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, features
 
-from goldeneye.data import photo_file
-from goldeneye.data.images import find_photos, read_image, read_reduced, read_size_hw, upright_array
-from goldeneye.data.photo_file import PhotoBytes
-from goldeneye.errors import PhotoError
+from fewbox.data import photo_file
+from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw, upright_array
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.errors import PhotoError
 from orientations import STORED, orientation
 
 LOSSLESS = {"png": {}, "tiff": {}, "lzw.tiff": {"compression": "tiff_lzw"}, "webp": {"lossless": True}}
@@ -226,7 +226,7 @@ class TestUpright:
         Image.init()
         monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
         (tmp_path / "a.heic").write_bytes(HEIC)
-        with pytest.raises(PhotoError, match=r"a\.heic.*goldeneye\[heic\]"):
+        with pytest.raises(PhotoError, match=r"a\.heic.*fewbox\[heic\]"):
             read_image(tmp_path / "a.heic")
 
 

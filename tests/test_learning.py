@@ -17,17 +17,17 @@ import pytest
 import torch
 
 from annotate_client import a_box
-from goldeneye import learning
-from goldeneye.annotating.background import BackgroundLearner
-from goldeneye.annotating.learner import Learning
-from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
-from goldeneye.detect.detector import Detector
-from goldeneye.finetuning.trainer import corners_of
-from goldeneye.learning import Rounds
-from goldeneye.models.boxes import paired_iou
+from fewbox import learning
+from fewbox.annotating.background import BackgroundLearner
+from fewbox.annotating.learner import Learning
+from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.formats import read_annotations
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
+from fewbox.detect.detector import Detector
+from fewbox.finetuning.trainer import corners_of
+from fewbox.learning import Rounds
+from fewbox.models.boxes import paired_iou
 from tiny import make_photos, tiny_base
 
 psutil = pytest.importorskip("psutil")
@@ -183,7 +183,7 @@ class TestProcess:
         learner = BackgroundLearner(project, base="starter", output=output, learn=False)
         assert learner.learning().state == "off"
         assert "--no-learn" in learner.learning().message
-        command = f"goldeneye finetune {tmp_path} --reviewed-only --base starter -o {output}"
+        command = f"fewbox finetune {tmp_path} --reviewed-only --base starter -o {output}"
         assert vars(learner.finishing()) == {
             "state": "idle", "message": "", "command": command, "output": str(output), "result": None
         }  # fmt: skip
@@ -210,8 +210,8 @@ class TestProcess:
     ) -> None:
         code = (
             "import sys, time; from pathlib import Path\n"
-            "from goldeneye.annotating.background import BackgroundLearner\n"
-            "from goldeneye.data.project import Project\n"
+            "from fewbox.annotating.background import BackgroundLearner\n"
+            "from fewbox.data.project import Project\n"
             "learner = BackgroundLearner(Project(sys.argv[1]), base='gone', output=Path('d.safetensors'))\n"
             "while learner.learning().state == 'waiting': time.sleep(0.05)\n"
             "print(learner._process.pid, learner.learning(), learner.proposals('photo0.png'), flush=True)\n"
@@ -245,7 +245,7 @@ class TestDucks:
         for image in ducks:
             shutil.copy(image.path, folder)
         base = shared / "weights" / "yolox_nano_coco.onnx"
-        command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), "--no-browser"]
+        command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), "--no-browser"]
         process = subprocess.Popen(
             [*command, "--base", str(base), "-o", str(output)], stdout=subprocess.PIPE, text=True
         )
@@ -279,13 +279,13 @@ class TestDucks:
             assert (folder / "annotations.json").read_bytes() == drawn
 
             command_shown = client.post("/api/finish", json={}).json()["command"]
-            assert command_shown == f"goldeneye finetune {folder} --reviewed-only --base {base} -o {output}"
+            assert command_shown == f"fewbox finetune {folder} --reviewed-only --base {base} -o {output}"
             wait_for(lambda: client.get("/api/finish").json()["state"] != "running")
             finished = client.get("/api/finish").json()
             assert finished["state"] == "done"
             estimate = Detector.load(output).provenance["estimate"]
             assert finished["result"]["estimate"]["overall"] == estimate["overall"]
-            assert [step[1] for step in finished["result"]["next"]][2] == f"goldeneye show {output}"
+            assert [step[1] for step in finished["result"]["next"]][2] == f"fewbox show {output}"
             if estimate["overall"]["objects"]:
                 picture = client.get("/api/finish/picture")
                 assert picture.headers["content-type"] == "image/jpeg"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goldeneye.models.letterbox import PADDING_GREY, letterbox, letterbox_ratio, resize_bilinear
+from fewbox.models.letterbox import PADDING_GREY, letterbox, letterbox_ratio, resize_bilinear
 
 
 def pattern(height: int, width: int) -> np.ndarray:

@@ -19,17 +19,17 @@ import psutil
 import pytest
 from PIL import Image
 
-from goldeneye.cli import main
-from goldeneye.deploy.many import detect_many
-from goldeneye.deploy.place import Place
-from goldeneye.deploy.ray_cluster import Workers
-from goldeneye.deploy.shards import cut_into_shards, detect_shard, read_photo_rows
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import OutputError, PhotoError, SettingError
+from fewbox.cli import main
+from fewbox.deploy.many import detect_many
+from fewbox.deploy.place import Place
+from fewbox.deploy.ray_cluster import Workers
+from fewbox.deploy.shards import cut_into_shards, detect_shard, read_photo_rows
+from fewbox.detect.detector import Detector
+from fewbox.errors import OutputError, PhotoError, SettingError
 from tiny_yolox import random_yolox, tiny_yolox_config
 from web_server import serving
 
-parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra goldeneye[ray]")
+parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra fewbox[ray]")
 
 NUM_PHOTOS = 60
 THRESHOLD = 0.3
@@ -102,7 +102,7 @@ def num_done(output: Path) -> int:
 
 def start(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "goldeneye.cli", "detect", str(folder / "d.safetensors")]
+    command = [sys.executable, "-m", "fewbox.cli", "detect", str(folder / "d.safetensors")]
     arguments = [str(folder / "photos"), "-o", str(output), "--shard-size", "2", "--workers", "2", *more]
     return subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -170,8 +170,8 @@ def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:
 @pytest.fixture
 def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are no processes, where only what is around them is tested."""
-    from goldeneye.deploy import many
-    from goldeneye.deploy.shard_worker import ShardWorker
+    from fewbox.deploy import many
+    from fewbox.deploy.shard_worker import ShardWorker
 
     monkeypatch.setattr(
         many, "work_in_processes", lambda work, shards, _: map(ShardWorker(work).work, shards)
@@ -198,7 +198,7 @@ def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
     with pytest.raises(OutputError, match="begun with another detector"):
         detect_many(tmp_path / "other.safetensors", photos, output)
     (output / "run.json").write_text("{}")
-    with pytest.raises(OutputError, match="not written by this version of goldeneye, or damaged"):
+    with pytest.raises(OutputError, match="not written by this version of fewbox, or damaged"):
         detect_many(folder / "d.safetensors", photos, output)
 
 
@@ -219,7 +219,7 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
 def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from goldeneye.exporting.exporter import export_detector
+    from fewbox.exporting.exporter import export_detector
 
     export_detector(Detector.load(folder / "d.safetensors"), tmp_path / "d.onnx")
     photos, output = few(folder, tmp_path), tmp_path / "out"
@@ -231,8 +231,8 @@ def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
 
 
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
-    from goldeneye.deploy.run import Run
-    from goldeneye.deploy.shard_worker import MOST_DEATHS, ShardWorker, Work
+    from fewbox.deploy.run import Run
+    from fewbox.deploy.shard_worker import MOST_DEATHS, ShardWorker, Work
 
     place = Place(str(tmp_path / "out"))
     place.write("detector.safetensors", (folder / "d.safetensors").read_bytes())
@@ -321,10 +321,10 @@ def test_options_that_make_no_sense(folder, tmp_path, capsys, options, message) 
 
 def test_what_is_missing_is_named(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SettingError, match=r"needs Ray(.|\n)*goldeneye\[ray\]"):
+    with pytest.raises(SettingError, match=r"needs Ray(.|\n)*fewbox\[ray\]"):
         detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="ray")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(SettingError, match=r"need pyarrow(.|\n)*goldeneye\[ray\]"):
+    with pytest.raises(SettingError, match=r"need pyarrow(.|\n)*fewbox\[ray\]"):
         detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out")
     with pytest.raises(SettingError, match="unknown cluster engine: 'dask'"):
         detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="dask")
@@ -336,7 +336,7 @@ def test_what_is_missing_is_named(folder, tmp_path, monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
     """A cluster on this machine with room for two workers."""
-    ray = pytest.importorskip("ray", reason="needs the extra goldeneye[ray]")
+    ray = pytest.importorskip("ray", reason="needs the extra fewbox[ray]")
     # Ray lets its workers wait for everything else on the machine; there, tests would take minutes.
     before = {name: os.environ.get(name) for name in ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED")}
     os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from coco_reference import reference_metrics, reference_metrics_of_file
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.formats import read_annotations, write_annotations
-from goldeneye.data.images import read_size_hw
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import AnnotationError
-from goldeneye.evaluation.metrics import average_precision, coco_metrics
-from goldeneye.evaluation.tables import AnnotationTable, DetectionTable
-from goldeneye.models.base import load_base
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.formats import read_annotations, write_annotations
+from fewbox.data.images import read_size_hw
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
+from fewbox.detect.detector import Detector
+from fewbox.errors import AnnotationError
+from fewbox.evaluation.metrics import average_precision, coco_metrics
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.models.base import load_base
 
 NUM_CLASSES = 3
 
@@ -86,7 +86,7 @@ def test_many_boxes_are_compared_in_parts(monkeypatch):
     ]
     found, truth = detection_table(rows[:200]), annotation_table([(place, False) for place, _ in rows[200:]])
     whole = coco_metrics(found, truth, 2)
-    monkeypatch.setattr("goldeneye.evaluation.matches._CHUNK", 50)
+    monkeypatch.setattr("fewbox.evaluation.matches._CHUNK", 50)
     assert coco_metrics(found, truth, 2) == whole
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from goldeneye.detect.mirrored import MirroredDetector
-from goldeneye.detect.photo_detector import FoundArrays, PhotoDetector
-from goldeneye.models.yolox_config import YoloxConfig
+from fewbox.detect.mirrored import MirroredDetector
+from fewbox.detect.photo_detector import FoundArrays, PhotoDetector
+from fewbox.models.yolox_config import YoloxConfig
 
 WIDTH = 100
 

@@ -50,8 +50,8 @@ def test_it_runs(
     (ducky / "train_boxes.csv").symlink_to(shared / "data/ducky/train_boxes.csv")
     for frame in FRAMES:
         (ducky / "test" / frame).symlink_to(shared / "data/ducky/test" / frame)
-    monkeypatch.setenv("GOLDENEYE_DUCKY", str(ducky))
-    monkeypatch.setenv("GOLDENEYE_BASE", str(golden_archive))
+    monkeypatch.setenv("FEWBOX_DUCKY", str(ducky))
+    monkeypatch.setenv("FEWBOX_BASE", str(golden_archive))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
 
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -15,17 +15,17 @@ import pytest
 from PIL import Image
 
 from exports import detector_of, exported, noise, save_noise
-from goldeneye.cli import main
-from goldeneye.deploy.served import ServedDetector
-from goldeneye.detect import opening
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.exported_detector import ExportedDetector
-from goldeneye.detect.opening import open_detector
-from goldeneye.engines.cached_exports import cached_export_path
-from goldeneye.engines.header import HEADER_KEY
-from goldeneye.errors import DetectorFileError, ExportError, SettingError
-from goldeneye.exporting import onnx_model
-from goldeneye.exporting.agreement import compare_found
+from fewbox.cli import main
+from fewbox.deploy.served import ServedDetector
+from fewbox.detect import opening
+from fewbox.detect.detector import Detector
+from fewbox.detect.exported_detector import ExportedDetector
+from fewbox.detect.opening import open_detector
+from fewbox.engines.cached_exports import cached_export_path
+from fewbox.engines.header import HEADER_KEY
+from fewbox.errors import DetectorFileError, ExportError, SettingError
+from fewbox.exporting import onnx_model
+from fewbox.exporting.agreement import compare_found
 
 SOURCE = Path(opening.__file__).parents[2]
 
@@ -81,7 +81,7 @@ class TestEveryCommandTakesAnExport:
         assert told[0] == told[1]
         assert export["input"] == "photos"
         assert main(["show", str(folder / "d.onnx")]) == 0
-        assert "exported by goldeneye" in capsys.readouterr().out
+        assert "exported by fewbox" in capsys.readouterr().out
 
     def test_serve(self, folder: Path) -> None:
         served = ServedDetector("d", folder / "d.onnx")
@@ -123,7 +123,7 @@ def test_nothing_else_needs_to_be_installed(
             if not (tmp_path / part.name).exists():
                 (tmp_path / part.name).symlink_to(part)
     given = [argument.format(folder) for argument in arguments]
-    code = f"import sys; from goldeneye.cli import main; assert main({given}) == 0; print(*sys.modules)"
+    code = f"import sys; from fewbox.cli import main; assert main({given}) == 0; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
         capture_output=True,
@@ -136,7 +136,7 @@ def test_nothing_else_needs_to_be_installed(
 
 def test_torch_stays_out_even_where_it_is_installed(folder: Path, tmp_path: Path) -> None:
     arguments = ["detect", str(folder / "d.onnx"), str(folder / "photos"), "-o", str(tmp_path)]
-    code = f"import sys; from goldeneye.cli import main; assert main({arguments}) == 0; print(*sys.modules)"
+    code = f"import sys; from fewbox.cli import main; assert main({arguments}) == 0; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(SOURCE)}
     )
@@ -165,7 +165,7 @@ class TestTheEngine:
     def test_one_asked_for_by_name_is_exported_to_once(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
         path = folder / "d.safetensors"
         assert isinstance(open_detector(path), Detector)  # nothing in the cache, and few photos
         made = replace_making(monkeypatch)
@@ -179,7 +179,7 @@ class TestTheEngine:
     def test_for_many_photos_it_is_exported_unasked(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path))
+        monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
         replace_making(monkeypatch)
         path = folder / "d.safetensors"
         assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS - 1), Detector)
@@ -191,12 +191,12 @@ class TestTheEngine:
     def test_what_cannot_be_exported_runs_in_torch_unless_asked_otherwise(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path))
+        monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
 
         def refuse(*_arguments: object, **_options: object) -> None:
             raise ExportError("it does not find the same")
 
-        monkeypatch.setattr("goldeneye.exporting.exporter.export_detector", refuse)
+        monkeypatch.setattr("fewbox.exporting.exporter.export_detector", refuse)
         path = folder / "d.safetensors"
         assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS), Detector)
         with pytest.raises(ExportError):
@@ -205,7 +205,7 @@ class TestTheEngine:
     def test_what_computes_in_bfloat16_stays_in_torch_without_openvino(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(opening, "EXPORT_ENGINES", ("onnxruntime",))
         path = tmp_path / "d.safetensors"
         Detector.load(folder / "d.safetensors").with_precision("bfloat16").save(path)
@@ -222,7 +222,7 @@ class TestTheEngine:
             SettingError, match=r"d\.onnx: needs onnxruntime, which is not installed"
         ) as caught:
             open_detector(folder / "d.onnx", engine="onnxruntime")
-        assert caught.value.hint == "pip install 'goldeneye[onnxruntime]'"
+        assert caught.value.hint == "pip install '.[onnxruntime]'"
 
 
 class TestBadFiles:
@@ -255,11 +255,11 @@ class TestBadFiles:
         node = onnx.helper.make_node("Identity", ["a"], ["b"])
         graph = onnx.helper.make_graph([node], "g", [info("a", 1, [1])], [info("b", 1, [1])])
         onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
-        self.refused(tmp_path / "other.onnx", "not a detector that goldeneye exported")
+        self.refused(tmp_path / "other.onnx", "not a detector that fewbox exported")
 
     def test_of_another_format_or_with_a_bad_header(self, folder: Path, tmp_path: Path) -> None:
         for change, words in (
-            ({"format_version": 2}, "exported in format 2, this goldeneye reads format 1"),
+            ({"format_version": 2}, "exported in format 2, this fewbox reads format 1"),
             ({"architecture": "unheard_of"}, "its header is damaged: unknown kind of network"),
             ({"labels": None}, "its header is damaged"),
             ({"input": "images"}, "exported with --raw"),

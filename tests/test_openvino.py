@@ -18,31 +18,31 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from exports import detector_of, noise, save_noise
-from goldeneye.cli import main
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.demo_photos import demo_photos
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.images import read_image
-from goldeneye.deploy import openvino_export
-from goldeneye.deploy.openvino_export import export_openvino
-from goldeneye.deploy.served import load_copy
-from goldeneye.detect import opening
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.exported_detector import ExportedDetector
-from goldeneye.detect.opening import open_detector
-from goldeneye.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, shifts_px
-from goldeneye.engines.header import read_openvino_header
-from goldeneye.engines.openvino_engine import OpenVinoEngine
-from goldeneye.errors import DetectorFileError, ExportError, SettingError
-from goldeneye.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
-from goldeneye.exporting.exporter import export_detector
-from goldeneye.exporting.graph_builder import OPSET, GraphBuilder
-from goldeneye.exporting.preparation import prepare
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import load_base
-from goldeneye.models.letterbox import letterbox
-from goldeneye.models.yolox_config import YOLOX_SIZES
+from fewbox.cli import main
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.demo_photos import demo_photos
+from fewbox.data.formats import read_annotations
+from fewbox.data.images import read_image
+from fewbox.deploy import openvino_export
+from fewbox.deploy.openvino_export import export_openvino
+from fewbox.deploy.served import load_copy
+from fewbox.detect import opening
+from fewbox.detect.detections import Detections
+from fewbox.detect.detector import Detector
+from fewbox.detect.exported_detector import ExportedDetector
+from fewbox.detect.opening import open_detector
+from fewbox.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, shifts_px
+from fewbox.engines.header import read_openvino_header
+from fewbox.engines.openvino_engine import OpenVinoEngine
+from fewbox.errors import DetectorFileError, ExportError, SettingError
+from fewbox.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
+from fewbox.exporting.exporter import export_detector
+from fewbox.exporting.graph_builder import OPSET, GraphBuilder
+from fewbox.exporting.preparation import prepare
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import load_base
+from fewbox.models.letterbox import letterbox
+from fewbox.models.yolox_config import YOLOX_SIZES
 
 KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and of any
 SIZES = ((96, 128), (131, 61), (40, 170))
@@ -240,7 +240,7 @@ class TestAFile:
 
     def test_needs_no_torch(self, starter_file: Path, rendered: AnnotationSet) -> None:
         code = (
-            "import sys\nfrom goldeneye.detect.opening import open_detector\n"
+            "import sys\nfrom fewbox.detect.opening import open_detector\n"
             f"found = open_detector({str(starter_file)!r}).detect({str(next(iter(rendered)).path)!r})\n"
             "print(found.size_hw, 'torch' in sys.modules)"
         )
@@ -295,7 +295,7 @@ class TestAFile:
     def test_of_a_stranger(self, tmp_path: Path) -> None:
         number = openvino.opset13.parameter([1], np.float32)
         openvino.save_model(openvino.Model([number], [number], "other"), tmp_path / "other.xml")
-        with pytest.raises(DetectorFileError, match="not a detector that goldeneye exported"):
+        with pytest.raises(DetectorFileError, match="not a detector that fewbox exported"):
             open_detector(tmp_path / "other.xml")
 
     def test_says_what_it_is(self, starter_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +307,7 @@ class TestAFile:
     def test_that_declares_entities_is_not_read(self, tmp_path: Path) -> None:
         path = tmp_path / "duck.xml"
         path.write_text(
-            '<!DOCTYPE net [<!ENTITY a "aa">]><net><rt_info><goldeneye value="&a;"/></rt_info></net>'
+            '<!DOCTYPE net [<!ENTITY a "aa">]><net><rt_info><fewbox value="&a;"/></rt_info></net>'
         )
         with pytest.raises(DetectorFileError, match="a document type is declared"):
             read_openvino_header(path)
@@ -326,7 +326,7 @@ class TestAFile:
     def test_of_a_network_alone(self, tmp_path: Path) -> None:
         number = openvino.opset13.parameter([1], np.float32)
         model = openvino.Model([number], [number], "raw")
-        model.set_rt_info('{"format_version": 1, "input": "images"}', ["goldeneye"])
+        model.set_rt_info('{"format_version": 1, "input": "images"}', ["fewbox"])
         openvino.save_model(model, tmp_path / "raw.xml")
         with pytest.raises(DetectorFileError, match="was exported with --raw"):
             OpenVinoEngine(tmp_path / "raw.xml")
@@ -373,7 +373,7 @@ class TestInt8:
 
     def test_calls_nobody(self) -> None:
         code = (
-            "from goldeneye.exporting.openvino_model import quiet_nncf\n"
+            "from fewbox.exporting.openvino_model import quiet_nncf\n"
             "with quiet_nncf():\n    from nncf.telemetry.wrapper import telemetry\n"
             "print(type(telemetry).__name__)"
         )
@@ -382,7 +382,7 @@ class TestInt8:
 
 
 def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from goldeneye.exporting import openvino_model
+    from fewbox.exporting import openvino_model
 
     def read_another(path: Path) -> openvino.Model:
         model = openvino.Core().read_model(path)

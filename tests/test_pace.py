@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from goldeneye.detect import pace
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.pace import side_by_side, threads_for
-from goldeneye.errors import DetectorFileError
+from fewbox.detect import pace
+from fewbox.detect.detections import Detections
+from fewbox.detect.pace import side_by_side, threads_for
+from fewbox.errors import DetectorFileError
 from tiny import make_photos
 
 

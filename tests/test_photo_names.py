@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from goldeneye.data.annotations import AnnotatedImage, AnnotationSet, Box
-from goldeneye.data.checking import check_annotations
-from goldeneye.data.formats import read_annotations, read_raw, write_annotations
-from goldeneye.data.formats.photos import PhotoFinder
-from goldeneye.errors import AnnotationError
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.checking import check_annotations
+from fewbox.data.formats import read_annotations, read_raw, write_annotations
+from fewbox.data.formats.photos import PhotoFinder
+from fewbox.errors import AnnotationError
 
 DOCS = Path(__file__).parents[1] / "docs" / "formats.md"
 SIZE_WH = (100, 60)

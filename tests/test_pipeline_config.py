@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from goldeneye.errors import ConfigError
-from goldeneye.models.pipeline_config import parse_text_protobuf
-from goldeneye.models.ssd_config import SsdConfig, parse_ssd_config, read_ssd_config
+from fewbox.errors import ConfigError
+from fewbox.models.pipeline_config import parse_text_protobuf
+from fewbox.models.ssd_config import SsdConfig, parse_ssd_config, read_ssd_config
 from tiny import PIPELINE
 
 

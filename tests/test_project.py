@@ -20,12 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from goldeneye.data import project as project_module
-from goldeneye.data.annotations import Box
-from goldeneye.data.formats import read_annotations
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
-from goldeneye.errors import AnnotationError, OutputError, PhotoError
+from fewbox.data import project as project_module
+from fewbox.data.annotations import Box
+from fewbox.data.formats import read_annotations
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
+from fewbox.errors import AnnotationError, OutputError, PhotoError
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
 
@@ -139,7 +139,7 @@ class TestLearning:
     def test_a_folder_stands_for_its_project_file(self, folder: Path) -> None:
         with pytest.raises(AnnotationError, match=r"annotations\.json: no such file") as caught:
             Project(folder).annotation_set()
-        assert "goldeneye annotate" in caught.value.hint
+        assert "fewbox annotate" in caught.value.hint
         Project(folder).change_photo("out2.jpg", put=[drawn("k"), drawn("k2", "lid")])
         got = read_annotations(folder)
         assert [len(image.boxes) for image in got] == [0, 2, 0]

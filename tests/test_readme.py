@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-import goldeneye
-from goldeneye import cli
-from goldeneye.config import DeepConfig, FinetuneConfig
-from goldeneye.models.cache import cached_base_path
-from goldeneye.models.weights_file import write_weights
+import fewbox
+from fewbox import cli
+from fewbox.config import DeepConfig, FinetuneConfig
+from fewbox.models.cache import cached_base_path
+from fewbox.models.weights_file import write_weights
 from tiny import make_photos, tiny_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +78,7 @@ def test_commands_parse(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     variables = set(re.findall(r"^([A-Z]+) \?=", (ROOT / "Makefile").read_text(), re.M))
     for command, *arguments in command_lines(page):
-        if command == "goldeneye":
+        if command == "fewbox":
             parsed = cli.build_parser().parse_args(arguments)  # exits on what it does not know
             assert callable(parsed.run)
         elif command == "make":
@@ -92,11 +92,11 @@ def test_commands_parse(page: Path) -> None:
 def test_python_compiles_and_uses_public_names(block: str) -> None:
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom):
-            assert node.module != "goldeneye", "the pages write goldeneye.NAME"
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "goldeneye":
-            assert node.attr in goldeneye.__all__
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("goldeneye."):
-            called = eval(ast.unparse(node.func), {"goldeneye": goldeneye})
+            assert node.module != "fewbox", "the pages write fewbox.NAME"
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "fewbox":
+            assert node.attr in fewbox.__all__
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("fewbox."):
+            called = eval(ast.unparse(node.func), {"fewbox": fewbox})
             keywords = {word.arg: None for word in node.keywords if word.arg}
             inspect.signature(called).bind(*node.args, **keywords)
 
@@ -108,8 +108,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(1)  # on a busy machine several threads wait for each other at every small step
     base = tiny_base()
     header = base.origin() | {"architecture": "ssd_resnet_fpn", "config": base.config.to_dict()}
-    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
-    write_weights(cached_base_path("ssd_resnet50_fpn_640"), base.weights, "goldeneye_base", header)
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
+    write_weights(cached_base_path("ssd_resnet50_fpn_640"), base.weights, "fewbox_base", header)
     desk = tmp_path / "desk"
     for folder, boxes, new in (("train", "train_boxes.csv", "test"), ("photos", "boxes.csv", "new")):
         (desk / folder).mkdir(parents=True)
@@ -130,7 +130,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/tutorial.md"], ids=name_of)
 def test_commands_and_python_run(page: Path, desk: Path) -> None:
-    commands = [words[1:] for words in command_lines(page) if words[0] == "goldeneye"]
+    commands = [words[1:] for words in command_lines(page) if words[0] == "fewbox"]
     commands = [
         arguments for arguments in commands if not any(word.endswith(".tar.gz") for word in arguments)
     ]
@@ -164,7 +164,7 @@ def commands_of_parser() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 
 
 def test_reference_has_every_option_and_no_other() -> None:
-    sections = dict(re.findall(r"^### goldeneye ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))
+    sections = dict(re.findall(r"^### fewbox ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))
     commands = dict(commands_of_parser())
     assert sections.keys() == commands.keys()
     for name, parser in commands.items():
@@ -179,7 +179,7 @@ def test_reference_has_every_option_and_no_other() -> None:
 
 @pytest.mark.parametrize(("command", "config"), [("finetune", FinetuneConfig), ("finetune-deep", DeepConfig)])
 def test_reference_states_the_settings_as_they_are(command: str, config: type) -> None:
-    section = dict(re.findall(r"^### goldeneye ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))[command]
+    section = dict(re.findall(r"^### fewbox ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))[command]
     rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (.+?) \| (.+?) \|$", section, re.M)
     stated = {name.replace("-", "_"): (default, allowed) for name, default, allowed, _ in rows}
     real = {}
@@ -197,7 +197,7 @@ def test_reference_states_every_public_name_with_its_signature() -> None:
     headings = re.findall(r"^#### `(.+)`$", REFERENCE, re.M)
     for heading in headings:
         name, _, _ = heading.partition("(")
-        called = eval(f"goldeneye.{name}", {"goldeneye": goldeneye})
+        called = eval(f"fewbox.{name}", {"fewbox": fewbox})
         signature = inspect.signature(called)
         plain = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
         if inspect.isfunction(called) and "." in name:
@@ -205,7 +205,7 @@ def test_reference_states_every_public_name_with_its_signature() -> None:
         shown = signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)
         assert heading == f"{name}{shown}"
     stated = {re.split(r"[(.]", heading)[0] for heading in headings}
-    assert stated == set(goldeneye.__all__) - {"GoldeneyeError", "__version__"}
+    assert stated == set(fewbox.__all__) - {"FewboxError", "__version__"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from goldeneye.data.images import read_image, read_reduced, read_size_hw, upright_array
-from goldeneye.errors import PhotoError
+from fewbox.data.images import read_image, read_reduced, read_size_hw, upright_array
+from fewbox.errors import PhotoError
 from orientations import STORED, orientation
 
 SUFFIXES = {

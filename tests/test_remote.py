@@ -14,13 +14,13 @@ import fsspec
 import pytest
 from PIL import Image
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data import remote
-from goldeneye.data.images import find_photos, read_image, read_reduced, read_size_hw
-from goldeneye.data.remote import is_remote
-from goldeneye.detect.folder import detect_folder
-from goldeneye.errors import PhotoError
-from goldeneye.finetuning.trainer import finetune
+from fewbox.config import FinetuneConfig
+from fewbox.data import remote
+from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
+from fewbox.data.remote import is_remote
+from fewbox.detect.folder import detect_folder
+from fewbox.errors import PhotoError
+from fewbox.finetuning.trainer import finetune
 from tiny import make_photos, tiny_base
 from web_server import WebServer, serving
 
@@ -40,7 +40,7 @@ def web() -> Iterator[WebServer]:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
@@ -198,7 +198,7 @@ def test_a_missing_backend_says_what_to_install() -> None:
     code = """
 import sys
 sys.modules.update(dict.fromkeys(("s3fs", "aiohttp", "gcsfs")))
-from goldeneye.data.images import read_image
+from fewbox.data.images import read_image
 for address in ("s3://bucket/a.jpg", "https://x.org/a.jpg", "gs://bucket/a.jpg"):
     try:
         read_image(address)
@@ -209,9 +209,9 @@ for address in ("s3://bucket/a.jpg", "https://x.org/a.jpg", "gs://bucket/a.jpg")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "s3://bucket/a.jpg: cannot be reached without s3fs",
-        "hint: pip install 'goldeneye[remote]'",
+        "hint: pip install '.[remote]'",
         "https://x.org/a.jpg: cannot be reached without aiohttp",
-        "hint: pip install 'goldeneye[remote]'",
+        "hint: pip install '.[remote]'",
         "gs://bucket/a.jpg: cannot be reached without gcsfs",
         "hint: pip install gcsfs",
     ]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from goldeneye.data.demo_photos import FOLDER, demo_photos
-from goldeneye.data.formats import read_annotations
-from goldeneye.errors import OutputError
+from fewbox.data.demo_photos import FOLDER, demo_photos
+from fewbox.data.formats import read_annotations
+from fewbox.errors import OutputError
 from renderer import render_ducks, render_scene
 from renderer.camera import Camera, look_at
 from renderer.families import BIRDS, FAMILIES

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from goldeneye.data.annotations import AnnotationSet, Box
-from goldeneye.evaluation import report as report_module
-from goldeneye.evaluation.evaluator import Evaluation, evaluate
-from goldeneye.evaluation.report import render_report, save_report
+from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.evaluation import report as report_module
+from fewbox.evaluation.evaluator import Evaluation, evaluate
+from fewbox.evaluation.report import render_report, save_report
 from known_detector import KnownDetector, corners
 from report_samples import EVIL_LABEL, evaluation_of, evil_evaluation
 from tiny import make_photos
@@ -40,7 +40,7 @@ def test_the_report_needs_nothing_from_anywhere(photos: AnnotationSet):
 
 def test_the_report_says_the_numbers(photos: AnnotationSet):
     html = render_report(evaluation_of(photos), "duck.safetensors")
-    assert "<title>duck.safetensors · goldeneye</title>" in html
+    assert "<title>duck.safetensors · fewbox</title>" in html
     assert "finds 2 of 4; 1 of its 3 boxes is wrong" in html
     assert "taken for circle, score 0.70" in html
     assert "annotated as square" in html

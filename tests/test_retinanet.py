@@ -12,15 +12,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from goldeneye.models.retinanet import RetinanetDetector
-from goldeneye.models.retinanet_boxes import (
+from fewbox.models.retinanet import RetinanetDetector
+from fewbox.models.retinanet_boxes import (
     best_candidates,
     decode_corner_boxes,
     encode_corner_boxes,
     make_corner_anchors,
     suppress_within_classes,
 )
-from goldeneye.models.retinanet_config import (
+from fewbox.models.retinanet_config import (
     RETINANET_LABELS,
     RETINANET_V1,
     RETINANET_V2,

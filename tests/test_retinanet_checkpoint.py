@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from goldeneye.detect.detector import Detector
-from goldeneye.errors import CheckpointError, SettingError
-from goldeneye.models import base as base_module
-from goldeneye.models.base import load_base
-from goldeneye.models.retinanet import RetinanetDetector
-from goldeneye.models.retinanet_checkpoint import read_retinanet
-from goldeneye.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.detect.detector import Detector
+from fewbox.errors import CheckpointError, SettingError
+from fewbox.models import base as base_module
+from fewbox.models.base import load_base
+from fewbox.models.retinanet import RetinanetDetector
+from fewbox.models.retinanet_checkpoint import read_retinanet
+from fewbox.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
 from tiny_retinanet import VERSIONS
 
 NUM_CLASSES = 2
@@ -125,7 +125,7 @@ def test_what_cannot_be_known_is_said_and_can_be_stated(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
     torch.save(weights["v1"], path)
     for _ in range(2):  # also when it comes out of the cache
         assert load_base(path).config.norm_epsilon == 0
@@ -156,7 +156,7 @@ def test_the_published_file_needs_no_remark(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
     published = base_module.ZOO["retinanet_resnet50_fpn"].sha256
     monkeypatch.setattr(base_module, "official_sha256", lambda _: published)
     torch.save(weights["v1"], path)

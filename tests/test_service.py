@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from goldeneye.cli import main
-from goldeneye.deploy import served as served_module
-from goldeneye.deploy.app import PAGE
-from goldeneye.deploy.server import DetectionServer
-from goldeneye.deploy.settings import ServiceConfig
-from goldeneye.detect.detector import Detector
-from goldeneye.web import sockets
+from fewbox.cli import main
+from fewbox.deploy import served as served_module
+from fewbox.deploy.app import PAGE
+from fewbox.deploy.server import DetectionServer
+from fewbox.deploy.settings import ServiceConfig
+from fewbox.detect.detector import Detector
+from fewbox.web import sockets
 from service_client import Answer, HeldDetector, ask, form, random_detector, serving, wait_until
 
 KEY = "a key that nobody guesses"
@@ -263,12 +263,12 @@ class TestKey:
     def test_other_machines_need_one(
         self, duck: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.delenv("GOLDENEYE_API_KEY", raising=False)
+        monkeypatch.delenv("FEWBOX_API_KEY", raising=False)
         assert main(["serve", str(duck), "--host", "0.0.0.0"]) == 2
         assert "other machines can reach 0.0.0.0, so the service needs a key" in capsys.readouterr().err
-        monkeypatch.setenv("GOLDENEYE_API_KEY", "short")
+        monkeypatch.setenv("FEWBOX_API_KEY", "short")
         assert main(["serve", str(duck)]) == 2
-        assert "GOLDENEYE_API_KEY must have at least 16 characters" in capsys.readouterr().err
+        assert "FEWBOX_API_KEY must have at least 16 characters" in capsys.readouterr().err
 
 
 class TestLoad:
@@ -351,12 +351,12 @@ class TestLoad:
             for family in families
             for one in family.samples
         }
-        assert values["goldeneye_photos_total", "done", "duck"] == 2
-        assert values["goldeneye_photos_total", "duck", "unreadable"] == 1
-        assert values["goldeneye_requests_total", "/v1/detectors/{name}/detect", "200"] == 2
-        assert values["goldeneye_requests_total", "404", "other"] == 1
-        assert values["goldeneye_photo_seconds_count", "duck"] == 2
-        assert values["goldeneye_detector_stale", "duck"] == 0
+        assert values["fewbox_photos_total", "done", "duck"] == 2
+        assert values["fewbox_photos_total", "duck", "unreadable"] == 1
+        assert values["fewbox_requests_total", "/v1/detectors/{name}/detect", "200"] == 2
+        assert values["fewbox_requests_total", "404", "other"] == 1
+        assert values["fewbox_photo_seconds_count", "duck"] == 2
+        assert values["fewbox_detector_stale", "duck"] == 0
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
@@ -393,10 +393,10 @@ def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: 
 
 def test_the_command_stops_when_told(duck: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "goldeneye.cli", "serve", str(duck), "--port", "0"],
+        [sys.executable, "-m", "fewbox.cli", "serve", str(duck), "--port", "0"],
         stdout=subprocess.PIPE,
         text=True,
-        env={name: value for name, value in os.environ.items() if name != "GOLDENEYE_API_KEY"},
+        env={name: value for name, value in os.environ.items() if name != "FEWBOX_API_KEY"},
     )
     assert process.stdout is not None
     try:

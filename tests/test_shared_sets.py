@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import goldeneye
+import fewbox
 
 # Boxes, photos if they are named; then photos with boxes, boxes, and the first digits of the hash.
 SETS = (
@@ -35,13 +35,13 @@ def test_a_real_set_is_read_as_it_was(
     shared: Path, boxes: str, photos: str | None, with_boxes: int, num_boxes: int, digest: str
 ) -> None:
     root = shared / "data"
-    annotations = goldeneye.read_annotations(root / boxes, None if photos is None else root / photos)
+    annotations = fewbox.read_annotations(root / boxes, None if photos is None else root / photos)
     assert sum(bool(image.boxes) for image in annotations) == with_boxes
     assert annotations.num_boxes == num_boxes
     assert _digest(annotations, root) == digest
 
 
-def _digest(annotations: goldeneye.AnnotationSet, root: Path) -> str:
+def _digest(annotations: fewbox.AnnotationSet, root: Path) -> str:
     lines = [repr(annotations.labels)]
     for image in sorted(annotations, key=lambda image: image.path.relative_to(root).as_posix()):
         lines.append(f"{image.path.relative_to(root).as_posix()} {image.size_hw} {image.reviewed}")

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from goldeneye.data.images import read_image
-from goldeneye.models.anchors import decode_boxes, encode_boxes, make_anchors
-from goldeneye.models.architectures import build_network
-from goldeneye.models.base import BaseModel, load_base
-from goldeneye.models.boxes import clip_boxes, cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
-from goldeneye.models.layers import pad_same
-from goldeneye.models.losses import huber_loss, sigmoid_focal_loss
-from goldeneye.models.matching import IGNORED, NEGATIVE, match_anchors
-from goldeneye.models.ssd import SsdDetector, resize_bilinear_legacy
-from goldeneye.models.suppression import suppress, suppress_per_class
+from fewbox.data.images import read_image
+from fewbox.models.anchors import decode_boxes, encode_boxes, make_anchors
+from fewbox.models.architectures import build_network
+from fewbox.models.base import BaseModel, load_base
+from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
+from fewbox.models.layers import pad_same
+from fewbox.models.losses import huber_loss, sigmoid_focal_loss
+from fewbox.models.matching import IGNORED, NEGATIVE, match_anchors
+from fewbox.models.ssd import SsdDetector, resize_bilinear_legacy
+from fewbox.models.suppression import suppress, suppress_per_class
 from tiny import tiny_base, tiny_config
 
 SCALES = (10.0, 10.0, 5.0, 5.0)
@@ -177,7 +177,7 @@ def test_classes_do_not_suppress_each_other() -> None:
 
 def test_initial_scores_are_low_and_boxes_are_anchors() -> None:
     base = tiny_base()
-    from goldeneye.finetuning.restore import restore
+    from fewbox.finetuning.restore import restore
 
     config, weights, _ = restore(base, 2, seed=0)
     network = build_network(config, weights)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from goldeneye.cache import cache_folder
-from goldeneye.errors import BaseModelError, CheckpointError
-from goldeneye.models.base import find_base, load_base
-from goldeneye.models.ssd import SsdDetector
-from goldeneye.models.ssd_checkpoint import read_ssd_weights, tensor_paths
-from goldeneye.models.tf_checkpoint import TensorBundle
+from fewbox.cache import cache_folder
+from fewbox.errors import BaseModelError, CheckpointError
+from fewbox.models.base import find_base, load_base
+from fewbox.models.ssd import SsdDetector
+from fewbox.models.ssd_checkpoint import read_ssd_weights, tensor_paths
+from fewbox.models.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import write_bundle
 from tiny import tiny_base, tiny_config
 
@@ -109,7 +109,7 @@ def test_conversion_is_cached_with_its_origin(golden_archive: Path) -> None:
     base = load_base(golden_archive)
     (cached,) = (cache_folder() / "bases").glob("*.safetensors")
     with safe_open(cached, framework="np") as file:
-        header = json.loads(file.metadata()["goldeneye_base"])
+        header = json.loads(file.metadata()["fewbox_base"])
     assert header["source"] == golden_archive.name
     assert len(header["source_sha256"]) == 64
     assert header["weights_sha256"] == base.weights_sha256
@@ -126,8 +126,8 @@ def test_conversion_is_cached_with_its_origin(golden_archive: Path) -> None:
 
 
 def test_offline_the_error_says_what_to_fetch_and_where_to_put_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("goldeneye.models.download.ATTEMPTS", 1)
-    monkeypatch.setenv("GOLDENEYE_MIRROR", "http://127.0.0.1:9/")
+    monkeypatch.setattr("fewbox.models.download.ATTEMPTS", 1)
+    monkeypatch.setenv("FEWBOX_MIRROR", "http://127.0.0.1:9/")
     with pytest.raises(BaseModelError) as caught:
         load_base("ssd_resnet50_fpn_640")
     message = str(caught.value)

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from goldeneye.errors import CheckpointError
-from goldeneye.models.tf_checkpoint import TensorBundle
+from fewbox.errors import CheckpointError
+from fewbox.models.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import (
     DTYPES,
     VARIABLE,

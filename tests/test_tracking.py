@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from goldeneye.detect.assignment import assign
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.tracking import Sighting, Tracker, Untracked
+from fewbox.detect.assignment import assign
+from fewbox.detect.detections import Detections
+from fewbox.detect.tracking import Sighting, Tracker, Untracked
 
 SIZE_HW = (1000, 1000)
 

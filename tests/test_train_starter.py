@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from goldeneye.errors import SettingError
-from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
-from goldeneye.finetuning.restore import restore
-from goldeneye.models.architectures import build_network
-from goldeneye.models.base import read_base
-from goldeneye.models.yolox import YoloxDetector, make_cells
+from fewbox.errors import SettingError
+from fewbox.finetuning.dense_loss import PADDING_ID, Batch
+from fewbox.finetuning.restore import restore
+from fewbox.models.architectures import build_network
+from fewbox.models.base import read_base
+from fewbox.models.yolox import YoloxDetector, make_cells
 from starter_cast import GROUP_SIDE, AlmostTheSame, cast_scene, play
 from starter_loss import PORTRAIT_SIDE, Tutors, assign, portraits_of, starter_loss
 from starter_samples import CastBatch, ScenePool, mix

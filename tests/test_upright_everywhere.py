@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.images import read_image, read_reduced
-from goldeneye.detect.detections import Detections
-from goldeneye.detect.detector import Detector
-from goldeneye.detect.folder import PICTURE_SIDE, detect_folder
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import load_base
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.images import read_image, read_reduced
+from fewbox.detect.detections import Detections
+from fewbox.detect.detector import Detector
+from fewbox.detect.folder import PICTURE_SIDE, detect_folder
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import load_base
 from orientations import STORED, orientation
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config

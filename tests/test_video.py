@@ -21,6 +21,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewbox.data.images import ReducedImage
+from fewbox.detect import video, video_reader
+from fewbox.detect.video import MAX_WAITING, VideoSummary, detect_video
+from fewbox.detect.video_reader import Frame, PhotoFrames, VideoReader
+from fewbox.detect.video_writer import VideoWriter
+from fewbox.errors import OutputError, SettingError, VideoError
 from films import (
     HEIGHT,
     RATE,
@@ -36,12 +42,6 @@ from films import (
     turn,
     write_film,
 )
-from goldeneye.data.images import ReducedImage
-from goldeneye.detect import video, video_reader
-from goldeneye.detect.video import MAX_WAITING, VideoSummary, detect_video
-from goldeneye.detect.video_reader import Frame, PhotoFrames, VideoReader
-from goldeneye.detect.video_writer import VideoWriter
-from goldeneye.errors import OutputError, SettingError, VideoError
 from orientations import STORED
 
 
@@ -440,7 +440,7 @@ def test_an_unknown_codec(film: Path, tmp_path: Path) -> None:
 
 def test_without_pyav_the_error_says_what_to_install(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(VideoError, match=r"pip install 'goldeneye\[video\]'"):
+    with pytest.raises(VideoError, match=r"pip install '\.\[video\]'"):
         VideoReader(str(film))
 
 
@@ -519,7 +519,7 @@ def room_for(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_up(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("goldeneye.detect.video_writer._SECONDS_PER_FRAGMENT", 0.2)
+    monkeypatch.setattr("fewbox.detect.video_writer._SECONDS_PER_FRAGMENT", 0.2)
     refused = pytest.raises(OutputError, match=r"boxes.mp4: cannot be written: File too large")
     with refused as raised, room_for(12_000):
         detect(film, tmp_path / "boxes.mp4")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from goldeneye.evaluation.outcomes import ALARM_KINDS, MISS_KINDS
-from goldeneye.evaluation.words import (
+from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS
+from fewbox.evaluation.words import (
     alarm_kinds_in_words,
     alarms_in_words,
     found_in_words,

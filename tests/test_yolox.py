@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from goldeneye.data.images import read_image
-from goldeneye.models.suppression import suppress
-from goldeneye.models.yolox import YoloxDetector, decode_cells, make_cells
-from goldeneye.models.yolox_checkpoint import read_yolox
-from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.data.images import read_image
+from fewbox.models.suppression import suppress
+from fewbox.models.yolox import YoloxDetector, decode_cells, make_cells
+from fewbox.models.yolox_checkpoint import read_yolox
+from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 NANO_EXPORT = "weights/yolox_nano_coco.onnx"

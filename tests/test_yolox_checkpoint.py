@@ -20,11 +20,11 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from goldeneye.errors import CheckpointError, SettingError
-from goldeneye.models.base import load_base
-from goldeneye.models.yolox import YoloxDetector
-from goldeneye.models.yolox_checkpoint import read_yolox
-from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.errors import CheckpointError, SettingError
+from fewbox.models.base import load_base
+from fewbox.models.yolox import YoloxDetector
+from fewbox.models.yolox_checkpoint import read_yolox
+from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
 from tiny_yolox import random_yolox
 
 STEM = "backbone.backbone.stem.conv.conv.weight"
@@ -71,7 +71,7 @@ def test_reads_what_is_published(path: Path, size: str) -> None:
 def test_another_epsilon_can_be_stated(
     weights: dict[str, Tensor], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
     torch.save({"model": weights}, path)
     assert load_base(path).config.norm_epsilon == 1e-3
     assert load_base(path, batch_norm_eps=1e-5).config.norm_epsilon == 1e-5

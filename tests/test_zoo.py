@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from goldeneye.models.zoo import ZOO, ZooEntry
+from fewbox.models.zoo import ZOO, ZooEntry
 
 SSD = pytest.mark.parametrize(
     "entry", [entry for entry in ZOO.values() if entry.reader == "tf_ssd"], ids=lambda entry: entry.name
@@ -50,7 +50,7 @@ def test_every_fact_is_stated(entry: ZooEntry):
 
 
 def test_the_base_of_the_package_is_as_it_says():
-    from goldeneye.models.base import STARTER_PATH, load_base
+    from fewbox.models.base import STARTER_PATH, load_base
 
     entry, base = ZOO["starter"], load_base("starter")
     side = base.config.size_hw[0]
@@ -101,8 +101,8 @@ def test_entries_cannot_be_changed():
 @SSD
 def test_parameters_are_those_of_the_network(entry: ZooEntry, shared: Path):
     torch = pytest.importorskip("torch")
-    from goldeneye.models.ssd import SsdDetector
-    from goldeneye.models.ssd_config import parse_ssd_config
+    from fewbox.models.ssd import SsdDetector
+    from fewbox.models.ssd_config import parse_ssd_config
 
     with tarfile.open(shared / "golden" / ZOO["ssd_resnet50_fpn_640"].file_name) as archive:
         member = next(name for name in archive.getnames() if name.endswith("pipeline.config"))

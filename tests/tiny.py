@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.models.base import BaseModel
-from goldeneye.models.configs import Config
-from goldeneye.models.ssd import SsdDetector
-from goldeneye.models.ssd_config import SsdConfig, parse_ssd_config
-from goldeneye.models.weights_file import hash_weights
+from fewbox.data.annotations import AnnotationSet
+from fewbox.models.base import BaseModel
+from fewbox.models.configs import Config
+from fewbox.models.ssd import SsdDetector
+from fewbox.models.ssd_config import SsdConfig, parse_ssd_config
+from fewbox.models.weights_file import hash_weights
 
 PIPELINE = (Path(__file__).parent / "pipeline.config").read_text()
 

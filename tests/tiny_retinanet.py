@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from goldeneye.models.layers import FrozenBatchNorm
-from goldeneye.models.retinanet import RetinanetDetector
-from goldeneye.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.models.layers import FrozenBatchNorm
+from fewbox.models.retinanet import RetinanetDetector
+from fewbox.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
 
 VERSIONS = {"v1": RETINANET_V1, "v2": RETINANET_V2}
 

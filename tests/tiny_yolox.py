@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from goldeneye.models.layers import FrozenBatchNorm
-from goldeneye.models.yolox import YoloxDetector
-from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.models.layers import FrozenBatchNorm
+from fewbox.models.yolox import YoloxDetector
+from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
 
 
 def tiny_yolox_config(size: str = "nano") -> YoloxConfig:

@@ -61,9 +61,9 @@ def main() -> None:
         programs = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
         # Nothing of the source tree, of its environment, or of this user's cache.
         environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "GOLDENEYE_"))
+            key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "FEWBOX_"))
         }
-        environment |= {"GOLDENEYE_CACHE": str(folder / "cache"), "MPLCONFIGDIR": str(folder / "matplotlib")}
+        environment |= {"FEWBOX_CACHE": str(folder / "cache"), "MPLCONFIGDIR": str(folder / "matplotlib")}
 
         def run(*command: object) -> None:
             print("$", *command, flush=True)
@@ -75,7 +75,7 @@ def main() -> None:
         run(programs / "python", "-m", "pip", "check")
         run(programs / "python", "-c", MAKE_PHOTOS)
         for command in COMMANDS:
-            run(programs / "goldeneye", *command.split())
+            run(programs / "fewbox", *command.split())
         if missing := [made for made in MADE if not (folder / made).exists()]:
             sys.exit(f"{wheel.name}: not made: {', '.join(missing)}")
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, installs alone and works")

@@ -1,6 +1,6 @@
-"""Make the photos that ``goldeneye demo`` learns from and looks in: those in the package, again.
+"""Make the photos that ``fewbox demo`` learns from and looks in: those in the package, again.
 
-    python tools/demo_photos.py src/goldeneye/demo_photos        about half a minute
+    python tools/demo_photos.py src/fewbox/demo_photos        about half a minute
 
 The boxes of all photos are in one file, ``boxes.json``. Each pixel depends on the renderer alone, so the
 photos are the same whenever they are made, up to what Pillow's JPEG makes of them.
@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.demo_photos import BOXES_NAME
-from goldeneye.data.formats import write_coco
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.demo_photos import BOXES_NAME
+from fewbox.data.formats import write_coco
 from renderer import render_ducks
 
 QUALITY = 83

@@ -23,8 +23,8 @@ import nbformat
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from goldeneye.data.project import Project
-from goldeneye.data.project_file import DrawnBox
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
 from renderer import render_ducks
 
 DRAWN = 4
@@ -52,7 +52,7 @@ def main() -> None:
             save(page.screenshot(), parsed.output / f"annotate-{name}.png")
             page.close()
 
-        command = ["-m", "goldeneye.cli", "annotate", folder.name, "--no-browser", "-o", "duck.safetensors"]
+        command = ["-m", "fewbox.cli", "annotate", folder.name, "--no-browser", "-o", "duck.safetensors"]
         with served([sys.executable, *command], Path(temporary)) as url:
             take("proposals", url, show_proposals, color_scheme="dark")
             take("editing", url, edit_a_box, color_scheme="light")
@@ -83,7 +83,7 @@ def make_project(parent: Path) -> Path:
     for number, image in enumerate(ducks.images[:DRAWN], start=1):
         boxes = [DrawnBox(f"box{at}", box) for at, box in enumerate(image.boxes)]
         project.change_photo(f"duck{number}.jpg", put=boxes, reviewed=True)
-    cell = 'import goldeneye\n\npage = goldeneye.annotate("ducks")\npage'
+    cell = 'import fewbox\n\npage = fewbox.annotate("ducks")\npage'
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, parent / "ducks.ipynb")
@@ -143,7 +143,7 @@ def run_the_notebook(page: Any) -> None:
     """Run the one cell."""
     page.locator(".jp-CodeCell .jp-InputArea-editor").first.click(timeout=90_000)
     page.keyboard.press("Control+Enter")
-    page.locator(".goldeneye .thumbnail[src]").first.wait_for(timeout=90_000)
+    page.locator(".fewbox .thumbnail[src]").first.wait_for(timeout=90_000)
     page.get_by_role("button", name="No", exact=True).click()  # no news
     page.wait_for_timeout(3000)
 

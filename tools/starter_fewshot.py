@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from goldeneye.config import FinetuneConfig
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.data.formats import read_annotations
-from goldeneye.detect.detector import Detector
-from goldeneye.evaluation.evaluator import evaluate
-from goldeneye.finetuning.trainer import finetune
-from goldeneye.models.base import BaseModel
+from fewbox.config import FinetuneConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import read_annotations
+from fewbox.detect.detector import Detector
+from fewbox.evaluation.evaluator import evaluate
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import BaseModel
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from goldeneye.finetuning.cell_assignment import assign_cells
-from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
-from goldeneye.models.boxes import paired_iou
-from goldeneye.models.yolox import decode_cells
+from fewbox.finetuning.cell_assignment import assign_cells
+from fewbox.finetuning.dense_loss import PADDING_ID, Batch
+from fewbox.models.boxes import paired_iou
+from fewbox.models.yolox import decode_cells
 from starter_samples import CastBatch
 
 BOX_WEIGHT = 5.0

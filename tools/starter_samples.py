@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from goldeneye.errors import SettingError
-from goldeneye.finetuning.dense_loss import PADDING_ID, Batch
-from goldeneye.models.letterbox import PADDING_GREY
+from fewbox.errors import SettingError
+from fewbox.finetuning.dense_loss import PADDING_ID, Batch
+from fewbox.models.letterbox import PADDING_GREY
 from starter_scenes import kind_of
 
 _MOSAICS = 0.3  # how many samples are put together from four photos

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from goldeneye.errors import SettingError
-from goldeneye.files import replacing, write_text
-from goldeneye.progress import console, progress_bar
+from fewbox.errors import SettingError
+from fewbox.files import replacing, write_text
+from fewbox.progress import console, progress_bar
 from renderer.scene import is_floating, render_things
 from starter_cast import GROUP_SIDE, MOST_THINGS, Character, cast_scene, play
 

@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from goldeneye.config import setting
-from goldeneye.errors import FinetuneError, SettingError
-from goldeneye.files import replacing
-from goldeneye.models.base import native_bfloat16
-from goldeneye.models.csp_darknet import ConvLayer
-from goldeneye.models.layers import FrozenBatchNorm
-from goldeneye.models.yolox import STRIDES, YoloxDetector
-from goldeneye.models.yolox_config import YOLOX_SIZES, YoloxConfig
-from goldeneye.progress import console
+from fewbox.config import setting
+from fewbox.errors import FinetuneError, SettingError
+from fewbox.files import replacing
+from fewbox.models.base import native_bfloat16
+from fewbox.models.csp_darknet import ConvLayer
+from fewbox.models.layers import FrozenBatchNorm
+from fewbox.models.yolox import STRIDES, YoloxDetector
+from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.progress import console
 from renderer.families import FAMILIES
 from starter_loss import StarterLoss, Tutors, starter_loss
 from starter_samples import CastBatch, ScenePool, mix

@@ -25,10 +25,10 @@ from pathlib import Path
 
 import torch
 
-from goldeneye.errors import GoldeneyeError
-from goldeneye.models.base import BASE_HEADER, read_base
-from goldeneye.models.weights_file import hash_weights, write_weights
-from goldeneye.models.yolox import YoloxDetector
+from fewbox.errors import FewboxError
+from fewbox.models.base import BASE_HEADER, read_base
+from fewbox.models.weights_file import hash_weights, write_weights
+from fewbox.models.yolox import YoloxDetector
 from renderer import render_ducks
 from starter_fewshot import few_shot_score, real_ducks
 from starter_scenes import SceneKind, render_scenes
@@ -58,7 +58,7 @@ def export(checkpoint: Path, target: Path, *, side: int, num_classes: int) -> No
         "architecture": network.architecture,
         "config": network.config.to_dict(),
         "weights_sha256": sha256,
-        "source": "tools/train_starter.py of goldeneye, on rendered scenes",
+        "source": "tools/train_starter.py of fewbox, on rendered scenes",
         "source_sha256": sha256,
         "licence": "Apache-2.0",
     }
@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             export(given.work / CHECKPOINT_NAME, given.target, side=given.side, num_classes=given.classes)
         else:
             evaluate(given.base, seeds=given.seeds)
-    except GoldeneyeError as error:
+    except FewboxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -76,7 +76,7 @@ function take(files) {
   const detectors = files.filter((file) => /\.onnx$/i.test(file.name));
   const weights = files.find((file) => /\.(safetensors|pth?|tflite|xml)$/i.test(file.name));
   if (weights) {
-    const hint = "Write one with: goldeneye export duck.safetensors duck.onnx";
+    const hint = "Write one with: fewbox export duck.safetensors duck.onnx";
     const message = "The page runs detectors exported as .onnx";
     view.showTrouble(`${weights.name} cannot be used`, { message, hint });
   }

@@ -7,18 +7,21 @@ import { ReaderError } from "./errors.js";
 
 const GRAPH = 7;
 const METADATA = 14; // StringStringEntryProto: 1 is the key, 2 the value
-const HEADER_KEY = "goldeneye";
+const HEADER_KEY = "fewbox";
+const FORMER_NAME = "goldeneye"; // in files from before the package was renamed
 const FORMAT_VERSION = 1;
-const EXPORT_ONE = "Write one with: goldeneye export duck.safetensors duck.onnx";
+const EXPORT_ONE = "Write one with: fewbox export duck.safetensors duck.onnx";
 
-/** The header that `goldeneye export` left in a file; throws a ReaderError if it is no such file. */
+/** The header that `fewbox export` left in a file; throws a ReaderError if it is no such file. */
 export function readHeader(bytes) {
   const metadata = readMetadata(bytes);
-  if (!metadata.has(HEADER_KEY)) throw new ReaderError("It is a model, but not one of goldeneye's", EXPORT_ONE);
-  const header = parse(metadata.get(HEADER_KEY));
+  const text = metadata.get(HEADER_KEY) ?? metadata.get(FORMER_NAME);
+  if (text === undefined) throw new ReaderError("It is a model, but not one of fewbox's", EXPORT_ONE);
+  const header = parse(text);
+  header.fewbox_version ??= header[`${FORMER_NAME}_version`];
   if (header.format_version !== FORMAT_VERSION) {
     const versions = `It has format ${header.format_version}, and this page reads format ${FORMAT_VERSION}`;
-    throw new ReaderError(versions, "Take the page from the goldeneye that wrote the file.");
+    throw new ReaderError(versions, "Take the page from the fewbox that wrote the file.");
   }
   if (header.input !== "photos") {
     throw new ReaderError("It was written with --raw, without what prepares photos", "Write it without --raw.");

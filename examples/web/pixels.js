@@ -1,4 +1,4 @@
-// A photo's file becomes pixels, as goldeneye reads it: upright, white where it is transparent, its colour
+// A photo's file becomes pixels, as fewbox reads it: upright, white where it is transparent, its colour
 // profile left aside.
 
 import { ReaderError } from "./errors.js";

@@ -15,14 +15,14 @@ export class View {
 
   /** `header` is what the file says of itself. */
   showDetector(name, header, numBytes) {
-    const { labels, base, goldeneye_version: version } = header;
+    const { labels, base, fewbox_version: version } = header;
     byId("detector").dataset.name = name;
     byId("labels").textContent = `finds ${labels.join(", ")}`;
     const licence = base?.licence ? `, base ${base.name} (${base.licence})` : "";
-    byId("detector").title = `${(numBytes / MEGABYTE).toFixed(1)} MB, by goldeneye ${version}${licence}`;
+    byId("detector").title = `${(numBytes / MEGABYTE).toFixed(1)} MB, by fewbox ${version}${licence}`;
     byId("own-threshold").textContent = `its own: ${header.score_threshold.toFixed(2)}`;
     byId("threshold-row").hidden = false;
-    document.title = `${name} · goldeneye`;
+    document.title = `${name} · fewbox`;
   }
 
   showThreshold(value) {
@@ -47,7 +47,7 @@ export class View {
   #showNextStep(detector) {
     const [title, text, button] = detector
       ? ["Drop photos here", "or paste one. They are looked at on this computer.", "choose-photos"]
-      : ["Drop a detector here", "A file that goldeneye export wrote, such as duck.onnx.", "choose-detector"];
+      : ["Drop a detector here", "A file that fewbox export wrote, such as duck.onnx.", "choose-detector"];
     byId("start-title").textContent = title;
     byId("start-text").textContent = text;
     const start = byId("start-button");

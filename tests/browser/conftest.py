@@ -12,8 +12,8 @@ import pytest
 from made_up_learner import MadeUpLearner
 from page_driver import PageDriver
 
-from goldeneye.annotating.server import AnnotateServer
-from goldeneye.data.project import Project
+from fewbox.annotating.server import AnnotateServer
+from fewbox.data.project import Project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GOLDENEYE_CACHE", str(tmp_path / "cache"))  # the tokens are kept there
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))  # the tokens are kept there
 
 
 @pytest.fixture

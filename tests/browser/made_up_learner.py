@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from goldeneye.annotating.learner import Finishing, Learning, Proposals
+from fewbox.annotating.learner import Finishing, Learning, Proposals
 
 
 class MadeUpLearner:
@@ -11,7 +11,7 @@ class MadeUpLearner:
     def __init__(self) -> None:
         self.says = Learning("off", "not in this test")
         self.proposed: dict[str, Proposals] = {}
-        command = "goldeneye finetune photos -o photos.safetensors"
+        command = "fewbox finetune photos -o photos.safetensors"
         self.finishes = Finishing("idle", "", command, "photos.safetensors")
 
     def photos_changed(self) -> None:

@@ -18,8 +18,8 @@ from page_driver import (
 )
 from test_drawing_boxes import PHONE
 
-from goldeneye.annotating.learner import Learning, Proposal, Proposals
-from goldeneye.data.project import Project
+from fewbox.annotating.learner import Learning, Proposal, Proposals
+from fewbox.data.project import Project
 
 ONE = Proposals(1, (Proposal(MARK, "raccoon", 0.93),))
 

@@ -8,7 +8,7 @@ from made_up_learner import MadeUpLearner
 from page_driver import OpenPage, Serve, make_photos, marked_photo
 from test_drawing_boxes import PHONE
 
-from goldeneye.annotating.learner import Finishing, Result
+from fewbox.annotating.learner import Finishing, Result
 
 MUG = {"label": "mug", "objects": 5, "ap50": 0.83, "low": 0.6, "high": 0.95}
 LID = {"label": "lid", "objects": 0, "ap50": None, "low": None, "high": None}
@@ -33,9 +33,9 @@ def test_it_ends_with_the_estimate_the_threshold_held_out_photos_and_what_to_do(
     dialog.get_by_role("button", name="Fine-tune now").tap()
     dialog.get_by_text("step 10 of 100").wait_for()
     assert dialog.get_by_text("What to do next").count() == 0
-    steps = (("Find it in other photos", "goldeneye detect m.safetensors PHOTOS -o found"),)
+    steps = (("Find it in other photos", "fewbox detect m.safetensors PHOTOS -o found"),)
     result = Result(ESTIMATE, steps, str(tmp_path / "sheet.jpg"))
-    learner.finishes = Finishing("done", "wrote m.safetensors", "goldeneye finetune", "m.safetensors", result)
+    learner.finishes = Finishing("done", "wrote m.safetensors", "fewbox finetune", "m.safetensors", result)
     said = "AP50 83%, four times in five between 60% and 95% (5 objects held out)"
     dialog.get_by_text(said).first.wait_for()
     said = dialog.inner_text()
@@ -43,7 +43,7 @@ def test_it_ends_with_the_estimate_the_threshold_held_out_photos_and_what_to_do(
     assert "A box counts from a score of 42% on" in said
     assert "--threshold 0.71" in said
     assert "one more photo of it would tell a lot" in said
-    assert "goldeneye detect m.safetensors PHOTOS -o found" in said
+    assert "fewbox detect m.safetensors PHOTOS -o found" in said
     picture = dialog.locator("img.held-out")
     picture.wait_for()
     page.page.wait_for_function("document.querySelector('img.held-out').naturalWidth === 800")

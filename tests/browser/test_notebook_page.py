@@ -19,7 +19,7 @@ from page_driver import MARK, OpenPage, PageDriver, assert_close, boxes_in_file,
 pytestmark = pytest.mark.slow
 
 CELLS = [
-    "import goldeneye\npage = goldeneye.annotate('photos')\npage",
+    "import fewbox\npage = fewbox.annotate('photos')\npage",
     "print('found', page.boxes[0].shape, page.boxes[1].shape, page.labels, len(page.annotations))",
 ]
 
@@ -66,8 +66,8 @@ def until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
 def test_draw_in_a_notebook(jupyter: str, tmp_path: Path, open_page: OpenPage) -> None:
     page = open_page(jupyter, expects_trouble=True, viewport={"width": 1400, "height": 1000})
     run_cell(page, 0)
-    page.page.locator(".goldeneye .stage canvas").first.wait_for(timeout=60_000)
-    page.page.locator(".goldeneye").scroll_into_view_if_needed()
+    page.page.locator(".fewbox .stage canvas").first.wait_for(timeout=60_000)
+    page.page.locator(".fewbox").scroll_into_view_if_needed()
     page.draw_mark("mug")
     page.press("d", "d")  # to the second photo; in the notebook's own keys it deletes a cell
     page.until_open("photo2.png")
@@ -82,7 +82,7 @@ def test_draw_in_a_notebook(jupyter: str, tmp_path: Path, open_page: OpenPage) -
     assert label == "mug"
     assert_close(box, MARK)
     page.page.get_by_role("button", name="Finish").click()
-    page.page.get_by_text("goldeneye.finetune(page.annotations").wait_for()
+    page.page.get_by_text("fewbox.finetune(page.annotations").wait_for()
     page.press("Escape")
     run_cell(page, 1)
     said = page.page.locator(".jp-OutputArea-output pre", has_text="found")

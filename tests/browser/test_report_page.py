@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from goldeneye.data.annotations import AnnotationSet
-from goldeneye.evaluation.evaluator import Evaluation
-from goldeneye.evaluation.report import save_report
+from fewbox.data.annotations import AnnotationSet
+from fewbox.evaluation.evaluator import Evaluation
+from fewbox.evaluation.report import save_report
 from report_samples import EVIL_LABEL, evaluation_of, evil_evaluation
 from tiny import make_photos
 
@@ -153,7 +153,7 @@ def test_nothing_that_things_are_called_runs(open_report: Any, evil: Evaluation)
     page = open_report(evil, title=EVIL_LABEL)
     set_threshold(page, 0.1)
     page.locator("#photos > li button").first.click()
-    assert page.title() == f"{EVIL_LABEL} · goldeneye"
+    assert page.title() == f"{EVIL_LABEL} · fewbox"
     assert page.locator("h1").inner_text() == EVIL_LABEL
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 2

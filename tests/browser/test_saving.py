@@ -24,7 +24,7 @@ from page_driver import (
     reviewed_in_file,
 )
 
-from goldeneye.annotating.learner import Learning, Proposal, Proposals
+from fewbox.annotating.learner import Learning, Proposal, Proposals
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
@@ -43,15 +43,15 @@ def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: Open
 
 
 def start_command(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
-    """Run ``goldeneye annotate`` as a person would, and read the address it prints."""
+    """Run ``fewbox annotate`` as a person would, and read the address it prints."""
     options = ["--no-browser", "--no-learn", "--port", str(port)]
-    command = [sys.executable, "-m", "goldeneye.cli", "annotate", str(folder), *options]
+    command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
         if address := re.search(r"http://\S+", line):
             return process, address[0]
-    raise AssertionError(f"goldeneye annotate ended with {process.wait()}")
+    raise AssertionError(f"fewbox annotate ended with {process.wait()}")
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -308,7 +308,7 @@ def test_finish_shows_the_photos_the_command_and_makes_the_detector(
     page.page.get_by_role("button", name="Finish").click()
     dialog = page.page.get_by_role("dialog")
     dialog.get_by_text("2 of 3 photos are not reviewed yet.").wait_for()
-    dialog.get_by_text("goldeneye finetune photos -o photos.safetensors").wait_for()
+    dialog.get_by_text("fewbox finetune photos -o photos.safetensors").wait_for()
     assert dialog.locator(".sheet .cell").count() == 3
     # The box is drawn around the mark of the thumbnail.
     mark_box = dialog.locator(".mark-box")

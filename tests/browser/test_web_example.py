@@ -1,4 +1,4 @@
-"""examples/web in a real Chromium: it finds what goldeneye finds, and sends nothing anywhere."""
+"""examples/web in a real Chromium: it finds what fewbox finds, and sends nothing anywhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from web_example import install_page, served
 
 from exported_duck import ExportedDuck, assert_same
 from exports import detector_of, exported, save_noise
-from goldeneye.exporting.agreement import compare_found
+from fewbox.exporting.agreement import compare_found
 from orientations import STORED, orientation
 from test_detect_onnx import save_identity
 
@@ -101,7 +101,7 @@ def open_reader(open_page: Any, site: str) -> Any:
     return start
 
 
-def test_it_finds_what_goldeneye_finds(open_reader: Any, exported_duck: ExportedDuck) -> None:
+def test_it_finds_what_fewbox_finds(open_reader: Any, exported_duck: ExportedDuck) -> None:
     reader, photos = open_reader(), exported_duck.photos[:3]
     reader.page.get_by_text("finds rubber_duck").wait_for()
     asked: list[str] = []
@@ -216,18 +216,18 @@ def test_the_threshold_begins_at_the_detectors_own(open_reader: Any, exported_du
 def test_files_that_cannot_be_used_are_told_with_the_cure(open_reader: Any, tmp_path: Path) -> None:
     reader = open_reader("")
     save_identity(tmp_path / "other.onnx", {})
-    save_identity(tmp_path / "raw.onnx", {"goldeneye": '{"format_version": 1, "input": "images"}'})
-    save_identity(tmp_path / "hollow.onnx", {"goldeneye": '{"format_version": 1, "input": "photos"}'})
+    save_identity(tmp_path / "raw.onnx", {"fewbox": '{"format_version": 1, "input": "images"}'})
+    save_identity(tmp_path / "hollow.onnx", {"fewbox": '{"format_version": 1, "input": "photos"}'})
     hollow = tmp_path / "hollow.onnx"
     hollow.write_bytes(hollow.read_bytes().replace(b"Identity", b"Idontity"))
     (tmp_path / "text.onnx").write_text("no model at all")
     (tmp_path / "duck.safetensors").write_bytes(b"\0" * 16)
     for name, reason in {
-        "other.onnx": "not one of goldeneye's. Write one with: goldeneye export",
+        "other.onnx": "not one of fewbox's. Write one with: fewbox export",
         "raw.onnx": "written with --raw, without what prepares photos. Write it without --raw",
         "hollow.onnx": "The runtime cannot load it",
-        "text.onnx": "not an ONNX file, or it is damaged. Write one with: goldeneye export",
-        "duck.safetensors": "exported as .onnx. Write one with: goldeneye export",
+        "text.onnx": "not an ONNX file, or it is damaged. Write one with: fewbox export",
+        "duck.safetensors": "exported as .onnx. Write one with: fewbox export",
     }.items():
         reader.choose("Choose detector", tmp_path / name)
         reader.page.get_by_role("heading", name=f"{name} cannot be used").wait_for()

@@ -1,0 +1,91 @@
+"""Teach a 2D object detector a new object from a handful of photos.
+
+    import fewbox
+
+    photos = fewbox.read_annotations("train_boxes.csv", "train/")
+    detector = fewbox.finetune(photos, "ssd_resnet50_fpn_640")
+    detections = detector.detect("test/out1.jpg")
+    detections.draw().save("found.jpg")
+
+Names are loaded on first use: importing fewbox takes milliseconds and imports no torch.
+"""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fewbox.annotating.notebook import annotate as annotate
+    from fewbox.config import FinetuneConfig as FinetuneConfig
+    from fewbox.data.annotations import AnnotatedImage as AnnotatedImage
+    from fewbox.data.annotations import AnnotationSet as AnnotationSet
+    from fewbox.data.annotations import Box as Box
+    from fewbox.data.checking import CheckReport as CheckReport
+    from fewbox.data.checking import check_annotations as check_annotations
+    from fewbox.data.formats import read_annotations as read_annotations
+    from fewbox.data.formats import write_annotations as write_annotations
+    from fewbox.data.formats import write_coco as write_coco
+    from fewbox.data.images import ReducedImage as ReducedImage
+    from fewbox.data.images import find_photos as find_photos
+    from fewbox.data.images import read_image as read_image
+    from fewbox.data.images import read_reduced as read_reduced
+    from fewbox.detect.detections import Detections as Detections
+    from fewbox.detect.detector import Detector as Detector
+    from fewbox.detect.opening import open_detector as open_detector
+    from fewbox.errors import FewboxError as FewboxError
+    from fewbox.evaluation.evaluator import Evaluation as Evaluation
+    from fewbox.evaluation.evaluator import evaluate as evaluate
+    from fewbox.evaluation.report import save_report as save_report
+    from fewbox.exporting.exporter import export_detector as export_detector
+    from fewbox.finetuning.trainer import finetune as finetune
+    from fewbox.models.base import BaseModel as BaseModel
+    from fewbox.models.base import load_base as load_base
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AnnotatedImage": "data.annotations",
+    "AnnotationSet": "data.annotations",
+    "BaseModel": "models.base",
+    "Box": "data.annotations",
+    "CheckReport": "data.checking",
+    "Detections": "detect.detections",
+    "Detector": "detect.detector",
+    "Evaluation": "evaluation.evaluator",
+    "FinetuneConfig": "config",
+    "FewboxError": "errors",
+    "ReducedImage": "data.images",
+    "annotate": "annotating.notebook",
+    "check_annotations": "data.checking",
+    "evaluate": "evaluation.evaluator",
+    "export_detector": "exporting.exporter",
+    "find_photos": "data.images",
+    "finetune": "finetuning.trainer",
+    "load_base": "models.base",
+    "open_detector": "detect.opening",
+    "read_annotations": "data.formats",
+    "read_image": "data.images",
+    "read_reduced": "data.images",
+    "write_annotations": "data.formats",
+    "save_report": "evaluation.report",
+    "write_coco": "data.formats",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GoldeneyeError":  # before the package was renamed
+        warnings.warn("GoldeneyeError is now called FewboxError", DeprecationWarning, stacklevel=2)
+        name = "FewboxError"
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fewbox' has no attribute {name!r}")
+    value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,55 @@
+// The store of the page that `fewbox annotate` serves: every method is one request to that server.
+
+const TIMEOUT = 20_000; // milliseconds; one answer takes a few
+
+/** Why a request failed. `refused`: the server has understood it and would refuse it again. */
+export class StoreError extends Error {
+  constructor(message, { hint = "", refused = false } = {}) {
+    super(message);
+    this.hint = hint;
+    this.refused = refused;
+  }
+}
+
+async function send(method, path, body) {
+  const options = { method, signal: AbortSignal.timeout(TIMEOUT), credentials: "same-origin" };
+  if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers = { "Content-Type": "application/json" };
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    const hint = "if you have stopped fewbox annotate, start it again with the same photos";
+    throw new StoreError("the server does not answer", { hint });
+  }
+  if (response.ok) return response;
+  const answer = await response.json().catch(() => ({}));
+  if (response.status === 401 || response.status === 403) {
+    throw new StoreError(answer.error ?? "this page is no longer allowed to save", {
+      hint: "open the address again that fewbox annotate has printed",
+    });
+  }
+  const refused = response.status >= 400 && response.status < 500 && ![408, 429].includes(response.status);
+  const message = answer.error ?? `the server answers ${response.status}`;
+  throw new StoreError(message, { hint: answer.hint, refused });
+}
+
+const request = async (...asked) => (await send(...asked)).json();
+const photoPath = (id) => `/api/photos/${encodeURIComponent(id)}`;
+const imagePath = (id, side) => `${photoPath(id)}/image${side ? `?side=${side}` : ""}`;
+
+export const httpStore = {
+  project: () => request("GET", "/api/project"),
+  photo: (id) => request("GET", photoPath(id)),
+  patch: (id, change) => request("PATCH", photoPath(id), change),
+  labels: (body) => request("PUT", "/api/labels", body),
+  // Also of photos that count as reviewed: the page knows what it has not saved yet.
+  proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),
+  learning: () => request("GET", "/api/learning"),
+  finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
+  heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
+  image: async (id, side) => (await send("GET", imagePath(id, side))).blob(),
+  imageUrl: async (id, side) => imagePath(id, side),
+};

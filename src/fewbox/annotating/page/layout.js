@@ -1,0 +1,89 @@
+// What the page is made of, before anything is in it. `act` is what buttons do; see main.js.
+
+import { button, h, icon, iconButton, key, text } from "./dom.js";
+
+export function makeLayout(act) {
+  const parts = {
+    name: h("h1"),
+    count: text("count"),
+    filter: h("select", { "aria-label": "Which photos to show" }),
+    list: h("div", { class: "list", role: "listbox", tabIndex: 0, "aria-label": "Photos" }),
+    suggestion: h("div", { class: "suggestion" }),
+    notice: h("div", { class: "notice" }),
+    offers: h("div", { class: "offers" }),
+    asks: h("div", { class: "asks", role: "group", "aria-label": "To decide" }),
+    classes: h("div", { class: "rows", role: "group", "aria-label": "Classes" }),
+    boxes: h("div", { class: "rows", role: "group", "aria-label": "Boxes in this photo" }),
+    tally: h("div", { class: "tally" }),
+    learning: h("div", { class: "learning" }),
+    saved: h("div", { class: "saved", role: "status", "aria-live": "polite" }),
+    said: h("div", { class: "said", "aria-live": "polite" }),
+    dialogs: h("div"),
+  };
+  parts.stage = makeStage(parts);
+  const root = h(
+    "div",
+    { class: "fewbox" },
+    makeBar(parts, act),
+    makePhotos(parts),
+    parts.stage,
+    makeSide(parts, act),
+    makeStatus(parts, act),
+    parts.said,
+    parts.dialogs,
+  );
+  return { root, ...parts };
+}
+
+function makeBar({ name, count }, act) {
+  const tools = h(
+    "div",
+    { class: "tools" },
+    iconButton("undo", "Undo (Ctrl Z)", () => act.undo()),
+    iconButton("redo", "Redo (Ctrl Shift Z)", () => act.redo()),
+    iconButton("box", "New box in the middle (W)", () => act.newBox()),
+    iconButton("copy", "Copy the boxes of the photo before (C)", () => act.copyFromPrevious()),
+    iconButton("bin", "Delete the selected box (Delete)", () => act.deleteSelected()),
+    iconButton("fit", "The whole photo (F)", () => act.fit()),
+    iconButton("keys", "Keys (?)", () => act.showHelp()),
+  );
+  return h(
+    "header",
+    { class: "bar" },
+    iconButton("list", "Photos", () => act.togglePhotos(), "only-narrow"),
+    text("brand"),
+    iconButton("previous", "Previous photo (A)", () => act.step(-1)),
+    iconButton("next", "Next photo (D)", () => act.step(1)),
+    h("div", { class: "which" }, name, count),
+    tools,
+    button("finish", () => act.showFinish(), "Finish"),
+  );
+}
+
+function makePhotos({ filter, list, suggestion }) {
+  const properties = { class: "photos", "aria-label": "Photos" };
+  return h("nav", properties, h("div", { class: "filter" }, filter), list, suggestion);
+}
+
+function makeStage({ notice, asks }) {
+  const layers = [h("canvas", { "aria-hidden": "true" }), h("canvas", { "aria-hidden": "true" })];
+  const says = "Photo: draw boxes; press ? for the keys";
+  const properties = { class: "stage", role: "application", tabIndex: 0, "aria-label": says };
+  return h("section", properties, ...layers, notice, asks);
+}
+
+function makeSide({ classes, boxes, offers }, act) {
+  const add = button("add", () => act.askForClass(), icon("plus"), "New class", key("N"));
+  return h(
+    "aside",
+    { class: "side", "aria-label": "Classes and boxes" },
+    h("section", {}, h("h2", {}, "Classes"), classes, add),
+    h("section", { class: "of-photo" }, h("h2", {}, "In this photo"), boxes),
+    offers,
+  );
+}
+
+function makeStatus({ tally, learning, saved }, act) {
+  const next = button("primary", () => act.reviewAndNext(), icon("check"), "Reviewed, next", key("Space"));
+  return h("footer", { class: "status" }, tally, learning, saved, next);
+}

@@ -1,0 +1,206 @@
+// The page: puts the parts together and connects keys, buttons and pointer with what they do.
+
+import { Stage } from "./canvas.js";
+import { askForName, showHelp } from "./dialogs.js";
+import { button, h } from "./dom.js";
+import { showFinish } from "./finish.js";
+import { boxInMiddle } from "./geometry.js";
+import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
+import { makeLayout } from "./layout.js";
+import { followLearning } from "./learning.js";
+import { Panels } from "./panels.js";
+import { Pictures } from "./pictures.js";
+import { PointerInput } from "./pointer.js";
+import { Saver } from "./saving.js";
+import { Session } from "./session.js";
+
+const RETRY = 1500; // milliseconds until a photo that did not come is asked for again
+
+/**
+ * Show the page in `element`, working on `store`: an object with the methods of http_store.js.
+ * `unsaved` keeps changes that are not saved yet (see unsaved.js), `first` is the id of the photo to open,
+ * and `onOpen(id)` is told which one is open. Returns a function that takes the page down again.
+ */
+export function mount(element, store, { unsaved, first = null, onOpen = () => {} }) {
+  const saver = new Saver(store, unsaved);
+  const session = new Session(store, saver);
+  const act = {};
+  const parts = makeLayout(act);
+  const stage = new Stage(parts.stage, session, new Pictures(store));
+  const pointer = new PointerInput(parts.stage, stage, session);
+  const panels = new Panels(parts, session, saver, store, act);
+  Object.assign(act, actions({ session, stage, pointer, parts, store }));
+  element.classList.add("fewbox-frame");
+  element.append(parts.root);
+
+  const stop = new AbortController();
+  listenToKeys(element, parts, pointer, session, act, stop.signal);
+  showChanges({ session, saver, stage, panels, parts, act, onOpen });
+  addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
+  addEventListener("online", () => saver.retry(), { signal: stop.signal });
+  addEventListener("beforeunload", (event) => saver.safe || event.preventDefault(), { signal: stop.signal });
+  begin({ session, saver, unsaved, store, first, parts, stop });
+  return () => {
+    stop.abort();
+    panels.stop();
+    stage.observer.disconnect();
+    parts.root.remove();
+  };
+}
+
+async function begin({ session, saver, unsaved, store, first, parts, stop }) {
+  await unsaved.adopt(({ labels, photos }) => {
+    saver.addLabels(labels);
+    for (const [id, change] of photos) saver.add(id, change);
+  });
+  while (!stop.signal.aborted) {
+    try {
+      await session.start(first);
+      break;
+    } catch (error) {
+      parts.notice.replaceChildren(...words("The photos cannot be listed", error));
+      await new Promise((resolve) => setTimeout(resolve, RETRY));
+    }
+  }
+  followLearning(session, store, stop.signal);
+}
+
+const OF_SESSION = [
+  ...["step", "goToSuggested", "toggleReviewed", "undo", "redo", "chooseClass", "acceptOne", "acceptAll"],
+  ...["answer", "back", "lookAgain", "leaveEmpty", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
+];
+
+/** Everything that keys and buttons can do, by name. */
+function actions({ session, stage, pointer, parts, store }) {
+  const ask = (title, before) => askForName(parts.dialogs, title, before);
+  const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
+  const middle = () => [stage.size.width / 2, stage.size.height / 2];
+  session.askForLabel = () => ask("What is it?");
+  const act = {
+    newBox: () => stage.photo && session.draw(boxInMiddle(stage.view, stage.photo, stage.size)),
+    zoom: (factor) => stage.zoom(middle(), factor),
+    fit: () => stage.fit(),
+    letGo() {
+      pointer.abandon();
+      session.letGo();
+    },
+    reviewAndNext: () => session.reviewAndNext(act.showFinish),
+    copyFromPrevious: () => session.copyFromPrevious().catch(tell),
+    remove(id) {
+      session.select(id);
+      session.deleteSelected();
+    },
+    async askForClass() {
+      const label = await ask("New class");
+      if (label) session.addClass(label);
+    },
+    async rename(label) {
+      const other = await ask(`Rename ${label}`, label);
+      if (other && other !== label) await session.renameClass(label, other).catch(tell);
+    },
+    removeClass: (label) => session.removeClass(label).catch(tell),
+    open(id) {
+      parts.root.classList.remove("shows-photos");
+      session.open(id);
+    },
+    togglePhotos: () => parts.root.classList.toggle("shows-photos"),
+    showHelp: () => showHelp(parts.dialogs),
+    showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act.open)),
+  };
+  for (const name of OF_SESSION) act[name] = session[name].bind(session);
+  return act;
+}
+
+/** Connect the table of keys. Space acts when it comes up, since held down it lets one drag the photo. */
+function listenToKeys(element, parts, pointer, session, act, signal) {
+  const [keys, answers] = [keyTable(KEYS), keyTable(ANSWERS)];
+  const isBusy = () => parts.dialogs.querySelector("dialog") !== null; // its keys are its own
+  const press = (event) => {
+    const { target } = event;
+    const answer = session.question ? entryFor(answers, event) : {};
+    const { entry, key } = answer.entry ? answer : entryFor(keys, event);
+    if (!entry || event.isComposing || isBusy() || target.closest("input, select, textarea")) return;
+    if (key.endsWith("Tab") && target !== parts.stage) return; // there it goes from button to button
+    if (target.closest("button") && ["Enter", "Shift+Enter", " "].includes(key)) return;
+    if (key === " ") pointer.setSpace(true);
+    else {
+      if (session.question && !answer.entry) act.back();
+      if (entry.does(act, key) === false) return;
+    }
+    event.preventDefault();
+  };
+  const release = (event) => {
+    if (event.key !== " " || !pointer.setSpace(false)) return;
+    event.preventDefault();
+    (session.question ? answers : keys).get(" ").does(act, " ");
+  };
+  element.addEventListener("keydown", press, { signal });
+  element.addEventListener("keyup", release, { signal });
+  // After a click on a button the keys are for the photo again; who goes by Tab stays where they are.
+  element.addEventListener("click", ({ detail, target }) => {
+    if (detail > 0 && target.closest("button, .row") && !isBusy()) parts.stage.focus({ preventScroll: true });
+  }, { signal });
+}
+
+/** Show what changes: the panels once per frame, the photo when another one is open. */
+function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
+  let isDue = false;
+  let opened = null;
+  let retry = null; // timer; set while the picture cannot be had
+  const showPicture = () => stage.show().then(
+    () => {
+      retry = null;
+      if (stage.photo) stage.preload([session.neighbour(1), session.neighbour(-1)]);
+    },
+    (error) => {
+      if (error.refused) session.refuse(error);
+      else retry ??= setTimeout(() => {
+        retry = null;
+        showPicture();
+      }, RETRY);
+    },
+  ).then(() => parts.notice.replaceChildren(...notice(session, Boolean(retry), act)));
+  const showAll = () => {
+    isDue = false;
+    panels.show();
+    stage.redrawBoxes();
+    parts.notice.replaceChildren(...notice(session, Boolean(retry), act));
+    const id = session.current?.id ?? null;
+    if (id !== null && id !== opened) onOpen(id);
+    opened = id;
+    showPicture();
+  };
+  session.addEventListener("change", () => {
+    if (!isDue) requestAnimationFrame(showAll);
+    isDue = true;
+  });
+  session.addEventListener("draft", () => stage.redrawBoxes());
+  session.addEventListener("say", ({ detail }) => show(parts.said, detail, false));
+  session.addEventListener("tell", ({ detail }) => show(parts.said, detail, true));
+  saver.addEventListener("status", () => panels.showSaved());
+}
+
+/** Say something to those who listen, and with `isSeen` for a moment to those who look. */
+function show(said, text, isSeen) {
+  said.textContent = text;
+  said.classList.toggle("seen", isSeen);
+  clearTimeout(said.timer);
+  said.timer = setTimeout(() => said.classList.remove("seen"), 2500);
+}
+
+/** What stands in the place of a photo that cannot be shown. */
+function notice({ current, photos, name, trouble, isStarted }, isPictureMissing, act) {
+  if (!isStarted) return [];
+  const skip = button("", () => act.step(1), "Skip it");
+  const reload = { message: `Put photos into ${name}, then reload this page.` };
+  if (!photos.length) return words("No photos here yet", reload);
+  if (current?.error) return [...words(`${current.name} cannot be opened`, { message: current.error }), skip];
+  if (trouble) return [...words(`${current.name} cannot be opened`, trouble), skip];
+  if (!isPictureMissing) return [];
+  return [...words(`${current.name} cannot be shown`, { message: "Trying again." }), skip];
+}
+
+function words(title, { message, hint }) {
+  const made = [h("h2", {}, title), h("p", {}, message)];
+  return hint ? [...made, h("p", { class: "hint" }, hint)] : made;
+}

@@ -1,0 +1,270 @@
+// What stands around the photo, shown anew whenever the session or the saver says so.
+
+import { colourOf, inkOn } from "./colours.js";
+import { button, h, icon, iconButton, key, rebuilt, text } from "./dom.js";
+import { PhotoGrid, thumbnail } from "./list.js";
+import { counted, inWords, isShown, sizeOf, stateOf } from "./words.js";
+
+const ROW = { width: null, height: 56 }; // CSS pixels
+
+export class Panels {
+  #parts;
+  #session;
+  #saver;
+  #store;
+  #act;
+  #list;
+  #revealed = null; // the photo that the list was last scrolled to
+  #clock;
+
+  constructor(parts, session, saver, store, act) {
+    this.#parts = parts;
+    this.#session = session;
+    this.#saver = saver;
+    this.#store = store;
+    this.#act = act;
+    this.#list = new PhotoGrid(parts.list, ROW, (...row) => this.#fillRow(...row));
+    parts.filter.onchange = () => session.setFilter(parts.filter.value);
+    parts.list.addEventListener("keydown", (event) => this.#listKey(event));
+    this.#clock = setInterval(() => this.showSaved(), 1000); // counts the seconds to the next try
+  }
+
+  stop() {
+    clearInterval(this.#clock);
+    this.#list.observer.disconnect();
+  }
+
+  show() {
+    const { current, name, photos } = this.#session;
+    this.#parts.name.textContent = current?.name ?? name;
+    this.#parts.count.textContent = current ? `${photos.indexOf(current) + 1} / ${photos.length}` : "";
+    this.#showFilter();
+    this.#showList();
+    this.#showSuggestion();
+    this.#showClasses();
+    this.#showBoxes();
+    this.#showOffers();
+    this.#showAsks();
+    this.#showProgress();
+    this.#showLearning();
+    this.showSaved();
+  }
+
+  #showFilter() {
+    const { filter, labels, photos } = this.#session;
+    const filters = [
+      ["all", "All photos"],
+      ["unreviewed", "Not reviewed"],
+      ["empty", "Reviewed, no boxes"],
+      ...labels.map((label) => [`class ${label}`, `With ${label}`]),
+    ];
+    const options = filters.map(([value, says]) => {
+      const count = photos.filter((photo) => isShown(photo, value)).length;
+      return { value, textContent: `${says} (${count})`, selected: value === filter };
+    });
+    rebuilt(this.#parts.filter, options, () => options.map((option) => h("option", option)));
+  }
+
+  #showList() {
+    const { current, shownPhotos } = this.#session;
+    this.#list.show(shownPhotos);
+    if (current !== this.#revealed) this.#list.reveal(current);
+    this.#revealed = current;
+    const row = this.#list.elementOf(current);
+    if (row) this.#parts.list.setAttribute("aria-activedescendant", row.id);
+    else this.#parts.list.removeAttribute("aria-activedescendant");
+  }
+
+  #fillRow(row, photo, index, count) {
+    const isCurrent = photo === this.#session.current;
+    const says = JSON.stringify([photo.name, stateOf(photo), photo.num_boxes, isCurrent, index, count]);
+    if (row.dataset.says === says) return;
+    row.dataset.says = says;
+    if (!row.firstChild) {
+      row.append(thumbnail(photo, this.#store), text("mark"), text("file"), text("number"));
+      row.setAttribute("role", "option");
+      row.id = `fewbox-${photo.id}`;
+      row.onclick = () => this.#act.open(photo.id);
+    }
+    const [, mark, file, number] = row.children;
+    row.className = `cell row ${isCurrent ? "current" : ""}`;
+    row.title = photo.error ?? photo.name;
+    mark.dataset.state = stateOf(photo);
+    file.textContent = photo.name;
+    number.textContent = { unseen: "", unreadable: "!" }[stateOf(photo)] ?? photo.num_boxes;
+    row.setAttribute("aria-selected", isCurrent);
+    row.setAttribute("aria-label", `${photo.name}, ${inWords(photo)}`);
+    row.setAttribute("aria-posinset", index + 1);
+    row.setAttribute("aria-setsize", count);
+  }
+
+  /** In the list the arrows go from photo to photo, as in any list. */
+  #listKey(event) {
+    const direction = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!direction || event.ctrlKey || event.altKey || event.metaKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.#act.step(direction);
+  }
+
+  #showSuggestion() {
+    const { suggested, photos, current } = this.#session;
+    const photo = photos.find(({ id, reviewed }) => id === suggested && !reviewed);
+    const isNews = photo && photo !== current;
+    const go = () => this.#act.goToSuggested();
+    rebuilt(this.#parts.suggestion, isNews ? photo.id : "", () =>
+      isNews ? [button("", go, text("", "Least sure of"), h("strong", {}, photo.name), key("G"))] : [],
+    );
+  }
+
+  #showClasses() {
+    const { labels, active, photos } = this.#session;
+    const counts = labels.map((label) => photos.filter((photo) => photo.labels.includes(label)).length);
+    rebuilt(this.#parts.classes, [labels, active, counts], () =>
+      labels.map((label, number) => this.#classRow(label, number, counts[number], number === active)),
+    );
+  }
+
+  #classRow(label, number, count, isActive) {
+    const swatch = text("swatch", number < 9 ? String(number + 1) : "");
+    swatch.style.background = colourOf(number);
+    swatch.style.color = inkOn(colourOf(number));
+    const photos = text("number", String(count));
+    photos.title = `in ${counted(count, "photo", "photos")}`;
+    const remove = iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second");
+    return h(
+      "div",
+      { class: isActive ? "row active" : "row" },
+      pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
+      ...(count ? [] : [remove]),
+      iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
+    );
+  }
+
+  #showBoxes() {
+    const { items, selected, labels, state } = this.#session;
+    const toDo = state && !state.reviewed ? "Drag on the photo to draw a box." : "";
+    const hint = state?.reviewed ? "Nothing: reviewed and empty." : toDo;
+    rebuilt(this.#parts.boxes, [items, selected, labels, hint], () => {
+      if (items.length) return items.map((item) => this.#boxRow(item, item.id === selected));
+      return [h("p", { class: "hint" }, hint)];
+    });
+  }
+
+  #boxRow(item, isSelected) {
+    const isProposal = item.score !== undefined;
+    const frame = text(isProposal ? "frame proposed" : "frame");
+    frame.style.borderColor = colourOf(this.#session.labels.indexOf(item.label));
+    const detail = isProposal ? `${Math.round(100 * item.score)}%?` : item.ignore ? "ignored" : sizeOf(item);
+    const label = text("label", item.label);
+    const says = isProposal ? "Dismiss the proposal" : `Delete ${item.label}`;
+    return h(
+      "div",
+      { class: isSelected ? "row active" : "row" },
+      pick(isSelected, () => this.#session.select(item.id), frame, label, text("number", detail)),
+      iconButton("bin", says, () => this.#act.remove(item.id), "quiet"),
+    );
+  }
+
+  #showOffers() {
+    const count = this.#session.question ? 0 : this.#session.proposals.length;
+    rebuilt(this.#parts.offers, count, () => {
+      if (!count) return [];
+      const one = button("primary", () => this.#act.acceptOne(), "Accept", key("Enter"));
+      const all = button("", () => this.#act.acceptAll(), "Accept all", key("Shift Enter"));
+      return [text("", `${count} proposed`), one, all];
+    });
+  }
+
+  /** What is to be decided: proposals before the photo counts as reviewed, or those that came too late. */
+  #showAsks() {
+    const { question, late, state } = this.#session;
+    const count = question?.items.length ?? 0;
+    const own = state?.boxes.length ?? 0;
+    rebuilt(this.#parts.asks, [count, own, late[0]?.name], () => {
+      if (count) return this.#question(count, own);
+      return late.length ? this.#tooLate(late[0]) : [];
+    });
+  }
+
+  #question(count, own) {
+    const [it, counts] = count === 1 ? ["it", "it counts"] : ["them", "they count"];
+    const left = own ? `Left out, ${counts} as background.` : `Without ${it}, the photo counts as empty.`;
+    return [
+      h("p", {}, h("strong", {}, `${counted(count, "proposed box", "proposed boxes")} to decide. `), left),
+      button("primary", () => this.#act.answer(true), count === 1 ? "Accept it" : `Accept all ${count}`, key("Space")),
+      button("", () => this.#act.answer(false), own ? "Only my boxes" : "Nothing here", key("N")),
+      button("", () => this.#act.back(), "Back", key("Esc")),
+    ];
+  }
+
+  #tooLate(photo) {
+    const says = " counts as empty, but while you went on, a box was proposed there.";
+    return [
+      h("p", {}, h("strong", {}, photo.name), says),
+      button("primary", () => this.#act.lookAgain(), "Look again", key("L")),
+      button("", () => this.#act.leaveEmpty(), "It is empty"),
+    ];
+  }
+
+  #showProgress() {
+    const { photos } = this.#session;
+    const readable = photos.filter(({ error }) => !error);
+    const reviewed = readable.filter((photo) => photo.reviewed).length;
+    const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
+    const words = [`${reviewed} of ${readable.length} reviewed`, counted(boxes, "box", "boxes")];
+    if (readable.length < photos.length) words.push(`${photos.length - readable.length} unreadable`);
+    const isDone = readable.length > 0 && reviewed === readable.length;
+    this.#parts.root.classList.toggle("all-reviewed", isDone);
+    rebuilt(this.#parts.tally, words, () => [
+      h("progress", { max: readable.length || 1, value: reviewed, "aria-label": "Reviewed photos" }),
+      text("", words.join(" · ")),
+    ]);
+  }
+
+  #showLearning() {
+    const { state, message, round, progress } = this.#session.learning;
+    const percent = progress ? ` ${Math.round(100 * progress)}%` : "";
+    const words = { off: "", learning: `Learning${percent}`, ready: `Proposals: round ${round}` };
+    const { learning } = this.#parts;
+    learning.textContent = words[state] ?? message;
+    learning.title = message;
+    learning.dataset.state = state;
+  }
+
+  /** The state of saving: quiet when all is well, loud when not. */
+  showSaved() {
+    const { saved } = this.#parts;
+    const { kind, error } = this.#saver.status;
+    const isTrouble = kind === "failed" || kind === "refused";
+    saved.dataset.state = kind;
+    saved.title = error?.hint ?? "";
+    saved.setAttribute("role", isTrouble ? "alert" : "status");
+    saved.parentElement.classList.toggle("trouble", isTrouble);
+    const words = this.#savedInWords();
+    rebuilt(saved, words, () => {
+      const made = [text("", words)];
+      if (kind === "saved") made.unshift(icon("check"));
+      if (isTrouble) made.push(button("", () => this.#saver.retry(), "Try now"));
+      if (kind === "refused") made.push(button("", () => this.#saver.discard(), "Discard"));
+      return made;
+    });
+  }
+
+  #savedInWords() {
+    const { kind, at, error, retryAt, kept } = this.#saver.status;
+    if (kind === "saving") return "Saving…";
+    if (kind === "saved") return at ? `Saved ${at.toLocaleTimeString("en-GB")}` : "All saved";
+    if (kind === "refused") return `Not saved: ${error.message}.`;
+    const wait = Math.max(Math.ceil((retryAt - Date.now()) / 1000), 0);
+    const where = kept ? "Your changes are kept in this browser." : "Keep this window open.";
+    return `Not saved: ${error.message}. Trying again${wait ? ` in ${wait} s` : ""}. ${where}`;
+  }
+}
+
+/** The part of a row that selects what the row is about. */
+function pick(isSelected, onclick, ...children) {
+  const made = button("pick", onclick, ...children);
+  made.setAttribute("aria-pressed", isSelected);
+  return made;
+}

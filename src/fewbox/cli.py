@@ -1,0 +1,114 @@
+"""The command line: one subcommand is one public function; parse, call, print.
+
+Nothing heavy is imported before a command has been chosen and its arguments are in order,
+so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from fewbox import __version__
+from fewbox.errors import FewboxError
+
+NOBODY_READS = 141
+"""What shells report of a program that writes to one that has ended, such as ``head``: 128 and SIGPIPE."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 if all went well, 1 if ``check`` found errors, 2 for an error the user can cure, 130 after
+        Ctrl-C, 141 if whatever read the output has ended.
+    """
+    _open_if_closed()
+    try:
+        try:
+            return _run(arguments)
+        finally:  # --help ends in SystemExit; what is still held back is written while it can be answered
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BrokenPipeError:
+        _write_to_nobody()
+        return NOBODY_READS
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _write_to_nobody()
+        print("error: the output cannot be written: no space left on the disk", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        parsed = build_parser().parse_args(arguments)
+        exit_code: int = parsed.run(parsed)
+    except FewboxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing half-written is left behind", file=sys.stderr)
+        return 130
+    return exit_code
+
+
+def _open_if_closed() -> None:
+    """Open those of stdout and stderr that the caller has closed; without stderr, print takes stdout."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
+
+
+def _write_to_nobody() -> None:
+    """Let what cannot be written go, or Python would try again when it ends, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands, which are imported only here, where Ctrl-C can be answered already."""
+    from fewbox.commands.annotate import add_annotate
+    from fewbox.commands.bases import add_bases
+    from fewbox.commands.check import add_check
+    from fewbox.commands.convert import add_convert
+    from fewbox.commands.demo import add_demo
+    from fewbox.commands.detect import add_detect
+    from fewbox.commands.evaluate import add_evaluate
+    from fewbox.commands.export import add_export
+    from fewbox.commands.finetune import add_finetune
+    from fewbox.commands.finetune_deep import add_finetune_deep
+    from fewbox.commands.serve import add_serve
+    from fewbox.commands.show import add_show
+
+    parser = argparse.ArgumentParser(
+        prog="fewbox", description="Teach a 2D object detector a new object from a handful of photos."
+    )
+    parser.add_argument("--version", action="version", version=f"fewbox {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_finetune(commands)
+    add_finetune_deep(commands)
+    add_detect(commands)
+    add_evaluate(commands)
+    add_export(commands)
+    add_annotate(commands)
+    add_convert(commands)
+    add_show(commands)
+    add_demo(commands)
+    add_check(commands)
+    add_serve(commands)
+    add_bases(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""``fewbox annotate``: draw boxes in a browser page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fewbox.commands.settings import add_batch_norm_eps
+from fewbox.errors import SettingError
+from fewbox.files import require_writable
+
+
+def add_annotate(commands: Any) -> None:
+    """Add the command's parser to ``commands``."""
+    annotate = commands.add_parser(
+        "annotate",
+        help="draw boxes in photos, in a browser page",
+        description="Draw boxes in photos, in a browser page on this machine. annotations.json beside the "
+        "photos keeps them. After two photos, boxes for the others are proposed.",
+    )
+    annotate.add_argument("photos", metavar="PHOTOS", help="a folder, or a pattern such as 'photos/**/*.jpg'")
+    annotate.add_argument("--labels", default="", metavar="A,B", help="names of classes to begin with")
+    annotate.add_argument(
+        "--base",
+        help="what to learn from: a name from 'fewbox bases', or a file (default: the best one at hand)",
+    )
+    add_batch_norm_eps(annotate)
+    annotate.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the detector to make when finished (default: PHOTOS.safetensors)",
+    )
+    annotate.add_argument(
+        "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
+    )
+    annotate.add_argument(
+        "--browser", action=argparse.BooleanOptionalAction, default=True, help="open the page in a browser"
+    )
+    annotate.add_argument(
+        "--learn",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="learn meanwhile, and propose boxes",
+    )
+    annotate.set_defaults(run=run_annotate)
+
+
+def run_annotate(parsed: argparse.Namespace) -> int:
+    """``fewbox annotate``."""
+    try:
+        from fewbox.annotating.server import AnnotateServer
+    except ModuleNotFoundError as error:
+        hint = "pip install '.[annotate]'"
+        raise SettingError(f"the page needs {error.name}, which is not installed", hint=hint) from error
+    from fewbox.annotating.background import BackgroundLearner
+    from fewbox.data.images import find_photos
+    from fewbox.data.project import Project
+    from fewbox.models.cache import default_base
+
+    project = Project(parsed.photos)
+    names = project.photo_names() or find_photos(parsed.photos)  # which says what is wrong if there are none
+    folder_name = project.folder.resolve().name
+    output = parsed.output or Path(f"{folder_name or 'detector'}.safetensors")
+    require_writable(output, [".safetensors"])
+    labels = [label for label in parsed.labels.split(",") if label.strip()]
+    if labels:
+        with project.editing() as content:
+            content.add_labels(labels)
+    base = parsed.base or default_base()
+    eps = parsed.batch_norm_eps
+    learner = BackgroundLearner(project, base=base, batch_norm_eps=eps, output=output, learn=parsed.learn)
+    try:
+        server = AnnotateServer(project, learner, parsed.port)
+        print(f"{len(names)} photos; boxes go to {project.file}", flush=True)
+        print(f"open {server.url}\nstop with Ctrl-C", flush=True)
+        server.run(open_browser=parsed.browser)
+    finally:
+        learner.close()
+    return 0

@@ -1,0 +1,156 @@
+"""``fewbox check``: what is wrong with a data set, and the cure for each."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from fewbox.commands.boxes import add_photos_with_boxes
+from fewbox.errors import SettingError
+from fewbox.models.cache import default_base
+from fewbox.models.zoo import ZOO
+
+if TYPE_CHECKING:
+    from fewbox.data.checking import CheckReport
+    from fewbox.data.findings import Finding
+
+_SHOWN = 5
+_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+
+
+def add_check(commands: Any) -> None:
+    """Add the command to the parser."""
+    check = commands.add_parser(
+        "check",
+        help="list what is wrong with photos and boxes",
+        description="List what is wrong with photos and their boxes, with the cure for each; nothing is "
+        "changed. The exit code is 1 if there are errors, 0 if not.",
+    )
+    add_photos_with_boxes(check)
+    check.add_argument("--label", default="object", help="name of the class where --boxes has none")
+    check.add_argument(
+        "--test", nargs="+", metavar="PHOTOS", help="photos to test on, compared with those to learn from"
+    )
+    check.add_argument("--test-boxes", metavar="BOXES", help="the boxes of --test (default: as for --boxes)")
+    check.add_argument(
+        "--base",
+        help="a name from 'fewbox bases': its input says which boxes are tiny (default: the "
+        "best one at hand)",
+    )
+    check.add_argument("--all", action="store_true", help=f"show all findings, not {_SHOWN} of each kind")
+    check.add_argument("--json", action="store_true", help="all findings as JSON, for programs")
+    check.set_defaults(run=run_check)
+
+
+def run_check(parsed: argparse.Namespace) -> int:
+    """Check, and print what was found."""
+    input_side = _input_side(parsed.base or default_base())
+    from fewbox.data.checking import check_annotations
+
+    report = check_annotations(
+        _boxes_of(parsed.boxes, parsed.photos),
+        parsed.photos,
+        test_boxes=_boxes_of(parsed.test_boxes, parsed.test),
+        test_photos=parsed.test,
+        label=parsed.label,
+        input_side=input_side,
+        strict=parsed.strict,
+        show_progress=not parsed.json,
+    )
+    if parsed.json:
+        print(json.dumps(_document(report), indent=1))
+    else:
+        _print_report(report, limit=None if parsed.all else _SHOWN)
+    return 1 if report.count("error") else 0
+
+
+def _boxes_of(boxes: str | None, photos: list[str] | None) -> str | None:
+    """The file of boxes that is named; else what was drawn in the photos, if anything was."""
+    from fewbox.data.project import Project
+
+    if boxes is not None or photos is None or len(photos) > 1:
+        return boxes
+    file = Project(photos[0]).file
+    return str(file) if file.exists() else None
+
+
+def _input_side(base: str) -> int:
+    """The longer side of the input of a base, which ``ZooEntry.input_size`` states in one of two ways."""
+    if base not in ZOO:
+        near = difflib.get_close_matches(base, ZOO, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "see 'fewbox bases'"
+        raise SettingError(f"no base model of this name: {base!r}", hint=hint)
+    return max(map(int, ZOO[base].input_size.replace("-", "x").split("x")))
+
+
+def _document(report: CheckReport) -> dict[str, Any]:
+    return {
+        "photos": report.num_photos,
+        "labels": report.labels,
+        "test_labels": report.test_labels,
+        **{f"{severity}s": report.count(severity) for severity in _STYLES},
+        "findings": [asdict(row) for row in report.findings],
+    }
+
+
+def _print_report(report: CheckReport, limit: int | None) -> None:
+    from rich.text import Text
+
+    from fewbox.progress import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for line, style in _lines(report, limit):
+        console.print(Text(line, style))
+
+
+def _lines(report: CheckReport, limit: int | None) -> Iterator[tuple[str, str]]:
+    """The lines of the report and their styles."""
+    yield _contents(report), ""
+    for kind, rows in groupby(report.findings, key=lambda row: row.kind):
+        yield "", ""
+        yield from _group(kind, list(rows), limit)
+    yield "", ""
+    numbers = {severity: report.count(severity) for severity in _STYLES}
+    counts = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in numbers.items() if count]
+    if not counts:
+        yield "nothing wrong was found", "bold green"
+    elif numbers["error"]:
+        yield f"{', '.join(counts)}; cure the errors before fine-tuning", _STYLES["error"]
+    else:
+        yield f"{', '.join(counts)}; nothing that stops fine-tuning", "bold"
+
+
+def _contents(report: CheckReport) -> str:
+    text = f"{report.num_photos} photos"
+    for words, labels in (("", report.labels), (" to test on", report.test_labels)):
+        if labels:
+            most = sorted(labels.items(), key=lambda item: -item[1])
+            listed = ", ".join(f"{name} {count}" for name, count in most[:_SHOWN])
+            more = f" and {len(most) - _SHOWN} more classes" if len(most) > _SHOWN else ""
+            text += f"; {sum(labels.values())} boxes{words} ({listed}{more})"
+    return text
+
+
+def _group(kind: str, rows: list[Finding], limit: int | None) -> Iterator[tuple[str, str]]:
+    """One kind of finding: its title and count, the first rows, and how to cure them."""
+    from fewbox.data.findings import KINDS
+
+    severity = rows[0].severity
+    yield f"{severity}: {KINDS[kind].title}: {len(rows)}", _STYLES[severity]
+    shown = rows[:limit]
+    for row in shown:
+        place = f"  [{row.place}]" if row.place else ""
+        yield f"    {row.file}: {row.what}{place}", ""
+    if len(rows) > len(shown):
+        yield f"    and {len(rows) - len(shown)} more; --all shows them", "dim"
+    for cure in _distinct(row.cure for row in shown):
+        yield f"  cure: {cure}", "green"
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return [text for text in dict.fromkeys(texts) if text]

@@ -1,0 +1,111 @@
+"""``fewbox convert``: boxes from one format into another."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbox.commands.boxes import add_strict
+from fewbox.data.format_names import FORMATS, require_format
+from fewbox.errors import OutputError, SettingError
+from fewbox.progress import console
+
+if TYPE_CHECKING:
+    from fewbox.data.annotations import AnnotationSet
+
+
+def add_convert(commands: Any) -> None:
+    """Add the parser of ``fewbox convert``."""
+    names = ", ".join(FORMATS)
+    convert = commands.add_parser(
+        "convert",
+        help="write boxes in another format",
+        description="Write boxes in another format, and say what it cannot hold.",
+        epilog=f"FORMAT is one of: {names}",
+    )
+    convert.add_argument("boxes", metavar="BOXES", help="a file of boxes, or a folder of them")
+    convert.add_argument(
+        "photos", nargs="*", metavar="PHOTOS", help="folders, files or patterns (default: beside BOXES)"
+    )
+    convert.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT", help="the file or folder to write"
+    )
+    convert.add_argument(
+        "--to",
+        metavar="FORMAT",
+        help="the format to write (default: coco for .json, csv for .csv, cvat for .xml)",
+    )
+    convert.add_argument("--from", dest="from_format", metavar="FORMAT", help="the format of BOXES")
+    convert.add_argument("--label", default="object", help="name of the class where BOXES has none")
+    add_strict(convert)
+    convert.add_argument(
+        "--copy-photos", action="store_true", help="put the photos into OUT too, for labelme, voc and yolo"
+    )
+    convert.set_defaults(run=run_convert)
+
+
+def run_convert(parsed: argparse.Namespace) -> int:
+    """``fewbox convert``."""
+    from fewbox.data.formats import possible_formats, read_raw, to_annotation_set, write_annotations
+    from fewbox.data.formats.writing import target_formats
+
+    from_format = parsed.from_format or _choose(possible_formats(Path(parsed.boxes)), parsed.boxes, "--from")
+    to_format = parsed.to or _choose(target_formats(parsed.output), parsed.output, "--to")
+    require_format(to_format)
+    if parsed.output.is_file():
+        hint = "choose another name, or remove the file"
+        raise OutputError(f"{parsed.output}: this file is there already", hint=hint)
+    raw = read_raw(parsed.boxes, from_format)
+    annotations = to_annotation_set(raw, parsed.photos or None, label=parsed.label, strict=parsed.strict)
+    losses = write_annotations(annotations, parsed.output, to_format, copy_photos=parsed.copy_photos)
+    print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
+    print(f"wrote {parsed.output} as {to_format}")
+    for remark in (*raw.remarks, *losses):
+        console.print(remark, markup=False)
+    if to_format == "yolo" and not parsed.copy_photos:
+        console.print(f"the photos belong into {parsed.output / 'images'}: --copy-photos puts them there")
+    return 0
+
+
+def _choose(formats: Sequence[str], what: object, option: str) -> str:
+    """The only format there is, or the one that the person at the terminal says."""
+    if len(formats) == 1:
+        return formats[0]
+    if not sys.stdin.isatty():
+        hint = f"say which one: {option} FORMAT"
+        raise SettingError(f"{what}: the format may be: {', '.join(formats)}", hint=hint)
+    console.print(f"{what}: which format ({option})?", markup=False)
+    for number, name in enumerate(formats, start=1):
+        console.print(f"  {number}  {name}: {FORMATS[name]}", markup=False)
+    while True:
+        console.print(f"1 to {len(formats)}, or a name: ", end="")
+        answer = sys.stdin.readline()
+        if not answer:  # the end of input
+            raise SettingError("no format chosen", hint=f"say which one: {option} FORMAT")
+        if answer.strip() in formats:
+            return answer.strip()
+        if answer.strip().isdecimal() and 1 <= int(answer) <= len(formats):
+            return formats[int(answer) - 1]
+
+
+def _counts(annotations: AnnotationSet) -> str:
+    boxes = [box for image in annotations for box in image.boxes]
+    ignored = sum(box.ignore for box in boxes)
+    empty = sum(image.reviewed and not image.boxes for image in annotations)
+    unseen = sum(not image.reviewed for image in annotations)
+    states = ((empty, "looked at and empty"), (unseen, "not looked at"))
+    parts = [
+        _number(len(annotations), "photo"),
+        *[f"{count} {state}" for count, state in states if count],
+        _number(len(boxes), "box") + (f" ({ignored} to ignore)" if ignored else ""),
+        _number(len(annotations.labels), "class"),
+    ]
+    return ", ".join(parts)
+
+
+def _number(count: int, what: str) -> str:
+    plural = f"{what}es" if what.endswith(("x", "s")) else f"{what}s"
+    return f"{count} {what if count == 1 else plural}"

@@ -1,0 +1,78 @@
+"""``fewbox detect``: find the object in photos; films and millions of photos have files of their own."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from fewbox.commands.detect_many import add_many_options, is_about_many, run_detect_many
+from fewbox.commands.detect_video import add_video_options, is_about_video, run_detect_video
+from fewbox.commands.engine import add_engine
+
+
+def add_detect(commands: Any) -> None:
+    """Add the command to the parser's."""
+    detect = commands.add_parser(
+        "detect",
+        help="find the object in photos or a video",
+        description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
+        "Or in a video, a stream or a webcam, if -o is a video. Or in any number of photos, with many "
+        "workers, into tables.",
+    )
+    detect.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' or 'fewbox export' wrote"
+    )
+    detect.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTOS",
+        help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
+    )
+    detect.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="where results go; or found.jpg, for one photo; or film.mp4",
+    )
+    detect.add_argument(
+        "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
+    )
+    detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
+    detect.add_argument(
+        "--no-pictures", action="store_true", help="write only detections.json, which is faster"
+    )
+    detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    add_engine(detect)
+    detect.add_argument(
+        "--mirror",
+        action="store_true",
+        help="look at each photo mirrored too: finds a little more, takes twice as long",
+    )
+    add_video_options(detect)
+    add_many_options(detect)
+    detect.set_defaults(run=run_detect)
+
+
+def run_detect(parsed: argparse.Namespace) -> int:
+    """``fewbox detect``."""
+    if is_about_video(parsed):
+        return run_detect_video(parsed)
+    if is_about_many(parsed):
+        return run_detect_many(parsed)
+    from fewbox.detect.folder import detect_folder
+
+    summary = detect_folder(
+        parsed.detector,
+        parsed.photos,
+        parsed.output,
+        score_threshold=parsed.threshold,
+        gif=parsed.gif,
+        base=parsed.base,
+        engine=parsed.engine,
+        mirror=parsed.mirror,
+        pictures=not parsed.no_pictures,
+    )
+    print(summary)
+    return 2 if summary.failed else 0

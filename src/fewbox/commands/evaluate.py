@@ -1,0 +1,69 @@
+"""``fewbox evaluate``: how good a detector is on annotated photos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from fewbox.commands.boxes import add_photos_with_boxes, annotations_of
+from fewbox.commands.engine import add_engine
+from fewbox.files import require_writable, write_text
+
+REPORT_NAME = "report.html"
+NUMBERS_NAME = "evaluation.json"
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command to the parser's."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="say how good a detector is on annotated photos",
+        description="Compare what a detector finds with what you annotated; prints what it is worth, and "
+        "writes a report to look at.",
+    )
+    evaluate.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' or 'fewbox export' wrote"
+    )
+    add_photos_with_boxes(evaluate)
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help=f"write {REPORT_NAME} and {NUMBERS_NAME} there"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print the numbers as JSON instead of words")
+    evaluate.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
+    evaluate.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    add_engine(evaluate)
+    evaluate.add_argument("--mirror", action="store_true", help="look at each photo mirrored too")
+    evaluate.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(parsed: argparse.Namespace) -> int:
+    """``fewbox evaluate``; 2 if a photo could not be read."""
+    if parsed.output is not None:
+        require_writable(parsed.output / REPORT_NAME, [".html"])
+    from fewbox.detect.mirrored import MirroredDetector
+    from fewbox.detect.opening import open_detector
+    from fewbox.evaluation.evaluator import evaluate
+    from fewbox.evaluation.report import save_report
+
+    detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base)
+    if parsed.mirror:
+        detector = MirroredDetector(detector)
+    # Boxes without a label can only be of the one class there is.
+    label = detector.labels[0] if len(detector.labels) == 1 else "object"
+    annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)
+    if parsed.reviewed_only:
+        annotations = annotations.reviewed_only()
+    evaluation = evaluate(detector, annotations)
+    numbers = json.dumps({"detector": Path(parsed.detector).name} | evaluation.to_dict(), indent=1)
+    print(numbers if parsed.json else evaluation)
+    if parsed.output is not None:
+        report = parsed.output / REPORT_NAME
+        save_report(evaluation, report, title=Path(parsed.detector).name)
+        write_text(parsed.output / NUMBERS_NAME, numbers + "\n")
+        if not parsed.json:
+            print(f"wrote {report}: open it in a browser")
+    return 2 if evaluation.skipped else 0

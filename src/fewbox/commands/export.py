@@ -1,0 +1,102 @@
+"""``fewbox export``: a detector as a file that other programs run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbox.commands.boxes import add_strict, annotations_of
+from fewbox.errors import SettingError
+from fewbox.files import require_writable
+
+if TYPE_CHECKING:
+    from fewbox.detect.detector import Detector
+
+
+def add_export(commands: Any) -> None:
+    """Add the command to the parser's."""
+    export = commands.add_parser(
+        "export",
+        help="write a detector as ONNX or for OpenVINO, for other programs",
+        description="Write a detector as an ONNX file or as OpenVINO's own: photos in, boxes out.",
+    )
+    export.add_argument("detector", metavar="DETECTOR", help="a file that 'fewbox finetune' wrote")
+    export.add_argument("output", type=Path, metavar="FILE", help="what to write: duck.onnx or duck.xml")
+    export.add_argument(
+        "--raw",
+        action="store_true",
+        help="only the network: it takes its own input, and gives the boxes of all anchors",
+    )
+    export.add_argument(
+        "--photos",
+        nargs="+",
+        metavar="PHOTOS",
+        help="photos to compare on, best with the objects in them (default: three of the demo's)",
+    )
+    export.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    export.add_argument(
+        "--precision",
+        default="float32",
+        help="for duck.xml: float32, bfloat16, or int8, which is fitted to --photos (default: %(default)s)",
+    )
+    export.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help="for int8, to say what it costs: a file of boxes, or a folder of them (default: those drawn "
+        "with 'fewbox annotate PHOTOS')",
+    )
+    add_strict(export)
+    export.add_argument(
+        "--force", action="store_true", help="write duck.xml even if bfloat16 or int8 costs too much"
+    )
+    export.set_defaults(run=run_export)
+
+
+def run_export(parsed: argparse.Namespace) -> int:
+    """``fewbox export``."""
+    require_writable(parsed.output, [".onnx", ".xml"])
+    is_openvino = parsed.output.suffix.lower() == ".xml"
+    if is_openvino and parsed.raw:
+        raise SettingError(f"{parsed.output}: --raw is for ONNX", hint="name the file duck.onnx")
+    if not is_openvino and parsed.precision != "float32":
+        raise SettingError(
+            f"{parsed.output}: only OpenVINO's files can be in {parsed.precision}",
+            hint="name the file duck.xml",
+        )
+    from fewbox.detect.detector import Detector
+
+    detector = Detector.load(parsed.detector, base=parsed.base)
+    words = _write_openvino(detector, parsed) if is_openvino else _write_onnx(detector, parsed)
+    size = sum(file.stat().st_size for file in _files(parsed.output))
+    print(words)
+    print(f"wrote {' and '.join(map(str, _files(parsed.output)))} ({size / 1e6:.1f} MB)")
+    return 0
+
+
+def _files(output: Path) -> list[Path]:
+    return [output, output.with_suffix(".bin")] if output.suffix.lower() == ".xml" else [output]
+
+
+def _write_onnx(detector: Detector, parsed: argparse.Namespace) -> str:
+    from fewbox.exporting.exporter import export_detector
+
+    return f"finds the same: {export_detector(detector, parsed.output, raw=parsed.raw, photos=parsed.photos)}"
+
+
+def _write_openvino(detector: Detector, parsed: argparse.Namespace) -> str:
+    from fewbox.deploy.openvino_export import export_openvino
+
+    annotations = None
+    if parsed.precision == "int8" and parsed.photos is not None:
+        label = detector.labels[0] if len(detector.labels) == 1 else "object"
+        annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)
+    words = export_openvino(
+        detector,
+        parsed.output,
+        precision=parsed.precision,
+        photos=parsed.photos,
+        annotations=annotations,
+        force=parsed.force,
+    )
+    return f"compared with PyTorch: {words}"

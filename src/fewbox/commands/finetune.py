@@ -1,0 +1,95 @@
+"""``fewbox finetune``: teach a base model a new object."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from fewbox.commands.boxes import add_photos_with_boxes, annotations_of
+from fewbox.commands.settings import add_batch_norm_eps, add_settings
+from fewbox.config import FinetuneConfig
+from fewbox.files import require_writable
+
+
+def add_finetune(commands: Any) -> None:
+    """Add the command to the parser's."""
+    finetune = commands.add_parser(
+        "finetune",
+        help="teach a base model a new object",
+        description="Teach a base model the objects in annotated photos; writes one detector file.",
+    )
+    add_photos_with_boxes(finetune)
+    finetune.add_argument(
+        "--base",
+        help="a name from 'fewbox bases', or a file (default: the best one at hand)",
+    )
+    add_batch_norm_eps(finetune)
+    finetune.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
+    )
+    finetune.add_argument("--label", default="object", help="name of the class where --boxes has none")
+    finetune.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
+    finetune.add_argument(
+        "--negatives",
+        nargs="+",
+        default=[],
+        metavar="PHOTOS",
+        help="folders, files or patterns of photos with none of the objects",
+    )
+    finetune.add_argument("--keep-classes", action="store_true", help="find the base's own classes too")
+    finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
+    finetune.add_argument(
+        "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
+    )
+    add_settings(finetune, FinetuneConfig)
+    finetune.set_defaults(run=run_finetune)
+
+
+def run_finetune(parsed: argparse.Namespace) -> int:
+    """``fewbox finetune``."""
+    settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
+    config = FinetuneConfig.from_dict(settings)
+    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label, parsed.strict)
+    if parsed.reviewed_only:
+        annotations = annotations.reviewed_only()
+    annotations.require_reviewed()
+    require_writable(parsed.output, [".safetensors"])
+    from fewbox.finetuning.loss_curve import save_loss_curve
+    from fewbox.finetuning.trainer import finetune
+    from fewbox.models.base import load_base
+
+    held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
+    if held_out.is_file():
+        held_out.unlink()  # that of the detector before says nothing of this one
+    detector = finetune(
+        annotations,
+        load_base(parsed.base or _best_at_hand(), batch_norm_eps=parsed.batch_norm_eps),
+        recipe=parsed.recipe,
+        config=config,
+        negatives=parsed.negatives,
+        keep_classes=parsed.keep_classes,
+        held_out=held_out,
+    )
+    detector.save(parsed.output, heads_only=parsed.heads_only)
+    curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
+    save_loss_curve(detector.history, curve, detector.provenance.get("estimate"))
+    print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
+    if held_out.exists():
+        print(f"held-out photos, beside the boxes drawn in them: {held_out}")
+    print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
+    return 0
+
+
+def _best_at_hand() -> str:
+    """The base to start from if the user names none, and a word about it."""
+    from fewbox.models.cache import STARTER, default_base
+
+    name = default_base()
+    other = "; --base yolox_nano is downloaded once, 8 MB, and has seen real photos"
+    print(f"base model: {name}{other if name == STARTER else ''}", file=sys.stderr)
+    return name

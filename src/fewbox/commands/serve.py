@@ -1,0 +1,85 @@
+"""``fewbox serve``: detectors behind HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+from fewbox.commands.engine import add_engine
+from fewbox.deploy.settings import ServiceConfig
+from fewbox.errors import SettingError
+
+
+def add_serve(commands: Any) -> None:
+    """Add the command to the parser."""
+    serve = commands.add_parser(
+        "serve",
+        help="answer other programs over HTTP",
+        description="Detect in the photos that other programs send over HTTP. Detectors are called by the "
+        "names of their files; a file that is replaced is loaded again. Requests must carry the key in the "
+        "environment variable FEWBOX_API_KEY, if there is one.",
+    )
+    serve.add_argument(
+        "detectors",
+        nargs="+",
+        type=Path,
+        metavar="DETECTOR",
+        help="files that 'fewbox finetune' or 'fewbox export' wrote",
+    )
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="the address to listen at; any but this machine's own needs a key"
+    )
+    serve.add_argument("--port", type=_port, default=8000, help="0 is any free one (default: %(default)s)")
+    serve.add_argument("--base", help="the base model, for detectors written with --heads-only")
+    add_engine(serve)
+    for spec in dataclasses.fields(ServiceConfig):
+        limits = spec.metadata
+        serve.add_argument(
+            f"--{spec.name.replace('_', '-')}",
+            type=type(spec.default),
+            default=spec.default,
+            metavar=type(spec.default).__name__.upper(),
+            help=f"{limits['help']} ({limits['low']} to {limits['high']}; default: %(default)s)",
+        )
+    serve.set_defaults(run=run_serve)
+
+
+def run_serve(parsed: argparse.Namespace) -> int:
+    """Serve until stopped."""
+    settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(ServiceConfig)}
+    config = ServiceConfig(**settings)
+    try:
+        from fewbox.deploy.server import DetectionServer, is_loopback, key_from_environment, require_key
+    except ModuleNotFoundError as error:
+        hint = "pip install '.[serve]'"
+        raise SettingError(f"the service needs {error.name}, which is not installed", hint=hint) from error
+    from fewbox.deploy.served import ServedDetector, name_detectors
+
+    key = key_from_environment()
+    require_key(parsed.host, key)
+    served = [
+        ServedDetector(name, path, parsed.base, parsed.engine)
+        for name, path in name_detectors(parsed.detectors).items()
+    ]
+    server = DetectionServer(served, config, host=parsed.host, port=parsed.port, key=key)
+    if not is_loopback(parsed.host):
+        print(
+            f"warning: other machines can reach {parsed.host}; keys and photos travel in the open unless a "
+            "proxy in front adds TLS",
+            file=sys.stderr,
+        )
+    for one in served:
+        print(f"{one.name}: finds {', '.join(one.current.detector.labels)}")
+    print(f"serving at {server.url}\nstop with Ctrl-C", flush=True)
+    server.run()
+    return 0
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is from 0 to 65535: {number}")
+    return number

@@ -1,0 +1,135 @@
+"""Settings: names, defaults, limits and help, stated once; and those of fine-tuning.
+
+The command line is built from such dataclasses, so a setting has no second home.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fewbox.arguments import require_kind
+from fewbox.errors import SettingError
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A dataclass field that knows what it means and what it may be; limits are inclusive."""
+    limits = {"help": help, "low": low, "high": high, "choices": choices}
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How much work is put in, and how the seed recipe, which has no dial, fits the heads.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+
+    effort: str = setting(
+        "normal", "how much work the best recipe puts in", choices=("quick", "normal", "long")
+    )
+    steps: int = setting(100, "gradient steps of the seed recipe", low=1, high=1_000_000)
+    batch_size: int = setting(4, "photos per step of the seed recipe", low=1, high=10_000)
+    learning_rate: float = setting(0.01, "step size of the seed recipe", low=1e-8, high=10)
+    momentum: float = setting(
+        0.9, "how much of the last step goes into the next, in the seed recipe", low=0, high=0.9999
+    )
+    seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
+    precision: str = setting(
+        "float32",
+        "numbers the frozen network computes in while it learns; not while it detects",
+        choices=("float32", "bfloat16"),
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FinetuneConfig:
+        """Settings by name; those not given keep their defaults.
+
+        Raises:
+            SettingError: a name is unknown (the nearest one is suggested) or a value outside its limits.
+        """
+        names = [spec.name for spec in dataclasses.fields(cls)]
+        require_kind(values, Mapping, "settings", SettingError, "give them by name: {'seed': 1}")
+        for name in values:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"settings: {', '.join(names)}"
+                raise SettingError(f"unknown setting: {name!r}", hint=hint)
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class DeepConfig:
+    """How deep fine-tuning trains the layers of a network.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+
+    layers: str = setting(
+        "neck", "what learns: towers and heads, the neck too, or all", choices=("towers", "neck", "all")
+    )
+    epochs: int = setting(20, "how often every photo is seen", low=1, high=10_000)
+    batch_size: int = setting(16, "photos per step, over all processes", low=1, high=65_536)
+    learning_rate: float = setting(0.0025, "highest step size", low=1e-8, high=10)
+    momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
+    weight_decay: float = setting(5e-4, "of the kernels", low=0, high=1)
+    warm_up: float = setting(0.05, "part of the steps in which the step size rises", low=0, high=1)
+    precision: str = setting(
+        "fastest",
+        "numbers that convolutions compute in",
+        choices=("fastest", "float32", "bfloat16"),
+    )
+    loaders: int = setting(2, "processes that read photos, for each that trains", low=0, high=256)
+    seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    def rate_at(self, step: int, steps: int) -> float:
+        """The size of a step, from 0: up in a line, down in half a cosine, to a twentieth."""
+        rising = max(round(self.warm_up * steps), 1)
+        if step < rising:
+            return self.learning_rate * (step + 1) / rising
+        done = (step - rising) / max(steps - rising, 1)
+        return self.learning_rate * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def check_settings(settings: Any) -> None:
+    """Hold every field of a dataclass made of :func:`setting` against its limits.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+    for spec in dataclasses.fields(settings):
+        checked = _checked(spec.name, getattr(settings, spec.name), spec.metadata, spec.type == "int")
+        object.__setattr__(settings, spec.name, checked)  # numpy's numbers become Python's, for JSON
+
+
+def _checked(name: str, value: Any, limits: Mapping[str, Any], is_whole: bool) -> Any:
+    choices, low, high = limits["choices"], limits["low"], limits["high"]
+    if choices and value not in choices:
+        raise SettingError(f"{name} must be one of {', '.join(choices)}: {value!r}")
+    if low is None:
+        return value
+    number = value.item() if hasattr(value, "item") else value
+    is_right = isinstance(number, int) or (isinstance(number, float) and not is_whole)
+    if isinstance(number, bool) or not is_right or not low <= number <= high:
+        what = "whole number" if is_whole and isinstance(number, float) else "number"
+        raise SettingError(f"{name} must be a {what} from {low} to {high}: {value!r}")
+    return number

@@ -1,0 +1,312 @@
+"""What a person says is in the photos: boxes, and which photos they have looked at.
+
+A box is ``(x1, y1, x2, y2)`` as in ``models/boxes.py``: pixels of the upright image,
+continuous edges. A photo is in one of three states, because a photo that is empty teaches
+the detector something and a photo nobody has looked at must not:
+
+    not looked at           ``reviewed`` false, no boxes
+    looked at and empty     ``reviewed`` true, no boxes
+    has boxes               whoever drew them has looked: ``reviewed`` is true
+
+Everything is checked when an :class:`AnnotationSet` is made, so that no other code has to.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fewbox.arguments import kind_of
+from fewbox.data.images import StrPath, read_size_hw
+from fewbox.errors import AnnotationError
+
+# A narrower box is a slip of the mouse or a rounding error, and its logarithm, which the
+# box coder takes, would be of no use.
+MIN_SIDE = 1e-3
+
+# Tools that count pixels from 1, or include the last one, end up to one pixel outside.
+MAX_OUTSIDE = 1.0
+
+_MAX_NAMES = 5
+
+_REDRAW_HINT = "draw the box again, or remove it"
+_OUTSIDE_HINT = (
+    "check that the boxes belong to this photo as it is now: not to another size of it, "
+    "nor to the photo before it was turned upright"
+)
+_TURNED_HINT = (
+    "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
+    "draw them again, or remove the orientation from the photo"
+)
+_RESIZED_HINT = "the boxes belong to another size of this photo: use the photos they were drawn on"
+_REVIEW_HINT = (
+    'draw their boxes; or mark them as reviewed and empty (COCO: "reviewed": true on the image; '
+    "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only"
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """One object in one photo.
+
+    ``ignore`` marks a place that is neither object nor background, such as a reflection or
+    a crowd (``iscrowd`` in COCO): it is not learnt from and does not count when scoring.
+
+    ``area`` in square pixels is what a file states, such as COCO's of the object's outline; left out, it is
+    that of the box. It only decides whether the object counts as small, medium or large, and two boxes are
+    equal whatever it is. Whoever moves the edges of a box sets it to None.
+    """
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    label: str
+    ignore: bool = False
+    area: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """One photo, its upright size in pixels, and the boxes in it."""
+
+    path: Path
+    size_hw: tuple[int, int]
+    boxes: tuple[Box, ...]
+    reviewed: bool
+
+    def __post_init__(self) -> None:
+        if self.boxes:
+            object.__setattr__(self, "reviewed", True)
+
+
+@dataclass(frozen=True)
+class AnnotationSet:
+    """Annotated photos and the labels of their classes: class ``c`` is ``labels[c]``.
+
+    Edges up to one pixel outside their photo are moved onto its border. ``source`` names
+    where the annotations come from and begins every message.
+
+    Raises:
+        AnnotationError: a photo is listed twice, a label is unknown, empty or double, or a
+            box is inside out, too small, not finite, or outside its photo, or its area is no number from 0.
+    """
+
+    images: tuple[AnnotatedImage, ...]
+    labels: tuple[str, ...]
+    source: str = field(default="photos", compare=False)
+
+    def __post_init__(self) -> None:
+        _check_labels(self.labels, self.source)
+        _check_listed_once(self.images, self.source)
+        images = tuple(
+            _checked_image(image, self.labels, f"{self.source}: {name}")
+            for name, image in zip(self.names, self.images, strict=True)
+        )
+        object.__setattr__(self, "images", images)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        paths: Sequence[StrPath],
+        boxes: Sequence[npt.ArrayLike],
+        labels: Sequence[Sequence[str]] | str,
+    ) -> AnnotationSet:
+        """Make a set from arrays; a photo with no boxes counts as looked at and empty.
+
+        Args:
+            paths: N photos.
+            boxes: N arrays ``[M, 4]``, each with an M of its own.
+            labels: N sequences of M labels; one string stands for all boxes it covers, those
+                of a photo or of the whole set.
+
+        Returns:
+            A set of N images in the same order; its labels are in the order of first use.
+
+        Raises:
+            ValueError: the lengths or shapes do not fit together.
+            PhotoError: a photo cannot be read.
+            AnnotationError: the boxes do not fit their photos.
+        """
+        for given, what in ((paths, "paths"), (boxes, "boxes"), (labels, "labels")):
+            if not hasattr(given, "__len__") or (isinstance(given, str) and what != "labels"):
+                raise AnnotationError(f"{what} must be a list, one for each photo: {kind_of(given)}")
+        per_photo = [labels] * len(paths) if isinstance(labels, str) else labels
+        if not len(paths) == len(boxes) == len(per_photo):
+            raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")
+        images = []
+        for path, corners, names in zip(map(Path, paths), boxes, per_photo, strict=True):
+            of_photo = _boxes_from_array(corners, names, path.name)
+            images.append(AnnotatedImage(path, read_size_hw(path), of_photo, reviewed=True))
+        used = dict.fromkeys(box.label for image in images for box in image.boxes)
+        return cls(tuple(images), (labels,) if isinstance(labels, str) else tuple(used))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __iter__(self) -> Iterator[AnnotatedImage]:
+        return iter(self.images)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each photo is called: its name, with as many folders before it as tell it from the others."""
+        return tuple(short_names([image.path for image in self.images]))
+
+    @property
+    def num_boxes(self) -> int:
+        """How many boxes there are to learn from: those to ignore do not count."""
+        return sum(not box.ignore for image in self.images for box in image.boxes)
+
+    def reviewed_only(self) -> AnnotationSet:
+        """The same set without the photos nobody has looked at; the labels stay."""
+        return replace(self, images=tuple(image for image in self.images if image.reviewed))
+
+    def with_negatives(self, photos: Sequence[StrPath]) -> AnnotationSet:
+        """The same set and photos in which there is none of its objects; each counts as looked at.
+
+        Raises:
+            PhotoError: a photo cannot be read.
+            AnnotationError: a photo has the name of another one.
+        """
+        empty = [AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in map(Path, photos)]
+        return replace(self, images=(*self.images, *empty))
+
+    def require_reviewed(self) -> None:
+        """Refuse a set that cannot be learnt from as it is.
+
+        Raises:
+            AnnotationError: a photo has not been looked at, or no photo has a box.
+        """
+        missing = [name for name, image in zip(self.names, self, strict=True) if not image.reviewed]
+        if missing:
+            are = "have no boxes and are" if len(missing) > 1 else "has no boxes and is"
+            raise AnnotationError(
+                f"{self.source}: {len(missing)} of {len(self)} photos {are} not marked as reviewed: "
+                + _some_names(missing),
+                hint=_REVIEW_HINT,
+            )
+        if self.num_boxes == 0:
+            raise AnnotationError(
+                f"{self.source}: no box in any of {len(self)} photos",
+                hint="draw a box around the object in at least one photo",
+            )
+
+
+def _some_names(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name: str) -> tuple[Box, ...]:
+    boxes = np.asarray(corners, dtype=np.float64)
+    if boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"{name}: boxes must be [M, 4]: {list(boxes.shape)}")
+    of_boxes = [labels] * len(boxes) if isinstance(labels, str) else list(labels)
+    if len(of_boxes) != len(boxes):
+        raise ValueError(f"{name}: {len(boxes)} boxes, {len(of_boxes)} labels")
+    edges: list[list[float]] = boxes.tolist()
+    return tuple(Box(x1, y1, x2, y2, label) for (x1, y1, x2, y2), label in zip(edges, of_boxes, strict=True))
+
+
+def _check_labels(labels: tuple[str, ...], source: str) -> None:
+    for label in labels:
+        if not label.strip():
+            raise AnnotationError(f"{source}: a label is empty: {label!r}", hint="give every class a name")
+        if labels.count(label) > 1:
+            raise AnnotationError(
+                f"{source}: two classes have one label: {label}", hint="rename one of them, or make them one"
+            )
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Name different files: the last part of each path, with as many folders before it as tell it apart."""
+    names = [path.name for path in paths]
+    depth = 1
+    while shared := {name for name, count in Counter(names).items() if count > 1}:
+        depth += 1
+        longer = [Path(*path.parts[-depth:]).as_posix() for path in paths]
+        names = [new if old in shared else old for old, new in zip(names, longer, strict=True)]
+        if depth > max(len(path.parts) for path in paths):  # one file twice: it keeps its one name
+            break
+    return names
+
+
+def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:
+    seen: set[Path] = set()
+    for path in (image.path for image in images):
+        if path in seen:
+            raise AnnotationError(f"{source}: a photo is listed twice: {path}", hint="list it once")
+        seen.add(path)
+
+
+def _checked_image(image: AnnotatedImage, labels: tuple[str, ...], where: str) -> AnnotatedImage:
+    boxes = tuple(
+        checked_box(box, image.size_hw, labels, f"{where}: box {number}")
+        for number, box in enumerate(image.boxes, start=1)
+    )
+    return replace(image, boxes=boxes)
+
+
+def require_size(said_hw: tuple[int, int], size_hw: tuple[int, int], where: str) -> None:
+    """Refuse boxes that were drawn on a photo of another size, or on one that was not upright.
+
+    Args:
+        said_hw: the size that a file of boxes states.
+        size_hw: the size of the upright photo.
+        where: the place in the file, with which the message begins.
+
+    Raises:
+        AnnotationError: the two differ.
+    """
+    if said_hw != size_hw:
+        sizes = f"{said_hw[1]} x {said_hw[0]} in the file, {size_hw[1]} x {size_hw[0]} upright"
+        hint = _TURNED_HINT if said_hw == size_hw[::-1] else _RESIZED_HINT
+        raise AnnotationError(f"{where}: width x height differ: {sizes}", hint=hint)
+
+
+def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where: str) -> Box:
+    """Return ``box`` inside its photo, its coordinates plain floats, or say what is wrong with it.
+
+    Raises:
+        AnnotationError: as for an :class:`AnnotationSet`; the message begins with ``where``.
+    """
+    if box.label not in labels:
+        hint = "the labels of this set are: " + (", ".join(labels) or "none")
+        raise AnnotationError(f"{where}: unknown label: {box.label!r}", hint=hint)
+    x1, x2 = _checked_side(box.x1, box.x2, size_hw[1], ("x1", "x2", "width"), where)
+    y1, y2 = _checked_side(box.y1, box.y2, size_hw[0], ("y1", "y2", "height"), where)
+    if box.area is not None and not (math.isfinite(box.area) and box.area >= 0):
+        raise AnnotationError(f"{where}: area must be a number from 0: {box.area}", hint="leave the area out")
+    return replace(box, x1=x1, y1=y1, x2=x2, y2=y2)
+
+
+def _checked_side(
+    low: float, high: float, length: int, names: tuple[str, str, str], where: str
+) -> tuple[float, float]:
+    low_name, high_name, length_name = names
+    values = f"{low_name}={low}, {high_name}={high}"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise AnnotationError(f"{where}: every edge must be a number: {values}", hint=_REDRAW_HINT)
+    if high <= low:
+        raise AnnotationError(
+            f"{where}: {high_name} must be greater than {low_name}: {values}", hint=_REDRAW_HINT
+        )
+    if low < -MAX_OUTSIDE or high > length + MAX_OUTSIDE:
+        raise AnnotationError(
+            f"{where}: lies outside the photo: {values}, {length_name} of the photo {length}",
+            hint=_OUTSIDE_HINT,
+        )
+    low_inside, high_inside = max(float(low), 0.0), min(float(high), float(length))
+    if high_inside - low_inside < MIN_SIDE:
+        raise AnnotationError(
+            f"{where}: less than {MIN_SIDE:g} pixels of it are in the photo: {values}", hint=_REDRAW_HINT
+        )
+    return low_inside, high_inside

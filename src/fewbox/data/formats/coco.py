@@ -1,0 +1,190 @@
+"""COCO JSON, and the project file, which is COCO JSON with ``reviewed``.
+
+``bbox`` is [x, y, width, height] in pixels, and ``iscrowd`` 1 is a box to ignore. ``area``, which COCO's
+own files state of the outline, is kept as it stands, as pycocotools takes it. COCO cannot
+tell "looked at, nothing there" from "not looked at"; ``"reviewed": true`` on an image does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
+from fewbox.data.formats.names import relative_name
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
+from fewbox.data.formats.shapes import OUTLINES, Corners, Points, outer_box, turned_corners
+from fewbox.errors import AnnotationError
+
+_IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed"})
+_LISTS = ("annotations", "categories", "images")
+# box_id is of the project file, which other tools skip as we skip theirs.
+_BOX_FIELDS = frozenset({"id", "box_id", "image_id", "category_id", "bbox", "area", "iscrowd"})
+_BOX_OR_SHAPE = frozenset({"bbox", "segmentation", "keypoints", "area", "caption"})
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+
+def read_coco(path: Path) -> RawAnnotations:
+    """Read COCO JSON.
+
+    Raises:
+        AnnotationError: a field is missing or of another kind, or an id leads nowhere.
+    """
+    top = load_object(path, path.name)
+    refuse_unread(top, _LISTS)
+    remarks, left_out = list[str](), Counter[str]()
+    labels = _labels(top, remarks)
+    images: dict[str, Entry] = {}
+    for entry in top.entries("images"):
+        same = images.setdefault(entry.id("id"), entry)
+        if same is not entry and same.text("file_name") != entry.text("file_name"):
+            entry.refuse("id", "different from the ids before it, which are of other photos")
+        refuse_unread(entry, ())
+        _note_fields(entry, _IMAGE_FIELDS, left_out)
+    boxes: dict[str, list[RawBox]] = {image_id: [] for image_id in images}
+    unplaced: dict[str, Entry] = {}  # camera traps: what is in a photo without where
+    for entry in top.entries("annotations"):
+        image_id = entry.id("image_id")
+        if image_id not in images:
+            entry.refuse("image_id", "the id of an image in this file")
+        if labels is not None and entry.id("category_id") not in labels:
+            entry.refuse("category_id", "the id of a category in this file")
+        if not _BOX_OR_SHAPE & entry.fields.keys():
+            unplaced[image_id] = entry
+            left_out["labels of whole photos"] += 1
+            continue
+        boxes[image_id].append(_box(entry, labels, left_out))
+        _note_fields(entry, _BOX_FIELDS, left_out)
+        if entry.fields.get("area") is not None and entry.stated_area() is None:
+            left_out["area that is no number from 0"] += 1
+    for image_id, entry in unplaced.items():
+        if boxes[image_id] or images[image_id].flag("reviewed"):
+            entry.value("bbox", list, "four numbers")
+    photos = [_photo(entry, boxes[image_id]) for image_id, entry in images.items()]
+    ordered = None if labels is None else tuple(dict.fromkeys(labels.values()))
+    remarks += (*not_read(left_out), *_odd_areas(photos))
+    return RawAnnotations("coco", path.name, tuple(photos), ordered, (path.parent,), tuple(remarks))
+
+
+def coco_text(annotations: AnnotationSet, folder: Path) -> str:
+    """The set as COCO JSON in which file names start from ``folder``."""
+    category_ids = {label: number for number, label in enumerate(annotations.labels, start=1)}
+    images: list[dict[str, Any]] = []
+    boxes: list[dict[str, Any]] = []
+    for image in annotations:
+        height, width = image.size_hw
+        name = relative_name(image.path, folder)
+        # Ids count from 1 because pycocotools scores a box with id 0 as missed.
+        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
+        images[-1]["reviewed"] = image.reviewed
+        for box in image.boxes:
+            sides = (box.x2 - box.x1, box.y2 - box.y1)
+            boxes.append(
+                {
+                    "id": len(boxes) + 1,
+                    "image_id": len(images),
+                    "category_id": category_ids[box.label],
+                    "bbox": [box.x1, box.y1, *sides],
+                    "area": sides[0] * sides[1] if box.area is None else box.area,
+                    "iscrowd": int(box.ignore),
+                }
+            )
+    categories = [{"id": number, "name": label} for label, number in category_ids.items()]
+    coco = {"info": {}, "images": images, "annotations": boxes, "categories": categories}
+    # ASCII, as a file name on Linux may hold bytes that no UTF-8 text can.
+    return json.dumps(coco, indent=1) + "\n"
+
+
+def _labels(top: Entry, remarks: list[str]) -> dict[str, str] | None:
+    """Labels by category id, in the order of the ids; none if there are no categories, as with one class.
+
+    Categories of one name are one class: VIA repeats them, and Roboflow gives the parent of all classes
+    the name of the project, which may be that of a class. A parent that no box has is no class.
+    """
+    used = {entry.id("category_id") for entry in top.entries("annotations")}
+    if top.fields.get("categories", []) == []:
+        if len(used) > 1:
+            raise AnnotationError(f"{top.where}: {len(used)} category ids and no categories", hint=JSON_HINT)
+        return None
+    categories: dict[str, Entry] = {}
+    for entry in top.entries("categories"):
+        same = categories.setdefault(entry.id("id"), entry)
+        if same.text("name").strip() != entry.text("name").strip():
+            entry.refuse("id", "different from the ids before it, which are of other categories")
+    labels = {key: categories[key].text("name").strip() for key in sorted(categories, key=_numbers_first)}
+    for label, count in Counter(labels.values()).items():
+        keys = [key for key in labels if labels[key] == label]
+        if count > 1:
+            _require_one_class([categories[key] for key in keys if key in used], label)
+            remarks.append(f"{count} categories are called {label!r}: read as one class")
+        elif keys[0] not in used and any(
+            entry.fields.get("supercategory") == label for key, entry in categories.items() if key != keys[0]
+        ):
+            del labels[keys[0]]
+            remarks.append(
+                f"category {label!r} has no box and is only the parent of others: read as no class"
+            )
+    return labels
+
+
+def _require_one_class(entries: list[Entry], label: str) -> None:
+    """Refuse two categories of one name that have boxes and different parents, such as bat and bat."""
+    parents = {str(entry.fields.get("supercategory") or "none") for entry in entries}
+    if len(parents - {"none", label}) > 1:
+        both = " and ".join(entry.where for entry in entries[:2])
+        message = f"{both}: two classes have one label: {label}"
+        raise AnnotationError(message, hint="rename one of them, or give both the same supercategory")
+
+
+def _numbers_first(key: str) -> tuple[bool, int]:
+    """Ids that are numbers in their order, then the others in that of the file."""
+    return (False, int(key)) if _NUMBER.fullmatch(key) else (True, 0)
+
+
+def _box(entry: Entry, labels: dict[str, str] | None, left_out: Counter[str]) -> RawBox:
+    corners = _corners(entry, left_out)
+    attributes = entry.fields.get("attributes")  # of CVAT, which states the rotation beside the upright box
+    turned: Points = ()
+    if isinstance(attributes, dict) and attributes.get("rotation") is not None:
+        turned = turned_corners(corners, entry.entry("attributes").number("rotation"), entry.where)
+    label = None if labels is None else labels[entry.id("category_id")]
+    return RawBox(entry.where, corners, label, entry.flag("iscrowd"), turned=turned, area=entry.stated_area())
+
+
+def _odd_areas(photos: Iterable[RawPhoto]) -> tuple[str, ...]:
+    """The remark about areas that no object in its box can have, if there are any."""
+    stated = [(box.area, box.corners) for photo in photos for box in photo.boxes if box.area is not None]
+    # A tool may count the last pixel of a side too, and round.
+    most = ((x2 - x1 + 1) * (y2 - y1 + 1) * 1.01 for _, (x1, y1, x2, y2) in stated)
+    odd = sum(not 0 < area <= limit for (area, _), limit in zip(stated, most, strict=True))
+    if not odd:
+        return ()
+    return (f"areas of 0 or larger than the box: {odd}; they count as they stand, as in pycocotools",)
+
+
+def _corners(entry: Entry, left_out: Counter[str]) -> Corners:
+    """The corners of ``bbox``, or of the box around the outline of an object that has none."""
+    if entry.fields.get("bbox") or not entry.fields.get("segmentation"):
+        x, y, width, height = entry.numbers("bbox", 4)
+        return x, y, x + width, y + height
+    outlines = entry.value("segmentation", list, "a list of outlines, where bbox is missing")
+    points: list[tuple[float, float]] = []
+    for number, outline in enumerate(outlines):
+        numbers = Entry(f"{entry.where}: segmentation", {str(number): outline}).numbers(str(number))
+        points += zip(numbers[::2], numbers[1::2], strict=False)
+    left_out[OUTLINES] += 1
+    return outer_box(points, entry.where)
+
+
+def _photo(entry: Entry, boxes: list[RawBox]) -> RawPhoto:
+    size_hw = entry.size_hw("height", "width")
+    return RawPhoto(entry.where, entry.text("file_name"), tuple(boxes), entry.flag("reviewed"), size_hw)
+
+
+def _note_fields(entry: Entry, known: Collection[str], left_out: Counter[str]) -> None:
+    left_out.update(field[:40] for field, value in entry.fields.items() if field not in known and value)

@@ -1,0 +1,193 @@
+"""Sets of boxes into files of each format, and what each of them cannot hold."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from fewbox import files
+from fewbox.arguments import checked_path, require_kind
+from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.format_names import FOLDER_FORMATS, FORMATS, require_format
+from fewbox.data.formats.coco import coco_text
+from fewbox.data.formats.csv_table import csv_text
+from fewbox.data.formats.cvat import cvat_text
+from fewbox.data.formats.label_studio import label_studio_text
+from fewbox.data.formats.labelme import labelme_texts
+from fewbox.data.formats.names import written_names
+from fewbox.data.formats.text_file import require_plain_text
+from fewbox.data.formats.voc import voc_texts
+from fewbox.data.formats.yolo import yolo_texts
+from fewbox.data.images import StrPath
+from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
+
+# What a name to write to may mean; where it is plain, one.
+_BY_SUFFIX = {".json": ("coco",), ".csv": ("csv",), ".xml": ("cvat",), "": FOLDER_FORMATS}
+
+
+def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None = None) -> None:
+    """Write a set as COCO JSON, which ``read_annotations`` reads back.
+
+    Args:
+        annotations: the set.
+        target: the file to write; what it held before stays if writing fails.
+        root: the folder that file names start from; left out, the folder of ``target``.
+
+    Raises:
+        AnnotationError: a label has blanks around it or signs that do not print.
+        OutputError: the file cannot be written.
+    """
+    target = _checked(annotations, target)
+    _require_plain_labels(annotations)
+    folder = target.parent if root is None else checked_path(root, "the root of file names", OutputError)
+    files.write_text(target, coco_text(annotations, folder))
+
+
+def write_annotations(
+    annotations: AnnotationSet, target: StrPath, format: str | None = None, *, copy_photos: bool = False
+) -> tuple[str, ...]:
+    """Write a set in any format, which ``read_annotations`` reads back.
+
+    Args:
+        annotations: the set.
+        target: the file to write, whole or not at all; for a format with one file per photo
+            a folder that is not there yet, or empty.
+        format: the name of the format; left out, ``.json`` is COCO, ``.csv`` a table and
+            ``.xml`` CVAT.
+        copy_photos: put the photos into the folder too, where tools of the format expect them.
+
+    Returns:
+        What the format cannot hold of this set, one sentence each; there may be nothing.
+
+    Raises:
+        AnnotationError: the format cannot hold a name or a label.
+        OutputError: ``target`` cannot be written, or is a folder with something in it.
+        PhotoError: a photo cannot be copied.
+        SettingError: there is no format of this name, ``target`` does not tell it, or it is one
+            file and photos were to be copied.
+    """
+    path = _checked(annotations, target)
+    form = _format_of_target(path) if format is None else require_format(format)
+    if copy_photos and form not in FOLDER_FORMATS:
+        message = f"photos are not copied for {form}, which is one file"
+        raise SettingError(message, hint=f"the formats that are a folder: {', '.join(FOLDER_FORMATS)}")
+    _require_plain_labels(annotations)
+    if form in ("csv", "cvat", "voc"):  # the others write any name, or none
+        folder = path.parent if form == "csv" else None
+        for name in written_names([image.path for image in annotations], folder):
+            require_plain_text(name, f"{annotations.source}: name of a photo")
+    if form in FOLDER_FORMATS:
+        _write_folder(annotations, path, form, copy_photos)
+    else:
+        files.write_text(path, _text(annotations, path.parent, form))
+    return tuple(_losses(annotations, form))
+
+
+def _checked(annotations: AnnotationSet, target: StrPath) -> Path:
+    hint = "read them: fewbox.read_annotations(boxes, photos)"
+    require_kind(annotations, AnnotationSet, "annotations", AnnotationError, hint)
+    return checked_path(target, "the file to write", OutputError)
+
+
+def target_formats(target: Path) -> tuple[str, ...]:
+    """The formats that a name to write to may stand for: one where it ends as the files of a format do."""
+    return _BY_SUFFIX.get(target.suffix.lower(), tuple(FORMATS))
+
+
+def _format_of_target(target: Path) -> str:
+    formats = target_formats(target)
+    if len(formats) > 1:
+        hint = "say which one with format=: " + ", ".join(formats)
+        raise SettingError(f"{target}: the name does not tell the format", hint=hint)
+    return formats[0]
+
+
+def _require_plain_labels(annotations: AnnotationSet) -> None:
+    for label in annotations.labels:
+        require_plain_text(label, f"{annotations.source}: label")
+
+
+def _text(annotations: AnnotationSet, folder: Path, form: str) -> str:
+    match form:
+        case "coco":
+            return coco_text(annotations, folder)
+        case "csv":
+            return csv_text(annotations, folder)
+        case "cvat":
+            return cvat_text(annotations)
+        case _:
+            return label_studio_text(annotations)
+
+
+def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_photos: bool) -> None:
+    if target.suffix.lower() in _BY_SUFFIX and target.suffix:
+        raise OutputError(f"{target}: {form} is a folder, a file per photo", hint="name a folder")
+    photo_folder = target / "images" if form == "yolo" else target
+    if copy_photos:
+        _require_different_names(annotations)
+        moved = [replace(image, path=photo_folder / image.path.name) for image in annotations]
+        written = replace(annotations, images=tuple(moved))
+    else:
+        written = annotations
+    texts = _texts(written, target, form)
+    with files.new_folder(target) as folder:
+        for name, text in texts.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        if copy_photos:
+            copies = folder / photo_folder.relative_to(target)
+            copies.mkdir(exist_ok=True)
+            for image in annotations:
+                _copy(image.path, copies / image.path.name)
+
+
+def _require_different_names(annotations: AnnotationSet) -> None:
+    seen: dict[str, Path] = {}
+    for image in annotations:
+        other = seen.setdefault(image.path.name.casefold(), image.path)
+        if other != image.path:
+            message = f"{annotations.source}: {other} and {image.path} would have one name as copies"
+            raise AnnotationError(message, hint="rename one of them, or write without --copy-photos")
+
+
+def _copy(photo: Path, target: Path) -> None:
+    try:
+        shutil.copyfile(photo, target)
+    except OSError as error:
+        if error.filename != str(photo):
+            raise
+        raise PhotoError(f"{photo}: cannot be copied: {error.strerror}") from error
+
+
+def _texts(annotations: AnnotationSet, folder: Path, form: str) -> dict[str, str]:
+    match form:
+        case "labelme":
+            return labelme_texts(annotations, folder)
+        case "voc":
+            return voc_texts(annotations)
+        case _:
+            return yolo_texts(annotations)
+
+
+def _losses(annotations: AnnotationSet, form: str) -> Iterator[str]:
+    """What a format cannot hold of a set."""
+    boxes = [box for image in annotations for box in image.boxes]
+    unseen = sum(not image.reviewed for image in annotations)
+    if unseen and form in ("csv", *FOLDER_FORMATS):
+        yield f"{form} does not list photos that nobody has looked at: {unseen}"
+    ignored = sum(box.ignore for box in boxes)
+    if ignored and form == "yolo":
+        yield f"yolo has no boxes to ignore; they are written as ordinary ones: {ignored}"
+    own_areas = sum(_has_own_area(box) for box in boxes)
+    if own_areas and form != "coco":
+        yield f"{form} has no areas; these objects will count as large as their boxes: {own_areas}"
+    if form in ("csv", "labelstudio") and annotations.labels != tuple(dict.fromkeys(b.label for b in boxes)):
+        yield f"{form} has no list of classes; it keeps those with boxes, in the order of first use"
+
+
+def _has_own_area(box: Box) -> bool:
+    """Whether its area is another than that of its box, by more than the digits that tools round to."""
+    of_box = (box.x2 - box.x1) * (box.y2 - box.y1)
+    return box.area is not None and abs(box.area - of_box) > 0.01 * of_box + 0.01

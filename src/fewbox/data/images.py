@@ -1,0 +1,372 @@
+"""Photos: find them, and read them as upright RGB.
+
+Everywhere in this package an image is ``[H, W, 3]`` uint8 RGB of the *upright* photo: as
+a person sees it, with the camera's EXIF orientation applied exactly once. Boxes and sizes
+(always ``size_hw``) refer to that upright image and to no other.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fewbox.arguments import checked_path, kind_of
+from fewbox.data.photo_file import (
+    SPELLING_HINT,
+    PhotoBytes,
+    PhotoFile,
+    open_file,
+    opened,
+    told_as_photo_error,
+)
+from fewbox.data.remote import addresses_at, is_remote, path_in, stand_in, without_secrets
+from fewbox.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
+from fewbox.errors import PhotoError, SettingError
+
+StrPath = str | os.PathLike[str]
+PhotoSource = StrPath | bytes | bytearray | memoryview | PhotoBytes
+"""A path or address, or what stands in the file."""
+
+# A saved JPEG is .jfif to Windows and Chrome; .hif is what Canon, Sony and Fujifilm call HEIC; .mpo has
+# several JPEGs in it, of which the first is the photo.
+PHOTO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff"}
+    | {".bmp", ".gif", ".heic", ".heif", ".hif", ".avif"}
+)
+
+# What a photo may be divided by: what libjpeg decodes to at once.
+_DIVISORS = (8, 4, 2)
+
+_PHOTO_KINDS = "a path, the bytes of a photo's file, an array [H, W, 3] uint8 RGB, or a Pillow image"
+_TO_UINT8 = "if its values are 0 to 1: (image * 255).round(), then as uint8"
+_SUFFIX_HINT = "photos end in " + ", ".join(sorted(PHOTO_SUFFIXES))
+
+
+def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
+    """List the photos that files, folders and glob patterns name.
+
+    Args:
+        paths: a folder stands for the photos in it, without its sub-folders; in a glob
+            pattern ``**`` stands for any number of folders. All may be addresses such as
+            ``s3://bucket/photos/``; the photos there are fetched when they are read.
+
+    Returns:
+        Each photo once, in the order given; inside a folder or pattern in natural order
+        (``out2.jpg`` before ``out10.jpg``), hidden files left out.
+
+    Raises:
+        PhotoError: a path does not exist, is not a photo, or holds none.
+    """
+    found: dict[str, Path] = {}
+    for path in _each_given(paths):
+        photos = map(stand_in, _addresses(str(path))) if is_remote(path) else _photos_at(Path(path))
+        for photo in photos:
+            found.setdefault(os.path.realpath(photo), photo)
+    return list(found.values())
+
+
+def photo_places(paths: StrPath | Iterable[StrPath]) -> list[str]:
+    """List the photos as :func:`find_photos` does, by where they are: absolute paths and addresses.
+
+    Nothing is noted in the cache, so there may be millions of them.
+
+    Raises:
+        PhotoError: as for :func:`find_photos`.
+    """
+    found: dict[str, str] = {}
+    for path in _each_given(paths):
+        if is_remote(path):
+            found |= {address: address for address in _addresses(str(path))}
+        else:
+            for photo in _photos_at(Path(path)):
+                found.setdefault(os.path.realpath(photo), str(photo.absolute()))
+    return list(found.values())
+
+
+def _each_given(paths: StrPath | Iterable[StrPath]) -> list[StrPath]:
+    given = given_places(paths)
+    if not given:
+        raise PhotoError("no photos given", hint="name photos, folders, or patterns like 'pics/*.jpg'")
+    return given
+
+
+def given_places(places: StrPath | Iterable[StrPath]) -> list[StrPath]:
+    """Where photos are said to be, as a list; it may be empty.
+
+    Raises:
+        PhotoError: one of them is no path.
+    """
+    is_one = isinstance(places, str | os.PathLike | bytes) or not isinstance(places, Iterable)
+    all_places: Any = [places] if is_one else places
+    given: list[StrPath] = list(all_places)
+    for place in given:
+        if not is_remote(place):
+            checked_path(place, "a photo or a folder of photos", PhotoError)
+    return given
+
+
+def photos_in_folder(folder: Path) -> list[Path]:
+    """List the photos directly in ``folder`` in natural order; there may be none.
+
+    Raises:
+        PhotoError: the folder cannot be listed.
+    """
+    return [folder / name for name in photo_names_in(folder)]
+
+
+def photo_names_in(folder: Path) -> list[str]:
+    """The names of the photos directly in ``folder`` in natural order; errors as :func:`photos_in_folder`."""
+    try:
+        with os.scandir(folder) as entries:  # which asks the system once, not once for each of thousands
+            names = [entry.name for entry in entries if _is_photo_name(entry.name) and entry.is_file()]
+    except OSError as error:
+        raise PhotoError(f"{folder}: cannot be listed: {error.strerror or error}") from error
+    return sorted(names, key=_natural_key)
+
+
+def _photos_at(path: Path) -> list[Path]:
+    if not os.path.lexists(path) and any(sign in str(path) for sign in "*?["):
+        return _photos_matching(path)
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise PhotoError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if is_folder:
+        photos = photos_in_folder(path)
+        if not photos:
+            hint = f"{_SUFFIX_HINT}; sub-folders are searched only by a pattern: '{path / '**' / '*.jpg'}'"
+            raise PhotoError(f"{path}: no photos in this folder", hint=hint)
+        return photos
+    if not is_file:
+        raise PhotoError(f"{path}: no such photo or folder", hint=SPELLING_HINT)
+    if path.suffix.lower() not in PHOTO_SUFFIXES:
+        raise PhotoError(f"{path}: not a photo by its name", hint=_SUFFIX_HINT)
+    return [path]
+
+
+def _photos_matching(pattern: Path) -> list[Path]:
+    matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    photos = sorted(filter(_is_photo, map(Path, matches)), key=_natural_order)
+    if not photos:
+        raise PhotoError(f"{pattern}: no photo matches this pattern", hint=_SUFFIX_HINT)
+    return photos
+
+
+def _addresses(address: str) -> list[str]:
+    addresses = addresses_at(address, PHOTO_SUFFIXES)
+    if not addresses:
+        raise PhotoError(f"{without_secrets(address)}: no photos there", hint=_SUFFIX_HINT)
+    addresses.sort(key=lambda found: _natural_order(path_in(found)))
+    return addresses
+
+
+def _file_of(photo: PhotoSource) -> PhotoFile:
+    if isinstance(photo, PhotoBytes):
+        return photo
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return PhotoBytes("photo", bytes(photo))
+    return photo_path(photo)
+
+
+def photo_path(photo: StrPath) -> Path:
+    """The path of a photo; for an address that of its copy, which is fetched when it is read.
+
+    Raises:
+        PhotoError: it is no path, or that of a folder.
+    """
+    if is_remote(photo):
+        return stand_in(str(photo))
+    path = checked_path(photo, "a photo", PhotoError, _PHOTO_KINDS)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on names that are too long for the system
+        hint = f"list the photos in it: fewbox.find_photos({str(path)!r})"
+        raise PhotoError(f"{path}: cannot be read: it is a folder, not a photo", hint=hint)
+    return path
+
+
+def _is_photo(path: Path) -> bool:
+    return _is_photo_name(path.name) and path.is_file()
+
+
+def _is_photo_name(name: str) -> bool:
+    return name.lower().endswith(tuple(PHOTO_SUFFIXES)) and not name.startswith(".")
+
+
+def _natural_order(path: PurePath) -> list[tuple[list[str | int], str]]:
+    """Compare the digits in a path as numbers; the plain text settles what is then equal."""
+    return [_natural_key(part) for part in path.parts]
+
+
+def _natural_key(part: str) -> tuple[list[str | int], str]:
+    # Words and numbers take turns in the list, so only like is compared with like.
+    pieces = re.split(r"([0-9]+)", part.lower())
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], part
+
+
+def read_image(path: PhotoSource) -> RGBArray:
+    """Read a photo as upright RGB ``[H, W, 3]``.
+
+    Transparent parts become white, 16-bit grey keeps its upper 8 bits, and of an
+    animation the first frame is read.
+
+    Raises:
+        PhotoError: the file is missing, damaged, too large, or not a photo.
+    """
+    with opened(_file_of(path)) as image:
+        return upright_rgb(image)
+
+
+@dataclass(frozen=True, eq=False)
+class ReducedImage:
+    """A photo read smaller than it is.
+
+    Attributes:
+        image: ``[h, w, 3]`` uint8 RGB, upright.
+        size_hw: height and width of the whole photo.
+    """
+
+    image: RGBArray
+    size_hw: tuple[int, int]
+
+    @property
+    def scale_xyxy(self) -> npt.NDArray[np.float32]:
+        """``[4]``: boxes of ``image`` times this are boxes of the photo; divided by it, the other way."""
+        (height, width), (h, w) = self.size_hw, self.image.shape[:2]
+        return np.array((width / w, height / h) * 2, np.float32)
+
+
+def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> ReducedImage:
+    """Read a photo at a half, a quarter or an eighth of its size, for a network or a preview.
+
+    That takes a fraction of the time and memory. Each pixel is the mean of those it stands for, so a
+    network that would have skipped pixels of the whole photo sees less noise, and slightly different
+    numbers; see ``docs/photos.md`` for how different.
+
+    A JPEG is decoded at that size; other formats are decoded whole, then made smaller.
+
+    Args:
+        path: the photo.
+        at_least_hw: neither side is made smaller than this, so a small photo is read as it is.
+
+    Raises:
+        PhotoError: the file is missing, damaged, too large, or not a photo.
+        SettingError: ``at_least_hw`` is not two numbers.
+    """
+    least_h, least_w = _checked_least(at_least_hw)
+    with opened(_file_of(path)) as image:
+        if image.format not in ("JPEG", "MPO"):
+            decode(image)  # only now is the orientation of a TIFF or PNG certain
+        stored_wh = image.size
+        size_hw = stored_wh if lies_sideways(image) else stored_wh[::-1]
+        times = min(side / max(least, 1) for side, least in zip(size_hw, (least_h, least_w), strict=True))
+        divisor = next((divisor for divisor in _DIVISORS if divisor <= times), 1)
+        image.draft(None, (stored_wh[0] // divisor, stored_wh[1] // divisor))  # does nothing but for JPEG
+        is_whole = image.size == stored_wh
+        return ReducedImage(upright_rgb(image, divided_by=divisor if is_whole else 1), size_hw)
+
+
+def _checked_least(at_least_hw: Any) -> tuple[float, float]:
+    try:
+        height, width = map(float, at_least_hw)
+    except (TypeError, ValueError):
+        height = width = math.nan
+    if math.isnan(height + width):
+        raise SettingError(f"at_least_hw must be two numbers, height and width: {at_least_hw!r}")
+    return height, width
+
+
+def read_size_hw(path: PhotoSource) -> tuple[int, int]:
+    """Read height and width of the upright photo without decoding its pixels.
+
+    Only a PNG that goes on after its pixels is decoded: its orientation may stand there.
+
+    Raises:
+        PhotoError: the file is missing, damaged, too large, or not a photo.
+    """
+    file = _file_of(path)
+    with opened(file) as image:
+        width, height = image.size
+        if image.format == "TIFF":  # Pillow has swapped the sides of a TIFF by itself
+            return height, width
+        if image.format == "PNG" and _png_metadata_is_late(file):
+            image.load()
+        return (width, height) if lies_sideways(image) else (height, width)
+
+
+def upright_array(image: Any, name: str = "image") -> RGBArray:
+    """Turn an image given in memory into upright RGB ``[H, W, 3]``.
+
+    Args:
+        image: an array ``[H, W, 3]`` RGB, ``[H, W, 4]`` RGBA, or ``[H, W]`` or ``[H, W, 1]`` grey, uint8
+            and taken as upright; a tensor of PyTorch, which may have its channels first; or a Pillow
+            image, whose EXIF orientation is applied.
+        name: what messages call it.
+
+    Returns:
+        The array itself if it is RGB, contiguous and writable already, else a new one.
+
+    Raises:
+        PhotoError: it is something else, has another shape or type, or cannot be decoded.
+    """
+    if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise PhotoError(f"{name}: an image needs at least one pixel: {image.size[0]} x {image.size[1]}")
+        with told_as_photo_error(Path(getattr(image, "filename", "") or name)):
+            return upright_rgb(image)
+    pixels = _pixels_of(image, name)
+    if pixels.shape[2:] == (3,):
+        return np.require(pixels, requirements=["C", "W"])  # what torch takes: rows in order, not read-only
+    return np.array(to_rgb(Image.fromarray(np.ascontiguousarray(pixels))))
+
+
+def _pixels_of(image: Any, name: str) -> RGBArray:
+    """An array or tensor as an array ``[H, W, 3]``, ``[H, W, 4]`` or ``[H, W]``; errors as above."""
+    array = image
+    if hasattr(image, "detach") and hasattr(image, "cpu"):  # a tensor; PyTorch is not imported here
+        try:
+            array = image.detach().cpu().numpy()
+        except TypeError as error:  # numpy has no bfloat16
+            raise PhotoError(f"{name}: an image is uint8, 0 to 255: {image.dtype}", hint=_TO_UINT8) from error
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+            array = array.transpose(1, 2, 0)
+    if not isinstance(array, np.ndarray):
+        raise PhotoError(f"{name}: nothing that a photo is given as: {kind_of(image)}", hint=_PHOTO_KINDS)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or array.size == 0:
+        hint = _PHOTO_KINDS
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = "put the channels last: image.transpose(1, 2, 0)"
+        elif array.ndim == 4:
+            hint = "give a list of images: list(batch)"
+        raise PhotoError(
+            f"{name}: an image array is [H, W, 3], [H, W, 4] or [H, W]: {list(array.shape)}", hint=hint
+        )
+    if array.dtype != np.uint8:
+        raise PhotoError(f"{name}: an image array is uint8, 0 to 255: {array.dtype}", hint=_TO_UINT8)
+    pixels: RGBArray = array.astype(np.uint8, copy=False)
+    return pixels
+
+
+def _png_metadata_is_late(photo: PhotoFile) -> bool:
+    """Tell whether a PNG says something after its pixels, where Pillow looks only once it has them."""
+    pixels_seen = False
+    with open_file(photo) as file:
+        file.seek(8)  # signature
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels_seen and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pixels_seen = pixels_seen or kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)  # the chunk and its checksum
+    return False

@@ -1,0 +1,280 @@
+"""A project: photos, and ``annotations.json`` beside them with what was drawn in them.
+
+What a person drew cannot be made again, so:
+
+* a change is on the disk before it is acknowledged: the new file is written beside the old one,
+  flushed, and takes its name; the version before stays as ``annotations.json.bak``;
+* several programs and windows may change one project. Each change is a few boxes, put or deleted
+  by their ids; it is applied to the file as it then is, under a lock, so that nobody writes over
+  what somebody else drew meanwhile;
+* a file that cannot be understood is an error, and is never written over.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from filelock import FileLock, Timeout
+
+from fewbox import files
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
+from fewbox.data.format_names import PROJECT_FILE
+from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
+from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
+from fewbox.data.remote import is_remote
+from fewbox.errors import AnnotationError, OutputError, PhotoError
+from fewbox.progress import console
+
+LOCK_SECONDS = 10
+"""How long to wait for another program; it holds the file for some milliseconds."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The project file as it was read or written last."""
+
+    version: tuple[int, ...]
+    data: bytes
+    content: ProjectFile
+
+
+class Project:
+    """Photos and their project file. May be used from several threads.
+
+    Args:
+        photos: a folder, for the photos in it; or a pattern such as ``photos/**/*.jpg``. The project
+            file is in that folder, or in the one before the first ``*``.
+
+    Raises:
+        PhotoError: the photos are on another machine.
+    """
+
+    def __init__(self, photos: StrPath) -> None:
+        if is_remote(photos):
+            hint = "copy the photos here, or name a file of boxes"
+            raise PhotoError(f"{photos}: boxes are kept beside photos, not at addresses", hint=hint)
+        self.photos = Path(photos)
+        self.folder = _folder_of(self.photos)
+        # Resolved: a link to the file stays a link when the file is replaced.
+        self.file = Path(os.path.realpath(self.folder / PROJECT_FILE))
+        self.backup = self.file.with_name(f"{self.file.name}.bak")
+        self._lock = threading.RLock()
+        self._loaded: _Loaded | None = None
+        self._tidied = False
+        self._found: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Project({str(self.photos)!r})"
+
+    def photo_names(self) -> list[str]:
+        """The photos: paths below the folder, with ``/``.
+
+        Those in the folder, or that match the pattern, in natural order; then others that the project
+        file speaks of, whether or not they are still there. Photos outside the folder are left out.
+
+        Raises:
+            AnnotationError: the project file is malformed.
+            PhotoError: the folder cannot be listed, or nothing matches the pattern.
+        """
+        return [name for name in self._all_names() if name in self._found or _is_below(name)]
+
+    def _all_names(self) -> list[str]:
+        with self._lock:
+            names = self._names_found()
+            self._found = frozenset(names)
+            known = {unicodedata.normalize("NFC", name) for name in names}
+            mentioned = [name.replace("\\", "/") for name in self._load().content.names]
+        return names + [name for name in mentioned if unicodedata.normalize("NFC", name) not in known]
+
+    def _names_found(self) -> list[str]:
+        if self.photos != self.folder:
+            return [photo.relative_to(self.folder).as_posix() for photo in find_photos(self.photos)]
+        return photo_names_in(self.folder)
+
+    def is_there(self, name: str) -> bool:
+        """Whether the photo ``name`` is where it should be."""
+        return name in self._found or self.path_of(name).exists()
+
+    def path_of(self, name: str) -> Path:
+        """Where the photo ``name`` is."""
+        return self.folder / name
+
+    def labels(self) -> list[str]:
+        """The labels in the order of their category ids.
+
+        Raises:
+            AnnotationError: the project file is malformed.
+        """
+        with self._lock:
+            return self._load().content.labels
+
+    def states(self, names: Sequence[str]) -> list[PhotoState]:
+        """What is said about photos, in the order of ``names``.
+
+        Raises:
+            AnnotationError: the project file is malformed.
+        """
+        with self._lock:
+            content = self._load().content
+            return [content.photo(name) for name in names]
+
+    def change_photo(
+        self,
+        name: str,
+        *,
+        put: Sequence[DrawnBox] = (),
+        delete: Sequence[str] = (),
+        reviewed: bool | None = None,
+    ) -> PhotoState:
+        """Change a photo as :meth:`ProjectFile.change_photo` does, and return what is now said about it.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            AnnotationError: a box does not fit the photo, or the project file is malformed.
+            OutputError: the file cannot be written; nothing has changed.
+        """
+        size_hw = read_size_hw(self.path_of(name))
+        with self.editing() as content:
+            content.change_photo(name, size_hw, put=put, delete=delete, reviewed=reviewed)
+            return content.photo(name)
+
+    @contextmanager
+    def editing(self) -> Iterator[ProjectFile]:
+        """Give the content of the file to change; it is on the disk when the block has ended well.
+
+        Raises:
+            AnnotationError: the project file is malformed.
+            OutputError: the file cannot be written; nothing has changed.
+        """
+        with self._lock, self._alone():
+            self._remove_leftovers()
+            loaded = self._load()
+            self._loaded = None  # whatever goes wrong from here on, the file is read again
+            yield loaded.content
+            data = loaded.content.to_bytes()
+            if data != loaded.data:
+                self._write(data)
+            self._loaded = _Loaded(_version_of(self.file), data, loaded.content)
+
+    def annotation_set(self) -> AnnotationSet:
+        """All photos with their boxes, to learn from; photos that are no longer there are left out.
+
+        Raises:
+            AnnotationError: there is no project file, it is malformed, or its boxes do not fit the photos.
+            PhotoError: a photo cannot be read.
+        """
+        if not self.file.exists():
+            hint = f"draw boxes with: fewbox annotate {self.photos}; or name a file of boxes: --boxes FILE"
+            raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
+        images, missing = [], []
+        names = self._all_names()
+        for name, state in zip(names, self.states(names), strict=True):
+            path = self.path_of(name)
+            if not path.exists():
+                missing.append(name)
+                continue
+            boxes = tuple(drawn.box for drawn in state.boxes)
+            images.append(AnnotatedImage(path, read_size_hw(path), boxes, state.reviewed))
+            if boxes and state.size_hw:
+                require_size(state.size_hw, images[-1].size_hw, f"{PROJECT_FILE}: {name}")
+        if missing:
+            console.print(f"left out, no longer there: {', '.join(missing)}", markup=False)
+        return AnnotationSet(tuple(images), tuple(self.labels()), PROJECT_FILE)
+
+    def _load(self) -> _Loaded:
+        """The file as it is, read again if another program has written it."""
+        version = _version_of(self.file)
+        if self._loaded is None or self._loaded.version != version:
+            self._loaded = self._read(version)
+        return self._loaded
+
+    def _read(self, version: tuple[int, ...]) -> _Loaded:
+        try:
+            data = self.file.read_bytes()
+        except FileNotFoundError:
+            return _Loaded((), b"", ProjectFile(None, PROJECT_FILE))
+        except OSError as error:
+            raise AnnotationError(f"{self.file}: cannot be read: {error.strerror or error}") from error
+        try:
+            return _Loaded(version, data, ProjectFile(data.decode("utf-8-sig"), PROJECT_FILE))
+        except UnicodeDecodeError as error:
+            raise AnnotationError(f"{self.file}: not UTF-8 text", hint=self._cure()) from error
+        except AnnotationError as error:
+            raise AnnotationError(f"{self.folder}: {error.message}", hint=self._cure()) from error
+
+    def _cure(self) -> str:
+        if self.backup.exists():
+            return f"mend the file, or go back to the version before it: copy {self.backup} over it"
+        return "mend the file, or move it away to begin anew"
+
+    def _write(self, content: bytes) -> None:
+        with files.replacing(self.file) as temporary:
+            temporary.write_bytes(content)
+            self._keep_version_before()
+
+    def _keep_version_before(self) -> None:
+        """Give the file as it is the name of the backup, at no moment leaving that name without a file."""
+        spare = self.backup.with_name(f".{self.backup.name}.tmp")
+        spare.unlink(missing_ok=True)
+        if not self.file.exists():
+            return
+        try:
+            os.link(self.file, spare)
+        except OSError:  # no links on this file system
+            shutil.copyfile(self.file, spare)
+        spare.replace(self.backup)
+        spare.unlink(missing_ok=True)  # still there if both were links to one file
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other programs from changing the file meanwhile."""
+        lock = self.file.with_name(f".{PROJECT_FILE}.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(lock).acquire(timeout=LOCK_SECONDS, poll_interval=0.01):
+                yield
+        except Timeout as error:
+            hint = "end other programs that use these photos, then try again"
+            raise OutputError(f"{self.file}: another program does not let go of it", hint=hint) from error
+        except OSError as error:
+            raise files.output_error(self.file, error) from error
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a program that was killed had begun to write; nobody else is writing now."""
+        if self._tidied:
+            return
+        self._tidied = True
+        for leftover in self.file.parent.glob(f".{self.file.stem}.*.tmp{self.file.suffix}"):
+            leftover.unlink(missing_ok=True)
+
+
+def _folder_of(photos: Path) -> Path:
+    """A folder itself; of a photo, the folder it is in; of a pattern, what is before the first wildcard."""
+    if os.path.lexists(photos):
+        return photos if photos.is_dir() else photos.parent
+    fixed = list(photos.parts)
+    while any(sign in part for part in fixed for sign in "*?["):
+        fixed.pop()
+    return Path(*fixed)
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path in a file stays in the folder: a file from a stranger must not open other folders."""
+    anchored = PurePosixPath(name).anchor or PureWindowsPath(name).anchor
+    return not anchored and ".." not in PurePosixPath(name).parts
+
+
+def _version_of(path: Path) -> tuple[int, ...]:
+    """Changes whenever the file does; empty while there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
+    return (status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,264 @@
+"""Photos on other machines: ``https://``, ``s3://`` and whatever else fsspec knows.
+
+All code here works on paths, so a remote photo gets one: a stand-in in the cache, in a folder that
+also notes the photo's address. The bytes are fetched when the photo is first read. Naming an address
+again fetches it again, as what is there may have changed.
+
+The oldest copies make room for new ones; as the note stays, they are fetched again when needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from fewbox.cache import cache_folder
+from fewbox.errors import PhotoError
+from fewbox.files import replacing, write_text
+
+MAX_PHOTO_BYTES = 500_000_000
+"""More than any photo of 200 megapixels takes as JPEG, PNG or HEIC."""
+MAX_SECONDS = 120.0
+"""For one photo or one listing, from beginning to end."""
+MAX_CACHE_BYTES = 2_000_000_000
+
+_NOTE = "address.txt"
+_KEEP_NOTES_S = 30 * 24 * 3600.0
+_UNFIT_FOR_A_NAME = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_FETCHES_PER_CLEANING = 32
+_fetched = itertools.count()
+
+_CONNECTION_HINT = "check the address and the connection, then run the command again"
+
+Result = TypeVar("Result")
+
+
+def is_remote(place: object) -> bool:
+    """Whether ``place`` is an address such as ``s3://bucket/photos`` and not a path."""
+    return isinstance(place, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", place) is not None
+
+
+def stand_in(address: str) -> Path:
+    """The path at which a remote photo will lie once it is read; nothing is fetched yet."""
+    folder = _copies() / hashlib.sha256(address.encode()).hexdigest()[:24]
+    last_part = path_in(address).name
+    name = _UNFIT_FOR_A_NAME.sub("_", unquote(last_part) if _is_web(address) else last_part)
+    path = folder / (name.lstrip(".")[-120:] or "photo")
+    path.unlink(missing_ok=True)
+    _copies().mkdir(mode=0o700, parents=True, exist_ok=True)  # an address may hold a password
+    write_text(folder / _NOTE, address)
+    return path
+
+
+def shown_name(path: Path) -> str:
+    """What to call a photo in messages: its address where ``path`` is a stand-in."""
+    address = _address_of(path)
+    return str(path) if address is None else without_secrets(address)
+
+
+def fetch_missing(path: Path) -> None:
+    """Fetch the photo that ``path`` stands in for, unless it is there; other paths are left alone.
+
+    Raises:
+        PhotoError: it cannot be fetched, is too large, or takes too long.
+    """
+    address = _address_of(path)
+    if address is None or path.exists():
+        return
+    name = without_secrets(address)
+
+    def fetch() -> None:
+        with replacing(path) as temporary, _told_as_photo_error(name):
+            system, remote_path = file_system(address)
+            system.get_file(remote_path, str(temporary), callback=_limits(name))
+
+    _in_time(fetch, name)
+    if next(_fetched) % _FETCHES_PER_CLEANING == 0:
+        with suppress(OSError):  # another process may be cleaning too
+            _make_room(path)
+
+
+def fetch_bytes(address: str) -> bytes:
+    """The file of a remote photo, held in memory alone: for those who look at a photo once and go on.
+
+    Raises:
+        PhotoError: it cannot be fetched, is too large, or takes too long.
+    """
+    name = without_secrets(address)
+
+    def fetch() -> bytes:
+        with _told_as_photo_error(name):
+            system, remote_path = file_system(address)
+            data: bytes = system.cat_file(remote_path, 0, MAX_PHOTO_BYTES + 1)
+            return data
+
+    data = _in_time(fetch, name)
+    if len(data) > MAX_PHOTO_BYTES:
+        raise _too_large(name)
+    return data
+
+
+def addresses_at(address: str, suffixes: frozenset[str]) -> list[str]:
+    """The addresses of the photos that a remote photo, folder or pattern names; of a folder, those in it.
+
+    Over ``https://`` everything is a photo but what ends in ``/``, as there the name says little.
+
+    Raises:
+        PhotoError: the folder cannot be listed.
+    """
+    path = path_in(address)
+    is_pattern = any(sign in address for sign in "*[")
+    is_folder = address.endswith("/") or path == PurePosixPath("/")
+    if not is_pattern and (path.suffix.lower() in suffixes or (_is_web(address) and not is_folder)):
+        return [address]
+    shown = without_secrets(address)
+
+    def listing() -> list[str]:
+        with _told_as_photo_error(shown):
+            system, remote_path = file_system(address)
+            names = system.glob(remote_path) if is_pattern else system.ls(remote_path, detail=False)
+            return [system.unstrip_protocol(name) for name in names]
+
+    found = {name: path_in(name) for name in _in_time(listing, shown)}
+    return [
+        name
+        for name, path in found.items()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+
+
+def path_in(address: str) -> PurePosixPath:
+    """The path that an address ends in, from ``/``; on the web without the question after it."""
+    rest = address.partition("://")[2]
+    return PurePosixPath("/" + (re.split("[?#]", rest)[0] if _is_web(address) else rest).partition("/")[2])
+
+
+def _is_web(address: str) -> bool:
+    return address.lower().startswith(("http://", "https://"))
+
+
+def _copies() -> Path:
+    return cache_folder() / "photos"
+
+
+def _address_of(path: Path) -> str | None:
+    if path.parent.parent != _copies():
+        return None
+    try:
+        return (path.parent / _NOTE).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def without_secrets(address: str) -> str:
+    """The address without what may hold a password, a key or a signature."""
+    protocol, _, rest = address.partition("://")
+    host, slash, _ = rest.partition("/")
+    host = re.split("[?#]", host)[0].rpartition("@")[2]
+    return f"{protocol}://{host}{path_in(address) if slash else ''}"
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """What fsspec reads ``address`` with, and the address as that wants it."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(address)
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None) or error.name or "fsspec"
+        in_extra = missing in ("fsspec", "s3fs", "aiohttp")
+        hint = "pip install '.[remote]'" if in_extra else f"pip install {missing}"
+        raise PhotoError(
+            f"{without_secrets(address)}: cannot be reached without {missing}", hint=hint
+        ) from error
+    return system, path
+
+
+def _limits(name: str) -> Any:
+    """What fsspec tells how far a transfer has come; it stops one that is too large or too slow."""
+    from fsspec.callbacks import Callback
+
+    deadline = time.monotonic() + MAX_SECONDS
+
+    def check(size: int | None, value: int) -> None:
+        if max(size or 0, value) > MAX_PHOTO_BYTES:
+            raise _too_large(name)
+        if time.monotonic() > deadline:  # nobody waits for it any more
+            raise _too_slow(name)
+
+    return Callback(hooks={"limits": check})
+
+
+def _in_time(work: Callable[[], Result], name: str) -> Result:
+    """Do ``work`` in a thread of its own, and stop waiting for it: few backends have a limit of their own."""
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(MAX_SECONDS)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise _too_slow(name)
+    return results[0]
+
+
+@contextmanager
+def _told_as_photo_error(name: str) -> Iterator[None]:
+    try:
+        yield
+    except PhotoError:
+        raise
+    except FileNotFoundError as error:
+        raise PhotoError(f"{name}: no such photo or folder", hint="check the address") from error
+    except Exception as error:  # each backend has errors of its own
+        # Not the text of an HTTP error: it repeats the address with all that may be secret in it.
+        status = getattr(error, "status", None)
+        reason = error if status is None else f"{status} {getattr(error, 'message', '')}"
+        message = f"{name}: could not be fetched: {reason or type(error).__name__}"
+        raise PhotoError(message, hint=_CONNECTION_HINT) from error
+
+
+def _make_room(newest: Path) -> None:
+    """Remove the oldest copies beyond MAX_CACHE_BYTES, and the notes of addresses long not used."""
+    copies = []
+    for folder in _copies().iterdir():
+        for file in folder.iterdir():
+            state = file.stat()
+            if file.name != _NOTE:
+                copies.append((state.st_mtime, state.st_size, file))
+            elif time.time() - state.st_mtime > _KEEP_NOTES_S:
+                shutil.rmtree(folder, ignore_errors=True)
+                break
+    total = sum(size for _, size, _ in copies)
+    for _, size, file in sorted(copies):
+        if total <= MAX_CACHE_BYTES:
+            break
+        if file != newest:
+            file.unlink(missing_ok=True)
+            total -= size
+
+
+def _too_large(name: str) -> PhotoError:
+    limit = MAX_PHOTO_BYTES // 1_000_000
+    return PhotoError(f"{name}: larger than {limit} MB", hint="make the photo smaller, or leave it out")
+
+
+def _too_slow(name: str) -> PhotoError:
+    return PhotoError(f"{name}: not there after {MAX_SECONDS:g} seconds", hint=_CONNECTION_HINT)

@@ -1,0 +1,300 @@
+"""Evaluate: run a detector over annotated photos and say how good it is."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fewbox import __version__
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.formats import annotation_set
+from fewbox.data.images import StrPath
+from fewbox.detect.detections import Detections
+from fewbox.detect.opening import opened_detector
+from fewbox.detect.photo_detector import PhotoDetector
+from fewbox.errors import AnnotationError, PhotoError
+from fewbox.evaluation.calibration import ReliabilityBin, calibration_error, reliability_bins
+from fewbox.evaluation.curves import HUNDREDTHS, ThresholdCounts, count_above
+from fewbox.evaluation.metrics import CocoMetrics, coco_metrics, none_if_nan
+from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.evaluation.words import (
+    alarm_kinds_in_words,
+    alarms_in_words,
+    expected_in_words,
+    false_alarms_in_words,
+    found_in_words,
+    miss_kinds_in_words,
+    photos_in_words,
+    some_names,
+)
+from fewbox.progress import console, progress_bar
+
+LOWEST_SCORE = 0.001
+"""Detections down to here count for AP, as is usual with COCO."""
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How good a detector is on annotated photos.
+
+    Attributes:
+        labels: the detector's classes.
+        score_threshold: the detector's own.
+        annotations: the photos that were looked at, in their order.
+        skipped: names of photos that could not be read.
+        learnt_from: names of photos that the detector was taught with, which make it look too good.
+        expected_ap50: what photos held out in fine-tuning promised: ``ap50``, and ``low`` and ``high``,
+            between which it should be four times in five; None if the detector's file says nothing.
+        outcomes: every detection and annotation, and what it came to.
+        metrics: COCO's numbers.
+        counts: what was found and what was wrong, for each class and threshold.
+    """
+
+    labels: tuple[str, ...]
+    score_threshold: float
+    annotations: AnnotationSet
+    skipped: tuple[str, ...]
+    learnt_from: tuple[str, ...]
+    expected_ap50: Mapping[str, float] | None
+    outcomes: Outcomes
+    metrics: CocoMetrics
+    counts: ThresholdCounts
+
+    @cached_property
+    def best_threshold(self) -> float | None:
+        """The score threshold with the highest F1, all classes together; None if nothing was found."""
+        return self.counts.sum().best_threshold()
+
+    @cached_property
+    def reliability(self) -> tuple[ReliabilityBin, ...]:
+        """How often detections of each score are right; those no higher than ``SHOWN_SCORE`` are left out.
+
+        There are thousands of those, nearly all wrong, and they would make any detector look honest.
+        """
+        outcomes = self.outcomes
+        rows = (outcomes.right | outcomes.wrong) & (outcomes.found.scores > SHOWN_SCORE)
+        return reliability_bins(outcomes.found.scores[rows], outcomes.right[rows])
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """See :mod:`fewbox.evaluation.calibration`; over the detections of ``reliability``."""
+        return calibration_error(self.reliability)
+
+    def at(self, score_threshold: float) -> dict[str, Any]:
+        """Counts and shares of all classes together at the nearest of the thresholds tried."""
+        return self.counts.sum().at(score_threshold)
+
+    def __str__(self) -> str:
+        metrics, num_photos = self.metrics, len(self.annotations)
+        own, best = self.score_threshold, self.best_threshold
+        lines = [
+            f"{photos_in_words(num_photos)}, {self.annotations.num_boxes} boxes",
+            f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
+            *(f"  {line}" for line in self.mistakes_in_words(own)),
+        ]
+        if best is not None and f"{best:.2f}" != f"{own:.2f}":
+            lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
+        lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
+        if self.expected_ap50:
+            lines.append(expected_in_words(**self.expected_ap50))
+        if self.skipped:
+            lines.append(
+                f"{photos_in_words(len(self.skipped))} could not be read: {some_names(self.skipped)}"
+            )
+        if self.learnt_from:
+            lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
+        return "\n".join(lines)
+
+    def in_words(self, score_threshold: float) -> str:
+        """What the detector does at a threshold, such as ``finds 9 of 10; none of its 9 boxes is wrong``."""
+        at = self.at(score_threshold)
+        found, false_alarms = at["found"], at["false_alarms"]
+        return f"{found_in_words(found, at['annotations'])}; {alarms_in_words(found, false_alarms)}"
+
+    def mistakes_in_words(self, score_threshold: float) -> list[str]:
+        """What the mistakes are at a threshold: a line for the misses, if any, one for the false alarms."""
+        at = self.at(score_threshold)
+        lines = []
+        if missed := at["annotations"] - at["found"]:
+            lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
+        if alarms := at["false_alarms"]:
+            lines.append(f"{false_alarms_in_words(alarms)}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, ready for JSON, as the reference describes them."""
+        class_ids = range(len(self.labels))
+        confusion = self.outcomes.confusion(self.score_threshold, len(self.labels))
+        return {
+            "format_version": FORMAT_VERSION,
+            "fewbox": __version__,
+            "labels": self.labels,
+            "photos": len(self.annotations),
+            "skipped": self.skipped,
+            "learnt_from": self.learnt_from,
+            "expected_ap50": self.expected_ap50,
+            "coco": self.metrics.to_dict(),
+            "at_own_threshold": self.at(self.score_threshold),
+            "at_best_threshold": None if self.best_threshold is None else self.at(self.best_threshold),
+            "thresholds": self.counts.thresholds.tolist(),
+            "classes": [self._class_numbers(class_id) for class_id in class_ids],
+            "confusion": confusion.tolist(),
+            "calibration": {
+                "expected_calibration_error": self.expected_calibration_error,
+                "scores_above": SHOWN_SCORE,
+                "bins": [asdict(one) for one in self.reliability],
+            },
+        }
+
+    def _class_numbers(self, class_id: int) -> dict[str, Any]:
+        counts = self.counts.of_class(class_id)
+        return {
+            "label": self.labels[class_id],
+            "ap": none_if_nan(self.metrics.class_ap[class_id]),
+            "ap50": none_if_nan(self.metrics.class_ap50[class_id]),
+            "at_own_threshold": counts.at(self.score_threshold),
+            "best_threshold": counts.best_threshold(),
+            "found_above": counts.found.tolist(),
+            "false_alarms_above": counts.false_alarms.tolist(),
+        }
+
+
+def evaluate(
+    detector: PhotoDetector | StrPath, annotations: AnnotationSet | StrPath, *, show_progress: bool = True
+) -> Evaluation:
+    """Look for a detector's objects in annotated photos and compare.
+
+    A photo that cannot be read is reported and left out.
+
+    Args:
+        detector: the detector, or its file.
+        annotations: the photos and what is in them, or where they are, as for :func:`read_annotations`;
+            every photo must have been looked at. Boxes to ignore count neither as found nor as missed.
+        show_progress: show how far the work has come, and which photos are left out.
+
+    Raises:
+        AnnotationError: a photo has not been looked at, there is no box at all, or a box has a label that
+            the detector does not know.
+        PhotoError: no photo can be read.
+        DetectorFileError: the detector's file cannot be read, or it is no detector.
+    """
+    detector = opened_detector(detector)
+    annotations = annotation_set(annotations)
+    annotations.require_reviewed()
+    require_known_labels(annotations, detector.labels)
+    read, detections, skipped = detect_all(detector, annotations, show_progress=show_progress)
+    if skipped:
+        read.require_reviewed()
+    return evaluate_found(detector, read, detections, skipped)
+
+
+def evaluate_found(
+    detector: PhotoDetector,
+    annotations: AnnotationSet,
+    detections: Sequence[Detections],
+    skipped: Sequence[str] = (),
+) -> Evaluation:
+    """As :func:`evaluate`, of what the detector has found already, down to ``LOWEST_SCORE``.
+
+    Args:
+        detector: the detector.
+        annotations: the photos that could be read.
+        detections: what was found in each of them.
+        skipped: names of photos that could not be read.
+    """
+    images = annotations.images
+    outcomes = Outcomes.of(DetectionTable.of(detections), AnnotationTable.of(images, detector.labels))
+    num_classes = len(detector.labels)
+    thresholds = np.union1d(HUNDREDTHS, detector.score_threshold)
+    return Evaluation(
+        labels=detector.labels,
+        score_threshold=detector.score_threshold,
+        annotations=annotations,
+        skipped=tuple(skipped),
+        learnt_from=_learnt_from(detector, images),
+        expected_ap50=_expected_ap50(detector),
+        outcomes=outcomes,
+        metrics=coco_metrics(outcomes.found, outcomes.truth, num_classes),
+        counts=count_above(outcomes, num_classes, thresholds),
+    )
+
+
+def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> None:
+    """Refuse annotations of objects that the detector was not taught.
+
+    Raises:
+        AnnotationError: a box has a label that is not one of ``labels``.
+    """
+    used = dict.fromkeys(box.label for image in annotations for box in image.boxes)
+    unknown = [label for label in used if label not in labels]
+    if not unknown:
+        return
+    near = [(label, difflib.get_close_matches(label, labels, n=1)) for label in unknown]
+    guesses = [f"{label!r} may be {close[0]!r}" for label, close in near if close]
+    knows = f"the detector knows {', '.join(labels)}"
+    raise AnnotationError(
+        f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
+        hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
+    )
+
+
+def detect_all(
+    detector: PhotoDetector, annotations: AnnotationSet, *, show_progress: bool
+) -> tuple[AnnotationSet, list[Detections], list[str]]:
+    """The photos that can be read, what was found in each down to ``LOWEST_SCORE``, the names of the others.
+
+    Raises:
+        PhotoError: none of the photos can be read.
+    """
+    images: list[AnnotatedImage] = []
+    detections: list[Detections] = []
+    skipped: list[str] = []
+    with progress_bar("detecting", len(annotations), show=show_progress) as advance:
+        for image in annotations:
+            try:
+                detections.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
+                images.append(image)
+            except PhotoError as error:
+                if show_progress:
+                    console.print(f"skipped: {error.message}", markup=False)
+                skipped.append(image.path.name)
+            advance(image.path.name)
+    if not images:
+        raise PhotoError(
+            f"{annotations.source}: none of {len(annotations)} photos can be read: {some_names(skipped)}",
+            hint="copy the photos again",
+        )
+    return replace(annotations, images=tuple(images)), detections, skipped
+
+
+def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
+    """Names of photos that seem to be ones the detector was taught with.
+
+    The detector's file knows their names and numbers of boxes. Two sets may both have a ``duck_04.jpg``
+    with one duck in it, so only if at least half of the photos it was taught with are there, they are.
+    """
+    taught = {(photo["name"], photo["boxes"]) for photo in detector.provenance.get("photos", ())}
+    names = tuple(image.path.name for image in images if (image.path.name, len(image.boxes)) in taught)
+    return names if 2 * len(names) >= len(taught) else ()
+
+
+def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
+    overall = detector.provenance.get("estimate", {}).get("overall")
+    if not overall or not overall["objects"]:
+        return None
+    return {name: overall[name] for name in ("ap50", "low", "high")}
+
+
+def learnt_from_in_words(evaluation: Evaluation) -> str:
+    """The warning about photos that the detector knows."""
+    count, total = len(evaluation.learnt_from), len(evaluation.annotations)
+    seem = "seem to be ones" if count > 1 else "seems to be one"
+    return f"{count} of {total} photos {seem} it learnt from, which makes it look better than it is"

@@ -1,0 +1,220 @@
+"""What became of every detection and annotation: right or a false alarm, found or missed, and why.
+
+A detection is right if it overlaps an annotation of its class by at least half (IoU 0.5), as in COCO's
+AP50. Detections choose in order of their score, so one match serves every score threshold: raising it
+takes detections away from the end and changes nothing for those before.
+
+Letters in shapes: M annotations, K detections, P pairs of one of each that overlap, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fewbox.evaluation.matches import Pairs, match_boxes, overlapping_pairs
+from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+
+HIT_IOU = 0.5
+"""Overlap with an annotation from which on a detection is right."""
+NEAR_IOU = 0.1
+"""Overlap below which two boxes have nothing to do with each other: Bolya et al., 2020, section 2.1."""
+SHOWN_SCORE = 0.05
+"""Detections with a lower score count for AP and are not shown to anybody."""
+
+ALARM_KINDS = ("duplicate", "localization", "confusion", "background")
+"""What is wrong with a false alarm; the first three are on an object, the last on something else."""
+MISS_KINDS = ("low_score", "localization", "confusion", "shared_box", "not_seen")
+"""What became of an annotation that was missed."""
+_DUPLICATE, _ALARM_OFF, _CONFUSED, _BACKGROUND = range(len(ALARM_KINDS))
+_LOW_SCORE, _MISS_OFF, _TAKEN_FOR, _SHARED, _NOT_SEEN = range(len(MISS_KINDS))
+
+
+@dataclass(frozen=True, eq=False)
+class Causes:
+    """What lies behind each mistake.
+
+    The kinds of false alarms are those of Bolya et al., "TIDE: A General Toolbox for Identifying Object
+    Detection Errors" (2020), after Hoiem et al., "Diagnosing Error in Object Detectors" (2012), with
+    their overlaps. A box on several objects is on the one it overlaps most: an object that it covers (by
+    ``HIT_IOU``) before others, then one of its class. It is
+
+        duplicate      if it covers an object of its class; another box with a higher score found that
+        localization   if it overlaps one of its class by ``NEAR_IOU`` to ``HIT_IOU``
+        confusion      if it is on an object of another class, by ``NEAR_IOU`` or more as in Hoiem et al.;
+                       TIDE puts those that do not cover it in a class of their own, "both"
+        background     if it overlaps no annotation by ``NEAR_IOU``
+
+    A miss is told by the detection that came nearest to finding the object: of those that are not on
+    another object, the one with the highest score times IoU, where ``HIT_IOU`` is as good as more. The miss
+    is a ``low_score`` if that is the right one, a ``localization`` or ``confusion`` if it is a false alarm.
+    It is a ``shared_box`` if the only box on it found another object of its class, else ``not_seen``.
+
+    Attributes:
+        alarm_kind: ``[K]`` place in ``ALARM_KINDS``, -1 for detections that are no false alarms.
+        alarm_on: ``[K]`` the annotation that a false alarm is on, -1 if none.
+        miss_kind: ``[M]`` place in ``MISS_KINDS``, should it be missed; -1 for boxes to ignore.
+        miss_by: ``[M]`` the detection that tells so, -1 if none.
+    """
+
+    alarm_kind: npt.NDArray[np.int64]
+    alarm_on: npt.NDArray[np.int64]
+    miss_kind: npt.NDArray[np.int64]
+    miss_by: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """The detections and annotations of N photos, and what each came to.
+
+    Attributes:
+        found: the detections.
+        truth: the annotations.
+        right: ``[K]`` detections that found an annotation.
+        wrong: ``[K]`` false alarms; a detection that is neither lies on a box to ignore.
+        counted: ``[M]`` annotations that are to be found.
+        found_score: ``[M]`` the score of the detection that found each, 0 if none did: the annotation is
+            found at every threshold below it.
+        found_by: ``[M]`` that detection, -1 if none.
+        mistaken: ``[K]`` the annotation of another class that a false alarm covers, -1 if none.
+    """
+
+    found: DetectionTable
+    truth: AnnotationTable
+    right: npt.NDArray[np.bool_]
+    wrong: npt.NDArray[np.bool_]
+    counted: npt.NDArray[np.bool_]
+    found_score: npt.NDArray[np.float64]
+    found_by: npt.NDArray[np.int64]
+    mistaken: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, found: DetectionTable, truth: AnnotationTable) -> Outcomes:
+        """Match detections with the annotations of the same photos."""
+        matches = match_boxes(found, truth, np.array([HIT_IOU]))
+        right, wrong, counted = matches.right[:, 0, 0], matches.wrong[:, 0, 0], matches.counted[:, 0]
+        found_by = np.full(len(truth), -1)
+        found_by[matches.annotation[right, 0, 0]] = np.flatnonzero(right)
+        found_score = np.zeros(len(truth))
+        found_score[found_by >= 0] = found.scores[found_by[found_by >= 0]]
+        mistaken = _mistaken(found, truth, wrong, counted)
+        return cls(found, truth, right, wrong, counted, found_score, found_by, mistaken)
+
+    @cached_property
+    def causes(self) -> Causes:
+        """What lies behind each mistake; the same at every score threshold."""
+        rows = np.flatnonzero(self.right | self.wrong)
+        pairs = overlapping_pairs(
+            self.found, self.truth, rows, self.found.photo_ids, self.truth.photo_ids, NEAR_IOU
+        )
+        pairs = pairs.at(self.counted[pairs.annotation])
+        same = self.found.class_ids[pairs.detection] == self.truth.class_ids[pairs.annotation]
+        alarm_kind, alarm_on, alarm_iou = _why_wrong(self, pairs, same)
+        covers_another = alarm_iou >= HIT_IOU
+        elsewhere = covers_another[pairs.detection] & (alarm_on[pairs.detection] != pairs.annotation)
+        return Causes(alarm_kind, alarm_on, *_why_missed(self, pairs, same, elsewhere))
+
+    def confusion(self, score_threshold: float, num_classes: int) -> npt.NDArray[np.int64]:
+        """How often annotations of one class were detected as another, ``[C + 1, C + 1]``.
+
+        Row ``a``, column ``b``: annotations of class ``a`` with a detection of class ``b`` above the
+        threshold. The last column counts the missed, the last row the other false alarms.
+        """
+        classes, seen = self.truth.class_ids, self.found_score > score_threshold
+        alarms = self.wrong & (self.found.scores > score_threshold)
+        mistaken = alarms & (self.mistaken >= 0)
+        mistaken[mistaken] = ~seen[self.mistaken[mistaken]]
+        covered = self.mistaken[mistaken]
+        missed = self.counted & ~seen
+        missed[covered] = False
+        others, detected = alarms & ~mistaken, self.found.class_ids
+        cells = [
+            (classes[seen], classes[seen]),
+            (classes[covered], detected[mistaken]),
+            (classes[missed], np.full(np.count_nonzero(missed), num_classes)),
+            (np.full(np.count_nonzero(others), num_classes), detected[others]),
+        ]
+        rows, columns = (np.concatenate(part) for part in zip(*cells, strict=True))
+        matrix = np.bincount(rows * (num_classes + 1) + columns, minlength=(num_classes + 1) ** 2)
+        return matrix.reshape(num_classes + 1, num_classes + 1)
+
+
+def _mistaken(
+    found: DetectionTable,
+    truth: AnnotationTable,
+    wrong: npt.NDArray[np.bool_],
+    counted: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int32]:
+    """Match the false alarms with all annotations, whatever their class; ``[K]`` as in Outcomes."""
+    alarms, targets = np.flatnonzero(wrong), np.flatnonzero(counted)
+    matches = match_boxes(
+        DetectionTable(found.photo_ids[alarms], 0 * alarms, found.boxes[alarms], found.scores[alarms]),
+        AnnotationTable(
+            truth.photo_ids[targets], 0 * targets, truth.boxes[targets], np.zeros(len(targets), bool)
+        ),
+        np.array([HIT_IOU]),
+    )
+    mistaken = np.full(len(found), -1, np.int32)
+    taken = matches.annotation[:, 0, 0]
+    alarms, covered = alarms[taken >= 0], targets[taken[taken >= 0]]
+    other = found.class_ids[alarms] != truth.class_ids[covered]
+    mistaken[alarms[other]] = covered[other]  # on its own class, it is a second detection of one object
+    return mistaken
+
+
+def _why_wrong(
+    outcomes: Outcomes, pairs: Pairs, same: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """``alarm_kind`` and ``alarm_on`` as in Causes, and the IoU with that ``[K]``.
+
+    Args:
+        outcomes: so far.
+        pairs: P of the same photo, with annotations to be found.
+        same: ``[P]`` whether both are of one class.
+    """
+    detection, covers = pairs.detection, pairs.iou >= HIT_IOU
+    order = np.lexsort((same, pairs.iou, covers | same, covers, detection))
+    order = order[outcomes.wrong[detection[order]]]
+    best = order[_is_last(detection[order])]
+    kind = np.where(outcomes.wrong, _BACKGROUND, -1)
+    of_its_class = np.where(covers, _DUPLICATE, _ALARM_OFF)
+    kind[detection[best]] = np.where(same, of_its_class, _CONFUSED)[best]
+    on, overlap = np.full(len(outcomes.found), -1), np.zeros(len(outcomes.found))
+    on[detection[best]], overlap[detection[best]] = pairs.annotation[best], pairs.iou[best]
+    return kind, on, overlap
+
+
+def _why_missed(
+    outcomes: Outcomes, pairs: Pairs, same: npt.NDArray[np.bool_], elsewhere: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """``miss_kind`` and ``miss_by`` as in Causes.
+
+    Args:
+        outcomes: so far.
+        pairs: as for false alarms.
+        same: as for false alarms.
+        elsewhere: ``[P]`` whether the detection is a false alarm that covers another annotation.
+    """
+    detection, annotation, covers = pairs.detection, pairs.annotation, pairs.iou >= HIT_IOU
+    wrong, scores = outcomes.wrong[detection], outcomes.found.scores[detection]
+    shown = scores > SHOWN_SCORE
+    kind = np.full(len(scores), -1)
+    kind[~wrong & same & covers & shown] = _SHARED
+    kind[wrong & ~same & shown & (covers | ~elsewhere)] = _TAKEN_FOR
+    kind[wrong & same & shown & ~covers & ~elsewhere] = _MISS_OFF
+    kind[outcomes.found_by[annotation] == detection] = _LOW_SCORE
+    order = np.lexsort((scores * np.minimum(pairs.iou, HIT_IOU), kind != _SHARED, annotation))
+    order = order[kind[order] >= 0]
+    best = order[_is_last(annotation[order])]
+    miss_kind, miss_by = np.where(outcomes.counted, _NOT_SEEN, -1), np.full(len(outcomes.truth), -1)
+    miss_kind[annotation[best]], miss_by[annotation[best]] = kind[best], detection[best]
+    return miss_kind, miss_by
+
+
+def _is_last(values: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """For each of ``values``, in which equal ones stand together, whether it is the last of them."""
+    last: npt.NDArray[np.bool_] = np.diff(values, append=-1) != 0
+    return last

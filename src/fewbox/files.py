@@ -1,0 +1,135 @@
+"""Write a file whole or not at all.
+
+Everything fewbox writes goes through :func:`replacing`: the bytes go to a temporary
+file beside the target, are flushed to the disk, and only then take the target's name.
+A full disk, Ctrl-C or a killed process leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fewbox.errors import OutputError
+
+
+@contextmanager
+def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write; when the block ends well it becomes ``target``.
+
+    The temporary file lies in the target's folder (a rename is atomic only inside one
+    file system) and keeps its suffix, from which some writers choose their format.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    target = Path(target)
+    if not target.name:
+        raise OutputError(f"{target}: cannot be written: it is a folder", hint="name a file")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(_mode_for(target))
+            temporary.replace(target)
+            _flush_folder(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring the new name of a file to the disk too; Windows does so by itself and opens no folder."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well it becomes ``target``.
+
+    Raises:
+        OutputError: ``target`` is there and not an empty folder, it cannot be made or written, or
+            the disk is full.
+    """
+    target = Path(target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.is_dir() and any(target.iterdir()):
+            hint = "choose another name, or remove the folder"
+            raise OutputError(f"{target}: the folder is not empty", hint=hint)
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            if target.is_dir():
+                target.rmdir()  # a rename onto an empty folder works on some systems only
+            temporary.rename(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
+    """Refuse a target that could not be written, before the work whose result it is to hold.
+
+    Raises:
+        OutputError: the name ends in none of ``suffixes``, or the folder cannot be written.
+    """
+    target = Path(target)
+    if target.suffix.lower() not in suffixes:
+        raise OutputError(
+            f"{target}: cannot be written as {target.suffix!r}",
+            hint=f"use a name that ends in one of: {', '.join(suffixes)}",
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise output_error(target, error) from error
+
+
+def _mode_for(target: Path) -> int:
+    """The permissions of the file that is replaced, or of any new file: some writers make theirs private."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Write UTF-8 text to ``target``, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    with replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def output_error(target: Path, error: OSError) -> OutputError:
+    """Say in a user's words why ``target`` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = f"free some space on the disk that holds {target.parent}, then try again"
+        return OutputError(f"{target}: no space left on the disk", hint=hint)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return OutputError(
+            f"{target}: not allowed to write here", hint="choose another place, or another user"
+        )
+    return OutputError(f"{target}: cannot be written: {error.strerror or error}")

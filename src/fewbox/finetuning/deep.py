@@ -1,0 +1,281 @@
+"""Deep fine-tuning: for thousands of photos, the layers themselves and not only what reads them.
+
+    annotations -> samples -> whole network -> dense loss -> gradients of all processes -> weights
+
+Published YOLOX by its own recipe (Ge et al., 2021: stochastic gradient descent with Nesterov's momentum,
+cosine schedule), with two changes. Batch-norms keep the statistics they were pretrained with, as batches
+are small; what they scale by is learnt. And a batch is divided among processes so that it does not matter
+how many there are: losses are summed over the whole batch before they are divided.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fewbox.config import DeepConfig
+from fewbox.data.annotations import AnnotationSet
+from fewbox.detect.detector import Detector
+from fewbox.errors import FinetuneError, SettingError
+from fewbox.evaluation.evaluator import evaluate, require_known_labels
+from fewbox.files import replacing
+from fewbox.finetuning.best import SUPPRESSION_IOU
+from fewbox.finetuning.dense_loss import Batch, dense_loss
+from fewbox.finetuning.restore import restore
+from fewbox.finetuning.samples import Samples
+from fewbox.finetuning.team import Team, fastest_dtype
+from fewbox.finetuning.trainer import provenance
+from fewbox.models.base import BaseModel
+from fewbox.models.layers import FrozenBatchNorm
+from fewbox.models.yolox import YoloxDetector
+from fewbox.models.yolox_config import YoloxConfig
+from fewbox.progress import console, progress_bar
+
+LAYERS: dict[str, tuple[str, ...]] = {
+    "towers": ("head.",),
+    "neck": ("head.", *(f"backbone.{name}" for name in ("lateral", "C3", "reduce", "bu"))),
+    "all": ("",),
+}
+"""How the names of the weights begin that are learnt, from few to all."""
+
+_MAX_GRADIENT = 10.0  # norm; one bad batch must not undo what a thousand have taught
+_SECONDS_BETWEEN_SAVES = 300.0
+
+
+def finetune_deep(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    checkpoint: Path,
+    team: Team,
+    *,
+    config: DeepConfig | None = None,
+    held_out: AnnotationSet | None = None,
+    show_progress: bool = True,
+) -> Detector:
+    """Teach the layers of a YOLOX the classes of ``annotations``; every process of ``team`` calls this.
+
+    Args:
+        annotations: photos with boxes; every one must have been looked at.
+        base: a YOLOX.
+        checkpoint: where to keep what is learnt so far; a run with the same settings goes on from there.
+            Beside it, in a file that ends in ``.jsonl``, go the losses of every step.
+        team: the processes; see :func:`joined`.
+        config: settings.
+        held_out: photos to look at after every epoch, and at the end to choose the score threshold.
+        show_progress: show how far the work has come, and the AP of every epoch.
+
+    Returns:
+        The detector, the same in every process.
+
+    Raises:
+        AnnotationError: a photo has not been looked at, or there is no box at all.
+        SettingError: the base is no YOLOX, the batch cannot be divided among the processes, or the
+            checkpoint is of another run.
+        FinetuneError: the loss is no longer a finite number.
+    """
+    settings = config or DeepConfig()
+    annotations.require_reviewed()
+    if held_out is not None:
+        held_out.require_reviewed()
+        require_known_labels(held_out, annotations.labels)
+    if settings.batch_size % team.size:
+        raise SettingError(
+            f"batch_size must be a multiple of the {team.size} processes: {settings.batch_size}",
+            hint=f"for example --batch-size {team.size * math.ceil(settings.batch_size / team.size)}",
+        )
+    learner = Learner(annotations, base, settings, team)
+    learner.go_on_from(checkpoint)
+    with progress_bar("training", learner.steps, show=show_progress and team.writes) as advance:
+        for _ in range(learner.step):
+            advance("done before")
+        for batch in learner.batches():
+            row = learner.learn(batch)
+            advance(f"loss {row['total']:.3f}")
+            if learner.step * settings.batch_size % learner.photos_per_epoch < settings.batch_size:
+                learner.end_epoch(checkpoint, held_out, show_progress=show_progress)
+            learner.save_now_and_then(checkpoint)
+    detector = learner.detector()
+    if held_out is not None and team.writes:
+        best = evaluate(detector, held_out, show_progress=False).best_threshold
+        detector.score_threshold = detector.score_threshold if best is None else best
+    return detector
+
+
+class Learner:
+    """A network with all that its training carries from step to step."""
+
+    def __init__(self, annotations: AnnotationSet, base: BaseModel, settings: DeepConfig, team: Team) -> None:
+        if not isinstance(base.config, YoloxConfig):
+            raise SettingError(
+                f"deep fine-tuning is for a YOLOX: {base.name}", hint="for example: --base yolox_s"
+            )
+        self.settings, self.team, self.base, self.labels = settings, team, base, annotations.labels
+        network_config, weights, _ = restore(base, len(annotations.labels), settings.seed)
+        assert isinstance(network_config, YoloxConfig)
+        self.network = trainable(network_config, weights, settings.layers).to(team.device)
+        self.shared = team.share(self.network)
+        self.cells = self.network.anchors(network_config.size_hw).to(team.device)
+        learnt = [p for p in self.network.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.SGD(
+            groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
+        )
+        self.samples = Samples(annotations, self.network, settings.seed)
+        self.photos_per_epoch = len(annotations)
+        self.steps = math.ceil(settings.epochs * self.photos_per_epoch / settings.batch_size)
+        self.step = 0
+        self.history: list[dict[str, float]] = []
+        self._run = {
+            "settings": asdict(settings),
+            "base": base.weights_sha256,
+            "photos": [[image.path.name, len(image.boxes)] for image in annotations],
+        }
+        self._saved = time.monotonic()
+
+    def batches(self) -> Iterator[Batch]:
+        """This process's part of every step's batch from here on, on its device."""
+        size = self.settings.batch_size
+        numbers = [
+            list(range(step * size + self.team.rank, (step + 1) * size, self.team.size))
+            for step in range(self.step, self.steps)
+        ]
+        loader = DataLoader(
+            self.samples,
+            batch_sampler=numbers,
+            num_workers=self.settings.loaders,
+            collate_fn=Batch.of,
+            pin_memory=self.team.device.type == "cuda",
+        )
+        for batch in loader:
+            yield batch.to(self.team.device)
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step; the losses of the whole batch before it.
+
+        Raises:
+            FinetuneError: the loss is not a finite number.
+        """
+        rate = self.settings.rate_at(self.step, self.steps)
+        with self._autocast():
+            codes, logits = self.shared(batch.pixels.contiguous(memory_format=torch.channels_last))
+        loss = dense_loss(codes, logits, self.cells, batch)
+        sums = self.team.sum(torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched)))
+        count = sums[4].clamp(min=1)
+        total, box, of_objects, classes, _ = (sums / count).tolist()
+        if not math.isfinite(total):
+            raise FinetuneError(
+                f"step {self.step + 1}: the loss is not finite",
+                hint="use a smaller step size, --learning-rate, and remove the checkpoint",
+            )
+        self.optimizer.zero_grad()
+        # The mean of the processes' gradients is taken: times their number it is the sum.
+        (loss.total * (self.team.size / count)).backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.step += 1
+        row = {"step": self.step, "total": total, "localization": box, "classification": of_objects + classes}
+        self.history.append(row)
+        return row
+
+    def end_epoch(self, checkpoint: Path, held_out: AnnotationSet | None, *, show_progress: bool) -> None:
+        """Save; and look at the photos held out, while the other processes wait."""
+        self.save(checkpoint)
+        if self.team.writes:
+            epoch = round(self.step * self.settings.batch_size / self.photos_per_epoch)
+            words = f"epoch {epoch} of {self.settings.epochs}, loss {self.history[-1]['total']:.4f}"
+            if held_out is not None:
+                metrics = evaluate(self.detector(), held_out, show_progress=False).metrics
+                words += f", AP {100 * metrics.ap:.1f}, AP50 {100 * metrics.ap50:.1f} on photos held out"
+            if show_progress:
+                console.print(words)
+        self.team.wait()
+
+    def save_now_and_then(self, checkpoint: Path) -> None:
+        """Save if that was long ago."""
+        if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
+            self.save(checkpoint)
+
+    def save(self, checkpoint: Path) -> None:
+        """Write the checkpoint and the losses, whole or not at all; only the process that writes does."""
+        self._saved = time.monotonic()
+        if not self.team.writes:
+            return
+        state = {
+            "run": self._run,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history,
+        }
+        with replacing(checkpoint) as temporary:
+            torch.save(state, temporary)
+        with replacing(checkpoint.with_suffix(".jsonl")) as temporary:
+            temporary.write_text("".join(f"{json.dumps(row)}\n" for row in self.history))
+
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take up a run where its checkpoint was written; begin one if there is none.
+
+        Raises:
+            SettingError: it is of another run.
+        """
+        if not checkpoint.exists():
+            return
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state["run"] != self._run:
+            raise SettingError(
+                f"{checkpoint}: of a run with other photos, another base or other settings",
+                hint="remove it to begin anew, or give the same as before to go on",
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.history = state["step"], state["history"]
+
+    def detector(self) -> Detector:
+        """The detector as it is now."""
+        config = self.network.config
+        weights = {
+            name: w.detach().cpu().contiguous().clone() for name, w in self.network.state_dict().items()
+        }
+        return Detector(
+            config=replace(config, iou_threshold=min(config.iou_threshold, SUPPRESSION_IOU)),
+            weights=weights,
+            labels=self.labels,
+            base=self.base.origin(),
+            provenance=provenance(self.samples.annotations, "deep", self.settings, self.history),
+            history=self.history,
+        )
+
+    def _autocast(self) -> Any:
+        wanted, device = self.settings.precision, self.team.device
+        dtype = fastest_dtype(device) if wanted == "fastest" else getattr(torch, wanted)
+        return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def trainable(config: YoloxConfig, weights: dict[str, Tensor], layers: str) -> YoloxDetector:
+    """The network with ``weights``, of which those of ``layers`` learn, the scales of batch-norms too."""
+    network = YoloxDetector(config)
+    network.load_state_dict(weights)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for norm in [module for module in network.modules() if isinstance(module, FrozenBatchNorm)]:
+        for name in ("weight", "bias"):
+            value = getattr(norm, name)
+            delattr(norm, name)  # a constant until now
+            norm.register_parameter(name, nn.Parameter(value, requires_grad=False))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(LAYERS[layers]))
+    return network

@@ -1,0 +1,188 @@
+"""What held-out photos say of a detector, with how sure that is; kept in the detector's file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fewbox.evaluation.curves import count_above
+from fewbox.evaluation.metrics import average_precision
+from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning.calibration import Calibration
+
+SURE = 0.8
+"""How often AP50 on new photos of the same kind lies in the interval."""
+PRECISE = 0.9
+"""Share of right boxes that the precise threshold aims at."""
+USUAL_AP50, USUAL_OBJECTS = 0.75, 0.5
+"""The usual detector, towards which few held-out objects are drawn, and how many objects it counts as."""
+WORTH = 0.4
+"""What an object held out counts as: those of one set of photos are more alike than new ones will be."""
+USUAL_THRESHOLD = 0.4
+_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Expected:
+    """AP50 expected on new photos, 0 to 1: the mean, and the ends of the interval; None if unknown."""
+
+    label: str
+    """Of the class; empty for all together: the mean of the classes that have a number."""
+    objects: int
+    """How many were held out and looked for; if none, there are no numbers: nothing speaks for any."""
+    ap50: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How good a detector is expected to be on photos like those it learnt from."""
+
+    photos: int
+    overall: Expected
+    classes: tuple[Expected, ...]
+    calibration: Calibration
+    score_threshold: float
+    """Balances missed objects and false alarms; ``USUAL_THRESHOLD`` if no held-out object was found."""
+    precise_threshold: float | None
+    """Above it about nine boxes in ten are right; None if no held-out object was found."""
+    remarks: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, ready for JSON."""
+        return asdict(self)
+
+
+def estimate(
+    outcomes: Outcomes | None,
+    labels: Sequence[str],
+    photos: int,
+    calibration: Calibration,
+    remarks: Sequence[str] = (),
+    boxless: Sequence[str] = (),
+) -> Estimate:
+    """Put together what is known.
+
+    An object that is found or missed is a draw; what is expected of a class is a Beta distribution with
+    the usual detector as its prior. AP50 is not a share of objects, but as uncertain as one: measured
+    with benchmarks/fewshot.py, which says how often the interval holds.
+
+    Args:
+        outcomes: of held-out detections with the scores as learnt; None if nothing could be held out.
+        labels: of the C classes.
+        photos: how many there were.
+        calibration: made from the same outcomes.
+        remarks: what else should be said with the numbers.
+        boxless: the labels of which there is no box at all.
+    """
+    generator = np.random.default_rng(0)
+    classes, draws = [], []
+    for class_id, label in enumerate(labels):
+        found, objects = (0.0, 0) if outcomes is None else _held_out_ap50(outcomes, class_id)
+        if objects == 0:
+            classes.append(Expected(label, 0))
+            continue
+        right = USUAL_AP50 * USUAL_OBJECTS + found * objects * WORTH
+        wrong = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects * WORTH
+        # Sorted: what makes one class easy or hard, such as size or clutter, does so for the others too.
+        draws.append(np.sort(generator.beta(right, wrong, _DRAWS)))
+        classes.append(_expected(label, objects, draws[-1]))
+    held_out = sum(one.objects for one in classes)
+    overall = _expected("", held_out, np.mean(draws, 0)) if draws else Expected("", 0)
+    balanced, precise = thresholds(outcomes, len(labels), calibration)
+    said = (*remarks, *_remarks(classes, photos, boxless))
+    return Estimate(photos, overall, tuple(classes), calibration, balanced, precise, said)
+
+
+def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
+    """AP50 of a class and of how many objects."""
+    rows = np.flatnonzero(outcomes.found.class_ids == class_id)
+    rows = rows[np.argsort(-outcomes.found.scores[rows], kind="stable")]
+    objects = int((outcomes.counted & (outcomes.truth.class_ids == class_id)).sum())
+    if objects == 0:
+        return 0.0, 0
+    return average_precision(outcomes.right[rows], outcomes.wrong[rows], objects), objects
+
+
+def _expected(label: str, objects: int, draws: np.ndarray[Any, np.dtype[np.float64]]) -> Expected:
+    low, high = np.quantile(draws, ((1 - SURE) / 2, (1 + SURE) / 2)).tolist()
+    # Outwards to the whole percent people are told: a Beta distribution never reaches 1, a detector may.
+    return Expected(
+        label, objects, float(draws.mean()), math.floor(100 * low) / 100, math.ceil(100 * high) / 100
+    )
+
+
+def thresholds(
+    outcomes: Outcomes | None, num_classes: int, calibration: Calibration
+) -> tuple[float, float | None]:
+    """The score thresholds that balance, and that are precise, for calibrated scores.
+
+    With calibrated scores the best threshold for F1 is half of the F1 it gives (Lipton et al., "Optimal
+    Thresholding of Classifiers to Maximize F1 Measure", 2014), so only that one number is taken from
+    the few held-out objects. Precise is the lowest score above which the mean score is high enough.
+    """
+    if outcomes is None or not outcomes.right.any():
+        return USUAL_THRESHOLD, None
+    best_f1 = float(count_above(outcomes, num_classes).sum().f1.max())
+    scores = np.sort(calibration.applied(outcomes.found.scores))[::-1]
+    mean_above = np.cumsum(scores) / np.arange(1, len(scores) + 1)
+    precise = scores[mean_above >= PRECISE]
+    return best_f1 / 2, max(float(precise[-1]) if len(precise) else PRECISE, best_f1 / 2)
+
+
+def _remarks(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) -> tuple[str, ...]:
+    """What the numbers cannot know."""
+    remarks = []
+    if boxless:
+        remarks.append(f"there is no box of {_names(boxless)}: nothing was learnt of it")
+    unseen = [one.label for one in classes if one.objects == 0 and one.label not in boxless]
+    if unseen:
+        remarks.append(
+            f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot"
+        )
+    elif photos < 10:
+        remarks.append(f"{photos} photos tell little: ten would halve the interval")
+    remarks.append("all of this is for photos like these; other scenes, light and distances may differ")
+    return tuple(remarks)
+
+
+def _names(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (" and others" if len(labels) > 5 else "")
+
+
+def estimate_in_words(stored: Mapping[str, Any]) -> str:
+    """The lines that ``fewbox show`` prints of an estimate as :meth:`Estimate.to_dict` stores it."""
+    classes, overall = stored["classes"], stored["overall"]
+    known = sum(one["objects"] > 0 for one in classes)
+    if not known:
+        lines = ["how good it is cannot be said: no object could be held out to check it on"]
+    elif len(classes) == 1:
+        lines = [_in_words("expected", overall)]
+    else:
+        lines = [_in_words(one["label"], one) for one in classes]
+        if known > 1:
+            every = "all classes" if known == len(classes) else f"{known} of {len(classes)} classes"
+            lines.insert(0, _in_words(every, overall))
+    usual, precise = stored["score_threshold"], stored["precise_threshold"]
+    if precise is None:
+        lines.append(f"score threshold: {usual:.2f}, the usual one: nothing that was held out says better")
+    else:
+        lines.append(
+            f"score threshold: {usual:.2f} balances misses and false alarms; "
+            f"above {min(precise, 0.99):.2f} nine boxes in ten should be right"
+        )
+    return "\n".join([*lines, *(f"note: {remark}" for remark in stored["remarks"])])
+
+
+def _in_words(name: str, one: Mapping[str, Any]) -> str:
+    if not one["objects"]:
+        return f"{name}: not estimated (0 objects held out)"
+    return (
+        f"{name}: AP50 {one['ap50']:.0%}, four times in five between {one['low']:.0%} and "
+        f"{one['high']:.0%} ({one['objects']} objects held out)"
+    )

@@ -1,0 +1,147 @@
+"""The loss of a fine-tuning run as a picture, and what held-out photos say of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbox.errors import OutputError
+from fewbox.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SUFFIXES = (".png", ".svg")
+
+# From below to above, so that the total lies on top: name, colour (Okabe and Ito), line width. The heads of
+# SSD, RetinaNet and YOLOX have a loss of the class and one of the box; a novel head leaves the box alone.
+_CURVES = (
+    ("localization", "#009E73", 1.3),
+    ("classification", "#56B4E9", 1.3),
+    ("background", "#E69F00", 1.3),
+    ("objects", "#009E73", 1.3),
+    ("total", "#222222", 2.0),
+)
+_MAX_ROWS = 9
+_NAMES = {"objects": "on the objects", "background": "on the background"}
+_DOT, _BAR = "#0072B2", "#a6cbe3"
+_QUIET = "#666666"
+_FAINT = "#e5e5e5"
+
+
+def save_loss_curve(
+    history: Sequence[Mapping[str, float]], target: Path, estimate: Mapping[str, Any] | None = None
+) -> None:
+    """Draw the total loss and its two parts over the steps; PNG or SVG, as the suffix says.
+
+    The losses are on a logarithmic scale if the total spans more than a factor of ten.
+
+    Args:
+        history: one row per step, at least one, with ``step``, ``total`` and its parts: ``objects`` and
+            ``background``, the log losses per labelled object of the recipe ``best``, or
+            ``classification`` and ``localization``.
+        target: ends in ``.png`` or ``.svg``.
+        estimate: what held-out photos say, as a detector's ``provenance["estimate"]``; drawn beside.
+
+    Raises:
+        ValueError: there are no steps.
+        OutputError: the suffix is another one, or the file cannot be written.
+    """
+    if not history:
+        raise ValueError("a loss curve needs at least one step")
+    suffix = target.suffix.lower()
+    if suffix not in _SUFFIXES:
+        hint = "use a name that ends in one of: " + ", ".join(_SUFFIXES)
+        raise OutputError(f"{target}: a loss curve cannot be written as {target.suffix!r}", hint=hint)
+
+    # Slow to import. pyplot is left alone: it keeps global state and may look for a display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8 if estimate is None else 12.5, 4.5), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    if estimate is None:
+        _draw_curves(figure.add_subplot(), history)
+    else:
+        left, right = figure.subplots(1, 2, width_ratios=(8, 4.5), gridspec_kw={"wspace": 0.22})
+        _draw_curves(left, history)
+        _draw_estimate(right, estimate)
+    with replacing(target) as temporary:
+        figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", pad_inches=0.2)
+
+
+def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
+
+    steps = [row["step"] for row in history]
+    per_object = "objects" in history[0]
+    for name, color, width in _CURVES:
+        if name not in history[0]:
+            continue
+        losses = [row[name] for row in history]
+        # The last point is marked, so that a run of a single step is no empty picture.
+        label = _NAMES.get(name, name)
+        (line,) = axes.plot(steps, losses, color=color, linewidth=width, label=label, clip_on=False)
+        line.set(marker="o", markevery=[-1])
+    totals = [row["total"] for row in history]
+    last = (steps[-1], totals[-1])
+    axes.annotate(
+        f"{totals[-1]:.3g}", last, xytext=(9, 0), textcoords="offset points", va="center", fontweight="bold"
+    )
+    axes.set_xlim(0, max(steps[-1], 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    if 0 < 10 * min(totals) < max(totals):
+        axes.set_yscale("log", nonpositive="mask")
+        few_decades = max(totals) < 1000 * min(totals)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few_decades else (1,)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.minorticks_off()
+    else:
+        axes.set_ylim(bottom=0)
+    unit = "log loss per labelled object (nats)" if per_object else "loss"
+    _style(axes, "On the photos it learnt from", "step", unit)
+    axes.grid(color=_FAINT, linewidth=0.8)
+    axes.legend(frameon=False, reverse=True)
+
+
+def _draw_estimate(axes: Axes, estimate: Mapping[str, Any]) -> None:
+    """AP50 expected on new photos with its interval: of all classes together, then of each."""
+    classes = estimate["classes"]
+    known = sum(one["objects"] > 0 for one in classes)
+    together = {**estimate["overall"], "label": "all classes"}
+    rows = [*([together] if known == len(classes) > 1 else []), *classes]
+    more = len(rows) - _MAX_ROWS
+    across = "AP50 expected on new photos like these (%)\nbar: where it is four times in five"
+    if not known:
+        across = "nothing could be held out: how good it is cannot be said"
+        axes.set_xticks([])
+    elif more > 0:
+        across += f"; {more} classes more"
+    for place, one in enumerate(rows[:_MAX_ROWS]):
+        text, color = f"{_short(one['label'])}: not estimated, 0 objects held out", _QUIET
+        if one["objects"]:
+            ap50, low, high = (100 * one[name] for name in ("ap50", "low", "high"))
+            axes.plot((low, high), (place, place), color=_BAR, linewidth=6, solid_capstyle="butt")
+            axes.plot(ap50, place, "o", color=_DOT, clip_on=False)
+            numbers = f"{ap50:.0f}% ({low:.0f} to {high:.0f}%), {one['objects']} objects held out"
+            text, color = f"{_short(one['label'])}: {numbers}", "black"
+        axes.annotate(text, (0, place), xytext=(0, 8), textcoords="offset points", color=color, fontsize=9)
+    axes.set_yticks([])
+    axes.set_ylim(min(max(len(rows), 3), _MAX_ROWS) - 0.5, -0.8)
+    axes.set_xlim(0, 100)
+    _style(axes, "On photos held out", across, "")
+    axes.grid(axis="x", color=_FAINT, linewidth=0.8)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 20 else f"{label[:19]}…"
+
+
+def _style(axes: Axes, title: str, across: str, up: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=12)
+    axes.set_xlabel(across, color=_QUIET)
+    axes.set_ylabel(up, color=_QUIET)
+    axes.tick_params(colors=_QUIET, length=0, pad=6)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,108 @@
+"""The settings of a RetinaNet as torchvision computes it, and the two it publishes with COCO weights.
+
+Lin et al., "Focal Loss", 2017, by the numbers of the public release. The second version came five
+years later and is 5 AP better. It differs in how it was trained and, in the network, in three
+places: those are the fields without a default.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from fewbox.models.letterbox import touching_size_hw
+from fewbox.models.settings import Settings
+
+
+@dataclass(frozen=True)
+class RetinanetConfig(Settings):
+    """What shapes the network, its targets and its post-processing."""
+
+    norm_epsilon: float
+    """Of the batch-norms of the backbone."""
+    tower_groups: int | None
+    """Groups of the group-norm after each convolution of a tower; with None a bias stands in its place."""
+    coarse_source: Literal["p5", "c5"]
+    """What P6 is computed from: the pyramid's coarsest map, or the backbone's."""
+    num_classes: int = 91
+    """Columns of the class head. There is no background column: the scores are independent."""
+    tower_layers: int = 4
+    tower_channels: int = 256
+    """Of the towers, and of the pyramid they read."""
+    anchor_scale: float = 4.0
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Height over width."""
+    scales_per_octave: int = 3
+    min_side: int = 800
+    """What the short side of a photo is resized to, if the long side allows it."""
+    max_side: int = 1333
+    """What the long side of a photo may be resized to."""
+    side_multiple: int = 32
+    """The sides of the input are padded to multiples of this."""
+    class_bias: float = -math.log(99)
+    """What the bias of a new class head starts at: a score of 0.01."""
+    head_init_std: float = 0.01
+    """Standard deviation of the normal distribution a new class head is drawn from."""
+    matched_iou: float = 0.5
+    unmatched_iou: float = 0.4
+    force_match: bool = True
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    score_threshold: float = 0.05
+    iou_threshold: float = 0.5
+    max_per_level: int = 1000
+    """Candidates of one pyramid level, over all classes, that suppression looks at."""
+    max_detections: int = 300
+    num_novel: int = 0
+    """How many of the classes, the last ones, have a head of their own beside the class head."""
+
+    @property
+    def num_base(self) -> int:
+        """How many classes, the first ones, the class head finds."""
+        return self.num_classes - self.num_novel
+
+    @property
+    def levels(self) -> range:
+        """The pyramid levels, finest first; level ``l`` has stride ``2**l``."""
+        return range(3, 8)
+
+    @property
+    def anchors_per_cell(self) -> int:
+        """Anchors at every location of every level."""
+        return len(self.aspect_ratios) * self.scales_per_octave
+
+    def resized_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size a photo is resized to, its sides in about the same proportion."""
+        height, width = photo_size_hw
+        lying = (self.min_side, self.max_side)
+        return touching_size_hw(photo_size_hw, lying if height <= width else lying[::-1])
+
+    def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """How much of the input a photo covers."""
+        return self.resized_size_hw(photo_size_hw)
+
+
+# The first version's weights were trained by a release whose frozen batch-norm added nothing to the
+# variance. Later ones add 1e-5, and set it back to 0 for exactly these weights.
+RETINANET_V1 = RetinanetConfig(norm_epsilon=0.0, tower_groups=None, coarse_source="p5")
+"""``retinanet_resnet50_fpn``, weights ``COCO_V1``."""
+
+RETINANET_V2 = RetinanetConfig(norm_epsilon=1e-5, tower_groups=32, coarse_source="c5")
+"""``retinanet_resnet50_fpn_v2``, weights ``COCO_V1``."""
+
+_NAMES = (
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, "
+    "N/A, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, "
+    "giraffe, N/A, backpack, umbrella, N/A, N/A, handbag, tie, suitcase, frisbee, skis, snowboard, sports "
+    "ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, N/A, wine "
+    "glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, "
+    "pizza, donut, cake, chair, couch, potted plant, bed, N/A, dining table, N/A, N/A, toilet, N/A, tv, "
+    "laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, N/A, "
+    "book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
+)
+RETINANET_LABELS = ("__background__", *_NAMES.split(", "))
+"""The label of every column of a published class head: COCO's ids from 0 to 90, with those it never used.
+
+A column without a name was never shown an example, and its score is always about 0.
+"""
