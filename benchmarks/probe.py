@@ -15,7 +15,8 @@ from fewbox.data.images import read_image
 from fewbox.detect.detector import Detector
 from fewbox.finetuning.best import novel_config
 from fewbox.finetuning.cell_evidence import CellReader
-from fewbox.finetuning.logistic import Coefficients, Rows, fit_logistic
+from fewbox.finetuning.evidence import Coefficients
+from fewbox.finetuning.logistic import Rows, fit_logistic
 from fewbox.finetuning.trainer import corners_of
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel

@@ -28,8 +28,9 @@ from fewbox.finetuning import held_out
 from fewbox.finetuning.best import novel_config, reader_of
 from fewbox.finetuning.calibration import Calibration, calibrate
 from fewbox.finetuning.estimate import estimate
+from fewbox.finetuning.evidence import Coefficients
 from fewbox.finetuning.held_out import save_held_out
-from fewbox.finetuning.logistic import Coefficients, Rows, fit_logistic
+from fewbox.finetuning.logistic import Rows, fit_logistic
 from fewbox.finetuning.novel_head import logits_of
 from fewbox.finetuning.policy import plan
 from fewbox.finetuning.trainer import finetune

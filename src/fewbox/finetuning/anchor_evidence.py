@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbox.finetuning.evidence import Evidence
-from fewbox.finetuning.logistic import Coefficients
+from fewbox.finetuning.evidence import Coefficients, Evidence
 from fewbox.models.network import AnchorNetwork
 
 

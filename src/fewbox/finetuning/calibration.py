@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.logistic import Coefficients
+from fewbox.finetuning.evidence import Coefficients
 
 USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
 """Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn to."""

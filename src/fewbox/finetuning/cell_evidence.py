@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbox.finetuning.evidence import Evidence
-from fewbox.finetuning.logistic import Coefficients
+from fewbox.finetuning.evidence import Coefficients, Evidence
 from fewbox.models.yolox import STRIDES, YoloxDetector, decode_cells
 
 OBJECT_CAUTION = 3.0

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fewbox.finetuning.evidence import Coefficients
+
 MEMORY = 10
 """Steps that the shape of the valley is estimated from; Nocedal and Wright, 2006, section 7.2."""
 TOLERANCE = 1e-5
@@ -35,25 +37,6 @@ class Rows:
     """``[R, C]`` 0 to 1."""
     weights: Tensor
     """``[R, C]``."""
-
-
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """One number per column and class, and one per class."""
-
-    aligned: Tensor
-    """``[S, C]``."""
-    raw: Tensor
-    """``[G, D, C]``."""
-    bias: Tensor
-    """``[C]``."""
-
-    def logits(self, aligned: Tensor, raw: Tensor, group_sizes: Sequence[int]) -> Tensor:
-        """``[R, C]`` of rows as in :class:`Rows`."""
-        of_groups = [
-            part @ own for part, own in zip(torch.split(raw, list(group_sizes)), self.raw, strict=True)
-        ]
-        return aligned @ self.aligned + torch.cat(of_groups) + self.bias
 
 
 class LogLoss(NamedTuple):

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fewbox.finetuning.evidence import Evidence, Lesson
-from fewbox.finetuning.logistic import Coefficients, LogLoss, Rows, fit_logistic
+from fewbox.finetuning.evidence import Coefficients, Evidence
+from fewbox.finetuning.lessons import Lesson
+from fewbox.finetuning.logistic import LogLoss, Rows, fit_logistic
 
 RIDGE = 100.0
 """How strongly coefficients are held at 0, with columns of spread 1 and objects of weight 20."""

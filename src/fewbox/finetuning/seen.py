@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
-from fewbox.finetuning.evidence import Evidence, Lesson, Reader, take_lesson
+from fewbox.finetuning.evidence import Evidence, Reader
+from fewbox.finetuning.lessons import Lesson, take_lesson
 from fewbox.finetuning.policy import Plan
 from fewbox.finetuning.views import View, mirrored, random_view
 from fewbox.models.network import Network

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.evaluation.tables import AnnotationTable, DetectionTable
-from fewbox.finetuning.evidence import Evidence
-from fewbox.finetuning.logistic import Coefficients, fit_logistic
+from fewbox.finetuning.evidence import Coefficients, Evidence
+from fewbox.finetuning.logistic import fit_logistic
 from fewbox.finetuning.novel_head import RIDGE, Lessons, logits_of
 from fewbox.finetuning.seen import SeenPhoto
 from fewbox.models.suppression import suppress_per_class
