@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewbox import learning
-from fewbox.annotating.background import BackgroundLearner
-from fewbox.annotating.server import AnnotateServer
+from fewbox.apps.annotate import learning
+from fewbox.apps.annotate.app import AnnotateServer
+from fewbox.apps.annotate.background import BackgroundLearner
 from fewbox.data.annotations import Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project

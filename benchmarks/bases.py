@@ -18,10 +18,10 @@ from pathlib import Path
 
 from fewbox.config import FinetuneConfig
 from fewbox.data.formats import read_annotations
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import LOWEST_SCORE
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
 from fewbox.evaluation.metrics import coco_metrics
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import BaseModel, load_base
 from machine import DUCKY, SHARED, describe_machine

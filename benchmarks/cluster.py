@@ -26,13 +26,13 @@ import pyarrow.parquet as parquet
 import torch
 from PIL import Image
 
+from fewbox.apps.batch import detect_many
+from fewbox.apps.batch.ray import Workers
+from fewbox.apps.batch.shards import cut_into_shards
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.deploy.many import detect_many
-from fewbox.deploy.ray_cluster import Workers
-from fewbox.deploy.shards import cut_into_shards
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.finetuning.trainer import finetune
 from machine import DUCKY, SHARED, describe_machine
 

@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from fewbox.data.images import read_image, read_reduced, read_size_hw
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.models.base import load_base
 from machine import DUCKY, SHARED, describe_machine
 

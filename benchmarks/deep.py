@@ -19,10 +19,10 @@ import numpy as np
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import evaluate
 from fewbox.finetuning.deep import finetune_deep
-from fewbox.finetuning.team import joined
+from fewbox.finetuning.distributed import joined
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
 from machine import SHARED, describe_machine

@@ -26,17 +26,17 @@ import openvino
 import torch
 
 from fewbox.data.images import find_photos, read_image
-from fewbox.detect.detector import Detector
-from fewbox.detect.exported_detector import ExportedDetector
-from fewbox.detect.folder import detect_folder
-from fewbox.detect.pace import side_by_side
-from fewbox.engines.onnxruntime_engine import OnnxRuntimeEngine
-from fewbox.engines.openvino_engine import OpenVinoEngine
-from fewbox.exporting import openvino_model
-from fewbox.exporting.exporter import make_header
-from fewbox.exporting.onnx_model import make_model
+from fewbox.detection.detector import Detector
+from fewbox.detection.folder import detect_folder
+from fewbox.detection.loading import ExportedDetector
+from fewbox.detection.parallel import side_by_side
+from fewbox.export import make_header
+from fewbox.export import openvino as openvino_model
+from fewbox.export.onnx import make_model
 from fewbox.models.architectures import network_type
 from fewbox.models.base import load_base
+from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
+from fewbox.runtimes.openvino import OpenVinoEngine
 from machine import DUCKY, GOLDEN_BASE, SHARED, describe_machine
 
 BASES = {

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
 from fewbox.evaluation.metrics import coco_metrics
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
 from machine import describe_machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

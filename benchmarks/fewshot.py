@@ -26,16 +26,15 @@ import numpy as np
 import torch
 
 from fewbox.config import FinetuneConfig
+from fewbox.core.files import write_text
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.detect.detections import Detections
-from fewbox.detect.detector import Detector
-from fewbox.evaluation.calibration import expected_calibration_error
-from fewbox.evaluation.metrics import coco_metrics
+from fewbox.detection.detections import Detections
+from fewbox.detection.detector import Detector
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
-from fewbox.files import write_text
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base

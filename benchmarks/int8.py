@@ -17,15 +17,13 @@ import numpy as np
 
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.detect.detector import Detector
-from fewbox.detect.exported_detector import ExportedDetector
-from fewbox.engines.openvino_engine import OpenVinoEngine
-from fewbox.engines.openvino_parts import last_convolutions, outside_network
+from fewbox.detection.detector import Detector
+from fewbox.detection.loading import ExportedDetector
 from fewbox.evaluation.evaluator import evaluate
-from fewbox.exporting import openvino_model
-from fewbox.exporting.exporter import make_header
-from fewbox.exporting.onnx_model import make_model
+from fewbox.export import make_header, openvino_model
+from fewbox.export.onnx import make_model
 from fewbox.models.base import load_base
+from fewbox.runtimes.openvino import OpenVinoEngine, last_convolutions, outside_network
 from machine import SHARED, describe_machine
 
 COCO128 = SHARED / "data/coco128_val"

@@ -13,10 +13,10 @@ import torch
 
 from fewbox.config import FinetuneConfig
 from fewbox.data.images import read_image
-from fewbox.detect.mirrored import MirroredDetector
-from fewbox.detect.photo_detector import PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.tta import MirroredDetector
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
 from fewbox.evaluation.metrics import coco_metrics
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
 from fewshot import DATA_SETS, MIN_SCORE, DataSet

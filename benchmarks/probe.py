@@ -12,15 +12,15 @@ import torch
 
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
-from fewbox.detect.detector import Detector
-from fewbox.finetuning.best import novel_config
-from fewbox.finetuning.cell_evidence import CellReader
-from fewbox.finetuning.evidence import Coefficients
-from fewbox.finetuning.logistic import Rows, fit_logistic
+from fewbox.detection.detector import Detector
+from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic
+from fewbox.finetuning.linear_probe.recipe import novel_config
 from fewbox.finetuning.trainer import corners_of
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel
 from fewbox.models.boxes import pairwise_iou
+from fewbox.models.network import Coefficients
+from fewbox.models.yolox.features import CellReader
 
 MATCHED_IOU = 0.6
 MAX_STEPS = 300

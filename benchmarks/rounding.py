@@ -16,12 +16,12 @@ import numpy as np
 import openvino
 
 import fewbox
+from fewbox.apps.openvino_export import export_openvino
 from fewbox.data.images import find_photos
-from fewbox.deploy.openvino_export import export_openvino
-from fewbox.detect.exported_detector import ExportedDetector
-from fewbox.detect.photo_detector import PhotoDetector
-from fewbox.detect.precision import MIN_SCORE, shifts_px
-from fewbox.engines.openvino_engine import OpenVinoEngine
+from fewbox.detection.detector import MIN_SCORE, shifts_px
+from fewbox.detection.loading import ExportedDetector
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.runtimes.openvino import OpenVinoEngine
 from machine import DUCKY, describe_machine
 
 

@@ -30,7 +30,7 @@ import torch
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.finetuning.trainer import finetune
 from machine import DUCKY, SHARED, describe_machine
 

@@ -23,12 +23,12 @@ import numpy as np
 from fewbox.config import FinetuneConfig
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image
-from fewbox.detect.detector import Detector
-from fewbox.detect.drawing import draw_boxes
-from fewbox.detect.video import detect_video
-from fewbox.detect.video_reader import Frame, VideoReader
-from fewbox.detect.video_writer import VideoWriter
+from fewbox.detection.detector import Detector
+from fewbox.detection.drawing import draw_boxes
 from fewbox.finetuning.trainer import finetune
+from fewbox.video import detect_video
+from fewbox.video.reader import Frame, VideoReader
+from fewbox.video.writer import VideoWriter
 from machine import DUCKY, SHARED, describe_machine
 
 FRAMES_PER_PHOTO = 4

@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 from starlette.testclient import TestClient
 
-from fewbox.annotating.app import make_app
-from fewbox.annotating.learner import Finishing, Learning, Proposals
+from fewbox.apps.annotate.app import make_app
+from fewbox.apps.annotate.background import Finishing, Learning, Proposals
 from fewbox.data.project import Project
 
 PORT = 8931

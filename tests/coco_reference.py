@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
 
 
 def reference_metrics(

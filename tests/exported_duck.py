@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 
 from fewbox.data.demo_photos import demo_photos
-from fewbox.detect.detections import Detections
-from fewbox.detect.detector import Detector
-from fewbox.exporting.exporter import export_detector
+from fewbox.detection.detections import Detections
+from fewbox.detection.detector import Detector
+from fewbox.export import export_detector
 from fewbox.finetuning.trainer import finetune
-from fewbox.models.suppression import pairwise_iou
+from fewbox.models.nms import pairwise_iou
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewbox.detect.detector import Detector
-from fewbox.exporting.exporter import export_detector
-from fewbox.models.configs import Config
+from fewbox.detection.detector import Detector
+from fewbox.export import export_detector
+from fewbox.models.families import Config
 from tiny import tiny_base, tiny_config
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.detect.detections import Detections
+from fewbox.detection.detections import Detections
 
 WIDTH, HEIGHT = 160, 120
 SIDE = 30

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewbox.deploy.served import ServedDetector
-from fewbox.deploy.server import DetectionServer
-from fewbox.deploy.settings import ServiceConfig
-from fewbox.detect.detector import Detector
+from fewbox.apps.serve.hot_reload import ServedDetector
+from fewbox.apps.serve.server import DetectionServer
+from fewbox.config import ServiceConfig
+from fewbox.detection.detector import Detector
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 BOUNDARY = "a-line-no-photo-holds"

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from annotate_client import Page, a_box, make_photos
-from fewbox.annotating import app as app_module
-from fewbox.annotating.learner import Learning, Proposal, Proposals
+from fewbox.apps.annotate import app as app_module
+from fewbox.apps.annotate.background import Learning, Proposal, Proposals
 from fewbox.data.images import read_image
 
 # How a camera that says orientation 2, 3 ... 8 has turned what a person sees, by Pillow's names.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from annotate_client import PORT, TOKEN, URL, Page, a_box, make_photos
-from fewbox.annotating.guard import MAX_BODY_BYTES
+from fewbox.apps.annotate.guard import MAX_BODY_BYTES
 
 JSON = {"Content-Type": "application/json"}
 

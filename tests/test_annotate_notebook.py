@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from fewbox import annotate
-from fewbox.annotating.bundle import bundled
-from fewbox.annotating.notebook_page import NotebookPage
+from fewbox.apps.annotate.notebook_page import NotebookPage, bundled
 from fewbox.errors import AnnotationError, PhotoError, SettingError
 
 IMAGES = [np.full((30 + 10 * number, 40, 3), 60 * number, np.uint8) for number in range(3)]
@@ -152,7 +151,7 @@ def test_there_is_nothing_that_learns_and_the_end_is_a_line_of_python(tmp_path: 
 
 def test_without_anywidget_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "anywidget", None)
-    monkeypatch.delitem(sys.modules, "fewbox.annotating.notebook_page")
+    monkeypatch.delitem(sys.modules, "fewbox.apps.annotate.notebook_page")
     with pytest.raises(SettingError, match="needs anywidget") as caught:
         annotate(IMAGES, folder=tmp_path / "annotated")
     assert "pip install '.[notebook]'" in str(caught.value)

@@ -17,12 +17,12 @@ import httpx2
 import pytest
 
 from annotate_client import StillLearner, a_box, make_photos
-from fewbox.annotating import guard
-from fewbox.annotating.server import AnnotateServer, listen
-from fewbox.annotating.token import token_of
+from fewbox.apps import http as sockets
+from fewbox.apps.annotate import guard
+from fewbox.apps.annotate.app import AnnotateServer, listen
+from fewbox.apps.annotate.guard import token_of
 from fewbox.data.project import Project
 from fewbox.errors import OutputError
-from fewbox.web import sockets
 
 
 @pytest.fixture

@@ -21,24 +21,25 @@ SCRIPTS = sorted([*SOURCE.rglob("*.js"), *(Path(__file__).parents[1] / "examples
 
 RENDERER = sorted((Path(__file__).parents[1] / "tools/renderer").glob("*.py"))
 
-# In the order in which a photo meets them: a folder imports only from those before it.
-FOLDERS = (
+# In the order in which a photo meets them: each imports only from itself and from those before it.
+LAYERS = (
+    "errors",
+    "core",
+    "config",
     "data",
-    "web",
-    "annotating",
     "models",
-    "engines",
-    "exporting",
-    "detect",
+    "runtimes",
+    "export",
+    "detection",
     "evaluation",
     "finetuning",
-    "deploy",
+    "video",
+    "apps",
+    "commands",
+    "cli",
 )
-# Beside the folders; any folder may import them, they import only each other.
-HELPERS = ("former_name", "errors", "arguments", "files", "cache", "config", "cores", "progress")
-# Beside the folders too; they may import all of them.
-COMMANDS = ("learning", "demo", "commands", "cli")
-NO_TORCH = ("data", "web", "annotating", "engines")
+NO_TORCH = ("core", "data", "runtimes", "apps.annotate", "apps.http")
+LEARNS = "apps.annotate.learning"  # a process of its own
 
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
@@ -67,7 +68,7 @@ def imported(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*above, *([node.module] if node.module else [])))
-            # "from fewbox import files" means fewbox.files; elsewhere a part too much does no harm.
+            # "from fewbox import files" means fewbox.core.files; elsewhere a part too much does no harm.
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
@@ -84,12 +85,7 @@ def modules_after(code: str, among: tuple[str, ...] = HEAVY) -> set[str]:
 
 
 def test_every_module_is_in_a_known_place() -> None:
-    known = FOLDERS + HELPERS + COMMANDS + ("__init__",)
-    unknown = [
-        name_of(path)
-        for path in MODULES
-        if path.relative_to(SOURCE).parts[0].removesuffix(".py") not in known
-    ]
+    unknown = [name_of(path) for path in MODULES if layer_of(path) not in (*LAYERS, "__init__")]
     assert not unknown, f"give them a place in the order of the layers: {unknown}"
 
 
@@ -98,15 +94,19 @@ def test_a_folder_imports_only_from_those_above_it() -> None:
     assert wrong == []
 
 
+def layer_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
 def from_below(path: Path) -> Iterator[str]:
     """What a module imports of the package and may not."""
-    home = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-    if home in (*COMMANDS, "__init__"):
+    home = layer_of(path)
+    if home == "__init__":
         return
-    above = () if home in HELPERS else FOLDERS[: FOLDERS.index(home) + 1]
+    above = (*LAYERS[: LAYERS.index(home) + 1], "__version__")
     for module in imported(path):
         package, _, rest = module.partition(".")
-        if package == "fewbox" and rest.partition(".")[0] not in (*above, *HELPERS, "__version__"):
+        if package == "fewbox" and rest.partition(".")[0] not in above:
             yield module
 
 
@@ -114,14 +114,22 @@ def test_the_package_does_without_the_renderer() -> None:
     assert not [name_of(path) for path in MODULES for module in imported(path) if "renderer" in module]
 
 
+def light_modules() -> dict[str, Path]:
+    """The modules that do without torch, by their names below the package."""
+    names = {
+        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in MODULES
+    }
+    return {name: path for name, path in names.items() if name.startswith(NO_TORCH) and name != LEARNS}
+
+
 def test_photos_and_boxes_know_no_torch() -> None:
-    light = [path for path in MODULES if name_of(path).startswith(NO_TORCH)]
+    light = light_modules().values()
     assert [name_of(path) for path in light if "torch" in {m.split(".")[0] for m in imported(path)}] == []
 
 
 def test_importing_photos_and_boxes_loads_no_torch() -> None:
-    names = [".".join(("fewbox", *p.relative_to(SOURCE).with_suffix("").parts)) for p in MODULES]
-    light = [name.removesuffix(".__init__") for name in names if name.split(".")[1] in NO_TORCH]
+    light = [f"fewbox.{name}" for name in light_modules()]
     assert "fewbox.data.formats" in light
     assert modules_after(f"import {', '.join(light)}", ("torch",)) == set()
 

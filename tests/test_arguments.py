@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 import fewbox
-from fewbox.arguments import checked_threshold
-from fewbox.detect.detector import Detector
+from fewbox.core.arguments import checked_threshold
+from fewbox.detection.detector import Detector
 from fewbox.errors import (
     AnnotationError,
     BaseModelError,

@@ -17,25 +17,22 @@ from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.detect.detector import Detector
-from fewbox.engines.header import parse_header
+from fewbox.detection.detector import Detector
 from fewbox.errors import SettingError
-from fewbox.evaluation.calibration import expected_calibration_error
-from fewbox.evaluation.metrics import coco_metrics
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
-from fewbox.finetuning import held_out
-from fewbox.finetuning.best import novel_config, reader_of
-from fewbox.finetuning.calibration import Calibration, calibrate
-from fewbox.finetuning.estimate import estimate
-from fewbox.finetuning.evidence import Coefficients
-from fewbox.finetuning.held_out import save_held_out
-from fewbox.finetuning.logistic import Rows, fit_logistic
-from fewbox.finetuning.novel_head import logits_of
-from fewbox.finetuning.policy import plan
+from fewbox.finetuning import pictures as held_out
+from fewbox.finetuning.budget import plan
+from fewbox.finetuning.estimate import Calibration, calibrate, estimate
+from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
+from fewbox.finetuning.linear_probe.recipe import novel_config, reader_of
+from fewbox.finetuning.pictures import save_held_out
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.network import Coefficients
+from fewbox.runtimes.header import parse_header
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewbox.evaluation.calibration import (
+from fewbox.evaluation.metrics import (
     calibration_error,
     expected_calibration_error,
     reliability_bins,

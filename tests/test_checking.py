@@ -14,12 +14,11 @@ from PIL import Image, ImageEnhance
 
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
-from fewbox.data.box_checking import check_boxes
-from fewbox.data.checking import CheckReport, check_annotations
-from fewbox.data.findings import KINDS
+from fewbox.data.checks import CheckReport, check_annotations
+from fewbox.data.checks.boxes import check_boxes
+from fewbox.data.checks.findings import KINDS, NEARLY_SAME, SAME, fingerprint, like_pairs
 from fewbox.data.formats import read_annotations, to_annotation_set
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto
-from fewbox.data.likeness import NEARLY_SAME, SAME, fingerprint, like_pairs
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.errors import AnnotationError, PhotoError

@@ -20,8 +20,8 @@ from fewbox.cli import build_parser, main
 from fewbox.config import FinetuneConfig
 from fewbox.data.formats import write_coco
 from fewbox.models.base import BASE_HEADER
-from fewbox.models.cache import cached_base_path
-from fewbox.models.weights_file import write_weights
+from fewbox.models.weights import write_weights
+from fewbox.models.zoo import cached_base_path
 from tiny import make_photos, tiny_base
 
 

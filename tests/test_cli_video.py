@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from fewbox.cli import main
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from films import images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
 

@@ -17,15 +17,14 @@ from fewbox.cli import main
 from fewbox.config import DeepConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.finetuning.deep import Learner, finetune_deep
-from fewbox.finetuning.dense_loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
-from fewbox.finetuning.samples import Samples
-from fewbox.finetuning.team import Team
+from fewbox.finetuning.deep import Learner, Samples, finetune_deep
+from fewbox.finetuning.distributed import Team
 from fewbox.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
-from fewbox.models.weights_file import write_weights
-from fewbox.models.yolox import make_cells
+from fewbox.models.weights import write_weights
+from fewbox.models.yolox.loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
+from fewbox.models.yolox.network import make_cells
 from tiny import make_base, make_photos, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewbox import demo
+from fewbox.apps import demo
 from fewbox.cli import main
 from fewbox.data.demo_photos import demo_photos
 from fewbox.models.base import convert_base
-from fewbox.models.cache import cached_base_path
+from fewbox.models.zoo import cached_base_path
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +50,7 @@ def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.Capture
 
 def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom fewbox.cli import main\nfrom fewbox.progress import console\n"
+        "import sys\nfrom fewbox.cli import main\nfrom fewbox.core.progress import console\n"
         "console.print = lambda text: sys.exit(f'{text}; torch: {\"torch\" in sys.modules}')\n"
         f"main(['demo', '-o', {str(tmp_path / 'demo')!r}])"
     )

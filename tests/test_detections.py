@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fewbox.detect.detections import Detection, Detections
+from fewbox.detection.detections import Detection, Detections
 from fewbox.errors import PhotoError
 
 LABELS = ("rubber_ducky", "mug")

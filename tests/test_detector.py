@@ -15,10 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fewbox.config import FinetuneConfig
-from fewbox.detect.detections import Detections
-from fewbox.detect.detector import Detector
-from fewbox.detect.folder import detect_folder
-from fewbox.detect.precision import PrecisionCheck, check_bfloat16, max_shift_px
+from fewbox.detection.detections import Detections
+from fewbox.detection.detector import Detector, PrecisionCheck, check_bfloat16, max_shift_px
+from fewbox.detection.folder import detect_folder
 from fewbox.errors import DetectorFileError, OutputError, PhotoError, SettingError
 from fewbox.finetuning.trainer import finetune
 from tiny import make_photos, tiny_base
@@ -146,10 +145,10 @@ def test_failed_save_leaves_the_file_that_was_there(
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewbox.files.os.fsync", full_disk)
+    monkeypatch.setattr("fewbox.core.files.os.fsync", full_disk)
     with pytest.raises(OutputError, match=r"d\.safetensors: no space left on the disk"):
         detector.save(path)
-    monkeypatch.setattr("fewbox.files.os.fsync", interrupted)
+    monkeypatch.setattr("fewbox.core.files.os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         detector.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]
@@ -206,7 +205,7 @@ def test_bfloat16_is_used_only_where_the_boxes_stay(
     )
     assert not PrecisionCheck(True, 0, 0.0).holds
     assert "nothing was found" in str(PrecisionCheck(True, 0, 0.0))
-    monkeypatch.setattr("fewbox.detect.precision.native_bfloat16", lambda: False)
+    monkeypatch.setattr("fewbox.detection.detector.native_bfloat16", lambda: False)
     check = check_bfloat16(detector, photos)
     assert not check.holds
     assert "does not compute in bfloat16" in str(check)

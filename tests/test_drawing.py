@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFont
 
-from fewbox.detect import drawing
-from fewbox.detect.drawing import class_color, contact_sheet, draw_boxes, save_gif, save_picture
+from fewbox.detection import drawing
+from fewbox.detection.drawing import class_color, contact_sheet, draw_boxes, save_gif, save_picture
 from fewbox.errors import OutputError
 
 HEIGHT, WIDTH = 120, 200
@@ -330,5 +330,5 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch, s
 
 
 def test_importing_the_module_imports_nothing_slow():
-    code = "import sys, fewbox.detect.detections; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, fewbox.detection.detections; print({'torch', 'matplotlib'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -9,9 +9,9 @@ import pytest
 
 import fewbox
 from exported_duck import ExportedDuck
-from fewbox.detect.detector import Detector
-from fewbox.detect.opening import EXPORT_ENGINES, open_detector
-from fewbox.exporting.agreement import (
+from fewbox.detection.detector import Detector
+from fewbox.detection.loading import EXPORT_ENGINES, open_detector
+from fewbox.export.agreement import (
     MAX_SCORE_DIFFERENCE,
     MIN_IOU,
     MIN_SCORE,

@@ -14,7 +14,7 @@ import fewbox
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import write_coco
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, PhotoError
 from fewbox.evaluation.evaluator import Evaluation, evaluate
 from fewbox.evaluation.report import render_report

@@ -12,17 +12,18 @@ import onnxruntime
 import pytest
 
 from exports import KINDS, detector_of, exported, noise, save_noise, wrap
-from fewbox.detect.detector import Detector
-from fewbox.engines.header import HEADER_KEY, read_onnx_header
-from fewbox.engines.onnxruntime_engine import OnnxRuntimeEngine
+from fewbox import export as exporter
+from fewbox.detection.detector import Detector
 from fewbox.errors import ExportError, OutputError, PhotoError, SettingError
-from fewbox.exporting import exporter, onnx_model
-from fewbox.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
-from fewbox.exporting.exporter import export_detector
-from fewbox.exporting.graph_builder import OPSET, GraphBuilder
-from fewbox.exporting.preparation import prepare
+from fewbox.export import export_detector
+from fewbox.export import onnx as onnx_model
+from fewbox.export.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
+from fewbox.export.preparation import prepare
+from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
-from fewbox.models.yolox_config import YOLOX_SIZES
+from fewbox.models.yolox import YOLOX_SIZES
+from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
+from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
 
 SIZES = ((96, 128), (131, 61), (40, 170))
 
@@ -203,7 +204,7 @@ class TestNothingIsWritten:
         def full_disk(_: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("fewbox.files.os.fsync", full_disk)
+        monkeypatch.setattr("fewbox.core.files.os.fsync", full_disk)
         with pytest.raises(OutputError, match=r"d\.onnx: no space left on the disk"):
             export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
         assert not list(tmp_path.glob("*.onnx"))

@@ -17,19 +17,16 @@ from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
-from fewbox.finetuning.anchor_features import PhotoFeatures, extract_features
-from fewbox.finetuning.anchor_heads import AnchorHeads
 from fewbox.finetuning.restore import restore
 from fewbox.finetuning.trainer import finetune, fit_heads, make_schedule
-from fewbox.models.anchors import encode_boxes
+from fewbox.models.anchor_heads import AnchorHeads, PhotoFeatures, extract_features
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
-from fewbox.models.boxes import pairwise_iou
-from fewbox.models.losses import huber_loss, sigmoid_focal_loss
-from fewbox.models.matching import match_anchors
-from fewbox.models.ssd import SsdDetector
+from fewbox.models.boxes import encode_boxes, match_anchors, pairwise_iou
+from fewbox.models.layers import huber_loss, sigmoid_focal_loss
+from fewbox.models.ssd.network import SsdDetector
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config

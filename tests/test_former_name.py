@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 import fewbox
 from exports import detector_of, exported
 from fewbox import cli
-from fewbox.cache import cache_folder
-from fewbox.deploy.place import Place
-from fewbox.deploy.run import open_run
-from fewbox.detect.detector import Detector
-from fewbox.engines.header import read_onnx_header, read_openvino_header
+from fewbox.apps.batch.manifest import open_run
+from fewbox.apps.batch.storage import Place
+from fewbox.core.cache import cache_folder
+from fewbox.detection.detector import Detector
+from fewbox.runtimes.header import read_onnx_header, read_openvino_header
 
 ROOT = Path(__file__).parent.parent
 

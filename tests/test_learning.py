@@ -17,16 +17,15 @@ import pytest
 import torch
 
 from annotate_client import a_box
-from fewbox import learning
-from fewbox.annotating.background import BackgroundLearner
-from fewbox.annotating.learner import Learning
+from fewbox.apps.annotate import learning
+from fewbox.apps.annotate.background import BackgroundLearner, Learning
+from fewbox.apps.annotate.learning import Rounds
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.finetuning.trainer import corners_of
-from fewbox.learning import Rounds
 from fewbox.models.boxes import paired_iou
 from tiny import make_photos, tiny_base
 
@@ -210,7 +209,7 @@ class TestProcess:
     ) -> None:
         code = (
             "import sys, time; from pathlib import Path\n"
-            "from fewbox.annotating.background import BackgroundLearner\n"
+            "from fewbox.apps.annotate.background import BackgroundLearner\n"
             "from fewbox.data.project import Project\n"
             "learner = BackgroundLearner(Project(sys.argv[1]), base='gone', output=Path('d.safetensors'))\n"
             "while learner.learning().state == 'waiting': time.sleep(0.05)\n"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fewbox.errors import OutputError
-from fewbox.finetuning.loss_curve import save_loss_curve
+from fewbox.finetuning.pictures import save_loss_curve
 
 
 def history(steps: int, decades: float = 2) -> list[dict[str, float]]:
@@ -163,7 +163,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch, f
 
 def test_neither_pyplot_nor_torch_is_imported_and_matplotlib_only_when_drawing(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from fewbox.finetuning.loss_curve import save_loss_curve\n"
+        "import sys; from pathlib import Path; from fewbox.finetuning.pictures import save_loss_curve\n"
         "assert 'matplotlib' not in sys.modules\n"
         "row = {'step': 1, 'total': 1.0, 'classification': 0.5, 'localization': 0.5}\n"
         f"save_loss_curve([row], Path({str(tmp_path / 'loss.svg')!r}))\n"

@@ -19,12 +19,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from fewbox.apps.batch import detect_many
+from fewbox.apps.batch.ray import Workers
+from fewbox.apps.batch.shards import cut_into_shards, detect_shard, read_photo_rows
+from fewbox.apps.batch.storage import Place
 from fewbox.cli import main
-from fewbox.deploy.many import detect_many
-from fewbox.deploy.place import Place
-from fewbox.deploy.ray_cluster import Workers
-from fewbox.deploy.shards import cut_into_shards, detect_shard, read_photo_rows
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError, PhotoError, SettingError
 from tiny_yolox import random_yolox, tiny_yolox_config
 from web_server import serving
@@ -170,8 +170,8 @@ def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:
 @pytest.fixture
 def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are no processes, where only what is around them is tested."""
-    from fewbox.deploy import many
-    from fewbox.deploy.shard_worker import ShardWorker
+    from fewbox.apps import batch as many
+    from fewbox.apps.batch.worker import ShardWorker
 
     monkeypatch.setattr(
         many, "work_in_processes", lambda work, shards, _: map(ShardWorker(work).work, shards)
@@ -219,7 +219,7 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
 def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    from fewbox.exporting.exporter import export_detector
+    from fewbox.export import export_detector
 
     export_detector(Detector.load(folder / "d.safetensors"), tmp_path / "d.onnx")
     photos, output = few(folder, tmp_path), tmp_path / "out"
@@ -231,8 +231,8 @@ def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
 
 
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
-    from fewbox.deploy.run import Run
-    from fewbox.deploy.shard_worker import MOST_DEATHS, ShardWorker, Work
+    from fewbox.apps.batch.manifest import Run
+    from fewbox.apps.batch.worker import MOST_DEATHS, ShardWorker, Work
 
     place = Place(str(tmp_path / "out"))
     place.write("detector.safetensors", (folder / "d.safetensors").read_bytes())

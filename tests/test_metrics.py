@@ -19,10 +19,10 @@ from fewbox.data.formats import read_annotations, write_annotations
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
 from fewbox.evaluation.metrics import average_precision, coco_metrics
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
 from fewbox.models.base import load_base
 
 NUM_CLASSES = 3
@@ -86,7 +86,7 @@ def test_many_boxes_are_compared_in_parts(monkeypatch):
     ]
     found, truth = detection_table(rows[:200]), annotation_table([(place, False) for place, _ in rows[200:]])
     whole = coco_metrics(found, truth, 2)
-    monkeypatch.setattr("fewbox.evaluation.matches._CHUNK", 50)
+    monkeypatch.setattr("fewbox.evaluation.matching._CHUNK", 50)
     assert coco_metrics(found, truth, 2) == whole
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fewbox.detect.mirrored import MirroredDetector
-from fewbox.detect.photo_detector import FoundArrays, PhotoDetector
-from fewbox.models.yolox_config import YoloxConfig
+from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
+from fewbox.detection.tta import MirroredDetector
+from fewbox.models.yolox import YoloxConfig
 
 WIDTH = 100
 

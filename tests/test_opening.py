@@ -15,17 +15,15 @@ import pytest
 from PIL import Image
 
 from exports import detector_of, exported, noise, save_noise
+from fewbox.apps.serve.hot_reload import ServedDetector
 from fewbox.cli import main
-from fewbox.deploy.served import ServedDetector
-from fewbox.detect import opening
-from fewbox.detect.detector import Detector
-from fewbox.detect.exported_detector import ExportedDetector
-from fewbox.detect.opening import open_detector
-from fewbox.engines.cached_exports import cached_export_path
-from fewbox.engines.header import HEADER_KEY
+from fewbox.detection import loading as opening
+from fewbox.detection.detector import Detector
+from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
-from fewbox.exporting import onnx_model
-from fewbox.exporting.agreement import compare_found
+from fewbox.export import onnx as onnx_model
+from fewbox.export.agreement import compare_found
+from fewbox.runtimes.header import HEADER_KEY, cached_export_path
 
 SOURCE = Path(opening.__file__).parents[2]
 
@@ -196,7 +194,7 @@ class TestTheEngine:
         def refuse(*_arguments: object, **_options: object) -> None:
             raise ExportError("it does not find the same")
 
-        monkeypatch.setattr("fewbox.exporting.exporter.export_detector", refuse)
+        monkeypatch.setattr("fewbox.export.export_detector", refuse)
         path = folder / "d.safetensors"
         assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS), Detector)
         with pytest.raises(ExportError):

@@ -18,31 +18,29 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from exports import detector_of, noise, save_noise
+from fewbox.apps.openvino_export import export_openvino
+from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.demo_photos import demo_photos
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.deploy import openvino_export
-from fewbox.deploy.openvino_export import export_openvino
-from fewbox.deploy.served import load_copy
-from fewbox.detect import opening
-from fewbox.detect.detections import Detections
-from fewbox.detect.detector import Detector
-from fewbox.detect.exported_detector import ExportedDetector
-from fewbox.detect.opening import open_detector
-from fewbox.detect.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, shifts_px
-from fewbox.engines.header import read_openvino_header
-from fewbox.engines.openvino_engine import OpenVinoEngine
+from fewbox.detection import loading as opening
+from fewbox.detection.detections import Detections
+from fewbox.detection.detector import MAX_SHIFT_PX, MIN_SCORE, Detector, max_shift_px, shifts_px
+from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
-from fewbox.exporting.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
-from fewbox.exporting.exporter import export_detector
-from fewbox.exporting.graph_builder import OPSET, GraphBuilder
-from fewbox.exporting.preparation import prepare
+from fewbox.export import export_detector
+from fewbox.export import openvino as openvino_export
+from fewbox.export.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
+from fewbox.export.preparation import prepare
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
+from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
-from fewbox.models.yolox_config import YOLOX_SIZES
+from fewbox.models.yolox import YOLOX_SIZES
+from fewbox.runtimes.header import read_openvino_header
+from fewbox.runtimes.openvino import OpenVinoEngine
 
 KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and of any
 SIZES = ((96, 128), (131, 61), (40, 170))
@@ -240,7 +238,7 @@ class TestAFile:
 
     def test_needs_no_torch(self, starter_file: Path, rendered: AnnotationSet) -> None:
         code = (
-            "import sys\nfrom fewbox.detect.opening import open_detector\n"
+            "import sys\nfrom fewbox.detection.loading import open_detector\n"
             f"found = open_detector({str(starter_file)!r}).detect({str(next(iter(rendered)).path)!r})\n"
             "print(found.size_hw, 'torch' in sys.modules)"
         )
@@ -373,7 +371,7 @@ class TestInt8:
 
     def test_calls_nobody(self) -> None:
         code = (
-            "from fewbox.exporting.openvino_model import quiet_nncf\n"
+            "from fewbox.export.openvino import quiet_nncf\n"
             "with quiet_nncf():\n    from nncf.telemetry.wrapper import telemetry\n"
             "print(type(telemetry).__name__)"
         )
@@ -382,7 +380,7 @@ class TestInt8:
 
 
 def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewbox.exporting import openvino_model
+    from fewbox.export import openvino as openvino_model
 
     def read_another(path: Path) -> openvino.Model:
         model = openvino.Core().read_model(path)

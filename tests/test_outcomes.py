@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewbox.evaluation.curves import HUNDREDTHS, count_above, precision_recall
-from fewbox.evaluation.mistakes import worst_false_alarms, worst_misses
+from fewbox.evaluation.error_analysis import worst_false_alarms, worst_misses
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.metrics import HUNDREDTHS, count_above, precision_recall
 from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
 
 LABELS = ("duck", "mug")
 DUCK, MUG = 0, 1

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewbox.detect import pace
-from fewbox.detect.detections import Detections
-from fewbox.detect.pace import side_by_side, threads_for
+from fewbox.detection import parallel as pace
+from fewbox.detection.detections import Detections
+from fewbox.detection.parallel import side_by_side, threads_for
 from fewbox.errors import DetectorFileError
 from tiny import make_photos
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
-from fewbox.data.checking import check_annotations
+from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, read_raw, write_annotations
 from fewbox.data.formats.photos import PhotoFinder
 from fewbox.errors import AnnotationError

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewbox.errors import ConfigError
-from fewbox.models.pipeline_config import parse_text_protobuf
-from fewbox.models.ssd_config import SsdConfig, parse_ssd_config, read_ssd_config
+from fewbox.models.ssd import SsdConfig, parse_ssd_config, read_ssd_config
+from fewbox.models.ssd.pipeline_config import parse_text_protobuf
 from tiny import PIPELINE
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 import fewbox
 from fewbox import cli
 from fewbox.config import DeepConfig, FinetuneConfig
-from fewbox.models.cache import cached_base_path
-from fewbox.models.weights_file import write_weights
+from fewbox.models.weights import write_weights
+from fewbox.models.zoo import cached_base_path
 from tiny import make_photos, tiny_base
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from fewbox.config import FinetuneConfig
 from fewbox.data import remote
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
 from fewbox.data.remote import is_remote
-from fewbox.detect.folder import detect_folder
+from fewbox.detection.folder import detect_folder
 from fewbox.errors import PhotoError
 from fewbox.finetuning.trainer import finetune
 from tiny import make_photos, tiny_base

@@ -12,20 +12,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewbox.models.retinanet import RetinanetDetector
-from fewbox.models.retinanet_boxes import (
+from fewbox.models.retinanet import (
+    RETINANET_LABELS,
+    RETINANET_V1,
+    RETINANET_V2,
+    RetinanetConfig,
+)
+from fewbox.models.retinanet.boxes import (
     best_candidates,
     decode_corner_boxes,
     encode_corner_boxes,
     make_corner_anchors,
     suppress_within_classes,
 )
-from fewbox.models.retinanet_config import (
-    RETINANET_LABELS,
-    RETINANET_V1,
-    RETINANET_V2,
-    RetinanetConfig,
-)
+from fewbox.models.retinanet.network import RetinanetDetector
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 
 BOTH = pytest.mark.parametrize("version", VERSIONS)

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.errors import CheckpointError, SettingError
 from fewbox.models import base as base_module
 from fewbox.models.base import load_base
-from fewbox.models.retinanet import RetinanetDetector
-from fewbox.models.retinanet_checkpoint import read_retinanet
-from fewbox.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.models.retinanet.checkpoint import read_retinanet
+from fewbox.models.retinanet.network import RetinanetDetector
 from tiny_retinanet import VERSIONS
 
 NUM_CLASSES = 2

@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewbox.apps import http as sockets
+from fewbox.apps.serve import hot_reload as served_module
+from fewbox.apps.serve.app import PAGE
+from fewbox.apps.serve.server import DetectionServer
 from fewbox.cli import main
-from fewbox.deploy import served as served_module
-from fewbox.deploy.app import PAGE
-from fewbox.deploy.server import DetectionServer
-from fewbox.deploy.settings import ServiceConfig
-from fewbox.detect.detector import Detector
-from fewbox.web import sockets
+from fewbox.config import ServiceConfig
+from fewbox.detection.detector import Detector
 from service_client import Answer, HeldDetector, ask, form, random_detector, serving, wait_until
 
 KEY = "a key that nobody guesses"

@@ -11,15 +11,23 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewbox.data.images import read_image
-from fewbox.models.anchors import decode_boxes, encode_boxes, make_anchors
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
-from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
-from fewbox.models.layers import pad_same
-from fewbox.models.losses import huber_loss, sigmoid_focal_loss
-from fewbox.models.matching import IGNORED, NEGATIVE, match_anchors
-from fewbox.models.ssd import SsdDetector, resize_bilinear_legacy
-from fewbox.models.suppression import suppress, suppress_per_class
+from fewbox.models.boxes import (
+    IGNORED,
+    NEGATIVE,
+    clip_boxes,
+    cxcywh_to_xyxy,
+    decode_boxes,
+    encode_boxes,
+    make_anchors,
+    match_anchors,
+    pairwise_iou,
+    xyxy_to_cxcywh,
+)
+from fewbox.models.layers import huber_loss, pad_same, sigmoid_focal_loss
+from fewbox.models.nms import suppress, suppress_per_class
+from fewbox.models.ssd.network import SsdDetector, resize_bilinear_legacy
 from tiny import tiny_base, tiny_config
 
 SCALES = (10.0, 10.0, 5.0, 5.0)

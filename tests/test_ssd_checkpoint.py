@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fewbox.cache import cache_folder
+from fewbox.core.cache import cache_folder
 from fewbox.errors import BaseModelError, CheckpointError
 from fewbox.models.base import find_base, load_base
-from fewbox.models.ssd import SsdDetector
-from fewbox.models.ssd_checkpoint import read_ssd_weights, tensor_paths
-from fewbox.models.tf_checkpoint import TensorBundle
+from fewbox.models.ssd.checkpoint import read_ssd_weights, tensor_paths
+from fewbox.models.ssd.network import SsdDetector
+from fewbox.models.ssd.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import write_bundle
 from tiny import tiny_base, tiny_config
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from fewbox.errors import CheckpointError
-from fewbox.models.tf_checkpoint import TensorBundle
+from fewbox.models.ssd.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import (
     DTYPES,
     VARIABLE,

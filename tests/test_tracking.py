@@ -10,9 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fewbox.detect.assignment import assign
-from fewbox.detect.detections import Detections
-from fewbox.detect.tracking import Sighting, Tracker, Untracked
+from fewbox.detection.detections import Detections
+from fewbox.video.tracking import Sighting, Tracker, Untracked, assign
 
 SIZE_HW = (1000, 1000)
 

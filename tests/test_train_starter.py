@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from fewbox.errors import SettingError
-from fewbox.finetuning.dense_loss import PADDING_ID, Batch
 from fewbox.finetuning.restore import restore
 from fewbox.models.architectures import build_network
 from fewbox.models.base import read_base
-from fewbox.models.yolox import YoloxDetector, make_cells
+from fewbox.models.yolox.loss import PADDING_ID, Batch
+from fewbox.models.yolox.network import YoloxDetector, make_cells
 from starter_cast import GROUP_SIDE, AlmostTheSame, cast_scene, play
 from starter_loss import PORTRAIT_SIDE, Tutors, assign, portraits_of, starter_loss
 from starter_samples import CastBatch, ScenePool, mix

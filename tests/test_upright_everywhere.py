@@ -14,9 +14,9 @@ from PIL import Image
 from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image, read_reduced
-from fewbox.detect.detections import Detections
-from fewbox.detect.detector import Detector
-from fewbox.detect.folder import PICTURE_SIDE, detect_folder
+from fewbox.detection.detections import Detections
+from fewbox.detection.detector import Detector
+from fewbox.detection.folder import PICTURE_SIDE, detect_folder
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
 from orientations import STORED, orientation

@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewbox import video
 from fewbox.data.images import ReducedImage
-from fewbox.detect import video, video_reader
-from fewbox.detect.video import MAX_WAITING, VideoSummary, detect_video
-from fewbox.detect.video_reader import Frame, PhotoFrames, VideoReader
-from fewbox.detect.video_writer import VideoWriter
 from fewbox.errors import OutputError, SettingError, VideoError
+from fewbox.video import MAX_WAITING, VideoSummary, detect_video
+from fewbox.video import reader as video_reader
+from fewbox.video.reader import Frame, PhotoFrames, VideoReader
+from fewbox.video.writer import VideoWriter
 from films import (
     HEIGHT,
     RATE,
@@ -519,7 +520,7 @@ def room_for(size: int) -> Iterator[None]:
 
 
 def test_a_disk_that_fills_up(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fewbox.detect.video_writer._SECONDS_PER_FRAGMENT", 0.2)
+    monkeypatch.setattr("fewbox.video.writer._SECONDS_PER_FRAGMENT", 0.2)
     refused = pytest.raises(OutputError, match=r"boxes.mp4: cannot be written: File too large")
     with refused as raised, room_for(12_000):
         detect(film, tmp_path / "boxes.mp4")

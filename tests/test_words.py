@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS
-from fewbox.evaluation.words import (
+from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
     found_in_words,
@@ -15,6 +14,7 @@ from fewbox.evaluation.words import (
     scores_in_words,
     some_names,
 )
+from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from fewbox.data.images import read_image
-from fewbox.models.suppression import suppress
-from fewbox.models.yolox import YoloxDetector, decode_cells, make_cells
-from fewbox.models.yolox_checkpoint import read_yolox
-from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.models.nms import suppress
+from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox.checkpoint import read_yolox
+from fewbox.models.yolox.network import YoloxDetector, decode_cells, make_cells
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 NANO_EXPORT = "weights/yolox_nano_coco.onnx"

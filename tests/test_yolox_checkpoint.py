@@ -22,9 +22,9 @@ from torch import Tensor
 
 from fewbox.errors import CheckpointError, SettingError
 from fewbox.models.base import load_base
-from fewbox.models.yolox import YoloxDetector
-from fewbox.models.yolox_checkpoint import read_yolox
-from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox.checkpoint import read_yolox
+from fewbox.models.yolox.network import YoloxDetector
 from tiny_yolox import random_yolox
 
 STEM = "backbone.backbone.stem.conv.conv.weight"

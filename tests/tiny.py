@@ -12,10 +12,10 @@ from PIL import Image, ImageDraw
 
 from fewbox.data.annotations import AnnotationSet
 from fewbox.models.base import BaseModel
-from fewbox.models.configs import Config
-from fewbox.models.ssd import SsdDetector
-from fewbox.models.ssd_config import SsdConfig, parse_ssd_config
-from fewbox.models.weights_file import hash_weights
+from fewbox.models.families import Config
+from fewbox.models.ssd import SsdConfig, parse_ssd_config
+from fewbox.models.ssd.network import SsdDetector
+from fewbox.models.weights import hash_weights
 
 PIPELINE = (Path(__file__).parent / "pipeline.config").read_text()
 

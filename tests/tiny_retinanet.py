@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from fewbox.models.layers import FrozenBatchNorm
-from fewbox.models.retinanet import RetinanetDetector
-from fewbox.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.models.retinanet.network import RetinanetDetector
 
 VERSIONS = {"v1": RETINANET_V1, "v2": RETINANET_V2}
 

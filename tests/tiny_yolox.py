@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from fewbox.models.layers import FrozenBatchNorm
-from fewbox.models.yolox import YoloxDetector
-from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox.network import YoloxDetector
 
 
 def tiny_yolox_config(size: str = "nano") -> YoloxConfig:

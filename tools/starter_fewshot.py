@@ -8,7 +8,7 @@ from pathlib import Path
 from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
-from fewbox.detect.detector import Detector
+from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import evaluate
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import BaseModel

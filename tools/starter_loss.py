@@ -20,10 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewbox.finetuning.cell_assignment import assign_cells
-from fewbox.finetuning.dense_loss import PADDING_ID, Batch
 from fewbox.models.boxes import paired_iou
-from fewbox.models.yolox import decode_cells
+from fewbox.models.yolox.loss import PADDING_ID, Batch, assign_cells
+from fewbox.models.yolox.network import decode_cells
 from starter_samples import CastBatch
 
 BOX_WEIGHT = 5.0

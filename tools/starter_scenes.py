@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fewbox.core.files import replacing, write_text
+from fewbox.core.progress import console, progress_bar
 from fewbox.errors import SettingError
-from fewbox.files import replacing, write_text
-from fewbox.progress import console, progress_bar
 from renderer.scene import is_floating, render_things
 from starter_cast import GROUP_SIDE, MOST_THINGS, Character, cast_scene, play
 

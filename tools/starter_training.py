@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fewbox.config import setting
+from fewbox.core.files import replacing
+from fewbox.core.progress import console
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.files import replacing
 from fewbox.models.base import native_bfloat16
-from fewbox.models.csp_darknet import ConvLayer
 from fewbox.models.layers import FrozenBatchNorm
-from fewbox.models.yolox import STRIDES, YoloxDetector
-from fewbox.models.yolox_config import YOLOX_SIZES, YoloxConfig
-from fewbox.progress import console
+from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox.csp_darknet import ConvLayer
+from fewbox.models.yolox.network import STRIDES, YoloxDetector
 from renderer.families import FAMILIES
 from starter_loss import StarterLoss, Tutors, starter_loss
 from starter_samples import CastBatch, ScenePool, mix

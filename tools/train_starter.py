@@ -27,8 +27,8 @@ import torch
 
 from fewbox.errors import FewboxError
 from fewbox.models.base import BASE_HEADER, read_base
-from fewbox.models.weights_file import hash_weights, write_weights
-from fewbox.models.yolox import YoloxDetector
+from fewbox.models.weights import hash_weights, write_weights
+from fewbox.models.yolox.network import YoloxDetector
 from renderer import render_ducks
 from starter_fewshot import few_shot_score, real_ducks
 from starter_scenes import SceneKind, render_scenes

@@ -17,13 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fewbox.annotating.notebook import annotate as annotate
+    from fewbox.apps.annotate.notebook import annotate as annotate
     from fewbox.config import FinetuneConfig as FinetuneConfig
     from fewbox.data.annotations import AnnotatedImage as AnnotatedImage
     from fewbox.data.annotations import AnnotationSet as AnnotationSet
     from fewbox.data.annotations import Box as Box
-    from fewbox.data.checking import CheckReport as CheckReport
-    from fewbox.data.checking import check_annotations as check_annotations
+    from fewbox.data.checks import CheckReport as CheckReport
+    from fewbox.data.checks import check_annotations as check_annotations
     from fewbox.data.formats import read_annotations as read_annotations
     from fewbox.data.formats import write_annotations as write_annotations
     from fewbox.data.formats import write_coco as write_coco
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from fewbox.data.images import find_photos as find_photos
     from fewbox.data.images import read_image as read_image
     from fewbox.data.images import read_reduced as read_reduced
-    from fewbox.detect.detections import Detections as Detections
-    from fewbox.detect.detector import Detector as Detector
-    from fewbox.detect.opening import open_detector as open_detector
+    from fewbox.detection.detections import Detections as Detections
+    from fewbox.detection.detector import Detector as Detector
+    from fewbox.detection.loading import open_detector as open_detector
     from fewbox.errors import FewboxError as FewboxError
     from fewbox.evaluation.evaluator import Evaluation as Evaluation
     from fewbox.evaluation.evaluator import evaluate as evaluate
     from fewbox.evaluation.report import save_report as save_report
-    from fewbox.exporting.exporter import export_detector as export_detector
+    from fewbox.export import export_detector as export_detector
     from fewbox.finetuning.trainer import finetune as finetune
     from fewbox.models.base import BaseModel as BaseModel
     from fewbox.models.base import load_base as load_base
@@ -50,21 +50,21 @@ _HOMES = {
     "AnnotationSet": "data.annotations",
     "BaseModel": "models.base",
     "Box": "data.annotations",
-    "CheckReport": "data.checking",
-    "Detections": "detect.detections",
-    "Detector": "detect.detector",
+    "CheckReport": "data.checks",
+    "Detections": "detection.detections",
+    "Detector": "detection.detector",
     "Evaluation": "evaluation.evaluator",
     "FinetuneConfig": "config",
     "FewboxError": "errors",
     "ReducedImage": "data.images",
-    "annotate": "annotating.notebook",
-    "check_annotations": "data.checking",
+    "annotate": "apps.annotate.notebook",
+    "check_annotations": "data.checks",
     "evaluate": "evaluation.evaluator",
-    "export_detector": "exporting.exporter",
+    "export_detector": "export",
     "find_photos": "data.images",
     "finetune": "finetuning.trainer",
     "load_base": "models.base",
-    "open_detector": "detect.opening",
+    "open_detector": "detection.loading",
     "read_annotations": "data.formats",
     "read_image": "data.images",
     "read_reduced": "data.images",

@@ -85,8 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     from fewbox.commands.detect import add_detect
     from fewbox.commands.evaluate import add_evaluate
     from fewbox.commands.export import add_export
-    from fewbox.commands.finetune import add_finetune
-    from fewbox.commands.finetune_deep import add_finetune_deep
+    from fewbox.commands.finetune import add_finetune, add_finetune_deep
     from fewbox.commands.serve import add_serve
     from fewbox.commands.show import add_show
 

@@ -1,6 +1,10 @@
-"""Settings: names, defaults, limits and help, stated once; and those of fine-tuning.
+"""Settings of fine-tuning and of the service: names, defaults, limits and help, stated once.
+
+Settings: names, defaults, limits and help, stated once; and those of fine-tuning.
 
 The command line is built from such dataclasses, so a setting has no second home.
+
+The limits of the service: names, defaults and help, stated once.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fewbox.arguments import require_kind
+from fewbox.core import num_cores
+from fewbox.core.arguments import require_kind
 from fewbox.errors import SettingError
 
 
@@ -133,3 +138,35 @@ def _checked(name: str, value: Any, limits: Mapping[str, Any], is_whole: bool) -
         what = "whole number" if is_whole and isinstance(number, float) else "number"
         raise SettingError(f"{name} must be a {what} from {low} to {high}: {value!r}")
     return number
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """What the service takes in and how long it waits.
+
+    Raises:
+        SettingError: a value is outside its limits.
+    """
+
+    workers: int = setting(
+        num_cores(),
+        "photos worked on at once, each by one thread; the default is one a core",
+        low=1,
+        high=256,
+    )
+    queue: int = setting(
+        32, "requests taken in at once; more get 429 and come back later", low=1, high=10_000
+    )
+    queue_seconds: float = setting(
+        10.0, "how long a photo may wait before it is looked at", low=0.001, high=3600
+    )
+    max_photos: int = setting(16, "photos in one request", low=1, high=1000)
+    max_megabytes: int = setting(20, "size of one request", low=1, high=1000)
+    max_megapixels: int = setting(50, "size of one photo", low=1, high=200)
+    body_seconds: float = setting(30.0, "how long a request may take to arrive", low=0.1, high=3600)
+    stop_seconds: float = setting(
+        30.0, "how long requests may go on once the service stops", low=0, high=3600
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)

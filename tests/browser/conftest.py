@@ -12,7 +12,7 @@ import pytest
 from made_up_learner import MadeUpLearner
 from page_driver import PageDriver
 
-from fewbox.annotating.server import AnnotateServer
+from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data.project import Project
 
 if TYPE_CHECKING:

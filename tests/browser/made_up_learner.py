@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewbox.annotating.learner import Finishing, Learning, Proposals
+from fewbox.apps.annotate.background import Finishing, Learning, Proposals
 
 
 class MadeUpLearner:

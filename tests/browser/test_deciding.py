@@ -18,7 +18,7 @@ from page_driver import (
 )
 from test_drawing_boxes import PHONE
 
-from fewbox.annotating.learner import Learning, Proposal, Proposals
+from fewbox.apps.annotate.background import Learning, Proposal, Proposals
 from fewbox.data.project import Project
 
 ONE = Proposals(1, (Proposal(MARK, "raccoon", 0.93),))

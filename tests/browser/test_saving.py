@@ -24,7 +24,7 @@ from page_driver import (
     reviewed_in_file,
 )
 
-from fewbox.annotating.learner import Learning, Proposal, Proposals
+from fewbox.apps.annotate.background import Learning, Proposal, Proposals
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { colourOf, inkOn, luminance } from "../../src/fewbox/annotating/page/colours.js";
+import { colourOf, inkOn, luminance } from "../../src/fewbox/apps/annotate/page/colours.js";
 
 // How a colour looks without one kind of cone, in linear RGB: Machado, Oliveira and Fernandes,
 // "A Physiologically-based Model for Simulation of Color Vision Deficiency" (2009), severity 1.

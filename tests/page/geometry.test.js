@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import * as geometry from "../../src/fewbox/annotating/page/geometry.js";
+import * as geometry from "../../src/fewbox/apps/annotate/page/geometry.js";
 
 const PHOTO = { width: 6000, height: 4000 };
 const STAGE = { width: 900, height: 700 };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { History, NO_CHANGE, applied, combined, inverse } from "../../src/fewbox/annotating/page/history.js";
+import { History, NO_CHANGE, applied, combined, inverse } from "../../src/fewbox/apps/annotate/page/history.js";
 
 const box = (id, x = 0) => ({ id, box: [x, 0, x + 10, 10], label: "mug", ignore: false });
 const put = (...boxes) => ({ put: boxes, delete: [] });

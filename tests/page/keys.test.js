@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { ANSWERS, KEYS, entryFor, keyTable } from "../../src/fewbox/annotating/page/keys.js";
+import { ANSWERS, KEYS, entryFor, keyTable } from "../../src/fewbox/apps/annotate/page/keys.js";
 
 const TABLE = keyTable(KEYS);
 

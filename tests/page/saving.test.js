@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
-import { applied } from "../../src/fewbox/annotating/page/history.js";
-import { Saver } from "../../src/fewbox/annotating/page/saving.js";
-import { Unsaved } from "../../src/fewbox/annotating/page/unsaved.js";
+import { applied } from "../../src/fewbox/apps/annotate/page/history.js";
+import { Saver } from "../../src/fewbox/apps/annotate/page/saving.js";
+import { Unsaved } from "../../src/fewbox/apps/annotate/page/unsaved.js";
 
 const box = (id, x = 0) => ({ id, box: [x, 0, x + 10, 10], label: "mug", ignore: false });
 const put = (...boxes) => ({ put: boxes, delete: [] });

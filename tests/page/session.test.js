@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Saver } from "../../src/fewbox/annotating/page/saving.js";
-import { Session } from "../../src/fewbox/annotating/page/session.js";
-import { NOWHERE } from "../../src/fewbox/annotating/page/unsaved.js";
+import { Saver } from "../../src/fewbox/apps/annotate/page/saving.js";
+import { Session } from "../../src/fewbox/apps/annotate/page/session.js";
+import { NOWHERE } from "../../src/fewbox/apps/annotate/page/unsaved.js";
 
 const PLACE = [10, 10, 50, 50];
 const raccoon = (box = PLACE, score = 0.9) => ({ box, label: "raccoon", score });

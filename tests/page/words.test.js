@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { estimateInWords, thresholdInWords } from "../../src/fewbox/annotating/page/words.js";
+import { estimateInWords, thresholdInWords } from "../../src/fewbox/apps/annotate/page/words.js";
 
 const ONE = { label: "duck", objects: 11, ap50: 0.968, low: 0.89, high: 1 };
 const ALL = { ...ONE, label: "" };

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fewbox.core.files import replacing
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import write_coco
-from fewbox.files import replacing
 from renderer.birds import bird, bird_materials, penguin, rubber_duck, rubber_duck_materials
 from renderer.families import FAMILIES, NO_BIRDS
 from renderer.fields import Y, rotation

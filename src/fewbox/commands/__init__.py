@@ -1,1 +1,86 @@
-"""The commands: how each is asked for on the command line, and what it prints."""
+"""The commands, and the options that several of them have."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fewbox.errors import AnnotationError
+
+if TYPE_CHECKING:
+    from fewbox.data.annotations import AnnotationSet
+
+
+def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
+    """Add what :func:`annotations_of` takes to a command."""
+    command.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    command.add_argument(
+        "--boxes",
+        metavar="BOXES",
+        help="a file of boxes, or a folder of them (default: those drawn with 'fewbox annotate PHOTOS')",
+    )
+    add_strict(command)
+
+
+def add_strict(command: argparse.ArgumentParser) -> None:
+    """Add ``--strict`` to a command that reads files of boxes."""
+    command.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse boxes that reach over the edge of their photo, are turned a little, or are flat; "
+        "else they are cut, read as upright, or left out, and counted",
+    )
+
+
+def annotations_of(
+    boxes: str | None, photos: Sequence[str], label: str, strict: bool = False
+) -> AnnotationSet:
+    """The boxes of ``--boxes``; without it, those drawn in the photos.
+
+    Raises:
+        AnnotationError: no boxes are given for photos of several places; or they cannot be read.
+        PhotoError: a photo cannot be read.
+    """
+    from fewbox.data.formats import read_annotations
+    from fewbox.data.project import Project
+
+    if boxes is not None:
+        return read_annotations(boxes, photos, label=label, strict=strict)
+    if len(photos) > 1:
+        raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
+    return Project(photos[0]).annotation_set()
+
+
+def add_engine(command: argparse.ArgumentParser) -> None:
+    """Add the option to a command."""
+    command.add_argument(
+        "--engine",
+        default="auto",
+        help="what computes: openvino, onnxruntime or torch (default: auto, the fastest at hand)",
+    )
+
+
+def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
+    """Add an option for each field of a dataclass, with its default, limits and help."""
+    for spec in dataclasses.fields(config):
+        limits = spec.metadata
+        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
+        parser.add_argument(
+            f"--{spec.name.replace('_', '-')}",
+            type=type(spec.default),
+            default=spec.default,
+            metavar=type(spec.default).__name__.upper(),
+            help=f"{limits['help']} ({allowed}; default: %(default)s)",
+        )
+
+
+def add_batch_norm_eps(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says of a base's file what it does not state itself; see ``load_base``."""
+    parser.add_argument(
+        "--batch-norm-eps",
+        type=float,
+        metavar="EPS",
+        help="what the batch-norms of a .pth given as --base add to the variance, where it does not say so",
+    )

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands.settings import add_batch_norm_eps
+from fewbox.commands import add_batch_norm_eps
+from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
-from fewbox.files import require_writable
 
 
 def add_annotate(commands: Any) -> None:
@@ -51,14 +51,14 @@ def add_annotate(commands: Any) -> None:
 def run_annotate(parsed: argparse.Namespace) -> int:
     """``fewbox annotate``."""
     try:
-        from fewbox.annotating.server import AnnotateServer
+        from fewbox.apps.annotate.app import AnnotateServer
     except ModuleNotFoundError as error:
         hint = "pip install '.[annotate]'"
         raise SettingError(f"the page needs {error.name}, which is not installed", hint=hint) from error
-    from fewbox.annotating.background import BackgroundLearner
+    from fewbox.apps.annotate.background import BackgroundLearner
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
-    from fewbox.models.cache import default_base
+    from fewbox.models.zoo import default_base
 
     project = Project(parsed.photos)
     names = project.photo_names() or find_photos(parsed.photos)  # which says what is wrong if there are none

@@ -7,8 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from fewbox.models.cache import default_base, is_at_hand
-from fewbox.models.zoo import ZOO, ZooEntry
+from fewbox.models.zoo import ZOO, ZooEntry, default_base, is_at_hand
 
 
 def add_bases(commands: Any) -> None:

@@ -10,14 +10,13 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands.boxes import add_photos_with_boxes
+from fewbox.commands import add_photos_with_boxes
 from fewbox.errors import SettingError
-from fewbox.models.cache import default_base
-from fewbox.models.zoo import ZOO
+from fewbox.models.zoo import ZOO, default_base
 
 if TYPE_CHECKING:
-    from fewbox.data.checking import CheckReport
-    from fewbox.data.findings import Finding
+    from fewbox.data.checks import CheckReport
+    from fewbox.data.checks.findings import Finding
 
 _SHOWN = 5
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
@@ -50,7 +49,7 @@ def add_check(commands: Any) -> None:
 def run_check(parsed: argparse.Namespace) -> int:
     """Check, and print what was found."""
     input_side = _input_side(parsed.base or default_base())
-    from fewbox.data.checking import check_annotations
+    from fewbox.data.checks import check_annotations
 
     report = check_annotations(
         _boxes_of(parsed.boxes, parsed.photos),
@@ -101,7 +100,7 @@ def _document(report: CheckReport) -> dict[str, Any]:
 def _print_report(report: CheckReport, limit: int | None) -> None:
     from rich.text import Text
 
-    from fewbox.progress import Console
+    from fewbox.core.progress import Console
 
     console = Console(highlight=False, soft_wrap=True)
     for line, style in _lines(report, limit):
@@ -138,7 +137,7 @@ def _contents(report: CheckReport) -> str:
 
 def _group(kind: str, rows: list[Finding], limit: int | None) -> Iterator[tuple[str, str]]:
     """One kind of finding: its title and count, the first rows, and how to cure them."""
-    from fewbox.data.findings import KINDS
+    from fewbox.data.checks.findings import KINDS
 
     severity = rows[0].severity
     yield f"{severity}: {KINDS[kind].title}: {len(rows)}", _STYLES[severity]

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands.boxes import add_strict
+from fewbox.commands import add_strict
+from fewbox.core.progress import console
 from fewbox.data.format_names import FORMATS, require_format
 from fewbox.errors import OutputError, SettingError
-from fewbox.progress import console
 
 if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet

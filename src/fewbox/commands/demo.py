@@ -23,13 +23,13 @@ def add_demo(commands: Any) -> None:
 
 def run_demo(parsed: argparse.Namespace) -> int:
     """``fewbox demo``."""
+    from fewbox.core.progress import console
     from fewbox.data.demo_photos import demo_photos
-    from fewbox.progress import console
 
     train, test = demo_photos()
     # Said before torch is imported, which takes seconds.
     console.print(f"{len(train)} photos of rubber ducks to learn from, {len(test)} to look in")
-    from fewbox import demo
+    from fewbox.apps import demo
 
     print(demo.run_demo(parsed.output, parsed.base))
     return 0

@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands.boxes import add_photos_with_boxes, annotations_of
-from fewbox.commands.engine import add_engine
-from fewbox.files import require_writable, write_text
+from fewbox.commands import add_engine, add_photos_with_boxes, annotations_of
+from fewbox.core.files import require_writable, write_text
 
 REPORT_NAME = "report.html"
 NUMBERS_NAME = "evaluation.json"
@@ -44,8 +43,8 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     """``fewbox evaluate``; 2 if a photo could not be read."""
     if parsed.output is not None:
         require_writable(parsed.output / REPORT_NAME, [".html"])
-    from fewbox.detect.mirrored import MirroredDetector
-    from fewbox.detect.opening import open_detector
+    from fewbox.detection.loading import open_detector
+    from fewbox.detection.tta import MirroredDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 

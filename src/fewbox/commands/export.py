@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands.boxes import add_strict, annotations_of
+from fewbox.commands import add_strict, annotations_of
+from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
-from fewbox.files import require_writable
 
 if TYPE_CHECKING:
-    from fewbox.detect.detector import Detector
+    from fewbox.detection.detector import Detector
 
 
 def add_export(commands: Any) -> None:
@@ -64,7 +64,7 @@ def run_export(parsed: argparse.Namespace) -> int:
             f"{parsed.output}: only OpenVINO's files can be in {parsed.precision}",
             hint="name the file duck.xml",
         )
-    from fewbox.detect.detector import Detector
+    from fewbox.detection.detector import Detector
 
     detector = Detector.load(parsed.detector, base=parsed.base)
     words = _write_openvino(detector, parsed) if is_openvino else _write_onnx(detector, parsed)
@@ -79,13 +79,13 @@ def _files(output: Path) -> list[Path]:
 
 
 def _write_onnx(detector: Detector, parsed: argparse.Namespace) -> str:
-    from fewbox.exporting.exporter import export_detector
+    from fewbox.export import export_detector
 
     return f"finds the same: {export_detector(detector, parsed.output, raw=parsed.raw, photos=parsed.photos)}"
 
 
 def _write_openvino(detector: Detector, parsed: argparse.Namespace) -> str:
-    from fewbox.deploy.openvino_export import export_openvino
+    from fewbox.apps.openvino_export import export_openvino
 
     annotations = None
     if parsed.precision == "int8" and parsed.photos is not None:

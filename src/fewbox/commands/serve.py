@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands.engine import add_engine
-from fewbox.deploy.settings import ServiceConfig
+from fewbox.commands import add_engine
+from fewbox.config import ServiceConfig
 from fewbox.errors import SettingError
 
 
@@ -52,11 +52,11 @@ def run_serve(parsed: argparse.Namespace) -> int:
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(ServiceConfig)}
     config = ServiceConfig(**settings)
     try:
-        from fewbox.deploy.server import DetectionServer, is_loopback, key_from_environment, require_key
+        from fewbox.apps.serve.server import DetectionServer, is_loopback, key_from_environment, require_key
     except ModuleNotFoundError as error:
         hint = "pip install '.[serve]'"
         raise SettingError(f"the service needs {error.name}, which is not installed", hint=hint) from error
-    from fewbox.deploy.served import ServedDetector, name_detectors
+    from fewbox.apps.serve.hot_reload import ServedDetector, name_detectors
 
     key = key_from_environment()
     require_key(parsed.host, key)

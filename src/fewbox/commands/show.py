@@ -52,17 +52,17 @@ def run_show(parsed: argparse.Namespace) -> int:
 
 def _facts(path: Path, base: str | None) -> dict[str, Any]:
     """What is known of a detector, JSON-ready."""
-    from fewbox.detect.opening import EXPORT_SUFFIXES
+    from fewbox.detection.loading import EXPORT_SUFFIXES
 
     names = ("labels", "base", "score_threshold", "precision", "provenance")
     if path.suffix.lower() in EXPORT_SUFFIXES:
-        from fewbox.engines.header import read_onnx_header, read_openvino_header
+        from fewbox.runtimes.header import read_onnx_header, read_openvino_header
 
         read = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         header: Mapping[str, Any] = read(path)
         about = {name: header[name] for name in ("fewbox_version", "input", "detector_sha256")}
         return {name: header[name] for name in names} | {"export": about}
-    from fewbox.detect.detector import Detector
+    from fewbox.detection.detector import Detector
 
     detector = Detector.load(path, base=base)
     return {name: getattr(detector, name) for name in names}

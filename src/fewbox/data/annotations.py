@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.arguments import kind_of
+from fewbox.core.arguments import kind_of
 from fewbox.data.images import StrPath, read_size_hw
 from fewbox.errors import AnnotationError
 

@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewbox.arguments import checked_path, kind_of
+from fewbox.core.arguments import checked_path, kind_of
+from fewbox.data.decoding import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from fewbox.data.photo_file import (
     SPELLING_HINT,
     PhotoBytes,
@@ -31,7 +32,6 @@ from fewbox.data.photo_file import (
     told_as_photo_error,
 )
 from fewbox.data.remote import addresses_at, is_remote, path_in, stand_in, without_secrets
-from fewbox.data.upright import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from fewbox.errors import PhotoError, SettingError
 
 StrPath = str | os.PathLike[str]

@@ -23,14 +23,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from filelock import FileLock, Timeout
 
-from fewbox import files
+from fewbox.core import files
+from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError, OutputError, PhotoError
-from fewbox.progress import console
 
 LOCK_SECONDS = 10
 """How long to wait for another program; it holds the file for some milliseconds."""

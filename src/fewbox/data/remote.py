@@ -21,9 +21,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from fewbox.cache import cache_folder
+from fewbox.core.cache import cache_folder
+from fewbox.core.files import replacing, write_text
 from fewbox.errors import PhotoError
-from fewbox.files import replacing, write_text
 
 MAX_PHOTO_BYTES = 500_000_000
 """More than any photo of 200 megapixels takes as JPEG, PNG or HEIC."""

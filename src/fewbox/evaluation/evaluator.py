@@ -11,19 +11,15 @@ from typing import Any
 import numpy as np
 
 from fewbox import __version__
+from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
-from fewbox.detect.detections import Detections
-from fewbox.detect.opening import opened_detector
-from fewbox.detect.photo_detector import PhotoDetector
+from fewbox.detection.detections import Detections
+from fewbox.detection.loading import opened_detector
+from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import AnnotationError, PhotoError
-from fewbox.evaluation.calibration import ReliabilityBin, calibration_error, reliability_bins
-from fewbox.evaluation.curves import HUNDREDTHS, ThresholdCounts, count_above
-from fewbox.evaluation.metrics import CocoMetrics, coco_metrics, none_if_nan
-from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
-from fewbox.evaluation.words import (
+from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
     expected_in_words,
@@ -33,7 +29,19 @@ from fewbox.evaluation.words import (
     photos_in_words,
     some_names,
 )
-from fewbox.progress import console, progress_bar
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.metrics import (
+    HUNDREDTHS,
+    CocoMetrics,
+    ReliabilityBin,
+    ThresholdCounts,
+    calibration_error,
+    coco_metrics,
+    count_above,
+    none_if_nan,
+    reliability_bins,
+)
+from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
@@ -85,7 +93,7 @@ class Evaluation:
 
     @property
     def expected_calibration_error(self) -> float:
-        """See :mod:`fewbox.evaluation.calibration`; over the detections of ``reliability``."""
+        """See :mod:`fewbox.evaluation.metrics`; over the detections of ``reliability``."""
         return calibration_error(self.reliability)
 
     def at(self, score_threshold: float) -> dict[str, Any]:

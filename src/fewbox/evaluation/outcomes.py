@@ -15,8 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.evaluation.matches import Pairs, match_boxes, overlapping_pairs
-from fewbox.evaluation.tables import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import AnnotationTable, DetectionTable, Pairs, match_boxes, overlapping_pairs
 
 HIT_IOU = 0.5
 """Overlap with an annotation from which on a detection is right."""

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fewbox.core.progress import progress_bar
 from fewbox.data.images import read_image
-from fewbox.evaluation.mistakes import Mistake
+from fewbox.evaluation.error_analysis import Mistake
 from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
-from fewbox.progress import progress_bar
 
 PHOTO_SIDE = 640
 """The longer side of a whole photo in the report, in pixels."""

@@ -19,24 +19,24 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox import __version__
-from fewbox.arguments import checked_path, require_kind
+from fewbox.core.arguments import checked_path, require_kind
+from fewbox.core.files import write_text
 from fewbox.data.images import StrPath
-from fewbox.detect.drawing import COLORS, class_color
+from fewbox.detection.drawing import COLORS, class_color
 from fewbox.errors import OutputError, SettingError
-from fewbox.evaluation.curves import ThresholdCounts, precision_recall
-from fewbox.evaluation.evaluator import Evaluation, learnt_from_in_words
-from fewbox.evaluation.metrics import none_if_nan
-from fewbox.evaluation.mistakes import worst_false_alarms, worst_misses
-from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, NEAR_IOU, SHOWN_SCORE
-from fewbox.evaluation.pictures import printable_name, take_pictures
-from fewbox.evaluation.words import (
+from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     likely_share,
     miss_kinds_in_words,
     scores_in_words,
     some_names,
+    worst_false_alarms,
+    worst_misses,
 )
-from fewbox.files import write_text
+from fewbox.evaluation.evaluator import Evaluation, learnt_from_in_words
+from fewbox.evaluation.metrics import ThresholdCounts, none_if_nan, precision_recall
+from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, NEAR_IOU, SHOWN_SCORE
+from fewbox.evaluation.pictures import printable_name, take_pictures
 
 # What bounds the size of a report, some 5 MB, however many photos there are.
 MAX_PHOTOS = 60

@@ -1,4 +1,15 @@
-"""What held-out photos say of a detector, with how sure that is; kept in the detector's file."""
+"""What held-out photos say of a detector: calibrated scores, an estimate of AP50, and what to look at again.
+
+Scores that mean what they say: of the boxes at 0.8, eight in ten are right.
+
+Platt, "Probabilistic Outputs for Support Vector Machines", 1999: a score's logit is stretched and
+shifted so that detections in held-out photos come out right as often as they claim. One stretch and
+shift serves all classes, so the order of detections, and with it AP, stays the same.
+
+What held-out photos say of a detector, with how sure that is; kept in the detector's file.
+
+What a person should look at again: photos and boxes that do not teach what they seem to.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +19,72 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
-from fewbox.evaluation.curves import count_above
-from fewbox.evaluation.metrics import average_precision
+from fewbox.evaluation.metrics import average_precision, count_above
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.calibration import Calibration
+from fewbox.finetuning.features import SeenPhoto
+from fewbox.models.network import Coefficients
+
+USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
+"""Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn to."""
+_SPREADS = (0.25, 0.5)
+"""How far the stretch (as a logarithm) and the shift of a detector are from the usual ones."""
+_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """``logit`` to ``stretch * logit + shift``; the stretch is above 0."""
+
+    stretch: float = USUAL_STRETCH
+    shift: float = USUAL_SHIFT
+
+    def applied(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated scores ``[K]``, 0 to 1."""
+        return _sigmoid(self.stretch * _logits(scores) + self.shift)
+
+    def of_head(self, head: Coefficients) -> Coefficients:
+        """A head that gives calibrated scores by itself, so that no engine needs to know of calibration."""
+        return Coefficients(
+            head.aligned * self.stretch, head.raw * self.stretch, head.bias * self.stretch + self.shift
+        )
+
+
+def calibrate(outcomes: Outcomes) -> Calibration:
+    """The calibration that held-out detections ask for, and the usual one the less they are.
+
+    The most likely values under a normal prior, found by Newton's method.
+    """
+    counts = outcomes.right | outcomes.wrong
+    logits, right = _logits(outcomes.found.scores[counts]), outcomes.right[counts].astype(np.float64)
+    usual = np.array([np.log(USUAL_STRETCH), USUAL_SHIFT])
+    pull = 1 / np.square(_SPREADS)
+    values = usual.copy()
+    for _ in range(_STEPS):
+        stretch, shift = np.exp(values[0]), values[1]
+        claimed = _sigmoid(stretch * logits + shift)
+        inputs = np.stack((stretch * logits, np.ones_like(logits)))  # [2, K]
+        slope = inputs @ (claimed - right) + pull * (values - usual)
+        curve = (inputs * (claimed * (1 - claimed))) @ inputs.T + np.diag(pull)
+        step = np.linalg.solve(curve, slope)
+        values -= np.clip(step, -0.5, 0.5)
+        if np.abs(step).max() < 1e-6:
+            break
+    return Calibration(float(np.exp(values[0])), float(values[1]))
+
+
+def _logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    inside = np.clip(scores, 1e-6, 1 - 1e-6)
+    logits: NDArray[np.float64] = np.log(inside / (1 - inside))
+    return logits
+
+
+def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
+    return probabilities
+
 
 SURE = 0.8
 """How often AP50 on new photos of the same kind lies in the interval."""
@@ -186,3 +258,53 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
         f"{name}: AP50 {one['ap50']:.0%}, four times in five between {one['low']:.0%} and "
         f"{one['high']:.0%} ({one['objects']} objects held out)"
     )
+
+
+SMALL_SIDE = 8
+"""Pixels of the network's input; the finest cells of most networks are as large."""
+FOUND_SCORE = 0.05
+_MAX_NAMES = 5
+
+
+def remarks_on(seen: Sequence[SeenPhoto], outcomes: Outcomes | None) -> list[str]:
+    """One line for each thing that looks wrong; nothing if all is well.
+
+    Args:
+        seen: N photos.
+        outcomes: of held-out detections in them, if there are any.
+    """
+    remarks = []
+    twins = [
+        photo.name
+        for place, photo in enumerate(seen)
+        if any(torch.equal(photo.evidence.prior, other.evidence.prior) for other in seen[:place])
+    ]
+    if twins:
+        remarks.append(
+            f"the same picture as another: {_some(twins)}; nothing more is learnt from it, and finding its "
+            "object again proves nothing, so the estimate is too high"
+        )
+    small = [photo.name for photo in seen if len(photo.boxes) and _shortest_side(photo) < SMALL_SIDE]
+    if small:
+        remarks.append(
+            f"boxes of less than {SMALL_SIDE} pixels, as the network sees them: {_some(small)}; "
+            "too small to be learnt well: cut the photos to the part that matters, or come nearer"
+        )
+    if outcomes is not None:
+        missed = outcomes.counted & (outcomes.found_score < FOUND_SCORE)
+        if missed.sum() > outcomes.counted.sum() / 2:
+            names = list(dict.fromkeys(seen[place].name for place in outcomes.truth.photo_ids[missed]))
+            remarks.append(
+                f"most objects are not recognised from the other photos: {_some(names)}; check that the "
+                "boxes are around the right things, or add photos that are more alike"
+            )
+    return remarks
+
+
+def _shortest_side(photo: SeenPhoto) -> float:
+    return float((photo.boxes[:, 2:] - photo.boxes[:, :2]).min())
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

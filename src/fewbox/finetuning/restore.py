@@ -10,7 +10,7 @@ from torch import Tensor
 from fewbox.errors import CheckpointError
 from fewbox.models.architectures import network_type, weight_shapes
 from fewbox.models.base import BaseModel
-from fewbox.models.configs import Config
+from fewbox.models.families import Config
 
 
 @dataclass(frozen=True)

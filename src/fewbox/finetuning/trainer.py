@@ -13,23 +13,22 @@ import torch
 from torch import Tensor
 
 from fewbox import __version__
-from fewbox.arguments import require_kind
 from fewbox.config import FinetuneConfig
+from fewbox.core.arguments import require_kind
+from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath, find_photos, read_image
-from fewbox.detect.detector import Detector
-from fewbox.detect.precision import check_bfloat16
+from fewbox.detection.detector import Detector, check_bfloat16
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.finetuning.anchor_heads import AnchorHeads
-from fewbox.finetuning.best import finetune_best
-from fewbox.finetuning.cell_heads import CellHeads
-from fewbox.finetuning.heads import Features, Heads
+from fewbox.finetuning.linear_probe.recipe import finetune_best
 from fewbox.finetuning.restore import restore
+from fewbox.models.anchor_heads import AnchorHeads
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
-from fewbox.models.yolox import YoloxDetector
-from fewbox.progress import console, progress_bar
+from fewbox.models.network import Features, Heads
+from fewbox.models.yolox.heads import CellHeads
+from fewbox.models.yolox.network import YoloxDetector
 
 RECIPES = ("best", "seed")
 PRECISION_PHOTOS = 2
@@ -53,7 +52,7 @@ def finetune(
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
-    ``recipe="best"`` learns a head of its own from many views of each photo; see ``best.py``.
+    ``recipe="best"`` learns a head of its own from many views of each photo; see ``linear_probe``.
     ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
     everything else from the base, and plain gradient descent on the two heads alone.
 

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewbox.models.configs import Config
+from fewbox.models.families import Config
 from fewbox.models.network import Network
-from fewbox.models.retinanet import RetinanetDetector
-from fewbox.models.retinanet_config import RetinanetConfig
-from fewbox.models.ssd import SsdDetector
-from fewbox.models.ssd_config import SsdConfig
-from fewbox.models.yolox import YoloxDetector
-from fewbox.models.yolox_config import YoloxConfig
+from fewbox.models.retinanet import RetinanetConfig
+from fewbox.models.retinanet.network import RetinanetDetector
+from fewbox.models.ssd import SsdConfig
+from fewbox.models.ssd.network import SsdDetector
+from fewbox.models.yolox import YoloxConfig
+from fewbox.models.yolox.network import YoloxDetector
 
 # Each network class fits Network, and is made from the settings beside it.
 _NETWORKS: dict[type[Config], Any] = {

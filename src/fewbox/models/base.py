@@ -17,24 +17,22 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from fewbox.arguments import checked_path
-from fewbox.cache import cache_folder
+from fewbox.core.arguments import checked_path
+from fewbox.core.cache import cache_folder
+from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, SettingError
 from fewbox.models.architectures import network_type
-from fewbox.models.archive import content_sha256, open_checkpoint
-from fewbox.models.cache import cached_base_path
-from fewbox.models.configs import Config, config_from_dict
 from fewbox.models.download import fetch
-from fewbox.models.pickled_weights import read_pickled_weights
-from fewbox.models.retinanet_checkpoint import read_retinanet
-from fewbox.models.retinanet_config import RETINANET_V1, RETINANET_V2, RetinanetConfig
-from fewbox.models.ssd_checkpoint import read_ssd_weights
-from fewbox.models.ssd_config import SsdConfig, read_ssd_config
-from fewbox.models.tf_checkpoint import TensorBundle
-from fewbox.models.weights_file import hash_weights, read_header, read_weights, write_weights
-from fewbox.models.yolox_checkpoint import read_yolox
-from fewbox.models.zoo import ZOO, ZooEntry
-from fewbox.progress import console
+from fewbox.models.families import Config, config_from_dict
+from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
+from fewbox.models.retinanet.checkpoint import read_retinanet
+from fewbox.models.ssd import SsdConfig, read_ssd_config
+from fewbox.models.ssd.archive import content_sha256, open_checkpoint
+from fewbox.models.ssd.checkpoint import read_ssd_weights
+from fewbox.models.ssd.tf_checkpoint import TensorBundle
+from fewbox.models.weights import hash_weights, read_header, read_pickled_weights, read_weights, write_weights
+from fewbox.models.yolox.checkpoint import read_yolox
+from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path
 
 BASE_HEADER = "fewbox_base"
 """Under which name a converted file's header says what it is."""
@@ -132,7 +130,7 @@ def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
 
 
 def _may_have_other_eps(base: BaseModel) -> bool:
-    """Whether its file may as well be of a network with another epsilon; see ``retinanet_checkpoint.py``."""
+    """Whether its file may as well be of a network with another epsilon; see ``retinanet/checkpoint.py``."""
     is_assumed = (
         isinstance(base.config, RetinanetConfig) and base.config.norm_epsilon == RETINANET_V1.norm_epsilon
     )

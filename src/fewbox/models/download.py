@@ -33,11 +33,11 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from fewbox import former_name
+from fewbox.core import former_name
+from fewbox.core.files import output_error, write_text
+from fewbox.core.progress import console
 from fewbox.errors import DownloadError
-from fewbox.files import output_error, write_text
 from fewbox.models.zoo import ZooEntry
-from fewbox.progress import console
 
 ATTEMPTS = 5  # failures in a row, none of which brought a new byte, after which it is given up
 FIRST_WAIT_S = 1.0  # after the first of them; doubled with each further one

@@ -1,12 +1,28 @@
-"""What fine-tuning and detecting need of a network, whatever is inside it.
+"""What a network is to the rest of the package, and what fine-tuning keeps of a photo it has seen.
 
-Letters in shapes: N images, M boxes of one image, A anchors, C classes, D channels.
+What fine-tuning and detecting need of a network, whatever is inside it.
+
+Letters in shapes: N images, M boxes of one image, A anchors, C classes, S aligned and D raw columns (D
+channels).
+
+What the frozen network knows of every anchor of a picture.
+
+Everything before the novel head is frozen, so for one picture this is a constant. Two kinds of
+columns speak for the novel classes:
+
+* aligned: what the base's own heads answer, such as the logits of its classes. They mean the same at
+  every level of the pyramid, so that what was learnt from a large object holds for a small one.
+* raw: what those heads read. A level's tower has channels of its own, so each level (a group) has its
+  own coefficients, which have fewer objects to learn from and are held back more.
+
+What is tuned: a network's heads, fitted on features that are computed once per photo.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -156,4 +172,115 @@ class AnchorNetwork(Network, Protocol):
 
     def normalizer(self, num_matched: int) -> float:
         """What the summed losses of a batch are divided by."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The anchors of one picture, those of one group together, in the order of the groups."""
+
+    aligned: Tensor
+    """``[A, S]``."""
+    raw: Tensor
+    """``[A, D]``."""
+    groups: Tensor
+    """``[A]`` int64, ascending."""
+    boxes: Tensor
+    """``[A, 4]``: the boxes that the frozen network predicts, in pixels of the input."""
+    prior: Tensor
+    """``[A]``: higher where the base finds it likelier that there is any object."""
+
+    def at(self, rows: Tensor) -> Evidence:
+        """Only the anchors ``rows`` ``[R]``, ascending."""
+        return Evidence(
+            self.aligned[rows], self.raw[rows], self.groups[rows], self.boxes[rows], self.prior[rows]
+        )
+
+    def group_sizes(self, num_groups: int) -> list[int]:
+        """How many anchors each group has."""
+        sizes: list[int] = torch.bincount(self.groups, minlength=num_groups).tolist()
+        return sizes
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """One number per column and class, and one per class."""
+
+    aligned: Tensor
+    """``[S, C]``."""
+    raw: Tensor
+    """``[G, D, C]``."""
+    bias: Tensor
+    """``[C]``."""
+
+    def logits(self, aligned: Tensor, raw: Tensor, group_sizes: Sequence[int]) -> Tensor:
+        """``[R, C]`` of rows as in :class:`Rows`."""
+        of_groups = [
+            part @ own for part, own in zip(torch.split(raw, list(group_sizes)), self.raw, strict=True)
+        ]
+        return aligned @ self.aligned + torch.cat(of_groups) + self.bias
+
+
+class Reader(Protocol):
+    """Reads evidence from a kind of network, and writes coefficients back as a head of it."""
+
+    num_groups: int
+    caution: Tensor
+    """``[S]``: what standardised aligned columns are multiplied with; larger ones are trusted sooner."""
+
+    def read(self, image: NDArray[np.uint8]) -> Evidence:
+        """One pass of the frozen network over a picture ``[H, W, 3]``."""
+        ...
+
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+        """The weights of the head that gives the logits of ``coefficients`` on evidence as read.
+
+        With ``keep_classes`` it stands beside the base's own, whose logits come first.
+        """
+        ...
+
+
+Features = TypeVar("Features")
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The two parts of the loss of one step; their sum is what is minimised."""
+
+    classification: Tensor
+    localization: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.classification + self.localization
+
+
+class Heads(Protocol[Features]):
+    """The tuned part of a network. ``Features`` is what it keeps of a photo."""
+
+    step_scale: ClassVar[float]
+    """What the learning rate is multiplied with: 1 for the network that the recipe was made for."""
+    parameters: list[Tensor]
+    """What the gradient descent changes, float32."""
+
+    def features(
+        self, image: NDArray[np.uint8], boxes: Tensor, class_ids: Tensor, ignored: Tensor
+    ) -> Features:
+        """Run the frozen network once on a photo and keep what the heads need.
+
+        Args:
+            image: ``[H, W, 3]`` uint8, the upright photo.
+            boxes: ``[M, 4]`` in pixels of the photo; M may be 0.
+            class_ids: ``[M]`` int64.
+            ignored: ``[K, 4]``: regions that teach neither way.
+        """
+        ...
+
+    def loss(self, batch: Sequence[Features]) -> Losses:
+        """The loss over a batch of photos."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tuned weights under their names in the network, detached."""
         ...

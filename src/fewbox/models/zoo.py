@@ -1,14 +1,22 @@
-"""The base models that can be named instead of brought as a file, as data.
+"""Base models by name: what they are, where they are kept, and the classes they find.
+
+The base models that can be named instead of brought as a file, as data.
 
 Each entry says where its weights come from, what they may be used for, and how good they were
 when published. What the weights mean is the business of the reader named in ``reader``.
+
+Where base models are kept between runs, and which ones are at hand.
+
+The names of the classes that a base trained on COCO finds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+
+from fewbox.core.cache import cache_folder
 
 
 @dataclass(frozen=True)
@@ -202,3 +210,57 @@ ZOO: dict[str, ZooEntry] = {
     )
 }
 """All base models by name."""
+
+
+STARTER = "starter"
+"""The name of the base that comes with the package."""
+
+
+def cached_base_path(name: str) -> Path:
+    """Where the converted weights of a base model lie, whether or not they are there."""
+    return cache_folder() / "bases" / f"{name}.safetensors"
+
+
+def is_at_hand(entry: ZooEntry) -> bool:
+    """Whether a base can be used without a download."""
+    return entry.url is None or cached_base_path(entry.name).exists()
+
+
+def default_base() -> str:
+    """The name of the base to start from if none is asked for.
+
+    The one in the cache with the highest published accuracy; without any, the one in the package.
+    """
+    cached = [entry for entry in ZOO.values() if entry.coco_ap is not None and is_at_hand(entry)]
+    return max(cached, key=lambda entry: entry.coco_ap or 0.0).name if cached else STARTER
+
+
+COCO_LABELS = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog"),
+    *("horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag"),
+    *("tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat"),
+    *("baseball glove", "skateboard", "surfboard", "tennis racket", "bottle", "wine glass", "cup", "fork"),
+    *("knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog"),
+    *("pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv"),
+    *("laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink"),
+    *("refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush"),
+)
+"""The 80 names in the order of their category ids."""
+
+_UNUSED_IDS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+
+
+def base_labels(base_name: str, num_classes: int) -> tuple[str, ...]:
+    """A name for each class of a base: COCO's, if it has as many as COCO; else its number.
+
+    Networks have 80 classes; or 90, one for each category id from 1 on, used or not; or 91, from 0 on.
+    """
+    numbered = [f"{base_name} class {number}" for number in range(num_classes)]
+    if num_classes == len(COCO_LABELS):
+        return COCO_LABELS
+    if num_classes in (90, 91):
+        used = [category for category in range(1, 91) if category not in _UNUSED_IDS]
+        for category, label in zip(used, COCO_LABELS, strict=True):
+            numbered[category - (91 - num_classes)] = label
+    return tuple(numbered)

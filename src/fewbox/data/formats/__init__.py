@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewbox.arguments import checked_path, require_kind
+from fewbox.core.arguments import checked_path, require_kind
+from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
 from fewbox.data.format_names import PROJECT_FILE, require_format
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import read_csv
 from fewbox.data.formats.cvat import read_cvat
 from fewbox.data.formats.fitting import Fitting
+from fewbox.data.formats.folders import folders_of_photos
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
 from fewbox.data.formats.photos import PhotoFinder
@@ -29,14 +31,12 @@ from fewbox.data.formats.recognition import files_of, recognized_format
 from fewbox.data.formats.recognition import possible_formats as possible_formats
 from fewbox.data.formats.text_file import require_plain_text
 from fewbox.data.formats.voc import read_voc
-from fewbox.data.formats.walking import folders_of_photos
 from fewbox.data.formats.writing import write_annotations as write_annotations
 from fewbox.data.formats.writing import write_coco as write_coco
 from fewbox.data.formats.yolo import read_yolo
 from fewbox.data.images import StrPath, given_places, read_size_hw
 from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError
-from fewbox.progress import console
 
 
 def read_annotations(

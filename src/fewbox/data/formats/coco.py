@@ -15,10 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats.folders import relative_name
 from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
-from fewbox.data.formats.names import relative_name
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
-from fewbox.data.formats.shapes import OUTLINES, Corners, Points, outer_box, turned_corners
+from fewbox.data.formats.raw import (
+    OUTLINES,
+    Corners,
+    Points,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    not_read,
+    outer_box,
+    turned_corners,
+)
 from fewbox.errors import AnnotationError
 
 _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed"})

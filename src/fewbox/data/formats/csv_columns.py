@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from fewbox.data.formats.shapes import Corners
+from fewbox.data.formats.raw import Corners
 from fewbox.data.formats.text_file import number_in
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError

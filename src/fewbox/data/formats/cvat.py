@@ -13,18 +13,21 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
-from fewbox.data.formats.names import written_names
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import (
+from fewbox.data.formats.folders import written_names
+from fewbox.data.formats.raw import (
     NO_INSIDE,
     OUTLINES,
     Corners,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    labels_in_use,
+    not_read,
     outer_box,
     require_single_outlines,
     turned_corners,
 )
-from fewbox.data.formats.text_file import number_in
-from fewbox.data.formats.xml_file import XML_HINT, Node, load_xml, refuse_unread, xml_text
+from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
 from fewbox.errors import AnnotationError
 
 _EDGES = ("xtl", "ytl", "xbr", "ybr")

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
-from fewbox.data.formats.raw import RawBox, RawPhoto
-from fewbox.data.formats.shapes import Corners, refuse_rotated
+from fewbox.data.decoding import lies_sideways
+from fewbox.data.formats.raw import Corners, RawBox, RawPhoto, refuse_rotated
 from fewbox.data.photo_file import opened
-from fewbox.data.upright import lies_sideways
 
 # Of its area: a box of which no more is in the photo says little about what is in the photo.
 MIN_INSIDE = 0.5

@@ -1,14 +1,279 @@
-"""Formats with one file per photo: the files of a folder, and what they have in common."""
+"""Folders of a data set, and the names and paths of the photos in them.
+
+Folders of a data set: those below one another, those with photos, and where the photos of boxes belong.
+
+Names and paths of photos, compared as tools change them on the way.
+
+Tools write other capital letters, no suffix, underscores for blanks, backslashes for slashes;
+and the folders in a path are often those of another machine, so that only its end means anything.
+
+Formats with one file per photo: the files of a folder, and what they have in common.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import takewhile
+from pathlib import Path, PurePosixPath
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats.text_file import read_text_of_windows
-from fewbox.data.formats.walking import folders_of_photos, own_folders, visible_folders
+from fewbox.data.images import PHOTO_SUFFIXES
+from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError
+
+# Where programs that detect leave pictures with boxes drawn in: Ultralytics, and YOLOv5 and its kin.
+_RUNS = re.compile(
+    r"(.*/)?runs/(detect|segment|pose|obb|classify|track|predict[^/]*|(train|val|test)/exp[^/]*)"
+)
+# What lies beside the pictures of fewbox detect, and how it begins.
+_DETECTIONS, _DETECTIONS_START = "detections.json", b'{\n "detector":'
+
+_IMAGES = ("images", "jpegimages")
+_LABELS = "labels"
+
+
+def full_path(path: Path) -> Path:
+    """The absolute path; links stay as they are, as a data set may be made of them."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def visible_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """``folder`` and the folders below it, each once and with the names of its files.
+
+    Hidden ones are left out, and those with what a detector found: its boxes and pictures are no
+    data to learn from. Links are followed: data sets often link to photos that lie elsewhere.
+    """
+    seen: set[str] = set()
+    for place, inner, names in os.walk(folder, followlinks=True):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        real = os.path.realpath(place)
+        if real in seen or (Path(place) != folder and _is_of_a_detector(Path(place), folder, names)):
+            inner.clear()  # a link to a folder above leads round for ever
+            continue
+        seen.add(real)
+        yield Path(place), sorted(name for name in names if not name.startswith("."))
+
+
+def folders_of_photos(folder: Path) -> list[Path]:
+    """``folder`` if it holds photos, and the folders below it that do."""
+    return [place for place, names in visible_folders(folder) if any(map(_is_photo, names))]
+
+
+def own_folders(form: str, place: Path) -> list[Path]:
+    """Where the photos of the files of boxes in ``place`` belong, for a format with a file per photo.
+
+    These are the first that hold photos; the folder itself if none does.
+    """
+    if form == "yolo":
+        return next(([folder] for folder in images_of_labels(place) if _holds_photos(folder)), [place])
+    above = full_path(place).parent
+    options = ([place], _images_in(place), _images_in(above), _mirrored(place))
+    return next((found for option in options if (found := list(filter(_holds_photos, option)))), [place])
+
+
+def images_of_labels(place: Path) -> list[Path]:
+    """The folders in which trainers of YOLO look, best first: ``images`` in place of ``labels``."""
+    folders = []
+    for path in (full_path(place), place.resolve()):
+        parts = list(path.parts)
+        number = next((n for n in reversed(range(len(parts))) if parts[n].lower().startswith(_LABELS)), None)
+        if number is not None:
+            rest = parts[number][len(_LABELS) :]
+            for name in ("images" + rest, "images", "Images" + rest, "Images"):
+                folders.append(Path(*parts[:number], name, *parts[number + 1 :]))
+    return list(dict.fromkeys(folders))
+
+
+def _mirrored(place: Path) -> list[Path]:
+    """``JPEGImages/train`` of ``Annotations/train``."""
+    path = full_path(place)
+    inner: tuple[str, ...] = (path.name,)
+    for folder in path.parents:
+        if inner[0].lower().startswith("annotation"):
+            return [images.joinpath(*inner[1:]) for images in _images_in(folder)]
+        inner = (folder.name, *inner)
+    return []
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.name.lower() in _IMAGES)
+    except OSError:
+        return []
+
+
+def _holds_photos(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return any(_is_photo(entry.name) for entry in entries)
+    except OSError:
+        return False
+
+
+def _is_photo(name: str) -> bool:
+    return not name.startswith(".") and Path(name).suffix.lower() in PHOTO_SUFFIXES
+
+
+def _is_of_a_detector(place: Path, root: Path, names: list[str]) -> bool:
+    if _RUNS.fullmatch(place.relative_to(root).as_posix()):
+        return True
+    if _DETECTIONS not in names:
+        return False
+    try:
+        with (place / _DETECTIONS).open("rb") as file:
+            return file.read(len(_DETECTIONS_START)) == _DETECTIONS_START
+    except OSError:
+        return False
+
+
+Folders = tuple[str, ...]
+"""The names of folders in a path, from the outermost, without regard to capital letters."""
+
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+_SPLITS |= dict.fromkeys(("val", "valid", "validation"), "val")
+_NO_FOLDERS = ("", ".", "..", "/")
+
+
+def last_part(name: str) -> str:
+    """The name of the photo in a path with either slash."""
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+@lru_cache(1 << 16)
+def folders_in(path: str) -> Folders:
+    """The folders that a path in a file names."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts[:-1]
+    return tuple(without_case(part) for part in parts if part not in _NO_FOLDERS)
+
+
+def folders_of(photo: Path) -> Folders:
+    """The folders in which a photo is; of a stand-in, those of its address."""
+    shown = shown_name(photo)
+    return folders_in(str(full_path(photo)) if shown == str(photo) else shown)
+
+
+def relative_name(photo: Path, folder: Path) -> str:
+    """The path of a photo from ``folder``, with ``/``."""
+    # The folder is resolved, as ".." is wrong after a symbolic link; the photo is not, as its
+    # link may have the name the user knows.
+    place = os.path.realpath(photo.parent)
+    try:
+        return Path(os.path.relpath(place, os.path.realpath(folder)), photo.name).as_posix()
+    except ValueError:  # Windows: on another drive
+        return Path(place, photo.name).as_posix()
+
+
+def written_names(photos: Sequence[Path], folder: Path | None = None) -> list[str]:
+    """What to call photos in a file: their names; if one repeats, paths.
+
+    Args:
+        photos: the photos.
+        folder: where paths begin; left out, in the folder above those of the photos.
+    """
+    names = [photo.name for photo in photos]
+    if len({composed(name) for name in names}) == len(names):
+        return names
+    if folder is None:
+        places = [os.path.realpath(photo.parent) for photo in photos]
+        try:
+            folder = Path(os.path.commonpath(places))
+        except ValueError:  # Windows: on several drives
+            folder = Path(places[0])
+        if str(folder) in places:  # so that every photo has a folder before it
+            folder = folder.parent
+    return [relative_name(photo, folder) for photo in photos]
+
+
+def common_end(first: Folders, second: Folders) -> int:
+    """How many folders two paths have in common, counted from the photo."""
+    return common_start(first[::-1], second[::-1])
+
+
+def common_start(first: Folders, second: Folders) -> int:
+    """How many folders two paths have in common, counted from the outermost."""
+    return len(list(takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))))
+
+
+def is_absolute(path: str) -> bool:
+    """Whether a path in a file does not start from where the file is."""
+    return re.match(r"[/\\]|[a-zA-Z]:|[a-zA-Z][a-zA-Z0-9+.-]+://", path) is not None
+
+
+def are_of_two_splits(first: Folders, second: Folders) -> bool:
+    """Whether folders are named after two parts of a data set, as ``train2017`` and ``valid`` are."""
+    of_first, of_second = _split_of(first), _split_of(second)
+    return None not in (of_first, of_second) and of_first != of_second
+
+
+def names_another_split(name: str, folders: Folders) -> bool:
+    """Whether a name in a file says that its photo is of another part of a data set than these folders."""
+    return are_of_two_splits(folders_in(name)[-2:], folders[-2:])
+
+
+@lru_cache(1 << 16)
+def _split_of(folders: Folders) -> str | None:
+    splits = (_SPLITS.get(re.sub(r"[_-]?[0-9]*$", "", name)) for name in reversed(folders))
+    return next(filter(None, splits), None)
+
+
+def composed(name: str) -> str:
+    """Names that macOS spells with separate accents equal those other systems spell with one sign."""
+    return unicodedata.normalize("NFC", name)
+
+
+def without_case(name: str) -> str:
+    """A name to be compared without regard to capital letters."""
+    return composed(name).casefold()
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(without_case(name)).stem
+
+
+def _cleaned(name: str) -> str:
+    """As servers of photos clean names: blanks become underscores, other signs go."""
+    return re.sub(r"[^\w.-]", "", without_case(name).replace(" ", "_"))
+
+
+# How a photo and the name in a file are compared, strictest first. A name without suffix means
+# the photo with any suffix; a name with another suffix does not.
+_COMPARISONS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
+    (composed, composed),
+    (without_case, without_case),
+    (_stem, without_case),
+    (_cleaned, _cleaned),
+)
+
+
+class NamedPhotos:
+    """Photos by their names, in each of the ways in which names are compared."""
+
+    def __init__(self, photos: Iterable[Path]) -> None:
+        self._groups: list[dict[str, list[Path]]] = [{} for _ in _COMPARISONS]
+        for photo in photos:
+            for group, (photo_key, _) in zip(self._groups, _COMPARISONS, strict=True):
+                group.setdefault(photo_key(photo.name), []).append(photo)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of the photos."""
+        return self._groups[0]
+
+    def exactly(self, name: str) -> list[Path]:
+        """The photos of this name, whatever folders it names."""
+        return self._groups[0].get(composed(last_part(name)), [])
+
+    def each_way(self, names: Sequence[str]) -> Iterable[list[Path]]:
+        """The photos that any of these names may mean: by the strictest comparison first, best name first."""
+        for group, (_, name_key) in zip(self._groups, _COMPARISONS, strict=True):
+            for name in names:
+                yield group.get(name_key(last_part(name)), [])
+
 
 LABELS_NAME = "labels.txt"
 
@@ -77,3 +342,11 @@ def images_by_stem(annotations: AnnotationSet) -> dict[str, AnnotatedImage]:
         stems[stem.casefold()] = name
         images[stem] = image
     return images
+
+
+def are_together(labels: Path, photos: Path) -> bool:
+    """Whether photos in a folder ``images`` are those of the labels: not of another split."""
+    if not any(name.startswith("images") for name in folders_of(photos / "photo")):
+        return True
+    place, options = full_path(photos), images_of_labels(labels)
+    return not options or any(place.is_relative_to(own) or own.is_relative_to(place) for own in options)

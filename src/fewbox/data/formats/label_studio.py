@@ -18,14 +18,18 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.formats.folders import written_names
 from fewbox.data.formats.json_file import JSON_HINT, Entry, entries, load_json
-from fewbox.data.formats.names import written_names
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import (
+from fewbox.data.formats.raw import (
     NO_INSIDE,
     OUTLINES,
     Corners,
     Points,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    labels_in_use,
+    not_read,
     outer_box,
     refuse_rotated,
     turned_corners,

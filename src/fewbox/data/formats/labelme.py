@@ -23,16 +23,20 @@ from fewbox.data.formats.folders import (
     listed_labels,
     name_below,
     places_of,
+    relative_name,
     source_name,
 )
 from fewbox.data.formats.json_file import Entry, load_object, refuse_unread
-from fewbox.data.formats.names import relative_name
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import (
+from fewbox.data.formats.raw import (
     NO_INSIDE,
     OUTLINES,
     Corners,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
     is_upright,
+    labels_in_use,
+    not_read,
     outer_box,
     require_single_outlines,
     upright_box,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from fewbox.data.formats.shapes import is_upright
+from fewbox.data.formats.raw import is_upright
 
 OUTLINES, LANDMARKS, UNCLEAR = "outlines", "landmarks", "unclear"
 

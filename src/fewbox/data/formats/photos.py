@@ -9,9 +9,8 @@ The rule, the same for every format:
    path that the file states and with the place where the file is.
 3. Else an error that names two of them.
 
-A photo of another folder is no substitute for one that is missing: where some photos of a folder
-are found in their own place, the others are not looked for elsewhere, nor among the photos of
-other boxes or of another split. docs/formats.md has a table of cases.
+A photo of another folder is no substitute for one that is missing: where some photos of a folder are
+found in their own place, the others are not looked for elsewhere. docs/formats.md has a table of cases.
 """
 
 from __future__ import annotations
@@ -24,21 +23,24 @@ from functools import cached_property
 from pathlib import Path
 
 from fewbox.data.format_names import FOLDER_FORMATS
-from fewbox.data.formats.names import (
+from fewbox.data.formats.folders import (
     Folders,
     NamedPhotos,
     are_of_two_splits,
+    are_together,
     common_end,
     common_start,
     composed,
     folders_in,
     folders_of,
+    folders_of_photos,
+    full_path,
     is_absolute,
     last_part,
     names_another_split,
+    own_folders,
 )
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto
-from fewbox.data.formats.walking import folders_of_photos, full_path, images_of_labels, own_folders
 from fewbox.data.images import StrPath, find_photos, photos_in_folder
 from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError
@@ -275,7 +277,7 @@ class PhotoFinder:
         # Of photos that were given, only those of a split next to that of the file are no slip.
         if are_of_two_splits(here, there) and (not self._is_given or max(len(here), len(there)) <= _NEXT):
             return False
-        return self._is_given or self._format != "yolo" or _are_together(photo.file.parent, path.parent)
+        return self._is_given or self._format != "yolo" or are_together(photo.file.parent, path.parent)
 
     def _origin(self, photo: RawPhoto) -> _Origin:
         if photo.file is None:
@@ -390,11 +392,3 @@ def _have_one_content(first: Path, second: Path) -> bool:
         return first == second or filecmp.cmp(first, second, shallow=False)
     except OSError:
         return False
-
-
-def _are_together(labels: Path, photos: Path) -> bool:
-    """Whether photos in a folder ``images`` are those of the labels: not of another split."""
-    if not any(name.startswith("images") for name in folders_of(photos / "photo")):
-        return True
-    place, options = full_path(photos), images_of_labels(labels)
-    return not options or any(place.is_relative_to(own) or own.is_relative_to(place) for own in options)

@@ -15,8 +15,7 @@ from fewbox.data.formats import yolo
 from fewbox.data.formats.csv_table import is_box_table
 from fewbox.data.formats.folders import files_below
 from fewbox.data.formats.json_file import load_json
-from fewbox.data.formats.text_file import read_bytes
-from fewbox.data.formats.xml_file import load_xml
+from fewbox.data.formats.text_file import load_xml, read_bytes
 from fewbox.errors import AnnotationError
 
 _TABLES = (".csv", ".tsv", ".txt")

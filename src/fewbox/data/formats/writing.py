@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fewbox import files
-from fewbox.arguments import checked_path, require_kind
+from fewbox.core import files
+from fewbox.core.arguments import checked_path, require_kind
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.format_names import FOLDER_FORMATS, FORMATS, require_format
 from fewbox.data.formats.coco import coco_text
 from fewbox.data.formats.csv_table import csv_text
 from fewbox.data.formats.cvat import cvat_text
+from fewbox.data.formats.folders import written_names
 from fewbox.data.formats.label_studio import label_studio_text
 from fewbox.data.formats.labelme import labelme_texts
-from fewbox.data.formats.names import written_names
 from fewbox.data.formats.text_file import require_plain_text
 from fewbox.data.formats.voc import voc_texts
 from fewbox.data.formats.yolo import yolo_texts

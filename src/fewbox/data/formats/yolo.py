@@ -26,11 +26,24 @@ from fewbox.data.formats.folders import (
     source_name,
 )
 from fewbox.data.formats.landmarks import LANDMARKS, OUTLINES, UNCLEAR, kind_of
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
-from fewbox.data.formats.shapes import OUTLINES as OUTLINED
-from fewbox.data.formats.shapes import is_upright, outer_box, upright_box
-from fewbox.data.formats.text_file import number_in, read_text, read_text_of_windows
-from fewbox.data.formats.yaml_file import YAML_HINT, load_yaml, yaml_text
+from fewbox.data.formats.raw import OUTLINES as OUTLINED
+from fewbox.data.formats.raw import (
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    is_upright,
+    not_read,
+    outer_box,
+    upright_box,
+)
+from fewbox.data.formats.text_file import (
+    YAML_HINT,
+    load_yaml,
+    number_in,
+    read_text,
+    read_text_of_windows,
+    yaml_text,
+)
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError
 

@@ -1,0 +1,302 @@
+"""What the page asks for, checked field by field, and the answers.
+
+What the page sends, checked field by field.
+
+What the page asks for, and the answers, whether they travel by HTTP or inside a notebook.
+
+The methods of :class:`Answers` are those of the page's store (``page/http_store.js``) and answer
+with what goes into JSON. Photos go by ids that are made of their names in the project; a question
+never holds a path, so none can reach a file that is not a photo of the project.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fewbox.apps.annotate.background import Learner
+from fewbox.apps.annotate.previews import Previews
+from fewbox.data.annotations import Box, require_size
+from fewbox.data.format_names import PROJECT_FILE
+from fewbox.data.formats.json_file import Entry, parse_object
+from fewbox.data.images import read_size_hw
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox, PhotoState
+from fewbox.errors import AnnotationError, PhotoError
+
+
+@dataclass(frozen=True)
+class PhotoChange:
+    """A change to one photo; see :meth:`ProjectFile.change_photo`."""
+
+    put: tuple[DrawnBox, ...]
+    delete: tuple[str, ...]
+    reviewed: bool | None
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels to add, then one to rename, then some to remove."""
+
+    add: tuple[str, ...]
+    rename: tuple[str, str] | None
+    remove: tuple[str, ...]
+
+
+class BadRequestError(Exception):
+    """The page has sent something else than what it should."""
+
+
+def read_photo_change(body: bytes) -> PhotoChange:
+    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true}``; each may be left out.
+
+    Raises:
+        BadRequestError: and where it is wrong.
+    """
+    request = _parse(body)
+    try:
+        put = tuple(map(_read_box, request.entries("put"))) if "put" in request.fields else ()
+        reviewed = request.flag("reviewed") if request.fields.get("reviewed") is not None else None
+        return PhotoChange(put, _texts(request, "delete"), reviewed)
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def read_label_change(body: bytes) -> LabelChange:
+    """Read ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["lid"]}``; each may be left out.
+
+    Raises:
+        BadRequestError: and where it is wrong.
+    """
+    request = _parse(body)
+    rename = None
+    try:
+        if "rename" in request.fields:
+            pairs = request.value("rename", dict, "an object")
+            if len(pairs) != 1 or not all(isinstance(label, str) for label in pairs.values()):
+                request.refuse("rename", 'one label to rename: {"old": "new"}')
+            ((old, new),) = pairs.items()
+            rename = (old, new)
+        return LabelChange(_texts(request, "labels"), rename, _texts(request, "remove"))
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _parse(body: bytes) -> Entry:
+    try:
+        return parse_object(body.decode("utf-8"), "request")
+    except UnicodeDecodeError as error:
+        raise BadRequestError("request: not UTF-8") from error
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _read_box(entry: Entry) -> DrawnBox:
+    x1, y1, x2, y2 = entry.numbers("box", 4)
+    box = Box(x1, y1, x2, y2, entry.text("label"), entry.flag("ignore"))
+    return DrawnBox(entry.text("id"), box)
+
+
+def _texts(request: Entry, key: str) -> tuple[str, ...]:
+    if key not in request.fields:
+        return ()
+    values = request.value(key, list, "a list of texts")
+    if not all(isinstance(value, str) for value in values):
+        request.refuse(key, "a list of texts")
+    return tuple(values)
+
+
+class NoSuchPhotoError(Exception):
+    """The page has asked for a photo that is not in the project."""
+
+
+class Answers:
+    """The answers about one project. May be used from several threads.
+
+    Args:
+        project: the photos.
+        learner: who proposes boxes.
+        names: show these photos of the project, in this order; if None, all.
+    """
+
+    def __init__(self, project: Project, learner: Learner, names: Sequence[str] | None = None) -> None:
+        self._project = project
+        self._learner = learner
+        self._only = names
+        self._previews = Previews()
+        self._names: dict[str, str] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._unreadable: dict[str, str] = {}
+
+    def project(self) -> dict[str, Any]:
+        """All photos, without their boxes, and the labels."""
+        names = self._list_names()
+        rows = map(self._row, names, self._project.states(names))
+        folder = Path(os.path.realpath(self._project.folder))
+        return {
+            "name": folder.name,
+            "key": photo_id(str(folder)),  # by which the page keeps apart what it has not saved yet
+            "labels": self._project.labels(),
+            "photos": list(rows),
+            "suggested_next": self._suggested(),
+        }
+
+    def _list_names(self) -> Sequence[str]:
+        names = self._project.photo_names() if self._only is None else self._only
+        self._names = {photo_id(name): name for name in names}
+        return names
+
+    def _row(self, name: str, state: PhotoState) -> dict[str, Any]:
+        height, width = self._sizes.get(name) or state.size_hw or (None, None)
+        error = self._unreadable.get(name)
+        if not self._project.is_there(name):
+            error = f"no longer there; its {len(state.boxes)} boxes are kept"
+        return {
+            "id": photo_id(name),
+            "name": name,
+            "width": width,
+            "height": height,
+            "reviewed": state.reviewed,
+            "num_boxes": len(state.boxes),
+            "labels": sorted({drawn.box.label for drawn in state.boxes}),
+            "error": error,
+        }
+
+    def photo(self, key: str) -> dict[str, Any]:
+        """One photo with its boxes."""
+        name = self._name(key)
+        size_hw = self._size_hw(name)
+        (state,) = self._project.states([name])
+        if state.boxes and state.size_hw:
+            require_size(state.size_hw, size_hw, f"{PROJECT_FILE}: {name}")
+        return _photo(name, size_hw, state)
+
+    def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
+        """Put and delete boxes; answered when they are on the disk."""
+        name = self._name(key)
+        state = self._project.change_photo(name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed)
+        self._learner.photos_changed()
+        return _photo(name, self._size_hw(name), state)
+
+    def change_labels(self, asked: LabelChange) -> dict[str, Any]:
+        """Add, rename and remove labels."""
+        with self._project.editing() as content:
+            content.add_labels(asked.add)
+            if asked.rename is not None:
+                content.rename_label(*asked.rename)
+            for label in asked.remove:
+                content.remove_label(label)
+        if asked.rename is not None:
+            self._learner.photos_changed()
+        return {"labels": self._project.labels()}
+
+    def image_tag(self, key: str, side: int | None) -> str:
+        """What changes when the picture of a photo does; it is not made for that."""
+        return self._previews.tag(self._project.path_of(self._name(key)), side)
+
+    def image(self, key: str, side: int | None) -> tuple[bytes, str]:
+        """The photo, upright, as a JPEG of at most the size that is asked for; and its tag."""
+        name = self._name(key)
+        try:
+            picture = self._previews.picture(self._project.path_of(name), side)
+        except PhotoError as error:
+            self._unreadable[name] = error.message
+            raise
+        self._unreadable.pop(name, None)
+        return picture
+
+    def proposals(self, key: str, *, reviewed: bool = False) -> dict[str, Any]:
+        """The boxes that the learner proposes for a photo that nobody has looked at.
+
+        Args:
+            key: of the photo.
+            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it,
+                and for a photo that was marked as empty before the answer came.
+        """
+        name = self._name(key)
+        (state,) = self._project.states([name])
+        if state.reviewed and not reviewed:
+            return {"round": self._learner.learning().round, "boxes": [], "pending": False}
+        found = self._learner.proposals(name)
+        boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in found.boxes]
+        return {"round": found.round, "boxes": boxes, "pending": found.pending}
+
+    def learning(self) -> dict[str, Any]:
+        """How far learning has come."""
+        learning = self._learner.learning()
+        answer = {"state": learning.state, "message": learning.message, "round": learning.round}
+        return answer | {"progress": learning.progress, "suggested_next": self._suggested()}
+
+    def finish(self) -> dict[str, Any]:
+        """Start to make the detector file."""
+        self._learner.finish()
+        return self.finishing()
+
+    def finishing(self) -> dict[str, Any]:
+        """How far the making of the detector file has come."""
+        answer = asdict(self._learner.finishing())
+        if answer["result"] is None:
+            del answer["result"]
+        return answer
+
+    def held_out_picture(self) -> bytes:
+        """The picture of held-out photos, a JPEG."""
+        result = self._learner.finishing().result
+        if result is None or result.picture is None:
+            raise NoSuchPhotoError("no such picture")
+        try:
+            return Path(result.picture).read_bytes()
+        except OSError as error:
+            raise NoSuchPhotoError("no such picture") from error
+
+    def _suggested(self) -> str | None:
+        name = self._learner.learning().suggested_next
+        if name is None or self._project.states([name])[0].reviewed:
+            return None
+        return photo_id(name)
+
+    def _name(self, key: str) -> str:
+        if key not in self._names:  # it may be new, or this server may be
+            self._list_names()
+        if key not in self._names:
+            raise NoSuchPhotoError("no such photo")
+        return self._names[key]
+
+    def _size_hw(self, name: str) -> tuple[int, int]:
+        path = self._project.path_of(name)
+        if not path.exists():
+            raise PhotoError(f"{name}: no longer there", hint="put the photo back; its boxes are kept")
+        try:
+            self._sizes[name] = read_size_hw(path)
+        except PhotoError as error:
+            self._unreadable[name] = error.message
+            raise
+        return self._sizes[name]
+
+
+@cache
+def photo_id(name: str) -> str:
+    """What the page calls a photo: the same in every run, and nothing that could be a path."""
+    return hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
+
+
+def _photo(name: str, size_hw: tuple[int, int], state: PhotoState) -> dict[str, Any]:
+    return {
+        "id": photo_id(name),
+        "name": name,
+        "width": size_hw[1],
+        "height": size_hw[0],
+        "reviewed": state.reviewed,
+        "boxes": [_box(drawn) for drawn in state.boxes],
+    }
+
+
+def _box(drawn: DrawnBox) -> dict[str, Any]:
+    box = drawn.box
+    corners = [box.x1, box.y1, box.x2, box.y2]
+    return {"id": drawn.id, "box": corners, "label": box.label, "ignore": box.ignore}

@@ -1,0 +1,264 @@
+"""The page's HTTP server: routes, files, and the port it listens at.
+
+The answers of :mod:`fewbox.apps.annotate.answers` by HTTP, and the files of the page.
+
+The server behind the page: on this machine alone, and not to be held up by slow clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import threading
+import webbrowser
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from fewbox.apps import http as sockets
+from fewbox.apps.annotate.answers import (
+    Answers,
+    BadRequestError,
+    NoSuchPhotoError,
+    read_label_change,
+    read_photo_change,
+)
+from fewbox.apps.annotate.background import Learner
+from fewbox.apps.annotate.guard import Guard, token_of
+from fewbox.apps.annotate.previews import MAX_SIDE
+from fewbox.data.project import Project
+from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
+
+PAGE = Path(__file__).with_name("page")
+_MEDIA_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def make_app(project: Project, learner: Learner, *, token: str, port: int) -> ASGIApp:
+    """The application that the server runs: :class:`App` behind a :class:`Guard`."""
+    app = App(project, learner)
+    routes = [
+        Route("/", app.index),
+        Route("/page/{name}", app.page_file),
+        Route("/api/project", app.project_state),
+        Route("/api/photos/{photo_id}", app.photo),
+        Route("/api/photos/{photo_id}", app.change_photo, methods=["PATCH"]),
+        Route("/api/photos/{photo_id}/image", app.image),
+        Route("/api/photos/{photo_id}/proposals", app.proposals),
+        Route("/api/labels", app.change_labels, methods=["PUT"]),
+        Route("/api/learning", app.learning),
+        Route("/api/finish", app.finishing),
+        Route("/api/finish", app.finish, methods=["POST"]),
+        Route("/api/finish/picture", app.held_out_picture),
+    ]
+    handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
+        FewboxError: _tell,
+        BadRequestError: _tell_bad_request,
+        NoSuchPhotoError: _tell_no_such_photo,
+        HTTPException: _tell_http_error,
+        Exception: _tell_fault,
+    }
+    inner = Starlette(routes=routes, exception_handlers=handlers)
+    return Guard(inner, token=token, port=port)
+
+
+class App:
+    """The answers by HTTP. What takes time runs in threads, so that no request waits for another's photo."""
+
+    def __init__(self, project: Project, learner: Learner) -> None:
+        self.answers = Answers(project, learner)
+        self.files = {path.name: path for path in PAGE.glob("*") if path.suffix in _MEDIA_TYPES}
+        # Few, as decoding fills a processor each and the person's own browser needs one too.
+        self.decoders = ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 2), "previews")
+
+    async def index(self, _: Request) -> Response:
+        """The page itself."""
+        return self._file("index.html")
+
+    async def page_file(self, request: Request) -> Response:
+        """One of the files that the page is made of."""
+        return self._file(request.path_params["name"])
+
+    def _file(self, name: str) -> Response:
+        if name not in self.files:
+            raise HTTPException(404, f"no such file: {name[:100]}")
+        path = self.files[name]
+        headers = {"Cache-Control": "no-cache"}  # after an update the page must not be of two versions
+        return Response(path.read_bytes(), media_type=_MEDIA_TYPES[path.suffix], headers=headers)
+
+    def project_state(self, _: Request) -> Response:
+        """All photos, without their boxes, and the labels."""
+        return _json(self.answers.project())
+
+    def photo(self, request: Request) -> Response:
+        """One photo with its boxes."""
+        return _json(self.answers.photo(_key(request)))
+
+    async def change_photo(self, request: Request) -> Response:
+        """Put and delete boxes; answered when they are on the disk."""
+        asked = read_photo_change(await request.body())
+        return _json(await run_in_threadpool(self.answers.change_photo, _key(request), asked))
+
+    async def change_labels(self, request: Request) -> Response:
+        """Add, rename and remove labels."""
+        asked = read_label_change(await request.body())
+        return _json(await run_in_threadpool(self.answers.change_labels, asked))
+
+    async def image(self, request: Request) -> Response:
+        """The photo, upright, as a JPEG of at most the size that is asked for."""
+        key, side = _key(request), _side(request)
+        # A photo may be turned or replaced while the page is open, so the browser has to ask whether
+        # the one that it keeps is still the one.
+        headers = {"Cache-Control": "private, no-cache", "ETag": self.answers.image_tag(key, side)}
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        loop = asyncio.get_running_loop()
+        picture, tag = await loop.run_in_executor(self.decoders, self.answers.image, key, side)
+        return Response(picture, media_type="image/jpeg", headers=headers | {"ETag": tag})
+
+    def proposals(self, request: Request) -> Response:
+        """The boxes that the learner proposes for a photo; with ``?reviewed=1`` also if it is reviewed."""
+        reviewed = request.query_params.get("reviewed") == "1"
+        return _json(self.answers.proposals(_key(request), reviewed=reviewed))
+
+    def learning(self, _: Request) -> Response:
+        """How far learning has come."""
+        return _json(self.answers.learning())
+
+    def finish(self, _: Request) -> Response:
+        """Start to make the detector file."""
+        return _json(self.answers.finish())
+
+    def finishing(self, _: Request) -> Response:
+        """How far the making of the detector file has come."""
+        return _json(self.answers.finishing())
+
+    def held_out_picture(self, _: Request) -> Response:
+        """The picture of held-out photos."""
+        headers = {"Cache-Control": "no-store"}
+        return Response(self.answers.held_out_picture(), media_type="image/jpeg", headers=headers)
+
+
+def _key(request: Request) -> str:
+    key: str = request.path_params["photo_id"]
+    return key
+
+
+def _side(request: Request) -> int | None:
+    given = request.query_params.get("side")
+    if given is None:
+        return None
+    if not (given.isascii() and given.isdecimal() and len(given) <= 5 and 1 <= int(given) <= MAX_SIDE):
+        raise HTTPException(400, f"side must be a number from 1 to {MAX_SIDE}: {given[:20]!r}")
+    return int(given)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    # ASCII, as the name of a file may hold bytes that no UTF-8 text can.
+    headers = {"Cache-Control": "no-store"}
+    return Response(json.dumps(content), status, headers=headers, media_type="application/json")
+
+
+async def _tell(_: Request, error: FewboxError) -> Response:
+    """An error that the person can cure: 507 a full disk, 503 to be tried again, 409 not as things are."""
+    status = 500
+    if isinstance(error, OutputError):
+        cause = error.__cause__
+        status = 507 if isinstance(cause, OSError) and cause.errno in _DISK_FULL else 503
+    elif isinstance(error, AnnotationError):
+        status = 409
+    elif isinstance(error, PhotoError):
+        status = 422
+    return _json({"error": error.message, "hint": error.hint}, status)
+
+
+async def _tell_bad_request(_: Request, error: BadRequestError) -> Response:
+    return _json({"error": str(error), "hint": "reload the page"}, 400)
+
+
+async def _tell_no_such_photo(_: Request, error: NoSuchPhotoError) -> Response:
+    return _json({"error": str(error), "hint": "reload the page"}, 404)
+
+
+async def _tell_http_error(_: Request, error: HTTPException) -> Response:
+    return _json({"error": error.detail, "hint": "reload the page"}, error.status_code)
+
+
+async def _tell_fault(_: Request, __: Exception) -> Response:
+    hint = "see the terminal that 'fewbox annotate' runs in"
+    return _json({"error": "a fault of fewbox, not of yours", "hint": hint}, 500)
+
+
+HOST = "127.0.0.1"
+PORT = 8931
+"""Where to begin to look for a free port: always the same, so that an open page finds its server again."""
+_PORTS_TRIED = 20
+MAX_CONNECTIONS = 100
+"""A browser opens six to a server."""
+
+
+class AnnotateServer:
+    """The page of one project at one address.
+
+    Args:
+        project: the photos.
+        learner: who proposes boxes.
+        port: the port; if None, the first free one from ``PORT`` on.
+
+    Raises:
+        OutputError: the port is in use, or the token cannot be kept.
+    """
+
+    def __init__(self, project: Project, learner: Learner, port: int | None = None) -> None:
+        self.learner = learner
+        self.socket = listen(port)
+        self.port: int = self.socket.getsockname()[1]
+        token = token_of(project.folder)
+        self.url = f"http://{HOST}:{self.port}/?token={token}"
+        app = make_app(project, learner, token=token, port=self.port)
+        self._server = uvicorn.Server(
+            sockets.server_settings(app, lifespan=False, max_connections=MAX_CONNECTIONS, stop_seconds=3)
+        )
+
+    def run(self, *, open_browser: bool = False) -> None:
+        """Serve until Ctrl-C."""
+        if open_browser:
+            # The socket listens already, so the browser's request waits until it is answered.
+            threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
+        try:
+            self._server.run(sockets=[self.socket])
+        finally:
+            self.learner.close()
+            self.socket.close()
+
+    def stop(self) -> None:
+        """End :meth:`run`, from another thread."""
+        self._server.should_exit = True
+
+
+def listen(port: int | None) -> socket.socket:
+    """A socket that listens on this machine alone, at the first free port if none is given.
+
+    Raises:
+        OutputError: the port is in use, or all that are tried.
+    """
+    ports = range(PORT, PORT + _PORTS_TRIED) if port is None else [port]
+    return sockets.listen(HOST, ports, MAX_CONNECTIONS)

@@ -1,0 +1,192 @@
+"""Who may ask the annotation page's server what.
+
+The secret of a project's page, kept so that an open page goes on after a restart.
+
+Who may ask what: every request passes here first.
+
+The server listens on 127.0.0.1 alone, but any web page that is open in a browser of this
+machine, and any other user of it, can send requests there. So a request is answered only if it
+
+* is addressed to this server: a name that a stranger's DNS has turned to 127.0.0.1 is not;
+* does not come from another page: ``Origin`` and ``Sec-Fetch-Site`` say where it comes from, and
+  other pages cannot send ``application/json`` without being asked first;
+* carries the token: once in the address that was printed, from then on in a cookie that scripts
+  cannot read and other sites' pages do not send;
+* is small and comes without dawdling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fewbox.apps.http import Refused, adding_headers, header_values, read_body, refuse, replaying, same_secret
+from fewbox.core.cache import cache_folder
+from fewbox.core.files import output_error
+
+_MIN_LENGTH = 32
+
+
+def token_of(folder: Path) -> str:
+    """The token of a folder of photos; made at random when it is first asked for.
+
+    It is kept in the cache of this user, in a file that nobody else may read.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()[:32]
+    path = cache_folder() / "annotate" / f"{name}.token"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists() and not (os.name == "posix" and path.stat().st_mode & 0o077):
+            known = path.read_text(encoding="ascii", errors="replace").strip()
+            if len(known) >= _MIN_LENGTH:
+                return known
+        path.unlink(missing_ok=True)
+        token = secrets.token_urlsafe(32)
+        # Never readable for others, not even for the moment before a change of its mode.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(token)
+    except OSError as error:
+        raise output_error(path, error) from error
+    return token
+
+
+MAX_BODY_BYTES = 1_000_000
+"""More than ten thousand boxes in one change."""
+BODY_SECONDS = 10.0
+"""For a body to arrive, on the machine that it was sent from."""
+ANSWER_SECONDS = 60.0
+"""For an answer to be made and taken: the largest photos take seconds to decode."""
+
+HEADERS = {
+    # Scripts, styles, pictures and requests from this server only; nothing is embedded, and nobody embeds us.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_RELOAD = "open the address that 'fewbox annotate' has printed"
+_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+
+_NOT_KEPT = (b"cache-control", b"no-store")
+_BOUNCE = b'<!doctype html><meta http-equiv="refresh" content="0; url=/">'
+
+
+class Guard:
+    """Lets those requests through to ``app`` that may be answered, with their bodies read.
+
+    Args:
+        app: what answers them.
+        token: what a request has to know.
+        port: the port of this server.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
+        self.app = app
+        self.token = token
+        self.hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+        # The port is in the name, as cookies are shared by all servers of a host.
+        self.cookie = f"fewbox_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            raise ValueError(f"not a request that this server takes: {scope['type']}")
+        try:
+            if self._brings_token(scope):
+                await self._let_in(send)
+                return
+            if _follows_a_link(scope):
+                await _answer(send, 200, _BOUNCE, [(b"content-type", b"text/html"), _NOT_KEPT])
+                return
+            self._check(scope)
+            body = await read_body(
+                scope,
+                receive,
+                max_bytes=MAX_BODY_BYTES,
+                seconds=BODY_SECONDS,
+                hint="send fewer boxes at once",
+            )
+        except Refused as refused:
+            await refuse(refused, receive, send, HEADERS)
+            return
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await self.app(scope, replaying(body, receive), adding_headers(send, HEADERS))
+
+    def _brings_token(self, scope: Scope) -> bool:
+        """Whether this is the address that was printed; the page it asks for then comes without the token."""
+        self._check_host(scope)
+        if scope["method"] != "GET" or scope["path"] != "/":
+            return False
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [])
+        return len(given) == 1 and same_secret(given[0], self.token)
+
+    async def _let_in(self, send: Send) -> None:
+        cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        await _answer(send, 303, b"", [(b"location", b"/"), (b"set-cookie", cookie.encode()), _NOT_KEPT])
+
+    def _check(self, scope: Scope) -> None:
+        """Refuse what does not come from our own page.
+
+        Raises:
+            Refused: and why.
+        """
+        host = self._check_host(scope)
+        origins = header_values(scope, b"origin")
+        changes = scope["method"] not in ("GET", "HEAD")
+        if any(origin != f"http://{host}" for origin in origins) or (changes and len(origins) != 1):
+            raise Refused(403, "the request comes from another page", _RELOAD)
+        if any(site not in ("same-origin", "none") for site in header_values(scope, b"sec-fetch-site")):
+            raise Refused(403, "the request comes from another site", _RELOAD)
+        if not any(same_secret(value, self.token) for value in self._cookies(scope)):
+            raise Refused(403, "the request does not carry the token", _RELOAD)
+        if changes:
+            kinds = [
+                value.partition(";")[0].strip().lower() for value in header_values(scope, b"content-type")
+            ]
+            if kinds != ["application/json"]:
+                raise Refused(415, "the body must be application/json", "send Content-Type: application/json")
+
+    def _check_host(self, scope: Scope) -> str:
+        hosts = header_values(scope, b"host")
+        if len(hosts) != 1 or hosts[0] not in self.hosts:
+            raise Refused(403, "the request is addressed to another host", _RELOAD)
+        return hosts[0]
+
+    def _cookies(self, scope: Scope) -> Iterable[str]:
+        for line in header_values(scope, b"cookie"):
+            for pair in line.split(";"):
+                name, _, value = pair.strip().partition("=")
+                if name == self.cookie:
+                    yield value
+
+
+def _follows_a_link(scope: Scope) -> bool:
+    """Whether a person has clicked on a link to our page in another one, such as a notebook's terminal.
+
+    The browser then keeps the cookie back, so the page asks for itself once more.
+    """
+    asked = (scope["method"], scope["path"], scope["query_string"]) == ("GET", "/", b"")
+    from_elsewhere = header_values(scope, b"sec-fetch-site") in (["cross-site"], ["same-site"])
+    return asked and from_elsewhere and header_values(scope, b"sec-fetch-dest") == ["document"]
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    all_headers = [(b"content-length", str(len(body)).encode()), *headers, *_HEADERS]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,248 @@
+"""Learn while a person draws: a process that ``fewbox annotate`` starts.
+
+A round is the recipe ``best`` on the photos that have been reviewed so far, at its lowest effort; then
+the detector looks at some photos that nobody has reviewed yet. What the frozen network sees in a photo
+is kept from round to round, so a round costs a few passes of the network for each photo that is new or
+has changed, and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from fewbox.apps.annotate.background import Learning, Proposal
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.format_names import PROJECT_FILE
+from fewbox.data.images import read_size_hw
+from fewbox.data.project import Project
+from fewbox.data.project_file import PhotoState
+from fewbox.detection.detector import Detector
+from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
+from fewbox.finetuning.budget import plan
+from fewbox.finetuning.features import SeenPhoto, see_photos
+from fewbox.finetuning.linear_probe.recipe import learn_from, reader_of
+from fewbox.models.architectures import build_network
+from fewbox.models.base import BaseModel, load_base
+
+MIN_PHOTOS = 2
+"""Photos with boxes from which on it learns."""
+MAX_PHOTOS = 40
+"""Photos it learns from at most: what is kept of one takes megabytes, and more change proposals little."""
+EFFORT = "quick"
+"""How much work a round is; see ``finetuning/policy.py``."""
+SEED = 0
+CANDIDATES = 12
+"""Photos it looks at after a round."""
+SHOWN_SCORE = 0.5
+"""Proposals have a higher score, and one above the detector's threshold, which few photos make uncertain."""
+SEEN_SCORE = 0.05
+"""Detections that count for how sure it is."""
+QUIET_SECONDS = 0.7
+"""After a change, a round waits this long for the next one,"""
+PATIENCE_SECONDS = 3.0
+"""but not longer than this after the first."""
+_NEVER = threading.TIMEOUT_MAX / 2
+
+
+class Rounds:
+    """Learns from the reviewed photos of a project, again and again.
+
+    Args:
+        project: the photos.
+        base: what every round starts from.
+    """
+
+    def __init__(self, project: Project, base: BaseModel) -> None:
+        self.project = project
+        self.base = base
+        self.network = build_network(base.config, base.weights)
+        self.reader = reader_of(self.network)
+        self.number = 0
+        self.seen: dict[str, tuple[object, SeenPhoto]] = {}
+        self.learnt_from: object = None
+        self.detector: Detector | None = None
+        self.wanted: list[str] = []
+        self.unsure: dict[str, float] = {}
+
+    def learn(self) -> None:
+        """One round, if there is enough to learn from and it has changed since the last one."""
+        names = self.project.photo_names()
+        states = {
+            name: state
+            for name, state in zip(names, self.project.states(names), strict=True)
+            if state.reviewed and self.project.path_of(name).exists()
+        }
+        missing = MIN_PHOTOS - sum(_has_boxes(state) for state in states.values())
+        if missing > 0:
+            where = "two photos" if missing == 2 else "one more photo"
+            _report(Learning("waiting", f"draw boxes in {where}", self.number))
+            return
+        used = {drawn.box.label for state in states.values() for drawn in state.boxes}
+        labels = tuple(label for label in self.project.labels() if label in used)
+        # Those already seen first, then those with boxes.
+        order = sorted(states, key=lambda name: (name not in self.seen, not states[name].boxes))
+        chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
+        versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
+        if versions == self.learnt_from:
+            return
+        self._see(chosen, versions, labels)
+        photos = [seen for _, seen in self.seen.values()]
+        if len(photos) < MIN_PHOTOS:
+            raise PhotoError("too few of the photos with boxes can be read")
+        self.detector = learn_from(
+            photos,
+            labels,
+            self.reader,
+            self.base,
+            plan(len(photos), EFFORT),
+            keep_classes=False,
+            show_progress=False,
+        )
+        self.learnt_from = versions
+        self.number += 1
+        self.unsure.clear()
+        self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
+
+    def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
+        """Equal as long as the photo and what there is to learn in it are the same."""
+        boxes = [drawn.box for drawn in state.boxes]
+        return (self.project.path_of(name).stat().st_mtime_ns, boxes, labels)
+
+    def _see(
+        self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
+    ) -> None:
+        """Show the network those photos that are new or have changed; keep what it saw in the others."""
+        message = f"learning from {len(states)} photos"
+        _report(Learning("learning", message, self.number))
+        work = plan(len(states), EFFORT)
+        kept = {}
+        for number, (name, state) in enumerate(states.items(), start=1):
+            if name not in self.seen or self.seen[name][0] != versions[name]:
+                try:
+                    path = self.project.path_of(name)
+                    boxes = tuple(drawn.box for drawn in state.boxes)
+                    image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
+                    photo = AnnotationSet((image,), labels, PROJECT_FILE)
+                    (seen,) = see_photos(self.reader, self.network, photo, work, SEED, show_progress=False)
+                except PhotoError:
+                    continue  # the page says so
+                self.seen[name] = (versions[name], seen)
+            kept[name] = self.seen[name]
+            _report(Learning("learning", message, self.number, 0.8 * number / len(states)))
+        self.seen = kept
+
+    def _look(self, names: list[str]) -> None:
+        """Look at photos that nobody has reviewed: first the ones asked for, then the next, then others."""
+        half = CANDIDATES // 2
+        self.wanted = [name for name in self.wanted if name in names][-half:]
+        others = [*names[:half], *names[:: max(1, len(names) // half)]]
+        for name in list(dict.fromkeys([*reversed(self.wanted), *others]))[:CANDIDATES]:
+            self.propose(name)
+        self._report_ready()
+
+    def propose(self, name: str) -> None:
+        """Look at one photo with what the last round has learnt, and tell what is in it.
+
+        Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
+        is empty, and the detector would repeat it. The round that follows tells.
+        """
+        if self.detector is None or name in self.unsure or name in self.seen:
+            return
+        try:
+            found = self.detector.detect(self.project.path_of(name), score_threshold=SEEN_SCORE)
+        except PhotoError:
+            self.unsure[name] = 0.0  # whoever opens the photo is told
+            return
+        # Of a score of one half nobody can say which way it goes.
+        self.unsure[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
+        boxes = [
+            asdict(Proposal(_rounded(box), label, round(float(score), 3)))
+            for box, score, label in found.above(max(SHOWN_SCORE, self.detector.score_threshold))
+        ]
+        _send({"name": name, "round": self.number, "boxes": boxes})
+        self._report_ready()
+
+    def _report_ready(self) -> None:
+        suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
+        message = f"learnt from {len(self.seen)} photos"
+        _report(Learning("ready", message, self.number, 1.0, suggested))
+
+
+def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (round(edge, 1) for edge in box)
+    return x1, y1, x2, y2
+
+
+def _told(error: FewboxError) -> str:
+    return error.message if error.hint is None else f"{error.message}; {error.hint}"
+
+
+def _has_boxes(state: PhotoState) -> bool:
+    return any(not drawn.box.ignore for drawn in state.boxes)
+
+
+def _report(learning: Learning) -> None:
+    _send({"learning": asdict(learning)})
+
+
+def _send(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _read_orders(orders: queue.Queue[dict[str, str]]) -> None:
+    for line in sys.stdin:
+        orders.put(json.loads(line))
+    os._exit(0)  # whoever started this process has ended
+
+
+def work(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
+    """Do what is asked for, until the process is ended."""
+    first = learn_at = time.monotonic()
+    while True:
+        try:
+            order = orders.get(timeout=max(0.0, min(learn_at, first + PATIENCE_SECONDS) - time.monotonic()))
+        except queue.Empty:
+            first = learn_at = _NEVER
+            try:
+                rounds.learn()
+            except FewboxError as error:
+                _report(Learning("failed", _told(error), rounds.number))
+            continue
+        if order["do"] == "learn":
+            first = min(first, time.monotonic())
+            learn_at = time.monotonic() + QUIET_SECONDS
+        else:
+            rounds.wanted.append(order["name"])
+            rounds.propose(order["name"])
+
+
+def main(photos: str, base: str, batch_norm_eps: str | None = None) -> None:
+    """Learn in ``photos`` from ``base``, as stdin says, until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which closes stdin
+    if hasattr(os, "nice"):
+        os.nice(10)
+    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # one stays free for the page
+    orders: queue.Queue[dict[str, str]] = queue.Queue()
+    threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
+    try:
+        eps = None if batch_norm_eps is None else float(batch_norm_eps)
+        base_model = load_base(base, batch_norm_eps=eps)
+    except (BaseModelError, SettingError) as error:
+        _report(Learning("off", _told(error)))
+        threading.Event().wait()
+        return
+    work(Rounds(Project(photos), base_model), orders)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

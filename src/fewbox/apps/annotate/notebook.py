@@ -1,0 +1,121 @@
+"""``fewbox.annotate``: the annotation page inside a notebook, in Jupyter and in Colab.
+
+    page = fewbox.annotate("photos/")
+    page                                             # draw
+    page.boxes                                       # in another cell: one array [M, 4] per photo
+    fewbox.finetune(page.annotations, "starter")
+
+Every change goes into ``annotations.json`` beside the photos at once, as ``fewbox annotate``
+does it, so running the cell again, or restarting the kernel, brings everything back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fewbox.core.arguments import checked_path, require_kind
+from fewbox.core.files import replacing
+from fewbox.data.decoding import RGBArray
+from fewbox.data.images import StrPath, find_photos, read_image, upright_array
+from fewbox.data.project import Project
+from fewbox.data.remote import is_remote
+from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
+
+if TYPE_CHECKING:
+    from fewbox.apps.annotate.notebook_page import NotebookPage
+
+Picture = npt.NDArray[np.generic] | Image.Image
+
+
+def annotate(
+    images: StrPath | Sequence[StrPath] | Sequence[Picture],
+    labels: Sequence[str] = (),
+    *,
+    folder: StrPath = "annotated",
+) -> NotebookPage:
+    """Show the annotation page for some photos below the cell.
+
+    Args:
+        images: a folder, a pattern, photos by their names; or N images in memory, each an array
+            ``[H, W, 3]`` uint8 RGB, or a Pillow image.
+        labels: classes to begin with, beside those that the project has already.
+        folder: where images in memory are kept, as PNG, with their boxes beside them.
+
+    Returns:
+        The page. Its results are up to date whenever they are asked for.
+
+    Raises:
+        SettingError: anywidget is not installed.
+        PhotoError: there are no photos, they are not on this machine, or an image in memory has a
+            wrong shape or type, or others are named.
+        AnnotationError: the project file is malformed, or ``folder`` holds other images.
+    """
+    if isinstance(images, str | os.PathLike):
+        checked_path(images, "a folder of photos", PhotoError)
+    else:
+        require_kind(
+            images, Sequence, "images", PhotoError, "a folder, a pattern, or a list of photos or images"
+        )
+    labels = [labels] if isinstance(labels, str) else labels
+    require_kind(labels, Sequence, "labels", SettingError, "give a list of names: ['mug', 'lid']")
+    page_class = _page_class()  # before anything is written
+    for image in [images] if isinstance(images, str | os.PathLike) else images:
+        if is_remote(image):
+            raise PhotoError(
+                f"{image}: boxes are kept beside photos, not at addresses", hint="copy them first"
+            )
+    if isinstance(images, str | os.PathLike):
+        project = Project(Path(images).absolute())  # wherever the notebook goes to later
+        names = project.photo_names() or [path.name for path in find_photos(images)]
+    else:
+        place = checked_path(folder, "the folder for images in memory", OutputError)
+        paths = _paths_of(images, place)
+        project = Project(os.path.commonpath([path.parent for path in paths]))
+        names = [path.relative_to(project.folder).as_posix() for path in paths]
+    if labels:
+        with project.editing() as content:
+            content.add_labels(labels)
+    return page_class(project, names)
+
+
+def _page_class() -> type[NotebookPage]:
+    try:
+        from fewbox.apps.annotate.notebook_page import NotebookPage
+    except ModuleNotFoundError as error:
+        hint = "pip install '.[notebook]'; or use a browser page: fewbox annotate photos/"
+        raise SettingError(
+            f"a notebook's page needs {error.name}, which is not installed", hint=hint
+        ) from error
+    return NotebookPage
+
+
+def _paths_of(images: Sequence[StrPath] | Sequence[Picture], folder: Path) -> list[Path]:
+    """Where the photos are; those in memory are written first."""
+    in_memory = [image for image in images if not isinstance(image, str | os.PathLike)]
+    if not in_memory:
+        return [path.absolute() for path in find_photos([os.fspath(image) for image in images])]  # type: ignore[arg-type]
+    if len(in_memory) < len(images):
+        raise PhotoError("give either names of photos, or images in memory: not both")
+    digits = len(str(len(images)))
+    paths = [folder.absolute() / f"image{number:0{digits}d}.png" for number in range(1, len(images) + 1)]
+    for path, image in zip(paths, in_memory, strict=True):
+        _keep(path, upright_array(image))
+    return paths
+
+
+def _keep(path: Path, image: RGBArray) -> None:
+    """Write an image unless it is there already; the boxes of another one must not become those of this."""
+    if path.exists():
+        if not np.array_equal(read_image(path), image):
+            hint = "choose another folder: fewbox.annotate(images, folder=...)"
+            raise AnnotationError(f"{path}: holds another image, which may have boxes", hint=hint)
+        return
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary)

@@ -1,0 +1,177 @@
+"""The annotation page as a widget in a notebook.
+
+The modules of the page as one module: a notebook takes no more than one.
+
+The annotation page as a widget of anywidget, and what has been drawn in it as arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import numpy.typing as npt
+
+from fewbox.apps.annotate.answers import (
+    Answers,
+    BadRequestError,
+    NoSuchPhotoError,
+    read_label_change,
+    read_photo_change,
+)
+from fewbox.apps.annotate.background import Finishing, Learning, Proposals, Result
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.project import Project
+from fewbox.errors import FewboxError, OutputError
+
+_PAGE = Path(__file__).with_name("page")
+_IMPORT = re.compile(r'^import \{ (?P<names>[^}]+) \} from "\./(?P<module>\w+)\.js";$', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:const|function|class) (?P<name>\w+))", re.MULTILINE)
+
+
+def bundled(entry: str) -> str:
+    """One ES module that exports as its default what the module ``entry`` of the page exports.
+
+    Each module becomes a function that is called once, and returns what the module exports; so
+    names inside of it stay its own. Only what the page's modules use of the language is understood:
+    ``import { a, b } from "./module.js"`` in one line, and ``export`` before what it exports.
+    """
+    written: dict[str, str] = {}
+    _add(entry, written)
+    return "\n".join([*written.values(), f"export default {entry};\n"])
+
+
+def _add(module: str, written: dict[str, str]) -> None:
+    source = (_PAGE / f"{module}.js").read_text(encoding="utf-8")
+    for found in _IMPORT.finditer(source):
+        if found["module"] not in written:
+            _add(found["module"], written)
+    exported = ", ".join(found["name"] for found in _EXPORT.finditer(source))
+    body = _EXPORT.sub("", _IMPORT.sub(r"const { \g<names> } = \g<module>;", source))
+    written[module] = f"const {module} = (() => {{\n{body}\nreturn {{ {exported} }};\n}})();"
+
+
+def style() -> str:
+    """The page's style sheet."""
+    return (_PAGE / "style.css").read_text(encoding="utf-8")
+
+
+class NotebookPage(anywidget.AnyWidget):
+    """The annotation page in a notebook; see :func:`annotate`."""
+
+    _esm = bundled("widget")
+    _css = style()
+
+    def __init__(self, project: Project, names: Sequence[str]) -> None:
+        super().__init__()
+        self._project = project
+        self._photo_names = list(names)
+        self._answers = Answers(project, NoLearner(), self._photo_names)
+        self.on_msg(self._answer)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The N photos."""
+        return [self._project.path_of(name) for name in self._photo_names]
+
+    @property
+    def boxes(self) -> list[npt.NDArray[np.float32]]:
+        """N arrays ``[M, 4]``, in the order of :attr:`paths`, without boxes to ignore.
+
+        An array is empty, ``[0, 4]``, for a photo without boxes, reviewed or not.
+        """
+        return [
+            np.array([[box.x1, box.y1, box.x2, box.y2] for box in drawn], np.float32).reshape(-1, 4)
+            for drawn in self._drawn()
+        ]
+
+    @property
+    def labels(self) -> list[list[str]]:
+        """N lists of M labels, those of :attr:`boxes`."""
+        return [[box.label for box in drawn] for drawn in self._drawn()]
+
+    @property
+    def annotations(self) -> AnnotationSet:
+        """The photos that have been reviewed, with their boxes, to fine-tune on.
+
+        Raises:
+            AnnotationError: nothing has been drawn yet.
+        """
+        everything = self._project.annotation_set()
+        shown = set(self.paths)
+        images = tuple(image for image in everything.images if image.reviewed and image.path in shown)
+        return replace(everything, images=images)
+
+    def _drawn(self) -> list[list[Any]]:
+        states = self._project.states(self._photo_names)
+        return [[drawn.box for drawn in state.boxes if not drawn.box.ignore] for state in states]
+
+    def _answer(self, _: object, question: dict[str, Any], __: object) -> None:
+        """Answer one question of ``page/kernel_store.js``."""
+        methods: dict[str, Callable[..., Any]] = {
+            "project": self._answers.project,
+            "photo": self._answers.photo,
+            "patch": lambda key, change: self._answers.change_photo(key, read_photo_change(_bytes(change))),
+            "labels": lambda change: self._answers.change_labels(read_label_change(_bytes(change))),
+            "image": self._answers.image,
+            "learning": self._answers.learning,
+            "proposals": self._answers.proposals,
+            "finish": self._answers.finishing,
+        }
+        answer: dict[str, Any] = {"id": question["id"]}
+        pictures: list[bytes] = []
+        try:
+            result = methods[question["method"]](*question["values"])
+            if question["method"] == "image":
+                pictures = [result[0]]
+            else:
+                answer["result"] = result
+        except (FewboxError, BadRequestError, NoSuchPhotoError) as error:
+            answer["error"] = {
+                "message": getattr(error, "message", str(error)),
+                "hint": getattr(error, "hint", None),
+                "refused": not isinstance(error, OutputError),  # a full disk may have room later
+            }
+        self.send(answer, pictures)
+
+
+def _bytes(change: object) -> bytes:
+    return json.dumps(change).encode()
+
+
+class NoLearner:
+    """The learner of a notebook: none."""
+
+    def photos_changed(self) -> None:
+        """Take no notice."""
+
+    def learning(self) -> Learning:
+        """Off."""
+        return Learning("off", "")
+
+    def proposals(self, name: str) -> Proposals:
+        """None."""
+        return Proposals(0)
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def finishing(self) -> Finishing:
+        """What to write into another cell."""
+        command = 'detector = fewbox.finetune(page.annotations, "starter", held_out="held_out.jpg")'
+        steps = (
+            ("See held-out photos", 'IPython.display.Image("held_out.jpg")'),
+            ("Find it in another photo", 'detector.detect("photo.jpg")'),
+            ("Keep it", 'detector.save("detector.safetensors")'),
+        )
+        says = "write this into another cell; it prints how good the detector is expected to be"
+        return Finishing("off", says, command, "", Result(None, steps))
+
+    def close(self) -> None:
+        """Nothing to end."""

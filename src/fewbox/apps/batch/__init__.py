@@ -1,0 +1,140 @@
+"""Detect in any number of photos: shards, done by workers here or on a cluster, into tables.
+
+    photos -> list -> shards -> workers -> Parquet tables -> report
+
+The same shards and the same work whether the workers are processes of this machine or a cluster's.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from fewbox.apps.batch.manifest import Run, RunSummary, done_shards, open_run, require_possible, write_report
+from fewbox.apps.batch.ray import Workers, ray_cluster, work_on_cluster
+from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
+from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.worker import Work, work_in_processes
+from fewbox.core import num_cores
+from fewbox.core.progress import console, progress_bar
+from fewbox.data.images import StrPath, photo_places
+from fewbox.detection.detector import Detector
+from fewbox.detection.folder import names_a_file
+from fewbox.detection.loading import EXPORT_SUFFIXES, open_detector
+from fewbox.errors import OutputError
+
+_SECONDS_BETWEEN_REMARKS = 30.0
+
+
+def detect_many(
+    detector: StrPath,
+    photos: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    cluster: str = "processes",
+    address: str | None = None,
+    workers: Workers | None = None,
+    score_threshold: float | None = None,
+    shard_size: int | None = None,
+    retry_failed: bool = False,
+    base: str | None = None,
+    engine: str = "auto",
+    show_progress: bool = True,
+) -> RunSummary:
+    """Run a detector over photos with many workers; write tables of what it finds and a report.
+
+    The same call with the same output goes on where it was left.
+
+    Args:
+        detector: a file that :func:`open_detector` opens.
+        photos: folders, files, patterns or addresses.
+        output: the folder or address for the tables, which all workers must see under this name.
+        cluster: ``"processes"`` of this machine, or ``"ray"``.
+        address: of a Ray cluster; without it one is started on this machine for the occasion.
+        workers: how many, and what each is given.
+        score_threshold: lowest score to report; the detector's own if not given.
+        shard_size: photos per shard; a fitting number if not given.
+        retry_failed: do again the shards with photos that could not be read.
+        base: the base model of a file with only the heads.
+        engine: what computes, as for :func:`open_detector`.
+        show_progress: show how far the work has come.
+
+    Raises:
+        DetectorFileError: the detector cannot be read.
+        PhotoError: no photos there.
+        SettingError: a setting is out of its limits, or what it needs is not installed.
+        OutputError: the output belongs to another run, or cannot be written.
+    """
+    wanted = workers or Workers()
+    require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
+    require_pyarrow()
+    _require_folder_name(str(output))
+    places, place = photo_places(photos), Place(str(output))
+    file, own_threshold = _whole_file(Path(detector), base, engine)
+    threshold = own_threshold if score_threshold is None else score_threshold
+    with ExitStack() as stack:
+        count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
+        if cluster == "ray":
+            count = stack.enter_context(ray_cluster(address, wanted))
+        run = open_run(place, file, threshold, places, shard_size, count)
+        if place.read(run.detector) != file[1]:
+            place.write(run.detector, file[1])
+        work = Work(place.where, run, wanted.cpus, engine, session=uuid4().hex[:8])
+        todo = _what_is_left(place, run, places, retry_failed, show_progress)
+        if todo and cluster == "ray":
+            _follow(work_on_cluster(work, todo, min(count, len(todo)), wanted), todo, show_progress)
+        elif todo:
+            _follow(work_in_processes(work, todo, min(count, len(todo))), todo, show_progress)
+    return write_report(place, run)
+
+
+def _require_folder_name(output: str) -> None:
+    if names_a_file(Path(output)):
+        raise OutputError(f"{output}: the tables go into a folder", hint="name a folder: -o found/")
+
+
+def _what_is_left(
+    place: Place, run: Run, places: Sequence[str], retry_failed: bool, show_progress: bool
+) -> list[Shard]:
+    """The shards that are to be done."""
+    done = set(done_shards(place, run, without_failures=retry_failed))
+    if show_progress and done:
+        console.print(f"{len(done)} of {run.num_shards} shards are done already")
+    return [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
+
+
+def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress: bool) -> None:
+    """Take in all results and tell how far the work has come; where there is no bar, every half minute."""
+    begun = told = time.monotonic()
+    photos, num_photos = 0, sum(len(shard.photos) for shard in todo)
+    with progress_bar("detecting", len(todo), show=show_progress) as advance:
+        for result in results:
+            now = time.monotonic()
+            photos += result.photos
+            rate = photos / max(now - begun, 1e-9)
+            advance(f"{rate:.1f} photos/s")
+            if show_progress and not console.is_terminal and now - told > _SECONDS_BETWEEN_REMARKS:
+                told = now
+                left = timedelta(seconds=round((num_photos - photos) / rate))
+                console.print(f"{photos} of {num_photos} photos, {rate:.1f} a second, {left} left")
+
+
+def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float]:
+    """The name and contents of a file with all the detector's weights, and its score threshold.
+
+    Also if the one given holds only the heads.
+    """
+    name = f"detector{path.suffix.lower()}"
+    if path.suffix.lower() in EXPORT_SUFFIXES:
+        threshold = open_detector(path, engine=engine).score_threshold
+        return (name, path.read_bytes()), threshold
+    detector = Detector.load(path, base=base)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / name
+        detector.save(copy)
+        return (name, copy.read_bytes()), detector.score_threshold

@@ -1,0 +1,233 @@
+"""A run over many photos: what it is about, which shards are done, and its report.
+
+What a run is about stands in ``run.json`` of its output. The same command with the same output goes on
+where it was left; another detector or another list of photos is refused, as its tables would be about
+two things.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fewbox import __version__
+from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_place
+from fewbox.apps.batch.storage import Place
+from fewbox.core import former_name
+from fewbox.core.arguments import checked_threshold
+from fewbox.errors import OutputError, SettingError
+
+FORMAT_VERSION = 1
+CLUSTERS = ("processes", "ray")
+"""What workers can be."""
+MOST_IN_SHARD = 1000
+"""Photos: a shard then takes a worker about a minute, which is what its death costs."""
+SHARDS_PER_WORKER = 8
+"""At least, so that all workers end at about the same time."""
+
+_RUN, _REPORT, _FAILURES = "run.json", "report.json", "failures.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is about.
+
+    Attributes:
+        detector: the name of the detector's copy in the output.
+        detector_sha256: of the file that was given.
+        score_threshold: lowest score in the tables.
+        num_photos: in the list.
+        photos_sha256: of the list, in its order.
+        shard_size: photos in each shard but the last.
+    """
+
+    detector: str
+    detector_sha256: str
+    score_threshold: float
+    num_photos: int
+    photos_sha256: str
+    shard_size: int
+
+    @property
+    def num_shards(self) -> int:
+        """How many shards there are."""
+        return math.ceil(self.num_photos / self.shard_size)
+
+
+def open_run(
+    place: Place,
+    detector: tuple[str, bytes],
+    score_threshold: float,
+    photos: Sequence[str],
+    shard_size: int | None,
+    num_workers: int,
+) -> Run:
+    """Begin a run, or go on with the one whose results are there.
+
+    Args:
+        place: where results go.
+        detector: the name and contents of the detector's file.
+        score_threshold: lowest score to report.
+        photos: absolute paths and addresses.
+        shard_size: photos per shard; that of the run begun before, or a fitting one, if not given.
+        num_workers: among how many the shards are divided.
+
+    Raises:
+        OutputError: what is there belongs to another run, or nothing can be written.
+    """
+    fitting = min(MOST_IN_SHARD, math.ceil(len(photos) / (SHARDS_PER_WORKER * num_workers)))
+    begun = place.read(_RUN)
+    before = None if begun is None else _parse(begun, place)
+    run = Run(
+        detector=detector[0],
+        detector_sha256=hashlib.sha256(detector[1]).hexdigest(),
+        score_threshold=score_threshold,
+        num_photos=len(photos),
+        photos_sha256=_sha256_of(photos),
+        shard_size=shard_size or (fitting if before is None else before.shard_size),
+    )
+    if before is not None:
+        _require_same(before, run, place)
+        return before
+    document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | asdict(run)
+    place.write(_RUN, json.dumps(document, indent=1).encode())
+    return run
+
+
+def done_shards(place: Place, run: Run, *, without_failures: bool) -> list[int]:
+    """The numbers of the shards that are done; of these only the ones without failures, if asked."""
+    names = place.names(PHOTOS)
+    done = [number for number in range(run.num_shards) if shard_name(number) in names]
+    if without_failures:
+        return [
+            number for number in done if not any(row["failure"] for row in read_photo_rows(place, number))
+        ]
+    return done
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What became of a run so far.
+
+    Attributes:
+        output: where the tables are.
+        num_photos: in the list.
+        done: how many have been looked at, with or without success.
+        detections: in all tables.
+        failed: how many photos could not be read.
+        missing_shards: numbers of the shards that are not done.
+    """
+
+    output: str
+    num_photos: int
+    done: int
+    detections: int
+    failed: int
+    missing_shards: tuple[int, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.detections} detections in {self.done - self.failed} photos: {self.output}"]
+        if self.failed:
+            where = f"{self.output}/{_FAILURES}"
+            lines.append(f"{self.failed} of {self.num_photos} photos could not be read: {where}")
+        if self.missing_shards:
+            numbers = ", ".join(map(str, self.missing_shards[:10]))
+            lines.append(
+                f"{len(self.missing_shards)} shards are not done, as their workers died again and again: "
+                f"{numbers}; the same command tries them again"
+            )
+        return "\n".join(lines)
+
+
+def write_report(place: Place, run: Run) -> RunSummary:
+    """Count what is done, list what failed, and write both down.
+
+    Raises:
+        OutputError: nothing can be written.
+    """
+    done = done_shards(place, run, without_failures=False)
+    counts = {"done": 0, "detections": 0, "failed": 0}
+    failures = io.StringIO()
+    table = csv.writer(failures, lineterminator="\n")
+    table.writerow(("photo", "reason"))
+    for number in done:
+        for row in read_photo_rows(place, number):
+            counts["done"] += 1
+            counts["detections"] += row["detections"]
+            if row["failure"] is not None:
+                counts["failed"] += 1
+                table.writerow((row["photo"], row["failure"]))
+    missing = tuple(sorted(set(range(run.num_shards)) - set(done)))
+    summary = RunSummary(output=str(place), num_photos=run.num_photos, missing_shards=missing, **counts)
+    place.write(_FAILURES, failures.getvalue().encode())
+    place.write(_REPORT, json.dumps(asdict(summary), indent=1).encode())
+    return summary
+
+
+def _parse(document: bytes, place: Place) -> Run:
+    try:
+        fields: dict[str, Any] = json.loads(document)
+        version = fields.pop("format_version")
+        fields.pop(former_name.NAME if former_name.NAME in fields else former_name.FORMER_NAME)
+        if version == FORMAT_VERSION:
+            return Run(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise OutputError(
+        f"{place}/{_RUN}: not written by this version of fewbox, or damaged",
+        hint="choose another output with -o",
+    )
+
+
+def _require_same(before: Run, now: Run, place: Place) -> None:
+    """Refuse to mix two runs in one output."""
+    hint = "choose another output with -o, or give the same as before to go on"
+    where = f"{place}/{_RUN}"
+    if before.detector_sha256 != now.detector_sha256:
+        raise OutputError(f"{where}: begun with another detector than {now.detector}", hint=hint)
+    if before.num_photos != now.num_photos:
+        raise OutputError(f"{where}: begun with {before.num_photos} photos, not {now.num_photos}", hint=hint)
+    if before.photos_sha256 != now.photos_sha256:
+        raise OutputError(f"{where}: begun with as many photos, but others or in another order", hint=hint)
+    for name, before_value, value in (
+        ("a threshold", before.score_threshold, now.score_threshold),
+        ("a shard size", before.shard_size, now.shard_size),
+    ):
+        if before_value != value:
+            raise OutputError(f"{where}: begun with {name} of {before_value}, not {value}", hint=hint)
+
+
+def require_possible(
+    cluster: str, score_threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
+) -> None:
+    """Refuse settings that make no sense.
+
+    Raises:
+        SettingError: which one, and what it may be.
+    """
+    if cluster not in CLUSTERS:
+        raise SettingError(
+            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
+        )
+    if score_threshold is not None:
+        checked_threshold(score_threshold)
+    for name, value, most in (
+        ("--shard-size", shard_size, 1_000_000),
+        ("--workers", num_workers, 100_000),
+        ("--cpus-per-worker", cpus, 1024),
+    ):
+        if value is not None and not 1 <= value <= most:
+            raise SettingError(f"{name} must be a number from 1 to {most}: {value}")
+
+
+def _sha256_of(photos: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(shown_place(photo).encode() + b"\n")
+    return digest.hexdigest()

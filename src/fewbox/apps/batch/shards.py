@@ -1,0 +1,196 @@
+"""One shard of a run over many photos: which photos, what is found in them, and the two tables of it.
+
+A run's photos are numbered in the order of their list and cut into shards of equal size. A shard's
+tables are written once all of its photos are done, that of the photos last: where it stands the shard is
+done, and anything less is done again. As the same shard always gives the same tables under the same
+names, it does no harm if two machines work on one, or a worker dies after half the writing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fewbox.apps.batch.storage import Place
+from fewbox.data.images import ReducedImage, read_reduced, read_size_hw
+from fewbox.data.photo_file import PhotoBytes, PhotoFile
+from fewbox.data.remote import fetch_bytes, is_remote, without_secrets
+from fewbox.detection.detections import Detections
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import PhotoError, SettingError
+
+DETECTIONS, PHOTOS = "detections", "photos"
+"""The folders of the two tables."""
+
+_FETCHES = 4  # of photos that are far away, at once
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some photos of a run.
+
+    Attributes:
+        number: of the shard.
+        first: the number of its first photo.
+        photos: absolute paths and addresses.
+    """
+
+    number: int
+    first: int
+    photos: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What its tables are called."""
+        return shard_name(self.number)
+
+    def to_json(self) -> str:
+        """The shard as text, for another machine."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Shard:
+        """The shard that :meth:`to_json` wrote."""
+        fields = json.loads(text)
+        return cls(fields["number"], fields["first"], tuple(fields["photos"]))
+
+
+def shard_name(number: int) -> str:
+    """What the tables of a shard are called."""
+    return f"{number:06d}.parquet"
+
+
+def cut_into_shards(photos: Sequence[str], size: int) -> Iterator[Shard]:
+    """All photos in their order, ``size`` to a shard; the last one takes what is left."""
+    for number, first in enumerate(range(0, len(photos), size)):
+        yield Shard(number, first, tuple(photos[first : first + size]))
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What became of a shard: how many photos and detections, and how many photos failed."""
+
+    number: int
+    photos: int
+    detections: int
+    failed: int
+
+
+def detect_shard(
+    detector: PhotoDetector, shard: Shard, score_threshold: float, place: Place, threads: int = 1
+) -> ShardResult:
+    """Look at every photo of a shard and write its tables.
+
+    A photo that cannot be read gets a row that says why; the others are done all the same.
+
+    Raises:
+        OutputError: a table cannot be written.
+    """
+    found: list[dict[str, Any]] = []
+    photos: list[dict[str, Any]] = []
+    for offset, (name, read) in enumerate(_read_ahead(shard.photos, detector, threads)):
+        row = {"photo_id": shard.first + offset, "photo": name}
+        try:
+            detections: Detections = detector.detect(read(), score_threshold=score_threshold)
+        except PhotoError as error:
+            nothing = {"width": None, "height": None, "detections": 0}
+            photos.append(row | nothing | {"failure": error.message})
+            continue
+        height, width = detections.size_hw
+        row |= {"width": width, "height": height}
+        photos.append(row | {"detections": len(detections), "failure": None})
+        for (x1, y1, x2, y2), score, label in detections:
+            box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
+            found.append(row | {"label": label, "score": score} | box)
+    place.write(f"{DETECTIONS}/{shard.name}", _table(found, DETECTIONS))
+    place.write(f"{PHOTOS}/{shard.name}", _table(photos, PHOTOS))  # last: now the shard is done
+    failed = sum(row["failure"] is not None for row in photos)
+    return ShardResult(shard.number, len(photos), len(found), failed)
+
+
+def shown_place(photo: str) -> str:
+    """What tables call a photo: its path, or its address without what may be secret in it."""
+    return without_secrets(photo) if is_remote(photo) else photo
+
+
+def read_photo_rows(place: Place, number: int) -> list[dict[str, Any]]:
+    """The rows of a finished shard's table of photos."""
+    import pyarrow.parquet as parquet
+
+    data = place.read(f"{PHOTOS}/{shard_name(number)}")
+    assert data is not None, "only finished shards are asked for"
+    rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(data)).to_pylist()
+    return rows
+
+
+def require_pyarrow() -> None:
+    """Refuse to begin what could not be written.
+
+    Raises:
+        SettingError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        hint = 'pip install ".[ray]"'
+        raise SettingError("tables of detections need pyarrow, which is missing", hint=hint) from error
+
+
+def _read_ahead(
+    photos: Sequence[str], detector: PhotoDetector, threads: int
+) -> Iterator[tuple[str, Callable[[], ReducedImage]]]:
+    """The name of every photo in order and what gives its pixels; while one is looked at, others are fetched.
+
+    On one core only what is far away is fetched meanwhile, which is waiting: decoding ahead would take turns
+    with detecting, and each would wait for the other.
+    """
+    readers = _FETCHES if any(map(is_remote, photos)) else threads - 1
+    if readers == 0:
+        for photo in photos:
+            yield photo, partial(_decode, Path(photo), detector)
+        return
+    with ThreadPoolExecutor(readers) as pool:
+        ahead: deque[tuple[str, Callable[[], ReducedImage]]] = deque()
+        for photo in photos:
+            file = pool.submit(_fetch, photo).result if threads == 1 else partial(_fetch, photo)
+            decode = partial(_decode_from, file, detector)
+            ahead.append((shown_place(photo), decode if threads == 1 else pool.submit(decode).result))
+            if len(ahead) > readers:
+                yield ahead.popleft()
+        yield from ahead
+
+
+def _fetch(photo: str) -> PhotoFile:
+    return PhotoBytes(shown_place(photo), fetch_bytes(photo)) if is_remote(photo) else Path(photo)
+
+
+def _decode_from(file: Callable[[], PhotoFile], detector: PhotoDetector) -> ReducedImage:
+    return _decode(file(), detector)
+
+
+def _decode(file: PhotoFile, detector: PhotoDetector) -> ReducedImage:
+    return read_reduced(file, detector.enough_hw(read_size_hw(file)))
+
+
+def _table(rows: list[dict[str, Any]], kind: str) -> bytes:
+    """The rows as a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    text, whole, real = pyarrow.string(), pyarrow.int32(), pyarrow.float32()
+    columns = {"photo_id": pyarrow.int64(), "photo": text, "width": whole, "height": whole}
+    if kind == PHOTOS:
+        columns |= {"detections": whole, "failure": text}
+    else:
+        columns |= {"label": text, "score": real} | dict.fromkeys(("x1", "y1", "x2", "y2"), real)
+    buffer = io.BytesIO()
+    schema = pyarrow.schema(list(columns.items()))
+    parquet.write_table(pyarrow.Table.from_pylist(rows, schema), buffer, compression="zstd")
+    return buffer.getvalue()

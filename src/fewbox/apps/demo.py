@@ -1,0 +1,117 @@
+"""The whole way in one command, with nothing to bring: learn from five photos of ducks, find the others.
+
+The photos come with the package and are rendered: their boxes are known exactly, so that what is found
+can be counted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from fewbox.core.files import replacing, write_text
+from fewbox.core.progress import console
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.demo_photos import BOXES_NAME, demo_photos
+from fewbox.data.formats import write_coco
+from fewbox.detection.drawing import contact_sheet, save_picture
+from fewbox.detection.folder import save_found
+from fewbox.errors import OutputError
+from fewbox.evaluation.error_analysis import alarm_kinds_in_words
+from fewbox.evaluation.evaluator import detect_all, evaluate_found
+from fewbox.evaluation.report import save_report
+from fewbox.finetuning.pictures import save_loss_curve
+from fewbox.finetuning.trainer import finetune
+from fewbox.models.base import load_base
+from fewbox.models.zoo import default_base
+
+SHEET_PHOTOS = 20
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What was found in the test photos, at the detector's own threshold."""
+
+    output: Path
+    ducks: int
+    found: int
+    false_alarms: int
+    false_alarm_kinds: Mapping[str, int]
+
+    def __str__(self) -> str:
+        kinds = f": {alarm_kinds_in_words(self.false_alarm_kinds)}" if self.false_alarms else ""
+        return (
+            f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms{kinds}\n"
+            f"look at {self.output / 'report.html'} and {self.output / 'ducks.gif'}"
+        )
+
+
+def run_demo(output: Path, base: str | None = None) -> DemoResult:
+    """Fine-tune on the demo's photos, detect and count; everything goes into ``output``, photos too.
+
+    Args:
+        output: a folder that does not exist yet, or one of an earlier demo, which is replaced.
+        base: the base model; if not given, the best one at hand, see :func:`default_base`.
+
+    Raises:
+        OutputError: ``output`` is something else, or cannot be written.
+        BaseModelError: the base cannot be found or used.
+    """
+    name = base or default_base()
+    base_model = load_base(name)
+    console.print(f"base model: {base_model.name}" + ("" if base else ", the best one at hand"))
+    _make_room(output)
+    train, test = (_copy(photos, output / "photos" / photos.source) for photos in demo_photos())
+    detector = finetune(train, base_model)
+    path = output / "duck.safetensors"
+    detector.save(path)
+    save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
+    # Once, for the pictures and for the report, which counts what nobody would look at too.
+    test, found, skipped = detect_all(detector, test, show_progress=True)
+    save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
+    _save_contact_sheet(output, [image.path for image in test])
+    evaluation = evaluate_found(detector, test, found, skipped)
+    save_report(evaluation, output / "report.html", title=path.name)
+    counts = evaluation.at(detector.score_threshold)
+    wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}
+    result = DemoResult(output, counts["annotations"], counts["found"], **wrong)
+    figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found} | wrong
+    write_text(output / "figures.json", json.dumps(figures) + "\n")
+    return result
+
+
+def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
+    """The photos and their boxes as a person would have them: in a folder of their own."""
+    images = []
+    for image in annotations:
+        path = folder / image.path.name
+        with replacing(path) as temporary:
+            shutil.copyfile(image.path, temporary)
+        images.append(replace(image, path=path))
+    copied = replace(annotations, images=tuple(images))
+    write_coco(copied, folder / BOXES_NAME)
+    return copied
+
+
+def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:
+    names = [photo.name for photo in photos[:SHEET_PHOTOS]]
+    pictures = (Image.open(output / "found" / name) for name in names)
+    save_picture(
+        contact_sheet(pictures, columns=5, tile_width=320, captions=names), output / "contact_sheet.png"
+    )
+
+
+def _make_room(output: Path) -> None:
+    """Remove an earlier demo; never anything else."""
+    if not output.exists():
+        return
+    if not output.is_dir() or (any(output.iterdir()) and not (output / "photos" / "train").is_dir()):
+        raise OutputError(
+            f"{output}: exists, and is no folder of an earlier demo", hint="name another: -o FOLDER"
+        )
+    shutil.rmtree(output)

@@ -1,0 +1,256 @@
+"""What the two servers share: bodies that are counted as they come, and sockets.
+
+Requests and answers as a server passes them on, before any framework sees them.
+
+A body is counted and timed as it comes, because what a stranger says of its length may be wrong.
+
+Sockets to listen on, and connections that are not held open for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hmac
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from fewbox.errors import OutputError
+
+LINGER_SECONDS = 0.5
+"""For a refusal to be read by a client that is still sending."""
+_LINGER_BYTES = 20_000_000
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault
+    """A request that is answered with an error.
+
+    Args:
+        status: the answer's HTTP status.
+        error: what is wrong.
+        hint: what to do about it.
+        headers: more headers of the answer.
+    """
+
+    def __init__(self, status: int, error: str, hint: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.hint = hint
+        self.headers = dict(headers or {})
+
+    @property
+    def body(self) -> bytes:
+        """The answer's body, JSON."""
+        return json.dumps({"error": self.error, "hint": self.hint}).encode()
+
+
+def header_values(scope: Scope, name: bytes) -> list[str]:
+    """All values of the request's header ``name``, which is in lower case."""
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def same_secret(given: str, secret: str) -> bool:
+    """Compare in a time that says nothing about where the two differ."""
+    return hmac.compare_digest(given.encode(), secret.encode())
+
+
+async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: float, hint: str) -> bytes:
+    """The whole body of a request.
+
+    Args:
+        scope: the request.
+        receive: where its messages come from.
+        max_bytes: what the body may have.
+        seconds: the time it may take to arrive.
+        hint: what to do about a body that is too large.
+
+    Raises:
+        Refused: it is too large, too slow, or broken off.
+    """
+    too_large = Refused(413, f"the body is larger than {max_bytes} bytes", hint)
+    lengths = header_values(scope, b"content-length")
+    if any(len(text) > 18 or not text.isdecimal() or int(text) > max_bytes for text in lengths):
+        raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise Refused(400, "the request was broken off", "send it again")
+                body += message.get("body", b"")
+                if len(body) > max_bytes:
+                    raise too_large
+                if not message.get("more_body", False):
+                    return bytes(body)
+    except TimeoutError as error:
+        raise Refused(408, "the body took too long to arrive", "send it again") from error
+
+
+def replaying(body: bytes, receive: Receive) -> Receive:
+    """What an application receives from whose request the body was read already."""
+    left: bytes | None = body
+
+    async def replay() -> Message:
+        nonlocal left
+        if left is None:
+            return await receive()  # nothing is left but the end of the connection
+        message: Message = {"type": "http.request", "body": left, "more_body": False}
+        left = None
+        return message
+
+    return replay
+
+
+def adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
+    """What an application sends with, so that its answers get ``headers`` too."""
+    encoded = _encode(headers)
+
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), *encoded]
+        await send(message)
+
+    return send_more
+
+
+async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
+    """Answer with an error and close the connection.
+
+    What the client is still sending is thrown away first, for a moment and up to some megabytes: a
+    connection that is closed on unread bytes is reset, and the answer may be lost with it.
+    """
+    body = refused.body
+    stated = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "connection": "close",
+        **headers,
+        **refused.headers,
+    }
+    await send({"type": "http.response.start", "status": refused.status, "headers": _encode(stated)})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            await _throw_away(receive)
+    await send({"type": "http.response.body"})
+
+
+async def _throw_away(receive: Receive) -> None:
+    """Read the rest of a body; of a large one only a part, and then nothing more for ever."""
+    left = _LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+    await asyncio.Event().wait()
+
+
+def _encode(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+HEADER_SECONDS = 10.0
+"""For the head of a request to arrive."""
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's HTTP, but a connection on which no request arrives in time is closed.
+
+    uvicorn alone waits without end for the rest of a head that has begun.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        self._patience: asyncio.TimerHandle | None = None
+        self._wait_for_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop waiting once a request is here, begin again when there is only a part of the next."""
+        super().data_received(data)
+        self._wait_for_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        super().connection_lost(exc)
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _wait_for_request(self) -> None:
+        waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
+        if not waiting and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        elif waiting and self._patience is None:
+            self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+
+def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seconds: int) -> uvicorn.Config:
+    """How a server of ours meets strangers: patient with nobody, telling and believing little.
+
+    Args:
+        app: the ASGI application.
+        lifespan: whether the application wants to be told of start and stop.
+        max_connections: further ones are refused.
+        stop_seconds: how long a stop waits for what is under way.
+    """
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on" if lifespan else "off",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,  # nobody may say in whose name they ask
+        server_header=False,
+        limit_concurrency=max_connections,
+        timeout_graceful_shutdown=stop_seconds,
+    )
+
+
+def listen(host: str, ports: Sequence[int], backlog: int) -> socket.socket:
+    """A socket that listens at ``host`` and the first of ``ports`` that is free; port 0 is any free one.
+
+    Raises:
+        OutputError: there is no such address here, or all the ports are in use or not allowed.
+    """
+    for port in ports:
+        try:
+            return _listen(host, port, backlog)
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                hint = "give an address of this machine"
+                raise OutputError(f"cannot listen at {host}: {error.strerror}", hint=hint) from error
+    tried = f"port {ports[0]} is" if len(ports) == 1 else f"ports {ports[0]} to {ports[-1]} are"
+    hint = "choose another with --port, or end the program that uses it"
+    raise OutputError(f"{tried} in use, or not allowed", hint=hint)
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        _allow_rebinding(listener)
+        listener.bind(address)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _allow_rebinding(listener: socket.socket) -> None:
+    """Let a server that was killed be followed by another one at once, but never two listen together."""
+    exclusive: Any = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)  # Windows, where reuse means two at once
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive is None else exclusive, 1)

@@ -1,0 +1,163 @@
+"""Export a detector to OpenVINO's own files, rounded if wanted, once it is seen that it still finds the same.
+
+What "the same" means depends on the precision: in float32 every box and score; in bfloat16 boxes within half
+a pixel; in int8, where every box moves, that average precision on annotated photos stays.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbox.core.files import replacing, require_writable
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
+from fewbox.detection.detector import MAX_SHIFT_PX, Detector, PrecisionCheck, moved_boxes
+from fewbox.detection.loading import ExportedDetector
+from fewbox.errors import ExportError, SettingError
+from fewbox.evaluation.evaluator import evaluate
+from fewbox.export import export_detector, make_header, read_photos
+from fewbox.export.agreement import compare_detector
+from fewbox.models.architectures import build_network
+from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine
+
+MAX_AP_LOST = 1.0
+"""How much of the average precision, 0 to 100, int8 may cost."""
+MAX_CALIBRATION_PHOTOS = 300
+
+
+def export_openvino(
+    detector: Detector,
+    target: StrPath,
+    *,
+    precision: str = "float32",
+    photos: StrPath | Sequence[StrPath] | None = None,
+    annotations: AnnotationSet | None = None,
+    force: bool = False,
+) -> str:
+    """Write a detector for OpenVINO: ``target`` and, beside it, its weights in a file ending in ``.bin``.
+
+    Args:
+        detector: a detector.
+        target: ends in ``.xml``.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"int8"``.
+        photos: folders, files or patterns of photos. int8 is fitted to them, so they should be like those
+            the detector will see; the others are compared on them, or on some of the demo's if not given.
+            What bfloat16 does is seen only where something is found.
+        annotations: for int8: photos and what is in them, to say what it costs.
+        force: write the files even if rounding moves boxes, or costs average precision.
+
+    Returns:
+        How well the files agree with PyTorch, for people.
+
+    Raises:
+        SettingError: a package, or for int8 the photos or their annotations, are missing; there is no
+            such precision, or this processor cannot try it.
+        ExportError: it does not find the same; nothing is written.
+        AnnotationError: the annotations do not fit the detector.
+        PhotoError: a photo cannot be read.
+        OutputError: the files cannot be written.
+    """
+    target = Path(target)
+    require_writable(target, [".xml"])
+    _check_settings(target, precision, photos, annotations)
+    from fewbox.export import openvino as openvino_model
+
+    with tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+        onnx = Path(folder) / "detector.onnx"
+        export_detector(detector, onnx, photos=photos)
+        model = openvino_model.read_onnx(onnx)
+    if precision == "int8":
+        assert photos is not None
+        model = openvino_model.quantize(model, _calibration_photos(detector, photos))
+    architecture = detector.network.architecture
+    header = make_header(detector, architecture, raw=False) | {"precision": precision}
+    # The inner one gets its name first: a new .xml is never seen without its weights.
+    with replacing(target) as temporary, replacing(target.with_suffix(".bin")):
+        openvino_model.save_model(model, header, temporary)
+        words, holds = _compare(detector, temporary, precision, photos, annotations)
+        if not holds and (precision == "float32" or not force):
+            raise _not_the_same(target, precision, words)
+    return words if holds else f"{words}; written all the same, as asked"
+
+
+def _check_settings(target: Path, precision: str, photos: Any, annotations: AnnotationSet | None) -> None:
+    if precision not in PRECISIONS:
+        raise SettingError(
+            f"unknown precision: {precision!r}", hint=f"choose one of: {', '.join(PRECISIONS)}"
+        )
+    needed = ("openvino", "nncf") if precision == "int8" else ("openvino",)
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        extra = "quantize" if "nncf" in missing else "openvino"
+        raise SettingError(
+            f"{target}: needs {', '.join(missing)}, not installed", hint=f"pip install '.[{extra}]'"
+        )
+    if precision == "int8" and (photos is None or annotations is None):
+        raise SettingError(
+            f"{target}: int8 is fitted to photos, and tried on annotated ones",
+            hint="give photos like those the detector will see: --photos FOLDER",
+        )
+
+
+def _calibration_photos(detector: Detector, photos: StrPath | Sequence[StrPath]) -> list[NDArray[np.uint8]]:
+    """The photos as large as the detector reads them."""
+    paths = find_photos(photos)[:MAX_CALIBRATION_PHOTOS]
+    return [read_reduced(path, detector.enough_hw(read_size_hw(path))).image for path in paths]
+
+
+def _compare(
+    detector: Detector, file: Path, precision: str, photos: Any, annotations: AnnotationSet | None
+) -> tuple[str, bool]:
+    """How well the file agrees with PyTorch in float32, in words, and whether that is enough."""
+    engine = OpenVinoEngine(file)
+    if engine.precision != precision:
+        raise SettingError(
+            f"{precision} cannot be tried here: this processor does not compute in it",
+            hint="export on a processor that does, or in float32",
+        )
+    exact, exported = detector.with_precision("float32"), ExportedDetector(engine, file)
+    if precision == "int8":
+        assert annotations is not None
+        before, after = (
+            100 * evaluate(one, annotations, show_progress=False).metrics.ap for one in (exact, exported)
+        )
+        words = f"AP {before:.1f} before, {after:.1f} after, on {len(annotations)} photos"
+        return words, before - after <= MAX_AP_LOST
+    images = read_photos(photos, detector.config)
+    if precision == "float32":
+        from fewbox.export.openvino import anchors_of
+
+        network = build_network(detector.config, detector.weights)
+        iou_threshold = detector.config.iou_threshold
+        agreement = compare_detector(network, engine, anchors_of(file), images, iou_threshold)
+        return str(agreement), agreement.holds
+    count, furthest = 0, 0.0
+    for image in images:
+        found, shift_px = moved_boxes(exact, exported, image)
+        count += found
+        furthest = max(furthest, shift_px)
+    words = f"{count} boxes in {len(images)} photos moved by up to {furthest:.2f} pixels"
+    if count == 0:
+        words = f"nothing was found in {len(images)} photos, so it cannot be said by how much it does"
+    return words, PrecisionCheck(True, count, furthest).holds
+
+
+def _not_the_same(target: Path, precision: str, words: str) -> ExportError:
+    allowed = {
+        "float32": "it does not find the same in OpenVINO as in PyTorch",
+        "bfloat16": f"bfloat16 may move boxes by {MAX_SHIFT_PX} pixels",
+        "int8": f"int8 costs average precision, and may cost {MAX_AP_LOST:.0f}",
+    }
+    hints = {
+        "float32": "look at other photos with --photos FOLDER; if it stays so, please report it",
+        "bfloat16": "give photos with the objects in them: --photos FOLDER; use --precision float32, or "
+        "--force if that is good enough",
+        "int8": "use --precision float32, give more photos with --photos, or --force if that is good enough",
+    }
+    return ExportError(f"{target}: not written: {allowed[precision]}: {words}", hint=hints[precision])

@@ -1,0 +1,1 @@
+"""Detectors served over HTTP: photos in, detections out."""

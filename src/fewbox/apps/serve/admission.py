@@ -1,0 +1,216 @@
+"""Who and how much comes in, counted and timed.
+
+What the service counts and times, for Prometheus.
+
+Who and how much comes in: every request passes here first.
+
+A request that brings a body takes one of a bounded number of places before a byte of it is read, so
+that neither memory nor waiting grows with the number of clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fewbox.apps.http import Refused, adding_headers, header_values, read_body, refuse, replaying, same_secret
+from fewbox.apps.serve.hot_reload import ServedDetector
+from fewbox.config import ServiceConfig
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Metrics:
+    """The counters of one service.
+
+    Args:
+        served: the detectors.
+        num_requests: gives how many requests are under way.
+        num_photos: gives how many photos wait or are worked on.
+    """
+
+    def __init__(
+        self,
+        served: Sequence[ServedDetector],
+        num_requests: Callable[[], int],
+        num_photos: Callable[[], int],
+    ) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory, processor time, open files
+        self.requests = Counter(
+            "fewbox_requests", "answered requests", ["path", "status"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "fewbox_request_seconds",
+            "from a request's head to its answer's end",
+            ["path"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.photos = Counter(
+            "fewbox_photos",
+            "photos by what became of them",
+            ["detector", "outcome"],
+            registry=self.registry,
+        )
+        self.wait_seconds = Histogram(
+            "fewbox_wait_seconds", "photos waiting for a worker", buckets=_SECONDS, registry=self.registry
+        )
+        self.photo_seconds = Histogram(
+            "fewbox_photo_seconds",
+            "decoding, detecting and drawing a photo",
+            ["detector"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._gauge("fewbox_requests_under_way", "requests taken in, not yet answered", num_requests)
+        self._gauge("fewbox_photos_under_way", "photos that wait or are worked on", num_photos)
+        stale = Gauge(
+            "fewbox_detector_stale",
+            "1 while a file cannot be loaded and the detector before it is served",
+            ["detector"],
+            registry=self.registry,
+        )
+        reloads = Gauge(
+            "fewbox_detector_reloads", "times a new file was loaded", ["detector"], registry=self.registry
+        )
+        for one in served:
+            stale.labels(one.name).set_function(partial(_is_stale, one))
+            reloads.labels(one.name).set_function(partial(getattr, one, "num_reloads"))
+
+    def text(self) -> bytes:
+        """All of it in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def _gauge(self, name: str, meaning: str, read: Callable[[], int]) -> None:
+        Gauge(name, meaning, registry=self.registry).set_function(lambda: float(read()))
+
+
+def _is_stale(one: ServedDetector) -> float:
+    return float(one.error is not None)
+
+
+ANSWER_SECONDS = 60.0
+"""For an answer to be made and taken, beside the time that photos may wait."""
+HEADERS = {
+    # Scripts, styles and requests of the service's own page only; nothing is embedded, and nobody embeds us.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+# What tells strangers nothing: the page, what can be asked, and whether the service is up.
+_OPEN = ("/", "/openapi.json", "/healthz")
+_OPEN_FOLDER = "/page/"
+_WHEN_STOPPING = ("/healthz", "/metrics")
+_LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
+
+
+class Gate:
+    """Lets those requests through to ``app`` that may be answered, with their bodies read.
+
+    Args:
+        app: what answers them.
+        config: the limits.
+        key: what a request has to know; None lets anyone in who addresses this machine as itself.
+        retry_after: gives how many seconds a client should wait that finds no place.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, config: ServiceConfig, key: str | None, retry_after: Callable[[], int]
+    ) -> None:
+        self.app = app
+        self.config = config
+        self.key = key
+        self.retry_after = retry_after
+        self.metrics: Metrics | None = None
+        self.stopping = False
+        self.num_requests = 0
+        """Requests with a body that are under way."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; the beginning and the end of all are passed on."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        start = time.monotonic()
+        status = 500
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            self._check(scope)
+            if scope["method"] == "POST":
+                await self._take_in(scope, receive, send_noted)
+            else:
+                await self._pass_on(scope, receive, send_noted)
+        except Refused as refused:
+            await refuse(refused, receive, send_noted, HEADERS)
+        finally:
+            if self.metrics is not None:
+                path = getattr(scope.get("route"), "path", "other")  # a stranger's paths are without number
+                self.metrics.requests.labels(path, status).inc()
+                self.metrics.request_seconds.labels(path).observe(time.monotonic() - start)
+
+    def _check(self, scope: Scope) -> None:
+        """Refuse what may not come in.
+
+        Raises:
+            Refused: and why.
+        """
+        path = scope["path"]
+        if self.stopping and path not in _WHEN_STOPPING:
+            raise Refused(503, "the service is stopping", "ask again in a moment", {"retry-after": "5"})
+        if self.key is None:
+            hosts = header_values(scope, b"host")
+            # A page in a browser of this machine may come under a name that its DNS has turned to 127.0.0.1.
+            if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
+                hint = "without a key the service answers only to 127.0.0.1 and localhost"
+                raise Refused(403, "the request is addressed to another host", hint)
+        elif path not in _OPEN and not path.startswith(_OPEN_FOLDER):
+            given = header_values(scope, b"authorization")
+            kind, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+            if kind.lower() != "bearer" or not same_secret(key.strip(), self.key):
+                hint = "send the header Authorization: Bearer KEY"
+                raise Refused(401, "the request does not carry the key", hint, {"www-authenticate": "Bearer"})
+
+    async def _take_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with its body, if there is a place."""
+        if self.num_requests >= self.config.queue:
+            seconds = str(self.retry_after())
+            hint = f"ask again in {seconds} s"
+            raise Refused(429, "too many requests are under way", hint, {"retry-after": seconds})
+        self.num_requests += 1
+        try:
+            limit = self.config.max_megabytes * 1_000_000
+            body = await read_body(
+                scope,
+                receive,
+                max_bytes=limit,
+                seconds=self.config.body_seconds,
+                hint="send smaller photos, or fewer at once",
+            )
+            await self._pass_on(scope, replaying(body, receive), send)
+        finally:
+            self.num_requests -= 1
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Who takes the answer too slowly is left: the server closes a connection whose answer is not whole.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.config.queue_seconds + ANSWER_SECONDS):
+                await self.app(scope, receive, adding_headers(send, HEADERS))

@@ -1,0 +1,343 @@
+"""What can be asked of the service, and the answers.
+
+The photos of a request: one as the body itself, or several as the files of a form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import FastAPI, Query, Request, Security
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.security import HTTPBearer
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from fewbox import __version__
+from fewbox.apps.http import Refused
+from fewbox.apps.serve.admission import CONTENT_TYPE, Gate, Metrics
+from fewbox.apps.serve.hot_reload import ServedDetector, follow_files
+from fewbox.apps.serve.schemas import (
+    PROBLEM_HANDLERS,
+    DetectAnswer,
+    DetectorAnswer,
+    DetectorsAnswer,
+    HealthAnswer,
+    problems,
+)
+from fewbox.apps.serve.worker_pool import Looked, OverdueError, Workers
+from fewbox.config import ServiceConfig
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import PhotoError
+
+FIELD = "photo"
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = "multipart/form-data"
+_HINT = "send the photo itself with Content-Type: image/jpeg, or files of a form: curl -F photo=@duck.jpg"
+
+
+def describe_body(config: ServiceConfig) -> dict[str, Any]:
+    """What OpenAPI says of the body."""
+    files = {"type": "array", "minItems": 1, "maxItems": config.max_photos, "items": _BINARY["schema"]}
+    form = {
+        "type": "object",
+        "properties": {FIELD: files},
+        "required": [FIELD],
+        "additionalProperties": False,
+    }
+    return {
+        "required": True,
+        "description": f"A photo itself, or a form with one or more files in its field {FIELD}.",
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            _FORM: {"schema": form},
+        },
+    }
+
+
+async def read_photos(request: Request, config: ServiceConfig) -> list[PhotoBytes]:
+    """The photos that a request brings, at least one, not looked into yet.
+
+    Raises:
+        Refused: there are none or too many, or the body is something else.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    max_pixels = config.max_megapixels * 1_000_000
+    if kind == _FORM:
+        return await _read_form(request, config.max_photos, max_pixels)
+    if not kind.startswith("image/") and kind != "application/octet-stream":
+        raise Refused(415, f"a photo cannot come as {kind or 'a body without Content-Type'}", _HINT)
+    return [PhotoBytes("photo 1", await request.body(), max_pixels)]
+
+
+async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list[PhotoBytes]:
+    try:
+        # One file more than allowed is let through, so that what is wrong is said in our words.
+        async with request.form(max_files=max_photos + 1, max_fields=1) as form:
+            names = {name for name, _ in form.multi_items()} - {FIELD}
+            if names:
+                raise Refused(400, f"the form has an unknown field: {sorted(names)[0]!r}", _HINT)
+            files = form.getlist(FIELD)
+            photos = []
+            for number, file in enumerate(files, start=1):
+                if not isinstance(file, UploadFile):
+                    raise Refused(400, f"the form's field {FIELD!r} is not a file", _HINT)
+                photos.append(PhotoBytes(file.filename or f"photo {number}", await file.read(), max_pixels))
+    except HTTPException as error:  # what the form's reader says of a form that is none, or too large
+        raise Refused(400, f"the form cannot be read: {error.detail}", _HINT) from error
+    if not photos:
+        raise Refused(400, "the form has no photo", _HINT)
+    if len(photos) > max_photos:
+        raise Refused(400, f"more than {max_photos} photos in one request", "send them in several requests")
+    return photos
+
+
+PAGE = Path(__file__).with_name("page")
+PAGE_FILES = ("page.css", "page.js")
+_PNG = "image/png"
+_JSON = "application/json"
+
+Result = TypeVar("Result")
+
+
+def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str | None) -> Gate:
+    """The whole service: :class:`Service` behind a :class:`Gate`.
+
+    Args:
+        served: the detectors.
+        config: the limits.
+        key: what requests have to know, if anything.
+    """
+    service = Service(served, config)
+    app = FastAPI(
+        title="fewbox",
+        version=__version__,
+        summary="Detectors that were taught from a handful of photos, at work.",
+        # FastAPI's own pages fetch their scripts from other servers; ours is at "/".
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.lifespan,
+        dependencies=[Security(HTTPBearer(auto_error=False))] if key is not None else [],
+        exception_handlers=PROBLEM_HANDLERS,
+    )
+    gate = Gate(app, config=config, key=key, retry_after=service.workers.seconds_till_free)
+    service.connect(gate)
+    _add_routes(app, service, key)
+    return gate
+
+
+def _add_routes(app: FastAPI, service: Service, key: str | None) -> None:
+    refusals = problems(403 if key is None else 401, 503)
+    app.add_api_route("/", service.page, include_in_schema=False)
+    app.add_api_route("/page/{name}", service.page_file, include_in_schema=False)
+    app.add_api_route(
+        "/healthz", service.health, response_model=HealthAnswer, responses={503: {"model": HealthAnswer}}
+    )
+    metrics: dict[int | str, Any] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    app.add_api_route(
+        "/metrics", service.metrics_text, response_class=Response, responses={**metrics, **refusals}
+    )
+    app.add_api_route("/v1/detectors", service.detectors, response_model=DetectorsAnswer, responses=refusals)
+    unknown = problems(404)
+    app.add_api_route(
+        "/v1/detectors/{name}",
+        service.detector,
+        response_model=DetectorAnswer,
+        responses={**refusals, **unknown, **problems(422)},
+    )
+    app.add_api_route(
+        "/v1/detectors/{name}/detect",
+        service.detect,
+        methods=["POST"],
+        response_model=DetectAnswer,
+        responses={
+            200: {"content": {_PNG: {"schema": {"type": "string", "format": "binary"}}}},
+            **refusals,
+            **unknown,
+            **problems(400, 408, 413, 415, 422, 429),
+        },
+        openapi_extra={"requestBody": describe_body(service.config)},
+    )
+
+
+class Service:
+    """The answers.
+
+    Args:
+        served: the detectors, in the order in which they are listed.
+        config: the limits.
+    """
+
+    def __init__(self, served: Sequence[ServedDetector], config: ServiceConfig) -> None:
+        self.served = {one.name: one for one in served}
+        self.config = config
+        self.workers = Workers(config)
+        self.gate: Gate | None = None
+        self.metrics: Metrics
+
+    def connect(self, gate: Gate) -> None:
+        """Count what passes through ``gate``, and say when it lets nobody in any more."""
+        self.gate = gate
+        self.metrics = gate.metrics = Metrics(
+            list(self.served.values()), lambda: gate.num_requests, lambda: self.workers.num_photos
+        )
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Follow the detectors' files as long as the service runs."""
+        following = asyncio.create_task(follow_files(list(self.served.values())))
+        try:
+            yield
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            self.workers.close()
+
+    async def page(self) -> FileResponse:
+        """A page that shows what can be asked, and tries it."""
+        return FileResponse(PAGE / "index.html")
+
+    async def page_file(self, name: str) -> FileResponse:
+        """A part of the page."""
+        if name not in PAGE_FILES:
+            raise Refused(404, f"no such file: {name}", "the page is at /")
+        return FileResponse(PAGE / name)
+
+    async def health(self) -> JSONResponse:
+        """Whether the service is up, and whether every detector is the one its file holds."""
+        errors = {one.name: one.error for one in self.served.values()}
+        stopping = self.gate is not None and self.gate.stopping
+        status = "stopping" if stopping else "stale" if any(errors.values()) else "ok"
+        return JSONResponse({"status": status, "detectors": errors}, 503 if stopping else 200)
+
+    async def metrics_text(self) -> Response:
+        """Counts and times in Prometheus's text format."""
+        return Response(self.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def detectors(self) -> dict[str, Any]:
+        """All detectors."""
+        return {"detectors": [_describe(one) for one in self.served.values()]}
+
+    async def detector(self, name: str) -> dict[str, Any]:
+        """One detector."""
+        return _describe(self._named(name))
+
+    async def detect(
+        self,
+        request: Request,
+        name: str,
+        threshold: Annotated[
+            float | None,
+            Query(ge=0, le=1, description="report higher scores only; the detector's own if none"),
+        ] = None,
+        format: Annotated[
+            Literal["json", "png"] | None,
+            Query(description="numbers, or the photo with boxes drawn on it; if none, what Accept prefers"),
+        ] = None,
+    ) -> Response:
+        """Find the detector's objects in one photo or several."""
+        current = self._named(name).current
+        draw = (format or _preferred(request.headers.get("accept", ""))) == "png"
+        photos = await read_photos(request, self.config)
+        if draw and len(photos) > 1:
+            raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
+        score_threshold = current.detector.score_threshold if threshold is None else threshold
+        results = await self._look_at(request, name, current.detector, photos, score_threshold, draw)
+        done = [(photo, one) for photo, one in results if isinstance(one, Looked)]
+        failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
+        if not done:
+            raise failed[0][1]
+        if draw:
+            return Response(done[0][1].picture, media_type=_PNG)
+        return JSONResponse(
+            {
+                "detector": name,
+                "sha256": current.sha256,
+                "score_threshold": score_threshold,
+                "photos": [one.found.to_dict() | {"photo": photo} for photo, one in done],
+                "failed": [{"photo": photo, "error": e.message, "hint": e.hint} for photo, e in failed],
+            }
+        )
+
+    async def _look_at(
+        self,
+        request: Request,
+        name: str,
+        detector: PhotoDetector,
+        photos: Sequence[PhotoBytes],
+        score_threshold: float,
+        draw: bool,
+    ) -> list[tuple[str, Looked | PhotoError]]:
+        """The name of every photo, in their order, and what became of it."""
+        work = self.workers.look_at(detector, photos, score_threshold, draw=draw)
+        try:
+            results = await _while_asked(request, work)
+        except OverdueError as error:
+            self.metrics.photos.labels(name, "overdue").inc(len(photos))
+            seconds = str(self.workers.seconds_till_free())
+            hint = f"ask again in {seconds} s"
+            raise Refused(503, "the photos waited too long", hint, {"retry-after": seconds}) from error
+        self._count(name, results)
+        return [(photo.name, result) for photo, result in zip(photos, results, strict=True)]
+
+    def _named(self, name: str) -> ServedDetector:
+        if name not in self.served:
+            raise Refused(404, f"no such detector: {name}", f"there are: {', '.join(self.served)}")
+        return self.served[name]
+
+    def _count(self, name: str, results: Sequence[Looked | PhotoError]) -> None:
+        for result in results:
+            done = isinstance(result, Looked)
+            self.metrics.photos.labels(name, "done" if done else "unreadable").inc()
+            if isinstance(result, Looked):
+                self.metrics.wait_seconds.observe(result.waited_seconds)
+                self.metrics.photo_seconds.labels(name).observe(result.worked_seconds)
+
+
+def _describe(one: ServedDetector) -> dict[str, Any]:
+    current = one.current
+    return {
+        "name": one.name,
+        "labels": list(current.detector.labels),
+        "score_threshold": current.detector.score_threshold,
+        "base": current.detector.base.get("name", ""),
+        "sha256": current.sha256,
+        "loaded_at": current.loaded_at,
+        "error": one.error,
+    }
+
+
+def _preferred(accept: str) -> str:
+    """``png`` or ``json``, whichever an Accept header names first."""
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    named = [kind for kind in kinds if kind in (_PNG, _JSON, "*/*")]
+    return "png" if named and named[0] == _PNG else "json"
+
+
+async def _while_asked(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What ``work`` gives; it is given up once the client has gone, so that those who still wait come sooner.
+
+    Raises:
+        Refused: the client has gone; nobody will read this.
+    """
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_end(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return await working
+        raise Refused(400, "the request was broken off", "send it again")
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _wait_for_end(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

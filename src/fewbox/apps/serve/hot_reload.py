@@ -1,0 +1,142 @@
+"""Detectors being served, each loaded again when its file is replaced.
+
+A file is copied before it is read, as weights are memory-mapped: whoever then writes over the original
+changes nothing under a detector at work. A new file is loaded and tried beside the old detector and takes
+its place only if all went well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewbox.detection.loading import AUTO, open_detector
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import DetectorFileError, FewboxError, SettingError
+
+LOOK_SECONDS = 1.0
+"""How often files are looked at for a change."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A detector, and which contents of its file it came from."""
+
+    detector: PhotoDetector
+    sha256: str
+    loaded_at: float
+    """Seconds since 1970."""
+
+
+class ServedDetector:
+    """A detector by name, following its file.
+
+    Args:
+        name: what requests call it.
+        path: the file.
+        base: the base model of a file that holds only the heads.
+        engine: what computes; see :func:`open_detector`.
+
+    Raises:
+        SettingError: there is no such engine.
+        DetectorFileError: the file cannot be read, or what is in it finds no way through a photo.
+    """
+
+    def __init__(self, name: str, path: Path, base: str | None = None, engine: str = AUTO) -> None:
+        self.name = name
+        self.path = path
+        self.base = base
+        self.engine = engine
+        self._seen = _state_of(path)
+        self.current = load_copy(path, base, engine)
+        self.error: str | None = None
+        """Why the file that lies there now is not the one being served; None if it is."""
+        self.num_reloads = 0
+
+    def has_changed(self) -> bool:
+        """Whether the file is another than when this was last asked."""
+        state = _state_of(self.path)
+        changed = state != self._seen
+        self._seen = state
+        return changed
+
+    def reload(self) -> None:
+        """Load the file beside the detector at work and take its place; a bad file changes only ``error``."""
+        try:
+            self.current = load_copy(self.path, self.base, self.engine)
+        except FewboxError as error:
+            self.error = error.message
+        else:
+            self.error = None
+            self.num_reloads += 1
+
+
+async def follow_files(served: Sequence[ServedDetector]) -> None:
+    """Reload each detector whose file changes, for ever."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        for one in served:
+            if one.has_changed():
+                await asyncio.to_thread(one.reload)
+
+
+def load_copy(path: Path, base: str | None, engine: str = AUTO) -> Loaded:
+    """Load a detector from a copy of its file, and let it look at an empty photo.
+
+    Raises:
+        DetectorFileError: the file cannot be read, or the detector fails on the photo. Messages name the
+            file without its folder, as strangers may read them.
+    """
+    with tempfile.TemporaryDirectory(prefix="fewbox-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / path.name
+        try:
+            shutil.copyfile(path, copy)
+            if path.suffix.lower() == ".xml":  # OpenVINO's, which keep their weights beside them
+                shutil.copyfile(path.with_suffix(".bin"), copy.with_suffix(".bin"))
+        except OSError as error:
+            raise DetectorFileError(f"{path.name}: cannot be read: {error.strerror}") from error
+        with copy.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            detector = open_detector(copy, engine=engine, base=base, num_threads=1)
+            detector.detect(np.full((64, 64, 3), 127, np.uint8))
+        except FewboxError as error:
+            message = error.message.replace(f"{copy.parent}{os.sep}", "")
+            raise DetectorFileError(message, hint=error.hint) from error
+        except ValueError as error:  # such as scores that are not a number
+            raise DetectorFileError(f"{path.name}: what it finds makes no sense: {error}") from error
+    return Loaded(detector, sha256, time.time())
+
+
+def name_detectors(paths: Sequence[Path]) -> Mapping[str, Path]:
+    """A name for each file, that of the file without its suffix; in the same order.
+
+    Raises:
+        SettingError: two files have one name.
+    """
+    named: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in named:
+            raise SettingError(
+                f"two detectors have one name: {named[path.stem]} and {path}", hint="rename one of the files"
+            )
+        named[path.stem] = path
+    return named
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What tells a file from the one that replaces it; None while there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino

@@ -1,0 +1,140 @@
+"""The service at its address: starts, tells requests apart from the end, and stops in good order."""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import uvicorn
+
+from fewbox.apps.http import listen, server_settings
+from fewbox.apps.serve.admission import Gate
+from fewbox.apps.serve.app import make_app
+from fewbox.apps.serve.hot_reload import ServedDetector
+from fewbox.config import ServiceConfig
+from fewbox.core import former_name
+from fewbox.errors import SettingError
+
+KEY_VARIABLE = "FEWBOX_API_KEY"
+MIN_KEY_LENGTH = 16
+_MORE_CONNECTIONS = 200
+"""Beside those whose requests are taken in: for questions without a body, and to tell the others no."""
+
+
+class DetectionServer:
+    """Detectors at one address.
+
+    Args:
+        served: the detectors.
+        config: the limits.
+        host: an address of this machine.
+        port: the port; 0 is any free one.
+        key: what requests have to know; None lets in every program of this machine.
+
+    Raises:
+        SettingError: ``host`` can be reached from outside and there is no key, or the key is too short.
+        OutputError: there is no such address, or the port is in use.
+    """
+
+    def __init__(
+        self,
+        served: Sequence[ServedDetector],
+        config: ServiceConfig,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        key: str | None = None,
+    ) -> None:
+        require_key(host, key)
+        self.served = tuple(served)
+        self.gate = make_app(served, config, key)
+        self.socket = listen(host, [port], config.queue + _MORE_CONNECTIONS)
+        self.host = host
+        self.port: int = self.socket.getsockname()[1]
+        settings = server_settings(
+            self.gate,
+            lifespan=True,
+            max_connections=config.queue + _MORE_CONNECTIONS,
+            stop_seconds=1,  # by then all that was under way has been answered
+        )
+        self._server = _PatientServer(settings, self.gate, config.stop_seconds)
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def has_started(self) -> bool:
+        """Whether requests are answered."""
+        return self._server.started
+
+    def run(self) -> None:
+        """Serve until Ctrl-C or SIGTERM."""
+        try:
+            self._server.run(sockets=[self.socket])
+        finally:
+            self.socket.close()
+
+    def stop(self) -> None:
+        """End :meth:`run` in good order, from another thread."""
+        self._server.handle_exit(signal.SIGTERM, None)
+
+
+class _PatientServer(uvicorn.Server):
+    """uvicorn's server, but told to stop it first answers what is under way, and new requests with 503."""
+
+    def __init__(self, config: uvicorn.Config, gate: Gate, stop_seconds: float) -> None:
+        super().__init__(config)
+        self.gate = gate
+        self.stop_seconds = stop_seconds
+        self._deadline: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; when told again, stop at once."""
+        if self.gate.stopping:
+            self.should_exit = self.force_exit = True
+        self.gate.stopping = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end now."""
+        if self.gate.stopping and self._deadline is None:
+            self._deadline = time.monotonic() + self.stop_seconds
+        if self._deadline is not None and (self.gate.num_requests == 0 or time.monotonic() > self._deadline):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def key_from_environment() -> str | None:
+    """The key that requests have to know, if there is one.
+
+    Raises:
+        SettingError: it is short enough to be guessed.
+    """
+    key = former_name.environment(KEY_VARIABLE)
+    if key is not None and len(key) < MIN_KEY_LENGTH:
+        hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
+        raise SettingError(f"{KEY_VARIABLE} must have at least {MIN_KEY_LENGTH} characters", hint=hint)
+    return key
+
+
+def require_key(host: str, key: str | None) -> None:
+    """Refuse to serve other machines without a key.
+
+    Raises:
+        SettingError: ``host`` is no loopback address, and there is no key.
+    """
+    if key is None and not is_loopback(host):
+        hint = f"set {KEY_VARIABLE}, which requests then have to carry, or leave --host out"
+        raise SettingError(f"other machines can reach {host}, so the service needs a key", hint=hint)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,347 @@
+"""Check a data set: everything that is wrong with it, where an ``AnnotationSet`` stops at the first fault.
+
+    file of boxes -> RawAnnotations -> photos found -> each photo looked at -> findings
+
+A data set has one part to learn from and may have another to test on. Each part is checked alone,
+then the two together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fewbox.core.arguments import checked_path
+from fewbox.core.progress import progress_bar
+from fewbox.data.annotations import short_names
+from fewbox.data.checks.boxes import check_boxes
+from fewbox.data.checks.findings import (
+    ERROR,
+    FINGERPRINT_BITS,
+    KINDS,
+    NEARLY_SAME,
+    NOTE,
+    SAME,
+    WARNING,
+    Finding,
+    Fingerprint,
+    finding,
+    fingerprint,
+    like_pairs,
+)
+from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
+from fewbox.data.formats import read_raw
+from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
+from fewbox.data.formats.raw import RawAnnotations, RawPhoto
+from fewbox.data.images import StrPath, given_places, read_reduced
+from fewbox.data.photo_file import SPELLING_HINT, opened
+from fewbox.data.remote import shown_name
+from fewbox.errors import AnnotationError, PhotoError, SettingError
+
+RARE = 10
+"""A class with so many times fewer boxes than the most frequent one is rare."""
+
+_FINGERPRINT_HW = (64, 64)  # enough for the fingerprint's grid of 17
+_FLIPPED = frozenset({2, 3, 4})  # EXIF orientations that keep height and width
+_NAME_BOXES = "say where they are: --boxes; or draw them: fewbox annotate PHOTOS"
+_READERS = 4  # each may hold a photo of 200 megapixels
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What there is, and what is wrong with it, worst first.
+
+    Attributes:
+        findings: one row per thing that is wrong.
+        num_photos: of both parts together.
+        labels: how many boxes each class has to learn from.
+        test_labels: how many boxes each class has to be tested on.
+    """
+
+    findings: tuple[Finding, ...]
+    num_photos: int
+    labels: dict[str, int]
+    test_labels: dict[str, int]
+
+    def count(self, severity: str) -> int:
+        """How many findings there are of a severity."""
+        return sum(row.severity == severity for row in self.findings)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one photo looks like."""
+
+    size_hw: tuple[int, int]
+    orientation: int
+    lacks_end: bool
+    fingerprint: Fingerprint | None
+
+    @property
+    def is_sideways(self) -> bool:
+        return self.orientation in SIDEWAYS
+
+
+@dataclass
+class _Part:
+    """One part of the data set: its photos, what is said about them, and what was found so far."""
+
+    source: str
+    is_annotated: bool = False
+    stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
+    photos: list[Path] = field(default_factory=list)
+    names: dict[Path, str] = field(default_factory=dict)  # of photos, with folders where names repeat
+    looks: dict[Path, _Look] = field(default_factory=dict)
+    labels: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def check_annotations(
+    boxes: StrPath | None,
+    photos: StrPath | Sequence[StrPath] | None = None,
+    *,
+    test_boxes: StrPath | None = None,
+    test_photos: StrPath | Sequence[StrPath] | None = None,
+    label: str = "object",
+    input_side: int = 640,
+    strict: bool = False,
+    show_progress: bool = True,
+) -> CheckReport:
+    """List what is wrong with a data set. Nothing is changed, and a fault never hides another.
+
+    Args:
+        boxes: a file or folder of boxes in any format that is read here; without it the photos are
+            checked, and that there are no boxes is an error.
+        photos: where the photos are, as for :func:`read_annotations`.
+        test_boxes: the boxes of the photos to test on.
+        test_photos: where these are.
+        label: the name of the class if a file names none.
+        input_side: the longer side of the network's input in pixels, to tell which boxes are tiny in it.
+        strict: as for :func:`read_annotations`.
+        show_progress: show how far the work has come.
+
+    Raises:
+        PhotoError: there are no photos at one of the places.
+        AnnotationError: there is no file of boxes there.
+        SettingError: ``input_side`` is no number above 0.
+    """
+    _require_side(input_side)
+    train = _read_part(boxes, photos, label, show_progress)
+    parts = [train]
+    if test_boxes is not None or test_photos is not None:
+        parts.append(_read_part(test_boxes, test_photos, label, show_progress))
+    findings = [row for part in parts for row in (*part.findings, *_check_part(part, input_side, strict))]
+    findings += _check_balance(train)
+    if boxes is None and train.photos:
+        what = "no file of boxes was named, and in the page none was drawn"
+        findings.append(finding("boxes-none", train.source, what, cure=_NAME_BOXES))
+    for test in parts[1:]:
+        findings += _check_across(train, test)
+    severities, kinds = [ERROR, WARNING, NOTE], list(KINDS)
+    findings.sort(key=lambda row: (severities.index(row.severity), kinds.index(row.kind)))
+    return CheckReport(
+        tuple(findings),
+        num_photos=len({os.path.realpath(photo) for part in parts for photo in part.photos}),
+        labels=dict(train.labels),
+        test_labels=dict(parts[-1].labels) if len(parts) > 1 else {},
+    )
+
+
+def _require_side(side: Any) -> None:
+    if not isinstance(side, int | float) or not side > 0:
+        raise SettingError(f"input_side must be a number of pixels: {side!r}")
+
+
+def _read_part(
+    boxes: StrPath | None, places: StrPath | Sequence[StrPath] | None, label: str, show_progress: bool
+) -> _Part:
+    """Read what is said about the photos, find them, and look at each."""
+    if boxes is not None:
+        boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
+    part = _Part("photos" if boxes is None else boxes.resolve().name)
+    raw = _read_boxes(part, boxes)
+    finder = PhotoFinder(raw, None if places is None else given_places(places))
+    photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
+    stated = raw.photos if raw else ()
+    for photo, path in zip(stated, finder.find_all(stated), strict=True):
+        if isinstance(path, AnnotationError):
+            part.findings.append(_not_found(photo, path))
+        else:
+            part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
+    for path in finder.found:
+        photos.setdefault(os.path.realpath(path), path)
+    part.photos = list(photos.values())
+    part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
+    if raw is not None:
+        part.is_annotated = True
+        part.labels.update(dict.fromkeys((name.strip() for name in raw.labels or (label,)), 0))
+    for photo, _ in part.stated:
+        learnt = (box for box in photo.boxes if not box.ignore)
+        part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
+    _look_at_all(part, show_progress)
+    return part
+
+
+def _not_found(photo: RawPhoto, error: AnnotationError) -> Finding:
+    hint = error.hint or ""
+    if isinstance(error, AmbiguousPhotoError):
+        what = error.message.removeprefix(f"{photo.where}: ")
+        return finding("photo-ambiguous", photo.name, what, place=photo.where, cure=hint)
+    near = hint if hint.startswith(("did you mean", "there is")) else ""
+    what = "; ".join(filter(None, ("no such photo", near)))
+    return finding("photo-missing", photo.name, what, place=photo.where)
+
+
+def _read_boxes(part: _Part, boxes: StrPath | None) -> RawAnnotations | None:
+    if boxes is None:
+        return None
+    if not Path(boxes).exists():
+        raise AnnotationError(f"{boxes}: no such file", hint=SPELLING_HINT)
+    try:
+        raw = read_raw(boxes)
+    except AnnotationError as error:
+        reason = error.message.removeprefix(f"{part.source}: ")
+        part.findings.append(finding("boxes-malformed", part.source, reason, cure=error.hint))
+        return None
+    part.findings += [finding("not-read", part.source, remark) for remark in raw.remarks]
+    return raw
+
+
+def _look_at_all(part: _Part, show_progress: bool) -> None:
+    """Read every photo; many at once, as decoding takes most of the time and needs no lock."""
+    with (
+        ThreadPoolExecutor(_READERS) as readers,
+        progress_bar("looking at the photos", len(part.photos), show=show_progress) as advance,
+    ):
+        for path, look in zip(part.photos, readers.map(_look_at, part.photos), strict=True):
+            if isinstance(look, PhotoError):
+                reason = look.message.removeprefix(f"{shown_name(path)}: ")
+                part.findings.append(finding("photo-unreadable", part.names[path], reason, cure=look.hint))
+            else:
+                part.looks[path] = look
+            advance(path.name)
+
+
+def _look_at(path: Path) -> _Look | PhotoError:
+    try:
+        with opened(path) as image:
+            turned, is_jpeg = orientation(image), image.format == "JPEG"
+        reduced = read_reduced(path, _FINGERPRINT_HW)
+        has_no_end = is_jpeg and lacks_end(path.read_bytes())
+    except PhotoError as error:
+        return error
+    return _Look(reduced.size_hw, turned, has_no_end, fingerprint(reduced.image))
+
+
+def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]:
+    """All that can be said of one part alone."""
+    yield from _check_names(part)
+    for stated, path in part.stated:
+        look = part.looks.get(path)
+        if look is None:
+            continue
+        yield from check_boxes(
+            stated, part.names[path], look.size_hw, input_side, strict=strict, is_sideways=look.is_sideways
+        )
+        if stated.boxes and look.orientation in _FLIPPED:
+            what = f"stored with EXIF orientation {look.orientation}"
+            yield finding("photo-flipped", part.names[path], what, place=stated.where)
+    for path, look in part.looks.items():
+        if look.lacks_end:
+            yield finding("photo-without-end", part.names[path], LACKS_END)
+    if part.is_annotated:
+        yield from _check_reviewed(part)
+    for path, other, distance in _alike(part, part, SAME):
+        what = f"shows the same as {part.names[other]} (distance {distance:.2f})"
+        yield finding("photo-twice", part.names[path], what)
+    yield from _check_spelling(part)
+
+
+def _check_names(part: _Part) -> Iterator[Finding]:
+    """Photos listed twice, and two photos of one name."""
+    seen: dict[Path, RawPhoto] = {}
+    for stated, path in part.stated:
+        if path in seen:
+            what = f"also at {seen[path].where}"
+            yield finding("photo-listed-twice", part.names[path], what, place=stated.where)
+        seen.setdefault(path, stated)
+    by_name: dict[str, Path] = {}
+    for path in part.photos:
+        other = by_name.setdefault(path.name, path)
+        if other != path:
+            yield finding("photo-name-twice", path.name, f"{other} and {path}")
+
+
+def _check_reviewed(part: _Part) -> Iterator[Finding]:
+    listed = {path: stated for stated, path in part.stated}
+    looked_at = {path for stated, path in part.stated if stated.boxes or stated.reviewed}
+    for path in part.looks:
+        if path not in listed:
+            yield finding("photo-not-reviewed", part.names[path], "the file of boxes does not mention it")
+        elif path not in looked_at:
+            what = "no boxes, and not marked as reviewed"
+            yield finding("photo-not-reviewed", part.names[path], what, place=listed[path].where)
+    if part.labels.total() == 0:
+        yield finding("boxes-none", part.source, f"no box in any of {len(part.photos)} photos")
+
+
+def _check_spelling(part: _Part) -> Iterator[Finding]:
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in part.labels:
+        spellings["".join(filter(str.isalnum, name.casefold()))].append(name)
+    for names in spellings.values():
+        if len(names) > 1:
+            listed = ", ".join(f"{name!r} ({part.labels[name]} boxes)" for name in names)
+            yield finding("label-alike", part.source, listed)
+
+
+def _check_balance(part: _Part) -> Iterator[Finding]:
+    """Whether each class has its share of the boxes to learn from."""
+    most = max(part.labels.values(), default=0)
+    unused = [name for name, count in part.labels.items() if count == 0]
+    if unused and most:
+        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
+        yield finding("label-unused", part.source, shown)
+    for name, count in part.labels.items():
+        if 0 < count * RARE <= most:
+            yield finding("label-rare", part.source, f"{name}: {count} of up to {most} boxes per class")
+
+
+def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
+    """What spoils a test: photos that were learnt from, and classes that were not."""
+    for path, other, distance in _alike(test, train, NEARLY_SAME):
+        kind = "photo-in-both" if distance <= SAME else "photo-nearly-in-both"
+        what = f"shows the same as {train.names[other]} (distance {distance:.2f})"
+        yield finding(kind, test.names[path], what)
+    for name, count in test.labels.items():
+        if count and not train.labels[name]:
+            yield finding("label-not-learnt", test.source, f"{name}: {count} boxes")
+
+
+def _alike(part: _Part, others: _Part, max_distance: float) -> Iterator[tuple[Path, Path, float]]:
+    """Photos of ``part`` with the photo of ``others`` that is most like each, and their distance.
+
+    Within one part a photo is compared with those before it.
+    """
+    paths, prints = _fingerprints(part)
+    other_paths, other_prints = _fingerprints(others)
+    nearest: dict[int, tuple[float, int]] = {}
+    for i, j, distance in like_pairs(prints, other_prints, max_distance):
+        if part is not others or j < i:
+            nearest[i] = min(nearest.get(i, (1.0, j)), (distance, j))
+    for i, (distance, j) in nearest.items():
+        yield paths[i], other_paths[j], distance
+
+
+def _fingerprints(part: _Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:
+    found = [(path, look.fingerprint) for path, look in part.looks.items() if look.fingerprint is not None]
+    bits = np.array([bits for _, bits in found], np.bool_).reshape(-1, FINGERPRINT_BITS)
+    return [path for path, _ in found], bits

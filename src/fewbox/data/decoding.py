@@ -1,0 +1,266 @@
+"""From what a decoder gives to upright RGB, and JPEGs that lack their end.
+
+A JPEG that lacks its end marker: whether all its pixels are there, and then its pixels.
+
+Cameras and downloads that stop a moment early leave such files, and every viewer shows them. Pillow
+refuses them, as it cannot tell them from files of which half is missing. Here it is told by what
+follows: if all pixels are there, the picture does not depend on it.
+
+From what a decoder gives to upright RGB: orientation, transparency, and other depths than 8 bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageChops
+
+from fewbox.core.progress import console
+from fewbox.data.remote import shown_name
+
+LACKS_END = "lacks its end marker, but all its pixels are there"
+"""What is said of such a file."""
+_END = b"\xff\xd9"
+_SCAN, _RESTART_INTERVAL = 0xDA, 0xDD
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+# Of two of them, the first bit of what is missing would be 1 in the one and 0 in the other.
+_CONTINUATIONS = (_END, b"\xaa\x33" * 64 + _END, b"\x55\xcc" * 64 + _END)
+# In compressed pixels 0xff is followed by 0, or by one of eight marks at which decoding can restart.
+_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
+
+
+class _Segment(NamedTuple):
+    """One segment of a JPEG: its marker, what it says, and where that ends."""
+
+    marker: int
+    body: bytes
+    end: int
+
+
+def lacks_end(data: bytes) -> bool:
+    """Whether the picture in the file of a JPEG has no end marker; one inside its metadata is none."""
+    return not any(segment.marker == _END[1] for segment in _segments(data))
+
+
+def completed(data: bytes) -> bytes | None:
+    """The file of a JPEG that lacks its end marker, with one; None if pixels are missing."""
+    if not lacks_end(data) or not _has_all_scans(data):
+        return None
+    whole = data.rstrip(b"\xff")  # half an end marker
+    picture, *others = (_decoded(whole + continuation) for continuation in _CONTINUATIONS)
+    is_same = all(ImageChops.difference(picture, other).getbbox() is None for other in others)
+    return whole + _END if is_same else None
+
+
+def _decoded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=["JPEG"])
+    image.load()
+    return image
+
+
+def _segments(data: bytes) -> Iterator[_Segment]:
+    """Every segment up to the end marker or the end of the file; compressed pixels are passed over."""
+    place = 2  # behind the start marker
+    while match := _NEXT_MARKER.search(data, place):
+        marker, place = match[0][-1], match.end()
+        if marker == _END[1]:
+            yield _Segment(marker, b"", place)
+            return
+        if marker in _STANDALONE:
+            continue
+        length = int.from_bytes(data[place : place + 2])
+        if length < 2 or place + length > len(data):
+            return
+        place += length
+        yield _Segment(marker, data[place - length + 2 : place], place)
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Whether every scan has begun, and the last one has all its restarts.
+
+    A progressive JPEG comes in several scans, each of them the whole picture but coarser than the next: all
+    are there if each of the 64 coefficients of every component is there to its last bit.
+    """
+    frame, interval = b"", 0
+    lowest_bits: dict[int, list[int]] = {}
+    has_restarts = False
+    for marker, body, end in _segments(data):
+        if marker in _FRAMES:
+            frame = body
+            lowest_bits = {component: [-1] * 64 for component in frame[6::3]}
+        elif marker == _RESTART_INTERVAL:
+            interval = int.from_bytes(body)
+        elif marker == _SCAN:
+            components, (first, last, bits) = body[1:-3:2], body[-3:]
+            for component in components:
+                lowest_bits[component][first : last + 1] = [bits & 0x0F] * (last + 1 - first)
+            units = _num_units(frame, components)
+            has_restarts = not interval or len(_RESTART.findall(data, end)) >= (units - 1) // interval
+    return has_restarts and not any(map(any, lowest_bits.values()))
+
+
+def _num_units(frame: bytes, components: bytes) -> int:
+    """How many units a scan of these components has: blocks of 8 x 8, or groups of them if it has several."""
+    height, width = int.from_bytes(frame[1:3]), int.from_bytes(frame[3:5])
+    sampling = {name: (hv >> 4, hv & 0x0F) for name, hv in zip(frame[6::3], frame[7::3], strict=True)}
+    across = max(horizontal for horizontal, _ in sampling.values())
+    down = max(vertical for _, vertical in sampling.values())
+    if len(components) == 1:
+        of_width, of_height = sampling[components[0]]
+        width, height = -(-width * of_width // across), -(-height * of_height // down)
+        across = down = 1
+    return -(-width // (8 * across)) * -(-height // (8 * down))
+
+
+RGBArray = npt.NDArray[np.uint8]
+
+# How to turn a stored photo upright, by its EXIF orientation; 1 is upright already.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that trade height and width."""
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where the photo states none that can be read."""
+    try:
+        # Not image.getexif(): for a PNG that would decode the pixels (see read_size_hw).
+        stated = int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF can raise anything; viewers then show the photo as stored
+        return 1
+    return stated if stated in _TURNS else 1
+
+
+def lies_sideways(image: Image.Image) -> bool:
+    """Whether height and width trade places when the photo is turned upright."""
+    return orientation(image) in SIDEWAYS
+
+
+def decode(image: Image.Image) -> Image.Image:
+    """Load the pixels; what is given back has them.
+
+    That is another image where the file of a JPEG lacks its end but all its pixels are there.
+
+    Pillow swaps the sides of a TIFF that lies sideways as soon as it is opened. If it then maps the
+    pixels into memory instead of decoding them, it takes rows for columns; so it is kept from mapping,
+    which it does only to files with a name.
+    """
+    if image.format == "JPEG":
+        try:
+            image.load()
+        except OSError:
+            whole = _completed(image)
+            if whole is None:
+                raise
+            return whole
+    if image.format != "TIFF":
+        image.load()
+        return image
+    tiff: Any = image
+    tiff.tile = [_in_native_order(tile) for tile in tiff.tile]
+    name, tiff.filename = tiff.filename, ""
+    try:
+        image.load()
+    finally:
+        tiff.filename = name
+    return image
+
+
+def _in_native_order(tile: Any) -> Any:
+    """The part of a TIFF as libtiff gives it, which swaps bytes itself; Pillow knows so of 16 bits only."""
+    if tile.codec_name != "libtiff":
+        return tile
+    native = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+    return tile._replace(args=(native.get(tile.args[0], tile.args[0]), *tile.args[1:]))
+
+
+_told: set[str] = set()
+
+
+def _completed(image: Any) -> Image.Image | None:
+    """A JPEG that lacks its end as it was to be decoded; None if more is missing. Each file is told once."""
+    with contextlib.suppress(Exception):  # what is damaged can raise anything; that it is, is known already
+        image.fp.seek(0)
+        file = completed(image.fp.read())
+        if file is None:
+            return None
+        whole = Image.open(io.BytesIO(file), formats=["JPEG"])
+        if image.decoderconfig:  # to be decoded at a half, a quarter or an eighth
+            width, height = whole.size
+            whole.draft(None, (width // image.decoderconfig[0], height // image.decoderconfig[0]))
+        whole.load()
+        name = str(image.filename)  # there is none for what came over a wire
+        if name and name not in _told:
+            _told.add(name)
+            console.print(f"{shown_name(Path(name))}: {LACKS_END}", markup=False)
+        return whole
+    return None
+
+
+def upright_rgb(image: Image.Image, divided_by: int = 1) -> RGBArray:
+    """The pixels as upright RGB ``[H, W, 3]``; sides are divided by ``divided_by`` and rounded up."""
+    # First: it turns a TIFF upright and drops the orientation, so none is left to apply.
+    rgb = to_rgb(decode(image))
+    if divided_by > 1:
+        rgb = rgb.reduce(divided_by)
+    turn = _TURNS.get(orientation(image))
+    return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The same picture in mode RGB, as it would look on white paper."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        bits, is_negative = _grey_of_tiff(image)
+        grey = _grey8(np.asarray(image), bits, is_negative)
+        return Image.fromarray(grey).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _grey_of_tiff(image: Image.Image) -> tuple[int, bool]:
+    """How many bits the greys of a TIFF have, and whether 0 is white, which Pillow heeds in 8 bits only."""
+    tags: Any = getattr(image, "tag_v2", {})
+    bits = int(tags.get(ExifTags.Base.BitsPerSample, (16,))[0])
+    return bits, tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+
+
+def _grey8(grey: npt.NDArray[np.generic], bits: int, is_negative: bool) -> RGBArray:
+    """Bring grey ``[H, W]`` of more than 8 bits, or of floats, to 8 bits.
+
+    Such files do not say which value is white, except for 12 and 16 bits; of the usual ranges the
+    smallest that holds every value is taken. Pixels that are not a number become black.
+
+    Args:
+        grey: the values.
+        bits: how many of those of a 16-bit value are used.
+        is_negative: 0 stands for white.
+    """
+    if grey.dtype.itemsize == 2:
+        upper = (grey.astype(np.uint16) >> (min(max(bits, 8), 16) - 8)).astype(np.uint8)
+        return 255 - upper if is_negative else upper
+    values = np.nan_to_num(grey.astype(np.float64), posinf=np.inf, neginf=-np.inf)
+    low, high = float(values.min()), float(values.max())
+    white = next((white for white in (1.0, 255.0, 65535.0) if high <= white), None)
+    if low < 0 or white is None:
+        raise ValueError(f"its grey values, {low:g} to {high:g}, fit none of 0..1, 0..255, 0..65535")
+    if is_negative:
+        values = np.where(np.isnan(grey), 0, white - values)
+    return np.rint(values * (255 / white)).astype(np.uint8)

@@ -1,1 +1,0 @@
-"""A detector taken elsewhere: today, served over HTTP."""

@@ -1,0 +1,374 @@
+"""Pictures for people: boxes on a photo, many photos on one sheet, an animation; and saving them.
+
+Lines and letters grow with the photo, so that a drawing looks the same whether the photo is
+a thumbnail or 12 megapixels, once both are shown at one size. Every tag stays inside its
+picture. Nothing here changes the image it is given.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from fewbox.core.files import replacing
+from fewbox.data.images import upright_array
+from fewbox.errors import OutputError
+
+RGB = tuple[int, int, int]
+# Whole pixels: left, top, and the first column and row past the end.
+_Rect = tuple[int, int, int, int]
+
+# Okabe and Ito, "Color Universal Design" (2008): told apart under every common kind of
+# colour blindness. Blue is rare in nature, so most things stand out from the first.
+COLORS: tuple[RGB, ...] = (
+    (86, 180, 233),  # sky blue
+    (213, 94, 0),  # vermillion
+    (240, 228, 66),  # yellow
+    (204, 121, 167),  # reddish purple
+    (0, 158, 115),  # bluish green
+    (230, 159, 0),  # orange
+    (0, 114, 178),  # blue
+)
+_BLACK: RGB = (0, 0, 0)
+_WHITE: RGB = (255, 255, 255)
+_INK: RGB = (60, 60, 60)
+
+# JPEG at full colour resolution: the usual half blurs thin coloured lines.
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
+PICTURE_FORMATS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), _JPEG),
+    ".png": {"format": "PNG"},
+}
+
+# What draws East Asian labels on Linux, macOS and Windows. U+2E80 is where these scripts begin.
+_EAST_ASIAN_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc")
+_EAST_ASIAN_FROM = "\u2e80"
+
+
+def class_color(class_id: int) -> RGB:
+    """The colour of a class; the eighth has the first one's again, and its label to tell it by."""
+    return COLORS[class_id % len(COLORS)]
+
+
+def draw_boxes(
+    image: npt.NDArray[np.uint8],
+    boxes: npt.ArrayLike,
+    tags: Sequence[str],
+    class_ids: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    dashed: Sequence[bool] | None = None,
+) -> Image.Image:
+    """Draw boxes and their tags on a copy of ``image``.
+
+    The first box lies on top, and where tags crowd it has first choice of a place for its own.
+
+    Args:
+        image: ``[H, W, 3]`` RGB or ``[H, W]`` grey.
+        boxes: ``[M, 4]``; what lies outside the picture is cut off.
+        tags: M texts; an empty one draws no tag, one too long for the picture is cut short.
+        class_ids: M ids, which choose the colours.
+        dashed: M flags, true for a dashed outline: a box to be ignored.
+
+    Raises:
+        ValueError: ``boxes`` is not ``[M, 4]``, or the others are not of its length.
+    """
+    corners = np.asarray(boxes, dtype=np.float64)
+    if corners.size == 0:
+        corners = corners.reshape(0, 4)  # an empty list too is no boxes
+    flags = [False] * len(corners) if dashed is None else dashed
+    if corners.ndim != 2 or corners.shape[1] != 4:
+        raise ValueError(f"boxes must be [M, 4]: {list(corners.shape)}")
+    if not len(corners) == len(tags) == len(class_ids) == len(flags):
+        raise ValueError(
+            f"{len(corners)} boxes, {len(tags)} tags, {len(class_ids)} class ids, {len(flags)} dashed"
+        )
+    picture = Image.fromarray(upright_array(image))
+    canvas = ImageDraw.Draw(picture)
+    scale = _Scale.of(picture)
+    visible = [
+        (outline, class_color(int(class_id)), tag, is_dashed)
+        for box, class_id, tag, is_dashed in zip(corners.tolist(), class_ids, tags, flags, strict=True)
+        if (outline := _outline(box, scale)) is not None
+    ]
+    for outline, color, _, is_dashed in reversed(visible):
+        _draw_outline(canvas, outline, color, scale, dashed=is_dashed)
+    placed: list[tuple[_Tag, RGB]] = []
+    for outline, color, text, _ in visible:
+        tag = _place_tag(text, outline, scale, [other.area for other, _ in placed])
+        placed += [] if tag is None else [(tag, color)]
+    for tag, color in reversed(placed):
+        _draw_tag(canvas, tag, color)
+    return picture
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The size of one picture and of what is drawn on it, in pixels."""
+
+    width: int
+    height: int
+    line: int
+    edge: int
+    text: int
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> _Scale:
+        side = math.sqrt(picture.width * picture.height)
+        line = max(2, round(side / 200))
+        return cls(
+            picture.width, picture.height, line, edge=max(1, line // 4), text=max(11, round(side / 32))
+        )
+
+
+def _outline(box: Sequence[float], scale: _Scale) -> _Rect | None:
+    """The outer border of a line along the edges of ``box``; None if no part is in the picture."""
+    x1, y1, x2, y2 = box
+    if x2 <= 0 or y2 <= 0 or x1 >= scale.width or y1 >= scale.height:
+        return None
+    left, right = _span(x1, x2, scale.width, scale.line // 2)
+    top, bottom = _span(y1, y2, scale.height, scale.line // 2)
+    return left, top, right, bottom
+
+
+def _span(low: float, high: float, length: int, grow: int) -> tuple[int, int]:
+    start = min(max(round(low), 0), length - 1)
+    stop = max(round(min(high, length)), start + 1)
+    return max(start - grow, 0), min(stop + grow, length)
+
+
+def _draw_outline(
+    canvas: ImageDraw.ImageDraw, outline: _Rect, color: RGB, scale: _Scale, *, dashed: bool
+) -> None:
+    left, top, right, bottom = outline
+    bars = [
+        (left, top, right, min(top + scale.line, bottom)),
+        (left, max(bottom - scale.line, top), right, bottom),
+        (left, top, min(left + scale.line, right), bottom),
+        (max(right - scale.line, left), top, right, bottom),
+    ]
+    if dashed:
+        bars = [dash for bar in bars for dash in _dashes(bar, 4 * scale.line)]
+    for bar in bars:  # an edge all round, so that the line shows on its own colour too
+        _fill(canvas, bar, _contrast_color(color), grow=scale.edge)
+    for bar in bars:
+        _fill(canvas, bar, color)
+
+
+def _dashes(bar: _Rect, length: int) -> list[_Rect]:
+    left, top, right, bottom = bar
+    if right - left >= bottom - top:
+        return [(x, top, min(x + length, right), bottom) for x in range(left, right, 2 * length)]
+    return [(left, y, right, min(y + length, bottom)) for y in range(top, bottom, 2 * length)]
+
+
+def _fill(canvas: ImageDraw.ImageDraw, area: _Rect, color: RGB, grow: int = 0) -> None:
+    left, top, right, bottom = area
+    # Pillow counts the last column and row in; what lies outside the picture it leaves out.
+    canvas.rectangle((left - grow, top - grow, right + grow - 1, bottom + grow - 1), fill=color)
+
+
+class _Tag(NamedTuple):
+    """A text with its place in a picture."""
+
+    text: str
+    font: ImageFont.FreeTypeFont
+    padding: int
+    area: _Rect
+
+
+def _place_tag(text: str, outline: _Rect, scale: _Scale, taken: Sequence[_Rect]) -> _Tag | None:
+    """Find a place beside the box, off those ``taken`` if it can; None if there is nothing to show."""
+    font = _font(scale.text, east_asian=_is_east_asian(text))
+    padding = max(2, scale.text // 4)
+    line = _cut_to_width(text, font, scale.width - 2 * padding)
+    width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
+    if not line or height > scale.height:
+        return None
+    left, top, right, bottom = outline
+    # It begins where its box begins, or ends where its box ends; above it, below it, or else inside.
+    xs = [min(max(x, 0), scale.width - width) for x in (left, right - width)]
+    outside = [y for y in (top - height, bottom) if 0 <= y <= scale.height - height]
+    inside = min(top, scale.height - height)
+    places = [(x, y, x + width, y + height) for y in [*outside, inside] for x in xs]
+    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+    return _Tag(line, font, padding, (free or places)[0])
+
+
+def _overlap(first: _Rect, second: _Rect) -> bool:
+    left, top = max(first[0], second[0]), max(first[1], second[1])
+    right, bottom = min(first[2], second[2]), min(first[3], second[3])
+    return left < right and top < bottom
+
+
+def _draw_tag(canvas: ImageDraw.ImageDraw, tag: _Tag, color: RGB) -> None:
+    left, top, _, _ = tag.area
+    _fill(canvas, tag.area, color)
+    canvas.text((left + tag.padding, top), tag.text, font=tag.font, fill=_contrast_color(color))
+
+
+def _contrast_color(color: RGB) -> RGB:
+    """Black or white, whichever stands out more (WCAG 2.1: relative luminance, contrast ratio)."""
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (channel / 255 for channel in color)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return _BLACK if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else _WHITE
+
+
+def _is_east_asian(text: str) -> bool:
+    return any(letter >= _EAST_ASIAN_FROM for letter in text)
+
+
+@lru_cache(maxsize=32)
+def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
+    """A font for most scripts, the one that matplotlib brings along.
+
+    Where there is no matplotlib, Pillow's own has to do; it knows no letter beyond ASCII, not even an é.
+    East Asian labels need a font of the system's; where none of those known is installed, their
+    letters appear as empty frames.
+    """
+    for name in _EAST_ASIAN_FONTS if east_asian else ():
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    found = importlib.util.find_spec("matplotlib")  # found, not imported: that is slow
+    if found is None or found.origin is None:
+        font = ImageFont.load_default(size)
+        assert isinstance(font, ImageFont.FreeTypeFont)
+        return font
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def _cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """One line of ``text``, its end replaced by ``…`` if it is wider than ``width``; maybe nothing."""
+    line = " ".join(text.split())
+    if font.getlength(line) <= width:
+        return line
+    cuts = (line[:length].rstrip() + "…" for length in range(len(line) - 1, 0, -1))
+    return next((cut for cut in cuts if font.getlength(cut) <= width), "")
+
+
+def contact_sheet(
+    pictures: Iterable[Image.Image],
+    columns: int | None = None,
+    tile_width: int = 480,
+    captions: Sequence[str] | None = None,
+) -> Image.Image:
+    """Lay many pictures out on one white sheet, row by row.
+
+    Pictures are taken one at a time and kept only at the size of a tile, so a generator can
+    bring more than would fit in memory.
+
+    Args:
+        pictures: at least one; each is scaled to fit a square of ``tile_width``.
+        columns: tiles per row; if not given, the sheet becomes about as wide as a screen.
+        tile_width: in pixels.
+        captions: one text per picture, written below it.
+
+    Raises:
+        ValueError: there are no pictures, or not one caption for each.
+    """
+    tiles = [ImageOps.contain(picture.convert("RGB"), (tile_width, tile_width)) for picture in pictures]
+    texts = [""] * len(tiles) if captions is None else captions
+    if not tiles or len(texts) != len(tiles):
+        raise ValueError(f"{len(tiles)} pictures, {len(texts)} captions")
+    if columns is None:
+        mean_height = sum(tile.height for tile in tiles) / len(tiles)
+        columns = round(math.sqrt(len(tiles) * mean_height / tile_width * 4 / 3))
+    columns = min(max(columns, 1), len(tiles))
+
+    gap = max(4, tile_width // 40)
+    text_size = max(11, tile_width // 24)
+    caption_height = 0 if captions is None else 2 * text_size
+    rows = [range(start, min(start + columns, len(tiles))) for start in range(0, len(tiles), columns)]
+    row_heights = [max(tiles[index].height for index in row) + caption_height + gap for row in rows]
+    sheet = Image.new("RGB", (columns * (tile_width + gap) + gap, sum(row_heights) + gap), _WHITE)
+    canvas = ImageDraw.Draw(sheet)
+    top = gap
+    for row, row_height in zip(rows, row_heights, strict=True):
+        for column, index in enumerate(row):
+            left, tile = gap + column * (tile_width + gap), tiles[index]
+            sheet.paste(tile, (left + (tile_width - tile.width) // 2, top))
+            font = _font(text_size, east_asian=_is_east_asian(texts[index]))
+            caption = _cut_to_width(texts[index], font, tile_width)
+            middle = left + tile_width // 2
+            canvas.text(
+                (middle, top + tile.height + text_size // 4), caption, font=font, fill=_INK, anchor="ma"
+            )
+        top += row_height
+    return sheet
+
+
+def save_picture(picture: Image.Image, target: Path) -> None:
+    """Write ``picture`` as JPEG or PNG, as the suffix of ``target`` says, whole or not at all.
+
+    Raises:
+        OutputError: the suffix is another one, or the file cannot be written.
+    """
+    options = PICTURE_FORMATS.get(target.suffix.lower())
+    if options is None:
+        hint = "use a name that ends in one of: " + ", ".join(PICTURE_FORMATS)
+        raise OutputError(f"{target}: a picture cannot be written as {target.suffix!r}", hint=hint)
+    with replacing(target) as temporary:
+        (picture if picture.mode == "RGB" else picture.convert("RGB")).save(temporary, **options)
+
+
+def save_gif(
+    pictures: Iterable[Image.Image],
+    target: Path,
+    *,
+    frames_per_second: float = 5,
+    max_width: int = 640,
+) -> None:
+    """Write ``pictures`` as an animation that repeats for ever, whole or not at all.
+
+    Pictures are taken one at a time; Pillow holds each as one byte per pixel until it writes.
+    One that equals the picture before it lengthens that one's time instead.
+
+    Args:
+        pictures: at least one; the first gives the size, and black bars fit the others to it.
+        target: ends in ``.gif``.
+        frames_per_second: above 0 and up to 50, beyond which browsers slow down.
+        max_width: a wider first picture is made this wide.
+
+    Raises:
+        ValueError: there are no pictures, or ``frames_per_second`` is out of its limits.
+        OutputError: the suffix is another one, or the file cannot be written.
+    """
+    if not 0 < frames_per_second <= 50:
+        raise ValueError(f"frames_per_second must be above 0 and up to 50: {frames_per_second}")
+    if target.suffix.lower() != ".gif":
+        hint = "use a name that ends in .gif"
+        raise OutputError(f"{target}: an animation cannot be written as {target.suffix!r}", hint=hint)
+    frames = _gif_frames(pictures, max_width)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("an animation needs at least one picture")
+    duration_ms = 10 * round(100 / frames_per_second)  # GIF counts in hundredths of a second
+    with replacing(target) as temporary:
+        first.save(temporary, format="GIF", save_all=True, append_images=frames, duration=duration_ms, loop=0)
+
+
+def _gif_frames(pictures: Iterable[Image.Image], max_width: int) -> Iterator[Image.Image]:
+    size: tuple[int, int] | None = None
+    for picture in pictures:
+        if size is None:
+            scale = min(1.0, max_width / picture.width)
+            size = round(picture.width * scale), max(1, round(picture.height * scale))
+        frame = picture.convert("RGB")
+        if frame.size != size:
+            frame = ImageOps.pad(frame, size, Image.Resampling.LANCZOS)
+        # A palette of the frame's own: an octree keeps the colour of small bright things, which
+        # median cut greys. Only to a given palette does Pillow dither, hence the second step.
+        yield frame.quantize(palette=frame.quantize(method=Image.Quantize.FASTOCTREE))

@@ -1,0 +1,294 @@
+"""Detect in many photos: annotated pictures, one JSON file, and an animation if wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fewbox.core.arguments import checked_threshold
+from fewbox.core.files import require_writable, write_text
+from fewbox.core.progress import console, progress_bar
+from fewbox.data.images import (
+    PHOTO_SUFFIXES,
+    ReducedImage,
+    StrPath,
+    find_photos,
+    read_reduced,
+    read_size_hw,
+)
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.detection.detections import Detections
+from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
+from fewbox.detection.loading import AUTO, open_detector
+from fewbox.detection.parallel import side_by_side, threads_for
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.tta import MirroredDetector
+from fewbox.errors import OutputError, PhotoError, SettingError
+
+PICTURE_SIDE = 1600
+"""Pictures of photos more than twice as long are drawn at a reduced size, their longer side above this."""
+
+_FILE_SUFFIXES = PHOTO_SUFFIXES | {
+    *(".json", ".jsonl", ".txt", ".html", ".pdf", ".svg", ".xml", ".yaml", ".zip", ".parquet"),
+    *(".safetensors", ".onnx"),
+}
+
+
+@dataclass(frozen=True)
+class FolderSummary:
+    """What became of a run over many photos."""
+
+    written: Path
+    """``detections.json``; or the picture, if only one was to be written."""
+    num_photos: int
+    num_detections: int
+    failed: tuple[str, ...]
+    """Names of photos that could not be read; the others are done."""
+
+    def __str__(self) -> str:
+        done = self.num_photos - len(self.failed)
+        text = (
+            f"{self.num_detections} detections in {done} {'photo' if done == 1 else 'photos'}: {self.written}"
+        )
+        if self.failed:
+            names = ", ".join(self.failed)
+            text += f"\n{len(self.failed)} of {self.num_photos} photos could not be read: {names}"
+        return text
+
+
+def detect_folder(
+    detector: StrPath,
+    photos: StrPath | Sequence[StrPath],
+    output: StrPath,
+    *,
+    score_threshold: float | None = None,
+    gif: StrPath | None = None,
+    base: str | None = None,
+    engine: str = AUTO,
+    mirror: bool = False,
+    pictures: bool = True,
+    show_progress: bool = True,
+) -> FolderSummary:
+    """Run a detector file over photos; write a picture of each and ``detections.json``.
+
+    A photo that cannot be read is reported and left out; the others are done all the same. Large photos
+    are read, and their pictures drawn, at a reduced size; boxes are in pixels of the whole photo.
+
+    Args:
+        detector: a file that ``fewbox finetune`` or ``fewbox export`` wrote.
+        photos: folders, files or patterns.
+        output: the folder for the results; made if it is not there. Or, for one photo, the picture to
+            write: then there is no ``detections.json``.
+        score_threshold: lowest score to report; the detector's own if not given.
+        gif: where to write an animation of all pictures.
+        base: the base model of a file with only the heads.
+        engine: what computes; see :func:`open_detector`.
+        mirror: look at each photo mirrored too.
+        pictures: write a picture of each photo; without, only ``detections.json`` is written, sooner.
+        show_progress: show how far the work has come.
+
+    Raises:
+        DetectorFileError: the detector cannot be read.
+        PhotoError: no photos there, or two of them have one name.
+        SettingError: the threshold is not from 0 to 1, or an animation is wanted of no pictures.
+        OutputError: a result cannot be written, or would replace a photo.
+    """
+    if score_threshold is not None:
+        score_threshold = checked_threshold(score_threshold)
+    if gif is not None and not pictures:
+        raise SettingError(f"no pictures, nothing to animate: {gif}")
+    paths = find_photos(photos)
+    written, targets = _results_of(paths, Path(output), pictures)
+    if gif is not None:
+        require_writable(gif, [".gif"])
+    loaded, num_threads = _opened(Path(detector), paths, engine, base, mirror)
+    threshold = loaded.score_threshold if score_threshold is None else score_threshold
+    rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
+    if written not in targets:
+        _write_rows(written, Path(detector).name, loaded.labels, threshold, rows, failed)
+    if gif is not None and rows:
+        _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
+    return FolderSummary(written, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+
+
+def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:
+    """The file to name when all is done, and where the picture of each photo goes, if one is wanted.
+
+    Raises:
+        OutputError: they could not be written, or would replace a photo.
+        PhotoError: two photos have one name.
+    """
+    if _is_picture(output, len(paths), pictures):
+        _require_another(output, paths[0])
+        written, targets = output, [output]
+    else:
+        written = output / "detections.json"
+        targets = _targets(paths, output) if pictures else []
+    require_writable(written, [written.suffix.lower()])
+    return written, targets or [None] * len(paths)
+
+
+def names_a_file(output: Path) -> bool:
+    """Whether nobody who gives this name expects a folder: it ends as that of a file, and none is there."""
+    return output.suffix.lower() in _FILE_SUFFIXES and not output.is_dir()
+
+
+def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
+    """Whether the output is the picture of one photo, and not a folder, by its name.
+
+    Raises:
+        OutputError: it is the name of a file, but there are several photos, or it cannot be that file.
+    """
+    suffix = output.suffix.lower()
+    if not names_a_file(output):
+        return False
+    folder_hint = f"name a folder: -o {output.with_suffix('')}"
+    if suffix not in PICTURE_FORMATS:
+        formats = ", ".join(PICTURE_FORMATS)
+        hint = f"{folder_hint}; or, for one photo, a picture: {formats}"
+        raise OutputError(f"{output}: results cannot be written as {suffix!r}", hint=hint)
+    if num_photos > 1:
+        raise OutputError(f"{output}: one picture, but {num_photos} photos", hint=folder_hint)
+    if not pictures:
+        raise OutputError(f"{output}: a picture, but no pictures are wanted", hint=folder_hint)
+    return True
+
+
+def _require_another(target: Path, photo: Path) -> None:
+    if target.resolve() == photo.resolve():
+        raise OutputError(
+            f"{target}: the picture would replace the photo", hint="choose another name with -o"
+        )
+
+
+def save_found(found: Sequence[Detections], detector: str, threshold: float, output: Path, gif: Path) -> None:
+    """Write what :func:`detect_folder` would, of what was found already in photos that lie in files.
+
+    Args:
+        found: the detections of each photo; those no higher than ``threshold`` are left out.
+        detector: the name of the detector's file.
+        threshold: lowest score to report.
+        output: the folder for the results; made if it is not there.
+        gif: where to write an animation of all pictures.
+
+    Raises:
+        OutputError: a result cannot be written.
+    """
+    shown = [one.above(threshold) for one in found]
+    targets = _targets([Path(str(one.source)) for one in shown], output)
+    for one, target in zip(shown, targets, strict=True):
+        save_picture(one.draw(), target)
+    rows = [one.to_dict() | {"picture": target.name} for one, target in zip(shown, targets, strict=True)]
+    _write_rows(output / "detections.json", detector, shown[0].labels, threshold, rows, [])
+    _animate(targets, gif)
+
+
+def _write_rows(
+    target: Path,
+    detector: str,
+    labels: Sequence[str],
+    threshold: float,
+    rows: Sequence[dict[str, Any]],
+    failed: Sequence[str],
+) -> None:
+    document = {
+        "detector": detector,
+        "labels": labels,
+        "score_threshold": threshold,
+        "photos": rows,
+        "failed": failed,
+    }
+    write_text(target, json.dumps(document, indent=1) + "\n")
+
+
+def _opened(
+    detector: Path, photos: Sequence[Path], engine: str, base: str | None, mirror: bool
+) -> tuple[PhotoDetector, int]:
+    """The detector, and how many threads each photo may take."""
+
+    def open_with(threads: int) -> PhotoDetector:
+        return open_detector(detector, engine=engine, base=base, num_photos=len(photos), num_threads=threads)
+
+    num_threads = threads_for(detector, photos, engine, open_with)
+    loaded = open_with(num_threads)
+    return MirroredDetector(loaded) if mirror else loaded, num_threads
+
+
+def _detect_and_draw(
+    detector: PhotoDetector,
+    paths: Sequence[Path],
+    targets: Sequence[Path | None],
+    threshold: float,
+    num_threads: int,
+    show_progress: bool,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row of ``detections.json`` for every photo, and the names of those that cannot be read.
+
+    Args:
+        detector: the detector.
+        paths: the photos.
+        targets: where the picture of each goes, if one is wanted.
+        threshold: lowest score to report.
+        num_threads: how many threads each photo may take.
+        show_progress: show how far the work has come.
+    """
+
+    def look(photo_and_target: tuple[Path, Path | None]) -> dict[str, Any]:
+        path, target = photo_and_target
+        if target is None:
+            return detector.detect(path, score_threshold=threshold).to_dict()
+        photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
+        found = replace(detector.detect(photo, score_threshold=threshold), source=path)
+        save_picture(found.draw(photo), target)
+        return found.to_dict() | {"picture": target.name}
+
+    work = list(zip(paths, targets, strict=True))
+    rows: list[dict[str, Any]] = []
+    failed: list[str] = []
+    with progress_bar("detecting", len(work), show=show_progress) as advance:
+        for (path, _), row in zip(work, side_by_side(look, work, num_threads), strict=True):
+            try:
+                rows.append(row.result())
+            except PhotoError as error:
+                console.print(f"skipped: {error.message}", markup=False)
+                failed.append(path.name)
+            advance(path.name)
+    return rows, failed
+
+
+def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> ReducedImage:
+    """The photo as large as the detector and its picture need it.
+
+    Raises:
+        PhotoError: it cannot be read.
+    """
+    size_hw = read_size_hw(photo)
+    (height, width), (enough_h, enough_w) = size_hw, detector.enough_hw(size_hw)
+    times = PICTURE_SIDE / max(size_hw)
+    return read_reduced(photo, (max(enough_h, height * times), max(enough_w, width * times)))
+
+
+def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
+    """Where the picture of each photo goes: the photo's name, as PNG where its format is only read."""
+    targets: dict[Path, Path] = {}
+    for path in paths:
+        name = path.name if path.suffix.lower() in PICTURE_FORMATS else f"{path.name}.png"
+        target = output / name
+        if target in targets:
+            raise PhotoError(
+                f"two photos have one name: {targets[target]} and {path}",
+                hint="rename one of them, or detect in their folders one after the other",
+            )
+        _require_another(target, path)
+        targets[target] = path
+    return list(targets)
+
+
+def _animate(pictures: Sequence[Path], target: Path) -> None:
+    """Join the pictures just written; they are opened one at a time."""
+    save_gif((Image.open(path) for path in pictures), target)

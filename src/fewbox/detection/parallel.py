@@ -1,0 +1,114 @@
+"""How a run over many photos shares the cores: how many threads for each photo, how many photos at once.
+
+Reading, the network and drawing of different photos overlap by themselves, as each photo has a thread of
+Python that does all three, and all three let other threads run meanwhile. One thread a photo is best on most
+machines, see ``docs/decisions/0034-one-thread-a-photo-no-micro-batches.md``; before a long run that is
+measured, once for each machine and detector.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from fewbox.core import num_cores
+from fewbox.core.cache import cache_folder
+from fewbox.core.files import write_text
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import OutputError, PhotoError
+
+MEASURED_FROM = 200
+"""So many photos are worth the seconds that measuring takes."""
+_TRIED_PHOTOS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Iterable[Item], num_threads: int
+) -> Iterator[Future[Result]]:
+    """``work`` for every item, each with ``num_threads`` threads, as many at once as there are cores.
+
+    One more is under way, as at any time one may be waiting for a disk or a network.
+
+    Returns:
+        The results in the order of the items. Only a few items are begun before theirs is asked for.
+    """
+    at_once = num_cores() // num_threads + 1
+    with ThreadPoolExecutor(at_once, initializer=_limit_torch, initargs=(num_threads,)) as pool:
+        ahead: deque[Future[Result]] = deque()
+        for item in items:
+            ahead.append(pool.submit(work, item))
+            if len(ahead) > 2 * at_once:
+                yield ahead.popleft()
+        yield from ahead
+
+
+def threads_for(
+    detector: Path, photos: Sequence[Path], engine: str, open_with: Callable[[int], PhotoDetector]
+) -> int:
+    """How many threads to give each photo of a run; measured if there are many, and not known yet.
+
+    Args:
+        detector: its file.
+        photos: those of the run.
+        engine: what was asked for to compute.
+        open_with: gives the detector for so many threads a photo.
+
+    Raises:
+        DetectorFileError: the detector cannot be read.
+    """
+    choices = [threads for threads in (1, 2, 4, 8, 16, 32) if threads <= num_cores()]
+    if len(photos) < MEASURED_FROM or len(choices) == 1 or not detector.is_file():
+        return 1
+    known = cache_folder() / "threads" / f"{_identity(detector, engine)}.json"
+    try:
+        remembered = int(json.loads(known.read_text(encoding="utf-8"))["threads"])
+        if remembered in choices:
+            return remembered
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not measured yet, or the cache is damaged
+    seconds = {threads: _seconds(open_with(threads), photos[:_TRIED_PHOTOS], threads) for threads in choices}
+    best = min(choices, key=lambda threads: seconds[threads])
+    with contextlib.suppress(OutputError):  # then it is measured again
+        write_text(known, json.dumps({"threads": best, "seconds": seconds}) + "\n")
+    return best
+
+
+def _seconds(detector: PhotoDetector, photos: Sequence[Path], num_threads: int) -> float:
+    """How long it takes to look at ``photos``, once everything has been used before."""
+
+    def look(path: Path) -> None:
+        with contextlib.suppress(PhotoError):  # the run itself will tell
+            detector.detect(path)
+
+    durations = []
+    for _ in range(2):
+        start = time.perf_counter()
+        deque(side_by_side(look, photos, num_threads), maxlen=0)
+        durations.append(time.perf_counter() - start)
+    return durations[-1]
+
+
+def _identity(detector: Path, engine: str) -> str:
+    """Names the machine, the detector and the engine."""
+    with detector.open("rb") as file:
+        parts = [hashlib.file_digest(file, "sha256").hexdigest(), engine]
+    parts += [platform.node(), platform.machine(), str(num_cores())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def _limit_torch(num_threads: int) -> None:
+    """Let PyTorch use so many threads for what this thread asks of it; nothing where it is not loaded."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(num_threads)

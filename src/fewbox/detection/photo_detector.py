@@ -1,0 +1,134 @@
+"""What every detector does with a photo, whatever computes the boxes. No torch here."""
+
+from __future__ import annotations
+
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from fewbox.core.arguments import checked_threshold
+from fewbox.data.images import (
+    ReducedImage,
+    StrPath,
+    photo_path,
+    read_image,
+    read_reduced,
+    read_size_hw,
+    upright_array,
+)
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.detection.detections import Detections
+from fewbox.models.families import Config
+
+MIN_OVERSIZE = 2
+"""A photo is read smaller than it is only while it stays this many times larger than the network's input."""
+
+
+class TensorLike(Protocol):
+    """A tensor of PyTorch, which is not imported here."""
+
+    def detach(self) -> Any:
+        """The same numbers, without what they were computed from."""
+
+
+Photo = StrPath | bytes | PhotoBytes | BinaryIO | NDArray[np.uint8] | Image | TensorLike | ReducedImage
+FoundArrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+"""Boxes ``[K, 4]`` in pixels of an image, clipped to it, scores ``[K]``, best first, class ids ``[K]``."""
+
+
+class PhotoDetector(ABC):
+    """Finds the classes it was taught in any photo.
+
+    Attributes:
+        config: the settings of the network; ``config.num_classes`` is ``len(labels)``.
+        labels: the name of each class.
+        base: where the weights that were not tuned came from.
+        provenance: how the detector was made; JSON-ready.
+        precision: what is computed in, ``"float32"``, ...
+        score_threshold: :meth:`detect` returns detections with a higher score.
+    """
+
+    config: Config
+    labels: tuple[str, ...]
+    base: dict[str, str]
+    provenance: dict[str, Any]
+    precision: str
+    score_threshold: float
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(self.labels)}; base {self.base.get('name')})"
+
+    @abstractmethod
+    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        """The objects in ``image`` ``[H, W, 3]``, upright RGB, whose score is above the threshold."""
+
+    @overload
+    def detect(self, photos: Photo, *, score_threshold: float | None = None) -> Detections: ...
+    @overload
+    def detect(
+        self, photos: list[Any] | tuple[Any, ...] | Iterator[Any], *, score_threshold: float | None = None
+    ) -> list[Detections]: ...
+
+    def detect(
+        self,
+        photos: Photo | list[Any] | tuple[Any, ...] | Iterator[Any],
+        *,
+        score_threshold: float | None = None,
+    ) -> Detections | list[Detections]:
+        """Find the objects in a photo; for several, in a list or a generator, a list in their order.
+
+        Args:
+            photos: paths or addresses, photo files opened or as their bytes, arrays ``[H, W, 3]`` uint8
+                RGB, Pillow images, tensors ``[3, H, W]`` or ``[H, W, 3]`` uint8 RGB, or photos read by
+                :func:`read_reduced`. A photo in a file that is at least four times as large as the
+                network's input is read at a half to an eighth of its size; boxes are always in pixels
+                of the whole photo.
+            score_threshold: only detections with a higher score; the detector's own if not given.
+
+        Raises:
+            PhotoError: a photo cannot be read, or it is nothing that a photo may be given as.
+            SettingError: the threshold is no number from 0 to 1.
+        """
+        threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
+        if isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase):
+            return [
+                self._detect_one(photo, threshold, f"photos[{number}]") for number, photo in enumerate(photos)
+            ]
+        return self._detect_one(photos, threshold, "photo")
+
+    def _detect_one(self, photo: Any, score_threshold: float, name: str) -> Detections:
+        source: Path | NDArray[np.uint8] | None = None
+        if isinstance(photo, str | os.PathLike):
+            source = photo_path(photo)
+            read = read_reduced(source, self.enough_hw(read_size_hw(source)))
+        elif isinstance(photo, bytes | bytearray | memoryview | PhotoBytes | io.BufferedIOBase):
+            photo = photo.read() if isinstance(photo, io.BufferedIOBase) else photo
+            file = photo if isinstance(photo, PhotoBytes) else PhotoBytes(name, bytes(photo))
+            read = read_reduced(file, self.enough_hw(read_size_hw(file)))
+            source = read.image if read.size_hw == read.image.shape[:2] else read_image(file)
+        elif isinstance(photo, ReducedImage):
+            read = photo
+        else:
+            source = upright_array(photo, name)
+            read = ReducedImage(source, (source.shape[0], source.shape[1]))
+        boxes, scores, class_ids = self._find(read.image, score_threshold)
+        return Detections(
+            boxes=boxes * read.scale_xyxy,
+            scores=scores,
+            class_ids=class_ids,
+            labels=self.labels,
+            size_hw=read.size_hw,
+            source=source,
+        )
+
+    def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """The size below which a photo must not be reduced, lest :meth:`detect` lose something of it."""
+        height, width = self.config.covered_hw(photo_size_hw)
+        return MIN_OVERSIZE * height, MIN_OVERSIZE * width

@@ -1,1 +1,0 @@
-"""What runs an exported detector: photos in, boxes out. No torch here."""

@@ -1,0 +1,176 @@
+"""A detector as one ONNX model.
+
+The middle part of an exported graph: the network itself, as PyTorch's exporter writes it.
+
+A detector as one ONNX model: three parts of a graph, and a header that says what it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from fewbox.export.agreement import Anchors, AnchorsOf
+from fewbox.export.preparation import prepare
+from fewbox.export.selection import select
+from fewbox.models.families import Config
+from fewbox.models.graph_builder import OPSET, GraphBuilder
+from fewbox.models.network import Network
+from fewbox.models.retinanet import RetinanetConfig
+from fewbox.runtimes.header import HEADER_KEY
+from fewbox.runtimes.onnxruntime import open_session
+
+# PyTorch takes a length of 1, of any map, as one that never changes.
+_TRIED_BATCH = 2
+_TRIED_SIZE_HW = (320, 448)
+
+
+class _Core(nn.Module):
+    """Pixels to the boxes and scores of all anchors."""
+
+    def __init__(self, network: Network, input_size_hw: tuple[int, int] | None) -> None:
+        super().__init__()
+        self.network = cast(nn.Module, network)
+        # Computed here where they are always the same: a network may remember anchors, and those of a
+        # graph that is being written are no numbers.
+        self.anchors = None if input_size_hw is None else network.anchors(input_size_hw)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        network = cast(Network, self.network)
+        codes, logits = network.forward(images)
+        height, width = images.shape[-2:]
+        anchors = network.anchors((height, width)) if self.anchors is None else self.anchors
+        return network.decode(codes.float(), anchors), network.scores(logits)
+
+
+def export_core(network: Network, config: Any) -> onnx.ModelProto:
+    """The network as a graph: ``images`` ``[batch, 3, h, w]`` to ``boxes`` and ``scores`` of all anchors.
+
+    ``h`` and ``w`` are numbers where the network has one size of input, else multiples of 32.
+    """
+    is_flexible = isinstance(config, RetinanetConfig)
+    size_hw = _TRIED_SIZE_HW if is_flexible else config.size_hw
+    core = _Core(network, None if is_flexible else size_hw).eval()
+    batch: Any = torch.export.Dim("batch", min=1)
+    axes: dict[int, Any] = {0: batch}
+    if is_flexible:
+        axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    with _quiet():
+        program = torch.onnx.export(
+            core,
+            (torch.zeros(_TRIED_BATCH, 3, *size_hw),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["boxes", "scores"],
+            dynamic_shapes=(axes,),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    del model.graph.value_info[:]  # shapes in between, of which nobody needs to know
+    _name_axes(model.graph, is_flexible)
+    return model
+
+
+def _name_axes(graph: onnx.GraphProto, is_flexible: bool) -> None:
+    """Put words where the exporter has formulas."""
+    flexible = {2: "height", 3: "width"} if is_flexible else {}
+    of_anchors = {1: "anchors"} if is_flexible else {}
+    for value, names in ((graph.input[0], flexible), *((output, of_anchors) for output in graph.output)):
+        for axis, name in names.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks, which are about libraries we do not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+ANCHORS = ("network/boxes", "network/scores")
+"""The tensors between the network and what selects detections, in every exported file."""
+_IR_VERSION = 10  # what ONNX Runtime 1.18, of 2024, reads already
+
+
+def make_model(network: Network, config: Config, header: Mapping[str, Any], *, raw: bool) -> onnx.ModelProto:
+    """The whole model; with ``raw`` only the network, from its own input to the boxes of all anchors."""
+    core = export_core(network, config)
+    model = core if raw else _with_photos(core, config)
+    model.ir_version = _IR_VERSION
+    model.producer_name, model.producer_version = "fewbox", str(header["fewbox_version"])
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+    onnx.checker.check_model(model)
+    return model
+
+
+def anchors_of(path: Path, *, raw: bool) -> AnchorsOf:
+    """What ONNX Runtime computes with a file, ``raw`` or not, before anything is suppressed."""
+    if raw:
+        session = open_session(path)
+        return lambda _image, pixels: _first(session.run(["boxes", "scores"], {"images": pixels.numpy()}))
+    model = onnx.load(path)
+    model.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, ANCHORS))
+    with tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+        shown = Path(folder) / path.name
+        onnx.save(model, shown)
+        session = open_session(shown)
+    threshold = np.array(1, np.float32)
+    return lambda image, _pixels: _first(
+        session.run(list(ANCHORS), {"photos": image[None], "score_threshold": threshold})
+    )
+
+
+def _first(outputs: Sequence[Any]) -> Anchors:
+    """The anchors of the one photo of a batch."""
+    boxes, scores = outputs
+    return boxes[0], scores[0]
+
+
+def _with_photos(core: onnx.ModelProto, config: Config) -> onnx.ModelProto:
+    """The core between the part that prepares photos and the one that selects detections."""
+    before, after = GraphBuilder("prepare"), GraphBuilder("select")
+    prepared = prepare(before, "photos", config)
+    middle = onnx.compose.add_prefix_graph(core.graph, "network/")
+    images, raw_boxes, raw_scores = (value.name for value in (*middle.input, *middle.output))
+    before.rename(prepared.images, images)
+    select(after, prepared, raw_boxes, raw_scores, "score_threshold", config)
+    f32, i64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
+    described = onnx.helper.make_tensor_value_info
+    rows: list[str | int] = ["batch", config.max_detections]
+    graph = onnx.helper.make_graph(
+        [*before.nodes, *middle.node, *after.nodes],
+        "fewbox",
+        [
+            described("photos", onnx.TensorProto.UINT8, ["batch", "height", "width", 3]),
+            described("score_threshold", f32, []),
+        ],
+        [
+            described("boxes", f32, [*rows, 4]),
+            described("scores", f32, rows),
+            described("class_ids", i64, rows),
+        ],
+        [*before.constants, *middle.initializer, *after.constants],
+    )
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])

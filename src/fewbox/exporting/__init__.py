@@ -1,1 +1,0 @@
-"""A detector in files that other programs run: ONNX."""

@@ -1,0 +1,1 @@
+"""The default recipe: logistic regression on what the frozen base says of every anchor."""

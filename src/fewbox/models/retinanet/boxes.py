@@ -1,0 +1,105 @@
+"""Boxes of a RetinaNet as torchvision computes them: anchors, codes, and which detections remain.
+
+An anchor is centred on its cell's corner, its edges are whole pixels away, and the step from one
+cell to the next is a whole number of pixels too. Codes are the SSD's in another order: x first.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fewbox.models.boxes import decode_boxes, encode_boxes
+from fewbox.models.nms import suppress
+from fewbox.models.retinanet import RetinanetConfig
+
+_MAX_STRETCH = math.log(1000 / 16)  # logarithm of how many times its anchor's side a box's may be
+_OTHER_AXIS_FIRST = [1, 0, 3, 2]  # (y, x, h, w) to (x, y, w, h), and back
+_UNSCALED = (1.0, 1.0, 1.0, 1.0)
+_FEW = 1000  # boxes; see suppress_within_classes
+
+
+def make_corner_anchors(input_size_hw: tuple[int, int], config: RetinanetConfig) -> list[Tensor]:
+    """The anchors ``[cells * k, 4]`` of every level, finest first, not clipped.
+
+    At level ``l`` a square anchor has side ``anchor_scale * 2**l`` times ``2**(i / scales_per_octave)``,
+    cut to whole pixels; an aspect ratio keeps the area, up to rounding. Cells start at ``(0, 0)``
+    and lie apart by the side of the input over their number, rounded down: where that side is no
+    multiple of the stride, closer than the stride. Order: row, column, aspect ratio, scale.
+    """
+    octave, ratios = config.scales_per_octave, torch.tensor(config.aspect_ratios)
+    anchors = []
+    for level in config.levels:
+        sides = [int(config.anchor_scale * 2**level * 2 ** (i / octave)) for i in range(octave)]
+        heights = (ratios.sqrt()[:, None] * torch.tensor(sides)).flatten()  # [k]
+        widths = ((1 / ratios.sqrt())[:, None] * torch.tensor(sides)).flatten()
+        shapes = (torch.stack((-widths, -heights, widths, heights), 1) / 2).round()  # [k, 4]
+        rows, columns = (_positions(side, 2**level) for side in input_size_hw)
+        centres_xy = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).reshape(-1, 1, 2)
+        anchors.append((centres_xy.repeat(1, 1, 2) + shapes).reshape(-1, 4))
+    return anchors
+
+
+def _positions(side: int, stride: int) -> Tensor:
+    """Where the cells of a level lie along a side of the input."""
+    cells = (side + stride - 1) // stride
+    return torch.arange(cells, dtype=torch.float32) * (side // cells)
+
+
+def encode_corner_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """Codes ``(tx, ty, tw, th)`` ``[M, 4]`` of ``boxes`` ``[M, 4]`` against ``anchors`` ``[M, 4]``."""
+    return encode_boxes(boxes, anchors, _UNSCALED)[:, _OTHER_AXIS_FIRST]
+
+
+def decode_corner_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
+    """The inverse of :func:`encode_corner_boxes`; a side grows at most to 62.5 times its anchor's."""
+    limited = torch.cat((codes[..., :2], codes[..., 2:].clamp(max=_MAX_STRETCH)), -1)
+    return decode_boxes(limited[..., _OTHER_AXIS_FIRST], anchors, _UNSCALED)
+
+
+def best_candidates(
+    codes: Tensor, logits: Tensor, anchors: Tensor, *, score_threshold: float, max_kept: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes ``[K, 4]``, not clipped, scores ``[K]`` and class ids ``[K]`` of one level, best score first.
+
+    An anchor is a candidate once for every class whose score is above the threshold.
+
+    Args:
+        codes: ``[A, 4]``.
+        logits: ``[A, C]``.
+        anchors: ``[A, 4]``.
+        score_threshold: only higher scores count.
+        max_kept: how many to return at the most.
+    """
+    all_scores = torch.sigmoid(logits).flatten()  # [A * C]
+    candidates = (all_scores > score_threshold).nonzero()[:, 0]
+    scores, order = all_scores[candidates].topk(min(max_kept, len(candidates)))
+    anchor_ids, class_ids = candidates[order] // logits.shape[1], candidates[order] % logits.shape[1]
+    return decode_corner_boxes(codes[anchor_ids], anchors[anchor_ids]), scores, class_ids
+
+
+def suppress_within_classes(
+    boxes: Tensor, scores: Tensor, class_ids: Tensor, *, iou_threshold: float, max_kept: int
+) -> Tensor:
+    """Indices ``[K]`` of the boxes to keep, best score first; boxes of two classes never meet.
+
+    They are moved apart by their class, so that one pass serves all.
+
+    Args:
+        boxes: ``[M, 4]``, none with a negative corner.
+        scores: ``[M]``.
+        class_ids: ``[M]``.
+        iou_threshold: 0 to 1.
+        max_kept: how many to return at the most.
+    """
+    if len(boxes) == 0:
+        return torch.zeros(0, dtype=torch.int64)
+    # torchvision moves up to 1000 boxes in float32, which rounds those of a late class to about 1/128
+    # pixel and can decide a close case; more than that it handles class by class, not rounded.
+    exact = boxes if len(boxes) <= _FEW else boxes.double()
+    apart = exact + (class_ids.to(exact.dtype) * (exact.max() + 1))[:, None]
+    return torch.from_numpy(
+        suppress(apart.numpy(), scores.numpy(), iou_threshold=iou_threshold, max_kept=max_kept)
+    )

@@ -1,0 +1,187 @@
+"""Weights on disk: our own safetensors files, and what PyTorch saved.
+
+Weights on disk: one safetensors file with a JSON header, memory-mapped when read.
+
+Unlike a pickle, such a file cannot run code, whoever made it.
+
+Read weights that PyTorch saved.
+
+Such a file is a pickle, and a pickle can run code when it is read. It is only ever read by the
+unpickler that knows nothing but tensors, and refused if it holds anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fewbox.core import former_name
+from fewbox.core.files import replacing
+from fewbox.errors import CheckpointError
+
+
+def write_weights(
+    path: Path, weights: Mapping[str, Tensor], header_name: str, header: Mapping[str, Any]
+) -> None:
+    """Write ``weights`` with ``header``, JSON-ready, under ``header_name`` in the file's metadata.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    content = save(dict(weights), metadata={header_name: json.dumps(header)})
+    with replacing(path) as temporary:
+        # Written here, as the library's own writer tells of a full disk in an error that is no OSError.
+        temporary.write_bytes(content)
+
+
+def read_weights(path: Path, header_name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header, empty if there is none of this name, and the weights, memory-mapped.
+
+    Raises:
+        OSError: the file cannot be read.
+        SafetensorError: it is not a safetensors file, or cut off.
+        ValueError: the header is not JSON.
+    """
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return _header(file.metadata(), header_name), {name: file.get_tensor(name) for name in names}
+
+
+def read_header(path: Path, header_name: str) -> dict[str, Any]:
+    """Only the header; errors as :func:`read_weights`."""
+    with safe_open(path, framework="np") as file:
+        return _header(file.metadata(), header_name)
+
+
+def hash_weights(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, shapes and values of ``weights``, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
+    return digest.hexdigest()
+
+
+def _header(metadata: Mapping[str, str] | None, header_name: str) -> dict[str, Any]:
+    header = json.loads(former_name.entry(metadata or {}, header_name) or "{}")
+    if not isinstance(header, dict):
+        raise ValueError(f"the header {header_name} is not a JSON object")
+    return header
+
+
+_DOWNLOAD_AGAIN = "download the file again, and compare its size with the original's"
+
+# What numpy numbers are made of. Trainers keep the accuracy reached beside the weights in this form,
+# and nothing of it is needed: it is read as nothing, not by numpy.
+_NUMPY_NAMES = (
+    "numpy.dtype",
+    "numpy.dtypes.Float32DType",
+    "numpy.dtypes.Float64DType",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+)
+
+
+class _Ignored:
+    """Stands where a numpy number was."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a saved state dict, by name.
+
+    Args:
+        path: the file.
+        needed: what to tell a user whose file is another one: the hint of the error.
+        entry: under which name a trainer's file keeps the state dict among other things.
+
+    Raises:
+        CheckpointError: the file cannot be read, is damaged, or holds something other than tensors.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        if zipfile.is_zipfile(path):  # the form since 2020; the one before it has no checksums
+            _check_members(path)
+        with torch.serialization.safe_globals([(_Ignored, name) for name in _NUMPY_NAMES]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        # Its own message recommends to read the file unsafely.
+        raise CheckpointError(
+            f"{path}: not a file of weights, damaged, or with more in it than weights, which is not run",
+            hint=needed,
+        ) from error
+    except Exception as error:  # where a file is cut off decides what fails: any line of the reader's may
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"{path}: damaged or cut off: {reason}", hint=_DOWNLOAD_AGAIN) from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get(entry), Mapping):
+        loaded = loaded[entry]
+    return _require_tensors(path, loaded, needed)
+
+
+def fit_weights(
+    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], *, needed: str
+) -> dict[str, Tensor]:
+    """Exactly the weights that ``shapes`` lists, in its order, as float32.
+
+    Raises:
+        CheckpointError: one is missing, has another shape or is of whole numbers, or there is one
+            too many. It is named.
+    """
+    for name, wanted in shapes.items():
+        if name not in tensors:
+            raise CheckpointError(f"{path}: tensor missing: {name}", hint=needed)
+        if (found := tuple(tensors[name].shape)) != wanted:
+            problem = f"{name}: shape {list(found)}, expected {list(wanted)}"
+            raise CheckpointError(f"{path}: {problem}", hint=needed)
+        if not tensors[name].is_floating_point():
+            problem = f"{name}: numbers of type {tensors[name].dtype}, expected floating point"
+            raise CheckpointError(f"{path}: {problem}", hint=needed)
+    if surplus := sorted(tensors.keys() - shapes.keys()):
+        raise CheckpointError(f"{path}: tensor that no part of the network takes: {surplus[0]}", hint=needed)
+    return {name: tensors[name].detach().float().contiguous() for name in shapes}
+
+
+def _check_members(path: Path) -> None:
+    """Compare every part of the archive with its checksum, which torch does not.
+
+    Raises:
+        CheckpointError: a part differs, or is packed, which torch never does and a trap may be.
+    """
+    with zipfile.ZipFile(path) as archive:
+        packed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
+        damaged = packed[0] if packed else archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"{path}: damaged: {damaged}", hint=_DOWNLOAD_AGAIN)
+
+
+def _require_tensors(path: Path, loaded: Any, needed: str) -> dict[str, Tensor]:
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise CheckpointError(f"{path}: not a state dict but: {type(loaded).__name__}", hint=needed)
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+            problem = f"not a state dict: {name!r} is no plain tensor but: {type(value).__name__}"
+            raise CheckpointError(f"{path}: {problem}", hint=needed)
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # would fill the memory
+            raise CheckpointError(f"{path}: {name}: claims more numbers than the file holds", hint=needed)
+    return dict(loaded)

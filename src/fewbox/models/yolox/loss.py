@@ -1,0 +1,164 @@
+"""What a YOLOX learns from a batch, and SimOTA, which decides which cell learns which box.
+
+Which cells of a YOLOX answer for which box: SimOTA, for a whole batch at once.
+
+Ge et al., "YOLOX", 2021, section 2.1: a box is learnt by the cells around its centre that already do
+best, and by more of them the better they do. The numbers are the public release's.
+
+What a whole YOLOX learns from a batch: its published losses, summed so that parts of a batch add up.
+
+Ge et al., "YOLOX", 2021, and the public release. What is our own: places to ignore. A cell inside one is
+not told that it shows nothing.
+
+Letters in shapes: N images, M boxes of one image, A cells, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewbox.models.boxes import paired_iou, pairwise_iou
+from fewbox.models.yolox.network import decode_cells
+
+_CENTRE_REACH = 1.5  # sides of a cell from a box's centre, within which its cells may learn the box
+_MOST_CELLS = 10  # of one box
+_IOU_COST = 3.0
+_NEVER = 1e9
+
+
+def assign_cells(
+    predicted: Tensor, log_likely: Tensor, cells: Tensor, boxes: Tensor, is_learnt: Tensor
+) -> Tensor:
+    """The box that each cell learns, ``[N, A]``, or -1; every box to learn gets at least one cell.
+
+    Unless another box, for which the same cell costs less, takes its last one.
+
+    Args:
+        predicted: ``[N, A, 4]``, the cells' boxes as they are now.
+        log_likely: ``[N, M, A]``, the logarithm of each cell's score for the class of each box.
+        cells: ``[A, 4]``.
+        boxes: ``[N, M, 4]``.
+        is_learnt: ``[N, M]``, false for rows that are no boxes to learn.
+    """
+    iou = torch.vmap(pairwise_iou)(boxes, predicted)  # [N, M, A]
+    near = _is_near(boxes, cells) & is_learnt[..., None]
+    # Half, as the release multiplies the root of the two probabilities.
+    cost = -0.5 * log_likely - _IOU_COST * (iou + 1e-8).log()
+    cost = cost.masked_fill(~near, _NEVER)
+    most = min(_MOST_CELLS, len(cells))
+    wanted = (iou * near).topk(most, 2).values.sum(2).int().clamp(min=1)  # [N, M]
+    cheapest = cost.topk(most, 2, largest=False)
+    ranks = torch.arange(most, device=cost.device)
+    taken = (ranks < wanted[..., None]) & (cheapest.values < _NEVER)
+    chosen = torch.zeros_like(near).scatter(2, cheapest.indices, taken)
+    best = cost.masked_fill(~chosen, _NEVER).argmin(1)  # [N, A]
+    return torch.where(chosen.any(1), best, -1)
+
+
+def _is_near(boxes: Tensor, cells: Tensor) -> Tensor:
+    """Whether cells ``[A, 4]`` lie around the centres of boxes ``[N, M, 4]``: ``[N, M, A]``."""
+    sides = cells[:, 2] - cells[:, 0]
+    gaps = (
+        boxes[..., None, :2] + boxes[..., None, 2:] - cells[:, :2] - cells[:, 2:]
+    ).abs() / 2  # [N, M, A, 2]
+    return gaps.amax(3) < _CENTRE_REACH * sides
+
+
+PADDING_ID, IGNORED_ID = -1, -2
+"""Class ids of rows that fill up a batch's boxes, and of places that are neither object nor background."""
+
+_BOX_WEIGHT = 5.0  # by the public release
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N samples; those with fewer boxes than M have rows of class id ``PADDING_ID``.
+
+    Attributes:
+        pixels: ``[N, 3, h, w]`` as the network wants them.
+        boxes: ``[N, M, 4]`` in pixels of the input, M at least 1.
+        class_ids: ``[N, M]``.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    class_ids: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+        """Put samples together: pixels ``[3, h, w]``, boxes ``[M, 4]`` and class ids ``[M]`` of each."""
+        pixels, boxes, class_ids = zip(*samples, strict=True)
+        longest = max(1, *(len(ids) for ids in class_ids))
+        all_boxes = torch.zeros(len(samples), longest, 4)
+        all_ids = torch.full((len(samples), longest), PADDING_ID)
+        for number, (some, ids) in enumerate(zip(boxes, class_ids, strict=True)):
+            all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
+        return cls(torch.stack(pixels), all_boxes, all_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``."""
+        tensors = (self.pixels, self.boxes, self.class_ids)
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+
+
+@dataclass(frozen=True)
+class DenseLoss:
+    """The losses of some samples, summed over cells, and how many cells learnt a box.
+
+    Those of a batch are the sums over its parts divided by the sum of ``num_matched``.
+    """
+
+    box: Tensor
+    object: Tensor
+    classes: Tensor
+    num_matched: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised, once divided."""
+        return self.box + self.object + self.classes
+
+
+def dense_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> DenseLoss:
+    """The losses of the network's outputs.
+
+    Args:
+        codes: ``[N, A, 4]``.
+        logits: ``[N, A, 1 + C]``.
+        cells: ``[A, 4]``.
+        batch: the truth.
+    """
+    codes, logits = codes.float(), logits.float()
+    predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
+    with torch.no_grad():
+        ids = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
+        of_class = F.logsigmoid(logits[..., 1:]).transpose(1, 2).gather(1, ids)  # [N, M, A]
+        log_likely = of_class + F.logsigmoid(logits[:, None, :, 0])
+        matches = assign_cells(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
+    is_matched = matches >= 0
+    counts = is_matched | ~_in_ignored(batch, cells)
+    image, cell = is_matched.nonzero(as_tuple=True)  # [P]
+    box = matches[image, cell]
+    overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
+    # How certain a class should be is how well the box fits, as in the release.
+    wanted = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
+    of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], is_matched.float(), reduction="none")
+    return DenseLoss(
+        box=_BOX_WEIGHT * (1 - overlap**2).sum(),
+        object=(of_objects * counts).sum(),
+        classes=F.binary_cross_entropy_with_logits(logits[image, cell, 1:], wanted, reduction="sum"),
+        num_matched=is_matched.sum(),
+    )
+
+
+def _in_ignored(batch: Batch, cells: Tensor) -> Tensor:
+    """Whether the centres of cells ``[A, 4]`` lie in a box to ignore: ``[N, A]``."""
+    centres = (cells[:, :2] + cells[:, 2:]) / 2
+    boxes = batch.boxes[:, :, None]  # [N, M, 1, 4]
+    inside = ((centres > boxes[..., :2]) & (centres < boxes[..., 2:])).all(3)  # [N, M, A]
+    return (inside & (batch.class_ids == IGNORED_ID)[..., None]).any(1)

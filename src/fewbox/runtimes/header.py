@@ -1,0 +1,151 @@
+"""What an exported detector says of itself, and where exports are cached.
+
+What an exported detector says of itself: JSON under one key of the file's metadata.
+
+format_version      1
+fewbox_version      what wrote it; goldeneye_version in files from before the package was renamed
+input               "photos", or "images" of a file written with --raw
+architecture, config, labels, score_threshold, precision, base, provenance
+as in the detector it was made from
+detector_sha256     identifies that detector
+
+Where detectors that were exported only to run faster here are kept between runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from fewbox.core import former_name
+from fewbox.core.cache import cache_folder
+from fewbox.errors import CheckpointError, DetectorFileError
+from fewbox.models.protobuf import FaultError, Message, blaming
+
+HEADER_KEY = "fewbox"
+VERSION_KEY = "fewbox_version"
+FORMAT_VERSION = 1
+EXPORT_ONE = "write one with: fewbox export duck.safetensors duck.onnx"
+
+
+def read_onnx_header(path: Path) -> Mapping[str, Any]:
+    """The header of an ``.onnx`` file, without any library for ONNX, and without reading the network.
+
+    Raises:
+        DetectorFileError: the file is missing, damaged, a stranger's, or from a newer fewbox.
+    """
+    if not path.is_file():
+        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE)
+    if path.stat().st_size == 0:
+        raise DetectorFileError(f"{path}: the file is empty", hint=EXPORT_ONE)
+    try:
+        with blaming(path, if_damaged=EXPORT_ONE), path.open("rb") as file:
+            # Not closed here: whoever tells of a fault still holds pieces of it.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            stored = _metadata(memoryview(content))
+    except CheckpointError as error:
+        raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
+    return parse_header(path, former_name.entry(stored, HEADER_KEY))
+
+
+def read_openvino_header(path: Path) -> Mapping[str, Any]:
+    """The header of an ``.xml`` file of OpenVINO, without OpenVINO; errors as :func:`read_onnx_header`."""
+    try:
+        content = path.read_bytes()
+        if b"<!" in content:  # a document type, whose entities may grow beyond all memory
+            raise ElementTree.ParseError("a document type is declared")
+        told = {one.tag: one.get("value") for one in ElementTree.fromstring(content).iterfind("rt_info/*")}
+    except FileNotFoundError:
+        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE) from None
+    except (OSError, ElementTree.ParseError) as error:
+        raise DetectorFileError(f"{path}: not OpenVINO's, or damaged: {error}", hint=EXPORT_ONE) from error
+    return parse_header(path, former_name.entry(told, HEADER_KEY))
+
+
+def _metadata(data: memoryview) -> dict[str, str]:
+    """The texts of ``ModelProto.metadata_props``, by key; numbers of fields are those of ``onnx.proto``."""
+    model = Message(data)
+    if not model.pieces(7):
+        raise FaultError("it has no graph")
+    return {entry.text(1): entry.text(2) for entry in model.messages(14)}
+
+
+def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
+    """The header of the exported detector at ``path``, given the text in its metadata.
+
+    Raises:
+        DetectorFileError: it is a stranger's, damaged, or from a newer fewbox.
+    """
+    if text is None:
+        raise DetectorFileError(f"{path}: not a detector that fewbox exported", hint=EXPORT_ONE)
+    try:
+        header = dict(json.loads(text))
+        version = header["format_version"]
+        header[VERSION_KEY] = former_name.entry(header, VERSION_KEY)
+        if "provenance" in header:
+            header["provenance"] = known_provenance(header["provenance"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
+    if version != FORMAT_VERSION:
+        raise DetectorFileError(
+            f"{path}: exported in format {version}, this fewbox reads format {FORMAT_VERSION}",
+            hint="install a newer fewbox: git pull && pip install .",
+        )
+    return header
+
+
+def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """How a detector was made, as its file says, without numbers that nothing speaks for.
+
+    Files written before classes without held-out objects had no AP50 hold a guess for them, which is also
+    in the mean over the classes and in its interval. Both are made again from the classes that are known:
+    their intervals were averaged end by end, so the new one is right but for rounding, outwards.
+    """
+    if "estimate" not in provenance:
+        return dict(provenance)
+    estimate = provenance["estimate"]
+    unknown = dict.fromkeys(("ap50", "low", "high"))
+    classes = [one if one["objects"] else {**one, **unknown} for one in estimate["classes"]]
+    known = [one for one in classes if one["objects"]]
+    if classes == estimate["classes"]:
+        return dict(provenance)
+    overall = unknown | {name: estimate["overall"][name] for name in ("label", "objects")}
+    if known:
+        ap50, low, high = (sum(one[name] for one in known) / len(known) for name in unknown)
+        # Rounded first: 0.29 * 100 is a little less than 29.
+        low, high = math.floor(round(100 * low, 6)) / 100, math.ceil(round(100 * high, 6)) / 100
+        overall |= {"ap50": ap50, "low": low, "high": high}
+    told = {**estimate, "overall": overall, "classes": classes}
+    return {**provenance, "estimate": told if known else {**told, "precise_threshold": None}}
+
+
+def require_photos(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse a file that holds the network alone.
+
+    Raises:
+        DetectorFileError: it does not take photos.
+    """
+    if header.get("input") != "photos":
+        raise DetectorFileError(
+            f"{path}: was exported with --raw, for other programs: it takes no photos",
+            hint="export it again without --raw",
+        )
+
+
+def cached_export_path(detector: Path) -> Path:
+    """Where the export of the detector file at ``detector`` lies, whether or not it is there.
+
+    It goes by what is in the file, so a copy has the same, and a file that is replaced has another.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with detector.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return cache_folder() / "exports" / f"{sha256[:32]}-{FORMAT_VERSION}.onnx"

@@ -1,0 +1,287 @@
+"""Detect in a video, a stream, a webcam or photos in a row: a video with boxes, and a table of tracks.
+
+Three things go on at a time: the next frames are read, the network works on one, and those before it
+are drawn and written. Only a few frames wait between them, so memory does not grow with the video.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fewbox.core.arguments import checked_threshold
+from fewbox.core.files import replacing, require_writable
+from fewbox.core.progress import progress_bar
+from fewbox.data.images import ReducedImage, StrPath
+from fewbox.detection.drawing import draw_boxes
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
+from fewbox.video.reader import Frame, FrameSource, VideoReader
+from fewbox.video.tracking import Sighting, Tracker, Untracked
+from fewbox.video.writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
+
+if TYPE_CHECKING:
+    from fewbox.video.reader import Packet
+
+TABLE_SUFFIX = ".csv"
+MAX_WAITING = 4
+"""So many frames, or packets of sound, wait to be looked at, and as many to be written."""
+_MAX_LAG_S = 0.5
+_MAX_STRETCH = Fraction(4)  # wider pixels are no film's but a mistake
+_LOST_S = 1  # as in the release of ByteTrack: 30 frames of 30 a second
+
+
+@dataclass
+class VideoSummary:
+    """What became of a run over a video."""
+
+    outputs: tuple[Path, ...]
+    num_frames: int = 0
+    num_looks: int = 0
+    """Frames the network has seen; in the others boxes were carried on."""
+    num_sightings: int = 0
+    num_tracks: int = 0
+    """0 without tracking."""
+    duration_s: float = 0.0
+    """The time of the last frame."""
+    interrupted: bool = False
+    """Ended by Ctrl-C; all until then is in the outputs."""
+
+    def __str__(self) -> str:
+        what = (
+            _count(self.num_tracks, "object") if self.num_tracks else _count(self.num_sightings, "box", "es")
+        )
+        names = ", ".join(map(str, self.outputs))
+        stopped = ", stopped by Ctrl-C" if self.interrupted else ""
+        return f"{what} in {_count(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
+
+
+def detect_video(
+    detector: PhotoDetector,
+    source: FrameSource,
+    output: StrPath,
+    *,
+    score_threshold: float | None = None,
+    every: int = 1,
+    tracking: bool = True,
+    show_progress: bool = True,
+) -> VideoSummary:
+    """Find objects in every frame; write a video with boxes, and where they were when.
+
+    Whatever ends the work early - Ctrl-C, a camera that falls silent, a full disk - the frames until
+    then are in files that can be played and read.
+
+    Args:
+        detector: what to look with.
+        source: a :class:`~fewbox.video.reader.VideoReader` or ``PhotoFrames``.
+        output: ends in one of ``VIDEO_SUFFIXES``; the table goes beside it, ``film_tracks.csv`` for
+            ``film.mp4``. Or ends in ``.csv``: then only the table is written.
+        score_threshold: lowest score of a new object; the detector's own if not given.
+        every: look at every so many frames; in between, objects move on as they did. Frames that
+            a camera sends faster than they can be looked at are treated so too.
+        tracking: give objects numbers.
+        show_progress: show how far the work has come.
+
+    Raises:
+        SettingError: the threshold is not from 0 to 1, or ``every`` is not 1 or more.
+        VideoError: the stream stalled or broke off.
+        OutputError: a result cannot be written.
+    """
+    threshold = checked_threshold(detector.score_threshold if score_threshold is None else score_threshold)
+    if every < 1:
+        raise SettingError(f"every must be 1 or more: {every}")
+    frames_lost = max(1, round(_LOST_S * source.rate))
+    follower = Tracker(threshold, frames_lost) if tracking else Untracked(threshold)
+    eyes = _Eyes(detector, follower, every, source)
+    video, table = _targets(source, Path(output))
+    summary = VideoSummary(tuple(path for path in (video, table) if path))
+    with ExitStack() as files:
+        scribe = _Scribe(files, source, video, table, summary)
+        failure = _run(source, eyes, scribe, show_progress)
+        if failure is not None and not scribe.has_result(failure):
+            raise failure
+    summary.num_looks, summary.num_tracks = eyes.num_looks, follower.num_tracks
+    summary.interrupted = isinstance(failure, KeyboardInterrupt)
+    if isinstance(failure, FewboxError):
+        kept = f"until then: {summary}"
+        raise type(failure)(failure.message, hint=f"{failure.hint}; {kept}" if failure.hint else kept)
+    if failure is not None and not summary.interrupted:
+        raise failure
+    return summary
+
+
+def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
+    """Where the video goes, if there is to be one, and the table.
+
+    Raises:
+        OutputError: they could not be written, or would replace the source.
+    """
+    require_writable(output, [*VIDEO_SUFFIXES, TABLE_SUFFIX])
+    if output.resolve() == Path(source.name).resolve():
+        raise OutputError(f"{output}: the result would replace the video", hint="choose another name with -o")
+    if output.suffix.lower() == TABLE_SUFFIX:
+        return None, output
+    return output, output.with_name(f"{output.stem}_tracks{TABLE_SUFFIX}")
+
+
+def _run(source: FrameSource, eyes: _Eyes, scribe: _Scribe, show_progress: bool) -> BaseException | None:
+    """Go through the source and end the results; what ended it early, whatever it was."""
+    failure: BaseException | None = None
+    with ThreadPoolExecutor(max_workers=1) as writing:
+        try:
+            with progress_bar("detecting", source.total, show=show_progress) as advance:
+                _look_at_all(source, eyes, scribe, writing, advance)
+        except BaseException as error:
+            failure = error
+        # In the thread of all writing, and so after it, even if Ctrl-C comes twice.
+        not_ended = writing.submit(scribe.close).exception()
+    return not_ended or failure
+
+
+def _look_at_all(
+    source: FrameSource,
+    eyes: _Eyes,
+    scribe: _Scribe,
+    writing: ThreadPoolExecutor,
+    advance: Callable[[str], None],
+) -> None:
+    """Look at each frame, and hand all that is read on to be written, in order."""
+    reading = ThreadPoolExecutor(max_workers=1)
+    waiting: deque[Future[None]] = deque()
+    try:
+        for item in _read_ahead(iter(source), reading):
+            if isinstance(item, Frame):
+                waiting.append(writing.submit(scribe.write, item, eyes.look(item)))
+                advance(eyes.remark)
+            else:
+                waiting.append(writing.submit(scribe.copy, item))
+            while len(waiting) > MAX_WAITING:
+                waiting.popleft().result()
+        for work in waiting:
+            work.result()
+    finally:
+        reading.shutdown(wait=False, cancel_futures=True)  # a silent camera would hold up Ctrl-C
+
+
+def _read_ahead(items: Iterator[Frame | Packet], reading: ThreadPoolExecutor) -> Iterator[Frame | Packet]:
+    """Every item in order; while the caller works on one, the next ones are being read."""
+    ahead = deque(reading.submit(next, items, None) for _ in range(MAX_WAITING))
+    while (item := ahead.popleft().result()) is not None:
+        ahead.append(reading.submit(next, items, None))
+        yield item
+
+
+class _Eyes:
+    """Decides which frames the network looks at, and knows the objects of every frame."""
+
+    def __init__(
+        self, detector: PhotoDetector, follower: Tracker | Untracked, every: int, source: FrameSource
+    ) -> None:
+        self.num_looks = 0
+        self._detector = detector
+        self._follower = follower
+        self._every = every
+        self._live = source.live
+        self._pixel_aspect = source.pixel_aspect
+        self._num_frames = 0
+        self._began = 0.0
+
+    @property
+    def remark(self) -> str:
+        return _count(self._follower.num_tracks, "object") if self._follower.num_tracks else ""
+
+    def look(self, frame: Frame) -> list[Sighting]:
+        """The objects of the next frame."""
+        now = time.monotonic()
+        if self._num_frames == 0:
+            self._began = now - frame.time_s
+        late = self._live and now - self._began - frame.time_s > _MAX_LAG_S
+        is_due = self._num_frames % self._every == 0 and (not late or self.num_looks == 0)
+        self._num_frames += 1
+        if not is_due:
+            return self._follower.carry()
+        self.num_looks += 1
+        return self._follower.look(
+            self._detector.detect(
+                frame.image if self._pixel_aspect == 1 else _as_shown(frame.image, self._pixel_aspect),
+                score_threshold=self._follower.lowest_score,
+            )
+        )
+
+
+def _as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
+    """The frame stretched as a player shows it, as a detector knows things from photos with square pixels."""
+    height, width = image.shape[:2]
+    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
+    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
+    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
+    return ReducedImage(np.array(shown), (height, width))
+
+
+class _Scribe:
+    """Draws and writes frames, and counts what was written."""
+
+    def __init__(
+        self, files: ExitStack, source: FrameSource, video: Path | None, table: Path, summary: VideoSummary
+    ) -> None:
+        table_file = files.enter_context(replacing(table))
+        self._table = TrackTable(files.enter_context(table_file.open("wb", buffering=0)), table)
+        self._video_file = files.enter_context(replacing(video)) if video else None
+        self._writer = VideoWriter(self._video_file, video, source) if self._video_file and video else None
+        self._summary = summary
+
+    def write(self, frame: Frame, sightings: Sequence[Sighting]) -> None:
+        if self._writer:
+            self._writer.write(_draw(frame, sightings), frame.pts)
+        self._table.write(self._summary.num_frames, frame.time_s, sightings)
+        self._summary.num_frames += 1
+        self._summary.num_sightings += len(sightings)
+        self._summary.duration_s = frame.time_s
+
+    def copy(self, packet: Packet) -> None:
+        if self._writer:
+            self._writer.copy(packet)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def has_result(self, failure: BaseException) -> bool:
+        """Whether something was written that is worth keeping, though ``failure`` ended it."""
+        if isinstance(failure, OutputError) and self._video_file:
+            try:
+                VideoReader(str(self._video_file))
+            except VideoError:
+                return False
+        return self._summary.num_frames > 0
+
+
+def _draw(frame: Frame, sightings: Sequence[Sighting]) -> Image.Image:
+    """The frame with its boxes; each object has a colour of its own, without tracking each class."""
+    return draw_boxes(
+        frame.image,
+        np.array([seen.box for seen in sightings]),
+        [_tag(seen) for seen in sightings],
+        [seen.class_id if seen.track_id is None else seen.track_id - 1 for seen in sightings],
+    )
+
+
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{'' if number == 1 else plural}"
+
+
+def _tag(seen: Sighting) -> str:
+    number = "" if seen.track_id is None else f" #{seen.track_id}"
+    score = "" if seen.score is None else f" {seen.score:.0%}"
+    return f"{seen.label}{number}{score}"

@@ -1,0 +1,341 @@
+"""Read a video, a stream, a webcam or photos as frames, and what runs beside the frames as it is.
+
+Frames are upright: a phone notes how it was held, and whether it mirrors, and the frame is turned
+accordingly. Their pixels are those of the film, which need not be square. Times count from the beginning
+of the video; each frame keeps the time it has there, however irregular.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from fewbox.core.progress import console
+from fewbox.data.images import read_image, read_size_hw
+from fewbox.errors import PhotoError, VideoError
+
+if TYPE_CHECKING:
+    import av
+
+    Packet: TypeAlias = av.Packet[Any]
+
+TIMEOUT_S = 10.0
+"""A stream that sends nothing for so long has stalled."""
+_MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
+_MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
+_USUAL_RATE = Fraction(25)
+_HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
+_UNKNOWN_COLOR = (2, 2, 2)
+_KEPT_TYPES = ("audio", "subtitle")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a video."""
+
+    image: npt.NDArray[np.uint8]
+    """``[H, W, 3]`` RGB, upright."""
+    pts: int
+    """When it is shown, in units of the video's ``time_base``."""
+    time_s: float
+
+
+class FrameSource(Protocol):
+    """What frames come from: going through it, once, gives them and the packets of the streams ``kept``."""
+
+    name: str
+    size_hw: tuple[int, int]
+    """Of every frame, upright."""
+    time_base: Fraction
+    """The unit of time, in seconds."""
+    rate: Fraction
+    """Frames per second, or what is usual."""
+    total: int | None
+    """How many frames there will be, as far as one can know."""
+    live: bool
+    """Frames come at their own pace, and wait for nobody."""
+    kept: tuple[Any, ...]
+    """Streams of sound and subtitles."""
+    color: tuple[int, int, int]
+    """Colour space, primaries and transfer, as ITU-T H.273 numbers them."""
+    pixel_aspect: Fraction
+    """How many times wider than high a pixel of the upright frame is shown."""
+
+    def __iter__(self) -> Iterator[Frame | Packet]: ...
+
+
+class PhotoFrames:
+    """Photos as the frames of a video, one after the other; those of another size are fitted to the first.
+
+    Raises:
+        PhotoError: not one photo can be read.
+    """
+
+    live = False
+    kept = ()
+    color = _UNKNOWN_COLOR
+    pixel_aspect = Fraction(1)
+
+    def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
+        self.name = f"{len(paths)} photos"
+        self.rate = Fraction(frames_per_second).limit_denominator(1001)
+        self.time_base = 1 / self.rate
+        self.total: int | None = len(paths)
+        self._paths = paths
+        self.size_hw = _first_size_hw(paths)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """A photo that cannot be read is told and left out."""
+        height, width = self.size_hw
+        pts = 0
+        for path in self._paths:
+            try:
+                image = read_image(path)
+            except PhotoError as error:
+                console.print(f"skipped: {error.message}", markup=False)
+                continue
+            if image.shape[:2] != self.size_hw:
+                image = np.array(ImageOps.pad(Image.fromarray(image), (width, height)))
+            yield Frame(image, pts, float(pts * self.time_base))
+            pts += 1
+
+
+def _first_size_hw(paths: Sequence[Path]) -> tuple[int, int]:
+    """The size of the first photo that can be read."""
+    for path in paths[:-1]:
+        try:
+            return read_size_hw(path)
+        except PhotoError:  # told when its turn comes
+            continue
+    return read_size_hw(paths[-1])
+
+
+class VideoReader:
+    """A video file, stream or webcam. It is closed when nobody holds it any more: a thread may still read.
+
+    Args:
+        source: a path, an address such as ``rtsp://...``, or the number of a webcam.
+
+    Raises:
+        VideoError: it cannot be opened, shows nothing, or needs a codec that is not there.
+    """
+
+    def __init__(self, source: str) -> None:
+        require_pyav()
+        self.name = source
+        with _told_as_video_error(source):
+            self._container = _open(source)
+        self._stream = self._video_stream()
+        self.kept = tuple(stream for stream in self._container.streams if stream.type in _KEPT_TYPES)
+        rate = self._stream.average_rate or self._stream.guessed_rate
+        self.rate = rate if rate and rate <= _HIGHEST_RATE else _USUAL_RATE
+        self.time_base = self._stream.time_base or 1 / self.rate
+        self.live = self._container.duration is None and not Path(source).is_file()
+        self.total = self._count()
+        self.size_hw = (0, 0)
+        self.color = _UNKNOWN_COLOR
+        self.pixel_aspect = Fraction(1)
+        self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
+        self._num_damaged = 0
+        self._last_pts = -1
+        self._items = self._read()
+        self._before = self._until_first_frame()
+
+    def __iter__(self) -> Iterator[Frame | Packet]:
+        """All that is kept, as it comes.
+
+        Raises:
+            VideoError: the stream stalls or breaks off.
+        """
+        while self._before:
+            yield self._before.pop(0)
+        yield from self._items
+
+    def _video_stream(self) -> av.VideoStream:
+        from av.stream import Disposition
+
+        for stream in self._container.streams.video:
+            if not stream.disposition & Disposition.attached_pic:
+                if stream.codec_context is None:
+                    raise VideoError(f"{self.name}: its codec is not known here", hint=_CONVERT)
+                stream.thread_type = "AUTO"
+                return stream
+        raise VideoError(f"{self.name}: has no video, only {self._contents()}", hint="choose another file")
+
+    def _contents(self) -> str:
+        return ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+
+    def _count(self) -> int | None:
+        duration = self._container.duration
+        if self._stream.frames or duration is None:
+            return self._stream.frames or None
+        return max(1, round(duration / 1_000_000 * self.rate))
+
+    def _until_first_frame(self) -> list[Frame | Packet]:
+        """What comes up to the first frame, which tells the size, and that there is something to see."""
+        before: list[Frame | Packet] = []
+        for item in self._items:
+            before.append(item)
+            if isinstance(item, Frame):
+                return before
+            if len(before) > _MAX_PACKETS_BEFORE_FRAMES:
+                break
+        raise VideoError(f"{self.name}: not one frame of it can be read", hint=_CONVERT)
+
+    def _read(self) -> Iterator[Frame | Packet]:
+        time_s = 0.0
+        with _told_as_video_error(self.name):
+            for packet in self._container.demux([self._stream, *self.kept]):
+                if packet.stream is self._stream:
+                    for decoded in self._decode(packet):
+                        frame = self._frame(decoded)
+                        time_s = frame.time_s
+                        yield frame
+                elif packet.dts is not None:  # the last one of each stream is empty
+                    yield self._from_begin(packet)
+        self._tell_faults(time_s)
+
+    def _decode(self, packet: Packet) -> list[Any]:
+        import av
+
+        try:
+            return packet.decode()
+        except av.InvalidDataError:
+            self._num_damaged += 1
+            return []
+
+    def _frame(self, decoded: av.VideoFrame) -> Frame:
+        """Upright, of the size of the first frame, later than the frame before."""
+        (a, b), (c, d) = _display_matrix(decoded)
+        sideways = abs(b) > abs(a)
+        if self.size_hw == (0, 0):
+            height, width = decoded.height, decoded.width
+            self.size_hw = (width, height) if sideways else (height, width)
+            self.color = decoded.colorspace, decoded.color_primaries, decoded.color_trc
+            aspect = self._stream.sample_aspect_ratio or Fraction(1)
+            self.pixel_aspect = 1 / aspect if sideways else aspect
+        height, width = self.size_hw[::-1] if sideways else self.size_hw
+        image = decoded.to_ndarray(
+            format="rgb24", width=width, height=height, src_color_range=decoded.color_range
+        )
+        if sideways:
+            image = image.swapaxes(0, 1)
+        if (c if sideways else a) < 0:
+            image = image[:, ::-1]
+        if (b if sideways else d) < 0:
+            image = image[::-1]
+        pts = self._last_pts + 1
+        if decoded.pts is not None:
+            pts = max(pts, decoded.pts - round(self._begin_s / self.time_base))
+        elif self._last_pts >= 0:
+            pts = self._last_pts + max(1, round(1 / (self.rate * self.time_base)))
+        self._last_pts = pts
+        return Frame(np.ascontiguousarray(image), pts, float(pts * self.time_base))
+
+    def _from_begin(self, packet: Packet) -> Packet:
+        begin = round(self._begin_s / packet.time_base)
+        if begin and packet.pts is not None:
+            packet.pts -= begin
+        if begin and packet.dts is not None:
+            packet.dts -= begin
+        return packet
+
+    def _tell_faults(self, time_s: float) -> None:
+        if self._num_damaged:
+            console.print(f"{self.name}: {self._num_damaged} damaged packets left out", markup=False)
+        stream = self._stream
+        stated_s = float(stream.duration * self.time_base) if stream.duration else 0.0
+        if time_s + float(1 / self.rate) < _MISSING_PART * stated_s:
+            console.print(
+                f"{self.name}: ends after {time_s:.1f} s, but says it has {stated_s:.1f} s: it was cut off",
+                markup=False,
+            )
+
+
+def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
+    """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
+
+    As ISO/IEC 14496-12, 8.3.2 has it; what falls below 0 is moved into sight.
+    """
+    from av.sidedata.sidedata import Type
+
+    side_data: Any = decoded.side_data  # whose stub knows names, not types, as keys
+    matrix = side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return np.eye(2, dtype=np.int32)
+    return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
+
+
+_CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
+
+
+def require_pyav() -> None:
+    """Say how to get PyAV where it is not.
+
+    Raises:
+        VideoError: it is not there.
+    """
+    try:
+        importlib.import_module("av")
+    except ImportError as error:
+        hint = "install it: pip install '.[video]'"
+        raise VideoError("videos need PyAV, which is not installed", hint=hint) from error
+
+
+def _open(source: str) -> av.container.InputContainer:
+    import av
+
+    if source.isdecimal() and not Path(source).exists():
+        device, driver = _webcam(int(source), sys.platform)
+        return av.open(device, format=driver, timeout=TIMEOUT_S)
+    # Over UDP, the default, a busy network tears frames apart.
+    options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
+    return av.open(source, options=options, timeout=TIMEOUT_S)
+
+
+def _webcam(number: int, platform: str) -> tuple[str, str]:
+    """The name of a webcam and of its driver, as FFmpeg wants them.
+
+    Raises:
+        VideoError: there is no such webcam.
+    """
+    if platform == "linux":
+        return f"/dev/video{number}", "v4l2"
+    if platform == "darwin":
+        return str(number), "avfoundation"
+    import av
+
+    cameras = [device for device in av.enumerate_input_devices("dshow") if "video" in device.media_types]
+    if number >= len(cameras):
+        raise VideoError(f"webcam {number}: there are {len(cameras)} webcams, counted from 0")
+    return f"video={cameras[number].name}", "dshow"
+
+
+@contextmanager
+def _told_as_video_error(source: str) -> Iterator[None]:
+    """Say in a user's words why FFmpeg gave up."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        what, hint = str(error.strerror or error), "is the address or the path right?"
+        if isinstance(error, FileNotFoundError):
+            what = "no such file or device"
+        elif isinstance(error, av.ExitError | TimeoutError):
+            what, hint = f"sent nothing for {TIMEOUT_S:.0f} s", "check the camera and the network"
+        elif isinstance(error, av.InvalidDataError):
+            what, hint = "not a video, or damaged or cut off", _CONVERT
+        elif isinstance(error, av.DecoderNotFoundError):
+            what, hint = "its codec is not known here", _CONVERT
+        raise VideoError(f"{source}: {what}", hint=hint) from error

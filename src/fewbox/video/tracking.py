@@ -1,0 +1,305 @@
+"""Follow objects from frame to frame, so that each keeps its number.
+
+The method is ByteTrack's (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every
+Detection Box", ECCV 2022): certain detections are matched with the tracks first, then the uncertain
+ones with the tracks that are left, since an object half hidden is seen with a low score but seen.
+In between each box moves on at the speed it had (a Kalman filter of constant velocity).
+
+Two differences. A track's width and height are filtered rather than its aspect and height (Aharon et
+al., "BoT-SORT", 2022), and only detections of a track's own class can go on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fewbox.detection.detections import Detections
+
+
+def assign(costs: npt.NDArray[np.float64], limit: float) -> list[tuple[int, int]]:
+    """Pair rows with columns so that the sum of costs is least, a row or column left alone costing ``limit``.
+
+    Rows join one by one; each takes the cheapest way to a free column, along which those before it
+    may move over (D. F. Crouse, "On implementing 2D rectangular assignment algorithms", 2016).
+
+    Args:
+        costs: ``[R, C]``; infinite where a pair is out of the question.
+        limit: a pair that costs as much or more is not made.
+
+    Returns:
+        Pairs (row, column), by row; each row and each column is in one pair at most.
+    """
+    if costs.shape[0] > costs.shape[1]:
+        return sorted((row, column) for column, row in assign(costs.T, limit))
+    capped = np.minimum(costs, limit)
+    num_rows, num_columns = capped.shape
+    row_price, column_price = np.zeros(num_rows), np.zeros(num_columns)
+    row_of, column_of = np.full(num_columns, -1), np.full(num_rows, -1)
+    for newcomer in range(num_rows):
+        distance, via = np.full(num_columns, np.inf), np.full(num_columns, -1)
+        reached = np.zeros(num_columns, dtype=bool)
+        row, length = newcomer, 0.0
+        while True:
+            through_row = length + capped[row] - row_price[row] - column_price
+            shorter = ~reached & (through_row < distance)
+            distance[shorter], via[shorter] = through_row[shorter], row
+            column = int(np.where(reached, np.inf, distance).argmin())
+            length = float(distance[column])
+            if row_of[column] < 0:
+                break
+            reached[column] = True
+            row = int(row_of[column])
+        row_price[newcomer] += length
+        row_price[row_of[reached]] += length - distance[reached]
+        column_price[reached] += distance[reached] - length
+        while column >= 0:  # back along the way; the newcomer had no column yet
+            row = int(via[column])
+            row_of[column] = row
+            column_of[row], column = column, int(column_of[row])
+    return [(row, int(column)) for row, column in enumerate(column_of) if capped[row, column] < limit]
+
+
+# From the release of ByteTrack: what may cost how much, 1 - IoU (times the score, in the first and last).
+_COST_CERTAIN, _COST_UNCERTAIN, _COST_NEWBORN = 0.8, 0.5, 0.7
+_LOWEST_SCORE = 0.1
+# Its noise, in parts of a box's side per frame: of where a box is, and of how fast it moves.
+_POSITION_NOISE, _SPEED_NOISE = 1 / 20, 1 / 160
+
+Floats = npt.NDArray[np.float64]
+
+
+class Sighting(NamedTuple):
+    """One object in one frame."""
+
+    box: tuple[float, float, float, float]
+    """``(x1, y1, x2, y2)`` in pixels of the upright frame."""
+    label: str
+    class_id: int
+    score: float | None
+    """None where nobody looked: the box was carried on from frames before."""
+    track_id: int | None
+    """The object's number, from 1; None without tracking."""
+
+
+@dataclass
+class _Motion:
+    """Centre, width and height of a box and their speeds, per frame: four independent Kalman filters.
+
+    Since nothing in the model mixes the four, the 8 x 8 covariance of the paper falls apart into a
+    2 x 2 one for each: variance, covariance with the speed, and variance of the speed. All ``[4]``.
+    """
+
+    state: Floats
+    speed: Floats
+    variance: Floats
+    covariance: Floats
+    speed_variance: Floats
+
+    @classmethod
+    def begin(cls, measured: Floats) -> _Motion:
+        sides = _sides(measured)
+        return cls(
+            measured,
+            np.zeros(4),
+            (2 * _POSITION_NOISE * sides) ** 2,
+            np.zeros(4),
+            (10 * _SPEED_NOISE * sides) ** 2,
+        )
+
+    def advance(self) -> None:
+        """One frame on."""
+        sides = _sides(self.state)
+        self.state = self.state + self.speed
+        self.variance = (
+            self.variance + 2 * self.covariance + self.speed_variance + (_POSITION_NOISE * sides) ** 2
+        )
+        self.covariance = self.covariance + self.speed_variance
+        self.speed_variance = self.speed_variance + (_SPEED_NOISE * sides) ** 2
+
+    def correct(self, measured: Floats) -> None:
+        """Take in where the box was found."""
+        spread = self.variance + (_POSITION_NOISE * _sides(self.state)) ** 2
+        gain, speed_gain = self.variance / spread, self.covariance / spread
+        error = measured - self.state
+        self.state, self.speed = self.state + gain * error, self.speed + speed_gain * error
+        self.speed_variance = self.speed_variance - speed_gain * self.covariance
+        self.variance, self.covariance = (1 - gain) * self.variance, (1 - gain) * self.covariance
+
+
+@dataclass
+class _Track:
+    track_id: int
+    class_id: int
+    score: float
+    motion: _Motion
+    confirmed: bool
+    """Found twice; a newborn that is missed once was a mistake."""
+    frames_since_found: int = 0
+    lost: bool = False
+    """Missed when last looked for: not shown, but known again if it comes back soon."""
+
+    def advance(self) -> None:
+        if self.lost:
+            self.motion.speed[2:] = 0  # unseen, a box would swell or shrink for ever
+        self.motion.advance()
+        self.frames_since_found += 1
+
+    def find(self, measured: Floats, score: float) -> None:
+        self.motion.correct(measured)
+        self.score, self.confirmed, self.frames_since_found, self.lost = score, True, 0, False
+
+
+class Tracker:
+    """Gives the objects of a video their numbers, frame by frame.
+
+    Args:
+        score_threshold: an object becomes a track with a higher score; one that is followed already
+            may have as little as ``lowest_score``.
+        frames_lost: how long an object may be out of sight and keep its number.
+    """
+
+    def __init__(self, score_threshold: float, frames_lost: int = 30) -> None:
+        self.score_threshold = score_threshold
+        self.lowest_score = min(_LOWEST_SCORE, score_threshold)
+        self.frames_lost = frames_lost
+        self.num_tracks = 0
+        self._tracks: list[_Track] = []
+        self._labels: tuple[str, ...] = ()
+        self._size_hw = (0, 0)
+
+    def look(self, found: Detections) -> list[Sighting]:
+        """The objects of the next frame, the most certain first, given what was detected in it.
+
+        Args:
+            found: detections down to ``lowest_score``.
+        """
+        first_look, self._labels, self._size_hw = not self._labels, found.labels, found.size_hw
+        self._advance()
+        certain = np.flatnonzero(found.scores > self.score_threshold)
+        uncertain = np.flatnonzero(found.scores <= self.score_threshold)
+        old, newborn = _split(self._tracks)
+        owner: dict[int, _Track] = {}
+        owner |= _match(old, found, certain, _COST_CERTAIN, with_score=True)
+        in_sight = [track for track in _without(old, owner) if not track.lost]
+        owner |= _match(in_sight, found, uncertain, _COST_UNCERTAIN, with_score=False)
+        left = np.array([index for index in certain if index not in owner], dtype=np.int64)
+        owner |= _match(newborn, found, left, _COST_NEWBORN, with_score=True)
+
+        for track in _without(self._tracks, owner):
+            track.lost = True
+        measured, scores = _to_cxcywh(found.boxes.astype(np.float64)), found.scores.tolist()
+        for index, track in owner.items():
+            track.find(measured[index], scores[index])
+        for index in map(int, left):
+            if index not in owner:
+                owner[index] = self._begin(
+                    int(found.class_ids[index]), measured[index], scores[index], first_look
+                )
+        self._tracks = [
+            track
+            for track in self._tracks
+            if not track.lost or (track.confirmed and track.frames_since_found <= self.frames_lost)
+        ]
+        detections = list(found)
+        return [
+            Sighting(
+                detections[index].box, detections[index].label, track.class_id, scores[index], track.track_id
+            )
+            for index, track in sorted(owner.items())
+        ]
+
+    def carry(self) -> list[Sighting]:
+        """The objects of the next frame if nobody looks at it: each moves on as it did."""
+        self._advance()
+        height, width = self._size_hw
+        sightings = []
+        for track in sorted(self._tracks, key=lambda track: -track.score):
+            x1, y1, x2, y2 = _to_xyxy(track.motion.state).tolist()
+            box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+            if not track.lost and box[0] < box[2] and box[1] < box[3]:
+                label = self._labels[track.class_id]
+                sightings.append(Sighting(box, label, track.class_id, None, track.track_id))
+        return sightings
+
+    def _advance(self) -> None:
+        for track in self._tracks:
+            track.advance()
+
+    def _begin(self, class_id: int, measured: Floats, score: float, confirmed: bool) -> _Track:
+        self.num_tracks += 1
+        track = _Track(self.num_tracks, class_id, score, _Motion.begin(measured), confirmed)
+        self._tracks.append(track)
+        return track
+
+
+class Untracked:
+    """What takes the place of a :class:`Tracker` where no numbers are wanted: each frame for itself."""
+
+    def __init__(self, score_threshold: float) -> None:
+        self.lowest_score = score_threshold
+        self.num_tracks = 0
+        self._last: list[Sighting] = []
+
+    def look(self, found: Detections) -> list[Sighting]:
+        """What was detected in the next frame."""
+        sightings = [
+            Sighting(box, label, int(class_id), score, None)
+            for (box, score, label), class_id in zip(found, found.class_ids, strict=True)
+        ]
+        self._last = [sighting._replace(score=None) for sighting in sightings]
+        return sightings
+
+    def carry(self) -> list[Sighting]:
+        """The last boxes once more, where they were."""
+        return self._last
+
+
+def _split(tracks: list[_Track]) -> tuple[list[_Track], list[_Track]]:
+    return [track for track in tracks if track.confirmed], [track for track in tracks if not track.confirmed]
+
+
+def _without(tracks: list[_Track], owner: dict[int, _Track]) -> list[_Track]:
+    taken = {track.track_id for track in owner.values()}
+    return [track for track in tracks if track.track_id not in taken]
+
+
+def _match(
+    tracks: list[_Track], found: Detections, among: npt.NDArray[np.int64], limit: float, *, with_score: bool
+) -> dict[int, _Track]:
+    """The tracks that go on with some of the detections ``among``, by the detection's number."""
+    if not tracks or len(among) == 0:
+        return {}
+    here = _to_xyxy(np.array([track.motion.state for track in tracks]))
+    likeness = _iou(here, found.boxes[among].astype(np.float64))
+    if with_score:
+        likeness = likeness * found.scores[among]
+    other_class = np.array([track.class_id for track in tracks])[:, None] != found.class_ids[among]
+    pairs = assign(np.where(other_class, np.inf, 1 - likeness), limit)
+    return {int(among[column]): tracks[row] for row, column in pairs}
+
+
+def _iou(first: Floats, second: Floats) -> Floats:
+    """IoU of every box of ``first`` ``[M, 4]`` with every one of ``second`` ``[K, 4]``: ``[M, K]``."""
+    corner = np.maximum(first[:, None, :2], second[None, :, :2])
+    sides = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0, None)
+    shared = sides.prod(2)
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (first, second)]
+    return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9))
+
+
+def _sides(boxes_cxcywh: Floats) -> Floats:
+    """The side that each of the four is measured by: width, height, width, height; a pixel at least."""
+    return np.maximum(boxes_cxcywh[[2, 3, 2, 3]], 1.0)
+
+
+def _to_cxcywh(boxes: Floats) -> Floats:
+    return np.concatenate([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
+def _to_xyxy(boxes_cxcywh: Floats) -> Floats:
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)

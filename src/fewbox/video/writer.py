@@ -1,0 +1,176 @@
+"""Write a video frame by frame, with sound and subtitles copied as they are, and the table of tracks.
+
+Both can be ended at any moment, even by a full disk, and what was written until then is whole: the
+video is made of fragments that can be played on their own, the table of whole lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from fewbox.core.files import output_error
+from fewbox.core.progress import console
+from fewbox.video.reader import require_pyav
+from fewbox.video.tracking import Sighting
+
+if TYPE_CHECKING:
+    import av
+
+    from fewbox.video.reader import FrameSource, Packet
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+"""What videos are written as."""
+TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
+
+_H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
+_SECONDS_PER_FRAGMENT = 2
+# What is written is on the disk at once, not in a buffer that dies with the process.
+_FORMAT = {"flush_packets": "1"}
+# As fragments while it is written, as one piece when it is closed.
+_MP4 = _FORMAT | {"movflags": "hybrid_fragmented+delay_moov"}
+
+
+class VideoWriter:
+    """A video in H.264, with the times of its source.
+
+    Args:
+        path: the file to write; its suffix is one of ``VIDEO_SUFFIXES``.
+        target: what messages call it.
+        source: where the frames come from.
+
+    Raises:
+        VideoError: PyAV is not installed.
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, target: Path, source: FrameSource) -> None:
+        require_pyav()
+        import av
+
+        self._target = target
+        self._time_base = source.time_base
+        self._color_space = source.color[0]
+        options = _FORMAT if path.suffix.lower() == ".mkv" else _MP4
+        with _told_as_output_error(target):
+            self._container = av.open(str(path), "w", options=options)
+            self._stream = self._add_video(source)
+        self._copies: dict[int, av.stream.Stream] = {}
+        for stream in source.kept:
+            self._add_copy(stream, source.name)
+
+    def _add_video(self, source: FrameSource) -> av.VideoStream:
+        height, width = source.size_hw
+        options = _H264 | {"g": str(max(1, round(_SECONDS_PER_FRAGMENT * source.rate)))}
+        stream = self._container.add_stream("libx264", rate=source.rate, options=options)
+        stream.width, stream.height = width + width % 2, height + height % 2  # one colour per 2 x 2 pixels
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = source.time_base
+        context = stream.codec_context
+        context.sample_aspect_ratio = source.pixel_aspect
+        context.time_base = source.time_base
+        context.colorspace, context.color_primaries, context.color_trc = source.color
+        return stream
+
+    def _add_copy(self, stream: av.stream.Stream, name: str) -> None:
+        try:
+            self._copies[stream.index] = self._container.add_stream_from_template(stream)
+        except ValueError:
+            console.print(
+                f"{name}: its {stream.type} does not fit in {self._target.suffix} and is left out; "
+                ".mkv takes most kinds",
+                markup=False,
+            )
+
+    def write(self, picture: Image.Image, pts: int) -> None:
+        """Add a frame, shown from ``pts`` on."""
+        import av
+
+        image = np.asarray(picture)
+        height, width = image.shape[:2]
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=self._color_space)
+        frame.pts, frame.time_base = pts, self._time_base
+        with _told_as_output_error(self._target):
+            self._container.mux(self._stream.encode(frame))
+
+    def copy(self, packet: Packet) -> None:
+        """Add a packet of sound or subtitles as it is; one whose time runs backwards is left out."""
+        import av
+
+        copy = self._copies.get(packet.stream.index)
+        if copy is not None:
+            packet.stream = copy
+            with _told_as_output_error(self._target), contextlib.suppress(av.ArgumentError):
+                self._container.mux(packet)
+
+    def close(self) -> None:
+        """Bring the last frames out of the encoder and end the file."""
+        with _told_as_output_error(self._target):
+            try:
+                self._container.mux(self._stream.encode(None))
+            finally:
+                self._container.close()
+
+
+class TrackTable:
+    """Where every object was in every frame, as CSV: a row per sighting.
+
+    Args:
+        file: open for writing, without a buffer.
+        target: what messages call it.
+    """
+
+    def __init__(self, file: BinaryIO, target: Path) -> None:
+        self._file = file
+        self._target = target
+        self._append([TABLE_COLUMNS])
+
+    def write(self, frame_number: int, time_s: float, sightings: Sequence[Sighting]) -> None:
+        """Add the rows of a frame; numbers are cut where nobody could measure more.
+
+        Raises:
+            OutputError: they cannot be written; the rows before them are.
+        """
+        self._append(
+            [
+                (
+                    frame_number,
+                    f"{time_s:.6f}",
+                    "" if seen.track_id is None else seen.track_id,
+                    *(f"{edge:.2f}" for edge in seen.box),
+                    "" if seen.score is None else f"{seen.score:.4f}",
+                    seen.label,
+                )
+                for seen in sightings
+            ]
+        )
+
+    def _append(self, rows: Sequence[Sequence[object]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        data, whole = text.getvalue().encode(), self._file.tell()
+        with _told_as_output_error(self._target):
+            try:
+                while data:  # a disk that is almost full takes a part
+                    data = data[self._file.write(data) :]
+            except OSError:
+                self._file.truncate(whole)
+                raise
+
+
+@contextlib.contextmanager
+def _told_as_output_error(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # those of FFmpeg that are about files are OSErrors too
+        raise output_error(target, error) from error

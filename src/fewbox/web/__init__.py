@@ -1,1 +1,0 @@
-"""Answering HTTP requests: what the annotation page's server and the service share; no torch."""
