@@ -20,7 +20,7 @@ from fewbox.config import FinetuneConfig
 from fewbox.data.formats import read_annotations
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import LOWEST_SCORE
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import BaseModel, load_base
@@ -39,8 +39,8 @@ def run_once(base: BaseModel, seed: int) -> dict[str, float]:
         start = time.perf_counter()
         found.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
         times.append((time.perf_counter() - start) * 1000)
-    truth = AnnotationTable.of(test.images, detector.labels)
-    metrics = coco_metrics(DetectionTable.of(found), truth, len(detector.labels))
+    truth = GroundTruthTable.of(test.images, detector.labels)
+    metrics = coco_metrics(PredictionTable.of(found), truth, len(detector.labels))
     row |= {"ap": 100 * metrics.ap, "ap50": 100 * metrics.ap50}
     return row | {"detect_ms": statistics.median(times), "mb": file_size_mb(detector)}
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as parquet
 import torch
 from PIL import Image
 
-from fewbox.apps.batch import detect_many
+from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.ray import Workers
 from fewbox.apps.batch.shards import cut_into_shards
 from fewbox.data.formats import read_annotations
@@ -159,7 +159,7 @@ def run(kind: str, detector: Path, photos: Path, output: Path, workers: int) -> 
             ends = list(pool.imap_unordered(detect_bare, chunks))
     else:
         settings = {"cluster": kind, "workers": Workers(workers), "shard_size": SHARD}
-        detect_many(detector, photos, output, show_progress=False, **settings)
+        detect_batch(detector, photos, output, show_progress=False, **settings)
         ends = [path.stat().st_mtime for path in (output / "photos").iterdir()]
     ends.sort()
     # From when each worker has done one: before, some may still be starting.

@@ -51,9 +51,9 @@ def main() -> None:
     for layers in parsed.layers:
         config = DeepConfig(layers=layers, epochs=parsed.epochs, learning_rate=parsed.learning_rate)
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder, joined() as team:
+        with tempfile.TemporaryDirectory() as folder, joined() as group:
             checkpoint = Path(folder) / "checkpoint.pt"
-            detector = finetune_deep(taught, base, checkpoint, team, config=config, show_progress=False)
+            detector = finetune_deep(taught, base, checkpoint, group, config=config, show_progress=False)
         report(f"deep, {layers}, {parsed.epochs} epochs", detector, held_out, start)
 
 

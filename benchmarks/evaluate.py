@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
 from machine import describe_machine
 
@@ -31,11 +31,11 @@ SETS = ((50, 1), (200, 5), (1000, 80))  # photos and classes
 SHIFTED = 0.4  # part of the detections that are near an annotation
 
 
-def made_up_set(num_photos: int, num_classes: int) -> tuple[DetectionTable, AnnotationTable]:
+def made_up_set(num_photos: int, num_classes: int) -> tuple[PredictionTable, GroundTruthTable]:
     """Annotations and detections whose scores say little, so that many false alarms lie between the hits."""
     random = np.random.default_rng(0)
     count = num_photos * ANNOTATIONS_PER_PHOTO
-    truth = AnnotationTable(
+    truth = GroundTruthTable(
         np.sort(random.integers(0, num_photos, count)),
         random.integers(0, num_classes, count),
         random_boxes(random, count),
@@ -50,7 +50,7 @@ def made_up_set(num_photos: int, num_classes: int) -> tuple[DetectionTable, Anno
     boxes[anywhere] = random_boxes(random, int(anywhere.sum()))
     photo_ids = np.where(anywhere, random.integers(0, num_photos, count), truth.photo_ids[near])
     class_ids = np.where(anywhere, random.integers(0, num_classes, count), truth.class_ids[near])
-    return DetectionTable(photo_ids, class_ids, boxes, random.random(count)), truth
+    return PredictionTable(photo_ids, class_ids, boxes, random.random(count)), truth
 
 
 def random_boxes(random: np.random.Generator, count: int) -> np.ndarray:

@@ -32,7 +32,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.trainer import finetune
@@ -135,7 +135,7 @@ class TestPhotos:
         self.images = [read_image(image.path) for image in data.test]
         with torch.inference_mode():
             self.maps = [network.towers(network.features(network.batch_of([image]))) for image in self.images]
-        self.truth = AnnotationTable.of(data.test, data.labels)
+        self.truth = GroundTruthTable.of(data.test, data.labels)
 
     def detect(self, detector: Detector) -> list[Detections]:
         """What a detector made from the base finds in every photo."""
@@ -161,12 +161,12 @@ def run(
     else:
         detector = finetune(photos, base, recipe=name, config=settings, show_progress=False)
     row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
-    found = DetectionTable.of(test.detect(detector.with_precision("float32")))
+    found = PredictionTable.of(test.detect(detector.with_precision("float32")))
     metrics = coco_metrics(found, test.truth, len(data.labels))
     row |= {"ap": metrics.ap, "ap50": metrics.ap50, "recall": metrics.ar_100}
     outcomes = Outcomes.of(found, test.truth)
-    counts = (outcomes.right | outcomes.wrong) & (found.scores >= SHOWN_SCORE)
-    scores, right = found.scores[counts], outcomes.right[counts]
+    counts = (outcomes.is_true_positive | outcomes.is_false_positive) & (found.scores >= SHOWN_SCORE)
+    scores, right = found.scores[counts], outcomes.is_true_positive[counts]
     row["ece"] = expected_calibration_error(scores, right)
     if "estimate" in detector.provenance:
         expected = detector.provenance["estimate"]

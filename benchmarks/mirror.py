@@ -14,8 +14,8 @@ import torch
 from fewbox.config import FinetuneConfig
 from fewbox.data.images import read_image
 from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.detection.tta import MirroredDetector
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.detection.tta import TtaDetector
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
@@ -29,8 +29,8 @@ def measure(detector: PhotoDetector, data: DataSet) -> tuple[float, float, float
     start = time.perf_counter()
     found = [detector.detect(image, score_threshold=MIN_SCORE) for image in images]
     seconds = time.perf_counter() - start
-    truth = AnnotationTable.of(data.test, data.labels)
-    metrics = coco_metrics(DetectionTable.of(found), truth, len(data.labels))
+    truth = GroundTruthTable.of(data.test, data.labels)
+    metrics = coco_metrics(PredictionTable.of(found), truth, len(data.labels))
     return 100 * metrics.ap, 100 * metrics.ap50, seconds
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         for draw in range(parsed.draws):
             photos = data.draw(parsed.shots, draw)
             detector = finetune(photos, base, config=FinetuneConfig(seed=draw), show_progress=False)
-            once, twice = measure(detector, data), measure(MirroredDetector(detector), data)
+            once, twice = measure(detector, data), measure(TtaDetector(detector), data)
             rows.append((*once[:2], twice[0] - once[0], twice[1] - once[1], twice[2] / once[2]))
         columns = list(zip(*rows, strict=True))
         spreads = [f"{statistics.mean(c):.1f} ± {statistics.pstdev(c):.1f}" for c in columns[:4]]

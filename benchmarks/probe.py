@@ -20,7 +20,7 @@ from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel
 from fewbox.models.boxes import pairwise_iou
 from fewbox.models.network import Coefficients
-from fewbox.models.yolox.features import CellReader
+from fewbox.models.yolox.features import YoloxFeatureExtractor
 
 MATCHED_IOU = 0.6
 MAX_STEPS = 300
@@ -29,19 +29,19 @@ MAX_STEPS = 300
 def probe(annotations: AnnotationSet, base: BaseModel) -> Detector:
     """A detector for the classes of ``annotations``."""
     network: Any = build_network(base.config, base.weights)
-    reader, labels = CellReader(network), annotations.labels
+    reader, labels = YoloxFeatureExtractor(network), annotations.labels
     columns, targets = [], []
     for photo in annotations:
         image = read_image(photo.path)
-        evidence = reader.read(image)
-        target = torch.zeros(len(evidence.boxes), len(labels))
+        features = reader.read(image)
+        target = torch.zeros(len(features.boxes), len(labels))
         boxes = network.to_input(corners_of(photo.boxes), (image.shape[0], image.shape[1]))
-        overlaps = pairwise_iou(boxes, evidence.boxes)
+        overlaps = pairwise_iou(boxes, features.boxes)
         for box, overlap in zip(photo.boxes, overlaps, strict=True):
             class_id = labels.index(box.label)
             target[overlap > MATCHED_IOU, class_id] = 1
             target[overlap.argmax(), class_id] = 1
-        columns.append(evidence.raw)
+        columns.append(features.tower_features)
         targets.append(target)
     rows = torch.cat(columns)
     nothing = torch.zeros(len(rows), 0)
@@ -52,7 +52,7 @@ def probe(annotations: AnnotationSet, base: BaseModel) -> Detector:
     learnt, losses = fit_logistic(
         Rows(rows, nothing, [len(rows)], torch.cat(targets), weights), 1.0, start, MAX_STEPS
     )
-    same = learnt.aligned.expand(reader.num_groups, -1, -1)
+    same = learnt.base_logits.expand(reader.num_groups, -1, -1)
     head = Coefficients(torch.zeros(base.config.num_classes + 1, len(labels)), same, learnt.bias)
     config = novel_config(base.config, len(labels), keep_classes=False)
     config = replace(config, iou_threshold=base.config.iou_threshold, vote_iou=None)

@@ -11,11 +11,11 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 
 
 def reference_metrics(
-    found: DetectionTable, truth: AnnotationTable, num_photos: int, num_classes: int
+    found: PredictionTable, truth: GroundTruthTable, num_photos: int, num_classes: int
 ) -> np.ndarray:
     """The twelve numbers ``[12]``; NaN, where pycocotools says -1, for a measure of nothing."""
     ids = [{"id": number + 1} for number in range(max(num_photos, num_classes))]
@@ -28,7 +28,7 @@ def reference_metrics(
     return _numbers(_coco(dataset, rows), _coco(dataset, _scored(found)))
 
 
-def reference_metrics_of_file(path: Path, found: DetectionTable) -> np.ndarray:
+def reference_metrics_of_file(path: Path, found: PredictionTable) -> np.ndarray:
     """The same twelve numbers, with the annotations as pycocotools itself reads them from a file.
 
     Photos are numbered in the order of the file, classes in that of their ids, from 0.
@@ -43,7 +43,7 @@ def reference_metrics_of_file(path: Path, found: DetectionTable) -> np.ndarray:
     return _numbers(truth, _coco({"images": truth.dataset["images"], "categories": []}, rows))
 
 
-def _scored(found: DetectionTable) -> list[dict[str, Any]]:
+def _scored(found: PredictionTable) -> list[dict[str, Any]]:
     return [row | {"score": score} for row, score in zip(_rows(found), found.scores.tolist(), strict=True)]
 
 
@@ -56,7 +56,7 @@ def _numbers(truth: COCO, found: COCO) -> np.ndarray:
     return np.where(evaluation.stats < 0, np.nan, evaluation.stats)
 
 
-def _rows(table: AnnotationTable | DetectionTable) -> list[dict[str, Any]]:
+def _rows(table: GroundTruthTable | PredictionTable) -> list[dict[str, Any]]:
     rows = zip(table.photo_ids.tolist(), table.class_ids.tolist(), table.boxes.tolist(), strict=True)
     return [
         {

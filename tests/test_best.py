@@ -19,14 +19,14 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import SettingError
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import pictures as held_out
 from fewbox.finetuning.budget import plan
 from fewbox.finetuning.estimate import Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
-from fewbox.finetuning.linear_probe.recipe import novel_config, reader_of
+from fewbox.finetuning.linear_probe.recipe import feature_extractor_of, novel_config
 from fewbox.finetuning.pictures import save_held_out
 from fewbox.finetuning.trainer import finetune
 from fewbox.models.architectures import build_network, weight_shapes
@@ -55,24 +55,24 @@ BASES = {"ssd": tiny_base, "retinanet": retinanet_base, "yolox": yolox_base}
 
 @pytest.mark.parametrize("kind", BASES)
 def test_a_head_gives_the_logits_of_the_evidence(kind: str) -> None:
-    """What was learnt on evidence and what the detector computes are the same numbers."""
+    """What was learnt on features and what the detector computes are the same numbers."""
     base = BASES[kind]()
     network = build_network(base.config, base.weights)
-    reader = reader_of(network)
+    reader = feature_extractor_of(network)
     image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
-    evidence = reader.read(image)
+    features = reader.read(image)
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator) * 0.1
 
-    num_columns, width = evidence.aligned.shape[1], evidence.raw.shape[1]
+    num_columns, width = features.base_logits.shape[1], features.tower_features.shape[1]
     learnt = Coefficients(draw(num_columns, 2), draw(reader.num_groups, width, 2), draw(2))
     config = novel_config(base.config, 2, keep_classes=False)
     weights = base.weights | reader.head(learnt, keep_classes=False)
     tuned = build_network(config, {name: weights[name] for name in weight_shapes(config)})
     _, logits = tuned(tuned.batch_of([image]))  # type: ignore[operator]
-    torch.testing.assert_close(logits[0, :, -2:], logits_of(learnt, evidence), atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(logits[0, :, -2:], logits_of(learnt, features), atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", BASES)
@@ -95,11 +95,11 @@ def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
 
 def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
     generator = torch.Generator().manual_seed(0)
-    aligned = torch.randn(40, 3, generator=generator)
+    base_logits = torch.randn(40, 3, generator=generator)
     targets = (torch.arange(40) % 5 == 0).float()[:, None]
-    once = Rows(aligned, torch.zeros(40, 0), [40], targets, torch.full((40, 1), 3.0))
+    once = Rows(base_logits, torch.zeros(40, 0), [40], targets, torch.full((40, 1), 3.0))
     twice = Rows(
-        aligned.repeat(2, 1), torch.zeros(80, 0), [80], targets.repeat(2, 1), torch.full((80, 1), 3.0)
+        base_logits.repeat(2, 1), torch.zeros(80, 0), [80], targets.repeat(2, 1), torch.full((80, 1), 3.0)
     )
     start = Coefficients(torch.zeros(3, 1), torch.zeros(1, 0, 1), torch.zeros(1))
     (_, few), (_, many) = (fit_logistic(rows, 0.0, start, 3) for rows in (once, twice))
@@ -133,8 +133,8 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for image in photos for b in image.boxes[:1]])
     truth = network.to_input(torch.from_numpy(corners).float(), photos.images[0].size_hw).double().numpy()
     scores, ids = np.array([0.9, 0.8, 0.1]), np.zeros(3, np.int64)
-    found = DetectionTable(np.array([0, 1, 1]), ids, np.stack([truth[0], truth[1] + 300, truth[1]]), scores)
-    drawn = AnnotationTable(np.arange(2), ids[:2], truth, np.zeros(2, bool))
+    found = PredictionTable(np.array([0, 1, 1]), ids, np.stack([truth[0], truth[1] + 300, truth[1]]), scores)
+    drawn = GroundTruthTable(np.arange(2), ids[:2], truth, np.zeros(2, bool))
     captions: list[str] = []
     sheet = held_out.contact_sheet
     monkeypatch.setattr(held_out, "contact_sheet", lambda *a: (captions.extend(a[3]), sheet(*a))[1])
@@ -328,8 +328,8 @@ def made_outcomes(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Outc
     count = len(scores)
     photos, ids = np.arange(count), np.zeros(count, np.int64)
     boxes = np.tile([0.0, 0, 10, 10], (count, 1))
-    found = DetectionTable(photos, ids, np.where(right[:, None], boxes, boxes + 50), scores)
-    return Outcomes.of(found, AnnotationTable(photos, ids, boxes, np.zeros(count, bool)))
+    found = PredictionTable(photos, ids, np.where(right[:, None], boxes, boxes + 50), scores)
+    return Outcomes.of(found, GroundTruthTable(photos, ids, boxes, np.zeros(count, bool)))
 
 
 def test_show_says_how_good_it_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -352,8 +352,8 @@ def test_five_ducks_teach_yolox_nano_more_than_the_seed_recipe_does(shared: Path
     detector = finetune(photos, base, config=QUICK, show_progress=False)
     test = read_annotations(ducks / "test_boxes_coco.json", ducks / "test").images[::6]
     found = [detector.detect(image.path, score_threshold=0.001) for image in test]
-    truth = AnnotationTable.of(test, detector.labels)
-    metrics = coco_metrics(DetectionTable.of(found), truth, 1)
+    truth = GroundTruthTable.of(test, detector.labels)
+    metrics = coco_metrics(PredictionTable.of(found), truth, 1)
     assert metrics.ap > 0.7
     assert metrics.ap50 > 0.9
 

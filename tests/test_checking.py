@@ -417,7 +417,7 @@ class TestRealData:
         report = check_annotations(folder / "annotations", folder / "images", show_progress=False)
         assert report.count("error") == 0
         twins = {row.file for row in report.findings if row.kind == "photo-twice"}
-        # Looked at: each shows the very photo that another file shows.
+        # PhotoResult at: each shows the very photo that another file shows.
         assert {
             "raccoon-116.jpg",
             "raccoon-45.jpg",

@@ -19,16 +19,16 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.finetuning.deep import Learner, Samples, finetune_deep
-from fewbox.finetuning.distributed import Team
+from fewbox.finetuning.deep import AugmentedDataset, Learner, finetune_deep
+from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
 from fewbox.models.weights import write_weights
-from fewbox.models.yolox.loss import IGNORED_ID, PADDING_ID, Batch, dense_loss
+from fewbox.models.yolox.loss import IGNORED_ID, PADDING_ID, Batch, yolox_loss
 from fewbox.models.yolox.network import make_cells
 from tiny import make_base, make_photos, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
 
-ALONE = Team(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 NUM_PHOTOS = 6
 SETTINGS = {"layers": "all", "epochs": 2, "batch_size": 4, "precision": "float32", "loaders": 0}
 
@@ -151,7 +151,7 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -
 
 def test_what_cannot_be_is_refused(photos, base, tmp_path) -> None:
     with pytest.raises(SettingError, match=r"multiple of the 3 processes: 4(.|\n)*--batch-size 6"):
-        finetune_deep(photos, base, tmp_path / "c.pt", Team(0, 3, ALONE.device), config=settings())
+        finetune_deep(photos, base, tmp_path / "c.pt", ProcessGroup(0, 3, ALONE.device), config=settings())
     with pytest.raises(SettingError, match="deep fine-tuning is for a YOLOX: tiny"):
         finetune_deep(photos, tiny_base(), tmp_path / "c.pt", ALONE, config=settings())
     with pytest.raises(FinetuneError, match="the loss is not finite"):
@@ -164,12 +164,12 @@ def test_what_cannot_be_is_refused(photos, base, tmp_path) -> None:
 
 def test_samples_follow_from_their_number(photos) -> None:
     network = random_yolox(tiny_yolox_config())
-    one, other = Samples(photos, network, 5), Samples(photos, network, 5)
+    one, other = AugmentedDataset(photos, network, 5), AugmentedDataset(photos, network, 5)
     later = other[NUM_PHOTOS + 1]
     for number in range(NUM_PHOTOS + 2):
         last = one[number]
     assert all(torch.equal(a, b) for a, b in zip(last, later, strict=True))
-    assert not torch.equal(one[0][0], Samples(photos, network, 6)[0][0])
+    assert not torch.equal(one[0][0], AugmentedDataset(photos, network, 6)[0][0])
     assert one[0][0].shape == (3, 64, 96)
     names = [one[n][0].sum().item() for n in range(NUM_PHOTOS)]
     assert len(set(names)) == NUM_PHOTOS
@@ -181,19 +181,19 @@ def test_boxes_to_ignore_are_neither_learnt_nor_background(photos) -> None:
         images=tuple(replace(i, boxes=tuple(replace(b, ignore=True) for b in i.boxes)) for i in photos),
     )
     network = random_yolox(tiny_yolox_config())
-    batch = Batch.of([Samples(ignored, network, 0)[n] for n in range(3)])
+    batch = Batch.of([AugmentedDataset(ignored, network, 0)[n] for n in range(3)])
     assert set(batch.class_ids.unique().tolist()) <= {IGNORED_ID, PADDING_ID}
     cells = make_cells((64, 96))
     whole = torch.tensor([[[0.0, 0.0, 96.0, 64.0]]])
     logits = torch.zeros(1, len(cells), 2)
     everything = Batch(torch.zeros(1, 3, 64, 96), whole, torch.tensor([[IGNORED_ID]]))
-    loss = dense_loss(torch.zeros(1, len(cells), 4), logits, cells, everything)
+    loss = yolox_loss(torch.zeros(1, len(cells), 4), logits, cells, everything)
     assert (loss.total.item(), loss.num_matched.item()) == (0, 0)
     nothing = replace(everything, class_ids=torch.tensor([[PADDING_ID]]))
-    loss = dense_loss(torch.zeros(1, len(cells), 4), logits, cells, nothing)
+    loss = yolox_loss(torch.zeros(1, len(cells), 4), logits, cells, nothing)
     assert loss.object.item() == pytest.approx(len(cells) * 0.6931, rel=1e-3)
     learnt = replace(everything, boxes=torch.tensor([[[30.0, 20, 60, 50]]]), class_ids=torch.tensor([[0]]))
-    loss = dense_loss(torch.zeros(1, len(cells), 4), logits, cells, learnt)
+    loss = yolox_loss(torch.zeros(1, len(cells), 4), logits, cells, learnt)
     assert loss.num_matched.item() >= 1
     assert loss.box.item() > 0
 

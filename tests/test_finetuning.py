@@ -21,7 +21,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
 from fewbox.finetuning.restore import restore
 from fewbox.finetuning.trainer import finetune, fit_heads, make_schedule
-from fewbox.models.anchor_heads import AnchorHeads, PhotoFeatures, extract_features
+from fewbox.models.anchor_heads import AnchorHeads, PhotoFeatures, features_of_photo
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.boxes import encode_boxes, match_anchors, pairwise_iou
@@ -79,7 +79,7 @@ def test_gradients_are_those_of_the_whole_network() -> None:
 
     network = build_network(config, weights)
     none = torch.zeros(0, 4)
-    photos = [extract_features(network, image, *t, none) for image, t in zip(images, truth, strict=True)]
+    photos = [features_of_photo(network, image, *t, none) for image, t in zip(images, truth, strict=True)]
     heads = AnchorHeads(network, weights)
     ours = heads.loss(photos).total
     assert ours.item() == pytest.approx(loss.item(), rel=1e-4)
@@ -130,11 +130,11 @@ def test_ignored_regions_teach_nothing() -> None:
     image = np.full((128, 128, 3), 90, np.uint8)
     region, none = torch.tensor([[40.0, 40, 80, 80]]), torch.zeros(0, 4)
     no_ids = torch.zeros(0, dtype=torch.int64)
-    seen = extract_features(network, image, none, no_ids, region)
+    seen = features_of_photo(network, image, none, no_ids, region)
     assert 0 < (seen.class_weights == 0).sum() < 100
     assert seen.num_matched == 0
     # A real box on the same place still counts.
-    both = extract_features(network, image, region, torch.tensor([0]), region)
+    both = features_of_photo(network, image, region, torch.tensor([0]), region)
     assert both.class_weights[both.class_targets[:, 1] == 1].min() == 1
 
 
@@ -299,7 +299,7 @@ def tuned(shared: Path, golden_archive: Path, golden: dict[str, np.ndarray]) -> 
         box = image.boxes[0]
         corners = torch.tensor([[box.x1, box.y1, box.x2, box.y2]])
         photos.append(
-            extract_features(network, read_image(image.path), corners, torch.tensor([0]), torch.zeros(0, 4))
+            features_of_photo(network, read_image(image.path), corners, torch.tensor([0]), torch.zeros(0, 4))
         )
     return network, weights, photos
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import fewbox
 from exports import detector_of, exported
 from fewbox import cli
-from fewbox.apps.batch.manifest import open_run
-from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.manifest import open_manifest
+from fewbox.apps.batch.storage import Storage
 from fewbox.core.cache import cache_folder
 from fewbox.detection.detector import Detector
 from fewbox.runtimes.header import read_onnx_header, read_openvino_header
@@ -54,12 +54,12 @@ def test_an_export_for_openvino_from_before_opens(tmp_path: Path) -> None:
 
 
 def test_a_run_from_before_goes_on(tmp_path: Path) -> None:
-    place = Place(str(tmp_path))
-    begun = open_run(place, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1)
+    storage = Storage(str(tmp_path))
+    begun = open_manifest(storage, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1)
     path = tmp_path / "run.json"
     path.write_text(path.read_text().replace('"fewbox"', '"goldeneye"'))
     assert '"goldeneye"' in path.read_text()
-    assert open_run(place, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1) == begun
+    assert open_manifest(storage, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1) == begun
 
 
 def test_the_old_environment_variables_work_and_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

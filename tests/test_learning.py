@@ -57,13 +57,13 @@ class TestRounds:
     def looked_at(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The photos that were shown to the frozen network to learn from them."""
         names: list[str] = []
-        see_photos = learning.see_photos
+        extract_features = learning.extract_features
 
         def noted(reader: Any, network: Any, photos: AnnotationSet, *rest: Any, **more: Any) -> Any:
             names.extend(photos.names)
-            return see_photos(reader, network, photos, *rest, **more)
+            return extract_features(reader, network, photos, *rest, **more)
 
-        monkeypatch.setattr(learning, "see_photos", noted)
+        monkeypatch.setattr(learning, "extract_features", noted)
         return names
 
     def draw(self, rounds: Rounds, name: str, label: str = "square", edge: float = 20) -> None:

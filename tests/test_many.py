@@ -19,10 +19,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from fewbox.apps.batch import detect_many
+from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.ray import Workers
 from fewbox.apps.batch.shards import cut_into_shards, detect_shard, read_photo_rows
-from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.storage import Storage
 from fewbox.cli import main
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError, PhotoError, SettingError
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def right(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+def is_true_positive(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     """What the detector finds in each photo, one after the other."""
     detector = Detector.load(folder / "d.safetensors")
     photos = sorted((folder / "photos").glob("*.png"))
@@ -153,7 +153,7 @@ def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, right, how, capsys) -
     if how == signal.SIGINT:
         return  # from here on it is the same
     files = (folder / "d.safetensors", folder / "photos", output)
-    assert detect_many(*files, workers=Workers(1)).done == NUM_PHOTOS
+    assert detect_batch(*files, workers=Workers(1)).done == NUM_PHOTOS
     assert f"{len(done)} of {NUM_PHOTOS // 2} shards are done already" in capsys.readouterr().err
     assert_complete(output, right)
     assert all((output / "photos" / name).stat().st_mtime_ns == time_ns for name, time_ns in done.items())
@@ -181,25 +181,25 @@ def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("in_here")
 def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
     photos, output = few(folder, tmp_path), tmp_path / "out"
-    detect_many(folder / "d.safetensors", photos, output)
+    detect_batch(folder / "d.safetensors", photos, output)
     with pytest.raises(OutputError, match=r"run\.json: begun with a threshold of 0\.3, not 0\.5"):
-        detect_many(folder / "d.safetensors", photos, output, score_threshold=0.5)
+        detect_batch(folder / "d.safetensors", photos, output, score_threshold=0.5)
     with pytest.raises(OutputError, match="begun with a shard size of 1, not 3"):
-        detect_many(folder / "d.safetensors", photos, output, shard_size=3)
+        detect_batch(folder / "d.safetensors", photos, output, shard_size=3)
     shutil.copy(folder / "photos/p30.png", photos)
     with pytest.raises(OutputError, match="begun with 4 photos, not 5"):
-        detect_many(folder / "d.safetensors", photos, output)
+        detect_batch(folder / "d.safetensors", photos, output)
     (photos / "p0.png").unlink()
     with pytest.raises(OutputError, match="begun with as many photos, but others or in another order"):
-        detect_many(folder / "d.safetensors", photos, output)
+        detect_batch(folder / "d.safetensors", photos, output)
     other = Detector.load(folder / "d.safetensors")
     other.labels = ("x", "y", "z")
     other.save(tmp_path / "other.safetensors")
     with pytest.raises(OutputError, match="begun with another detector"):
-        detect_many(tmp_path / "other.safetensors", photos, output)
+        detect_batch(tmp_path / "other.safetensors", photos, output)
     (output / "run.json").write_text("{}")
     with pytest.raises(OutputError, match="not written by this version of fewbox, or damaged"):
-        detect_many(folder / "d.safetensors", photos, output)
+        detect_batch(folder / "d.safetensors", photos, output)
 
 
 @pytest.mark.usefixtures("in_here")
@@ -207,10 +207,10 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
     photos, output = few(folder, tmp_path), tmp_path / "out"
     good = (photos / "p1.png").read_bytes()
     (photos / "p1.png").write_bytes(b"no photo yet")
-    assert detect_many(folder / "d.safetensors", photos, output).failed == 1
+    assert detect_batch(folder / "d.safetensors", photos, output).failed == 1
     (photos / "p1.png").write_bytes(good)
-    assert detect_many(folder / "d.safetensors", photos, output).failed == 1
-    assert detect_many(folder / "d.safetensors", photos, output, retry_failed=True).failed == 0
+    assert detect_batch(folder / "d.safetensors", photos, output).failed == 1
+    assert detect_batch(folder / "d.safetensors", photos, output, retry_failed=True).failed == 0
     assert [row["photo_id"] for row in tables(output)[0]] == [0, 1, 2, 3]
 
 
@@ -223,7 +223,7 @@ def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
 
     export_detector(Detector.load(folder / "d.safetensors"), tmp_path / "d.onnx")
     photos, output = few(folder, tmp_path), tmp_path / "out"
-    summary = detect_many(tmp_path / "d.onnx", photos, output)
+    summary = detect_batch(tmp_path / "d.onnx", photos, output)
     assert (summary.done, summary.failed) == (4, 0)
     assert (output / "detector.onnx").read_bytes() == (tmp_path / "d.onnx").read_bytes()
     counts = [len(right[str(folder / "photos" / Path(row["photo"]).name)]) for row in tables(output)[0]]
@@ -231,13 +231,13 @@ def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
 
 
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
-    from fewbox.apps.batch.manifest import Run
+    from fewbox.apps.batch.manifest import Manifest
     from fewbox.apps.batch.worker import MOST_DEATHS, ShardWorker, Work
 
-    place = Place(str(tmp_path / "out"))
-    place.write("detector.safetensors", (folder / "d.safetensors").read_bytes())
-    run = Run("detector.safetensors", "", THRESHOLD, 1, "", 1)
-    worker = ShardWorker(Work(place.where, run, 1, "auto", session="s"))
+    storage = Storage(str(tmp_path / "out"))
+    storage.write("detector.safetensors", (folder / "d.safetensors").read_bytes())
+    run = Manifest("detector.safetensors", "", THRESHOLD, 1, "", 1)
+    worker = ShardWorker(Work(storage.where, run, 1, "auto", session="s"))
     (shard,) = cut_into_shards([str(folder / "photos/p0.png")], 1)
 
     class Killer:
@@ -267,37 +267,37 @@ def test_photos_and_tables_may_be_at_addresses(folder, right, threads) -> None:
         photos = [
             web.address.replace("//", "//me:secret@") + f"/photos/p{n}.png?key=hidden" for n in range(4)
         ]
-        place = Place("memory://bucket/found")
+        storage = Storage("memory://bucket/found")
         (shard,) = cut_into_shards(photos, 4)
-        result = detect_shard(detector, shard, THRESHOLD, place, threads)
+        result = detect_shard(detector, shard, THRESHOLD, storage, threads)
     assert (result.photos, result.failed) == (4, 2)
-    rows = read_photo_rows(place, 0)
+    rows = read_photo_rows(storage, 0)
     assert [row["photo"] for row in rows] == [f"{web.address}/photos/p{n}.png" for n in range(4)]
     found = [right[str(folder / f"photos/p{number}.png")] for number in range(2)]
     assert [row["detections"] for row in rows] == [len(found[0]), len(found[1]), 0, 0]
     assert rows[3]["failure"] == f"{web.address}/photos/p3.png: no such photo or folder"
-    assert place.names("photos") == {"000000.parquet"}
-    assert place.names("nothing") == set()
-    assert place.read("nothing") is None
+    assert storage.names("photos") == {"000000.parquet"}
+    assert storage.names("nothing") == set()
+    assert storage.read("nothing") is None
     for path in ("photos", "detections"):
         data = memory.cat_file(f"/bucket/found/{path}/000000.parquet")
         assert b"secret" not in data
         assert b"hidden" not in data
-    place.remove("photos/000000.parquet")
-    assert place.names("photos") == set()
+    storage.remove("photos/000000.parquet")
+    assert storage.names("photos") == set()
     memory.rm("/bucket", recursive=True)
 
 
 def test_a_place_that_cannot_be_used_is_named(folder, tmp_path) -> None:
-    place = Place("nowhere://me:secret@bucket/found")
-    for use in (lambda: place.write("a", b""), lambda: place.read("a"), lambda: place.names("a")):
+    storage = Storage("nowhere://me:secret@bucket/found")
+    for use in (lambda: storage.write("a", b""), lambda: storage.read("a"), lambda: storage.names("a")):
         with pytest.raises(
             OutputError, match=r"^nowhere://bucket/found/a: cannot be (written|read|listed): "
         ):
             use()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):
-        detect_many(folder / "d.safetensors", few(folder, tmp_path), tmp_path / "file/out")
+        detect_batch(folder / "d.safetensors", few(folder, tmp_path), tmp_path / "file/out")
 
 
 @pytest.mark.parametrize(
@@ -322,15 +322,15 @@ def test_options_that_make_no_sense(folder, tmp_path, capsys, options, message) 
 def test_what_is_missing_is_named(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SettingError, match=r"needs Ray(.|\n)*fewbox\[ray\]"):
-        detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="ray")
+        detect_batch(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="ray")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(SettingError, match=r"need pyarrow(.|\n)*fewbox\[ray\]"):
-        detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out")
+        detect_batch(folder / "d.safetensors", folder / "photos", tmp_path / "out")
     with pytest.raises(SettingError, match="unknown cluster engine: 'dask'"):
-        detect_many(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="dask")
+        detect_batch(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="dask")
     monkeypatch.undo()
     with pytest.raises(PhotoError, match="no such photo or folder"):
-        detect_many(folder / "d.safetensors", folder / "nowhere", tmp_path / "out")
+        detect_batch(folder / "d.safetensors", folder / "nowhere", tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
@@ -384,7 +384,7 @@ def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, r
     done = num_done(output)
     assert 0 < done < NUM_PHOTOS // 2
     # In this process, which is connected already; and the workers may be still at it.
-    summary = detect_many(
+    summary = detect_batch(
         folder / "d.safetensors", folder / "photos", output, cluster="ray", workers=Workers(2)
     )
     assert (summary.done, summary.failed) == (NUM_PHOTOS, 1)
@@ -396,4 +396,4 @@ def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, r
 def test_a_cluster_without_room_is_refused(folder, tmp_path) -> None:
     files = (folder / "d.safetensors", folder / "photos", tmp_path / "out")
     with pytest.raises(SettingError, match="worker of 50 cores and 0 GPUs: the cluster has 3 cores"):
-        detect_many(*files, cluster="ray", workers=Workers(None, 50))
+        detect_batch(*files, cluster="ray", workers=Workers(None, 50))

@@ -21,7 +21,7 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import average_precision, coco_metrics
 from fewbox.models.base import load_base
 
@@ -37,9 +37,9 @@ annotations = st.lists(st.tuples(places, st.sampled_from([False, False, False, T
 detections = st.lists(st.tuples(places, st.sampled_from([0.125, 0.25, 0.5, 1.0])), max_size=30)
 
 
-def annotation_table(rows) -> AnnotationTable:
+def annotation_table(rows) -> GroundTruthTable:
     photos, classes, corners = zip(*(place for place, _ in rows), strict=True) if rows else ((), (), ())
-    return AnnotationTable(
+    return GroundTruthTable(
         np.array(photos, np.int64),
         np.array(classes, np.int64),
         np.array(corners, np.float64).reshape(-1, 4),
@@ -47,13 +47,13 @@ def annotation_table(rows) -> AnnotationTable:
     )
 
 
-def detection_table(rows) -> DetectionTable:
+def detection_table(rows) -> PredictionTable:
     plain = annotation_table([(place, False) for place, _ in rows])
     scores = np.array([score for _, score in rows], np.float64)
-    return DetectionTable(plain.photo_ids, plain.class_ids, plain.boxes, scores)
+    return PredictionTable(plain.photo_ids, plain.class_ids, plain.boxes, scores)
 
 
-def numbers(found: DetectionTable, truth: AnnotationTable, num_classes: int) -> np.ndarray:
+def numbers(found: PredictionTable, truth: GroundTruthTable, num_classes: int) -> np.ndarray:
     values = coco_metrics(found, truth, num_classes).to_dict().values()
     return np.array([math.nan if value is None else value for value in values])
 
@@ -111,7 +111,7 @@ def test_average_precision_of_a_ranking():
 def test_a_label_of_no_class_is_refused():
     image = AnnotatedImage(Path("a.jpg"), (10, 10), (Box(0, 0, 5, 5, "goose"),), reviewed=True)
     with pytest.raises(ValueError, match="labels that no class has: \\['goose'\\]"):
-        AnnotationTable.of([image], ["duck"])
+        GroundTruthTable.of([image], ["duck"])
 
 
 def coco128(folder: Path) -> tuple[list[AnnotatedImage], list[str]]:
@@ -138,29 +138,29 @@ def test_real_detections_give_the_numbers_of_pycocotools(shared: Path):
     detector = Detector(
         config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
     )
-    found = DetectionTable.of([detector.detect(image.path, score_threshold=0.001) for image in images])
-    truth = AnnotationTable.of(images, labels)
+    found = PredictionTable.of([detector.detect(image.path, score_threshold=0.001) for image in images])
+    truth = GroundTruthTable.of(images, labels)
     expected = reference_metrics(found, truth, len(images), len(labels))
     np.testing.assert_allclose(numbers(found, truth, len(labels)), expected, atol=1e-6)
     assert 0.2 < expected[0] < 0.5  # a network that finds things: 0.258 is published for all of COCO's photos
 
 
-def moved_boxes(annotations: AnnotationSet, seed: int) -> DetectionTable:
+def moved_boxes(annotations: AnnotationSet, seed: int) -> PredictionTable:
     """What a middling detector would find: most boxes, a little off, some of another class."""
     generator = np.random.default_rng(seed)
-    truth = AnnotationTable.of(annotations.images, annotations.labels)
+    truth = GroundTruthTable.of(annotations.images, annotations.labels)
     kept = np.flatnonzero(generator.random(len(truth)) < 0.8)
     sides = (truth.boxes[kept, 2:] - truth.boxes[kept, :2])[:, [0, 1, 0, 1]]
     boxes = truth.boxes[kept] + sides * generator.normal(0, 0.06, (len(kept), 4))
     classes = truth.class_ids[kept].copy()
     wrong = generator.random(len(kept)) < 0.1
     classes[wrong] = generator.integers(0, len(annotations.labels), wrong.sum())
-    return DetectionTable(truth.photo_ids[kept], classes, boxes, generator.random(len(kept)))
+    return PredictionTable(truth.photo_ids[kept], classes, boxes, generator.random(len(kept)))
 
 
 def assert_numbers_of_the_file(path: Path, annotations: AnnotationSet) -> None:
     found = moved_boxes(annotations, seed=0)
-    truth = AnnotationTable.of(annotations.images, annotations.labels)
+    truth = GroundTruthTable.of(annotations.images, annotations.labels)
     expected = reference_metrics_of_file(path, found)
     np.testing.assert_allclose(numbers(found, truth, len(annotations.labels)), expected, atol=1e-6)
 
@@ -219,7 +219,7 @@ def test_an_area_that_is_none_is_left_out_and_said(tmp_path, capfd, area):
         annotations = read_annotations(path)
         said = "not read: area that is no number from 0 (1)" in capfd.readouterr().err
         assert said == (stated == {"area": area})
-        table = AnnotationTable.of(annotations.images, annotations.labels)
+        table = GroundTruthTable.of(annotations.images, annotations.labels)
         assert table.areas == pytest.approx([box["bbox"][2] * box["bbox"][3]])
         box.setdefault("area", None)
 

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
-from fewbox.detection.tta import MirroredDetector
+from fewbox.detection.tta import TtaDetector
 from fewbox.models.yolox import YoloxConfig
 
 WIDTH = 100
@@ -22,13 +22,13 @@ class SpotDetector(PhotoDetector):
     score_threshold = 0.5
 
     def __init__(self, left: float, right: float) -> None:
-        self.left, self.right = left, right
+        self.left, self.is_true_positive = left, right
         self.base, self.provenance = {}, {}
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         rows, columns = np.nonzero(image[..., 0])
         is_left = columns.mean() < WIDTH / 2
-        score = self.left if is_left else self.right
+        score = self.left if is_left else self.is_true_positive
         box = [columns.min(), rows.min(), columns.max() + 1 + is_left, rows.max() + 1]
         found = np.flatnonzero([score > score_threshold])
         return (
@@ -46,7 +46,7 @@ def spot_at(x: int) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("x", [10, 70])
 def test_the_mean_of_both_looks(x: int) -> None:
-    found = MirroredDetector(SpotDetector(0.9, 0.6)).detect(spot_at(x))
+    found = TtaDetector(SpotDetector(0.9, 0.6)).detect(spot_at(x))
     assert found.scores == pytest.approx([0.75])
     (x1, y1, x2, y2) = found.boxes[0]
     assert (y1, y2) == (20, 40)
@@ -56,7 +56,7 @@ def test_the_mean_of_both_looks(x: int) -> None:
 
 
 def test_what_one_look_finds_alone_counts_half() -> None:
-    twice = MirroredDetector(SpotDetector(0.9, 0.0))
+    twice = TtaDetector(SpotDetector(0.9, 0.0))
     assert len(twice.detect(spot_at(70))) == 0  # 0.45 is not above 0.5
     found = twice.detect(spot_at(70), score_threshold=0.4)
     assert found.scores == pytest.approx([0.45])
@@ -71,6 +71,6 @@ def test_a_box_of_another_class_is_no_partner() -> None:
             boxes, scores, class_ids = super()._find(image, score_threshold)
             return boxes, scores, class_ids + (np.nonzero(image[..., 0])[1].mean() > WIDTH / 2)
 
-    found = MirroredDetector(TwoNames(0.9, 0.8)).detect(spot_at(10), score_threshold=0.3)
+    found = TtaDetector(TwoNames(0.9, 0.8)).detect(spot_at(10), score_threshold=0.3)
     assert found.scores == pytest.approx([0.45, 0.4])
     assert found.class_ids.tolist() == [0, 1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fewbox.evaluation.error_analysis import worst_false_alarms, worst_misses
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import HUNDREDTHS, count_above, precision_recall
 from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
 
@@ -18,13 +18,13 @@ LEFT_SHIFTED = (20, 0, 60, 40)  # IoU with LEFT: 800 / 2400
 
 def outcomes_of(annotations: list[tuple], detections: list[tuple]) -> Outcomes:
     """Annotations are (photo, class, box), True added if to ignore; detections (photo, class, box, score)."""
-    truth = AnnotationTable(
+    truth = GroundTruthTable(
         np.array([row[0] for row in annotations], np.int64),
         np.array([row[1] for row in annotations], np.int64),
         np.array([row[2] for row in annotations], np.float64).reshape(-1, 4),
         np.array([len(row) > 3 for row in annotations], bool),
     )
-    found = DetectionTable(
+    found = PredictionTable(
         np.array([row[0] for row in detections], np.int64),
         np.array([row[1] for row in detections], np.int64),
         np.array([row[2] for row in detections], np.float64).reshape(-1, 4),
@@ -51,8 +51,8 @@ def desk() -> Outcomes:
 
 
 def test_each_detection_is_right_wrong_or_neither(desk: Outcomes):
-    assert desk.right.tolist() == [True, True, False, False, False, False, False]
-    assert desk.wrong.tolist() == [False, False, True, True, True, True, False]
+    assert desk.is_true_positive.tolist() == [True, True, False, False, False, False, False]
+    assert desk.is_false_positive.tolist() == [False, False, True, True, True, True, False]
     assert desk.found_score.tolist() == [0.9, 0.3, 0, 0]
     assert desk.counted.tolist() == [True, True, True, False]
 
@@ -68,7 +68,7 @@ def test_confusion_follows_the_threshold(desk: Outcomes):
 def test_confusion_counts_every_annotation_and_every_shown_detection_once(desk: Outcomes, threshold: float):
     matrix = desk.confusion(threshold, 2)
     assert matrix[:2].sum() == 3
-    shown = (desk.right | desk.wrong) & (desk.found.scores > threshold)
+    shown = (desk.is_true_positive | desk.is_false_positive) & (desk.found.scores > threshold)
     assert matrix[:, :2].sum() == shown.sum()
 
 
@@ -190,12 +190,12 @@ def test_kinds_of_mistakes_add_up_to_the_mistakes(seed: int):
     assert counts.misses_by_kind.min() >= 0
     for place, threshold in enumerate(HUNDREDTHS):
         for class_id in range(3):
-            wrong = outcomes.wrong & (scores > threshold) & (classes == class_id)
+            wrong = outcomes.is_false_positive & (scores > threshold) & (classes == class_id)
             assert counts.alarms_by_kind[class_id, :, place].sum() == wrong.sum()
             assert counts.false_alarms[class_id, place] == wrong.sum()
             missed = counts.annotations[class_id, 0] - counts.found[class_id, place]
             assert counts.misses_by_kind[class_id, :, place].sum() == missed
-    assert (outcomes.causes.alarm_kind >= 0).tolist() == outcomes.wrong.tolist()
+    assert (outcomes.causes.alarm_kind >= 0).tolist() == outcomes.is_false_positive.tolist()
 
 
 def test_what_nothing_was_seen_of_comes_first_and_large_before_small():

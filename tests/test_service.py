@@ -217,13 +217,13 @@ class TestStrangers:
             answer = _read_all(client)
         assert b" 408 " in answer.splitlines()[0]
         assert b"the body took too long to arrive" in answer
-        wait_until(lambda: server.gate.num_requests == 0)
+        wait_until(lambda: server.admission.num_requests == 0)
 
     def test_a_photo_broken_off(self, server: DetectionServer) -> None:
         with _connection(server, "Content-Length: 1000") as client:
             client.sendall(b"half a photo")
-            wait_until(lambda: server.gate.num_requests == 1)
-        wait_until(lambda: server.gate.num_requests == 0)
+            wait_until(lambda: server.admission.num_requests == 1)
+        wait_until(lambda: server.admission.num_requests == 0)
         assert ask(server, DUCK, png()).status == 200
 
     def test_a_head_that_does_not_go_on(
@@ -281,7 +281,7 @@ class TestLoad:
             ]
             for client in clients:
                 client.start()
-            wait_until(lambda: server.gate.num_requests == 2)
+            wait_until(lambda: server.admission.num_requests == 2)
             full = ask(server, DUCK, png())
             assert refused(full, 429, "too many requests are under way")
             assert int(full.headers["retry-after"]) >= 1
@@ -314,8 +314,8 @@ class TestLoad:
             held.begun.acquire()
             with _connection(server, f"Content-Length: {len(png())}") as impatient:
                 impatient.sendall(png())
-                wait_until(lambda: server.gate.num_requests == 2)
-            wait_until(lambda: server.gate.num_requests == 1)
+                wait_until(lambda: server.admission.num_requests == 2)
+            wait_until(lambda: server.admission.num_requests == 1)
             held.release.set()
             first.join()
             assert ask(server, DUCK, png()).status == 200

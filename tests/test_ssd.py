@@ -26,7 +26,7 @@ from fewbox.models.boxes import (
     xyxy_to_cxcywh,
 )
 from fewbox.models.layers import huber_loss, pad_same, sigmoid_focal_loss
-from fewbox.models.nms import suppress, suppress_per_class
+from fewbox.models.nms import nms_per_class, suppress
 from fewbox.models.ssd.network import SsdDetector, resize_bilinear_legacy
 from tiny import tiny_base, tiny_config
 
@@ -173,7 +173,7 @@ def test_suppression_beyond_one_chunk_equals_one_pass() -> None:
 def test_classes_do_not_suppress_each_other() -> None:
     rows = np.array([[0, 0, 10, 10], [1, 0, 11, 10]], np.float32)
     scores = np.array([[0.9, 0.2], [0.8, 0.7]], np.float32)
-    index, class_ids = suppress_per_class(
+    index, class_ids = nms_per_class(
         rows, scores, score_threshold=0.3, iou_threshold=0.5, max_per_class=9, max_detections=9
     )
     assert index.tolist() == [0, 1]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewbox.detection.detections import Detections
-from fewbox.video.tracking import Sighting, Tracker, Untracked, assign
+from fewbox.video.tracking import TrackedBox, Tracker, Untracked, assign
 
 SIZE_HW = (1000, 1000)
 
@@ -30,9 +30,9 @@ def found(
     )
 
 
-def ids_by_place(sightings: list[Sighting], boxes: list[list[float]]) -> list[int | None]:
+def ids_by_place(tracked: list[TrackedBox], boxes: list[list[float]]) -> list[int | None]:
     """The number given to each of ``boxes``; None for one without."""
-    numbers = {tuple(np.float32(edge) for edge in seen.box): seen.track_id for seen in sightings}
+    numbers = {tuple(np.float32(edge) for edge in seen.box): seen.track_id for seen in tracked}
     return [numbers.get(tuple(np.float32(edge) for edge in box)) for box in boxes]
 
 
@@ -98,11 +98,11 @@ def test_objects_that_pass_each_other_keep_their_numbers(
             square(850 - speed[1] * frame, heights[1] + jitter),
         ]
         boxes = boxes[::-1] if swap and frame % 2 else boxes  # which is named first must not matter
-        sightings = tracker.look(found(boxes))
+        tracked = tracker.update(found(boxes))
         if max(abs(boxes[0][side] - boxes[1][side]) for side in (0, 1)) < TOO_NEAR:
-            assert {seen.track_id for seen in sightings} == set(first)
+            assert {seen.track_id for seen in tracked} == set(first)
             continue
-        numbers = ids_by_place(sightings, boxes)
+        numbers = ids_by_place(tracked, boxes)
         numbers = numbers[::-1] if swap and frame % 2 else numbers
         first = first or numbers
         assert numbers == first
@@ -122,16 +122,16 @@ def test_an_object_out_of_sight_comes_back_with_its_number(
     for frame in range(60):
         box = square(300 + speed[0] * frame, 300 + speed[1] * frame, side)
         in_sight = not 30 <= frame < 30 + hidden
-        sightings = tracker.look(found([box] if in_sight else []))
-        assert [seen.track_id for seen in sightings] == ([1] if in_sight else [])
+        tracked = tracker.update(found([box] if in_sight else []))
+        assert [seen.track_id for seen in tracked] == ([1] if in_sight else [])
 
 
 def test_an_object_away_for_longer_is_a_new_one() -> None:
     tracker = Tracker(0.5, frames_lost=10)
     shown = []
     for frame in range(40):
-        sightings = tracker.look(found([] if 10 <= frame < 25 else [square(300, 300)]))
-        shown += [seen.track_id for seen in sightings]
+        tracked = tracker.update(found([] if 10 <= frame < 25 else [square(300, 300)]))
+        shown += [seen.track_id for seen in tracked]
     assert shown == [1] * 10 + [2] * 15
 
 
@@ -140,23 +140,23 @@ def test_one_half_hidden_is_followed_by_its_low_scores_but_none_begins_with_one(
     for frame in range(30):
         score = 0.2 if frame >= 10 else 0.9
         boxes = [square(100 + 3 * frame, 100), square(600, 600)]
-        numbers = ids_by_place(tracker.look(found(boxes, [score, 0.3])), boxes)
+        numbers = ids_by_place(tracker.update(found(boxes, [score, 0.3])), boxes)
         assert numbers == [1, None]
 
 
 def test_a_single_mistake_does_not_come_back() -> None:
     tracker = Tracker(0.5)
-    tracker.look(found([square(100, 100)]))
-    assert len(tracker.look(found([square(100, 100), square(700, 700)]))) == 2
-    tracker.look(found([square(100, 100)]))
+    tracker.update(found([square(100, 100)]))
+    assert len(tracker.update(found([square(100, 100), square(700, 700)]))) == 2
+    tracker.update(found([square(100, 100)]))
     boxes = [square(100, 100), square(700, 700)]
-    assert ids_by_place(tracker.look(found(boxes)), boxes) == [1, 3]
+    assert ids_by_place(tracker.update(found(boxes)), boxes) == [1, 3]
 
 
 def test_another_class_in_the_same_place_is_another_object() -> None:
     tracker = Tracker(0.5)
-    tracker.look(found([square(100, 100)], class_ids=[0]))
-    (seen,) = tracker.look(found([square(100, 100)], class_ids=[1]))
+    tracker.update(found([square(100, 100)], class_ids=[0]))
+    (seen,) = tracker.update(found([square(100, 100)], class_ids=[1]))
     assert (seen.track_id, seen.label) == (2, "cup")
 
 
@@ -173,13 +173,13 @@ def test_whatever_comes_numbers_are_given_once_and_boxes_are_those_detected(
     tracker = Tracker(0.5)
     for frame in frames:
         detections = found([square(x, y) for x, y, _ in frame], [score / 100 for _, _, score in frame])
-        sightings = tracker.look(detections)
-        numbers = [seen.track_id for seen in sightings]
+        tracked = tracker.update(detections)
+        numbers = [seen.track_id for seen in tracked]
         assert len(set(numbers)) == len(numbers)
-        assert {seen.box for seen in sightings} <= {box for box, _, _ in detections}
+        assert {seen.box for seen in tracked} <= {box for box, _, _ in detections}
         certain = [score for score in detections.scores.tolist() if score > 0.5]
-        assert [seen.score for seen in sightings][: len(certain)] == certain
-    assert all(0 < x2 - x1 <= 1000 and 0 < y2 - y1 <= 1000 for (x1, y1, x2, y2), *_ in tracker.carry())
+        assert [seen.score for seen in tracked][: len(certain)] == certain
+    assert all(0 < x2 - x1 <= 1000 and 0 < y2 - y1 <= 1000 for (x1, y1, x2, y2), *_ in tracker.predict())
 
 
 def test_between_looks_boxes_move_on_as_they_did() -> None:
@@ -187,9 +187,9 @@ def test_between_looks_boxes_move_on_as_they_did() -> None:
     for frame in range(61):
         x = 100 + 4 * frame
         if frame % 3 == 0:
-            (seen,) = tracker.look(found([square(x, 200)]))
+            (seen,) = tracker.update(found([square(x, 200)]))
         else:
-            (seen,) = tracker.carry()
+            (seen,) = tracker.predict()
             assert seen.score is None
             if frame > 20:
                 assert seen.box == pytest.approx(square(x, 200), abs=1.5)
@@ -199,18 +199,18 @@ def test_between_looks_boxes_move_on_as_they_did() -> None:
 def test_a_carried_box_stays_in_the_frame_and_goes_with_it() -> None:
     tracker = Tracker(0.5)
     for frame in range(12):
-        tracker.look(found([square(800 + 15 * frame, 200)]))
-    seen_at_edge = tracker.carry()
+        tracker.update(found([square(800 + 15 * frame, 200)]))
+    seen_at_edge = tracker.predict()
     assert seen_at_edge[0].box[2] == 1000
     for _ in range(10):
-        last = tracker.carry()
+        last = tracker.predict()
     assert last == []
 
 
 def test_without_tracking_there_are_no_numbers_and_boxes_stand_still() -> None:
     follower = Untracked(0.5)
-    (seen,) = follower.look(found([square(1, 2)]))
+    (seen,) = follower.update(found([square(1, 2)]))
     assert (seen.track_id, seen.score) == (None, pytest.approx(0.9))
-    (again,) = follower.carry()
+    (again,) = follower.predict()
     assert (again.box, again.score) == (seen.box, None)
-    assert follower.look(found([])) == follower.carry() == []
+    assert follower.update(found([])) == follower.predict() == []

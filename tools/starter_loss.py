@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewbox.models.boxes import paired_iou
-from fewbox.models.yolox.loss import PADDING_ID, Batch, assign_cells
+from fewbox.models.yolox.loss import PADDING_ID, Batch, simota_assign
 from fewbox.models.yolox.network import decode_cells
 from starter_samples import CastBatch
 
@@ -104,7 +104,7 @@ def starter_loss(
 
 
 def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Tensor:
-    """The box that each cell learns, ``[N, A]``, or -1; see :func:`assign_cells`.
+    """The box that each cell learns, ``[N, A]``, or -1; see :func:`simota_assign`.
 
     Args:
         predicted: ``[N, A, 4]``, the cells' boxes as they are now.
@@ -115,7 +115,7 @@ def assign(predicted: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Te
     classes = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
     of_class = logits[..., 1:].log_softmax(2).transpose(1, 2).gather(1, classes)  # [N, M, A]
     log_likely = of_class + F.logsigmoid(logits[:, None, :, 0])
-    return assign_cells(predicted, log_likely, cells, batch.boxes, batch.class_ids != PADDING_ID)
+    return simota_assign(predicted, log_likely, cells, batch.boxes, batch.class_ids != PADDING_ID)
 
 
 def portraits_of(batch: Batch) -> Tensor:

@@ -72,11 +72,11 @@ def is_about_many(parsed: argparse.Namespace) -> bool:
 
 def run_detect_many(parsed: argparse.Namespace) -> int:
     """Detect with many workers, into tables."""
-    from fewbox.apps.batch import detect_many
+    from fewbox.apps.batch import detect_batch
     from fewbox.apps.batch.ray import Workers
 
     try:
-        summary = detect_many(
+        summary = detect_batch(
             parsed.detector,
             parsed.photos,
             parsed.output,

@@ -44,13 +44,13 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     if parsed.output is not None:
         require_writable(parsed.output / REPORT_NAME, [".html"])
     from fewbox.detection.loading import open_detector
-    from fewbox.detection.tta import MirroredDetector
+    from fewbox.detection.tta import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
     detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base)
     if parsed.mirror:
-        detector = MirroredDetector(detector)
+        detector = TtaDetector(detector)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)

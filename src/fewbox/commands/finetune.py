@@ -152,10 +152,10 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     if parsed.negatives:
         annotations = annotations.with_negatives(find_photos(parsed.negatives))
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
-    with joined() as team:
+    with joined() as group:
         base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
-        detector = finetune_deep(annotations, base, checkpoint, team, config=config, held_out=held_out)
-        if not team.writes:
+        detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
+        if not group.writes:
             return 0
         with_fastest_precision(detector, annotations, show_progress=True).save(parsed.output)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")

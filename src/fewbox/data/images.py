@@ -31,7 +31,7 @@ from fewbox.data.photo_file import (
     opened,
     told_as_photo_error,
 )
-from fewbox.data.remote import addresses_at, is_remote, path_in, stand_in, without_secrets
+from fewbox.data.remote import addresses_at, cached_path, is_remote, path_in, without_secrets
 from fewbox.errors import PhotoError, SettingError
 
 StrPath = str | os.PathLike[str]
@@ -70,7 +70,7 @@ def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for path in _each_given(paths):
-        photos = map(stand_in, _addresses(str(path))) if is_remote(path) else _photos_at(Path(path))
+        photos = map(cached_path, _addresses(str(path))) if is_remote(path) else _photos_at(Path(path))
         for photo in photos:
             found.setdefault(os.path.realpath(photo), photo)
     return list(found.values())
@@ -186,7 +186,7 @@ def photo_path(photo: StrPath) -> Path:
         PhotoError: it is no path, or that of a folder.
     """
     if is_remote(photo):
-        return stand_in(str(photo))
+        return cached_path(str(photo))
     path = checked_path(photo, "a photo", PhotoError, _PHOTO_KINDS)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on names that are too long for the system
         hint = f"list the photos in it: fewbox.find_photos({str(path)!r})"

@@ -47,7 +47,7 @@ def is_remote(place: object) -> bool:
     return isinstance(place, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", place) is not None
 
 
-def stand_in(address: str) -> Path:
+def cached_path(address: str) -> Path:
     """The path at which a remote photo will lie once it is read; nothing is fetched yet."""
     folder = _copies() / hashlib.sha256(address.encode()).hexdigest()[:24]
     last_part = path_in(address).name

@@ -27,7 +27,7 @@ from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import AUTO, open_detector
 from fewbox.detection.parallel import side_by_side, threads_for
 from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.detection.tta import MirroredDetector
+from fewbox.detection.tta import TtaDetector
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600
@@ -216,7 +216,7 @@ def _opened(
 
     num_threads = threads_for(detector, photos, engine, open_with)
     loaded = open_with(num_threads)
-    return MirroredDetector(loaded) if mirror else loaded, num_threads
+    return TtaDetector(loaded) if mirror else loaded, num_threads
 
 
 def _detect_and_draw(

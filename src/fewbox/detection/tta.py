@@ -13,7 +13,7 @@ SAME_IOU = 0.5
 _LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
 
 
-class MirroredDetector(PhotoDetector):
+class TtaDetector(PhotoDetector):
     """Another detector that sees each photo twice.
 
     A detection's score is the mean of both looks, 0 where one of them did not find it; its box is their mean,

@@ -173,7 +173,7 @@ def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[
 
 def worst_false_alarms(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
     """The wrong detections with the highest scores."""
-    scores = np.where(outcomes.wrong, outcomes.found.scores, 0)
+    scores = np.where(outcomes.is_false_positive, outcomes.found.scores, 0)
     worst = [int(row) for row in np.argsort(-scores, kind="stable")[:limit] if scores[row] > SHOWN_SCORE]
     return [
         Mistake(

@@ -29,7 +29,7 @@ from fewbox.evaluation.error_analysis import (
     photos_in_words,
     some_names,
 )
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import (
     HUNDREDTHS,
     CocoMetrics,
@@ -88,8 +88,10 @@ class Evaluation:
         There are thousands of those, nearly all wrong, and they would make any detector look honest.
         """
         outcomes = self.outcomes
-        rows = (outcomes.right | outcomes.wrong) & (outcomes.found.scores > SHOWN_SCORE)
-        return reliability_bins(outcomes.found.scores[rows], outcomes.right[rows])
+        rows = (outcomes.is_true_positive | outcomes.is_false_positive) & (
+            outcomes.found.scores > SHOWN_SCORE
+        )
+        return reliability_bins(outcomes.found.scores[rows], outcomes.is_true_positive[rows])
 
     @property
     def expected_calibration_error(self) -> float:
@@ -219,7 +221,7 @@ def evaluate_found(
         skipped: names of photos that could not be read.
     """
     images = annotations.images
-    outcomes = Outcomes.of(DetectionTable.of(detections), AnnotationTable.of(images, detector.labels))
+    outcomes = Outcomes.of(PredictionTable.of(detections), GroundTruthTable.of(images, detector.labels))
     num_classes = len(detector.labels)
     thresholds = np.union1d(HUNDREDTHS, detector.score_threshold)
     return Evaluation(

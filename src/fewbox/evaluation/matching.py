@@ -34,7 +34,7 @@ from fewbox.detection.detections import Detections
 
 
 @dataclass(frozen=True, eq=False)
-class AnnotationTable:
+class GroundTruthTable:
     """All annotations of N photos.
 
     Attributes:
@@ -52,7 +52,7 @@ class AnnotationTable:
     stated_areas: npt.NDArray[np.float64] | None = None
 
     @classmethod
-    def of(cls, images: Sequence[AnnotatedImage], labels: Sequence[str]) -> AnnotationTable:
+    def of(cls, images: Sequence[AnnotatedImage], labels: Sequence[str]) -> GroundTruthTable:
         """The boxes of ``images`` in their order; class ``c`` is ``labels[c]``.
 
         Raises:
@@ -86,7 +86,7 @@ class AnnotationTable:
 
 
 @dataclass(frozen=True, eq=False)
-class DetectionTable:
+class PredictionTable:
     """All detections in N photos, in any order.
 
     Attributes:
@@ -102,7 +102,7 @@ class DetectionTable:
     scores: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, detections: Sequence[Detections]) -> DetectionTable:
+    def of(cls, detections: Sequence[Detections]) -> PredictionTable:
         """What one detector found in N photos, in the order of the photos and of each one's detections."""
         counts = [len(found) for found in detections]
         empty = np.zeros((0, 4))
@@ -168,12 +168,12 @@ class Matches:
     rank: npt.NDArray[np.int64]
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
+    def is_true_positive(self) -> npt.NDArray[np.bool_]:
         """``[K, T, R]`` detections that found an annotation."""
         return (self.annotation >= 0) & ~self.ignored
 
     @property
-    def wrong(self) -> npt.NDArray[np.bool_]:
+    def is_false_positive(self) -> npt.NDArray[np.bool_]:
         """``[K, T, R]`` false alarms."""
         return (self.annotation < 0) & ~self.ignored
 
@@ -196,8 +196,8 @@ class Pairs:
 
 
 def match_boxes(
-    found: DetectionTable,
-    truth: AnnotationTable,
+    found: PredictionTable,
+    truth: GroundTruthTable,
     iou_thresholds: npt.NDArray[np.float64],
     area_ranges: npt.NDArray[np.float64] = ALL_AREAS,
 ) -> Matches:
@@ -252,8 +252,8 @@ def _run_starts(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def overlapping_pairs(
-    found: DetectionTable,
-    truth: AnnotationTable,
+    found: PredictionTable,
+    truth: GroundTruthTable,
     rows: npt.NDArray[np.int64],
     found_groups: npt.NDArray[np.int64],
     truth_groups: npt.NDArray[np.int64],

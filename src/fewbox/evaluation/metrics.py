@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable, match_boxes
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable, match_boxes
 from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -76,10 +76,10 @@ def none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def coco_metrics(found: DetectionTable, truth: AnnotationTable, num_classes: int) -> CocoMetrics:
+def coco_metrics(found: PredictionTable, truth: GroundTruthTable, num_classes: int) -> CocoMetrics:
     """Measure detections, down to very low scores, against the annotations of the same photos."""
     matches = match_boxes(found, truth, IOU_THRESHOLDS, AREA_RANGES)
-    right, wrong = matches.right, matches.wrong
+    right, wrong = matches.is_true_positive, matches.is_false_positive
     shape = (num_classes, len(IOU_THRESHOLDS), len(AREA_RANGES))
     ap, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     recall_1, recall_10 = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
@@ -301,9 +301,11 @@ def count_above(
     """Count for each class at ascending ``thresholds`` ``[T]``."""
     found, truth, causes = outcomes.found, outcomes.truth, outcomes.causes
     annotations = np.bincount(truth.class_ids[outcomes.counted], minlength=num_classes)
-    right = _above(found.scores, np.where(outcomes.right, found.class_ids, -1), num_classes, thresholds)
+    right = _above(
+        found.scores, np.where(outcomes.is_true_positive, found.class_ids, -1), num_classes, thresholds
+    )
     kinds, of_alarms = len(ALARM_KINDS), causes.alarm_kind
-    groups = np.where(outcomes.wrong, found.class_ids * kinds + of_alarms, -1)
+    groups = np.where(outcomes.is_false_positive, found.class_ids * kinds + of_alarms, -1)
     alarms = _above(found.scores, groups, num_classes * kinds, thresholds)
     kinds, of_misses = len(MISS_KINDS), causes.miss_kind
     groups = np.where(outcomes.counted, truth.class_ids * kinds + of_misses, -1)
@@ -342,11 +344,11 @@ def precision_recall(
         class_id: of which class; of all together if not given.
     """
     found, truth = outcomes.found, outcomes.truth
-    rows, counted = outcomes.right | outcomes.wrong, outcomes.counted
+    rows, counted = outcomes.is_true_positive | outcomes.is_false_positive, outcomes.counted
     if class_id is not None:
         rows, counted = rows & (found.class_ids == class_id), counted & (truth.class_ids == class_id)
     order = np.flatnonzero(rows)
     order = order[np.argsort(-found.scores[order], kind="stable")]
-    hits = np.cumsum(outcomes.right[order])
+    hits = np.cumsum(outcomes.is_true_positive[order])
     recall, precision = hits / np.count_nonzero(counted), hits / np.arange(1, len(order) + 1)
     return np.append(0, recall), np.append(precision[:1] if len(order) else 1, precision)

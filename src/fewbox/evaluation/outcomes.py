@@ -15,7 +15,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable, Pairs, match_boxes, overlapping_pairs
+from fewbox.evaluation.matching import (
+    GroundTruthTable,
+    Pairs,
+    PredictionTable,
+    match_boxes,
+    overlapping_pairs,
+)
 
 HIT_IOU = 0.5
 """Overlap with an annotation from which on a detection is right."""
@@ -72,8 +78,8 @@ class Outcomes:
     Attributes:
         found: the detections.
         truth: the annotations.
-        right: ``[K]`` detections that found an annotation.
-        wrong: ``[K]`` false alarms; a detection that is neither lies on a box to ignore.
+        is_true_positive: ``[K]`` detections that found an annotation.
+        is_false_positive: ``[K]`` false alarms; a detection that is neither lies on a box to ignore.
         counted: ``[M]`` annotations that are to be found.
         found_score: ``[M]`` the score of the detection that found each, 0 if none did: the annotation is
             found at every threshold below it.
@@ -81,20 +87,24 @@ class Outcomes:
         mistaken: ``[K]`` the annotation of another class that a false alarm covers, -1 if none.
     """
 
-    found: DetectionTable
-    truth: AnnotationTable
-    right: npt.NDArray[np.bool_]
-    wrong: npt.NDArray[np.bool_]
+    found: PredictionTable
+    truth: GroundTruthTable
+    is_true_positive: npt.NDArray[np.bool_]
+    is_false_positive: npt.NDArray[np.bool_]
     counted: npt.NDArray[np.bool_]
     found_score: npt.NDArray[np.float64]
     found_by: npt.NDArray[np.int64]
     mistaken: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, found: DetectionTable, truth: AnnotationTable) -> Outcomes:
+    def of(cls, found: PredictionTable, truth: GroundTruthTable) -> Outcomes:
         """Match detections with the annotations of the same photos."""
         matches = match_boxes(found, truth, np.array([HIT_IOU]))
-        right, wrong, counted = matches.right[:, 0, 0], matches.wrong[:, 0, 0], matches.counted[:, 0]
+        right, wrong, counted = (
+            matches.is_true_positive[:, 0, 0],
+            matches.is_false_positive[:, 0, 0],
+            matches.counted[:, 0],
+        )
         found_by = np.full(len(truth), -1)
         found_by[matches.annotation[right, 0, 0]] = np.flatnonzero(right)
         found_score = np.zeros(len(truth))
@@ -105,7 +115,7 @@ class Outcomes:
     @cached_property
     def causes(self) -> Causes:
         """What lies behind each mistake; the same at every score threshold."""
-        rows = np.flatnonzero(self.right | self.wrong)
+        rows = np.flatnonzero(self.is_true_positive | self.is_false_positive)
         pairs = overlapping_pairs(
             self.found, self.truth, rows, self.found.photo_ids, self.truth.photo_ids, NEAR_IOU
         )
@@ -123,7 +133,7 @@ class Outcomes:
         threshold. The last column counts the missed, the last row the other false alarms.
         """
         classes, seen = self.truth.class_ids, self.found_score > score_threshold
-        alarms = self.wrong & (self.found.scores > score_threshold)
+        alarms = self.is_false_positive & (self.found.scores > score_threshold)
         mistaken = alarms & (self.mistaken >= 0)
         mistaken[mistaken] = ~seen[self.mistaken[mistaken]]
         covered = self.mistaken[mistaken]
@@ -142,16 +152,16 @@ class Outcomes:
 
 
 def _mistaken(
-    found: DetectionTable,
-    truth: AnnotationTable,
-    wrong: npt.NDArray[np.bool_],
+    found: PredictionTable,
+    truth: GroundTruthTable,
+    is_false_positive: npt.NDArray[np.bool_],
     counted: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int32]:
     """Match the false alarms with all annotations, whatever their class; ``[K]`` as in Outcomes."""
-    alarms, targets = np.flatnonzero(wrong), np.flatnonzero(counted)
+    alarms, targets = np.flatnonzero(is_false_positive), np.flatnonzero(counted)
     matches = match_boxes(
-        DetectionTable(found.photo_ids[alarms], 0 * alarms, found.boxes[alarms], found.scores[alarms]),
-        AnnotationTable(
+        PredictionTable(found.photo_ids[alarms], 0 * alarms, found.boxes[alarms], found.scores[alarms]),
+        GroundTruthTable(
             truth.photo_ids[targets], 0 * targets, truth.boxes[targets], np.zeros(len(targets), bool)
         ),
         np.array([HIT_IOU]),
@@ -176,9 +186,9 @@ def _why_wrong(
     """
     detection, covers = pairs.detection, pairs.iou >= HIT_IOU
     order = np.lexsort((same, pairs.iou, covers | same, covers, detection))
-    order = order[outcomes.wrong[detection[order]]]
+    order = order[outcomes.is_false_positive[detection[order]]]
     best = order[_is_last(detection[order])]
-    kind = np.where(outcomes.wrong, _BACKGROUND, -1)
+    kind = np.where(outcomes.is_false_positive, _BACKGROUND, -1)
     of_its_class = np.where(covers, _DUPLICATE, _ALARM_OFF)
     kind[detection[best]] = np.where(same, of_its_class, _CONFUSED)[best]
     on, overlap = np.full(len(outcomes.found), -1), np.zeros(len(outcomes.found))
@@ -198,7 +208,7 @@ def _why_missed(
         elsewhere: ``[P]`` whether the detection is a false alarm that covers another annotation.
     """
     detection, annotation, covers = pairs.detection, pairs.annotation, pairs.iou >= HIT_IOU
-    wrong, scores = outcomes.wrong[detection], outcomes.found.scores[detection]
+    wrong, scores = outcomes.is_false_positive[detection], outcomes.found.scores[detection]
     shown = scores > SHOWN_SCORE
     kind = np.full(len(scores), -1)
     kind[~wrong & same & covers & shown] = _SHARED

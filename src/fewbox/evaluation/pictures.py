@@ -122,9 +122,13 @@ def marks_of_photo(outcomes: Outcomes, photo_id: int, labels: Sequence[str]) -> 
             marks.append(_mark("miss", row, corners, label, shown_from=float(outcomes.found_score[row])))
         else:
             marks.append(_mark("ignore", row, corners, f"{label}, to ignore"))
-    shown = (found.photo_ids == photo_id) & (outcomes.right | outcomes.wrong) & (found.scores > SHOWN_SCORE)
+    shown = (
+        (found.photo_ids == photo_id)
+        & (outcomes.is_true_positive | outcomes.is_false_positive)
+        & (found.scores > SHOWN_SCORE)
+    )
     for row in np.flatnonzero(shown)[::-1].tolist():  # the most certain last: on top
-        kind, score = "hit" if outcomes.right[row] else "alarm", float(found.scores[row])
+        kind, score = "hit" if outcomes.is_true_positive[row] else "alarm", float(found.scores[row])
         text = f"{labels[found.class_ids[row]]} {score:.2f}"
         marks.append(_mark(kind, row, found.boxes[row], text, shown_below=score))
     return marks

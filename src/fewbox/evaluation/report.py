@@ -100,8 +100,10 @@ def render_report(evaluation: Evaluation, title: str) -> str:
 
 def _score_words(evaluation: Evaluation) -> str:
     outcomes = evaluation.outcomes
-    shown = (outcomes.right | outcomes.wrong) & (outcomes.found.scores > evaluation.score_threshold)
-    return scores_in_words(outcomes.found.scores[shown], outcomes.right[shown])
+    shown = (outcomes.is_true_positive | outcomes.is_false_positive) & (
+        outcomes.found.scores > evaluation.score_threshold
+    )
+    return scores_in_words(outcomes.found.scores[shown], outcomes.is_true_positive[shown])
 
 
 def _policy_hash(text: str) -> str:
@@ -216,7 +218,7 @@ def _pictures(evaluation: Evaluation) -> dict[str, Any]:
     """The photos with the most mistakes, and the worst mistakes."""
     outcomes, labels = evaluation.outcomes, evaluation.labels
     threshold, num_photos = evaluation.score_threshold, len(evaluation.annotations)
-    alarms = outcomes.found.photo_ids[outcomes.wrong & (outcomes.found.scores > threshold)]
+    alarms = outcomes.found.photo_ids[outcomes.is_false_positive & (outcomes.found.scores > threshold)]
     missed = outcomes.truth.photo_ids[outcomes.counted & (outcomes.found_score <= threshold)]
     mistakes = np.bincount(np.concatenate([alarms, missed]), minlength=num_photos)
     whole = np.argsort(-mistakes, kind="stable")[:MAX_PHOTOS].tolist()

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 VIEWS = {"quick": 1, "normal": 4, "long": 16}
 """Views of each photo beside itself, while there are few photos."""
 MOST_PICTURES = {"quick": 600, "normal": 600, "long": 1200}
-"""Pictures in all; each is a pass of the network and about a megabyte of evidence."""
+"""Pictures in all; each is a pass of the network and about a megabyte of features."""
 MOST_ROWS, LEAST_ROWS = 300, 30
 ROWS_IN_ALL = 30_000
-"""Anchors of the background of each of two kinds; beyond it they only cost time. See ``take_lesson``."""
+"""Anchors of the background of each of two kinds; beyond it they only cost time. See ``assign_targets``."""
 MOST_KEPT, KEPT_IN_ALL = 4000, 400_000
 """Anchors of a photo, and of all photos, that are kept to detect in it once it is held out; 0.3 GB."""
 FOLDS = {"quick": 3, "normal": 5, "long": 10}

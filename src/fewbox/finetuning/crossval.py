@@ -1,7 +1,7 @@
 """How good a detector will be, found out on photos it did not learn from.
 
 The photos are divided into folds. For each fold a head is learnt from the others and detects in the
-fold. As the base is frozen and its evidence is kept, that takes matrix products only. What comes out
+fold. As the base is frozen and its features is kept, that takes matrix products only. What comes out
 serves three ends: an estimate of AP50 with an interval, scores that mean what they say, and a threshold.
 
 What it cannot know: whether the photos to come look like these. All numbers are for photos that do.
@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbox.evaluation.matching import AnnotationTable, DetectionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.features import SeenPhoto
-from fewbox.finetuning.linear_probe.logistic import RIDGE, Lessons, fit_logistic, logits_of
-from fewbox.models.network import Coefficients, Evidence
-from fewbox.models.nms import suppress_per_class
+from fewbox.finetuning.features import CachedPhoto
+from fewbox.finetuning.linear_probe.logistic import RIDGE, DesignMatrix, fit_logistic, logits_of
+from fewbox.models.network import AnchorFeatures, Coefficients
+from fewbox.models.nms import nms_per_class
 
 FOLD_STEPS = 40
 MIN_SCORE = 0.01
@@ -31,7 +31,7 @@ MAX_DETECTIONS = 100
 
 
 def held_out_outcomes(
-    seen: Sequence[SeenPhoto], lessons: Lessons, folds: int, iou_threshold: float, num_classes: int
+    seen: Sequence[CachedPhoto], samples: DesignMatrix, folds: int, iou_threshold: float, num_classes: int
 ) -> Outcomes | None:
     """What became of detections in every photo by a head that did not see it.
 
@@ -40,7 +40,7 @@ def held_out_outcomes(
 
     Args:
         seen: N photos.
-        lessons: of all of them.
+        samples: of all of them.
         folds: into how many parts the photos are divided, 2 to N.
         iou_threshold: of suppression.
         num_classes: C.
@@ -52,15 +52,15 @@ def held_out_outcomes(
     parts: list[tuple[Tensor, Tensor, Tensor]] = [nothing] * len(seen)
     for fold in range(folds):
         out = list(range(fold, len(seen), folds))
-        scaled, _ = fit_logistic(lessons.without(out), RIDGE, lessons.blank(), FOLD_STEPS)
-        coefficients = lessons.scale.undone(scaled)
+        scaled, _ = fit_logistic(samples.without(out), RIDGE, samples.blank(), FOLD_STEPS)
+        coefficients = samples.scale.undone(scaled)
         for photo in out:
-            boxes, scores, class_ids = detect_in(seen[photo].evidence, coefficients, iou_threshold)
+            boxes, scores, class_ids = detect_in(seen[photo].features, coefficients, iou_threshold)
             known = torch.from_numpy(checked)[class_ids]
             parts[photo] = boxes[known], scores[known], class_ids[known]
     columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     all_boxes, all_scores, all_ids = columns
-    found = DetectionTable(
+    found = PredictionTable(
         photo_ids=np.repeat(np.arange(len(parts)), [len(scores) for _, scores, _ in parts]),
         class_ids=all_ids,
         boxes=all_boxes.astype(np.float64),
@@ -69,7 +69,7 @@ def held_out_outcomes(
     return Outcomes.of(found, _truth(seen, checked))
 
 
-def _checked_classes(seen: Sequence[SeenPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
+def _checked_classes(seen: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
     """Which classes ``[C]`` have objects in two folds or more."""
     shown = np.zeros((folds, num_classes), bool)
     for number, photo in enumerate(seen):
@@ -79,12 +79,12 @@ def _checked_classes(seen: Sequence[SeenPhoto], folds: int, num_classes: int) ->
 
 
 def detect_in(
-    evidence: Evidence, coefficients: Coefficients, iou_threshold: float
+    features: AnchorFeatures, coefficients: Coefficients, iou_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boxes ``[K, 4]`` in pixels of the input, scores ``[K]`` and class ids ``[K]`` of one photo."""
-    scores = torch.sigmoid(logits_of(coefficients, evidence))
-    index, class_ids = suppress_per_class(
-        evidence.boxes.numpy(),
+    scores = torch.sigmoid(logits_of(coefficients, features))
+    index, class_ids = nms_per_class(
+        features.boxes.numpy(),
         scores.numpy(),
         score_threshold=MIN_SCORE,
         iou_threshold=iou_threshold,
@@ -92,17 +92,17 @@ def detect_in(
         max_detections=MAX_DETECTIONS,
     )
     kept, ids = torch.from_numpy(index), torch.from_numpy(class_ids)
-    return evidence.boxes[kept], scores[kept, ids], ids
+    return features.boxes[kept], scores[kept, ids], ids
 
 
-def _truth(seen: Sequence[SeenPhoto], checked: NDArray[np.bool_]) -> AnnotationTable:
+def _truth(seen: Sequence[CachedPhoto], checked: NDArray[np.bool_]) -> GroundTruthTable:
     """The annotations of the classes that are checked; a region to ignore counts for each of them."""
     rows = []
     for number, photo in enumerate(seen):
         learnt = zip(photo.class_ids.tolist(), photo.boxes.tolist(), strict=True)
         rows += [(number, class_id, box, False) for class_id, box in learnt if checked[class_id]]
         rows += [(number, c, box, True) for box in photo.ignored.tolist() for c in np.flatnonzero(checked)]
-    return AnnotationTable(
+    return GroundTruthTable(
         photo_ids=np.array([row[0] for row in rows], np.int64),
         class_ids=np.array([row[1] for row in rows], np.int64),
         boxes=np.array([row[2] for row in rows], np.float64).reshape(-1, 4),

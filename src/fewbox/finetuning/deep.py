@@ -40,7 +40,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
 from fewbox.evaluation.evaluator import evaluate, require_known_labels
 from fewbox.finetuning.augment import ZOOM, random_view
-from fewbox.finetuning.distributed import Team, fastest_dtype
+from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.linear_probe.recipe import SUPPRESSION_IOU
 from fewbox.finetuning.restore import restore
@@ -49,14 +49,14 @@ from fewbox.models.base import BaseModel
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
 from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.loss import IGNORED_ID, Batch, dense_loss
+from fewbox.models.yolox.loss import IGNORED_ID, Batch, yolox_loss
 from fewbox.models.yolox.network import YoloxDetector
 
 Sample = tuple[Tensor, Tensor, Tensor]
 """Pixels ``[3, h, w]``, boxes ``[M, 4]`` in them, class ids ``[M]``, of which some may be ``IGNORED_ID``."""
 
 
-class Samples(Dataset[Sample]):
+class AugmentedDataset(Dataset[Sample]):
     """Views of annotated photos for ``network``, by number, without end."""
 
     def __init__(self, annotations: AnnotationSet, network: YoloxDetector, seed: int) -> None:
@@ -106,20 +106,20 @@ def finetune_deep(
     annotations: AnnotationSet,
     base: BaseModel,
     checkpoint: Path,
-    team: Team,
+    group: ProcessGroup,
     *,
     config: DeepConfig | None = None,
     held_out: AnnotationSet | None = None,
     show_progress: bool = True,
 ) -> Detector:
-    """Teach the layers of a YOLOX the classes of ``annotations``; every process of ``team`` calls this.
+    """Teach the layers of a YOLOX the classes of ``annotations``; every process of ``group`` calls this.
 
     Args:
         annotations: photos with boxes; every one must have been looked at.
         base: a YOLOX.
         checkpoint: where to keep what is learnt so far; a run with the same settings goes on from there.
             Beside it, in a file that ends in ``.jsonl``, go the losses of every step.
-        team: the processes; see :func:`joined`.
+        group: the processes; see :func:`joined`.
         config: settings.
         held_out: photos to look at after every epoch, and at the end to choose the score threshold.
         show_progress: show how far the work has come, and the AP of every epoch.
@@ -138,14 +138,14 @@ def finetune_deep(
     if held_out is not None:
         held_out.require_reviewed()
         require_known_labels(held_out, annotations.labels)
-    if settings.batch_size % team.size:
+    if settings.batch_size % group.size:
         raise SettingError(
-            f"batch_size must be a multiple of the {team.size} processes: {settings.batch_size}",
-            hint=f"for example --batch-size {team.size * math.ceil(settings.batch_size / team.size)}",
+            f"batch_size must be a multiple of the {group.size} processes: {settings.batch_size}",
+            hint=f"for example --batch-size {group.size * math.ceil(settings.batch_size / group.size)}",
         )
-    learner = Learner(annotations, base, settings, team)
+    learner = Learner(annotations, base, settings, group)
     learner.go_on_from(checkpoint)
-    with progress_bar("training", learner.steps, show=show_progress and team.writes) as advance:
+    with progress_bar("training", learner.steps, show=show_progress and group.writes) as advance:
         for _ in range(learner.step):
             advance("done before")
         for batch in learner.batches():
@@ -155,7 +155,7 @@ def finetune_deep(
                 learner.end_epoch(checkpoint, held_out, show_progress=show_progress)
             learner.save_now_and_then(checkpoint)
     detector = learner.detector()
-    if held_out is not None and team.writes:
+    if held_out is not None and group.writes:
         best = evaluate(detector, held_out, show_progress=False).best_threshold
         detector.score_threshold = detector.score_threshold if best is None else best
     return detector
@@ -164,17 +164,19 @@ def finetune_deep(
 class Learner:
     """A network with all that its training carries from step to step."""
 
-    def __init__(self, annotations: AnnotationSet, base: BaseModel, settings: DeepConfig, team: Team) -> None:
+    def __init__(
+        self, annotations: AnnotationSet, base: BaseModel, settings: DeepConfig, group: ProcessGroup
+    ) -> None:
         if not isinstance(base.config, YoloxConfig):
             raise SettingError(
                 f"deep fine-tuning is for a YOLOX: {base.name}", hint="for example: --base yolox_s"
             )
-        self.settings, self.team, self.base, self.labels = settings, team, base, annotations.labels
+        self.settings, self.group, self.base, self.labels = settings, group, base, annotations.labels
         network_config, weights, _ = restore(base, len(annotations.labels), settings.seed)
         assert isinstance(network_config, YoloxConfig)
-        self.network = trainable(network_config, weights, settings.layers).to(team.device)
-        self.shared = team.share(self.network)
-        self.cells = self.network.anchors(network_config.size_hw).to(team.device)
+        self.network = trainable(network_config, weights, settings.layers).to(group.device)
+        self.shared = group.share(self.network)
+        self.cells = self.network.anchors(network_config.size_hw).to(group.device)
         learnt = [p for p in self.network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -183,7 +185,7 @@ class Learner:
         self.optimizer = torch.optim.SGD(
             groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
         )
-        self.samples = Samples(annotations, self.network, settings.seed)
+        self.dataset = AugmentedDataset(annotations, self.network, settings.seed)
         self.photos_per_epoch = len(annotations)
         self.steps = math.ceil(settings.epochs * self.photos_per_epoch / settings.batch_size)
         self.step = 0
@@ -199,18 +201,18 @@ class Learner:
         """This process's part of every step's batch from here on, on its device."""
         size = self.settings.batch_size
         numbers = [
-            list(range(step * size + self.team.rank, (step + 1) * size, self.team.size))
+            list(range(step * size + self.group.rank, (step + 1) * size, self.group.size))
             for step in range(self.step, self.steps)
         ]
         loader = DataLoader(
-            self.samples,
+            self.dataset,
             batch_sampler=numbers,
             num_workers=self.settings.loaders,
             collate_fn=Batch.of,
-            pin_memory=self.team.device.type == "cuda",
+            pin_memory=self.group.device.type == "cuda",
         )
         for batch in loader:
-            yield batch.to(self.team.device)
+            yield batch.to(self.group.device)
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """One step; the losses of the whole batch before it.
@@ -221,8 +223,10 @@ class Learner:
         rate = self.settings.rate_at(self.step, self.steps)
         with self._autocast():
             codes, logits = self.shared(batch.pixels.contiguous(memory_format=torch.channels_last))
-        loss = dense_loss(codes, logits, self.cells, batch)
-        sums = self.team.sum(torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched)))
+        loss = yolox_loss(codes, logits, self.cells, batch)
+        sums = self.group.sum(
+            torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched))
+        )
         count = sums[4].clamp(min=1)
         total, box, of_objects, classes, _ = (sums / count).tolist()
         if not math.isfinite(total):
@@ -232,7 +236,7 @@ class Learner:
             )
         self.optimizer.zero_grad()
         # The mean of the processes' gradients is taken: times their number it is the sum.
-        (loss.total * (self.team.size / count)).backward()  # type: ignore[no-untyped-call]
+        (loss.total * (self.group.size / count)).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -245,7 +249,7 @@ class Learner:
     def end_epoch(self, checkpoint: Path, held_out: AnnotationSet | None, *, show_progress: bool) -> None:
         """Save; and look at the photos held out, while the other processes wait."""
         self.save(checkpoint)
-        if self.team.writes:
+        if self.group.writes:
             epoch = round(self.step * self.settings.batch_size / self.photos_per_epoch)
             words = f"epoch {epoch} of {self.settings.epochs}, loss {self.history[-1]['total']:.4f}"
             if held_out is not None:
@@ -253,7 +257,7 @@ class Learner:
                 words += f", AP {100 * metrics.ap:.1f}, AP50 {100 * metrics.ap50:.1f} on photos held out"
             if show_progress:
                 console.print(words)
-        self.team.wait()
+        self.group.wait()
 
     def save_now_and_then(self, checkpoint: Path) -> None:
         """Save if that was long ago."""
@@ -263,7 +267,7 @@ class Learner:
     def save(self, checkpoint: Path) -> None:
         """Write the checkpoint and the losses, whole or not at all; only the process that writes does."""
         self._saved = time.monotonic()
-        if not self.team.writes:
+        if not self.group.writes:
             return
         state = {
             "run": self._run,
@@ -306,12 +310,12 @@ class Learner:
             weights=weights,
             labels=self.labels,
             base=self.base.origin(),
-            provenance=provenance(self.samples.annotations, "deep", self.settings, self.history),
+            provenance=provenance(self.dataset.annotations, "deep", self.settings, self.history),
             history=self.history,
         )
 
     def _autocast(self) -> Any:
-        wanted, device = self.settings.precision, self.team.device
+        wanted, device = self.settings.precision, self.group.device
         dtype = fastest_dtype(device) if wanted == "fastest" else getattr(torch, wanted)
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 

@@ -19,7 +19,7 @@ _PATIENCE = timedelta(hours=2)  # the others wait while the first looks at the p
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process among ``size``: its number, 0 being the one that writes, and what it computes on."""
 
     rank: int
@@ -52,7 +52,7 @@ class Team:
 
 
 @contextmanager
-def joined() -> Iterator[Team]:
+def joined() -> Iterator[ProcessGroup]:
     """Join the processes that ``torchrun`` has started: over nccl where each has a GPU, else over gloo."""
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     has_gpu = torch.cuda.is_available() and local < torch.cuda.device_count()
@@ -60,11 +60,11 @@ def joined() -> Iterator[Team]:
     if has_gpu:
         torch.cuda.set_device(device)
     if size == 1:
-        yield Team(0, 1, device)
+        yield ProcessGroup(0, 1, device)
         return
     distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=_PATIENCE)
     try:
-        yield Team(distributed.get_rank(), size, device)
+        yield ProcessGroup(distributed.get_rank(), size, device)
     finally:
         distributed.destroy_process_group()
 

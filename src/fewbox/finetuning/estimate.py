@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fewbox.evaluation.metrics import average_precision, count_above
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.features import SeenPhoto
+from fewbox.finetuning.features import CachedPhoto
 from fewbox.models.network import Coefficients
 
 USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
@@ -48,17 +48,22 @@ class Calibration:
     def of_head(self, head: Coefficients) -> Coefficients:
         """A head that gives calibrated scores by itself, so that no engine needs to know of calibration."""
         return Coefficients(
-            head.aligned * self.stretch, head.raw * self.stretch, head.bias * self.stretch + self.shift
+            head.base_logits * self.stretch,
+            head.tower_features * self.stretch,
+            head.bias * self.stretch + self.shift,
         )
 
 
 def calibrate(outcomes: Outcomes) -> Calibration:
     """The calibration that held-out detections ask for, and the usual one the less they are.
 
-    The most likely values under a normal prior, found by Newton's method.
+    The most likely values under a normal base_score, found by Newton's method.
     """
-    counts = outcomes.right | outcomes.wrong
-    logits, right = _logits(outcomes.found.scores[counts]), outcomes.right[counts].astype(np.float64)
+    counts = outcomes.is_true_positive | outcomes.is_false_positive
+    logits, right = (
+        _logits(outcomes.found.scores[counts]),
+        outcomes.is_true_positive[counts].astype(np.float64),
+    )
     usual = np.array([np.log(USUAL_STRETCH), USUAL_SHIFT])
     pull = 1 / np.square(_SPREADS)
     values = usual.copy()
@@ -141,7 +146,7 @@ def estimate(
     """Put together what is known.
 
     An object that is found or missed is a draw; what is expected of a class is a Beta distribution with
-    the usual detector as its prior. AP50 is not a share of objects, but as uncertain as one: measured
+    the usual detector as its base_score. AP50 is not a share of objects, but as uncertain as one: measured
     with benchmarks/fewshot.py, which says how often the interval holds.
 
     Args:
@@ -178,7 +183,9 @@ def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
     objects = int((outcomes.counted & (outcomes.truth.class_ids == class_id)).sum())
     if objects == 0:
         return 0.0, 0
-    return average_precision(outcomes.right[rows], outcomes.wrong[rows], objects), objects
+    return average_precision(
+        outcomes.is_true_positive[rows], outcomes.is_false_positive[rows], objects
+    ), objects
 
 
 def _expected(label: str, objects: int, draws: np.ndarray[Any, np.dtype[np.float64]]) -> Expected:
@@ -198,7 +205,7 @@ def thresholds(
     Thresholding of Classifiers to Maximize F1 Measure", 2014), so only that one number is taken from
     the few held-out objects. Precise is the lowest score above which the mean score is high enough.
     """
-    if outcomes is None or not outcomes.right.any():
+    if outcomes is None or not outcomes.is_true_positive.any():
         return USUAL_THRESHOLD, None
     best_f1 = float(count_above(outcomes, num_classes).sum().f1.max())
     scores = np.sort(calibration.applied(outcomes.found.scores))[::-1]
@@ -266,7 +273,7 @@ FOUND_SCORE = 0.05
 _MAX_NAMES = 5
 
 
-def remarks_on(seen: Sequence[SeenPhoto], outcomes: Outcomes | None) -> list[str]:
+def data_warnings(seen: Sequence[CachedPhoto], outcomes: Outcomes | None) -> list[str]:
     """One line for each thing that looks wrong; nothing if all is well.
 
     Args:
@@ -277,7 +284,7 @@ def remarks_on(seen: Sequence[SeenPhoto], outcomes: Outcomes | None) -> list[str
     twins = [
         photo.name
         for place, photo in enumerate(seen)
-        if any(torch.equal(photo.evidence.prior, other.evidence.prior) for other in seen[:place])
+        if any(torch.equal(photo.features.base_score, other.features.base_score) for other in seen[:place])
     ]
     if twins:
         remarks.append(
@@ -301,7 +308,7 @@ def remarks_on(seen: Sequence[SeenPhoto], outcomes: Outcomes | None) -> list[str
     return remarks
 
 
-def _shortest_side(photo: SeenPhoto) -> float:
+def _shortest_side(photo: CachedPhoto) -> float:
     return float((photo.boxes[:, 2:] - photo.boxes[:, :2]).min())
 
 

@@ -15,36 +15,36 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.finetuning.augment import View, mirrored, random_view
 from fewbox.finetuning.budget import Plan
-from fewbox.finetuning.linear_probe.targets import Lesson, take_lesson
-from fewbox.models.network import Evidence, Network, Reader
+from fewbox.finetuning.linear_probe.targets import Sample, assign_targets
+from fewbox.models.network import AnchorFeatures, FeatureExtractor, Network
 
 MIN_VISIBLE = 0.6
 """A box of which a view shows less is ignored there: too little of the object is left to learn it from."""
 
 
 @dataclass(frozen=True, eq=False)
-class SeenPhoto:
+class CachedPhoto:
     """One photo and its views. Boxes are in pixels of the network's input."""
 
     name: str
-    evidence: Evidence
+    features: AnchorFeatures
     """Of the photo itself."""
     boxes: Tensor
     class_ids: Tensor
     ignored: Tensor
-    lessons: list[Lesson]
+    samples: list[Sample]
     """The photo's own, then one per view."""
 
 
-def see_photos(
-    reader: Reader,
+def extract_features(
+    reader: FeatureExtractor,
     network: Network,
     annotations: AnnotationSet,
     work: Plan,
     seed: int,
     *,
     show_progress: bool,
-) -> list[SeenPhoto]:
+) -> list[CachedPhoto]:
     """Show every photo and its views to the frozen network, once.
 
     Args:
@@ -64,33 +64,35 @@ def see_photos(
 
 
 def _see(
-    reader: Reader,
+    reader: FeatureExtractor,
     network: Network,
     photo: AnnotatedImage,
     labels: Sequence[str],
     work: Plan,
     seeds: tuple[int, int],
-) -> SeenPhoto:
+) -> CachedPhoto:
     image = read_image(photo.path)
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
     ids = torch.tensor([labels.index(box.label) for box in photo.boxes], dtype=torch.int64)
     ignore = torch.tensor([box.ignore for box in photo.boxes], dtype=torch.bool)
     draws = torch.Generator().manual_seed(seeds[0] + seeds[1])
-    lessons: list[Lesson] = []
+    samples: list[Sample] = []
     for view in _views_of(network, image, corners, work.views, np.random.default_rng(seeds)):
-        evidence = reader.read(view.image)
+        features = reader.read(view.image)
         view_size_hw = (view.image.shape[0], view.image.shape[1])
         boxes = network.to_input(torch.from_numpy(view.boxes).float(), view_size_hw)
         visible = torch.from_numpy(view.visible)
         learnt = (visible >= MIN_VISIBLE) & ~ignore
         ignored = ~learnt & (visible > 0)
-        lessons.append(
-            take_lesson(evidence, boxes[learnt], ids[learnt], boxes[ignored], len(labels), work.rows, draws)
+        samples.append(
+            assign_targets(
+                features, boxes[learnt], ids[learnt], boxes[ignored], len(labels), work.rows, draws
+            )
         )
-        if len(lessons) == 1:
-            kept = evidence.prior.topk(min(work.kept, len(evidence.prior))).indices.sort().values
-            original = (evidence.at(kept), boxes[learnt], ids[learnt], boxes[ignored])
-    return SeenPhoto(photo.path.name, *original, lessons)
+        if len(samples) == 1:
+            kept = features.base_score.topk(min(work.kept, len(features.base_score))).indices.sort().values
+            original = (features.at(kept), boxes[learnt], ids[learnt], boxes[ignored])
+    return CachedPhoto(photo.path.name, *original, samples)
 
 
 def _views_of(

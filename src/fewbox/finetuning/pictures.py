@@ -226,7 +226,7 @@ class _Tile:
         self.drawn = np.flatnonzero((outcomes.truth.photo_ids == number) & outcomes.counted)
         self.found = np.flatnonzero((outcomes.found.photo_ids == number) & shown)
         self.missed = ~sure[self.drawn]
-        self.alarms = outcomes.wrong[self.found]
+        self.alarms = outcomes.is_false_positive[self.found]
 
     @property
     def mistakes(self) -> int:

@@ -1,6 +1,6 @@
 """What is learnt of an SSD or a RetinaNet: by the linear probe, and by the seed recipe.
 
-Evidence from a network with anchors: what its class head answers, and the class tower under it.
+AnchorFeatures from a network with anchors: what its class head answers, and the class tower under it.
 
 The box tower is left out: the class head, whose place the novel head takes, does not read it.
 
@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox.models.boxes import IGNORED, NEGATIVE, flatten_cells, match_anchors, pairwise_iou
-from fewbox.models.network import AnchorNetwork, Coefficients, Evidence, Losses
+from fewbox.models.network import AnchorFeatures, AnchorNetwork, Coefficients, Losses
 
 
-class AnchorReader:
+class AnchorFeatureExtractor:
     """Reads the anchors of an SSD or a RetinaNet; the head is shared by all levels, so there is one group.
 
     Raw columns are the cell of the class tower that the anchor lies on. The base's class head reads
@@ -47,23 +47,23 @@ class AnchorReader:
 
     def __init__(self, network: AnchorNetwork) -> None:
         self.network = network
-        self.caution = torch.ones(network.config.num_classes)
+        self.column_scale = torch.ones(network.config.num_classes)
 
     @torch.no_grad()
-    def read(self, image: NDArray[np.uint8]) -> Evidence:
-        """One pass over a picture ``[H, W, 3]``; the aligned columns are the logits of the base's classes."""
+    def read(self, image: NDArray[np.uint8]) -> AnchorFeatures:
+        """One pass over a picture ``[H, W, 3]``; the base logits are those of the base's classes."""
         network = self.network
         maps = network.towers(network.features(network.batch_of([image])))
         codes, logits = network.heads(maps)
         anchors = network.anchors(network.input_size_hw((image.shape[0], image.shape[1])))
-        aligned = logits[0, :, network.background_columns :].float()
+        base_logits = logits[0, :, network.background_columns :].float()
         cells = torch.cat([level[0].flatten(1).T for level in maps.class_maps]).float()
-        return Evidence(
-            aligned=aligned,
-            raw=cells.repeat_interleave(network.config.anchors_per_cell, 0),
+        return AnchorFeatures(
+            base_logits=base_logits,
+            tower_features=cells.repeat_interleave(network.config.anchors_per_cell, 0),
             groups=torch.zeros(len(anchors), dtype=torch.int64),
             boxes=network.decode(codes[0].float(), anchors),
-            prior=aligned.amax(1),
+            base_score=base_logits.amax(1),
         )
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
@@ -74,9 +74,9 @@ class AnchorReader:
         weight, bias = (state[name].float() for name in names)
         weight = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
         bias = bias.reshape(slots, -1)[:, background:]  # [k, Cb]
-        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.aligned, weight)
-        kernel[..., 1, 1] += coefficients.raw[0].T
-        offset = bias @ coefficients.aligned + coefficients.bias  # [k, C]
+        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.base_logits, weight)
+        kernel[..., 1, 1] += coefficients.tower_features[0].T
+        offset = bias @ coefficients.base_logits + coefficients.bias  # [k, C]
         if not keep_classes:
             kernel = torch.cat((kernel.new_zeros(slots, background, *kernel.shape[2:]), kernel), 1)
             offset = torch.cat((offset.new_zeros(slots, background), offset), 1)
@@ -108,7 +108,7 @@ class PhotoFeatures:
 
 
 @torch.no_grad()  # not inference_mode: the heads are fitted on these tensors
-def extract_features(
+def features_of_photo(
     network: AnchorNetwork,
     image: NDArray[np.uint8],
     boxes: Tensor,
@@ -209,8 +209,8 @@ class AnchorHeads:
     def features(
         self, image: NDArray[np.uint8], boxes: Tensor, class_ids: Tensor, ignored: Tensor
     ) -> PhotoFeatures:
-        """What the heads need of a photo; see :func:`extract_features`."""
-        return extract_features(self.network, image, boxes, class_ids, ignored)
+        """What the heads need of a photo; see :func:`features_of_photo`."""
+        return features_of_photo(self.network, image, boxes, class_ids, ignored)
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights under their names in the network, detached."""

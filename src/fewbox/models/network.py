@@ -1,21 +1,15 @@
 """What a network is to the rest of the package, and what fine-tuning keeps of a photo it has seen.
 
-What fine-tuning and detecting need of a network, whatever is inside it.
+Everything before the heads is frozen, so for one picture it is a constant. Two kinds of columns speak for
+novel classes:
 
-Letters in shapes: N images, M boxes of one image, A anchors, C classes, S aligned and D raw columns (D
-channels).
-
-What the frozen network knows of every anchor of a picture.
-
-Everything before the novel head is frozen, so for one picture this is a constant. Two kinds of
-columns speak for the novel classes:
-
-* aligned: what the base's own heads answer, such as the logits of its classes. They mean the same at
+* base logits: what the base's own heads answer, such as the logits of its classes. They mean the same at
   every level of the pyramid, so that what was learnt from a large object holds for a small one.
-* raw: what those heads read. A level's tower has channels of its own, so each level (a group) has its
-  own coefficients, which have fewer objects to learn from and are held back more.
+* tower features: what those heads read. A level's tower has channels of its own, so each level (a group)
+  has its own coefficients, which have fewer objects to learn from and are held back more.
 
-What is tuned: a network's heads, fitted on features that are computed once per photo.
+Letters in shapes: N images, M boxes of one image, A anchors, C classes, S base logits, D channels, G groups,
+R rows: anchors of any number of pictures.
 """
 
 from __future__ import annotations
@@ -176,24 +170,28 @@ class AnchorNetwork(Network, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class AnchorFeatures:
     """The anchors of one picture, those of one group together, in the order of the groups."""
 
-    aligned: Tensor
+    base_logits: Tensor
     """``[A, S]``."""
-    raw: Tensor
+    tower_features: Tensor
     """``[A, D]``."""
     groups: Tensor
     """``[A]`` int64, ascending."""
     boxes: Tensor
     """``[A, 4]``: the boxes that the frozen network predicts, in pixels of the input."""
-    prior: Tensor
+    base_score: Tensor
     """``[A]``: higher where the base finds it likelier that there is any object."""
 
-    def at(self, rows: Tensor) -> Evidence:
+    def at(self, rows: Tensor) -> AnchorFeatures:
         """Only the anchors ``rows`` ``[R]``, ascending."""
-        return Evidence(
-            self.aligned[rows], self.raw[rows], self.groups[rows], self.boxes[rows], self.prior[rows]
+        return AnchorFeatures(
+            self.base_logits[rows],
+            self.tower_features[rows],
+            self.groups[rows],
+            self.boxes[rows],
+            self.base_score[rows],
         )
 
     def group_sizes(self, num_groups: int) -> list[int]:
@@ -206,34 +204,37 @@ class Evidence:
 class Coefficients:
     """One number per column and class, and one per class."""
 
-    aligned: Tensor
+    base_logits: Tensor
     """``[S, C]``."""
-    raw: Tensor
+    tower_features: Tensor
     """``[G, D, C]``."""
     bias: Tensor
     """``[C]``."""
 
-    def logits(self, aligned: Tensor, raw: Tensor, group_sizes: Sequence[int]) -> Tensor:
+    def logits(self, base_logits: Tensor, tower_features: Tensor, group_sizes: Sequence[int]) -> Tensor:
         """``[R, C]`` of rows as in :class:`Rows`."""
         of_groups = [
-            part @ own for part, own in zip(torch.split(raw, list(group_sizes)), self.raw, strict=True)
+            part @ own
+            for part, own in zip(
+                torch.split(tower_features, list(group_sizes)), self.tower_features, strict=True
+            )
         ]
-        return aligned @ self.aligned + torch.cat(of_groups) + self.bias
+        return base_logits @ self.base_logits + torch.cat(of_groups) + self.bias
 
 
-class Reader(Protocol):
-    """Reads evidence from a kind of network, and writes coefficients back as a head of it."""
+class FeatureExtractor(Protocol):
+    """Reads features from a kind of network, and writes coefficients back as a head of it."""
 
     num_groups: int
-    caution: Tensor
-    """``[S]``: what standardised aligned columns are multiplied with; larger ones are trusted sooner."""
+    column_scale: Tensor
+    """``[S]``: what standardised base logits are multiplied with; larger ones are trusted sooner."""
 
-    def read(self, image: NDArray[np.uint8]) -> Evidence:
+    def read(self, image: NDArray[np.uint8]) -> AnchorFeatures:
         """One pass of the frozen network over a picture ``[H, W, 3]``."""
         ...
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
-        """The weights of the head that gives the logits of ``coefficients`` on evidence as read.
+        """The weights of the head that gives the logits of ``coefficients`` on features as read.
 
         With ``keep_classes`` it stands beside the base's own, whose logits come first.
         """

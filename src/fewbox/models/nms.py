@@ -41,7 +41,7 @@ def suppress(
     return np.array(kept, dtype=np.int64)
 
 
-def suppress_per_class(
+def nms_per_class(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     *,

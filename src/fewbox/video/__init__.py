@@ -28,7 +28,7 @@ from fewbox.detection.drawing import draw_boxes
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.reader import Frame, FrameSource, VideoReader
-from fewbox.video.tracking import Sighting, Tracker, Untracked
+from fewbox.video.tracking import TrackedBox, Tracker, Untracked
 from fewbox.video.writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
 
 if TYPE_CHECKING:
@@ -103,15 +103,15 @@ def detect_video(
         raise SettingError(f"every must be 1 or more: {every}")
     frames_lost = max(1, round(_LOST_S * source.rate))
     follower = Tracker(threshold, frames_lost) if tracking else Untracked(threshold)
-    eyes = _Eyes(detector, follower, every, source)
+    scheduler = _FrameScheduler(detector, follower, every, source)
     video, table = _targets(source, Path(output))
     summary = VideoSummary(tuple(path for path in (video, table) if path))
     with ExitStack() as files:
-        scribe = _Scribe(files, source, video, table, summary)
-        failure = _run(source, eyes, scribe, show_progress)
-        if failure is not None and not scribe.has_result(failure):
+        writer = _ResultWriter(files, source, video, table, summary)
+        failure = _run(source, scheduler, writer, show_progress)
+        if failure is not None and not writer.has_result(failure):
             raise failure
-    summary.num_looks, summary.num_tracks = eyes.num_looks, follower.num_tracks
+    summary.num_looks, summary.num_tracks = scheduler.num_looks, follower.num_tracks
     summary.interrupted = isinstance(failure, KeyboardInterrupt)
     if isinstance(failure, FewboxError):
         kept = f"until then: {summary}"
@@ -135,24 +135,26 @@ def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
     return output, output.with_name(f"{output.stem}_tracks{TABLE_SUFFIX}")
 
 
-def _run(source: FrameSource, eyes: _Eyes, scribe: _Scribe, show_progress: bool) -> BaseException | None:
+def _run(
+    source: FrameSource, scheduler: _FrameScheduler, writer: _ResultWriter, show_progress: bool
+) -> BaseException | None:
     """Go through the source and end the results; what ended it early, whatever it was."""
     failure: BaseException | None = None
     with ThreadPoolExecutor(max_workers=1) as writing:
         try:
             with progress_bar("detecting", source.total, show=show_progress) as advance:
-                _look_at_all(source, eyes, scribe, writing, advance)
+                _look_at_all(source, scheduler, writer, writing, advance)
         except BaseException as error:
             failure = error
         # In the thread of all writing, and so after it, even if Ctrl-C comes twice.
-        not_ended = writing.submit(scribe.close).exception()
+        not_ended = writing.submit(writer.close).exception()
     return not_ended or failure
 
 
 def _look_at_all(
     source: FrameSource,
-    eyes: _Eyes,
-    scribe: _Scribe,
+    scheduler: _FrameScheduler,
+    writer: _ResultWriter,
     writing: ThreadPoolExecutor,
     advance: Callable[[str], None],
 ) -> None:
@@ -162,10 +164,10 @@ def _look_at_all(
     try:
         for item in _read_ahead(iter(source), reading):
             if isinstance(item, Frame):
-                waiting.append(writing.submit(scribe.write, item, eyes.look(item)))
-                advance(eyes.remark)
+                waiting.append(writing.submit(writer.write, item, scheduler.update(item)))
+                advance(scheduler.remark)
             else:
-                waiting.append(writing.submit(scribe.copy, item))
+                waiting.append(writing.submit(writer.copy, item))
             while len(waiting) > MAX_WAITING:
                 waiting.popleft().result()
         for work in waiting:
@@ -182,7 +184,7 @@ def _read_ahead(items: Iterator[Frame | Packet], reading: ThreadPoolExecutor) ->
         yield item
 
 
-class _Eyes:
+class _FrameScheduler:
     """Decides which frames the network looks at, and knows the objects of every frame."""
 
     def __init__(
@@ -201,7 +203,7 @@ class _Eyes:
     def remark(self) -> str:
         return _count(self._follower.num_tracks, "object") if self._follower.num_tracks else ""
 
-    def look(self, frame: Frame) -> list[Sighting]:
+    def update(self, frame: Frame) -> list[TrackedBox]:
         """The objects of the next frame."""
         now = time.monotonic()
         if self._num_frames == 0:
@@ -210,9 +212,9 @@ class _Eyes:
         is_due = self._num_frames % self._every == 0 and (not late or self.num_looks == 0)
         self._num_frames += 1
         if not is_due:
-            return self._follower.carry()
+            return self._follower.predict()
         self.num_looks += 1
-        return self._follower.look(
+        return self._follower.update(
             self._detector.detect(
                 frame.image if self._pixel_aspect == 1 else _as_shown(frame.image, self._pixel_aspect),
                 score_threshold=self._follower.lowest_score,
@@ -229,7 +231,7 @@ def _as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedIm
     return ReducedImage(np.array(shown), (height, width))
 
 
-class _Scribe:
+class _ResultWriter:
     """Draws and writes frames, and counts what was written."""
 
     def __init__(
@@ -241,12 +243,12 @@ class _Scribe:
         self._writer = VideoWriter(self._video_file, video, source) if self._video_file and video else None
         self._summary = summary
 
-    def write(self, frame: Frame, sightings: Sequence[Sighting]) -> None:
+    def write(self, frame: Frame, tracked: Sequence[TrackedBox]) -> None:
         if self._writer:
-            self._writer.write(_draw(frame, sightings), frame.pts)
-        self._table.write(self._summary.num_frames, frame.time_s, sightings)
+            self._writer.write(_draw(frame, tracked), frame.pts)
+        self._table.write(self._summary.num_frames, frame.time_s, tracked)
         self._summary.num_frames += 1
-        self._summary.num_sightings += len(sightings)
+        self._summary.num_sightings += len(tracked)
         self._summary.duration_s = frame.time_s
 
     def copy(self, packet: Packet) -> None:
@@ -267,13 +269,13 @@ class _Scribe:
         return self._summary.num_frames > 0
 
 
-def _draw(frame: Frame, sightings: Sequence[Sighting]) -> Image.Image:
+def _draw(frame: Frame, tracked: Sequence[TrackedBox]) -> Image.Image:
     """The frame with its boxes; each object has a colour of its own, without tracking each class."""
     return draw_boxes(
         frame.image,
-        np.array([seen.box for seen in sightings]),
-        [_tag(seen) for seen in sightings],
-        [seen.class_id if seen.track_id is None else seen.track_id - 1 for seen in sightings],
+        np.array([seen.box for seen in tracked]),
+        [_tag(seen) for seen in tracked],
+        [seen.class_id if seen.track_id is None else seen.track_id - 1 for seen in tracked],
     )
 
 
@@ -281,7 +283,7 @@ def _count(number: int, thing: str, plural: str = "s") -> str:
     return f"{number} {thing}{'' if number == 1 else plural}"
 
 
-def _tag(seen: Sighting) -> str:
+def _tag(seen: TrackedBox) -> str:
     number = "" if seen.track_id is None else f" #{seen.track_id}"
     score = "" if seen.score is None else f" {seen.score:.0%}"
     return f"{seen.label}{number}{score}"

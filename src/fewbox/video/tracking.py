@@ -72,7 +72,7 @@ _POSITION_NOISE, _SPEED_NOISE = 1 / 20, 1 / 160
 Floats = npt.NDArray[np.float64]
 
 
-class Sighting(NamedTuple):
+class TrackedBox(NamedTuple):
     """One object in one frame."""
 
     box: tuple[float, float, float, float]
@@ -171,7 +171,7 @@ class Tracker:
         self._labels: tuple[str, ...] = ()
         self._size_hw = (0, 0)
 
-    def look(self, found: Detections) -> list[Sighting]:
+    def update(self, found: Detections) -> list[TrackedBox]:
         """The objects of the next frame, the most certain first, given what was detected in it.
 
         Args:
@@ -206,24 +206,24 @@ class Tracker:
         ]
         detections = list(found)
         return [
-            Sighting(
+            TrackedBox(
                 detections[index].box, detections[index].label, track.class_id, scores[index], track.track_id
             )
             for index, track in sorted(owner.items())
         ]
 
-    def carry(self) -> list[Sighting]:
+    def predict(self) -> list[TrackedBox]:
         """The objects of the next frame if nobody looks at it: each moves on as it did."""
         self._advance()
         height, width = self._size_hw
-        sightings = []
+        tracked = []
         for track in sorted(self._tracks, key=lambda track: -track.score):
             x1, y1, x2, y2 = _to_xyxy(track.motion.state).tolist()
             box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
             if not track.lost and box[0] < box[2] and box[1] < box[3]:
                 label = self._labels[track.class_id]
-                sightings.append(Sighting(box, label, track.class_id, None, track.track_id))
-        return sightings
+                tracked.append(TrackedBox(box, label, track.class_id, None, track.track_id))
+        return tracked
 
     def _advance(self) -> None:
         for track in self._tracks:
@@ -242,18 +242,18 @@ class Untracked:
     def __init__(self, score_threshold: float) -> None:
         self.lowest_score = score_threshold
         self.num_tracks = 0
-        self._last: list[Sighting] = []
+        self._last: list[TrackedBox] = []
 
-    def look(self, found: Detections) -> list[Sighting]:
+    def update(self, found: Detections) -> list[TrackedBox]:
         """What was detected in the next frame."""
-        sightings = [
-            Sighting(box, label, int(class_id), score, None)
+        tracked = [
+            TrackedBox(box, label, int(class_id), score, None)
             for (box, score, label), class_id in zip(found, found.class_ids, strict=True)
         ]
-        self._last = [sighting._replace(score=None) for sighting in sightings]
-        return sightings
+        self._last = [tracked_box._replace(score=None) for tracked_box in tracked]
+        return tracked
 
-    def carry(self) -> list[Sighting]:
+    def predict(self) -> list[TrackedBox]:
         """The last boxes once more, where they were."""
         return self._last
 

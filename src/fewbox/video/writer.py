@@ -19,7 +19,7 @@ from PIL import Image
 from fewbox.core.files import output_error
 from fewbox.core.progress import console
 from fewbox.video.reader import require_pyav
-from fewbox.video.tracking import Sighting
+from fewbox.video.tracking import TrackedBox
 
 if TYPE_CHECKING:
     import av
@@ -123,7 +123,7 @@ class VideoWriter:
 
 
 class TrackTable:
-    """Where every object was in every frame, as CSV: a row per sighting.
+    """Where every object was in every frame, as CSV: a row per tracked_box.
 
     Args:
         file: open for writing, without a buffer.
@@ -135,7 +135,7 @@ class TrackTable:
         self._target = target
         self._append([TABLE_COLUMNS])
 
-    def write(self, frame_number: int, time_s: float, sightings: Sequence[Sighting]) -> None:
+    def write(self, frame_number: int, time_s: float, tracked: Sequence[TrackedBox]) -> None:
         """Add the rows of a frame; numbers are cut where nobody could measure more.
 
         Raises:
@@ -151,7 +151,7 @@ class TrackTable:
                     "" if seen.score is None else f"{seen.score:.4f}",
                     seen.label,
                 )
-                for seen in sightings
+                for seen in tracked
             ]
         )
 

@@ -29,8 +29,8 @@ from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
 from fewbox.finetuning.budget import plan
-from fewbox.finetuning.features import SeenPhoto, see_photos
-from fewbox.finetuning.linear_probe.recipe import learn_from, reader_of
+from fewbox.finetuning.features import CachedPhoto, extract_features
+from fewbox.finetuning.linear_probe.recipe import feature_extractor_of, learn_from
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
 
@@ -66,9 +66,9 @@ class Rounds:
         self.project = project
         self.base = base
         self.network = build_network(base.config, base.weights)
-        self.reader = reader_of(self.network)
+        self.reader = feature_extractor_of(self.network)
         self.number = 0
-        self.seen: dict[str, tuple[object, SeenPhoto]] = {}
+        self.seen: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None
         self.detector: Detector | None = None
         self.wanted: list[str] = []
@@ -133,7 +133,9 @@ class Rounds:
                     boxes = tuple(drawn.box for drawn in state.boxes)
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
                     photo = AnnotationSet((image,), labels, PROJECT_FILE)
-                    (seen,) = see_photos(self.reader, self.network, photo, work, SEED, show_progress=False)
+                    (seen,) = extract_features(
+                        self.reader, self.network, photo, work, SEED, show_progress=False
+                    )
                 except PhotoError:
                     continue  # the page says so
                 self.seen[name] = (versions[name], seen)

@@ -15,10 +15,17 @@ from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from fewbox.apps.batch.manifest import Run, RunSummary, done_shards, open_run, require_possible, write_report
+from fewbox.apps.batch.manifest import (
+    Manifest,
+    RunSummary,
+    done_shards,
+    open_manifest,
+    require_possible,
+    write_report,
+)
 from fewbox.apps.batch.ray import Workers, ray_cluster, work_on_cluster
 from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
-from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.storage import Storage
 from fewbox.apps.batch.worker import Work, work_in_processes
 from fewbox.core import num_cores
 from fewbox.core.progress import console, progress_bar
@@ -31,7 +38,7 @@ from fewbox.errors import OutputError
 _SECONDS_BETWEEN_REMARKS = 30.0
 
 
-def detect_many(
+def detect_batch(
     detector: StrPath,
     photos: StrPath | Sequence[StrPath],
     output: StrPath,
@@ -46,7 +53,7 @@ def detect_many(
     engine: str = "auto",
     show_progress: bool = True,
 ) -> RunSummary:
-    """Run a detector over photos with many workers; write tables of what it finds and a report.
+    """Manifest a detector over photos with many workers; write tables of what it finds and a report.
 
     The same call with the same output goes on where it was left.
 
@@ -74,23 +81,23 @@ def detect_many(
     require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
     require_pyarrow()
     _require_folder_name(str(output))
-    places, place = photo_places(photos), Place(str(output))
+    places, storage = photo_places(photos), Storage(str(output))
     file, own_threshold = _whole_file(Path(detector), base, engine)
     threshold = own_threshold if score_threshold is None else score_threshold
     with ExitStack() as stack:
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
-        run = open_run(place, file, threshold, places, shard_size, count)
-        if place.read(run.detector) != file[1]:
-            place.write(run.detector, file[1])
-        work = Work(place.where, run, wanted.cpus, engine, session=uuid4().hex[:8])
-        todo = _what_is_left(place, run, places, retry_failed, show_progress)
+        run = open_manifest(storage, file, threshold, places, shard_size, count)
+        if storage.read(run.detector) != file[1]:
+            storage.write(run.detector, file[1])
+        work = Work(storage.where, run, wanted.cpus, engine, session=uuid4().hex[:8])
+        todo = _what_is_left(storage, run, places, retry_failed, show_progress)
         if todo and cluster == "ray":
             _follow(work_on_cluster(work, todo, min(count, len(todo)), wanted), todo, show_progress)
         elif todo:
             _follow(work_in_processes(work, todo, min(count, len(todo))), todo, show_progress)
-    return write_report(place, run)
+    return write_report(storage, run)
 
 
 def _require_folder_name(output: str) -> None:
@@ -99,10 +106,10 @@ def _require_folder_name(output: str) -> None:
 
 
 def _what_is_left(
-    place: Place, run: Run, places: Sequence[str], retry_failed: bool, show_progress: bool
+    storage: Storage, run: Manifest, places: Sequence[str], retry_failed: bool, show_progress: bool
 ) -> list[Shard]:
     """The shards that are to be done."""
-    done = set(done_shards(place, run, without_failures=retry_failed))
+    done = set(done_shards(storage, run, without_failures=retry_failed))
     if show_progress and done:
         console.print(f"{len(done)} of {run.num_shards} shards are done already")
     return [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]

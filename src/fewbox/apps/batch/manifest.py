@@ -18,7 +18,7 @@ from typing import Any
 
 from fewbox import __version__
 from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_place
-from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.storage import Storage
 from fewbox.core import former_name
 from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError
@@ -35,7 +35,7 @@ _RUN, _REPORT, _FAILURES = "run.json", "report.json", "failures.csv"
 
 
 @dataclass(frozen=True)
-class Run:
+class Manifest:
     """What a run is about.
 
     Attributes:
@@ -60,18 +60,18 @@ class Run:
         return math.ceil(self.num_photos / self.shard_size)
 
 
-def open_run(
-    place: Place,
+def open_manifest(
+    storage: Storage,
     detector: tuple[str, bytes],
     score_threshold: float,
     photos: Sequence[str],
     shard_size: int | None,
     num_workers: int,
-) -> Run:
+) -> Manifest:
     """Begin a run, or go on with the one whose results are there.
 
     Args:
-        place: where results go.
+        storage: where results go.
         detector: the name and contents of the detector's file.
         score_threshold: lowest score to report.
         photos: absolute paths and addresses.
@@ -82,9 +82,9 @@ def open_run(
         OutputError: what is there belongs to another run, or nothing can be written.
     """
     fitting = min(MOST_IN_SHARD, math.ceil(len(photos) / (SHARDS_PER_WORKER * num_workers)))
-    begun = place.read(_RUN)
-    before = None if begun is None else _parse(begun, place)
-    run = Run(
+    begun = storage.read(_RUN)
+    before = None if begun is None else _parse(begun, storage)
+    run = Manifest(
         detector=detector[0],
         detector_sha256=hashlib.sha256(detector[1]).hexdigest(),
         score_threshold=score_threshold,
@@ -93,20 +93,20 @@ def open_run(
         shard_size=shard_size or (fitting if before is None else before.shard_size),
     )
     if before is not None:
-        _require_same(before, run, place)
+        _require_same(before, run, storage)
         return before
     document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | asdict(run)
-    place.write(_RUN, json.dumps(document, indent=1).encode())
+    storage.write(_RUN, json.dumps(document, indent=1).encode())
     return run
 
 
-def done_shards(place: Place, run: Run, *, without_failures: bool) -> list[int]:
+def done_shards(storage: Storage, run: Manifest, *, without_failures: bool) -> list[int]:
     """The numbers of the shards that are done; of these only the ones without failures, if asked."""
-    names = place.names(PHOTOS)
+    names = storage.names(PHOTOS)
     done = [number for number in range(run.num_shards) if shard_name(number) in names]
     if without_failures:
         return [
-            number for number in done if not any(row["failure"] for row in read_photo_rows(place, number))
+            number for number in done if not any(row["failure"] for row in read_photo_rows(storage, number))
         ]
     return done
 
@@ -145,50 +145,50 @@ class RunSummary:
         return "\n".join(lines)
 
 
-def write_report(place: Place, run: Run) -> RunSummary:
+def write_report(storage: Storage, run: Manifest) -> RunSummary:
     """Count what is done, list what failed, and write both down.
 
     Raises:
         OutputError: nothing can be written.
     """
-    done = done_shards(place, run, without_failures=False)
+    done = done_shards(storage, run, without_failures=False)
     counts = {"done": 0, "detections": 0, "failed": 0}
     failures = io.StringIO()
     table = csv.writer(failures, lineterminator="\n")
     table.writerow(("photo", "reason"))
     for number in done:
-        for row in read_photo_rows(place, number):
+        for row in read_photo_rows(storage, number):
             counts["done"] += 1
             counts["detections"] += row["detections"]
             if row["failure"] is not None:
                 counts["failed"] += 1
                 table.writerow((row["photo"], row["failure"]))
     missing = tuple(sorted(set(range(run.num_shards)) - set(done)))
-    summary = RunSummary(output=str(place), num_photos=run.num_photos, missing_shards=missing, **counts)
-    place.write(_FAILURES, failures.getvalue().encode())
-    place.write(_REPORT, json.dumps(asdict(summary), indent=1).encode())
+    summary = RunSummary(output=str(storage), num_photos=run.num_photos, missing_shards=missing, **counts)
+    storage.write(_FAILURES, failures.getvalue().encode())
+    storage.write(_REPORT, json.dumps(asdict(summary), indent=1).encode())
     return summary
 
 
-def _parse(document: bytes, place: Place) -> Run:
+def _parse(document: bytes, storage: Storage) -> Manifest:
     try:
         fields: dict[str, Any] = json.loads(document)
         version = fields.pop("format_version")
         fields.pop(former_name.NAME if former_name.NAME in fields else former_name.FORMER_NAME)
         if version == FORMAT_VERSION:
-            return Run(**fields)
+            return Manifest(**fields)
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise OutputError(
-        f"{place}/{_RUN}: not written by this version of fewbox, or damaged",
+        f"{storage}/{_RUN}: not written by this version of fewbox, or damaged",
         hint="choose another output with -o",
     )
 
 
-def _require_same(before: Run, now: Run, place: Place) -> None:
+def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
     """Refuse to mix two runs in one output."""
     hint = "choose another output with -o, or give the same as before to go on"
-    where = f"{place}/{_RUN}"
+    where = f"{storage}/{_RUN}"
     if before.detector_sha256 != now.detector_sha256:
         raise OutputError(f"{where}: begun with another detector than {now.detector}", hint=hint)
     if before.num_photos != now.num_photos:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.storage import Storage
 from fewbox.data.images import ReducedImage, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes, PhotoFile
 from fewbox.data.remote import fetch_bytes, is_remote, without_secrets
@@ -84,7 +84,7 @@ class ShardResult:
 
 
 def detect_shard(
-    detector: PhotoDetector, shard: Shard, score_threshold: float, place: Place, threads: int = 1
+    detector: PhotoDetector, shard: Shard, score_threshold: float, storage: Storage, threads: int = 1
 ) -> ShardResult:
     """Look at every photo of a shard and write its tables.
 
@@ -109,8 +109,8 @@ def detect_shard(
         for (x1, y1, x2, y2), score, label in detections:
             box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
             found.append(row | {"label": label, "score": score} | box)
-    place.write(f"{DETECTIONS}/{shard.name}", _table(found, DETECTIONS))
-    place.write(f"{PHOTOS}/{shard.name}", _table(photos, PHOTOS))  # last: now the shard is done
+    storage.write(f"{DETECTIONS}/{shard.name}", _table(found, DETECTIONS))
+    storage.write(f"{PHOTOS}/{shard.name}", _table(photos, PHOTOS))  # last: now the shard is done
     failed = sum(row["failure"] is not None for row in photos)
     return ShardResult(shard.number, len(photos), len(found), failed)
 
@@ -120,11 +120,11 @@ def shown_place(photo: str) -> str:
     return without_secrets(photo) if is_remote(photo) else photo
 
 
-def read_photo_rows(place: Place, number: int) -> list[dict[str, Any]]:
+def read_photo_rows(storage: Storage, number: int) -> list[dict[str, Any]]:
     """The rows of a finished shard's table of photos."""
     import pyarrow.parquet as parquet
 
-    data = place.read(f"{PHOTOS}/{shard_name(number)}")
+    data = storage.read(f"{PHOTOS}/{shard_name(number)}")
     assert data is not None, "only finished shards are asked for"
     rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(data)).to_pylist()
     return rows

@@ -18,7 +18,7 @@ from fewbox.errors import FewboxError, OutputError
 _HINT = "check the address, the connection, and what you are allowed to write there"
 
 
-class Place:
+class Storage:
     """Files by names such as ``"photos/00000.parquet"``, each written whole or not at all.
 
     In a folder by renaming; at an address because object stores show an object only once it is whole.

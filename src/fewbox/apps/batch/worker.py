@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from fewbox.apps.batch.manifest import Run
+from fewbox.apps.batch.manifest import Manifest
 from fewbox.apps.batch.shards import Shard, ShardResult, detect_shard
-from fewbox.apps.batch.storage import Place
+from fewbox.apps.batch.storage import Storage
 from fewbox.detection.loading import open_detector
 from fewbox.errors import OutputError, SettingError
 
@@ -33,7 +33,7 @@ class Work:
     """All that a worker must know to begin."""
 
     output: str
-    run: Run
+    run: Manifest
     threads: int
     engine: str
     """What computes, as for :func:`open_detector`."""
@@ -53,12 +53,12 @@ class ShardWorker:
     """
 
     def __init__(self, work: Work) -> None:
-        self.place, self.run = Place(work.output), work.run
+        self.storage, self.run = Storage(work.output), work.run
         self.session, self.threads = work.session, work.threads
-        data = self.place.read(work.run.detector)
+        data = self.storage.read(work.run.detector)
         if data is None:
             raise OutputError(
-                f"{self.place}/{work.run.detector}: not seen from a worker",
+                f"{self.storage}/{work.run.detector}: not seen from a worker",
                 hint="the output must be a folder that all machines share, or an address such as s3://...",
             )
         # Kept as long as the worker: the weights are read from the file when they are needed.
@@ -76,12 +76,12 @@ class ShardWorker:
         memory, would take one worker after the other with it: after ``MOST_DEATHS`` it is left undone.
         """
         note = f"begun/{self.session}-{shard.number}"
-        times = len(self.place.read(note) or b"")
+        times = len(self.storage.read(note) or b"")
         if times == MOST_DEATHS:
             return ShardResult(shard.number, 0, 0, 0)
-        self.place.write(note, b"x" * (times + 1))
-        result = detect_shard(self.detector, shard, self.run.score_threshold, self.place, self.threads)
-        self.place.remove(note)
+        self.storage.write(note, b"x" * (times + 1))
+        result = detect_shard(self.detector, shard, self.run.score_threshold, self.storage, self.threads)
+        self.storage.remove(note)
         return result
 
 

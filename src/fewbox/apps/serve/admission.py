@@ -117,7 +117,7 @@ _WHEN_STOPPING = ("/healthz", "/metrics")
 _LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 
 
-class Gate:
+class Admission:
     """Lets those requests through to ``app`` that may be answered, with their bodies read.
 
     Args:

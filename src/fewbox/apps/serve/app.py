@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 
 from fewbox import __version__
 from fewbox.apps.http import Refused
-from fewbox.apps.serve.admission import CONTENT_TYPE, Gate, Metrics
+from fewbox.apps.serve.admission import CONTENT_TYPE, Admission, Metrics
 from fewbox.apps.serve.hot_reload import ServedDetector, follow_files
 from fewbox.apps.serve.schemas import (
     PROBLEM_HANDLERS,
@@ -29,7 +29,7 @@ from fewbox.apps.serve.schemas import (
     HealthAnswer,
     problems,
 )
-from fewbox.apps.serve.worker_pool import Looked, OverdueError, Workers
+from fewbox.apps.serve.worker_pool import OverdueError, PhotoResult, Workers
 from fewbox.config import ServiceConfig
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.photo_detector import PhotoDetector
@@ -106,8 +106,8 @@ _JSON = "application/json"
 Result = TypeVar("Result")
 
 
-def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str | None) -> Gate:
-    """The whole service: :class:`Service` behind a :class:`Gate`.
+def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str | None) -> Admission:
+    """The whole service: :class:`Service` behind a :class:`Admission`.
 
     Args:
         served: the detectors.
@@ -126,10 +126,10 @@ def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str |
         dependencies=[Security(HTTPBearer(auto_error=False))] if key is not None else [],
         exception_handlers=PROBLEM_HANDLERS,
     )
-    gate = Gate(app, config=config, key=key, retry_after=service.workers.seconds_till_free)
-    service.connect(gate)
+    admission = Admission(app, config=config, key=key, retry_after=service.workers.seconds_till_free)
+    service.connect(admission)
     _add_routes(app, service, key)
-    return gate
+    return admission
 
 
 def _add_routes(app: FastAPI, service: Service, key: str | None) -> None:
@@ -178,14 +178,14 @@ class Service:
         self.served = {one.name: one for one in served}
         self.config = config
         self.workers = Workers(config)
-        self.gate: Gate | None = None
+        self.admission: Admission | None = None
         self.metrics: Metrics
 
-    def connect(self, gate: Gate) -> None:
-        """Count what passes through ``gate``, and say when it lets nobody in any more."""
-        self.gate = gate
-        self.metrics = gate.metrics = Metrics(
-            list(self.served.values()), lambda: gate.num_requests, lambda: self.workers.num_photos
+    def connect(self, admission: Admission) -> None:
+        """Count what passes through ``admission``, and say when it lets nobody in any more."""
+        self.admission = admission
+        self.metrics = admission.metrics = Metrics(
+            list(self.served.values()), lambda: admission.num_requests, lambda: self.workers.num_photos
         )
 
     @asynccontextmanager
@@ -213,7 +213,7 @@ class Service:
     async def health(self) -> JSONResponse:
         """Whether the service is up, and whether every detector is the one its file holds."""
         errors = {one.name: one.error for one in self.served.values()}
-        stopping = self.gate is not None and self.gate.stopping
+        stopping = self.admission is not None and self.admission.stopping
         status = "stopping" if stopping else "stale" if any(errors.values()) else "ok"
         return JSONResponse({"status": status, "detectors": errors}, 503 if stopping else 200)
 
@@ -250,7 +250,7 @@ class Service:
             raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
         score_threshold = current.detector.score_threshold if threshold is None else threshold
         results = await self._look_at(request, name, current.detector, photos, score_threshold, draw)
-        done = [(photo, one) for photo, one in results if isinstance(one, Looked)]
+        done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
         failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
         if not done:
             raise failed[0][1]
@@ -274,7 +274,7 @@ class Service:
         photos: Sequence[PhotoBytes],
         score_threshold: float,
         draw: bool,
-    ) -> list[tuple[str, Looked | PhotoError]]:
+    ) -> list[tuple[str, PhotoResult | PhotoError]]:
         """The name of every photo, in their order, and what became of it."""
         work = self.workers.look_at(detector, photos, score_threshold, draw=draw)
         try:
@@ -292,11 +292,11 @@ class Service:
             raise Refused(404, f"no such detector: {name}", f"there are: {', '.join(self.served)}")
         return self.served[name]
 
-    def _count(self, name: str, results: Sequence[Looked | PhotoError]) -> None:
+    def _count(self, name: str, results: Sequence[PhotoResult | PhotoError]) -> None:
         for result in results:
-            done = isinstance(result, Looked)
+            done = isinstance(result, PhotoResult)
             self.metrics.photos.labels(name, "done" if done else "unreadable").inc()
-            if isinstance(result, Looked):
+            if isinstance(result, PhotoResult):
                 self.metrics.wait_seconds.observe(result.waited_seconds)
                 self.metrics.photo_seconds.labels(name).observe(result.worked_seconds)
 

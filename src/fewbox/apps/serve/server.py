@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 
 from fewbox.apps.http import listen, server_settings
-from fewbox.apps.serve.admission import Gate
+from fewbox.apps.serve.admission import Admission
 from fewbox.apps.serve.app import make_app
 from fewbox.apps.serve.hot_reload import ServedDetector
 from fewbox.config import ServiceConfig
@@ -50,17 +50,17 @@ class DetectionServer:
     ) -> None:
         require_key(host, key)
         self.served = tuple(served)
-        self.gate = make_app(served, config, key)
+        self.admission = make_app(served, config, key)
         self.socket = listen(host, [port], config.queue + _MORE_CONNECTIONS)
         self.host = host
         self.port: int = self.socket.getsockname()[1]
         settings = server_settings(
-            self.gate,
+            self.admission,
             lifespan=True,
             max_connections=config.queue + _MORE_CONNECTIONS,
             stop_seconds=1,  # by then all that was under way has been answered
         )
-        self._server = _PatientServer(settings, self.gate, config.stop_seconds)
+        self._server = _PatientServer(settings, self.admission, config.stop_seconds)
 
     @property
     def url(self) -> str:
@@ -87,23 +87,25 @@ class DetectionServer:
 class _PatientServer(uvicorn.Server):
     """uvicorn's server, but told to stop it first answers what is under way, and new requests with 503."""
 
-    def __init__(self, config: uvicorn.Config, gate: Gate, stop_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, admission: Admission, stop_seconds: float) -> None:
         super().__init__(config)
-        self.gate = gate
+        self.admission = admission
         self.stop_seconds = stop_seconds
         self._deadline: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; when told again, stop at once."""
-        if self.gate.stopping:
+        if self.admission.stopping:
             self.should_exit = self.force_exit = True
-        self.gate.stopping = True
+        self.admission.stopping = True
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end now."""
-        if self.gate.stopping and self._deadline is None:
+        if self.admission.stopping and self._deadline is None:
             self._deadline = time.monotonic() + self.stop_seconds
-        if self._deadline is not None and (self.gate.num_requests == 0 or time.monotonic() > self._deadline):
+        if self._deadline is not None and (
+            self.admission.num_requests == 0 or time.monotonic() > self._deadline
+        ):
             self.should_exit = True
         return await super().on_tick(counter)
 

@@ -28,7 +28,7 @@ class OverdueError(Exception):
 
 
 @dataclass(frozen=True)
-class Looked:
+class PhotoResult:
     """What became of one photo."""
 
     found: Detections
@@ -55,7 +55,7 @@ class Workers:
 
     async def look_at(
         self, detector: PhotoDetector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
-    ) -> list[Looked | PhotoError]:
+    ) -> list[PhotoResult | PhotoError]:
         """Detect in photos; for each, in their order, what was found or why it cannot be read.
 
         Raises:
@@ -64,7 +64,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         since = time.monotonic()
         work = [
-            loop.run_in_executor(self._pool, self._look, detector, photo, score_threshold, draw, since)
+            loop.run_in_executor(self._pool, self._detect, detector, photo, score_threshold, draw, since)
             for photo in photos
         ]
         self.num_photos += len(work)
@@ -84,17 +84,17 @@ class Workers:
         """End the threads once they have done what they are at; photos that wait are forgotten."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _count(self, future: asyncio.Future[Looked | PhotoError]) -> None:
+    def _count(self, future: asyncio.Future[PhotoResult | PhotoError]) -> None:
         self.num_photos -= 1
         if future.cancelled() or future.exception() is not None:
             return
         result = future.result()
-        if isinstance(result, Looked):
+        if isinstance(result, PhotoResult):
             self._seconds_per_photo += _FORGETTING * (result.worked_seconds - self._seconds_per_photo)
 
-    def _look(
+    def _detect(
         self, detector: PhotoDetector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
-    ) -> Looked | PhotoError:
+    ) -> PhotoResult | PhotoError:
         start = time.monotonic()
         if start - since > self.config.queue_seconds:
             raise OverdueError
@@ -111,7 +111,7 @@ class Workers:
                 picture = png.getvalue()
         except PhotoError as error:
             return error
-        return Looked(found, picture, start - since, time.monotonic() - start)
+        return PhotoResult(found, picture, start - since, time.monotonic() - start)
 
 
 def _compute_alone() -> None:

@@ -4,9 +4,9 @@ Logistic regression of several classes at once, minimised by L-BFGS.
 
 The problem is convex and smooth, so there is one answer and no learning rate to choose.
 
-Letters in shapes: R rows, C classes, S aligned and D raw columns, G groups.
+Letters in shapes: R rows, C classes, S columns of base logits and D of tower features, G groups.
 
-The novel head: one regularised logistic regression on the evidence of all views of all photos.
+The novel head: one regularised logistic regression on the features of all views of all photos.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewbox.finetuning.linear_probe.targets import Lesson
-from fewbox.models.network import Coefficients, Evidence
+from fewbox.finetuning.linear_probe.targets import Sample
+from fewbox.models.network import AnchorFeatures, Coefficients
 
 MEMORY = 10
 """Steps that the shape of the valley is estimated from; Nocedal and Wright, 2006, section 7.2."""
@@ -32,9 +32,9 @@ TOLERANCE = 1e-5
 class Rows:
     """What a regression learns from. Rows of one group stand together, in the order of the groups."""
 
-    aligned: Tensor
+    base_logits: Tensor
     """``[R, S]`` columns that mean the same in every group."""
-    raw: Tensor
+    tower_features: Tensor
     """``[R, D]`` columns that mean something else in every group."""
     group_sizes: list[int]
     """How many rows each of the G groups has."""
@@ -66,7 +66,7 @@ def fit_logistic(
     weight_of_objects = max(float((rows.weights * rows.targets).sum(dtype=torch.float64)), 1e-12)
     latest = LogLoss(0.0, 0.0)
     history: list[LogLoss] = []
-    parts = (start.aligned, start.raw, start.bias)
+    parts = (start.base_logits, start.tower_features, start.bias)
     lengths = [part.numel() for part in parts]
 
     def unpacked(vector: Tensor) -> Coefficients:
@@ -76,14 +76,18 @@ def fit_logistic(
     def loss_and_slope(vector: Tensor) -> tuple[float, Tensor]:
         nonlocal latest
         now = unpacked(vector)
-        logits = now.logits(rows.aligned, rows.raw, rows.group_sizes)
+        logits = now.logits(rows.base_logits, rows.tower_features, rows.group_sizes)
         each = F.binary_cross_entropy_with_logits(logits, rows.targets, rows.weights, reduction="none")
         error = (torch.sigmoid(logits) - rows.targets) * rows.weights  # [R, C]
         pairs = zip(
-            torch.split(rows.raw, rows.group_sizes), torch.split(error, rows.group_sizes), strict=True
+            torch.split(rows.tower_features, rows.group_sizes),
+            torch.split(error, rows.group_sizes),
+            strict=True,
         )
-        raw = torch.stack([part.T @ wrong for part, wrong in pairs])
-        slope = torch.cat([(rows.aligned.T @ error).flatten(), raw.flatten(), error.sum(0)]).double()
+        tower_features = torch.stack([part.T @ wrong for part, wrong in pairs])
+        slope = torch.cat(
+            [(rows.base_logits.T @ error).flatten(), tower_features.flatten(), error.sum(0)]
+        ).double()
         shrunk = vector.clone()
         shrunk[-lengths[-1] :] = 0
         every, of_objects = each.sum(dtype=torch.float64), (each * rows.targets).sum(dtype=torch.float64)
@@ -154,8 +158,8 @@ def _scaled(slope: Tensor, moves: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 RIDGE = 100.0
 """How strongly coefficients are held at 0, with columns of spread 1 and objects of weight 20."""
-RAW_CAUTION = 0.4
-"""What scaled raw columns are multiplied with: each group learns them from its own rows alone."""
+TOWER_SCALE = 0.4
+"""What scaled tower features are multiplied with: each group learns them from its own rows alone."""
 MAX_STEPS = 80
 START_BIAS = -4.0
 
@@ -164,20 +168,20 @@ START_BIAS = -4.0
 class Scale:
     """Makes columns comparable. Raw ones are not shifted: a shift would be another bias for each group."""
 
-    aligned_shift: Tensor
-    aligned_factor: Tensor
-    raw_factor: Tensor
+    base_shift: Tensor
+    base_factor: Tensor
+    tower_factor: Tensor
 
     def undone(self, scaled: Coefficients) -> Coefficients:
         """The coefficients of columns as read that give the logits of ``scaled`` on scaled columns."""
-        aligned = scaled.aligned * self.aligned_factor[:, None]
-        raw = scaled.raw * self.raw_factor[:, None]
-        return Coefficients(aligned, raw, scaled.bias - self.aligned_shift @ aligned)
+        base_logits = scaled.base_logits * self.base_factor[:, None]
+        tower_features = scaled.tower_features * self.tower_factor[:, None]
+        return Coefficients(base_logits, tower_features, scaled.bias - self.base_shift @ base_logits)
 
 
 @dataclass(frozen=True, eq=False)
-class Lessons:
-    """The lessons of many pictures as one table, with columns scaled and rows sorted by group."""
+class DesignMatrix:
+    """The samples of many pictures as one table, with columns scaled and rows sorted by group."""
 
     rows: Rows
     photos: Tensor
@@ -186,35 +190,35 @@ class Lessons:
 
     @classmethod
     def of(
-        cls, lessons: Sequence[Lesson], photos: Sequence[int], caution: Tensor, num_groups: int
-    ) -> Lessons:
-        """Put ``lessons`` together.
+        cls, samples: Sequence[Sample], photos: Sequence[int], column_scale: Tensor, num_groups: int
+    ) -> DesignMatrix:
+        """Put ``samples`` together.
 
         Args:
-            lessons: one per picture.
+            samples: one per picture.
             photos: which photo each picture is a view of; the views of a photo weigh as one together.
-            caution: as of the :class:`Reader`.
-            num_groups: as of the :class:`Reader`.
+            column_scale: as of the :class:`FeatureExtractor`.
+            num_groups: as of the :class:`FeatureExtractor`.
         """
         views = torch.bincount(torch.tensor(photos))
-        groups = torch.cat([lesson.evidence.groups for lesson in lessons])
+        groups = torch.cat([sample.features.groups for sample in samples])
         order = torch.sort(groups, stable=True).indices
-        aligned = torch.cat([lesson.evidence.aligned for lesson in lessons])[order]
-        raw = torch.cat([lesson.evidence.raw for lesson in lessons])[order]
-        weights = torch.cat([one.weights / views[photo] for one, photo in zip(lessons, photos, strict=True)])
+        base_logits = torch.cat([sample.features.base_logits for sample in samples])[order]
+        tower_features = torch.cat([sample.features.tower_features for sample in samples])[order]
+        weights = torch.cat([one.weights / views[photo] for one, photo in zip(samples, photos, strict=True)])
         weights = weights[order]
         each = weights.mean(1)
-        shift, spread = _mean_and_spread(aligned, each)
-        scale = Scale(shift, caution / spread, RAW_CAUTION / _mean_and_spread(raw, each)[1])
+        shift, spread = _mean_and_spread(base_logits, each)
+        scale = Scale(shift, column_scale / spread, TOWER_SCALE / _mean_and_spread(tower_features, each)[1])
         rows = Rows(
-            aligned=aligned.sub_(shift).mul_(scale.aligned_factor),
-            raw=raw.mul_(scale.raw_factor),
+            base_logits=base_logits.sub_(shift).mul_(scale.base_factor),
+            tower_features=tower_features.mul_(scale.tower_factor),
             group_sizes=torch.bincount(groups, minlength=num_groups).tolist(),
-            targets=torch.cat([lesson.targets for lesson in lessons])[order],
+            targets=torch.cat([sample.targets for sample in samples])[order],
             weights=weights,
         )
         of_rows = torch.repeat_interleave(
-            torch.tensor(photos), torch.tensor([len(lesson.targets) for lesson in lessons])
+            torch.tensor(photos), torch.tensor([len(sample.targets) for sample in samples])
         )
         return cls(rows, of_rows[order], scale)
 
@@ -222,29 +226,31 @@ class Lessons:
         """The rows of all but some photos."""
         weights = self.rows.weights.clone()
         weights[torch.isin(self.photos, torch.tensor(photos))] = 0
-        return Rows(self.rows.aligned, self.rows.raw, self.rows.group_sizes, self.rows.targets, weights)
+        return Rows(
+            self.rows.base_logits, self.rows.tower_features, self.rows.group_sizes, self.rows.targets, weights
+        )
 
     def blank(self) -> Coefficients:
         """Where a fit starts: everything is unlikely."""
         rows = self.rows
         num_classes = rows.targets.shape[1]
         return Coefficients(
-            torch.zeros(rows.aligned.shape[1], num_classes),
-            torch.zeros(len(rows.group_sizes), rows.raw.shape[1], num_classes),
+            torch.zeros(rows.base_logits.shape[1], num_classes),
+            torch.zeros(len(rows.group_sizes), rows.tower_features.shape[1], num_classes),
             torch.full((num_classes,), START_BIAS),
         )
 
 
-def fit_novel_head(lessons: Lessons) -> tuple[Coefficients, list[LogLoss]]:
+def fit_novel_head(samples: DesignMatrix) -> tuple[Coefficients, list[LogLoss]]:
     """The coefficients of columns as read, learnt from all photos, and the losses of each step."""
-    scaled, losses = fit_logistic(lessons.rows, RIDGE, lessons.blank(), MAX_STEPS)
-    return lessons.scale.undone(scaled), losses
+    scaled, losses = fit_logistic(samples.rows, RIDGE, samples.blank(), MAX_STEPS)
+    return samples.scale.undone(scaled), losses
 
 
-def logits_of(coefficients: Coefficients, evidence: Evidence) -> Tensor:
+def logits_of(coefficients: Coefficients, features: AnchorFeatures) -> Tensor:
     """Logits ``[A, C]`` of all anchors of a picture, of coefficients of columns as read."""
-    sizes = evidence.group_sizes(len(coefficients.raw))
-    return coefficients.logits(evidence.aligned, evidence.raw, sizes)
+    sizes = features.group_sizes(len(coefficients.tower_features))
+    return coefficients.logits(features.base_logits, features.tower_features, sizes)
 
 
 def _mean_and_spread(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
-"""The recipe ``best``: a novel head by logistic regression on the evidence of many views.
+"""The recipe ``best``: a novel head by logistic regression on the features of many views.
 
-    photos -> views -> frozen network -> evidence -> lessons -> novel head -> detector
+    photos -> views -> frozen network -> features -> samples -> novel head -> detector
 
 The base stays as it is, also its boxes: what it learnt of outlines from a hundred thousand photos is
 better than what five can teach. What each part is worth: docs/decisions/0022-best-recipe.md.
@@ -26,21 +26,21 @@ from fewbox.finetuning.estimate import (
     Calibration,
     Estimate,
     calibrate,
+    data_warnings,
     estimate,
     estimate_in_words,
-    remarks_on,
 )
-from fewbox.finetuning.features import SeenPhoto, see_photos
-from fewbox.finetuning.linear_probe.logistic import Lessons, fit_novel_head
+from fewbox.finetuning.features import CachedPhoto, extract_features
+from fewbox.finetuning.linear_probe.logistic import DesignMatrix, fit_novel_head
 from fewbox.finetuning.pictures import save_held_out
 from fewbox.finetuning.restore import take_weights
-from fewbox.models.anchor_heads import AnchorReader
+from fewbox.models.anchor_heads import AnchorFeatureExtractor
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel
 from fewbox.models.families import Config
-from fewbox.models.network import Reader
+from fewbox.models.network import FeatureExtractor
 from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.features import CellReader
+from fewbox.models.yolox.features import YoloxFeatureExtractor
 from fewbox.models.yolox.network import YoloxDetector
 from fewbox.models.zoo import base_labels
 
@@ -62,9 +62,9 @@ def finetune_best(
     """A detector for the classes of ``annotations``; see :func:`fewbox.finetune`."""
     take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
     network = build_network(base.config, base.weights, getattr(torch, settings.precision))
-    reader = reader_of(network)
+    reader = feature_extractor_of(network)
     work = plan(len(annotations), settings.effort)
-    seen = see_photos(reader, network, annotations, work, settings.seed, show_progress=show_progress)
+    seen = extract_features(reader, network, annotations, work, settings.seed, show_progress=show_progress)
 
     def draw(outcomes: Outcomes, expected: Estimate) -> None:
         if held_out is not None:
@@ -85,9 +85,9 @@ def finetune_best(
 
 
 def learn_from(
-    seen: Sequence[SeenPhoto],
+    seen: Sequence[CachedPhoto],
     labels: tuple[str, ...],
-    reader: Reader,
+    reader: FeatureExtractor,
     base: BaseModel,
     work: Plan,
     *,
@@ -99,21 +99,21 @@ def learn_from(
 
     ``on_held_out`` is told what became of held-out detections, if there are any.
     """
-    lessons = Lessons.of(
-        [lesson for photo in seen for lesson in photo.lessons],
-        [number for number, photo in enumerate(seen) for _ in photo.lessons],
-        reader.caution,
+    samples = DesignMatrix.of(
+        [sample for photo in seen for sample in photo.samples],
+        [number for number, photo in enumerate(seen) for _ in photo.samples],
+        reader.column_scale,
         reader.num_groups,
     )
-    head, losses = fit_novel_head(lessons)
+    head, losses = fit_novel_head(samples)
     config = novel_config(base.config, len(labels), keep_classes=keep_classes)
     outcomes = None
     if work.folds:
-        outcomes = held_out_outcomes(seen, lessons, work.folds, config.iou_threshold, len(labels))
+        outcomes = held_out_outcomes(seen, samples, work.folds, config.iou_threshold, len(labels))
     calibration = Calibration() if outcomes is None else calibrate(outcomes)
     shown = {class_id for photo in seen for class_id in photo.class_ids.tolist()}
     boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
-    remarks = remarks_on(seen, outcomes)
+    remarks = data_warnings(seen, outcomes)
     expected = estimate(outcomes, labels, len(seen), calibration, remarks, boxless)
     if show_progress:
         for line in (*work.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
@@ -135,9 +135,13 @@ def learn_from(
     )
 
 
-def reader_of(network: Any) -> Reader:
-    """What reads the evidence of a kind of network."""
-    return CellReader(network) if isinstance(network, YoloxDetector) else AnchorReader(network)
+def feature_extractor_of(network: Any) -> FeatureExtractor:
+    """What reads the features of a kind of network."""
+    return (
+        YoloxFeatureExtractor(network)
+        if isinstance(network, YoloxDetector)
+        else AnchorFeatureExtractor(network)
+    )
 
 
 def novel_config(config: Config, num_novel: int, *, keep_classes: bool) -> Config:

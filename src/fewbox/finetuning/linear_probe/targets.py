@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fewbox.models.boxes import pairwise_iou
-from fewbox.models.network import Evidence
+from fewbox.models.network import AnchorFeatures
 
 MATCHED_IOU = 0.6
 """Overlap of an anchor's own box with an annotation from which on the anchor shows it."""
@@ -24,32 +24,32 @@ OBJECT_WEIGHT = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class Sample:
     """The anchors of one picture that are learnt from."""
 
-    evidence: Evidence
+    features: AnchorFeatures
     targets: Tensor
     """``[R, C]``."""
     weights: Tensor
     """``[R, C]``: how many anchors of the background each counts as."""
 
 
-def take_lesson(
-    evidence: Evidence,
+def assign_targets(
+    features: AnchorFeatures,
     boxes: Tensor,
     class_ids: Tensor,
     ignored: Tensor,
     num_classes: int,
     rows: int,
     generator: torch.Generator,
-) -> Lesson:
+) -> Sample:
     """Decide which anchors of a picture teach what.
 
     An anchor shows the annotation that its box overlaps most, if by enough; the best anchor of an
     annotation shows it in any case. All others are background, but for those on ignored regions.
 
     Args:
-        evidence: all anchors of the picture.
+        features: all anchors of the picture.
         boxes: ``[M, 4]`` annotations in pixels of the input; M may be 0.
         class_ids: ``[M]`` int64.
         ignored: ``[K, 4]`` regions that teach neither way.
@@ -58,14 +58,14 @@ def take_lesson(
             anything are learnt from, and as many drawn from the others, to stand for them.
         generator: draws those.
     """
-    count = len(evidence.boxes)
+    count = len(features.boxes)
     targets, weights = torch.zeros(count, num_classes), torch.ones(count)
     near = torch.zeros(count, dtype=torch.bool)
     if len(ignored):
-        on_region = pairwise_iou(ignored, evidence.boxes).amax(0) >= IGNORED_IOU
+        on_region = pairwise_iou(ignored, features.boxes).amax(0) >= IGNORED_IOU
         weights[on_region] = 0
     if len(boxes):
-        overlap = pairwise_iou(boxes, evidence.boxes)  # [M, A]
+        overlap = pairwise_iou(boxes, features.boxes)  # [M, A]
         best, whose = overlap.max(0)
         shows = best >= MATCHED_IOU
         for box, anchor in reversed(list(enumerate(overlap.argmax(1).tolist()))):
@@ -74,14 +74,14 @@ def take_lesson(
         per_object = torch.bincount(whose[shows], minlength=len(boxes)).clamp(min=1)
         weights[shows] = OBJECT_WEIGHT / per_object[whose[shows]].float()
         near = shows | (best >= NEAR_IOU)
-    certain = near | (evidence.prior >= _nth_highest(evidence.prior, rows))
+    certain = near | (features.base_score >= _nth_highest(features.base_score, rows))
     rest = (~certain & (weights > 0)).nonzero()[:, 0]
     drawn = rest[torch.randperm(len(rest), generator=generator)[:rows]]
     weights[drawn] *= len(rest) / max(len(drawn), 1)
     chosen = certain & (weights > 0)
     chosen[drawn] = True
     learnt = chosen.nonzero()[:, 0]
-    return Lesson(evidence.at(learnt), targets[learnt], weights[learnt, None].expand(-1, num_classes))
+    return Sample(features.at(learnt), targets[learnt], weights[learnt, None].expand(-1, num_classes))
 
 
 def _nth_highest(values: Tensor, n: int) -> Tensor:

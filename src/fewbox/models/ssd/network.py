@@ -32,7 +32,7 @@ from fewbox.models.layers import (
     sigmoid_focal_loss,
 )
 from fewbox.models.network import Found, TowerMaps
-from fewbox.models.nms import suppress_per_class
+from fewbox.models.nms import nms_per_class
 from fewbox.models.ssd import SsdConfig
 
 CHANNEL_MEANS = (123.68, 116.779, 103.939)  # RGB means of ImageNet, subtracted from 0..255, not divided
@@ -251,7 +251,7 @@ class SsdDetector(nn.Module):
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
         boxes = self.decode(codes[candidates].float(), anchors[candidates])
         scores = scores[candidates]
-        index, class_ids = suppress_per_class(
+        index, class_ids = nms_per_class(
             boxes.numpy(),
             scores.numpy(),
             score_threshold=threshold,

@@ -1,4 +1,4 @@
-"""Evidence from a YOLOX: what its class and object heads answer, and both towers."""
+"""AnchorFeatures from a YOLOX: what its class and object heads answer, and both towers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbox.models.network import Coefficients, Evidence
+from fewbox.models.network import AnchorFeatures, Coefficients
 from fewbox.models.yolox.network import STRIDES, YoloxDetector, decode_cells
 
-OBJECT_CAUTION = 3.0
+OBJECTNESS_SCALE = 3.0
 """The one column that already says 'there is something here, and this box fits it'."""
 
 
-class CellReader:
+class YoloxFeatureExtractor:
     """Reads the cells of a YOLOX; a group is a level.
 
     The columns are linear in the towers, so what is learnt on them is a 1x1 convolution of both.
@@ -27,12 +27,12 @@ class CellReader:
 
     def __init__(self, network: YoloxDetector) -> None:
         self.network = network
-        self.caution = torch.ones(network.config.num_classes + 1)
-        self.caution[-1] = OBJECT_CAUTION
+        self.column_scale = torch.ones(network.config.num_classes + 1)
+        self.column_scale[-1] = OBJECTNESS_SCALE
 
     @torch.no_grad()
-    def read(self, image: NDArray[np.uint8]) -> Evidence:
-        """One pass over a picture ``[H, W, 3]``; the last aligned column is the base's objectness."""
+    def read(self, image: NDArray[np.uint8]) -> AnchorFeatures:
+        """One pass over a picture ``[H, W, 3]``; the last base logit is the base's objectness."""
         network = self.network
         pixels = network.batch_of([image])
         maps = network.towers(network.features(pixels))
@@ -40,19 +40,22 @@ class CellReader:
         logits = logits[0].float()
         towers = [torch.cat(pair, 1)[0].flatten(1).T for pair in zip(*maps, strict=True)]
         size_hw = (pixels.shape[2], pixels.shape[3])
-        return Evidence(
-            aligned=torch.cat((logits[:, 1:], logits[:, :1]), 1),
-            raw=torch.cat(towers).float(),
+        return AnchorFeatures(
+            base_logits=torch.cat((logits[:, 1:], logits[:, :1]), 1),
+            tower_features=torch.cat(towers).float(),
             groups=torch.repeat_interleave(
                 torch.arange(len(towers)), torch.tensor([len(level) for level in towers])
             ),
             boxes=decode_cells(codes[0].float(), network.anchors(size_hw)),
-            prior=logits[:, 0],
+            base_score=logits[:, 0],
         )
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
         """The 1x1 convolution of both towers for every level; the base's heads are others, kept or not."""
-        of_classes, of_object = coefficients.aligned[:-1], coefficients.aligned[-1:]  # [Cb, C], [1, C]
+        of_classes, of_object = (
+            coefficients.base_logits[:-1],
+            coefficients.base_logits[-1:],
+        )  # [Cb, C], [1, C]
         base = {name: weight.float() for name, weight in self.network.head.state_dict().items()}
         weights = {}
         for level in range(self.num_groups):
@@ -61,7 +64,7 @@ class CellReader:
             )
             class_bias, object_bias = (base[f"{kind}_preds.{level}.bias"] for kind in ("cls", "obj"))
             through = torch.cat((of_classes.T @ class_kernel, of_object.T @ object_kernel), 1)  # [C, 2 * D]
-            kernel = through + coefficients.raw[level].T
+            kernel = through + coefficients.tower_features[level].T
             bias = class_bias @ of_classes + object_bias @ of_object + coefficients.bias
             weights[f"head.novel_preds.{level}.weight"] = kernel[:, :, None, None]
             weights[f"head.novel_preds.{level}.bias"] = bias

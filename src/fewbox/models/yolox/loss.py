@@ -31,7 +31,7 @@ _IOU_COST = 3.0
 _NEVER = 1e9
 
 
-def assign_cells(
+def simota_assign(
     predicted: Tensor, log_likely: Tensor, cells: Tensor, boxes: Tensor, is_learnt: Tensor
 ) -> Tensor:
     """The box that each cell learns, ``[N, A]``, or -1; every box to learn gets at least one cell.
@@ -107,7 +107,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class DenseLoss:
+class YoloxLoss:
     """The losses of some samples, summed over cells, and how many cells learnt a box.
 
     Those of a batch are the sums over its parts divided by the sum of ``num_matched``.
@@ -124,7 +124,7 @@ class DenseLoss:
         return self.box + self.object + self.classes
 
 
-def dense_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> DenseLoss:
+def yolox_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> YoloxLoss:
     """The losses of the network's outputs.
 
     Args:
@@ -139,7 +139,7 @@ def dense_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> De
         ids = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
         of_class = F.logsigmoid(logits[..., 1:]).transpose(1, 2).gather(1, ids)  # [N, M, A]
         log_likely = of_class + F.logsigmoid(logits[:, None, :, 0])
-        matches = assign_cells(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
+        matches = simota_assign(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
     is_matched = matches >= 0
     counts = is_matched | ~_in_ignored(batch, cells)
     image, cell = is_matched.nonzero(as_tuple=True)  # [P]
@@ -148,7 +148,7 @@ def dense_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> De
     # How certain a class should be is how well the box fits, as in the release.
     wanted = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
     of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], is_matched.float(), reduction="none")
-    return DenseLoss(
+    return YoloxLoss(
         box=_BOX_WEIGHT * (1 - overlap**2).sum(),
         object=(of_objects * counts).sum(),
         classes=F.binary_cross_entropy_with_logits(logits[image, cell, 1:], wanted, reduction="sum"),

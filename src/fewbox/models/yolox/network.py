@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from fewbox.models.letterbox import letterbox, letterbox_ratio
 from fewbox.models.network import Found, TowerMaps
-from fewbox.models.nms import suppress_per_class, vote_boxes
+from fewbox.models.nms import nms_per_class, vote_boxes
 from fewbox.models.yolox import YoloxConfig
 from fewbox.models.yolox.csp_darknet import STAGE_CHANNELS, ConvLayer, CspDarknet, CspLayer, conv3x3
 
@@ -234,7 +234,7 @@ class YoloxDetector(nn.Module):
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
         boxes = self.decode(codes[candidates].float(), anchors[candidates]).numpy()
         scores = scores[candidates]
-        index, class_ids = suppress_per_class(
+        index, class_ids = nms_per_class(
             boxes,
             scores.numpy(),
             score_threshold=threshold,
