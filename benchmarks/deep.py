@@ -21,9 +21,9 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import evaluate
+from fewbox.finetuning.api import finetune
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import joined
-from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
 from machine import SHARED, describe_machine
 

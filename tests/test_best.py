@@ -23,12 +23,12 @@ from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import pictures as held_out
+from fewbox.finetuning.api import finetune
 from fewbox.finetuning.budget import plan
 from fewbox.finetuning.estimate import Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import feature_extractor_of, novel_config
 from fewbox.finetuning.pictures import save_held_out
-from fewbox.finetuning.trainer import finetune
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.network import Coefficients

@@ -25,7 +25,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.detection.detector import Detector
-from fewbox.finetuning.trainer import corners_of
+from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
 from tiny import make_photos, tiny_base
 

@@ -64,8 +64,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
     require_writable(parsed.output, [".safetensors"])
+    from fewbox.finetuning.api import finetune
     from fewbox.finetuning.pictures import save_loss_curve
-    from fewbox.finetuning.trainer import finetune
     from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
@@ -143,10 +143,10 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
     require_writable(parsed.output, [".safetensors"])
     from fewbox.data.images import find_photos
+    from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
     from fewbox.finetuning.distributed import joined
     from fewbox.finetuning.pictures import save_loss_curve
-    from fewbox.finetuning.trainer import with_fastest_precision
     from fewbox.models.base import load_base
 
     if parsed.negatives:

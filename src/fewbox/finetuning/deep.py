@@ -39,12 +39,12 @@ from fewbox.data.images import read_reduced
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
 from fewbox.evaluation.evaluator import evaluate, require_known_labels
+from fewbox.finetuning.api import provenance
 from fewbox.finetuning.augment import ZOOM, random_view
 from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.linear_probe.recipe import SUPPRESSION_IOU
 from fewbox.finetuning.restore import restore
-from fewbox.finetuning.trainer import provenance
 from fewbox.models.base import BaseModel
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio

@@ -50,7 +50,7 @@ VOTE_IOU = 0.65
 """From which overlap on the boxes of neighbouring cells are averaged; measured: +2 to +4 AP."""
 
 
-def finetune_best(
+def finetune_linear_probe(
     annotations: AnnotationSet,
     base: BaseModel,
     settings: FinetuneConfig,
