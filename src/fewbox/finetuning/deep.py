@@ -40,7 +40,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
 from fewbox.evaluation.evaluator import evaluate, require_known_labels
 from fewbox.finetuning.api import provenance
-from fewbox.finetuning.augment import ZOOM, random_view
+from fewbox.finetuning.augment import ZOOM, augment
 from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.linear_probe.recipe import SUPPRESSION_IOU
@@ -76,7 +76,7 @@ class AugmentedDataset(Dataset[Sample]):
         read = read_reduced(photo.path, (ZOOM[1] * ratio * height, ZOOM[1] * ratio * width))
         corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
         scales_wh = ratio * read.scale_xyxy[:2].astype(np.float64)
-        view = random_view(
+        view = augment(
             read.image,
             corners / read.scale_xyxy,
             (float(scales_wh[0]), float(scales_wh[1])),

@@ -1,9 +1,9 @@
 """Learn while a person draws: a process that ``fewbox annotate`` starts.
 
-A round is the recipe ``best`` on the photos that have been reviewed so far, at its lowest effort; then
-the detector looks at some photos that nobody has reviewed yet. What the frozen network sees in a photo
-is kept from round to round, so a round costs a few passes of the network for each photo that is new or
-has changed, and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
+A round is the default recipe on the photos that have been reviewed so far, at its lowest effort; then the
+detector looks at some photos that nobody has reviewed yet. The features of a photo are cached from round to
+round, so a round costs a few passes of the network for each photo that is new or has changed, and the fit.
+``background.py`` is the other side of stdin and stdout.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
-from fewbox.finetuning.budget import plan
-from fewbox.finetuning.features import CachedPhoto, extract_features
-from fewbox.finetuning.linear_probe.recipe import feature_extractor_of, learn_from
+from fewbox.finetuning.features import CachedPhoto
+from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, feature_extractor_of, fit_detector
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
 
@@ -39,7 +38,7 @@ MIN_PHOTOS = 2
 MAX_PHOTOS = 40
 """Photos it learns from at most: what is kept of one takes megabytes, and more change proposals little."""
 EFFORT = "quick"
-"""How much work a round is; see ``finetuning/policy.py``."""
+"""How much work a round is; see ``finetuning/linear_probe/recipe.py``."""
 SEED = 0
 CANDIDATES = 12
 """Photos it looks at after a round."""
@@ -66,9 +65,9 @@ class Rounds:
         self.project = project
         self.base = base
         self.network = build_network(base.config, base.weights)
-        self.reader = feature_extractor_of(self.network)
+        self.extractor = feature_extractor_of(self.network)
         self.number = 0
-        self.seen: dict[str, tuple[object, CachedPhoto]] = {}
+        self.cached: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None
         self.detector: Detector | None = None
         self.wanted: list[str] = []
@@ -90,24 +89,24 @@ class Rounds:
         used = {drawn.box.label for state in states.values() for drawn in state.boxes}
         labels = tuple(label for label in self.project.labels() if label in used)
         # Those already seen first, then those with boxes.
-        order = sorted(states, key=lambda name: (name not in self.seen, not states[name].boxes))
+        order = sorted(states, key=lambda name: (name not in self.cached, not states[name].boxes))
         chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
         versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
         if versions == self.learnt_from:
             return
-        self._see(chosen, versions, labels)
-        photos = [seen for _, seen in self.seen.values()]
+        self._cache(chosen, versions, labels)
+        photos = [photo for _, photo in self.cached.values()]
         if len(photos) < MIN_PHOTOS:
             raise PhotoError("too few of the photos with boxes can be read")
-        self.detector = learn_from(
+        self.detector = fit_detector(
             photos,
             labels,
-            self.reader,
+            self.extractor,
             self.base,
-            plan(len(photos), EFFORT),
+            budget_for(len(photos), EFFORT),
             keep_classes=False,
             show_progress=False,
-        )
+        ).detector
         self.learnt_from = versions
         self.number += 1
         self.unsure.clear()
@@ -118,30 +117,30 @@ class Rounds:
         boxes = [drawn.box for drawn in state.boxes]
         return (self.project.path_of(name).stat().st_mtime_ns, boxes, labels)
 
-    def _see(
+    def _cache(
         self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
     ) -> None:
-        """Show the network those photos that are new or have changed; keep what it saw in the others."""
+        """Show the network those photos that are new or have changed; of the others keep the features."""
         message = f"learning from {len(states)} photos"
         _report(Learning("learning", message, self.number))
-        work = plan(len(states), EFFORT)
+        budget = budget_for(len(states), EFFORT)
         kept = {}
         for number, (name, state) in enumerate(states.items(), start=1):
-            if name not in self.seen or self.seen[name][0] != versions[name]:
+            if name not in self.cached or self.cached[name][0] != versions[name]:
                 try:
                     path = self.project.path_of(name)
                     boxes = tuple(drawn.box for drawn in state.boxes)
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
-                    photo = AnnotationSet((image,), labels, PROJECT_FILE)
-                    (seen,) = extract_features(
-                        self.reader, self.network, photo, work, SEED, show_progress=False
+                    annotations = AnnotationSet((image,), labels, PROJECT_FILE)
+                    (photo,) = cache_photos(
+                        self.extractor, self.network, annotations, budget, SEED, show_progress=False
                     )
                 except PhotoError:
                     continue  # the page says so
-                self.seen[name] = (versions[name], seen)
-            kept[name] = self.seen[name]
+                self.cached[name] = (versions[name], photo)
+            kept[name] = self.cached[name]
             _report(Learning("learning", message, self.number, 0.8 * number / len(states)))
-        self.seen = kept
+        self.cached = kept
 
     def _look(self, names: list[str]) -> None:
         """Look at photos that nobody has reviewed: first the ones asked for, then the next, then others."""
@@ -158,7 +157,7 @@ class Rounds:
         Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
         is empty, and the detector would repeat it. The round that follows tells.
         """
-        if self.detector is None or name in self.unsure or name in self.seen:
+        if self.detector is None or name in self.unsure or name in self.cached:
             return
         try:
             found = self.detector.detect(self.project.path_of(name), score_threshold=SEEN_SCORE)
@@ -176,7 +175,7 @@ class Rounds:
 
     def _report_ready(self) -> None:
         suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
-        message = f"learnt from {len(self.seen)} photos"
+        message = f"learnt from {len(self.cached)} photos"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
 
