@@ -145,17 +145,17 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     from fewbox.data.images import find_photos
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
-    from fewbox.finetuning.distributed import joined
+    from fewbox.finetuning.distributed import process_group
     from fewbox.finetuning.pictures import save_loss_curve
     from fewbox.models.base import load_base
 
     if parsed.negatives:
         annotations = annotations.with_negatives(find_photos(parsed.negatives))
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
-    with joined() as group:
+    with process_group() as group:
         base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
         detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
-        if not group.writes:
+        if not group.is_main:
             return 0
         with_fastest_precision(detector, annotations, show_progress=True).save(parsed.output)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
