@@ -1,8 +1,7 @@
-"""Pictures of a fine-tuning run: its loss, and photos as a detector sees them that has not learnt from them.
+"""Two pictures of a fine-tuning run: its loss curve, and held-out photos with what was found in them.
 
-The loss of a fine-tuning run as a picture, and what held-out photos say of its result.
-
-A picture of held-out photos: what people drew beside what heads found that had not learnt from them.
+Both may show what cross-validation says: the curve the expected AP50 beside it, the photos the boxes that
+were drawn beside those that a head found which had not learnt from them.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def save_loss_curve(
 
     Args:
         history: one row per step, at least one, with ``step``, ``total`` and its parts: ``objects`` and
-            ``background``, the log losses per labelled object of the recipe ``best``, or
+            ``background``, the log losses per labelled object of the linear probe, or
             ``classification`` and ``localization``.
         target: ends in ``.png`` or ``.svg``.
         estimate: what held-out photos say, as a detector's ``provenance["estimate"]``; drawn beside.

@@ -44,8 +44,8 @@ CANDIDATES = 12
 """Photos it looks at after a round."""
 SHOWN_SCORE = 0.5
 """Proposals have a higher score, and one above the detector's threshold, which few photos make uncertain."""
-SEEN_SCORE = 0.05
-"""Detections that count for how sure it is."""
+CANDIDATE_SCORE = 0.05
+"""Detections above it count for how uncertain a photo is."""
 QUIET_SECONDS = 0.7
 """After a change, a round waits this long for the next one,"""
 PATIENCE_SECONDS = 3.0
@@ -71,7 +71,7 @@ class Rounds:
         self.learnt_from: object = None
         self.detector: Detector | None = None
         self.wanted: list[str] = []
-        self.unsure: dict[str, float] = {}
+        self.uncertainty: dict[str, float] = {}
 
     def learn(self) -> None:
         """One round, if there is enough to learn from and it has changed since the last one."""
@@ -88,7 +88,7 @@ class Rounds:
             return
         used = {drawn.box.label for state in states.values() for drawn in state.boxes}
         labels = tuple(label for label in self.project.labels() if label in used)
-        # Those already seen first, then those with boxes.
+        # Those already cached first, then those with boxes.
         order = sorted(states, key=lambda name: (name not in self.cached, not states[name].boxes))
         chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
         versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
@@ -109,7 +109,7 @@ class Rounds:
         ).detector
         self.learnt_from = versions
         self.number += 1
-        self.unsure.clear()
+        self.uncertainty.clear()
         self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
 
     def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
@@ -157,15 +157,15 @@ class Rounds:
         Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
         is empty, and the detector would repeat it. The round that follows tells.
         """
-        if self.detector is None or name in self.unsure or name in self.cached:
+        if self.detector is None or name in self.uncertainty or name in self.cached:
             return
         try:
-            found = self.detector.detect(self.project.path_of(name), score_threshold=SEEN_SCORE)
+            found = self.detector.detect(self.project.path_of(name), score_threshold=CANDIDATE_SCORE)
         except PhotoError:
-            self.unsure[name] = 0.0  # whoever opens the photo is told
+            self.uncertainty[name] = 0.0  # whoever opens the photo is told
             return
         # Of a score of one half nobody can say which way it goes.
-        self.unsure[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
+        self.uncertainty[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
         boxes = [
             asdict(Proposal(_rounded(box), label, round(float(score), 3)))
             for box, score, label in found.above(max(SHOWN_SCORE, self.detector.score_threshold))
@@ -174,7 +174,7 @@ class Rounds:
         self._report_ready()
 
     def _report_ready(self) -> None:
-        suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
+        suggested = max(self.uncertainty, key=lambda name: self.uncertainty[name], default=None)
         message = f"learnt from {len(self.cached)} photos"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
@@ -206,8 +206,8 @@ def _read_orders(orders: queue.Queue[dict[str, str]]) -> None:
     os._exit(0)  # whoever started this process has ended
 
 
-def work(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
-    """Do what is asked for, until the process is ended."""
+def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
+    """Learn and propose as asked, until the process is ended."""
     first = learn_at = time.monotonic()
     while True:
         try:
@@ -242,7 +242,7 @@ def main(photos: str, base: str, batch_norm_eps: str | None = None) -> None:
         _report(Learning("off", _told(error)))
         threading.Event().wait()
         return
-    work(Rounds(Project(photos), base_model), orders)
+    serve_orders(Rounds(Project(photos), base_model), orders)
 
 
 if __name__ == "__main__":
