@@ -251,9 +251,8 @@ def test_modules_say_what_they_are() -> None:
 
 def test_from_the_command_to_the_loss_are_five_files_each_importing_the_next() -> None:
     """The path that CONTRIBUTING.md tells a newcomer to read."""
-    section = CONTRIBUTING.partition("From the command `fewbox finetune` to the loss")[2].partition("\n## ")[
-        0
-    ]
+    path_to_loss = CONTRIBUTING.partition("From the command `fewbox finetune` to the loss")[2]
+    section, _, _ = path_to_loss.partition("\n## ")
     paths = [SOURCE / name for name in re.findall(r"^\d\. `src/fewbox/(.+?)`", section, re.M)]
     assert 2 <= len(paths) <= 5
     assert "F.binary_cross_entropy_with_logits(" in paths[-1].read_text(encoding="utf-8")
