@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -22,10 +21,11 @@ from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
 from fewbox.errors import OutputError
 from fewbox.evaluation.error_analysis import false_alarms_in_words
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.models.network import Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from fewbox.models.network import Network
 
 
 _SUFFIXES = (".png", ".svg")
@@ -243,6 +243,8 @@ class _Tile:
         self, image: AnnotatedImage, labels: Sequence[str], network: Network, scores: NDArray[np.float64]
     ) -> Image.Image:
         """The photo with its boxes, beside the photo with what was found."""
+        import torch  # not at the head: a loss curve is drawn without it
+
         height, width = image.size_hw
         ratio = min(1.0, SIDE / max(height, width))
         read = read_reduced(image.path, (ratio * height, ratio * width))
