@@ -20,7 +20,8 @@ from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector
 from fewbox.evaluation.evaluator import evaluate
-from fewbox.export import make_header, openvino_model
+from fewbox.export import make_header
+from fewbox.export import openvino as openvino_model
 from fewbox.export.onnx import make_model
 from fewbox.models.base import load_base
 from fewbox.runtimes.openvino import OpenVinoEngine, last_convolutions, outside_network
