@@ -29,7 +29,7 @@ from fewbox.data.annotations import Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
-from fewbox.finetuning.trainer import corners_of
+from fewbox.finetuning.seed import corners_of
 from fewbox.models.base import load_base
 from fewbox.models.boxes import pairwise_iou
 from machine import DUCKY, describe_machine

@@ -21,9 +21,9 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import evaluate
+from fewbox.finetuning.api import finetune
 from fewbox.finetuning.deep import finetune_deep
-from fewbox.finetuning.distributed import joined
-from fewbox.finetuning.trainer import finetune
+from fewbox.finetuning.distributed import process_group
 from fewbox.models.base import load_base
 from machine import SHARED, describe_machine
 
@@ -51,7 +51,7 @@ def main() -> None:
     for layers in parsed.layers:
         config = DeepConfig(layers=layers, epochs=parsed.epochs, learning_rate=parsed.learning_rate)
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as folder, joined() as group:
+        with tempfile.TemporaryDirectory() as folder, process_group() as group:
             checkpoint = Path(folder) / "checkpoint.pt"
             detector = finetune_deep(taught, base, checkpoint, group, config=config, show_progress=False)
         report(f"deep, {layers}, {parsed.epochs} epochs", detector, held_out, start)

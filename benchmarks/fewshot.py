@@ -35,7 +35,7 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.trainer import finetune
+from fewbox.finetuning.api import finetune
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.network import TowerMaps

@@ -27,7 +27,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.finetuning.restore import restore
-from fewbox.finetuning.trainer import features_of, fit_heads, make_schedule
+from fewbox.finetuning.seed import features_of, fit_heads, make_schedule
 from fewbox.models.anchor_heads import AnchorHeads
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base

@@ -17,7 +17,7 @@ from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.tta import TtaDetector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
-from fewbox.finetuning.trainer import finetune
+from fewbox.finetuning.api import finetune
 from fewbox.models.base import load_base
 from fewshot import DATA_SETS, MIN_SCORE, DataSet
 from machine import SHARED, describe_machine

@@ -15,7 +15,7 @@ from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic
 from fewbox.finetuning.linear_probe.recipe import novel_config
-from fewbox.finetuning.trainer import corners_of
+from fewbox.finetuning.seed import corners_of
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel
 from fewbox.models.boxes import pairwise_iou

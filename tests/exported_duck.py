@@ -13,7 +13,7 @@ from fewbox.data.demo_photos import demo_photos
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.export import export_detector
-from fewbox.finetuning.trainer import finetune
+from fewbox.finetuning.api import finetune
 from fewbox.models.nms import pairwise_iou
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ import fewbox
 SOURCE = Path(fewbox.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 SCRIPTS = sorted([*SOURCE.rglob("*.js"), *(Path(__file__).parents[1] / "examples/web").glob("*.js")])
+
+CONTRIBUTING = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 RENDERER = sorted((Path(__file__).parents[1] / "tools/renderer").glob("*.py"))
 
@@ -244,3 +247,20 @@ def test_modules_say_what_they_are() -> None:
     assert [name_of(path) for path in [*MODULES, *RENDERER] if not ast.get_docstring(tree_of(path))] == []
     vague = ("utils", "util", "misc", "helpers", "common")
     assert [name_of(path) for path in [*MODULES, *RENDERER] if path.stem in vague] == []
+
+
+def test_from_the_command_to_the_loss_are_five_files_each_importing_the_next() -> None:
+    """The path that CONTRIBUTING.md tells a newcomer to read."""
+    path_to_loss = CONTRIBUTING.partition("From the command `fewbox finetune` to the loss")[2]
+    section, _, _ = path_to_loss.partition("\n## ")
+    paths = [SOURCE / name for name in re.findall(r"^\d\. `src/fewbox/(.+?)`", section, re.M)]
+    assert 2 <= len(paths) <= 5
+    assert "F.binary_cross_entropy_with_logits(" in paths[-1].read_text(encoding="utf-8")
+    for path, following in pairwise(paths):
+        module = ".".join(("fewbox", *following.relative_to(SOURCE).with_suffix("").parts))
+        assert any(name.startswith(f"{module}.") for name in imported(path)), f"{path} -> {module}"
+
+
+def test_contributing_lists_the_layers_in_their_order() -> None:
+    table = CONTRIBUTING.partition("\n## Where things are")[2].partition("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.M)) == LAYERS

@@ -23,12 +23,11 @@ from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import pictures as held_out
-from fewbox.finetuning.budget import plan
+from fewbox.finetuning.api import finetune
 from fewbox.finetuning.estimate import Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
-from fewbox.finetuning.linear_probe.recipe import feature_extractor_of, novel_config
+from fewbox.finetuning.linear_probe.recipe import budget_for, feature_extractor_of, novel_config
 from fewbox.finetuning.pictures import save_held_out
-from fewbox.finetuning.trainer import finetune
 from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.network import Coefficients
@@ -54,7 +53,7 @@ BASES = {"ssd": tiny_base, "retinanet": retinanet_base, "yolox": yolox_base}
 
 
 @pytest.mark.parametrize("kind", BASES)
-def test_a_head_gives_the_logits_of_the_evidence(kind: str) -> None:
+def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     """What was learnt on features and what the detector computes are the same numbers."""
     base = BASES[kind]()
     network = build_network(base.config, base.weights)
@@ -360,9 +359,9 @@ def test_five_ducks_teach_yolox_nano_more_than_the_seed_recipe_does(shared: Path
 
 @pytest.mark.parametrize("effort", ["quick", "normal", "long"])
 def test_work_and_memory_have_a_limit_however_many_photos(effort: str) -> None:
-    few, many = plan(5, effort), plan(500, effort)
-    assert few.views >= many.views
-    assert 500 * (many.views + 1) <= 1200
+    few, many = budget_for(5, effort), budget_for(500, effort)
+    assert few.augmented_views >= many.augmented_views
+    assert 500 * (many.augmented_views + 1) <= 1200
     assert 500 * many.kept <= 400_000
     assert any("so many photos" in reason for reason in many.reasons)
-    assert plan(1, effort).folds == 0
+    assert budget_for(1, effort).folds == 0

@@ -19,7 +19,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.finetuning.deep import AugmentedDataset, Learner, finetune_deep
+from fewbox.finetuning.deep import AugmentedDataset, Trainer, finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.models.base import BASE_HEADER, STARTER_PATH, BaseModel, read_base
 from fewbox.models.weights import write_weights
@@ -136,9 +136,9 @@ def test_only_the_chosen_layers_learn(photos, base, tmp_path, layers, learnt) ->
 
 def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -> None:
     whole = finetune_deep(photos, base, tmp_path / "w.pt", ALONE, config=settings(), show_progress=False)
-    learner = Learner(photos, base, settings(), ALONE)
-    learner.learn(next(learner.batches()))
-    learner.save(tmp_path / "c.pt")
+    trainer = Trainer(photos, base, settings(), ALONE)
+    trainer.train_step(next(trainer.batches()))
+    trainer.save(tmp_path / "c.pt")
     again = finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(), show_progress=False)
     assert again.history == whole.history
     for name, value in whole.weights.items():

@@ -19,7 +19,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector, PrecisionCheck, check_bfloat16, max_shift_px
 from fewbox.detection.folder import detect_folder
 from fewbox.errors import DetectorFileError, OutputError, PhotoError, SettingError
-from fewbox.finetuning.trainer import finetune
+from fewbox.finetuning.api import finetune
 from tiny import make_photos, tiny_base
 
 LOW = 0.01

@@ -25,7 +25,8 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.detection.detector import Detector
-from fewbox.finetuning.trainer import corners_of
+from fewbox.finetuning.linear_probe.recipe import Fitted
+from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
 from tiny import make_photos, tiny_base
 
@@ -57,13 +58,13 @@ class TestRounds:
     def looked_at(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """The photos that were shown to the frozen network to learn from them."""
         names: list[str] = []
-        extract_features = learning.extract_features
+        cache_photos = learning.cache_photos
 
-        def noted(reader: Any, network: Any, photos: AnnotationSet, *rest: Any, **more: Any) -> Any:
+        def noted(extractor: Any, network: Any, photos: AnnotationSet, *rest: Any, **more: Any) -> Any:
             names.extend(photos.names)
-            return extract_features(reader, network, photos, *rest, **more)
+            return cache_photos(extractor, network, photos, *rest, **more)
 
-        monkeypatch.setattr(learning, "extract_features", noted)
+        monkeypatch.setattr(learning, "cache_photos", noted)
         return names
 
     def draw(self, rounds: Rounds, name: str, label: str = "square", edge: float = 20) -> None:
@@ -116,14 +117,14 @@ class TestRounds:
     def test_proposals_are_for_photos_nobody_has_looked_at_and_never_saved(
         self, rounds: Rounds, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def sure_of_anything(*arguments: Any, **options: Any) -> Detector:
-            detector = learn_from(*arguments, **options)
-            detector.score_threshold = 0.0
-            return detector
+        def sure_of_anything(*arguments: Any, **options: Any) -> Fitted:
+            fitted = fit_detector(*arguments, **options)
+            fitted.detector.score_threshold = 0.0
+            return fitted
 
-        learn_from = learning.learn_from
-        monkeypatch.setattr(learning, "learn_from", sure_of_anything)
-        for name in ("SHOWN_SCORE", "SEEN_SCORE"):
+        fit_detector = learning.fit_detector
+        monkeypatch.setattr(learning, "fit_detector", sure_of_anything)
+        for name in ("SHOWN_SCORE", "CANDIDATE_SCORE"):
             monkeypatch.setattr(learning, name, 0.0)
         for name in ("photo0.png", "photo3.png"):
             self.draw(rounds, name)

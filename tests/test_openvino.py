@@ -34,7 +34,7 @@ from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import export_detector
 from fewbox.export.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.export.preparation import prepare
-from fewbox.finetuning.trainer import finetune
+from fewbox.finetuning.api import finetune
 from fewbox.models.base import load_base
 from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox

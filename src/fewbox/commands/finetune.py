@@ -64,8 +64,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
     require_writable(parsed.output, [".safetensors"])
+    from fewbox.finetuning.api import finetune
     from fewbox.finetuning.pictures import save_loss_curve
-    from fewbox.finetuning.trainer import finetune
     from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
@@ -143,19 +143,19 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
     require_writable(parsed.output, [".safetensors"])
     from fewbox.data.images import find_photos
+    from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
-    from fewbox.finetuning.distributed import joined
+    from fewbox.finetuning.distributed import process_group
     from fewbox.finetuning.pictures import save_loss_curve
-    from fewbox.finetuning.trainer import with_fastest_precision
     from fewbox.models.base import load_base
 
     if parsed.negatives:
         annotations = annotations.with_negatives(find_photos(parsed.negatives))
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
-    with joined() as group:
+    with process_group() as group:
         base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
         detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
-        if not group.writes:
+        if not group.is_main:
             return 0
         with_fastest_precision(detector, annotations, show_progress=True).save(parsed.output)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")

@@ -1,1 +1,1 @@
-"""The heart: frozen features computed once per photo, then heads fitted on them."""
+"""From annotated photos and a base model to a detector; ``api.py`` is where to begin."""

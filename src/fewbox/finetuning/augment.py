@@ -1,8 +1,7 @@
-"""Views of a photo: how its objects might also have been seen.
+"""Augmentation: views of a photo as its objects might also have been seen.
 
-A view is a picture as large as the network's input, with the photo moved, mirrored, zoomed, turned
-a little and lit otherwise, and its boxes with it. The network sees a view once; after that it is a
-few rows of numbers like any other photo.
+An augmented view is an image as large as the network's input, with the photo shifted, flipped, scaled,
+rotated a little and with its colours jittered, and its boxes with it.
 """
 
 from __future__ import annotations
@@ -16,36 +15,37 @@ from PIL import Image, ImageEnhance
 from fewbox.models.letterbox import PADDING_GREY
 
 ZOOM = (0.6, 1.7)
-MAX_TURN_DEGREES = 8.0
-LIGHT = 0.3
+"""Scales of the objects, beside how large the network sees the photo."""
+MAX_ROTATION_DEGREES = 8.0
+COLOR_JITTER = 0.3
 """Logarithm of the largest change of brightness, contrast and colour."""
 
 
 @dataclass(frozen=True, eq=False)
-class View:
-    """A picture ``[H, W, 3]``, the boxes ``[M, 4]`` in its pixels and how much of each is in it, ``[M]``."""
+class AugmentedView:
+    """An image ``[H, W, 3]``, the boxes ``[M, 4]`` in its pixels and how much of each is in it, ``[M]``."""
 
     image: NDArray[np.uint8]
     boxes: NDArray[np.float64]
     visible: NDArray[np.float64]
 
 
-def mirrored(image: NDArray[np.uint8], boxes: NDArray[np.float64]) -> View:
-    """The photo as in a mirror, its right side on the left."""
+def flip(image: NDArray[np.uint8], boxes: NDArray[np.float64]) -> AugmentedView:
+    """The photo flipped horizontally: its right side is on the left."""
     x1, y1, x2, y2 = boxes.T
     width = image.shape[1]
     flipped = np.stack((width - x2, y1, width - x1, y2), 1)
-    return View(np.ascontiguousarray(image[:, ::-1]), flipped, np.ones(len(boxes)))
+    return AugmentedView(np.ascontiguousarray(image[:, ::-1]), flipped, np.ones(len(boxes)))
 
 
-def random_view(
+def augment(
     image: NDArray[np.uint8],
     boxes: NDArray[np.float64],
     scales: tuple[float, float],
     size_hw: tuple[int, int],
     generator: np.random.Generator,
-) -> View:
-    """One view, all of it drawn from ``generator``; zoomed in, it holds the centre of one of the boxes.
+) -> AugmentedView:
+    """One augmented view, drawn from ``generator``; zoomed in, it holds the centre of one of the boxes.
 
     Args:
         image: ``[H, W, 3]`` the photo.
@@ -56,7 +56,7 @@ def random_view(
     """
     zoom = float(np.exp(generator.uniform(*np.log(ZOOM))))
     mirror = generator.random() < 0.5
-    turn = generator.uniform(-1, 1) * MAX_TURN_DEGREES * (generator.random() < 0.5)
+    turn = generator.uniform(-1, 1) * MAX_ROTATION_DEGREES * (generator.random() < 0.5)
     size_wh = np.array([image.shape[1], image.shape[0]])
     scale = np.array(scales) * zoom
     shown = size_wh * scale  # the whole photo, in pixels of the view
@@ -72,7 +72,7 @@ def random_view(
     matrix = moved @ matrix
     frame = window if zoom > 1 else np.array(size_hw[::-1])
     picture = _drawn(image, matrix, size_hw, frame, generator)
-    return View(picture, *_moved_boxes(boxes, matrix, frame))
+    return AugmentedView(picture, *_moved_boxes(boxes, matrix, frame))
 
 
 def _turned(angle: float, centre: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,7 +109,7 @@ def _drawn(
     """The photo as ``matrix`` puts it into a grey picture of ``size_hw``, in other light."""
     photo = Image.fromarray(image)
     for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-        photo = enhance(photo).enhance(float(np.exp(generator.uniform(-LIGHT, LIGHT))))
+        photo = enhance(photo).enhance(float(np.exp(generator.uniform(-COLOR_JITTER, COLOR_JITTER))))
     back = np.linalg.inv(matrix)[:2].ravel().tolist()
     picture = np.array(
         photo.transform(

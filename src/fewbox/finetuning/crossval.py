@@ -1,8 +1,8 @@
-"""How good a detector will be, found out on photos it did not learn from.
+"""Cross-validation: what a detector finds in photos that it did not learn from.
 
 The photos are divided into folds. For each fold a head is learnt from the others and detects in the
-fold. As the base is frozen and its features is kept, that takes matrix products only. What comes out
-serves three ends: an estimate of AP50 with an interval, scores that mean what they say, and a threshold.
+fold. As the base is frozen and its features are cached, that takes matrix products only. What comes out
+serves three ends: an estimate of AP50 with an interval, calibrated scores, and a threshold.
 
 What it cannot know: whether the photos to come look like these. All numbers are for photos that do.
 
@@ -21,43 +21,50 @@ from torch import Tensor
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.features import CachedPhoto
-from fewbox.finetuning.linear_probe.logistic import RIDGE, DesignMatrix, fit_logistic, logits_of
+from fewbox.finetuning.linear_probe.logistic import logits_of
+from fewbox.finetuning.linear_probe.targets import DesignMatrix
 from fewbox.models.network import AnchorFeatures, Coefficients
 from fewbox.models.nms import nms_per_class
 
 FOLD_STEPS = 40
+"""Of L-BFGS: half of the fit to all photos, as every fold costs a fit."""
 MIN_SCORE = 0.01
 MAX_DETECTIONS = 100
 
 
 def held_out_outcomes(
-    seen: Sequence[CachedPhoto], samples: DesignMatrix, folds: int, iou_threshold: float, num_classes: int
+    photos: Sequence[CachedPhoto],
+    design: DesignMatrix,
+    folds: int,
+    ridge: float,
+    iou_threshold: float,
+    num_classes: int,
 ) -> Outcomes | None:
-    """What became of detections in every photo by a head that did not see it.
+    """What became of detections in every photo by a head that has not learnt from it.
 
     Boxes are in pixels of the network's input. A class of which all objects are in one fold is left
     out, as no head could know it there; None if that leaves no class.
 
     Args:
-        seen: N photos.
-        samples: of all of them.
+        photos: N of them.
+        design: what there is to learn in all of them.
         folds: into how many parts the photos are divided, 2 to N.
-        iou_threshold: of suppression.
+        ridge: as in the fit to all photos.
+        iou_threshold: of NMS.
         num_classes: C.
     """
-    checked = _checked_classes(seen, folds, num_classes)
+    checked = _checked_classes(photos, folds, num_classes)
     if not checked.any():
         return None
     nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = [nothing] * len(seen)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = [nothing] * len(photos)
     for fold in range(folds):
-        out = list(range(fold, len(seen), folds))
-        scaled, _ = fit_logistic(samples.without(out), RIDGE, samples.blank(), FOLD_STEPS)
-        coefficients = samples.scale.undone(scaled)
-        for photo in out:
-            boxes, scores, class_ids = detect_in(seen[photo].features, coefficients, iou_threshold)
+        held_out = list(range(fold, len(photos), folds))
+        coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
+        for number in held_out:
+            boxes, scores, class_ids = detect_in(photos[number].features, coefficients, iou_threshold)
             known = torch.from_numpy(checked)[class_ids]
-            parts[photo] = boxes[known], scores[known], class_ids[known]
+            parts[number] = boxes[known], scores[known], class_ids[known]
     columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     all_boxes, all_scores, all_ids = columns
     found = PredictionTable(
@@ -66,15 +73,15 @@ def held_out_outcomes(
         boxes=all_boxes.astype(np.float64),
         scores=all_scores.astype(np.float64),
     )
-    return Outcomes.of(found, _truth(seen, checked))
+    return Outcomes.of(found, _ground_truth(photos, checked))
 
 
-def _checked_classes(seen: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
+def _checked_classes(photos: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
     """Which classes ``[C]`` have objects in two folds or more."""
-    shown = np.zeros((folds, num_classes), bool)
-    for number, photo in enumerate(seen):
-        shown[number % folds, photo.class_ids.numpy()] = True
-    checked: NDArray[np.bool_] = shown.sum(0) > 1
+    in_fold = np.zeros((folds, num_classes), bool)
+    for number, photo in enumerate(photos):
+        in_fold[number % folds, photo.class_ids.numpy()] = True
+    checked: NDArray[np.bool_] = in_fold.sum(0) > 1
     return checked
 
 
@@ -95,10 +102,10 @@ def detect_in(
     return features.boxes[kept], scores[kept, ids], ids
 
 
-def _truth(seen: Sequence[CachedPhoto], checked: NDArray[np.bool_]) -> GroundTruthTable:
-    """The annotations of the classes that are checked; a region to ignore counts for each of them."""
+def _ground_truth(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_]) -> GroundTruthTable:
+    """The ground truth of the classes that are checked; a region to ignore counts for each of them."""
     rows = []
-    for number, photo in enumerate(seen):
+    for number, photo in enumerate(photos):
         learnt = zip(photo.class_ids.tolist(), photo.boxes.tolist(), strict=True)
         rows += [(number, class_id, box, False) for class_id, box in learnt if checked[class_id]]
         rows += [(number, c, box, True) for box in photo.ignored.tolist() for c in np.flatnonzero(checked)]

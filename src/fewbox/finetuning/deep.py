@@ -1,18 +1,14 @@
-"""Deep fine-tuning: the layers themselves learn, from thousands of photos.
+"""Deep fine-tuning: the layers of the network itself learn, from hundreds or thousands of photos.
 
-An endless stream of samples of annotated photos: each epoch every photo once, as a view never seen before.
+    annotations -> augmented dataset -> whole network -> loss -> gradients of all processes -> weights
 
-Sample number ``n`` follows from the seed and ``n`` alone. So a run that is gone on with sees what it would
-have seen, and several processes can share out the numbers of a step without a word to each other.
+YOLOX trained by its own published recipe (Ge et al., 2021: stochastic gradient descent with Nesterov's
+momentum, cosine schedule), with two changes. Batch-norms keep the statistics they were pretrained with, as
+batches are small; what they scale by is learnt. And a batch is divided among processes so that it does not
+matter how many there are: losses are summed over the whole batch before they are divided.
 
-Deep fine-tuning: for thousands of photos, the layers themselves and not only what reads them.
-
-    annotations -> samples -> whole network -> dense loss -> gradients of all processes -> weights
-
-Published YOLOX by its own recipe (Ge et al., 2021: stochastic gradient descent with Nesterov's momentum,
-cosine schedule), with two changes. Batch-norms keep the statistics they were pretrained with, as batches
-are small; what they scale by is learnt. And a batch is divided among processes so that it does not matter
-how many there are: losses are summed over the whole batch before they are divided.
+A training sample follows from the seed and its number alone. So a resumed run sees what it would have seen,
+and several processes divide the samples of a step without talking to each other.
 """
 
 from __future__ import annotations
@@ -39,12 +35,12 @@ from fewbox.data.images import read_reduced
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
 from fewbox.evaluation.evaluator import evaluate, require_known_labels
-from fewbox.finetuning.augment import ZOOM, random_view
+from fewbox.finetuning.api import provenance
+from fewbox.finetuning.augment import ZOOM, augment
 from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.linear_probe.recipe import SUPPRESSION_IOU
 from fewbox.finetuning.restore import restore
-from fewbox.finetuning.trainer import provenance
 from fewbox.models.base import BaseModel
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
@@ -57,7 +53,7 @@ Sample = tuple[Tensor, Tensor, Tensor]
 
 
 class AugmentedDataset(Dataset[Sample]):
-    """Views of annotated photos for ``network``, by number, without end."""
+    """Augmented views of annotated photos for ``network``, by number; each photo once an epoch."""
 
     def __init__(self, annotations: AnnotationSet, network: YoloxDetector, seed: int) -> None:
         self.annotations, self.seed = annotations, seed
@@ -76,7 +72,7 @@ class AugmentedDataset(Dataset[Sample]):
         read = read_reduced(photo.path, (ZOOM[1] * ratio * height, ZOOM[1] * ratio * width))
         corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
         scales_wh = ratio * read.scale_xyxy[:2].astype(np.float64)
-        view = random_view(
+        view = augment(
             read.image,
             corners / read.scale_xyxy,
             (float(scales_wh[0]), float(scales_wh[1])),
@@ -86,9 +82,9 @@ class AugmentedDataset(Dataset[Sample]):
         labels = self.annotations.labels
         ids = np.array([IGNORED_ID if b.ignore else labels.index(b.label) for b in photo.boxes], np.int64)
         ids[view.visible < MIN_VISIBLE] = IGNORED_ID
-        seen = view.visible > 0
-        boxes = torch.from_numpy(view.boxes[seen]).float()
-        return self.prepare(view.image), boxes, torch.from_numpy(ids[seen])
+        in_view = view.visible > 0
+        boxes = torch.from_numpy(view.boxes[in_view]).float()
+        return self.prepare(view.image), boxes, torch.from_numpy(ids[in_view])
 
 
 LAYERS: dict[str, tuple[str, ...]] = {
@@ -96,7 +92,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "neck": ("head.", *(f"backbone.{name}" for name in ("lateral", "C3", "reduce", "bu"))),
     "all": ("",),
 }
-"""How the names of the weights begin that are learnt, from few to all."""
+"""How the names of the trained weights begin, from few of them to all."""
 
 _MAX_GRADIENT = 10.0  # norm; one bad batch must not undo what a thousand have taught
 _SECONDS_BETWEEN_SAVES = 300.0
@@ -119,9 +115,9 @@ def finetune_deep(
         base: a YOLOX.
         checkpoint: where to keep what is learnt so far; a run with the same settings goes on from there.
             Beside it, in a file that ends in ``.jsonl``, go the losses of every step.
-        group: the processes; see :func:`joined`.
+        group: the processes; see :func:`process_group`.
         config: settings.
-        held_out: photos to look at after every epoch, and at the end to choose the score threshold.
+        held_out: photos to evaluate on after every epoch, and at the end to choose the score threshold by.
         show_progress: show how far the work has come, and the AP of every epoch.
 
     Returns:
@@ -143,26 +139,26 @@ def finetune_deep(
             f"batch_size must be a multiple of the {group.size} processes: {settings.batch_size}",
             hint=f"for example --batch-size {group.size * math.ceil(settings.batch_size / group.size)}",
         )
-    learner = Learner(annotations, base, settings, group)
-    learner.go_on_from(checkpoint)
-    with progress_bar("training", learner.steps, show=show_progress and group.writes) as advance:
-        for _ in range(learner.step):
+    trainer = Trainer(annotations, base, settings, group)
+    trainer.resume_from(checkpoint)
+    with progress_bar("training", trainer.steps, show=show_progress and group.is_main) as advance:
+        for _ in range(trainer.step):
             advance("done before")
-        for batch in learner.batches():
-            row = learner.learn(batch)
+        for batch in trainer.batches():
+            row = trainer.train_step(batch)
             advance(f"loss {row['total']:.3f}")
-            if learner.step * settings.batch_size % learner.photos_per_epoch < settings.batch_size:
-                learner.end_epoch(checkpoint, held_out, show_progress=show_progress)
-            learner.save_now_and_then(checkpoint)
-    detector = learner.detector()
-    if held_out is not None and group.writes:
+            if trainer.step * settings.batch_size % trainer.photos_per_epoch < settings.batch_size:
+                trainer.end_epoch(checkpoint, held_out, show_progress=show_progress)
+            trainer.save_if_due(checkpoint)
+    detector = trainer.detector()
+    if held_out is not None and group.is_main:
         best = evaluate(detector, held_out, show_progress=False).best_threshold
         detector.score_threshold = detector.score_threshold if best is None else best
     return detector
 
 
-class Learner:
-    """A network with all that its training carries from step to step."""
+class Trainer:
+    """A network in training: its optimizer, its dataset, and how far it has come."""
 
     def __init__(
         self, annotations: AnnotationSet, base: BaseModel, settings: DeepConfig, group: ProcessGroup
@@ -175,12 +171,12 @@ class Learner:
         network_config, weights, _ = restore(base, len(annotations.labels), settings.seed)
         assert isinstance(network_config, YoloxConfig)
         self.network = trainable(network_config, weights, settings.layers).to(group.device)
-        self.shared = group.share(self.network)
+        self.parallel = group.data_parallel(self.network)
         self.cells = self.network.anchors(network_config.size_hw).to(group.device)
-        learnt = [p for p in self.network.parameters() if p.requires_grad]
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in learnt if p.ndim > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.SGD(
             groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
@@ -214,21 +210,21 @@ class Learner:
         for batch in loader:
             yield batch.to(self.group.device)
 
-    def learn(self, batch: Batch) -> dict[str, float]:
-        """One step; the losses of the whole batch before it.
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One optimizer step; the losses of the whole batch before it.
 
         Raises:
             FinetuneError: the loss is not a finite number.
         """
         rate = self.settings.rate_at(self.step, self.steps)
         with self._autocast():
-            codes, logits = self.shared(batch.pixels.contiguous(memory_format=torch.channels_last))
+            codes, logits = self.parallel(batch.pixels.contiguous(memory_format=torch.channels_last))
         loss = yolox_loss(codes, logits, self.cells, batch)
-        sums = self.group.sum(
+        sums = self.group.all_reduce(
             torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched))
         )
         count = sums[4].clamp(min=1)
-        total, box, of_objects, classes, _ = (sums / count).tolist()
+        total, box, objectness, classes, _ = (sums / count).tolist()
         if not math.isfinite(total):
             raise FinetuneError(
                 f"step {self.step + 1}: the loss is not finite",
@@ -242,14 +238,14 @@ class Learner:
             group["lr"] = rate
         self.optimizer.step()
         self.step += 1
-        row = {"step": self.step, "total": total, "localization": box, "classification": of_objects + classes}
+        row = {"step": self.step, "total": total, "localization": box, "classification": objectness + classes}
         self.history.append(row)
         return row
 
     def end_epoch(self, checkpoint: Path, held_out: AnnotationSet | None, *, show_progress: bool) -> None:
-        """Save; and look at the photos held out, while the other processes wait."""
+        """Save, and evaluate on the photos held out, while the other processes wait."""
         self.save(checkpoint)
-        if self.group.writes:
+        if self.group.is_main:
             epoch = round(self.step * self.settings.batch_size / self.photos_per_epoch)
             words = f"epoch {epoch} of {self.settings.epochs}, loss {self.history[-1]['total']:.4f}"
             if held_out is not None:
@@ -257,17 +253,17 @@ class Learner:
                 words += f", AP {100 * metrics.ap:.1f}, AP50 {100 * metrics.ap50:.1f} on photos held out"
             if show_progress:
                 console.print(words)
-        self.group.wait()
+        self.group.barrier()
 
-    def save_now_and_then(self, checkpoint: Path) -> None:
-        """Save if that was long ago."""
+    def save_if_due(self, checkpoint: Path) -> None:
+        """Save if the last time was long ago."""
         if time.monotonic() - self._saved > _SECONDS_BETWEEN_SAVES:
             self.save(checkpoint)
 
     def save(self, checkpoint: Path) -> None:
-        """Write the checkpoint and the losses, whole or not at all; only the process that writes does."""
+        """Write the checkpoint and the losses, whole or not at all; only the main process does."""
         self._saved = time.monotonic()
-        if not self.group.writes:
+        if not self.group.is_main:
             return
         state = {
             "run": self._run,
@@ -281,7 +277,7 @@ class Learner:
         with replacing(checkpoint.with_suffix(".jsonl")) as temporary:
             temporary.write_text("".join(f"{json.dumps(row)}\n" for row in self.history))
 
-    def go_on_from(self, checkpoint: Path) -> None:
+    def resume_from(self, checkpoint: Path) -> None:
         """Take up a run where its checkpoint was written; begin one if there is none.
 
         Raises:
@@ -321,7 +317,7 @@ class Learner:
 
 
 def trainable(config: YoloxConfig, weights: dict[str, Tensor], layers: str) -> YoloxDetector:
-    """The network with ``weights``, of which those of ``layers`` learn, the scales of batch-norms too."""
+    """The network with ``weights``, of which those of ``layers`` are trained, batch-norms' scales too."""
     network = YoloxDetector(config)
     network.load_state_dict(weights)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

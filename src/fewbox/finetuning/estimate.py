@@ -1,14 +1,11 @@
-"""What held-out photos say of a detector: calibrated scores, an estimate of AP50, and what to look at again.
+"""What held-out photos say of a detector: calibrated scores, how good it will be, and what to look at again.
 
-Scores that mean what they say: of the boxes at 0.8, eight in ten are right.
+    outcomes in held-out photos -> calibration -> thresholds -> estimate of AP50 with an interval -> in words
 
-Platt, "Probabilistic Outputs for Support Vector Machines", 1999: a score's logit is stretched and
-shifted so that detections in held-out photos come out right as often as they claim. One stretch and
-shift serves all classes, so the order of detections, and with it AP, stays the same.
-
-What held-out photos say of a detector, with how sure that is; kept in the detector's file.
-
-What a person should look at again: photos and boxes that do not teach what they seem to.
+Calibrated means that of the boxes at 0.8 eight in ten are right. Platt, "Probabilistic Outputs for Support
+Vector Machines", 1999: a score's logit is stretched and shifted so that detections in held-out photos are
+right as often as they claim. One stretch and shift serves all classes, so the order of detections, and with
+it AP, stays the same. The estimate is kept in the detector's file.
 """
 
 from __future__ import annotations
@@ -30,7 +27,7 @@ from fewbox.models.network import Coefficients
 USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
 """Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn to."""
 _SPREADS = (0.25, 0.5)
-"""How far the stretch (as a logarithm) and the shift of a detector are from the usual ones."""
+"""Of the prior: standard deviations of the stretch (as a logarithm) and of the shift from the usual ones."""
 _STEPS = 100
 
 
@@ -55,25 +52,23 @@ class Calibration:
 
 
 def calibrate(outcomes: Outcomes) -> Calibration:
-    """The calibration that held-out detections ask for, and the usual one the less they are.
+    """The calibration that held-out detections ask for; the fewer they are, the nearer to the usual one.
 
-    The most likely values under a normal base_score, found by Newton's method.
+    The most likely values (MAP) under a normal prior, found by Newton's method.
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
-    logits, right = (
-        _logits(outcomes.found.scores[counts]),
-        outcomes.is_true_positive[counts].astype(np.float64),
-    )
+    logits = _logits(outcomes.found.scores[counts])
+    correct = outcomes.is_true_positive[counts].astype(np.float64)
     usual = np.array([np.log(USUAL_STRETCH), USUAL_SHIFT])
-    pull = 1 / np.square(_SPREADS)
+    precision = 1 / np.square(_SPREADS)
     values = usual.copy()
     for _ in range(_STEPS):
         stretch, shift = np.exp(values[0]), values[1]
         claimed = _sigmoid(stretch * logits + shift)
         inputs = np.stack((stretch * logits, np.ones_like(logits)))  # [2, K]
-        slope = inputs @ (claimed - right) + pull * (values - usual)
-        curve = (inputs * (claimed * (1 - claimed))) @ inputs.T + np.diag(pull)
-        step = np.linalg.solve(curve, slope)
+        gradient = inputs @ (claimed - correct) + precision * (values - usual)
+        hessian = (inputs * (claimed * (1 - claimed))) @ inputs.T + np.diag(precision)
+        step = np.linalg.solve(hessian, gradient)
         values -= np.clip(step, -0.5, 0.5)
         if np.abs(step).max() < 1e-6:
             break
@@ -91,13 +86,13 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return probabilities
 
 
-SURE = 0.8
+COVERAGE = 0.8
 """How often AP50 on new photos of the same kind lies in the interval."""
-PRECISE = 0.9
+TARGET_PRECISION = 0.9
 """Share of right boxes that the precise threshold aims at."""
 USUAL_AP50, USUAL_OBJECTS = 0.75, 0.5
-"""The usual detector, towards which few held-out objects are drawn, and how many objects it counts as."""
-WORTH = 0.4
+"""The prior: the usual detector, and how many held-out objects it counts as."""
+OBJECT_WORTH = 0.4
 """What an object held out counts as: those of one set of photos are more alike than new ones will be."""
 USUAL_THRESHOLD = 0.4
 _DRAWS = 4000
@@ -140,13 +135,13 @@ def estimate(
     labels: Sequence[str],
     photos: int,
     calibration: Calibration,
-    remarks: Sequence[str] = (),
+    warnings: Sequence[str] = (),
     boxless: Sequence[str] = (),
 ) -> Estimate:
     """Put together what is known.
 
     An object that is found or missed is a draw; what is expected of a class is a Beta distribution with
-    the usual detector as its base_score. AP50 is not a share of objects, but as uncertain as one: measured
+    the usual detector as its prior. AP50 is not a share of objects, but as uncertain as one: measured
     with benchmarks/fewshot.py, which says how often the interval holds.
 
     Args:
@@ -154,7 +149,7 @@ def estimate(
         labels: of the C classes.
         photos: how many there were.
         calibration: made from the same outcomes.
-        remarks: what else should be said with the numbers.
+        warnings: what else should be said with the numbers, as of :func:`data_warnings`.
         boxless: the labels of which there is no box at all.
     """
     generator = np.random.default_rng(0)
@@ -164,15 +159,15 @@ def estimate(
         if objects == 0:
             classes.append(Expected(label, 0))
             continue
-        right = USUAL_AP50 * USUAL_OBJECTS + found * objects * WORTH
-        wrong = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects * WORTH
+        hits = USUAL_AP50 * USUAL_OBJECTS + found * objects * OBJECT_WORTH
+        misses = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects * OBJECT_WORTH
         # Sorted: what makes one class easy or hard, such as size or clutter, does so for the others too.
-        draws.append(np.sort(generator.beta(right, wrong, _DRAWS)))
+        draws.append(np.sort(generator.beta(hits, misses, _DRAWS)))
         classes.append(_expected(label, objects, draws[-1]))
     held_out = sum(one.objects for one in classes)
     overall = _expected("", held_out, np.mean(draws, 0)) if draws else Expected("", 0)
     balanced, precise = thresholds(outcomes, len(labels), calibration)
-    said = (*remarks, *_remarks(classes, photos, boxless))
+    said = (*warnings, *_limits(classes, photos, boxless))
     return Estimate(photos, overall, tuple(classes), calibration, balanced, precise, said)
 
 
@@ -188,8 +183,8 @@ def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
     ), objects
 
 
-def _expected(label: str, objects: int, draws: np.ndarray[Any, np.dtype[np.float64]]) -> Expected:
-    low, high = np.quantile(draws, ((1 - SURE) / 2, (1 + SURE) / 2)).tolist()
+def _expected(label: str, objects: int, draws: NDArray[np.float64]) -> Expected:
+    low, high = np.quantile(draws, ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)).tolist()
     # Outwards to the whole percent people are told: a Beta distribution never reaches 1, a detector may.
     return Expected(
         label, objects, float(draws.mean()), math.floor(100 * low) / 100, math.ceil(100 * high) / 100
@@ -199,35 +194,33 @@ def _expected(label: str, objects: int, draws: np.ndarray[Any, np.dtype[np.float
 def thresholds(
     outcomes: Outcomes | None, num_classes: int, calibration: Calibration
 ) -> tuple[float, float | None]:
-    """The score thresholds that balance, and that are precise, for calibrated scores.
+    """Two score thresholds for calibrated scores: the one that balances, and the precise one.
 
     With calibrated scores the best threshold for F1 is half of the F1 it gives (Lipton et al., "Optimal
     Thresholding of Classifiers to Maximize F1 Measure", 2014), so only that one number is taken from
-    the few held-out objects. Precise is the lowest score above which the mean score is high enough.
+    the few held-out objects. The precise one is the lowest score above which the mean score is high enough.
     """
     if outcomes is None or not outcomes.is_true_positive.any():
         return USUAL_THRESHOLD, None
     best_f1 = float(count_above(outcomes, num_classes).sum().f1.max())
     scores = np.sort(calibration.applied(outcomes.found.scores))[::-1]
     mean_above = np.cumsum(scores) / np.arange(1, len(scores) + 1)
-    precise = scores[mean_above >= PRECISE]
-    return best_f1 / 2, max(float(precise[-1]) if len(precise) else PRECISE, best_f1 / 2)
+    precise = scores[mean_above >= TARGET_PRECISION]
+    return best_f1 / 2, max(float(precise[-1]) if len(precise) else TARGET_PRECISION, best_f1 / 2)
 
 
-def _remarks(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) -> tuple[str, ...]:
+def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) -> tuple[str, ...]:
     """What the numbers cannot know."""
-    remarks = []
+    limits = []
     if boxless:
-        remarks.append(f"there is no box of {_names(boxless)}: nothing was learnt of it")
+        limits.append(f"there is no box of {_names(boxless)}: nothing was learnt of it")
     unseen = [one.label for one in classes if one.objects == 0 and one.label not in boxless]
     if unseen:
-        remarks.append(
-            f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot"
-        )
+        limits.append(f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot")
     elif photos < 10:
-        remarks.append(f"{photos} photos tell little: ten would halve the interval")
-    remarks.append("all of this is for photos like these; other scenes, light and distances may differ")
-    return tuple(remarks)
+        limits.append(f"{photos} photos tell little: ten would halve the interval")
+    limits.append("all of this is for photos like these; other scenes, light and distances may differ")
+    return tuple(limits)
 
 
 def _names(labels: Sequence[str]) -> str:
@@ -273,39 +266,39 @@ FOUND_SCORE = 0.05
 _MAX_NAMES = 5
 
 
-def data_warnings(seen: Sequence[CachedPhoto], outcomes: Outcomes | None) -> list[str]:
-    """One line for each thing that looks wrong; nothing if all is well.
+def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> list[str]:
+    """One line for each thing in the photos that a person should look at again; nothing if all is well.
 
     Args:
-        seen: N photos.
+        photos: N photos.
         outcomes: of held-out detections in them, if there are any.
     """
-    remarks = []
-    twins = [
+    warnings = []
+    duplicates = [
         photo.name
-        for place, photo in enumerate(seen)
-        if any(torch.equal(photo.features.base_score, other.features.base_score) for other in seen[:place])
+        for place, photo in enumerate(photos)
+        if any(torch.equal(photo.features.base_score, other.features.base_score) for other in photos[:place])
     ]
-    if twins:
-        remarks.append(
-            f"the same picture as another: {_some(twins)}; nothing more is learnt from it, and finding its "
-            "object again proves nothing, so the estimate is too high"
+    if duplicates:
+        warnings.append(
+            f"the same picture as another: {_some(duplicates)}; nothing more is learnt from it, and finding "
+            "its object again proves nothing, so the estimate is too high"
         )
-    small = [photo.name for photo in seen if len(photo.boxes) and _shortest_side(photo) < SMALL_SIDE]
+    small = [photo.name for photo in photos if len(photo.boxes) and _shortest_side(photo) < SMALL_SIDE]
     if small:
-        remarks.append(
+        warnings.append(
             f"boxes of less than {SMALL_SIDE} pixels, as the network sees them: {_some(small)}; "
             "too small to be learnt well: cut the photos to the part that matters, or come nearer"
         )
     if outcomes is not None:
         missed = outcomes.counted & (outcomes.found_score < FOUND_SCORE)
         if missed.sum() > outcomes.counted.sum() / 2:
-            names = list(dict.fromkeys(seen[place].name for place in outcomes.truth.photo_ids[missed]))
-            remarks.append(
+            names = list(dict.fromkeys(photos[place].name for place in outcomes.truth.photo_ids[missed]))
+            warnings.append(
                 f"most objects are not recognised from the other photos: {_some(names)}; check that the "
                 "boxes are around the right things, or add photos that are more alike"
             )
-    return remarks
+    return warnings
 
 
 def _shortest_side(photo: CachedPhoto) -> float:

@@ -1,8 +1,7 @@
-"""Pictures of a fine-tuning run: its loss, and photos as a detector sees them that has not learnt from them.
+"""Two pictures of a fine-tuning run: its loss curve, and held-out photos with what was found in them.
 
-The loss of a fine-tuning run as a picture, and what held-out photos say of its result.
-
-A picture of held-out photos: what people drew beside what heads found that had not learnt from them.
+Both may show what cross-validation says: the curve the expected AP50 beside it, the photos the boxes that
+were drawn beside those that a head found which had not learnt from them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -23,10 +21,11 @@ from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
 from fewbox.errors import OutputError
 from fewbox.evaluation.error_analysis import false_alarms_in_words
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.models.network import Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from fewbox.models.network import Network
 
 
 _SUFFIXES = (".png", ".svg")
@@ -56,7 +55,7 @@ def save_loss_curve(
 
     Args:
         history: one row per step, at least one, with ``step``, ``total`` and its parts: ``objects`` and
-            ``background``, the log losses per labelled object of the recipe ``best``, or
+            ``background``, the log losses per labelled object of the linear probe, or
             ``classification`` and ``localization``.
         target: ends in ``.png`` or ``.svg``.
         estimate: what held-out photos say, as a detector's ``provenance["estimate"]``; drawn beside.
@@ -244,6 +243,8 @@ class _Tile:
         self, image: AnnotatedImage, labels: Sequence[str], network: Network, scores: NDArray[np.float64]
     ) -> Image.Image:
         """The photo with its boxes, beside the photo with what was found."""
+        import torch  # not at the head: a loss curve is drawn without it
+
         height, width = image.size_hw
         ratio = min(1.0, SIDE / max(height, width))
         read = read_reduced(image.path, (ratio * height, ratio * width))

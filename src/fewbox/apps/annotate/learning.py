@@ -1,9 +1,9 @@
 """Learn while a person draws: a process that ``fewbox annotate`` starts.
 
-A round is the recipe ``best`` on the photos that have been reviewed so far, at its lowest effort; then
-the detector looks at some photos that nobody has reviewed yet. What the frozen network sees in a photo
-is kept from round to round, so a round costs a few passes of the network for each photo that is new or
-has changed, and the fit. ``annotating/background.py`` is the other side of stdin and stdout.
+A round is the default recipe on the photos that have been reviewed so far, at its lowest effort; then the
+detector looks at some photos that nobody has reviewed yet. The features of a photo are cached from round to
+round, so a round costs a few passes of the network for each photo that is new or has changed, and the fit.
+``background.py`` is the other side of stdin and stdout.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
-from fewbox.finetuning.budget import plan
-from fewbox.finetuning.features import CachedPhoto, extract_features
-from fewbox.finetuning.linear_probe.recipe import feature_extractor_of, learn_from
+from fewbox.finetuning.features import CachedPhoto
+from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, feature_extractor_of, fit_detector
 from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
 
@@ -39,14 +38,14 @@ MIN_PHOTOS = 2
 MAX_PHOTOS = 40
 """Photos it learns from at most: what is kept of one takes megabytes, and more change proposals little."""
 EFFORT = "quick"
-"""How much work a round is; see ``finetuning/policy.py``."""
+"""How much work a round is; see ``finetuning/linear_probe/recipe.py``."""
 SEED = 0
 CANDIDATES = 12
 """Photos it looks at after a round."""
 SHOWN_SCORE = 0.5
 """Proposals have a higher score, and one above the detector's threshold, which few photos make uncertain."""
-SEEN_SCORE = 0.05
-"""Detections that count for how sure it is."""
+CANDIDATE_SCORE = 0.05
+"""Detections above it count for how uncertain a photo is."""
 QUIET_SECONDS = 0.7
 """After a change, a round waits this long for the next one,"""
 PATIENCE_SECONDS = 3.0
@@ -66,13 +65,13 @@ class Rounds:
         self.project = project
         self.base = base
         self.network = build_network(base.config, base.weights)
-        self.reader = feature_extractor_of(self.network)
+        self.extractor = feature_extractor_of(self.network)
         self.number = 0
-        self.seen: dict[str, tuple[object, CachedPhoto]] = {}
+        self.cached: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None
         self.detector: Detector | None = None
         self.wanted: list[str] = []
-        self.unsure: dict[str, float] = {}
+        self.uncertainty: dict[str, float] = {}
 
     def learn(self) -> None:
         """One round, if there is enough to learn from and it has changed since the last one."""
@@ -89,28 +88,28 @@ class Rounds:
             return
         used = {drawn.box.label for state in states.values() for drawn in state.boxes}
         labels = tuple(label for label in self.project.labels() if label in used)
-        # Those already seen first, then those with boxes.
-        order = sorted(states, key=lambda name: (name not in self.seen, not states[name].boxes))
+        # Those already cached first, then those with boxes.
+        order = sorted(states, key=lambda name: (name not in self.cached, not states[name].boxes))
         chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
         versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
         if versions == self.learnt_from:
             return
-        self._see(chosen, versions, labels)
-        photos = [seen for _, seen in self.seen.values()]
+        self._cache(chosen, versions, labels)
+        photos = [photo for _, photo in self.cached.values()]
         if len(photos) < MIN_PHOTOS:
             raise PhotoError("too few of the photos with boxes can be read")
-        self.detector = learn_from(
+        self.detector = fit_detector(
             photos,
             labels,
-            self.reader,
+            self.extractor,
             self.base,
-            plan(len(photos), EFFORT),
+            budget_for(len(photos), EFFORT),
             keep_classes=False,
             show_progress=False,
-        )
+        ).detector
         self.learnt_from = versions
         self.number += 1
-        self.unsure.clear()
+        self.uncertainty.clear()
         self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
 
     def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
@@ -118,30 +117,30 @@ class Rounds:
         boxes = [drawn.box for drawn in state.boxes]
         return (self.project.path_of(name).stat().st_mtime_ns, boxes, labels)
 
-    def _see(
+    def _cache(
         self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
     ) -> None:
-        """Show the network those photos that are new or have changed; keep what it saw in the others."""
+        """Show the network those photos that are new or have changed; of the others keep the features."""
         message = f"learning from {len(states)} photos"
         _report(Learning("learning", message, self.number))
-        work = plan(len(states), EFFORT)
+        budget = budget_for(len(states), EFFORT)
         kept = {}
         for number, (name, state) in enumerate(states.items(), start=1):
-            if name not in self.seen or self.seen[name][0] != versions[name]:
+            if name not in self.cached or self.cached[name][0] != versions[name]:
                 try:
                     path = self.project.path_of(name)
                     boxes = tuple(drawn.box for drawn in state.boxes)
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
-                    photo = AnnotationSet((image,), labels, PROJECT_FILE)
-                    (seen,) = extract_features(
-                        self.reader, self.network, photo, work, SEED, show_progress=False
+                    annotations = AnnotationSet((image,), labels, PROJECT_FILE)
+                    (photo,) = cache_photos(
+                        self.extractor, self.network, annotations, budget, SEED, show_progress=False
                     )
                 except PhotoError:
                     continue  # the page says so
-                self.seen[name] = (versions[name], seen)
-            kept[name] = self.seen[name]
+                self.cached[name] = (versions[name], photo)
+            kept[name] = self.cached[name]
             _report(Learning("learning", message, self.number, 0.8 * number / len(states)))
-        self.seen = kept
+        self.cached = kept
 
     def _look(self, names: list[str]) -> None:
         """Look at photos that nobody has reviewed: first the ones asked for, then the next, then others."""
@@ -158,15 +157,15 @@ class Rounds:
         Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
         is empty, and the detector would repeat it. The round that follows tells.
         """
-        if self.detector is None or name in self.unsure or name in self.seen:
+        if self.detector is None or name in self.uncertainty or name in self.cached:
             return
         try:
-            found = self.detector.detect(self.project.path_of(name), score_threshold=SEEN_SCORE)
+            found = self.detector.detect(self.project.path_of(name), score_threshold=CANDIDATE_SCORE)
         except PhotoError:
-            self.unsure[name] = 0.0  # whoever opens the photo is told
+            self.uncertainty[name] = 0.0  # whoever opens the photo is told
             return
         # Of a score of one half nobody can say which way it goes.
-        self.unsure[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
+        self.uncertainty[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
         boxes = [
             asdict(Proposal(_rounded(box), label, round(float(score), 3)))
             for box, score, label in found.above(max(SHOWN_SCORE, self.detector.score_threshold))
@@ -175,8 +174,8 @@ class Rounds:
         self._report_ready()
 
     def _report_ready(self) -> None:
-        suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
-        message = f"learnt from {len(self.seen)} photos"
+        suggested = max(self.uncertainty, key=lambda name: self.uncertainty[name], default=None)
+        message = f"learnt from {len(self.cached)} photos"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
 
@@ -207,8 +206,8 @@ def _read_orders(orders: queue.Queue[dict[str, str]]) -> None:
     os._exit(0)  # whoever started this process has ended
 
 
-def work(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
-    """Do what is asked for, until the process is ended."""
+def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
+    """Learn and propose as asked, until the process is ended."""
     first = learn_at = time.monotonic()
     while True:
         try:
@@ -243,7 +242,7 @@ def main(photos: str, base: str, batch_norm_eps: str | None = None) -> None:
         _report(Learning("off", _told(error)))
         threading.Event().wait()
         return
-    work(Rounds(Project(photos), base_model), orders)
+    serve_orders(Rounds(Project(photos), base_model), orders)
 
 
 if __name__ == "__main__":

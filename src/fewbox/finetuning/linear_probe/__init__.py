@@ -1,1 +1,1 @@
-"""The default recipe: logistic regression on what the frozen base says of every anchor."""
+"""The default recipe: logistic regression on frozen features; ``recipe.py`` is where to begin."""

@@ -1,17 +1,19 @@
-"""Which anchors of a picture teach what.
+"""What the linear probe learns from: which anchors of an image teach what, and all of them as one table.
 
 Letters in shapes: A anchors, R of them that are learnt from, M boxes, C novel classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from fewbox.finetuning.linear_probe.logistic import LogLoss, Rows, fit_logistic
 from fewbox.models.boxes import pairwise_iou
-from fewbox.models.network import AnchorFeatures
+from fewbox.models.network import AnchorFeatures, Coefficients
 
 MATCHED_IOU = 0.6
 """Overlap of an anchor's own box with an annotation from which on the anchor shows it."""
@@ -21,11 +23,15 @@ IGNORED_IOU = 0.3
 """Overlap with a region to ignore from which on an anchor teaches nothing."""
 OBJECT_WEIGHT = 20.0
 """What all anchors of one object weigh together, where an anchor of the background weighs 1."""
+TOWER_SCALE = 0.4
+"""What standardised tower features are multiplied with: each group learns them from its own rows alone."""
+START_BIAS = -4.0
+"""Of every class, where a fit starts: everything is unlikely."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The anchors of one picture that are learnt from."""
+    """The anchors of one image that are learnt from."""
 
     features: AnchorFeatures
     targets: Tensor
@@ -39,50 +45,144 @@ def assign_targets(
     boxes: Tensor,
     class_ids: Tensor,
     ignored: Tensor,
-    num_classes: int,
-    rows: int,
     generator: torch.Generator,
+    *,
+    num_classes: int,
+    num_background: int,
 ) -> Sample:
-    """Decide which anchors of a picture teach what.
+    """Decide which anchors of an image teach what.
 
     An anchor shows the annotation that its box overlaps most, if by enough; the best anchor of an
     annotation shows it in any case. All others are background, but for those on ignored regions.
 
     Args:
-        features: all anchors of the picture.
+        features: all anchors of the image.
         boxes: ``[M, 4]`` annotations in pixels of the input; M may be 0.
         class_ids: ``[M]`` int64.
         ignored: ``[K, 4]`` regions that teach neither way.
+        generator: draws background anchors.
         num_classes: C.
-        rows: of the anchors without an object, the so many that the base finds likeliest to show
-            anything are learnt from, and as many drawn from the others, to stand for them.
-        generator: draws those.
+        num_background: how many anchors without an object are learnt from: so many that the base finds
+            likeliest to show anything, the hard negatives, and so many drawn from the others, to stand
+            for them all.
     """
     count = len(features.boxes)
     targets, weights = torch.zeros(count, num_classes), torch.ones(count)
     near = torch.zeros(count, dtype=torch.bool)
     if len(ignored):
-        on_region = pairwise_iou(ignored, features.boxes).amax(0) >= IGNORED_IOU
-        weights[on_region] = 0
+        weights[pairwise_iou(ignored, features.boxes).amax(0) >= IGNORED_IOU] = 0
     if len(boxes):
-        overlap = pairwise_iou(boxes, features.boxes)  # [M, A]
-        best, whose = overlap.max(0)
-        shows = best >= MATCHED_IOU
-        for box, anchor in reversed(list(enumerate(overlap.argmax(1).tolist()))):
-            shows[anchor], whose[anchor] = True, box
-        targets[shows, class_ids[whose[shows]]] = 1
-        per_object = torch.bincount(whose[shows], minlength=len(boxes)).clamp(min=1)
-        weights[shows] = OBJECT_WEIGHT / per_object[whose[shows]].float()
-        near = shows | (best >= NEAR_IOU)
-    certain = near | (features.base_score >= _nth_highest(features.base_score, rows))
-    rest = (~certain & (weights > 0)).nonzero()[:, 0]
-    drawn = rest[torch.randperm(len(rest), generator=generator)[:rows]]
-    weights[drawn] *= len(rest) / max(len(drawn), 1)
-    chosen = certain & (weights > 0)
-    chosen[drawn] = True
-    learnt = chosen.nonzero()[:, 0]
-    return Sample(features.at(learnt), targets[learnt], weights[learnt, None].expand(-1, num_classes))
+        iou = pairwise_iou(boxes, features.boxes)  # [M, A]
+        best_iou, matched = iou.max(0)  # [A]
+        positive = best_iou >= MATCHED_IOU
+        for box, anchor in reversed(list(enumerate(iou.argmax(1).tolist()))):
+            positive[anchor], matched[anchor] = True, box
+        targets[positive, class_ids[matched[positive]]] = 1
+        per_object = torch.bincount(matched[positive], minlength=len(boxes)).clamp(min=1)
+        weights[positive] = OBJECT_WEIGHT / per_object[matched[positive]].float()
+        near = positive | (best_iou >= NEAR_IOU)
+    certain = near | (features.base_score >= _nth_highest(features.base_score, num_background))
+    others = (~certain & (weights > 0)).nonzero()[:, 0]
+    drawn = others[torch.randperm(len(others), generator=generator)[:num_background]]
+    weights[drawn] *= len(others) / max(len(drawn), 1)
+    learnt = certain & (weights > 0)
+    learnt[drawn] = True
+    rows = learnt.nonzero()[:, 0]
+    return Sample(features.at(rows), targets[rows], weights[rows, None].expand(-1, num_classes))
 
 
 def _nth_highest(values: Tensor, n: int) -> Tensor:
     return values.topk(min(n, len(values))).values[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Standardises columns. Tower features are not shifted: a shift would be another bias for each group."""
+
+    base_shift: Tensor
+    base_factor: Tensor
+    tower_factor: Tensor
+
+    def undone(self, scaled: Coefficients) -> Coefficients:
+        """The coefficients of columns as read that give the logits of ``scaled`` on scaled columns."""
+        base_logits = scaled.base_logits * self.base_factor[:, None]
+        tower_features = scaled.tower_features * self.tower_factor[:, None]
+        return Coefficients(base_logits, tower_features, scaled.bias - self.base_shift @ base_logits)
+
+
+@dataclass(frozen=True, eq=False)
+class DesignMatrix:
+    """The samples of all images as one table, with columns standardised and rows sorted by group."""
+
+    rows: Rows
+    photos: Tensor
+    """``[R]`` int64: the photo that each row's image is a view of."""
+    scale: Scale
+
+    @classmethod
+    def of(
+        cls, samples: Sequence[Sample], photos: Sequence[int], column_scale: Tensor, num_groups: int
+    ) -> DesignMatrix:
+        """Put ``samples`` together.
+
+        Args:
+            samples: one per image: of photos, and of augmented views of them.
+            photos: the photo that each image is a view of; all images of a photo weigh as one together.
+            column_scale: as of the :class:`FeatureExtractor`.
+            num_groups: as of the :class:`FeatureExtractor`.
+        """
+        views = torch.bincount(torch.tensor(photos))
+        groups = torch.cat([sample.features.groups for sample in samples])
+        order = torch.sort(groups, stable=True).indices
+        base_logits = torch.cat([sample.features.base_logits for sample in samples])[order]
+        tower_features = torch.cat([sample.features.tower_features for sample in samples])[order]
+        weights = torch.cat([one.weights / views[photo] for one, photo in zip(samples, photos, strict=True)])
+        weights = weights[order]
+        each = weights.mean(1)
+        shift, spread = _mean_and_spread(base_logits, each)
+        scale = Scale(shift, column_scale / spread, TOWER_SCALE / _mean_and_spread(tower_features, each)[1])
+        rows = Rows(
+            base_logits=base_logits.sub_(shift).mul_(scale.base_factor),
+            tower_features=tower_features.mul_(scale.tower_factor),
+            group_sizes=torch.bincount(groups, minlength=num_groups).tolist(),
+            targets=torch.cat([sample.targets for sample in samples])[order],
+            weights=weights,
+        )
+        of_rows = torch.repeat_interleave(
+            torch.tensor(photos), torch.tensor([len(sample.targets) for sample in samples])
+        )
+        return cls(rows, of_rows[order], scale)
+
+    def fit(
+        self, ridge: float, max_steps: int, *, held_out: Sequence[int] = ()
+    ) -> tuple[Coefficients, list[LogLoss]]:
+        """The coefficients of columns as read, and the losses of each step.
+
+        Args:
+            ridge: how strongly coefficients are held at 0.
+            max_steps: of L-BFGS.
+            held_out: photos from which nothing is learnt.
+        """
+        rows = self._without(held_out) if held_out else self.rows
+        num_classes = rows.targets.shape[1]
+        start = Coefficients(
+            torch.zeros(rows.base_logits.shape[1], num_classes),
+            torch.zeros(len(rows.group_sizes), rows.tower_features.shape[1], num_classes),
+            torch.full((num_classes,), START_BIAS),
+        )
+        scaled, losses = fit_logistic(rows, ridge, start, max_steps)
+        return self.scale.undone(scaled), losses
+
+    def _without(self, photos: Sequence[int]) -> Rows:
+        """The rows, of which those of some photos weigh nothing."""
+        weights = self.rows.weights.clone()
+        weights[torch.isin(self.photos, torch.tensor(photos))] = 0
+        return replace(self.rows, weights=weights)
+
+
+def _mean_and_spread(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted mean and standard deviation of each column; a column that never changes gets a spread of 1."""
+    share = weights / weights.sum().clamp(min=1e-12)
+    mean = share @ columns
+    spread = (share @ (columns - mean).square()).sqrt()
+    return mean, torch.where(spread > 1e-6, spread, 1.0)

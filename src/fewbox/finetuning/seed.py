@@ -1,110 +1,42 @@
-"""Fine-tune: from annotated photos and a base model to a detector."""
+"""The seed recipe, whole: gradient descent on the heads alone, as in TensorFlow's "eager few shot" notebook.
+
+    photos -> frozen network -> cached features -> schedule of batches -> gradient descent -> detector
+
+A photo's features are all that the heads read of it, so a step costs the heads alone.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewbox import __version__
 from fewbox.config import FinetuneConfig
-from fewbox.core.arguments import require_kind
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet, Box
-from fewbox.data.formats import annotation_set
-from fewbox.data.images import StrPath, find_photos, read_image
-from fewbox.detection.detector import Detector, check_bfloat16
-from fewbox.errors import FinetuneError, SettingError
-from fewbox.finetuning.linear_probe.recipe import finetune_best
+from fewbox.data.images import read_image
+from fewbox.detection.detector import Detector
+from fewbox.errors import FinetuneError
 from fewbox.finetuning.restore import restore
 from fewbox.models.anchor_heads import AnchorHeads
 from fewbox.models.architectures import build_network
-from fewbox.models.base import BaseModel, load_base
+from fewbox.models.base import BaseModel
 from fewbox.models.network import Features, Heads
 from fewbox.models.yolox.heads import CellHeads
 from fewbox.models.yolox.network import YoloxDetector
-
-RECIPES = ("best", "seed")
-PRECISION_PHOTOS = 2
-"""Photos on which bfloat16 is tried; each costs two passes of the network."""
-
 
 Step = dict[str, float]
 """One step's number, ``step``, from 1, and its losses before the update: ``total`` and its two parts."""
 
 
-def finetune(
-    annotations: AnnotationSet | StrPath,
-    base: BaseModel | StrPath,
-    *,
-    recipe: str = "best",
-    config: FinetuneConfig | None = None,
-    negatives: StrPath | Sequence[StrPath] = (),
-    keep_classes: bool = False,
-    show_progress: bool = True,
-    held_out: StrPath | None = None,
-) -> Detector:
-    """Teach a base model the classes of ``annotations``.
-
-    ``recipe="best"`` learns a head of its own from many views of each photo; see ``linear_probe``.
-    ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
-    everything else from the base, and plain gradient descent on the two heads alone.
-
-    Args:
-        annotations: photos with boxes; every one must have been looked at. Or where they are, as for
-            :func:`read_annotations`: a folder in which boxes were drawn, or a file of boxes.
-        base: a base model, or its name or file as for :func:`fewbox.load_base`.
-        recipe: ``"best"`` or ``"seed"``.
-        config: settings; those of gradient descent are for the seed recipe alone.
-        negatives: folders, files or patterns of photos in which there is none of the objects.
-        keep_classes: find the base's own classes too, exactly as the base does; not with ``"seed"``.
-        show_progress: print the loss as it goes and show how far the work has come.
-        held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
-            from them, beside their boxes; only with ``"best"``, and if there are photos enough.
-
-    Raises:
-        AnnotationError: a photo has not been looked at, or there is no box at all.
-        PhotoError: a photo cannot be read.
-        BaseModelError: the base cannot be found or used.
-        FinetuneError: the loss is no longer a finite number.
-    """
-    if recipe not in RECIPES:
-        raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
-    if keep_classes and recipe == "seed":
-        raise SettingError("the seed recipe does not keep the base's classes", hint="use the recipe: best")
-    settings = FinetuneConfig() if config is None else config
-    require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
-    annotations = annotation_set(annotations)
-    if not (isinstance(negatives, Sequence) and len(negatives) == 0):
-        annotations = annotations.with_negatives(find_photos(negatives))
-    annotations.require_reviewed()
-    base_model = base if isinstance(base, BaseModel) else load_base(base)
-
-    if recipe == "best":
-        detector = finetune_best(
-            annotations,
-            base_model,
-            settings,
-            keep_classes=keep_classes,
-            show_progress=show_progress,
-            held_out=None if held_out is None else Path(held_out),
-        )
-    else:
-        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
-    detector.provenance |= provenance(annotations, recipe, settings, detector.history)
-    return with_fastest_precision(detector, annotations, show_progress=show_progress)
-
-
 def finetune_seed(
     annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, *, show_progress: bool
 ) -> Detector:
-    """A detector made by the seed recipe; see :func:`finetune`."""
+    """A detector made by the seed recipe; see :func:`fewbox.finetune`."""
     network_config, weights, report = restore(base, len(annotations.labels), settings.seed)
     if show_progress:
         console.print(str(report))
@@ -126,17 +58,6 @@ def finetune_seed(
         network.load_state_dict(heads.tensors(), strict=False, assign=True)
         detector.network = network
     return detector
-
-
-def with_fastest_precision(
-    detector: Detector, annotations: AnnotationSet, *, show_progress: bool
-) -> Detector:
-    """The detector in bfloat16 if its boxes on photos it learnt from stay where they are, else as it is."""
-    photos = sorted(annotations, key=lambda image: -len(image.boxes))[:PRECISION_PHOTOS]
-    check = check_bfloat16(detector, [image.path for image in photos])
-    if show_progress:
-        console.print(str(check))
-    return detector.with_precision("bfloat16") if check.holds else detector
 
 
 def heads_of(network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
@@ -223,17 +144,3 @@ def require_finite(row: Step) -> None:
             f"step {row['step']}: the loss is not finite: {', '.join(broken)}",
             hint="use a smaller learning rate: --learning-rate",
         )
-
-
-def provenance(
-    annotations: AnnotationSet, recipe: str, settings: Any, history: Sequence[Step]
-) -> dict[str, object]:
-    """What a detector file says of its making; nothing in it changes from one run to the next."""
-    return {
-        "fewbox": __version__,
-        "torch": torch.__version__,
-        "recipe": recipe,
-        "settings": asdict(settings),
-        "photos": [{"name": i.path.name, "boxes": len(i.boxes)} for i in annotations],
-        "final_loss": history[-1]["total"],
-    }
