@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from fewbox.data.images import find_photos, read_image
-from fewbox.models.architectures import build_network
 from fewbox.models.base import load_base
+from fewbox.models.families import build_network
 from machine import DUCKY, SHARED, describe_machine
 
 NUM_PHOTOS = 8

@@ -33,8 +33,8 @@ from fewbox.detection.parallel import side_by_side
 from fewbox.export import make_header
 from fewbox.export import openvino as openvino_model
 from fewbox.export.onnx import make_model
-from fewbox.models.architectures import network_type
 from fewbox.models.base import load_base
+from fewbox.models.families import network_type
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
 from machine import DUCKY, GOLDEN_BASE, SHARED, describe_machine

@@ -36,8 +36,8 @@ from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.api import finetune
-from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.families import build_network
 from fewbox.models.network import TowerMaps
 from machine import DUCKY, SHARED, describe_machine
 from probe import probe

@@ -26,12 +26,11 @@ from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.finetuning.restore import restore
 from fewbox.finetuning.seed import features_of, fit_heads, make_schedule
 from fewbox.models.anchor_heads import AnchorHeads
-from fewbox.models.architectures import build_network
-from fewbox.models.base import BaseModel, load_base
+from fewbox.models.base import BaseModel, load_base, restore
 from fewbox.models.boxes import encode_boxes, match_anchors
+from fewbox.models.families import build_network
 from fewbox.models.layers import huber_loss, sigmoid_focal_loss
 from fewbox.models.ssd.network import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine, peak_of_this_process_mb

@@ -14,11 +14,10 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic
-from fewbox.finetuning.linear_probe.recipe import novel_config
 from fewbox.finetuning.seed import corners_of
-from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel
 from fewbox.models.boxes import pairwise_iou
+from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.network import Coefficients
 from fewbox.models.yolox.features import YoloxFeatureExtractor
 
@@ -54,7 +53,7 @@ def probe(annotations: AnnotationSet, base: BaseModel) -> Detector:
     )
     same = learnt.base_logits.expand(reader.num_groups, -1, -1)
     head = Coefficients(torch.zeros(base.config.num_classes + 1, len(labels)), same, learnt.bias)
-    config = novel_config(base.config, len(labels), keep_classes=False)
+    config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
     config = replace(config, iou_threshold=base.config.iou_threshold, vote_iou=None)
     tuned = reader.head(head, keep_classes=False)
     return Detector(

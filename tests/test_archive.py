@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fewbox.errors import BaseModelError, CheckpointError, OutputError
-from fewbox.models.ssd import archive as archive_module
-from fewbox.models.ssd.archive import content_sha256, open_checkpoint
+from fewbox.models import archive as archive_module
+from fewbox.models.archive import content_sha256, open_checkpoint
 from fewbox.models.ssd.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import VARIABLE, write_bundle
 
@@ -314,7 +314,7 @@ def test_a_full_disk_is_said_to_be_full(folder: Path, monkeypatch: pytest.Monkey
     archive = packed(folder)
     for name in ("_write", "tempfile.TemporaryDirectory"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"fewbox.models.ssd.archive.{name}", lambda *_, **__: fail())
+            patch.setattr(f"fewbox.models.archive.{name}", lambda *_, **__: fail())
             with pytest.raises(OutputError, match="no space left on the disk"):
                 read_value(archive)
 

@@ -26,10 +26,10 @@ from fewbox.finetuning import pictures as held_out
 from fewbox.finetuning.api import finetune
 from fewbox.finetuning.estimate import Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
-from fewbox.finetuning.linear_probe.recipe import budget_for, feature_extractor_of, novel_config
+from fewbox.finetuning.linear_probe.recipe import budget_for
 from fewbox.finetuning.pictures import save_held_out
-from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.network import Coefficients
 from fewbox.runtimes.header import parse_header
 from tiny import make_base, make_photos, tiny_base
@@ -57,7 +57,7 @@ def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     """What was learnt on features and what the detector computes are the same numbers."""
     base = BASES[kind]()
     network = build_network(base.config, base.weights)
-    reader = feature_extractor_of(network)
+    reader = family_of(base.config).feature_extractor(network)
     image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
     features = reader.read(image)
     generator = torch.Generator().manual_seed(0)
@@ -67,7 +67,7 @@ def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
 
     num_columns, width = features.base_logits.shape[1], features.tower_features.shape[1]
     learnt = Coefficients(draw(num_columns, 2), draw(reader.num_groups, width, 2), draw(2))
-    config = novel_config(base.config, 2, keep_classes=False)
+    config = family_of(base.config).probe_config(base.config, 2, keep_classes=False)
     weights = base.weights | reader.head(learnt, keep_classes=False)
     tuned = build_network(config, {name: weights[name] for name in weight_shapes(config)})
     _, logits = tuned(tuned.batch_of([image]))  # type: ignore[operator]

@@ -11,7 +11,7 @@ import fewbox
 from exported_duck import ExportedDuck
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import EXPORT_ENGINES, open_detector
-from fewbox.export.agreement import (
+from fewbox.export import (
     MAX_SCORE_DIFFERENCE,
     MIN_IOU,
     MIN_SCORE,

@@ -15,10 +15,9 @@ from exports import KINDS, detector_of, exported, noise, save_noise, wrap
 from fewbox import export as exporter
 from fewbox.detection.detector import Detector
 from fewbox.errors import ExportError, OutputError, PhotoError, SettingError
-from fewbox.export import export_detector
+from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found, export_detector
 from fewbox.export import onnx as onnx_model
-from fewbox.export.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found
-from fewbox.export.preparation import prepare
+from fewbox.export.onnx import prepare
 from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
 from fewbox.models.yolox import YOLOX_SIZES

@@ -20,12 +20,11 @@ from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
 from fewbox.finetuning.api import finetune
-from fewbox.finetuning.restore import restore
 from fewbox.finetuning.seed import fit_heads, make_schedule
 from fewbox.models.anchor_heads import AnchorHeads, PhotoFeatures, features_of_photo
-from fewbox.models.architectures import build_network
-from fewbox.models.base import BaseModel, load_base
+from fewbox.models.base import BaseModel, load_base, restore
 from fewbox.models.boxes import encode_boxes, match_anchors, pairwise_iou
+from fewbox.models.families import build_network
 from fewbox.models.layers import huber_loss, sigmoid_focal_loss
 from fewbox.models.ssd.network import SsdDetector
 from tiny import make_base, make_photos, tiny_base

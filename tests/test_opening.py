@@ -21,8 +21,8 @@ from fewbox.detection import loading as opening
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
+from fewbox.export import compare_found
 from fewbox.export import onnx as onnx_model
-from fewbox.export.agreement import compare_found
 from fewbox.runtimes.header import HEADER_KEY, cached_export_path
 
 SOURCE = Path(opening.__file__).parents[2]

@@ -31,9 +31,8 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.detector import MAX_SHIFT_PX, MIN_SCORE, Detector, max_shift_px, shifts_px
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
-from fewbox.export import export_detector
-from fewbox.export.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
-from fewbox.export.preparation import prepare
+from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found, export_detector
+from fewbox.export.onnx import prepare
 from fewbox.finetuning.api import finetune
 from fewbox.models.base import load_base
 from fewbox.models.graph_builder import OPSET, GraphBuilder

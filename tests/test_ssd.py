@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fewbox.data.images import read_image
-from fewbox.models.architectures import build_network
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.boxes import (
     IGNORED,
@@ -25,6 +24,7 @@ from fewbox.models.boxes import (
     pairwise_iou,
     xyxy_to_cxcywh,
 )
+from fewbox.models.families import build_network
 from fewbox.models.layers import huber_loss, pad_same, sigmoid_focal_loss
 from fewbox.models.nms import nms_per_class, suppress
 from fewbox.models.ssd.network import SsdDetector, resize_bilinear_legacy
@@ -185,7 +185,7 @@ def test_classes_do_not_suppress_each_other() -> None:
 
 def test_initial_scores_are_low_and_boxes_are_anchors() -> None:
     base = tiny_base()
-    from fewbox.finetuning.restore import restore
+    from fewbox.models.base import restore
 
     config, weights, _ = restore(base, 2, seed=0)
     network = build_network(config, weights)

@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from fewbox.errors import SettingError
-from fewbox.finetuning.restore import restore
-from fewbox.models.architectures import build_network
-from fewbox.models.base import read_base
+from fewbox.models.base import read_base, restore
+from fewbox.models.families import build_network
 from fewbox.models.yolox.loss import PADDING_ID, Batch
 from fewbox.models.yolox.network import YoloxDetector, make_cells
 from starter_cast import GROUP_SIDE, AlmostTheSame, cast_scene, play

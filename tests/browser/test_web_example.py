@@ -16,7 +16,7 @@ from web_example import install_page, served
 
 from exported_duck import ExportedDuck, assert_same
 from exports import detector_of, exported, save_noise
-from fewbox.export.agreement import compare_found
+from fewbox.export import compare_found
 from orientations import STORED, orientation
 from test_detect_onnx import save_identity
 

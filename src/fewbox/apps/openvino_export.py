@@ -22,9 +22,8 @@ from fewbox.detection.detector import MAX_SHIFT_PX, Detector, PrecisionCheck, mo
 from fewbox.detection.loading import ExportedDetector
 from fewbox.errors import ExportError, SettingError
 from fewbox.evaluation.evaluator import evaluate
-from fewbox.export import export_detector, make_header, read_photos
-from fewbox.export.agreement import compare_detector
-from fewbox.models.architectures import build_network
+from fewbox.export import compare_detector, export_detector, make_header, read_photos
+from fewbox.models.families import build_network
 from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine
 
 MAX_AP_LOST = 1.0

@@ -30,9 +30,8 @@ from fewbox.data.images import StrPath
 from fewbox.detection.detections import Detections
 from fewbox.detection.photo_detector import FoundArrays, Photo, PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
-from fewbox.models.architectures import build_network, weight_shapes
 from fewbox.models.base import BaseModel, find_base, find_or_convert, native_bfloat16
-from fewbox.models.families import Config, config_from_dict
+from fewbox.models.families import Config, build_network, config_from_dict, weight_shapes
 from fewbox.models.network import Network
 from fewbox.models.weights import read_weights, write_weights
 from fewbox.runtimes.header import known_provenance

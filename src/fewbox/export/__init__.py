@@ -1,16 +1,24 @@
-"""Export a detector: write it for other programs, once it is seen that it finds the same there."""
+"""Export a detector: write it for other programs, once it is seen that it finds the same there.
+
+What is compared are anchors, one by one: the likeliest of each photo, however unlikely they are. So any
+photo will do, also one in which nothing is found; and no two boxes that are nearly alike can be taken for
+each other. What is found in the end is compared as well, where something is.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fewbox import __version__
 from fewbox.core.arguments import checked_path, kind_of
@@ -18,15 +26,13 @@ from fewbox.core.files import replacing, require_writable
 from fewbox.data.demo_photos import demo_photos
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.errors import ExportError, OutputError, SettingError
-from fewbox.export.agreement import Agreement, compare_anchors, compare_detector
-from fewbox.models.architectures import build_network
-from fewbox.models.families import Config
+from fewbox.models.families import Config, build_network
+from fewbox.models.network import Network
+from fewbox.models.nms import pairwise_iou
 from fewbox.models.weights import hash_weights
+from fewbox.runtimes import Engine
 from fewbox.runtimes.header import FORMAT_VERSION
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 NUM_PHOTOS = 8
 """So many photos are looked at, to see whether both find the same."""
@@ -160,3 +166,161 @@ def _not_the_same(target: Path, agreement: Agreement) -> ExportError:
         f"{target}: not written: it does not find the same in ONNX Runtime as in PyTorch: {agreement}",
         hint="look at other photos with --photos FOLDER; if it stays so, please report it",
     )
+
+
+MIN_IOU = 0.99
+"""How well each box must lie on its counterpart."""
+MAX_SCORE_DIFFERENCE = 1e-3
+MAX_SCORE_SHARE = 0.01
+"""How far apart the scores of likely anchors may be, in parts of the score: what tells low ones apart."""
+MIN_SCORE = 0.05
+"""Detections below it are not compared: nobody would look at them."""
+
+_LIKELIEST = 100  # anchors of a photo that are compared, on either side, even if no score reaches MIN_SCORE
+# Boxes of anchors that show nothing may be as thin as a hair; then an IoU says nothing.
+_SAME_PX = 0.01
+# ONNX Runtime's sigmoid is 1.2e-7 off at low scores, down to 0, whatever the score.
+_SCORE_ROUNDING = 1e-6
+# Of boxes that are as likely as each other, and overlap, either may be the one that is kept.
+_TIED = 1e-5
+
+Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+"""Boxes ``[K, 4]``, scores ``[K]``, class ids ``[K]``."""
+Anchors = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Boxes ``[A, 4]`` in pixels of the network's input, scores ``[A, C]``."""
+AnchorsOf = Callable[[NDArray[np.uint8], Tensor], Anchors]
+"""What an exported file computes of a photo ``[H, W, 3]``, or of the input ``[1, 3, h, w]`` made of it."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two ways to compute one detector's boxes are apart."""
+
+    num_photos: int
+    num_boxes: int
+    lowest_iou: float
+    """Of a box and its counterpart; 0 if a box has none."""
+    largest_score_difference: float
+    largest_score_share: float = 0.0
+    """Of the likeliest anchors: how far two scores are apart, in parts of the higher; rounding left out."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether some boxes were compared, and all are the same."""
+        return (
+            self.num_boxes > 0
+            and self.lowest_iou >= MIN_IOU
+            and self.largest_score_difference <= MAX_SCORE_DIFFERENCE
+            and self.largest_score_share <= MAX_SCORE_SHARE
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.num_boxes} boxes in {self.num_photos} photos: IoU {self.lowest_iou:.4f} or more "
+            f"(at least {MIN_IOU}), scores {self.largest_score_difference:.1e} apart at the most "
+            f"(up to {MAX_SCORE_DIFFERENCE:.0e}), or {self.largest_score_share:.1%} "
+            f"of the score (up to {MAX_SCORE_SHARE:.0%})"
+        )
+
+
+def compare_anchors(
+    network: Network, anchors_of: AnchorsOf, images: Sequence[NDArray[np.uint8]]
+) -> Agreement:
+    """All anchors of photos ``[H, W, 3]``; boxes, and shares of scores, of the likeliest on either side."""
+    return _total(_anchors_of_one(network, anchors_of, image) for image in images)
+
+
+@torch.inference_mode()
+def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.uint8]) -> Agreement:
+    pixels = network.batch_of([image])
+    codes, logits = network.forward(pixels)
+    anchors = network.anchors((pixels.shape[-2], pixels.shape[-1]))
+    scores = network.scores(logits)[0].numpy()
+    boxes = network.decode(codes.float(), anchors)[0].numpy()
+    their_boxes, their_scores = anchors_of(image, pixels.contiguous())
+    if (boxes.shape, scores.shape) != (their_boxes.shape, their_scores.shape):
+        return Agreement(1, len(boxes), 0.0, 1.0)
+    chosen = np.union1d(_likeliest(scores), _likeliest(their_scores))
+    ours, theirs = scores[chosen], their_scores[chosen]
+    shares = (np.abs(ours - theirs) - _SCORE_ROUNDING) / np.maximum(ours, theirs).clip(min=1e-12)
+    return Agreement(
+        1,
+        len(chosen),
+        float(_paired_iou(boxes[chosen], their_boxes[chosen]).min()),
+        float(np.abs(scores - their_scores).max()),
+        max(0.0, float(shares.max())),
+    )
+
+
+def compare_detector(
+    network: Network,
+    engine: Engine,
+    anchors_of: AnchorsOf,
+    images: Sequence[NDArray[np.uint8]],
+    iou_threshold: float,
+) -> Agreement:
+    """The anchors of photos ``[H, W, 3]``, and what ``network`` and ``engine`` find in them.
+
+    Args:
+        network: the original.
+        engine: runs the exported file.
+        anchors_of: what the same file computes before anything is suppressed.
+        images: the photos.
+        iou_threshold: from which IoU on one box suppresses another.
+    """
+    results, threshold = [compare_anchors(network, anchors_of, images)], MIN_SCORE - MAX_SCORE_DIFFERENCE
+    for image in images:
+        found = network.find(image, threshold)
+        expected = (found.boxes.numpy(), found.scores.numpy(), found.class_ids.numpy())
+        boxes, scores, class_ids = (part[0] for part in engine.run(image[None], threshold))
+        is_one = class_ids >= 0
+        actual = (boxes[is_one], scores[is_one], class_ids[is_one])
+        results.append(replace(compare_found(expected, actual, iou_threshold), num_photos=0))
+    return _total(results)
+
+
+def compare_found(expected: Arrays, actual: Arrays, iou_threshold: float | None = None) -> Agreement:
+    """The detections of one photo: each of either side with the nearest of its class on the other.
+
+    Both should have been looked for down to a score of ``MIN_SCORE - MAX_SCORE_DIFFERENCE``. With
+    ``iou_threshold`` one that is as likely, and overlaps by more than that, is a counterpart too: only one
+    of the two is kept, and the last bit of their scores says which.
+    """
+    lowest, furthest, count = 1.0, 0.0, 0
+    for one, other in ((expected, actual), (actual, expected)):
+        (boxes, scores, class_ids), (others, their_scores, their_ids) = one, other
+        same_class = class_ids[:, None] == their_ids[None, :]
+        iou = np.where(same_class, pairwise_iou(boxes, others), 0.0)
+        if iou_threshold is not None:
+            is_tied = np.abs(scores[:, None] - their_scores[None, :]) <= _TIED
+            iou = np.where(is_tied & (iou > iou_threshold), np.maximum(iou, MIN_IOU), iou)
+        for row in np.flatnonzero(scores > MIN_SCORE):
+            count += 1
+            best = int(iou[row].argmax()) if len(others) else 0
+            lowest = min(lowest, float(iou[row, best]) if len(others) else 0.0)
+            furthest = max(furthest, float(abs(scores[row] - their_scores[best])) if len(others) else 1.0)
+    return Agreement(1, -(-count // 2), lowest, furthest)
+
+
+def _total(results: Iterable[Agreement]) -> Agreement:
+    each = list(results)
+    return Agreement(
+        sum(one.num_photos for one in each),
+        sum(one.num_boxes for one in each),
+        min((one.lowest_iou for one in each), default=1.0),
+        max((one.largest_score_difference for one in each), default=0.0),
+        max((one.largest_score_share for one in each), default=0.0),
+    )
+
+
+def _likeliest(scores: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Which anchors of ``[A, C]`` have a score above ``MIN_SCORE``, and those with the highest scores."""
+    best = scores.max(1)
+    return np.union1d(np.flatnonzero(best > MIN_SCORE), np.argsort(-best, kind="stable")[:_LIKELIEST])
+
+
+def _paired_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """IoU ``[M]`` of each box with the one in its place; 1 where no edge is elsewhere, of any box."""
+    iou = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(first, second, strict=True)])
+    is_same = np.isclose(first, second, rtol=1e-5, atol=_SAME_PX).all(1)
+    return np.where(is_same, np.float32(1), np.nan_to_num(iou, nan=0.0))

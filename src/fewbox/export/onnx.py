@@ -1,8 +1,7 @@
-"""A detector as one ONNX model.
+"""A detector as one ONNX model: three parts of a graph, and a header that says what it is.
 
-The middle part of an exported graph: the network itself, as PyTorch's exporter writes it.
-
-A detector as one ONNX model: three parts of a graph, and a header that says what it is.
+The middle part is the network itself, as PyTorch's exporter writes it; what comes before and after it is a
+matter of the network's family.
 """
 
 from __future__ import annotations
@@ -22,13 +21,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from fewbox.export.agreement import Anchors, AnchorsOf
-from fewbox.export.preparation import prepare
-from fewbox.export.selection import select
-from fewbox.models.families import Config
-from fewbox.models.graph_builder import OPSET, GraphBuilder
+from fewbox.export import Anchors, AnchorsOf
+from fewbox.models.families import Config, family_of
+from fewbox.models.graph_builder import OPSET, GraphBuilder, Prepared
+from fewbox.models.graph_steps import write_outputs
 from fewbox.models.network import Network
-from fewbox.models.retinanet import RetinanetConfig
 from fewbox.runtimes.header import HEADER_KEY
 from fewbox.runtimes.onnxruntime import open_session
 
@@ -55,14 +52,14 @@ class _Core(nn.Module):
         return network.decode(codes.float(), anchors), network.scores(logits)
 
 
-def export_core(network: Network, config: Any) -> onnx.ModelProto:
+def export_core(network: Network, config: Config) -> onnx.ModelProto:
     """The network as a graph: ``images`` ``[batch, 3, h, w]`` to ``boxes`` and ``scores`` of all anchors.
 
     ``h`` and ``w`` are numbers where the network has one size of input, else multiples of 32.
     """
-    is_flexible = isinstance(config, RetinanetConfig)
-    size_hw = _TRIED_SIZE_HW if is_flexible else config.size_hw
-    core = _Core(network, None if is_flexible else size_hw).eval()
+    is_flexible = config.input_size_hw is None
+    core = _Core(network, config.input_size_hw).eval()
+    size_hw = config.input_size_hw or _TRIED_SIZE_HW
     batch: Any = torch.export.Dim("batch", min=1)
     axes: dict[int, Any] = {0: batch}
     if is_flexible:
@@ -148,6 +145,12 @@ def _first(outputs: Sequence[Any]) -> Anchors:
     return boxes[0], scores[0]
 
 
+def prepare(graph: GraphBuilder, photos: str, config: Config) -> Prepared:
+    """The steps from ``photos`` ``[N, H, W, 3]`` uint8, RGB, upright, to the input of a network."""
+    photo_hw = (graph.size(photos, 1), graph.size(photos, 2))
+    return family_of(config).prepare(graph, photos, photo_hw, config)
+
+
 def _with_photos(core: onnx.ModelProto, config: Config) -> onnx.ModelProto:
     """The core between the part that prepares photos and the one that selects detections."""
     before, after = GraphBuilder("prepare"), GraphBuilder("select")
@@ -155,7 +158,9 @@ def _with_photos(core: onnx.ModelProto, config: Config) -> onnx.ModelProto:
     middle = onnx.compose.add_prefix_graph(core.graph, "network/")
     images, raw_boxes, raw_scores = (value.name for value in (*middle.input, *middle.output))
     before.rename(prepared.images, images)
-    select(after, prepared, raw_boxes, raw_scores, "score_threshold", config)
+    threshold = after.op("Max", "score_threshold", after.real(config.score_threshold))
+    found = family_of(config).select(after, prepared, raw_boxes, raw_scores, threshold, config)
+    write_outputs(after, prepared, found, after.size(raw_boxes, 0), config.max_detections)
     f32, i64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
     described = onnx.helper.make_tensor_value_info
     rows: list[str | int] = ["batch", config.max_detections]

@@ -18,7 +18,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,11 @@ from fewbox.finetuning.api import provenance
 from fewbox.finetuning.augment import ZOOM, augment
 from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
-from fewbox.finetuning.linear_probe.recipe import SUPPRESSION_IOU
-from fewbox.finetuning.restore import restore
-from fewbox.models.base import BaseModel
+from fewbox.models.base import BaseModel, restore
+from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_type
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
-from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.loss import IGNORED_ID, Batch, yolox_loss
-from fewbox.models.yolox.network import YoloxDetector
+from fewbox.models.network import IGNORED_ID, Batch
 
 Sample = tuple[Tensor, Tensor, Tensor]
 """Pixels ``[3, h, w]``, boxes ``[M, 4]`` in them, class ids ``[M]``, of which some may be ``IGNORED_ID``."""
@@ -55,7 +52,7 @@ Sample = tuple[Tensor, Tensor, Tensor]
 class AugmentedDataset(Dataset[Sample]):
     """Augmented views of annotated photos for ``network``, by number; each photo once an epoch."""
 
-    def __init__(self, annotations: AnnotationSet, network: YoloxDetector, seed: int) -> None:
+    def __init__(self, annotations: AnnotationSet, network: Any, seed: int) -> None:
         self.annotations, self.seed = annotations, seed
         self.prepare, self.size_hw = network.prepare, network.config.size_hw
         self._epoch, self._order = -1, np.arange(0)
@@ -86,13 +83,6 @@ class AugmentedDataset(Dataset[Sample]):
         boxes = torch.from_numpy(view.boxes[in_view]).float()
         return self.prepare(view.image), boxes, torch.from_numpy(ids[in_view])
 
-
-LAYERS: dict[str, tuple[str, ...]] = {
-    "towers": ("head.",),
-    "neck": ("head.", *(f"backbone.{name}" for name in ("lateral", "C3", "reduce", "bu"))),
-    "all": ("",),
-}
-"""How the names of the trained weights begin, from few of them to all."""
 
 _MAX_GRADIENT = 10.0  # norm; one bad batch must not undo what a thousand have taught
 _SECONDS_BETWEEN_SAVES = 300.0
@@ -163,16 +153,16 @@ class Trainer:
     def __init__(
         self, annotations: AnnotationSet, base: BaseModel, settings: DeepConfig, group: ProcessGroup
     ) -> None:
-        if not isinstance(base.config, YoloxConfig):
+        self.family = family_of(base.config)
+        if not self.family.trained_layers:
             raise SettingError(
                 f"deep fine-tuning is for a YOLOX: {base.name}", hint="for example: --base yolox_s"
             )
         self.settings, self.group, self.base, self.labels = settings, group, base, annotations.labels
         network_config, weights, _ = restore(base, len(annotations.labels), settings.seed)
-        assert isinstance(network_config, YoloxConfig)
         self.network = trainable(network_config, weights, settings.layers).to(group.device)
         self.parallel = group.data_parallel(self.network)
-        self.cells = self.network.anchors(network_config.size_hw).to(group.device)
+        self.cells = self.network.anchors(self.network.config.size_hw).to(group.device)
         parameters = [p for p in self.network.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
@@ -219,7 +209,7 @@ class Trainer:
         rate = self.settings.rate_at(self.step, self.steps)
         with self._autocast():
             codes, logits = self.parallel(batch.pixels.contiguous(memory_format=torch.channels_last))
-        loss = yolox_loss(codes, logits, self.cells, batch)
+        loss = self.family.batch_loss(codes, logits, self.cells, batch)
         sums = self.group.all_reduce(
             torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched))
         )
@@ -302,7 +292,7 @@ class Trainer:
             name: w.detach().cpu().contiguous().clone() for name, w in self.network.state_dict().items()
         }
         return Detector(
-            config=replace(config, iou_threshold=min(config.iou_threshold, SUPPRESSION_IOU)),
+            config=config.changed(iou_threshold=min(config.iou_threshold, SUPPRESSION_IOU)),
             weights=weights,
             labels=self.labels,
             base=self.base.origin(),
@@ -316,16 +306,16 @@ class Trainer:
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def trainable(config: YoloxConfig, weights: dict[str, Tensor], layers: str) -> YoloxDetector:
+def trainable(config: Config, weights: dict[str, Tensor], layers: str) -> Any:
     """The network with ``weights``, of which those of ``layers`` are trained, batch-norms' scales too."""
-    network = YoloxDetector(config)
+    network = network_type(config)(config)
     network.load_state_dict(weights)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     for norm in [module for module in network.modules() if isinstance(module, FrozenBatchNorm)]:
         for name in ("weight", "bias"):
             value = getattr(norm, name)
             delattr(norm, name)  # a constant until now
             norm.register_parameter(name, nn.Parameter(value, requires_grad=False))
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(LAYERS[layers]))
+        parameter.requires_grad_(name.startswith(family_of(config).trained_layers[layers]))
     return network

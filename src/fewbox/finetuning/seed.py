@@ -8,8 +8,7 @@ A photo's features are all that the heads read of it, so a step costs the heads 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -21,13 +20,9 @@ from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError
-from fewbox.finetuning.restore import restore
-from fewbox.models.anchor_heads import AnchorHeads
-from fewbox.models.architectures import build_network
-from fewbox.models.base import BaseModel
+from fewbox.models.base import BaseModel, restore
+from fewbox.models.families import build_network, family_of
 from fewbox.models.network import Features, Heads
-from fewbox.models.yolox.heads import CellHeads
-from fewbox.models.yolox.network import YoloxDetector
 
 Step = dict[str, float]
 """One step's number, ``step``, from 1, and its losses before the update: ``total`` and its two parts."""
@@ -41,7 +36,7 @@ def finetune_seed(
     if show_progress:
         console.print(str(report))
     network = build_network(network_config, weights, getattr(torch, settings.precision))
-    heads = heads_of(network, weights)
+    heads = family_of(network_config).heads(network, weights)
     photos = features_of(heads, annotations, show_progress=show_progress)
     schedule = make_schedule(len(photos), settings)
     history = fit_heads(heads, photos, schedule, settings, show_progress=show_progress)
@@ -58,13 +53,6 @@ def finetune_seed(
         network.load_state_dict(heads.tensors(), strict=False, assign=True)
         detector.network = network
     return detector
-
-
-def heads_of(network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
-    """The heads of a network, ready to be tuned from ``weights``."""
-    if isinstance(network, YoloxDetector):
-        return CellHeads(network, weights)
-    return AnchorHeads(network, weights)
 
 
 def features_of(heads: Heads[Features], annotations: AnnotationSet, *, show_progress: bool) -> list[Features]:

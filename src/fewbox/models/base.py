@@ -1,4 +1,4 @@
-"""Base models: pretrained networks that a detector starts from.
+"""Base models: pretrained networks that a detector starts from, and what it takes from them.
 
 An official checkpoint is converted once into a safetensors file in the cache; from then on
 it is memory-mapped, which takes milliseconds. The file's header says where the weights came
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,17 +21,10 @@ from fewbox.core.arguments import checked_path
 from fewbox.core.cache import cache_folder
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, SettingError
-from fewbox.models.architectures import network_type
+from fewbox.models.archive import content_sha256
 from fewbox.models.download import fetch
-from fewbox.models.families import Config, config_from_dict
-from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
-from fewbox.models.retinanet.checkpoint import read_retinanet
-from fewbox.models.ssd import SsdConfig, read_ssd_config
-from fewbox.models.ssd.archive import content_sha256, open_checkpoint
-from fewbox.models.ssd.checkpoint import read_ssd_weights
-from fewbox.models.ssd.tf_checkpoint import TensorBundle
-from fewbox.models.weights import hash_weights, read_header, read_pickled_weights, read_weights, write_weights
-from fewbox.models.yolox.checkpoint import read_yolox
+from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
+from fewbox.models.weights import hash_weights, read_header, read_weights, write_weights
 from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path
 
 BASE_HEADER = "fewbox_base"
@@ -40,7 +33,6 @@ STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""
 _PICKLED_FILES = (".pth", ".pt")
 _SINGLE_FILES = (*_PICKLED_FILES, ".onnx")
-_NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
 
 
 @dataclass(frozen=True)
@@ -84,8 +76,10 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
         SettingError: ``batch_norm_eps`` is no number from 0 to 1, or the base states its own.
     """
     found = find_or_convert(base, batch_norm_eps)
-    if batch_norm_eps is None and _may_have_other_eps(found):
-        console.print(_remark_on_eps(base), markup=False)
+    doubt = family_of(found.config).doubt(found.config)
+    is_official = found.source_sha256 in {entry.sha256 for entry in ZOO.values()}
+    if doubt is not None and batch_norm_eps is None and not is_official:
+        console.print(f"{base}: {doubt}", markup=False)
     return found
 
 
@@ -129,23 +123,6 @@ def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
         raise SettingError(f"batch_norm_eps is only for a .pth: {base} states its own", hint="leave it out")
 
 
-def _may_have_other_eps(base: BaseModel) -> bool:
-    """Whether its file may as well be of a network with another epsilon; see ``retinanet/checkpoint.py``."""
-    is_assumed = (
-        isinstance(base.config, RetinanetConfig) and base.config.norm_epsilon == RETINANET_V1.norm_epsilon
-    )
-    return is_assumed and base.source_sha256 not in {entry.sha256 for entry in ZOO.values()}
-
-
-def _remark_on_eps(base: str | os.PathLike[str]) -> str:
-    return (
-        f"{base}: does not say what its batch-norms add to the variance; read with "
-        f"{RETINANET_V1.norm_epsilon:g}, as models are that torchvision's COCO weights were trained on to. "
-        f"One trained from an ImageNet backbone has {RETINANET_V2.norm_epsilon:g}: say so with "
-        f"--batch-norm-eps {RETINANET_V2.norm_epsilon:g}, in Python load_base(..., batch_norm_eps=...)"
-    )
-
-
 def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
     archive = fetch(entry, cache_folder() / "downloads")
@@ -187,12 +164,12 @@ def convert_base(
     """
     config, weights = read_official(path)
     if batch_norm_eps is not None:
-        if isinstance(config, SsdConfig) or config.norm_epsilon is None:
+        if getattr(config, "norm_epsilon", None) is None:
             raise SettingError(f"{path}: has no batch-norms left to add to", hint="leave batch_norm_eps out")
-        config = replace(config, norm_epsilon=batch_norm_eps)
+        config = config.changed(norm_epsilon=batch_norm_eps)
     header = {
         "name": name,
-        "architecture": network_type(config).architecture,
+        "architecture": family_of(config).architecture,
         "config": config.to_dict(),
         "weights_sha256": hash_weights(weights),
         "source": source,
@@ -204,20 +181,7 @@ def convert_base(
 
 def read_official(path: Path) -> tuple[Config, dict[str, Tensor]]:
     """The settings and weights of an official checkpoint of any kind; errors as :func:`convert_base`."""
-    if path.suffix in _SINGLE_FILES:
-        return read_retinanet(path) if _is_retinanet(path) else read_yolox(path)
-    with open_checkpoint(path) as files:
-        config = read_ssd_config(files.pipeline_config)
-        with TensorBundle.open(files.prefix) as bundle:
-            return config, read_ssd_weights(bundle, config)
-
-
-def _is_retinanet(path: Path) -> bool:
-    """Which of the two kinds of PyTorch checkpoint a file is; the readers check everything else."""
-    if path.suffix == ".onnx":
-        return False
-    names = read_pickled_weights(path, needed=_NEEDED, entry="model")
-    return any(name.startswith("head.classification_head.") for name in names)
+    return next(family for family in families() if family.reads(path)).read(path)
 
 
 def official_sha256(path: Path) -> str:
@@ -280,3 +244,70 @@ def find_base(weights_sha256: str) -> BaseModel | None:
 def native_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """Which weights came from where, by name; every weight of the network is in the first two."""
+
+    base: str
+    restored: tuple[str, ...]
+    new: tuple[str, ...]
+    left_over: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"restored {len(self.restored)} tensors from {self.base}; new, for your classes: "
+            f"{_in_short(self.new)}; left over, for the base's own classes: {_in_short(self.left_over)}"
+        )
+
+
+def _in_short(names: tuple[str, ...]) -> str:
+    """One or two names; of more, how many and the first and last."""
+    if len(names) <= 2:
+        return ", ".join(names)
+    return f"{len(names)} tensors, {min(names)} to {max(names)}"
+
+
+def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[str, Tensor], RestoreReport]:
+    """The settings and weights of a network for ``num_classes`` new classes, and a report.
+
+    The new class head is drawn from ``seed``; all other weights are the base's.
+
+    Raises:
+        CheckpointError: the base lacks a weight, has one of another shape, or has one that no part
+            of the network takes.
+    """
+    config = base.config.changed(num_classes=num_classes)
+    new = network_type(config).new_class_head(config, torch.Generator().manual_seed(seed))
+    weights, report = take_weights(base, config, new)
+    return config, weights, report
+
+
+def take_weights(
+    base: BaseModel, config: Config, new: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], RestoreReport]:
+    """The weights of a network as ``config`` says: those in ``new``, all others from the base.
+
+    Raises:
+        CheckpointError: as for :func:`restore`.
+    """
+    shapes = weight_shapes(config)
+    restored = {name: weight for name, weight in base.weights.items() if name not in new}
+    for name in shapes.keys() - new.keys():
+        if name not in restored:
+            raise CheckpointError(f"base model {base.name}: tensor missing: {name}")
+        if tuple(restored[name].shape) != shapes[name]:
+            found, wanted = list(restored[name].shape), list(shapes[name])
+            raise CheckpointError(f"base model {base.name}: {name} has shape {found}, expected {wanted}")
+    if surplus := sorted(restored.keys() - shapes.keys()):
+        raise CheckpointError(
+            f"base model {base.name}: tensor that no part of the network takes: {surplus[0]}"
+        )
+    report = RestoreReport(
+        base=base.name,
+        restored=tuple(restored),
+        new=tuple(new),
+        left_over=tuple(name for name in base.weights if name in new),
+    )
+    return restored | new, report

@@ -1,21 +1,200 @@
-"""The kinds of network, by the name that files call them, and their settings. No torch here."""
+"""The families of networks: each is a folder of its own and a line in ``FAMILIES``.
+
+A folder's ``__init__`` has the settings of its networks and ``FAMILY``, which leads to everything else that
+is special about them: the network itself, how official files are read, what the recipes learn, what an
+exported graph does before and after the network. Nothing outside the folder asks what kind a network is.
+
+No torch is imported here, nor by a family's ``__init__``: exported detectors run without it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from fewbox.models.retinanet import RetinanetConfig
-from fewbox.models.ssd import SsdConfig
-from fewbox.models.yolox import YoloxConfig
+import numpy as np
+from numpy.typing import NDArray
 
-Config = SsdConfig | RetinanetConfig | YoloxConfig
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-CONFIG_TYPES: dict[str, type[Config]] = {
-    "ssd_resnet_fpn": SsdConfig,
-    "retinanet_resnet50_fpn": RetinanetConfig,
-    "yolox": YoloxConfig,
-}
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
+    from fewbox.models.network import Batch, BatchLoss, FeatureExtractor, Heads, Network
+
+FAMILIES = ("fewbox.models.retinanet", "fewbox.models.yolox", "fewbox.models.ssd")
+"""In the order in which they are asked whether a file is theirs."""
+
+SUPPRESSION_IOU = 0.5
+"""At most, for novel classes alone: YOLOX's own 0.65 leaves several nested boxes on one object."""
+
+
+class Config:
+    """What shapes a network and its post-processing; it travels in the header of a file.
+
+    A family's settings are a frozen dataclass, each field a plain value of JSON or a tuple of them. All
+    families have the fields named here.
+    """
+
+    if TYPE_CHECKING:
+
+        @property
+        def num_classes(self) -> int:
+            """How many classes it finds."""
+
+        @property
+        def num_novel(self) -> int:
+            """How many of the classes, the last ones, are found by a head beside the base's own."""
+
+        @property
+        def score_threshold(self) -> float:
+            """Lower scores are never reported."""
+
+        @property
+        def iou_threshold(self) -> float:
+            """Of NMS."""
+
+        @property
+        def max_detections(self) -> int:
+            """In a photo."""
+
+    @property
+    def num_base(self) -> int:
+        """How many of the classes, the first ones, are found by the base's own head."""
+        return self.num_classes - self.num_novel
+
+    @property
+    def input_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the network's input; None if they depend on the photo."""
+        raise NotImplementedError
+
+    def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """How much of the input a photo covers, before it is cut to whole pixels."""
+        raise NotImplementedError
+
+    def changed(self, **fields: Any) -> Self:
+        """The same settings but for ``fields``."""
+        return cast(Self, dataclasses.replace(cast(Any, self), **fields))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values."""
+        return dataclasses.asdict(cast(Any, self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; JSON's lists become tuples again.
+
+        Raises:
+            TypeError: a field is missing or unknown.
+        """
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        return cls(**fields)
+
+
+class Family:
+    """What is special about the networks of one family."""
+
+    architecture: ClassVar[str]
+    """What files call it."""
+    config_type: ClassVar[type[Config]]
+    trained_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """How the names of the weights begin that deep fine-tuning trains, for each choice of layers, from few
+    to all; empty where it is not offered."""
+
+    def network_type(self) -> Any:
+        """The class of its networks; a :class:`~fewbox.models.network.Network`."""
+        raise NotImplementedError
+
+    def reads(self, path: Path) -> bool:
+        """Whether an official file or folder seems to be one of the family; :meth:`read` checks the rest."""
+        raise NotImplementedError
+
+    def read(self, path: Path) -> tuple[Any, dict[str, Tensor]]:
+        """The settings and weights in an official file.
+
+        Raises:
+            CheckpointError: it is damaged, or not the family's.
+            ConfigError: it asks for what is not computed here.
+        """
+        raise NotImplementedError
+
+    def doubt(self, config: Any) -> str | None:
+        """What :meth:`read` had to assume about a file, and how to say otherwise; None if nothing."""
+        return None
+
+    def feature_extractor(self, network: Any) -> FeatureExtractor:
+        """What reads from a network the features that the linear probe learns on."""
+        raise NotImplementedError
+
+    def probe_config(self, config: Any, num_novel: int, *, keep_classes: bool) -> Any:
+        """The settings of the base's network with a novel head in place of its own, or beside it."""
+        return config.changed(
+            num_classes=num_novel + (config.num_classes if keep_classes else 0),
+            num_novel=num_novel if keep_classes else 0,
+            iou_threshold=config.iou_threshold
+            if keep_classes
+            else min(config.iou_threshold, SUPPRESSION_IOU),
+        )
+
+    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+        """What the seed recipe tunes, starting from ``weights``."""
+        raise NotImplementedError
+
+    def batch_loss(self, codes: Tensor, logits: Tensor, anchors: Tensor, batch: Batch) -> BatchLoss:
+        """The losses that deep fine-tuning minimises.
+
+        Args:
+            codes: ``[N, A, 4]``, what the network gives.
+            logits: ``[N, A, ...]``.
+            anchors: ``[A, 4]``.
+            batch: the ground truth.
+        """
+        raise NotImplementedError
+
+    def prepare(self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: Any) -> Prepared:
+        """The first steps of an exported graph: photos of any size become the network's input.
+
+        The same as ``batch_of`` of the network, in steps of ONNX.
+
+        Args:
+            graph: where the steps go.
+            photos: ``[N, H, W, 3]`` uint8, RGB, upright.
+            photo_hw: H and W, int64 without a shape.
+            config: of the network.
+        """
+        raise NotImplementedError
+
+    def select(
+        self, graph: GraphBuilder, prepared: Prepared, boxes: str, scores: str, threshold: str, config: Any
+    ) -> Rows:
+        """The last steps of an exported graph: the detections among all anchors, the same as ``find``.
+
+        Args:
+            graph: where the steps go.
+            prepared: what the first steps know of the photos.
+            boxes: ``[N, A, 4]`` in pixels of the input.
+            scores: ``[N, A, C]``.
+            threshold: without a shape; only higher scores are selected.
+            config: of the network.
+        """
+        raise NotImplementedError
+
+    def prepared_array(self, photo: NDArray[np.uint8], config: Any) -> NDArray[np.float32] | None:
+        """The network's input ``[1, 3, h, w]`` of a photo ``[H, W, 3]``; None where the graph is quicker."""
+        return None
+
+
+def families() -> list[Family]:
+    """All families."""
+    return [import_module(name).FAMILY for name in FAMILIES]
+
+
+def family_of(config: Config) -> Family:
+    """The family of the networks that ``config`` describes."""
+    return next(family for family in families() if type(config) is family.config_type)
 
 
 def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:
@@ -25,6 +204,41 @@ def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:
         ValueError: there is no such kind of network.
         TypeError: a field is missing or unknown.
     """
-    if architecture not in CONFIG_TYPES:
-        raise ValueError(f"unknown kind of network: {architecture!r}")
-    return CONFIG_TYPES[architecture].from_dict(values)
+    for family in families():
+        if family.architecture == architecture:
+            return family.config_type.from_dict(values)
+    raise ValueError(f"unknown kind of network: {architecture!r}")
+
+
+def network_type(config: Config) -> Any:
+    """The class of the network that ``config`` describes; a :class:`~fewbox.models.network.Network`."""
+    return family_of(config).network_type()
+
+
+def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of a network, by name."""
+    import torch
+
+    with torch.device("meta"):
+        network = network_type(config)(config)
+    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+
+def build_network(config: Config, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Network:
+    """The network with ``weights``, folded and laid out for inference; ``weights`` stay as they are.
+
+    Args:
+        config: its settings.
+        weights: by name.
+        dtype: what it computes in; float32 if not given.
+
+    Raises:
+        RuntimeError: the weights do not fit ``config``.
+    """
+    import torch
+
+    with torch.device("meta"):
+        network = network_type(config)(config)
+    network.load_state_dict(weights, assign=True)
+    folded: Network = network.fold().to(dtype or torch.float32)  # folded in full precision, then rounded
+    return folded

@@ -8,6 +8,7 @@ floating point, which some of them round to 32 bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,33 @@ class GraphBuilder:
     def count_up(self, length: str) -> str:
         """0, 1, ... up to, and without, ``length``: int64."""
         return self.op("Range", self.number(0), length, self.number(1))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Names of what the last part of the graph needs of the first."""
+
+    images: str
+    """``[N, 3, h, w]``: the network's input."""
+    photo_hw: tuple[str, str]
+    """Height and width of the photos, int64 without a shape."""
+    covered_hw: tuple[str, str]
+    """What of the input the photos cover, int64 without a shape."""
+    photo_per_input: str
+    """``[4]``: boxes in pixels of the input times this are in pixels of the photos."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Names of the detections' columns, the best first."""
+
+    photo_ids: str
+    """``[K]`` int64."""
+    class_ids: str
+    """``[K]`` int64."""
+    scores: str
+    """``[K]`` float32."""
+    boxes: str
+    """``[K, 4]``."""
+    ranks: str
+    """``[K]`` int64: how many of its photo are better; -1 of the row that is none."""

@@ -285,3 +285,56 @@ class Heads(Protocol[Features]):
     def tensors(self) -> dict[str, Tensor]:
         """The tuned weights under their names in the network, detached."""
         ...
+
+
+PADDING_ID, IGNORED_ID = -1, -2
+"""Class ids of rows that fill up a batch's boxes, and of places that are neither object nor background."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N samples; those with fewer boxes than M have rows of class id ``PADDING_ID``.
+
+    Attributes:
+        pixels: ``[N, 3, h, w]`` as the network wants them.
+        boxes: ``[N, M, 4]`` in pixels of the input, M at least 1.
+        class_ids: ``[N, M]``.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    class_ids: Tensor
+
+    @classmethod
+    def of(cls, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Batch:
+        """Put samples together: pixels ``[3, h, w]``, boxes ``[M, 4]`` and class ids ``[M]`` of each."""
+        pixels, boxes, class_ids = zip(*samples, strict=True)
+        longest = max(1, *(len(ids) for ids in class_ids))
+        all_boxes = torch.zeros(len(samples), longest, 4)
+        all_ids = torch.full((len(samples), longest), PADDING_ID)
+        for number, (some, ids) in enumerate(zip(boxes, class_ids, strict=True)):
+            all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
+        return cls(torch.stack(pixels), all_boxes, all_ids)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on ``device``."""
+        tensors = (self.pixels, self.boxes, self.class_ids)
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+
+
+@dataclass(frozen=True)
+class BatchLoss:
+    """The losses of some samples, summed over cells, and how many cells learnt a box.
+
+    Those of a batch are the sums over its parts divided by the sum of ``num_matched``.
+    """
+
+    box: Tensor
+    object: Tensor
+    classes: Tensor
+    num_matched: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised, once divided."""
+        return self.box + self.object + self.classes

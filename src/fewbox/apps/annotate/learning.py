@@ -29,9 +29,9 @@ from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
 from fewbox.finetuning.features import CachedPhoto
-from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, feature_extractor_of, fit_detector
-from fewbox.models.architectures import build_network
+from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.families import build_network, family_of
 
 MIN_PHOTOS = 2
 """Photos with boxes from which on it learns."""
@@ -65,7 +65,7 @@ class Rounds:
         self.project = project
         self.base = base
         self.network = build_network(base.config, base.weights)
-        self.extractor = feature_extractor_of(self.network)
+        self.extractor = family_of(base.config).feature_extractor(self.network)
         self.number = 0
         self.cached: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None

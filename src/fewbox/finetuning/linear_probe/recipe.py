@@ -13,10 +13,10 @@ docs/decisions/0022-best-recipe.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -37,15 +37,9 @@ from fewbox.finetuning.estimate import (
 from fewbox.finetuning.features import CachedPhoto, extract_features
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
 from fewbox.finetuning.pictures import save_held_out
-from fewbox.finetuning.restore import take_weights
-from fewbox.models.anchor_heads import AnchorFeatureExtractor
-from fewbox.models.architectures import build_network, weight_shapes
-from fewbox.models.base import BaseModel
-from fewbox.models.families import Config
+from fewbox.models.base import BaseModel, take_weights
+from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.network import FeatureExtractor, Network
-from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.features import YoloxFeatureExtractor
-from fewbox.models.yolox.network import YoloxDetector
 from fewbox.models.zoo import base_labels
 
 AUGMENTED_VIEWS = {"quick": 1, "normal": 4, "long": 16}
@@ -63,10 +57,6 @@ RIDGE = 100.0
 gives 0.2 more."""
 MAX_STEPS = 80
 """Of L-BFGS; it ends sooner once a step hardly lowers the loss."""
-SUPPRESSION_IOU = 0.5
-"""YOLOX's own 0.65 leaves several nested boxes on one object. With the base's classes it stays theirs."""
-VOTE_IOU = 0.65
-"""From which overlap on the boxes of neighbouring cells are averaged; measured: +2 to +4 AP."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,7 @@ def finetune_linear_probe(
     """A detector for the classes of ``annotations``; see :func:`fewbox.finetune`."""
     take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
     network = build_network(base.config, base.weights, getattr(torch, settings.precision))
-    extractor = feature_extractor_of(network)
+    extractor = family_of(base.config).feature_extractor(network)
     budget = budget_for(len(annotations), settings.effort)
     photos = cache_photos(extractor, network, annotations, budget, settings.seed, show_progress=show_progress)
     labels = annotations.labels
@@ -177,7 +167,7 @@ def fit_detector(
         extractor.num_groups,
     )
     coefficients, losses = design.fit(RIDGE, MAX_STEPS)
-    config = novel_config(base.config, len(labels), keep_classes=keep_classes)
+    config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=keep_classes)
     outcomes = None
     if budget.folds:
         outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, len(labels))
@@ -203,25 +193,6 @@ def fit_detector(
         score_threshold=expected.score_threshold,
     )
     return Fitted(detector, expected, outcomes)
-
-
-def feature_extractor_of(network: Any) -> FeatureExtractor:
-    """What reads the features of a kind of network."""
-    return (
-        YoloxFeatureExtractor(network)
-        if isinstance(network, YoloxDetector)
-        else AnchorFeatureExtractor(network)
-    )
-
-
-def novel_config(config: Config, num_novel: int, *, keep_classes: bool) -> Config:
-    """The settings of the base's network with a novel head in place of its own, or beside it."""
-    num_classes = num_novel + (config.num_classes if keep_classes else 0)
-    suppression_iou = config.iou_threshold if keep_classes else min(config.iou_threshold, SUPPRESSION_IOU)
-    config = replace(config, num_classes=num_classes, iou_threshold=suppression_iou)
-    if isinstance(config, YoloxConfig):
-        return replace(config, num_novel=num_novel, vote_iou=VOTE_IOU)
-    return replace(config, num_novel=num_novel if keep_classes else 0)
 
 
 def _all_labels(base: BaseModel, novel: Sequence[str]) -> tuple[str, ...]:

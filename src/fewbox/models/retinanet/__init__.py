@@ -8,15 +8,23 @@ places: those are the fields without a default.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from fewbox.models.families import Config, Family
 from fewbox.models.letterbox import touching_size_hw
-from fewbox.models.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
+    from fewbox.models.network import FeatureExtractor, Heads
 
 
 @dataclass(frozen=True)
-class RetinanetConfig(Settings):
+class RetinanetConfig(Config):
     """What shapes the network, its targets and its post-processing."""
 
     norm_epsilon: float
@@ -58,11 +66,6 @@ class RetinanetConfig(Settings):
     """How many of the classes, the last ones, have a head of their own beside the class head."""
 
     @property
-    def num_base(self) -> int:
-        """How many classes, the first ones, the class head finds."""
-        return self.num_classes - self.num_novel
-
-    @property
     def levels(self) -> range:
         """The pyramid levels, finest first; level ``l`` has stride ``2**l``."""
         return range(3, 8)
@@ -77,6 +80,11 @@ class RetinanetConfig(Settings):
         height, width = photo_size_hw
         lying = (self.min_side, self.max_side)
         return touching_size_hw(photo_size_hw, lying if height <= width else lying[::-1])
+
+    @property
+    def input_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the network's input: they depend on the photo."""
+        return None
 
     def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """How much of the input a photo covers."""
@@ -106,3 +114,74 @@ RETINANET_LABELS = ("__background__", *_NAMES.split(", "))
 
 A column without a name was never shown an example, and its score is always about 0.
 """
+
+_NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
+
+
+class _Retinanet(Family):
+    """See :class:`Family`."""
+
+    architecture = "retinanet_resnet50_fpn"
+    config_type = RetinanetConfig
+
+    def network_type(self) -> Any:
+        from fewbox.models.retinanet.network import RetinanetDetector
+
+        return RetinanetDetector
+
+    def reads(self, path: Path) -> bool:
+        if path.suffix not in (".pth", ".pt"):
+            return False
+        from fewbox.models.weights import read_pickled_weights
+
+        names = read_pickled_weights(path, needed=_NEEDED, entry="model")
+        return any(name.startswith("head.classification_head.") for name in names)
+
+    def read(self, path: Path) -> tuple[RetinanetConfig, dict[str, Tensor]]:
+        from fewbox.models.retinanet.checkpoint import read_retinanet
+
+        return read_retinanet(path)
+
+    def doubt(self, config: RetinanetConfig) -> str | None:
+        if config.norm_epsilon != RETINANET_V1.norm_epsilon:
+            return None
+        other = f"{RETINANET_V2.norm_epsilon:g}"
+        return (
+            "does not say what its batch-norms add to the variance; read with "
+            f"{RETINANET_V1.norm_epsilon:g}, as models are that torchvision's COCO weights were trained on "
+            f"to. One trained from an ImageNet backbone has {other}: say so with "
+            f"--batch-norm-eps {other}, in Python load_base(..., batch_norm_eps=...)"
+        )
+
+    def feature_extractor(self, network: Any) -> FeatureExtractor:
+        from fewbox.models.anchor_heads import AnchorFeatureExtractor
+
+        return AnchorFeatureExtractor(network)
+
+    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+        from fewbox.models.anchor_heads import AnchorHeads
+
+        return AnchorHeads(network, weights)
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: RetinanetConfig
+    ) -> Prepared:
+        from fewbox.models.retinanet.export import prepare
+
+        return prepare(graph, photos, photo_hw, config)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: RetinanetConfig,
+    ) -> Rows:
+        from fewbox.models.retinanet.export import select
+
+        return select(graph, prepared, boxes, scores, threshold, config)
+
+
+FAMILY = _Retinanet()

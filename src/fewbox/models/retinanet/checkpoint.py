@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fewbox.models.architectures import weight_shapes
+from fewbox.models.families import weight_shapes
 from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
 from fewbox.models.weights import fit_weights, read_pickled_weights
 

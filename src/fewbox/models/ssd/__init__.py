@@ -6,13 +6,20 @@ the code. Defaults are those of the Object Detection API's ``.proto`` files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewbox.errors import ConfigError
-from fewbox.models.settings import Settings
+from fewbox.models.families import Config, Family
 from fewbox.models.ssd.pipeline_config import Message, parse_text_protobuf
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
+    from fewbox.models.network import FeatureExtractor, Heads
 
 BACKBONES = {
     "ssd_resnet50_v1_fpn_keras": 50,
@@ -22,7 +29,7 @@ BACKBONES = {
 
 
 @dataclass(frozen=True)
-class SsdConfig(Settings):
+class SsdConfig(Config):
     """What ``pipeline.config`` says about the network, its targets, losses and post-processing."""
 
     size_hw: tuple[int, int]
@@ -64,11 +71,6 @@ class SsdConfig(Settings):
     """How many of the classes, the last ones, have a head of their own beside the class head."""
 
     @property
-    def num_base(self) -> int:
-        """How many classes, the first ones, the class head finds."""
-        return self.num_classes - self.num_novel
-
-    @property
     def levels(self) -> range:
         """The pyramid levels, finest first."""
         return range(3, self.max_level + 1)
@@ -77,6 +79,11 @@ class SsdConfig(Settings):
     def anchors_per_cell(self) -> int:
         """Anchors at every location of every level."""
         return len(self.aspect_ratios) * self.scales_per_octave
+
+    @property
+    def input_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the network's input."""
+        return self.size_hw
 
     def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """How much of the input a photo covers: all."""
@@ -325,3 +332,61 @@ def _check_numbers(where: str, values: dict[str, Any]) -> None:
         raise ConfigError(f"{where}: model.ssd: the box predictor or the anchors are not described")
     if any(ratio <= 0 for ratio in values["aspect_ratios"]):
         raise ConfigError(f"{where}: aspect_ratios must be above 0: {values['aspect_ratios']}")
+
+
+class _Ssd(Family):
+    """See :class:`Family`."""
+
+    architecture = "ssd_resnet_fpn"
+    config_type = SsdConfig
+
+    def network_type(self) -> Any:
+        from fewbox.models.ssd.network import SsdDetector
+
+        return SsdDetector
+
+    def reads(self, path: Path) -> bool:
+        return True  # what is no file of its own is an archive of TensorFlow, a folder, or a prefix
+
+    def read(self, path: Path) -> tuple[SsdConfig, dict[str, Tensor]]:
+        from fewbox.models.archive import open_checkpoint
+        from fewbox.models.ssd.checkpoint import read_ssd_weights
+        from fewbox.models.ssd.tf_checkpoint import TensorBundle
+
+        with open_checkpoint(path) as files:
+            config = read_ssd_config(files.pipeline_config)
+            with TensorBundle.open(files.prefix) as bundle:
+                return config, read_ssd_weights(bundle, config)
+
+    def feature_extractor(self, network: Any) -> FeatureExtractor:
+        from fewbox.models.anchor_heads import AnchorFeatureExtractor
+
+        return AnchorFeatureExtractor(network)
+
+    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+        from fewbox.models.anchor_heads import AnchorHeads
+
+        return AnchorHeads(network, weights)
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: SsdConfig
+    ) -> Prepared:
+        from fewbox.models.ssd.export import prepare
+
+        return prepare(graph, photos, photo_hw, config)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: SsdConfig,
+    ) -> Rows:
+        from fewbox.models.ssd.export import select
+
+        return select(graph, boxes, scores, threshold, config)
+
+
+FAMILY = _Ssd()

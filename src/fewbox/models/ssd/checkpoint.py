@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fewbox.errors import CheckpointError
-from fewbox.models.architectures import weight_shapes
+from fewbox.models.families import weight_shapes
 from fewbox.models.layers import BLOCKS_PER_STAGE
 from fewbox.models.ssd import SsdConfig
 from fewbox.models.ssd.tf_checkpoint import TensorBundle

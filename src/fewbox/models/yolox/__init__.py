@@ -7,15 +7,29 @@ are one network: made deeper, made wider, and for the smallest built of depthwis
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from fewbox.models.letterbox import letterbox_ratio
-from fewbox.models.settings import Settings
+import numpy as np
+from numpy.typing import NDArray
+
+from fewbox.models.families import Config, Family
+from fewbox.models.letterbox import letterbox, letterbox_ratio
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
+    from fewbox.models.network import Batch, BatchLoss, FeatureExtractor, Heads
+
+VOTE_IOU = 0.65
+"""From which overlap on the boxes of neighbouring cells are averaged; measured: +2 to +4 AP."""
 
 
 @dataclass(frozen=True)
-class YoloxConfig(Settings):
+class YoloxConfig(Config):
     """What shapes the network and its post-processing."""
 
     depth: float
@@ -42,11 +56,6 @@ class YoloxConfig(Settings):
     """If given, a box of a novel class is the mean of the boxes that overlap it so much, by score."""
 
     @property
-    def num_base(self) -> int:
-        """How many of the classes, the first ones, are found as published: class times object."""
-        return self.num_classes - self.num_novel
-
-    @property
     def is_folded(self) -> bool:
         """Whether the weights are those of a network without batch-norms."""
         return self.norm_epsilon is None
@@ -55,6 +64,11 @@ class YoloxConfig(Settings):
     def blocks(self) -> int:
         """What the published number of 3 blocks becomes."""
         return max(round(3 * self.depth), 1)
+
+    @property
+    def input_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the network's input."""
+        return self.size_hw
 
     def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """How much of the input a photo covers, before it is cut to whole pixels."""
@@ -79,3 +93,76 @@ YOLOX_SIZES: dict[str, YoloxConfig] = {
     "x": _published(1.33, 1.25, 640),
 }
 """All published sizes by name, from the smallest; no two have the same width."""
+
+
+class _Yolox(Family):
+    """See :class:`Family`."""
+
+    architecture = "yolox"
+    config_type = YoloxConfig
+    trained_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "towers": ("head.",),
+        "neck": ("head.", *(f"backbone.{name}" for name in ("lateral", "C3", "reduce", "bu"))),
+        "all": ("",),
+    }
+
+    def network_type(self) -> Any:
+        from fewbox.models.yolox.network import YoloxDetector
+
+        return YoloxDetector
+
+    def reads(self, path: Path) -> bool:
+        return path.suffix in (".pth", ".pt", ".onnx")
+
+    def read(self, path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
+        from fewbox.models.yolox.checkpoint import read_yolox
+
+        return read_yolox(path)
+
+    def feature_extractor(self, network: Any) -> FeatureExtractor:
+        from fewbox.models.yolox.features import YoloxFeatureExtractor
+
+        return YoloxFeatureExtractor(network)
+
+    def probe_config(self, config: YoloxConfig, num_novel: int, *, keep_classes: bool) -> YoloxConfig:
+        config = super().probe_config(config, num_novel, keep_classes=keep_classes)
+        # The novel head reads both towers, so it is never the base's own with other weights.
+        return config.changed(num_novel=num_novel, vote_iou=VOTE_IOU)
+
+    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+        from fewbox.models.yolox.heads import CellHeads
+
+        return CellHeads(network, weights)
+
+    def batch_loss(self, codes: Tensor, logits: Tensor, anchors: Tensor, batch: Batch) -> BatchLoss:
+        from fewbox.models.yolox.loss import yolox_loss
+
+        return yolox_loss(codes, logits, anchors, batch)
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: YoloxConfig
+    ) -> Prepared:
+        from fewbox.models.yolox.export import prepare
+
+        return prepare(graph, photos, photo_hw, config)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: YoloxConfig,
+    ) -> Rows:
+        from fewbox.models.yolox.export import select
+
+        return select(graph, boxes, scores, threshold, config)
+
+    def prepared_array(self, photo: NDArray[np.uint8], config: YoloxConfig) -> NDArray[np.float32]:
+        # Measured: in half the time of the same steps in OpenVINO.
+        blue_first = letterbox(photo, config.size_hw)[..., ::-1]
+        return np.ascontiguousarray(blue_first.transpose(2, 0, 1), np.float32)[None]
+
+
+FAMILY = _Yolox()

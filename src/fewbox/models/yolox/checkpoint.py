@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fewbox.models.architectures import weight_shapes
+from fewbox.models.families import weight_shapes
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, read_onnx
 from fewbox.models.weights import fit_weights, read_pickled_weights
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig

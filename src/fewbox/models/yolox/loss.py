@@ -15,14 +15,12 @@ Letters in shapes: N images, M boxes of one image, A cells, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewbox.models.boxes import paired_iou, pairwise_iou
+from fewbox.models.network import IGNORED_ID, Batch, BatchLoss
 from fewbox.models.yolox.network import decode_cells
 
 _CENTRE_REACH = 1.5  # sides of a cell from a box's centre, within which its cells may learn the box
@@ -69,62 +67,10 @@ def _is_near(boxes: Tensor, cells: Tensor) -> Tensor:
     return gaps.amax(3) < _CENTRE_REACH * sides
 
 
-PADDING_ID, IGNORED_ID = -1, -2
-"""Class ids of rows that fill up a batch's boxes, and of places that are neither object nor background."""
-
 _BOX_WEIGHT = 5.0  # by the public release
 
 
-@dataclass(frozen=True)
-class Batch:
-    """N samples; those with fewer boxes than M have rows of class id ``PADDING_ID``.
-
-    Attributes:
-        pixels: ``[N, 3, h, w]`` as the network wants them.
-        boxes: ``[N, M, 4]`` in pixels of the input, M at least 1.
-        class_ids: ``[N, M]``.
-    """
-
-    pixels: Tensor
-    boxes: Tensor
-    class_ids: Tensor
-
-    @classmethod
-    def of(cls, samples: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Batch:
-        """Put samples together: pixels ``[3, h, w]``, boxes ``[M, 4]`` and class ids ``[M]`` of each."""
-        pixels, boxes, class_ids = zip(*samples, strict=True)
-        longest = max(1, *(len(ids) for ids in class_ids))
-        all_boxes = torch.zeros(len(samples), longest, 4)
-        all_ids = torch.full((len(samples), longest), PADDING_ID)
-        for number, (some, ids) in enumerate(zip(boxes, class_ids, strict=True)):
-            all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
-        return cls(torch.stack(pixels), all_boxes, all_ids)
-
-    def to(self, device: torch.device) -> Batch:
-        """The same on ``device``."""
-        tensors = (self.pixels, self.boxes, self.class_ids)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
-
-
-@dataclass(frozen=True)
-class YoloxLoss:
-    """The losses of some samples, summed over cells, and how many cells learnt a box.
-
-    Those of a batch are the sums over its parts divided by the sum of ``num_matched``.
-    """
-
-    box: Tensor
-    object: Tensor
-    classes: Tensor
-    num_matched: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        """What is minimised, once divided."""
-        return self.box + self.object + self.classes
-
-
-def yolox_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> YoloxLoss:
+def yolox_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> BatchLoss:
     """The losses of the network's outputs.
 
     Args:
@@ -148,7 +94,7 @@ def yolox_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Yo
     # How certain a class should be is how well the box fits, as in the release.
     wanted = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
     of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], is_matched.float(), reduction="none")
-    return YoloxLoss(
+    return BatchLoss(
         box=_BOX_WEIGHT * (1 - overlap**2).sum(),
         object=(of_objects * counts).sum(),
         classes=F.binary_cross_entropy_with_logits(logits[image, cell, 1:], wanted, reduction="sum"),
