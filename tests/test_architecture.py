@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import fewbox
+from fewbox.models.families import FAMILIES
 
 SOURCE = Path(fewbox.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -111,6 +112,23 @@ def from_below(path: Path) -> Iterator[str]:
         package, _, rest = module.partition(".")
         if package == "fewbox" and rest.partition(".")[0] not in above:
             yield module
+
+
+def test_nobody_asks_what_kind_a_network_is() -> None:
+    """A family of networks is known by its folder alone: all others go through ``models/families.py``."""
+    kinds = tuple(FAMILIES)
+    wrong = [
+        f"{name_of(path)} must not import {module}"
+        for path in MODULES
+        for module in imported(path)
+        if module.startswith(kinds) and not name_of(path).startswith(family_folder(module))
+    ]
+    assert wrong == []
+
+
+def family_folder(module: str) -> str:
+    """``models/yolox/`` for anything in ``fewbox.models.yolox``."""
+    return "/".join(module.split(".")[1:3]) + "/"
 
 
 def test_the_package_does_without_the_renderer() -> None:

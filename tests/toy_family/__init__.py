@@ -1,0 +1,73 @@
+"""A family of networks as small as one can be: what a new one has to bring, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbox.models.families import Config, Family
+
+if TYPE_CHECKING:
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
+
+SIDE, CELL = 64, 16
+
+
+@dataclass(frozen=True)
+class ToyConfig(Config):
+    """Photos are squeezed to 64 x 64 pixels, of which each 16 x 16 is an anchor."""
+
+    num_classes: int = 2
+    num_novel: int = 0
+    score_threshold: float = 0.01
+    iou_threshold: float = 0.5
+    max_detections: int = 16
+
+    @property
+    def input_size_hw(self) -> tuple[int, int]:
+        return (SIDE, SIDE)
+
+    def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        return (SIDE, SIDE)
+
+
+class _Toy(Family):
+    architecture = "toy"
+    config_type = ToyConfig
+
+    def network_type(self) -> Any:
+        from toy_family.network import ToyNetwork
+
+        return ToyNetwork
+
+    def reads(self, path: Path) -> bool:
+        return False
+
+    def feature_extractor(self, network: Any) -> Any:
+        from toy_family.network import ToyExtractor
+
+        return ToyExtractor(network)
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: ToyConfig
+    ) -> Prepared:
+        from toy_family.export import prepare
+
+        return prepare(graph, photos, photo_hw)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: ToyConfig,
+    ) -> Rows:
+        from toy_family.export import select
+
+        return select(graph, boxes, scores, threshold, config)
+
+
+FAMILY = _Toy()
