@@ -1,6 +1,6 @@
 """What a person says is in the photos: boxes, and which photos they have looked at.
 
-A box is ``(x1, y1, x2, y2)`` as in ``models/boxes.py``: pixels of the upright image,
+A box is ``(x1, y1, x2, y2)`` as in ``core/boxes.py``: pixels of the upright image,
 continuous edges. A photo is in one of three states, because a photo that is empty teaches
 the detector something and a photo nobody has looked at must not:
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.evaluation.matching import box_areas, overlaps
+from fewbox.core.boxes import box_areas
+from fewbox.evaluation.matching import overlaps
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_SCORE, Outcomes
 
 _FEW = 10  # counts up to here are said as they are, and so many names are listed

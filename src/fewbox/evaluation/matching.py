@@ -29,6 +29,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.boxes import box_areas, intersection_areas
 from fewbox.data.annotations import AnnotatedImage
 from fewbox.detection.detections import Detections
 
@@ -125,23 +126,12 @@ def overlaps(
     """IoU of detected with annotated boxes, both ``[..., 4]``; their leading axes are broadcast.
 
     Where ``ignore`` is true the annotated box may be a crowd, so, as in COCO, the result is the part
-    of the detected box that lies in it.
+    of the detected box that lies in it: that is why this is not ``paired_iou``.
     """
-    low, high = (
-        np.maximum(detected[..., :2], annotated[..., :2]),
-        np.minimum(detected[..., 2:], annotated[..., 2:]),
-    )
-    sides = np.maximum(high - low, 0)
-    shared = sides[..., 0] * sides[..., 1]
+    shared = intersection_areas(detected, annotated)
     whole = box_areas(detected) + np.where(ignore, 0, box_areas(annotated) - shared)
     iou: npt.NDArray[np.float64] = shared / np.maximum(whole, 1e-12)
     return iou
-
-
-def box_areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Areas ``[...]`` of boxes ``[..., 4]``."""
-    areas: npt.NDArray[np.float64] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return areas
 
 
 ALL_AREAS = np.array([[0.0, 1e10]])

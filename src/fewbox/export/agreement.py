@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewbox.core.boxes import paired_iou, pairwise_iou
 from fewbox.models.network import Network
-from fewbox.models.nms import pairwise_iou
 from fewbox.runtimes import Engine
 
 MIN_IOU = 0.99
@@ -97,7 +97,7 @@ def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.u
     return Agreement(
         1,
         len(chosen),
-        float(_paired_iou(boxes[chosen], their_boxes[chosen]).min()),
+        float(_iou_of_counterparts(boxes[chosen], their_boxes[chosen]).min()),
         float(np.abs(scores - their_scores).max()),
         max(0.0, float(shares.max())),
     )
@@ -170,8 +170,7 @@ def _likeliest(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.union1d(np.flatnonzero(best > MIN_SCORE), np.argsort(-best, kind="stable")[:_LIKELIEST])
 
 
-def _paired_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+def _iou_of_counterparts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """IoU ``[M]`` of each box with the one in its place; 1 where no edge is elsewhere, of any box."""
-    iou = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(first, second, strict=True)])
     is_same = np.isclose(first, second, rtol=1e-5, atol=_SAME_PX).all(1)
-    return np.where(is_same, np.float32(1), np.nan_to_num(iou, nan=0.0))
+    return np.where(is_same, np.float32(1), np.nan_to_num(paired_iou(first, second), nan=0.0))

@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewbox.core.boxes import nms_per_class
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.finetuning.linear_probe.logistic import RIDGE, DesignMatrix, fit_logistic, logits_of
 from fewbox.models.network import AnchorFeatures, Coefficients
-from fewbox.models.nms import nms_per_class
 
 FOLD_STEPS = 40
 MIN_SCORE = 0.01
@@ -42,7 +42,7 @@ def held_out_outcomes(
         seen: N photos.
         samples: of all of them.
         folds: into how many parts the photos are divided, 2 to N.
-        iou_threshold: of suppression.
+        iou_threshold: of non-maximum suppression.
         num_classes: C.
     """
     checked = _checked_classes(seen, folds, num_classes)
