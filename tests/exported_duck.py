@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fewbox.core.boxes import pairwise_iou
-from fewbox.data.demo_photos import demo_photos
+from fewbox.data import demo_photos
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.export import export_detector

@@ -1,4 +1,4 @@
-"""Boxes as numpy arrays: by hand where it can be worked out, and by what torch's functions say of the same."""
+"""Boxes as numpy arrays: by hand where it can be worked out, and by what torch says of the same."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from exports import detector_of, noise, save_noise
 from fewbox.apps.openvino_export import export_openvino
 from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
+from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.demo_photos import demo_photos
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection import loading as opening

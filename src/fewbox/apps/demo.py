@@ -16,8 +16,8 @@ from PIL import Image
 
 from fewbox.core.files import replacing, write_text
 from fewbox.core.progress import console
+from fewbox.data import DEMO_BOXES_NAME, demo_photos
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.demo_photos import BOXES_NAME, demo_photos
 from fewbox.data.formats import write_coco
 from fewbox.detection.drawing import contact_sheet, save_picture
 from fewbox.detection.folder import save_found
@@ -94,7 +94,7 @@ def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
             shutil.copyfile(image.path, temporary)
         images.append(replace(image, path=path))
     copied = replace(annotations, images=tuple(images))
-    write_coco(copied, folder / BOXES_NAME)
+    write_coco(copied, folder / DEMO_BOXES_NAME)
     return copied
 
 

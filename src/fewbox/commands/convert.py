@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import add_strict
 from fewbox.core.progress import console
-from fewbox.data.format_names import FORMATS, require_format
+from fewbox.data import FORMATS, require_format
 from fewbox.errors import OutputError, SettingError
 
 if TYPE_CHECKING:

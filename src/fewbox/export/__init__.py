@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fewbox import __version__
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.core.files import replacing, require_writable
-from fewbox.data.demo_photos import demo_photos
+from fewbox.data import demo_photos
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.errors import ExportError, OutputError, SettingError
 from fewbox.export.agreement import Agreement, compare_anchors, compare_detector

@@ -21,8 +21,8 @@ from typing import Any
 
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.previews import Previews
+from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import Box, require_size
-from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.formats.json_file import Entry, parse_object
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project

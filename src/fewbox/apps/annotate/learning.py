@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from fewbox.apps.annotate.background import Learning, Proposal
+from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState

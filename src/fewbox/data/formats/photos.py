@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from fewbox.data.format_names import FOLDER_FORMATS
+from fewbox.data import FOLDER_FORMATS
 from fewbox.data.formats.folders import (
     Folders,
     NamedPhotos,

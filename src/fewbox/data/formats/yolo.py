@@ -4,7 +4,7 @@ A line is ``class cx cy width height``, in parts of the upright photo. The names
 ``data.yaml``, or one a line in ``classes.txt``; they are looked for beside the files and in the
 folders above. An empty file says "looked at, nothing there"; a photo without a file was not
 looked at. Lines with more numbers are outlines, read as the box around each, or landmarks after a
-box: ``kpt_shape`` or ``task`` in ``data.yaml`` say which, or else ``landmarks.kind_of`` tells.
+box: ``kpt_shape`` or ``task`` in ``data.yaml`` say which, or else ``shapes.kind_of`` tells.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from fewbox.data.formats.folders import (
     places_of,
     source_name,
 )
-from fewbox.data.formats.landmarks import LANDMARKS, OUTLINES, UNCLEAR, kind_of
-from fewbox.data.formats.raw import OUTLINES as OUTLINED
-from fewbox.data.formats.raw import (
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
+from fewbox.data.formats.shapes import (
+    LANDMARKS,
+    OUTLINED,
+    OUTLINES,
+    UNCLEAR,
     is_upright,
-    not_read,
+    kind_of,
     outer_box,
     upright_box,
 )
