@@ -288,7 +288,7 @@ class TestLabels:
         mugs.photo("many.jpg", scene(9), *[(10 + 24 * i, 20, 20, 20) for i in range(12)], (10, 99, 50, 50, 2))
         rows = mugs.check("coffee mug", "Coffee_Mug", "lid").findings
         assert [row.kind for row in rows] == ["label-alike", "label-rare", "label-unused"]
-        assert rows[0].what == "'coffee mug' (16 boxes), 'Coffee_Mug' (1 boxes)"
+        assert rows[0].what == "'coffee mug' (16 boxes), 'Coffee_Mug' (1 box)"
         assert rows[1].what == "Coffee_Mug: 1 of up to 16 boxes per class"
         assert rows[2].what == "lid"
 
@@ -301,7 +301,7 @@ class TestLabels:
         test = DataSet(tmp_path / "test")
         test.photo("t.jpg", scene(9), COCO_BOX)
         report = mugs.check(test_boxes=test.write("jug"), test_photos=test.folder)
-        assert [(row.kind, row.what) for row in report.findings] == [("label-not-learnt", "jug: 1 boxes")]
+        assert [(row.kind, row.what) for row in report.findings] == [("label-not-learnt", "jug: 1 box")]
         assert report.test_labels == {"jug": 1}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from fewbox.core import counted
 from fewbox.core.files import replacing, write_text
 from fewbox.core.progress import console
 from fewbox.data import DEMO_BOXES_NAME, demo_photos
@@ -46,7 +47,8 @@ class DemoResult:
     def __str__(self) -> str:
         kinds = f": {alarm_kinds_in_words(self.false_alarm_kinds)}" if self.false_alarms else ""
         return (
-            f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms{kinds}\n"
+            f"found {self.found} of {counted(self.ducks, 'duck')}, "
+            f"with {counted(self.false_alarms, 'false alarm')}{kinds}\n"
             f"look at {self.output / 'report.html'} and {self.output / 'ducks.gif'}"
         )
 

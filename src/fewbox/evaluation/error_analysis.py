@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core import counted
 from fewbox.core.boxes import box_areas
 from fewbox.evaluation.matching import overlaps
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_SCORE, Outcomes
@@ -21,16 +22,6 @@ from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_S
 _FEW = 10  # counts up to here are said as they are, and so many names are listed
 _NEARLY = 0.05  # between the mean score and the share of right boxes
 _Z = 1.96  # standard deviations that hold 95% of a normal distribution
-
-
-def photos_in_words(count: int) -> str:
-    """Such as ``1 photo`` or ``12 photos``."""
-    return f"{count} photo{'' if count == 1 else 's'}"
-
-
-def false_alarms_in_words(count: int) -> str:
-    """Such as ``1 false alarm`` or ``12 false alarms``."""
-    return f"{count} false alarm{'' if count == 1 else 's'}"
 
 
 def some_names(names: Sequence[str]) -> str:
@@ -74,11 +65,7 @@ def alarms_in_words(found: int, false_alarms: int) -> str:
     return f"about {tenths} in 10 boxes are wrong"
 
 
-_ALARMS = {
-    "duplicate": ("duplicate", "duplicates"),
-    "localization": ("localization error", "localization errors"),
-    "confusion": ("class confusion", "class confusions"),
-}
+_ALARMS = {"duplicate": "duplicate", "localization": "localization error", "confusion": "class confusion"}
 _MISSES = {
     "low_score": "with too low a score",
     "localization": "with the box too far off",
@@ -91,8 +78,7 @@ _MISSES = {
 def alarm_kinds_in_words(kinds: Mapping[str, int]) -> str:
     """Such as ``3 on an object (2 duplicates, 1 localization error), 4 on the background``; "" for none."""
     on_object = sum(kinds[kind] for kind in _ALARMS)
-    named = [f"{kinds[kind]} {one if kinds[kind] == 1 else many}" for kind, (one, many) in _ALARMS.items()]
-    named = [text for text, kind in zip(named, _ALARMS, strict=True) if kinds[kind]]
+    named = [counted(kinds[kind], name) for kind, name in _ALARMS.items() if kinds[kind]]
     parts = [f"{on_object} on an object ({', '.join(named)})"] if on_object else []
     if kinds["background"]:
         parts.append(f"{kinds['background']} on the background")

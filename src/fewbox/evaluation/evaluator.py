@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fewbox import __version__
+from fewbox.core import counted
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
@@ -23,10 +24,8 @@ from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
     expected_in_words,
-    false_alarms_in_words,
     found_in_words,
     miss_kinds_in_words,
-    photos_in_words,
     some_names,
 )
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
@@ -106,7 +105,7 @@ class Evaluation:
         metrics, num_photos = self.metrics, len(self.annotations)
         own, best = self.score_threshold, self.best_threshold
         lines = [
-            f"{photos_in_words(num_photos)}, {self.annotations.num_boxes} boxes",
+            f"{counted(num_photos, 'photo')}, {counted(self.annotations.num_boxes, 'box')}",
             f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
             *(f"  {line}" for line in self.mistakes_in_words(own)),
         ]
@@ -117,7 +116,7 @@ class Evaluation:
             lines.append(expected_in_words(**self.expected_ap50))
         if self.skipped:
             lines.append(
-                f"{photos_in_words(len(self.skipped))} could not be read: {some_names(self.skipped)}"
+                f"{counted(len(self.skipped), 'photo')} could not be read: {some_names(self.skipped)}"
             )
         if self.learnt_from:
             lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
@@ -136,7 +135,7 @@ class Evaluation:
         if missed := at["annotations"] - at["found"]:
             lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
         if alarms := at["false_alarms"]:
-            lines.append(f"{false_alarms_in_words(alarms)}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
+            lines.append(f"{counted(alarms, 'false alarm')}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -278,8 +277,9 @@ def detect_all(
                 skipped.append(image.path.name)
             advance(image.path.name)
     if not images:
+        photos = counted(len(annotations), "photo")
         raise PhotoError(
-            f"{annotations.source}: none of {len(annotations)} photos can be read: {some_names(skipped)}",
+            f"{annotations.source}: none of {photos} can be read: {some_names(skipped)}",
             hint="copy the photos again",
         )
     return replace(annotations, images=tuple(images)), detections, skipped
@@ -305,6 +305,6 @@ def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
 
 def learnt_from_in_words(evaluation: Evaluation) -> str:
     """The warning about photos that the detector knows."""
-    count, total = len(evaluation.learnt_from), len(evaluation.annotations)
+    count, photos = len(evaluation.learnt_from), counted(len(evaluation.annotations), "photo")
     seem = "seem to be ones" if count > 1 else "seems to be one"
-    return f"{count} of {total} photos {seem} it learnt from, which makes it look better than it is"
+    return f"{count} of {photos} {seem} it learnt from, which makes it look better than it is"

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox import __version__
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.files import write_text
 from fewbox.data.images import StrPath
@@ -83,6 +84,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         style_hash=_policy_hash(style),
         script_hash=_policy_hash(script),
         version=__version__,
+        counted=counted,
         evaluation=evaluation,
         skipped=some_names([printable_name(name) for name in evaluation.skipped]),
         score_words=_score_words(evaluation),

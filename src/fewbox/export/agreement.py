@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewbox.core import counted
 from fewbox.core.boxes import paired_iou, pairwise_iou
 from fewbox.models.network import Network
 from fewbox.runtimes import Engine
@@ -67,7 +68,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_boxes} boxes in {self.num_photos} photos: IoU {self.lowest_iou:.4f} or more "
+            f"{counted(self.num_boxes, 'box')} in {counted(self.num_photos, 'photo')}: "
+            f"IoU {self.lowest_iou:.4f} or more "
             f"(at least {MIN_IOU}), scores {self.largest_score_difference:.1e} apart at the most "
             f"(up to {MAX_SCORE_DIFFERENCE:.0e}), or {self.largest_score_share:.1%} "
             f"of the score (up to {MAX_SCORE_SHARE:.0%})"

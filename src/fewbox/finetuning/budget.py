@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fewbox.core import counted
+
 VIEWS = {"quick": 1, "normal": 4, "long": 16}
 """Views of each photo beside itself, while there are few photos."""
 MOST_PICTURES = {"quick": 600, "normal": 600, "long": 1200}
@@ -36,7 +38,8 @@ def plan(num_photos: int, effort: str) -> Plan:
     """Divide the work: many views of few photos, few views of many."""
     views = min(VIEWS[effort], max(MOST_PICTURES[effort] // num_photos - 1, 0))
     folds = min(FOLDS[effort], num_photos) if num_photos > 1 else 0
-    reasons = [f"{num_photos} photos, effort {effort}: {views} views of each beside the photo itself"]
+    photos, of_each = counted(num_photos, "photo"), counted(views, "view")
+    reasons = [f"{photos}, effort {effort}: {of_each} of each beside the photo itself"]
     if views < VIEWS[effort]:
         reasons.append(f"fewer views than {VIEWS[effort]}: so many photos differ enough by themselves")
     if views == 0:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewbox.core import counted
 from fewbox.evaluation.metrics import average_precision, count_above
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.features import CachedPhoto
@@ -225,7 +226,9 @@ def _remarks(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) -
             f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot"
         )
     elif photos < 10:
-        remarks.append(f"{photos} photos tell little: ten would halve the interval")
+        remarks.append(
+            f"{counted(photos, 'photo tells', 'photos tell')} little: ten would halve the interval"
+        )
     remarks.append("all of this is for photos like these; other scenes, light and distances may differ")
     return tuple(remarks)
 
@@ -245,7 +248,7 @@ def estimate_in_words(stored: Mapping[str, Any]) -> str:
     else:
         lines = [_in_words(one["label"], one) for one in classes]
         if known > 1:
-            every = "all classes" if known == len(classes) else f"{known} of {len(classes)} classes"
+            every = "all classes" if known == len(classes) else f"{known} of {counted(len(classes), 'class')}"
             lines.insert(0, _in_words(every, overall))
     usual, precise = stored["score_threshold"], stored["precise_threshold"]
     if precise is None:
@@ -263,7 +266,7 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
         return f"{name}: not estimated (0 objects held out)"
     return (
         f"{name}: AP50 {one['ap50']:.0%}, four times in five between {one['low']:.0%} and "
-        f"{one['high']:.0%} ({one['objects']} objects held out)"
+        f"{one['high']:.0%} ({counted(one['objects'], 'object')} held out)"
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from fewbox.apps.annotate.background import Learning, Proposal
+from fewbox.core import counted
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_size_hw
@@ -122,7 +123,7 @@ class Rounds:
         self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
     ) -> None:
         """Show the network those photos that are new or have changed; keep what it saw in the others."""
-        message = f"learning from {len(states)} photos"
+        message = f"learning from {counted(len(states), 'photo')}"
         _report(Learning("learning", message, self.number))
         work = plan(len(states), EFFORT)
         kept = {}
@@ -176,7 +177,7 @@ class Rounds:
 
     def _report_ready(self) -> None:
         suggested = max(self.unsure, key=lambda name: self.unsure[name], default=None)
-        message = f"learnt from {len(self.seen)} photos"
+        message = f"learnt from {counted(len(self.seen), 'photo')}"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
 

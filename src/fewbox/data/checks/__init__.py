@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import short_names
@@ -290,7 +291,7 @@ def _check_reviewed(part: _Part) -> Iterator[Finding]:
             what = "no boxes, and not marked as reviewed"
             yield finding("photo-not-reviewed", part.names[path], what, place=listed[path].where)
     if part.labels.total() == 0:
-        yield finding("boxes-none", part.source, f"no box in any of {len(part.photos)} photos")
+        yield finding("boxes-none", part.source, f"no box in any of {counted(len(part.photos), 'photo')}")
 
 
 def _check_spelling(part: _Part) -> Iterator[Finding]:
@@ -299,7 +300,7 @@ def _check_spelling(part: _Part) -> Iterator[Finding]:
         spellings["".join(filter(str.isalnum, name.casefold()))].append(name)
     for names in spellings.values():
         if len(names) > 1:
-            listed = ", ".join(f"{name!r} ({part.labels[name]} boxes)" for name in names)
+            listed = ", ".join(f"{name!r} ({counted(part.labels[name], 'box')})" for name in names)
             yield finding("label-alike", part.source, listed)
 
 
@@ -312,7 +313,9 @@ def _check_balance(part: _Part) -> Iterator[Finding]:
         yield finding("label-unused", part.source, shown)
     for name, count in part.labels.items():
         if 0 < count * RARE <= most:
-            yield finding("label-rare", part.source, f"{name}: {count} of up to {most} boxes per class")
+            yield finding(
+                "label-rare", part.source, f"{name}: {count} of up to {counted(most, 'box')} per class"
+            )
 
 
 def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
@@ -323,7 +326,7 @@ def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
         yield finding(kind, test.names[path], what)
     for name, count in test.labels.items():
         if count and not train.labels[name]:
-            yield finding("label-not-learnt", test.source, f"{name}: {count} boxes")
+            yield finding("label-not-learnt", test.source, f"{name}: {counted(count, 'box')}")
 
 
 def _alike(part: _Part, others: _Part, max_distance: float) -> Iterator[tuple[Path, Path, float]]:

@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from fewbox.core import counted
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.csv_columns import (
     HINT,
@@ -196,7 +197,7 @@ def _row(where: str, cells: list[str], columns: Columns) -> _Row:
     """Read the box of a row; none if its columns are empty."""
     count = len(columns.header)
     if len(cells) < count or any(cells[count:]):
-        message = f"{where}: {len(cells)} columns, but the first row has {count}"
+        message = f"{where}: {counted(len(cells), 'column')}, but the first row has {count}"
         raise AnnotationError(message, hint="an empty column keeps its comma")
     if not any(cells[n] for n in columns.box):
         return _Row(where, cells, None)

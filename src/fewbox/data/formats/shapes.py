@@ -21,6 +21,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from itertools import pairwise
 from typing import NoReturn
 
+from fewbox.core import counted
 from fewbox.data.formats.raw import Corners
 from fewbox.errors import AnnotationError
 
@@ -42,7 +43,7 @@ def outer_box(points: Sequence[tuple[float, float]], where: str) -> Corners:
         AnnotationError: there are fewer than two.
     """
     if len(points) < 2:
-        raise AnnotationError(f"{where}: an outline of {len(points)} points", hint="draw it again")
+        raise AnnotationError(f"{where}: an outline of {counted(len(points), 'point')}", hint="draw it again")
     across, down = zip(*points, strict=True)
     return min(across), min(down), max(across), max(down)
 

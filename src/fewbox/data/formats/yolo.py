@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewbox.core import counted
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import (
     LABELS_NAME,
@@ -224,7 +225,7 @@ def _box(line: _Line, kind: str | None, are_turned: bool, left_out: Counter[str]
 
 def _outline(line: _Line) -> list[tuple[float, float]]:
     if len(line.parts) % 2:
-        message = f"{line.where}: an outline of {len(line.parts)} numbers"
+        message = f"{line.where}: an outline of {counted(len(line.parts), 'number')}"
         raise AnnotationError(message, hint=f"an outline is: class x y x y ...; {_KIND_HINT}")
     return list(zip(line.parts[::2], line.parts[1::2], strict=True))
 
@@ -290,7 +291,8 @@ def _classes_of_yaml(path: Path) -> _Classes:
             f"{path.name}: names: a class id must be a whole number: {wrong[:40]!r}", hint=YAML_HINT
         )
     if "nc" in content and content["nc"] != str(len(names)):
-        message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {len(names)} classes have names"
+        named = counted(len(names), "class has a name", "classes have names")
+        message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {named}"
         raise AnnotationError(message, hint=YAML_HINT)
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
     task = content.get("task")
