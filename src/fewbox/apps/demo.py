@@ -24,7 +24,7 @@ from fewbox.detection.drawing import contact_sheet, save_picture
 from fewbox.detection.folder import save_found
 from fewbox.errors import OutputError
 from fewbox.evaluation.error_analysis import alarm_kinds_in_words
-from fewbox.evaluation.evaluator import detect_all, evaluate_found
+from fewbox.evaluation.evaluator import detect_all, evaluate_detections
 from fewbox.evaluation.report import save_report
 from fewbox.finetuning.pictures import save_loss_curve
 from fewbox.finetuning.trainer import finetune
@@ -77,7 +77,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     test, found, skipped = detect_all(detector, test, show_progress=True)
     save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
     _save_contact_sheet(output, [image.path for image in test])
-    evaluation = evaluate_found(detector, test, found, skipped)
+    evaluation = evaluate_detections(detector, test, found, skipped)
     save_report(evaluation, output / "report.html", title=path.name)
     counts = evaluation.at(detector.score_threshold)
     wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}

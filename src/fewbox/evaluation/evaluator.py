@@ -60,7 +60,7 @@ class Evaluation:
         learnt_from: names of photos that the detector was taught with, which make it look too good.
         expected_ap50: what photos held out in fine-tuning promised: ``ap50``, and ``low`` and ``high``,
             between which it should be four times in five; None if the detector's file says nothing.
-        outcomes: every detection and annotation, and what it came to.
+        outcomes: every prediction and ground-truth box, and what it came to.
         metrics: COCO's numbers.
         counts: what was found and what was wrong, for each class and threshold.
     """
@@ -82,19 +82,20 @@ class Evaluation:
 
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
-        """How often detections of each score are right; those no higher than ``SHOWN_SCORE`` are left out.
+        """How often predictions of each score are true positives.
 
-        There are thousands of those, nearly all wrong, and they would make any detector look honest.
+        Those no higher than ``SHOWN_SCORE`` are left out: there are thousands, nearly all false positives, and
+        they would make any detector look honest.
         """
         outcomes = self.outcomes
         rows = (outcomes.is_true_positive | outcomes.is_false_positive) & (
-            outcomes.found.scores > SHOWN_SCORE
+            outcomes.predictions.scores > SHOWN_SCORE
         )
-        return reliability_bins(outcomes.found.scores[rows], outcomes.is_true_positive[rows])
+        return reliability_bins(outcomes.predictions.scores[rows], outcomes.is_true_positive[rows])
 
     @property
     def expected_calibration_error(self) -> float:
-        """See :mod:`fewbox.evaluation.metrics`; over the detections of ``reliability``."""
+        """See :mod:`fewbox.evaluation.metrics`; over the predictions of ``reliability``."""
         return calibration_error(self.reliability)
 
     def at(self, score_threshold: float) -> dict[str, Any]:
@@ -202,10 +203,10 @@ def evaluate(
     read, detections, skipped = detect_all(detector, annotations, show_progress=show_progress)
     if skipped:
         read.require_reviewed()
-    return evaluate_found(detector, read, detections, skipped)
+    return evaluate_detections(detector, read, detections, skipped)
 
 
-def evaluate_found(
+def evaluate_detections(
     detector: PhotoDetector,
     annotations: AnnotationSet,
     detections: Sequence[Detections],
@@ -231,7 +232,7 @@ def evaluate_found(
         learnt_from=_learnt_from(detector, images),
         expected_ap50=_expected_ap50(detector),
         outcomes=outcomes,
-        metrics=coco_metrics(outcomes.found, outcomes.truth, num_classes),
+        metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
         counts=count_above(outcomes, num_classes, thresholds),
     )
 

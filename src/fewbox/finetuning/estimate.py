@@ -62,7 +62,7 @@ def calibrate(outcomes: Outcomes) -> Calibration:
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
     logits, right = (
-        _logits(outcomes.found.scores[counts]),
+        _logits(outcomes.predictions.scores[counts]),
         outcomes.is_true_positive[counts].astype(np.float64),
     )
     usual = np.array([np.log(USUAL_STRETCH), USUAL_SHIFT])
@@ -179,9 +179,9 @@ def estimate(
 
 def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
     """AP50 of a class and of how many objects."""
-    rows = np.flatnonzero(outcomes.found.class_ids == class_id)
-    rows = rows[np.argsort(-outcomes.found.scores[rows], kind="stable")]
-    objects = int((outcomes.counted & (outcomes.truth.class_ids == class_id)).sum())
+    rows = np.flatnonzero(outcomes.predictions.class_ids == class_id)
+    rows = rows[np.argsort(-outcomes.predictions.scores[rows], kind="stable")]
+    objects = int((outcomes.counted & (outcomes.ground_truth.class_ids == class_id)).sum())
     if objects == 0:
         return 0.0, 0
     return average_precision(
@@ -209,7 +209,7 @@ def thresholds(
     if outcomes is None or not outcomes.is_true_positive.any():
         return USUAL_THRESHOLD, None
     best_f1 = float(count_above(outcomes, num_classes).sum().f1.max())
-    scores = np.sort(calibration.applied(outcomes.found.scores))[::-1]
+    scores = np.sort(calibration.applied(outcomes.predictions.scores))[::-1]
     mean_above = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     precise = scores[mean_above >= PRECISE]
     return best_f1 / 2, max(float(precise[-1]) if len(precise) else PRECISE, best_f1 / 2)
@@ -303,7 +303,7 @@ def data_warnings(seen: Sequence[CachedPhoto], outcomes: Outcomes | None) -> lis
     if outcomes is not None:
         missed = outcomes.counted & (outcomes.found_score < FOUND_SCORE)
         if missed.sum() > outcomes.counted.sum() / 2:
-            names = list(dict.fromkeys(seen[place].name for place in outcomes.truth.photo_ids[missed]))
+            names = list(dict.fromkeys(seen[place].name for place in outcomes.ground_truth.photo_ids[missed]))
             remarks.append(
                 f"most objects are not recognised from the other photos: {_some(names)}; check that the "
                 "boxes are around the right things, or add photos that are more alike"

@@ -197,7 +197,7 @@ def save_held_out(
         OutputError: the picture cannot be written.
     """
     shown = scores > score_threshold
-    sure = outcomes.found_score > (outcomes.found.scores[~shown].max() if (~shown).any() else -1.0)
+    sure = outcomes.found_score > (outcomes.predictions.scores[~shown].max() if (~shown).any() else -1.0)
     tiles = [_Tile(number, outcomes, shown, sure) for number in range(len(images))]
     tiles = [tile for tile in tiles if len(tile.drawn) or not images[tile.number].boxes]
     tiles = sorted(tiles, key=lambda tile: -tile.mistakes)[:MAX_PHOTOS]
@@ -223,8 +223,8 @@ class _Tile:
     ) -> None:
         self.number = number
         self.outcomes = outcomes
-        self.drawn = np.flatnonzero((outcomes.truth.photo_ids == number) & outcomes.counted)
-        self.found = np.flatnonzero((outcomes.found.photo_ids == number) & shown)
+        self.drawn = np.flatnonzero((outcomes.ground_truth.photo_ids == number) & outcomes.counted)
+        self.found = np.flatnonzero((outcomes.predictions.photo_ids == number) & shown)
         self.missed = ~sure[self.drawn]
         self.alarms = outcomes.is_false_positive[self.found]
 
@@ -247,7 +247,7 @@ class _Tile:
         height, width = image.size_hw
         ratio = min(1.0, SIDE / max(height, width))
         read = read_reduced(image.path, (ratio * height, ratio * width))
-        truth, found = self.outcomes.truth, self.outcomes.found
+        truth, found = self.outcomes.ground_truth, self.outcomes.predictions
 
         def half(
             boxes: NDArray[np.float64], ids: NDArray[Any], tags: list[str], dashed: NDArray[np.bool_]

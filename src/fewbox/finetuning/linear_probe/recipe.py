@@ -68,7 +68,7 @@ def finetune_best(
 
     def draw(outcomes: Outcomes, expected: Estimate) -> None:
         if held_out is not None:
-            scores = expected.calibration.applied(outcomes.found.scores)
+            scores = expected.calibration.applied(outcomes.predictions.scores)
             threshold, labels = expected.score_threshold, annotations.labels
             save_held_out(held_out, annotations.images, outcomes, scores, labels, network, threshold)
 
