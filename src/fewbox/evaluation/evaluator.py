@@ -84,8 +84,8 @@ class Evaluation:
     def reliability(self) -> tuple[ReliabilityBin, ...]:
         """How often predictions of each score are true positives.
 
-        Those no higher than ``SHOWN_SCORE`` are left out: there are thousands, nearly all false positives, and
-        they would make any detector look honest.
+        Those no higher than ``SHOWN_SCORE`` are left out: there are thousands, nearly all false positives,
+        and they would make any detector look honest.
         """
         outcomes = self.outcomes
         rows = (outcomes.is_true_positive | outcomes.is_false_positive) & (
