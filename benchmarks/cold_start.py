@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import fewbox
-from fewbox.data.demo_photos import demo_photos
+from fewbox.data import demo_photos
 from machine import describe_machine
 
 NAMES = {"duck.onnx": "ONNX Runtime", "duck.safetensors": "PyTorch"}

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fewbox.data.demo_photos import demo_photos
+from fewbox.core.boxes import pairwise_iou
+from fewbox.data import demo_photos
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.export import export_detector
 from fewbox.finetuning.api import finetune
-from fewbox.models.nms import pairwise_iou
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class TestProject:
         make_photos(page.folder, "out3.jpg")
         rows = page.photos()
         assert list(rows) == ["out1.jpg", "out3.jpg", "out10.jpg", "out2.jpg"]
-        assert rows["out2.jpg"]["error"] == "no longer there; its 1 boxes are kept"
+        assert rows["out2.jpg"]["error"] == "no longer there; its 1 box is kept"
         for answer in (
             page.get(address),
             page.get(f"{address}/image"),

@@ -64,12 +64,12 @@ class TestRequireReviewed:
             AnnotationSet(images, ()).require_reviewed()
 
     def test_one_name(self) -> None:
-        with pytest.raises(AnnotationError, match=r"1 of 1 photos has no boxes and is not .*: a\.jpg\n"):
+        with pytest.raises(AnnotationError, match=r"1 of 1 photo has no boxes and is not .*: a\.jpg\n"):
             AnnotationSet((photo("a.jpg"),), ()).require_reviewed()
 
     @pytest.mark.parametrize("boxes", [(), (dataclasses.replace(DUCK, ignore=True),)])
     def test_without_any_box_there_is_nothing_to_learn(self, boxes: tuple[Box, ...]) -> None:
-        with pytest.raises(AnnotationError, match="no box in any of 1 photos"):
+        with pytest.raises(AnnotationError, match="no box in any of 1 photo"):
             AnnotationSet((photo("a.jpg", *boxes, reviewed=True),), ("duck",)).require_reviewed()
 
 
@@ -174,7 +174,7 @@ class TestFromArrays:
             ([np.ones((1, 4))], "duck", "2 paths, 1 arrays"),
             ([np.ones((1, 5)), []], "duck", r"a\.png: boxes must be \[M, 4\]: \[1, 5\]"),
             ([[1, 2, 3, 4], []], "duck", r"a\.png: boxes must be"),
-            ([np.ones((2, 4)), []], [["duck"], []], r"a\.png: 2 boxes, 1 labels"),
+            ([np.ones((2, 4)), []], [["duck"], []], r"a\.png: 2 boxes, 1 label"),
         ],
     )
     def test_arrays_that_do_not_fit_together(

@@ -16,7 +16,7 @@ from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import CheckReport, check_annotations
 from fewbox.data.checks.boxes import check_boxes
-from fewbox.data.checks.findings import KINDS, NEARLY_SAME, SAME, fingerprint, like_pairs
+from fewbox.data.checks.findings import KINDS, NEARLY_SAME, SAME, perceptual_hash, similar_pairs
 from fewbox.data.formats import read_annotations, to_annotation_set
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto
 from fewbox.data.project import Project
@@ -288,7 +288,7 @@ class TestLabels:
         mugs.photo("many.jpg", scene(9), *[(10 + 24 * i, 20, 20, 20) for i in range(12)], (10, 99, 50, 50, 2))
         rows = mugs.check("coffee mug", "Coffee_Mug", "lid").findings
         assert [row.kind for row in rows] == ["label-alike", "label-rare", "label-unused"]
-        assert rows[0].what == "'coffee mug' (16 boxes), 'Coffee_Mug' (1 boxes)"
+        assert rows[0].what == "'coffee mug' (16 boxes), 'Coffee_Mug' (1 box)"
         assert rows[1].what == "Coffee_Mug: 1 of up to 16 boxes per class"
         assert rows[2].what == "lid"
 
@@ -301,11 +301,11 @@ class TestLabels:
         test = DataSet(tmp_path / "test")
         test.photo("t.jpg", scene(9), COCO_BOX)
         report = mugs.check(test_boxes=test.write("jug"), test_photos=test.folder)
-        assert [(row.kind, row.what) for row in report.findings] == [("label-not-learnt", "jug: 1 boxes")]
+        assert [(row.kind, row.what) for row in report.findings] == [("label-not-learnt", "jug: 1 box")]
         assert report.test_labels == {"jug": 1}
 
 
-class TestLikeness:
+class TestPerceptualHash:
     def changes(self, photo: Image.Image) -> dict[str, Image.Image]:
         half = photo.resize((photo.width // 2, photo.height // 2))
         return {
@@ -333,13 +333,13 @@ class TestLikeness:
         assert (row.kind, row.severity, row.file) == ("photo-nearly-in-both", "warning", "frame.jpg")
 
     def test_photos_that_show_nothing_are_not_alike(self) -> None:
-        assert fingerprint(np.full((80, 80, 3), 200, np.uint8)) is None
+        assert perceptual_hash(np.full((80, 80, 3), 200, np.uint8)) is None
 
     def test_pairs_are_those_of_a_plain_count(self) -> None:
         bits = np.random.default_rng(0).random((30, 512)) < 0.5
         copy = bits.copy()
         copy[:, :40] ^= True
-        pairs = {(i, j): distance for i, j, distance in like_pairs(bits, copy, 0.1)}
+        pairs = {(i, j): distance for i, j, distance in similar_pairs(bits, copy, 0.1)}
         assert pairs.keys() == {(i, i) for i in range(30)}
         assert all(distance == pytest.approx(40 / 512) for distance in pairs.values())
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fewbox.apps import demo
 from fewbox.cli import main
-from fewbox.data.demo_photos import demo_photos
+from fewbox.data import demo_photos
 from fewbox.models.base import convert_base
 from fewbox.models.zoo import cached_base_path
 

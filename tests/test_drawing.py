@@ -210,7 +210,7 @@ def test_an_east_asian_label_asks_for_a_font_that_has_it(monkeypatch):
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"boxes must be \[M, 4\]: \[4\]"):
         draw_boxes(grey(), [1, 2, 3, 4], ["a"], [0])
-    with pytest.raises(ValueError, match="1 boxes, 0 tags, 1 class ids"):
+    with pytest.raises(ValueError, match="1 box, 0 tags, 1 class id"):
         draw_boxes(grey(), [[1, 2, 3, 4]], [], [0])
 
 

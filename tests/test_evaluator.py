@@ -300,4 +300,4 @@ def test_evaluation_holds_what_it_measured(squares: AnnotationSet):
     evaluation: Evaluation = evaluate(finds_all(squares), squares, show_progress=False)
     assert evaluation.labels == ("square",)
     assert [image.path.name for image in evaluation.annotations] == [f"photo{n}.png" for n in range(4)]
-    assert len(evaluation.outcomes.found) == 4
+    assert len(evaluation.outcomes.predictions) == 4

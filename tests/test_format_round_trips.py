@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fewbox.data import FOLDER_FORMATS, FORMATS
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
-from fewbox.data.format_names import FOLDER_FORMATS, FORMATS
 from fewbox.data.formats import read_annotations, write_annotations
 from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
 

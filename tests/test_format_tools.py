@@ -484,7 +484,7 @@ class TestCVAT:
             (cvat(CVAT_BOX, CVAT_BOX.replace('ytl="6.00"', "")), "'sub/a.png': box 2: ytl is missing"),
             (cvat(CVAT_BOX.replace("40.00", "4O")), "box 1: xbr must be a number: '4O'"),
             (cvat('<polygon label="cup" points="1,2;3"/>'), "polygon 1: points must be x,y;x,y;...: '3'"),
-            (cvat('<polygon label="cup" points="1,2"/>'), "an outline of 1 points"),
+            (cvat('<polygon label="cup" points="1,2"/>'), "an outline of 1 point"),
             (cvat(*['<polygon label="cup" group_id="4" points="1,2;3,4;5,6"/>'] * 2), "in one group, '4'"),
             (cvat('<cuboid label="cup"/>'), "a cuboid or a skeleton is no box"),
             ('<annotations><track id="0"/></annotations>', "made of tracks"),

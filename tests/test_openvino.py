@@ -22,8 +22,8 @@ from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino
 from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
+from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.demo_photos import demo_photos
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection import loading as opening
@@ -408,12 +408,12 @@ def test_photos_in_which_nothing_is_found_will_do(
     Image.new("RGB", (160, 120), (150, 152, 155)).save(photo)
     assert len(starter.detect(photo, score_threshold=MIN_SCORE)) == 0
     words = export_openvino(starter, tmp_path / "thing.xml", photos=photo)
-    assert words.startswith("100 boxes in 1 photos")
+    assert words.startswith("100 boxes in 1 photo ")
     _damage_what_is_read(monkeypatch)
     with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
         export_openvino(starter, tmp_path / "other.xml", photos=photo)
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        with pytest.raises(ExportError, match=r"nothing was found in 1 photos.*\n.*--photos FOLDER"):
+        with pytest.raises(ExportError, match=r"nothing was found in 1 photo,.*\n.*--photos FOLDER"):
             export_openvino(starter, tmp_path / "other.xml", precision="bfloat16", photos=photo)
 
 

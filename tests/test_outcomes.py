@@ -57,6 +57,13 @@ def test_each_detection_is_right_wrong_or_neither(desk: Outcomes):
     assert desk.counted.tolist() == [True, True, True, False]
 
 
+def test_former_names_of_the_tables_warn(desk: Outcomes):
+    with pytest.warns(DeprecationWarning, match="now called predictions"):
+        assert desk.found is desk.predictions
+    with pytest.warns(DeprecationWarning, match="now called ground_truth"):
+        assert desk.truth is desk.ground_truth
+
+
 def test_confusion_follows_the_threshold(desk: Outcomes):
     # Rows: duck, mug, other false alarms. Columns: duck, mug, missed.
     assert desk.confusion(0.5, 2).tolist() == [[1, 1, 0], [0, 0, 1], [0, 1, 0]]
@@ -68,7 +75,7 @@ def test_confusion_follows_the_threshold(desk: Outcomes):
 def test_confusion_counts_every_annotation_and_every_shown_detection_once(desk: Outcomes, threshold: float):
     matrix = desk.confusion(threshold, 2)
     assert matrix[:2].sum() == 3
-    shown = (desk.is_true_positive | desk.is_false_positive) & (desk.found.scores > threshold)
+    shown = (desk.is_true_positive | desk.is_false_positive) & (desk.predictions.scores > threshold)
     assert matrix[:, :2].sum() == shown.sum()
 
 
@@ -185,7 +192,7 @@ def test_kinds_of_mistakes_add_up_to_the_mistakes(seed: int):
     detections = list(zip(*draw(60), generator.uniform(0, 1, 60), strict=True))
     outcomes = outcomes_of(annotations, detections)
     counts = count_above(outcomes, 3)
-    scores, classes = outcomes.found.scores, outcomes.found.class_ids
+    scores, classes = outcomes.predictions.scores, outcomes.predictions.class_ids
     assert counts.alarms_by_kind.min() >= 0
     assert counts.misses_by_kind.min() >= 0
     for place, threshold in enumerate(HUNDREDTHS):

@@ -219,7 +219,7 @@ class TestLabels:
         content = ProjectFile(None, "annotations.json")
         content.change_photo("a.jpg", SIZE_HW, put=[drawn("k", 1, 2, 3, 4, label="mug")])
         content.add_labels(["lid"])
-        with pytest.raises(AnnotationError, match="1 boxes have the label mug"):
+        with pytest.raises(AnnotationError, match="1 box has the label mug"):
             content.remove_label("mug")
         with pytest.raises(AnnotationError, match="two classes would have one label: lid"):
             content.rename_label("mug", "lid")

@@ -234,14 +234,14 @@ def test_unknown_kinds_of_address() -> None:
     ],
 )
 def test_names_of_addresses(address: str, shown: str, name: str, own_cache: Path) -> None:
-    photo = remote.stand_in(address)
+    photo = remote.cached_path(address)
     assert remote.without_secrets(address) == remote.shown_name(photo) == shown
     assert photo.name == name
     assert photo.parent.parent == own_cache / "photos"
     assert os.name != "posix" or (own_cache / "photos").stat().st_mode & 0o077 == 0
 
 
-def test_a_stand_in_is_only_one_in_the_cache(tmp_path: Path) -> None:
+def test_a_cached_path_is_only_one_in_the_cache(tmp_path: Path) -> None:
     (tmp_path / "address.txt").write_text("memory://shelf/a.jpg")
     with pytest.raises(PhotoError, match="no such photo"):
         read_image(tmp_path / "a.jpg")

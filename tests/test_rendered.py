@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewbox.data.demo_photos import FOLDER, demo_photos
+from fewbox.data import DEMO_FOLDER, demo_photos
 from fewbox.data.formats import read_annotations
 from fewbox.errors import OutputError
 from renderer import render_ducks, render_scene
@@ -220,7 +220,7 @@ def test_the_photos_in_the_package_are_those_that_are_rendered(tmp_path):
         images = [np.asarray(Image.open(s.images[0].path), np.float32) for s in (theirs, ours)]
         assert np.abs(images[0] - images[1]).mean() < 3  # what JPEG makes of noise
     assert all(image.reviewed for photos in shipped for image in photos)
-    assert sum(file.stat().st_size for file in FOLDER.rglob("*.*")) <= 2_000_000
+    assert sum(file.stat().st_size for file in DEMO_FOLDER.rglob("*.*")) <= 2_000_000
 
 
 def test_ducks_that_cannot_be_written_or_seen(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fewbox.core.boxes import nms, nms_per_class
 from fewbox.data.images import read_image
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.boxes import (
@@ -26,7 +27,6 @@ from fewbox.models.boxes import (
 )
 from fewbox.models.families import build_network
 from fewbox.models.layers import huber_loss, pad_same, sigmoid_focal_loss
-from fewbox.models.nms import nms_per_class, suppress
 from fewbox.models.ssd.network import SsdDetector, resize_bilinear_legacy
 from tiny import tiny_base, tiny_config
 
@@ -149,25 +149,25 @@ def test_first_of_two_boxes_gets_the_anchor_both_want() -> None:
 
 
 @given(boxes(most=40), st.integers(1, 50), st.sampled_from([0.3, 0.5, 0.6]))
-def test_suppression_is_greedy(rows: torch.Tensor, most: int, threshold: float) -> None:
+def test_nms_is_greedy(rows: torch.Tensor, most: int, threshold: float) -> None:
     scores = np.random.default_rng(len(rows)).permutation(len(rows)).astype(np.float32)
     kept: list[int] = []
     iou = pairwise_iou(rows, rows)
     for i in np.argsort(-scores):
         if all(iou[i, j] <= threshold for j in kept):
             kept.append(int(i))
-    found = suppress(rows.numpy(), scores, iou_threshold=threshold, max_kept=most)
+    found = nms(rows.numpy(), scores, iou_threshold=threshold, max_kept=most)
     assert found.tolist() == kept[:most]
 
 
-def test_suppression_beyond_one_chunk_equals_one_pass() -> None:
+def test_nms_beyond_one_chunk_equals_one_pass() -> None:
     generator = np.random.default_rng(0)
     corner = generator.uniform(0, 300, (3000, 2))
     rows = np.concatenate((corner, corner + generator.uniform(5, 60, (3000, 2))), 1).astype(np.float32)
     scores = generator.uniform(0, 1, 3000).astype(np.float32)
-    everything = suppress(rows, scores, iou_threshold=0.5, max_kept=3000)
+    everything = nms(rows, scores, iou_threshold=0.5, max_kept=3000)
     assert 100 < len(everything) < 3000
-    assert suppress(rows, scores, iou_threshold=0.5, max_kept=50).tolist() == everything[:50].tolist()
+    assert nms(rows, scores, iou_threshold=0.5, max_kept=50).tolist() == everything[:50].tolist()
 
 
 def test_classes_do_not_suppress_each_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fewbox.core import counted
 from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
@@ -105,3 +106,17 @@ def test_scores_in_words():
 def test_of_many_names_some_are_listed():
     assert some_names(["a", "b"]) == "a, b"
     assert some_names([str(number) for number in range(1000)]).endswith("8, 9 and 990 more")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("photo",), ["0 photos", "1 photo", "12 photos"]),
+        (("box",), ["0 boxes", "1 box", "12 boxes"]),
+        (("class",), ["0 classes", "1 class", "12 classes"]),
+        (("false alarm",), ["0 false alarms", "1 false alarm", "12 false alarms"]),
+        (("box reaches", "boxes reach"), ["0 boxes reach", "1 box reaches", "12 boxes reach"]),
+    ],
+)
+def test_one_is_not_many(words, said):
+    assert [counted(number, *words) for number in (0, 1, 12)] == said

@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fewbox.core.boxes import nms
 from fewbox.data.images import read_image
-from fewbox.models.nms import suppress
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.checkpoint import read_yolox
 from fewbox.models.yolox.network import YoloxDetector, decode_cells, make_cells
@@ -334,7 +334,7 @@ class Runtime:
         class_ids, scores = scores.argmax(1), scores.max(1)
         boxes, scores, class_ids = (values[scores >= 0.001] for values in (boxes, scores, class_ids))
         apart = boxes + 4096.0 * class_ids[:, None]
-        kept = suppress(apart, scores, iou_threshold=0.65, max_kept=len(scores))
+        kept = nms(apart, scores, iou_threshold=0.65, max_kept=len(scores))
         return boxes[kept], scores[kept], class_ids[kept]
 
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from fewbox.data import DEMO_BOXES_NAME
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.demo_photos import BOXES_NAME
 from fewbox.data.formats import write_coco
 from renderer import render_ducks
 
@@ -29,9 +29,9 @@ def main() -> None:
     folder = parser.parse_args().folder
     both = render_ducks(folder, quality=QUALITY)
     for part in both:
-        (folder / part.source / BOXES_NAME).unlink()
+        (folder / part.source / DEMO_BOXES_NAME).unlink()
     images = tuple(image for part in both for image in part)
-    write_coco(AnnotationSet(images, both[0].labels, folder.name), folder / BOXES_NAME)
+    write_coco(AnnotationSet(images, both[0].labels, folder.name), folder / DEMO_BOXES_NAME)
     size = sum(file.stat().st_size for file in folder.rglob("*.*"))
     print(f"{folder}: {len(images)} photos, {size / 1e6:.2f} MB")
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fewbox.core.boxes import nms_per_class
 from fewbox.models.network import AnchorFeatures, Coefficients, Found
-from fewbox.models.nms import nms_per_class
 from toy_family import CELL, SIDE, ToyConfig
 
 CHANNELS = 8

@@ -14,16 +14,17 @@ from pathlib import Path
 
 from PIL import Image
 
+from fewbox.core import counted
 from fewbox.core.files import replacing, write_text
 from fewbox.core.progress import console
+from fewbox.data import DEMO_BOXES_NAME, demo_photos
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.demo_photos import BOXES_NAME, demo_photos
 from fewbox.data.formats import write_coco
 from fewbox.detection.drawing import contact_sheet, save_picture
 from fewbox.detection.folder import save_found
 from fewbox.errors import OutputError
 from fewbox.evaluation.error_analysis import alarm_kinds_in_words
-from fewbox.evaluation.evaluator import detect_all, evaluate_found
+from fewbox.evaluation.evaluator import detect_all, evaluate_detections
 from fewbox.evaluation.report import save_report
 from fewbox.finetuning.api import finetune
 from fewbox.finetuning.pictures import save_loss_curve
@@ -46,7 +47,8 @@ class DemoResult:
     def __str__(self) -> str:
         kinds = f": {alarm_kinds_in_words(self.false_alarm_kinds)}" if self.false_alarms else ""
         return (
-            f"found {self.found} of {self.ducks} ducks, with {self.false_alarms} false alarms{kinds}\n"
+            f"found {self.found} of {counted(self.ducks, 'duck')}, "
+            f"with {counted(self.false_alarms, 'false alarm')}{kinds}\n"
             f"look at {self.output / 'report.html'} and {self.output / 'ducks.gif'}"
         )
 
@@ -75,7 +77,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     test, found, skipped = detect_all(detector, test, show_progress=True)
     save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
     _save_contact_sheet(output, [image.path for image in test])
-    evaluation = evaluate_found(detector, test, found, skipped)
+    evaluation = evaluate_detections(detector, test, found, skipped)
     save_report(evaluation, output / "report.html", title=path.name)
     counts = evaluation.at(detector.score_threshold)
     wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}
@@ -94,7 +96,7 @@ def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
             shutil.copyfile(image.path, temporary)
         images.append(replace(image, path=path))
     copied = replace(annotations, images=tuple(images))
-    write_coco(copied, folder / BOXES_NAME)
+    write_coco(copied, folder / DEMO_BOXES_NAME)
     return copied
 
 

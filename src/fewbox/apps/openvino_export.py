@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbox.core import counted
 from fewbox.core.files import replacing, require_writable
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
@@ -126,7 +127,7 @@ def _compare(
         before, after = (
             100 * evaluate(one, annotations, show_progress=False).metrics.ap for one in (exact, exported)
         )
-        words = f"AP {before:.1f} before, {after:.1f} after, on {len(annotations)} photos"
+        words = f"AP {before:.1f} before, {after:.1f} after, on {counted(len(annotations), 'photo')}"
         return words, before - after <= MAX_AP_LOST
     images = read_photos(photos, detector.config)
     if precision == "float32":
@@ -141,9 +142,11 @@ def _compare(
         found, shift_px = moved_boxes(exact, exported, image)
         count += found
         furthest = max(furthest, shift_px)
-    words = f"{count} boxes in {len(images)} photos moved by up to {furthest:.2f} pixels"
+    words = f"{counted(count, 'box')} in {counted(len(images), 'photo')} moved by up to {furthest:.2f} pixels"
     if count == 0:
-        words = f"nothing was found in {len(images)} photos, so it cannot be said by how much it does"
+        words = (
+            f"nothing was found in {counted(len(images), 'photo')}, so it cannot be said by how much it does"
+        )
     return words, PrecisionCheck(True, count, furthest).holds
 
 

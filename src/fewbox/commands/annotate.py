@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands import add_batch_norm_eps
+from fewbox.core import counted
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
 
@@ -74,7 +75,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     learner = BackgroundLearner(project, base=base, batch_norm_eps=eps, output=output, learn=parsed.learn)
     try:
         server = AnnotateServer(project, learner, parsed.port)
-        print(f"{len(names)} photos; boxes go to {project.file}", flush=True)
+        print(f"{counted(len(names), 'photo')}; boxes go to {project.file}", flush=True)
         print(f"open {server.url}\nstop with Ctrl-C", flush=True)
         server.run(open_browser=parsed.browser)
     finally:

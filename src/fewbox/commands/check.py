@@ -11,6 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import add_photos_with_boxes
+from fewbox.core import counted
 from fewbox.errors import SettingError
 from fewbox.models.zoo import ZOO, default_base
 
@@ -115,7 +116,7 @@ def _lines(report: CheckReport, limit: int | None) -> Iterator[tuple[str, str]]:
         yield from _group(kind, list(rows), limit)
     yield "", ""
     numbers = {severity: report.count(severity) for severity in _STYLES}
-    counts = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in numbers.items() if count]
+    counts = [counted(count, severity) for severity, count in numbers.items() if count]
     if not counts:
         yield "nothing wrong was found", "bold green"
     elif numbers["error"]:
@@ -125,13 +126,13 @@ def _lines(report: CheckReport, limit: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _contents(report: CheckReport) -> str:
-    text = f"{report.num_photos} photos"
+    text = counted(report.num_photos, "photo")
     for words, labels in (("", report.labels), (" to test on", report.test_labels)):
         if labels:
             most = sorted(labels.items(), key=lambda item: -item[1])
             listed = ", ".join(f"{name} {count}" for name, count in most[:_SHOWN])
-            more = f" and {len(most) - _SHOWN} more classes" if len(most) > _SHOWN else ""
-            text += f"; {sum(labels.values())} boxes{words} ({listed}{more})"
+            more = f" and {counted(len(most) - _SHOWN, 'more class')}" if len(most) > _SHOWN else ""
+            text += f"; {counted(sum(labels.values()), 'box')}{words} ({listed}{more})"
     return text
 
 

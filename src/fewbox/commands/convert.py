@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import add_strict
+from fewbox.core import counted
 from fewbox.core.progress import console
-from fewbox.data.format_names import FORMATS, require_format
+from fewbox.data import FORMATS, require_format
 from fewbox.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
@@ -98,14 +99,9 @@ def _counts(annotations: AnnotationSet) -> str:
     unseen = sum(not image.reviewed for image in annotations)
     states = ((empty, "looked at and empty"), (unseen, "not looked at"))
     parts = [
-        _number(len(annotations), "photo"),
+        counted(len(annotations), "photo"),
         *[f"{count} {state}" for count, state in states if count],
-        _number(len(boxes), "box") + (f" ({ignored} to ignore)" if ignored else ""),
-        _number(len(annotations.labels), "class"),
+        counted(len(boxes), "box") + (f" ({ignored} to ignore)" if ignored else ""),
+        counted(len(annotations.labels), "class"),
     ]
     return ", ".join(parts)
-
-
-def _number(count: int, what: str) -> str:
-    plural = f"{what}es" if what.endswith(("x", "s")) else f"{what}s"
-    return f"{count} {what if count == 1 else plural}"

@@ -24,7 +24,7 @@ def add_demo(commands: Any) -> None:
 def run_demo(parsed: argparse.Namespace) -> int:
     """``fewbox demo``."""
     from fewbox.core.progress import console
-    from fewbox.data.demo_photos import demo_photos
+    from fewbox.data import demo_photos
 
     train, test = demo_photos()
     # Said before torch is imported, which takes seconds.

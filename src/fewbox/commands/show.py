@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fewbox.core import counted
+
 
 def add_show(commands: Any) -> None:
     """Add the command to the parser's."""
@@ -34,8 +36,8 @@ def run_show(parsed: argparse.Namespace) -> int:
     photos = made.get("photos", [])
     print(f"finds: {', '.join(facts['labels'])}")
     print(f"base: {facts['base']['name']}, {facts['base']['licence']}")
-    boxes = sum(photo["boxes"] for photo in photos)
-    print(f"learnt from: {boxes} boxes in {len(photos)} photos, recipe {made.get('recipe')}")
+    boxes = counted(sum(photo["boxes"] for photo in photos), "box")
+    print(f"learnt from: {boxes} in {counted(len(photos), 'photo')}, recipe {made.get('recipe')}")
     if "export" in facts:
         taken = "photos" if facts["export"]["input"] == "photos" else "the network's input (--raw)"
         print(f"exported by fewbox {facts['export']['fewbox_version']}; takes {taken}")

@@ -1,6 +1,6 @@
 """What a person says is in the photos: boxes, and which photos they have looked at.
 
-A box is ``(x1, y1, x2, y2)`` as in ``models/boxes.py``: pixels of the upright image,
+A box is ``(x1, y1, x2, y2)`` as in ``core/boxes.py``: pixels of the upright image,
 continuous edges. A photo is in one of three states, because a photo that is empty teaches
 the detector something and a photo nobody has looked at must not:
 
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core import counted
 from fewbox.core.arguments import kind_of
 from fewbox.data.images import StrPath, read_size_hw
 from fewbox.errors import AnnotationError
@@ -187,13 +188,13 @@ class AnnotationSet:
         if missing:
             are = "have no boxes and are" if len(missing) > 1 else "has no boxes and is"
             raise AnnotationError(
-                f"{self.source}: {len(missing)} of {len(self)} photos {are} not marked as reviewed: "
-                + _some_names(missing),
+                f"{self.source}: {len(missing)} of {counted(len(self), 'photo')} {are} "
+                f"not marked as reviewed: " + _some_names(missing),
                 hint=_REVIEW_HINT,
             )
         if self.num_boxes == 0:
             raise AnnotationError(
-                f"{self.source}: no box in any of {len(self)} photos",
+                f"{self.source}: no box in any of {counted(len(self), 'photo')}",
                 hint="draw a box around the object in at least one photo",
             )
 
@@ -211,7 +212,7 @@ def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name:
         raise ValueError(f"{name}: boxes must be [M, 4]: {list(boxes.shape)}")
     of_boxes = [labels] * len(boxes) if isinstance(labels, str) else list(labels)
     if len(of_boxes) != len(boxes):
-        raise ValueError(f"{name}: {len(boxes)} boxes, {len(of_boxes)} labels")
+        raise ValueError(f"{name}: {counted(len(boxes), 'box')}, {counted(len(of_boxes), 'label')}")
     edges: list[list[float]] = boxes.tolist()
     return tuple(Box(x1, y1, x2, y2, label) for (x1, y1, x2, y2), label in zip(edges, of_boxes, strict=True))
 

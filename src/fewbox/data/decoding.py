@@ -1,12 +1,9 @@
-"""From what a decoder gives to upright RGB, and JPEGs that lack their end.
+"""From an opened photo to upright RGB: orientation, transparency, and other depths than 8 bits.
 
-A JPEG that lacks its end marker: whether all its pixels are there, and then its pixels.
-
-Cameras and downloads that stop a moment early leave such files, and every viewer shows them. Pillow
-refuses them, as it cannot tell them from files of which half is missing. Here it is told by what
-follows: if all pixels are there, the picture does not depend on it.
-
-From what a decoder gives to upright RGB: orientation, transparency, and other depths than 8 bits.
+Before that come JPEGs that lack their end marker. Cameras and downloads that stop a moment early leave
+such files, and every viewer shows them. Pillow refuses them, as it cannot tell them from files of which
+half is missing. Here it is told by what follows: if all pixels are there, the picture does not depend
+on it.
 """
 
 from __future__ import annotations

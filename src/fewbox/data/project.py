@@ -25,8 +25,8 @@ from filelock import FileLock, Timeout
 
 from fewbox.core import files
 from fewbox.core.progress import console
+from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
-from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.data.remote import is_remote

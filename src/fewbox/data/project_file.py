@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fewbox.core import counted
 from fewbox.data.annotations import Box, checked_box, require_size
 from fewbox.data.formats.json_file import Entry, parse_object, unused_id
 from fewbox.errors import AnnotationError
@@ -266,7 +267,7 @@ class ProjectFile:
         used = sum(box["category_id"] == entry["id"] for box in self._top["annotations"])
         if used:
             hint = "remove its boxes, or give them another class, first"
-            raise AnnotationError(f"{used} boxes have the label {label}", hint=hint)
+            raise AnnotationError(f"{counted(used, 'box has', 'boxes have')} the label {label}", hint=hint)
         self._top["categories"].remove(entry)
         del self._labels[entry["id"]]
 

@@ -1,6 +1,6 @@
 """Photos on other machines: ``https://``, ``s3://`` and whatever else fsspec knows.
 
-All code here works on paths, so a remote photo gets one: a stand-in in the cache, in a folder that
+All code here works on paths, so a remote photo gets one: in the cache, in a folder that
 also notes the photo's address. The bytes are fetched when the photo is first read. Naming an address
 again fetches it again, as what is there may have changed.
 
@@ -60,13 +60,13 @@ def cached_path(address: str) -> Path:
 
 
 def shown_name(path: Path) -> str:
-    """What to call a photo in messages: its address where ``path`` is a stand-in."""
+    """What to call a photo in messages: its address where ``path`` is one in the cache."""
     address = _address_of(path)
     return str(path) if address is None else without_secrets(address)
 
 
 def fetch_missing(path: Path) -> None:
-    """Fetch the photo that ``path`` stands in for, unless it is there; other paths are left alone.
+    """Fetch a remote photo to its path in the cache, unless it is there; other paths are left alone.
 
     Raises:
         PhotoError: it cannot be fetched, is too large, or takes too long.

@@ -1,6 +1,6 @@
 """What a detector found in one photo.
 
-Boxes are in pixels of the upright photo, as everywhere (see ``models/boxes.py``); here they
+Boxes are in pixels of the upright photo, as everywhere (see ``core/boxes.py``); here they
 are numpy arrays, so that results can be used where there is no torch.
 """
 

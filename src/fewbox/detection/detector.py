@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.data.images import StrPath
 from fewbox.detection.detections import Detections
@@ -71,7 +72,7 @@ class Detector(PhotoDetector):
         score_threshold: float = SCORE_THRESHOLD,
     ) -> None:
         if config.num_classes != len(labels):
-            raise ValueError(f"{config.num_classes} classes, but {len(labels)} labels")
+            raise ValueError(f"{counted(config.num_classes, 'class')}, but {counted(len(labels), 'label')}")
         self.config = config
         self.weights = dict(weights)
         self.labels = tuple(labels)
@@ -260,7 +261,7 @@ class PrecisionCheck:
             return "detecting in float32: nothing was found to see by what bfloat16 does to boxes"
         chosen = "bfloat16" if self.holds else "float32"
         return (
-            f"detecting in {chosen}: bfloat16 moves {self.num_boxes} boxes by up to "
+            f"detecting in {chosen}: bfloat16 moves {counted(self.num_boxes, 'box')} by up to "
             f"{self.max_shift_px:.2f} pixels (allowed: {MAX_SHIFT_PX})"
         )
 

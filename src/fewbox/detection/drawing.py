@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from fewbox.core import counted
 from fewbox.core.files import replacing
 from fewbox.data.images import upright_array
 from fewbox.errors import OutputError
@@ -89,7 +90,8 @@ def draw_boxes(
         raise ValueError(f"boxes must be [M, 4]: {list(corners.shape)}")
     if not len(corners) == len(tags) == len(class_ids) == len(flags):
         raise ValueError(
-            f"{len(corners)} boxes, {len(tags)} tags, {len(class_ids)} class ids, {len(flags)} dashed"
+            f"{counted(len(corners), 'box')}, {counted(len(tags), 'tag')}, "
+            f"{counted(len(class_ids), 'class id')}, {len(flags)} dashed"
         )
     picture = Image.fromarray(upright_array(image))
     canvas = ImageDraw.Draw(picture)

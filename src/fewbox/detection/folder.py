@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.files import require_writable, write_text
 from fewbox.core.progress import console, progress_bar
@@ -52,12 +53,10 @@ class FolderSummary:
 
     def __str__(self) -> str:
         done = self.num_photos - len(self.failed)
-        text = (
-            f"{self.num_detections} detections in {done} {'photo' if done == 1 else 'photos'}: {self.written}"
-        )
+        text = f"{counted(self.num_detections, 'detection')} in {counted(done, 'photo')}: {self.written}"
         if self.failed:
             names = ", ".join(self.failed)
-            text += f"\n{len(self.failed)} of {self.num_photos} photos could not be read: {names}"
+            text += f"\n{len(self.failed)} of {counted(self.num_photos, 'photo')} could not be read: {names}"
         return text
 
 

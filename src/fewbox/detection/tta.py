@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbox.core.boxes import pairwise_iou
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
-from fewbox.models.nms import pairwise_iou
 
 SAME_IOU = 0.5
 """Overlap from which on a box in the photo and one in its mirror image are one detection."""

@@ -1,8 +1,7 @@
-"""The worst mistakes and what kind they are, and results in words.
+"""Results in words, and the worst mistakes with the kind of each, for people who rarely measure detectors.
 
-Results in words, for people who do not measure detectors every day.
-
-The worst mistakes, and what kind of mistake each is, in words; the kinds are those of ``outcomes.py``.
+The kinds are those of ``outcomes.py``. A true positive is a right box here, and a false positive a false
+alarm: what is written here, people read.
 """
 
 from __future__ import annotations
@@ -14,22 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.evaluation.matching import box_areas, overlaps
+from fewbox.core import counted
+from fewbox.core.boxes import box_areas
+from fewbox.evaluation.matching import overlaps
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_SCORE, Outcomes
 
 _FEW = 10  # counts up to here are said as they are, and so many names are listed
 _NEARLY = 0.05  # between the mean score and the share of right boxes
 _Z = 1.96  # standard deviations that hold 95% of a normal distribution
-
-
-def photos_in_words(count: int) -> str:
-    """Such as ``1 photo`` or ``12 photos``."""
-    return f"{count} photo{'' if count == 1 else 's'}"
-
-
-def false_alarms_in_words(count: int) -> str:
-    """Such as ``1 false alarm`` or ``12 false alarms``."""
-    return f"{count} false alarm{'' if count == 1 else 's'}"
 
 
 def some_names(names: Sequence[str]) -> str:
@@ -73,11 +64,7 @@ def alarms_in_words(found: int, false_alarms: int) -> str:
     return f"about {tenths} in 10 boxes are wrong"
 
 
-_ALARMS = {
-    "duplicate": ("duplicate", "duplicates"),
-    "localization": ("localization error", "localization errors"),
-    "confusion": ("class confusion", "class confusions"),
-}
+_ALARMS = {"duplicate": "duplicate", "localization": "localization error", "confusion": "class confusion"}
 _MISSES = {
     "low_score": "with too low a score",
     "localization": "with the box too far off",
@@ -90,8 +77,7 @@ _MISSES = {
 def alarm_kinds_in_words(kinds: Mapping[str, int]) -> str:
     """Such as ``3 on an object (2 duplicates, 1 localization error), 4 on the background``; "" for none."""
     on_object = sum(kinds[kind] for kind in _ALARMS)
-    named = [f"{kinds[kind]} {one if kinds[kind] == 1 else many}" for kind, (one, many) in _ALARMS.items()]
-    named = [text for text, kind in zip(named, _ALARMS, strict=True) if kinds[kind]]
+    named = [counted(kinds[kind], name) for kind, name in _ALARMS.items() if kinds[kind]]
     parts = [f"{on_object} on an object ({', '.join(named)})"] if on_object else []
     if kinds["background"]:
         parts.append(f"{kinds['background']} on the background")
@@ -122,11 +108,11 @@ def likely_share(count: int, total: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def scores_in_words(scores: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> str:
+def scores_in_words(scores: npt.NDArray[np.float64], is_true_positive: npt.NDArray[np.bool_]) -> str:
     """Whether the scores ``[K]`` of the boxes that are shown can be taken at their word."""
     if not len(scores):
         return "There are no boxes above its threshold."
-    mean, share = float(scores.mean()), float(right.mean())
+    mean, share = float(scores.mean()), float(is_true_positive.mean())
     text = (
         f"Boxes above its threshold have a score of {mean:.2f} on average, and {share:.0%} of them are right"
     )
@@ -140,12 +126,12 @@ class Mistake:
     """A miss or a false alarm.
 
     Attributes:
-        row: of the annotation that was missed, or of the detection that is wrong.
+        row: of the ground truth that was missed, or of the prediction that is a false alarm.
         label: its class.
-        score: the annotation is missed at thresholds from this one on; the detection is a false alarm
-            at thresholds below it.
+        score: the ground truth is missed at thresholds from this one on; the prediction is a false
+            alarm at thresholds below it.
         reason: what kind of mistake it is, in words.
-        told_by: of a miss, the detection that the reason is about; -1 if none.
+        told_by: of a miss, the prediction that the reason is about; -1 if none.
     """
 
     row: int
@@ -156,13 +142,13 @@ class Mistake:
 
 
 def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
-    """Annotations that were not found or with the lowest scores, larger ones first."""
-    order = np.lexsort((-box_areas(outcomes.truth.boxes), outcomes.found_score))
+    """Ground truth that was not found or with the lowest scores, larger ones first."""
+    order = np.lexsort((-box_areas(outcomes.ground_truth.boxes), outcomes.found_score))
     worst = [int(row) for row in order if outcomes.counted[row]][:limit]
     return [
         Mistake(
             row,
-            labels[outcomes.truth.class_ids[row]],
+            labels[outcomes.ground_truth.class_ids[row]],
             float(outcomes.found_score[row]),
             _why_missed(outcomes, row, labels),
             int(outcomes.causes.miss_by[row]),
@@ -172,13 +158,13 @@ def worst_misses(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[
 
 
 def worst_false_alarms(outcomes: Outcomes, labels: Sequence[str], limit: int) -> list[Mistake]:
-    """The wrong detections with the highest scores."""
-    scores = np.where(outcomes.is_false_positive, outcomes.found.scores, 0)
+    """The false positives with the highest scores."""
+    scores = np.where(outcomes.is_false_positive, outcomes.predictions.scores, 0)
     worst = [int(row) for row in np.argsort(-scores, kind="stable")[:limit] if scores[row] > SHOWN_SCORE]
     return [
         Mistake(
             row,
-            labels[outcomes.found.class_ids[row]],
+            labels[outcomes.predictions.class_ids[row]],
             float(scores[row]),
             f"score {scores[row]:.2f}, {_why_wrong(outcomes, row, labels)}",
         )
@@ -188,23 +174,23 @@ def worst_false_alarms(outcomes: Outcomes, labels: Sequence[str], limit: int) ->
 
 def _why_missed(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
     kind, by = MISS_KINDS[outcomes.causes.miss_kind[row]], int(outcomes.causes.miss_by[row])
-    right = float(outcomes.found_score[row])
-    only = f"only {right:.2f}" if right >= 0.005 else "less than 0.01"
+    best = float(outcomes.found_score[row])
+    only = f"only {best:.2f}" if best >= 0.005 else "less than 0.01"
     if kind == "low_score":
         return f"found, but its score is {only}"
     if kind == "not_seen":
         return "not seen"
-    score = f"score {outcomes.found.scores[by]:.2f}"
+    score = f"score {outcomes.predictions.scores[by]:.2f}"
     if kind == "shared_box":
         return f"one box for two objects, which counts for the other: {score}"
     overlap = _overlap(outcomes, by, row)
     if kind == "localization":
         text = f"{_box_off(overlap)}, {score}"
     else:
-        taken_for = f"taken for {labels[outcomes.found.class_ids[by]]}"
+        taken_for = f"taken for {labels[outcomes.predictions.class_ids[by]]}"
         off = "" if overlap >= HIT_IOU else f" and {_box_off(overlap)}"
         text = f"{taken_for}{off}, {score}"
-    return text + (f"; a right box has {only}" if right else "")
+    return text + (f"; a right box has {only}" if best else "")
 
 
 def _why_wrong(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
@@ -217,20 +203,20 @@ def _why_wrong(outcomes: Outcomes, row: int, labels: Sequence[str]) -> str:
     if kind == "localization":
         return _box_off(overlap)
     covers = "" if overlap >= HIT_IOU else f" and {_box_off(overlap)}"
-    return f"annotated as {labels[outcomes.truth.class_ids[on]]}{covers}"
+    return f"annotated as {labels[outcomes.ground_truth.class_ids[on]]}{covers}"
 
 
 def _what_is_near(outcomes: Outcomes, row: int) -> str:
     """Of a false alarm on the background: it may still touch an object, or lie on a small part of one."""
-    here = outcomes.counted & (outcomes.truth.photo_ids == outcomes.found.photo_ids[row])
-    nearest = overlaps(outcomes.found.boxes[row], outcomes.truth.boxes[here]).max(initial=0.0)
+    here = outcomes.counted & (outcomes.ground_truth.photo_ids == outcomes.predictions.photo_ids[row])
+    nearest = overlaps(outcomes.predictions.boxes[row], outcomes.ground_truth.boxes[here]).max(initial=0.0)
     return (
         f"hardly on anything annotated: IoU {nearest:.2f}" if nearest >= 0.005 else "nothing annotated here"
     )
 
 
-def _overlap(outcomes: Outcomes, detection: int, annotation: int) -> float:
-    return float(overlaps(outcomes.found.boxes[detection], outcomes.truth.boxes[annotation]))
+def _overlap(outcomes: Outcomes, predicted: int, target: int) -> float:
+    return float(overlaps(outcomes.predictions.boxes[predicted], outcomes.ground_truth.boxes[target]))
 
 
 def _box_off(overlap: float) -> str:

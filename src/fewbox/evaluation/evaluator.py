@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fewbox import __version__
+from fewbox.core import counted
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
@@ -23,10 +24,8 @@ from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
     expected_in_words,
-    false_alarms_in_words,
     found_in_words,
     miss_kinds_in_words,
-    photos_in_words,
     some_names,
 )
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
@@ -61,7 +60,7 @@ class Evaluation:
         learnt_from: names of photos that the detector was taught with, which make it look too good.
         expected_ap50: what photos held out in fine-tuning promised: ``ap50``, and ``low`` and ``high``,
             between which it should be four times in five; None if the detector's file says nothing.
-        outcomes: every detection and annotation, and what it came to.
+        outcomes: every prediction and ground-truth box, and what it came to.
         metrics: COCO's numbers.
         counts: what was found and what was wrong, for each class and threshold.
     """
@@ -83,19 +82,20 @@ class Evaluation:
 
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
-        """How often detections of each score are right; those no higher than ``SHOWN_SCORE`` are left out.
+        """How often predictions of each score are true positives.
 
-        There are thousands of those, nearly all wrong, and they would make any detector look honest.
+        Those no higher than ``SHOWN_SCORE`` are left out: there are thousands, nearly all false positives,
+        and they would make any detector look honest.
         """
         outcomes = self.outcomes
         rows = (outcomes.is_true_positive | outcomes.is_false_positive) & (
-            outcomes.found.scores > SHOWN_SCORE
+            outcomes.predictions.scores > SHOWN_SCORE
         )
-        return reliability_bins(outcomes.found.scores[rows], outcomes.is_true_positive[rows])
+        return reliability_bins(outcomes.predictions.scores[rows], outcomes.is_true_positive[rows])
 
     @property
     def expected_calibration_error(self) -> float:
-        """See :mod:`fewbox.evaluation.metrics`; over the detections of ``reliability``."""
+        """See :mod:`fewbox.evaluation.metrics`; over the predictions of ``reliability``."""
         return calibration_error(self.reliability)
 
     def at(self, score_threshold: float) -> dict[str, Any]:
@@ -106,7 +106,7 @@ class Evaluation:
         metrics, num_photos = self.metrics, len(self.annotations)
         own, best = self.score_threshold, self.best_threshold
         lines = [
-            f"{photos_in_words(num_photos)}, {self.annotations.num_boxes} boxes",
+            f"{counted(num_photos, 'photo')}, {counted(self.annotations.num_boxes, 'box')}",
             f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
             *(f"  {line}" for line in self.mistakes_in_words(own)),
         ]
@@ -117,7 +117,7 @@ class Evaluation:
             lines.append(expected_in_words(**self.expected_ap50))
         if self.skipped:
             lines.append(
-                f"{photos_in_words(len(self.skipped))} could not be read: {some_names(self.skipped)}"
+                f"{counted(len(self.skipped), 'photo')} could not be read: {some_names(self.skipped)}"
             )
         if self.learnt_from:
             lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
@@ -136,7 +136,7 @@ class Evaluation:
         if missed := at["annotations"] - at["found"]:
             lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
         if alarms := at["false_alarms"]:
-            lines.append(f"{false_alarms_in_words(alarms)}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
+            lines.append(f"{counted(alarms, 'false alarm')}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
         return lines
 
     def to_dict(self) -> dict[str, Any]:
@@ -203,10 +203,10 @@ def evaluate(
     read, detections, skipped = detect_all(detector, annotations, show_progress=show_progress)
     if skipped:
         read.require_reviewed()
-    return evaluate_found(detector, read, detections, skipped)
+    return evaluate_detections(detector, read, detections, skipped)
 
 
-def evaluate_found(
+def evaluate_detections(
     detector: PhotoDetector,
     annotations: AnnotationSet,
     detections: Sequence[Detections],
@@ -232,7 +232,7 @@ def evaluate_found(
         learnt_from=_learnt_from(detector, images),
         expected_ap50=_expected_ap50(detector),
         outcomes=outcomes,
-        metrics=coco_metrics(outcomes.found, outcomes.truth, num_classes),
+        metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
         counts=count_above(outcomes, num_classes, thresholds),
     )
 
@@ -278,8 +278,9 @@ def detect_all(
                 skipped.append(image.path.name)
             advance(image.path.name)
     if not images:
+        photos = counted(len(annotations), "photo")
         raise PhotoError(
-            f"{annotations.source}: none of {len(annotations)} photos can be read: {some_names(skipped)}",
+            f"{annotations.source}: none of {photos} can be read: {some_names(skipped)}",
             hint="copy the photos again",
         )
     return replace(annotations, images=tuple(images)), detections, skipped
@@ -305,6 +306,6 @@ def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
 
 def learnt_from_in_words(evaluation: Evaluation) -> str:
     """The warning about photos that the detector knows."""
-    count, total = len(evaluation.learnt_from), len(evaluation.annotations)
+    count, photos = len(evaluation.learnt_from), counted(len(evaluation.annotations), "photo")
     seem = "seem to be ones" if count > 1 else "seems to be one"
-    return f"{count} of {total} photos {seem} it learnt from, which makes it look better than it is"
+    return f"{count} of {photos} {seem} it learnt from, which makes it look better than it is"

@@ -1,22 +1,18 @@
-"""Which detection found which annotation, for all photos at once.
+"""Which prediction found which ground-truth box: COCO's rule, for all photos, thresholds and areas at once.
 
-The boxes of many photos as flat tables: one row per box, photo after photo.
+In each photo and class the predictions choose in order of their score. Each takes, of the ground-truth
+boxes that are still free and overlap it by at least the threshold, the one it overlaps most; one to be
+ignored only if no other will do. Predictions that take one to be ignored count neither way. After
+``COCOeval`` of pycocotools, the reference: https://github.com/cocodataset/cocoapi.
 
 Metrics over thousands of photos are sums over all their boxes; numpy is quick at those, and slow at
-thousands of small arrays.
+thousands of small arrays. So the boxes of all photos stand in flat tables, one row per box. Few
+predictions overlap any ground truth by half, and those of different photos or classes do not compete: all
+overlapping pairs are found first, and then the best prediction of every photo and class chooses, then
+every second best, and so on: as many rounds as one photo has rivals, not as many as there are boxes.
 
-Letters in shapes: M annotations, K detections, C classes, T thresholds, R ranges of areas.
-
-Which detection found which annotation: COCO's rule, for all thresholds and areas at once.
-
-In each photo and class the detections choose in order of their score. Each takes, of the annotations
-that are still free and overlap it by at least the threshold, the one it overlaps most; one to be ignored
-only if no other will do. Detections that take one to be ignored count neither way. After ``COCOeval`` of
-pycocotools, the reference: https://github.com/cocodataset/cocoapi.
-
-Few detections overlap any annotation by half, and those of different photos or classes do not compete.
-So all overlapping pairs are found first, and then the best detection of every photo and class chooses,
-then every second best, and so on: as many rounds as one photo has rivals, not as many as there are boxes.
+Letters in shapes: N photos, M ground-truth boxes and K predictions in all of them, P pairs of one of each,
+C classes, T thresholds, R ranges of areas.
 """
 
 from __future__ import annotations
@@ -29,13 +25,14 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.boxes import box_areas, intersection_areas
 from fewbox.data.annotations import AnnotatedImage
 from fewbox.detection.detections import Detections
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruthTable:
-    """All annotations of N photos.
+    """All ground-truth boxes of N photos: what was annotated.
 
     Attributes:
         photo_ids: ``[M]`` int64, 0 to N-1.
@@ -87,7 +84,7 @@ class GroundTruthTable:
 
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
-    """All detections in N photos, in any order.
+    """All predictions in N photos, in any order: what was detected.
 
     Attributes:
         photo_ids: ``[K]`` int64, 0 to N-1.
@@ -104,13 +101,13 @@ class PredictionTable:
     @classmethod
     def of(cls, detections: Sequence[Detections]) -> PredictionTable:
         """What one detector found in N photos, in the order of the photos and of each one's detections."""
-        counts = [len(found) for found in detections]
+        counts = [len(one) for one in detections]
         empty = np.zeros((0, 4))
         return cls(
             photo_ids=np.repeat(np.arange(len(counts)), counts),
-            class_ids=np.concatenate([np.zeros(0, np.int64), *(found.class_ids for found in detections)]),
-            boxes=np.concatenate([empty, *(found.boxes for found in detections)]),
-            scores=np.concatenate([empty[:, 0], *(found.scores for found in detections)]),
+            class_ids=np.concatenate([np.zeros(0, np.int64), *(one.class_ids for one in detections)]),
+            boxes=np.concatenate([empty, *(one.boxes for one in detections)]),
+            scores=np.concatenate([empty[:, 0], *(one.scores for one in detections)]),
         )
 
     def __len__(self) -> int:
@@ -118,122 +115,116 @@ class PredictionTable:
 
 
 def overlaps(
-    detected: npt.NDArray[np.float64],
-    annotated: npt.NDArray[np.float64],
+    predicted: npt.NDArray[np.float64],
+    ground_truth: npt.NDArray[np.float64],
     ignore: npt.NDArray[np.bool_] | bool = False,
 ) -> npt.NDArray[np.float64]:
-    """IoU of detected with annotated boxes, both ``[..., 4]``; their leading axes are broadcast.
+    """IoU of predicted with ground-truth boxes, both ``[..., 4]``; their leading axes are broadcast.
 
-    Where ``ignore`` is true the annotated box may be a crowd, so, as in COCO, the result is the part
-    of the detected box that lies in it.
+    Where ``ignore`` is true the ground truth may be a crowd, so, as in COCO, the result is the part
+    of the predicted box that lies in it: that is why this is not ``paired_iou``.
     """
-    low, high = (
-        np.maximum(detected[..., :2], annotated[..., :2]),
-        np.minimum(detected[..., 2:], annotated[..., 2:]),
-    )
-    sides = np.maximum(high - low, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    whole = box_areas(detected) + np.where(ignore, 0, box_areas(annotated) - shared)
+    shared = intersection_areas(predicted, ground_truth)
+    whole = box_areas(predicted) + np.where(ignore, 0, box_areas(ground_truth) - shared)
     iou: npt.NDArray[np.float64] = shared / np.maximum(whole, 1e-12)
     return iou
-
-
-def box_areas(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Areas ``[...]`` of boxes ``[..., 4]``."""
-    areas: npt.NDArray[np.float64] = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-    return areas
 
 
 ALL_AREAS = np.array([[0.0, 1e10]])
 """``[1, 2]``: one range, which leaves out no box."""
 
-_MAX_PER_PHOTO = 100  # detections of one class in one photo, as in COCO; the others are not looked at
+_MAX_PER_PHOTO = 100  # predictions of one class in one photo, as in COCO; the others are not looked at
 _CHUNK = 1_000_000  # pairs compared at once: some 100 MB
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """What became of each detection, at T thresholds of IoU and for R ranges of areas.
+    """What became of each prediction, at T thresholds of IoU and for R ranges of areas.
 
     Attributes:
-        annotation: ``[K, T, R]`` the row of the annotation it took, -1 if none.
-        ignored: ``[K, T, R]`` whether the detection counts neither as right nor as wrong.
-        counted: ``[M, R]`` whether the annotation is one to be found.
-        rank: ``[K]`` how many detections of its photo and class come before it.
+        ground_truth_rows: ``[K, T, R]`` the row of the ground truth it took, -1 if none.
+        ignored: ``[K, T, R]`` whether the prediction is neither a true nor a false positive.
+        counted: ``[M, R]`` whether the ground truth is to be found.
+        rank: ``[K]`` how many predictions of its photo and class come before it.
     """
 
-    annotation: npt.NDArray[np.int32]
+    ground_truth_rows: npt.NDArray[np.int32]
     ignored: npt.NDArray[np.bool_]
     counted: npt.NDArray[np.bool_]
     rank: npt.NDArray[np.int64]
 
     @property
     def is_true_positive(self) -> npt.NDArray[np.bool_]:
-        """``[K, T, R]`` detections that found an annotation."""
-        return (self.annotation >= 0) & ~self.ignored
+        """``[K, T, R]`` predictions that found a ground-truth box."""
+        return (self.ground_truth_rows >= 0) & ~self.ignored
 
     @property
     def is_false_positive(self) -> npt.NDArray[np.bool_]:
-        """``[K, T, R]`` false alarms."""
-        return (self.annotation < 0) & ~self.ignored
+        """``[K, T, R]`` predictions that found none."""
+        return (self.ground_truth_rows < 0) & ~self.ignored
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Detections with annotations of their group that they overlap.
+    """Predictions with ground truth of their group that they overlap.
 
-    Pairs of one detection stand together, from the least overlap to the largest; of equal ones the
-    later annotation is last, which COCO prefers.
+    Pairs of one prediction stand together, from the least overlap to the largest; of equal ones the
+    later ground truth is last, which COCO prefers.
+
+    Attributes:
+        prediction_rows: ``[P]`` the row of each prediction.
+        ground_truth_rows: ``[P]`` the row of each ground-truth box.
+        iou: ``[P]`` of the two.
     """
 
-    detection: npt.NDArray[np.int64]
-    annotation: npt.NDArray[np.int64]
+    prediction_rows: npt.NDArray[np.int64]
+    ground_truth_rows: npt.NDArray[np.int64]
     iou: npt.NDArray[np.float64]
 
     def at(self, rows: npt.NDArray[np.int64] | npt.NDArray[np.bool_] | slice) -> Pairs:
         """Some of the pairs, in the order of ``rows``."""
-        return Pairs(self.detection[rows], self.annotation[rows], self.iou[rows])
+        return Pairs(self.prediction_rows[rows], self.ground_truth_rows[rows], self.iou[rows])
 
 
 def match_boxes(
-    found: PredictionTable,
-    truth: GroundTruthTable,
+    predictions: PredictionTable,
+    ground_truth: GroundTruthTable,
     iou_thresholds: npt.NDArray[np.float64],
     area_ranges: npt.NDArray[np.float64] = ALL_AREAS,
 ) -> Matches:
-    """Give each annotation to at most one detection of its class; one to be ignored, to any number.
+    """Give each ground truth to at most one prediction of its class; one to be ignored, to any number.
 
     Args:
-        found: the detections. Equal scores keep their order.
-        truth: the annotations of the same photos.
+        predictions: in any order; equal scores keep theirs.
+        ground_truth: of the same photos.
         iou_thresholds: ``[T]``.
-        area_ranges: ``[R, 2]`` lowest and highest area in square pixels, both inclusive. An annotation
-            outside is ignored, and so is a detection outside that takes none.
+        area_ranges: ``[R, 2]`` lowest and highest area in square pixels, both inclusive. Ground
+            truth outside is ignored, and so is a prediction outside that takes none.
     """
-    ignore = truth.ignore[:, None] | _outside(truth.areas, area_ranges)
-    num_classes = 1 + max(found.class_ids.max(initial=0), truth.class_ids.max(initial=0))
-    found_groups = found.photo_ids * num_classes + found.class_ids
-    order = np.lexsort((-found.scores, found_groups))
+    ignore = ground_truth.ignore[:, None] | _outside(ground_truth.areas, area_ranges)
+    num_classes = 1 + max(predictions.class_ids.max(initial=0), ground_truth.class_ids.max(initial=0))
+    prediction_groups = predictions.photo_ids * num_classes + predictions.class_ids
+    order = np.lexsort((-predictions.scores, prediction_groups))
     rank = np.empty_like(order)
-    rank[order] = _position_in_run(found_groups[order])
+    rank[order] = _position_in_run(prediction_groups[order])
     # What follows is in the order of choosing, the result in the order of the table.
     chooses = order[rank[order] < _MAX_PER_PHOTO]
     pairs = overlapping_pairs(
-        found,
-        truth,
+        predictions,
+        ground_truth,
         chooses,
-        found_groups,
-        truth.photo_ids * num_classes + truth.class_ids,
+        prediction_groups,
+        ground_truth.photo_ids * num_classes + ground_truth.class_ids,
         iou_thresholds.min(),
     )
-    shape = (len(found), len(iou_thresholds), len(area_ranges))
-    annotation = np.full(shape, -1, np.int32)
-    ignored = np.broadcast_to(_outside(box_areas(found.boxes), area_ranges)[:, None], shape).copy()
+    shape = (len(predictions), len(iou_thresholds), len(area_ranges))
+    ground_truth_rows = np.full(shape, -1, np.int32)
+    ignored = np.broadcast_to(_outside(box_areas(predictions.boxes), area_ranges)[:, None], shape).copy()
     ignored[rank >= _MAX_PER_PHOTO] = True
-    taken = np.zeros((len(truth), *shape[1:]), bool)
-    for now in _rounds(pairs, found_groups):
-        _choose(now, truth.ignore, ignore, iou_thresholds, taken, annotation, ignored)
-    return Matches(annotation, ignored, ~ignore, rank)
+    taken = np.zeros((len(ground_truth), *shape[1:]), bool)
+    for now in _rounds(pairs, prediction_groups):
+        _choose(now, ground_truth.ignore, ignore, iou_thresholds, taken, ground_truth_rows, ignored)
+    return Matches(ground_truth_rows, ignored, ~ignore, rank)
 
 
 def _outside(areas: npt.NDArray[np.float64], area_ranges: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
@@ -252,40 +243,40 @@ def _run_starts(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def overlapping_pairs(
-    found: PredictionTable,
-    truth: GroundTruthTable,
+    predictions: PredictionTable,
+    ground_truth: GroundTruthTable,
     rows: npt.NDArray[np.int64],
-    found_groups: npt.NDArray[np.int64],
-    truth_groups: npt.NDArray[np.int64],
+    prediction_groups: npt.NDArray[np.int64],
+    ground_truth_groups: npt.NDArray[np.int64],
     lowest_iou: float,
 ) -> Pairs:
-    """The pairs of detections ``rows`` with annotations of their group that overlap enough.
+    """The pairs of predictions ``rows`` with ground truth of their group that overlap enough.
 
     Args:
-        found: the detections.
-        truth: the annotations.
-        rows: ``[R]`` which of the detections, in the order in which they are to stand.
-        found_groups: ``[K]`` a number for each detection, such as its photo.
-        truth_groups: ``[M]`` the same for each annotation.
+        predictions: K of them.
+        ground_truth: M boxes.
+        rows: which of the predictions, in the order in which they are to stand.
+        prediction_groups: ``[K]`` a number for each prediction, such as its photo.
+        ground_truth_groups: ``[M]`` the same for each ground truth.
         lowest_iou: overlap from which on two make a pair.
     """
-    by_group = np.argsort(truth_groups, kind="stable")
-    sorted_groups = truth_groups[by_group]
-    starts = np.searchsorted(sorted_groups, found_groups[rows], "left")
-    counts = np.searchsorted(sorted_groups, found_groups[rows], "right") - starts
+    by_group = np.argsort(ground_truth_groups, kind="stable")
+    sorted_groups = ground_truth_groups[by_group]
+    starts = np.searchsorted(sorted_groups, prediction_groups[rows], "left")
+    counts = np.searchsorted(sorted_groups, prediction_groups[rows], "right") - starts
     parts = [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for part in _chunks(counts):
-        detection = np.repeat(rows[part], counts[part])
-        place = np.arange(len(detection)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
-        annotation = by_group[np.repeat(starts[part], counts[part]) + place]
-        iou = overlaps(found.boxes[detection], truth.boxes[annotation], truth.ignore[annotation])
+        predicted = np.repeat(rows[part], counts[part])
+        place = np.arange(len(predicted)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
+        target = by_group[np.repeat(starts[part], counts[part]) + place]
+        iou = overlaps(predictions.boxes[predicted], ground_truth.boxes[target], ground_truth.ignore[target])
         near = iou >= lowest_iou
         sequence = np.lexsort((iou[near], np.repeat(np.arange(len(counts))[part], counts[part])[near]))
         rows_of_part = np.flatnonzero(near)[sequence]
-        parts.append(Pairs(detection[rows_of_part], annotation[rows_of_part], iou[rows_of_part]))
+        parts.append(Pairs(predicted[rows_of_part], target[rows_of_part], iou[rows_of_part]))
     return Pairs(
-        np.concatenate([part.detection for part in parts]),
-        np.concatenate([part.annotation for part in parts]),
+        np.concatenate([part.prediction_rows for part in parts]),
+        np.concatenate([part.ground_truth_rows for part in parts]),
         np.concatenate([part.iou for part in parts]),
     )
 
@@ -299,10 +290,10 @@ def _chunks(counts: npt.NDArray[np.int64]) -> Iterator[slice]:
 
 
 def _rounds(pairs: Pairs, groups: npt.NDArray[np.int64]) -> Iterator[Pairs]:
-    """The pairs of the best detection of every group, then of the second best, and so on."""
-    starts = _run_starts(pairs.detection)
-    turns = _position_in_run(groups[pairs.detection[starts]])
-    turn = np.repeat(turns, np.diff(starts, append=len(pairs.detection)))
+    """The pairs of the best prediction of every group, then of the second best, and so on."""
+    starts = _run_starts(pairs.prediction_rows)
+    turns = _position_in_run(groups[pairs.prediction_rows[starts]])
+    turn = np.repeat(turns, np.diff(starts, append=len(pairs.prediction_rows)))
     sequence = np.argsort(turn, kind="stable")
     edges = np.searchsorted(turn[sequence], np.arange(turn.max(initial=-1) + 2))
     for low, high in pairwise(edges):
@@ -316,20 +307,20 @@ def _choose(
     ignore: npt.NDArray[np.bool_],
     iou_thresholds: npt.NDArray[np.float64],
     taken: npt.NDArray[np.bool_],
-    annotation: npt.NDArray[np.int32],
+    ground_truth_rows: npt.NDArray[np.int32],
     ignored: npt.NDArray[np.bool_],
 ) -> None:
-    """Let the detections of one round, of which no two compete, choose; fills the last three arrays."""
+    """Let the predictions of one round, of which no two compete, choose; fills the last three arrays."""
     count = len(pairs.iou)
-    free = ~taken[pairs.annotation] | crowd[pairs.annotation][:, None, None]  # [P, T, R]
+    free = ~taken[pairs.ground_truth_rows] | crowd[pairs.ground_truth_rows][:, None, None]  # [P, T, R]
     fits = free & (pairs.iou[:, None] >= iou_thresholds)[:, :, None]
     # A number that is higher for the better choice: to be found before to be ignored, then the overlap.
-    worth = np.arange(count)[:, None] + count * ~ignore[pairs.annotation]  # [P, R]
-    starts = _run_starts(pairs.detection)
+    worth = np.arange(count)[:, None] + count * ~ignore[pairs.ground_truth_rows]  # [P, R]
+    starts = _run_starts(pairs.prediction_rows)
     best = np.maximum.reduceat(np.where(fits, worth[:, None], -1), starts, axis=0)  # [K of this round, T, R]
     chose, threshold, area = np.nonzero(best >= 0)
-    chosen = pairs.annotation[best[chose, threshold, area] % count]
-    detection = pairs.detection[starts][chose]
+    chosen = pairs.ground_truth_rows[best[chose, threshold, area] % count]
+    prediction_rows = pairs.prediction_rows[starts][chose]
     taken[chosen, threshold, area] = True
-    annotation[detection, threshold, area] = chosen
-    ignored[detection, threshold, area] = ignore[chosen, area]
+    ground_truth_rows[prediction_rows, threshold, area] = chosen
+    ignored[prediction_rows, threshold, area] = ignore[chosen, area]

@@ -1,24 +1,21 @@
-"""Measures of a detector: COCO's AP and AR, calibration, and curves over the score threshold.
+"""Metrics of a detector: COCO's AP and AR, the calibration of its scores, and counts at score thresholds.
 
-COCO's measures of a detector: average precision and average recall.
-
-    AP     mean precision at 101 levels of recall, over IoU 0.50 to 0.95 and the classes with annotations
+    AP     mean precision at 101 levels of recall, over IoU 0.50 to 0.95 and the classes with ground truth
     AP50   the same at IoU 0.50 alone: was the object found, wherever exactly its edges are
-    AR     the largest recall, over the same IoUs and classes, with up to 1, 10 or 100 detections of a
+    AR     the largest recall, over the same IoUs and classes, with up to 1, 10 or 100 predictions of a
            class in a photo
+    ECE    expected calibration error: of the predictions at 0.8, are eight in ten true positives?
 
-As defined at https://cocodataset.org/#detection-eval and computed by pycocotools, with which a test
-compares; but a measure of nothing is NaN here, not -1. The area of an annotation is the one that its
-file states, which in COCO's own files is that of the object's outline; else that of its box.
+AP and AR are those of https://cocodataset.org/#detection-eval as pycocotools computes them, with which a
+test compares; but a measure of nothing is NaN here, not -1. The area of an object is the one that its file
+states, which in COCO's own files is that of the object's outline; else that of its box.
 
-Whether a score can be taken at its word: of the detections at 0.8, are eight in ten right?
+ECE is the mean difference, over bins of score, between the mean score of the predictions in a bin and the
+share of true positives among them, weighted by their number: Guo et al., "On Calibration of Modern Neural
+Networks" (2017), equations 2 and 3; for detectors Küppers et al., "Multivariate Confidence Calibration for
+Object Detection" (2020).
 
-The expected calibration error is the mean difference, over bins of score, between the mean score of the
-detections in a bin and the share of them that are right, weighted by their number: Guo et al., "On
-Calibration of Modern Neural Networks" (2017), equations 2 and 3. For detections, right means that the
-box is: Küppers et al., "Multivariate Confidence Calibration for Object Detection" (2020).
-
-What a score threshold does: how many are found and how many false alarms come with them.
+Letters in shapes: K predictions, C classes, T thresholds, R ranges of areas.
 """
 
 from __future__ import annotations
@@ -43,10 +40,10 @@ _RECALLS = np.linspace(0, 1, 101)
 
 @dataclass(frozen=True)
 class CocoMetrics:
-    """COCO's twelve numbers, 0 to 1, and two for each class; NaN where there is no annotation.
+    """COCO's twelve numbers, 0 to 1, and two for each class; NaN where there is no ground truth.
 
     ``ap_small`` and the like count objects of up to 32², up to 96² and more square pixels; ``ar_10`` is
-    the average recall with up to 10 detections of a class in a photo, ``ar_small`` with up to 100.
+    the average recall with up to 10 predictions of a class in a photo, ``ar_small`` with up to 100.
     """
 
     ap: float
@@ -65,7 +62,7 @@ class CocoMetrics:
     class_ap50: tuple[float, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The twelve numbers by name, ready for JSON: None where there is no annotation."""
+        """The twelve numbers by name, ready for JSON: None where there is no ground truth."""
         numbers = asdict(self)
         del numbers["class_ap"], numbers["class_ap50"]
         return {name: none_if_nan(value) for name, value in numbers.items()}
@@ -76,30 +73,32 @@ def none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def coco_metrics(found: PredictionTable, truth: GroundTruthTable, num_classes: int) -> CocoMetrics:
-    """Measure detections, down to very low scores, against the annotations of the same photos."""
-    matches = match_boxes(found, truth, IOU_THRESHOLDS, AREA_RANGES)
-    right, wrong = matches.is_true_positive, matches.is_false_positive
+def coco_metrics(
+    predictions: PredictionTable, ground_truth: GroundTruthTable, num_classes: int
+) -> CocoMetrics:
+    """Measure predictions, down to very low scores, against the ground truth of the same photos."""
+    matches = match_boxes(predictions, ground_truth, IOU_THRESHOLDS, AREA_RANGES)
+    is_true_positive, is_false_positive = matches.is_true_positive, matches.is_false_positive
     shape = (num_classes, len(IOU_THRESHOLDS), len(AREA_RANGES))
     ap, recall = np.full(shape, np.nan), np.full(shape, np.nan)
     recall_1, recall_10 = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
     # Photo after photo, in each by rank, before sorting by score: so COCO orders equal scores.
-    order = np.lexsort((matches.rank, found.photo_ids))
-    order = order[np.lexsort((-found.scores[order], found.class_ids[order]))]
-    edges = np.searchsorted(found.class_ids[order], np.arange(num_classes + 1))
+    order = np.lexsort((matches.rank, predictions.photo_ids))
+    order = order[np.lexsort((-predictions.scores[order], predictions.class_ids[order]))]
+    edges = np.searchsorted(predictions.class_ids[order], np.arange(num_classes + 1))
     for class_id in range(num_classes):
         rows = order[edges[class_id] : edges[class_id + 1]]
-        counts = matches.counted[truth.class_ids == class_id].sum(0)  # [R]
-        of_class, not_of_class = right[rows], wrong[rows]
+        counts = matches.counted[ground_truth.class_ids == class_id].sum(0)  # [R]
+        true_positives, false_positives = is_true_positive[rows], is_false_positive[rows]
         for area in np.flatnonzero(counts):
-            recall[class_id, :, area] = of_class[:, :, area].sum(0) / counts[area]
+            recall[class_id, :, area] = true_positives[:, :, area].sum(0) / counts[area]
             for threshold in range(len(IOU_THRESHOLDS)):
                 ap[class_id, threshold, area] = average_precision(
-                    of_class[:, threshold, area], not_of_class[:, threshold, area], int(counts[area])
+                    true_positives[:, threshold, area], false_positives[:, threshold, area], int(counts[area])
                 )
         if counts[0]:
-            recall_1[class_id] = of_class[matches.rank[rows] < 1, :, 0].sum(0) / counts[0]
-            recall_10[class_id] = of_class[matches.rank[rows] < 10, :, 0].sum(0) / counts[0]
+            recall_1[class_id] = true_positives[matches.rank[rows] < 1, :, 0].sum(0) / counts[0]
+            recall_10[class_id] = true_positives[matches.rank[rows] < 10, :, 0].sum(0) / counts[0]
     at_75 = int(np.argmin(abs(IOU_THRESHOLDS - 0.75)))
     ap_of_areas, recall_of_areas = (
         [_mean(values[..., area]) for area in range(len(AREA_RANGES))] for values in (ap, recall)
@@ -123,19 +122,19 @@ def coco_metrics(found: PredictionTable, truth: GroundTruthTable, num_classes: i
 
 
 def average_precision(
-    right: npt.NDArray[np.bool_], wrong: npt.NDArray[np.bool_], num_annotations: int
+    is_true_positive: npt.NDArray[np.bool_], is_false_positive: npt.NDArray[np.bool_], num_objects: int
 ) -> float:
     """Mean over 101 levels of recall, 0 to 1, of the best precision at that recall or a higher one.
 
     Args:
-        right: ``[K]``, the detections with the highest score first: those that found an annotation.
-        wrong: ``[K]``: the false alarms. A detection that is neither does not count.
-        num_annotations: how many there are to be found, more than 0.
+        is_true_positive: ``[K]``, the predictions with the highest score first: those that found an object.
+        is_false_positive: ``[K]``: those that found none. A prediction that is neither does not count.
+        num_objects: how many there are to be found, more than 0.
     """
-    hits, misses = np.cumsum(right), np.cumsum(wrong)
-    precision = hits / np.maximum(hits + misses, 1)
+    hits, alarms = np.cumsum(is_true_positive), np.cumsum(is_false_positive)
+    precision = hits / np.maximum(hits + alarms, 1)
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(hits / num_annotations, _RECALLS, "left")
+    place = np.searchsorted(hits / num_objects, _RECALLS, "left")
     return float(best[place[place < len(best)]].sum() / len(_RECALLS))
 
 
@@ -149,7 +148,7 @@ NUM_BINS = 10
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The detections with a score above ``low`` and up to ``high``; at least one."""
+    """The predictions with a score above ``low`` and up to ``high``; at least one."""
 
     low: float
     high: float
@@ -159,21 +158,22 @@ class ReliabilityBin:
 
 
 def reliability_bins(
-    scores: npt.ArrayLike, right: npt.ArrayLike, num_bins: int = NUM_BINS
+    scores: npt.ArrayLike, is_true_positive: npt.ArrayLike, num_bins: int = NUM_BINS
 ) -> tuple[ReliabilityBin, ...]:
-    """Bins of equal width that hold a detection, from low scores to high ones.
+    """Bins of equal width that hold a prediction, from low scores to high ones.
 
     Args:
         scores: ``[K]``, 0 to 1; a score of 0 is in the first bin.
-        right: ``[K]`` whether each is right.
+        is_true_positive: ``[K]`` whether each found an object.
         num_bins: how many bins 0 to 1 is cut into.
 
     Raises:
         ValueError: the lengths differ, or a score is not from 0 to 1.
     """
-    scores, right = np.asarray(scores, np.float64), np.asarray(right, bool)
-    if scores.ndim != 1 or scores.shape != right.shape:
-        raise ValueError(f"scores {list(scores.shape)} and right {list(right.shape)} must be [K]")
+    scores, hits = np.asarray(scores, np.float64), np.asarray(is_true_positive, bool)
+    if scores.ndim != 1 or scores.shape != hits.shape:
+        shapes = f"scores {list(scores.shape)} and is_true_positive {list(hits.shape)}"
+        raise ValueError(f"{shapes} must be [K]")
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError("scores must be from 0 to 1")
     edges = np.linspace(0, 1, num_bins + 1)
@@ -184,7 +184,7 @@ def reliability_bins(
             high=float(edges[bin_id + 1]),
             count=int(inside.sum()),
             mean_score=float(scores[inside].mean()),
-            share_right=float(right[inside].mean()),
+            share_right=float(hits[inside].mean()),
         )
         for bin_id in np.unique(bin_ids)
         for inside in [bin_ids == bin_id]
@@ -192,10 +192,10 @@ def reliability_bins(
 
 
 def expected_calibration_error(
-    scores: npt.ArrayLike, right: npt.ArrayLike, num_bins: int = NUM_BINS
+    scores: npt.ArrayLike, is_true_positive: npt.ArrayLike, num_bins: int = NUM_BINS
 ) -> float:
-    """The expected calibration error, 0 to 1; 0 for no detections. Arguments as for the bins."""
-    return calibration_error(reliability_bins(scores, right, num_bins))
+    """The expected calibration error, 0 to 1; 0 for no predictions. Arguments as for the bins."""
+    return calibration_error(reliability_bins(scores, is_true_positive, num_bins))
 
 
 def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
@@ -214,10 +214,10 @@ class ThresholdCounts:
 
     Attributes:
         thresholds: ``[T]`` ascending.
-        annotations: how many are to be found, ``[1]`` or ``[C, 1]``.
-        found: how many of them are.
-        alarms_by_kind: how many detections are wrong, ``[4, T]`` or ``[C, 4, T]``, as ``ALARM_KINDS``.
-        misses_by_kind: how many annotations are missed, ``[5, T]`` or ``[C, 5, T]``, as ``MISS_KINDS``.
+        annotations: how many objects are to be found, ``[1]`` or ``[C, 1]``.
+        found: how many of them are: the true positives.
+        alarms_by_kind: how many false positives there are, ``[4, T]`` or ``[C, 4, T]``, as ``ALARM_KINDS``.
+        misses_by_kind: how many objects are missed, ``[5, T]`` or ``[C, 5, T]``, as ``MISS_KINDS``.
     """
 
     thresholds: npt.NDArray[np.float64]
@@ -228,27 +228,27 @@ class ThresholdCounts:
 
     @property
     def false_alarms(self) -> npt.NDArray[np.int64]:
-        """How many detections are wrong."""
+        """How many predictions are false positives."""
         alarms: npt.NDArray[np.int64] = self.alarms_by_kind.sum(-2)
         return alarms
 
     @property
     def precision(self) -> npt.NDArray[np.float64]:
-        """The share of right ones among the detections; 1 where there is none, as none is wrong."""
+        """The share of true positives among the predictions; 1 where there is none, as none is wrong."""
         shown = self.found + self.false_alarms
         return np.where(shown, self.found / np.maximum(shown, 1), 1.0)
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """The share of the annotations that are found; NaN where there is none."""
+        """The share of the objects that are found; NaN where there is none."""
         recall: npt.NDArray[np.float64] = self.found / np.where(self.annotations, self.annotations, np.nan)
         return recall
 
     @property
     def f1(self) -> npt.NDArray[np.float64]:
-        """The harmonic mean of precision and recall: 2 found / (annotations + detections).
+        """The harmonic mean of precision and recall: 2 found / (objects + predictions).
 
-        NaN where there is no annotation.
+        NaN where there is no object.
         """
         annotations = np.where(self.annotations, self.annotations, np.nan)
         f1: npt.NDArray[np.float64] = 2 * self.found / (annotations + self.found + self.false_alarms)
@@ -299,21 +299,20 @@ def count_above(
     outcomes: Outcomes, num_classes: int, thresholds: npt.NDArray[np.float64] = HUNDREDTHS
 ) -> ThresholdCounts:
     """Count for each class at ascending ``thresholds`` ``[T]``."""
-    found, truth, causes = outcomes.found, outcomes.truth, outcomes.causes
-    annotations = np.bincount(truth.class_ids[outcomes.counted], minlength=num_classes)
-    right = _above(
-        found.scores, np.where(outcomes.is_true_positive, found.class_ids, -1), num_classes, thresholds
-    )
+    predictions, ground_truth, causes = outcomes.predictions, outcomes.ground_truth, outcomes.causes
+    annotations = np.bincount(ground_truth.class_ids[outcomes.counted], minlength=num_classes)
+    groups = np.where(outcomes.is_true_positive, predictions.class_ids, -1)
+    found = _above(predictions.scores, groups, num_classes, thresholds)
     kinds, of_alarms = len(ALARM_KINDS), causes.alarm_kind
-    groups = np.where(outcomes.is_false_positive, found.class_ids * kinds + of_alarms, -1)
-    alarms = _above(found.scores, groups, num_classes * kinds, thresholds)
+    groups = np.where(outcomes.is_false_positive, predictions.class_ids * kinds + of_alarms, -1)
+    alarms = _above(predictions.scores, groups, num_classes * kinds, thresholds)
     kinds, of_misses = len(MISS_KINDS), causes.miss_kind
-    groups = np.where(outcomes.counted, truth.class_ids * kinds + of_misses, -1)
+    groups = np.where(outcomes.counted, ground_truth.class_ids * kinds + of_misses, -1)
     seen = _above(outcomes.found_score, groups, num_classes * kinds, thresholds)
     missed = np.bincount(groups[outcomes.counted], minlength=num_classes * kinds)[:, None] - seen
     shape = (num_classes, -1, len(thresholds))
     return ThresholdCounts(
-        thresholds, annotations[:, None], right, alarms.reshape(shape), missed.reshape(shape)
+        thresholds, annotations[:, None], found, alarms.reshape(shape), missed.reshape(shape)
     )
 
 
@@ -335,20 +334,21 @@ def _above(
 def precision_recall(
     outcomes: Outcomes, class_id: int | None = None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Recall and precision ``[K + 1]`` as the detections are let in one by one, the best first.
+    """Recall and precision ``[K + 1]`` as the predictions are let in one by one, the best first.
 
-    Before the first, recall is 0 and precision that of the first; 1 if there are no detections.
+    Before the first, recall is 0 and precision that of the first; 1 if there are no predictions.
 
     Args:
-        outcomes: at least one annotation is to be found.
+        outcomes: at least one object is to be found.
         class_id: of which class; of all together if not given.
     """
-    found, truth = outcomes.found, outcomes.truth
+    predictions, ground_truth = outcomes.predictions, outcomes.ground_truth
     rows, counted = outcomes.is_true_positive | outcomes.is_false_positive, outcomes.counted
     if class_id is not None:
-        rows, counted = rows & (found.class_ids == class_id), counted & (truth.class_ids == class_id)
+        rows = rows & (predictions.class_ids == class_id)
+        counted = counted & (ground_truth.class_ids == class_id)
     order = np.flatnonzero(rows)
-    order = order[np.argsort(-found.scores[order], kind="stable")]
+    order = order[np.argsort(-predictions.scores[order], kind="stable")]
     hits = np.cumsum(outcomes.is_true_positive[order])
     recall, precision = hits / np.count_nonzero(counted), hits / np.arange(1, len(order) + 1)
     return np.append(0, recall), np.append(precision[:1] if len(order) else 1, precision)

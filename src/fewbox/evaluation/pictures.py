@@ -40,7 +40,7 @@ class Mark:
 
     Attributes:
         kind: ``hit``, ``alarm``, ``miss`` or ``ignore``.
-        row: of the detection or annotation that it is of.
+        row: of the prediction or ground truth that it is of.
         x: left edge, in pixels of the photo, as the three that follow.
         y: upper edge.
         width: of the box.
@@ -86,10 +86,10 @@ def take_pictures(
     Raises:
         PhotoError: a photo can no longer be read.
     """
-    found, truth = outcomes.found, outcomes.truth
+    predictions, ground_truth = outcomes.predictions, outcomes.ground_truth
     wanted: list[tuple[int, npt.NDArray[np.float64] | None]] = [(photo_id, None) for photo_id in whole]
-    wanted += [(int(truth.photo_ids[miss.row]), truth.boxes[miss.row]) for miss in misses]
-    wanted += [(int(found.photo_ids[alarm.row]), found.boxes[alarm.row]) for alarm in alarms]
+    wanted += [(int(ground_truth.photo_ids[miss.row]), ground_truth.boxes[miss.row]) for miss in misses]
+    wanted += [(int(predictions.photo_ids[alarm.row]), predictions.boxes[alarm.row]) for alarm in alarms]
     numbers: dict[int, list[int]] = {}
     for number, (photo_id, _) in enumerate(wanted):
         numbers.setdefault(photo_id, []).append(number)
@@ -114,23 +114,23 @@ def printable_name(name: str) -> str:
 
 def marks_of_photo(outcomes: Outcomes, photo_id: int, labels: Sequence[str]) -> list[Mark]:
     """All boxes of a photo: those that are there at some thresholds only, and those to ignore."""
-    found, truth = outcomes.found, outcomes.truth
+    predictions, ground_truth = outcomes.predictions, outcomes.ground_truth
     marks = []
-    for row in np.flatnonzero(truth.photo_ids == photo_id).tolist():
-        label, corners = labels[truth.class_ids[row]], truth.boxes[row]
+    for row in np.flatnonzero(ground_truth.photo_ids == photo_id).tolist():
+        label, corners = labels[ground_truth.class_ids[row]], ground_truth.boxes[row]
         if outcomes.counted[row]:
             marks.append(_mark("miss", row, corners, label, shown_from=float(outcomes.found_score[row])))
         else:
             marks.append(_mark("ignore", row, corners, f"{label}, to ignore"))
     shown = (
-        (found.photo_ids == photo_id)
+        (predictions.photo_ids == photo_id)
         & (outcomes.is_true_positive | outcomes.is_false_positive)
-        & (found.scores > SHOWN_SCORE)
+        & (predictions.scores > SHOWN_SCORE)
     )
     for row in np.flatnonzero(shown)[::-1].tolist():  # the most certain last: on top
-        kind, score = "hit" if outcomes.is_true_positive[row] else "alarm", float(found.scores[row])
-        text = f"{labels[found.class_ids[row]]} {score:.2f}"
-        marks.append(_mark(kind, row, found.boxes[row], text, shown_below=score))
+        kind, score = "hit" if outcomes.is_true_positive[row] else "alarm", float(predictions.scores[row])
+        text = f"{labels[predictions.class_ids[row]]} {score:.2f}"
+        marks.append(_mark(kind, row, predictions.boxes[row], text, shown_below=score))
     return marks
 
 

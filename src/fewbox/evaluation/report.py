@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox import __version__
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.files import write_text
 from fewbox.data.images import StrPath
@@ -83,6 +84,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         style_hash=_policy_hash(style),
         script_hash=_policy_hash(script),
         version=__version__,
+        counted=counted,
         evaluation=evaluation,
         skipped=some_names([printable_name(name) for name in evaluation.skipped]),
         score_words=_score_words(evaluation),
@@ -101,9 +103,9 @@ def render_report(evaluation: Evaluation, title: str) -> str:
 def _score_words(evaluation: Evaluation) -> str:
     outcomes = evaluation.outcomes
     shown = (outcomes.is_true_positive | outcomes.is_false_positive) & (
-        outcomes.found.scores > evaluation.score_threshold
+        outcomes.predictions.scores > evaluation.score_threshold
     )
-    return scores_in_words(outcomes.found.scores[shown], outcomes.is_true_positive[shown])
+    return scores_in_words(outcomes.predictions.scores[shown], outcomes.is_true_positive[shown])
 
 
 def _policy_hash(text: str) -> str:
@@ -173,7 +175,7 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
 def _classes(evaluation: Evaluation) -> list[dict[str, Any]]:
     """A row of the table of classes for each."""
     metrics, outcomes, rows = evaluation.metrics, evaluation.outcomes, []
-    shown = set(outcomes.found.class_ids[outcomes.found.scores > SHOWN_SCORE].tolist())
+    shown = set(outcomes.predictions.class_ids[outcomes.predictions.scores > SHOWN_SCORE].tolist())
     for class_id, label in enumerate(evaluation.labels):
         counts = evaluation.counts.of_class(class_id)
         has_any = bool(counts.annotations[0])
@@ -218,8 +220,9 @@ def _pictures(evaluation: Evaluation) -> dict[str, Any]:
     """The photos with the most mistakes, and the worst mistakes."""
     outcomes, labels = evaluation.outcomes, evaluation.labels
     threshold, num_photos = evaluation.score_threshold, len(evaluation.annotations)
-    alarms = outcomes.found.photo_ids[outcomes.is_false_positive & (outcomes.found.scores > threshold)]
-    missed = outcomes.truth.photo_ids[outcomes.counted & (outcomes.found_score <= threshold)]
+    shown = outcomes.predictions.scores > threshold
+    alarms = outcomes.predictions.photo_ids[outcomes.is_false_positive & shown]
+    missed = outcomes.ground_truth.photo_ids[outcomes.counted & (outcomes.found_score <= threshold)]
     mistakes = np.bincount(np.concatenate([alarms, missed]), minlength=num_photos)
     whole = np.argsort(-mistakes, kind="stable")[:MAX_PHOTOS].tolist()
     misses = worst_misses(outcomes, labels, MAX_MISTAKES)

@@ -21,14 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox import __version__
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path, kind_of
+from fewbox.core.boxes import paired_iou, pairwise_iou
 from fewbox.core.files import replacing, require_writable
-from fewbox.data.demo_photos import demo_photos
+from fewbox.data import demo_photos
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.errors import ExportError, OutputError, SettingError
 from fewbox.models.families import Config, build_network
 from fewbox.models.network import Network
-from fewbox.models.nms import pairwise_iou
 from fewbox.models.weights import hash_weights
 from fewbox.runtimes import Engine
 from fewbox.runtimes.header import FORMAT_VERSION
@@ -216,7 +217,8 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.num_boxes} boxes in {self.num_photos} photos: IoU {self.lowest_iou:.4f} or more "
+            f"{counted(self.num_boxes, 'box')} in {counted(self.num_photos, 'photo')}: "
+            f"IoU {self.lowest_iou:.4f} or more "
             f"(at least {MIN_IOU}), scores {self.largest_score_difference:.1e} apart at the most "
             f"(up to {MAX_SCORE_DIFFERENCE:.0e}), or {self.largest_score_share:.1%} "
             f"of the score (up to {MAX_SCORE_SHARE:.0%})"
@@ -246,7 +248,7 @@ def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.u
     return Agreement(
         1,
         len(chosen),
-        float(_paired_iou(boxes[chosen], their_boxes[chosen]).min()),
+        float(_iou_of_counterparts(boxes[chosen], their_boxes[chosen]).min()),
         float(np.abs(scores - their_scores).max()),
         max(0.0, float(shares.max())),
     )
@@ -319,8 +321,7 @@ def _likeliest(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.union1d(np.flatnonzero(best > MIN_SCORE), np.argsort(-best, kind="stable")[:_LIKELIEST])
 
 
-def _paired_iou(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+def _iou_of_counterparts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """IoU ``[M]`` of each box with the one in its place; 1 where no edge is elsewhere, of any box."""
-    iou = np.array([pairwise_iou(a[None], b[None])[0, 0] for a, b in zip(first, second, strict=True)])
     is_same = np.isclose(first, second, rtol=1e-5, atol=_SAME_PX).all(1)
-    return np.where(is_same, np.float32(1), np.nan_to_num(iou, nan=0.0))
+    return np.where(is_same, np.float32(1), np.nan_to_num(paired_iou(first, second), nan=0.0))

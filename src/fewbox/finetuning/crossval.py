@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewbox.core.boxes import nms_per_class
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.finetuning.linear_probe.logistic import logits_of
 from fewbox.finetuning.linear_probe.targets import DesignMatrix
 from fewbox.models.network import AnchorFeatures, Coefficients
-from fewbox.models.nms import nms_per_class
 
 FOLD_STEPS = 40
 """Of L-BFGS: half of the fit to all photos, as every fold costs a fit."""

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fewbox.core import counted
 from fewbox.evaluation.metrics import average_precision, count_above
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.features import CachedPhoto
@@ -57,7 +58,7 @@ def calibrate(outcomes: Outcomes) -> Calibration:
     The most likely values (MAP) under a normal prior, found by Newton's method.
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
-    logits = _logits(outcomes.found.scores[counts])
+    logits = _logits(outcomes.predictions.scores[counts])
     correct = outcomes.is_true_positive[counts].astype(np.float64)
     usual = np.array([np.log(USUAL_STRETCH), USUAL_SHIFT])
     precision = 1 / np.square(_SPREADS)
@@ -173,9 +174,9 @@ def estimate(
 
 def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
     """AP50 of a class and of how many objects."""
-    rows = np.flatnonzero(outcomes.found.class_ids == class_id)
-    rows = rows[np.argsort(-outcomes.found.scores[rows], kind="stable")]
-    objects = int((outcomes.counted & (outcomes.truth.class_ids == class_id)).sum())
+    rows = np.flatnonzero(outcomes.predictions.class_ids == class_id)
+    rows = rows[np.argsort(-outcomes.predictions.scores[rows], kind="stable")]
+    objects = int((outcomes.counted & (outcomes.ground_truth.class_ids == class_id)).sum())
     if objects == 0:
         return 0.0, 0
     return average_precision(
@@ -203,7 +204,7 @@ def thresholds(
     if outcomes is None or not outcomes.is_true_positive.any():
         return USUAL_THRESHOLD, None
     best_f1 = float(count_above(outcomes, num_classes).sum().f1.max())
-    scores = np.sort(calibration.applied(outcomes.found.scores))[::-1]
+    scores = np.sort(calibration.applied(outcomes.predictions.scores))[::-1]
     mean_above = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     precise = scores[mean_above >= TARGET_PRECISION]
     return best_f1 / 2, max(float(precise[-1]) if len(precise) else TARGET_PRECISION, best_f1 / 2)
@@ -218,7 +219,8 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     if unseen:
         limits.append(f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot")
     elif photos < 10:
-        limits.append(f"{photos} photos tell little: ten would halve the interval")
+        told = counted(photos, "photo tells", "photos tell")
+        limits.append(f"{told} little: ten would halve the interval")
     limits.append("all of this is for photos like these; other scenes, light and distances may differ")
     return tuple(limits)
 
@@ -238,7 +240,7 @@ def estimate_in_words(stored: Mapping[str, Any]) -> str:
     else:
         lines = [_in_words(one["label"], one) for one in classes]
         if known > 1:
-            every = "all classes" if known == len(classes) else f"{known} of {len(classes)} classes"
+            every = "all classes" if known == len(classes) else f"{known} of {counted(len(classes), 'class')}"
             lines.insert(0, _in_words(every, overall))
     usual, precise = stored["score_threshold"], stored["precise_threshold"]
     if precise is None:
@@ -256,7 +258,7 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
         return f"{name}: not estimated (0 objects held out)"
     return (
         f"{name}: AP50 {one['ap50']:.0%}, four times in five between {one['low']:.0%} and "
-        f"{one['high']:.0%} ({one['objects']} objects held out)"
+        f"{one['high']:.0%} ({counted(one['objects'], 'object')} held out)"
     )
 
 
@@ -293,7 +295,9 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
     if outcomes is not None:
         missed = outcomes.counted & (outcomes.found_score < FOUND_SCORE)
         if missed.sum() > outcomes.counted.sum() / 2:
-            names = list(dict.fromkeys(photos[place].name for place in outcomes.truth.photo_ids[missed]))
+            names = list(
+                dict.fromkeys(photos[place].name for place in outcomes.ground_truth.photo_ids[missed])
+            )
             warnings.append(
                 f"most objects are not recognised from the other photos: {_some(names)}; check that the "
                 "boxes are around the right things, or add photos that are more alike"

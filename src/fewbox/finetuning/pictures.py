@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from fewbox.core import counted
 from fewbox.core.files import replacing
 from fewbox.data.annotations import AnnotatedImage
 from fewbox.data.images import read_reduced
 from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
 from fewbox.errors import OutputError
-from fewbox.evaluation.error_analysis import false_alarms_in_words
 from fewbox.evaluation.outcomes import Outcomes
 
 if TYPE_CHECKING:
@@ -133,14 +133,14 @@ def _draw_estimate(axes: Axes, estimate: Mapping[str, Any]) -> None:
         across = "nothing could be held out: how good it is cannot be said"
         axes.set_xticks([])
     elif more > 0:
-        across += f"; {more} classes more"
+        across += f"; {counted(more, 'class')} more"
     for place, one in enumerate(rows[:_MAX_ROWS]):
         text, color = f"{_short(one['label'])}: not estimated, 0 objects held out", _QUIET
         if one["objects"]:
             ap50, low, high = (100 * one[name] for name in ("ap50", "low", "high"))
             axes.plot((low, high), (place, place), color=_BAR, linewidth=6, solid_capstyle="butt")
             axes.plot(ap50, place, "o", color=_DOT, clip_on=False)
-            numbers = f"{ap50:.0f}% ({low:.0f} to {high:.0f}%), {one['objects']} objects held out"
+            numbers = f"{ap50:.0f}% ({low:.0f} to {high:.0f}%), {counted(one['objects'], 'object')} held out"
             text, color = f"{_short(one['label'])}: {numbers}", "black"
         axes.annotate(text, (0, place), xytext=(0, 8), textcoords="offset points", color=color, fontsize=9)
     axes.set_yticks([])
@@ -196,7 +196,7 @@ def save_held_out(
         OutputError: the picture cannot be written.
     """
     shown = scores > score_threshold
-    sure = outcomes.found_score > (outcomes.found.scores[~shown].max() if (~shown).any() else -1.0)
+    sure = outcomes.found_score > (outcomes.predictions.scores[~shown].max() if (~shown).any() else -1.0)
     tiles = [_Tile(number, outcomes, shown, sure) for number in range(len(images))]
     tiles = [tile for tile in tiles if len(tile.drawn) or not images[tile.number].boxes]
     tiles = sorted(tiles, key=lambda tile: -tile.mistakes)[:MAX_PHOTOS]
@@ -222,8 +222,8 @@ class _Tile:
     ) -> None:
         self.number = number
         self.outcomes = outcomes
-        self.drawn = np.flatnonzero((outcomes.truth.photo_ids == number) & outcomes.counted)
-        self.found = np.flatnonzero((outcomes.found.photo_ids == number) & shown)
+        self.drawn = np.flatnonzero((outcomes.ground_truth.photo_ids == number) & outcomes.counted)
+        self.found = np.flatnonzero((outcomes.predictions.photo_ids == number) & shown)
         self.missed = ~sure[self.drawn]
         self.alarms = outcomes.is_false_positive[self.found]
 
@@ -236,7 +236,7 @@ class _Tile:
         count, alarms = len(self.drawn), int(self.alarms.sum())
         words = [f"{int((~self.missed).sum())} of {count} found" if count else "nothing to find"]
         if alarms:
-            words.append(false_alarms_in_words(alarms))
+            words.append(counted(alarms, "false alarm"))
         return ", ".join(words)
 
     def draw(
@@ -248,7 +248,7 @@ class _Tile:
         height, width = image.size_hw
         ratio = min(1.0, SIDE / max(height, width))
         read = read_reduced(image.path, (ratio * height, ratio * width))
-        truth, found = self.outcomes.truth, self.outcomes.found
+        truth, found = self.outcomes.ground_truth, self.outcomes.predictions
 
         def half(
             boxes: NDArray[np.float64], ids: NDArray[Any], tags: list[str], dashed: NDArray[np.bool_]

@@ -1,21 +1,12 @@
 """Boxes as tensors: forms, IoU, anchors, and which anchor learns which box.
 
-Boxes as tensors: change form, clip, compare.
-
-In this package a box is ``(x1, y1, x2, y2)`` in pixels of the upright image, float32,
-with ``0 <= x1 < x2 <= W`` and ``0 <= y1 < y2 <= H``. Edges are continuous: a box over
-one whole pixel is ``(0, 0, 1, 1)``. Any other form carries its name in the variable
-(``boxes_cxcywh``, ``boxes_yxyx_unit``).
+What a box is, ``core/boxes.py`` says; here all are float32. Anchors are the boxes that a detector
+starts from, a few shapes at every cell of every level. Their order is part of the weights: level
+(finest first), row, column, aspect ratio, scale. Here the scale changes fastest; a port that loops
+the other way scrambles the heads.
 
 Letters in shapes: N images, M boxes of one image, A anchors, C classes, D channels,
 H and W pixels.
-
-Which anchor learns which box.
-
-Anchors: the boxes a detector starts from, a few shapes at every cell of every level.
-
-Their order is part of the weights: level (finest first), row, column, aspect ratio, scale.
-Here the scale changes fastest; a port that loops the other way scrambles the heads.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.files import replacing, require_writable
 from fewbox.core.progress import progress_bar
@@ -59,12 +60,10 @@ class VideoSummary:
     """Ended by Ctrl-C; all until then is in the outputs."""
 
     def __str__(self) -> str:
-        what = (
-            _count(self.num_tracks, "object") if self.num_tracks else _count(self.num_sightings, "box", "es")
-        )
+        what = counted(self.num_tracks, "object") if self.num_tracks else counted(self.num_sightings, "box")
         names = ", ".join(map(str, self.outputs))
         stopped = ", stopped by Ctrl-C" if self.interrupted else ""
-        return f"{what} in {_count(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
+        return f"{what} in {counted(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
 
 
 def detect_video(
@@ -201,7 +200,7 @@ class _FrameScheduler:
 
     @property
     def remark(self) -> str:
-        return _count(self._follower.num_tracks, "object") if self._follower.num_tracks else ""
+        return counted(self._follower.num_tracks, "object") if self._follower.num_tracks else ""
 
     def update(self, frame: Frame) -> list[TrackedBox]:
         """The objects of the next frame."""
@@ -277,10 +276,6 @@ def _draw(frame: Frame, tracked: Sequence[TrackedBox]) -> Image.Image:
         [_tag(seen) for seen in tracked],
         [seen.class_id if seen.track_id is None else seen.track_id - 1 for seen in tracked],
     )
-
-
-def _count(number: int, thing: str, plural: str = "s") -> str:
-    return f"{number} {thing}{'' if number == 1 else plural}"
 
 
 def _tag(seen: TrackedBox) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data.images import read_image, read_size_hw
 from fewbox.errors import PhotoError, VideoError
@@ -87,7 +88,7 @@ class PhotoFrames:
     pixel_aspect = Fraction(1)
 
     def __init__(self, paths: Sequence[Path], frames_per_second: float) -> None:
-        self.name = f"{len(paths)} photos"
+        self.name = counted(len(paths), "photo")
         self.rate = Fraction(frames_per_second).limit_denominator(1001)
         self.time_base = 1 / self.rate
         self.total: int | None = len(paths)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
 from fewbox.detection.detections import Detections
 
 
@@ -191,7 +192,7 @@ class Tracker:
 
         for track in _without(self._tracks, owner):
             track.lost = True
-        measured, scores = _to_cxcywh(found.boxes.astype(np.float64)), found.scores.tolist()
+        measured, scores = xyxy_to_cxcywh(found.boxes.astype(np.float64)), found.scores.tolist()
         for index, track in owner.items():
             track.find(measured[index], scores[index])
         for index in map(int, left):
@@ -215,14 +216,14 @@ class Tracker:
     def predict(self) -> list[TrackedBox]:
         """The objects of the next frame if nobody looks at it: each moves on as it did."""
         self._advance()
-        height, width = self._size_hw
+        tracks = sorted(self._tracks, key=lambda track: -track.score)
+        states = np.array([track.motion.state for track in tracks]).reshape(-1, 4)
+        boxes = clip_boxes(cxcywh_to_xyxy(states), self._size_hw).tolist()
         tracked = []
-        for track in sorted(self._tracks, key=lambda track: -track.score):
-            x1, y1, x2, y2 = _to_xyxy(track.motion.state).tolist()
-            box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-            if not track.lost and box[0] < box[2] and box[1] < box[3]:
+        for track, (x1, y1, x2, y2) in zip(tracks, boxes, strict=True):
+            if not track.lost and x1 < x2 and y1 < y2:
                 label = self._labels[track.class_id]
-                tracked.append(TrackedBox(box, label, track.class_id, None, track.track_id))
+                tracked.append(TrackedBox((x1, y1, x2, y2), label, track.class_id, None, track.track_id))
         return tracked
 
     def _advance(self) -> None:
@@ -273,33 +274,15 @@ def _match(
     """The tracks that go on with some of the detections ``among``, by the detection's number."""
     if not tracks or len(among) == 0:
         return {}
-    here = _to_xyxy(np.array([track.motion.state for track in tracks]))
-    likeness = _iou(here, found.boxes[among].astype(np.float64))
+    here = cxcywh_to_xyxy(np.array([track.motion.state for track in tracks]))
+    iou = pairwise_iou(here, found.boxes[among].astype(np.float64))
     if with_score:
-        likeness = likeness * found.scores[among]
+        iou = iou * found.scores[among]
     other_class = np.array([track.class_id for track in tracks])[:, None] != found.class_ids[among]
-    pairs = assign(np.where(other_class, np.inf, 1 - likeness), limit)
+    pairs = assign(np.where(other_class, np.inf, 1 - iou), limit)
     return {int(among[column]): tracks[row] for row, column in pairs}
-
-
-def _iou(first: Floats, second: Floats) -> Floats:
-    """IoU of every box of ``first`` ``[M, 4]`` with every one of ``second`` ``[K, 4]``: ``[M, K]``."""
-    corner = np.maximum(first[:, None, :2], second[None, :, :2])
-    sides = np.clip(np.minimum(first[:, None, 2:], second[None, :, 2:]) - corner, 0, None)
-    shared = sides.prod(2)
-    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(1) for boxes in (first, second)]
-    return np.asarray(shared / np.maximum(areas[0][:, None] + areas[1] - shared, 1e-9))
 
 
 def _sides(boxes_cxcywh: Floats) -> Floats:
     """The side that each of the four is measured by: width, height, width, height; a pixel at least."""
     return np.maximum(boxes_cxcywh[[2, 3, 2, 3]], 1.0)
-
-
-def _to_cxcywh(boxes: Floats) -> Floats:
-    return np.concatenate([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1)
-
-
-def _to_xyxy(boxes_cxcywh: Floats) -> Floats:
-    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
-    return np.concatenate([centre - half, centre + half], axis=-1)

@@ -21,8 +21,9 @@ from typing import Any
 
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.previews import Previews
+from fewbox.core import counted
+from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import Box, require_size
-from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.formats.json_file import Entry, parse_object
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
@@ -155,7 +156,7 @@ class Answers:
         height, width = self._sizes.get(name) or state.size_hw or (None, None)
         error = self._unreadable.get(name)
         if not self._project.is_there(name):
-            error = f"no longer there; its {len(state.boxes)} boxes are kept"
+            error = f"no longer there; its {counted(len(state.boxes), 'box is', 'boxes are')} kept"
         return {
             "id": photo_id(name),
             "name": name,

@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from fewbox.apps.annotate.background import Learning, Proposal
+from fewbox.core import counted
+from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
@@ -121,7 +122,7 @@ class Rounds:
         self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
     ) -> None:
         """Show the network those photos that are new or have changed; of the others keep the features."""
-        message = f"learning from {len(states)} photos"
+        message = f"learning from {counted(len(states), 'photo')}"
         _report(Learning("learning", message, self.number))
         budget = budget_for(len(states), EFFORT)
         kept = {}
@@ -175,7 +176,7 @@ class Rounds:
 
     def _report_ready(self) -> None:
         suggested = max(self.uncertainty, key=lambda name: self.uncertainty[name], default=None)
-        message = f"learnt from {len(self.cached)} photos"
+        message = f"learnt from {counted(len(self.cached), 'photo')}"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
 

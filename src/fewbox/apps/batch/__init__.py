@@ -27,7 +27,7 @@ from fewbox.apps.batch.ray import Workers, ray_cluster, work_on_cluster
 from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
 from fewbox.apps.batch.storage import Storage
 from fewbox.apps.batch.worker import Work, work_in_processes
-from fewbox.core import num_cores
+from fewbox.core import counted, num_cores
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.detector import Detector
@@ -111,7 +111,8 @@ def _what_is_left(
     """The shards that are to be done."""
     done = set(done_shards(storage, run, without_failures=retry_failed))
     if show_progress and done:
-        console.print(f"{len(done)} of {run.num_shards} shards are done already")
+        are = "is" if len(done) == 1 else "are"
+        console.print(f"{len(done)} of {counted(run.num_shards, 'shard')} {are} done already")
     return [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
 
 
@@ -128,7 +129,7 @@ def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress
             if show_progress and not console.is_terminal and now - told > _SECONDS_BETWEEN_REMARKS:
                 told = now
                 left = timedelta(seconds=round((num_photos - photos) / rate))
-                console.print(f"{photos} of {num_photos} photos, {rate:.1f} a second, {left} left")
+                console.print(f"{photos} of {counted(num_photos, 'photo')}, {rate:.1f} a second, {left} left")
 
 
 def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float]:

@@ -19,7 +19,7 @@ from typing import Any
 from fewbox import __version__
 from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_place
 from fewbox.apps.batch.storage import Storage
-from fewbox.core import former_name
+from fewbox.core import counted, former_name
 from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError
 
@@ -132,15 +132,16 @@ class RunSummary:
     missing_shards: tuple[int, ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.detections} detections in {self.done - self.failed} photos: {self.output}"]
+        photos = counted(self.done - self.failed, "photo")
+        lines = [f"{counted(self.detections, 'detection')} in {photos}: {self.output}"]
         if self.failed:
             where = f"{self.output}/{_FAILURES}"
-            lines.append(f"{self.failed} of {self.num_photos} photos could not be read: {where}")
+            lines.append(f"{self.failed} of {counted(self.num_photos, 'photo')} could not be read: {where}")
         if self.missing_shards:
             numbers = ", ".join(map(str, self.missing_shards[:10]))
             lines.append(
-                f"{len(self.missing_shards)} shards are not done, as their workers died again and again: "
-                f"{numbers}; the same command tries them again"
+                f"{counted(len(self.missing_shards), 'shard is', 'shards are')} not done, "
+                f"as their workers died again and again: {numbers}; the same command tries them again"
             )
         return "\n".join(lines)
 
@@ -192,7 +193,9 @@ def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
     if before.detector_sha256 != now.detector_sha256:
         raise OutputError(f"{where}: begun with another detector than {now.detector}", hint=hint)
     if before.num_photos != now.num_photos:
-        raise OutputError(f"{where}: begun with {before.num_photos} photos, not {now.num_photos}", hint=hint)
+        raise OutputError(
+            f"{where}: begun with {counted(before.num_photos, 'photo')}, not {now.num_photos}", hint=hint
+        )
     if before.photos_sha256 != now.photos_sha256:
         raise OutputError(f"{where}: begun with as many photos, but others or in another order", hint=hint)
     for name, before_value, value in (

@@ -31,6 +31,7 @@ from fewbox.apps.serve.schemas import (
 )
 from fewbox.apps.serve.worker_pool import OverdueError, PhotoResult, Workers
 from fewbox.config import ServiceConfig
+from fewbox.core import counted
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import PhotoError
@@ -94,7 +95,9 @@ async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list
     if not photos:
         raise Refused(400, "the form has no photo", _HINT)
     if len(photos) > max_photos:
-        raise Refused(400, f"more than {max_photos} photos in one request", "send them in several requests")
+        raise Refused(
+            400, f"more than {counted(max_photos, 'photo')} in one request", "send them in several requests"
+        )
     return photos
 
 

@@ -19,23 +19,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import short_names
 from fewbox.data.checks.boxes import check_boxes
 from fewbox.data.checks.findings import (
     ERROR,
-    FINGERPRINT_BITS,
+    HASH_BITS,
     KINDS,
     NEARLY_SAME,
     NOTE,
     SAME,
     WARNING,
     Finding,
-    Fingerprint,
+    PerceptualHash,
     finding,
-    fingerprint,
-    like_pairs,
+    perceptual_hash,
+    similar_pairs,
 )
 from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import read_raw
@@ -49,7 +50,7 @@ from fewbox.errors import AnnotationError, PhotoError, SettingError
 RARE = 10
 """A class with so many times fewer boxes than the most frequent one is rare."""
 
-_FINGERPRINT_HW = (64, 64)  # enough for the fingerprint's grid of 17
+_HASHED_HW = (64, 64)  # enough for the hash's grid of 17
 _FLIPPED = frozenset({2, 3, 4})  # EXIF orientations that keep height and width
 _NAME_BOXES = "say where they are: --boxes; or draw them: fewbox annotate PHOTOS"
 _READERS = 4  # each may hold a photo of 200 megapixels
@@ -83,7 +84,7 @@ class _Look:
     size_hw: tuple[int, int]
     orientation: int
     lacks_end: bool
-    fingerprint: Fingerprint | None
+    perceptual_hash: PerceptualHash | None
 
     @property
     def is_sideways(self) -> bool:
@@ -234,11 +235,11 @@ def _look_at(path: Path) -> _Look | PhotoError:
     try:
         with opened(path) as image:
             turned, is_jpeg = orientation(image), image.format == "JPEG"
-        reduced = read_reduced(path, _FINGERPRINT_HW)
+        reduced = read_reduced(path, _HASHED_HW)
         has_no_end = is_jpeg and lacks_end(path.read_bytes())
     except PhotoError as error:
         return error
-    return _Look(reduced.size_hw, turned, has_no_end, fingerprint(reduced.image))
+    return _Look(reduced.size_hw, turned, has_no_end, perceptual_hash(reduced.image))
 
 
 def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]:
@@ -290,7 +291,7 @@ def _check_reviewed(part: _Part) -> Iterator[Finding]:
             what = "no boxes, and not marked as reviewed"
             yield finding("photo-not-reviewed", part.names[path], what, place=listed[path].where)
     if part.labels.total() == 0:
-        yield finding("boxes-none", part.source, f"no box in any of {len(part.photos)} photos")
+        yield finding("boxes-none", part.source, f"no box in any of {counted(len(part.photos), 'photo')}")
 
 
 def _check_spelling(part: _Part) -> Iterator[Finding]:
@@ -299,7 +300,7 @@ def _check_spelling(part: _Part) -> Iterator[Finding]:
         spellings["".join(filter(str.isalnum, name.casefold()))].append(name)
     for names in spellings.values():
         if len(names) > 1:
-            listed = ", ".join(f"{name!r} ({part.labels[name]} boxes)" for name in names)
+            listed = ", ".join(f"{name!r} ({counted(part.labels[name], 'box')})" for name in names)
             yield finding("label-alike", part.source, listed)
 
 
@@ -312,7 +313,9 @@ def _check_balance(part: _Part) -> Iterator[Finding]:
         yield finding("label-unused", part.source, shown)
     for name, count in part.labels.items():
         if 0 < count * RARE <= most:
-            yield finding("label-rare", part.source, f"{name}: {count} of up to {most} boxes per class")
+            yield finding(
+                "label-rare", part.source, f"{name}: {count} of up to {counted(most, 'box')} per class"
+            )
 
 
 def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
@@ -323,7 +326,7 @@ def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
         yield finding(kind, test.names[path], what)
     for name, count in test.labels.items():
         if count and not train.labels[name]:
-            yield finding("label-not-learnt", test.source, f"{name}: {count} boxes")
+            yield finding("label-not-learnt", test.source, f"{name}: {counted(count, 'box')}")
 
 
 def _alike(part: _Part, others: _Part, max_distance: float) -> Iterator[tuple[Path, Path, float]]:
@@ -331,17 +334,19 @@ def _alike(part: _Part, others: _Part, max_distance: float) -> Iterator[tuple[Pa
 
     Within one part a photo is compared with those before it.
     """
-    paths, prints = _fingerprints(part)
-    other_paths, other_prints = _fingerprints(others)
+    paths, prints = _hashes(part)
+    other_paths, other_prints = _hashes(others)
     nearest: dict[int, tuple[float, int]] = {}
-    for i, j, distance in like_pairs(prints, other_prints, max_distance):
+    for i, j, distance in similar_pairs(prints, other_prints, max_distance):
         if part is not others or j < i:
             nearest[i] = min(nearest.get(i, (1.0, j)), (distance, j))
     for i, (distance, j) in nearest.items():
         yield paths[i], other_paths[j], distance
 
 
-def _fingerprints(part: _Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:
-    found = [(path, look.fingerprint) for path, look in part.looks.items() if look.fingerprint is not None]
-    bits = np.array([bits for _, bits in found], np.bool_).reshape(-1, FINGERPRINT_BITS)
+def _hashes(part: _Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:
+    found = [
+        (path, look.perceptual_hash) for path, look in part.looks.items() if look.perceptual_hash is not None
+    ]
+    bits = np.array([bits for _, bits in found], np.bool_).reshape(-1, HASH_BITS)
     return [path for path, _ in found], bits

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
+from fewbox.core.boxes import pairwise_iou
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.checks.findings import Finding, finding
 from fewbox.data.formats.fitting import (
@@ -120,26 +120,17 @@ def _box_finding(
 def _doubles(boxes: list[tuple[RawBox, Corners]], name: str) -> Iterator[Finding]:
     if len(boxes) < 2:
         return
-    overlaps = _ious(np.array([edges for _, edges in boxes]))
-    for i, j in np.argwhere(np.triu(overlaps >= _TWICE_IOU, k=1)).tolist():
+    corners = np.array([edges for _, edges in boxes])
+    iou = pairwise_iou(corners, corners)
+    for i, j in np.argwhere(np.triu(iou >= _TWICE_IOU, k=1)).tolist():
         first, second = boxes[i][0], boxes[j][0]
-        overlap = "the very same" if boxes[i][1] == boxes[j][1] else f"IoU {overlaps[i, j]:.2f}"
+        overlap = "the very same" if boxes[i][1] == boxes[j][1] else f"IoU {iou[i, j]:.2f}"
         if first.label == second.label:
             what = f"{overlap} as another box" + (f" of {first.label}" if first.label else "")
             yield finding("box-twice", name, what, place=second.where)
         else:
             what = f"{overlap}: {first.label} and {second.label}"
             yield finding("box-two-labels", name, what, place=second.where)
-
-
-def _ious(boxes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The IoU ``[M, M]`` of all boxes ``[M, 4]`` with each other."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = (high - low).clip(0).prod(2)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    overlaps: npt.NDArray[np.float64] = shared / (areas[:, None] + areas - shared)
-    return overlaps
 
 
 def _tiny(

@@ -1,12 +1,10 @@
-"""What can be wrong with a data set: the kinds of findings, and photos that show the same.
+"""What can be wrong with a data set: how bad each kind of finding is, what it is, and its cure.
 
-The kinds of things that can be wrong with a data set: how bad each is, what it is, and its cure.
-
-Which photos show the same: a fingerprint that survives resizing, saving again and a little light.
-
-The fingerprint of a photo says for each place of a 16 x 16 grid whether the next place to the right
-is brighter, and the next one below: a difference hash, 512 bits. The distance of two photos is the
-share of bits in which they differ, about 0.5 for photos that have nothing to do with each other.
+Photos that show the same, one of those kinds, are told by a perceptual hash, which survives resizing,
+saving again and a little light. The hash of a photo says for each place of a 16 x 16 grid whether the
+next place to the right is brighter, and the next one below: a difference hash, 512 bits. The distance
+of two photos is the share of bits in which they differ, about 0.5 for photos that have nothing to do
+with each other.
 """
 
 from __future__ import annotations
@@ -181,24 +179,24 @@ KINDS = {
 """The kinds, worst first."""
 
 
-Fingerprint = npt.NDArray[np.bool_]
+PerceptualHash = npt.NDArray[np.bool_]
 
 SAME = 0.03
 """Up to this distance two files hold one photo: saved again, resized, or made brighter."""
 NEARLY_SAME = 0.12
 """Up to this distance two photos were taken from one place within moments, as frames of a video are.
 
-Measured by ``benchmarks/likeness.py``: photos of one scene with other things in it begin beyond.
+Measured by ``benchmarks/perceptual_hash.py``: photos of one scene with other things in it begin beyond.
 """
 
 _SIDE = 16
-FINGERPRINT_BITS = 2 * _SIDE * _SIDE
-_MIN_CONTRAST = 3.0  # below it the fingerprint is one of noise
+HASH_BITS = 2 * _SIDE * _SIDE
+_MIN_CONTRAST = 3.0  # below it the hash is one of noise
 _ROWS_AT_ONCE = 512
 
 
-def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint | None:
-    """The fingerprint ``[512]`` of an image ``[H, W, 3]``; None of one that shows nothing."""
+def perceptual_hash(image: npt.NDArray[np.uint8]) -> PerceptualHash | None:
+    """The perceptual hash ``[512]`` of an image ``[H, W, 3]``; None of one that shows nothing."""
     grey = Image.fromarray(image).convert("L")
     across, down = (
         np.asarray(grey.resize(size_wh, Image.Resampling.LANCZOS)).astype(np.int16)
@@ -210,10 +208,10 @@ def fingerprint(image: npt.NDArray[np.uint8]) -> Fingerprint | None:
     return np.concatenate([part.ravel() for part in brighter])
 
 
-def like_pairs(
+def similar_pairs(
     first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], max_distance: float
 ) -> Iterator[tuple[int, int, float]]:
-    """Pairs ``(i, j, distance)`` of the fingerprints ``[N, 512]`` and ``[M, 512]`` that are alike."""
+    """Pairs ``(i, j, distance)`` of the hashes ``[N, 512]`` and ``[M, 512]`` that are alike."""
     signs, others = (2 * prints.astype(np.float32) - 1 for prints in (first, second))
     for start in range(0, len(signs), _ROWS_AT_ONCE):
         distances = 0.5 - signs[start : start + _ROWS_AT_ONCE] @ others.T / (2 * signs.shape[1])  # [n, M]

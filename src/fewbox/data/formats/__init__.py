@@ -16,8 +16,8 @@ from pathlib import Path
 
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import console
+from fewbox.data import PROJECT_FILE, require_format
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
-from fewbox.data.format_names import PROJECT_FILE, require_format
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import read_csv
 from fewbox.data.formats.cvat import read_cvat

@@ -17,17 +17,8 @@ from typing import Any
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.folders import relative_name
 from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
-from fewbox.data.formats.raw import (
-    OUTLINES,
-    Corners,
-    Points,
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
-    not_read,
-    outer_box,
-    turned_corners,
-)
+from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, not_read
+from fewbox.data.formats.shapes import OUTLINED, Points, outer_box, turned_corners
 from fewbox.errors import AnnotationError
 
 _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed"})
@@ -186,7 +177,7 @@ def _corners(entry: Entry, left_out: Counter[str]) -> Corners:
     for number, outline in enumerate(outlines):
         numbers = Entry(f"{entry.where}: segmentation", {str(number): outline}).numbers(str(number))
         points += zip(numbers[::2], numbers[1::2], strict=False)
-    left_out[OUTLINES] += 1
+    left_out[OUTLINED] += 1
     return outer_box(points, entry.where)
 
 

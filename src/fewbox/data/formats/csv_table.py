@@ -20,6 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from fewbox.core import counted
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.csv_columns import (
     HINT,
@@ -32,16 +33,8 @@ from fewbox.data.formats.csv_columns import (
     number,
 )
 from fewbox.data.formats.folders import last_part, written_names
-from fewbox.data.formats.raw import (
-    Corners,
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
-    labels_in_use,
-    not_read,
-    refuse_rotated,
-    turned_corners,
-)
+from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from fewbox.data.formats.shapes import refuse_rotated, turned_corners
 from fewbox.data.formats.text_file import number_in, read_text_of_windows
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError
@@ -204,7 +197,7 @@ def _row(where: str, cells: list[str], columns: Columns) -> _Row:
     """Read the box of a row; none if its columns are empty."""
     count = len(columns.header)
     if len(cells) < count or any(cells[count:]):
-        message = f"{where}: {len(cells)} columns, but the first row has {count}"
+        message = f"{where}: {counted(len(cells), 'column')}, but the first row has {count}"
         raise AnnotationError(message, hint="an empty column keeps its comma")
     if not any(cells[n] for n in columns.box):
         return _Row(where, cells, None)

@@ -14,19 +14,8 @@ from xml.etree.ElementTree import Element, SubElement
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import written_names
-from fewbox.data.formats.raw import (
-    NO_INSIDE,
-    OUTLINES,
-    Corners,
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
-    labels_in_use,
-    not_read,
-    outer_box,
-    require_single_outlines,
-    turned_corners,
-)
+from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from fewbox.data.formats.shapes import NO_INSIDE, OUTLINED, outer_box, require_single_outlines, turned_corners
 from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
 from fewbox.errors import AnnotationError
 
@@ -118,7 +107,7 @@ def _size_hw(node: Node) -> tuple[int, int] | None:
 def _box(node: Node, left_out: Counter[str]) -> RawBox:
     label = node.attribute("label")
     if node.element.tag in _OUTLINES:
-        left_out[OUTLINES] += 1
+        left_out[OUTLINED] += 1
     if node.element.get("occluded", "0") not in ("", "0"):
         left_out["occluded"] += 1
     ignore = False

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewbox.core import counted
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.decoding import lies_sideways
-from fewbox.data.formats.raw import Corners, RawBox, RawPhoto, refuse_rotated
+from fewbox.data.formats.raw import Corners, RawBox, RawPhoto
+from fewbox.data.formats.shapes import refuse_rotated
 from fewbox.data.photo_file import opened
 
 # Of its area: a box of which no more is in the photo says little about what is in the photo.
@@ -134,24 +136,18 @@ class Fitting:
         """What was done, in one line; none if it was nothing."""
         parts = []
         if self.cut:
-            reach_out = _counted(self.cut, "box reaches", "boxes reach")
+            reach_out = counted(self.cut, "box reaches", "boxes reach")
             parts.append(
                 f"{reach_out} over the edge of the photo: cut there (by up to {self.farthest:.3g} pixels)"
             )
         if self.tilted:
-            parts.append(
-                f"{_counted(self.tilted, 'box', 'boxes')} turned by a pixel or less: read as upright"
-            )
+            parts.append(f"{counted(self.tilted, 'box')} turned by a pixel or less: read as upright")
         if self.flat:
-            parts.append(f"{_counted(self.flat, 'box', 'boxes')} without width or height: left out")
+            parts.append(f"{counted(self.flat, 'box')} without width or height: left out")
         if self.only_flat:
-            photos = _counted(self.only_flat, "photo has", "photos have")
+            photos = counted(self.only_flat, "photo has", "photos have")
             parts.append(f"{photos} no other box: not looked at")
         return "; ".join(parts) or None
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _lies_sideways(path: Path) -> bool:

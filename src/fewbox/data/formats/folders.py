@@ -1,13 +1,9 @@
-"""Folders of a data set, and the names and paths of the photos in them.
+"""Folders of a data set: which hold photos, which files of boxes, and how photos are named in both.
 
-Folders of a data set: those below one another, those with photos, and where the photos of boxes belong.
-
-Names and paths of photos, compared as tools change them on the way.
-
-Tools write other capital letters, no suffix, underscores for blanks, backslashes for slashes;
-and the folders in a path are often those of another machine, so that only its end means anything.
-
-Formats with one file per photo: the files of a folder, and what they have in common.
+First come the folders, then the names of photos, compared as tools change them on the way: tools write
+other capital letters, no suffix, underscores for blanks, backslashes for slashes; and the folders in a
+path are often those of another machine, so that only its end means anything. Last come the folders of
+formats with one file per photo, and what those files have in common.
 """
 
 from __future__ import annotations
@@ -152,7 +148,7 @@ def folders_in(path: str) -> Folders:
 
 
 def folders_of(photo: Path) -> Folders:
-    """The folders in which a photo is; of a stand-in, those of its address."""
+    """The folders in which a photo is; of a remote one, those of its address."""
     shown = shown_name(photo)
     return folders_in(str(full_path(photo)) if shown == str(photo) else shown)
 

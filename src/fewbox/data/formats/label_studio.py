@@ -20,20 +20,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import written_names
 from fewbox.data.formats.json_file import JSON_HINT, Entry, entries, load_json
-from fewbox.data.formats.raw import (
-    NO_INSIDE,
-    OUTLINES,
-    Corners,
-    Points,
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
-    labels_in_use,
-    not_read,
-    outer_box,
-    refuse_rotated,
-    turned_corners,
-)
+from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from fewbox.data.formats.shapes import NO_INSIDE, OUTLINED, Points, outer_box, refuse_rotated, turned_corners
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError
 
@@ -165,7 +153,7 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
     value = region.entry("value")
     corners = _corners(value)
     if "width" not in value.fields:
-        left_out[OUTLINES] += 1
+        left_out[OUTLINED] += 1
     if region.fields.get("image_rotation") and region.number("image_rotation") % 360:
         refuse_rotated(region.where)
     ignore = "ignore" in _notes(region)

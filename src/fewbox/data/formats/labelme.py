@@ -27,16 +27,11 @@ from fewbox.data.formats.folders import (
     source_name,
 )
 from fewbox.data.formats.json_file import Entry, load_object, refuse_unread
-from fewbox.data.formats.raw import (
+from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
+from fewbox.data.formats.shapes import (
     NO_INSIDE,
-    OUTLINES,
-    Corners,
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
+    OUTLINED,
     is_upright,
-    labels_in_use,
-    not_read,
     outer_box,
     require_single_outlines,
     upright_box,
@@ -103,7 +98,7 @@ def _box(shape: Entry, left_out: Counter[str]) -> RawBox | None:
     corners = _corners(kind, points, shape)
     turned = () if kind in _OUTLINES or len(points) != 4 or is_upright(points) else tuple(points)
     if kind in _OUTLINES:
-        left_out[OUTLINES] += 1
+        left_out[OUTLINED] += 1
     ignore = bool(shape.fields.get("flags")) and shape.entry("flags").flag("ignore")
     ignore = ignore or shape.flag("difficult")  # of X-AnyLabeling, as in Pascal VOC
     left_out.update(

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from fewbox.data.format_names import FOLDER_FORMATS
+from fewbox.core import counted
+from fewbox.data import FOLDER_FORMATS
 from fewbox.data.formats.folders import (
     Folders,
     NamedPhotos,
@@ -367,7 +368,7 @@ class PhotoFinder:
                 return _ambiguous(photo, deeper, _RENAME_HINT)
             if deeper and names_another_split(photo.name, self._folders_of(deeper[0])):
                 refused = deeper
-        looked = ", ".join(map(str, self.folders[:3])) or f"the {len(self.found)} photos given"
+        looked = ", ".join(map(str, self.folders[:3])) or f"the {counted(len(self.found), 'photo')} given"
         if photo.file and (at := self._at(photo.file.parent, photo.name)):
             hint = f"there is {shown_name(at)}, outside of what was given: name its folder"
         elif refused:

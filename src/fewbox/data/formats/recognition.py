@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from fewbox.data.format_names import FORMATS
+from fewbox.data import FORMATS
 from fewbox.data.formats import yolo
 from fewbox.data.formats.csv_table import is_box_table
 from fewbox.data.formats.folders import files_below

@@ -1,16 +1,12 @@
-"""Files of boxes as text: how they are decoded, and YAML and XML that cannot do harm.
+"""Files of boxes as text: how much is read, in which encoding, and YAML and XML that can do no harm.
 
-Files of boxes as bytes and text: how much is read, and in which encoding.
+Of YAML, a data set needs mappings, lists and texts. Every plain value stays the text that it is, so
+that a class called ``no`` or ``1`` keeps its name. Aliases are refused: ten of them on ten lines stand
+for ten billion values.
 
-YAML as far as a data set needs it: mappings, lists, and texts.
-
-Every plain value stays the text that it is, so that a class called ``no`` or ``1`` keeps its
-name. Aliases are refused: ten of them on ten lines stand for ten billion values.
-
-XML whose every complaint names its place, read without anything a data file has no use for.
-
-A document type declaration is refused, and with it all entities: a few lines of them expand
-to gigabytes or name files on this machine. So is nesting beyond what any tool writes.
+Of XML, a document type declaration is refused, and with it all entities: a few lines of them expand to
+gigabytes or name files on this machine. So is nesting beyond what any tool writes. Every complaint
+names its place.
 """
 
 from __future__ import annotations

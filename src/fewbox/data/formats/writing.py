@@ -9,8 +9,8 @@ from pathlib import Path
 
 from fewbox.core import files
 from fewbox.core.arguments import checked_path, require_kind
+from fewbox.data import FOLDER_FORMATS, FORMATS, require_format
 from fewbox.data.annotations import AnnotationSet, Box
-from fewbox.data.format_names import FOLDER_FORMATS, FORMATS, require_format
 from fewbox.data.formats.coco import coco_text
 from fewbox.data.formats.csv_table import csv_text
 from fewbox.data.formats.cvat import cvat_text

@@ -4,7 +4,7 @@ A line is ``class cx cy width height``, in parts of the upright photo. The names
 ``data.yaml``, or one a line in ``classes.txt``; they are looked for beside the files and in the
 folders above. An empty file says "looked at, nothing there"; a photo without a file was not
 looked at. Lines with more numbers are outlines, read as the box around each, or landmarks after a
-box: ``kpt_shape`` or ``task`` in ``data.yaml`` say which, or else ``landmarks.kind_of`` tells.
+box: ``kpt_shape`` or ``task`` in ``data.yaml`` say which, or else ``shapes.kind_of`` tells.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewbox.core import counted
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import (
     LABELS_NAME,
@@ -25,14 +26,14 @@ from fewbox.data.formats.folders import (
     places_of,
     source_name,
 )
-from fewbox.data.formats.landmarks import LANDMARKS, OUTLINES, UNCLEAR, kind_of
-from fewbox.data.formats.raw import OUTLINES as OUTLINED
-from fewbox.data.formats.raw import (
-    RawAnnotations,
-    RawBox,
-    RawPhoto,
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
+from fewbox.data.formats.shapes import (
+    LANDMARKS,
+    OUTLINED,
+    OUTLINES,
+    UNCLEAR,
     is_upright,
-    not_read,
+    kind_of,
     outer_box,
     upright_box,
 )
@@ -224,7 +225,7 @@ def _box(line: _Line, kind: str | None, are_turned: bool, left_out: Counter[str]
 
 def _outline(line: _Line) -> list[tuple[float, float]]:
     if len(line.parts) % 2:
-        message = f"{line.where}: an outline of {len(line.parts)} numbers"
+        message = f"{line.where}: an outline of {counted(len(line.parts), 'number')}"
         raise AnnotationError(message, hint=f"an outline is: class x y x y ...; {_KIND_HINT}")
     return list(zip(line.parts[::2], line.parts[1::2], strict=True))
 
@@ -290,7 +291,8 @@ def _classes_of_yaml(path: Path) -> _Classes:
             f"{path.name}: names: a class id must be a whole number: {wrong[:40]!r}", hint=YAML_HINT
         )
     if "nc" in content and content["nc"] != str(len(names)):
-        message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {len(names)} classes have names"
+        named = counted(len(names), "class has a name", "classes have names")
+        message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {named}"
         raise AnnotationError(message, hint=YAML_HINT)
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
     task = content.get("task")

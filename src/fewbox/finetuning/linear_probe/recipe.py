@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 
 from fewbox.config import FinetuneConfig
+from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
@@ -94,7 +95,7 @@ def finetune_linear_probe(
         photos, labels, extractor, base, budget, keep_classes=keep_classes, show_progress=show_progress
     )
     if held_out is not None and fitted.outcomes is not None:
-        scores = fitted.estimate.calibration.applied(fitted.outcomes.found.scores)
+        scores = fitted.estimate.calibration.applied(fitted.outcomes.predictions.scores)
         threshold = fitted.estimate.score_threshold
         save_held_out(held_out, annotations.images, fitted.outcomes, scores, labels, network, threshold)
     return fitted.detector
@@ -104,7 +105,8 @@ def budget_for(num_photos: int, effort: str) -> Budget:
     """Divide the work: many augmented views of few photos, few of many."""
     views = min(AUGMENTED_VIEWS[effort], max(MAX_IMAGES[effort] // num_photos - 1, 0))
     folds = min(FOLDS[effort], num_photos) if num_photos > 1 else 0
-    reasons = [f"{num_photos} photos, effort {effort}: {views} views of each beside the photo itself"]
+    photos, of_each = counted(num_photos, "photo"), counted(views, "view")
+    reasons = [f"{photos}, effort {effort}: {of_each} of each beside the photo itself"]
     if views < AUGMENTED_VIEWS[effort]:
         reasons.append(
             f"fewer views than {AUGMENTED_VIEWS[effort]}: so many photos differ enough by themselves"

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from fewbox.core.boxes import nms
 from fewbox.models.boxes import decode_boxes, encode_boxes
-from fewbox.models.nms import suppress
 from fewbox.models.retinanet import RetinanetConfig
 
 _MAX_STRETCH = math.log(1000 / 16)  # logarithm of how many times its anchor's side a box's may be
@@ -101,5 +101,5 @@ def suppress_within_classes(
     exact = boxes if len(boxes) <= _FEW else boxes.double()
     apart = exact + (class_ids.to(exact.dtype) * (exact.max() + 1))[:, None]
     return torch.from_numpy(
-        suppress(apart.numpy(), scores.numpy(), iou_threshold=iou_threshold, max_kept=max_kept)
+        nms(apart.numpy(), scores.numpy(), iou_threshold=iou_threshold, max_kept=max_kept)
     )

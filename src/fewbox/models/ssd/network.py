@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fewbox.core.boxes import nms_per_class
 from fewbox.models.boxes import clip_boxes, decode_boxes, encode_boxes, flatten_cells, make_anchors, nonempty
 from fewbox.models.layers import (
     STAGE_CHANNELS,
@@ -32,7 +33,6 @@ from fewbox.models.layers import (
     sigmoid_focal_loss,
 )
 from fewbox.models.network import Found, TowerMaps
-from fewbox.models.nms import nms_per_class
 from fewbox.models.ssd import SsdConfig
 
 CHANNEL_MEANS = (123.68, 116.779, 103.939)  # RGB means of ImageNet, subtracted from 0..255, not divided

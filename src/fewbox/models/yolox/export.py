@@ -123,7 +123,7 @@ def _one_class_a_cell(g: GraphBuilder, scores: str, config: YoloxConfig) -> str:
 
 
 def _vote(g: GraphBuilder, rows: Rows, boxes: str, scores: str, threshold: str, config: YoloxConfig) -> Rows:
-    """Each box of a novel class as the mean of those that overlap it well: ``models/suppression.py``."""
+    """Each box of a novel class as the mean of those that overlap it well: as in ``core/boxes.py``."""
     is_candidate = g.op("Greater", g.op("ReduceMax", scores, g.numbers(2), keepdims=0), threshold)
     where = g.op("Transpose", g.op("NonZero", is_candidate), perm=[1, 0])  # [M, 2]: photo, cell
     # One candidate too many here too, of score 0.

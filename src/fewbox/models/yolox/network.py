@@ -26,10 +26,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fewbox.core.boxes import nms_per_class, vote_boxes
 from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from fewbox.models.letterbox import letterbox, letterbox_ratio
 from fewbox.models.network import Found, TowerMaps
-from fewbox.models.nms import nms_per_class, vote_boxes
 from fewbox.models.yolox import YoloxConfig
 from fewbox.models.yolox.csp_darknet import STAGE_CHANNELS, ConvLayer, CspDarknet, CspLayer, conv3x3
 

@@ -14,8 +14,9 @@ export function showFinish(parent, session, store, open) {
   const { photos } = session;
   const left = photos.filter(isOpen).length;
   const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
-  const title = `${counted(boxes, "box", "boxes")} in ${counted(photos.length, "photo", "photos")}`;
-  const says = left ? `${left} of ${photos.length} photos are not reviewed yet.` : "All photos are reviewed.";
+  const all = counted(photos.length, "photo", "photos");
+  const title = `${counted(boxes, "box", "boxes")} in ${all}`;
+  const says = left ? `${left} of ${all} ${left === 1 ? "is" : "are"} not reviewed yet.` : "All photos are reviewed.";
   const sheet = h("div", { class: "sheet", role: "list", "aria-label": "All photos" });
   const run = h("div", { class: "run" });
   const dialog = opened(parent, "end", title, h("p", { class: "hint" }, says), sheet, run);

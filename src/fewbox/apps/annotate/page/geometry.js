@@ -1,6 +1,6 @@
 // Boxes and views, pure: nothing here knows the document.
 //
-// A box is [x1, y1, x2, y2] in pixels of the upright photo, edges continuous, as in models/boxes.py.
+// A box is [x1, y1, x2, y2] in pixels of the upright photo, edges continuous, as in core/boxes.py.
 // A photo is {width, height}. A view {scale, x, y} puts the photo's point (u, v) at the stage's point
 // (u * scale + x, v * scale + y); points of the stage are CSS pixels from its top left corner.
 

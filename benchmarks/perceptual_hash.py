@@ -1,6 +1,6 @@
-"""How well fingerprints tell copies of a photo from other photos: distances, and where the limits lie.
+"""How well perceptual hashes tell copies of a photo from other photos: distances, and where the limits lie.
 
-python benchmarks/likeness.py               about two minutes
+python benchmarks/perceptual_hash.py               about two minutes
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from fewbox.data.checks.findings import NEARLY_SAME, SAME, fingerprint, like_pairs
+from fewbox.data.checks.findings import NEARLY_SAME, SAME, perceptual_hash, similar_pairs
 from fewbox.data.images import find_photos, read_image
 from machine import SHARED
 
@@ -42,13 +42,13 @@ def main() -> None:
     for place in SETS:
         for path in find_photos(SHARED / "data" / place):
             image = read_image(path)
-            bits = fingerprint(image)
+            bits = perceptual_hash(image)
             if bits is None:
                 continue
             prints.setdefault(place, []).append(bits)
             names.setdefault(place, []).append(path.name)
             for change, version in changed(image).items():
-                other = fingerprint(version)
+                other = perceptual_hash(version)
                 copies.setdefault(change, []).append(1.0 if other is None else float((bits != other).mean()))
     print(
         f"\n| copies | half below | 95% below | within {SAME} | within {NEARLY_SAME} |\n|---|---|---|---|---|"
@@ -60,7 +60,7 @@ def main() -> None:
     print("\n| pairs of | nearest pairs |\n|---|---|")
     for place, bits_of_set in prints.items():
         bits = np.array(bits_of_set)
-        pairs = sorted((d, i, j) for i, j, d in like_pairs(bits, bits, 0.3) if i < j)[:12]
+        pairs = sorted((d, i, j) for i, j, d in similar_pairs(bits, bits, 0.3) if i < j)[:12]
         listed = ", ".join(f"{names[place][i]} {names[place][j]} {d:.3f}" for d, i, j in pairs)
         print(f"| {place} | {listed or 'all beyond 0.3'} |")
 
