@@ -23,7 +23,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
 def add_check(commands: Any) -> None:
-    """Add the command to the parser."""
+    """Add the command to ``commands``, argparse's subparsers."""
     check = commands.add_parser(
         "check",
         help="list what is wrong with photos and boxes",

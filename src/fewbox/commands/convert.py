@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_convert(commands: Any) -> None:
-    """Add the parser of ``fewbox convert``."""
+    """Add the command to ``commands``, argparse's subparsers."""
     names = ", ".join(FORMATS)
     convert = commands.add_parser(
         "convert",

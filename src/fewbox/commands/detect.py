@@ -73,7 +73,7 @@ def is_about_many(parsed: argparse.Namespace) -> bool:
 def run_detect_many(parsed: argparse.Namespace) -> int:
     """Detect with many workers, into tables."""
     from fewbox.apps.batch import detect_batch
-    from fewbox.apps.batch.ray import Workers
+    from fewbox.apps.batch.workers import Workers
 
     try:
         summary = detect_batch(
@@ -214,7 +214,7 @@ def _is_video(source: str, *, read_as_photo: bool) -> bool:
 
 
 def add_detect(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to ``commands``, argparse's subparsers."""
     detect = commands.add_parser(
         "detect",
         help="find the object in photos or a video",

@@ -15,7 +15,7 @@ NUMBERS_NAME = "evaluation.json"
 
 
 def add_evaluate(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to ``commands``, argparse's subparsers."""
     evaluate = commands.add_parser(
         "evaluate",
         help="say how good a detector is on annotated photos",
@@ -44,7 +44,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     if parsed.output is not None:
         require_writable(parsed.output / REPORT_NAME, [".html"])
     from fewbox.detection.loading import open_detector
-    from fewbox.detection.tta import TtaDetector
+    from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 

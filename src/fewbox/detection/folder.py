@@ -26,8 +26,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import AUTO, open_detector
 from fewbox.detection.parallel import side_by_side, threads_for
-from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.detection.tta import TtaDetector
+from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600

@@ -1,33 +1,40 @@
-"""What the page asks for, checked field by field, and the answers.
+"""The page's questions, checked field by field, and the answers, whether by HTTP or inside a notebook.
 
-What the page sends, checked field by field.
-
-What the page asks for, and the answers, whether they travel by HTTP or inside a notebook.
-
-The methods of :class:`Answers` are those of the page's store (``page/http_store.js``) and answer
-with what goes into JSON. Photos go by ids that are made of their names in the project; a question
-never holds a path, so none can reach a file that is not a photo of the project.
+The methods of :class:`Answers` are those of the page's store (``page/http_store.js``). They return what
+goes into JSON, and photos as JPEGs of the size that is shown. The page names a photo by an id made from
+its name in the project, never by a path, so no request can reach a file that is not a photo of the
+project.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.previews import Previews
 from fewbox.data.annotations import Box, require_size
 from fewbox.data.format_names import PROJECT_FILE
 from fewbox.data.formats.json_file import Entry, parse_object
-from fewbox.data.images import read_size_hw
+from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
 from fewbox.errors import AnnotationError, PhotoError
+
+CACHE_BYTES = 200_000_000
+"""About 20,000 thumbnails, or 500 screens full."""
+MAX_SIDE = 20_000
+_THUMBNAIL_SIDE = 400
+_QUALITY = {"thumbnail": 75, "preview": 88}
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,81 @@ def _texts(request: Entry, key: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+_Key = tuple[str, int, int, int | None]
+
+
+class _Previews:
+    """Makes pictures and keeps the last ones in memory. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def picture(self, path: Path, side: int | None) -> tuple[bytes, str]:
+        """A photo as JPEG, and a tag that changes with it.
+
+        Args:
+            path: the photo.
+            side: the longer side is at most this; a smaller photo, or any for None, keeps its size.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        key = (*_version_of(path), side)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key], _tag(key)
+        picture = _make_picture(path, side)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = picture
+                self._bytes += len(picture)
+            while self._bytes > CACHE_BYTES:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return picture, _tag(key)
+
+    @staticmethod
+    def tag(path: Path, side: int | None) -> str:
+        """The tag of a picture, without making it.
+
+        Raises:
+            PhotoError: the photo is not there.
+        """
+        return _tag((*_version_of(path), side))
+
+
+def _make_picture(path: Path, side: int | None) -> bytes:
+    """A photo as an upright JPEG whose longer side is at most ``side``.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+    """
+    height, width = read_size_hw(path)
+    scale = min(1.0, (side or MAX_SIDE) / max(height, width))
+    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(read_reduced(path, size_wh[::-1]).image)
+    if picture.size != size_wh:
+        picture = picture.resize(size_wh, Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    kind = "thumbnail" if side is not None and side <= _THUMBNAIL_SIDE else "preview"
+    picture.save(file, "JPEG", quality=_QUALITY[kind])
+    return file.getvalue()
+
+
+def _version_of(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise PhotoError(f"{path}: no such photo", hint="put it back, or reload the page") from error
+    return (os.fspath(path), status.st_mtime_ns, status.st_size)
+
+
+def _tag(key: _Key) -> str:
+    return f'"{key[1]:x}-{key[2]:x}-{key[3] or 0}"'
+
+
 class NoSuchPhotoError(Exception):
     """The page has asked for a photo that is not in the project."""
 
@@ -128,7 +210,7 @@ class Answers:
         self._project = project
         self._learner = learner
         self._only = names
-        self._previews = Previews()
+        self._previews = _Previews()
         self._names: dict[str, str] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._unreadable: dict[str, str] = {}

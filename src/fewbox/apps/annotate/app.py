@@ -30,6 +30,7 @@ from starlette.types import ASGIApp
 
 from fewbox.apps import http as sockets
 from fewbox.apps.annotate.answers import (
+    MAX_SIDE,
     Answers,
     BadRequestError,
     NoSuchPhotoError,
@@ -38,7 +39,6 @@ from fewbox.apps.annotate.answers import (
 )
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.guard import Guard, token_of
-from fewbox.apps.annotate.previews import MAX_SIDE
 from fewbox.data.project import Project
 from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
 
