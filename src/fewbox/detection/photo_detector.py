@@ -32,17 +32,17 @@ from fewbox.models.families import Config
 from fewbox.models.nms import pairwise_iou
 
 MIN_OVERSIZE = 2
-"""A photo is read smaller than it is only while it stays this many times larger than the network's input."""
+"""A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
 _SAME_IOU = 0.5
 """Overlap from which on a box in the photo and one in its mirror image are one detection."""
 _LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
 
 
 class TensorLike(Protocol):
-    """A tensor of PyTorch, which is not imported here."""
+    """A tensor of PyTorch, without importing PyTorch."""
 
     def detach(self) -> Any:
-        """The same numbers, without what they were computed from."""
+        """The same numbers, cut off from the graph that computed them."""
 
 
 Photo = StrPath | bytes | PhotoBytes | BinaryIO | NDArray[np.uint8] | Image | TensorLike | ReducedImage
@@ -58,7 +58,7 @@ class PhotoDetector(ABC):
         labels: the name of each class.
         base: where the weights that were not tuned came from.
         provenance: how the detector was made; JSON-ready.
-        precision: what is computed in, ``"float32"``, ...
+        precision: that of the computation, ``"float32"``, ...
         score_threshold: :meth:`detect` returns detections with a higher score.
     """
 
@@ -100,7 +100,7 @@ class PhotoDetector(ABC):
             score_threshold: only detections with a higher score; the detector's own if not given.
 
         Raises:
-            PhotoError: a photo cannot be read, or it is nothing that a photo may be given as.
+            PhotoError: a photo cannot be read, or is given as something else.
             SettingError: the threshold is no number from 0 to 1.
         """
         threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
@@ -136,7 +136,7 @@ class PhotoDetector(ABC):
         )
 
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
-        """The size below which a photo must not be reduced, lest :meth:`detect` lose something of it."""
+        """The smallest size at which :meth:`detect` loses nothing of a photo."""
         height, width = self.config.covered_hw(photo_size_hw)
         return MIN_OVERSIZE * height, MIN_OVERSIZE * width
 
