@@ -56,14 +56,14 @@ class LabelChange:
 
 
 class BadRequestError(Exception):
-    """The page has sent something else than what it should."""
+    """The page has sent something that it should not."""
 
 
 def read_photo_change(body: bytes) -> PhotoChange:
     """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true}``; each may be left out.
 
     Raises:
-        BadRequestError: and where it is wrong.
+        BadRequestError: it is malformed; the message says where.
     """
     request = _parse(body)
     try:
@@ -78,7 +78,7 @@ def read_label_change(body: bytes) -> LabelChange:
     """Read ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["lid"]}``; each may be left out.
 
     Raises:
-        BadRequestError: and where it is wrong.
+        BadRequestError: it is malformed; the message says where.
     """
     request = _parse(body)
     rename = None
@@ -122,7 +122,7 @@ _Key = tuple[str, int, int, int | None]
 
 
 class _Previews:
-    """Makes pictures and keeps the last ones in memory. May be used from several threads."""
+    """Pictures of photos, the last ones kept in memory. May be used from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -278,11 +278,11 @@ class Answers:
         return {"labels": self._project.labels()}
 
     def image_tag(self, key: str, side: int | None) -> str:
-        """What changes when the picture of a photo does; it is not made for that."""
+        """The tag of a photo's picture, which changes with it; the picture is not made for that."""
         return self._previews.tag(self._project.path_of(self._name(key)), side)
 
     def image(self, key: str, side: int | None) -> tuple[bytes, str]:
-        """The photo, upright, as a JPEG of at most the size that is asked for; and its tag."""
+        """The photo, upright, as a JPEG no larger than asked for; and its tag."""
         name = self._name(key)
         try:
             picture = self._previews.picture(self._project.path_of(name), side)
@@ -293,12 +293,12 @@ class Answers:
         return picture
 
     def proposals(self, key: str, *, reviewed: bool = False) -> dict[str, Any]:
-        """The boxes that the learner proposes for a photo that nobody has looked at.
+        """The boxes that the learner proposes for a photo that has not been reviewed.
 
         Args:
             key: of the photo.
-            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it,
-                and for a photo that was marked as empty before the answer came.
+            reviewed: propose boxes for a reviewed photo too. The page asks for them while a person draws in
+                it, and where the photo was marked as empty before the answer came.
         """
         name = self._name(key)
         (state,) = self._project.states([name])
@@ -315,7 +315,7 @@ class Answers:
         return answer | {"progress": learning.progress, "suggested_next": self._suggested()}
 
     def finish(self) -> dict[str, Any]:
-        """Start to make the detector file."""
+        """Start making the detector file."""
         self._learner.finish()
         return self.finishing()
 
@@ -343,7 +343,7 @@ class Answers:
         return photo_id(name)
 
     def _name(self, key: str) -> str:
-        if key not in self._names:  # it may be new, or this server may be
+        if key not in self._names:  # the photo may be new, or this server may be
             self._list_names()
         if key not in self._names:
             raise NoSuchPhotoError("no such photo")
