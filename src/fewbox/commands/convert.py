@@ -71,7 +71,7 @@ def run_convert(parsed: argparse.Namespace) -> int:
 
 
 def _choose(formats: Sequence[str], what: object, option: str) -> str:
-    """The only format there is, or the one that the person at the terminal says."""
+    """The only possible format, or the one that the person at the terminal chooses."""
     if len(formats) == 1:
         return formats[0]
     if not sys.stdin.isatty():

@@ -116,7 +116,7 @@ def _what_is_left(
 
 def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress: bool) -> None:
     """Wait for all results and show how far the work has come; without a bar, every half minute."""
-    begun = told = time.monotonic()
+    begun = reported = time.monotonic()
     photos, num_photos = 0, sum(len(shard.photos) for shard in todo)
     with progress_bar("detecting", len(todo), show=show_progress) as advance:
         for result in results:
@@ -124,8 +124,8 @@ def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress
             photos += result.photos
             rate = photos / max(now - begun, 1e-9)
             advance(f"{rate:.1f} photos/s")
-            if show_progress and not console.is_terminal and now - told > _SECONDS_BETWEEN_REPORTS:
-                told = now
+            if show_progress and not console.is_terminal and now - reported > _SECONDS_BETWEEN_REPORTS:
+                reported = now
                 left = timedelta(seconds=round((num_photos - photos) / rate))
                 console.print(f"{photos} of {num_photos} photos, {rate:.1f} a second, {left} left")
 

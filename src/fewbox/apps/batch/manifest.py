@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fewbox import __version__
-from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_place
+from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_name
 from fewbox.apps.batch.storage import Storage
 from fewbox.core import former_name
 from fewbox.core.arguments import checked_threshold
@@ -26,9 +26,9 @@ FORMAT_VERSION = 1
 CLUSTERS = ("processes", "ray")
 """What workers can be."""
 MOST_IN_SHARD = 1000
-"""Photos: a shard then takes a worker about a minute, which is what its death costs."""
+"""Photos: a worker then needs about a minute for a shard, which is what is lost when it dies."""
 SHARDS_PER_WORKER = 8
-"""At least, so that all workers end at about the same time."""
+"""At least, so that all workers finish at about the same time."""
 
 _MANIFEST, _REPORT, _FAILURES = "run.json", "report.json", "failures.csv"
 
@@ -112,7 +112,7 @@ def done_shards(storage: Storage, manifest: Manifest, *, without_failures: bool)
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What became of a run so far.
+    """What came of a run so far.
 
     Attributes:
         output: where the tables are.
@@ -145,7 +145,7 @@ class RunSummary:
 
 
 def write_report(storage: Storage, manifest: Manifest) -> RunSummary:
-    """Count what is done, list what failed, and write both down.
+    """Count what is done, list what failed, and write both to files.
 
     Raises:
         OutputError: nothing can be written.
@@ -230,5 +230,5 @@ def require_possible(
 def _sha256_of(photos: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for photo in photos:
-        digest.update(shown_place(photo).encode() + b"\n")
+        digest.update(shown_name(photo).encode() + b"\n")
     return digest.hexdigest()

@@ -81,7 +81,7 @@ class ShardWorker:
         path = Path(self._folder.name) / work.manifest.detector
         path.write_bytes(data)
         self.detector = open_detector(path, engine=work.engine, num_threads=work.threads)
-        if torch := sys.modules.get("torch"):  # else there is none to tell
+        if torch := sys.modules.get("torch"):
             torch.set_num_threads(work.threads)
 
     def work(self, shard: Shard) -> ShardResult:
