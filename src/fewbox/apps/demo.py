@@ -30,7 +30,7 @@ from fewbox.finetuning.trainer import finetune
 from fewbox.models.base import load_base
 from fewbox.models.zoo import default_base
 
-SHEET_PHOTOS = 20
+_SHEET_PHOTOS = 20
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
 
 
 def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:
-    names = [photo.name for photo in photos[:SHEET_PHOTOS]]
+    names = [photo.name for photo in photos[:_SHEET_PHOTOS]]
     pictures = (Image.open(output / "found" / name) for name in names)
     save_picture(
         contact_sheet(pictures, columns=5, tile_width=320, captions=names), output / "contact_sheet.png"

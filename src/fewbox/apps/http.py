@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fewbox.errors import OutputError
 
-LINGER_SECONDS = 0.5
+_LINGER_SECONDS = 0.5
 """For a client that is still sending to read a refusal."""
 _LINGER_BYTES = 20_000_000
 PAGE_HEADERS = {
@@ -147,7 +147,7 @@ async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mappin
     await send({"type": "http.response.start", "status": refused.status, "headers": _encode(stated)})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(_LINGER_SECONDS):
             await _throw_away(receive)
     await send({"type": "http.response.body"})
 
@@ -171,7 +171,7 @@ HEADER_SECONDS = 10.0
 """For the head of a request to arrive."""
 
 
-class TimedProtocol(H11Protocol):
+class _TimedProtocol(H11Protocol):
     """uvicorn's HTTP, with a time limit for a request's head.
 
     uvicorn alone waits without end for the rest of a head that has begun.
@@ -214,7 +214,7 @@ def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seco
     """
     return uvicorn.Config(
         app,
-        http=TimedProtocol,
+        http=_TimedProtocol,
         ws="none",
         lifespan="on" if lifespan else "off",
         log_level="warning",

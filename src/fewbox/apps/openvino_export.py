@@ -29,7 +29,7 @@ from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine
 
 MAX_AP_LOST = 1.0
 """How much average precision, of 100, int8 may cost."""
-MAX_CALIBRATION_PHOTOS = 300
+_MAX_CALIBRATION_PHOTOS = 300
 
 
 def export_openvino(
@@ -107,7 +107,7 @@ def _check_settings(target: Path, precision: str, photos: Any, annotations: Anno
 
 def _calibration_photos(detector: Detector, photos: StrPath | Sequence[StrPath]) -> list[NDArray[np.uint8]]:
     """The photos as large as the detector reads them."""
-    paths = find_photos(photos)[:MAX_CALIBRATION_PHOTOS]
+    paths = find_photos(photos)[:_MAX_CALIBRATION_PHOTOS]
     return [read_reduced(path, detector.enough_hw(read_size_hw(path))).image for path in paths]
 
 

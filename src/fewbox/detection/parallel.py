@@ -26,7 +26,7 @@ from fewbox.core.files import write_text
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import OutputError, PhotoError
 
-MEASURED_FROM = 200
+_MEASURED_FROM = 200
 """From so many photos on, measuring is worth the seconds it takes."""
 _TRIED_PHOTOS = 8
 
@@ -69,7 +69,7 @@ def threads_per_photo(
         DetectorFileError: the detector cannot be read.
     """
     choices = [threads for threads in (1, 2, 4, 8, 16, 32) if threads <= num_cores()]
-    if len(photos) < MEASURED_FROM or len(choices) == 1 or not detector.is_file():
+    if len(photos) < _MEASURED_FROM or len(choices) == 1 or not detector.is_file():
         return 1
     known = cache_folder() / "threads" / f"{_identity(detector, engine)}.json"
     try:

@@ -31,7 +31,7 @@ from fewbox.detection.detections import Detections
 from fewbox.models.families import Config
 from fewbox.models.nms import pairwise_iou
 
-MIN_OVERSIZE = 2
+_MIN_OVERSIZE = 2
 """A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
 _SAME_IOU = 0.5
 """Overlap from which on a box in the photo and one in its mirror image are one detection."""
@@ -138,7 +138,7 @@ class PhotoDetector(ABC):
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """The smallest size at which :meth:`detect` loses nothing of a photo."""
         height, width = self.config.covered_hw(photo_size_hw)
-        return MIN_OVERSIZE * height, MIN_OVERSIZE * width
+        return _MIN_OVERSIZE * height, _MIN_OVERSIZE * width
 
 
 class TtaDetector(PhotoDetector):

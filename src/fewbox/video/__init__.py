@@ -34,7 +34,7 @@ from fewbox.video.writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
 if TYPE_CHECKING:
     from fewbox.video.reader import Packet
 
-TABLE_SUFFIX = ".csv"
+_TABLE_SUFFIX = ".csv"
 MAX_WAITING = 4
 """So many frames, or packets of sound, wait for the network, and as many to be written."""
 _MAX_LAG_S = 0.5
@@ -125,12 +125,12 @@ def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
     Raises:
         OutputError: they could not be written, or would replace the source.
     """
-    require_writable(output, [*VIDEO_SUFFIXES, TABLE_SUFFIX])
+    require_writable(output, [*VIDEO_SUFFIXES, _TABLE_SUFFIX])
     if output.resolve() == Path(source.name).resolve():
         raise OutputError(f"{output}: the result would replace the video", hint="choose another name with -o")
-    if output.suffix.lower() == TABLE_SUFFIX:
+    if output.suffix.lower() == _TABLE_SUFFIX:
         return None, output
-    return output, output.with_name(f"{output.stem}_tracks{TABLE_SUFFIX}")
+    return output, output.with_name(f"{output.stem}_tracks{_TABLE_SUFFIX}")
 
 
 def _run(

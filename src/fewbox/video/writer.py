@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What videos are written as."""
-TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
+_TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
 
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 _SECONDS_PER_FRAGMENT = 2
@@ -133,7 +133,7 @@ class TrackTable:
     def __init__(self, file: BinaryIO, target: Path) -> None:
         self._file = file
         self._target = target
-        self._append([TABLE_COLUMNS])
+        self._append([_TABLE_COLUMNS])
 
     def write(self, frame_number: int, time_s: float, tracked: Sequence[TrackedBox]) -> None:
         """Add the rows of a frame, with as many digits as can be measured.

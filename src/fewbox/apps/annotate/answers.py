@@ -30,7 +30,7 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
 from fewbox.errors import AnnotationError, PhotoError
 
-CACHE_BYTES = 200_000_000
+_CACHE_BYTES = 200_000_000
 """About 20,000 thumbnails, or 500 screens full."""
 MAX_SIDE = 20_000
 _THUMBNAIL_SIDE = 400
@@ -149,7 +149,7 @@ class _Previews:
             if key not in self._kept:
                 self._kept[key] = picture
                 self._bytes += len(picture)
-            while self._bytes > CACHE_BYTES:
+            while self._bytes > _CACHE_BYTES:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return picture, _tag(key)
 

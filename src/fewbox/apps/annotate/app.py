@@ -209,7 +209,7 @@ HOST = "127.0.0.1"
 PORT = 8931
 """Where the search for a free port begins: always the same, so that an open page finds its server again."""
 _PORTS_TRIED = 20
-MAX_CONNECTIONS = 100
+_MAX_CONNECTIONS = 100
 """A browser opens six to a server."""
 
 
@@ -233,7 +233,7 @@ class AnnotateServer:
         self.url = f"http://{HOST}:{self.port}/?token={token}"
         app = make_app(project, learner, token=token, port=self.port)
         self._server = uvicorn.Server(
-            server_settings(app, lifespan=False, max_connections=MAX_CONNECTIONS, stop_seconds=3)
+            server_settings(app, lifespan=False, max_connections=_MAX_CONNECTIONS, stop_seconds=3)
         )
 
     def run(self, *, open_browser: bool = False) -> None:
@@ -259,4 +259,4 @@ def listen_here(port: int | None) -> socket.socket:
         OutputError: the port is in use, or all that are tried.
     """
     ports = range(PORT, PORT + _PORTS_TRIED) if port is None else [port]
-    return listen(HOST, ports, MAX_CONNECTIONS)
+    return listen(HOST, ports, _MAX_CONNECTIONS)

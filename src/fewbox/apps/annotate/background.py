@@ -141,7 +141,7 @@ class BackgroundLearner:
     ) -> None:
         self._project = project
         self._base = [base] if batch_norm_eps is None else [base, repr(batch_norm_eps)]
-        self._finish_run = FinishRun(project, base, output, batch_norm_eps)
+        self._finish_run = _FinishRun(project, base, output, batch_norm_eps)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._found: dict[str, Proposals] = {}
@@ -234,7 +234,7 @@ class BackgroundLearner:
             _end(process)
 
 
-class FinishRun:
+class _FinishRun:
     """Runs ``fewbox finetune`` on what has been drawn, and reports the last line it prints."""
 
     def __init__(

@@ -70,7 +70,7 @@ class NotebookPage(anywidget.AnyWidget):
         super().__init__()
         self._project = project
         self._photo_names = list(names)
-        self._answers = Answers(project, NoLearner(), self._photo_names)
+        self._answers = Answers(project, _NoLearner(), self._photo_names)
         self.on_msg(self._answer)
 
     @property
@@ -143,7 +143,7 @@ def _bytes(change: object) -> bytes:
     return json.dumps(change).encode()
 
 
-class NoLearner:
+class _NoLearner:
     """The learner in a notebook, which learns nothing."""
 
     def photos_changed(self) -> None:

@@ -23,11 +23,11 @@ from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError
 
 FORMAT_VERSION = 1
-CLUSTERS = ("processes", "ray")
+_CLUSTERS = ("processes", "ray")
 """What workers can be."""
-MOST_IN_SHARD = 1000
+_MOST_IN_SHARD = 1000
 """Photos: a worker then needs about a minute for a shard, which is what is lost when it dies."""
-SHARDS_PER_WORKER = 8
+_SHARDS_PER_WORKER = 8
 """At least, so that all workers finish at about the same time."""
 
 _MANIFEST, _REPORT, _FAILURES = "run.json", "report.json", "failures.csv"
@@ -80,7 +80,7 @@ def open_manifest(
     Raises:
         OutputError: the output belongs to another run, or cannot be written.
     """
-    fitting = min(MOST_IN_SHARD, math.ceil(len(photos) / (SHARDS_PER_WORKER * num_workers)))
+    fitting = min(_MOST_IN_SHARD, math.ceil(len(photos) / (_SHARDS_PER_WORKER * num_workers)))
     begun = storage.read(_MANIFEST)
     before = None if begun is None else _parse(begun, storage)
     manifest = Manifest(
@@ -212,9 +212,9 @@ def require_possible(
     Raises:
         SettingError: which one, and what it may be.
     """
-    if cluster not in CLUSTERS:
+    if cluster not in _CLUSTERS:
         raise SettingError(
-            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
+            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(_CLUSTERS)}"
         )
     if score_threshold is not None:
         checked_threshold(score_threshold)

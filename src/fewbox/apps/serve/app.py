@@ -35,24 +35,24 @@ from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import PhotoError
 
-FIELD = "photo"
+_FIELD = "photo"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = "multipart/form-data"
 _HINT = "send the photo itself with Content-Type: image/jpeg, or files of a form: curl -F photo=@duck.jpg"
 
 
-def describe_body(config: ServiceConfig) -> dict[str, Any]:
+def _describe_body(config: ServiceConfig) -> dict[str, Any]:
     """What OpenAPI says of the body."""
     files = {"type": "array", "minItems": 1, "maxItems": config.max_photos, "items": _BINARY["schema"]}
     form = {
         "type": "object",
-        "properties": {FIELD: files},
-        "required": [FIELD],
+        "properties": {_FIELD: files},
+        "required": [_FIELD],
         "additionalProperties": False,
     }
     return {
         "required": True,
-        "description": f"A photo itself, or a form with one or more files in its field {FIELD}.",
+        "description": f"A photo itself, or a form with one or more files in its field {_FIELD}.",
         "content": {
             "image/*": _BINARY,
             "application/octet-stream": _BINARY,
@@ -80,14 +80,14 @@ async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list
     try:
         # One file more than allowed is let through, so that the message is ours.
         async with request.form(max_files=max_photos + 1, max_fields=1) as form:
-            names = {name for name, _ in form.multi_items()} - {FIELD}
+            names = {name for name, _ in form.multi_items()} - {_FIELD}
             if names:
                 raise Refused(400, f"the form has an unknown field: {sorted(names)[0]!r}", _HINT)
-            files = form.getlist(FIELD)
+            files = form.getlist(_FIELD)
             photos = []
             for number, file in enumerate(files, start=1):
                 if not isinstance(file, UploadFile):
-                    raise Refused(400, f"the form's field {FIELD!r} is not a file", _HINT)
+                    raise Refused(400, f"the form's field {_FIELD!r} is not a file", _HINT)
                 photos.append(PhotoBytes(file.filename or f"photo {number}", await file.read(), max_pixels))
     except HTTPException as error:  # from the form's reader: not a form, or too large
         raise Refused(400, f"the form cannot be read: {error.detail}", _HINT) from error
@@ -99,7 +99,7 @@ async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list
 
 
 PAGE = Path(__file__).with_name("page")
-PAGE_FILES = ("page.css", "page.js")
+_PAGE_FILES = ("page.css", "page.js")
 _PNG = "image/png"
 _JSON = "application/json"
 
@@ -162,7 +162,7 @@ def _add_routes(app: FastAPI, service: Service, key: str | None) -> None:
             **unknown,
             **problems(400, 408, 413, 415, 422, 429),
         },
-        openapi_extra={"requestBody": describe_body(service.config)},
+        openapi_extra={"requestBody": _describe_body(service.config)},
     )
 
 
@@ -206,7 +206,7 @@ class Service:
 
     async def page_file(self, name: str) -> FileResponse:
         """A part of the page."""
-        if name not in PAGE_FILES:
+        if name not in _PAGE_FILES:
             raise Refused(404, f"no such file: {name}", "the page is at /")
         return FileResponse(PAGE / name)
 

@@ -18,8 +18,8 @@ from fewbox.config import ServiceConfig
 from fewbox.core import former_name
 from fewbox.errors import SettingError
 
-KEY_VARIABLE = "FEWBOX_API_KEY"
-MIN_KEY_LENGTH = 16
+_KEY_VARIABLE = "FEWBOX_API_KEY"
+_MIN_KEY_LENGTH = 16
 _MORE_CONNECTIONS = 200
 """Beside the admitted requests: for requests without a body, and to refuse the others."""
 
@@ -116,10 +116,10 @@ def key_from_environment() -> str | None:
     Raises:
         SettingError: it is so short that it could be guessed.
     """
-    key = former_name.environment(KEY_VARIABLE)
-    if key is not None and len(key) < MIN_KEY_LENGTH:
+    key = former_name.environment(_KEY_VARIABLE)
+    if key is not None and len(key) < _MIN_KEY_LENGTH:
         hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
-        raise SettingError(f"{KEY_VARIABLE} must have at least {MIN_KEY_LENGTH} characters", hint=hint)
+        raise SettingError(f"{_KEY_VARIABLE} must have at least {_MIN_KEY_LENGTH} characters", hint=hint)
     return key
 
 
@@ -130,7 +130,7 @@ def require_key(host: str, key: str | None) -> None:
         SettingError: ``host`` is no loopback address, and there is no key.
     """
     if key is None and not is_loopback(host):
-        hint = f"set {KEY_VARIABLE}, which requests then have to carry, or leave --host out"
+        hint = f"set {_KEY_VARIABLE}, which requests then have to carry, or leave --host out"
         raise SettingError(f"other machines can reach {host}, so the service needs a key", hint=hint)
 
 
