@@ -1,4 +1,4 @@
-"""The page's HTTP server: the answers of :mod:`.answers`, the files of the page, and the port.
+"""The page's HTTP server: routes, files and port. What it answers is in :mod:`fewbox.apps.annotate.answers`.
 
 It serves this machine alone, and slow clients do not hold it up.
 """
