@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fewbox.errors import BaseModelError, CheckpointError, OutputError
+from fewbox.models.ssd import archive as archive_module
 from fewbox.models.ssd.archive import content_sha256, open_checkpoint
-from fewbox.models.ssd.network import archive as archive_module
 from fewbox.models.ssd.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import VARIABLE, write_bundle
 

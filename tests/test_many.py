@@ -321,10 +321,10 @@ def test_options_that_make_no_sense(folder, tmp_path, capsys, options, message) 
 
 def test_what_is_missing_is_named(folder, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SettingError, match=r"needs Ray(.|\n)*fewbox\[ray\]"):
+    with pytest.raises(SettingError, match=r"needs Ray(.|\n)*\.\[ray\]"):
         detect_batch(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="ray")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(SettingError, match=r"need pyarrow(.|\n)*fewbox\[ray\]"):
+    with pytest.raises(SettingError, match=r"need pyarrow(.|\n)*\.\[ray\]"):
         detect_batch(folder / "d.safetensors", folder / "photos", tmp_path / "out")
     with pytest.raises(SettingError, match="unknown cluster engine: 'dask'"):
         detect_batch(folder / "d.safetensors", folder / "photos", tmp_path / "out", cluster="dask")

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from exports import detector_of, noise, save_noise
+from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino
 from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
@@ -31,7 +32,6 @@ from fewbox.detection.detector import MAX_SHIFT_PX, MIN_SCORE, Detector, max_shi
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import export_detector
-from fewbox.export import openvino as openvino_export
 from fewbox.export.agreement import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.export.preparation import prepare
 from fewbox.finetuning.trainer import finetune
