@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def is_true_positive(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+def right(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     """What the detector finds in each photo, one after the other."""
     detector = Detector.load(folder / "d.safetensors")
     photos = sorted((folder / "photos").glob("*.png"))
