@@ -128,7 +128,7 @@ def _true_rows(g: GraphBuilder, mask: str) -> str:
 def _vote(
     g: GraphBuilder, rows: _Rows, boxes: str, scores: str, threshold: str, config: YoloxConfig
 ) -> _Rows:
-    """Each box of a novel class as the mean of those that overlap it well: ``models/nms.py``."""
+    """Each box of a novel class as the mean of those that overlap it well: ``models/suppression.py``."""
     is_candidate = g.op("Greater", g.op("ReduceMax", scores, g.numbers(2), keepdims=0), threshold)
     where = g.op("Transpose", g.op("NonZero", is_candidate), perm=[1, 0])  # [M, 2]: photo, cell
     # One candidate too many here too, of score 0.
