@@ -27,8 +27,8 @@ import torch
 from PIL import Image
 
 from fewbox.apps.batch import detect_batch
-from fewbox.apps.batch.ray import Workers
 from fewbox.apps.batch.shards import cut_into_shards
+from fewbox.apps.batch.workers import Workers
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes

@@ -29,7 +29,7 @@ from fewbox.data.images import find_photos, read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
 from fewbox.detection.loading import ExportedDetector
-from fewbox.detection.parallel import side_by_side
+from fewbox.detection.parallel import run_parallel
 from fewbox.export import make_header
 from fewbox.export import openvino as openvino_model
 from fewbox.export.onnx import make_model
@@ -192,7 +192,7 @@ def time_folder(name: str, file: Path, count: int, rounds: int, folder: Path) ->
     for _ in range(rounds):
         start = time.perf_counter()
         work = (pixels[number % len(pixels)] for number in range(count))
-        for done in side_by_side(lambda photo: engine.run(photo, MIN_SCORE), work, 1):
+        for done in run_parallel(lambda photo: engine.run(photo, MIN_SCORE), work, 1):
             done.result()
         alone = time.perf_counter() - start
         for pictures, measured in ratios.items():

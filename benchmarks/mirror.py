@@ -13,8 +13,7 @@ import torch
 
 from fewbox.config import FinetuneConfig
 from fewbox.data.images import read_image
-from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.detection.tta import TtaDetector
+from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
 from fewbox.finetuning.api import finetune

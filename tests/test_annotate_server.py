@@ -19,7 +19,7 @@ import pytest
 from annotate_client import StillLearner, a_box, make_photos
 from fewbox.apps import http as sockets
 from fewbox.apps.annotate import guard
-from fewbox.apps.annotate.app import AnnotateServer, listen
+from fewbox.apps.annotate.app import AnnotateServer, listen_here
 from fewbox.apps.annotate.guard import token_of
 from fewbox.data.project import Project
 from fewbox.errors import OutputError
@@ -172,12 +172,12 @@ class TestTokenFile:
 
 class TestPort:
     def test_a_taken_port_is_an_error_if_it_was_asked_for(self) -> None:
-        with listen(None) as taken:
+        with listen_here(None) as taken:
             number = taken.getsockname()[1]
             with pytest.raises(OutputError, match=f"port {number} is in use") as caught:
-                listen(number)
+                listen_here(number)
             assert "--port" in caught.value.hint
-            with listen(None) as other:
+            with listen_here(None) as other:
                 assert other.getsockname()[1] > number
 
 

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from fewbox.apps import http as sockets
-from fewbox.apps.serve import hot_reload as served_module
+from fewbox.apps.serve import hot_reload
 from fewbox.apps.serve.app import PAGE
 from fewbox.apps.serve.server import DetectionServer
 from fewbox.cli import main
@@ -361,7 +361,7 @@ class TestLoad:
 
 
 def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(served_module, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(hot_reload, "POLL_SECONDS", 0.05)
     path = tmp_path / "duck.safetensors"
     random_detector().save(path)
     with serving([path]) as server:

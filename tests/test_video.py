@@ -73,7 +73,7 @@ def is_blue(pixel: np.ndarray) -> bool:
 
 def test_every_frame_has_its_box_and_its_rows(film: Path, tmp_path: Path) -> None:
     summary = detect(film, tmp_path / "boxes.mp4")
-    assert (summary.num_frames, summary.num_looks, summary.num_tracks) == (50, 50, 1)
+    assert (summary.num_frames, summary.num_frames_detected, summary.num_tracks) == (50, 50, 1)
     assert str(summary).startswith("1 object in 50 frames (2.0 s): ")
     rows = rows_of(tmp_path / "boxes_tracks.csv")
     assert [int(row["frame"]) for row in rows] == list(range(50))
@@ -269,7 +269,7 @@ def test_an_animation(tmp_path: Path) -> None:
 
 
 def test_every_third_frame(film: Path, tmp_path: Path) -> None:
-    assert detect(film, tmp_path / "boxes.mp4", every=3).num_looks == 17
+    assert detect(film, tmp_path / "boxes.mp4", every=3).num_frames_detected == 17
     rows = rows_of(tmp_path / "boxes_tracks.csv")
     assert [row["score"] == "" for row in rows] == [number % 3 > 0 for number in range(50)]
     for number, row in enumerate(rows):
@@ -501,7 +501,7 @@ def test_a_camera_faster_than_the_network_is_not_looked_at_in_every_frame(film: 
     source.live = True
     summary = detect_video(Slow(), source, tmp_path / "boxes.mp4", show_progress=False)
     assert summary.num_frames == 50
-    assert summary.num_looks < 30
+    assert summary.num_frames_detected < 30
 
 
 @contextmanager

@@ -78,7 +78,6 @@ def _write_to_nobody() -> None:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands, which are imported only here, where Ctrl-C can be answered already."""
     from fewbox.commands.annotate import add_annotate
-    from fewbox.commands.bases import add_bases
     from fewbox.commands.check import add_check
     from fewbox.commands.convert import add_convert
     from fewbox.commands.demo import add_demo
@@ -87,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     from fewbox.commands.export import add_export
     from fewbox.commands.finetune import add_finetune, add_finetune_deep
     from fewbox.commands.serve import add_serve
-    from fewbox.commands.show import add_show
+    from fewbox.commands.show import add_bases, add_show
 
     parser = argparse.ArgumentParser(
         prog="fewbox", description="Teach a 2D object detector a new object from a handful of photos."

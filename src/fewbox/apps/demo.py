@@ -1,7 +1,7 @@
-"""The whole way in one command, with nothing to bring: learn from five photos of ducks, find the others.
+"""The demo: everything in one command, with nothing to bring. Learns from five photos of ducks, finds others.
 
-The photos come with the package and are rendered: their boxes are known exactly, so that what is found
-can be counted.
+The photos come with the package. They are rendered, so their boxes are known exactly and what is found can be
+counted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fewbox.finetuning.pictures import save_loss_curve
 from fewbox.models.base import load_base
 from fewbox.models.zoo import default_base
 
-SHEET_PHOTOS = 20
+_SHEET_PHOTOS = 20
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     """Fine-tune on the demo's photos, detect and count; everything goes into ``output``, photos too.
 
     Args:
-        output: a folder that does not exist yet, or one of an earlier demo, which is replaced.
+        output: a folder that does not exist yet, or that of an earlier demo, which is replaced.
         base: the base model; if not given, the best one at hand, see :func:`default_base`.
 
     Raises:
@@ -73,7 +73,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     path = output / "duck.safetensors"
     detector.save(path)
     save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
-    # Once, for the pictures and for the report, which counts what nobody would look at too.
+    # Once, for the pictures and for the report, which counts detections below the threshold too.
     test, found, skipped = detect_all(detector, test, show_progress=True)
     save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
     _save_contact_sheet(output, [image.path for image in test])
@@ -88,7 +88,7 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
 
 
 def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
-    """The photos and their boxes as a person would have them: in a folder of their own."""
+    """Copy the photos and their boxes to where a person would have them: a folder of their own."""
     images = []
     for image in annotations:
         path = folder / image.path.name
@@ -101,7 +101,7 @@ def _copy(annotations: AnnotationSet, folder: Path) -> AnnotationSet:
 
 
 def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:
-    names = [photo.name for photo in photos[:SHEET_PHOTOS]]
+    names = [photo.name for photo in photos[:_SHEET_PHOTOS]]
     pictures = (Image.open(output / "found" / name) for name in names)
     save_picture(
         contact_sheet(pictures, columns=5, tile_width=320, captions=names), output / "contact_sheet.png"

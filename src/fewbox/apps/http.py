@@ -1,10 +1,7 @@
-"""What the two servers share: bodies that are counted as they come, and sockets.
+"""What the annotation page's server and the service share: request bodies, refusals, headers, sockets.
 
-Requests and answers as a server passes them on, before any framework sees them.
-
-A body is counted and timed as it comes, because what a stranger says of its length may be wrong.
-
-Sockets to listen on, and connections that are not held open for nothing.
+Requests are handled here before any framework sees them. A body is counted and timed as it arrives, because
+what a stranger says of its length may be wrong. A connection on which nothing arrives is closed.
 """
 
 from __future__ import annotations
@@ -25,13 +22,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fewbox.errors import OutputError
 
-LINGER_SECONDS = 0.5
-"""For a refusal to be read by a client that is still sending."""
+_LINGER_SECONDS = 0.5
+"""For a client that is still sending to read a refusal."""
 _LINGER_BYTES = 20_000_000
+PAGE_HEADERS = {
+    # Scripts, styles, pictures and requests from this server only; nothing is embedded, and nobody embeds us.
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+"""Of all answers: what a browser may do with a page."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a fault
-    """A request that is answered with an error.
+    """A request is refused: it is answered with an error.
 
     Args:
         status: the answer's HTTP status.
@@ -54,12 +61,12 @@ class Refused(Exception):  # noqa: N818 - an answer, not a fault
 
 
 def header_values(scope: Scope, name: bytes) -> list[str]:
-    """All values of the request's header ``name``, which is in lower case."""
+    """All values of the request's header ``name``, given in lower case."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
 
 
 def same_secret(given: str, secret: str) -> bool:
-    """Compare in a time that says nothing about where the two differ."""
+    """Whether the two are equal, compared in a time that does not tell where they differ."""
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
@@ -69,8 +76,8 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: 
     Args:
         scope: the request.
         receive: where its messages come from.
-        max_bytes: what the body may have.
-        seconds: the time it may take to arrive.
+        max_bytes: how large the body may be.
+        seconds: how long it may take to arrive.
         hint: what to do about a body that is too large.
 
     Raises:
@@ -97,7 +104,7 @@ async def read_body(scope: Scope, receive: Receive, *, max_bytes: int, seconds: 
 
 
 def replaying(body: bytes, receive: Receive) -> Receive:
-    """What an application receives from whose request the body was read already."""
+    """A ``receive`` that gives ``body``, which was read already, to the application once more."""
     left: bytes | None = body
 
     async def replay() -> Message:
@@ -112,7 +119,7 @@ def replaying(body: bytes, receive: Receive) -> Receive:
 
 
 def adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
-    """What an application sends with, so that its answers get ``headers`` too."""
+    """A ``send`` for the application that adds ``headers`` to its answers."""
     encoded = _encode(headers)
 
     async def send_more(message: Message) -> None:
@@ -126,8 +133,8 @@ def adding_headers(send: Send, headers: Mapping[str, str]) -> Send:
 async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
     """Answer with an error and close the connection.
 
-    What the client is still sending is thrown away first, for a moment and up to some megabytes: a
-    connection that is closed on unread bytes is reset, and the answer may be lost with it.
+    What the client is still sending is thrown away first, for a moment and up to some megabytes: closing a
+    connection with unread bytes resets it, and the answer may be lost.
     """
     body = refused.body
     stated = {
@@ -140,13 +147,13 @@ async def refuse(refused: Refused, receive: Receive, send: Send, headers: Mappin
     await send({"type": "http.response.start", "status": refused.status, "headers": _encode(stated)})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
+        async with asyncio.timeout(_LINGER_SECONDS):
             await _throw_away(receive)
     await send({"type": "http.response.body"})
 
 
 async def _throw_away(receive: Receive) -> None:
-    """Read the rest of a body; of a large one only a part, and then nothing more for ever."""
+    """Read the rest of a body; of a large one only a part, then wait for ever."""
     left = _LINGER_BYTES
     while left > 0:
         message = await receive()
@@ -164,8 +171,8 @@ HEADER_SECONDS = 10.0
 """For the head of a request to arrive."""
 
 
-class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, but a connection on which no request arrives in time is closed.
+class _TimedProtocol(H11Protocol):
+    """uvicorn's HTTP, with a time limit for a request's head.
 
     uvicorn alone waits without end for the rest of a head that has begun.
     """
@@ -173,7 +180,7 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        self._patience: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._wait_for_request()
 
     def data_received(self, data: bytes) -> None:
@@ -184,35 +191,35 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
         super().connection_lost(exc)
-        if self._patience is not None:
-            self._patience.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _wait_for_request(self) -> None:
         waiting = self.conn.their_state is h11.IDLE and not self.transport.is_closing()
-        if not waiting and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        elif waiting and self._patience is None:
-            self._patience = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+        if not waiting and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        elif waiting and self._timer is None:
+            self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
 
 def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seconds: int) -> uvicorn.Config:
-    """How a server of ours meets strangers: patient with nobody, telling and believing little.
+    """The settings of our servers: time limits, little said about themselves, nothing believed of proxies.
 
     Args:
         app: the ASGI application.
-        lifespan: whether the application wants to be told of start and stop.
+        lifespan: whether the application is told of start and stop.
         max_connections: further ones are refused.
-        stop_seconds: how long a stop waits for what is under way.
+        stop_seconds: how long stopping waits for what is under way.
     """
     return uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=_TimedProtocol,
         ws="none",
         lifespan="on" if lifespan else "off",
         log_level="warning",
         access_log=False,
-        proxy_headers=False,  # nobody may say in whose name they ask
+        proxy_headers=False,  # a request cannot claim another sender
         server_header=False,
         limit_concurrency=max_connections,
         timeout_graceful_shutdown=stop_seconds,
@@ -251,6 +258,6 @@ def _listen(host: str, port: int, backlog: int) -> socket.socket:
 
 
 def _allow_rebinding(listener: socket.socket) -> None:
-    """Let a server that was killed be followed by another one at once, but never two listen together."""
+    """Let a new server follow a killed one at once, but never two listen together."""
     exclusive: Any = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)  # Windows, where reuse means two at once
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if exclusive is None else exclusive, 1)

@@ -1,7 +1,7 @@
-"""Export a detector to OpenVINO's own files, rounded if wanted, once it is seen that it still finds the same.
+"""Export a detector to OpenVINO's own files, rounded if wanted, after checking that it still finds the same.
 
-What "the same" means depends on the precision: in float32 every box and score; in bfloat16 boxes within half
-a pixel; in int8, where every box moves, that average precision on annotated photos stays.
+What "the same" means depends on the precision: in float32, every box and score; in bfloat16, boxes within
+half a pixel; in int8, where every box moves, average precision on annotated photos.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from fewbox.models.families import build_network
 from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine
 
 MAX_AP_LOST = 1.0
-"""How much of the average precision, 0 to 100, int8 may cost."""
-MAX_CALIBRATION_PHOTOS = 300
+"""How much average precision, of 100, int8 may cost."""
+_MAX_CALIBRATION_PHOTOS = 300
 
 
 def export_openvino(
@@ -48,18 +48,18 @@ def export_openvino(
         target: ends in ``.xml``.
         precision: ``"float32"``, ``"bfloat16"`` or ``"int8"``.
         photos: folders, files or patterns of photos. int8 is fitted to them, so they should be like those
-            the detector will see; the others are compared on them, or on some of the demo's if not given.
-            What bfloat16 does is seen only where something is found.
-        annotations: for int8: photos and what is in them, to say what it costs.
+            the detector will see. The others are compared on them, or on some of the demo's if not given;
+            what bfloat16 does shows only where something is found.
+        annotations: for int8: annotated photos, to measure what it costs.
         force: write the files even if rounding moves boxes, or costs average precision.
 
     Returns:
         How well the files agree with PyTorch, for people.
 
     Raises:
-        SettingError: a package, or for int8 the photos or their annotations, are missing; there is no
-            such precision, or this processor cannot try it.
-        ExportError: it does not find the same; nothing is written.
+        SettingError: a package is missing, or for int8 the photos or their annotations; there is no such
+            precision, or this processor does not compute in it.
+        ExportError: the exported detector does not find the same; nothing is written.
         AnnotationError: the annotations do not fit the detector.
         PhotoError: a photo cannot be read.
         OutputError: the files cannot be written.
@@ -78,7 +78,7 @@ def export_openvino(
         model = openvino_model.quantize(model, _calibration_photos(detector, photos))
     architecture = detector.network.architecture
     header = make_header(detector, architecture, raw=False) | {"precision": precision}
-    # The inner one gets its name first: a new .xml is never seen without its weights.
+    # The .bin is renamed first: there is never a new .xml without its weights.
     with replacing(target) as temporary, replacing(target.with_suffix(".bin")):
         openvino_model.save_model(model, header, temporary)
         words, holds = _compare(detector, temporary, precision, photos, annotations)
@@ -107,7 +107,7 @@ def _check_settings(target: Path, precision: str, photos: Any, annotations: Anno
 
 def _calibration_photos(detector: Detector, photos: StrPath | Sequence[StrPath]) -> list[NDArray[np.uint8]]:
     """The photos as large as the detector reads them."""
-    paths = find_photos(photos)[:MAX_CALIBRATION_PHOTOS]
+    paths = find_photos(photos)[:_MAX_CALIBRATION_PHOTOS]
     return [read_reduced(path, detector.enough_hw(read_size_hw(path))).image for path in paths]
 
 
@@ -144,9 +144,7 @@ def _compare(
         furthest = max(furthest, shift_px)
     words = f"{counted(count, 'box')} in {counted(len(images), 'photo')} moved by up to {furthest:.2f} pixels"
     if count == 0:
-        words = (
-            f"nothing was found in {counted(len(images), 'photo')}, so it cannot be said by how much it does"
-        )
+        words = f"nothing was found in {counted(len(images), 'photo')}, so nobody knows by how much it does"
     return words, PrecisionCheck(True, count, furthest).holds
 
 

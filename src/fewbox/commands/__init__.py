@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
-    """Add what :func:`annotations_of` takes to a command."""
+    """Add the arguments that :func:`annotations_of` takes."""
     command.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
     command.add_argument(
         "--boxes",
@@ -25,7 +25,7 @@ def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
 
 
 def add_strict(command: argparse.ArgumentParser) -> None:
-    """Add ``--strict`` to a command that reads files of boxes."""
+    """Add ``--strict``, for commands that read files of boxes."""
     command.add_argument(
         "--strict",
         action="store_true",
@@ -40,7 +40,7 @@ def annotations_of(
     """The boxes of ``--boxes``; without it, those drawn in the photos.
 
     Raises:
-        AnnotationError: no boxes are given for photos of several places; or they cannot be read.
+        AnnotationError: ``--boxes`` is not given for photos from several folders, or boxes cannot be read.
         PhotoError: a photo cannot be read.
     """
     from fewbox.data.formats import read_annotations
@@ -54,7 +54,7 @@ def annotations_of(
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:
-    """Add the option to a command."""
+    """Add ``--engine``."""
     command.add_argument(
         "--engine",
         default="auto",
@@ -77,7 +77,7 @@ def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
 
 
 def add_batch_norm_eps(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says of a base's file what it does not state itself; see ``load_base``."""
+    """Add ``--batch-norm-eps``, which some bases' files do not state; see ``load_base``."""
     parser.add_argument(
         "--batch-norm-eps",
         type=float,

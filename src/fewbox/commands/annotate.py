@@ -13,7 +13,7 @@ from fewbox.errors import SettingError
 
 
 def add_annotate(commands: Any) -> None:
-    """Add the command's parser to ``commands``."""
+    """Add the command to ``commands``, argparse's subparsers."""
     annotate = commands.add_parser(
         "annotate",
         help="draw boxes in photos, in a browser page",

@@ -24,7 +24,7 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
 def add_check(commands: Any) -> None:
-    """Add the command to the parser."""
+    """Add the command to ``commands``, argparse's subparsers."""
     check = commands.add_parser(
         "check",
         help="list what is wrong with photos and boxes",
@@ -48,7 +48,7 @@ def add_check(commands: Any) -> None:
 
 
 def run_check(parsed: argparse.Namespace) -> int:
-    """Check, and print what was found."""
+    """``fewbox check``; 1 if there are errors."""
     input_side = _input_side(parsed.base or default_base())
     from fewbox.data.checks import check_annotations
 
@@ -70,7 +70,7 @@ def run_check(parsed: argparse.Namespace) -> int:
 
 
 def _boxes_of(boxes: str | None, photos: list[str] | None) -> str | None:
-    """The file of boxes that is named; else what was drawn in the photos, if anything was."""
+    """The file of boxes given; else the one drawn in the photos, if there is one."""
     from fewbox.data.project import Project
 
     if boxes is not None or photos is None or len(photos) > 1:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def add_convert(commands: Any) -> None:
-    """Add the parser of ``fewbox convert``."""
+    """Add the command to ``commands``, argparse's subparsers."""
     names = ", ".join(FORMATS)
     convert = commands.add_parser(
         "convert",
@@ -72,7 +72,7 @@ def run_convert(parsed: argparse.Namespace) -> int:
 
 
 def _choose(formats: Sequence[str], what: object, option: str) -> str:
-    """The only format there is, or the one that the person at the terminal says."""
+    """The only possible format, or the one that the person at the terminal chooses."""
     if len(formats) == 1:
         return formats[0]
     if not sys.stdin.isatty():

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def add_demo(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to ``commands``, argparse's subparsers."""
     demo = commands.add_parser(
         "demo",
         help="learn rubber ducks from five photos, find the others",

@@ -10,12 +10,12 @@ from typing import Any
 from fewbox.commands import add_engine, add_photos_with_boxes, annotations_of
 from fewbox.core.files import require_writable, write_text
 
-REPORT_NAME = "report.html"
-NUMBERS_NAME = "evaluation.json"
+_REPORT_NAME = "report.html"
+_NUMBERS_NAME = "evaluation.json"
 
 
 def add_evaluate(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to ``commands``, argparse's subparsers."""
     evaluate = commands.add_parser(
         "evaluate",
         help="say how good a detector is on annotated photos",
@@ -27,7 +27,7 @@ def add_evaluate(commands: Any) -> None:
     )
     add_photos_with_boxes(evaluate)
     evaluate.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help=f"write {REPORT_NAME} and {NUMBERS_NAME} there"
+        "-o", "--output", type=Path, metavar="FOLDER", help=f"write {_REPORT_NAME} and {_NUMBERS_NAME} there"
     )
     evaluate.add_argument("--json", action="store_true", help="print the numbers as JSON instead of words")
     evaluate.add_argument(
@@ -42,9 +42,9 @@ def add_evaluate(commands: Any) -> None:
 def run_evaluate(parsed: argparse.Namespace) -> int:
     """``fewbox evaluate``; 2 if a photo could not be read."""
     if parsed.output is not None:
-        require_writable(parsed.output / REPORT_NAME, [".html"])
+        require_writable(parsed.output / _REPORT_NAME, [".html"])
     from fewbox.detection.loading import open_detector
-    from fewbox.detection.tta import TtaDetector
+    from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
@@ -60,9 +60,9 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     numbers = json.dumps({"detector": Path(parsed.detector).name} | evaluation.to_dict(), indent=1)
     print(numbers if parsed.json else evaluation)
     if parsed.output is not None:
-        report = parsed.output / REPORT_NAME
+        report = parsed.output / _REPORT_NAME
         save_report(evaluation, report, title=Path(parsed.detector).name)
-        write_text(parsed.output / NUMBERS_NAME, numbers + "\n")
+        write_text(parsed.output / _NUMBERS_NAME, numbers + "\n")
         if not parsed.json:
             print(f"wrote {report}: open it in a browser")
     return 2 if evaluation.skipped else 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_export(commands: Any) -> None:
-    """Add the command to the parser's."""
+    """Add the command to ``commands``, argparse's subparsers."""
     export = commands.add_parser(
         "export",
         help="write a detector as ONNX or for OpenVINO, for other programs",

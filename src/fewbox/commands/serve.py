@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_engine
+from fewbox.commands import add_engine, add_settings
 from fewbox.config import ServiceConfig
 from fewbox.errors import SettingError
 
 
 def add_serve(commands: Any) -> None:
-    """Add the command to the parser."""
+    """Add the command to ``commands``, argparse's subparsers."""
     serve = commands.add_parser(
         "serve",
         help="answer other programs over HTTP",
@@ -35,20 +35,12 @@ def add_serve(commands: Any) -> None:
     serve.add_argument("--port", type=_port, default=8000, help="0 is any free one (default: %(default)s)")
     serve.add_argument("--base", help="the base model, for detectors written with --heads-only")
     add_engine(serve)
-    for spec in dataclasses.fields(ServiceConfig):
-        limits = spec.metadata
-        serve.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            type=type(spec.default),
-            default=spec.default,
-            metavar=type(spec.default).__name__.upper(),
-            help=f"{limits['help']} ({limits['low']} to {limits['high']}; default: %(default)s)",
-        )
+    add_settings(serve, ServiceConfig)
     serve.set_defaults(run=run_serve)
 
 
 def run_serve(parsed: argparse.Namespace) -> int:
-    """Serve until stopped."""
+    """``fewbox serve``, until it is stopped."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(ServiceConfig)}
     config = ServiceConfig(**settings)
     try:

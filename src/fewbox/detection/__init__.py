@@ -1,1 +1,1 @@
-"""A tuned detector at work. No training code here."""
+"""A fine-tuned detector at work. No training code here."""

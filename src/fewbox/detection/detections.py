@@ -1,7 +1,7 @@
 """What a detector found in one photo.
 
-Boxes are in pixels of the upright photo, as everywhere (see ``core/boxes.py``); here they
-are numpy arrays, so that results can be used where there is no torch.
+Boxes are in pixels of the upright photo, as everywhere (see ``core/boxes.py``). Here they are numpy
+arrays, so that results can be used without torch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Detection(NamedTuple):
 class Detections:
     """All that was found in one photo, the most certain first; it may be nothing.
 
-    Whether a box lies inside the photo is not checked: that is the detector's promise.
+    Whether boxes lie inside the photo is not checked: detectors promise that.
 
     Attributes:
         boxes: ``[M, 4]`` float32.
@@ -50,7 +50,7 @@ class Detections:
             hold as many photos in memory; an array is held, not copied.
 
     Raises:
-        ValueError: the arrays do not fit together, or not these descriptions.
+        ValueError: the arrays do not fit each other, or are not as described above.
     """
 
     boxes: npt.NDArray[np.float32]
@@ -98,7 +98,7 @@ class Detections:
         return self.source.name if isinstance(self.source, Path) else None
 
     def above(self, score_threshold: float) -> Detections:
-        """Those with a higher score than ``score_threshold``, in the same order.
+        """The detections with a higher score than ``score_threshold``, in the same order.
 
         Raises:
             SettingError: the threshold is no number from 0 to 1.

@@ -1,14 +1,10 @@
-"""A detector that was fine-tuned, its file, and the precision it computes in.
+"""A fine-tuned detector: the network at work, its file, and the precision it computes in.
 
-A detector: finds the classes it was taught in any photo, and keeps itself in one file.
+The file is safetensors: the weights, or only the tuned heads with the hash of the base they belong to, and
+a JSON header with everything else. Nothing in it can run code.
 
-The file is safetensors: the weights, or only the tuned heads with the hash of the base they
-belong to, and a JSON header with everything else. Nothing in it can run code.
-
-May a detector compute in bfloat16? It is three to four times faster, if the boxes stay put.
-
-bfloat16 keeps eight bits of a number. Whether that matters depends on the weights, so it is
-tried on photos rather than assumed.
+In bfloat16 a detector is three to four times faster, but bfloat16 keeps only eight bits of a number. Whether
+that moves the boxes depends on the weights, so it is tried on photos rather than assumed.
 """
 
 from __future__ import annotations
@@ -55,7 +51,7 @@ class Detector(PhotoDetector):
         provenance: how the detector was made; JSON-ready.
         history: the losses of every step, if it was just fine-tuned; not kept in the file.
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
-            only on processors that compute in it, see :mod:`fewbox.detection.detector`.
+            only on processors that compute in it, see :func:`check_bfloat16`.
         score_threshold: :meth:`detect` returns detections with a higher score.
     """
 
@@ -115,8 +111,8 @@ class Detector(PhotoDetector):
 
         Args:
             path: ends in ``.safetensors``.
-            heads_only: keep only what was tuned, about a third of a megabyte. Loading then needs
-                the base model again.
+            heads_only: keep only what was tuned, about a third of a megabyte. The base model is then needed
+                for loading.
 
         Raises:
             OutputError: the name ends otherwise, or the file cannot be written.
@@ -152,7 +148,7 @@ class Detector(PhotoDetector):
 
         Raises:
             DetectorFileError: the file is missing, damaged, from a newer fewbox, or no detector;
-                or it holds only the heads and their base is not the one given or not to be found.
+                or it holds only the heads, and ``base`` is another one, or their base cannot be found.
         """
         path = checked_path(path, "a detector's file", DetectorFileError, _MAKE_ONE)
         _require_safetensors(path)
@@ -189,7 +185,7 @@ class Detector(PhotoDetector):
 
 
 def _require_safetensors(path: Path) -> None:
-    """Tell files by their name that are something else: an exported detector, a folder."""
+    """Refuse what cannot be a detector's file by its name: an exported detector, a folder."""
     if path.suffix.lower() in (".onnx", ".xml", ".bin"):
         exported = path.with_suffix(".xml") if path.suffix.lower() == ".bin" else path
         raise DetectorFileError(
@@ -244,7 +240,7 @@ class PrecisionCheck:
     """What bfloat16 did to the boxes of some photos."""
 
     tried: bool
-    """False where the processor has no bfloat16 of its own: then nothing is gained."""
+    """False where the processor does not compute in bfloat16: then nothing would be gained."""
     num_boxes: int
     max_shift_px: float
     """The furthest any edge moved; infinite if a box vanished or changed its class."""
@@ -258,7 +254,7 @@ class PrecisionCheck:
         if not self.tried:
             return "detecting in float32: this processor does not compute in bfloat16"
         if self.num_boxes == 0:
-            return "detecting in float32: nothing was found to see by what bfloat16 does to boxes"
+            return "detecting in float32: nothing was found, so nobody knows what bfloat16 does to boxes"
         chosen = "bfloat16" if self.holds else "float32"
         return (
             f"detecting in {chosen}: bfloat16 moves {counted(self.num_boxes, 'box')} by up to "

@@ -56,7 +56,7 @@ _EAST_ASIAN_FROM = "\u2e80"
 
 
 def class_color(class_id: int) -> RGB:
-    """The colour of a class; the eighth has the first one's again, and its label to tell it by."""
+    """The colour of a class; the eighth class has the first one's again, and only its label to tell it by."""
     return COLORS[class_id % len(COLORS)]
 
 
@@ -235,7 +235,7 @@ def _is_east_asian(text: str) -> bool:
 def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
     """A font for most scripts, the one that matplotlib brings along.
 
-    Where there is no matplotlib, Pillow's own has to do; it knows no letter beyond ASCII, not even an é.
+    Where there is no matplotlib, Pillow's own has to do; it has no letters beyond ASCII, not even an é.
     East Asian labels need a font of the system's; where none of those known is installed, their
     letters appear as empty frames.
     """

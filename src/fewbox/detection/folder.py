@@ -26,13 +26,12 @@ from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import AUTO, open_detector
-from fewbox.detection.parallel import side_by_side, threads_for
-from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.detection.tta import TtaDetector
+from fewbox.detection.parallel import run_parallel, threads_per_photo
+from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600
-"""Pictures of photos more than twice as long are drawn at a reduced size, their longer side above this."""
+"""Pictures of photos more than twice as long are drawn at a reduced size, with a longer side above this."""
 
 _FILE_SUFFIXES = PHOTO_SUFFIXES | {
     *(".json", ".jsonl", ".txt", ".html", ".pdf", ".svg", ".xml", ".yaml", ".zip", ".parquet"),
@@ -42,7 +41,7 @@ _FILE_SUFFIXES = PHOTO_SUFFIXES | {
 
 @dataclass(frozen=True)
 class FolderSummary:
-    """What became of a run over many photos."""
+    """What came of a run over many photos."""
 
     written: Path
     """``detections.json``; or the picture, if only one was to be written."""
@@ -87,7 +86,7 @@ def detect_folder(
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
-        mirror: look at each photo mirrored too.
+        mirror: detect in each photo's mirror image too; see :class:`TtaDetector`.
         pictures: write a picture of each photo; without, only ``detections.json`` is written, sooner.
         show_progress: show how far the work has come.
 
@@ -116,7 +115,7 @@ def detect_folder(
 
 
 def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:
-    """The file to name when all is done, and where the picture of each photo goes, if one is wanted.
+    """The file to name in the end, and where the picture of each photo goes, if one is wanted.
 
     Raises:
         OutputError: they could not be written, or would replace a photo.
@@ -133,7 +132,7 @@ def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Pa
 
 
 def names_a_file(output: Path) -> bool:
-    """Whether nobody who gives this name expects a folder: it ends as that of a file, and none is there."""
+    """Whether the name is that of a file: it ends like one, and there is no folder of this name."""
     return output.suffix.lower() in _FILE_SUFFIXES and not output.is_dir()
 
 
@@ -166,10 +165,10 @@ def _require_another(target: Path, photo: Path) -> None:
 
 
 def save_found(found: Sequence[Detections], detector: str, threshold: float, output: Path, gif: Path) -> None:
-    """Write what :func:`detect_folder` would, of what was found already in photos that lie in files.
+    """Write what :func:`detect_folder` writes, for photo files in which objects were found already.
 
     Args:
-        found: the detections of each photo; those no higher than ``threshold`` are left out.
+        found: the detections of each photo; those with a score up to ``threshold`` are left out.
         detector: the name of the detector's file.
         threshold: lowest score to report.
         output: the folder for the results; made if it is not there.
@@ -213,7 +212,7 @@ def _opened(
     def open_with(threads: int) -> PhotoDetector:
         return open_detector(detector, engine=engine, base=base, num_photos=len(photos), num_threads=threads)
 
-    num_threads = threads_for(detector, photos, engine, open_with)
+    num_threads = threads_per_photo(detector, photos, engine, open_with)
     loaded = open_with(num_threads)
     return TtaDetector(loaded) if mirror else loaded, num_threads
 
@@ -237,7 +236,7 @@ def _detect_and_draw(
         show_progress: show how far the work has come.
     """
 
-    def look(photo_and_target: tuple[Path, Path | None]) -> dict[str, Any]:
+    def detect(photo_and_target: tuple[Path, Path | None]) -> dict[str, Any]:
         path, target = photo_and_target
         if target is None:
             return detector.detect(path, score_threshold=threshold).to_dict()
@@ -250,7 +249,7 @@ def _detect_and_draw(
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     with progress_bar("detecting", len(work), show=show_progress) as advance:
-        for (path, _), row in zip(work, side_by_side(look, work, num_threads), strict=True):
+        for (path, _), row in zip(work, run_parallel(detect, work, num_threads), strict=True):
             try:
                 rows.append(row.result())
             except PhotoError as error:
@@ -261,7 +260,7 @@ def _detect_and_draw(
 
 
 def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> ReducedImage:
-    """The photo as large as the detector and its picture need it.
+    """The photo, as large as the detector and its picture need it.
 
     Raises:
         PhotoError: it cannot be read.

@@ -1,11 +1,8 @@
 """Open a detector file of any kind, in the fastest engine there is.
 
-A detector that ``fewbox export`` wrote, at work: any engine, no torch.
-
-Open a detector file of any kind with the fastest engine there is.
-
-What ``fewbox export`` wrote is run by an engine made for that. What ``fewbox finetune`` wrote is run
-by PyTorch, or exported into the cache first, which takes seconds once and then pays with every photo.
+What ``fewbox export`` wrote runs in ONNX Runtime or OpenVINO, and torch is not imported. What ``fewbox
+finetune`` wrote runs in PyTorch; or it is exported into the cache first, which takes seconds once and pays
+off with every photo.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class ExportedDetector(PhotoDetector):
-    """Does what :class:`Detector` does, with the same results.
+    """A detector that was exported: does what :class:`Detector` does, with the same results.
 
     Args:
         engine: runs the exported network.
@@ -66,12 +63,12 @@ class ExportedDetector(PhotoDetector):
 AUTO, TORCH = "auto", "torch"
 OPENVINO = "openvino"
 EXPORT_ENGINES = ("onnxruntime", OPENVINO)
-"""What runs exported files, by the names of their packages, the fastest in float32 first."""
+"""What runs exported files, by package name, the fastest in float32 first."""
 ENGINES = (AUTO, *EXPORT_ENGINES, TORCH)
 EXPORT_SUFFIXES = (".onnx", ".xml")
 _OPEN_ONE = "open one: fewbox.open_detector('duck.safetensors')"
 MANY_PHOTOS = 500
-"""For so many photos a detector is exported first: the seconds it takes come back."""
+"""From so many photos on a detector is exported first: the seconds it takes are won back."""
 
 
 def open_detector(
@@ -85,19 +82,19 @@ def open_detector(
     """A detector from a file of any kind, ready to detect.
 
     With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch,
-    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more. Of a
-    detector that computes in bfloat16 only OpenVINO runs an export, as PyTorch is faster than the rest.
+    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more. The export
+    of a detector that computes in bfloat16 is run by OpenVINO only, as PyTorch is faster than the others.
 
     Args:
         path: a file that ``fewbox finetune`` or ``fewbox export`` wrote.
         engine: what computes: one of ``ENGINES``.
         base: the base model of a file with only the heads.
         num_photos: how many photos it will look at, as far as is known.
-        num_threads: how many threads one photo may take, of those that PyTorch does not run; all cores
-            if not given.
+        num_threads: how many threads one photo may take, in engines other than PyTorch; all cores if not
+            given.
 
     Raises:
-        SettingError: there is no such engine, it is not installed, or does not run this kind of file.
+        SettingError: there is no such engine, it is not installed, or it does not run this kind of file.
         DetectorFileError: the file is missing, damaged, or no detector.
     """
     path = checked_path(path, "a detector's file", DetectorFileError)
@@ -122,7 +119,7 @@ def opened_detector(given: PhotoDetector | StrPath) -> PhotoDetector:
     """A detector as it is, or opened from its file.
 
     Raises:
-        DetectorFileError: it is neither, or as for :func:`open_detector`.
+        DetectorFileError: it is neither, or it cannot be opened, as for :func:`open_detector`.
     """
     if isinstance(given, str | os.PathLike):
         return open_detector(given)
@@ -139,10 +136,10 @@ def _run_exported(path: Path, engine: str, num_threads: int | None) -> ExportedD
     elif engine == AUTO:
         is_rounded = read_onnx_header(path).get("precision") != "float32"
         engine = OPENVINO if is_rounded and _is_installed(OPENVINO) else _installed() or EXPORT_ENGINES[0]
-    return ExportedDetector(_start(engine, path, num_threads), path)
+    return ExportedDetector(_start_engine(engine, path, num_threads), path)
 
 
-def _start(engine: str, path: Path, num_threads: int | None) -> Engine:
+def _start_engine(engine: str, path: Path, num_threads: int | None) -> Engine:
     """The engine that runs the exported file at ``path``."""
     if engine == OPENVINO:
         return OpenVinoEngine(path, num_threads=num_threads)
@@ -159,7 +156,7 @@ def _is_installed(engine: str) -> bool:
 
 
 def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_photos: int) -> Path | None:
-    """The export in the cache to run in place of ``path``, made now if need be; None to run it in PyTorch."""
+    """The cached export to run instead of ``path``, made now if need be; None to run ``path`` in PyTorch."""
     if engine == TORCH or not path.is_file() or (engine == AUTO and _installed() is None):
         return None
     cached = cached_export_path(path)

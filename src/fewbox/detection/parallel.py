@@ -1,9 +1,9 @@
-"""How a run over many photos shares the cores: how many threads for each photo, how many photos at once.
+"""Share the cores among many photos: how many at once, and how many threads for each.
 
-Reading, the network and drawing of different photos overlap by themselves, as each photo has a thread of
-Python that does all three, and all three let other threads run meanwhile. One thread a photo is best on most
-machines, see ``docs/decisions/0034-one-thread-a-photo-no-micro-batches.md``; before a long run that is
-measured, once for each machine and detector.
+Each photo is read, detected in and drawn by one thread of Python. All three let other threads run meanwhile,
+so those of different photos overlap by themselves. One thread for each photo is best on most machines, see
+``docs/decisions/0034-one-thread-a-photo-no-micro-batches.md``; before a long run that is measured, once for
+each machine and detector.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from fewbox.core.files import write_text
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import OutputError, PhotoError
 
-MEASURED_FROM = 200
-"""So many photos are worth the seconds that measuring takes."""
+_MEASURED_FROM = 200
+"""From so many photos on, measuring is worth the seconds it takes."""
 _TRIED_PHOTOS = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def side_by_side(
+def run_parallel(
     work: Callable[[Item], Result], items: Iterable[Item], num_threads: int
 ) -> Iterator[Future[Result]]:
-    """``work`` for every item, each with ``num_threads`` threads, as many at once as there are cores.
+    """Do ``work`` for every item, each with ``num_threads`` threads, as many at once as there are cores.
 
-    One more is under way, as at any time one may be waiting for a disk or a network.
+    One more is under way, as one may be waiting for a disk or a network at any time.
 
     Returns:
-        The results in the order of the items. Only a few items are begun before theirs is asked for.
+        The results in the order of the items. Only a few items are begun before their results are asked for.
     """
     at_once = num_cores() // num_threads + 1
     with ThreadPoolExecutor(at_once, initializer=_limit_torch, initargs=(num_threads,)) as pool:
@@ -54,22 +54,22 @@ def side_by_side(
         yield from ahead
 
 
-def threads_for(
+def threads_per_photo(
     detector: Path, photos: Sequence[Path], engine: str, open_with: Callable[[int], PhotoDetector]
 ) -> int:
-    """How many threads to give each photo of a run; measured if there are many, and not known yet.
+    """How many threads to give each photo of a run; measured for many photos, once.
 
     Args:
         detector: its file.
         photos: those of the run.
-        engine: what was asked for to compute.
-        open_with: gives the detector for so many threads a photo.
+        engine: what computes, as the user asked for it.
+        open_with: opens the detector for so many threads a photo.
 
     Raises:
         DetectorFileError: the detector cannot be read.
     """
     choices = [threads for threads in (1, 2, 4, 8, 16, 32) if threads <= num_cores()]
-    if len(photos) < MEASURED_FROM or len(choices) == 1 or not detector.is_file():
+    if len(photos) < _MEASURED_FROM or len(choices) == 1 or not detector.is_file():
         return 1
     known = cache_folder() / "threads" / f"{_identity(detector, engine)}.json"
     try:
@@ -86,22 +86,22 @@ def threads_for(
 
 
 def _seconds(detector: PhotoDetector, photos: Sequence[Path], num_threads: int) -> float:
-    """How long it takes to look at ``photos``, once everything has been used before."""
+    """How long detecting in ``photos`` takes; the second time, when everything has been used before."""
 
-    def look(path: Path) -> None:
-        with contextlib.suppress(PhotoError):  # the run itself will tell
+    def detect(path: Path) -> None:
+        with contextlib.suppress(PhotoError):  # the run itself will report it
             detector.detect(path)
 
     durations = []
     for _ in range(2):
         start = time.perf_counter()
-        deque(side_by_side(look, photos, num_threads), maxlen=0)
+        deque(run_parallel(detect, photos, num_threads), maxlen=0)
         durations.append(time.perf_counter() - start)
     return durations[-1]
 
 
 def _identity(detector: Path, engine: str) -> str:
-    """Names the machine, the detector and the engine."""
+    """What names the machine, the detector and the engine."""
     with detector.open("rb") as file:
         parts = [hashlib.file_digest(file, "sha256").hexdigest(), engine]
     parts += [platform.node(), platform.machine(), str(num_cores())]
@@ -109,6 +109,6 @@ def _identity(detector: Path, engine: str) -> str:
 
 
 def _limit_torch(num_threads: int) -> None:
-    """Let PyTorch use so many threads for what this thread asks of it; nothing where it is not loaded."""
+    """Let PyTorch use so many threads for what this thread asks of it, if it is loaded."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(num_threads)

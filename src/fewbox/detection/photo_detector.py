@@ -1,4 +1,7 @@
-"""What every detector does with a photo, whatever computes the boxes. No torch here."""
+"""What every detector does with a photo, whatever computes the boxes; and test-time augmentation.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from fewbox.core.arguments import checked_threshold
+from fewbox.core.boxes import pairwise_iou
 from fewbox.data.images import (
     ReducedImage,
     StrPath,
@@ -27,15 +31,18 @@ from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detections import Detections
 from fewbox.models.families import Config
 
-MIN_OVERSIZE = 2
-"""A photo is read smaller than it is only while it stays this many times larger than the network's input."""
+_MIN_OVERSIZE = 2
+"""A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
+_SAME_IOU = 0.5
+"""Overlap from which on a box in the photo and one in its mirror image are one detection."""
+_LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
 
 
 class TensorLike(Protocol):
-    """A tensor of PyTorch, which is not imported here."""
+    """A tensor of PyTorch, without importing PyTorch."""
 
     def detach(self) -> Any:
-        """The same numbers, without what they were computed from."""
+        """The same numbers, cut off from the graph that computed them."""
 
 
 Photo = StrPath | bytes | PhotoBytes | BinaryIO | NDArray[np.uint8] | Image | TensorLike | ReducedImage
@@ -51,7 +58,7 @@ class PhotoDetector(ABC):
         labels: the name of each class.
         base: where the weights that were not tuned came from.
         provenance: how the detector was made; JSON-ready.
-        precision: what is computed in, ``"float32"``, ...
+        precision: that of the computation, ``"float32"``, ...
         score_threshold: :meth:`detect` returns detections with a higher score.
     """
 
@@ -93,7 +100,7 @@ class PhotoDetector(ABC):
             score_threshold: only detections with a higher score; the detector's own if not given.
 
         Raises:
-            PhotoError: a photo cannot be read, or it is nothing that a photo may be given as.
+            PhotoError: a photo cannot be read, or is given as something else.
             SettingError: the threshold is no number from 0 to 1.
         """
         threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
@@ -129,6 +136,59 @@ class PhotoDetector(ABC):
         )
 
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
-        """The size below which a photo must not be reduced, lest :meth:`detect` lose something of it."""
+        """The smallest size at which :meth:`detect` loses nothing of a photo."""
         height, width = self.config.covered_hw(photo_size_hw)
-        return MIN_OVERSIZE * height, MIN_OVERSIZE * width
+        return _MIN_OVERSIZE * height, _MIN_OVERSIZE * width
+
+
+class TtaDetector(PhotoDetector):
+    """Test-time augmentation: detects in each photo and in its mirror image.
+
+    That finds a little more and takes twice as long. A detection's score is the mean of both passes, where a
+    pass that did not find it counts as 0; its box is the mean of both boxes, weighted by score.
+
+    Args:
+        detector: detects in both.
+    """
+
+    def __init__(self, detector: PhotoDetector) -> None:
+        self.detector = detector
+        self.config, self.labels, self.base = detector.config, detector.labels, detector.base
+        self.provenance, self.precision = detector.provenance, detector.precision
+        self.score_threshold = detector.score_threshold
+
+    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        low = min(score_threshold, _LOWEST_SCORE)
+        plain = self.detector.detect(image, score_threshold=low)
+        mirrored = self.detector.detect(np.ascontiguousarray(image[:, ::-1]), score_threshold=low)
+        boxes_back = mirrored.boxes.copy()  # in pixels of the photo
+        boxes_back[:, [0, 2]] = image.shape[1] - mirrored.boxes[:, [2, 0]]
+        boxes, scores, class_ids = _merge(
+            (plain.boxes, plain.scores, plain.class_ids), (boxes_back, mirrored.scores, mirrored.class_ids)
+        )
+        order = np.argsort(-scores, kind="stable")
+        kept = order[scores[order] > score_threshold]
+        return boxes[kept], scores[kept], class_ids[kept]
+
+
+def _merge(plain: FoundArrays, mirrored: FoundArrays) -> FoundArrays:
+    """The detections of both passes as one; best first, each takes the best partner that overlaps it."""
+    boxes, scores, class_ids = plain
+    their_boxes, their_scores, their_ids = mirrored
+    partners = pairwise_iou(boxes, their_boxes) >= _SAME_IOU
+    partners &= class_ids[:, None] == their_ids[None]
+    means, totals, taken = boxes.copy(), scores.copy(), np.zeros(len(their_scores), bool)
+    for row in range(len(scores)):
+        free = np.flatnonzero(partners[row] & ~taken)
+        if len(free):
+            partner = free[0]  # of the highest score, as they are sorted
+            taken[partner] = True
+            totals[row] += their_scores[partner]
+            share = scores[row] / totals[row]
+            means[row] = share * boxes[row] + (1 - share) * their_boxes[partner]
+    alone = ~taken
+    return (
+        np.concatenate((means, their_boxes[alone])).astype(np.float32),
+        (np.concatenate((totals, their_scores[alone])) / 2).astype(np.float32),
+        np.concatenate((class_ids, their_ids[alone])),
+    )

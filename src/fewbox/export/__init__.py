@@ -111,7 +111,7 @@ def export_detector(
 
 
 def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[str, Any]:
-    """What the file will say of itself; see ``engines/header.py``."""
+    """What the file will say of itself; see ``runtimes/header.py``."""
     identity = {
         "architecture": architecture,
         "config": detector.config.to_dict(),

@@ -1,4 +1,4 @@
-"""A detector as an OpenVINO model: what ``onnx_model.py`` makes, and its network in int8 if wanted."""
+"""A detector as an OpenVINO model: what ``onnx.py`` makes, and its network in int8 if wanted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Detect in a video, a stream, a webcam or photos in a row: a video with boxes, and a table of tracks.
 
-Three things go on at a time: the next frames are read, the network works on one, and those before it
-are drawn and written. Only a few frames wait between them, so memory does not grow with the video.
+Three things go on at a time: while the network works on one frame, the next ones are read and those before
+it are drawn and written. Only a few frames wait in between, so memory does not grow with the video.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ from fewbox.video.writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
 if TYPE_CHECKING:
     from fewbox.video.reader import Packet
 
-TABLE_SUFFIX = ".csv"
+_TABLE_SUFFIX = ".csv"
 MAX_WAITING = 4
-"""So many frames, or packets of sound, wait to be looked at, and as many to be written."""
+"""So many frames, or packets of sound, wait for the network, and as many to be written."""
 _MAX_LAG_S = 0.5
-_MAX_STRETCH = Fraction(4)  # wider pixels are no film's but a mistake
+_MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _LOST_S = 1  # as in the release of ByteTrack: 30 frames of 30 a second
 
 
 @dataclass
 class VideoSummary:
-    """What became of a run over a video."""
+    """What came of a run over a video."""
 
     outputs: tuple[Path, ...]
     num_frames: int = 0
-    num_looks: int = 0
-    """Frames the network has seen; in the others boxes were carried on."""
-    num_sightings: int = 0
+    num_frames_detected: int = 0
+    """Frames the network has worked on; in the others boxes were predicted."""
+    num_boxes: int = 0
     num_tracks: int = 0
     """0 without tracking."""
     duration_s: float = 0.0
     """The time of the last frame."""
     interrupted: bool = False
-    """Ended by Ctrl-C; all until then is in the outputs."""
+    """Ended by Ctrl-C; everything until then is in the outputs."""
 
     def __str__(self) -> str:
-        what = counted(self.num_tracks, "object") if self.num_tracks else counted(self.num_sightings, "box")
+        what = counted(self.num_tracks, "object") if self.num_tracks else counted(self.num_boxes, "box")
         names = ", ".join(map(str, self.outputs))
         stopped = ", stopped by Ctrl-C" if self.interrupted else ""
         return f"{what} in {counted(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
@@ -78,17 +78,17 @@ def detect_video(
 ) -> VideoSummary:
     """Find objects in every frame; write a video with boxes, and where they were when.
 
-    Whatever ends the work early - Ctrl-C, a camera that falls silent, a full disk - the frames until
+    Whatever ends the work early, be it Ctrl-C, a camera that falls silent or a full disk, the frames until
     then are in files that can be played and read.
 
     Args:
-        detector: what to look with.
+        detector: finds the objects.
         source: a :class:`~fewbox.video.reader.VideoReader` or ``PhotoFrames``.
         output: ends in one of ``VIDEO_SUFFIXES``; the table goes beside it, ``film_tracks.csv`` for
             ``film.mp4``. Or ends in ``.csv``: then only the table is written.
         score_threshold: lowest score of a new object; the detector's own if not given.
-        every: look at every so many frames; in between, objects move on as they did. Frames that
-            a camera sends faster than they can be looked at are treated so too.
+        every: detect in every so many frames; in between, objects move on as they did. So they do in
+            frames that a camera sends faster than the network works.
         tracking: give objects numbers.
         show_progress: show how far the work has come.
 
@@ -101,8 +101,8 @@ def detect_video(
     if every < 1:
         raise SettingError(f"every must be 1 or more: {every}")
     frames_lost = max(1, round(_LOST_S * source.rate))
-    follower = Tracker(threshold, frames_lost) if tracking else Untracked(threshold)
-    scheduler = _FrameScheduler(detector, follower, every, source)
+    tracker = Tracker(threshold, frames_lost) if tracking else Untracked(threshold)
+    scheduler = _FrameScheduler(detector, tracker, every, source)
     video, table = _targets(source, Path(output))
     summary = VideoSummary(tuple(path for path in (video, table) if path))
     with ExitStack() as files:
@@ -110,7 +110,7 @@ def detect_video(
         failure = _run(source, scheduler, writer, show_progress)
         if failure is not None and not writer.has_result(failure):
             raise failure
-    summary.num_looks, summary.num_tracks = scheduler.num_looks, follower.num_tracks
+    summary.num_frames_detected, summary.num_tracks = scheduler.num_frames_detected, tracker.num_tracks
     summary.interrupted = isinstance(failure, KeyboardInterrupt)
     if isinstance(failure, FewboxError):
         kept = f"until then: {summary}"
@@ -126,45 +126,45 @@ def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
     Raises:
         OutputError: they could not be written, or would replace the source.
     """
-    require_writable(output, [*VIDEO_SUFFIXES, TABLE_SUFFIX])
+    require_writable(output, [*VIDEO_SUFFIXES, _TABLE_SUFFIX])
     if output.resolve() == Path(source.name).resolve():
         raise OutputError(f"{output}: the result would replace the video", hint="choose another name with -o")
-    if output.suffix.lower() == TABLE_SUFFIX:
+    if output.suffix.lower() == _TABLE_SUFFIX:
         return None, output
-    return output, output.with_name(f"{output.stem}_tracks{TABLE_SUFFIX}")
+    return output, output.with_name(f"{output.stem}_tracks{_TABLE_SUFFIX}")
 
 
 def _run(
     source: FrameSource, scheduler: _FrameScheduler, writer: _ResultWriter, show_progress: bool
 ) -> BaseException | None:
-    """Go through the source and end the results; what ended it early, whatever it was."""
+    """Go through the source and close the results; returns what ended it early, whatever that was."""
     failure: BaseException | None = None
     with ThreadPoolExecutor(max_workers=1) as writing:
         try:
             with progress_bar("detecting", source.total, show=show_progress) as advance:
-                _look_at_all(source, scheduler, writer, writing, advance)
+                _detect_in_all(source, scheduler, writer, writing, advance)
         except BaseException as error:
             failure = error
-        # In the thread of all writing, and so after it, even if Ctrl-C comes twice.
+        # In the thread that writes, and so after all writing, even if Ctrl-C comes twice.
         not_ended = writing.submit(writer.close).exception()
     return not_ended or failure
 
 
-def _look_at_all(
+def _detect_in_all(
     source: FrameSource,
     scheduler: _FrameScheduler,
     writer: _ResultWriter,
     writing: ThreadPoolExecutor,
     advance: Callable[[str], None],
 ) -> None:
-    """Look at each frame, and hand all that is read on to be written, in order."""
+    """Detect in each frame, and hand everything that is read on to be written, in order."""
     reading = ThreadPoolExecutor(max_workers=1)
     waiting: deque[Future[None]] = deque()
     try:
         for item in _read_ahead(iter(source), reading):
             if isinstance(item, Frame):
                 waiting.append(writing.submit(writer.write, item, scheduler.update(item)))
-                advance(scheduler.remark)
+                advance(scheduler.status)
             else:
                 waiting.append(writing.submit(writer.copy, item))
             while len(waiting) > MAX_WAITING:
@@ -176,7 +176,7 @@ def _look_at_all(
 
 
 def _read_ahead(items: Iterator[Frame | Packet], reading: ThreadPoolExecutor) -> Iterator[Frame | Packet]:
-    """Every item in order; while the caller works on one, the next ones are being read."""
+    """Every item in order; while the caller works on one, the next are read."""
     ahead = deque(reading.submit(next, items, None) for _ in range(MAX_WAITING))
     while (item := ahead.popleft().result()) is not None:
         ahead.append(reading.submit(next, items, None))
@@ -184,14 +184,14 @@ def _read_ahead(items: Iterator[Frame | Packet], reading: ThreadPoolExecutor) ->
 
 
 class _FrameScheduler:
-    """Decides which frames the network looks at, and knows the objects of every frame."""
+    """Decides which frames the network works on; gives the objects of every frame."""
 
     def __init__(
-        self, detector: PhotoDetector, follower: Tracker | Untracked, every: int, source: FrameSource
+        self, detector: PhotoDetector, tracker: Tracker | Untracked, every: int, source: FrameSource
     ) -> None:
-        self.num_looks = 0
+        self.num_frames_detected = 0
         self._detector = detector
-        self._follower = follower
+        self._tracker = tracker
         self._every = every
         self._live = source.live
         self._pixel_aspect = source.pixel_aspect
@@ -199,8 +199,8 @@ class _FrameScheduler:
         self._began = 0.0
 
     @property
-    def remark(self) -> str:
-        return counted(self._follower.num_tracks, "object") if self._follower.num_tracks else ""
+    def status(self) -> str:
+        return counted(self._tracker.num_tracks, "object") if self._tracker.num_tracks else ""
 
     def update(self, frame: Frame) -> list[TrackedBox]:
         """The objects of the next frame."""
@@ -208,21 +208,21 @@ class _FrameScheduler:
         if self._num_frames == 0:
             self._began = now - frame.time_s
         late = self._live and now - self._began - frame.time_s > _MAX_LAG_S
-        is_due = self._num_frames % self._every == 0 and (not late or self.num_looks == 0)
+        is_due = self._num_frames % self._every == 0 and (not late or self.num_frames_detected == 0)
         self._num_frames += 1
         if not is_due:
-            return self._follower.predict()
-        self.num_looks += 1
-        return self._follower.update(
+            return self._tracker.predict()
+        self.num_frames_detected += 1
+        return self._tracker.update(
             self._detector.detect(
                 frame.image if self._pixel_aspect == 1 else _as_shown(frame.image, self._pixel_aspect),
-                score_threshold=self._follower.lowest_score,
+                score_threshold=self._tracker.lowest_score,
             )
         )
 
 
 def _as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
-    """The frame stretched as a player shows it, as a detector knows things from photos with square pixels."""
+    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels."""
     height, width = image.shape[:2]
     stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
     size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
@@ -247,7 +247,7 @@ class _ResultWriter:
             self._writer.write(_draw(frame, tracked), frame.pts)
         self._table.write(self._summary.num_frames, frame.time_s, tracked)
         self._summary.num_frames += 1
-        self._summary.num_sightings += len(tracked)
+        self._summary.num_boxes += len(tracked)
         self._summary.duration_s = frame.time_s
 
     def copy(self, packet: Packet) -> None:
@@ -272,13 +272,13 @@ def _draw(frame: Frame, tracked: Sequence[TrackedBox]) -> Image.Image:
     """The frame with its boxes; each object has a colour of its own, without tracking each class."""
     return draw_boxes(
         frame.image,
-        np.array([seen.box for seen in tracked]),
-        [_tag(seen) for seen in tracked],
-        [seen.class_id if seen.track_id is None else seen.track_id - 1 for seen in tracked],
+        np.array([each.box for each in tracked]),
+        [_tag(each) for each in tracked],
+        [each.class_id if each.track_id is None else each.track_id - 1 for each in tracked],
     )
 
 
-def _tag(seen: TrackedBox) -> str:
-    number = "" if seen.track_id is None else f" #{seen.track_id}"
-    score = "" if seen.score is None else f" {seen.score:.0%}"
-    return f"{seen.label}{number}{score}"
+def _tag(tracked: TrackedBox) -> str:
+    number = "" if tracked.track_id is None else f" #{tracked.track_id}"
+    score = "" if tracked.score is None else f" {tracked.score:.0%}"
+    return f"{tracked.label}{number}{score}"

@@ -1,8 +1,8 @@
-"""Read a video, a stream, a webcam or photos as frames, and what runs beside the frames as it is.
+"""Read a video, a stream, a webcam or photos as frames, and sound and subtitles as they are.
 
 Frames are upright: a phone notes how it was held, and whether it mirrors, and the frame is turned
-accordingly. Their pixels are those of the film, which need not be square. Times count from the beginning
-of the video; each frame keeps the time it has there, however irregular.
+accordingly. Pixels are those of the film, which need not be square. Times count from the beginning of the
+video; each frame keeps its time there, however irregular.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Frame:
 
 
 class FrameSource(Protocol):
-    """What frames come from: going through it, once, gives them and the packets of the streams ``kept``."""
+    """Where frames come from. It can be gone through once, and yields frames and the packets of ``kept``."""
 
     name: str
     size_hw: tuple[int, int]
@@ -60,11 +60,11 @@ class FrameSource(Protocol):
     time_base: Fraction
     """The unit of time, in seconds."""
     rate: Fraction
-    """Frames per second, or what is usual."""
+    """Frames per second; a usual number where the source does not say."""
     total: int | None
-    """How many frames there will be, as far as one can know."""
+    """How many frames there will be; None if nobody can know."""
     live: bool
-    """Frames come at their own pace, and wait for nobody."""
+    """Whether frames come at their own speed and do not wait."""
     kept: tuple[Any, ...]
     """Streams of sound and subtitles."""
     color: tuple[int, int, int]
@@ -79,7 +79,7 @@ class PhotoFrames:
     """Photos as the frames of a video, one after the other; those of another size are fitted to the first.
 
     Raises:
-        PhotoError: not one photo can be read.
+        PhotoError: none of the photos can be read.
     """
 
     live = False
@@ -96,7 +96,7 @@ class PhotoFrames:
         self.size_hw = _first_size_hw(paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        """A photo that cannot be read is told and left out."""
+        """The frames; a photo that cannot be read is reported and left out."""
         height, width = self.size_hw
         pts = 0
         for path in self._paths:
@@ -116,13 +116,13 @@ def _first_size_hw(paths: Sequence[Path]) -> tuple[int, int]:
     for path in paths[:-1]:
         try:
             return read_size_hw(path)
-        except PhotoError:  # told when its turn comes
+        except PhotoError:  # reported when its turn comes
             continue
     return read_size_hw(paths[-1])
 
 
 class VideoReader:
-    """A video file, stream or webcam. It is closed when nobody holds it any more: a thread may still read.
+    """A video file, stream or webcam. It is closed once nobody holds it: until then a thread may be reading.
 
     Args:
         source: a path, an address such as ``rtsp://...``, or the number of a webcam.
@@ -134,7 +134,7 @@ class VideoReader:
     def __init__(self, source: str) -> None:
         require_pyav()
         self.name = source
-        with _told_as_video_error(source):
+        with _as_video_error(source):
             self._container = _open(source)
         self._stream = self._video_stream()
         self.kept = tuple(stream for stream in self._container.streams if stream.type in _KEPT_TYPES)
@@ -153,7 +153,7 @@ class VideoReader:
         self._before = self._until_first_frame()
 
     def __iter__(self) -> Iterator[Frame | Packet]:
-        """All that is kept, as it comes.
+        """Frames, and the packets of ``kept``, as they come.
 
         Raises:
             VideoError: the stream stalls or breaks off.
@@ -183,7 +183,7 @@ class VideoReader:
         return max(1, round(duration / 1_000_000 * self.rate))
 
     def _until_first_frame(self) -> list[Frame | Packet]:
-        """What comes up to the first frame, which tells the size, and that there is something to see."""
+        """Everything up to the first frame, which tells the size, and that there is something to see."""
         before: list[Frame | Packet] = []
         for item in self._items:
             before.append(item)
@@ -195,7 +195,7 @@ class VideoReader:
 
     def _read(self) -> Iterator[Frame | Packet]:
         time_s = 0.0
-        with _told_as_video_error(self.name):
+        with _as_video_error(self.name):
             for packet in self._container.demux([self._stream, *self.kept]):
                 if packet.stream is self._stream:
                     for decoded in self._decode(packet):
@@ -204,7 +204,7 @@ class VideoReader:
                         yield frame
                 elif packet.dts is not None:  # the last one of each stream is empty
                     yield self._from_begin(packet)
-        self._tell_faults(time_s)
+        self._report_faults(time_s)
 
     def _decode(self, packet: Packet) -> list[Any]:
         import av
@@ -216,7 +216,7 @@ class VideoReader:
             return []
 
     def _frame(self, decoded: av.VideoFrame) -> Frame:
-        """Upright, of the size of the first frame, later than the frame before."""
+        """The frame upright, in the size of the first one, and later than the one before."""
         (a, b), (c, d) = _display_matrix(decoded)
         sideways = abs(b) > abs(a)
         if self.size_hw == (0, 0):
@@ -251,7 +251,7 @@ class VideoReader:
             packet.dts -= begin
         return packet
 
-    def _tell_faults(self, time_s: float) -> None:
+    def _report_faults(self, time_s: float) -> None:
         if self._num_damaged:
             console.print(f"{self.name}: {self._num_damaged} damaged packets left out", markup=False)
         stream = self._stream
@@ -266,7 +266,7 @@ class VideoReader:
 def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
     """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
 
-    As ISO/IEC 14496-12, 8.3.2 has it; what falls below 0 is moved into sight.
+    As in ISO/IEC 14496-12, 8.3.2; what falls below 0 is moved back into the picture.
     """
     from av.sidedata.sidedata import Type
 
@@ -281,10 +281,10 @@ _CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c
 
 
 def require_pyav() -> None:
-    """Say how to get PyAV where it is not.
+    """Refuse to begin without PyAV.
 
     Raises:
-        VideoError: it is not there.
+        VideoError: it is not installed.
     """
     try:
         importlib.import_module("av")
@@ -323,8 +323,8 @@ def _webcam(number: int, platform: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _told_as_video_error(source: str) -> Iterator[None]:
-    """Say in a user's words why FFmpeg gave up."""
+def _as_video_error(source: str) -> Iterator[None]:
+    """Turn FFmpeg's errors into ones that a user understands."""
     import av
 
     try:

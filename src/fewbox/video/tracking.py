@@ -2,8 +2,8 @@
 
 The method is ByteTrack's (Zhang et al., "ByteTrack: Multi-Object Tracking by Associating Every
 Detection Box", ECCV 2022): certain detections are matched with the tracks first, then the uncertain
-ones with the tracks that are left, since an object half hidden is seen with a low score but seen.
-In between each box moves on at the speed it had (a Kalman filter of constant velocity).
+ones with the tracks that are left, since an object that is half hidden is found too, with a low score.
+In between, each box moves on at the speed it had (a Kalman filter of constant velocity).
 
 Two differences. A track's width and height are filtered rather than its aspect and height (Aharon et
 al., "BoT-SORT", 2022), and only detections of a track's own class can go on with it.
@@ -65,7 +65,7 @@ def assign(costs: npt.NDArray[np.float64], limit: float) -> list[tuple[int, int]
 
 
 # From the release of ByteTrack: what may cost how much, 1 - IoU (times the score, in the first and last).
-_COST_CERTAIN, _COST_UNCERTAIN, _COST_NEWBORN = 0.8, 0.5, 0.7
+_COST_CERTAIN, _COST_UNCERTAIN, _COST_TENTATIVE = 0.8, 0.5, 0.7
 _LOWEST_SCORE = 0.1
 # Its noise, in parts of a box's side per frame: of where a box is, and of how fast it moves.
 _POSITION_NOISE, _SPEED_NOISE = 1 / 20, 1 / 160
@@ -81,7 +81,7 @@ class TrackedBox(NamedTuple):
     label: str
     class_id: int
     score: float | None
-    """None where nobody looked: the box was carried on from frames before."""
+    """None where nothing was detected: the box was predicted from the frames before."""
     track_id: int | None
     """The object's number, from 1; None without tracking."""
 
@@ -90,8 +90,8 @@ class TrackedBox(NamedTuple):
 class _Motion:
     """Centre, width and height of a box and their speeds, per frame: four independent Kalman filters.
 
-    Since nothing in the model mixes the four, the 8 x 8 covariance of the paper falls apart into a
-    2 x 2 one for each: variance, covariance with the speed, and variance of the speed. All ``[4]``.
+    Since nothing in the model mixes the four, the 8 x 8 covariance of the paper splits into one of 2 x 2 for
+    each: variance, covariance with the speed, and variance of the speed. All ``[4]``.
     """
 
     state: Floats
@@ -122,7 +122,7 @@ class _Motion:
         self.speed_variance = self.speed_variance + (_SPEED_NOISE * sides) ** 2
 
     def correct(self, measured: Floats) -> None:
-        """Take in where the box was found."""
+        """Correct the state by where the box was found."""
         spread = self.variance + (_POSITION_NOISE * _sides(self.state)) ** 2
         gain, speed_gain = self.variance / spread, self.covariance / spread
         error = measured - self.state
@@ -138,10 +138,10 @@ class _Track:
     score: float
     motion: _Motion
     confirmed: bool
-    """Found twice; a newborn that is missed once was a mistake."""
+    """Found twice; a new track that is missed once was a mistake."""
     frames_since_found: int = 0
     lost: bool = False
-    """Missed when last looked for: not shown, but known again if it comes back soon."""
+    """Missed in the last detection: not shown, but known again if it comes back soon."""
 
     def advance(self) -> None:
         if self.lost:
@@ -158,8 +158,8 @@ class Tracker:
     """Gives the objects of a video their numbers, frame by frame.
 
     Args:
-        score_threshold: an object becomes a track with a higher score; one that is followed already
-            may have as little as ``lowest_score``.
+        score_threshold: an object with a higher score becomes a track; one that is tracked already may
+            have as little as ``lowest_score``.
         frames_lost: how long an object may be out of sight and keep its number.
     """
 
@@ -178,17 +178,17 @@ class Tracker:
         Args:
             found: detections down to ``lowest_score``.
         """
-        first_look, self._labels, self._size_hw = not self._labels, found.labels, found.size_hw
+        is_first, self._labels, self._size_hw = not self._labels, found.labels, found.size_hw
         self._advance()
         certain = np.flatnonzero(found.scores > self.score_threshold)
         uncertain = np.flatnonzero(found.scores <= self.score_threshold)
-        old, newborn = _split(self._tracks)
+        old, tentative = _split(self._tracks)
         owner: dict[int, _Track] = {}
         owner |= _match(old, found, certain, _COST_CERTAIN, with_score=True)
         in_sight = [track for track in _without(old, owner) if not track.lost]
         owner |= _match(in_sight, found, uncertain, _COST_UNCERTAIN, with_score=False)
         left = np.array([index for index in certain if index not in owner], dtype=np.int64)
-        owner |= _match(newborn, found, left, _COST_NEWBORN, with_score=True)
+        owner |= _match(tentative, found, left, _COST_TENTATIVE, with_score=True)
 
         for track in _without(self._tracks, owner):
             track.lost = True
@@ -198,7 +198,7 @@ class Tracker:
         for index in map(int, left):
             if index not in owner:
                 owner[index] = self._begin(
-                    int(found.class_ids[index]), measured[index], scores[index], first_look
+                    int(found.class_ids[index]), measured[index], scores[index], is_first
                 )
         self._tracks = [
             track
@@ -214,7 +214,7 @@ class Tracker:
         ]
 
     def predict(self) -> list[TrackedBox]:
-        """The objects of the next frame if nobody looks at it: each moves on as it did."""
+        """The objects of the next frame without detecting in it: each moves on as it did."""
         self._advance()
         tracks = sorted(self._tracks, key=lambda track: -track.score)
         states = np.array([track.motion.state for track in tracks]).reshape(-1, 4)
@@ -238,7 +238,7 @@ class Tracker:
 
 
 class Untracked:
-    """What takes the place of a :class:`Tracker` where no numbers are wanted: each frame for itself."""
+    """Stands in for a :class:`Tracker` where no numbers are wanted: each frame is taken by itself."""
 
     def __init__(self, score_threshold: float) -> None:
         self.lowest_score = score_threshold
@@ -251,7 +251,7 @@ class Untracked:
             TrackedBox(box, label, int(class_id), score, None)
             for (box, score, label), class_id in zip(found, found.class_ids, strict=True)
         ]
-        self._last = [tracked_box._replace(score=None) for tracked_box in tracked]
+        self._last = [each._replace(score=None) for each in tracked]
         return tracked
 
     def predict(self) -> list[TrackedBox]:
@@ -275,11 +275,11 @@ def _match(
     if not tracks or len(among) == 0:
         return {}
     here = cxcywh_to_xyxy(np.array([track.motion.state for track in tracks]))
-    iou = pairwise_iou(here, found.boxes[among].astype(np.float64))
+    similarity = pairwise_iou(here, found.boxes[among].astype(np.float64))
     if with_score:
-        iou = iou * found.scores[among]
+        similarity = similarity * found.scores[among]
     other_class = np.array([track.class_id for track in tracks])[:, None] != found.class_ids[among]
-    pairs = assign(np.where(other_class, np.inf, 1 - iou), limit)
+    pairs = assign(np.where(other_class, np.inf, 1 - similarity), limit)
     return {int(among[column]): tracks[row] for row, column in pairs}
 
 

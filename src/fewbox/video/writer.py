@@ -1,7 +1,7 @@
 """Write a video frame by frame, with sound and subtitles copied as they are, and the table of tracks.
 
-Both can be ended at any moment, even by a full disk, and what was written until then is whole: the
-video is made of fragments that can be played on their own, the table of whole lines.
+Writing can end at any moment, even on a full disk, and what was written until then is whole: the video is
+made of fragments that can be played on their own, the table of whole lines.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What videos are written as."""
-TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
+_TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
 
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 _SECONDS_PER_FRAGMENT = 2
-# What is written is on the disk at once, not in a buffer that dies with the process.
+# Written to the disk at once, not to a buffer that dies with the process.
 _FORMAT = {"flush_packets": "1"}
 # As fragments while it is written, as one piece when it is closed.
 _MP4 = _FORMAT | {"movflags": "hybrid_fragmented+delay_moov"}
@@ -43,7 +43,7 @@ class VideoWriter:
 
     Args:
         path: the file to write; its suffix is one of ``VIDEO_SUFFIXES``.
-        target: what messages call it.
+        target: its name in messages.
         source: where the frames come from.
 
     Raises:
@@ -59,7 +59,7 @@ class VideoWriter:
         self._time_base = source.time_base
         self._color_space = source.color[0]
         options = _FORMAT if path.suffix.lower() == ".mkv" else _MP4
-        with _told_as_output_error(target):
+        with _as_output_error(target):
             self._container = av.open(str(path), "w", options=options)
             self._stream = self._add_video(source)
         self._copies: dict[int, av.stream.Stream] = {}
@@ -100,7 +100,7 @@ class VideoWriter:
         frame = av.VideoFrame.from_ndarray(image, format="rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace=self._color_space)
         frame.pts, frame.time_base = pts, self._time_base
-        with _told_as_output_error(self._target):
+        with _as_output_error(self._target):
             self._container.mux(self._stream.encode(frame))
 
     def copy(self, packet: Packet) -> None:
@@ -110,12 +110,12 @@ class VideoWriter:
         copy = self._copies.get(packet.stream.index)
         if copy is not None:
             packet.stream = copy
-            with _told_as_output_error(self._target), contextlib.suppress(av.ArgumentError):
+            with _as_output_error(self._target), contextlib.suppress(av.ArgumentError):
                 self._container.mux(packet)
 
     def close(self) -> None:
-        """Bring the last frames out of the encoder and end the file."""
-        with _told_as_output_error(self._target):
+        """Write the frames that the encoder still holds and end the file."""
+        with _as_output_error(self._target):
             try:
                 self._container.mux(self._stream.encode(None))
             finally:
@@ -123,20 +123,20 @@ class VideoWriter:
 
 
 class TrackTable:
-    """Where every object was in every frame, as CSV: a row per tracked_box.
+    """Where every object was in every frame, as CSV: a row per tracked box.
 
     Args:
         file: open for writing, without a buffer.
-        target: what messages call it.
+        target: its name in messages.
     """
 
     def __init__(self, file: BinaryIO, target: Path) -> None:
         self._file = file
         self._target = target
-        self._append([TABLE_COLUMNS])
+        self._append([_TABLE_COLUMNS])
 
     def write(self, frame_number: int, time_s: float, tracked: Sequence[TrackedBox]) -> None:
-        """Add the rows of a frame; numbers are cut where nobody could measure more.
+        """Add the rows of a frame, with as many digits as can be measured.
 
         Raises:
             OutputError: they cannot be written; the rows before them are.
@@ -146,12 +146,12 @@ class TrackTable:
                 (
                     frame_number,
                     f"{time_s:.6f}",
-                    "" if seen.track_id is None else seen.track_id,
-                    *(f"{edge:.2f}" for edge in seen.box),
-                    "" if seen.score is None else f"{seen.score:.4f}",
-                    seen.label,
+                    "" if each.track_id is None else each.track_id,
+                    *(f"{edge:.2f}" for edge in each.box),
+                    "" if each.score is None else f"{each.score:.4f}",
+                    each.label,
                 )
-                for seen in tracked
+                for each in tracked
             ]
         )
 
@@ -159,7 +159,7 @@ class TrackTable:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         data, whole = text.getvalue().encode(), self._file.tell()
-        with _told_as_output_error(self._target):
+        with _as_output_error(self._target):
             try:
                 while data:  # a disk that is almost full takes a part
                     data = data[self._file.write(data) :]
@@ -169,7 +169,7 @@ class TrackTable:
 
 
 @contextlib.contextmanager
-def _told_as_output_error(target: Path) -> Iterator[None]:
+def _as_output_error(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:  # those of FFmpeg that are about files are OSErrors too

@@ -1,1 +1,1 @@
-"""Drawing boxes in a browser page, served to this machine alone. Nothing in this folder imports torch."""
+"""Draw boxes in a browser page, served to this machine alone. Only ``learning.py`` imports torch."""

@@ -1,34 +1,41 @@
-"""What the page asks for, checked field by field, and the answers.
+"""The page's questions, checked field by field, and the answers, whether by HTTP or inside a notebook.
 
-What the page sends, checked field by field.
-
-What the page asks for, and the answers, whether they travel by HTTP or inside a notebook.
-
-The methods of :class:`Answers` are those of the page's store (``page/http_store.js``) and answer
-with what goes into JSON. Photos go by ids that are made of their names in the project; a question
-never holds a path, so none can reach a file that is not a photo of the project.
+The methods of :class:`Answers` are those of the page's store (``page/http_store.js``). They return what
+goes into JSON, and photos as JPEGs of the size that is shown. The page names a photo by an id made from
+its name in the project, never by a path, so no request can reach a file that is not a photo of the
+project.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.previews import Previews
 from fewbox.core import counted
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import Box, require_size
 from fewbox.data.formats.json_file import Entry, parse_object
-from fewbox.data.images import read_size_hw
+from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
 from fewbox.errors import AnnotationError, PhotoError
+
+_CACHE_BYTES = 200_000_000
+"""About 20,000 thumbnails, or 500 screens full."""
+MAX_SIDE = 20_000
+_THUMBNAIL_SIDE = 400
+_QUALITY = {"thumbnail": 75, "preview": 88}
 
 
 @dataclass(frozen=True)
@@ -50,14 +57,14 @@ class LabelChange:
 
 
 class BadRequestError(Exception):
-    """The page has sent something else than what it should."""
+    """The page has sent something that it should not."""
 
 
 def read_photo_change(body: bytes) -> PhotoChange:
     """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true}``; each may be left out.
 
     Raises:
-        BadRequestError: and where it is wrong.
+        BadRequestError: it is malformed; the message says where.
     """
     request = _parse(body)
     try:
@@ -72,7 +79,7 @@ def read_label_change(body: bytes) -> LabelChange:
     """Read ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["lid"]}``; each may be left out.
 
     Raises:
-        BadRequestError: and where it is wrong.
+        BadRequestError: it is malformed; the message says where.
     """
     request = _parse(body)
     rename = None
@@ -112,6 +119,81 @@ def _texts(request: Entry, key: str) -> tuple[str, ...]:
     return tuple(values)
 
 
+_Key = tuple[str, int, int, int | None]
+
+
+class _Previews:
+    """Pictures of photos, the last ones kept in memory. May be used from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[_Key, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def picture(self, path: Path, side: int | None) -> tuple[bytes, str]:
+        """A photo as JPEG, and a tag that changes with it.
+
+        Args:
+            path: the photo.
+            side: the longer side is at most this; a smaller photo, or any for None, keeps its size.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+        """
+        key = (*_version_of(path), side)
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key], _tag(key)
+        picture = _make_picture(path, side)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = picture
+                self._bytes += len(picture)
+            while self._bytes > _CACHE_BYTES:
+                self._bytes -= len(self._kept.popitem(last=False)[1])
+        return picture, _tag(key)
+
+    @staticmethod
+    def tag(path: Path, side: int | None) -> str:
+        """The tag of a picture, without making it.
+
+        Raises:
+            PhotoError: the photo is not there.
+        """
+        return _tag((*_version_of(path), side))
+
+
+def _make_picture(path: Path, side: int | None) -> bytes:
+    """A photo as an upright JPEG whose longer side is at most ``side``.
+
+    Raises:
+        PhotoError: the photo cannot be read.
+    """
+    height, width = read_size_hw(path)
+    scale = min(1.0, (side or MAX_SIDE) / max(height, width))
+    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(read_reduced(path, size_wh[::-1]).image)
+    if picture.size != size_wh:
+        picture = picture.resize(size_wh, Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    kind = "thumbnail" if side is not None and side <= _THUMBNAIL_SIDE else "preview"
+    picture.save(file, "JPEG", quality=_QUALITY[kind])
+    return file.getvalue()
+
+
+def _version_of(path: Path) -> tuple[str, int, int]:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise PhotoError(f"{path}: no such photo", hint="put it back, or reload the page") from error
+    return (os.fspath(path), status.st_mtime_ns, status.st_size)
+
+
+def _tag(key: _Key) -> str:
+    return f'"{key[1]:x}-{key[2]:x}-{key[3] or 0}"'
+
+
 class NoSuchPhotoError(Exception):
     """The page has asked for a photo that is not in the project."""
 
@@ -129,7 +211,7 @@ class Answers:
         self._project = project
         self._learner = learner
         self._only = names
-        self._previews = Previews()
+        self._previews = _Previews()
         self._names: dict[str, str] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._unreadable: dict[str, str] = {}
@@ -197,11 +279,11 @@ class Answers:
         return {"labels": self._project.labels()}
 
     def image_tag(self, key: str, side: int | None) -> str:
-        """What changes when the picture of a photo does; it is not made for that."""
+        """The tag of a photo's picture, which changes with it; the picture is not made for that."""
         return self._previews.tag(self._project.path_of(self._name(key)), side)
 
     def image(self, key: str, side: int | None) -> tuple[bytes, str]:
-        """The photo, upright, as a JPEG of at most the size that is asked for; and its tag."""
+        """The photo, upright, as a JPEG no larger than asked for; and its tag."""
         name = self._name(key)
         try:
             picture = self._previews.picture(self._project.path_of(name), side)
@@ -212,12 +294,12 @@ class Answers:
         return picture
 
     def proposals(self, key: str, *, reviewed: bool = False) -> dict[str, Any]:
-        """The boxes that the learner proposes for a photo that nobody has looked at.
+        """The boxes that the learner proposes for a photo that has not been reviewed.
 
         Args:
             key: of the photo.
-            reviewed: also for a photo that counts as reviewed: the page asks on while a person draws in it,
-                and for a photo that was marked as empty before the answer came.
+            reviewed: propose boxes for a reviewed photo too. The page asks for them while a person draws in
+                it, and where the photo was marked as empty before the answer came.
         """
         name = self._name(key)
         (state,) = self._project.states([name])
@@ -234,7 +316,7 @@ class Answers:
         return answer | {"progress": learning.progress, "suggested_next": self._suggested()}
 
     def finish(self) -> dict[str, Any]:
-        """Start to make the detector file."""
+        """Start making the detector file."""
         self._learner.finish()
         return self.finishing()
 
@@ -262,7 +344,7 @@ class Answers:
         return photo_id(name)
 
     def _name(self, key: str) -> str:
-        if key not in self._names:  # it may be new, or this server may be
+        if key not in self._names:  # the photo may be new, or this server may be
             self._list_names()
         if key not in self._names:
             raise NoSuchPhotoError("no such photo")

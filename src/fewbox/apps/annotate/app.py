@@ -1,8 +1,6 @@
-"""The page's HTTP server: routes, files, and the port it listens at.
+"""The page's HTTP server: routes, files and port. What it answers is in :mod:`fewbox.apps.annotate.answers`.
 
-The answers of :mod:`fewbox.apps.annotate.answers` by HTTP, and the files of the page.
-
-The server behind the page: on this machine alone, and not to be held up by slow clients.
+It serves this machine alone, and slow clients do not hold it up.
 """
 
 from __future__ import annotations
@@ -28,8 +26,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from fewbox.apps import http as sockets
 from fewbox.apps.annotate.answers import (
+    MAX_SIDE,
     Answers,
     BadRequestError,
     NoSuchPhotoError,
@@ -38,7 +36,7 @@ from fewbox.apps.annotate.answers import (
 )
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.guard import Guard, token_of
-from fewbox.apps.annotate.previews import MAX_SIDE
+from fewbox.apps.http import listen, server_settings
 from fewbox.data.project import Project
 from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
 
@@ -70,18 +68,18 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/finish/picture", app.held_out_picture),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
-        FewboxError: _tell,
-        BadRequestError: _tell_bad_request,
-        NoSuchPhotoError: _tell_no_such_photo,
-        HTTPException: _tell_http_error,
-        Exception: _tell_fault,
+        FewboxError: _answer_error,
+        BadRequestError: _answer_bad_request,
+        NoSuchPhotoError: _answer_no_such_photo,
+        HTTPException: _answer_http_error,
+        Exception: _answer_fault,
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
     return Guard(inner, token=token, port=port)
 
 
 class App:
-    """The answers by HTTP. What takes time runs in threads, so that no request waits for another's photo."""
+    """The answers by HTTP. What takes time runs in threads: no request waits for another one's photo."""
 
     def __init__(self, project: Project, learner: Learner) -> None:
         self.answers = Answers(project, learner)
@@ -101,7 +99,7 @@ class App:
         if name not in self.files:
             raise HTTPException(404, f"no such file: {name[:100]}")
         path = self.files[name]
-        headers = {"Cache-Control": "no-cache"}  # after an update the page must not be of two versions
+        headers = {"Cache-Control": "no-cache"}  # after an update the page must not be a mix of two versions
         return Response(path.read_bytes(), media_type=_MEDIA_TYPES[path.suffix], headers=headers)
 
     def project_state(self, _: Request) -> Response:
@@ -144,7 +142,7 @@ class App:
         return _json(self.answers.learning())
 
     def finish(self, _: Request) -> Response:
-        """Start to make the detector file."""
+        """Start making the detector file."""
         return _json(self.answers.finish())
 
     def finishing(self, _: Request) -> Response:
@@ -177,8 +175,8 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content), status, headers=headers, media_type="application/json")
 
 
-async def _tell(_: Request, error: FewboxError) -> Response:
-    """An error that the person can cure: 507 a full disk, 503 to be tried again, 409 not as things are."""
+async def _answer_error(_: Request, error: FewboxError) -> Response:
+    """An error that the person can cure: 507 a full disk, 503 try again, 409 against what is there."""
     status = 500
     if isinstance(error, OutputError):
         cause = error.__cause__
@@ -190,28 +188,28 @@ async def _tell(_: Request, error: FewboxError) -> Response:
     return _json({"error": error.message, "hint": error.hint}, status)
 
 
-async def _tell_bad_request(_: Request, error: BadRequestError) -> Response:
+async def _answer_bad_request(_: Request, error: BadRequestError) -> Response:
     return _json({"error": str(error), "hint": "reload the page"}, 400)
 
 
-async def _tell_no_such_photo(_: Request, error: NoSuchPhotoError) -> Response:
+async def _answer_no_such_photo(_: Request, error: NoSuchPhotoError) -> Response:
     return _json({"error": str(error), "hint": "reload the page"}, 404)
 
 
-async def _tell_http_error(_: Request, error: HTTPException) -> Response:
+async def _answer_http_error(_: Request, error: HTTPException) -> Response:
     return _json({"error": error.detail, "hint": "reload the page"}, error.status_code)
 
 
-async def _tell_fault(_: Request, __: Exception) -> Response:
+async def _answer_fault(_: Request, __: Exception) -> Response:
     hint = "see the terminal that 'fewbox annotate' runs in"
     return _json({"error": "a fault of fewbox, not of yours", "hint": hint}, 500)
 
 
 HOST = "127.0.0.1"
 PORT = 8931
-"""Where to begin to look for a free port: always the same, so that an open page finds its server again."""
+"""Where the search for a free port begins: always the same, so that an open page finds its server again."""
 _PORTS_TRIED = 20
-MAX_CONNECTIONS = 100
+_MAX_CONNECTIONS = 100
 """A browser opens six to a server."""
 
 
@@ -229,13 +227,13 @@ class AnnotateServer:
 
     def __init__(self, project: Project, learner: Learner, port: int | None = None) -> None:
         self.learner = learner
-        self.socket = listen(port)
+        self.socket = listen_here(port)
         self.port: int = self.socket.getsockname()[1]
         token = token_of(project.folder)
         self.url = f"http://{HOST}:{self.port}/?token={token}"
         app = make_app(project, learner, token=token, port=self.port)
         self._server = uvicorn.Server(
-            sockets.server_settings(app, lifespan=False, max_connections=MAX_CONNECTIONS, stop_seconds=3)
+            server_settings(app, lifespan=False, max_connections=_MAX_CONNECTIONS, stop_seconds=3)
         )
 
     def run(self, *, open_browser: bool = False) -> None:
@@ -254,11 +252,11 @@ class AnnotateServer:
         self._server.should_exit = True
 
 
-def listen(port: int | None) -> socket.socket:
+def listen_here(port: int | None) -> socket.socket:
     """A socket that listens on this machine alone, at the first free port if none is given.
 
     Raises:
         OutputError: the port is in use, or all that are tried.
     """
     ports = range(PORT, PORT + _PORTS_TRIED) if port is None else [port]
-    return sockets.listen(HOST, ports, MAX_CONNECTIONS)
+    return listen(HOST, ports, _MAX_CONNECTIONS)

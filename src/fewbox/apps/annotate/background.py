@@ -1,16 +1,11 @@
-"""Learning while a person draws: what the page may ask, and the processes that do it.
+"""Learn in the background while a person draws: what the page may ask, and the processes that answer.
 
-What the page may ask of whoever learns while a person draws.
+The server knows nothing of networks: it is given an object that fits :class:`Learner`. Photos go by their
+names in the project. Proposals are only shown; a proposal is saved once a person accepts it, as their box.
 
-The server knows nothing of networks: it is given an object that fits :class:`Learner`. Photos
-go by their names in the project. A proposal is only ever shown; it is saved when a person
-accepts it, as a box of theirs.
-
-Learning and finishing in processes of their own, so that they never hold up drawing.
-
-The learning process is spoken to in lines of JSON: what is to be done goes to its stdin, what has
-come of it comes from its stdout. When its stdin closes, as it does however this process ends, it
-ends too. ``fewbox/learning.py`` is the other side.
+Learning and finishing run in processes of their own, so that they never hold up drawing. The learning
+process reads what to do from its stdin and writes what came of it to its stdout, both as lines of JSON. It
+ends when its stdin closes, as it does however this process ends. The other side is ``learning.py``.
 """
 
 from __future__ import annotations
@@ -35,7 +30,7 @@ class Proposal:
     """A box that a detector would draw."""
 
     box: tuple[float, float, float, float]
-    """As everywhere: ``(x1, y1, x2, y2)`` in pixels of the upright photo."""
+    """``(x1, y1, x2, y2)`` in pixels of the upright photo."""
     label: str
     score: float
 
@@ -52,7 +47,7 @@ class Learning:
     progress: float = 0.0
     """Of this round, 0 to 1."""
     suggested_next: str | None = None
-    """The photo nobody has looked at of which it is least sure."""
+    """Of the photos that are not reviewed, the one it is least sure of."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +66,11 @@ class Result:
     """What there is to say of a detector that has been made."""
 
     estimate: Mapping[str, Any] | None
-    """How good it will be, as its file says; None if that was not found out."""
+    """How good it will be, as its file says; None if that was not estimated."""
     next: tuple[tuple[str, str], ...]
-    """What to do with it, and the command that does it."""
+    """Pairs: what to do with it next, and the command that does it."""
     picture: str | None = None
-    """The picture of held-out photos, a file; None if there is none."""
+    """The file with the picture of held-out photos; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -83,21 +78,21 @@ class Finishing:
     """How far the making of the detector file has come."""
 
     state: Literal["off", "idle", "running", "done", "failed"]
-    """``off``: only the command can do it."""
+    """``off``: the page cannot do it, only the command can."""
     message: str
     command: str
     """What does the same on the command line."""
     output: str
     """The detector file."""
     result: Result | None = None
-    """What has come of it, once it is done."""
+    """What came of it, once it is done."""
 
 
 class Learner(Protocol):
     """Learns in the background; no method waits for it."""
 
     def photos_changed(self) -> None:
-        """Take notice that boxes have been drawn, changed or deleted."""
+        """Learn again, as boxes have been drawn, changed or deleted."""
         ...
 
     def learning(self) -> Learning:
@@ -105,11 +100,11 @@ class Learner(Protocol):
         ...
 
     def proposals(self, name: str) -> Proposals:
-        """The boxes proposed for a photo; asking for it puts it first among those to come."""
+        """The boxes proposed for a photo; a photo that is asked for comes first."""
         ...
 
     def finish(self) -> None:
-        """Start to make the detector file; nothing happens if it is being made."""
+        """Start making the detector file; nothing happens while it is being made."""
         ...
 
     def finishing(self) -> Finishing:
@@ -130,9 +125,9 @@ class BackgroundLearner:
     Args:
         project: the photos.
         base: the base model to start from, a name or a file.
-        batch_norm_eps: what its file does not say, as for :func:`fewbox.load_base`.
+        batch_norm_eps: what the base's file does not say; see :func:`fewbox.load_base`.
         output: the detector file that finishing makes.
-        learn: false only finishes.
+        learn: if false, nothing is learnt before finishing.
     """
 
     def __init__(
@@ -146,7 +141,7 @@ class BackgroundLearner:
     ) -> None:
         self._project = project
         self._base = [base] if batch_norm_eps is None else [base, repr(batch_norm_eps)]
-        self._finish_run = FinishRun(project, base, output, batch_norm_eps)
+        self._finish_run = _FinishRun(project, base, output, batch_norm_eps)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._found: dict[str, Proposals] = {}
@@ -166,7 +161,7 @@ class BackgroundLearner:
             stdout=subprocess.PIPE,
             text=True,
             encoding="ascii",
-            start_new_session=True,  # Ctrl-C ends the server, which ends this; it is not to complain itself
+            start_new_session=True,  # Ctrl-C ends the server, and that ends this, without a traceback
         )
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 
@@ -200,7 +195,7 @@ class BackgroundLearner:
             pass  # it has ended; _listen says so
 
     def photos_changed(self) -> None:
-        """Take notice that boxes have been drawn, changed or deleted."""
+        """Learn again, as boxes have been drawn, changed or deleted."""
         with self._lock:
             self._tell(do="learn")
 
@@ -210,7 +205,7 @@ class BackgroundLearner:
             return self._learning
 
     def proposals(self, name: str) -> Proposals:
-        """The boxes proposed for a photo; asking for it puts it first among those to come."""
+        """The boxes proposed for a photo; a photo that is asked for comes first."""
         with self._lock:
             current = self._learning.round
             found = self._found.get(name, Proposals(0))
@@ -219,11 +214,11 @@ class BackgroundLearner:
             if (current, name) not in self._asked:
                 self._asked.add((current, name))
                 self._tell(do="propose", name=name)
-            # Those of the round before are better than none.
+            # The boxes of the round before are better than none.
             return Proposals(found.round, found.boxes, pending=self._process is not None)
 
     def finish(self) -> None:
-        """Start to make the detector file; nothing happens if it is being made."""
+        """Start making the detector file; nothing happens while it is being made."""
         self._finish_run.start()
 
     def finishing(self) -> Finishing:
@@ -239,8 +234,8 @@ class BackgroundLearner:
             _end(process)
 
 
-class FinishRun:
-    """Runs ``fewbox finetune`` on what has been drawn, and tells what it prints last."""
+class _FinishRun:
+    """Runs ``fewbox finetune`` on what has been drawn, and reports the last line it prints."""
 
     def __init__(
         self, project: Project, base: str, output: Path, batch_norm_eps: float | None = None
@@ -294,7 +289,7 @@ class FinishRun:
             return Finishing("failed", "; ".join(told) or self._lines[-1], command, output)
 
     def _result(self) -> Result:
-        """What the detector's file says of it, and what to do with it."""
+        """What the detector's file says of it, and what to do next."""
         file = shlex.quote(str(self._output))
         found, film = self._output.with_suffix(""), self._output.with_suffix(".mp4")
         steps = (
@@ -308,7 +303,7 @@ class FinishRun:
                 header = json.loads(stored.metadata()["fewbox_detector"])
             estimate = header["provenance"].get("estimate")
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-            estimate = None  # somebody has moved it away
+            estimate = None  # somebody has moved the file
         return Result(estimate, steps, str(picture) if picture.is_file() else None)
 
     def _arguments(self) -> list[str]:

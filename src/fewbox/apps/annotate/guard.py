@@ -1,18 +1,15 @@
-"""Who may ask the annotation page's server what.
+"""Guards the annotation page's server: every request passes here first.
 
-The secret of a project's page, kept so that an open page goes on after a restart.
+The server listens on 127.0.0.1 alone, but any web page that is open in a browser of this machine, and any
+other user of the machine, can send requests there. So a request is answered only if it
 
-Who may ask what: every request passes here first.
-
-The server listens on 127.0.0.1 alone, but any web page that is open in a browser of this
-machine, and any other user of it, can send requests there. So a request is answered only if it
-
-* is addressed to this server: a name that a stranger's DNS has turned to 127.0.0.1 is not;
-* does not come from another page: ``Origin`` and ``Sec-Fetch-Site`` say where it comes from, and
-  other pages cannot send ``application/json`` without being asked first;
-* carries the token: once in the address that was printed, from then on in a cookie that scripts
-  cannot read and other sites' pages do not send;
-* is small and comes without dawdling.
+* is addressed to this server, not to a name that a stranger's DNS has turned to 127.0.0.1;
+* does not come from another page: ``Origin`` and ``Sec-Fetch-Site`` say where it comes from, and other pages
+  cannot send ``application/json`` unless we allow it first;
+* carries the project's token: once in the address that was printed, from then on in a cookie that scripts
+  cannot read and pages of other sites do not send. The token is kept, so that an open page goes on after a
+  restart;
+* is small and arrives in time.
 """
 
 from __future__ import annotations
@@ -27,7 +24,16 @@ from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fewbox.apps.http import Refused, adding_headers, header_values, read_body, refuse, replaying, same_secret
+from fewbox.apps.http import (
+    PAGE_HEADERS,
+    Refused,
+    adding_headers,
+    header_values,
+    read_body,
+    refuse,
+    replaying,
+    same_secret,
+)
 from fewbox.core.cache import cache_folder
 from fewbox.core.files import output_error
 
@@ -64,23 +70,16 @@ def token_of(folder: Path) -> str:
 MAX_BODY_BYTES = 1_000_000
 """More than ten thousand boxes in one change."""
 BODY_SECONDS = 10.0
-"""For a body to arrive, on the machine that it was sent from."""
+"""For a body to arrive, which comes from this machine."""
 ANSWER_SECONDS = 60.0
 """For an answer to be made and taken: the largest photos take seconds to decode."""
 
-HEADERS = {
-    # Scripts, styles, pictures and requests from this server only; nothing is embedded, and nobody embeds us.
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
+HEADERS = PAGE_HEADERS | {
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
 }
 _RELOAD = "open the address that 'fewbox annotate' has printed"
-_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 _NOT_KEPT = (b"cache-control", b"no-store")
@@ -88,11 +87,11 @@ _BOUNCE = b'<!doctype html><meta http-equiv="refresh" content="0; url=/">'
 
 
 class Guard:
-    """Lets those requests through to ``app`` that may be answered, with their bodies read.
+    """Reads the bodies of requests that may be answered and passes them on to ``app``; refuses the others.
 
     Args:
         app: what answers them.
-        token: what a request has to know.
+        token: the secret that a request has to carry.
         port: the port of this server.
     """
 
@@ -129,7 +128,7 @@ class Guard:
             await self.app(scope, replaying(body, receive), adding_headers(send, HEADERS))
 
     def _brings_token(self, scope: Scope) -> bool:
-        """Whether this is the address that was printed; the page it asks for then comes without the token."""
+        """Whether this is the address that was printed; the browser is sent on to one without the token."""
         self._check_host(scope)
         if scope["method"] != "GET" or scope["path"] != "/":
             return False
@@ -144,7 +143,7 @@ class Guard:
         """Refuse what does not come from our own page.
 
         Raises:
-            Refused: and why.
+            Refused: the message says why.
         """
         host = self._check_host(scope)
         origins = header_values(scope, b"origin")
@@ -179,7 +178,7 @@ class Guard:
 def _follows_a_link(scope: Scope) -> bool:
     """Whether a person has clicked on a link to our page in another one, such as a notebook's terminal.
 
-    The browser then keeps the cookie back, so the page asks for itself once more.
+    The browser then does not send the cookie, so the page requests itself once more.
     """
     asked = (scope["method"], scope["path"], scope["query_string"]) == ("GET", "/", b"")
     from_elsewhere = header_values(scope, b"sec-fetch-site") in (["cross-site"], ["same-site"])

@@ -5,8 +5,8 @@
     page.boxes                                       # in another cell: one array [M, 4] per photo
     fewbox.finetune(page.annotations, "starter")
 
-Every change goes into ``annotations.json`` beside the photos at once, as ``fewbox annotate``
-does it, so running the cell again, or restarting the kernel, brings everything back.
+Every change goes into ``annotations.json`` beside the photos at once, as with ``fewbox annotate``, so
+everything is there again after the cell is run again or the kernel restarted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def annotate(
     """Show the annotation page for some photos below the cell.
 
     Args:
-        images: a folder, a pattern, photos by their names; or N images in memory, each an array
+        images: a folder, a pattern, or photos by their names; or N images in memory, each an array
             ``[H, W, 3]`` uint8 RGB, or a Pillow image.
         labels: classes to begin with, beside those that the project has already.
         folder: where images in memory are kept, as PNG, with their boxes beside them.
@@ -53,8 +53,8 @@ def annotate(
 
     Raises:
         SettingError: anywidget is not installed.
-        PhotoError: there are no photos, they are not on this machine, or an image in memory has a
-            wrong shape or type, or others are named.
+        PhotoError: there are no photos, they are not on this machine, an image in memory has a wrong
+            shape or type, or there are both images in memory and names.
         AnnotationError: the project file is malformed, or ``folder`` holds other images.
     """
     if isinstance(images, str | os.PathLike):
@@ -75,8 +75,8 @@ def annotate(
         project = Project(Path(images).absolute())  # wherever the notebook goes to later
         names = project.photo_names() or [path.name for path in find_photos(images)]
     else:
-        place = checked_path(folder, "the folder for images in memory", OutputError)
-        paths = _paths_of(images, place)
+        target = checked_path(folder, "the folder for images in memory", OutputError)
+        paths = _paths_of(images, target)
         project = Project(os.path.commonpath([path.parent for path in paths]))
         names = [path.relative_to(project.folder).as_posix() for path in paths]
     if labels:
@@ -97,7 +97,7 @@ def _page_class() -> type[NotebookPage]:
 
 
 def _paths_of(images: Sequence[StrPath] | Sequence[Picture], folder: Path) -> list[Path]:
-    """Where the photos are; those in memory are written first."""
+    """Where the photos are; images in memory are written first."""
     in_memory = [image for image in images if not isinstance(image, str | os.PathLike)]
     if not in_memory:
         return [path.absolute() for path in find_photos([os.fspath(image) for image in images])]  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def _paths_of(images: Sequence[StrPath] | Sequence[Picture], folder: Path) -> li
 
 
 def _keep(path: Path, image: RGBArray) -> None:
-    """Write an image unless it is there already; the boxes of another one must not become those of this."""
+    """Write an image unless it is there already; it must not get the boxes of another image."""
     if path.exists():
         if not np.array_equal(read_image(path), image):
             hint = "choose another folder: fewbox.annotate(images, folder=...)"

@@ -1,8 +1,6 @@
-"""The annotation page as a widget in a notebook.
+"""The annotation page as a widget in a notebook, and what has been drawn in it as arrays.
 
-The modules of the page as one module: a notebook takes no more than one.
-
-The annotation page as a widget of anywidget, and what has been drawn in it as arrays.
+The page's modules are put together into one, as a notebook takes no more than one.
 """
 
 from __future__ import annotations
@@ -36,10 +34,10 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:const|function|class) (?P<name>\
 
 
 def bundled(entry: str) -> str:
-    """One ES module that exports as its default what the module ``entry`` of the page exports.
+    """One ES module whose default export is what the page's module ``entry`` exports.
 
-    Each module becomes a function that is called once, and returns what the module exports; so
-    names inside of it stay its own. Only what the page's modules use of the language is understood:
+    Each module becomes a function that is called once and returns what the module exports, so its other names
+    stay its own. Only what the page's modules use of the language is understood:
     ``import { a, b } from "./module.js"`` in one line, and ``export`` before what it exports.
     """
     written: dict[str, str] = {}
@@ -72,7 +70,7 @@ class NotebookPage(anywidget.AnyWidget):
         super().__init__()
         self._project = project
         self._photo_names = list(names)
-        self._answers = Answers(project, NoLearner(), self._photo_names)
+        self._answers = Answers(project, _NoLearner(), self._photo_names)
         self.on_msg(self._answer)
 
     @property
@@ -98,7 +96,7 @@ class NotebookPage(anywidget.AnyWidget):
 
     @property
     def annotations(self) -> AnnotationSet:
-        """The photos that have been reviewed, with their boxes, to fine-tune on.
+        """The reviewed photos with their boxes, to fine-tune on.
 
         Raises:
             AnnotationError: nothing has been drawn yet.
@@ -145,25 +143,25 @@ def _bytes(change: object) -> bytes:
     return json.dumps(change).encode()
 
 
-class NoLearner:
-    """The learner of a notebook: none."""
+class _NoLearner:
+    """The learner in a notebook, which learns nothing."""
 
     def photos_changed(self) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
     def learning(self) -> Learning:
-        """Off."""
+        """The state ``off``."""
         return Learning("off", "")
 
     def proposals(self, name: str) -> Proposals:
-        """None."""
+        """No boxes."""
         return Proposals(0)
 
     def finish(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finishing(self) -> Finishing:
-        """What to write into another cell."""
+        """The state ``off``, with what to write into another cell."""
         command = 'detector = fewbox.finetune(page.annotations, "starter", held_out="held_out.jpg")'
         steps = (
             ("See held-out photos", 'IPython.display.Image("held_out.jpg")'),
@@ -174,4 +172,4 @@ class NoLearner:
         return Finishing("off", says, command, "", Result(None, steps))
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing."""

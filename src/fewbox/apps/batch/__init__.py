@@ -1,8 +1,8 @@
-"""Detect in any number of photos: shards, done by workers here or on a cluster, into tables.
+"""Detect in any number of photos, with many workers, into tables.
 
     photos -> list -> shards -> workers -> Parquet tables -> report
 
-The same shards and the same work whether the workers are processes of this machine or a cluster's.
+Shards and tables are the same whether the workers are processes of this machine or of a cluster.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from fewbox.apps.batch.manifest import (
     require_possible,
     write_report,
 )
-from fewbox.apps.batch.ray import Workers, ray_cluster, work_on_cluster
 from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
 from fewbox.apps.batch.storage import Storage
-from fewbox.apps.batch.worker import Work, work_in_processes
+from fewbox.apps.batch.workers import Work, Workers, ray_cluster, work_in_processes, work_on_cluster
 from fewbox.core import counted, num_cores
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.images import StrPath, photo_places
@@ -35,7 +34,7 @@ from fewbox.detection.folder import names_a_file
 from fewbox.detection.loading import EXPORT_SUFFIXES, open_detector
 from fewbox.errors import OutputError
 
-_SECONDS_BETWEEN_REMARKS = 30.0
+_SECONDS_BETWEEN_REPORTS = 30.0
 
 
 def detect_batch(
@@ -53,16 +52,16 @@ def detect_batch(
     engine: str = "auto",
     show_progress: bool = True,
 ) -> RunSummary:
-    """Manifest a detector over photos with many workers; write tables of what it finds and a report.
+    """Run a detector over photos with many workers; write tables of what it finds, and a report.
 
-    The same call with the same output goes on where it was left.
+    The same call with the same output goes on from where it stopped.
 
     Args:
         detector: a file that :func:`open_detector` opens.
         photos: folders, files, patterns or addresses.
         output: the folder or address for the tables, which all workers must see under this name.
         cluster: ``"processes"`` of this machine, or ``"ray"``.
-        address: of a Ray cluster; without it one is started on this machine for the occasion.
+        address: of a Ray cluster; without it one is started on this machine for this run.
         workers: how many, and what each is given.
         score_threshold: lowest score to report; the detector's own if not given.
         shard_size: photos per shard; a fitting number if not given.
@@ -81,23 +80,23 @@ def detect_batch(
     require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
     require_pyarrow()
     _require_folder_name(str(output))
-    places, storage = photo_places(photos), Storage(str(output))
+    all_photos, storage = photo_places(photos), Storage(str(output))
     file, own_threshold = _whole_file(Path(detector), base, engine)
     threshold = own_threshold if score_threshold is None else score_threshold
     with ExitStack() as stack:
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
-        run = open_manifest(storage, file, threshold, places, shard_size, count)
-        if storage.read(run.detector) != file[1]:
-            storage.write(run.detector, file[1])
-        work = Work(storage.where, run, wanted.cpus, engine, session=uuid4().hex[:8])
-        todo = _what_is_left(storage, run, places, retry_failed, show_progress)
+        manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count)
+        if storage.read(manifest.detector) != file[1]:
+            storage.write(manifest.detector, file[1])
+        work = Work(storage.where, manifest, wanted.cpus, engine, session=uuid4().hex[:8])
+        todo = _what_is_left(storage, manifest, all_photos, retry_failed, show_progress)
         if todo and cluster == "ray":
             _follow(work_on_cluster(work, todo, min(count, len(todo)), wanted), todo, show_progress)
         elif todo:
             _follow(work_in_processes(work, todo, min(count, len(todo))), todo, show_progress)
-    return write_report(storage, run)
+    return write_report(storage, manifest)
 
 
 def _require_folder_name(output: str) -> None:
@@ -106,19 +105,19 @@ def _require_folder_name(output: str) -> None:
 
 
 def _what_is_left(
-    storage: Storage, run: Manifest, places: Sequence[str], retry_failed: bool, show_progress: bool
+    storage: Storage, manifest: Manifest, all_photos: Sequence[str], retry_failed: bool, show_progress: bool
 ) -> list[Shard]:
     """The shards that are to be done."""
-    done = set(done_shards(storage, run, without_failures=retry_failed))
+    done = set(done_shards(storage, manifest, without_failures=retry_failed))
     if show_progress and done:
         are = "is" if len(done) == 1 else "are"
-        console.print(f"{len(done)} of {counted(run.num_shards, 'shard')} {are} done already")
-    return [shard for shard in cut_into_shards(places, run.shard_size) if shard.number not in done]
+        console.print(f"{len(done)} of {counted(manifest.num_shards, 'shard')} {are} done already")
+    return [shard for shard in cut_into_shards(all_photos, manifest.shard_size) if shard.number not in done]
 
 
 def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress: bool) -> None:
-    """Take in all results and tell how far the work has come; where there is no bar, every half minute."""
-    begun = told = time.monotonic()
+    """Wait for all results and show how far the work has come; without a bar, every half minute."""
+    begun = reported = time.monotonic()
     photos, num_photos = 0, sum(len(shard.photos) for shard in todo)
     with progress_bar("detecting", len(todo), show=show_progress) as advance:
         for result in results:
@@ -126,16 +125,16 @@ def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress
             photos += result.photos
             rate = photos / max(now - begun, 1e-9)
             advance(f"{rate:.1f} photos/s")
-            if show_progress and not console.is_terminal and now - told > _SECONDS_BETWEEN_REMARKS:
-                told = now
+            if show_progress and not console.is_terminal and now - reported > _SECONDS_BETWEEN_REPORTS:
+                reported = now
                 left = timedelta(seconds=round((num_photos - photos) / rate))
                 console.print(f"{photos} of {counted(num_photos, 'photo')}, {rate:.1f} a second, {left} left")
 
 
 def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float]:
-    """The name and contents of a file with all the detector's weights, and its score threshold.
+    """The name and contents of a file with all of the detector's weights, and its score threshold.
 
-    Also if the one given holds only the heads.
+    A file that holds only the heads is completed from its base.
     """
     name = f"detector{path.suffix.lower()}"
     if path.suffix.lower() in EXPORT_SUFFIXES:

@@ -1,8 +1,7 @@
-"""A run over many photos: what it is about, which shards are done, and its report.
+"""A run over many photos: its manifest, which shards are done, and its report.
 
-What a run is about stands in ``run.json`` of its output. The same command with the same output goes on
-where it was left; another detector or another list of photos is refused, as its tables would be about
-two things.
+The manifest is ``run.json`` in the output. The same command with the same output goes on from where it
+stopped; another detector or another list of photos is refused, as the tables would mix two runs.
 """
 
 from __future__ import annotations
@@ -17,26 +16,26 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fewbox import __version__
-from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_place
+from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_name
 from fewbox.apps.batch.storage import Storage
 from fewbox.core import counted, former_name
 from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError
 
 FORMAT_VERSION = 1
-CLUSTERS = ("processes", "ray")
+_CLUSTERS = ("processes", "ray")
 """What workers can be."""
-MOST_IN_SHARD = 1000
-"""Photos: a shard then takes a worker about a minute, which is what its death costs."""
-SHARDS_PER_WORKER = 8
-"""At least, so that all workers end at about the same time."""
+_MOST_IN_SHARD = 1000
+"""Photos: a worker then needs about a minute for a shard, which is what is lost when it dies."""
+_SHARDS_PER_WORKER = 8
+"""At least, so that all workers finish at about the same time."""
 
-_RUN, _REPORT, _FAILURES = "run.json", "report.json", "failures.csv"
+_MANIFEST, _REPORT, _FAILURES = "run.json", "report.json", "failures.csv"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a run is about.
+    """What a run is about: which detector, which photos.
 
     Attributes:
         detector: the name of the detector's copy in the output.
@@ -68,23 +67,23 @@ def open_manifest(
     shard_size: int | None,
     num_workers: int,
 ) -> Manifest:
-    """Begin a run, or go on with the one whose results are there.
+    """Begin a run, or go on with the one whose results are in ``storage`` already.
 
     Args:
         storage: where results go.
         detector: the name and contents of the detector's file.
         score_threshold: lowest score to report.
         photos: absolute paths and addresses.
-        shard_size: photos per shard; that of the run begun before, or a fitting one, if not given.
+        shard_size: photos per shard; if not given, as in the run to go on with, or else a fitting number.
         num_workers: among how many the shards are divided.
 
     Raises:
-        OutputError: what is there belongs to another run, or nothing can be written.
+        OutputError: the output belongs to another run, or cannot be written.
     """
-    fitting = min(MOST_IN_SHARD, math.ceil(len(photos) / (SHARDS_PER_WORKER * num_workers)))
-    begun = storage.read(_RUN)
+    fitting = min(_MOST_IN_SHARD, math.ceil(len(photos) / (_SHARDS_PER_WORKER * num_workers)))
+    begun = storage.read(_MANIFEST)
     before = None if begun is None else _parse(begun, storage)
-    run = Manifest(
+    manifest = Manifest(
         detector=detector[0],
         detector_sha256=hashlib.sha256(detector[1]).hexdigest(),
         score_threshold=score_threshold,
@@ -93,17 +92,17 @@ def open_manifest(
         shard_size=shard_size or (fitting if before is None else before.shard_size),
     )
     if before is not None:
-        _require_same(before, run, storage)
+        _require_same(before, manifest, storage)
         return before
-    document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | asdict(run)
-    storage.write(_RUN, json.dumps(document, indent=1).encode())
-    return run
+    document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | asdict(manifest)
+    storage.write(_MANIFEST, json.dumps(document, indent=1).encode())
+    return manifest
 
 
-def done_shards(storage: Storage, run: Manifest, *, without_failures: bool) -> list[int]:
-    """The numbers of the shards that are done; of these only the ones without failures, if asked."""
+def done_shards(storage: Storage, manifest: Manifest, *, without_failures: bool) -> list[int]:
+    """The numbers of the shards that are done; ``without_failures``, of those where every photo was read."""
     names = storage.names(PHOTOS)
-    done = [number for number in range(run.num_shards) if shard_name(number) in names]
+    done = [number for number in range(manifest.num_shards) if shard_name(number) in names]
     if without_failures:
         return [
             number for number in done if not any(row["failure"] for row in read_photo_rows(storage, number))
@@ -113,7 +112,7 @@ def done_shards(storage: Storage, run: Manifest, *, without_failures: bool) -> l
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What became of a run so far.
+    """What came of a run so far.
 
     Attributes:
         output: where the tables are.
@@ -146,13 +145,13 @@ class RunSummary:
         return "\n".join(lines)
 
 
-def write_report(storage: Storage, run: Manifest) -> RunSummary:
-    """Count what is done, list what failed, and write both down.
+def write_report(storage: Storage, manifest: Manifest) -> RunSummary:
+    """Count what is done, list what failed, and write both to files.
 
     Raises:
         OutputError: nothing can be written.
     """
-    done = done_shards(storage, run, without_failures=False)
+    done = done_shards(storage, manifest, without_failures=False)
     counts = {"done": 0, "detections": 0, "failed": 0}
     failures = io.StringIO()
     table = csv.writer(failures, lineterminator="\n")
@@ -164,8 +163,10 @@ def write_report(storage: Storage, run: Manifest) -> RunSummary:
             if row["failure"] is not None:
                 counts["failed"] += 1
                 table.writerow((row["photo"], row["failure"]))
-    missing = tuple(sorted(set(range(run.num_shards)) - set(done)))
-    summary = RunSummary(output=str(storage), num_photos=run.num_photos, missing_shards=missing, **counts)
+    missing = tuple(sorted(set(range(manifest.num_shards)) - set(done)))
+    summary = RunSummary(
+        output=str(storage), num_photos=manifest.num_photos, missing_shards=missing, **counts
+    )
     storage.write(_FAILURES, failures.getvalue().encode())
     storage.write(_REPORT, json.dumps(asdict(summary), indent=1).encode())
     return summary
@@ -181,7 +182,7 @@ def _parse(document: bytes, storage: Storage) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise OutputError(
-        f"{storage}/{_RUN}: not written by this version of fewbox, or damaged",
+        f"{storage}/{_MANIFEST}: not written by this version of fewbox, or damaged",
         hint="choose another output with -o",
     )
 
@@ -189,7 +190,7 @@ def _parse(document: bytes, storage: Storage) -> Manifest:
 def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
     """Refuse to mix two runs in one output."""
     hint = "choose another output with -o, or give the same as before to go on"
-    where = f"{storage}/{_RUN}"
+    where = f"{storage}/{_MANIFEST}"
     if before.detector_sha256 != now.detector_sha256:
         raise OutputError(f"{where}: begun with another detector than {now.detector}", hint=hint)
     if before.num_photos != now.num_photos:
@@ -214,9 +215,9 @@ def require_possible(
     Raises:
         SettingError: which one, and what it may be.
     """
-    if cluster not in CLUSTERS:
+    if cluster not in _CLUSTERS:
         raise SettingError(
-            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
+            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(_CLUSTERS)}"
         )
     if score_threshold is not None:
         checked_threshold(score_threshold)
@@ -232,5 +233,5 @@ def require_possible(
 def _sha256_of(photos: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for photo in photos:
-        digest.update(shown_place(photo).encode() + b"\n")
+        digest.update(shown_name(photo).encode() + b"\n")
     return digest.hexdigest()

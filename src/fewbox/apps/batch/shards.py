@@ -1,9 +1,9 @@
-"""One shard of a run over many photos: which photos, what is found in them, and the two tables of it.
+"""One shard of a run over many photos: which photos, what is found in them, and its two tables.
 
-A run's photos are numbered in the order of their list and cut into shards of equal size. A shard's
-tables are written once all of its photos are done, that of the photos last: where it stands the shard is
-done, and anything less is done again. As the same shard always gives the same tables under the same
-names, it does no harm if two machines work on one, or a worker dies after half the writing.
+A run's photos are numbered in the order of their list and cut into shards of equal size. A shard's tables
+are written once all of its photos are done, that of the photos last: if that table is there, the shard is
+done; if not, it is done again. The same shard always gives the same tables under the same names, so it does
+no harm if two machines work on it, or a worker dies half-way through writing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from fewbox.errors import PhotoError, SettingError
 DETECTIONS, PHOTOS = "detections", "photos"
 """The folders of the two tables."""
 
-_FETCHES = 4  # of photos that are far away, at once
+_FETCHES = 4  # from addresses, at once
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def cut_into_shards(photos: Sequence[str], size: int) -> Iterator[Shard]:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What became of a shard: how many photos and detections, and how many photos failed."""
+    """What came of a shard: how many photos and detections, and how many photos failed."""
 
     number: int
     photos: int
@@ -86,7 +86,7 @@ class ShardResult:
 def detect_shard(
     detector: PhotoDetector, shard: Shard, score_threshold: float, storage: Storage, threads: int = 1
 ) -> ShardResult:
-    """Look at every photo of a shard and write its tables.
+    """Detect in every photo of a shard and write its tables.
 
     A photo that cannot be read gets a row that says why; the others are done all the same.
 
@@ -115,7 +115,7 @@ def detect_shard(
     return ShardResult(shard.number, len(photos), len(found), failed)
 
 
-def shown_place(photo: str) -> str:
+def shown_name(photo: str) -> str:
     """What tables call a photo: its path, or its address without what may be secret in it."""
     return without_secrets(photo) if is_remote(photo) else photo
 
@@ -131,7 +131,7 @@ def read_photo_rows(storage: Storage, number: int) -> list[dict[str, Any]]:
 
 
 def require_pyarrow() -> None:
-    """Refuse to begin what could not be written.
+    """Refuse to begin without what writes the tables.
 
     Raises:
         SettingError: pyarrow is not installed.
@@ -146,10 +146,10 @@ def require_pyarrow() -> None:
 def _read_ahead(
     photos: Sequence[str], detector: PhotoDetector, threads: int
 ) -> Iterator[tuple[str, Callable[[], ReducedImage]]]:
-    """The name of every photo in order and what gives its pixels; while one is looked at, others are fetched.
+    """The name of every photo in order, and what returns its pixels; meanwhile the next ones are fetched.
 
-    On one core only what is far away is fetched meanwhile, which is waiting: decoding ahead would take turns
-    with detecting, and each would wait for the other.
+    On one core they are only fetched from addresses, which is waiting: if they were decoded too, decoding and
+    detecting would take turns and wait for each other.
     """
     readers = _FETCHES if any(map(is_remote, photos)) else threads - 1
     if readers == 0:
@@ -161,14 +161,14 @@ def _read_ahead(
         for photo in photos:
             file = pool.submit(_fetch, photo).result if threads == 1 else partial(_fetch, photo)
             decode = partial(_decode_from, file, detector)
-            ahead.append((shown_place(photo), decode if threads == 1 else pool.submit(decode).result))
+            ahead.append((shown_name(photo), decode if threads == 1 else pool.submit(decode).result))
             if len(ahead) > readers:
                 yield ahead.popleft()
         yield from ahead
 
 
 def _fetch(photo: str) -> PhotoFile:
-    return PhotoBytes(shown_place(photo), fetch_bytes(photo)) if is_remote(photo) else Path(photo)
+    return PhotoBytes(shown_name(photo), fetch_bytes(photo)) if is_remote(photo) else Path(photo)
 
 
 def _decode_from(file: Callable[[], PhotoFile], detector: PhotoDetector) -> ReducedImage:

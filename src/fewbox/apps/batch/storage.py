@@ -1,4 +1,4 @@
-"""Where a run over many photos keeps its results: a folder, or an address such as ``s3://bucket/found``.
+"""Storage for the results of a run: a folder, or an address such as ``s3://bucket/found``.
 
 Machines that work together must all see it under the same name.
 """
@@ -31,7 +31,7 @@ class Storage:
         return without_secrets(self.where) if is_remote(self.where) else self.where
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, in place of one that is there.
+        """Write a file; one of this name is replaced.
 
         Raises:
             OutputError: it cannot be written.
@@ -40,7 +40,7 @@ class Storage:
             with replacing(Path(self.where) / name) as temporary:
                 temporary.write_bytes(data)
             return
-        with self._told_as_output_error(name, "written", FileNotFoundError):
+        with self._as_output_error(name, "written", FileNotFoundError):
             system, path = self._remote(name)
             system.makedirs(posixpath.dirname(path), exist_ok=True)
             system.pipe_file(path, data)
@@ -51,7 +51,7 @@ class Storage:
         Raises:
             OutputError: it is there but cannot be read.
         """
-        with suppress(FileNotFoundError), self._told_as_output_error(name, "read"):
+        with suppress(FileNotFoundError), self._as_output_error(name, "read"):
             if not is_remote(self.where):
                 return (Path(self.where) / name).read_bytes()
             system, path = self._remote(name)
@@ -61,7 +61,7 @@ class Storage:
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there; errors as :meth:`write`."""
-        with suppress(FileNotFoundError), self._told_as_output_error(name, "removed"):
+        with suppress(FileNotFoundError), self._as_output_error(name, "removed"):
             if is_remote(self.where):
                 system, path = self._remote(name)
                 system.rm_file(path)
@@ -70,7 +70,7 @@ class Storage:
 
     def names(self, folder: str) -> set[str]:
         """The names of the files in a folder; none if there is no such folder; errors as :meth:`read`."""
-        with suppress(FileNotFoundError), self._told_as_output_error(folder, "listed"):
+        with suppress(FileNotFoundError), self._as_output_error(folder, "listed"):
             if not is_remote(self.where):
                 return {path.name for path in (Path(self.where) / folder).iterdir()}
             system, path = self._remote(folder)
@@ -79,8 +79,8 @@ class Storage:
         return set()
 
     @contextmanager
-    def _told_as_output_error(self, name: str, done: str, *also: type[Exception]) -> Iterator[None]:
-        """Tell what a file system raises in a user's words, but for a file that is not there."""
+    def _as_output_error(self, name: str, done: str, *also: type[Exception]) -> Iterator[None]:
+        """Turn errors of the file system into ones a user understands, but not that of a missing file."""
         try:
             yield
         except FewboxError:

@@ -1,1 +1,1 @@
-"""Detectors served over HTTP: photos in, detections out."""
+"""Serve detectors over HTTP: photos in, detections out."""

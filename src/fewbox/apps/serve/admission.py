@@ -1,11 +1,7 @@
-"""Who and how much comes in, counted and timed.
+"""Admission: which requests are answered, how many at once, and what is counted of them for Prometheus.
 
-What the service counts and times, for Prometheus.
-
-Who and how much comes in: every request passes here first.
-
-A request that brings a body takes one of a bounded number of places before a byte of it is read, so
-that neither memory nor waiting grows with the number of clients.
+Every request passes here first. The number of requests with a body is limited, and one over the limit is
+refused before a byte of it is read, so that neither memory nor waiting grows with the number of clients.
 """
 
 from __future__ import annotations
@@ -20,7 +16,16 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fewbox.apps.http import Refused, adding_headers, header_values, read_body, refuse, replaying, same_secret
+from fewbox.apps.http import (
+    PAGE_HEADERS,
+    Refused,
+    adding_headers,
+    header_values,
+    read_body,
+    refuse,
+    replaying,
+    same_secret,
+)
 from fewbox.apps.serve.hot_reload import ServedDetector
 from fewbox.config import ServiceConfig
 
@@ -33,8 +38,8 @@ class Metrics:
 
     Args:
         served: the detectors.
-        num_requests: gives how many requests are under way.
-        num_photos: gives how many photos wait or are worked on.
+        num_requests: returns how many requests are under way.
+        num_photos: returns how many photos wait or are worked on.
     """
 
     def __init__(
@@ -87,7 +92,7 @@ class Metrics:
             reloads.labels(one.name).set_function(partial(getattr, one, "num_reloads"))
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """All counters in Prometheus's text format."""
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, meaning: str, read: Callable[[], int]) -> None:
@@ -99,18 +104,9 @@ def _is_stale(one: ServedDetector) -> float:
 
 
 ANSWER_SECONDS = 60.0
-"""For an answer to be made and taken, beside the time that photos may wait."""
-HEADERS = {
-    # Scripts, styles and requests of the service's own page only; nothing is embedded, and nobody embeds us.
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "cache-control": "no-store",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
-# What tells strangers nothing: the page, what can be asked, and whether the service is up.
+"""For making an answer and sending it, beside the time that photos may wait."""
+HEADERS = PAGE_HEADERS | {"cache-control": "no-store"}
+# What may be asked without the key: the page, what can be asked, and whether the service is up.
 _OPEN = ("/", "/openapi.json", "/healthz")
 _OPEN_FOLDER = "/page/"
 _WHEN_STOPPING = ("/healthz", "/metrics")
@@ -118,13 +114,13 @@ _LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 
 
 class Admission:
-    """Lets those requests through to ``app`` that may be answered, with their bodies read.
+    """Reads the bodies of requests that may be answered and passes them on to ``app``; refuses the others.
 
     Args:
         app: what answers them.
         config: the limits.
-        key: what a request has to know; None lets anyone in who addresses this machine as itself.
-        retry_after: gives how many seconds a client should wait that finds no place.
+        key: the secret that a request has to carry; with None, requests must be addressed to this machine.
+        retry_after: returns how many seconds a client should wait after being refused.
     """
 
     def __init__(
@@ -140,14 +136,14 @@ class Admission:
         """Requests with a body that are under way."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; the beginning and the end of all are passed on."""
+        """Answer one request; start and stop of the application are passed on."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         start = time.monotonic()
         status = 500
 
-        async def send_noted(message: Message) -> None:
+        async def send_and_note(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -156,29 +152,31 @@ class Admission:
         try:
             self._check(scope)
             if scope["method"] == "POST":
-                await self._take_in(scope, receive, send_noted)
+                await self._admit(scope, receive, send_and_note)
             else:
-                await self._pass_on(scope, receive, send_noted)
+                await self._pass_on(scope, receive, send_and_note)
         except Refused as refused:
-            await refuse(refused, receive, send_noted, HEADERS)
+            await refuse(refused, receive, send_and_note, HEADERS)
         finally:
             if self.metrics is not None:
-                path = getattr(scope.get("route"), "path", "other")  # a stranger's paths are without number
+                path = getattr(
+                    scope.get("route"), "path", "other"
+                )  # strangers can make up any number of paths
                 self.metrics.requests.labels(path, status).inc()
                 self.metrics.request_seconds.labels(path).observe(time.monotonic() - start)
 
     def _check(self, scope: Scope) -> None:
-        """Refuse what may not come in.
+        """Refuse a request that may not be answered.
 
         Raises:
-            Refused: and why.
+            Refused: the message says why.
         """
         path = scope["path"]
         if self.stopping and path not in _WHEN_STOPPING:
             raise Refused(503, "the service is stopping", "ask again in a moment", {"retry-after": "5"})
         if self.key is None:
             hosts = header_values(scope, b"host")
-            # A page in a browser of this machine may come under a name that its DNS has turned to 127.0.0.1.
+            # A page in a browser of this machine may have a name that its DNS has turned to 127.0.0.1.
             if len(hosts) != 1 or not _LOOPBACK.fullmatch(hosts[0]):
                 hint = "without a key the service answers only to 127.0.0.1 and localhost"
                 raise Refused(403, "the request is addressed to another host", hint)
@@ -189,8 +187,8 @@ class Admission:
                 hint = "send the header Authorization: Bearer KEY"
                 raise Refused(401, "the request does not carry the key", hint, {"www-authenticate": "Bearer"})
 
-    async def _take_in(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its body, if there is a place."""
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with its body, if there are not too many already."""
         if self.num_requests >= self.config.queue:
             seconds = str(self.retry_after())
             hint = f"ask again in {seconds} s"
@@ -210,7 +208,7 @@ class Admission:
             self.num_requests -= 1
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Who takes the answer too slowly is left: the server closes a connection whose answer is not whole.
+        # A client that takes too long is dropped: the server closes the connection of an incomplete answer.
         with suppress(TimeoutError):
             async with asyncio.timeout(self.config.queue_seconds + ANSWER_SECONDS):
                 await self.app(scope, receive, adding_headers(send, HEADERS))

@@ -1,6 +1,6 @@
-"""What can be asked of the service, and the answers.
+"""What can be asked of the service, and what it answers.
 
-The photos of a request: one as the body itself, or several as the files of a form.
+A request brings one photo as its body, or several as the files of a form.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from fewbox.apps.serve.schemas import (
     HealthAnswer,
     problems,
 )
-from fewbox.apps.serve.worker_pool import OverdueError, PhotoResult, Workers
+from fewbox.apps.serve.worker_pool import OverdueError, PhotoResult, WorkerPool
 from fewbox.config import ServiceConfig
 from fewbox.core import counted
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import PhotoError
 
-FIELD = "photo"
+_FIELD = "photo"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = "multipart/form-data"
 _HINT = "send the photo itself with Content-Type: image/jpeg, or files of a form: curl -F photo=@duck.jpg"
 
 
-def describe_body(config: ServiceConfig) -> dict[str, Any]:
+def _describe_body(config: ServiceConfig) -> dict[str, Any]:
     """What OpenAPI says of the body."""
     files = {"type": "array", "minItems": 1, "maxItems": config.max_photos, "items": _BINARY["schema"]}
     form = {
         "type": "object",
-        "properties": {FIELD: files},
-        "required": [FIELD],
+        "properties": {_FIELD: files},
+        "required": [_FIELD],
         "additionalProperties": False,
     }
     return {
         "required": True,
-        "description": f"A photo itself, or a form with one or more files in its field {FIELD}.",
+        "description": f"A photo itself, or a form with one or more files in its field {_FIELD}.",
         "content": {
             "image/*": _BINARY,
             "application/octet-stream": _BINARY,
@@ -63,10 +63,10 @@ def describe_body(config: ServiceConfig) -> dict[str, Any]:
 
 
 async def read_photos(request: Request, config: ServiceConfig) -> list[PhotoBytes]:
-    """The photos that a request brings, at least one, not looked into yet.
+    """The photos that a request brings, at least one, not decoded yet.
 
     Raises:
-        Refused: there are none or too many, or the body is something else.
+        Refused: there are no photos or too many, or the body is something else.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     max_pixels = config.max_megapixels * 1_000_000
@@ -79,18 +79,18 @@ async def read_photos(request: Request, config: ServiceConfig) -> list[PhotoByte
 
 async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list[PhotoBytes]:
     try:
-        # One file more than allowed is let through, so that what is wrong is said in our words.
+        # One file more than allowed is let through, so that the message is ours.
         async with request.form(max_files=max_photos + 1, max_fields=1) as form:
-            names = {name for name, _ in form.multi_items()} - {FIELD}
+            names = {name for name, _ in form.multi_items()} - {_FIELD}
             if names:
                 raise Refused(400, f"the form has an unknown field: {sorted(names)[0]!r}", _HINT)
-            files = form.getlist(FIELD)
+            files = form.getlist(_FIELD)
             photos = []
             for number, file in enumerate(files, start=1):
                 if not isinstance(file, UploadFile):
-                    raise Refused(400, f"the form's field {FIELD!r} is not a file", _HINT)
+                    raise Refused(400, f"the form's field {_FIELD!r} is not a file", _HINT)
                 photos.append(PhotoBytes(file.filename or f"photo {number}", await file.read(), max_pixels))
-    except HTTPException as error:  # what the form's reader says of a form that is none, or too large
+    except HTTPException as error:  # from the form's reader: not a form, or too large
         raise Refused(400, f"the form cannot be read: {error.detail}", _HINT) from error
     if not photos:
         raise Refused(400, "the form has no photo", _HINT)
@@ -102,7 +102,7 @@ async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list
 
 
 PAGE = Path(__file__).with_name("page")
-PAGE_FILES = ("page.css", "page.js")
+_PAGE_FILES = ("page.css", "page.js")
 _PNG = "image/png"
 _JSON = "application/json"
 
@@ -110,12 +110,12 @@ Result = TypeVar("Result")
 
 
 def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str | None) -> Admission:
-    """The whole service: :class:`Service` behind a :class:`Admission`.
+    """The whole service: :class:`Service` behind :class:`Admission`.
 
     Args:
         served: the detectors.
         config: the limits.
-        key: what requests have to know, if anything.
+        key: the secret that requests have to carry, if any.
     """
     service = Service(served, config)
     app = FastAPI(
@@ -165,12 +165,12 @@ def _add_routes(app: FastAPI, service: Service, key: str | None) -> None:
             **unknown,
             **problems(400, 408, 413, 415, 422, 429),
         },
-        openapi_extra={"requestBody": describe_body(service.config)},
+        openapi_extra={"requestBody": _describe_body(service.config)},
     )
 
 
 class Service:
-    """The answers.
+    """Answers requests.
 
     Args:
         served: the detectors, in the order in which they are listed.
@@ -180,12 +180,12 @@ class Service:
     def __init__(self, served: Sequence[ServedDetector], config: ServiceConfig) -> None:
         self.served = {one.name: one for one in served}
         self.config = config
-        self.workers = Workers(config)
+        self.workers = WorkerPool(config)
         self.admission: Admission | None = None
         self.metrics: Metrics
 
     def connect(self, admission: Admission) -> None:
-        """Count what passes through ``admission``, and say when it lets nobody in any more."""
+        """Count what passes through ``admission``, and know when it stops admitting requests."""
         self.admission = admission
         self.metrics = admission.metrics = Metrics(
             list(self.served.values()), lambda: admission.num_requests, lambda: self.workers.num_photos
@@ -209,7 +209,7 @@ class Service:
 
     async def page_file(self, name: str) -> FileResponse:
         """A part of the page."""
-        if name not in PAGE_FILES:
+        if name not in _PAGE_FILES:
             raise Refused(404, f"no such file: {name}", "the page is at /")
         return FileResponse(PAGE / name)
 
@@ -252,7 +252,7 @@ class Service:
         if draw and len(photos) > 1:
             raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
         score_threshold = current.detector.score_threshold if threshold is None else threshold
-        results = await self._look_at(request, name, current.detector, photos, score_threshold, draw)
+        results = await self._detect_in(request, name, current.detector, photos, score_threshold, draw)
         done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
         failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
         if not done:
@@ -269,7 +269,7 @@ class Service:
             }
         )
 
-    async def _look_at(
+    async def _detect_in(
         self,
         request: Request,
         name: str,
@@ -279,9 +279,9 @@ class Service:
         draw: bool,
     ) -> list[tuple[str, PhotoResult | PhotoError]]:
         """The name of every photo, in their order, and what became of it."""
-        work = self.workers.look_at(detector, photos, score_threshold, draw=draw)
+        work = self.workers.detect(detector, photos, score_threshold, draw=draw)
         try:
-            results = await _while_asked(request, work)
+            results = await _until_client_leaves(request, work)
         except OverdueError as error:
             self.metrics.photos.labels(name, "overdue").inc(len(photos))
             seconds = str(self.workers.seconds_till_free())
@@ -324,11 +324,11 @@ def _preferred(accept: str) -> str:
     return "png" if named and named[0] == _PNG else "json"
 
 
-async def _while_asked(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """What ``work`` gives; it is given up once the client has gone, so that those who still wait come sooner.
+async def _until_client_leaves(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """What ``work`` returns. It is given up when the client has gone, so that others wait less.
 
     Raises:
-        Refused: the client has gone; nobody will read this.
+        Refused: the client has gone, and nobody will read this.
     """
     working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_end(request))
     try:

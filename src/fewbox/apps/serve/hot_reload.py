@@ -1,8 +1,8 @@
-"""Detectors being served, each loaded again when its file is replaced.
+"""Detectors that are served, each loaded again when its file is replaced.
 
-A file is copied before it is read, as weights are memory-mapped: whoever then writes over the original
-changes nothing under a detector at work. A new file is loaded and tried beside the old detector and takes
-its place only if all went well.
+A file is copied before it is read: its weights are memory-mapped, and writing over the original must not
+change a detector at work. A new file is loaded and tried while the old detector works, and replaces it only
+if all went well.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fewbox.detection.loading import AUTO, open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, SettingError
 
-LOOK_SECONDS = 1.0
-"""How often files are looked at for a change."""
+POLL_SECONDS = 1.0
+"""How often files are checked for a change."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ServedDetector:
 
     Raises:
         SettingError: there is no such engine.
-        DetectorFileError: the file cannot be read, or what is in it finds no way through a photo.
+        DetectorFileError: the file cannot be read, or the detector in it fails on a photo.
     """
 
     def __init__(self, name: str, path: Path, base: str | None = None, engine: str = AUTO) -> None:
@@ -56,21 +56,21 @@ class ServedDetector:
         self.path = path
         self.base = base
         self.engine = engine
-        self._seen = _state_of(path)
+        self._state = _state_of(path)
         self.current = load_copy(path, base, engine)
         self.error: str | None = None
-        """Why the file that lies there now is not the one being served; None if it is."""
+        """Why the file that is there now is not the one being served; None if it is."""
         self.num_reloads = 0
 
     def has_changed(self) -> bool:
-        """Whether the file is another than when this was last asked."""
+        """Whether the file has changed since the last call."""
         state = _state_of(self.path)
-        changed = state != self._seen
-        self._seen = state
+        changed = state != self._state
+        self._state = state
         return changed
 
     def reload(self) -> None:
-        """Load the file beside the detector at work and take its place; a bad file changes only ``error``."""
+        """Load the file, then replace the detector at work; a bad file changes only ``error``."""
         try:
             self.current = load_copy(self.path, self.base, self.engine)
         except FewboxError as error:
@@ -83,14 +83,14 @@ class ServedDetector:
 async def follow_files(served: Sequence[ServedDetector]) -> None:
     """Reload each detector whose file changes, for ever."""
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
         for one in served:
             if one.has_changed():
                 await asyncio.to_thread(one.reload)
 
 
 def load_copy(path: Path, base: str | None, engine: str = AUTO) -> Loaded:
-    """Load a detector from a copy of its file, and let it look at an empty photo.
+    """Load a detector from a copy of its file, and try it on an empty photo.
 
     Raises:
         DetectorFileError: the file cannot be read, or the detector fails on the photo. Messages name the

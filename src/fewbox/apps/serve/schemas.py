@@ -1,10 +1,7 @@
-"""What the service answers, field by field, faults included.
+"""The schemas of the service's answers, errors included; the OpenAPI document is made from these.
 
-What the service answers, field by field; the OpenAPI document is made from these.
-
-Boxes are ``(x1, y1, x2, y2)`` in pixels of the upright photo, as everywhere.
-
-Whatever goes wrong, told as one kind of JSON: what is wrong, and what to do about it.
+Boxes are ``(x1, y1, x2, y2)`` in pixels of the upright photo, as everywhere. Whatever goes wrong is answered
+as one kind of JSON: what is wrong, and what to do about it.
 """
 
 from __future__ import annotations
@@ -97,25 +94,25 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem} for status in statuses}
 
 
-async def _tell_refused(_request: Request, refused: Any) -> Response:
+async def _answer_refused(_request: Request, refused: Any) -> Response:
     return _problem(refused.status, refused.error, refused.hint, refused.headers)
 
 
-async def _tell_photo_error(_request: Request, error: Any) -> Response:
+async def _answer_photo_error(_request: Request, error: Any) -> Response:
     return _problem(422, error.message, error.hint)
 
 
-async def _tell_invalid(_request: Request, error: Any) -> Response:
+async def _answer_invalid(_request: Request, error: Any) -> Response:
     first = error.errors()[0]
     return _problem(422, f"{first['loc'][-1]}: {first['msg'].lower()}", "see /openapi.json")
 
 
-async def _tell_http_error(_request: Request, error: Any) -> Response:
+async def _answer_http_error(_request: Request, error: Any) -> Response:
     hint = "see / for what can be asked"
     return _problem(error.status_code, str(error.detail).lower(), hint, error.headers)
 
 
-async def _tell_fault(_request: Request, _error: Any) -> Response:
+async def _answer_fault(_request: Request, _error: Any) -> Response:
     return _problem(500, "a fault of the service", "its log says more")
 
 
@@ -124,10 +121,10 @@ def _problem(status: int, error: str, hint: str | None, headers: Mapping[str, st
 
 
 PROBLEM_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
-    Refused: _tell_refused,
-    PhotoError: _tell_photo_error,
-    RequestValidationError: _tell_invalid,
-    HTTPException: _tell_http_error,
-    Exception: _tell_fault,
+    Refused: _answer_refused,
+    PhotoError: _answer_photo_error,
+    RequestValidationError: _answer_invalid,
+    HTTPException: _answer_http_error,
+    Exception: _answer_fault,
 }
-"""By the exception that is told."""
+"""What answers for each kind of exception."""

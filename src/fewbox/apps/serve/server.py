@@ -1,4 +1,4 @@
-"""The service at its address: starts, tells requests apart from the end, and stops in good order."""
+"""The service at its address: how it starts, and how it stops in good order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fewbox.config import ServiceConfig
 from fewbox.core import former_name
 from fewbox.errors import SettingError
 
-KEY_VARIABLE = "FEWBOX_API_KEY"
-MIN_KEY_LENGTH = 16
+_KEY_VARIABLE = "FEWBOX_API_KEY"
+_MIN_KEY_LENGTH = 16
 _MORE_CONNECTIONS = 200
-"""Beside those whose requests are taken in: for questions without a body, and to tell the others no."""
+"""Beside the admitted requests: for requests without a body, and to refuse the others."""
 
 
 class DetectionServer:
@@ -32,7 +32,7 @@ class DetectionServer:
         config: the limits.
         host: an address of this machine.
         port: the port; 0 is any free one.
-        key: what requests have to know; None lets in every program of this machine.
+        key: the secret that requests have to carry; with None every program of this machine may ask.
 
     Raises:
         SettingError: ``host`` can be reached from outside and there is no key, or the key is too short.
@@ -60,7 +60,7 @@ class DetectionServer:
             max_connections=config.queue + _MORE_CONNECTIONS,
             stop_seconds=1,  # by then all that was under way has been answered
         )
-        self._server = _PatientServer(settings, self.admission, config.stop_seconds)
+        self._server = _DrainingServer(settings, self.admission, config.stop_seconds)
 
     @property
     def url(self) -> str:
@@ -84,8 +84,8 @@ class DetectionServer:
         self._server.handle_exit(signal.SIGTERM, None)
 
 
-class _PatientServer(uvicorn.Server):
-    """uvicorn's server, but told to stop it first answers what is under way, and new requests with 503."""
+class _DrainingServer(uvicorn.Server):
+    """uvicorn's server, but told to stop, it first answers what is under way; new requests get 503."""
 
     def __init__(self, config: uvicorn.Config, admission: Admission, stop_seconds: float) -> None:
         super().__init__(config)
@@ -94,13 +94,13 @@ class _PatientServer(uvicorn.Server):
         self._deadline: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; when told again, stop at once."""
+        """Begin to stop; the second time, stop at once."""
         if self.admission.stopping:
             self.should_exit = self.force_exit = True
         self.admission.stopping = True
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to end now."""
+        """Whether to end now, as uvicorn asks from time to time."""
         if self.admission.stopping and self._deadline is None:
             self._deadline = time.monotonic() + self.stop_seconds
         if self._deadline is not None and (
@@ -111,15 +111,15 @@ class _PatientServer(uvicorn.Server):
 
 
 def key_from_environment() -> str | None:
-    """The key that requests have to know, if there is one.
+    """The key that requests have to carry, if there is one.
 
     Raises:
-        SettingError: it is short enough to be guessed.
+        SettingError: it is so short that it could be guessed.
     """
-    key = former_name.environment(KEY_VARIABLE)
-    if key is not None and len(key) < MIN_KEY_LENGTH:
+    key = former_name.environment(_KEY_VARIABLE)
+    if key is not None and len(key) < _MIN_KEY_LENGTH:
         hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
-        raise SettingError(f"{KEY_VARIABLE} must have at least {MIN_KEY_LENGTH} characters", hint=hint)
+        raise SettingError(f"{_KEY_VARIABLE} must have at least {_MIN_KEY_LENGTH} characters", hint=hint)
     return key
 
 
@@ -130,7 +130,7 @@ def require_key(host: str, key: str | None) -> None:
         SettingError: ``host`` is no loopback address, and there is no key.
     """
     if key is None and not is_loopback(host):
-        hint = f"set {KEY_VARIABLE}, which requests then have to carry, or leave --host out"
+        hint = f"set {_KEY_VARIABLE}, which requests then have to carry, or leave --host out"
         raise SettingError(f"other machines can reach {host}, so the service needs a key", hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""Photos on their way through a detector: one thread a photo, and as many threads as cores."""
+"""The threads that detect in photos: one for each photo, and as many as there are cores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import PhotoError
 
 _FIRST_GUESS_SECONDS = 0.5
-_FORGETTING = 0.1  # how much of the mean each new photo makes up
+_NEW_SHARE = 0.1  # of each new photo in the mean time a photo takes
 
 
 class OverdueError(Exception):
@@ -29,7 +29,7 @@ class OverdueError(Exception):
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """What became of one photo."""
+    """What was found in one photo, and how long that took."""
 
     found: Detections
     picture: bytes | None
@@ -38,22 +38,20 @@ class PhotoResult:
     worked_seconds: float
 
 
-class Workers:
-    """The threads that look at photos.
+class WorkerPool:
+    """The threads that detect in photos.
 
     Args:
-        config: how many they are, and how long a photo may wait for one.
+        config: how many there are, and how long a photo may wait for one.
     """
 
     def __init__(self, config: ServiceConfig) -> None:
         self.config = config
         self.num_photos = 0
         self._seconds_per_photo = _FIRST_GUESS_SECONDS
-        self._pool = ThreadPoolExecutor(
-            config.workers, thread_name_prefix="worker", initializer=_compute_alone
-        )
+        self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="worker", initializer=_limit_torch)
 
-    async def look_at(
+    async def detect(
         self, detector: PhotoDetector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
     ) -> list[PhotoResult | PhotoError]:
         """Detect in photos; for each, in their order, what was found or why it cannot be read.
@@ -73,15 +71,15 @@ class Workers:
         try:
             return list(await asyncio.gather(*work))
         finally:
-            for future in work:  # one was overdue, or nobody waits for the answer any more
+            for future in work:  # one was overdue, or the client has gone
                 future.cancel()
 
     def seconds_till_free(self) -> int:
-        """About how long the photos that are here now will take."""
+        """About how many seconds the photos that are here now will take."""
         return max(1, math.ceil(self.num_photos * self._seconds_per_photo / self.config.workers))
 
     def close(self) -> None:
-        """End the threads once they have done what they are at; photos that wait are forgotten."""
+        """End the threads after the photos they are working on; photos that wait are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _count(self, future: asyncio.Future[PhotoResult | PhotoError]) -> None:
@@ -90,7 +88,7 @@ class Workers:
             return
         result = future.result()
         if isinstance(result, PhotoResult):
-            self._seconds_per_photo += _FORGETTING * (result.worked_seconds - self._seconds_per_photo)
+            self._seconds_per_photo += _NEW_SHARE * (result.worked_seconds - self._seconds_per_photo)
 
     def _detect(
         self, detector: PhotoDetector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
@@ -114,7 +112,7 @@ class Workers:
         return PhotoResult(found, picture, start - since, time.monotonic() - start)
 
 
-def _compute_alone() -> None:
-    """Let torch compute in one thread for each worker, if torch is what computes."""
+def _limit_torch() -> None:
+    """Let torch compute in one thread for each worker, if torch is loaded."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)

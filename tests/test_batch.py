@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from fewbox.apps.batch import detect_batch
-from fewbox.apps.batch.ray import Workers
 from fewbox.apps.batch.shards import cut_into_shards, detect_shard, read_photo_rows
 from fewbox.apps.batch.storage import Storage
+from fewbox.apps.batch.workers import Workers
 from fewbox.cli import main
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError, PhotoError, SettingError
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def is_true_positive(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+def right(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     """What the detector finds in each photo, one after the other."""
     detector = Detector.load(folder / "d.safetensors")
     photos = sorted((folder / "photos").glob("*.png"))
@@ -171,7 +171,7 @@ def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:
 def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that are no processes, where only what is around them is tested."""
     from fewbox.apps import batch as many
-    from fewbox.apps.batch.worker import ShardWorker
+    from fewbox.apps.batch.workers import ShardWorker
 
     monkeypatch.setattr(
         many, "work_in_processes", lambda work, shards, _: map(ShardWorker(work).work, shards)
@@ -232,7 +232,7 @@ def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
 
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
     from fewbox.apps.batch.manifest import Manifest
-    from fewbox.apps.batch.worker import MOST_DEATHS, ShardWorker, Work
+    from fewbox.apps.batch.workers import MOST_DEATHS, ShardWorker, Work
 
     storage = Storage(str(tmp_path / "out"))
     storage.write("detector.safetensors", (folder / "d.safetensors").read_bytes())

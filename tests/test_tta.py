@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
-from fewbox.detection.tta import TtaDetector
+from fewbox.detection.photo_detector import FoundArrays, PhotoDetector, TtaDetector
 from fewbox.models.yolox import YoloxConfig
 
 WIDTH = 100
@@ -22,13 +21,13 @@ class SpotDetector(PhotoDetector):
     score_threshold = 0.5
 
     def __init__(self, left: float, right: float) -> None:
-        self.left, self.is_true_positive = left, right
+        self.left, self.right = left, right
         self.base, self.provenance = {}, {}
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         rows, columns = np.nonzero(image[..., 0])
         is_left = columns.mean() < WIDTH / 2
-        score = self.left if is_left else self.is_true_positive
+        score = self.left if is_left else self.right
         box = [columns.min(), rows.min(), columns.max() + 1 + is_left, rows.max() + 1]
         found = np.flatnonzero([score > score_threshold])
         return (

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewbox.detection import parallel as pace
+from fewbox.detection import parallel
 from fewbox.detection.detections import Detections
-from fewbox.detection.parallel import side_by_side, threads_for
+from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.errors import DetectorFileError
 from tiny import make_photos
 
 
 @pytest.fixture(autouse=True)
 def _four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "num_cores", lambda: 4)
+    monkeypatch.setattr(parallel, "num_cores", lambda: 4)
 
 
 def test_results_come_in_order() -> None:
@@ -26,19 +26,19 @@ def test_results_come_in_order() -> None:
         time.sleep(0.02 if number % 3 == 0 else 0)
         return number
 
-    assert [done.result() for done in side_by_side(work, range(40), 1)] == list(range(40))
+    assert [done.result() for done in run_parallel(work, range(40), 1)] == list(range(40))
 
 
 @pytest.mark.parametrize(("num_threads", "at_once"), [(1, 5), (2, 3), (4, 2)])
 def test_cores_are_shared(num_threads: int, at_once: int) -> None:
     together = threading.Barrier(at_once, timeout=10)  # breaks unless so many are at work at once
-    done = [one.result() for one in side_by_side(lambda _: together.wait(), range(2 * at_once), num_threads)]
+    done = [one.result() for one in run_parallel(lambda _: together.wait(), range(2 * at_once), num_threads)]
     assert sorted(set(done)) == list(range(at_once))
 
 
 def test_only_a_few_are_begun_ahead() -> None:
     begun = []
-    results = side_by_side(begun.append, range(1000), 1)
+    results = run_parallel(begun.append, range(1000), 1)
     next(results).result()
     time.sleep(0.05)
     assert len(begun) < 20
@@ -67,14 +67,14 @@ def test_the_fastest_is_found_and_remembered(tmp_path: Path) -> None:
         opened.append(num_threads)
         return _Slow(num_threads)
 
-    assert threads_for(detector, photos[:20], "auto", open_with) == 1  # not worth it
+    assert threads_per_photo(detector, photos[:20], "auto", open_with) == 1  # not worth it
     assert opened == []
-    assert threads_for(detector, photos, "auto", open_with) == 2
+    assert threads_per_photo(detector, photos, "auto", open_with) == 2
     assert opened == [1, 2, 4]
-    assert threads_for(detector, photos, "auto", open_with) == 2
+    assert threads_per_photo(detector, photos, "auto", open_with) == 2
     assert opened == [1, 2, 4]
     detector.write_text("another")
-    assert threads_for(detector, photos, "auto", open_with) == 2
+    assert threads_per_photo(detector, photos, "auto", open_with) == 2
     assert opened == [1, 2, 4] * 2
 
 
@@ -86,4 +86,4 @@ def test_a_detector_that_cannot_be_opened(tmp_path: Path) -> None:
         raise DetectorFileError("damaged")
 
     with pytest.raises(DetectorFileError, match="damaged"):
-        threads_for(detector, [tmp_path / "a.jpg"] * 300, "auto", open_with)
+        threads_per_photo(detector, [tmp_path / "a.jpg"] * 300, "auto", open_with)
