@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/$(PROGRAMS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test fuzz check demo bench wheel clean
+.PHONY: setup test fuzz check demo bench docs wheel clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,18 @@ bench: setup
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/annotate.py
 
+# The site, into site/. Its tools have an environment of their own: they need neither torch nor fewbox installed.
+DOCS_STAMP := .venv-docs/.ready
+
+$(DOCS_STAMP): docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 .venv-docs/$(PROGRAMS)/mkdocs build --quiet --strict
+	@echo "wrote the site: open site/index.html in a browser"
+
 # Installed alone, in an empty environment, at the pinned versions.
 wheel: setup
 	rm -rf dist
@@ -57,4 +69,4 @@ wheel: setup
 	$(BIN)/python tools/check_wheel.py --constraint requirements.txt dist/*.whl
 
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) .venv-docs demo dist site
