@@ -35,6 +35,13 @@ class FinetuneConfig:
 
     Raises:
         SettingError: a value is outside its limits.
+
+    Examples:
+        >>> config = fewbox.FinetuneConfig(effort="long", seed=7)
+        >>> config.effort, config.seed, config.precision
+        ('long', 7, 'float32')
+        >>> fewbox.FinetuneConfig.from_dict({"seed": 7}) == fewbox.FinetuneConfig(seed=7)
+        True
     """
 
     effort: str = setting(

@@ -51,6 +51,19 @@ class Detections:
 
     Raises:
         ValueError: the arrays do not fit together, or not these descriptions.
+
+    Examples:
+        >>> found = fewbox.Detector.load("duck.safetensors").detect("ducks/test/duck_01.jpg")
+        >>> found.boxes.shape[1], found.boxes.dtype, len(found.scores) == len(found)
+        (4, dtype('float32'), True)
+        >>> for (x1, y1, x2, y2), score, label in found.above(0.5):
+        ...     print(f"{label} {score:.0%}, {x2 - x1:.0f} pixels wide")
+        rubber_duck ...%, ... pixels wide
+        rubber_duck ...%, ... pixels wide
+        rubber_duck ...%, ... pixels wide
+        >>> found.draw().save("found.jpg")
+        >>> sorted(found.to_dict())
+        ['detections', 'height', 'photo', 'width']
     """
 
     boxes: npt.NDArray[np.float32]

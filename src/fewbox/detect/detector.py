@@ -48,6 +48,13 @@ class Detector(PhotoDetector):
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
             only on processors that compute in it, see :mod:`fewbox.detect.precision`.
         score_threshold: :meth:`detect` returns detections with a higher score.
+
+    Examples:
+        >>> detector = fewbox.Detector.load("duck.safetensors")
+        >>> detector.detect("ducks/test/duck_01.jpg", score_threshold=0.5)
+        Detections('duck_01.jpg', size_hw=(480, 640): rubber_duck ..., rubber_duck ..., rubber_duck ...)
+        >>> [found.photo_name for found in detector.detect(fewbox.find_photos("ducks/test"))][:2]
+        ['duck_01.jpg', 'duck_02.jpg']
     """
 
     def __init__(

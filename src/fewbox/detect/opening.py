@@ -61,6 +61,11 @@ def open_detector(
     Raises:
         SettingError: there is no such engine, it is not installed, or does not run this kind of file.
         DetectorFileError: the file is missing, damaged, or no detector.
+
+    Examples:
+        >>> detector = fewbox.open_detector("duck.onnx")
+        >>> len(detector.detect("ducks/test/duck_01.jpg").above(0.5))
+        3
     """
     path = checked_path(path, "a detector's file", DetectorFileError)
     if engine not in ENGINES:

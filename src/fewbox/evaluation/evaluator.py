@@ -56,6 +56,14 @@ class Evaluation:
         outcomes: every detection and annotation, and what it came to.
         metrics: COCO's numbers.
         counts: what was found and what was wrong, for each class and threshold.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> print(evaluation.in_words(0.4))
+        finds ...
+        >>> evaluation.at(0.4)["annotations"], evaluation.at(0.4)["found"] > 10
+        (14, True)
     """
 
     labels: tuple[str, ...]
@@ -185,6 +193,12 @@ def evaluate(
             the detector does not know.
         PhotoError: no photo can be read.
         DetectorFileError: the detector's file cannot be read, or it is no detector.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> evaluation.metrics.ap50 > 0.8
+        True
     """
     detector = opened_detector(detector)
     annotations = annotation_set(annotations)

@@ -73,6 +73,12 @@ def export_detector(
         ExportError: they do not find the same; nothing is written.
         PhotoError: a photo cannot be read.
         OutputError: the file cannot be written.
+
+    Examples:
+        >>> detector = fewbox.Detector.load("duck.safetensors")
+        >>> agreement = fewbox.export_detector(detector, "duck.onnx")
+        >>> agreement.lowest_iou > 0.99
+        True
     """
     target = checked_path(target, "the file to write", OutputError)
     if not hasattr(detector, "weights"):

@@ -47,7 +47,13 @@ _NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the r
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A pretrained network: its settings, its weights by name, and where they came from."""
+    """A pretrained network: its settings, its weights by name, and where they came from.
+
+    Examples:
+        >>> base = fewbox.load_base("starter")
+        >>> round(sum(tensor.numel() for tensor in base.weights.values()) / 1e6, 1)  # millions of numbers
+        2.3
+    """
 
     name: str
     config: Config
@@ -84,6 +90,11 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
         SettingError: ``batch_norm_eps`` is no number from 0 to 1, or the base states its own.
+
+    Examples:
+        >>> base = fewbox.load_base("starter")  # it is in the package; others are downloaded once
+        >>> base.name, base.licence
+        ('starter', 'Apache-2.0')
     """
     found = find_or_convert(base, batch_norm_eps)
     if batch_norm_eps is None and _may_have_other_eps(found):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import dataclasses
+import doctest
 import inspect
+import io
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -94,7 +97,7 @@ def test_python_compiles_and_uses_public_names(block: str) -> None:
         if isinstance(node, ast.ImportFrom):
             assert node.module != "fewbox", "the pages write fewbox.NAME"
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "fewbox":
-            assert node.attr in fewbox.__all__
+            assert node.attr in {*fewbox.__all__, "__path__"}
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("fewbox."):
             called = eval(ast.unparse(node.func), {"fewbox": fewbox})
             keywords = {word.arg: None for word in node.keywords if word.arg}
@@ -146,6 +149,49 @@ def test_commands_and_python_run(page: Path, desk: Path) -> None:
         exec(compile(program, name_of(page), "exec"), {})
     for name in re.findall(r'\.save\("(.+?)"\)', "".join(programs)):
         assert (desk / name).is_file()
+
+
+API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+EXPORTED = ("export_detector", "open_detector")
+
+
+@pytest.fixture(scope="module")
+def run_examples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence[str]], None]:
+    """Runs the examples of public names in one folder, which begins as the page of the Python names says."""
+    folder = tmp_path_factory.mktemp("examples")
+
+    def run(names: Sequence[str]) -> None:
+        finder = doctest.DocTestFinder(exclude_empty=True)
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        with contextlib.chdir(folder):
+            if not Path("ducks").exists():
+                exec(blocks(ROOT / "docs/api.md", "python")[0], {})
+            for name in names:
+                tests = [
+                    test
+                    for test in finder.find(getattr(fewbox, name), name, globs={"fewbox": fewbox})
+                    if test.examples
+                ]
+                assert tests, f"fewbox.{name} has no example"
+                for test in tests:
+                    text = io.StringIO()
+                    failed, _ = runner.run(test, out=text.write)
+                    assert not failed, text.getvalue()
+
+    return run
+
+
+def test_the_page_of_python_names_has_each_once() -> None:
+    assert sorted(re.findall(r"^::: fewbox\.(\w+)$", API, re.M)) == sorted({*fewbox.__all__} - {"__version__"})
+
+
+def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
+    run_examples([name for name in re.findall(r"^::: fewbox\.(\w+)$", API, re.M) if name not in EXPORTED])
+
+
+@pytest.mark.slow  # an export takes most of it
+def test_examples_of_exported_detectors_run(run_examples: Callable[[Sequence[str]], None]) -> None:
+    run_examples(("write_coco", "finetune", *EXPORTED))
 
 
 def test_performance_names_what_make_bench_runs() -> None:
