@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/$(PROGRAMS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test fuzz check demo bench docs wheel clean
+.PHONY: setup test fuzz check demo bench reference docs wheel clean
 
 setup: $(STAMP)
 
@@ -49,6 +49,10 @@ bench: setup
 	$(BIN)/python benchmarks/evaluate.py
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/annotate.py
+
+# The options in the reference, as the parser has them; a test compares.
+reference: setup
+	$(BIN)/python tools/reference_options.py docs/reference.md
 
 # The site, into site/. Its tools have an environment of their own: they need neither torch nor fewbox installed.
 DOCS_STAMP := .venv-docs/.ready

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
-import dataclasses
 import doctest
 import inspect
 import io
@@ -20,9 +18,9 @@ from PIL import Image
 
 import fewbox
 from fewbox import cli
-from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.models.cache import cached_base_path
 from fewbox.models.weights_file import write_weights
+from reference_options import commands, with_tables
 from tiny import make_photos, tiny_base
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -182,7 +180,9 @@ def run_examples(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Sequence
 
 
 def test_the_page_of_python_names_has_each_once() -> None:
-    assert sorted(re.findall(r"^::: fewbox\.(\w+)$", API, re.M)) == sorted({*fewbox.__all__} - {"__version__"})
+    assert sorted(re.findall(r"^::: fewbox\.(\w+)$", API, re.M)) == sorted(
+        {*fewbox.__all__} - {"__version__"}
+    )
 
 
 def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
@@ -203,40 +203,11 @@ def test_performance_names_what_make_bench_runs() -> None:
     assert re.findall(r"`(\w+\.py)`", sentence[1]) == run
 
 
-def commands_of_parser() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    for action in cli.build_parser()._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from action.choices.items()
-
-
-def test_reference_has_every_option_and_no_other() -> None:
-    sections = dict(re.findall(r"^### fewbox ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))
-    commands = dict(commands_of_parser())
-    assert sections.keys() == commands.keys()
-    for name, parser in commands.items():
-        real = {option for action in parser._actions for option in action.option_strings} - {"-h", "--help"}
-        stated = {
-            option
-            for row in re.findall(r"^\| (`-.*?) \|", sections[name], re.M)
-            for option in re.findall(r"(?<![\w-])--?[a-z-]+", row)
-        }
-        assert stated == real, name
-
-
-@pytest.mark.parametrize(("command", "config"), [("finetune", FinetuneConfig), ("finetune-deep", DeepConfig)])
-def test_reference_states_the_settings_as_they_are(command: str, config: type) -> None:
-    section = dict(re.findall(r"^### fewbox ([\w-]+).*?\n(.*?)(?=^##)", REFERENCE, re.M | re.S))[command]
-    rows = re.findall(r"^\| `--([a-z-]+)` \| (\S+) \| (.+?) \| (.+?) \|$", section, re.M)
-    stated = {name.replace("-", "_"): (default, allowed) for name, default, allowed, _ in rows}
-    real = {}
-    for field in dataclasses.fields(config):
-        limits = field.metadata
-        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
-        real[field.name] = (str(field.default), allowed)
-    assert stated == real
-    meanings = {name.replace("-", "_"): meaning for name, _, _, meaning in rows}
-    for field in dataclasses.fields(config):
-        assert meanings[field.name].startswith(field.metadata["help"])
+def test_the_reference_has_every_option_as_the_parser_has_it() -> None:
+    sections = re.findall(r"^### fewbox ([\w-]+)", REFERENCE, re.M)
+    assert sections == re.findall(r"^<!-- options of fewbox ([\w-]+) -->$", REFERENCE, re.M)
+    assert sorted(sections) == sorted(commands())
+    assert with_tables(REFERENCE) == REFERENCE, "write them anew: make reference"
 
 
 def test_reference_states_every_public_name_with_its_signature() -> None:

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
 
 
+PHOTOS_HELP = "folders, files, patterns or addresses"
+LABEL_HELP = "name of the class, where the file of boxes has none (default: %(default)s)"
+
+
 def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
     """Add what :func:`annotations_of` takes to a command."""
-    command.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    command.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     command.add_argument(
         "--boxes",
         metavar="BOXES",
@@ -29,7 +33,7 @@ def add_strict(command: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         help="refuse boxes that reach over the edge of their photo, are turned a little, or are flat; "
-        "else they are cut, read as upright, or left out, and counted",
+        "else they are cut at the edge, read as upright, or left out, and counted",
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fewbox.commands.boxes import PHOTOS_HELP
 from fewbox.commands.detect_many import add_many_options, is_about_many, run_detect_many
 from fewbox.commands.detect_video import add_video_options, is_about_video, run_detect_video
 from fewbox.commands.engine import add_engine
@@ -27,23 +28,31 @@ def add_detect(commands: Any) -> None:
         "photos",
         nargs="+",
         metavar="PHOTOS",
-        help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
+        help=f"{PHOTOS_HELP}; or a video, the address of a stream, or the number of a webcam",
     )
     detect.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="FOLDER",
-        help="where results go; or found.jpg, for one photo; or film.mp4",
+        help="where results go; for one photo found.jpg or found.png, for its picture alone; for a video "
+        "film.mp4, .m4v, .mov or .mkv, or tracks.csv for the table alone",
     )
     detect.add_argument(
-        "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
+        "--threshold",
+        type=float,
+        help="report detections with a higher score than this, 0 to 1 (default: the detector's own)",
     )
-    detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
+    detect.add_argument(
+        "--gif", type=Path, metavar="FILE", help="also make one animation of all pictures, five a second"
+    )
     detect.add_argument(
         "--no-pictures", action="store_true", help="write only detections.json, which is faster"
     )
-    detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    detect.add_argument(
+        "--base",
+        help="the base model, for a detector written with --heads-only whose base is not in the cache",
+    )
     add_engine(detect)
     detect.add_argument(
         "--mirror",

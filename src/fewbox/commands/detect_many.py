@@ -15,28 +15,36 @@ _CLUSTERS = ("processes", "ray")
 def add_many_options(detect: argparse.ArgumentParser) -> None:
     """Add the options that only a run with many workers has."""
     many = detect.add_argument_group(
-        "for any number of photos: tables in place of pictures, and a run that can be gone on with"
+        "for any number of photos, by many workers, into tables in place of pictures"
     )
     many.add_argument(
         "--engine-cluster",
         choices=_CLUSTERS,
-        help="let many workers do it: processes of this machine, or those of a Ray cluster",
+        help="who does it: processes of this machine, or those of a Ray cluster",
     )
     many.add_argument(
         "--cluster-address",
         metavar="ADDRESS",
         help="the Ray cluster, host:6379 or auto (default: one is started on this machine)",
     )
-    many.add_argument("--workers", type=int, metavar="N", help="how many (default: as many as fit)")
-    many.add_argument("--cpus-per-worker", type=int, metavar="N", help="cores of each (default: 1)")
+    many.add_argument("--workers", type=int, metavar="N", help="how many workers (default: as many as fit)")
+    many.add_argument("--cpus-per-worker", type=int, metavar="N", help="cores of each worker (default: 1)")
     many.add_argument(
-        "--gpus-per-worker", type=float, metavar="X", help="GPUs of each, in a Ray cluster (default: 0)"
+        "--gpus-per-worker",
+        type=float,
+        metavar="X",
+        help="GPUs of each worker, in a Ray cluster (default: 0)",
     )
     many.add_argument(
-        "--shard-size", type=int, metavar="N", help="photos done and written at once (default: up to 1000)"
+        "--shard-size",
+        type=int,
+        metavar="N",
+        help="photos that are done and written at once (default: up to 1000)",
     )
     many.add_argument(
-        "--retry-failed", action="store_true", help="do again the shards with photos that failed"
+        "--retry-failed",
+        action="store_true",
+        help="do the shards again that have photos which could not be read",
     )
 
 

@@ -18,12 +18,12 @@ _DEFAULT_FPS = 25.0
 
 def add_video_options(detect: argparse.ArgumentParser) -> None:
     """Add the options that only a video has."""
-    video = detect.add_argument_group("for a video, that is if -o ends in .mp4, .mov or .mkv, or in .csv")
+    video = detect.add_argument_group("for a video, that is if -o ends in .mp4, .m4v, .mov, .mkv or .csv")
     video.add_argument(
         "--every",
         type=int,
         metavar="N",
-        help="look at every N-th frame; in between, boxes move on",
+        help="look at every N-th frame; in between, boxes move on (default: 1)",
     )
     video.add_argument("--no-tracking", action="store_true", help="do not number the objects")
     video.add_argument(

@@ -10,5 +10,6 @@ def add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--engine",
         default="auto",
-        help="what computes: openvino, onnxruntime or torch (default: auto, the fastest at hand)",
+        metavar="{auto,openvino,onnxruntime,torch}",
+        help="what computes; auto is the fastest at hand (default: %(default)s)",
     )

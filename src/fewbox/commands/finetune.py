@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands.boxes import add_photos_with_boxes, annotations_of
+from fewbox.commands.boxes import LABEL_HELP, add_photos_with_boxes, annotations_of
 from fewbox.commands.settings import add_batch_norm_eps, add_settings
 from fewbox.config import FinetuneConfig
 from fewbox.files import require_writable
@@ -24,13 +24,15 @@ def add_finetune(commands: Any) -> None:
     add_photos_with_boxes(finetune)
     finetune.add_argument(
         "--base",
-        help="a name from 'fewbox bases', or a file (default: the best one at hand)",
+        help="a name from 'fewbox bases', or a file: the official .tar.gz of an SSD, its unpacked folder "
+        "or a prefix such as checkpoint/ckpt-0, a .pth of a RetinaNet or a YOLOX, or an .onnx of a YOLOX "
+        "(default: the best one at hand)",
     )
     add_batch_norm_eps(finetune)
     finetune.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
     )
-    finetune.add_argument("--label", default="object", help="name of the class where --boxes has none")
+    finetune.add_argument("--label", default="object", help=LABEL_HELP)
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
@@ -39,9 +41,13 @@ def add_finetune(commands: Any) -> None:
         nargs="+",
         default=[],
         metavar="PHOTOS",
-        help="folders, files or patterns of photos with none of the objects",
+        help="photos with none of the objects",
     )
-    finetune.add_argument("--keep-classes", action="store_true", help="find the base's own classes too")
+    finetune.add_argument(
+        "--keep-classes",
+        action="store_true",
+        help="find the base's own classes too, with the very scores they had; not with the recipe seed",
+    )
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
     finetune.add_argument(
         "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands.boxes import add_strict, annotations_of
+from fewbox.commands.boxes import LABEL_HELP, add_photos_with_boxes, annotations_of
 from fewbox.commands.settings import add_batch_norm_eps, add_settings
 from fewbox.config import DeepConfig
 from fewbox.files import require_writable
@@ -22,25 +22,26 @@ def add_finetune_deep(commands: Any) -> None:
         "detector file. On N GPUs, or in N processes: "
         "torchrun --nproc-per-node N --no-python fewbox finetune-deep ...",
     )
-    deep.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    deep.add_argument(
-        "--boxes", metavar="BOXES", help="a file of boxes, or a folder of them (default: those drawn here)"
-    )
-    add_strict(deep)
+    add_photos_with_boxes(deep)
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'fewbox bases', or a file")
     add_batch_norm_eps(deep)
     deep.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
     )
-    deep.add_argument("--label", default="object", help="name of the class where --boxes has none")
-    deep.add_argument("--reviewed-only", action="store_true", help="leave out photos nobody has looked at")
+    deep.add_argument("--label", default="object", help=LABEL_HELP)
+    deep.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
     deep.add_argument(
         "--negatives", nargs="+", default=[], metavar="PHOTOS", help="photos with none of the objects"
     )
     deep.add_argument(
-        "--held-out", nargs="+", metavar="PHOTOS", help="other photos, to measure on after every epoch"
+        "--held-out",
+        nargs="+",
+        metavar="PHOTOS",
+        help="other photos, to measure AP on after every epoch, and to choose the score threshold",
     )
-    deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn there)")
+    deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn in them)")
     add_settings(deep, DeepConfig)
     deep.set_defaults(run=run_finetune_deep)
 

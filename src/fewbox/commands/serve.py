@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands.engine import add_engine
+from fewbox.commands.settings import add_settings
 from fewbox.deploy.settings import ServiceConfig
 from fewbox.errors import SettingError
 
@@ -30,20 +31,20 @@ def add_serve(commands: Any) -> None:
         help="files that 'fewbox finetune' or 'fewbox export' wrote",
     )
     serve.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen at; any but this machine's own needs a key"
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at; one that other machines can reach needs FEWBOX_API_KEY "
+        "(default: %(default)s)",
     )
-    serve.add_argument("--port", type=_port, default=8000, help="0 is any free one (default: %(default)s)")
-    serve.add_argument("--base", help="the base model, for detectors written with --heads-only")
+    serve.add_argument(
+        "--port", type=_port, default=8000, help="the port; 0 is any free one (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--base",
+        help="the base model, for detectors written with --heads-only whose base is not in the cache",
+    )
     add_engine(serve)
-    for spec in dataclasses.fields(ServiceConfig):
-        limits = spec.metadata
-        serve.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            type=type(spec.default),
-            default=spec.default,
-            metavar=type(spec.default).__name__.upper(),
-            help=f"{limits['help']} ({limits['low']} to {limits['high']}; default: %(default)s)",
-        )
+    add_settings(serve, ServiceConfig)
     serve.set_defaults(run=run_serve)
 
 

@@ -14,13 +14,15 @@ def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
     """Add an option for each field of a dataclass, with its default, limits and help."""
     for spec in dataclasses.fields(config):
         limits = spec.metadata
-        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
+        choices = "{" + ",".join(limits["choices"]) + "}"
+        allowed = "" if limits["choices"] else f"{limits['low']} to {limits['high']}; "
+        default = limits["default_in_words"] or "%(default)s"
         parser.add_argument(
             f"--{spec.name.replace('_', '-')}",
             type=type(spec.default),
             default=spec.default,
-            metavar=type(spec.default).__name__.upper(),
-            help=f"{limits['help']} ({allowed}; default: %(default)s)",
+            metavar=choices if limits["choices"] else type(spec.default).__name__.upper(),
+            help=f"{limits['help']} ({allowed}default: {default})",
         )
 
 

@@ -18,12 +18,13 @@ class ServiceConfig:
 
     workers: int = setting(
         num_cores(),
-        "photos worked on at once, each by one thread; the default is one a core",
+        "photos worked on at once, each by one thread",
         low=1,
         high=256,
+        default_in_words="one a core",
     )
     queue: int = setting(
-        32, "requests taken in at once; more get 429 and come back later", low=1, high=10_000
+        32, "requests taken in at once; one more gets 429 before its body is read", low=1, high=10_000
     )
     queue_seconds: float = setting(
         10.0, "how long a photo may wait before it is looked at", low=0.001, high=3600
