@@ -9,11 +9,13 @@ import inspect
 import io
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import fewbox
@@ -78,7 +80,9 @@ def test_blocks_are_of_known_languages() -> None:
 def test_commands_parse(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     variables = set(re.findall(r"^([A-Z]+) \?=", (ROOT / "Makefile").read_text(), re.M))
-    for command, *arguments in command_lines(page):
+    told = [line.split("  #")[0] for text in blocks(page, "text") for line in text.splitlines()]
+    lines = command_lines(page) + [shlex.split(line) for line in told if line.startswith("fewbox ")]
+    for command, *arguments in lines:
         if command == "fewbox":
             parsed = cli.build_parser().parse_args(arguments)  # exits on what it does not know
             assert callable(parsed.run)
@@ -192,6 +196,119 @@ def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], No
 @pytest.mark.slow  # an export takes most of it
 def test_examples_of_exported_detectors_run(run_examples: Callable[[Sequence[str]], None]) -> None:
     run_examples(("write_coco", "finetune", *EXPORTED))
+
+
+def in_code(page: Path) -> str:
+    """What stands in code in a page, in blocks and within sentences, one a line."""
+    text = page.read_text(encoding="utf-8")
+    return "\n".join(re.findall(r"^```\w*\n.*?^```$|`[^`\n]+(?:\n[^`\n]+)?`", text, re.M | re.S))
+
+
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", text))
+
+
+def test_options_in_sentences_are_options() -> None:
+    ours = {option for parser in commands().values() for option in parser._option_string_actions}
+    of_torchrun = {"--nnodes", "--rdzv-endpoint"}
+    scripts = "".join(
+        path.read_text() for name in ("benchmarks", "tools") for path in (ROOT / name).glob("*.py")
+    )
+    theirs = {f"--{name.replace('_', '-')}" for name in re.findall(r"--([a-z-]+)", scripts)}
+    for page in PAGES:
+        if "decisions" in page.parts or page.name == "CHANGELOG.md":  # these tell of times gone by
+            continue
+        sentences = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for code in re.findall(r"`([^`]+)`", sentences):
+            command = re.match(r"fewbox ([a-z][a-z-]+)", code)
+            if command is not None:
+                assert command[1] in commands(), f"{name_of(page)}: {code}"
+                known = {*commands()[command[1]]._option_string_actions}
+            else:
+                known = ours | of_torchrun | theirs
+            assert options_in(code) <= known | {"--help"}, f"{name_of(page)}: {code}"
+
+
+def test_scripts_have_the_options_that_pages_give_them() -> None:
+    shown: set[str] = set()
+    for page in PAGES:
+        if "decisions" in page.parts:
+            continue
+        for folder, name, arguments in re.findall(
+            r"python (benchmarks|tools)/(\w+\.py)([^`\n|]*)", in_code(page).replace("\\\n", " ")
+        ):
+            sources = [ROOT / folder / name, *(ROOT / folder).glob(f"{name.split('_')[-1][:-3]}_*.py")]
+            text = "".join(path.read_text(encoding="utf-8") for path in sources)
+            has_settings = options_in(text) | {
+                f"--{field.replace('_', '-')}" for field in re.findall(r"^    (\w+): .*= setting", text, re.M)
+            }
+            assert options_in(arguments) <= has_settings, f"{name_of(page)}: {name}{arguments}"
+            shown.add(name)
+    begins = {path.name for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text()}
+    assert begins <= shown
+
+
+def test_files_and_tests_that_pages_name_are_there() -> None:
+    tests = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
+    for page in PAGES:
+        if "decisions" in page.parts or page.name == "CHANGELOG.md":
+            continue
+        code = in_code(page)
+        for name in re.findall(
+            r"`((?:src|tests|tools|benchmarks|examples|docs|\.ci|\.github)/[^`\s]*)`", code
+        ):
+            assert (ROOT / name).exists(), f"{name_of(page)}: {name}"
+    security = in_code(ROOT / "SECURITY.md")
+    for name in re.findall(r"`(test_\w+(?:\.py)?|Test[A-Z]\w+)`", security):
+        is_defined = any(re.search(rf"(def|class) {name}\b", text) for text in tests.values())
+        assert name in tests or is_defined, name
+
+
+def test_environment_variables_extras_and_metrics_are_those_of_the_code() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    pages = "".join(page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md")
+    variables = set(re.findall(r"\bFEWBOX_[A-Z_]+\b", source))
+    assert set(re.findall(r"^\| `(FEWBOX_\w+)` \|", REFERENCE, re.M)) == variables
+    assert set(re.findall(r"\bFEWBOX_[A-Z_]+\b", pages)) == variables
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sentence = re.search(r"^Extras: .*?\n\n", (ROOT / "README.md").read_text(), re.M | re.S)
+    assert sentence is not None
+    assert set(re.findall(r"`(\w+)`", sentence[0])) == extras.keys()
+    installed = [
+        name for found in re.findall(r"(?:\.|fewbox)\[([a-z,]+)\]", pages) for name in found.split(",")
+    ]
+    assert set(installed) <= extras.keys()
+    for metric in re.findall(r"`(fewbox_[a-z_]+)`", (ROOT / "docs/serve.md").read_text()):
+        assert f'"{metric.removesuffix("_total")}"' in source
+
+
+def test_folders_of_the_cache_are_those_of_the_code() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    used = set(re.findall(r"cache_folder\(\) / \"(\w+)\"", source))
+    section = re.search(r"^### The cache\n(.*?)^##", REFERENCE, re.M | re.S)
+    assert section is not None
+    assert set(re.findall(r"^\| `(\w+)/` \|", section[1], re.M)) == used
+
+
+def test_keys_and_files_of_pages_in_a_browser_are_listed() -> None:
+    keys = (
+        next((ROOT / "src").rglob("keys.js")).read_text(encoding="utf-8").partition("export const ANSWERS")[0]
+    )
+    said = re.findall(r'entry\(.+?\], "(.+?)", \(act', keys)
+    page = (ROOT / "docs/annotate.md").read_text(encoding="utf-8")
+    assert len(said) > 20
+    assert [says for says in said if says not in page] == []
+    example = ROOT / "examples/web"
+    assert {path.name for path in example.glob("*.js")} <= set(
+        re.findall(r"\((\w+\.js)\)", (example / "README.md").read_text(encoding="utf-8"))
+    )
+
+
+def test_every_page_is_in_the_site() -> None:
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"'([\w/]+\.md)'", str(site["nav"])))
+    pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").glob("*.md")}
+    assert pages <= named
 
 
 def test_performance_names_what_make_bench_runs() -> None:
