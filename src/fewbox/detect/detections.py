@@ -53,17 +53,21 @@ class Detections:
         ValueError: the arrays do not fit together, or not these descriptions.
 
     Examples:
-        >>> found = fewbox.Detector.load("duck.safetensors").detect("ducks/test/duck_01.jpg")
-        >>> found.boxes.shape[1], found.boxes.dtype, len(found.scores) == len(found)
-        (4, dtype('float32'), True)
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> found = fewbox.Detections(  # as a detector returns it
+        ...     boxes=np.array([[404, 0, 479, 82], [476, 167, 517, 218]], np.float32),
+        ...     scores=np.array([0.99, 0.61], np.float32),
+        ...     class_ids=np.array([0, 0], np.int64),
+        ...     labels=("duck",),
+        ...     size_hw=(480, 640),
+        ...     source=Path("ducks/test/duck_01.jpg"),
+        ... )
         >>> for (x1, y1, x2, y2), score, label in found.above(0.5):
         ...     print(f"{label} {score:.0%}, {x2 - x1:.0f} pixels wide")
-        rubber_duck ...%, ... pixels wide
-        rubber_duck ...%, ... pixels wide
-        rubber_duck ...%, ... pixels wide
+        duck 99%, 75 pixels wide
+        duck 61%, 41 pixels wide
         >>> found.draw().save("found.jpg")
-        >>> sorted(found.to_dict())
-        ['detections', 'height', 'photo', 'width']
     """
 
     boxes: npt.NDArray[np.float32]

@@ -51,8 +51,8 @@ class Detector(PhotoDetector):
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
-        >>> detector.detect("ducks/test/duck_01.jpg", score_threshold=0.5)
-        Detections('duck_01.jpg', size_hw=(480, 640): rubber_duck ..., rubber_duck ..., rubber_duck ...)
+        >>> len(detector.detect("ducks/test/duck_01.jpg", score_threshold=0.5))
+        3
         >>> [found.photo_name for found in detector.detect(fewbox.find_photos("ducks/test"))][:2]
         ['duck_01.jpg', 'duck_02.jpg']
     """

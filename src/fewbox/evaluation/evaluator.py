@@ -60,8 +60,6 @@ class Evaluation:
     Examples:
         >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
         >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
-        >>> print(evaluation.in_words(0.4))
-        finds ...
         >>> evaluation.at(0.4)["annotations"], evaluation.at(0.4)["found"] > 10
         (14, True)
     """
