@@ -78,6 +78,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return "".join(parts) + _LINK.sub(of_site, markdown[end:])
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Leave the roles of names in docstrings out, such as ``:func:``, which are for readers of the code."""
+    return re.sub(r":(?:attr|class|func|meth|mod):(?=<code>)", "", html)
+
+
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Refuse a page that would have the reader's browser ask another server for anything."""
     for tag in _FETCHED.findall(output):

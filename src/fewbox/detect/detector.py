@@ -46,7 +46,7 @@ class Detector(PhotoDetector):
         provenance: how the detector was made; JSON-ready.
         history: the losses of every step, if it was just fine-tuned; not kept in the file.
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
-            only on processors that compute in it, see :mod:`fewbox.detect.precision`.
+            only on processors that compute in it.
         score_threshold: :meth:`detect` returns detections with a higher score.
 
     Examples:

@@ -47,12 +47,12 @@ def open_detector(
     """A detector from a file of any kind, ready to detect.
 
     With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch,
-    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more. Of a
+    unless an export of it is in the cache already, or ``num_photos`` is 500 or more. Of a
     detector that computes in bfloat16 only OpenVINO runs an export, as PyTorch is faster than the rest.
 
     Args:
         path: a file that ``fewbox finetune`` or ``fewbox export`` wrote.
-        engine: what computes: one of ``ENGINES``.
+        engine: what computes: ``"auto"``, ``"onnxruntime"``, ``"openvino"`` or ``"torch"``.
         base: the base model of a file with only the heads.
         num_photos: how many photos it will look at, as far as is known.
         num_threads: how many threads one photo may take, of those that PyTorch does not run; all cores

@@ -81,7 +81,7 @@ class Evaluation:
 
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
-        """How often detections of each score are right; those no higher than ``SHOWN_SCORE`` are left out.
+        """How often detections of each score are right; those of 0.05 and below are left out.
 
         There are thousands of those, nearly all wrong, and they would make any detector look honest.
         """
@@ -91,7 +91,7 @@ class Evaluation:
 
     @property
     def expected_calibration_error(self) -> float:
-        """See :mod:`fewbox.evaluation.calibration`; over the detections of ``reliability``."""
+        """The mean distance between a score and the share of right boxes with that score, 0 to 1."""
         return calibration_error(self.reliability)
 
     def at(self, score_threshold: float) -> dict[str, Any]:

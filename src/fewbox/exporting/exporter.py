@@ -62,7 +62,7 @@ def export_detector(
         target: ends in ``.onnx``.
         raw: write the network alone: it takes its own input, and gives the boxes of all anchors.
         photos: folders, files or patterns of photos to compare on, best with the objects in them; the
-            first ``NUM_PHOTOS`` are taken. Some of the demo's if not given, which do as well: what the two
+            first eight are taken. Some of the demo's if not given, which do as well: what the two
             compute is compared, found or not.
 
     Returns:

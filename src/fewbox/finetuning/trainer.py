@@ -53,7 +53,7 @@ def finetune(
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
-    ``recipe="best"`` learns a head of its own from many views of each photo; see ``best.py``.
+    ``recipe="best"`` fits a linear probe, a logistic regression, to the features of augmented photos.
     ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
     everything else from the base, and plain gradient descent on the two heads alone.
 

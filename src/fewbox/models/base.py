@@ -59,7 +59,7 @@ class BaseModel:
     config: Config
     weights: dict[str, Tensor]
     weights_sha256: str
-    """Identifies the weights, whatever file they are in; see :func:`hash_weights`."""
+    """Identifies the weights, whatever file they are in."""
     source: str
     source_sha256: str
     licence: str
