@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import contextlib
 import doctest
+import importlib
 import inspect
 import io
+import json
 import re
 import shlex
 import tomllib
@@ -70,6 +72,12 @@ def in_pages(language: str) -> list[object]:
     ]
 
 
+def in_notebook() -> list[object]:
+    cells = json.loads((ROOT / "examples/rubber_ducks.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return [pytest.param(cell, id=f"notebook-{number}") for number, cell in enumerate(code, start=1)]
+
+
 def test_blocks_are_of_known_languages() -> None:
     for page in PAGES:
         opening = re.findall(r"^```(.*)$", page.read_text(encoding="utf-8"), re.M)[::2]
@@ -93,11 +101,13 @@ def test_commands_parse(page: Path) -> None:
             assert command in OTHER_COMMANDS, command
 
 
-@pytest.mark.parametrize("block", in_pages("python"))
+@pytest.mark.parametrize("block", [*in_pages("python"), *in_notebook()])
 def test_python_compiles_and_uses_public_names(block: str) -> None:
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom):
             assert node.module != "fewbox", "the pages write fewbox.NAME"
+            module = importlib.import_module(str(node.module))
+            assert all(hasattr(module, alias.name) for alias in node.names)
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "fewbox":
             assert node.attr in {*fewbox.__all__, "__path__"}
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("fewbox."):
