@@ -64,7 +64,7 @@ $(DOCS_STAMP): docs/requirements.txt
 
 docs: $(DOCS_STAMP)
 	NO_MKDOCS_2_WARNING=1 .venv-docs/$(PROGRAMS)/mkdocs build --quiet --strict
-	@echo "wrote the site: open site/index.html in a browser"
+	@echo "wrote the site: open site/index.html; the search needs a server: python -m http.server --directory site"
 
 # Installed alone, in an empty environment, at the pinned versions.
 wheel: setup
