@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/$(PROGRAMS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test fuzz check demo bench wheel clean
+.PHONY: setup test fuzz check demo bench reference docs wheel clean
 
 setup: $(STAMP)
 
@@ -50,6 +50,22 @@ bench: setup
 	$(BIN)/python benchmarks/service.py
 	$(BIN)/python benchmarks/annotate.py
 
+# The options in the reference, as the parser has them; a test compares.
+reference: setup
+	$(BIN)/python tools/reference_options.py docs/reference.md
+
+# The site, into site/. Its tools have an environment of their own: they need neither torch nor fewbox installed.
+DOCS_STAMP := .venv-docs/.ready
+
+$(DOCS_STAMP): docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/$(PROGRAMS)/python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP)
+	NO_MKDOCS_2_WARNING=1 .venv-docs/$(PROGRAMS)/mkdocs build --quiet --strict
+	@echo "wrote the site: open site/index.html; the search needs a server: python -m http.server --directory site"
+
 # Installed alone, in an empty environment, at the pinned versions.
 wheel: setup
 	rm -rf dist
@@ -57,4 +73,4 @@ wheel: setup
 	$(BIN)/python tools/check_wheel.py --constraint requirements.txt dist/*.whl
 
 clean:
-	rm -rf $(VENV) demo dist
+	rm -rf $(VENV) .venv-docs demo dist site

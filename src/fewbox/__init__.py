@@ -3,7 +3,7 @@
     import fewbox
 
     photos = fewbox.read_annotations("train_boxes.csv", "train/")
-    detector = fewbox.finetune(photos, "ssd_resnet50_fpn_640")
+    detector = fewbox.finetune(photos, "starter")
     detections = detector.detect("test/out1.jpg")
     detections.draw().save("found.jpg")
 

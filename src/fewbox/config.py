@@ -28,9 +28,14 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] = (),
+    default_in_words: str | None = None,
 ) -> Any:
-    """A dataclass field that knows what it means and what it may be; limits are inclusive."""
+    """A dataclass field that knows what it means and what it may be; limits are inclusive.
+
+    ``default_in_words`` is for a default that differs from one machine to the next.
+    """
     limits = {"help": help, "low": low, "high": high, "choices": choices}
+    limits["default_in_words"] = default_in_words
     return field(default=default, metadata=limits)
 
 
@@ -40,13 +45,25 @@ class FinetuneConfig:
 
     Raises:
         SettingError: a value is outside its limits.
+
+    Examples:
+        >>> config = fewbox.FinetuneConfig(effort="long", seed=7)
+        >>> config.effort, config.seed, config.precision
+        ('long', 7, 'float32')
+        >>> fewbox.FinetuneConfig.from_dict({"seed": 7}) == fewbox.FinetuneConfig(seed=7)
+        True
     """
 
     effort: str = setting(
-        "normal", "how much work the best recipe puts in", choices=("quick", "normal", "long")
+        "normal",
+        "how much work the recipe best puts in: 1, 4 or 16 augmented views of each photo, and 3, 5 or 10 "
+        "folds to check on",
+        choices=("quick", "normal", "long"),
     )
     steps: int = setting(100, "gradient steps of the seed recipe", low=1, high=1_000_000)
-    batch_size: int = setting(4, "photos per step of the seed recipe", low=1, high=10_000)
+    batch_size: int = setting(
+        4, "photos per step of the seed recipe; all, if there are fewer", low=1, high=10_000
+    )
     learning_rate: float = setting(0.01, "step size of the seed recipe", low=1e-8, high=10)
     momentum: float = setting(
         0.9, "how much of the last step goes into the next, in the seed recipe", low=0, high=0.9999
@@ -89,15 +106,15 @@ class DeepConfig:
     layers: str = setting(
         "neck", "what learns: towers and heads, the neck too, or all", choices=("towers", "neck", "all")
     )
-    epochs: int = setting(20, "how often every photo is seen", low=1, high=10_000)
+    epochs: int = setting(20, "how often every photo is seen, each time augmented anew", low=1, high=10_000)
     batch_size: int = setting(16, "photos per step, over all processes", low=1, high=65_536)
     learning_rate: float = setting(0.0025, "highest step size", low=1e-8, high=10)
     momentum: float = setting(0.9, "how much of the last step goes into the next", low=0, high=0.9999)
-    weight_decay: float = setting(5e-4, "of the kernels", low=0, high=1)
+    weight_decay: float = setting(5e-4, "weight decay of the kernels", low=0, high=1)
     warm_up: float = setting(0.05, "part of the steps in which the step size rises", low=0, high=1)
     precision: str = setting(
         "fastest",
-        "numbers that convolutions compute in",
+        "numbers that convolutions compute in; the fastest is bfloat16 where the device has it",
         choices=("fastest", "float32", "bfloat16"),
     )
     loaders: int = setting(2, "processes that read photos, for each that trains", low=0, high=256)
@@ -150,12 +167,13 @@ class ServiceConfig:
 
     workers: int = setting(
         num_cores(),
-        "photos worked on at once, each by one thread; the default is one a core",
+        "photos worked on at once, each by one thread",
         low=1,
         high=256,
+        default_in_words="one a core",
     )
     queue: int = setting(
-        32, "requests taken in at once; more get 429 and come back later", low=1, high=10_000
+        32, "requests taken in at once; one more gets 429 before its body is read", low=1, high=10_000
     )
     queue_seconds: float = setting(
         10.0, "how long a photo may wait before it is looked at", low=0.001, high=3600

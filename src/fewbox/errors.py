@@ -26,7 +26,16 @@ from __future__ import annotations
 
 
 class FewboxError(Exception):
-    """What went wrong, where, and what to do about it."""
+    """What went wrong, where, and what to do about it.
+
+    Examples:
+        >>> try:
+        ...     fewbox.read_annotations("boxes.csv")
+        ... except fewbox.FewboxError as error:
+        ...     print(error)
+        boxes.csv: no such file
+        hint: check the spelling, and the folder you are in
+    """
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
 
 
+PHOTOS_HELP = "folders, files, patterns or addresses"
+LABEL_HELP = "name of the class, where the file of boxes has none (default: %(default)s)"
+
+
 def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
     """Add the arguments that :func:`annotations_of` takes."""
-    command.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
+    command.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     command.add_argument(
         "--boxes",
         metavar="BOXES",
@@ -30,7 +34,7 @@ def add_strict(command: argparse.ArgumentParser) -> None:
         "--strict",
         action="store_true",
         help="refuse boxes that reach over the edge of their photo, are turned a little, or are flat; "
-        "else they are cut, read as upright, or left out, and counted",
+        "else they are cut at the edge, read as upright, or left out, and counted",
     )
 
 
@@ -58,7 +62,8 @@ def add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--engine",
         default="auto",
-        help="what computes: openvino, onnxruntime or torch (default: auto, the fastest at hand)",
+        metavar="{auto,openvino,onnxruntime,torch}",
+        help="what computes; auto is the fastest at hand (default: %(default)s)",
     )
 
 
@@ -66,13 +71,15 @@ def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
     """Add an option for each field of a dataclass, with its default, limits and help."""
     for spec in dataclasses.fields(config):
         limits = spec.metadata
-        allowed = ", ".join(limits["choices"]) or f"{limits['low']} to {limits['high']}"
+        choices = "{" + ",".join(limits["choices"]) + "}"
+        allowed = "" if limits["choices"] else f"{limits['low']} to {limits['high']}; "
+        default = limits["default_in_words"] or "%(default)s"
         parser.add_argument(
             f"--{spec.name.replace('_', '-')}",
             type=type(spec.default),
             default=spec.default,
-            metavar=type(spec.default).__name__.upper(),
-            help=f"{limits['help']} ({allowed}; default: %(default)s)",
+            metavar=choices if limits["choices"] else type(spec.default).__name__.upper(),
+            help=f"{limits['help']} ({allowed}default: {default})",
         )
 
 

@@ -21,7 +21,12 @@ def add_annotate(commands: Any) -> None:
         "photos keeps them. After two photos, boxes for the others are proposed.",
     )
     annotate.add_argument("photos", metavar="PHOTOS", help="a folder, or a pattern such as 'photos/**/*.jpg'")
-    annotate.add_argument("--labels", default="", metavar="A,B", help="names of classes to begin with")
+    annotate.add_argument(
+        "--labels",
+        default="",
+        metavar="A,B",
+        help="names of classes to begin with; more can be made in the page",
+    )
     annotate.add_argument(
         "--base",
         help="what to learn from: a name from 'fewbox bases', or a file (default: the best one at hand)",
@@ -32,19 +37,22 @@ def add_annotate(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the detector to make when finished (default: PHOTOS.safetensors)",
+        help="the detector that 'Finish' makes (default: the folder's name with .safetensors, where you are)",
     )
     annotate.add_argument(
         "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
     )
     annotate.add_argument(
-        "--browser", action=argparse.BooleanOptionalAction, default=True, help="open the page in a browser"
+        "--browser",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the page in a browser, or only print its address",
     )
     annotate.add_argument(
         "--learn",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="learn meanwhile, and propose boxes",
+        help="learn meanwhile and propose boxes, or not",
     )
     annotate.set_defaults(run=run_annotate)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands import add_photos_with_boxes
+from fewbox.commands import LABEL_HELP, add_photos_with_boxes
 from fewbox.core import counted
 from fewbox.errors import SettingError
 from fewbox.models.zoo import ZOO, default_base
@@ -32,7 +32,7 @@ def add_check(commands: Any) -> None:
         "changed. The exit code is 1 if there are errors, 0 if not.",
     )
     add_photos_with_boxes(check)
-    check.add_argument("--label", default="object", help="name of the class where --boxes has none")
+    check.add_argument("--label", default="object", help=LABEL_HELP)
     check.add_argument(
         "--test", nargs="+", metavar="PHOTOS", help="photos to test on, compared with those to learn from"
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands import add_strict
+from fewbox.commands import PHOTOS_HELP, add_strict
 from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data import FORMATS, require_format
@@ -28,22 +28,31 @@ def add_convert(commands: Any) -> None:
         epilog=f"FORMAT is one of: {names}",
     )
     convert.add_argument("boxes", metavar="BOXES", help="a file of boxes, or a folder of them")
+    convert.add_argument("photos", nargs="*", metavar="PHOTOS", help=f"{PHOTOS_HELP} (default: beside BOXES)")
     convert.add_argument(
-        "photos", nargs="*", metavar="PHOTOS", help="folders, files or patterns (default: beside BOXES)"
-    )
-    convert.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help="the file or folder to write"
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT",
+        help="the file to write; for labelme, voc and yolo the folder",
     )
     convert.add_argument(
         "--to",
         metavar="FORMAT",
         help="the format to write (default: coco for .json, csv for .csv, cvat for .xml)",
     )
-    convert.add_argument("--from", dest="from_format", metavar="FORMAT", help="the format of BOXES")
-    convert.add_argument("--label", default="object", help="name of the class where BOXES has none")
+    convert.add_argument(
+        "--from", dest="from_format", metavar="FORMAT", help="the format of BOXES (default: recognized)"
+    )
+    convert.add_argument(
+        "--label", default="object", help="name of the class, where BOXES has none (default: %(default)s)"
+    )
     add_strict(convert)
     convert.add_argument(
-        "--copy-photos", action="store_true", help="put the photos into OUT too, for labelme, voc and yolo"
+        "--copy-photos",
+        action="store_true",
+        help="put the photos into OUT too, where tools of the format expect them; for labelme, voc and yolo",
     )
     convert.set_defaults(run=run_convert)
 

@@ -15,7 +15,12 @@ def add_demo(commands: Any) -> None:
         description="The whole way on photos that come with fewbox: nothing to bring.",
     )
     demo.add_argument(
-        "-o", "--output", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        metavar="FOLDER",
+        help="where everything goes; an earlier demo there is replaced (default: %(default)s)",
     )
     demo.add_argument("--base", help="a name from 'fewbox bases', or a file (default: the best one at hand)")
     demo.set_defaults(run=run_demo)

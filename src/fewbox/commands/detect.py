@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_engine
+from fewbox.commands import PHOTOS_HELP, add_engine
 from fewbox.data.remote import is_remote
 from fewbox.errors import OutputError, SettingError
 
@@ -37,23 +37,31 @@ def add_detect(commands: Any) -> None:
         "photos",
         nargs="+",
         metavar="PHOTOS",
-        help="folders, files or patterns; or a video, the address of a stream, the number of a webcam",
+        help=f"{PHOTOS_HELP}; or a video, the address of a stream, or the number of a webcam",
     )
     detect.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="FOLDER",
-        help="where results go; or found.jpg, for one photo; or film.mp4",
+        help="where results go; for one photo found.jpg or found.png, for its picture alone; for a video "
+        "film.mp4, .m4v, .mov or .mkv, or tracks.csv for the table alone",
     )
     detect.add_argument(
-        "--threshold", type=float, help="report higher scores only, 0 to 1 (default: the detector's)"
+        "--threshold",
+        type=float,
+        help="report detections with a higher score than this, 0 to 1 (default: the detector's own)",
     )
-    detect.add_argument("--gif", type=Path, metavar="FILE", help="also make one animation of all pictures")
+    detect.add_argument(
+        "--gif", type=Path, metavar="FILE", help="also make one animation of all pictures, five a second"
+    )
     detect.add_argument(
         "--no-pictures", action="store_true", help="write only detections.json, which is faster"
     )
-    detect.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    detect.add_argument(
+        "--base",
+        help="the base model, for a detector written with --heads-only whose base is not in the cache",
+    )
     add_engine(detect)
     detect.add_argument(
         "--mirror",
@@ -96,23 +104,31 @@ def _add_batch_options(detect: argparse.ArgumentParser) -> None:
     batch.add_argument(
         "--engine-cluster",
         choices=_CLUSTERS,
-        help="let many workers do it: processes of this machine, or those of a Ray cluster",
+        help="who does it: processes of this machine, or those of a Ray cluster",
     )
     batch.add_argument(
         "--cluster-address",
         metavar="ADDRESS",
         help="the Ray cluster, host:6379 or auto (default: one is started on this machine)",
     )
-    batch.add_argument("--workers", type=int, metavar="N", help="how many (default: as many as fit)")
-    batch.add_argument("--cpus-per-worker", type=int, metavar="N", help="cores of each (default: 1)")
+    batch.add_argument("--workers", type=int, metavar="N", help="how many workers (default: as many as fit)")
+    batch.add_argument("--cpus-per-worker", type=int, metavar="N", help="cores of each worker (default: 1)")
     batch.add_argument(
-        "--gpus-per-worker", type=float, metavar="X", help="GPUs of each, in a Ray cluster (default: 0)"
+        "--gpus-per-worker",
+        type=float,
+        metavar="X",
+        help="GPUs of each worker, in a Ray cluster (default: 0)",
     )
     batch.add_argument(
-        "--shard-size", type=int, metavar="N", help="photos done and written at once (default: up to 1000)"
+        "--shard-size",
+        type=int,
+        metavar="N",
+        help="photos that are done and written at once (default: up to 1000)",
     )
     batch.add_argument(
-        "--retry-failed", action="store_true", help="do again the shards with photos that failed"
+        "--retry-failed",
+        action="store_true",
+        help="do the shards again that have photos which could not be read",
     )
 
 
@@ -176,12 +192,12 @@ def _run_batch(parsed: argparse.Namespace) -> int:
 
 def _add_video_options(detect: argparse.ArgumentParser) -> None:
     """Add the options that only a video has."""
-    video = detect.add_argument_group("for a video, that is if -o ends in .mp4, .mov or .mkv, or in .csv")
+    video = detect.add_argument_group("for a video, that is if -o ends in .mp4, .m4v, .mov, .mkv or .csv")
     video.add_argument(
         "--every",
         type=int,
         metavar="N",
-        help="look at every N-th frame; in between, boxes move on",
+        help="look at every N-th frame; in between, boxes move on (default: 1)",
     )
     video.add_argument("--no-tracking", action="store_true", help="do not number the objects")
     video.add_argument(

@@ -33,9 +33,14 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
-    evaluate.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    evaluate.add_argument(
+        "--base",
+        help="the base model, for a detector written with --heads-only whose base is not in the cache",
+    )
     add_engine(evaluate)
-    evaluate.add_argument("--mirror", action="store_true", help="look at each photo mirrored too")
+    evaluate.add_argument(
+        "--mirror", action="store_true", help="look at each photo mirrored too, as detect does"
+    )
     evaluate.set_defaults(run=run_evaluate)
 
 

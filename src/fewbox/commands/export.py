@@ -22,7 +22,9 @@ def add_export(commands: Any) -> None:
         description="Write a detector as an ONNX file or as OpenVINO's own: photos in, boxes out.",
     )
     export.add_argument("detector", metavar="DETECTOR", help="a file that 'fewbox finetune' wrote")
-    export.add_argument("output", type=Path, metavar="FILE", help="what to write: duck.onnx or duck.xml")
+    export.add_argument(
+        "output", type=Path, metavar="FILE", help="what to write: duck.onnx, or duck.xml for OpenVINO"
+    )
     export.add_argument(
         "--raw",
         action="store_true",
@@ -32,13 +34,18 @@ def add_export(commands: Any) -> None:
         "--photos",
         nargs="+",
         metavar="PHOTOS",
-        help="photos to compare on, best with the objects in them (default: three of the demo's)",
+        help="photos to compare on, best with the objects in them (default: three of the demo's, "
+        "which do as well for float32)",
     )
-    export.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    export.add_argument(
+        "--base",
+        help="the base model, for a detector written with --heads-only whose base is not in the cache",
+    )
     export.add_argument(
         "--precision",
         default="float32",
-        help="for duck.xml: float32, bfloat16, or int8, which is fitted to --photos (default: %(default)s)",
+        metavar="{float32,bfloat16,int8}",
+        help="what the network computes in, for duck.xml; int8 is fitted to --photos (default: %(default)s)",
     )
     export.add_argument(
         "--boxes",
@@ -48,7 +55,9 @@ def add_export(commands: Any) -> None:
     )
     add_strict(export)
     export.add_argument(
-        "--force", action="store_true", help="write duck.xml even if bfloat16 or int8 costs too much"
+        "--force",
+        action="store_true",
+        help="write duck.xml even if bfloat16 moves boxes too far, or int8 costs more than 1 AP",
     )
     export.set_defaults(run=run_export)
 

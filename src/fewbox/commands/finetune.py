@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands import (
+    LABEL_HELP,
     add_batch_norm_eps,
     add_photos_with_boxes,
     add_settings,
-    add_strict,
     annotations_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
@@ -29,13 +29,15 @@ def add_finetune(commands: Any) -> None:
     add_photos_with_boxes(finetune)
     finetune.add_argument(
         "--base",
-        help="a name from 'fewbox bases', or a file (default: the best one at hand)",
+        help="a name from 'fewbox bases', or a file: the official .tar.gz of an SSD, its unpacked folder "
+        "or a prefix such as checkpoint/ckpt-0, a .pth of a RetinaNet or a YOLOX, or an .onnx of a YOLOX "
+        "(default: the best one at hand)",
     )
     add_batch_norm_eps(finetune)
     finetune.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
     )
-    finetune.add_argument("--label", default="object", help="name of the class where --boxes has none")
+    finetune.add_argument("--label", default="object", help=LABEL_HELP)
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
@@ -44,9 +46,13 @@ def add_finetune(commands: Any) -> None:
         nargs="+",
         default=[],
         metavar="PHOTOS",
-        help="folders, files or patterns of photos with none of the objects",
+        help="photos with none of the objects",
     )
-    finetune.add_argument("--keep-classes", action="store_true", help="find the base's own classes too")
+    finetune.add_argument(
+        "--keep-classes",
+        action="store_true",
+        help="find the base's own classes too, with the very scores they had; not with the recipe seed",
+    )
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
     finetune.add_argument(
         "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
@@ -109,25 +115,26 @@ def add_finetune_deep(commands: Any) -> None:
         "detector file. On N GPUs, or in N processes: "
         "torchrun --nproc-per-node N --no-python fewbox finetune-deep ...",
     )
-    deep.add_argument("photos", nargs="+", metavar="PHOTOS", help="folders, files or patterns")
-    deep.add_argument(
-        "--boxes", metavar="BOXES", help="a file of boxes, or a folder of them (default: those drawn here)"
-    )
-    add_strict(deep)
+    add_photos_with_boxes(deep)
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'fewbox bases', or a file")
     add_batch_norm_eps(deep)
     deep.add_argument(
         "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
     )
-    deep.add_argument("--label", default="object", help="name of the class where --boxes has none")
-    deep.add_argument("--reviewed-only", action="store_true", help="leave out photos nobody has looked at")
+    deep.add_argument("--label", default="object", help=LABEL_HELP)
+    deep.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
     deep.add_argument(
         "--negatives", nargs="+", default=[], metavar="PHOTOS", help="photos with none of the objects"
     )
     deep.add_argument(
-        "--held-out", nargs="+", metavar="PHOTOS", help="other photos, to measure on after every epoch"
+        "--held-out",
+        nargs="+",
+        metavar="PHOTOS",
+        help="other photos, to measure AP on after every epoch, and to choose the score threshold",
     )
-    deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn there)")
+    deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn in them)")
     add_settings(deep, DeepConfig)
     deep.set_defaults(run=run_finetune_deep)
 

@@ -30,10 +30,18 @@ def add_serve(commands: Any) -> None:
         help="files that 'fewbox finetune' or 'fewbox export' wrote",
     )
     serve.add_argument(
-        "--host", default="127.0.0.1", help="the address to listen at; any but this machine's own needs a key"
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at; one that other machines can reach needs FEWBOX_API_KEY "
+        "(default: %(default)s)",
     )
-    serve.add_argument("--port", type=_port, default=8000, help="0 is any free one (default: %(default)s)")
-    serve.add_argument("--base", help="the base model, for detectors written with --heads-only")
+    serve.add_argument(
+        "--port", type=_port, default=8000, help="the port; 0 is any free one (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--base",
+        help="the base model, for detectors written with --heads-only whose base is not in the cache",
+    )
     add_engine(serve)
     add_settings(serve, ServiceConfig)
     serve.set_defaults(run=run_serve)

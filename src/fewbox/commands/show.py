@@ -69,7 +69,10 @@ def add_show(commands: Any) -> None:
     show.add_argument(
         "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' or 'fewbox export' wrote"
     )
-    show.add_argument("--base", help="the base model, for a detector written with --heads-only")
+    show.add_argument(
+        "--base",
+        help="the base model, for a detector written with --heads-only whose base is not in the cache",
+    )
     show.add_argument("--json", action="store_true", help="print everything as JSON")
     show.set_defaults(run=run_show)
 

@@ -62,6 +62,11 @@ class Box:
     ``area`` in square pixels is what a file states, such as COCO's of the object's outline; left out, it is
     that of the box. It only decides whether the object counts as small, medium or large, and two boxes are
     equal whatever it is. Whoever moves the edges of a box sets it to None.
+
+    Examples:
+        >>> box = fewbox.Box(504, 279, 607, 402, "duck")
+        >>> box.x2 - box.x1, box.label
+        (103, 'duck')
     """
 
     x1: float
@@ -75,7 +80,14 @@ class Box:
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One photo, its upright size in pixels, and the boxes in it."""
+    """One photo, its upright size in pixels, and the boxes in it.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> empty = fewbox.AnnotatedImage(Path("table.jpg"), size_hw=(480, 640), boxes=(), reviewed=True)
+        >>> empty.path.name, len(empty.boxes), empty.reviewed
+        ('table.jpg', 0, True)
+    """
 
     path: Path
     size_hw: tuple[int, int]
@@ -97,6 +109,14 @@ class AnnotationSet:
     Raises:
         AnnotationError: a photo is listed twice, a label is unknown, empty or double, or a
             box is inside out, too small, not finite, or outside its photo, or its area is no number from 0.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/boxes.json")
+        >>> few = fewbox.AnnotationSet(photos.images[:5], photos.labels)
+        >>> len(few), few.num_boxes, few.labels
+        (5, 8, ('rubber_duck',))
+        >>> [len(image.boxes) for image in few]
+        [1, 2, 2, 1, 2]
     """
 
     images: tuple[AnnotatedImage, ...]
@@ -134,6 +154,12 @@ class AnnotationSet:
             ValueError: the lengths or shapes do not fit together.
             PhotoError: a photo cannot be read.
             AnnotationError: the boxes do not fit their photos.
+
+        Examples:
+            >>> paths = ["ducks/train/duck_01.jpg", "ducks/train/duck_02.jpg"]
+            >>> photos = fewbox.AnnotationSet.from_arrays(paths, [[(10, 20, 110, 140)], []], "duck")
+            >>> [image.reviewed for image in photos]
+            [True, True]
         """
         for given, what in ((paths, "paths"), (boxes, "boxes"), (labels, "labels")):
             if not hasattr(given, "__len__") or (isinstance(given, str) and what != "labels"):

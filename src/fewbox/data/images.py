@@ -67,6 +67,10 @@ def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
 
     Raises:
         PhotoError: a path does not exist, is not a photo, or holds none.
+
+    Examples:
+        >>> [photo.name for photo in fewbox.find_photos(["ducks/train", "ducks/test/duck_0*.jpg"])][4:7]
+        ['duck_05.jpg', 'duck_01.jpg', 'duck_02.jpg']
     """
     found: dict[str, Path] = {}
     for path in _each_given(paths):
@@ -221,6 +225,11 @@ def read_image(path: PhotoSource) -> RGBArray:
 
     Raises:
         PhotoError: the file is missing, damaged, too large, or not a photo.
+
+    Examples:
+        >>> image = fewbox.read_image("ducks/train/duck_01.jpg")
+        >>> image.shape, image.dtype
+        ((480, 640, 3), dtype('uint8'))
     """
     with opened(_file_of(path)) as image:
         return upright_rgb(image)
@@ -233,6 +242,12 @@ class ReducedImage:
     Attributes:
         image: ``[h, w, 3]`` uint8 RGB, upright.
         size_hw: height and width of the whole photo.
+
+    Examples:
+        >>> import numpy as np
+        >>> photo = fewbox.ReducedImage(np.zeros((240, 320, 3), np.uint8), size_hw=(480, 640))
+        >>> (np.array([10, 20, 30, 40]) * photo.scale_xyxy).tolist()
+        [20.0, 40.0, 60.0, 80.0]
     """
 
     image: RGBArray
@@ -261,6 +276,11 @@ def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> Reduced
     Raises:
         PhotoError: the file is missing, damaged, too large, or not a photo.
         SettingError: ``at_least_hw`` is not two numbers.
+
+    Examples:
+        >>> photo = fewbox.read_reduced("ducks/train/duck_01.jpg", at_least_hw=(200, 200))
+        >>> photo.image.shape, photo.size_hw
+        ((240, 320, 3), (480, 640))
     """
     least_h, least_w = _checked_least(at_least_hw)
     with opened(_file_of(path)) as image:

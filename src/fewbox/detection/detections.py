@@ -51,6 +51,23 @@ class Detections:
 
     Raises:
         ValueError: the arrays do not fit each other, or are not as described above.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> found = fewbox.Detections(  # as a detector returns it
+        ...     boxes=np.array([[404, 0, 479, 82], [476, 167, 517, 218]], np.float32),
+        ...     scores=np.array([0.99, 0.61], np.float32),
+        ...     class_ids=np.array([0, 0], np.int64),
+        ...     labels=("duck",),
+        ...     size_hw=(480, 640),
+        ...     source=Path("ducks/test/duck_01.jpg"),
+        ... )
+        >>> for (x1, y1, x2, y2), score, label in found.above(0.5):
+        ...     print(f"{label} {score:.0%}, {x2 - x1:.0f} pixels wide")
+        duck 99%, 75 pixels wide
+        duck 61%, 41 pixels wide
+        >>> found.draw().save("found.jpg")
     """
 
     boxes: npt.NDArray[np.float32]

@@ -51,8 +51,15 @@ class Detector(PhotoDetector):
         provenance: how the detector was made; JSON-ready.
         history: the losses of every step, if it was just fine-tuned; not kept in the file.
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
-            only on processors that compute in it, see :func:`check_bfloat16`.
+            only on processors that compute in it.
         score_threshold: :meth:`detect` returns detections with a higher score.
+
+    Examples:
+        >>> detector = fewbox.Detector.load("duck.safetensors")
+        >>> len(detector.detect("ducks/test/duck_01.jpg", score_threshold=0.5))
+        3
+        >>> [found.photo_name for found in detector.detect(fewbox.find_photos("ducks/test"))][:2]
+        ['duck_01.jpg', 'duck_02.jpg']
     """
 
     def __init__(

@@ -82,12 +82,12 @@ def open_detector(
     """A detector from a file of any kind, ready to detect.
 
     With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch,
-    unless an export of it is in the cache already, or ``num_photos`` is ``MANY_PHOTOS`` or more. The export
+    unless an export of it is in the cache already, or ``num_photos`` is 500 or more. The export
     of a detector that computes in bfloat16 is run by OpenVINO only, as PyTorch is faster than the others.
 
     Args:
         path: a file that ``fewbox finetune`` or ``fewbox export`` wrote.
-        engine: what computes: one of ``ENGINES``.
+        engine: what computes: ``"auto"``, ``"onnxruntime"``, ``"openvino"`` or ``"torch"``.
         base: the base model of a file with only the heads.
         num_photos: how many photos it will look at, as far as is known.
         num_threads: how many threads one photo may take, in engines other than PyTorch; all cores if not
@@ -96,6 +96,11 @@ def open_detector(
     Raises:
         SettingError: there is no such engine, it is not installed, or it does not run this kind of file.
         DetectorFileError: the file is missing, damaged, or no detector.
+
+    Examples:
+        >>> detector = fewbox.open_detector("duck.onnx")
+        >>> len(detector.detect("ducks/test/duck_01.jpg").above(0.5))
+        3
     """
     path = checked_path(path, "a detector's file", DetectorFileError)
     if engine not in ENGINES:

@@ -63,6 +63,12 @@ class Evaluation:
         outcomes: every prediction and ground-truth box, and what it came to.
         metrics: COCO's numbers.
         counts: what was found and what was wrong, for each class and threshold.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> evaluation.at(0.4)["annotations"], evaluation.at(0.4)["found"] > 10
+        (14, True)
     """
 
     labels: tuple[str, ...]
@@ -84,7 +90,7 @@ class Evaluation:
     def reliability(self) -> tuple[ReliabilityBin, ...]:
         """How often predictions of each score are true positives.
 
-        Those no higher than ``SHOWN_SCORE`` are left out: there are thousands, nearly all false positives,
+        Those of 0.05 and below are left out: there are thousands, nearly all false positives,
         and they would make any detector look honest.
         """
         outcomes = self.outcomes
@@ -95,7 +101,7 @@ class Evaluation:
 
     @property
     def expected_calibration_error(self) -> float:
-        """See :mod:`fewbox.evaluation.metrics`; over the predictions of ``reliability``."""
+        """The mean distance between a score and the share of right boxes with that score, 0 to 1."""
         return calibration_error(self.reliability)
 
     def at(self, score_threshold: float) -> dict[str, Any]:
@@ -195,6 +201,12 @@ def evaluate(
             the detector does not know.
         PhotoError: no photo can be read.
         DetectorFileError: the detector's file cannot be read, or it is no detector.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> evaluation.metrics.ap50 > 0.8
+        True
     """
     detector = opened_detector(detector)
     annotations = annotation_set(annotations)

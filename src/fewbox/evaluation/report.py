@@ -60,6 +60,11 @@ def save_report(evaluation: Evaluation, target: StrPath, *, title: str | None = 
         PhotoError: a photo can no longer be read.
         SettingError: it is no evaluation.
         OutputError: the file cannot be written.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> fewbox.save_report(evaluation, "report.html")
     """
     hint = "make one: fewbox.evaluate(detector, annotations)"
     require_kind(evaluation, Evaluation, "evaluation", SettingError, hint)

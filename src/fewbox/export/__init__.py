@@ -69,7 +69,7 @@ def export_detector(
         target: ends in ``.onnx``.
         raw: write the network alone: it takes its own input, and gives the boxes of all anchors.
         photos: folders, files or patterns of photos to compare on, best with the objects in them; the
-            first ``NUM_PHOTOS`` are taken. Some of the demo's if not given, which do as well: what the two
+            first eight are taken. Some of the demo's if not given, which do as well: what the two
             compute is compared, found or not.
 
     Returns:
@@ -80,6 +80,12 @@ def export_detector(
         ExportError: they do not find the same; nothing is written.
         PhotoError: a photo cannot be read.
         OutputError: the file cannot be written.
+
+    Examples:
+        >>> detector = fewbox.Detector.load("duck.safetensors")
+        >>> agreement = fewbox.export_detector(detector, "duck.onnx")
+        >>> agreement.lowest_iou > 0.99
+        True
     """
     target = checked_path(target, "the file to write", OutputError)
     if not hasattr(detector, "weights"):

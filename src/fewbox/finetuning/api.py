@@ -66,6 +66,14 @@ def finetune(
         PhotoError: a photo cannot be read.
         BaseModelError: the base cannot be found or used.
         FinetuneError: the loss is no longer a finite number.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/train.json", "ducks/train")
+        >>> quick = fewbox.FinetuneConfig(effort="quick")
+        >>> detector = fewbox.finetune(photos, "starter", config=quick, show_progress=False)
+        >>> detector.labels
+        ('rubber_duck',)
+        >>> detector.save("duck.safetensors")
     """
     if recipe not in RECIPES:
         raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")

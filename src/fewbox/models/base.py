@@ -37,13 +37,19 @@ _SINGLE_FILES = (*_PICKLED_FILES, ".onnx")
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A pretrained network: its settings, its weights by name, and where they came from."""
+    """A pretrained network: its settings, its weights by name, and where they came from.
+
+    Examples:
+        >>> base = fewbox.load_base("starter")
+        >>> round(sum(tensor.numel() for tensor in base.weights.values()) / 1e6, 1)  # millions of numbers
+        2.3
+    """
 
     name: str
     config: Config
     weights: dict[str, Tensor]
     weights_sha256: str
-    """Identifies the weights, whatever file they are in; see :func:`hash_weights`."""
+    """Identifies the weights, whatever file they are in."""
     source: str
     source_sha256: str
     licence: str
@@ -74,6 +80,11 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
     Raises:
         BaseModelError: no such base; or its subclasses: it cannot be fetched, read or used.
         SettingError: ``batch_norm_eps`` is no number from 0 to 1, or the base states its own.
+
+    Examples:
+        >>> base = fewbox.load_base("starter")  # it is in the package; others are downloaded once
+        >>> base.name, base.licence
+        ('starter', 'Apache-2.0')
     """
     found = find_or_convert(base, batch_norm_eps)
     doubt = family_of(found.config).doubt(found.config)

@@ -56,6 +56,11 @@ def annotate(
         PhotoError: there are no photos, they are not on this machine, an image in memory has a wrong
             shape or type, or there are both images in memory and names.
         AnnotationError: the project file is malformed, or ``folder`` holds other images.
+
+    Examples:
+        >>> page = fewbox.annotate("ducks/test", labels=["duck"])  # the last line of a cell shows it
+        >>> len(page.paths), page.labels[0], page.boxes[0].shape
+        (40, [], (0, 4))
     """
     if isinstance(images, str | os.PathLike):
         checked_path(images, "a folder of photos", PhotoError)

@@ -65,6 +65,12 @@ class CheckReport:
         num_photos: of both parts together.
         labels: how many boxes each class has to learn from.
         test_labels: how many boxes each class has to be tested on.
+
+    Examples:
+        >>> report = fewbox.check_annotations(None, "ducks/train", show_progress=False)
+        >>> for finding in report.findings:
+        ...     print(f"{finding.severity}: {finding.what}")
+        error: no file of boxes was named, and in the page none was drawn
     """
 
     findings: tuple[Finding, ...]
@@ -133,6 +139,11 @@ def check_annotations(
         PhotoError: there are no photos at one of the places.
         AnnotationError: there is no file of boxes there.
         SettingError: ``input_side`` is no number above 0.
+
+    Examples:
+        >>> report = fewbox.check_annotations("ducks/train.json", "ducks/train", show_progress=False)
+        >>> report.count("error"), report.labels
+        (0, {'rubber_duck': 8})
     """
     _require_side(input_side)
     train = _read_part(boxes, photos, label, show_progress)

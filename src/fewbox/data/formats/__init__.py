@@ -72,6 +72,11 @@ def read_annotations(
             there, or of two at once, or its boxes do not fit their photos.
         PhotoError: a photo cannot be read.
         SettingError: there is no format of this name.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/boxes.json")
+        >>> len(photos), photos.num_boxes, photos.labels
+        (45, 59, ('rubber_duck',))
     """
     checked_path(boxes, "a file or folder of boxes", AnnotationError)
     if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113

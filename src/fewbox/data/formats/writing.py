@@ -38,6 +38,11 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
     Raises:
         AnnotationError: a label has blanks around it or signs that do not print.
         OutputError: the file cannot be written.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/boxes.json")
+        >>> few = fewbox.AnnotationSet(photos.images[:5], photos.labels)
+        >>> fewbox.write_coco(few, "ducks/train.json")
     """
     target = _checked(annotations, target)
     _require_plain_labels(annotations)
@@ -67,6 +72,14 @@ def write_annotations(
         PhotoError: a photo cannot be copied.
         SettingError: there is no format of this name, ``target`` does not tell it, or it is one
             file and photos were to be copied.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/boxes.json")
+        >>> others = fewbox.AnnotationSet(photos.images[5:15], photos.labels)
+        >>> fewbox.write_annotations(others, "ducks/test/boxes.csv")  # nothing is lost
+        ()
+        >>> fewbox.write_annotations(others, "dataset", "yolo", copy_photos=True)
+        ()
     """
     path = _checked(annotations, target)
     form = _format_of_target(path) if format is None else require_format(format)
