@@ -42,13 +42,15 @@ export const KEYS = [
   entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box, turn down the proposal", (act) =>
     act.deleteSelected(),
   ),
+  toggle(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
+  entry(["Mod+z"], ["Ctrl", "Z"], "undo, also Space: back to the photo before", (act) => act.undo()),
+  entry(["Mod+Shift+z", "Mod+y"], ["Ctrl", "Shift", "Z"], "redo", (act) => act.redo()),
+
+  { group: "Copies" },
   entry(["Mod+c"], ["Ctrl", "C"], "copy the box; if none is selected, all boxes", (act) => act.copy()),
   entry(["Mod+v"], ["Ctrl", "V"], "paste, also in another photo", (act) => act.paste()),
   entry(["Mod+d"], ["Ctrl", "D"], "duplicate the box", (act) => act.duplicate()),
   entry(["c"], ["C"], "copy the boxes of the photo before", (act) => act.copyFromPrevious()),
-  toggle(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
-  entry(["Mod+z"], ["Ctrl", "Z"], "undo, also Space: back to the photo before", (act) => act.undo()),
-  entry(["Mod+Shift+z", "Mod+y"], ["Ctrl", "Shift", "Z"], "redo", (act) => act.redo()),
 
   { group: "Classes" },
   entry([..."123456789"], ["1 – 9"], "class of the box, and of the next ones", (act, key) =>

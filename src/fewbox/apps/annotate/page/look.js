@@ -16,6 +16,12 @@ export function filterOf(look) {
   return changed.map((name) => `${name}(${(2 ** (look[name] / DOUBLED_BY)).toFixed(3)})`).join(" ");
 }
 
+/** What differs from the photo itself: "brightness +30, contrast −5". */
+export function inWords(look) {
+  const changed = NAMES.filter((name) => look[name] !== 0);
+  return changed.map((name) => `${name} ${inSigns(look[name])}`).join(", ");
+}
+
 /** What was kept of an earlier look; what is no number in reach is left out. */
 export function readLook(kept) {
   try {
@@ -97,6 +103,9 @@ export class Look {
     });
     toggleLook.setAttribute("aria-expanded", !look.hidden);
     toggleLook.classList.toggle("on", Boolean(filter));
-    this.#parts.lookHint.hidden = !filter || !look.hidden;
+    const { lookHint } = this.#parts;
+    lookHint.hidden = !filter || !look.hidden;
+    lookHint.title = "Show the photo as it is";
+    lookHint.querySelector("span").textContent = inWords(this.#look);
   }
 }
