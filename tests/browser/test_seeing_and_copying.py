@@ -41,6 +41,29 @@ _COUNT_COLOURED = """() => {
   return counts;
 }"""
 
+# The page as a notebook shows it, 900 pixels wide, in the place of the one that is served. What it asks the
+# kernel is answered by the server, and keys that reach the notebook are counted.
+_AS_A_NOTEBOOK_DOES = """async (bundle) => {
+  const { httpStore } = await import("/page/http_store.js");
+  const { default: widget } = await import(`data:text/javascript,${encodeURIComponent(bundle)}`);
+  let take;
+  const model = {
+    on: (type, handle) => (take = handle),
+    send: async ({ id, method, values }) => {
+      const result = await httpStore[method](...values);
+      if (method === "image") take({ id }, [await result.arrayBuffer()]);
+      else take({ id, result }, []);
+    },
+  };
+  const el = document.createElement("div");
+  el.style.width = "900px";
+  document.body.className = "";
+  document.body.replaceChildren(el);
+  window.keysOfNotebook = 0;
+  document.addEventListener("keydown", () => window.keysOfNotebook++);
+  widget.render({ model, el });
+}"""
+
 
 def drawn_classes(page: PageDriver) -> list[str]:
     """Of the first two classes those whose boxes are drawn over the photo."""
@@ -310,3 +333,28 @@ def test_the_browser_keeps_its_keys_in_the_fields(folder: Path, serve: Serve, op
     page.until_saved()
     assert len(boxes_in_file(folder, "photo1.png")) == 1
     assert json.loads((folder / "annotations.json").read_text())["categories"][0]["name"] == "mug"
+
+
+def test_all_of_it_in_a_notebook(folder: Path, serve: Serve, open_page: OpenPage) -> None:
+    pytest.importorskip("anywidget", reason="needs anywidget: pip install '.[notebook]'")
+    from fewbox.apps.annotate.notebook_page import bundled
+
+    page = open_page(serve(folder), bypass_csp=True)
+    page.mark()
+    page.page.evaluate(_AS_A_NOTEBOOK_DOES, bundled("widget"))
+    page.draw_mark("mug")
+    page.press("Control+c", "Control+d", "z", "f", "h")
+    assert drawn_classes(page) == []
+    page.press("h", "b", *["ArrowRight"] * 10, "b")
+    np.testing.assert_allclose(seen_background(page), (180, 220, 240), atol=2)
+    page.press("Shift+B", "j")
+    page.keyboard.type("o2")
+    page.press("Enter")
+    page.until_open("photo2.png")
+    page.press("Control+v", "End")
+    page.until_open("photo3.png")
+    page.press("Home", "e")
+    page.until_open("photo3.png")
+    page.until_saved()
+    assert [len(boxes_in_file(folder, f"photo{number}.png")) for number in (1, 2, 3)] == [2, 1, 0]
+    assert page.page.evaluate("window.keysOfNotebook") == 0
