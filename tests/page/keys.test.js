@@ -56,8 +56,8 @@ test("copies, what is seen, and jumps", () => {
   assert.deepEqual(pressed("End"), ["goToEnd", 1]);
 });
 
-test("what is turned on and off is turned once while its key is held down", () => {
-  for (const key of ["h", "Shift+h", "b", "z", "i", "r"]) assert.ok(TABLE.get(key).isOnce, key);
+test("what is turned on and off, or copied, happens once while its key is held down", () => {
+  for (const key of ["Mod+v", "Mod+d", "h", "Shift+h", "b", "z", "i", "r"]) assert.ok(TABLE.get(key).isOnce, key);
   for (const key of ["d", "ArrowUp", "Mod+z", "+"]) assert.ok(!TABLE.get(key).isOnce, key);
 });
 

@@ -190,6 +190,7 @@ export class Session extends Project {
 
   async removeClass(label) {
     this.labels = (await this.store.labels({ remove: [label] })).labels;
+    this.hiddenLabels.delete(label);
     this.active = 0;
     this.changed();
   }
