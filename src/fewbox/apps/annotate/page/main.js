@@ -161,7 +161,10 @@ function listenToKeys(element, parts, pointer, session, act, signal) {
     const answer = session.question ? entryFor(answers, event) : {};
     const { entry, key } = answer.entry ? answer : entryFor(keys, event);
     if (!entry || event.isComposing || isBusy() || isTakenBy(target, event)) return;
-    if (entry.isOnce && event.repeat) return event.preventDefault();
+    if (entry.isOnce && event.repeat) {
+      event.preventDefault();
+      return;
+    }
     if (key.endsWith("Tab") && target !== parts.stage) return; // there it goes from button to button
     if (target.closest("button") && ["Enter", "Shift+Enter", " "].includes(key)) return;
     if (key === " ") pointer.setSpace(true);
@@ -169,7 +172,7 @@ function listenToKeys(element, parts, pointer, session, act, signal) {
       if (session.question && !answer.entry) act.back();
       if (entry.does(act, key) === false) return;
     }
-    return event.preventDefault();
+    event.preventDefault();
   };
   const release = (event) => {
     if (event.key !== " " || !pointer.setSpace(false)) return;
