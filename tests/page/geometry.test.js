@@ -197,3 +197,42 @@ test("intersection over union", () => {
 test("a box at the same place in a photo of another size", () => {
   assert.deepEqual(geometry.resampled([10, 20, 30, 40], { width: 100, height: 100 }, { width: 200, height: 50 }), [20, 10, 60, 20]);
 });
+
+test("a box enlarged lies in the middle of the stage, whole, and never smaller than in the whole photo", () => {
+  cases(100, (random, photo) => {
+    const box = someBox(random, photo);
+    if (!geometry.isBox(box)) return;
+    const view = geometry.framed(box, photo, STAGE);
+    const [left, top, right, bottom] = geometry.boxOnStage(view, box);
+    assertClose([left + right, top + bottom], [STAGE.width, STAGE.height], 1e-3);
+    assert.ok(view.scale >= geometry.fitted(photo, STAGE).scale && view.scale <= 40);
+  });
+  const view = geometry.framed([100, 100, 300, 140], PHOTO, STAGE);
+  const [left, , right] = geometry.boxOnStage(view, [100, 100, 300, 140]);
+  assert.equal(right - left, STAGE.width / 2);
+});
+
+test("a copy lies where it was if that is free", () => {
+  assert.deepEqual(geometry.beside([10, 10, 50, 50], [[60, 60, 90, 90]], PHOTO), [10, 10, 50, 50]);
+});
+
+test("a copy beside its box keeps its size, stays in the photo and can be told from it", () => {
+  cases(100, (random, photo) => {
+    const box = someBox(random, photo);
+    const [width, height] = [box[2] - box[0], box[3] - box[1]];
+    if (!geometry.isBox(box) || width > 0.9 * photo.width || height > 0.9 * photo.height) return;
+    const others = [box];
+    for (let count = 0; count < 3; count++) others.push(geometry.beside(box, others, photo));
+    others.forEach((one, at) => {
+      assertInside(one, photo);
+      assertClose([one[2] - one[0], one[3] - one[1]], [width, height], 0.2);
+      for (const other of others.slice(0, at)) assert.ok(geometry.iou(one, other) < 0.96, `${one} over ${other}`);
+    });
+  });
+});
+
+test("in a corner a copy goes the other way; one that fills the photo stays", () => {
+  const photo = { width: 400, height: 300 };
+  assert.deepEqual(geometry.beside([300, 200, 400, 300], [[300, 200, 400, 300]], photo), [292, 192, 392, 292]);
+  assert.deepEqual(geometry.beside([0, 0, 400, 300], [[0, 0, 400, 300]], photo), [0, 0, 400, 300]);
+});

@@ -38,6 +38,29 @@ test("keys do what they say", () => {
   assert.deepEqual(pressed("Enter", { shiftKey: true }), ["acceptAll"]);
 });
 
+test("copies, what is seen, and jumps", () => {
+  for (const modifier of [{ ctrlKey: true }, { metaKey: true }]) {
+    assert.deepEqual(pressed("c", modifier), ["copy"]);
+    assert.deepEqual(pressed("v", modifier), ["paste"]);
+    assert.deepEqual(pressed("d", modifier), ["duplicate"]);
+  }
+  assert.deepEqual(pressed("c"), ["copyFromPrevious"]);
+  assert.deepEqual(pressed("h"), ["toggleBoxes"]);
+  assert.deepEqual(pressed("H", { shiftKey: true }), ["toggleClass"]);
+  assert.deepEqual(pressed("b"), ["toggleLook"]);
+  assert.deepEqual(pressed("B", { shiftKey: true }), ["resetLook"]);
+  assert.deepEqual(pressed("z"), ["zoomToBox"]);
+  assert.deepEqual(pressed("j"), ["search"]);
+  assert.deepEqual(pressed("e"), ["goToEmpty"]);
+  assert.deepEqual(pressed("Home"), ["goToEnd", -1]);
+  assert.deepEqual(pressed("End"), ["goToEnd", 1]);
+});
+
+test("what is turned on and off, or copied, happens once while its key is held down", () => {
+  for (const key of ["Mod+v", "Mod+d", "h", "Shift+h", "b", "z", "i", "r"]) assert.ok(TABLE.get(key).isOnce, key);
+  for (const key of ["d", "ArrowUp", "Mod+z", "+"]) assert.ok(!TABLE.get(key).isOnce, key);
+});
+
 test("what is asked about proposals is answered by keys of its own", () => {
   const answered = (key, modifiers) => pressed(key, modifiers, "", keyTable(ANSWERS));
   for (const key of [" ", "Enter"]) assert.deepEqual(answered(key), ["answer", true]);
@@ -55,12 +78,12 @@ test("keyboards that write other letters or signs there", () => {
   assert.deepEqual(pressed("в", {}, "KeyD"), ["step", 1]); // Russian
   assert.deepEqual(pressed("é", {}, "Digit2"), ["chooseClass", 1]); // French: digits need Shift
   assert.deepEqual(pressed("2", { shiftKey: true }, "Digit2"), ["chooseClass", 1]);
-  assert.equal(pressed("z", {}, "KeyW"), null); // French: a Latin letter stands for itself
+  assert.deepEqual(pressed("z", {}, "KeyW"), ["zoomToBox"]); // French: a Latin letter stands for itself
   assert.deepEqual(pressed("я", { ctrlKey: true }, "KeyZ"), ["undo"]);
 });
 
 test("what is not in the table is left to the browser", () => {
-  for (const [key, modifiers] of [["F5", {}], ["t", { ctrlKey: true }], ["r", { ctrlKey: true }], ["q", {}], ["!", { shiftKey: true }]]) {
+  for (const [key, modifiers] of [["F5", {}], ["t", { ctrlKey: true }], ["f", { ctrlKey: true }], ["r", { ctrlKey: true }], ["q", {}], ["!", { shiftKey: true }]]) {
     assert.equal(pressed(key, modifiers, key === "!" ? "Digit1" : ""), null);
   }
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { estimateInWords, thresholdInWords } from "../../src/fewbox/apps/annotate/page/words.js";
+import { bestMatch, estimateInWords, isShown, thresholdInWords } from "../../src/fewbox/apps/annotate/page/words.js";
 
 const ONE = { label: "duck", objects: 11, ap50: 0.968, low: 0.89, high: 1 };
 const ALL = { ...ONE, label: "" };
@@ -33,4 +33,26 @@ test("the threshold is said in words", () => {
       "Above 71% nine boxes in ten should be right: --threshold 0.71.",
   );
   assert.doesNotMatch(thresholdInWords({ overall: ALL, score_threshold: 0.42, precise_threshold: 0.42 }), /nine/);
+});
+
+const named = (...names) => names.map((name) => ({ name, reviewed: false, num_boxes: 0, labels: [], error: null }));
+
+test("a search finds photos by parts of their names, whatever the case, and beside the filter", () => {
+  const photos = named("IMG_0012.jpg", "IMG_0120.jpg", "Küche 12.png");
+  const found = (search, filter = "all") => photos.filter((photo) => isShown(photo, filter, search)).map(({ name }) => name);
+  assert.deepEqual(found("012"), ["IMG_0012.jpg", "IMG_0120.jpg"]);
+  assert.deepEqual(found("img 20"), ["IMG_0120.jpg"]);
+  assert.deepEqual(found("  "), photos.map(({ name }) => name));
+  assert.deepEqual(found("ku\u0308che"), ["Küche 12.png"]); // as a Mac writes it
+  assert.deepEqual(found("012", "empty"), []);
+});
+
+test("what a search means: the very name, then one that begins so, then the first", () => {
+  const photos = named("a1.png", "photo10.png", "photo1.png", "1b.png");
+  const means = (search) => bestMatch(photos, search)?.name;
+  assert.equal(means("photo1"), "photo1.png");
+  assert.equal(means("PHOTO1.PNG"), "photo1.png");
+  assert.equal(means("1"), "1b.png");
+  assert.equal(means("o1"), "photo10.png");
+  assert.equal(means("nothing"), undefined);
 });

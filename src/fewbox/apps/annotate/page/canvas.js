@@ -2,7 +2,7 @@
 // when the view changes, so that drawing a box on 24 megapixels costs no more than on one.
 
 import { colourOf, inkOn } from "./colours.js";
-import { KNOB, boxOnStage, fitted, knobOf, zoomed } from "./geometry.js";
+import { KNOB, boxOnStage, fitted, framed, knobOf, zoomed } from "./geometry.js";
 import { sizeOf } from "./words.js";
 
 const PREVIEW_SIDES = [1600, 2560]; // pixels of the picture that is shown until one zooms in
@@ -22,6 +22,7 @@ export class Stage {
   #pictures;
   #picture = null; // an ImageBitmap of the photo
   #isFitted = true;
+  #filter = ""; // CSS: how the photo is shown; its pixels stay as they are
   #stale = new Set();
 
   constructor(element, session, pictures) {
@@ -69,6 +70,20 @@ export class Stage {
   /** Enlarge, and keep what is under `point` there. */
   zoom(point, factor) {
     if (this.photo) this.setView(zoomed(this.view, point, factor, this.photo, this.size));
+  }
+
+  /** Show a box enlarged, or the whole photo if it is shown so already. */
+  frame(box) {
+    const view = framed(box, this.photo, this.size);
+    const isThere = Object.keys(view).every((name) => Math.abs(view[name] - this.view[name]) < 1e-6);
+    if (isThere) this.fit();
+    else this.setView(view);
+  }
+
+  /** Show the photo brighter, say, by a CSS filter. */
+  setFilter(filter) {
+    this.#filter = filter;
+    this.#element.querySelector("canvas").style.filter = filter;
   }
 
   setPointer(point) {
@@ -146,9 +161,9 @@ export class Stage {
   }
 
   #paintBoxes(context) {
-    const { draft, items, selected, held, labels, question } = this.#session;
+    const { draft, shownItems, selected, held, labels, question } = this.#session;
     context.font = FONT;
-    const shown = items.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
+    const shown = shownItems.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
     if (draft && draft.id === null) shown.push(draft);
     const isFocused = (item) => item.id === selected || item === draft || item.id === draft?.id;
     // The surest proposal lies above the others, and what one has in hand above all.
@@ -193,7 +208,9 @@ export class Stage {
     context.fill(lens);
     const scale = 2 * own.scale;
     this.view = { scale, x: centre[0] - 2 * (x - own.x), y: centre[1] - 2 * (y - own.y) };
+    context.filter = this.#filter || "none"; // which Safari leaves out: there the lens shows the photo as it is
     this.#paintPhoto(context);
+    context.filter = "none";
     this.#paintBoxes(context);
     this.view = own;
     paintCrossHair(context, centre, this.size);

@@ -1,6 +1,6 @@
 // Windows over the page: the name of a class, and the keys.
 
-import { h, iconButton, key } from "./dom.js";
+import { IS_MAC, MOD, h, iconButton, key } from "./dom.js";
 import { KEYS } from "./keys.js";
 
 /** Open a modal window with a title; it leaves the document once it is closed. */
@@ -41,14 +41,13 @@ export function askForName(parent, title, before = "") {
 }
 
 export function showHelp(parent) {
-  const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
-  const onMac = { Ctrl: "⌘", Alt: "⌥", Shift: "⇧" };
+  const onMac = { Ctrl: MOD, Alt: "⌥", Shift: "⇧", Home: "fn ←", End: "fn →" };
   const groups = [];
   for (const { group, shown, says } of KEYS) {
     if (group) {
       groups.push(h("section", {}, h("h3", {}, group), h("dl")));
     } else {
-      const names = shown.map((name) => key((isMac && onMac[name]) || name));
+      const names = shown.map((name) => key((IS_MAC && onMac[name]) || name));
       groups.at(-1).lastChild.append(h("dt", {}, ...names), h("dd", {}, says));
     }
   }

@@ -8,6 +8,7 @@ export const MIN_SIDE = 2; // photo pixels: anything smaller is a click
 const MAX_SCALE = 40; // stage pixels per photo pixel
 const MARGIN = 24; // stage pixels around a fitted photo
 const KEPT_IN_SIGHT = 64; // stage pixels of the photo that no pan may push out
+export const SAME_PLACE = 0.95; // IoU above which eyes take two boxes for one
 
 const KNOB_BELOW = 40; // stage pixels: a box with a shorter side has a knob to move it by
 export const KNOB = 13; // stage pixels: its radius
@@ -30,6 +31,13 @@ export function fitted(photo, stage) {
   const room = (length) => Math.max(length - 2 * MARGIN, 1);
   const scale = Math.min(room(stage.width) / photo.width, room(stage.height) / photo.height, 4);
   return { scale, x: (stage.width - photo.width * scale) / 2, y: (stage.height - photo.height * scale) / 2 };
+}
+
+/** The view that shows a box in the middle of the stage, half as wide or high as that, and no smaller than fitted. */
+export function framed([x1, y1, x2, y2], photo, stage) {
+  const wanted = Math.min(stage.width / (x2 - x1), stage.height / (y2 - y1)) / 2;
+  const scale = clamp(wanted, fitted(photo, stage).scale, MAX_SCALE);
+  return { scale, x: (stage.width - (x1 + x2) * scale) / 2, y: (stage.height - (y1 + y2) * scale) / 2 };
 }
 
 /** Enlarge by `factor` and keep what is under `point` there. */
@@ -88,6 +96,24 @@ export function moved([x1, y1, x2, y2], dx, dy, photo) {
   const right = clamp(dx, -x1, photo.width - x2);
   const down = clamp(dy, -y1, photo.height - y2);
   return [x1 + right, y1 + down, x2 + right, y2 + down].map(rounded);
+}
+
+/**
+ * Where a copy of a box can be seen: at its place, or if one of `others` is there, a little to the right and
+ * below, or another way where the photo ends. A box that fills the photo stays.
+ */
+export function beside(box, others, photo) {
+  const [x1, y1, x2, y2] = box;
+  const little = Math.min(Math.min(x2 - x1, y2 - y1) / 4, Math.max(photo.width, photo.height) / 50);
+  const step = Math.max(little, MIN_SIDE);
+  const isTaken = (place) => others.some((other) => iou(place, other) > SAME_PLACE);
+  for (const [right, down] of [[1, 1], [-1, -1], [1, -1], [-1, 1]]) {
+    for (let [before, place] = [null, box]; before?.join() !== place.join(); ) {
+      if (!isTaken(place)) return place;
+      [before, place] = [place, moved(place, right * step, down * step, photo)];
+    }
+  }
+  return box;
 }
 
 /** Move the edges that `part` names ("n", "se", ...), up to the border or the opposite edge. */

@@ -11,13 +11,20 @@ const way = (key, step) => ARROWS[key.split("+").at(-1)].map((unit) => unit * st
 /** Keys, how the help shows them and what it says, and what they do with the actions of the page. */
 const entry = (keys, shown, says, does) => ({ keys, shown, says, does });
 
+/** The same for what a key held down does only once, such as what is turned on and off. */
+const once = (...row) => ({ ...entry(...row), isOnce: true });
+
 export const KEYS = [
   { group: "Photos" },
   entry([" "], ["Space"], "reviewed, and on to the next photo", (act) => act.reviewAndNext()),
   entry(["d", "PageDown"], ["D"], "next photo", (act) => act.step(1)),
   entry(["a", "PageUp"], ["A"], "previous photo", (act) => act.step(-1)),
+  entry(["Home"], ["Home"], "first photo", (act) => act.goToEnd(-1)),
+  entry(["End"], ["End"], "last photo", (act) => act.goToEnd(1)),
+  entry(["e"], ["E"], "next photo without boxes", (act) => act.goToEmpty()),
+  entry(["j"], ["J"], "jump to a photo: type a part of its name", (act) => act.search()),
   entry(["g"], ["G"], "the photo the detector is least sure of", (act) => act.goToSuggested()),
-  entry(["r"], ["R"], "reviewed or not, for a photo without boxes", (act) => act.toggleReviewed()),
+  once(["r"], ["R"], "reviewed or not, for a photo without boxes", (act) => act.toggleReviewed()),
   entry(["l"], ["L"], "look again where a proposal came too late", (act) => act.lookAgain()),
 
   { group: "Boxes" },
@@ -35,10 +42,15 @@ export const KEYS = [
   entry(["Delete", "Backspace", "x"], ["Delete"], "delete the box, turn down the proposal", (act) =>
     act.deleteSelected(),
   ),
-  entry(["c"], ["C"], "copy the boxes of the photo before", (act) => act.copyFromPrevious()),
-  entry(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
+  once(["i"], ["I"], "ignore: neither object nor background", (act) => act.toggleIgnore()),
   entry(["Mod+z"], ["Ctrl", "Z"], "undo, also Space: back to the photo before", (act) => act.undo()),
   entry(["Mod+Shift+z", "Mod+y"], ["Ctrl", "Shift", "Z"], "redo", (act) => act.redo()),
+
+  { group: "Copies" },
+  once(["Mod+c"], ["Ctrl", "C"], "copy the box; if none is selected, all boxes", (act) => act.copy()),
+  once(["Mod+v"], ["Ctrl", "V"], "paste, also in another photo", (act) => act.paste()),
+  once(["Mod+d"], ["Ctrl", "D"], "duplicate the box", (act) => act.duplicate()),
+  entry(["c"], ["C"], "copy the boxes of the photo before", (act) => act.copyFromPrevious()),
 
   { group: "Classes" },
   entry([..."123456789"], ["1 – 9"], "class of the box, and of the next ones", (act, key) =>
@@ -54,6 +66,11 @@ export const KEYS = [
   entry(["+", "="], ["+"], "larger (also the wheel, or two fingers)", (act) => act.zoom(1.25)),
   entry(["-"], ["−"], "smaller (Space and drag moves the photo)", (act) => act.zoom(0.8)),
   entry(["0", "f"], ["F"], "the whole photo", (act) => act.fit()),
+  once(["z"], ["Z"], "the selected box, enlarged; again: the whole photo", (act) => act.zoomToBox()),
+  once(["h"], ["H"], "hide all boxes, or show them again", (act) => act.toggleBoxes()),
+  once(["Shift+h"], ["Shift", "H"], "hide the class of the box, or show it again", (act) => act.toggleClass()),
+  once(["b"], ["B"], "brightness and contrast", (act) => act.toggleLook()),
+  once(["Shift+b"], ["Shift", "B"], "brightness and contrast of the photo itself", (act) => act.resetLook()),
   entry(["Escape"], ["Esc"], "let go of the box", (act) => act.letGo()),
   entry(["?"], ["?"], "these keys", (act) => act.showHelp()),
 ];

@@ -1,16 +1,21 @@
 // What the page is made of, before anything is in it. `act` is what buttons do; see main.js.
 
-import { button, h, icon, iconButton, key, text } from "./dom.js";
+import { MOD, button, h, icon, iconButton, key, text } from "./dom.js";
 
 export function makeLayout(act) {
   const parts = {
     name: h("h1"),
     count: text("count"),
     filter: h("select", { "aria-label": "Which photos to show" }),
+    search: h("input", { type: "search", placeholder: "Jump to a photo (J)", autocomplete: "off", spellcheck: false }),
+    unfound: h("p", { class: "hint", role: "status" }),
     list: h("div", { class: "list", role: "listbox", tabIndex: 0, "aria-label": "Photos" }),
     suggestion: h("div", { class: "suggestion" }),
     notice: h("div", { class: "notice" }),
     offers: h("div", { class: "offers" }),
+    look: h("div", { class: "look", role: "group", "aria-label": "Brightness and contrast", hidden: true }),
+    lookHint: button("", () => act.resetLook(), icon("light"), text(""), key("Shift B")),
+    hiddenHint: button("", () => act.showAll()),
     asks: h("div", { class: "asks", role: "group", "aria-label": "To decide" }),
     classes: h("div", { class: "rows", role: "group", "aria-label": "Classes" }),
     boxes: h("div", { class: "rows", role: "group", "aria-label": "Boxes in this photo" }),
@@ -20,12 +25,15 @@ export function makeLayout(act) {
     said: h("div", { class: "said", "aria-live": "polite" }),
     dialogs: h("div"),
   };
+  parts.search.setAttribute("aria-label", "Jump to a photo: a part of its name");
+  parts.toggleBoxes = iconButton("eye", "Hide all boxes (H)", () => act.toggleBoxes());
+  parts.toggleLook = iconButton("light", "Brightness and contrast (B)", () => act.toggleLook());
   parts.stage = makeStage(parts);
   const root = h(
     "div",
     { class: "fewbox" },
     makeBar(parts, act),
-    makePhotos(parts),
+    makePhotos(parts, act),
     parts.stage,
     makeSide(parts, act),
     makeStatus(parts, act),
@@ -35,16 +43,22 @@ export function makeLayout(act) {
   return { root, ...parts };
 }
 
-function makeBar({ name, count }, act) {
+function makeBar({ name, count, toggleBoxes, toggleLook }, act) {
   const tools = h(
     "div",
     { class: "tools" },
-    iconButton("undo", "Undo (Ctrl Z)", () => act.undo()),
-    iconButton("redo", "Redo (Ctrl Shift Z)", () => act.redo()),
+    iconButton("undo", `Undo (${MOD} Z)`, () => act.undo()),
+    iconButton("redo", `Redo (${MOD} Shift Z)`, () => act.redo()),
     iconButton("box", "New box in the middle (W)", () => act.newBox()),
-    iconButton("copy", "Copy the boxes of the photo before (C)", () => act.copyFromPrevious()),
+    iconButton("copy", `Copy (${MOD} C)`, () => act.copy()),
+    iconButton("paste", `Paste (${MOD} V)`, () => act.paste()),
+    iconButton("duplicate", `Duplicate the selected box (${MOD} D)`, () => act.duplicate()),
+    iconButton("before", "Copy the boxes of the photo before (C)", () => act.copyFromPrevious()),
     iconButton("bin", "Delete the selected box (Delete)", () => act.deleteSelected()),
+    iconButton("zoom", "Enlarge the selected box (Z)", () => act.zoomToBox(), "first"),
     iconButton("fit", "The whole photo (F)", () => act.fit()),
+    toggleBoxes,
+    toggleLook,
     iconButton("keys", "Keys (?)", () => act.showHelp()),
   );
   return h(
@@ -60,16 +74,26 @@ function makeBar({ name, count }, act) {
   );
 }
 
-function makePhotos({ filter, list, suggestion }) {
-  const properties = { class: "photos", "aria-label": "Photos" };
-  return h("nav", properties, h("div", { class: "filter" }, filter), list, suggestion);
+function makePhotos({ search, unfound, filter, list, suggestion }, act) {
+  const go = h(
+    "div",
+    { class: "filter" },
+    search,
+    iconButton("empty", "Next photo without boxes (E)", () => act.goToEmpty()),
+    filter,
+    iconButton("first", "First photo (Home)", () => act.goToEnd(-1)),
+    iconButton("last", "Last photo (End)", () => act.goToEnd(1)),
+    unfound,
+  );
+  return h("nav", { class: "photos", "aria-label": "Photos" }, go, list, suggestion);
 }
 
-function makeStage({ notice, asks }) {
+function makeStage({ notice, asks, lookHint, hiddenHint, look }) {
   const layers = [h("canvas", { "aria-hidden": "true" }), h("canvas", { "aria-hidden": "true" })];
+  const hints = h("div", { class: "hints" }, hiddenHint, lookHint);
   const says = "Photo: draw boxes; press ? for the keys";
   const properties = { class: "stage", role: "application", tabIndex: 0, "aria-label": says };
-  return h("section", properties, ...layers, notice, asks);
+  return h("section", properties, ...layers, notice, hints, look, asks);
 }
 
 function makeSide({ classes, boxes, offers }, act) {

@@ -8,6 +8,7 @@ import { boxInMiddle } from "./geometry.js";
 import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
 import { makeLayout } from "./layout.js";
 import { followLearning } from "./learning.js";
+import { Look } from "./look.js";
 import { Panels } from "./panels.js";
 import { Pictures } from "./pictures.js";
 import { PointerInput } from "./pointer.js";
@@ -18,10 +19,11 @@ const RETRY = 1500; // milliseconds until a photo that did not come is asked for
 
 /**
  * Show the page in `element`, working on `store`: an object with the methods of http_store.js.
- * `unsaved` keeps changes that are not saved yet (see unsaved.js), `first` is the id of the photo to open,
- * and `onOpen(id)` is told which one is open. Returns a function that takes the page down again.
+ * `unsaved` keeps changes that are not saved yet (see unsaved.js), `kept` is where the brightness outlives a
+ * reload (see look.js), `first` is the id of the photo to open, and `onOpen(id)` is told which one is open.
+ * Returns a function that takes the page down again.
  */
-export function mount(element, store, { unsaved, first = null, onOpen = () => {} }) {
+export function mount(element, store, { unsaved, kept = null, first = null, onOpen = () => {} }) {
   const saver = new Saver(store, unsaved);
   const session = new Session(store, saver);
   const act = {};
@@ -29,7 +31,8 @@ export function mount(element, store, { unsaved, first = null, onOpen = () => {}
   const stage = new Stage(parts.stage, session, new Pictures(store));
   const pointer = new PointerInput(parts.stage, stage, session);
   const panels = new Panels(parts, session, saver, store, act);
-  Object.assign(act, actions({ session, stage, pointer, parts, store }));
+  const look = new Look(stage, parts, kept);
+  Object.assign(act, actions({ session, stage, pointer, parts, store }), viewActions({ session, stage, look }));
   element.classList.add("fewbox-frame");
   element.append(parts.root);
 
@@ -67,6 +70,7 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
 
 const OF_SESSION = [
   ...["step", "goToSuggested", "toggleReviewed", "undo", "redo", "chooseClass", "acceptOne", "acceptAll"],
+  ...["paste", "duplicate", "toggleBoxes", "toggleClass", "showAll", "goToEnd", "goToEmpty"],
   ...["answer", "back", "lookAgain", "leaveEmpty", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
 ];
 
@@ -74,12 +78,13 @@ const OF_SESSION = [
 function actions({ session, stage, pointer, parts, store }) {
   const ask = (title, before) => askForName(parts.dialogs, title, before);
   const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
-  const middle = () => [stage.size.width / 2, stage.size.height / 2];
   session.askForLabel = () => ask("What is it?");
   const act = {
     newBox: () => stage.photo && session.draw(boxInMiddle(stage.view, stage.photo, stage.size)),
-    zoom: (factor) => stage.zoom(middle(), factor),
-    fit: () => stage.fit(),
+    copy() {
+      if (!session.selectedItem && getSelection()?.toString()) return false; // that text is what is to be copied
+      return session.copy();
+    },
     letGo() {
       pointer.abandon();
       session.letGo();
@@ -101,7 +106,21 @@ function actions({ session, stage, pointer, parts, store }) {
     removeClass: (label) => session.removeClass(label).catch(tell),
     open(id) {
       parts.root.classList.remove("shows-photos");
+      session.setSearch("");
       session.open(id);
+    },
+    search() {
+      parts.root.classList.add("shows-photos");
+      parts.search.focus();
+      parts.search.select();
+    },
+    jump() {
+      if (session.jump() !== false) act.leaveSearch();
+    },
+    leaveSearch() {
+      parts.root.classList.remove("shows-photos");
+      session.setSearch("");
+      parts.stage.focus({ preventScroll: true });
     },
     togglePhotos: () => parts.root.classList.toggle("shows-photos"),
     showHelp: () => showHelp(parts.dialogs),
@@ -109,6 +128,28 @@ function actions({ session, stage, pointer, parts, store }) {
   };
   for (const name of OF_SESSION) act[name] = session[name].bind(session);
   return act;
+}
+
+/** What changes no more than what is seen of the photo. */
+function viewActions({ session, stage, look }) {
+  const middle = () => [stage.size.width / 2, stage.size.height / 2];
+  return {
+    zoom: (factor) => stage.zoom(middle(), factor),
+    fit: () => stage.fit(),
+    zoomToBox() {
+      const item = session.selectedItem;
+      if (item) stage.frame(item.box);
+      else session.tell("no box is selected; Tab selects one");
+    },
+    toggleLook: () => look.toggle(),
+    resetLook: () => look.reset(),
+  };
+}
+
+/** Whether an element wants a key for itself: what one types into all, a slider those that move it. */
+function isTakenBy(target, { key }) {
+  if (target.closest("input[type=range]")) return /^(Arrow|Page|Home|End|Tab)/.test(key);
+  return target.closest("input, select, textarea") !== null;
 }
 
 /** Connect the table of keys. Space acts when it comes up, since held down it lets one drag the photo. */
@@ -119,7 +160,11 @@ function listenToKeys(element, parts, pointer, session, act, signal) {
     const { target } = event;
     const answer = session.question ? entryFor(answers, event) : {};
     const { entry, key } = answer.entry ? answer : entryFor(keys, event);
-    if (!entry || event.isComposing || isBusy() || target.closest("input, select, textarea")) return;
+    if (!entry || event.isComposing || isBusy() || isTakenBy(target, event)) return;
+    if (entry.isOnce && event.repeat) {
+      event.preventDefault();
+      return;
+    }
     if (key.endsWith("Tab") && target !== parts.stage) return; // there it goes from button to button
     if (target.closest("button") && ["Enter", "Shift+Enter", " "].includes(key)) return;
     if (key === " ") pointer.setSpace(true);

@@ -15,6 +15,7 @@ export class Panels {
   #act;
   #list;
   #revealed = null; // the photo that the list was last scrolled to
+  #searched = ""; // and for which search
   #clock;
 
   constructor(parts, session, saver, store, act) {
@@ -26,6 +27,8 @@ export class Panels {
     this.#list = new PhotoGrid(parts.list, ROW, (...row) => this.#fillRow(...row));
     parts.filter.onchange = () => session.setFilter(parts.filter.value);
     parts.list.addEventListener("keydown", (event) => this.#listKey(event));
+    parts.search.oninput = () => session.setSearch(parts.search.value);
+    parts.search.addEventListener("keydown", (event) => this.#searchKey(event));
     this.#clock = setInterval(() => this.showSaved(), 1000); // counts the seconds to the next try
   }
 
@@ -42,6 +45,7 @@ export class Panels {
     this.#showList();
     this.#showSuggestion();
     this.#showClasses();
+    this.#showHidden();
     this.#showBoxes();
     this.#showOffers();
     this.#showAsks();
@@ -66,10 +70,13 @@ export class Panels {
   }
 
   #showList() {
-    const { current, shownPhotos } = this.#session;
+    const { current, shownPhotos, search } = this.#session;
+    if (this.#parts.search.value !== search) this.#parts.search.value = search;
+    this.#parts.unfound.textContent = search && !shownPhotos.length ? "No photo is called so." : "";
     this.#list.show(shownPhotos);
-    if (current !== this.#revealed) this.#list.reveal(current);
+    if (current !== this.#revealed || search !== this.#searched) this.#list.reveal(current);
     this.#revealed = current;
+    this.#searched = search;
     const row = this.#list.elementOf(current);
     if (row) this.#parts.list.setAttribute("aria-activedescendant", row.id);
     else this.#parts.list.removeAttribute("aria-activedescendant");
@@ -107,6 +114,16 @@ export class Panels {
     this.#act.step(direction);
   }
 
+  /** Enter opens what the search means, the arrows go from one photo found to the next, Escape lists all again. */
+  #searchKey(event) {
+    if (event.isComposing) return;
+    if (event.key === "Enter") this.#act.jump();
+    else if (event.key === "Escape") this.#act.leaveSearch();
+    else return this.#listKey(event);
+    event.preventDefault();
+    return event.stopPropagation();
+  }
+
   #showSuggestion() {
     const { suggested, photos, current } = this.#session;
     const photo = photos.find(({ id, reviewed }) => id === suggested && !reviewed);
@@ -120,7 +137,8 @@ export class Panels {
   #showClasses() {
     const { labels, active, photos } = this.#session;
     const counts = labels.map((label) => photos.filter((photo) => photo.labels.includes(label)).length);
-    rebuilt(this.#parts.classes, [labels, active, counts], () =>
+    const { hiddenLabels } = this.#session;
+    rebuilt(this.#parts.classes, [labels, active, counts, [...hiddenLabels]], () =>
       labels.map((label, number) => this.#classRow(label, number, counts[number], number === active)),
     );
   }
@@ -131,6 +149,8 @@ export class Panels {
     swatch.style.color = inkOn(colourOf(number));
     const photos = text("number", String(count));
     photos.title = `in ${counted(count, "photo", "photos")}`;
+    const isHidden = this.#session.hiddenLabels.has(label);
+    const says = `${isHidden ? "Show" : "Hide"} ${label}`;
     const remove = iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second");
     return h(
       "div",
@@ -138,14 +158,32 @@ export class Panels {
       pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
       ...(count ? [] : [remove]),
       iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
+      iconButton(isHidden ? "hidden" : "eye", says, () => this.#act.toggleClass(label), isHidden ? "eye off" : "eye"),
     );
+  }
+
+  /** Over the photo, that boxes are hidden: nobody is to take it for one without any. */
+  #showHidden() {
+    const { hidesAll, hiddenLabels, labels } = this.#session;
+    const hidden = labels.filter((label) => hiddenLabels.has(label));
+    const says = hidesAll ? "Boxes are hidden" : hidden.length ? `Hidden: ${hidden.join(", ")}` : "";
+    const { hiddenHint, toggleBoxes } = this.#parts;
+    hiddenHint.hidden = !says;
+    const name = hidesAll ? "H" : "Shift H";
+    rebuilt(hiddenHint, says, () => [icon("hidden"), text("", says), key(name)]);
+    hiddenHint.title = says && "Show them again";
+    rebuilt(toggleBoxes, hidesAll, () => [icon(hidesAll ? "hidden" : "eye")]);
+    toggleBoxes.classList.toggle("on", hidesAll);
+    toggleBoxes.title = hidesAll ? "Show all boxes (H)" : "Hide all boxes (H)";
+    toggleBoxes.setAttribute("aria-label", toggleBoxes.title);
   }
 
   #showBoxes() {
     const { items, selected, labels, state } = this.#session;
     const toDo = state && !state.reviewed ? "Drag on the photo to draw a box." : "";
     const hint = state?.reviewed ? "Nothing: reviewed and empty." : toDo;
-    rebuilt(this.#parts.boxes, [items, selected, labels, hint], () => {
+    const hidden = items.map((item) => this.#session.isHidden(item));
+    rebuilt(this.#parts.boxes, [items, selected, labels, hint, hidden], () => {
       if (items.length) return items.map((item) => this.#boxRow(item, item.id === selected));
       return [h("p", { class: "hint" }, hint)];
     });
@@ -157,6 +195,7 @@ export class Panels {
     frame.style.borderColor = colourOf(this.#session.labels.indexOf(item.label));
     const detail = isProposal ? `${Math.round(100 * item.score)}%?` : item.ignore ? "ignored" : sizeOf(item);
     const label = text("label", item.label);
+    if (this.#session.isHidden(item)) label.append(" (hidden)");
     const says = isProposal ? "Dismiss the proposal" : `Delete ${item.label}`;
     return h(
       "div",
@@ -167,7 +206,7 @@ export class Panels {
   }
 
   #showOffers() {
-    const count = this.#session.question ? 0 : this.#session.proposals.length;
+    const count = this.#session.question ? 0 : this.#session.shownProposals.length;
     rebuilt(this.#parts.offers, count, () => {
       if (!count) return [];
       const one = button("primary", () => this.#act.acceptOne(), "Accept", key("Enter"));

@@ -58,7 +58,7 @@ export class PointerInput {
 
   #press(event) {
     const { photo } = this.#stage;
-    if (event.target.closest("button, .asks") || !photo || !this.#session.state) return;
+    if (event.target.closest("button, .asks, .look") || !photo || !this.#session.state) return;
     event.preventDefault();
     this.#element.focus({ preventScroll: true });
     this.#element.setPointerCapture(event.pointerId);
@@ -153,7 +153,7 @@ export class PointerInput {
   }
 
   #click(point) {
-    const { items, held } = this.#session;
+    const { shownItems: items, held } = this.#session;
     this.#session.select(itemAt(this.#stage.view, items, point, this.#gesture.reach, held)?.id ?? null);
   }
 

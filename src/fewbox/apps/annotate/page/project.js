@@ -15,6 +15,7 @@ export class Project extends EventTarget {
   labels = [];
   photos = []; // {id, name, width, height, reviewed, num_boxes, labels, error}
   filter = "all"; // which photos are shown; see words.js
+  search = ""; // and what their names have in them
   active = 0; // number of the class that new boxes get
   current = null; // one of `photos`
   state = null; // {boxes, reviewed} of the current photo with what is not saved yet; null until it has come
@@ -183,7 +184,7 @@ export class Project extends EventTarget {
   }
 
   get shownPhotos() {
-    return this.photos.filter((photo) => isShown(photo, this.filter));
+    return this.photos.filter((photo) => isShown(photo, this.filter, this.search));
   }
 
   setFilter(filter) {
@@ -195,7 +196,7 @@ export class Project extends EventTarget {
   neighbour(direction) {
     const from = this.photos.indexOf(this.current);
     for (let at = from + direction; at >= 0 && at < this.photos.length; at += direction) {
-      if (isShown(this.photos[at], this.filter)) return this.photos[at];
+      if (isShown(this.photos[at], this.filter, this.search)) return this.photos[at];
     }
     return null;
   }

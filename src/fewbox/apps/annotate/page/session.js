@@ -1,23 +1,28 @@
 // What a person does with the boxes of the open photo: what keys, buttons and the pointer do.
 
-import { iou, isBox, moved, resampled, resized } from "./geometry.js";
+import { SAME_PLACE, beside, iou, isBox, moved, resampled, resized } from "./geometry.js";
 import { NO_CHANGE, applied, newId } from "./history.js";
 import { Project } from "./project.js";
 import { asBox } from "./proposals.js";
-import { described } from "./words.js";
+import { bestMatch, counted, described, isShown } from "./words.js";
 
 export class Session extends Project {
+  hidesAll = false; // no box and no proposal is shown; what is saved stays as it is
+  hiddenLabels = new Set(); // nor those of these classes
+  #copied = null; // {boxes, from}, where `from` is the size of their photo: {width, height}
+
   select(id) {
     this.question = null;
     this.selected = this.held = id;
     const item = this.selectedItem;
+    if (item) this.#reveal([item]);
     if (item) this.say(described(item));
     this.changed();
   }
 
   /** Select the item after or before the selected one; false if there is none further that way. */
   selectNext(direction) {
-    const ids = this.items.map(({ id }) => id);
+    const ids = this.shownItems.map(({ id }) => id);
     const at = ids.indexOf(this.selected);
     const next = at < 0 ? (direction > 0 ? 0 : ids.length - 1) : at + direction;
     this.select(ids[next] ?? null);
@@ -50,6 +55,7 @@ export class Session extends Project {
 
   /** Keep a box. What was held is held on; what has just been drawn is not, so that a drag in it draws. */
   #put(box, { before = box, ...more } = {}) {
+    this.#reveal([box]);
     this.held = this.held === before.id ? box.id : null;
     this.selected = box.id;
     this.change({ put: [box], delete: [] }, { ...more, decided: before.score === undefined ? [] : [before] });
@@ -80,7 +86,7 @@ export class Session extends Project {
   deleteSelected() {
     const item = this.selectedItem;
     if (!item) return;
-    const next = this.items[this.items.indexOf(item) + 1];
+    const next = this.shownItems[this.shownItems.indexOf(item) + 1];
     if (item.score === undefined) this.change({ put: [], delete: [item.id] });
     else this.change(NO_CHANGE, { decided: [item] });
     this.select(next?.id ?? null);
@@ -102,10 +108,53 @@ export class Session extends Project {
     if (photo !== this.current) return undefined;
     const { boxes } = applied(before, this.saver.pending(previous.id));
     const copies = boxes.map((box) => ({ ...box, id: newId(), box: resampled(box.box, before, photo) }));
-    const isNew = (copy) => !this.state.boxes.some((box) => iou(copy.box, box.box) > 0.95);
+    const isNew = (copy) => !this.state.boxes.some((box) => iou(copy.box, box.box) > SAME_PLACE);
     const put = copies.filter((copy) => isBox(copy.box) && isNew(copy));
-    if (put.length) this.change({ put, delete: [] });
+    if (put.length) this.#add(put);
     return this.tell(`${put.length} copied from ${previous.name}`);
+  }
+
+  /** Remember the selected item, or all boxes in sight if none is selected, for `paste`. */
+  copy() {
+    const { selectedItem: item, current } = this;
+    const seen = item ? [item] : this.shownItems.filter(({ score }) => score === undefined);
+    const boxes = seen.map(asBox);
+    if (!boxes.length) return this.tell("there is no box to copy");
+    this.#copied = { boxes, from: { width: current.width, height: current.height } };
+    return this.tell(`${item?.label ?? counted(boxes.length, "box", "boxes")} copied`);
+  }
+
+  /** Add what was copied at the same place in this photo, or beside it where that is taken. */
+  paste() {
+    if (!this.state) return undefined;
+    if (!this.#copied) return this.tell("nothing has been copied yet");
+    const { boxes, from } = this.#copied;
+    const others = this.state.boxes.map(({ box }) => box);
+    const place = ({ box }) => beside(resampled(box, from, this.current), others, this.current);
+    const put = boxes.map((box) => ({ ...box, id: newId(), box: place(box) })).filter(({ box }) => isBox(box));
+    if (!put.length) return this.tell("what was copied is too small for this photo");
+    this.#add(put);
+    return this.tell(`${put.length === 1 ? put[0].label : `${put.length} boxes`} pasted`);
+  }
+
+  duplicate() {
+    const item = this.selectedItem;
+    if (!item) return this.tell("no box is selected; Tab selects one");
+    const others = this.items.map(({ box }) => box);
+    this.#add([{ ...asBox(item), id: newId(), box: beside(item.box, others, this.current) }]);
+    return this.tell(`${item.label} duplicated`);
+  }
+
+  /** Add boxes that were made elsewhere; a single one can be dragged to its place at once. */
+  #add(put) {
+    const unknown = [...new Set(put.map(({ label }) => label))].filter((label) => !this.labels.includes(label));
+    if (unknown.length) {
+      this.labels = [...this.labels, ...unknown];
+      this.saver.addLabels(unknown);
+    }
+    this.#reveal(put);
+    this.selected = this.held = put.length === 1 ? put[0].id : null;
+    this.change({ put, delete: [] });
   }
 
   /** Make class `number` the active one, and that of the selected box. */
@@ -134,28 +183,114 @@ export class Session extends Project {
     if (this.saver.status.kind !== "saved") return this.tell("not now: wait until everything is saved");
     this.labels = (await this.store.labels({ rename: { [label]: other } })).labels;
     this.forgetHistory(); // what they would bring back has the old label
+    for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other;
+    if (this.hiddenLabels.delete(label)) this.hiddenLabels.add(other);
     return this.refresh();
   }
 
   async removeClass(label) {
     this.labels = (await this.store.labels({ remove: [label] })).labels;
+    this.hiddenLabels.delete(label);
     this.active = 0;
     this.changed();
   }
 
   acceptOne() {
-    const item = this.proposals.find(({ id }) => id === this.selected) ?? this.proposals[0];
+    const item = this.shownProposals.find(({ id }) => id === this.selected) ?? this.shownProposals[0];
     if (!item) return this.tell("nothing is proposed here");
     this.#put(asBox(item), { before: item });
-    if (this.proposals.length) this.selected = this.proposals[0].id;
+    if (this.shownProposals.length) this.selected = this.shownProposals[0].id;
     this.held = null;
     return this.changed();
   }
 
   acceptAll() {
-    const items = this.proposals;
+    const items = this.shownProposals;
     const put = items.map((item) => asBox(item));
     if (put.length) this.change({ put, delete: [] }, { decided: items });
     this.tell(`${put.length} accepted`);
+  }
+
+  // From here on: what is shown of the boxes. Nothing of it is saved, and nobody is asked less by it.
+
+  /** Whether an item is not drawn; what one is asked about always is. */
+  isHidden(item) {
+    if (this.question?.items.includes(item)) return false;
+    return this.hidesAll || this.hiddenLabels.has(item.label);
+  }
+
+  get shownItems() {
+    return this.items.filter((item) => !this.isHidden(item));
+  }
+
+  get shownProposals() {
+    return this.proposals.filter((item) => !this.isHidden(item));
+  }
+
+  toggleBoxes() {
+    this.hidesAll = !this.hidesAll;
+    this.#letGoOfHidden();
+    this.tell(this.hidesAll ? "boxes hidden" : "boxes shown");
+  }
+
+  /** Hide a class or show it: `label`, or that of the selected box; without one show all, or hide the active one. */
+  toggleClass(label = this.selectedItem?.label) {
+    const { hiddenLabels } = this;
+    const one = label ?? this.labels[this.active];
+    if (one === undefined) return this.tell("there is no class yet");
+    if (label === undefined && hiddenLabels.size) hiddenLabels.clear();
+    else if (!hiddenLabels.delete(one)) hiddenLabels.add(one);
+    this.#letGoOfHidden();
+    return this.tell(hiddenLabels.size ? `hidden: ${[...hiddenLabels].join(", ")}` : "all classes shown");
+  }
+
+  showAll() {
+    this.hidesAll = false;
+    this.hiddenLabels.clear();
+    this.changed();
+  }
+
+  /** Show what somebody has just made or picked up. */
+  #reveal(items) {
+    this.hidesAll = false;
+    for (const { label } of items) this.hiddenLabels.delete(label);
+  }
+
+  #letGoOfHidden() {
+    const item = this.selectedItem;
+    if (item && this.isHidden(item)) this.selected = this.held = null;
+    this.changed();
+  }
+
+  // From here on: other photos.
+
+  setSearch(search) {
+    this.search = search;
+    this.changed();
+  }
+
+  /** Open the photo that the search means, and list all again; false if it means none. */
+  jump() {
+    const photo = bestMatch(this.shownPhotos, this.search);
+    if (!photo) return false; // the list says so
+    this.setSearch("");
+    this.open(photo.id);
+    return true;
+  }
+
+  /** Open the first (-1) or the last (1) photo. */
+  goToEnd(direction) {
+    const photo = this.shownPhotos.at(direction < 0 ? 0 : -1);
+    if (photo) this.open(photo.id);
+  }
+
+  /** Open the next photo without boxes, looked at or not; after the last one comes the first. */
+  goToEmpty() {
+    const at = this.photos.indexOf(this.current);
+    const inTurn = [...this.photos.slice(at + 1), ...this.photos.slice(0, at)];
+    const isNext = (photo) => !photo.num_boxes && !photo.error && isShown(photo, this.filter, this.search);
+    const next = inTurn.find(isNext);
+    if (next) this.open(next.id);
+    else this.tell("no other photo is without boxes");
   }
 }

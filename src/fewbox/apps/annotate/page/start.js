@@ -16,6 +16,7 @@ const { name, key } = await readProject();
 document.title = `${name} – fewbox`;
 mount(document.body, httpStore, {
   unsaved: new Unsaved(localStorage, `${location.host} ${key}`),
+  kept: sessionStorage,
   first: decodeURIComponent(location.hash.slice(1)),
   onOpen: (id) => history.replaceState(null, "", `#${encodeURIComponent(id)}`),
 });

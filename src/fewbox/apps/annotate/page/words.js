@@ -10,11 +10,28 @@ export function stateOf(photo) {
 /** Whether somebody still has to look at it. */
 export const isOpen = (photo) => !photo.reviewed && !photo.error;
 
-/** Whether a photo passes a filter: "all", "unreviewed", "empty", or "class " and a label. */
-export function isShown(photo, filter) {
+/** Whether a photo passes a search and a filter: "all", "unreviewed", "empty", or "class " and a label. */
+export function isShown(photo, filter, search = "") {
+  if (!isCalled(photo, search)) return false;
   if (filter === "unreviewed") return !photo.reviewed;
   if (filter === "empty") return photo.reviewed && photo.num_boxes === 0;
   return filter === "all" || photo.labels.includes(filter.slice("class ".length));
+}
+
+// Some systems write an accented letter as two signs, which look like the one that a keyboard writes.
+const plain = (name) => name.normalize("NFC").toLowerCase();
+
+/** Whether the name of a photo has every word of a search in it. */
+function isCalled({ name }, search) {
+  return plain(search).split(/\s+/).every((part) => plain(name).includes(part));
+}
+
+/** Of photos the one that a search means: that of this very name, else one that begins so, else the first. */
+export function bestMatch(photos, search) {
+  const wanted = plain(search.trim());
+  const found = photos.filter((photo) => isCalled(photo, search));
+  const isExact = ({ name }) => [plain(name), plain(name).replace(/\.\w+$/, "")].includes(wanted);
+  return found.find(isExact) ?? found.find(({ name }) => plain(name).startsWith(wanted)) ?? found[0] ?? null;
 }
 
 export const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
