@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/$(PROGRAMS)
 STAMP := $(VENV)/.ready
 
-.PHONY: setup test fuzz check demo bench reference docs wheel clean
+.PHONY: setup test test-fast fuzz check demo bench reference docs wheel clean
 
 setup: $(STAMP)
 
@@ -21,9 +21,15 @@ $(STAMP): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(STAMP)
 
-# As many processes as cores; the tests of a file stay together, as they share what takes long to make.
+# As many processes as cores; the tests of a file stay together, as they share what takes long to make, and the
+# files with the slowest tests come first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST)
+
+test-fast: setup
+	$(PYTEST) -m "not slow"
 
 # ROUNDS: how often each property is tried, every time on other examples.
 ROUNDS ?= 10

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,10 @@ settings.register_profile("fuzz", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+MOST_SECONDS = 5.0
+USUAL_SECONDS = 0.1
+"""What :func:`slowness` takes on the machine on which tests were marked: 2 cores of an Intel Xeon."""
+
 GOLDEN_ARCHIVE = "golden/ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.tar.gz"
 
 
@@ -57,3 +64,43 @@ def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     """A detector of the demo's ducks, the same one exported, and photos of ducks to look in."""
     pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
     return export_duck(tmp_path_factory.mktemp("exported_duck"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests first: what takes longest must not begin last."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that takes long must say so, or ``make test-fast`` would no longer be fast.
+
+    What counts is processor time, of this process and of those it has started and waited for: seconds on
+    the clock say more about what else the machine does. Processors differ too, so the limit is one for the
+    speed of this one, never below ``MOST_SECONDS``. Tests of more than three seconds are marked, so that none
+    fails by chance.
+    """
+    before = processor_seconds()
+    result = yield
+    seconds, most = processor_seconds() - before, MOST_SECONDS * slowness()
+    if seconds > most and item.get_closest_marker("slow") is None:
+        pytest.fail(
+            f"took {seconds:.1f} s of processor time, more than {most:.1f}: make it faster or mark it "
+            "@pytest.mark.slow",
+            pytrace=False,
+        )
+    return result
+
+
+def processor_seconds() -> float:
+    return sum(os.times()[:4])
+
+
+@functools.cache
+def slowness() -> float:
+    """How much longer a fixed piece of work takes here than where the limit was set; 1 if not longer."""
+    begun = time.process_time()
+    numbers = dict(enumerate(range(400_000)))
+    sum(numbers[key] % 7 for key in numbers)
+    return max(1.0, (time.process_time() - begun) / USUAL_SECONDS)

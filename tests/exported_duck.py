@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.export import export_detector
 from fewbox.finetuning.api import finetune
+from made_once import made_once
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,21 @@ class ExportedDuck:
 
 
 def export_duck(folder: Path) -> ExportedDuck:
+    """Copies in ``folder`` of what was learnt and exported once."""
+    shutil.copytree(made_once("exported_duck", _make), folder, dirs_exist_ok=True)
+    photos = sorted(folder.glob("*.png"))
+    return ExportedDuck(Detector.load(folder / "duck.safetensors"), folder / "duck.onnx", photos)
+
+
+def _make(folder: Path) -> None:
     """Learn, export."""
     train, test = demo_photos()
     few = replace(train, images=train.images[:4])
     detector = finetune(few, "starter", show_progress=False).with_precision("float32")
-    onnx = folder / "duck.onnx"
-    export_detector(detector, onnx, photos=[image.path for image in test.images[:1]])
-    photos = []
+    detector.save(folder / "duck.safetensors")
+    export_detector(detector, folder / "duck.onnx", photos=[image.path for image in test.images[:1]])
     for image in test.images[:6]:
-        photos.append(folder / f"{image.path.stem}.png")
-        Image.open(image.path).save(photos[-1])
-    return ExportedDuck(detector, onnx, photos)
+        Image.open(image.path).save(folder / f"{image.path.stem}.png")
 
 
 def assert_same(found: list[dict[str, Any]], expected: Detections) -> None:

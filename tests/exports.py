@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image
 from fewbox.detection.detector import Detector
 from fewbox.export import export_detector
 from fewbox.models.families import Config
+from made_once import made_once
 from tiny import tiny_base, tiny_config
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config
@@ -34,14 +33,14 @@ def detector_of(kind: str) -> Detector:
     return wrap(config, random_retinanet(config).state_dict())
 
 
-@cache
 def exported(kind: str) -> bytes:
     """The ONNX file of a detector, made once for all tests."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "d.onnx"
-        agreement = export_detector(detector_of(kind), path, photos=save_noise(Path(folder)))
+
+    def make(folder: Path) -> None:
+        agreement = export_detector(detector_of(kind), folder / "d.onnx", photos=save_noise(folder))
         assert agreement.num_photos == 2
-        return path.read_bytes()
+
+    return (made_once(f"exported_{kind}", make) / "d.onnx").read_bytes()
 
 
 def wrap(config: Config, weights: dict[str, torch.Tensor]) -> Detector:

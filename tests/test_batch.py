@@ -26,6 +26,7 @@ from fewbox.apps.batch.workers import Workers
 from fewbox.cli import main
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError, PhotoError, SettingError
+from made_once import made_once
 from tiny_yolox import random_yolox, tiny_yolox_config
 from web_server import serving
 
@@ -40,15 +41,7 @@ SECONDS = 120  # that no run here should take, however busy the machine
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that finds something everywhere, good photos, and one that is none."""
     folder = tmp_path_factory.mktemp("many")
-    config = tiny_yolox_config()
-    Detector(
-        config=config,
-        weights=random_yolox(config).state_dict(),
-        labels=["a", "b", "c"],
-        base={"name": "tiny", "weights_sha256": "0" * 64},
-        provenance={},
-        score_threshold=THRESHOLD,
-    ).save(folder / "d.safetensors")
+    tiny_detector().save(folder / "d.safetensors")
     (folder / "photos").mkdir()
     generator = np.random.default_rng(3)
     for number in range(NUM_PHOTOS - 1):
@@ -56,6 +49,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(pixels).save(folder / f"photos/p{number}.png")
     (folder / "photos/p999.jpg").write_bytes(b"no photo")
     return folder
+
+
+def tiny_detector() -> Detector:
+    config = tiny_yolox_config()
+    return Detector(
+        config=config,
+        weights=random_yolox(config).state_dict(),
+        labels=["a", "b", "c"],
+        base={"name": "tiny", "weights_sha256": "0" * 64},
+        provenance={},
+        score_threshold=THRESHOLD,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +226,8 @@ def test_an_exported_detector_does_the_same(folder, tmp_path, right) -> None:
     pytest.importorskip("onnxscript")
     from fewbox.export import export_detector
 
-    export_detector(Detector.load(folder / "d.safetensors"), tmp_path / "d.onnx")
+    kept = made_once("tiny_detector", lambda made: export_detector(tiny_detector(), made / "d.onnx"))
+    shutil.copy(kept / "d.onnx", tmp_path)
     photos, output = few(folder, tmp_path), tmp_path / "out"
     summary = detect_batch(tmp_path / "d.onnx", photos, output)
     assert (summary.done, summary.failed) == (4, 0)

@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from exports import detector_of, noise, save_noise
+from exports import detector_of, exported, noise
 from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino
 from fewbox.apps.serve.hot_reload import load_copy
@@ -40,20 +40,19 @@ from fewbox.models.letterbox import letterbox
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes.header import read_openvino_header
 from fewbox.runtimes.openvino import OpenVinoEngine
+from made_once import made_once
 
 KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and of any
 SIZES = ((96, 128), (131, 61), (40, 170))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _exported_once() -> Iterator[None]:
     """Make the ONNX file that each export to OpenVINO begins with only once: it takes seconds."""
-    kept = tmp_path_factory.mktemp("kept") / "starter.onnx"
 
     def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
-        if not kept.exists():
-            export_detector(detector, kept)
-        shutil.copy(kept, target)
+        kept = made_once("starter", lambda folder: export_detector(detector, folder / "starter.onnx"))
+        shutil.copy(kept / "starter.onnx", target)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openvino_export, "export_detector", export)
@@ -64,9 +63,8 @@ def _exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
     """A detector and its export."""
     folder = tmp_path_factory.mktemp("exports")
-    detector = detector_of(request.param)
-    export_detector(detector, folder / "d.onnx", photos=save_noise(folder))
-    return detector, folder / "d.onnx"
+    (folder / "d.onnx").write_bytes(exported(request.param))
+    return detector_of(request.param), folder / "d.onnx"
 
 
 @pytest.fixture(scope="module")
