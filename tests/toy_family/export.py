@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-from fewbox.models.graph_steps import classes_first, nms_steps
+from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows, classes_first, nms_steps
 from toy_family import SIDE, ToyConfig
 
 

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from fewbox.export import Anchors, AnchorsOf
 from fewbox.models.families import Config, family_of
-from fewbox.models.graph_builder import OPSET, GraphBuilder, Prepared
-from fewbox.models.graph_steps import write_outputs
+from fewbox.models.graph_builder import OPSET, GraphBuilder, Prepared, write_outputs
 from fewbox.models.network import Network
 from fewbox.runtimes.header import HEADER_KEY
 from fewbox.runtimes.onnxruntime import open_session

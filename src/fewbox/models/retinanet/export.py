@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-from fewbox.models.graph_steps import clipped, nms_steps, touching
+from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows, clipped, nms_steps, touching
 from fewbox.models.retinanet import RetinanetConfig
 from fewbox.models.retinanet.network import CHANNEL_MEANS, CHANNEL_STDS
 

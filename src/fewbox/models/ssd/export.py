@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-from fewbox.models.graph_steps import classes_first, neighbours_within, nms_steps
+from fewbox.models.graph_builder import (
+    GraphBuilder,
+    Prepared,
+    Rows,
+    classes_first,
+    neighbours_within,
+    nms_steps,
+)
 from fewbox.models.ssd import SsdConfig
 from fewbox.models.ssd.network import CHANNEL_MEANS
 

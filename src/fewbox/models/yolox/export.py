@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-from fewbox.models.graph_steps import classes_first, neighbours_within, nms_steps, touching
+from fewbox.models.graph_builder import (
+    GraphBuilder,
+    Prepared,
+    Rows,
+    classes_first,
+    neighbours_within,
+    nms_steps,
+    touching,
+)
 from fewbox.models.letterbox import PADDING_GREY
 from fewbox.models.yolox import YoloxConfig
 
