@@ -15,10 +15,12 @@ STAMP := $(VENV)/.ready
 
 setup: $(STAMP)
 
+# All versions are pinned, so none is searched for; what is imported is compiled when it is.
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
 	touch $(STAMP)
 
 # As many processes as cores; the tests of a file stay together, as they share what takes long to make, and the
