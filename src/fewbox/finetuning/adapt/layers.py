@@ -1,0 +1,81 @@
+"""A convolution and its activation as one step of the backward pass, for maps with the channels last.
+
+PyTorch's own way through a 1x1 convolution on one thread copies every map to columns and back. With the
+channels last it is one matrix product each for the outputs, the inputs' gradients and the kernel's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewbox.models.yolox.csp_darknet import ConvLayer
+from fewbox.models.yolox.network import YoloxDetector
+
+
+class _PointwiseSilu(torch.autograd.Function):
+    """SiLU of a 1x1 convolution; maps ``[N, D, h, w]`` with the channels last."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        summed = torch.addmm(bias, rows, kernel.flatten(1).t())
+        ctx.save_for_backward(rows, kernel, summed)
+        ctx.size = (x.shape[0], *x.shape[2:])
+        return F.silu(summed).view(*ctx.size, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, kernel, summed = ctx.saved_tensors
+        of_output = gradients[0].permute(0, 2, 3, 1).reshape(-1, summed.shape[1])
+        of_sum = torch.ops.aten.silu_backward(of_output, summed)
+        of_input = None
+        if ctx.needs_input_grad[0]:
+            of_input = (of_sum @ kernel.flatten(1)).view(*ctx.size, -1).permute(0, 3, 1, 2)
+        return of_input, (of_sum.t() @ rows).view_as(kernel), of_sum.sum(0)
+
+
+class LearningLayer(nn.Module):
+    """A folded :class:`ConvLayer` whose kernel and bias learn; the same outputs under the same names."""
+
+    def __init__(self, layer: ConvLayer) -> None:
+        super().__init__()
+        self.conv, self.activate = layer.conv, layer.activate
+        self.is_pointwise = self.conv.kernel_size == (1, 1) and self.activate is F.silu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As :meth:`ConvLayer.forward`."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.is_pointwise:
+            output: Tensor = _PointwiseSilu.apply(x, self.conv.weight, self.conv.bias)
+            return output
+        return self.activate(self.conv(x))
+
+
+class LearningPredictor(nn.Conv2d):
+    """A 1x1 convolution as one matrix product."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, 1, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, D_in, h, w]`` to ``[N, D_out, h, w]``."""
+        rows = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return rows.permute(0, 3, 1, 2)
+
+
+def make_learning(network: YoloxDetector) -> None:
+    """Let all that follows the backbone of a folded network learn, with layers made for it."""
+    frozen = set(network.backbone.backbone.modules())
+    for owner in [module for module in network.modules() if module not in frozen]:
+        for name, child in list(owner.named_children()):
+            if isinstance(child, ConvLayer):
+                setattr(owner, name, LearningLayer(child))
+            elif isinstance(owner, nn.ModuleList) and isinstance(child, nn.Conv2d):
+                setattr(owner, name, LearningPredictor(child))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not name.startswith("backbone.backbone."))
