@@ -22,7 +22,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning.adapt.learn import AdaptSettings
+from fewbox.finetuning.adapt.recipe import adapt
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.finetuning.trainer import finetune
@@ -200,6 +202,9 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
             group = ProcessGroup(0, 1, torch.device("cpu"))
             return finetune_deep(photos, base, checkpoint, group, config=settings, show_progress=False)
     config = FinetuneConfig(seed=seed, effort=effort or "normal")
+    if name == "adapt":
+        start = finetune(photos, base, config=replace(config, effort="quick"), show_progress=False)
+        return adapt(photos, base, start, AdaptSettings(seed=seed), show_progress=False)
     return finetune(photos, base, recipe=name, config=config, show_progress=False)
 
 
@@ -214,7 +219,9 @@ def run(
     row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
     row["cpu_seconds"] = time.process_time() - start_cpu
     found = PredictionTable.of(
-        test.detect(detector.with_precision("float32"), only_heads_learnt=":" not in recipe)
+        test.detect(
+            detector.with_precision("float32"), only_heads_learnt=":" not in recipe and recipe != "adapt"
+        )
     )
     metrics = coco_metrics(found, test.truth, len(data.labels))
     row |= {"ap": metrics.ap, "ap50": metrics.ap50, "recall": metrics.ar_100}
@@ -253,7 +260,7 @@ def runs_of(
 
 def recipe_of(text: str) -> str:
     """A recipe by name, or full fine-tuning as ``LAYERS:RATE:EPOCHS``."""
-    if text in (*RECIPES, "best/long") or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+", text):
+    if text in (*RECIPES, "best/long", "adapt") or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+", text):
         return text
     raise argparse.ArgumentTypeError(f"no recipe: {text}")
 

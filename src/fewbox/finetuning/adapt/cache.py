@@ -43,6 +43,17 @@ class ViewTruth:
     """``[M]`` int64, some of them ``IGNORED_ID``."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """A part of a view, in cells of its coarsest map."""
+
+    view: int
+    top: int
+    left: int
+    rows: int
+    columns: int
+
+
 class MapStore:
     """Room for the maps of a number of views.
 
@@ -72,14 +83,26 @@ class MapStore:
         flat = [x.permute(0, 2, 3, 1).reshape(-1) for x in maps]  # channels last: as the layers want them
         self._rows[view] = torch.cat(flat).half().numpy()
 
-    def maps(self, views: Sequence[int]) -> list[Tensor]:
-        """The maps ``[len(views), D, h, w]`` float32, channels last, of some views."""
-        rows = torch.from_numpy(self._rows[np.asarray(views)]).float()
+    def maps(self, places: Sequence[Window]) -> list[Tensor]:
+        """The maps ``[N, D, h, w]`` float32, channels last, of N windows of one size."""
         starts = [0, *self._ends[:-1]]
-        return [
-            rows[:, start:end].reshape(len(rows), h, w, depth).permute(0, 3, 1, 2)
-            for start, end, (depth, h, w) in zip(starts, self._ends, self.shapes, strict=True)
-        ]
+        maps = []
+        for start, end, (depth, h, w) in zip(starts, self._ends, self.shapes, strict=True):
+            scale = h // self.shapes[-1][1]  # cells of this map along a side of one of the coarsest
+            parts = []
+            for place in places:
+                whole = self._rows[place.view, start:end].reshape(h, w, depth)
+                top, left, rows, columns = (
+                    scale * n for n in (place.top, place.left, place.rows, place.columns)
+                )
+                parts.append(whole[top : top + rows, left : left + columns])
+            maps.append(torch.from_numpy(np.stack(parts)).float().permute(0, 3, 1, 2))
+        return maps
+
+    def whole(self, view: int) -> Window:
+        """All of a view."""
+        _, rows, columns = self.shapes[-1]
+        return Window(view, 0, 0, rows, columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +172,7 @@ def _views_of(
         yield random_view(image, corners, (scale_x, scale_y), network.input_size_hw(size_hw), generator)
 
 
-def _truth(
-    network: YoloxDetector, photo: AnnotatedImage, view: View, labels: Sequence[str]
-) -> ViewTruth:
+def _truth(network: YoloxDetector, photo: AnnotatedImage, view: View, labels: Sequence[str]) -> ViewTruth:
     size_hw = (view.image.shape[0], view.image.shape[1])
     ids = torch.tensor([IGNORED_ID if b.ignore else labels.index(b.label) for b in photo.boxes]).long()
     visible = torch.from_numpy(view.visible)

@@ -47,7 +47,7 @@ class Descent:
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], share: float) -> None:
+    def step(self, gradients: list[Tensor], share: float) -> None:
         """One step of ``share``, 0 to 1, of the highest size."""
         self.steps += 1
         beta, gamma = BETAS

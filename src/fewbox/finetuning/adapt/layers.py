@@ -50,7 +50,7 @@ class LearningLayer(nn.Module):
         """As :meth:`ConvLayer.forward`."""
         x = x.contiguous(memory_format=torch.channels_last)
         if self.is_pointwise:
-            output: Tensor = _PointwiseSilu.apply(x, self.conv.weight, self.conv.bias)
+            output: Tensor = _PointwiseSilu.apply(x, self.conv.weight, self.conv.bias)  # type: ignore[no-untyped-call]
             return output
         return self.activate(self.conv(x))
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from fewbox.errors import FinetuneError
-from fewbox.finetuning.adapt.cache import CachedViews
+from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
 from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.finetuning.adapt.layers import make_learning
 from fewbox.finetuning.adapt.loss import adapt_loss
 from fewbox.models.architectures import build_network
 from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.network import YoloxDetector, make_cells
+from fewbox.models.yolox.loss import IGNORED_ID
+from fewbox.models.yolox.network import STRIDES, YoloxDetector, make_cells
 
 PARTS: dict[str, tuple[str, ...]] = {
     "neck": ("backbone.",),
@@ -42,7 +43,21 @@ class AdaptSettings:
     pull: float = 0.0
     mean_of: float = 20.0
     max_gradient: float = 20.0
+    window: int = 0
+    """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views."""
+    whole_share: float = 0.0
+    """The share of the steps, the last ones, that whole views are learnt from in any case."""
+    random_windows: float = 0.2
+    """The share of the windows that lie anywhere; the others are around a box."""
+    views: int = 16
+    """Of each photo, itself among them, while there are few photos."""
+    most_views: int = 320
+    """Of all photos."""
     seed: int = 0
+
+    def views_of(self, num_photos: int) -> int:
+        """How many views each of so many photos gets."""
+        return max(min(self.views, self.most_views // num_photos), 1)
 
 
 @dataclass(frozen=True)
@@ -78,8 +93,10 @@ class Adaptation:
         assert isinstance(network, YoloxDetector)
         self.network = network
         make_learning(network)
-        self.cells = make_cells(config.size_hw)
-        rates = {name: settings.rates[part_of(name)] for name, w in network.named_parameters() if w.requires_grad}
+        self._places = np.random.default_rng((settings.seed, 1))
+        rates = {
+            name: settings.rates[part_of(name)] for name, w in network.named_parameters() if w.requires_grad
+        }
         for name, weight in network.named_parameters():
             weight.requires_grad_(rates.get(name, 0) > 0)
         learnt = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
@@ -107,7 +124,7 @@ class Adaptation:
         ends = {math.ceil(steps * number / rounds): number for number in range(1, rounds + 1)}
         begun = 0
         for step, batch in enumerate(self._batches(), start=1):
-            self._learn(batch, step)
+            self.learn(batch, step)
             if step in ends:
                 loss = float(np.mean([row["total"] for row in self.history[begun:]]))
                 on_round(Round(ends[step], step, loss, self.weights()))
@@ -129,10 +146,13 @@ class Adaptation:
                 batch.append(waiting.pop())
             yield batch
 
-    def _learn(self, batch: list[int], step: int) -> None:
-        codes, logits = self.outputs(self.views.store.maps(batch))
-        loss = adapt_loss(codes, logits, self.cells, [self.views.truths[view] for view in batch])
-        total = float(loss.total)
+    def learn(self, batch: list[int], step: int) -> None:
+        """One step, number ``step`` from 1, from some views."""
+        places = [self._place(view, step) for view in batch]
+        cells = make_cells((places[0].rows * STRIDES[-1], places[0].columns * STRIDES[-1]))
+        codes, logits = self.outputs(self.views.store.maps(places))
+        loss = adapt_loss(codes, logits, cells, [inside(self.views.truths[p.view], p) for p in places])
+        total = float(loss.total.detach())
         if not math.isfinite(total):
             raise FinetuneError(f"step {step}: the loss is not finite")
         gradients = list(torch.autograd.grad(loss.total, self.descent.weights))
@@ -141,8 +161,45 @@ class Adaptation:
             torch._foreach_mul_(gradients, self.settings.max_gradient / norm)
         self.descent.step(gradients, share_at(step - 1, self.settings.steps))
         count = max(int(loss.num_matched), 1)
-        row = {"step": step, "total": total, "localization": float(loss.box) / count}
-        self.history.append(row | {"classification": float(loss.classes) / count})
+        row = {"step": step, "total": total, "localization": float(loss.box.detach()) / count}
+        self.history.append(row | {"classification": float(loss.classes.detach()) / count})
+
+    def _place(self, view: int, step: int) -> Window:
+        whole, side = self.views.store.whole(view), self.settings.window
+        if not side or side >= min(whole.rows, whole.columns):
+            return whole
+        if step > (1 - self.settings.whole_share) * self.settings.steps:
+            return whole
+        draw, truth = self._places, self.views.truths[view]
+        learnt = truth.boxes[truth.class_ids >= 0]
+        most = np.array([whole.columns - side, whole.rows - side])
+        if len(learnt) == 0 or draw.random() < self.settings.random_windows:
+            left, top = draw.integers(0, most + 1).tolist()
+            return Window(view, top, left, side, side)
+        box = learnt[draw.integers(len(learnt))].double().numpy() / STRIDES[-1]
+        # All of the box if it fits, else its centre.
+        low, high = np.ceil(box[2:] - side), np.floor(box[:2])
+        centre = (box[:2] + box[2:]) / 2
+        low = np.where(low > high, np.ceil(centre - side), low).clip(0, most)
+        high = np.where(high < low, np.floor(centre), high).clip(low, most)
+        left, top = draw.integers(low, high + 1).astype(int).tolist()
+        return Window(view, top, left, side, side)
+
+
+def inside(truth: ViewTruth, place: Window) -> ViewTruth:
+    """What there is in a window, from its corner on.
+
+    A box whose centre lies in it is learnt whole, as the maps have seen all of it; a place that a box
+    reaches into from outside teaches nothing.
+    """
+    corner = STRIDES[-1] * torch.tensor([place.left, place.top])
+    size = STRIDES[-1] * torch.tensor([place.columns, place.rows])
+    boxes = truth.boxes - corner.repeat(2)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    holds = ((centres >= 0) & (centres < size)).all(1)
+    reaches = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < size).all(1)
+    ids = torch.where(holds, truth.class_ids, IGNORED_ID)
+    return ViewTruth(boxes[reaches], ids[reaches])
 
 
 def part_of(name: str) -> str:

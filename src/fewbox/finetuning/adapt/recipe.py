@@ -1,0 +1,135 @@
+"""The recipe ``adapt``: from the linear probe's detector to one whose neck, towers and heads have learnt.
+
+photos -> linear probe -> novel head at its start
+       -> views -> frozen backbone -> cached maps -> rounds of learning -> detector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fewbox.core.progress import console
+from fewbox.data.annotations import AnnotationSet
+from fewbox.detection.detector import Detector
+from fewbox.errors import SettingError
+from fewbox.finetuning.adapt.cache import CachedViews, see
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round
+from fewbox.models.architectures import build_network
+from fewbox.models.base import BaseModel
+from fewbox.models.yolox import YoloxConfig
+from fewbox.models.yolox.network import YoloxDetector
+
+
+@dataclass(frozen=True)
+class AdaptedRound:
+    """A detector as it is after a round."""
+
+    number: int
+    loss: float
+    """Mean over the steps of the round."""
+    detector: Detector
+
+
+def adapt(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    start: Detector,
+    settings: AdaptSettings,
+    *,
+    views: CachedViews | None = None,
+    show_progress: bool = True,
+    on_round: Callable[[AdaptedRound], None] = lambda _: None,
+) -> Detector:
+    """What ``start`` becomes when all that follows its backbone learns.
+
+    After each round there is a detector. A run that is interrupted (Ctrl-C) ends with that of the last
+    whole round, or with ``start``.
+
+    Args:
+        annotations: photos with boxes; every one must have been looked at.
+        base: the YOLOX that ``start`` was made from.
+        start: a detector of novel classes alone, as the linear probe makes it.
+        settings: how long and how fast.
+        views: of ``annotations``, if the backbone has seen them already.
+        show_progress: show how far the work has come, and the loss of every round.
+        on_round: told after each round.
+
+    Raises:
+        SettingError: the base is no YOLOX.
+        FinetuneError: the loss is no longer a finite number.
+    """
+    config = start.config
+    if not isinstance(config, YoloxConfig) or config.num_base:
+        raise SettingError(
+            f"adapting is for a YOLOX and new classes alone: {base.name}", hint="for example: --base yolox_s"
+        )
+    folded = build_network(config, start.weights)
+    assert isinstance(folded, YoloxDetector)
+    if views is None:
+        views = see(
+            folded,
+            annotations,
+            settings.views_of(len(annotations)),
+            settings.seed,
+            show_progress=show_progress,
+        )
+    learning = Adaptation(folded.config, folded.state_dict(), views, settings)
+    latest = start
+
+    def take(done: Round) -> None:
+        nonlocal latest
+        latest = replace_weights(start, done.weights, learning.history)
+        if show_progress:
+            console.print(f"round {done.number} of {settings.rounds}, loss {done.loss:.3f}")
+        on_round(AdaptedRound(done.number, done.loss, latest))
+
+    try:
+        learning.run(take)
+    except KeyboardInterrupt:
+        if show_progress:
+            console.print(f"stopped after {len(learning.history)} of {settings.steps} steps")
+    return latest
+
+
+def replace_weights(
+    start: Detector, folded: Mapping[str, Tensor], history: list[dict[str, float]]
+) -> Detector:
+    """``start`` with the weights of a folded network, its backbone bit for bit as before."""
+    assert isinstance(start.config, YoloxConfig)
+    return Detector(
+        config=start.config,
+        weights=with_norms(folded, start.weights, start.config.norm_epsilon),
+        labels=start.labels,
+        base=start.base,
+        provenance=start.provenance,
+        history=list(history),
+        score_threshold=start.score_threshold,
+    )
+
+
+def with_norms(
+    folded: Mapping[str, Tensor], before: Mapping[str, Tensor], epsilon: float | None
+) -> dict[str, Tensor]:
+    """The weights ``folded`` under the names of ``before``, a network with batch-norms or without.
+
+    The kernels stay as learnt, and the batch-norm after each scales by 1 and adds the bias. What lies in
+    the backbone is taken from ``before``.
+    """
+    weights: dict[str, Tensor] = {}
+    for name, old in before.items():
+        layer, _, what = name.rpartition(".")
+        conv_bias = f"{layer.removesuffix('.bn')}.conv.bias"
+        if name.startswith("backbone.backbone."):
+            weights[name] = old
+        elif epsilon is None or not layer.endswith(".bn"):
+            weights[name] = folded[name]
+        elif what == "weight":
+            weights[name] = (before[f"{layer}.running_var"] + epsilon).sqrt()
+        elif what == "bias":
+            weights[name] = folded[conv_bias] + before[f"{layer}.running_mean"]
+        else:
+            weights[name] = old
+    return weights
