@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fewbox.errors import FinetuneError
@@ -16,6 +17,7 @@ from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.finetuning.adapt.layers import make_learning
 from fewbox.finetuning.adapt.loss import adapt_loss
 from fewbox.models.architectures import build_network
+from fewbox.models.network import TowerMaps
 from fewbox.models.yolox import YoloxConfig
 from fewbox.models.yolox.loss import IGNORED_ID
 from fewbox.models.yolox.network import STRIDES, YoloxDetector, make_cells
@@ -79,6 +81,8 @@ class Adaptation:
         weights: where learning starts; left as they are.
         views: what is learnt from.
         settings: how.
+        objectness: the base's weights, if its answer to whether there is any object is to learn beside:
+            towers that know where things are know more of each class. It is no part of the result.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Adaptation:
         weights: Mapping[str, Tensor],
         views: CachedViews,
         settings: AdaptSettings,
+        objectness: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.views, self.settings = views, settings
         network = build_network(config, {name: w.detach().clone() for name, w in weights.items()})
@@ -99,11 +104,24 @@ class Adaptation:
         }
         for name, weight in network.named_parameters():
             weight.requires_grad_(rates.get(name, 0) > 0)
+        self.of_objects: list[tuple[Tensor, Tensor]] = []
+        if objectness is not None:
+            heads = [
+                [objectness[f"head.obj_preds.{n}.{p}"] for p in ("weight", "bias")]
+                for n in range(len(STRIDES))
+            ]
+            self.of_objects = [
+                (w.float().flatten(1).clone().requires_grad_(), b.float().clone().requires_grad_())
+                for w, b in heads
+            ]
         learnt = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
         self.names = [name for name, _ in learnt]
         self.descent = Descent(
-            [w for _, w in learnt],
-            [rates[name] for name in self.names],
+            [*(w for _, w in learnt), *(w for pair in self.of_objects for w in pair)],
+            [
+                *(rates[name] for name in self.names),
+                *(settings.rates["classes"] for _ in range(2 * len(self.of_objects))),
+            ],
             pull=settings.pull,
             mean_of=settings.mean_of,
         )
@@ -111,8 +129,19 @@ class Adaptation:
 
     def outputs(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of the backbone's maps of N views."""
-        network = self.network
-        return network.heads(network.towers(network.backbone.merged(*maps)))
+        return self.network.heads(self.towers(maps))
+
+    def towers(self, maps: list[Tensor]) -> TowerMaps:
+        """What the heads read."""
+        return self.network.towers(self.network.backbone.merged(*maps))
+
+    def _objects(self, maps: TowerMaps) -> Tensor:
+        """The logits ``[N, A]`` of cells' showing any object."""
+        parts = [
+            F.linear(x.permute(0, 2, 3, 1), kernel, bias).flatten(1)
+            for x, (kernel, bias) in zip(maps.box_maps, self.of_objects, strict=True)
+        ]
+        return torch.cat(parts, 1)
 
     def run(self, on_round: Callable[[Round], None] = lambda _: None) -> None:
         """Learn; ``on_round`` is told after each round.
@@ -133,7 +162,7 @@ class Adaptation:
     def weights(self) -> dict[str, Tensor]:
         """The weights as they are now: of what learns the mean of the last steps."""
         now = {name: w.detach().clone() for name, w in self.network.state_dict().items()}
-        return now | {n: w.clone() for n, w in zip(self.names, self.descent.mean, strict=True)}
+        return now | {n: w.clone() for n, w in zip(self.names, self.descent.mean, strict=False)}
 
     def _batches(self) -> Iterator[list[int]]:
         """The views of each step: every view once before any comes again, in an order of its own."""
@@ -150,8 +179,11 @@ class Adaptation:
         """One step, number ``step`` from 1, from some views."""
         places = [self._place(view, step) for view in batch]
         cells = make_cells((places[0].rows * STRIDES[-1], places[0].columns * STRIDES[-1]))
-        codes, logits = self.outputs(self.views.store.maps(places))
-        loss = adapt_loss(codes, logits, cells, [inside(self.views.truths[p.view], p) for p in places])
+        towers = self.towers(self.views.store.maps(places))
+        codes, logits = self.network.heads(towers)
+        objects = self._objects(towers) if self.of_objects else None
+        truths = [inside(self.views.truths[place.view], place) for place in places]
+        loss = adapt_loss(codes, logits, cells, truths, objects)
         total = float(loss.total.detach())
         if not math.isfinite(total):
             raise FinetuneError(f"step {step}: the loss is not finite")

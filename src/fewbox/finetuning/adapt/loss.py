@@ -29,15 +29,22 @@ class AdaptLoss:
 
     box: Tensor
     classes: Tensor
+    object: Tensor
     num_matched: Tensor
 
     @property
     def total(self) -> Tensor:
         """What is minimised: the mean over matched cells."""
-        return (self.box + self.classes) / self.num_matched.clamp(min=1)
+        return (self.box + self.classes + self.object) / self.num_matched.clamp(min=1)
 
 
-def adapt_loss(codes: Tensor, logits: Tensor, cells: Tensor, truths: Sequence[ViewTruth]) -> AdaptLoss:
+def adapt_loss(
+    codes: Tensor,
+    logits: Tensor,
+    cells: Tensor,
+    truths: Sequence[ViewTruth],
+    of_objects: Tensor | None = None,
+) -> AdaptLoss:
     """The losses of the network's outputs.
 
     Args:
@@ -45,6 +52,7 @@ def adapt_loss(codes: Tensor, logits: Tensor, cells: Tensor, truths: Sequence[Vi
         logits: ``[N, A, C]``.
         cells: ``[A, 4]``.
         truths: of the N views.
+        of_objects: ``[N, A]`` logits of a cell's showing any object, if those are learnt beside.
     """
     batch = Batch.of([(torch.zeros(0), truth.boxes, truth.class_ids) for truth in truths])
     predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
@@ -61,7 +69,12 @@ def adapt_loss(codes: Tensor, logits: Tensor, cells: Tensor, truths: Sequence[Vi
     # How certain a class should be is how well the box fits, as in the release.
     wanted[view, cell, batch.class_ids[view, box]] = overlap.detach()
     each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    of_object = torch.zeros(())
+    if of_objects is not None:
+        each_object = F.binary_cross_entropy_with_logits(of_objects, is_matched.float(), reduction="none")
+        of_object = (each_object * counts).sum()
     return AdaptLoss(
+        object=of_object,
         box=BOX_WEIGHT * (1 - overlap**2).sum(),
         classes=(each * counts[..., None]).sum(),
         num_matched=is_matched.sum(),
