@@ -204,7 +204,7 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
     config = FinetuneConfig(seed=seed, effort=effort or "normal")
     if name == "adapt":
         start = finetune(photos, base, config=replace(config, effort="quick"), show_progress=False)
-        return adapt(photos, base, start, AdaptSettings(seed=seed), show_progress=False)
+        return adapt(photos, start, AdaptSettings(seed=seed), show_progress=False)
     return finetune(photos, base, recipe=name, config=config, show_progress=False)
 
 

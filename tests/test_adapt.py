@@ -12,15 +12,18 @@ from torch import Tensor
 
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.demo_photos import demo_photos
-from fewbox.errors import FinetuneError
+from fewbox.data.images import read_image
+from fewbox.detection.detector import Detector
+from fewbox.errors import FinetuneError, SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, see
 from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, inside
+from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt, unfolded
 from fewbox.models.architectures import build_network
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.loss import IGNORED_ID
 from fewbox.models.yolox.network import YoloxDetector
-from tiny_yolox import random_yolox
+from tiny_yolox import random_yolox, tiny_yolox_config
 
 SETTINGS = AdaptSettings(steps=12, rounds=3, batch_size=4, window=0)
 
@@ -109,8 +112,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
 def test_cached_maps_give_what_the_whole_network_gives(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, photos: AnnotationSet
 ) -> None:
-    from fewbox.data.images import read_image
-
     network = _network(*start)
     learning = Adaptation(*start, views, SETTINGS)
     first = views.photos.index(1)
@@ -188,3 +189,52 @@ def test_descent_finds_the_lowest_place_and_is_drawn_back() -> None:
 
     assert ended(0) == pytest.approx(3, abs=0.05)
     assert 1 < ended(0.1) < 2.9
+
+
+@pytest.fixture(scope="module")
+def with_norms(photos: AnnotationSet) -> Detector:
+    """A detector of new classes alone, its batch-norms not folded."""
+    count = len(photos.labels)
+    config = replace(tiny_yolox_config(), num_classes=count, num_novel=count)
+    weights = random_yolox(config).state_dict()
+    return Detector(config=config, weights=weights, labels=photos.labels, base={}, provenance={})
+
+
+def test_a_network_with_batch_norms_gets_its_weights_back(with_norms: Detector) -> None:
+    before, config = with_norms.weights, with_norms.config
+    assert isinstance(config, YoloxConfig)
+    folded = _network(config, before).state_dict()
+    after = unfolded(folded, before, config.norm_epsilon)
+    assert after.keys() == before.keys()
+    pixels = torch.rand(1, 3, *config.size_hw) * 255
+    expected, found = (_network(config, weights)(pixels) for weights in (before, after))
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+
+
+def test_there_is_a_detector_after_each_round_and_ctrl_c_keeps_the_last(
+    with_norms: Detector, photos: AnnotationSet
+) -> None:
+    seen: list[AdaptedRound] = []
+
+    def stop_after_two(done: AdaptedRound) -> None:
+        seen.append(done)
+        if done.number == 2:
+            raise KeyboardInterrupt
+
+    settings = replace(SETTINGS, views=2)
+    kept = adapt(photos, with_norms, settings, show_progress=False, on_round=stop_after_two)
+    assert [done.number for done in seen] == [1, 2]
+    assert kept is seen[1].detector
+    assert len(kept.history) == 8
+    for name, weight in kept.weights.items():
+        if name.startswith("backbone.backbone."):
+            assert torch.equal(weight, with_norms.weights[name])
+    kept.detect(photos.images[0].path)
+
+
+def test_only_a_yolox_of_new_classes_is_adapted(with_norms: Detector, photos: AnnotationSet) -> None:
+    config = replace(with_norms.config, num_novel=0)
+    detector = Detector(config=config, weights={}, labels=photos.labels, base={}, provenance={})
+    with pytest.raises(SettingError, match="new classes alone"):
+        adapt(photos, detector, SETTINGS, show_progress=False)

@@ -18,7 +18,6 @@ from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, see
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round
 from fewbox.models.architectures import build_network
-from fewbox.models.base import BaseModel
 from fewbox.models.yolox import YoloxConfig
 from fewbox.models.yolox.network import YoloxDetector
 
@@ -35,7 +34,6 @@ class AdaptedRound:
 
 def adapt(
     annotations: AnnotationSet,
-    base: BaseModel,
     start: Detector,
     settings: AdaptSettings,
     *,
@@ -50,21 +48,20 @@ def adapt(
 
     Args:
         annotations: photos with boxes; every one must have been looked at.
-        base: the YOLOX that ``start`` was made from.
-        start: a detector of novel classes alone, as the linear probe makes it.
+        start: a YOLOX of novel classes alone, as the linear probe makes it.
         settings: how long and how fast.
         views: of ``annotations``, if the backbone has seen them already.
         show_progress: show how far the work has come, and the loss of every round.
         on_round: told after each round.
 
     Raises:
-        SettingError: the base is no YOLOX.
+        SettingError: ``start`` is something else.
         FinetuneError: the loss is no longer a finite number.
     """
     config = start.config
     if not isinstance(config, YoloxConfig) or config.num_base:
         raise SettingError(
-            f"adapting is for a YOLOX and new classes alone: {base.name}", hint="for example: --base yolox_s"
+            f"adapting is for a YOLOX and new classes alone: {start}", hint="for example: --base yolox_s"
         )
     folded = build_network(config, start.weights)
     assert isinstance(folded, YoloxDetector)
@@ -101,7 +98,7 @@ def replace_weights(
     assert isinstance(start.config, YoloxConfig)
     return Detector(
         config=start.config,
-        weights=with_norms(folded, start.weights, start.config.norm_epsilon),
+        weights=unfolded(folded, start.weights, start.config.norm_epsilon),
         labels=start.labels,
         base=start.base,
         provenance=start.provenance,
@@ -110,7 +107,7 @@ def replace_weights(
     )
 
 
-def with_norms(
+def unfolded(
     folded: Mapping[str, Tensor], before: Mapping[str, Tensor], epsilon: float | None
 ) -> dict[str, Tensor]:
     """The weights ``folded`` under the names of ``before``, a network with batch-norms or without.
