@@ -1,12 +1,14 @@
 """Few-shot accuracy: data sets, numbers of shots and seeded draws, every recipe on the same photos.
 
-A draw takes photos from a data set's pool until every class has its shots; the test photos are always
-the same. ``probe`` is a crude recipe to compare with, for YOLOX alone. All runs are kept in one JSON
-file, so a run that was stopped goes on where it was. The frozen base sees the test photos once: a
-tuned head is tried on what it saw then.
+A draw takes photos from a data set's pool until every class has its shots, or as many photos as asked for;
+the test photos are always the same. ``probe`` is a crude recipe to compare with, for YOLOX alone, and
+``neck:RATE:EPOCHS`` and ``all:RATE:EPOCHS`` are full fine-tuning as people do it elsewhere. All runs are
+kept in one JSON file, so a run that was stopped goes on where it was. The frozen base sees the test photos
+once: a tuned head is tried on what it saw then.
 
     python benchmarks/fewshot.py results.json                     everything there is not yet
     python benchmarks/fewshot.py results.json --draws 3 --shots 5 a quick look
+    python benchmarks/fewshot.py results.json --data far --photos 5 10 15 --recipes best/normal neck:0.01:60
     python benchmarks/fewshot.py results.json --table             the table only
 """
 
@@ -14,18 +16,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
+import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fewbox.config import FinetuneConfig
+from farsets import GROUPINGS, far_set
+from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core.files import write_text
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import read_annotations
@@ -35,7 +40,11 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning.adapt.learn import AdaptSettings
+from fewbox.finetuning.adapt.recipe import adapt
 from fewbox.finetuning.api import finetune
+from fewbox.finetuning.deep import finetune_deep
+from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.network import TowerMaps
@@ -75,6 +84,19 @@ class DataSet:
                         counts[label] += 1
         return AnnotationSet(tuple(self.pool[place] for place in chosen), self.labels, self.name)
 
+    def draw_photos(self, count: int, number: int) -> AnnotationSet:
+        """``count`` photos, as a person picks them: first such as show a class that none has shown yet."""
+        order = np.random.default_rng((count, number, 1)).permutation(len(self.pool)).tolist()
+        chosen: list[int] = []
+        shown: set[str] = set()
+        for place in order:
+            labels = {box.label for box in self.pool[place].boxes if not box.ignore}
+            if len(chosen) < count and not labels <= shown:
+                chosen.append(place)
+                shown |= labels
+        chosen += [place for place in order if place not in chosen][: count - len(chosen)]
+        return AnnotationSet(tuple(self.pool[place] for place in chosen), self.labels, self.name)
+
 
 def ducky() -> DataSet:
     """Five photos of one rubber duck, and 49 frames of a film with it."""
@@ -102,6 +124,15 @@ DATA_SETS: dict[str, Callable[[], DataSet]] = {
     "raccoon": raccoon,
     "microcontrollers": microcontrollers,
 }
+FAR_SETS = tuple(GROUPINGS)
+
+
+def data_set(name: str) -> DataSet:
+    """One of the sets by name."""
+    if name in DATA_SETS:
+        return DATA_SETS[name]()
+    divided = far_set(name)
+    return DataSet(name, divided.pool, divided.test, divided.labels)
 
 
 def _divided(name: str, images: list[AnnotatedImage], labels: tuple[str, ...]) -> DataSet:
@@ -137,8 +168,10 @@ class TestPhotos:
             self.maps = [network.towers(network.features(network.batch_of([image]))) for image in self.images]
         self.truth = GroundTruthTable.of(data.test, data.labels)
 
-    def detect(self, detector: Detector) -> list[Detections]:
+    def detect(self, detector: Detector, *, only_heads_learnt: bool = True) -> list[Detections]:
         """What a detector made from the base finds in every photo."""
+        if not only_heads_learnt:
+            return [detector.detect(image, score_threshold=MIN_SCORE) for image in self.images]
         network: Any = detector.with_precision("float32").network
         results = []
         for image, maps in zip(self.images, self.maps, strict=True):
@@ -148,20 +181,48 @@ class TestPhotos:
         return results
 
 
-def run(
-    base: BaseModel, data: DataSet, test: TestPhotos, shots: int, draw: int, recipe: str
-) -> dict[str, Any]:
-    """Fine-tune on one draw with one recipe and test."""
-    photos = data.draw(shots, draw)
+def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> Detector:
+    """The detector that a recipe makes of photos."""
     name, _, effort = recipe.partition("/")
-    settings = FinetuneConfig(seed=draw, effort=effort or "normal")
-    start = time.perf_counter()
     if name == "probe":
-        detector = probe(photos, base)
-    else:
-        detector = finetune(photos, base, recipe=name, config=settings, show_progress=False)
+        return probe(photos, base)
+    if ":" in name:
+        layers, rate, epochs = name.split(":")
+        settings = DeepConfig(
+            layers=layers,
+            learning_rate=float(rate),
+            epochs=int(epochs),
+            batch_size=min(16, len(photos)),
+            precision="float32",
+            loaders=0,
+            seed=seed,
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = Path(folder) / "checkpoint.pt"
+            group = ProcessGroup(0, 1, torch.device("cpu"))
+            return finetune_deep(photos, base, checkpoint, group, config=settings, show_progress=False)
+    config = FinetuneConfig(seed=seed, effort=effort or "normal")
+    if name == "adapt":
+        start = finetune(photos, base, config=replace(config, effort="quick"), show_progress=False)
+        return adapt(photos, start, AdaptSettings(seed=seed), show_progress=False)
+    return finetune(photos, base, recipe=name, config=config, show_progress=False)
+
+
+def run(
+    base: BaseModel, data: DataSet, test: TestPhotos, size: str, draw: int, recipe: str
+) -> dict[str, Any]:
+    """Fine-tune on one draw with one recipe and test; ``size`` is shots, or photos as in ``10 photos``."""
+    count, _, is_photos = size.partition(" ")
+    photos = data.draw_photos(int(count), draw) if is_photos else data.draw(int(count), draw)
+    start, start_cpu = time.perf_counter(), time.process_time()
+    detector = learnt(base, photos, recipe, draw)
     row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
-    found = PredictionTable.of(test.detect(detector.with_precision("float32")))
+    row["cpu_seconds"] = time.process_time() - start_cpu
+    found = PredictionTable.of(
+        test.detect(
+            detector.with_precision("float32"), only_heads_learnt=":" not in recipe and recipe != "adapt"
+        )
+    )
     metrics = coco_metrics(found, test.truth, len(data.labels))
     row |= {"ap": metrics.ap, "ap50": metrics.ap50, "recall": metrics.ar_100}
     outcomes = Outcomes.of(found, test.truth)
@@ -185,13 +246,23 @@ def uncalibrated(scores: np.ndarray[Any, Any], calibration: dict[str, float]) ->
 
 
 def runs_of(
-    data: DataSet, shots: list[int], draws: int, recipes: list[str]
-) -> Iterator[tuple[int, int, str]]:
+    data: DataSet, shots: list[int], photos: list[int], draws: int, recipes: list[str]
+) -> Iterator[tuple[str, int, str]]:
     """Draw by draw, so that a run that was stopped has something of everything."""
     for draw in range(draws):
         for count in shots:
             if count <= sum(len(image.boxes) for image in data.pool) // len(data.labels):
-                yield from ((count, draw, recipe) for recipe in recipes)
+                yield from ((str(count), draw, recipe) for recipe in recipes)
+        for count in photos:
+            if count <= len(data.pool):
+                yield from ((f"{count} photos", draw, recipe) for recipe in recipes)
+
+
+def recipe_of(text: str) -> str:
+    """A recipe by name, or full fine-tuning as ``LAYERS:RATE:EPOCHS``."""
+    if text in (*RECIPES, "best/long", "adapt") or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+", text):
+        return text
+    raise argparse.ArgumentTypeError(f"no recipe: {text}")
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -235,23 +306,27 @@ def main() -> None:
     )
     parser.add_argument("results", type=Path)
     parser.add_argument("--bases", nargs="+", default=[str(SHARED / "weights/yolox_nano_coco.onnx")])
-    parser.add_argument("--data", nargs="+", choices=DATA_SETS, default=list(DATA_SETS))
-    parser.add_argument("--shots", nargs="+", type=int, default=[1, 3, 5, 10])
+    choices = [*DATA_SETS, *FAR_SETS, "far"]
+    parser.add_argument("--data", nargs="+", choices=choices, default=list(DATA_SETS))
+    parser.add_argument("--shots", nargs="*", type=int, default=[1, 3, 5, 10])
+    parser.add_argument("--photos", nargs="+", type=int, default=[])
     parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--recipes", nargs="+", choices=[*RECIPES, "best/long"], default=list(RECIPES))
+    parser.add_argument("--recipes", nargs="+", type=recipe_of, default=list(RECIPES))
     parser.add_argument("--table", action="store_true", help="only print the table")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
     results = json.loads(parsed.results.read_text()) if parsed.results.exists() else {}
     print(describe_machine())
     for base in [] if parsed.table else [load_base(name) for name in parsed.bases]:
-        for data in [DATA_SETS[name]() for name in parsed.data]:
+        names = dict.fromkeys(n for name in parsed.data for n in (FAR_SETS if name == "far" else [name]))
+        for data in map(data_set, names):
             test = None
-            for shots, draw, recipe in runs_of(data, parsed.shots, parsed.draws, parsed.recipes):
-                key = f"{base.name}|{data.name}|{shots}|{draw}|{recipe}"
+            sizes = runs_of(data, parsed.shots, parsed.photos, parsed.draws, parsed.recipes)
+            for size, draw, recipe in sizes:
+                key = f"{base.name}|{data.name}|{size}|{draw}|{recipe}"
                 if key not in results:
                     test = test or TestPhotos(base, data)
-                    results[key] = run(base, data, test, shots, draw, recipe)
+                    results[key] = run(base, data, test, size, draw, recipe)
                     write_text(parsed.results, json.dumps(results, indent=0))
                     print(key, json.dumps({k: round(v, 3) for k, v in results[key].items()}), flush=True)
     print(table(results))

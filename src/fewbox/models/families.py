@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-    from fewbox.models.network import Batch, BatchLoss, FeatureExtractor, Heads, Network
+    from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads, Network
 
 FAMILIES = ("fewbox.models.retinanet", "fewbox.models.yolox", "fewbox.models.ssd")
 """In the order in which they are asked whether a file is theirs."""
@@ -152,6 +152,26 @@ class Family:
             anchors: ``[A, 4]``.
             batch: the ground truth.
         """
+        raise NotImplementedError
+
+    def adapts(self, config: Any) -> bool:
+        """Whether the layers above the backbone of such a network can learn from cached maps."""
+        return False
+
+    def adapter(self, network: Any) -> Adapter:
+        """A folded network, ready to learn from cached maps; it is changed in place."""
+        raise NotImplementedError
+
+    def adapted_weights(
+        self, folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: Any
+    ) -> dict[str, Tensor]:
+        """The weights of an adapted, folded network under the names of those ``before``."""
+        raise NotImplementedError
+
+    def calibrated_weights(
+        self, weights: Mapping[str, Tensor], stretch: float, shift: float
+    ) -> dict[str, Tensor]:
+        """The weights with the logits of novel classes stretched, then shifted."""
         raise NotImplementedError
 
     def prepare(self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: Any) -> Prepared:

@@ -338,3 +338,29 @@ class BatchLoss:
     def total(self) -> Tensor:
         """What is minimised, once divided."""
         return self.box + self.object + self.classes
+
+
+class Adapter(Protocol):
+    """A network whose layers above the backbone learn from maps that the frozen backbone gave once."""
+
+    network: Any
+    parts: Mapping[str, tuple[str, ...]]
+    """What learns, in parts that may learn at rates of their own: how the names of their weights begin."""
+    coarsest_stride: int
+    """Pixels of the input that a cell of the last map stands for."""
+
+    def backbone(self, pixels: Tensor) -> list[Tensor]:
+        """The maps ``[N, D, h, w]``, finest first, of ``pixels`` ``[N, 3, h, w]``."""
+        ...
+
+    def outputs(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of the backbone's maps."""
+        ...
+
+    def anchors(self, size_hw: tuple[int, int]) -> Tensor:
+        """All anchors ``[A, 4]`` of an input, or of a window of it."""
+        ...
+
+    def loss(self, codes: Tensor, logits: Tensor, anchors: Tensor, batch: Batch) -> BatchLoss:
+        """The losses of the outputs, summed; divided by ``num_matched`` they are what is minimised."""
+        ...

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-    from fewbox.models.network import Batch, BatchLoss, FeatureExtractor, Heads
+    from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads
 
 VOTE_IOU = 0.65
 """From which overlap on the boxes of neighbouring cells are averaged; measured: +2 to +4 AP."""
@@ -138,6 +138,28 @@ class _Yolox(Family):
         from fewbox.models.yolox.loss import yolox_loss
 
         return yolox_loss(codes, logits, anchors, batch)
+
+    def adapts(self, config: YoloxConfig) -> bool:
+        return config.num_base == 0
+
+    def adapter(self, network: Any) -> Adapter:
+        from fewbox.models.yolox.adapting import YoloxAdapter
+
+        return YoloxAdapter(network)
+
+    def adapted_weights(
+        self, folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: YoloxConfig
+    ) -> dict[str, Tensor]:
+        from fewbox.models.yolox.adapting import unfolded
+
+        return unfolded(folded, before, config)
+
+    def calibrated_weights(
+        self, weights: Mapping[str, Tensor], stretch: float, shift: float
+    ) -> dict[str, Tensor]:
+        from fewbox.models.yolox.adapting import calibrated
+
+        return calibrated(weights, stretch, shift)
 
     def prepare(
         self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: YoloxConfig

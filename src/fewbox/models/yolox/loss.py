@@ -102,6 +102,39 @@ def yolox_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Ba
     )
 
 
+def novel_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> BatchLoss:
+    """The losses of a network whose classes are all novel: one score for each, and none of any object.
+
+    So the background is told to every class, as the publication tells it to the object's score alone.
+
+    Args:
+        codes: ``[N, A, 4]``.
+        logits: ``[N, A, C]``.
+        cells: ``[A, 4]``.
+        batch: the ground truth.
+    """
+    predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
+    with torch.no_grad():
+        ids = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
+        log_likely = F.logsigmoid(logits).transpose(1, 2).gather(1, ids)  # [N, M, A]
+        matches = simota_assign(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
+        is_matched = matches >= 0
+        counts = is_matched | ~_in_ignored(batch, cells)
+        image, cell = is_matched.nonzero(as_tuple=True)  # [P]
+        box = matches[image, cell]
+    overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
+    wanted = torch.zeros_like(logits)
+    # How certain a class should be is how well the box fits, as in the release.
+    wanted[image, cell, batch.class_ids[image, box]] = overlap.detach()
+    each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    return BatchLoss(
+        box=_BOX_WEIGHT * (1 - overlap**2).sum(),
+        object=torch.zeros(()),
+        classes=(each * counts[..., None]).sum(),
+        num_matched=is_matched.sum(),
+    )
+
+
 def _in_ignored(batch: Batch, cells: Tensor) -> Tensor:
     """Whether the centres of cells ``[A, 4]`` lie in a box to ignore: ``[N, A]``."""
     centres = (cells[:, :2] + cells[:, 2:]) / 2

@@ -64,7 +64,10 @@ class Pafpn(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """``[N, 3, H, W]`` to maps of as many channels as C3, C4, C5 and at their strides, finest first."""
-        c3, c4, c5 = self.backbone(pixels)
+        return self.merged(*self.backbone(pixels))
+
+    def merged(self, c3: Tensor, c4: Tensor, c5: Tensor) -> list[Tensor]:
+        """The pyramid of the backbone's maps: all that follows from the backbone."""
         p5 = self.lateral_conv0(c5)
         p4 = self.reduce_conv1(self.C3_p4(torch.cat((_doubled(p5), c4), 1)))
         n3 = self.C3_p3(torch.cat((_doubled(p4), c3), 1))

@@ -1,0 +1,95 @@
+"""A step of adapting beside the same step the plain way: whole network forward, same layers backward.
+
+Both learn from eight views with the same loss, in turns; the quickest of the turns counts, in processor
+time of one thread.
+
+    python benchmarks/adapt_step.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from fewbox.config import FinetuneConfig
+from fewbox.data import demo_photos
+from fewbox.finetuning.adapt.cache import cache_views
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
+from fewbox.finetuning.deep import trainable
+from fewbox.finetuning.linear_probe.recipe import finetune_linear_probe
+from fewbox.models.base import load_base
+from fewbox.models.families import build_network
+from fewbox.models.network import Batch
+from fewbox.models.yolox import YoloxConfig
+from fewbox.models.yolox.adapting import YoloxAdapter
+from fewbox.models.yolox.loss import novel_loss
+from fewbox.models.yolox.network import YoloxDetector, make_cells
+from machine import SHARED, describe_machine, peak_of_this_process_mb
+
+TURNS = 15
+
+
+def main() -> None:
+    """Time both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", default=str(SHARED / "weights/yolox_nano_coco.onnx"))
+    parser.add_argument("--windows", type=int, nargs="+", default=[0, 7])
+    parsed = parser.parse_args()
+    torch.set_num_threads(1)
+    print(describe_machine())
+    base = load_base(parsed.base)
+    photos, _ = demo_photos()
+    start = finetune_linear_probe(
+        photos, base, FinetuneConfig(effort="quick"), keep_classes=False, show_progress=False
+    )
+    assert isinstance(start.config, YoloxConfig)
+
+    def adapter() -> YoloxAdapter:
+        network = build_network(start.config, {name: w.clone() for name, w in start.weights.items()})
+        assert isinstance(network, YoloxDetector)
+        return YoloxAdapter(network)
+
+    views = cache_views(adapter(), photos, 4, seed=0)
+    batch = list(range(8))
+    steps: dict[str, Callable[[], object]] = {"plain": plain(start.config, start.weights, views, batch)}
+    for window in parsed.windows:
+        settings = replace(AdaptSettings(), window=window)
+        learning = Adaptation(adapter(), views, settings)
+        steps[f"cached, window {window or 'none'}"] = lambda one=learning: one.learn(batch, 1)  # type: ignore[misc]
+    best = dict.fromkeys(steps, float("inf"))
+    for _ in range(TURNS):
+        for name, step in steps.items():
+            begin = time.process_time()
+            step()
+            best[name] = min(best[name], time.process_time() - begin)
+    for name, seconds in best.items():
+        print(f"{name}: {1000 * seconds / len(batch):.1f} ms a view, {seconds / best['plain']:.2f} of plain")
+    print(f"peak of memory {peak_of_this_process_mb():.0f} MB")
+
+
+def plain(config: YoloxConfig, weights, views, batch) -> Callable[[], None]:  # type: ignore[no-untyped-def]
+    """The step of a network of which all but the backbone learns, from pixels."""
+    network = trainable(config, dict(weights), "neck")
+    pixels = torch.rand(len(batch), 3, *config.size_hw).mul(255).contiguous(memory_format=torch.channels_last)
+    cells = make_cells(config.size_hw)
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(learnt, lr=1e-9, momentum=0.9)
+
+    def step() -> None:
+        codes, logits = network(pixels)
+        truths = [views.truths[view] for view in batch]
+        drawn = Batch.of([(torch.zeros(0), truth.boxes, truth.class_ids) for truth in truths])
+        loss = novel_loss(codes, logits, cells, drawn)
+        optimizer.zero_grad()
+        (loss.total / loss.num_matched.clamp(min=1)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()

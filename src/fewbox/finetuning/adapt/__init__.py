@@ -1,0 +1,1 @@
+"""Adapting: neck, towers and heads learn from what the frozen backbone gave, once, for many views."""

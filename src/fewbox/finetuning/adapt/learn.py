@@ -1,0 +1,184 @@
+"""Learning from cached maps, in rounds, after each of which there is a network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewbox.errors import FinetuneError
+from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
+from fewbox.finetuning.adapt.descent import Descent, share_at
+from fewbox.models.network import IGNORED_ID, Adapter, Batch
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """How an adaptation learns."""
+
+    steps: int = 200
+    rounds: int = 4
+    batch_size: int = 8
+    rates: Mapping[str, float] = field(
+        default_factory=lambda: {"neck": 0.007, "towers": 0.007, "boxes": 0.007, "classes": 0.014}
+    )
+    """The highest step of each part, as a share of the size of its weights; 0 keeps it frozen."""
+    pull: float = 0.0
+    mean_of: float = 20.0
+    max_gradient: float = 20.0
+    window: int = 7
+    """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views."""
+    whole_share: float = 0.0
+    """The share of the steps, the last ones, that whole views are learnt from in any case."""
+    random_windows: float = 0.2
+    """The share of the windows that lie anywhere; the others are around a box."""
+    views: int = 16
+    """Of each photo, itself among them, while there are few photos."""
+    most_views: int = 320
+    """Of all photos."""
+    seed: int = 0
+
+    def views_of(self, num_photos: int) -> int:
+        """How many views each of so many photos gets."""
+        return max(min(self.views, self.most_views // num_photos), 1)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What is known after a round."""
+
+    number: int
+    steps: int
+    loss: float
+    weights: dict[str, Tensor]
+    """All weights of a folded network, of the mean of its last steps."""
+
+
+class Adaptation:
+    """A network that learns from cached views.
+
+    Args:
+        adapter: of the network in which learning starts.
+        views: what is learnt from.
+        settings: how.
+    """
+
+    def __init__(self, adapter: Adapter, views: CachedViews, settings: AdaptSettings) -> None:
+        self.adapter, self.views, self.settings = adapter, views, settings
+        self._places = np.random.default_rng((settings.seed, 1))
+        rates = {
+            name: settings.rates[self._part_of(name)]
+            for name, weight in adapter.network.named_parameters()
+            if weight.requires_grad
+        }
+        learnt = []
+        for name, weight in adapter.network.named_parameters():
+            weight.requires_grad_(rates.get(name, 0) > 0)
+            if weight.requires_grad:
+                learnt.append((name, weight))
+        self.names = [name for name, _ in learnt]
+        self.descent = Descent(
+            [weight for _, weight in learnt],
+            [rates[name] for name in self.names],
+            pull=settings.pull,
+            mean_of=settings.mean_of,
+        )
+        self.history: list[dict[str, float]] = []
+
+    def run(self, on_round: Callable[[Round], None] = lambda _: None) -> None:
+        """Learn; ``on_round`` is told after each round.
+
+        Raises:
+            FinetuneError: the loss is no longer a finite number.
+        """
+        steps, rounds = self.settings.steps, self.settings.rounds
+        ends = {math.ceil(steps * number / rounds): number for number in range(1, rounds + 1)}
+        begun = 0
+        for step, batch in enumerate(self._batches(), start=1):
+            self.learn(batch, step)
+            if step in ends:
+                loss = float(np.mean([row["total"] for row in self.history[begun:]]))
+                on_round(Round(ends[step], step, loss, self.weights()))
+                begun = step
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights as they are now: of what learns the mean of the last steps."""
+        now = {name: w.detach().clone() for name, w in self.adapter.network.state_dict().items()}
+        return now | {n: w.clone() for n, w in zip(self.names, self.descent.mean, strict=True)}
+
+    def _batches(self) -> Iterator[list[int]]:
+        """The views of each step: every view once before any comes again, in an order of its own."""
+        generator = np.random.default_rng(self.settings.seed)
+        waiting: list[int] = []
+        for _ in range(self.settings.steps):
+            batch: list[int] = []
+            while len(batch) < self.settings.batch_size:
+                waiting = waiting or generator.permutation(len(self.views.truths)).tolist()
+                batch.append(waiting.pop())
+            yield batch
+
+    def learn(self, chosen: list[int], step: int) -> None:
+        """One step, number ``step`` from 1, from some views."""
+        places = [self._place(view, step) for view in chosen]
+        stride = self.adapter.coarsest_stride
+        anchors = self.adapter.anchors((places[0].rows * stride, places[0].columns * stride))
+        codes, logits = self.adapter.outputs(self.views.store.maps(places))
+        truths = [inside(self.views.truths[place.view], place, stride) for place in places]
+        batch = Batch.of([(torch.zeros(0), truth.boxes, truth.class_ids) for truth in truths])
+        loss = self.adapter.loss(codes, logits, anchors, batch)
+        count = max(int(loss.num_matched), 1)
+        minimised = loss.total / count
+        total = float(minimised.detach())
+        if not math.isfinite(total):
+            raise FinetuneError(f"step {step}: the loss is not finite")
+        gradients = list(torch.autograd.grad(minimised, self.descent.weights))
+        norm = float(torch.stack(torch._foreach_norm(gradients)).square().sum().sqrt())
+        if norm > self.settings.max_gradient:
+            torch._foreach_mul_(gradients, self.settings.max_gradient / norm)
+        self.descent.step(gradients, share_at(step - 1, self.settings.steps))
+        row = {"step": step, "total": total, "localization": float(loss.box.detach()) / count}
+        self.history.append(row | {"classification": float(loss.classes.detach()) / count})
+
+    def _part_of(self, name: str) -> str:
+        return next(part for part, begins in self.adapter.parts.items() if name.startswith(begins))
+
+    def _place(self, view: int, step: int) -> Window:
+        whole, side = self.views.store.whole(view), self.settings.window
+        if not side or side >= min(whole.rows, whole.columns):
+            return whole
+        if step > (1 - self.settings.whole_share) * self.settings.steps:
+            return whole
+        draw, truth = self._places, self.views.truths[view]
+        learnt = truth.boxes[truth.class_ids >= 0]
+        most = np.array([whole.columns - side, whole.rows - side])
+        if len(learnt) == 0 or draw.random() < self.settings.random_windows:
+            left, top = draw.integers(0, most + 1).tolist()
+            return Window(view, top, left, side, side)
+        box = learnt[draw.integers(len(learnt))].double().numpy() / self.adapter.coarsest_stride
+        # All of the box if it fits, else its centre.
+        low, high = np.ceil(box[2:] - side), np.floor(box[:2])
+        centre = (box[:2] + box[2:]) / 2
+        low = np.where(low > high, np.ceil(centre - side), low).clip(0, most)
+        high = np.where(high < low, np.floor(centre), high).clip(low, most)
+        left, top = draw.integers(low, high + 1).astype(int).tolist()
+        return Window(view, top, left, side, side)
+
+
+def inside(truth: ViewTruth, place: Window, stride: int) -> ViewTruth:
+    """What there is in a window, from its corner on.
+
+    A box whose centre lies in it is learnt whole, as the maps have seen all of it; a place that a box
+    reaches into from outside teaches nothing.
+    """
+    corner = stride * torch.tensor([place.left, place.top])
+    size = stride * torch.tensor([place.columns, place.rows])
+    boxes = truth.boxes - corner.repeat(2)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    holds = ((centres >= 0) & (centres < size)).all(1)
+    reaches = (boxes[:, 2:] > 0).all(1) & (boxes[:, :2] < size).all(1)
+    ids = torch.where(holds, truth.class_ids, IGNORED_ID)
+    return ViewTruth(boxes[reaches], ids[reaches])

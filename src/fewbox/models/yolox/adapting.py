@@ -1,0 +1,163 @@
+"""What of a YOLOX adapts: neck, towers and all predictors learn from the maps of its frozen backbone.
+
+A convolution and its activation are one step of the backward pass, for maps with the channels last. PyTorch's
+own way through a 1x1 convolution on one thread copies every map to columns and back. With the
+channels last it is one matrix product each for the outputs, the inputs' gradients and the kernel's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewbox.models.network import Batch, BatchLoss
+from fewbox.models.yolox import YoloxConfig
+from fewbox.models.yolox.csp_darknet import ConvLayer
+from fewbox.models.yolox.loss import novel_loss
+from fewbox.models.yolox.network import STRIDES, YoloxDetector, make_cells
+
+
+class _PointwiseSilu(torch.autograd.Function):
+    """SiLU of a 1x1 convolution; maps ``[N, D, h, w]`` with the channels last."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
+        rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+        summed = torch.addmm(bias, rows, kernel.flatten(1).t())
+        ctx.save_for_backward(rows, kernel, summed)
+        ctx.size = (x.shape[0], *x.shape[2:])
+        return F.silu(summed).view(*ctx.size, -1).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, kernel, summed = ctx.saved_tensors
+        of_output = gradients[0].permute(0, 2, 3, 1).reshape(-1, summed.shape[1])
+        of_sum = torch.ops.aten.silu_backward(of_output, summed)
+        of_input = None
+        if ctx.needs_input_grad[0]:
+            of_input = (of_sum @ kernel.flatten(1)).view(*ctx.size, -1).permute(0, 3, 1, 2)
+        return of_input, (of_sum.t() @ rows).view_as(kernel), of_sum.sum(0)
+
+
+class LearningLayer(nn.Module):
+    """A folded :class:`ConvLayer` whose kernel and bias learn; the same outputs under the same names."""
+
+    def __init__(self, layer: ConvLayer) -> None:
+        super().__init__()
+        self.conv, self.activate = layer.conv, layer.activate
+        self.is_pointwise = self.conv.kernel_size == (1, 1) and self.activate is F.silu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As :meth:`ConvLayer.forward`."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.is_pointwise:
+            output: Tensor = _PointwiseSilu.apply(x, self.conv.weight, self.conv.bias)  # type: ignore[no-untyped-call]
+            return output
+        return self.activate(self.conv(x))
+
+
+class LearningPredictor(nn.Conv2d):
+    """A 1x1 convolution as one matrix product."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv.in_channels, conv.out_channels, 1, device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, D_in, h, w]`` to ``[N, D_out, h, w]``."""
+        rows = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+        return rows.permute(0, 3, 1, 2)
+
+
+class YoloxAdapter:
+    """See :class:`~fewbox.models.network.Adapter`.
+
+    Args:
+        network: folded, with a head of novel classes alone; what follows its backbone is changed in place.
+    """
+
+    parts: Mapping[str, tuple[str, ...]] = MappingProxyType(
+        {
+            "neck": ("backbone.",),
+            "towers": ("head.stems", "head.cls_convs", "head.reg_convs"),
+            "boxes": ("head.reg_preds",),
+            "classes": ("head.novel_preds",),
+        }
+    )
+    coarsest_stride = STRIDES[-1]
+
+    def __init__(self, network: YoloxDetector) -> None:
+        self.network = network
+        _make_learning(network)
+
+    @torch.no_grad()
+    def backbone(self, pixels: Tensor) -> list[Tensor]:
+        """The maps ``[N, D, h, w]``, finest first, that everything learns from."""
+        maps: list[Tensor] = self.network.backbone.backbone(pixels)
+        return maps
+
+    def outputs(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of the backbone's maps of N views."""
+        return self.network.heads(self.network.towers(self.network.backbone.merged(*maps)))
+
+    def anchors(self, size_hw: tuple[int, int]) -> Tensor:
+        """All cells ``[A, 4]`` of an input, or of a window of it."""
+        return make_cells(size_hw)
+
+    def loss(self, codes: Tensor, logits: Tensor, anchors: Tensor, batch: Batch) -> BatchLoss:
+        """The losses of the outputs."""
+        return novel_loss(codes, logits, anchors, batch)
+
+
+def unfolded(
+    folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: YoloxConfig
+) -> dict[str, Tensor]:
+    """The weights ``folded`` under the names of ``before``, a network with batch-norms or without.
+
+    The kernels stay as learnt, and the batch-norm after each scales by 1 and adds the bias. What lies in
+    the backbone is taken from ``before``.
+    """
+    epsilon = config.norm_epsilon
+    weights: dict[str, Tensor] = {}
+    for name, old in before.items():
+        layer, _, what = name.rpartition(".")
+        conv_bias = f"{layer.removesuffix('.bn')}.conv.bias"
+        if name.startswith("backbone.backbone."):
+            weights[name] = old
+        elif epsilon is None or not layer.endswith(".bn"):
+            weights[name] = folded[name]
+        elif what == "weight":
+            weights[name] = (before[f"{layer}.running_var"] + epsilon).sqrt()
+        elif what == "bias":
+            weights[name] = folded[conv_bias] + before[f"{layer}.running_mean"]
+        else:
+            weights[name] = old
+    return weights
+
+
+def calibrated(weights: Mapping[str, Tensor], stretch: float, shift: float) -> dict[str, Tensor]:
+    """``weights`` with the logits of novel classes stretched, then shifted."""
+    changed = dict(weights)
+    for level in range(len(STRIDES)):
+        name = f"head.novel_preds.{level}"
+        changed[f"{name}.weight"] = weights[f"{name}.weight"] * stretch
+        changed[f"{name}.bias"] = weights[f"{name}.bias"] * stretch + shift
+    return changed
+
+
+def _make_learning(network: YoloxDetector) -> None:
+    """Let all that follows the backbone of a folded network learn, with layers made for it."""
+    frozen = set(network.backbone.backbone.modules())
+    for owner in [module for module in network.modules() if module not in frozen]:
+        for name, child in list(owner.named_children()):
+            if isinstance(child, ConvLayer):
+                setattr(owner, name, LearningLayer(child))
+            elif isinstance(owner, nn.ModuleList) and isinstance(child, nn.Conv2d):
+                setattr(owner, name, LearningPredictor(child))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(not name.startswith("backbone.backbone."))

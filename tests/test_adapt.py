@@ -1,0 +1,245 @@
+"""Adapting: what follows the backbone learns from maps that the frozen backbone gave once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fewbox.data import demo_photos
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.images import read_image
+from fewbox.detection.detector import Detector
+from fewbox.errors import FinetuneError, SettingError
+from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, cache_views
+from fewbox.finetuning.adapt.descent import Descent, share_at
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, inside
+from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
+from fewbox.models.families import build_network
+from fewbox.models.network import IGNORED_ID
+from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
+from fewbox.models.yolox.adapting import YoloxAdapter, unfolded
+from fewbox.models.yolox.network import YoloxDetector
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+SETTINGS = AdaptSettings(steps=12, rounds=3, batch_size=4, window=0)
+
+
+@pytest.fixture(scope="module")
+def photos() -> AnnotationSet:
+    train, _ = demo_photos()
+    return replace(train, images=train.images[:3])
+
+
+@pytest.fixture(scope="module", params=["nano", "tiny"], ids=["depthwise", "dense"])
+def start(request: pytest.FixtureRequest, photos: AnnotationSet) -> tuple[YoloxConfig, dict[str, Tensor]]:
+    """A folded network with a novel head, with random weights."""
+    count = len(photos.labels)
+    config = replace(
+        YOLOX_SIZES[request.param], width=0.125, size_hw=(96, 128), num_classes=count, num_novel=count
+    )
+    network = random_yolox(config).fold()
+    weights = {name: w.clone() for name, w in network.state_dict().items()}
+    for level in range(3):
+        weights[f"head.novel_preds.{level}.bias"].fill_(-4)
+        weights[f"head.reg_preds.{level}.weight"].mul_(0.1)
+    return network.config, weights
+
+
+@pytest.fixture(scope="module")
+def views(start: tuple[YoloxConfig, dict[str, Tensor]], photos: AnnotationSet) -> CachedViews:
+    return cache_views(_adapter(*start), photos, 4, seed=0)
+
+
+def _network(config: YoloxConfig, weights: Mapping[str, Tensor]) -> YoloxDetector:
+    network = build_network(config, weights)
+    assert isinstance(network, YoloxDetector)
+    return network
+
+
+def _adapter(config: YoloxConfig, weights: Mapping[str, Tensor]) -> YoloxAdapter:
+    return YoloxAdapter(_network(config, {name: weight.clone() for name, weight in weights.items()}))
+
+
+def _adapted(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, settings: AdaptSettings = SETTINGS
+) -> tuple[Adaptation, list[Round]]:
+    rounds: list[Round] = []
+    learning = Adaptation(_adapter(*start), views, settings)
+    learning.run(rounds.append)
+    return learning, rounds
+
+
+def test_the_loss_falls(start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews) -> None:
+    learning, _ = _adapted(start, views, replace(SETTINGS, steps=30))
+    losses = [row["total"] for row in learning.history]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_after_each_round_there_is_a_network_and_the_backbone_is_the_one_it_was(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+) -> None:
+    config, weights = start
+    _, rounds = _adapted(start, views)
+    assert [(one.number, one.steps) for one in rounds] == [(1, 4), (2, 8), (3, 12)]
+    for one in rounds:
+        assert one.weights.keys() == weights.keys()
+        _network(config, one.weights)
+        for name, weight in one.weights.items():
+            is_same = torch.equal(weight, weights[name])
+            assert is_same == name.startswith("backbone.backbone."), name
+
+
+def test_the_start_is_left_as_it_was(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+) -> None:
+    before = {name: w.clone() for name, w in start[1].items()}
+    _adapted(start, views)
+    assert all(torch.equal(w, before[name]) for name, w in start[1].items())
+
+
+@pytest.mark.parametrize("window", [0, 2])
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, window: int
+) -> None:
+    settings = replace(SETTINGS, window=window)
+    once, again, other = (
+        _adapted(start, views, replace(settings, seed=seed))[1][-1].weights for seed in (1, 1, 2)
+    )
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert any(not torch.equal(once[name], other[name]) for name in once)
+
+
+def test_cached_maps_give_what_the_whole_network_gives(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, photos: AnnotationSet
+) -> None:
+    network = _network(*start)
+    learning = Adaptation(_adapter(*start), views, SETTINGS)
+    first = views.photos.index(1)
+    with torch.no_grad():
+        whole = network(network.batch_of([read_image(photos.images[1].path)]))
+        cached = learning.adapter.outputs(views.store.maps([views.store.whole(first)]))
+    for expected, found in zip(whole, cached, strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+def test_gradients_are_those_of_the_plain_network(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+) -> None:
+    learning = Adaptation(_adapter(*start), views, SETTINGS)
+    plain = _network(start[0], {name: w.clone() for name, w in start[1].items()})
+    maps = views.store.maps([views.store.whole(0), views.store.whole(5)])
+    sums = []
+    for network in (learning.adapter.network, plain):
+        named = dict(network.named_parameters())
+        learnt = [named[name].requires_grad_() for name in learning.names]
+        codes, logits = network.heads(network.towers(network.backbone.merged(*maps)))
+        sums.append(torch.autograd.grad(codes.square().mean() + logits.square().mean(), learnt))
+    for name, ours, theirs in zip(learning.names, *sums, strict=True):
+        atol = 1e-4 * float(theirs.abs().max()) + 1e-9
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=atol, msg=name)
+
+
+def test_many_maps_go_to_a_file_and_come_back_as_they_were() -> None:
+    shapes = [(4, 8, 12), (6, 4, 6)]
+    maps = [torch.randn(1, *shape).half().float() for shape in shapes]
+    stores = [MapStore(3, shapes, most_in_memory=limit) for limit in (10**6, 0)]
+    assert [store.is_spilled for store in stores] == [False, True]
+    for store in stores:
+        store.put(2, maps)
+        for kept, given in zip(store.maps([store.whole(2)]), maps, strict=True):
+            assert torch.equal(kept, given)
+        part = store.maps([Window(2, 1, 2, 2, 3)])
+        assert torch.equal(part[0], maps[0][:, :, 2:6, 4:10])
+        assert torch.equal(part[1], maps[1][:, :, 1:3, 2:5])
+
+
+def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:
+    boxes = torch.tensor([[40.0, 40, 60, 60], [90, 40, 110, 60], [100, 40, 140, 60], [0, 0, 20, 20]])
+    truth = ViewTruth(boxes, torch.tensor([0, 1, 2, 3]))
+    seen = inside(truth, Window(0, 1, 1, 2, 2), 32)  # 32 to 96 both ways
+    assert seen.class_ids.tolist() == [0, IGNORED_ID]
+    assert seen.boxes.tolist() == [[8, 8, 28, 28], [58, 8, 78, 28]]
+
+
+def test_a_frozen_part_does_not_move(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+) -> None:
+    rates = dict(SETTINGS.rates) | {"neck": 0.0}
+    weights = _adapted(start, views, replace(SETTINGS, rates=rates))[1][-1].weights
+    assert all(torch.equal(w, start[1][n]) for n, w in weights.items() if n.startswith("backbone."))
+    assert not torch.equal(weights["head.reg_preds.0.weight"], start[1]["head.reg_preds.0.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+) -> None:
+    config, weights = start
+    broken = weights | {"head.novel_preds.0.bias": weights["head.novel_preds.0.bias"] * float("inf")}
+    with pytest.raises(FinetuneError, match="step 1: the loss is not finite"):
+        Adaptation(_adapter(config, broken), views, SETTINGS).run()
+
+
+def test_descent_finds_the_lowest_place_and_is_drawn_back() -> None:
+    def ended(pull: float) -> float:
+        weight = torch.full((1,), 1.0)
+        descent = Descent([weight], [0.2], pull=pull, mean_of=5)
+        for step in range(200):
+            descent.step([2 * (weight - 3)], share_at(step, 200))
+        return float(descent.mean[0])
+
+    assert ended(0) == pytest.approx(3, abs=0.05)
+    assert 1 < ended(0.1) < 2.9
+
+
+@pytest.fixture(scope="module")
+def with_norms(photos: AnnotationSet) -> Detector:
+    """A detector of new classes alone, its batch-norms not folded."""
+    count = len(photos.labels)
+    config = replace(tiny_yolox_config(), num_classes=count, num_novel=count)
+    weights = random_yolox(config).state_dict()
+    return Detector(config=config, weights=weights, labels=photos.labels, base={}, provenance={})
+
+
+def test_a_network_with_batch_norms_gets_its_weights_back(with_norms: Detector) -> None:
+    before, config = with_norms.weights, with_norms.config
+    assert isinstance(config, YoloxConfig)
+    folded = _network(config, before).state_dict()
+    after = unfolded(folded, before, config)
+    assert after.keys() == before.keys()
+    pixels = torch.rand(1, 3, *config.size_hw) * 255
+    expected, found = (_network(config, weights)(pixels) for weights in (before, after))
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
+
+
+def test_there_is_a_detector_after_each_round_and_ctrl_c_keeps_the_last(
+    with_norms: Detector, photos: AnnotationSet
+) -> None:
+    seen: list[AdaptedRound] = []
+
+    def stop_after_two(done: AdaptedRound) -> None:
+        seen.append(done)
+        if done.number == 2:
+            raise KeyboardInterrupt
+
+    settings = replace(SETTINGS, views=2)
+    kept = adapt(photos, with_norms, settings, show_progress=False, on_round=stop_after_two)
+    assert [done.number for done in seen] == [1, 2]
+    assert kept is seen[1].detector
+    assert len(kept.history) == 8
+    for name, weight in kept.weights.items():
+        if name.startswith("backbone.backbone."):
+            assert torch.equal(weight, with_norms.weights[name])
+    kept.detect(photos.images[0].path)
+
+
+def test_only_a_yolox_of_new_classes_is_adapted(with_norms: Detector, photos: AnnotationSet) -> None:
+    config = replace(with_norms.config, num_novel=0)
+    detector = Detector(config=config, weights={}, labels=photos.labels, base={}, provenance={})
+    with pytest.raises(SettingError, match="new classes alone"):
+        adapt(photos, detector, SETTINGS, show_progress=False)

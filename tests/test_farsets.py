@@ -1,0 +1,69 @@
+"""The sets that accuracy is measured on: nothing that is tested on looks like what was learnt from."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def farsets() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("farsets", BENCHMARKS / "farsets.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["farsets"] = module  # dataclasses look for their module by name
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("name", "photos", "groups"),
+    [
+        ("plants", ["IMG_1_frame0000.jpg", "IMG_1_frame0278.jpg", "IMG_2_frame0000.jpg"], 2),
+        ("nematode_dish", ["frame_000_t0s_0232.jpg", "frame_000_t0s_0405.jpg", "frame_001_t20s_0001.jpg"], 2),
+        ("aerial_cars", ["DJI_0031_t11.jpg", "DJI_0031_t12.jpg", "DJI_0030_t11.jpg"], 2),
+        ("aerial_cars", ["MOS155_t10.jpg", "MOS158_t10.jpg", "MOS76_t00.jpg", "Munich-MOS76_t00.jpg"], 3),
+        ("underwater_robosub", ["3.jpg", "13.jpg", "31.jpg", "106.jpg"], 2),
+        ("dice", ["a.jpg", "b.jpg"], 2),
+    ],
+)
+def test_photos_that_look_alike_are_one_group(
+    farsets: ModuleType, name: str, photos: list[str], groups: int
+) -> None:
+    assert len(set(farsets.GROUPINGS[name](photos))) == groups
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dice",
+        "chess_pieces",
+        "plants",
+        "dental_xray",
+        "nematode_dish",
+        "underwater_robosub",
+        "aerial_cars",
+    ],
+)
+def test_no_group_is_on_both_sides_and_every_class_is(farsets: ModuleType, name: str) -> None:
+    division = farsets.far_set(name)
+    pool, test = ([image.path.name for image in side] for side in (division.pool, division.test))
+    group = farsets.GROUPINGS[name]
+    of = dict(zip(pool + test, group(pool + test), strict=True))
+    assert not {of[photo] for photo in pool} & {of[photo] for photo in test}
+    assert 30 <= len(test) <= farsets.MOST_TEST_PHOTOS <= len(pool)
+    for side in (division.pool, division.test):
+        assert {box.label for image in side for box in image.boxes} == set(division.labels)
+    again = farsets.far_set(name)
+    assert [image.path for image in again.test] == [image.path for image in division.test]
