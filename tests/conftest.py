@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -79,12 +80,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     What counts is processor time, of this process and of those it has started and waited for: seconds on
     the clock say more about what else the machine does. Processors differ too, so the limit is one for the
     speed of this one, never below ``MOST_SECONDS``. Tests of more than three seconds are marked, so that none
-    fails by chance.
+    fails by chance; and whichever test is the first to load a large library is not held to that.
     """
-    before = processor_seconds()
+    before, modules = processor_seconds(), len(sys.modules)
     result = yield
     seconds, most = processor_seconds() - before, MOST_SECONDS * slowness()
-    if seconds > most and item.get_closest_marker("slow") is None:
+    loads_a_library = len(sys.modules) - modules > 100
+    if seconds > most and not loads_a_library and item.get_closest_marker("slow") is None:
         pytest.fail(
             f"took {seconds:.1f} s of processor time, more than {most:.1f}: make it faster or mark it "
             "@pytest.mark.slow",

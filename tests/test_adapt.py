@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import fewbox
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
-from fewbox.errors import FinetuneError, SettingError
+from fewbox.errors import FinetuneError, OutputError, SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, cache_views
 from fewbox.finetuning.adapt.descent import Descent, share_at
-from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, inside
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, fitting_window, inside
 from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
-from fewbox.models.families import build_network
+from fewbox.models.base import BaseModel
+from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.adapting import YoloxAdapter, unfolded
 from fewbox.models.yolox.network import YoloxDetector
+from tiny import make_base, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 SETTINGS = AdaptSettings(steps=12, rounds=3, batch_size=4, window=0)
@@ -166,6 +170,16 @@ def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:
     assert seen.boxes.tolist() == [[8, 8, 28, 28], [58, 8, 78, 28]]
 
 
+def test_the_window_follows_from_the_objects() -> None:
+    def window(*sides: float) -> int:
+        boxes = torch.tensor([[0, 0, side, side / 2] for side in sides]).reshape(-1, 4)
+        return fitting_window([ViewTruth(boxes, torch.zeros(len(sides), dtype=torch.int64))], 32)
+
+    assert window(20, 30, 400) == 7
+    assert window(240) == 10
+    assert window() == 0
+
+
 def test_a_frozen_part_does_not_move(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:
@@ -243,3 +257,49 @@ def test_only_a_yolox_of_new_classes_is_adapted(with_norms: Detector, photos: An
     detector = Detector(config=config, weights={}, labels=photos.labels, base={}, provenance={})
     with pytest.raises(SettingError, match="new classes alone"):
         adapt(photos, detector, SETTINGS, show_progress=False)
+
+
+@pytest.fixture(scope="module")
+def tiny_yolox() -> BaseModel:
+    config = tiny_yolox_config()
+    return make_base(config, random_yolox(config).state_dict())
+
+
+@pytest.mark.slow
+def test_the_recipe_makes_a_detector_with_an_estimate_and_the_same_one_again(
+    photos: AnnotationSet, tiny_yolox: BaseModel, tmp_path: Path
+) -> None:
+    quick = fewbox.FinetuneConfig(effort="quick")
+    once, again = (
+        fewbox.finetune(photos, tiny_yolox, recipe="adapt", config=quick, show_progress=False)
+        for _ in range(2)
+    )
+    assert all(torch.equal(once.weights[name], again.weights[name]) for name in once.weights)
+    assert once.provenance["recipe"] == "adapt"
+    plan = "adapting: 60 steps on 8 views of each photo; AP50 on held-out photos "
+    assert once.provenance["plan"][0].startswith(plan)
+    assert once.provenance["estimate"]["overall"]["objects"] > 0
+    assert [row["step"] for row in once.history] == list(range(1, 61))
+    for name, weight in tiny_yolox.weights.items():
+        if name.startswith("backbone.backbone."):
+            assert torch.equal(once.weights[name], weight)
+    once.save(tmp_path / "d.safetensors")
+    loaded, photo = Detector.load(tmp_path / "d.safetensors"), photos.images[0].path
+    np.testing.assert_array_equal(loaded.detect(photo).boxes, once.detect(photo).boxes)
+    with pytest.raises(OutputError, match="more than the heads has learnt"):
+        loaded.save(tmp_path / "heads.safetensors", heads_only=True)
+
+
+def test_calibrated_weights_give_calibrated_scores(with_norms: Detector) -> None:
+    config = with_norms.config
+    changed = family_of(config).calibrated_weights(with_norms.weights, 0.5, -1.0)
+    pixels = torch.rand(1, 3, *config.input_size_hw) * 255
+    logits, calibrated = (_network(config, w)(pixels)[1] for w in (with_norms.weights, changed))
+    torch.testing.assert_close(calibrated, 0.5 * logits - 1, rtol=1e-4, atol=1e-4)
+
+
+def test_what_cannot_be_adapted_is_refused(photos: AnnotationSet, tiny_yolox: BaseModel) -> None:
+    with pytest.raises(SettingError, match="adapting is for a YOLOX or the starter"):
+        fewbox.finetune(photos, tiny_base(), recipe="adapt", show_progress=False)
+    with pytest.raises(SettingError, match="does not keep the base's classes"):
+        fewbox.finetune(photos, tiny_yolox, recipe="adapt", keep_classes=True, show_progress=False)

@@ -219,6 +219,7 @@ class TestKilled:
             assert self.end(process, signal.SIGINT) in (0, 130, -signal.SIGINT)
             assert time.monotonic() - began < 20
 
+    @pytest.mark.slow
     @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
     def test_ctrl_c_while_it_gets_ready_to_learn_is_no_error(self, folder: Path) -> None:
         command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), "--no-browser"]

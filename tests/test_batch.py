@@ -124,6 +124,7 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
     return [child for child in process.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, right) -> None:
     process = start(folder, tmp_path / "out", "--engine-cluster", "processes")
     wait_until(lambda: num_done(tmp_path / "out") > 0)
@@ -141,6 +142,7 @@ def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, right) -> None:
     assert "p999.jpg" in rows[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, right, how, capsys) -> None:
     output = tmp_path / "out"

@@ -114,6 +114,7 @@ def test_it_is_the_same_every_time(tmp_path: Path) -> None:
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
+@pytest.mark.slow
 def test_a_picture_of_held_out_photos(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=4)
     picture = tmp_path / "held_out.jpg"

@@ -105,6 +105,7 @@ class TestOutputThatNobodyReads:
             os.close(writer)
         return ended.returncode, (ended.stderr if closed == "stdout" else ended.stdout) or b""
 
+    @pytest.mark.slow
     def test_of_every_command_that_prints(self, project: Path) -> None:
         assert run_finetune(project) == 0
         photos, boxes = str(project / "photos"), str(project / "photos" / "boxes.json")
@@ -361,6 +362,7 @@ runpy.run_module("fewbox.cli", run_name="__main__")
     assert ended.stderr == "stopped; nothing half-written is left behind\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
 def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
     (project / "d.safetensors").write_text("kept")

@@ -121,6 +121,7 @@ def endless_camera(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
     server.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
 def test_ctrl_c_closes_a_film_that_can_be_played(
     detector: str, endless_camera: tuple[str, Callable[[], None]], tmp_path: Path

@@ -61,6 +61,7 @@ def command(tmp_path: Path, photos: AnnotationSet, base: BaseModel) -> list[str]
     return ["finetune-deep", folder, *files, *options]
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_learns(command, tmp_path, capsys) -> None:
     one, two = tmp_path / "one.safetensors", tmp_path / "two.safetensors"
     assert main([*command, "-o", str(one)]) == 0
@@ -96,6 +97,7 @@ def read_losses(detector: Path) -> list[float]:
     return [json.loads(line)["total"] for line in lines]
 
 
+@pytest.mark.slow
 def test_it_learns(photos, tmp_path, capsys) -> None:
     starter = read_base(STARTER_PATH)  # random weights would have too much else to learn first
     base = replace(starter, config=replace(starter.config, size_hw=(160, 160)))
@@ -134,6 +136,7 @@ def test_only_the_chosen_layers_learn(photos, base, tmp_path, layers, learnt) ->
     assert all(torch.equal(detector.weights[name], base.weights[name]) for name in statistics)
 
 
+@pytest.mark.slow
 def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -> None:
     whole = finetune_deep(photos, base, tmp_path / "w.pt", ALONE, config=settings(), show_progress=False)
     trainer = Trainer(photos, base, settings(), ALONE)

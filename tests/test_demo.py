@@ -29,6 +29,7 @@ def nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "demo"
     assert main(["demo", "-o", str(output)]) == 0
@@ -59,6 +60,7 @@ def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
     assert done.stderr.strip() == expected
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_a_coco_base_in_the_cache_is_used(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -143,6 +143,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/tutorial.md"], ids=name_of)
 def test_commands_and_python_run(page: Path, desk: Path) -> None:
     commands = [words[1:] for words in command_lines(page) if words[0] == "fewbox"]
@@ -199,6 +200,7 @@ def test_the_page_of_python_names_has_each_once() -> None:
     )
 
 
+@pytest.mark.slow
 def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
     run_examples([name for name in re.findall(r"^::: fewbox\.(\w+)$", API, re.M) if name not in EXPORTED])
 

@@ -336,6 +336,7 @@ def start_process(entry: ZooEntry, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT"])
 def test_a_stopped_process_leaves_what_the_next_continues(server, entry, folder, name):

@@ -106,6 +106,7 @@ def test_what_is_found_in_a_photo_does_not_depend_on_the_others(tmp_path: Path) 
             assert np.allclose(one[0], of_all[number], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_network_alone(tmp_path: Path) -> None:
     detector = detector_of("yolox_with_novel")
     agreement = export_detector(detector, tmp_path / "raw.onnx", raw=True, photos=save_noise(tmp_path))

@@ -59,6 +59,7 @@ def plain_loss(
     return (classification + localization / 4) / max(positives, 1)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_whole_network() -> None:
     generator = np.random.default_rng(3)
     images = [generator.integers(0, 255, (90, 140, 3), dtype=np.uint8) for _ in range(3)]
@@ -87,6 +88,7 @@ def test_gradients_are_those_of_the_whole_network() -> None:
         assert torch.norm(gradient - wanted) <= 1e-3 * torch.norm(wanted)
 
 
+@pytest.mark.slow
 def test_same_seed_same_detector_other_seed_another(tmp_path: Path) -> None:
     photos, base = make_photos(tmp_path), tiny_base()
     files = [tmp_path / f"{i}.safetensors" for i in range(3)]
@@ -97,6 +99,7 @@ def test_same_seed_same_detector_other_seed_another(tmp_path: Path) -> None:
     assert files[0].read_bytes() != files[2].read_bytes()
 
 
+@pytest.mark.slow
 def test_learns_the_squares_it_was_shown(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=4)
     config = FinetuneConfig(steps=100, learning_rate=0.002)
@@ -183,6 +186,7 @@ def test_restore_reports_and_refuses_misfits() -> None:
         restore(replace(base, weights=base.weights | {"extra": torch.zeros(1)}), 1, seed=0)
 
 
+@pytest.mark.slow
 def test_several_classes_and_a_box_to_ignore(tmp_path: Path) -> None:
     first, second, third = make_photos(tmp_path).images
     other = Box(100, 60, 150, 110, "other")
@@ -202,6 +206,7 @@ def test_several_classes_and_a_box_to_ignore(tmp_path: Path) -> None:
     assert detector.config.num_classes == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_retinanet_learns_by_the_same_commands(tmp_path: Path, version: str) -> None:
     config = tiny_retinanet_config(VERSIONS[version])
@@ -247,6 +252,7 @@ def test_a_yolox_learns_by_the_same_commands(tmp_path: Path) -> None:
     assert loaded.network.architecture == "yolox"
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_yolox_nano_finds_ducks_after_five_photos(shared: Path) -> None:
     """Seen: the best box of every frame tried overlaps the duck by 0.7 and more."""
@@ -318,6 +324,7 @@ def test_first_step_is_the_originals(tuned: Tuned, golden: dict[str, np.ndarray]
         assert torch.norm(gradient - wanted) <= 1e-3 * torch.norm(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_hundred_steps_are_the_originals(
     tuned: Tuned,
@@ -341,6 +348,7 @@ def test_hundred_steps_are_the_originals(
     np.testing.assert_allclose(ours[-1], totals[-1], rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_tuned_detector_finds_what_the_original_finds(
     shared: Path, golden_archive: Path, golden: dict[str, np.ndarray]

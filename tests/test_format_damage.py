@@ -278,6 +278,7 @@ def check_set(annotations: AnnotationSet) -> None:
         assert all(box.label in annotations.labels for box in image.boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.hypothesis  # so that "make fuzz" runs it
 @pytest.mark.parametrize("form", CASES)
 def test_damage(folder: Path, form: str) -> None:

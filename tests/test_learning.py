@@ -144,6 +144,7 @@ class TestRounds:
         rounds.propose("photo5.png")
         assert said == []  # that was told already
 
+    @pytest.mark.slow
     def test_of_a_photo_it_has_learnt_from_it_proposes_nothing(
         self, rounds: Rounds, said: list[dict[str, Any]]
     ) -> None:
@@ -234,6 +235,7 @@ class TestProcess:
 class TestDucks:
     """Everything together, as a person with two minutes meets it."""
 
+    @pytest.mark.slow
     def test_two_photos_are_drawn_the_others_are_proposed_and_a_detector_is_made(
         self, shared: Path, tmp_path: Path
     ) -> None:

@@ -58,6 +58,7 @@ def numbers(found: PredictionTable, truth: GroundTruthTable, num_classes: int) -
     return np.array([math.nan if value is None else value for value in values])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(detections, annotations)
 def test_numbers_are_those_of_pycocotools(found_rows, truth_rows):
@@ -130,6 +131,7 @@ def coco128(folder: Path) -> tuple[list[AnnotatedImage], list[str]]:
     return images, labels
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_detections_give_the_numbers_of_pycocotools(shared: Path):
     base = load_base(shared / "weights/yolox_nano_coco.onnx")

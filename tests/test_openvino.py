@@ -103,6 +103,7 @@ def assert_same(expected: Detections, actual: Detections) -> int:
 
 
 class TestTheEngine:
+    @pytest.mark.slow
     @pytest.mark.parametrize("threshold", [0.0, 0.2])
     def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
         detector, path = pair
@@ -123,6 +124,7 @@ class TestTheEngine:
             for one, of_all in zip(engine.run(photos[number : number + 1], 0.1), together, strict=True):
                 np.testing.assert_array_equal(one[0], of_all[number])
 
+    @pytest.mark.slow
     def test_serves_several_threads(self, pair: tuple[Detector, Path]) -> None:
         engine = OpenVinoEngine(pair[1], num_threads=1)
         photos = [noise(SIZES[number % 3], number)[None] for number in range(12)]
@@ -162,6 +164,7 @@ def run_plainly(
 
 
 class TestWithoutUs:
+    @pytest.mark.slow
     @pytest.mark.parametrize("size_hw", [(416, 416), (640, 640), (320, 512)])
     def test_photos_are_resized_to_the_same_pixels(self, size_hw: tuple[int, int]) -> None:
         config = replace(YOLOX_SIZES["nano"], size_hw=size_hw)
@@ -328,6 +331,7 @@ class TestAFile:
 
 
 class TestInt8:
+    @pytest.mark.slow
     def test_is_smaller_and_finds_nearly_the_same(
         self, starter: Detector, starter_file: Path, rendered: AnnotationSet, tmp_path: Path
     ) -> None:
@@ -349,6 +353,7 @@ class TestInt8:
             assert max_shift_px(best.above(best.scores[0] - 1e-6), after) < 10
             assert abs(after.scores[0] - best.scores[0]) < 0.1
 
+    @pytest.mark.slow
     def test_that_costs_too_much_is_not_written(
         self, starter: Detector, rendered: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -366,6 +371,7 @@ class TestInt8:
         with pytest.raises(SettingError, match=r"int8 is fitted to photos.*\n.*--photos FOLDER"):
             export_openvino(starter, tmp_path / "duck.xml", precision="int8")
 
+    @pytest.mark.slow
     def test_calls_nobody(self) -> None:
         code = (
             "from fewbox.export.openvino import quiet_nncf\n"
@@ -390,6 +396,7 @@ def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_model, "read_onnx", read_another)
 
 
+@pytest.mark.slow
 def test_a_damaged_export_is_not_written(
     starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +406,7 @@ def test_a_damaged_export_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_photos_in_which_nothing_is_found_will_do(
     starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

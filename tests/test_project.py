@@ -318,6 +318,7 @@ class TestProcesses:
         for each in started:
             each.close()
 
+    @pytest.mark.slow
     def test_killed_200_times_while_saving(self, folder: Path, writers: list[Writers]) -> None:
         rng = random.Random(0)
         acknowledged: set[str] = set()

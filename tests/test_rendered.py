@@ -223,6 +223,7 @@ def test_the_photos_in_the_package_are_those_that_are_rendered(tmp_path):
     assert sum(file.stat().st_size for file in DEMO_FOLDER.rglob("*.*")) <= 2_000_000
 
 
+@pytest.mark.slow
 def test_ducks_that_cannot_be_written_or_seen(tmp_path):
     (tmp_path / "train").write_text("not a folder")
     with pytest.raises(OutputError, match="train"):

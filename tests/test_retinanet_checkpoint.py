@@ -118,6 +118,7 @@ def test_a_trainers_file_and_a_variance_of_zero(weights: dict[str, dict[str, Ten
     assert read_retinanet(path)[0].norm_epsilon == 1e-5
 
 
+@pytest.mark.slow
 def test_what_cannot_be_known_is_said_and_can_be_stated(
     weights: dict[str, dict[str, Tensor]],
     path: Path,

@@ -391,6 +391,7 @@ def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: 
         assert labels() == ["pan", "pot", "lid"]
 
 
+@pytest.mark.slow
 def test_the_command_stops_when_told(duck: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "fewbox.cli", "serve", str(duck), "--port", "0"],

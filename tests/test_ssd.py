@@ -227,6 +227,7 @@ def golden(shared: object) -> dict[str, np.ndarray]:
     return dict(np.load(f"{shared}/golden/forward.npz"))
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 @pytest.mark.parametrize("photo", ["robertducky1", "robertducky4"])
 def test_forward_pass_is_the_originals(

@@ -51,6 +51,7 @@ def test_every_weight_of_the_family_has_a_path_of_its_own(depth: int, side: int)
     assert len(set(firsts)) == len(firsts)
 
 
+@pytest.mark.slow
 def test_round_trip_under_either_alias(tmp_path: Path) -> None:
     tensors = official_tensors()
     names = {path: path for path in tensors}
@@ -70,6 +71,7 @@ def test_round_trip_under_either_alias(tmp_path: Path) -> None:
     assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -97,6 +99,7 @@ def test_misfits_are_named(tmp_path: Path, change: Callable[[Tensors], object], 
         read(tmp_path / "ckpt-0")
 
 
+@pytest.mark.slow
 def test_what_a_trainer_kept_is_left_over_with_reason(tmp_path: Path) -> None:
     tensors = official_tensors()
     tensors["optimizer/momentum"] = np.zeros(3, np.float32)

@@ -80,6 +80,7 @@ def assert_equal(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> N
         np.testing.assert_array_equal(got[key], array)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tensors=st.dictionaries(NAMES, ARRAYS, max_size=8),

@@ -262,6 +262,7 @@ def test_photos_without_objects_teach_that_there_is_none() -> None:
 # --- training
 
 
+@pytest.mark.slow
 def test_a_batch_can_be_learnt_by_heart(scenes: Path) -> None:
     batch = mix(pool_of(scenes), np.random.default_rng(0), 2, SIDE)
     learner = Learner(settings(steps=30, learning_rate=0.005), KIND.num_characters, CPU)

@@ -38,6 +38,7 @@ def stored_as(annotations: AnnotationSet, value: int, folder: Path) -> Annotatio
     return replace(annotations, images=tuple(images))
 
 
+@pytest.mark.slow
 def test_learning_and_finding_are_the_same_for_every_orientation(tmp_path: Path) -> None:
     base = make_base(tiny_yolox_config(), random_yolox(tiny_yolox_config()).state_dict())
     annotations = make_photos(tmp_path)

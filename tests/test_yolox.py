@@ -338,6 +338,7 @@ class Runtime:
         return boxes[kept], scores[kept], class_ids[kept]
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_outputs_are_those_of_onnxruntime(shared: Path, nano: YoloxDetector) -> None:
     runtime = Runtime(shared / NANO_EXPORT)

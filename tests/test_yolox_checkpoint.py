@@ -664,6 +664,7 @@ def test_an_export_that_does_not_fit_is_told_why(
     assert caught.value.hint
 
 
+@pytest.mark.slow
 def test_damage_is_never_more_than_an_error(export: onnx.ModelProto, tmp_path: Path) -> None:
     """Whatever happens to the bytes, the file is read or refused."""
     path, whole = tmp_path / "yolox.onnx", export.SerializeToString()

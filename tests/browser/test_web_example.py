@@ -101,6 +101,7 @@ def open_reader(open_page: Any, site: str) -> Any:
     return start
 
 
+@pytest.mark.slow
 def test_it_finds_what_fewbox_finds(open_reader: Any, exported_duck: ExportedDuck) -> None:
     reader, photos = open_reader(), exported_duck.photos[:3]
     reader.page.get_by_text("finds rubber_duck").wait_for()
@@ -115,6 +116,7 @@ def test_it_finds_what_fewbox_finds(open_reader: Any, exported_duck: ExportedDuc
     assert_boxes_lie_on_the_picture(reader, photos[0], expected[0].boxes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["yolox_with_novel", "ssd", "retinanet_v2"])
 def test_every_kind_of_network_runs(open_reader: Any, tmp_path: Path, kind: str) -> None:
     detector, photo = detector_of(kind), save_noise(tmp_path, count=1) / "noise0.png"
@@ -145,6 +147,7 @@ def assert_boxes_lie_on_the_picture(reader: ReaderPage, photo: Path, boxes: np.n
     assert np.abs(np.array(corners) - expected).max() < 1
 
 
+@pytest.mark.slow
 def test_the_page_can_ask_nobody_else(open_reader: Any, site: str) -> None:
     reader = open_reader(expects_trouble=True)
     reader.page.get_by_text("finds rubber_duck").wait_for()
@@ -156,6 +159,7 @@ def test_the_page_can_ask_nobody_else(open_reader: Any, site: str) -> None:
     assert [reader.page.evaluate(own), worker.evaluate(own)] == ["sent", "sent"]
 
 
+@pytest.mark.slow
 def test_photos_and_detector_are_dropped_or_pasted_in_any_order(
     open_reader: Any, exported_duck: ExportedDuck
 ) -> None:
@@ -180,6 +184,7 @@ def hand_over(reader: ReaderPage, way: str, *files: Path) -> None:
     reader.page.evaluate(_HAND_OVER, way)
 
 
+@pytest.mark.slow
 def test_a_photo_taken_sideways_is_turned(
     open_reader: Any, exported_duck: ExportedDuck, tmp_path: Path
 ) -> None:
@@ -194,6 +199,7 @@ def test_a_photo_taken_sideways_is_turned(
     assert size["width"] / size["height"] == pytest.approx(width / height, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_threshold_begins_at_the_detectors_own(open_reader: Any, exported_duck: ExportedDuck) -> None:
     reader, (photo, *_) = open_reader(), exported_duck.photos
     own = exported_duck.detector.score_threshold
@@ -235,6 +241,7 @@ def test_files_that_cannot_be_used_are_told_with_the_cure(open_reader: Any, tmp_
         assert reader.page.get_by_role("heading", name="No detector yet").is_visible()
 
 
+@pytest.mark.slow
 def test_a_photo_that_cannot_be_read_is_told_among_the_others(
     open_reader: Any, exported_duck: ExportedDuck, tmp_path: Path
 ) -> None:
@@ -270,6 +277,7 @@ def test_a_page_without_its_runtime_says_what_to_run(
         assert "Run npm install" in reader.trouble()
 
 
+@pytest.mark.slow
 def test_photos_come_from_the_camera(open_reader: Any) -> None:
     reader = open_reader(permissions=["camera"])
     reader.page.get_by_role("button", name="Camera").click()

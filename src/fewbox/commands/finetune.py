@@ -17,6 +17,7 @@ from fewbox.commands import (
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core.files import require_writable
+from fewbox.errors import SettingError
 
 
 def add_finetune(commands: Any) -> None:
@@ -51,11 +52,15 @@ def add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--keep-classes",
         action="store_true",
-        help="find the base's own classes too, with the very scores they had; not with the recipe seed",
+        help="find the base's own classes too, with the very scores they had; only with the recipe best",
     )
     finetune.add_argument("--heads-only", action="store_true", help="write only what was tuned, not the base")
     finetune.add_argument(
-        "--recipe", choices=["best", "seed"], default="best", help="how to learn (default: %(default)s)"
+        "--recipe",
+        choices=["best", "adapt", "seed"],
+        default="best",
+        help="how to learn: best ranks the boxes of the base, in seconds; adapt also teaches the layers that "
+        "make the boxes, for objects unlike those of COCO, in about a minute (default: %(default)s)",
     )
     add_settings(finetune, FinetuneConfig)
     finetune.set_defaults(run=run_finetune)
@@ -70,6 +75,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
     require_writable(parsed.output, [".safetensors"])
+    if parsed.heads_only and parsed.recipe == "adapt":
+        raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
     from fewbox.finetuning.api import finetune
     from fewbox.finetuning.pictures import save_loss_curve
     from fewbox.models.base import load_base

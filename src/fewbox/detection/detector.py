@@ -38,6 +38,8 @@ SCORE_THRESHOLD = 0.5
 
 _HEADER = "fewbox_detector"
 _MAKE_ONE = "make one with: fewbox finetune"
+DEEPER_RECIPES = ("adapt", "deep")
+"""By which more than the heads learns."""
 
 
 class Detector(PhotoDetector):
@@ -122,9 +124,14 @@ class Detector(PhotoDetector):
                 for loading.
 
         Raises:
-            OutputError: the name ends otherwise, or the file cannot be written.
+            OutputError: the name ends otherwise, the file cannot be written, or more than heads was tuned.
         """
         path = checked_path(path, "the file to write", OutputError)
+        if heads_only and self.provenance.get("recipe") in DEEPER_RECIPES:
+            raise OutputError(
+                f"{path}: more than the heads has learnt, so the base cannot stand in for the rest",
+                hint="leave --heads-only out, in Python heads_only",
+            )
         if path.suffix.lower() != ".safetensors":
             hint = f"name it {path.stem}.safetensors; for other programs: fewbox.export_detector"
             raise OutputError(f"{path}: a detector cannot be written as {path.suffix!r}", hint=hint)

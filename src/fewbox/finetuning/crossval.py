@@ -11,7 +11,7 @@ Letters in shapes: N photos, K detections, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -32,6 +32,10 @@ MIN_SCORE = 0.01
 MAX_DETECTIONS = 100
 
 
+Found = tuple[Tensor, Tensor, Tensor]
+"""Boxes ``[K, 4]`` in pixels of the network's input, scores ``[K]`` and class ids ``[K]`` of one photo."""
+
+
 def held_out_outcomes(
     photos: Sequence[CachedPhoto],
     design: DesignMatrix,
@@ -40,10 +44,7 @@ def held_out_outcomes(
     iou_threshold: float,
     num_classes: int,
 ) -> Outcomes | None:
-    """What became of detections in every photo by a head that has not learnt from it.
-
-    Boxes are in pixels of the network's input. A class of which all objects are in one fold is left
-    out, as no head could know it there; None if that leaves no class.
+    """As :func:`cross_validate`, of the linear probe.
 
     Args:
         photos: N of them.
@@ -53,27 +54,50 @@ def held_out_outcomes(
         iou_threshold: of NMS.
         num_classes: C.
     """
+
+    def detect(held_out: list[int]) -> list[Found]:
+        coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
+        return [detect_in(photos[number].features, coefficients, iou_threshold) for number in held_out]
+
+    return cross_validate(photos, folds, num_classes, detect)
+
+
+def cross_validate(
+    photos: Sequence[CachedPhoto],
+    folds: int,
+    num_classes: int,
+    detect: Callable[[list[int]], list[Found]],
+) -> Outcomes | None:
+    """What became of detections in every photo by a detector that has not learnt from it.
+
+    Boxes are in pixels of the network's input. A class of which all objects are in one fold is left
+    out, as no detector could know it there; None if that leaves no class.
+
+    Args:
+        photos: N of them.
+        folds: into how many parts the photos are divided, 2 to N.
+        num_classes: C.
+        detect: learns from all photos but those of the given numbers, and detects in each of these.
+    """
     checked = _checked_classes(photos, folds, num_classes)
     if not checked.any():
         return None
     nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = [nothing] * len(photos)
+    parts: list[Found] = [nothing] * len(photos)
     for fold in range(folds):
         held_out = list(range(fold, len(photos), folds))
-        coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
-        for number in held_out:
-            boxes, scores, class_ids = detect_in(photos[number].features, coefficients, iou_threshold)
+        for number, (boxes, scores, class_ids) in zip(held_out, detect(held_out), strict=True):
             known = torch.from_numpy(checked)[class_ids]
             parts[number] = boxes[known], scores[known], class_ids[known]
     columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     all_boxes, all_scores, all_ids = columns
-    found = PredictionTable(
+    predictions = PredictionTable(
         photo_ids=np.repeat(np.arange(len(parts)), [len(scores) for _, scores, _ in parts]),
         class_ids=all_ids,
         boxes=all_boxes.astype(np.float64),
         scores=all_scores.astype(np.float64),
     )
-    return Outcomes.of(found, _ground_truth(photos, checked))
+    return Outcomes.of(predictions, _ground_truth(photos, checked))
 
 
 def _checked_classes(photos: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -112,11 +112,14 @@ class CachedViews:
     truths: list[ViewTruth]
     photos: list[int]
     """Which photo each is a view of."""
+    chosen: list[int]
+    """The numbers of those that are learnt from."""
 
-    def of_photos(self, photos: Sequence[int]) -> list[int]:
-        """The numbers of the views of some photos."""
-        chosen = set(photos)
-        return [view for view, photo in enumerate(self.photos) if photo in chosen]
+    def without(self, photos: Sequence[int]) -> CachedViews:
+        """The same, but for learning from the views of all other photos."""
+        left_out = set(photos)
+        kept = [view for view in self.chosen if self.photos[view] not in left_out]
+        return replace(self, chosen=kept)
 
 
 @torch.no_grad()
@@ -155,7 +158,7 @@ def cache_views(
                 photos.append(number)
             advance(photo.path.name)
     assert store is not None  # a set that may be learnt from has photos
-    return CachedViews(store, truths, photos)
+    return CachedViews(store, truths, photos, list(range(len(truths))))
 
 
 def _views_of(

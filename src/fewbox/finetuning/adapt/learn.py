@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +14,11 @@ from fewbox.errors import FinetuneError
 from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
 from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.models.network import IGNORED_ID, Adapter, Batch
+
+LEAST_WINDOW = 7
+"""Cells of the coarsest map, 224 pixels: smaller windows teach nothing about what is around the objects."""
+WELL_INSIDE = 0.75
+"""The part of a window's side that an object may take."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,14 @@ class AdaptSettings:
     )
     """The highest step of each part, as a share of the size of its weights; 0 keeps it frozen."""
     pull: float = 0.0
+    """What part of the way back to the start a step of full size goes (L2-SP)."""
     mean_of: float = 20.0
+    """Of about how many of the last steps the result is the mean."""
     max_gradient: float = 20.0
-    window: int = 7
-    """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views."""
+    """Norm that a step's gradient is cut to."""
+    window: int | None = None
+    """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views, None
+    for what fits the objects."""
     whole_share: float = 0.0
     """The share of the steps, the last ones, that whole views are learnt from in any case."""
     random_windows: float = 0.2
@@ -70,6 +79,9 @@ class Adaptation:
     def __init__(self, adapter: Adapter, views: CachedViews, settings: AdaptSettings) -> None:
         self.adapter, self.views, self.settings = adapter, views, settings
         self._places = np.random.default_rng((settings.seed, 1))
+        learnt_from = [views.truths[view] for view in views.chosen]
+        fitting = fitting_window(learnt_from, adapter.coarsest_stride)
+        self.window = fitting if settings.window is None else settings.window
         rates = {
             name: settings.rates[self._part_of(name)]
             for name, weight in adapter.network.named_parameters()
@@ -117,7 +129,7 @@ class Adaptation:
         for _ in range(self.settings.steps):
             batch: list[int] = []
             while len(batch) < self.settings.batch_size:
-                waiting = waiting or generator.permutation(len(self.views.truths)).tolist()
+                waiting = waiting or generator.permutation(self.views.chosen).tolist()
                 batch.append(waiting.pop())
             yield batch
 
@@ -147,7 +159,7 @@ class Adaptation:
         return next(part for part, begins in self.adapter.parts.items() if name.startswith(begins))
 
     def _place(self, view: int, step: int) -> Window:
-        whole, side = self.views.store.whole(view), self.settings.window
+        whole, side = self.views.store.whole(view), self.window
         if not side or side >= min(whole.rows, whole.columns):
             return whole
         if step > (1 - self.settings.whole_share) * self.settings.steps:
@@ -166,6 +178,20 @@ class Adaptation:
         high = np.where(high < low, np.floor(centre), high).clip(low, most)
         left, top = draw.integers(low, high + 1).astype(int).tolist()
         return Window(view, top, left, side, side)
+
+
+def fitting_window(truths: Sequence[ViewTruth], stride: int) -> int:
+    """Cells along a side of the least window in which half of the objects are well inside.
+
+    Args:
+        truths: of the views that are learnt from.
+        stride: pixels of the input that a cell stands for.
+    """
+    boxes = torch.cat([truth.boxes[truth.class_ids >= 0] for truth in truths])
+    if len(boxes) == 0:
+        return 0
+    usual = float((boxes[:, 2:] - boxes[:, :2]).amax(1).median())
+    return max(LEAST_WINDOW, math.ceil(usual / WELL_INSIDE / stride))
 
 
 def inside(truth: ViewTruth, place: Window, stride: int) -> ViewTruth:
