@@ -17,7 +17,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, see
 from fewbox.finetuning.adapt.descent import Descent, share_at
-from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, inside
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, fitting_window, inside
 from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt, unfolded
 from fewbox.models.architectures import build_network
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
@@ -159,6 +159,16 @@ def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:
     seen = inside(truth, Window(0, 1, 1, 2, 2))  # 32 to 96 both ways
     assert seen.class_ids.tolist() == [0, IGNORED_ID]
     assert seen.boxes.tolist() == [[8, 8, 28, 28], [58, 8, 78, 28]]
+
+
+def test_the_window_follows_from_the_objects() -> None:
+    def window(*sides: float) -> int:
+        boxes = torch.tensor([[0, 0, side, side / 2] for side in sides]).reshape(-1, 4)
+        return fitting_window([ViewTruth(boxes, torch.zeros(len(sides), dtype=torch.int64))])
+
+    assert window(20, 30, 400) == 7
+    assert window(240) == 10
+    assert window() == 0
 
 
 def test_a_frozen_part_does_not_move(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,22 +31,32 @@ PARTS: dict[str, tuple[str, ...]] = {
 """How the names of the weights of each part begin."""
 
 
+LEAST_WINDOW = 7
+"""224 pixels: smaller ones teach nothing about what is around the objects."""
+WELL_INSIDE = 0.75
+"""The part of a window's side that an object may take."""
+
+
 @dataclass(frozen=True)
 class AdaptSettings:
     """How an adaptation learns."""
 
-    steps: int = 120
+    steps: int = 200
     rounds: int = 4
     batch_size: int = 8
     rates: Mapping[str, float] = field(
-        default_factory=lambda: {"neck": 0.01, "towers": 0.01, "boxes": 0.01, "classes": 0.02}
+        default_factory=lambda: {"neck": 0.007, "towers": 0.007, "boxes": 0.007, "classes": 0.014}
     )
     """The highest step of each part, as a share of the size of its weights; 0 keeps it frozen."""
     pull: float = 0.0
+    """What part of the way back to the start a step of full size goes (L2-SP)."""
     mean_of: float = 20.0
+    """Of about how many of the last steps the result is the mean."""
     max_gradient: float = 20.0
-    window: int = 0
-    """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views."""
+    """Norm that a step's gradient is cut to."""
+    window: int | None = None
+    """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views, None
+    for what fits the objects."""
     whole_share: float = 0.0
     """The share of the steps, the last ones, that whole views are learnt from in any case."""
     random_windows: float = 0.2
@@ -99,6 +109,7 @@ class Adaptation:
         self.network = network
         make_learning(network)
         self._places = np.random.default_rng((settings.seed, 1))
+        self.window = fitting_window(views.truths) if settings.window is None else settings.window
         rates = {
             name: settings.rates[part_of(name)] for name, w in network.named_parameters() if w.requires_grad
         }
@@ -197,7 +208,7 @@ class Adaptation:
         self.history.append(row | {"classification": float(loss.classes.detach()) / count})
 
     def _place(self, view: int, step: int) -> Window:
-        whole, side = self.views.store.whole(view), self.settings.window
+        whole, side = self.views.store.whole(view), self.window
         if not side or side >= min(whole.rows, whole.columns):
             return whole
         if step > (1 - self.settings.whole_share) * self.settings.steps:
@@ -216,6 +227,15 @@ class Adaptation:
         high = np.where(high < low, np.floor(centre), high).clip(low, most)
         left, top = draw.integers(low, high + 1).astype(int).tolist()
         return Window(view, top, left, side, side)
+
+
+def fitting_window(truths: Sequence[ViewTruth]) -> int:
+    """Cells along a side of the least window in which half of the objects are well inside."""
+    boxes = torch.cat([truth.boxes[truth.class_ids >= 0] for truth in truths])
+    if len(boxes) == 0:
+        return 0
+    usual = float((boxes[:, 2:] - boxes[:, :2]).amax(1).median())
+    return max(LEAST_WINDOW, math.ceil(usual / WELL_INSIDE / STRIDES[-1]))
 
 
 def inside(truth: ViewTruth, place: Window) -> ViewTruth:
