@@ -131,6 +131,17 @@ class Estimate:
         return asdict(self)
 
 
+def estimate_of_photos(
+    photos: Sequence[CachedPhoto], labels: Sequence[str], outcomes: Outcomes | None
+) -> Estimate:
+    """What held-out ``outcomes`` in ``photos`` say, with what should be said of the photos themselves."""
+    calibration = Calibration() if outcomes is None else calibrate(outcomes)
+    shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
+    boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
+    warnings = data_warnings(photos, outcomes)
+    return estimate(outcomes, labels, len(photos), calibration, warnings, boxless)
+
+
 def estimate(
     outcomes: Outcomes | None,
     labels: Sequence[str],

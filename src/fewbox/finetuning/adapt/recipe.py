@@ -24,14 +24,7 @@ from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round
 from fewbox.finetuning.crossval import Found, cross_validate
-from fewbox.finetuning.estimate import (
-    Calibration,
-    Estimate,
-    calibrate,
-    data_warnings,
-    estimate,
-    estimate_in_words,
-)
+from fewbox.finetuning.estimate import Estimate, estimate_in_words, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, budget_for, cache_photos, fit_detector
 from fewbox.finetuning.pictures import save_held_out
 from fewbox.models.base import BaseModel
@@ -76,18 +69,15 @@ def finetune_adapt(
     def detect(out: list[int]) -> list[Found]:
         others = [number for number in range(count) if number not in out]
         shorter = replace(how, steps=how.steps // 2)
-        learnt = adapt(
-            annotations, probe(others, 0).detector, shorter, views=views.without(out), show_progress=False
-        )
+        begin, kept = probe(others, 0).detector, views.without(out)
+        learnt = adapt(annotations, begin, shorter, views=kept, show_progress=False, may_stop=False)
         return [found_in(learnt.network, annotations.images[number].path) for number in out]
 
     if show_progress and count > 1:
         console.print("checking on held-out photos what adapting brings")
     outcomes = cross_validate(photos, FOLDS, len(labels), detect) if count > 1 else None
-    calibration = Calibration() if outcomes is None else calibrate(outcomes)
-    shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
-    boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
-    expected = estimate(outcomes, labels, count, calibration, data_warnings(photos, outcomes), boxless)
+    expected = estimate_of_photos(photos, labels, outcomes)
+    calibration = expected.calibration
     reasons = (plan_of(how, count, start.estimate, expected),)
     if show_progress:
         for line in (*reasons, *estimate_in_words(expected.to_dict()).splitlines()):
@@ -165,6 +155,7 @@ def adapt(
     *,
     views: CachedViews | None = None,
     show_progress: bool = True,
+    may_stop: bool = True,
     on_round: Callable[[AdaptedRound], None] = lambda _: None,
 ) -> Detector:
     """What ``start`` becomes when all that follows its backbone learns.
@@ -178,6 +169,7 @@ def adapt(
         settings: how long and how fast.
         views: of ``annotations``, if the backbone has seen them already.
         show_progress: show how far the work has come, and the loss of every round.
+        may_stop: whether Ctrl-C ends it with what there is; else it ends everything.
         on_round: told after each round.
 
     Raises:
@@ -202,6 +194,8 @@ def adapt(
     try:
         learning.run(take)
     except KeyboardInterrupt:
+        if not may_stop:
+            raise
         if show_progress:
             console.print(f"stopped after {len(learning.history)} of {settings.steps} steps")
     return latest

@@ -27,14 +27,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import held_out_outcomes
-from fewbox.finetuning.estimate import (
-    Calibration,
-    Estimate,
-    calibrate,
-    data_warnings,
-    estimate,
-    estimate_in_words,
-)
+from fewbox.finetuning.estimate import Estimate, estimate_in_words, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
 from fewbox.finetuning.pictures import save_held_out
@@ -173,15 +166,11 @@ def fit_detector(
     outcomes = None
     if budget.folds:
         outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, len(labels))
-    calibration = Calibration() if outcomes is None else calibrate(outcomes)
-    shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
-    boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
-    warnings = data_warnings(photos, outcomes)
-    expected = estimate(outcomes, labels, len(photos), calibration, warnings, boxless)
+    expected = estimate_of_photos(photos, labels, outcomes)
     if show_progress:
         for line in (*budget.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
             console.print(line)
-    head = extractor.head(calibration.of_head(coefficients), keep_classes=keep_classes)
+    head = extractor.head(expected.calibration.of_head(coefficients), keep_classes=keep_classes)
     detector = Detector(
         config=config,
         weights={name: (base.weights | head)[name] for name in weight_shapes(config)},
