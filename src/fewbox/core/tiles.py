@@ -96,7 +96,9 @@ def _along(length: int, side: float) -> tuple[NDArray[np.int64], int]:
     return np.linspace(0, length - whole, count).round().astype(np.int64), whole
 
 
-def is_cut(boxes: NDArray[np.float32], tile: NDArray[np.int64], size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+def is_cut(
+    boxes: NDArray[np.float32], tile: NDArray[np.int64], size_hw: tuple[int, int]
+) -> NDArray[np.bool_]:
     """Which boxes ``[M, 4]`` found in a tile touch an edge of it beyond which the photo goes on."""
     width, height = tile[2:] - tile[:2]
     margins = np.array((width, height)) * _EDGE
@@ -159,9 +161,7 @@ def _rivals(scores: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray
     return may
 
 
-def _shared(
-    boxes: NDArray[np.float32], others: NDArray[np.float32], *, smaller: bool
-) -> NDArray[np.float32]:
+def _shared(boxes: NDArray[np.float32], others: NDArray[np.float32], *, smaller: bool) -> NDArray[np.float32]:
     """The part ``[M, K]`` of each of ``boxes``, or of the smaller one, that it shares with each other."""
     areas = np.broadcast_to(box_areas(boxes)[:, None], (len(boxes), len(others)))
     if smaller:

@@ -259,6 +259,10 @@ class ReducedImage:
         (height, width), (h, w) = self.size_hw, self.image.shape[:2]
         return np.array((width / w, height / h) * 2, np.float32)
 
+    def reduced(self, divisor: int) -> ReducedImage:
+        """The photo at a whole fraction of its size; each pixel is the mean of those it stands for."""
+        return ReducedImage(np.asarray(Image.fromarray(self.image).reduce(divisor)), self.size_hw)
+
 
 def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> ReducedImage:
     """Read a photo at a half, a quarter or an eighth of its size, for a network or a preview.

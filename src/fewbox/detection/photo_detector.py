@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as pillow
 from PIL.Image import Image
 
 from fewbox.core.arguments import checked_threshold
@@ -162,6 +161,13 @@ class PhotoDetector(ABC):
         return self if tiles is None else TiledDetector(self, tiles)
 
 
+def _take_after(wrapper: PhotoDetector, detector: PhotoDetector) -> None:
+    """Give a detector that asks another one the attributes of that other one."""
+    wrapper.config, wrapper.labels, wrapper.base = detector.config, detector.labels, detector.base
+    wrapper.provenance, wrapper.precision = detector.provenance, detector.precision
+    wrapper.score_threshold = detector.score_threshold
+
+
 class TtaDetector(PhotoDetector):
     """Test-time augmentation: detects in each photo and in its mirror image.
 
@@ -174,9 +180,7 @@ class TtaDetector(PhotoDetector):
 
     def __init__(self, detector: PhotoDetector) -> None:
         self.detector = detector
-        self.config, self.labels, self.base = detector.config, detector.labels, detector.base
-        self.provenance, self.precision = detector.provenance, detector.precision
-        self.score_threshold = detector.score_threshold
+        _take_after(self, detector)
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         low = min(score_threshold, _LOWEST_SCORE)
@@ -240,9 +244,7 @@ class TiledDetector(PhotoDetector):
     def __init__(self, detector: PhotoDetector, tiles: int | str) -> None:
         self.detector = detector
         self.tiles = checked_tiles(tiles)
-        self.config, self.labels, self.base = detector.config, detector.labels, detector.base
-        self.provenance, self.precision = detector.provenance, detector.precision
-        self.score_threshold = detector.score_threshold
+        _take_after(self, detector)
 
     def tiles_of(self, photo_size_hw: tuple[int, int]) -> NDArray[np.int64]:
         """The tiles ``[T, 4]`` of a photo, in its pixels; none if it is looked at only whole."""
@@ -288,7 +290,7 @@ class TiledDetector(PhotoDetector):
         divisor = int(max(min(side / least for side, least in zip(image.shape[:2], enough, strict=True)), 1))
         if divisor == 1:
             return self.detector._find(image, score_threshold)
-        smaller = ReducedImage(np.asarray(pillow.fromarray(image).reduce(divisor)), image.shape[:2])
+        smaller = ReducedImage(image, (image.shape[0], image.shape[1])).reduced(divisor)
         boxes, scores, class_ids = self.detector._find(smaller.image, score_threshold)
         return boxes * smaller.scale_xyxy, scores, class_ids
 
