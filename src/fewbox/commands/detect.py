@@ -70,8 +70,8 @@ def add_detect(commands: Any) -> None:
     )
     add_tiles(
         detect,
-        ", auto or N along its longer side, 2 to 8 (default of --tiles: auto); takes as many times as long as "
-        "there are tiles",
+        ", N (2 to 8) along its longer side, or auto (which --tiles alone means), by its size; takes as many "
+        "times as long as there are tiles",
     )
     _add_video_options(detect)
     _add_batch_options(detect)

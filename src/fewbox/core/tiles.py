@@ -104,8 +104,7 @@ def is_cut(
     margins = np.array((width, height)) * _EDGE
     low = (boxes[:, :2] < tile[:2] + margins) & (tile[:2] > 0)
     high = (boxes[:, 2:] > tile[2:] - margins) & (tile[2:] < np.array(size_hw[::-1]))
-    cut: NDArray[np.bool_] = (low | high).any(1)
-    return cut
+    return np.asarray((low | high).any(1))
 
 
 def seen_whole(
@@ -166,4 +165,5 @@ def _shared(boxes: NDArray[np.float32], others: NDArray[np.float32], *, smaller:
     areas = np.broadcast_to(box_areas(boxes)[:, None], (len(boxes), len(others)))
     if smaller:
         areas = np.minimum(areas, box_areas(others)[None])
-    return intersection_areas(boxes[:, None], others[None]) / np.maximum(areas, 1e-12)
+    shared: NDArray[np.float32] = intersection_areas(boxes[:, None], others[None])
+    return shared / np.maximum(areas, np.float32(1e-12))
