@@ -262,8 +262,9 @@ class Service:
         if draw and len(photos) > 1:
             raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
         score_threshold = current.detector.score_threshold if threshold is None else threshold
-        detector = current.detector.with_tiles(tiles)
-        if isinstance(detector, TiledDetector):
+        detector = current.detector
+        if tiles is not None:
+            detector = TiledDetector(detector, tiles)
             await asyncio.to_thread(_require_few_tiles, detector, photos, self.config.max_tiles)
         results = await self._detect_in(request, name, detector, photos, score_threshold, draw)
         done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]

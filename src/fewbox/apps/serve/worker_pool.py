@@ -105,9 +105,8 @@ class WorkerPool:
             picture = None
             if draw:
                 png = io.BytesIO()
-                found.draw(for_picture(read, detector)).save(
-                    png, "PNG", compress_level=1
-                )  # 0.3 of the time, 1.2 of the bytes
+                drawn = found.draw(for_picture(read, detector))
+                drawn.save(png, "PNG", compress_level=1)  # 0.3 of the time, 1.2 of the bytes
                 picture = png.getvalue()
         except PhotoError as error:
             return error
