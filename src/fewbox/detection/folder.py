@@ -281,8 +281,11 @@ def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> Re
 
 def for_picture(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
     """The photo as large as its picture is drawn; tiles may have needed more of it."""
-    divisor = max(photo.image.shape[:2]) // PICTURE_SIDE if isinstance(detector, TiledDetector) else 1
-    return photo.reduced(divisor) if divisor > 1 else photo
+    if not isinstance(detector, TiledDetector):
+        return photo
+    height, width = photo.size_hw
+    times = PICTURE_SIDE / max(photo.size_hw)
+    return photo.reduced((height * times, width * times))
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:

@@ -286,11 +286,8 @@ class TiledDetector(PhotoDetector):
 
     def _find_in_whole(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         """What is found in the photo whole, which is first made smaller, as it would have been read."""
-        enough = self.detector.enough_hw((image.shape[0], image.shape[1]))
-        divisor = int(max(min(side / least for side, least in zip(image.shape[:2], enough, strict=True)), 1))
-        if divisor == 1:
-            return self.detector._find(image, score_threshold)
-        smaller = ReducedImage(image, (image.shape[0], image.shape[1])).reduced(divisor)
+        size_hw = image.shape[0], image.shape[1]
+        smaller = ReducedImage(image, size_hw).reduced(self.detector.enough_hw(size_hw))
         boxes, scores, class_ids = self.detector._find(smaller.image, score_threshold)
         return boxes * smaller.scale_xyxy, scores, class_ids
 
