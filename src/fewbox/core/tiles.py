@@ -166,4 +166,5 @@ def _shared(boxes: NDArray[np.float32], others: NDArray[np.float32], *, smaller:
     if smaller:
         areas = np.minimum(areas, box_areas(others)[None])
     shared: NDArray[np.float32] = intersection_areas(boxes[:, None], others[None])
-    return shared / np.maximum(areas, np.float32(1e-12))
+    shared /= np.maximum(areas, 1e-12)
+    return shared
