@@ -120,6 +120,17 @@ class TestBoxes:
         mugs.coco["annotations"][-1]["iscrowd"] = 1
         assert not mugs.check().findings
 
+    def test_small_in_a_large_photo(self, mugs: DataSet) -> None:
+        """Of 4000 pixels an input of 640 keeps 640: a box of 60 has 10 there, and 39 in a tile."""
+        mugs.photo("far.jpg", scene(9, (4000, 300)), (10, 20, 60, 60))
+        assert not mugs.check(input_side=640).findings  # 1 box of 5
+        mugs.photo("farther.jpg", scene(8, (4000, 300)), (10, 20, 60, 60), (90, 20, 90, 90))
+        (row,) = mugs.check(input_side=640).findings
+        assert (row.kind, row.file, row.severity) == ("boxes-small", "boxes.json", "warning")
+        assert row.what.startswith("2 of 7 boxes are below 12 x 12 pixels in an input of 640")
+        assert "fewbox detect DETECTOR PHOTOS -o found/ --tiles" in row.cure
+        assert not mugs.check(input_side=1280).findings
+
     def test_tiny_depends_on_the_network(self, mugs: DataSet) -> None:
         mugs.photo("far.jpg", scene(9), (10, 20, 7, 7))
         assert kinds(mugs.check(input_side=320)) == ["box-tiny"]

@@ -29,6 +29,7 @@ from fewbox.apps.serve.server import DetectionServer
 from fewbox.cli import main
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
+from fewbox.detection.photo_detector import TiledDetector
 from service_client import Answer, HeldDetector, ask, form, random_detector, serving, wait_until
 
 KEY = "a key that nobody guesses"
@@ -114,6 +115,29 @@ class TestDetecting:
         )
         assert [photo["photo"] for photo in answer.json()["failed"]] == ["broken.png"]
         assert "damaged" in answer.json()["failed"][0]["error"]
+
+    def test_tiles_of_a_photo(self, server: DetectionServer, duck: Path) -> None:
+        photo = png(size_hw=(180, 240))
+        answer = ask(server, f"{DUCK}?tiles=3", photo).json()
+        found = Detector.load(duck).detect(Image.open(io.BytesIO(photo)), tiles=3)
+        assert answer["tiles"] == "3"
+        assert answer["photos"][0]["detections"] == found.to_dict()["detections"]
+        assert "tiles" not in ask(server, DUCK, photo).json()
+
+    @pytest.mark.parametrize("tiles", ["0", "1", "9", "88", "all", "", "2.5", "-2", "auto,2"])
+    def test_so_many_tiles_there_cannot_be(self, server: DetectionServer, tiles: str) -> None:
+        assert refused(ask(server, f"{DUCK}?tiles={tiles}", png()), 422, "tiles: string should match pattern")
+
+    def test_one_request_cannot_ask_for_endless_work(self, duck: Path) -> None:
+        photo, broken = ("a.png", png(size_hw=(180, 180))), ("b.png", b"no photo")
+        most = len(TiledDetector(Detector.load(duck), 3).tiles_of((180, 180)))
+        with serving([duck], ServiceConfig(workers=1, max_tiles=most)) as running:
+            assert ask(running, f"{DUCK}?tiles=3", *form(photo, broken)).status == 200
+            answer = ask(running, f"{DUCK}?tiles=3", *form(photo, photo))
+            assert refused(answer, 400, f"more than {most} tiles in one request: {2 * most}")
+            assert ask(running, DUCK, *form(photo, photo)).status == 200
+        with serving([duck], ServiceConfig(workers=1, max_tiles=0)) as running:
+            assert refused(ask(running, f"{DUCK}?tiles=3", photo[1]), 400, "more than 0 tiles")
 
     @pytest.mark.parametrize(
         ("query", "accept", "kind"),

@@ -181,6 +181,9 @@ class ServiceConfig:
     max_photos: int = setting(16, "photos in one request", low=1, high=1000)
     max_megabytes: int = setting(20, "size of one request", low=1, high=1000)
     max_megapixels: int = setting(50, "size of one photo", low=1, high=200)
+    max_tiles: int = setting(
+        100, "tiles looked at for one request, where it asks for tiles; 0 refuses them", low=0, high=100_000
+    )
     body_seconds: float = setting(30.0, "how long a request may take to arrive", low=0.1, high=3600)
     stop_seconds: float = setting(
         30.0, "how long requests may go on once the service stops", low=0, high=3600

@@ -67,6 +67,17 @@ def add_engine(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tiles(command: argparse.ArgumentParser, more: str) -> None:
+    """Add ``--tiles``, whose help ends in ``more``."""
+    command.add_argument(
+        "--tiles",
+        nargs="?",
+        const="auto",
+        metavar="N",
+        help=f"for large photos with small objects: look at overlapping tiles of each photo too{more}",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
     """Add an option for each field of a dataclass, with its default, limits and help."""
     for spec in dataclasses.fields(config):

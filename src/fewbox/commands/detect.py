@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import PHOTOS_HELP, add_engine
+from fewbox.commands import PHOTOS_HELP, add_engine, add_tiles
 from fewbox.data.remote import is_remote
 from fewbox.errors import OutputError, SettingError
 
@@ -68,6 +68,11 @@ def add_detect(commands: Any) -> None:
         action="store_true",
         help="look at each photo mirrored too: finds a little more, takes twice as long",
     )
+    add_tiles(
+        detect,
+        ", N (2 to 8) along its longer side, or auto (which --tiles alone means), by its size; takes as many "
+        "times as long as there are tiles",
+    )
     _add_video_options(detect)
     _add_batch_options(detect)
     detect.set_defaults(run=run_detect)
@@ -90,6 +95,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         base=parsed.base,
         engine=parsed.engine,
         mirror=parsed.mirror,
+        tiles=parsed.tiles,
         pictures=not parsed.no_pictures,
     )
     print(summary)
@@ -182,6 +188,7 @@ def _run_batch(parsed: argparse.Namespace) -> int:
             retry_failed=parsed.retry_failed,
             base=parsed.base,
             engine=parsed.engine,
+            tiles=parsed.tiles,
         )
     except KeyboardInterrupt:
         print("what is done is kept; the same command goes on from there", file=sys.stderr)
@@ -264,14 +271,18 @@ def _run_video(parsed: argparse.Namespace) -> int:
         raise SettingError(
             f"one video at a time: {', '.join(parsed.photos)}", hint="run the command for each"
         )
+    from fewbox.core.tiles import checked_tiles
     from fewbox.data.images import find_photos
     from fewbox.detection.loading import open_detector
     from fewbox.video import detect_video
     from fewbox.video.reader import PhotoFrames, VideoReader
 
+    tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     summary = detect_video(
-        open_detector(parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or 1),
+        open_detector(
+            parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or 1
+        ).with_tiles(tiles),
         source,
         Path(parsed.output),
         score_threshold=parsed.threshold,

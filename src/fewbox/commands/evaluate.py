@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_engine, add_photos_with_boxes, annotations_of
+from fewbox.commands import add_engine, add_photos_with_boxes, add_tiles, annotations_of
 from fewbox.core.files import require_writable, write_text
 
 _REPORT_NAME = "report.html"
@@ -41,6 +41,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "--mirror", action="store_true", help="look at each photo mirrored too, as detect does"
     )
+    add_tiles(evaluate, ", as detect does")
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -48,21 +49,25 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     """``fewbox evaluate``; 2 if a photo could not be read."""
     if parsed.output is not None:
         require_writable(parsed.output / _REPORT_NAME, [".html"])
+    from fewbox.core.tiles import checked_tiles
     from fewbox.detection.loading import open_detector
     from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
+    tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)
     detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base)
     if parsed.mirror:
         detector = TtaDetector(detector)
+    detector = detector.with_tiles(tiles)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     evaluation = evaluate(detector, annotations)
-    numbers = json.dumps({"detector": Path(parsed.detector).name} | evaluation.to_dict(), indent=1)
+    about = {"detector": Path(parsed.detector).name} | ({} if tiles is None else {"tiles": tiles})
+    numbers = json.dumps(about | evaluation.to_dict(), indent=1)
     print(numbers if parsed.json else evaluation)
     if parsed.output is not None:
         report = parsed.output / _REPORT_NAME

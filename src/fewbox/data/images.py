@@ -7,6 +7,7 @@ a person sees it, with the camera's EXIF orientation applied exactly once. Boxes
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import math
 import os
@@ -259,6 +260,11 @@ class ReducedImage:
         (height, width), (h, w) = self.size_hw, self.image.shape[:2]
         return np.array((width / w, height / h) * 2, np.float32)
 
+    def reduced(self, at_least_hw: tuple[float, float]) -> ReducedImage:
+        """The photo as small as :func:`read_reduced` would have read it."""
+        divisor = _divisor(self.image.shape[:2], at_least_hw)
+        return ReducedImage(np.asarray(Image.fromarray(self.image).reduce(divisor)), self.size_hw)
+
 
 def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> ReducedImage:
     """Read a photo at a half, a quarter or an eighth of its size, for a network or a preview.
@@ -282,27 +288,29 @@ def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> Reduced
         >>> photo.image.shape, photo.size_hw
         ((240, 320, 3), (480, 640))
     """
-    least_h, least_w = _checked_least(at_least_hw)
+    least_hw = _checked_least(at_least_hw)
     with opened(_file_of(path)) as image:
         if image.format not in ("JPEG", "MPO"):
             decode(image)  # only now is the orientation of a TIFF or PNG certain
         stored_wh = image.size
         size_hw = stored_wh if lies_sideways(image) else stored_wh[::-1]
-        times = min(side / max(least, 1) for side, least in zip(size_hw, (least_h, least_w), strict=True))
-        divisor = next((divisor for divisor in _DIVISORS if divisor <= times), 1)
+        divisor = _divisor(size_hw, least_hw)
         image.draft(None, (stored_wh[0] // divisor, stored_wh[1] // divisor))  # does nothing but for JPEG
         is_whole = image.size == stored_wh
         return ReducedImage(upright_rgb(image, divided_by=divisor if is_whole else 1), size_hw)
 
 
+def _divisor(size_hw: tuple[int, ...], at_least_hw: tuple[float, float]) -> int:
+    times = min(side / max(least, 1) for side, least in zip(size_hw, at_least_hw, strict=True))
+    return next((divisor for divisor in _DIVISORS if divisor <= times), 1)
+
+
 def _checked_least(at_least_hw: Any) -> tuple[float, float]:
-    try:
+    with contextlib.suppress(TypeError, ValueError):
         height, width = map(float, at_least_hw)
-    except (TypeError, ValueError):
-        height = width = math.nan
-    if math.isnan(height + width):
-        raise SettingError(f"at_least_hw must be two numbers, height and width: {at_least_hw!r}")
-    return height, width
+        if not math.isnan(height + width):
+            return height, width
+    raise SettingError(f"at_least_hw must be two numbers, height and width: {at_least_hw!r}")
 
 
 def read_size_hw(path: PhotoSource) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.files import require_writable, write_text
 from fewbox.core.progress import console, progress_bar
+from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import (
     PHOTO_SUFFIXES,
     ReducedImage,
@@ -27,7 +28,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import AUTO, open_detector
 from fewbox.detection.parallel import run_parallel, threads_per_photo
-from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
+from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600
@@ -69,6 +70,7 @@ def detect_folder(
     base: str | None = None,
     engine: str = AUTO,
     mirror: bool = False,
+    tiles: int | str | None = None,
     pictures: bool = True,
     show_progress: bool = True,
 ) -> FolderSummary:
@@ -87,28 +89,33 @@ def detect_folder(
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
         mirror: detect in each photo's mirror image too; see :class:`TtaDetector`.
+        tiles: detect in tiles of each photo too, so many along its longer side, or ``"auto"``; see
+            :class:`TiledDetector`. Then large photos are read whole.
         pictures: write a picture of each photo; without, only ``detections.json`` is written, sooner.
         show_progress: show how far the work has come.
 
     Raises:
         DetectorFileError: the detector cannot be read.
         PhotoError: no photos there, or two of them have one name.
-        SettingError: the threshold is not from 0 to 1, or an animation is wanted of no pictures.
+        SettingError: the threshold is not from 0 to 1, there cannot be so many tiles, or an animation is
+            wanted of no pictures.
         OutputError: a result cannot be written, or would replace a photo.
     """
     if score_threshold is not None:
         score_threshold = checked_threshold(score_threshold)
     if gif is not None and not pictures:
         raise SettingError(f"no pictures, nothing to animate: {gif}")
+    tiles = None if tiles is None else checked_tiles(tiles)
     paths = find_photos(photos)
     written, targets = _results_of(paths, Path(output), pictures)
     if gif is not None:
         require_writable(gif, [".gif"])
-    loaded, num_threads = _opened(Path(detector), paths, engine, base, mirror)
+    loaded, num_threads = _opened(Path(detector), paths, engine, base)
+    loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
     if written not in targets:
-        _write_rows(written, Path(detector).name, loaded.labels, threshold, rows, failed)
+        _write_rows(written, Path(detector).name, loaded.labels, threshold, rows, failed, tiles)
     if gif is not None and rows:
         _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
     return FolderSummary(written, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
@@ -193,11 +200,13 @@ def _write_rows(
     threshold: float,
     rows: Sequence[dict[str, Any]],
     failed: Sequence[str],
+    tiles: int | str | None = None,
 ) -> None:
     document = {
         "detector": detector,
         "labels": labels,
         "score_threshold": threshold,
+        **({} if tiles is None else {"tiles": tiles}),
         "photos": rows,
         "failed": failed,
     }
@@ -205,7 +214,7 @@ def _write_rows(
 
 
 def _opened(
-    detector: Path, photos: Sequence[Path], engine: str, base: str | None, mirror: bool
+    detector: Path, photos: Sequence[Path], engine: str, base: str | None
 ) -> tuple[PhotoDetector, int]:
     """The detector, and how many threads each photo may take."""
 
@@ -213,8 +222,7 @@ def _opened(
         return open_detector(detector, engine=engine, base=base, num_photos=len(photos), num_threads=threads)
 
     num_threads = threads_per_photo(detector, photos, engine, open_with)
-    loaded = open_with(num_threads)
-    return TtaDetector(loaded) if mirror else loaded, num_threads
+    return open_with(num_threads), num_threads
 
 
 def _detect_and_draw(
@@ -242,7 +250,7 @@ def _detect_and_draw(
             return detector.detect(path, score_threshold=threshold).to_dict()
         photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
         found = replace(detector.detect(photo, score_threshold=threshold), source=path)
-        save_picture(found.draw(photo), target)
+        save_picture(found.draw(for_picture(photo, detector)), target)
         return found.to_dict() | {"picture": target.name}
 
     work = list(zip(paths, targets, strict=True))
@@ -269,6 +277,15 @@ def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> Re
     (height, width), (enough_h, enough_w) = size_hw, detector.enough_hw(size_hw)
     times = PICTURE_SIDE / max(size_hw)
     return read_reduced(photo, (max(enough_h, height * times), max(enough_w, width * times)))
+
+
+def for_picture(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
+    """The photo as large as its picture is drawn; tiles may have needed more of it."""
+    if not isinstance(detector, TiledDetector):
+        return photo
+    height, width = photo.size_hw
+    times = PICTURE_SIDE / max(photo.size_hw)
+    return photo.reduced((height * times, width * times))
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What every detector does with a photo, whatever computes the boxes; and test-time augmentation.
+"""What every detector does with a photo, whatever computes the boxes; test-time augmentation; and tiles.
 
 No torch here.
 """
@@ -18,6 +18,7 @@ from PIL.Image import Image
 
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.boxes import pairwise_iou
+from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
 from fewbox.data.images import (
     ReducedImage,
     StrPath,
@@ -29,7 +30,7 @@ from fewbox.data.images import (
 )
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detections import Detections
-from fewbox.models.families import Config
+from fewbox.models.families import SUPPRESSION_IOU, Config
 
 _MIN_OVERSIZE = 2
 """A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
@@ -77,10 +78,16 @@ class PhotoDetector(ABC):
         """The objects in ``image`` ``[H, W, 3]``, upright RGB, whose score is above the threshold."""
 
     @overload
-    def detect(self, photos: Photo, *, score_threshold: float | None = None) -> Detections: ...
+    def detect(
+        self, photos: Photo, *, score_threshold: float | None = None, tiles: int | str | None = None
+    ) -> Detections: ...
     @overload
     def detect(
-        self, photos: list[Any] | tuple[Any, ...] | Iterator[Any], *, score_threshold: float | None = None
+        self,
+        photos: list[Any] | tuple[Any, ...] | Iterator[Any],
+        *,
+        score_threshold: float | None = None,
+        tiles: int | str | None = None,
     ) -> list[Detections]: ...
 
     def detect(
@@ -88,6 +95,7 @@ class PhotoDetector(ABC):
         photos: Photo | list[Any] | tuple[Any, ...] | Iterator[Any],
         *,
         score_threshold: float | None = None,
+        tiles: int | str | None = None,
     ) -> Detections | list[Detections]:
         """Find the objects in a photo; for several, in a list or a generator, a list in their order.
 
@@ -98,11 +106,15 @@ class PhotoDetector(ABC):
                 network's input is read at a half to an eighth of its size; boxes are always in pixels
                 of the whole photo.
             score_threshold: only detections with a higher score; the detector's own if not given.
+            tiles: for large photos with small objects: look at overlapping tiles too, so many along the
+                longer side, 2 to 8, or ``"auto"``; see :class:`TiledDetector`.
 
         Raises:
             PhotoError: a photo cannot be read, or is given as something else.
-            SettingError: the threshold is no number from 0 to 1.
+            SettingError: the threshold is no number from 0 to 1, or there cannot be so many tiles.
         """
+        if tiles is not None:
+            return self.with_tiles(tiles).detect(photos, score_threshold=score_threshold)
         threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
         if isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase):
             return [
@@ -140,6 +152,21 @@ class PhotoDetector(ABC):
         height, width = self.config.covered_hw(photo_size_hw)
         return _MIN_OVERSIZE * height, _MIN_OVERSIZE * width
 
+    def with_tiles(self, tiles: int | str | None) -> PhotoDetector:
+        """The same detector looking at tiles of each photo too; as it is if ``tiles`` is None.
+
+        Raises:
+            SettingError: there cannot be so many tiles.
+        """
+        return self if tiles is None else TiledDetector(self, tiles)
+
+
+def _take_after(wrapper: PhotoDetector, detector: PhotoDetector) -> None:
+    """Give a detector that asks another one the attributes of that other one."""
+    wrapper.config, wrapper.labels, wrapper.base = detector.config, detector.labels, detector.base
+    wrapper.provenance, wrapper.precision = detector.provenance, detector.precision
+    wrapper.score_threshold = detector.score_threshold
+
 
 class TtaDetector(PhotoDetector):
     """Test-time augmentation: detects in each photo and in its mirror image.
@@ -153,9 +180,7 @@ class TtaDetector(PhotoDetector):
 
     def __init__(self, detector: PhotoDetector) -> None:
         self.detector = detector
-        self.config, self.labels, self.base = detector.config, detector.labels, detector.base
-        self.provenance, self.precision = detector.provenance, detector.precision
-        self.score_threshold = detector.score_threshold
+        _take_after(self, detector)
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         low = min(score_threshold, _LOWEST_SCORE)
@@ -192,3 +217,97 @@ def _merge(plain: FoundArrays, mirrored: FoundArrays) -> FoundArrays:
         (np.concatenate((totals, their_scores[alone])) / 2).astype(np.float32),
         np.concatenate((class_ids, their_ids[alone])),
     )
+
+
+class TiledDetector(PhotoDetector):
+    """Detects in each photo whole and in overlapping tiles of it, so that small objects are not lost.
+
+    Tiles and the photo whole are views of the same objects. NMS joins what several of them show. A box that
+    a tile's edge may have cut is dropped if a neighbouring tile shows the place whole, for that one to
+    judge; else, as an object may be longer than tiles overlap, it yields to a better view of the object.
+    A photo hardly larger than the network's input has no tiles, and the result is that of ``detector``.
+
+    One tile is cut out at a time: beside the photo itself, memory does not grow with their number.
+
+    Args:
+        detector: detects in all views.
+        tiles: along the longer side of a photo, 2 to 8, or ``"auto"``: so many that no more than two pixels
+            become one.
+
+    Attributes:
+        tiles: as given.
+
+    Raises:
+        SettingError: there cannot be so many tiles.
+    """
+
+    def __init__(self, detector: PhotoDetector, tiles: int | str) -> None:
+        self.detector = detector
+        self.tiles = checked_tiles(tiles)
+        _take_after(self, detector)
+
+    def tiles_of(self, photo_size_hw: tuple[int, int]) -> NDArray[np.int64]:
+        """The tiles ``[T, 4]`` of a photo, in its pixels; none if it is looked at only whole."""
+        covered = np.array(self.config.covered_hw(photo_size_hw))
+        pixels = np.array(photo_size_hw) / covered  # of the photo in one of the input, down and across
+        # An input that squeezes photos squeezes their tiles alike, as these have the photo's proportions.
+        held = np.array(self.config.input_size_hw or covered) * pixels / pixels[np.argmax(photo_size_hw)]
+        return tile_grid(photo_size_hw, (float(held[0]), float(held[1])), self.tiles)
+
+    def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """The smallest size at which :meth:`detect` loses nothing of a photo or its tiles."""
+        tiles = self.tiles_of(photo_size_hw)
+        if not len(tiles):
+            return self.detector.enough_hw(photo_size_hw)
+        width, height = (tiles[0, 2:] - tiles[0, :2]).tolist()
+        enough_h, enough_w = self.detector.enough_hw((height, width))
+        return enough_h * photo_size_hw[0] / height, enough_w * photo_size_hw[1] / width
+
+    def with_tiles(self, tiles: int | str | None) -> PhotoDetector:
+        """The same detector with other tiles."""
+        return self if tiles is None else TiledDetector(self.detector, tiles)
+
+    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        size_hw = image.shape[0], image.shape[1]
+        tiles = self.tiles_of(size_hw)
+        if not len(tiles):
+            return self.detector._find(image, score_threshold)
+        low = score_threshold / 2  # what scores half as much may still replace a piece of an object
+        found = [self._find_in_whole(image, low)]
+        doubtful = [seen_whole(found[0][0], tiles, size_hw)]  # a tile sees them larger
+        for number, (x1, y1, x2, y2) in enumerate(tiles.tolist()):
+            boxes, scores, class_ids = self.detector._find(np.ascontiguousarray(image[y1:y2, x1:x2]), low)
+            boxes = boxes + np.array((x1, y1, x1, y1), np.float32)
+            cut = is_cut(boxes, tiles[number], size_hw)
+            left = ~(cut & seen_whole(boxes, tiles, size_hw))
+            found.append((boxes[left], scores[left], class_ids[left]))
+            doubtful.append(cut[left])
+        return self._merged(found, np.concatenate(doubtful), tiles, score_threshold)
+
+    def _find_in_whole(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        """What is found in the photo whole, which is first made smaller, as it would have been read."""
+        size_hw = image.shape[0], image.shape[1]
+        smaller = ReducedImage(image, size_hw).reduced(self.detector.enough_hw(size_hw))
+        boxes, scores, class_ids = self.detector._find(smaller.image, score_threshold)
+        return boxes * smaller.scale_xyxy, scores, class_ids
+
+    def _merged(
+        self,
+        found: list[FoundArrays],
+        doubtful: NDArray[np.bool_],
+        tiles: NDArray[np.int64],
+        score_threshold: float,
+    ) -> FoundArrays:
+        """What was found in the photo whole, which comes first, and in its tiles, as one; best first."""
+        boxes, scores = (np.concatenate([one[part] for one in found]) for part in (0, 1))
+        class_ids = np.concatenate([one[2] for one in found])
+        too_large = ((boxes[:, 2:] - boxes[:, :2]) > tiles[0, 2:] - tiles[0, :2]).any(1)
+        iou = min(self.config.iou_threshold, SUPPRESSION_IOU)
+        kept = []
+        for class_id in np.unique(class_ids):
+            rows = np.flatnonzero(class_ids == class_id)
+            kept.append(rows[merge_views(boxes[rows], scores[rows], doubtful[rows], too_large[rows], iou)])
+        order = np.concatenate([np.zeros(0, np.int64), *kept])
+        order = order[np.argsort(-scores[order], kind="stable")]
+        order = order[scores[order] > score_threshold]
+        return boxes[order], scores[order], class_ids[order]

@@ -28,6 +28,7 @@ from fewbox.apps.batch.storage import Storage
 from fewbox.apps.batch.workers import Work, Workers, ray_cluster, work_in_processes, work_on_cluster
 from fewbox.core import counted, num_cores
 from fewbox.core.progress import console, progress_bar
+from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import names_a_file
@@ -50,6 +51,7 @@ def detect_batch(
     retry_failed: bool = False,
     base: str | None = None,
     engine: str = "auto",
+    tiles: int | str | None = None,
     show_progress: bool = True,
 ) -> RunSummary:
     """Run a detector over photos with many workers; write tables of what it finds, and a report.
@@ -68,6 +70,7 @@ def detect_batch(
         retry_failed: do again the shards with photos that could not be read.
         base: the base model of a file with only the heads.
         engine: what computes, as for :func:`open_detector`.
+        tiles: look at tiles of each photo too; see :class:`TiledDetector`.
         show_progress: show how far the work has come.
 
     Raises:
@@ -78,6 +81,7 @@ def detect_batch(
     """
     wanted = workers or Workers()
     require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
+    tiles = None if tiles is None else checked_tiles(tiles)
     require_pyarrow()
     _require_folder_name(str(output))
     all_photos, storage = photo_places(photos), Storage(str(output))
@@ -87,7 +91,7 @@ def detect_batch(
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
-        manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count)
+        manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, tiles)
         if storage.read(manifest.detector) != file[1]:
             storage.write(manifest.detector, file[1])
         work = Work(storage.where, manifest, wanted.cpus, engine, session=uuid4().hex[:8])

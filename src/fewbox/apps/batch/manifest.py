@@ -44,6 +44,7 @@ class Manifest:
         num_photos: in the list.
         photos_sha256: of the list, in its order.
         shard_size: photos in each shard but the last.
+        tiles: along the longer side of each photo, or ``"auto"``; None without.
     """
 
     detector: str
@@ -52,6 +53,7 @@ class Manifest:
     num_photos: int
     photos_sha256: str
     shard_size: int
+    tiles: int | str | None = None
 
     @property
     def num_shards(self) -> int:
@@ -66,6 +68,7 @@ def open_manifest(
     photos: Sequence[str],
     shard_size: int | None,
     num_workers: int,
+    tiles: int | str | None = None,
 ) -> Manifest:
     """Begin a run, or go on with the one whose results are in ``storage`` already.
 
@@ -76,6 +79,7 @@ def open_manifest(
         photos: absolute paths and addresses.
         shard_size: photos per shard; if not given, as in the run to go on with, or else a fitting number.
         num_workers: among how many the shards are divided.
+        tiles: along the longer side of each photo, if tiles are looked at.
 
     Raises:
         OutputError: the output belongs to another run, or cannot be written.
@@ -90,11 +94,14 @@ def open_manifest(
         num_photos=len(photos),
         photos_sha256=_sha256_of(photos),
         shard_size=shard_size or (fitting if before is None else before.shard_size),
+        tiles=tiles,
     )
     if before is not None:
         _require_same(before, manifest, storage)
         return before
     document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | asdict(manifest)
+    if tiles is None:  # as it was before there were tiles
+        del document["tiles"]
     storage.write(_MANIFEST, json.dumps(document, indent=1).encode())
     return manifest
 
@@ -202,6 +209,7 @@ def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
     for name, before_value, value in (
         ("a threshold", before.score_threshold, now.score_threshold),
         ("a shard size", before.shard_size, now.shard_size),
+        ("tiles", before.tiles or "none", now.tiles or "none"),
     ):
         if before_value != value:
             raise OutputError(f"{where}: begun with {name} of {before_value}, not {value}", hint=hint)

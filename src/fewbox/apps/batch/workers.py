@@ -80,7 +80,8 @@ class ShardWorker:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         path = Path(self._folder.name) / work.manifest.detector
         path.write_bytes(data)
-        self.detector = open_detector(path, engine=work.engine, num_threads=work.threads)
+        detector = open_detector(path, engine=work.engine, num_threads=work.threads)
+        self.detector = detector.with_tiles(work.manifest.tiles)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(work.threads)
 

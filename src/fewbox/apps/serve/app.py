@@ -32,8 +32,10 @@ from fewbox.apps.serve.schemas import (
 from fewbox.apps.serve.worker_pool import OverdueError, PhotoResult, WorkerPool
 from fewbox.config import ServiceConfig
 from fewbox.core import counted
+from fewbox.core.tiles import AUTO, MAX_TILES, MIN_TILES
+from fewbox.data.images import read_size_hw
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector, TiledDetector
 from fewbox.errors import PhotoError
 
 _FIELD = "photo"
@@ -244,6 +246,14 @@ class Service:
             Literal["json", "png"] | None,
             Query(description="numbers, or the photo with boxes drawn on it; if none, what Accept prefers"),
         ] = None,
+        tiles: Annotated[
+            str | None,
+            Query(
+                pattern=f"^({AUTO}|[{MIN_TILES}-{MAX_TILES}])$",
+                description="for large photos with small objects: look at overlapping tiles of each photo "
+                "too, so many along its longer side, or auto, by its size; it takes as many times as long",
+            ),
+        ] = None,
     ) -> Response:
         """Find the detector's objects in one photo or several."""
         current = self._named(name).current
@@ -252,7 +262,11 @@ class Service:
         if draw and len(photos) > 1:
             raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
         score_threshold = current.detector.score_threshold if threshold is None else threshold
-        results = await self._detect_in(request, name, current.detector, photos, score_threshold, draw)
+        detector = current.detector
+        if tiles is not None:
+            detector = TiledDetector(detector, tiles)
+            await asyncio.to_thread(_require_few_tiles, detector, photos, self.config.max_tiles)
+        results = await self._detect_in(request, name, detector, photos, score_threshold, draw)
         done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
         failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
         if not done:
@@ -264,6 +278,7 @@ class Service:
                 "detector": name,
                 "sha256": current.sha256,
                 "score_threshold": score_threshold,
+                **({} if tiles is None else {"tiles": tiles}),
                 "photos": [one.found.to_dict() | {"photo": photo} for photo, one in done],
                 "failed": [{"photo": photo, "error": e.message, "hint": e.hint} for photo, e in failed],
             }
@@ -302,6 +317,21 @@ class Service:
             if isinstance(result, PhotoResult):
                 self.metrics.wait_seconds.observe(result.waited_seconds)
                 self.metrics.photo_seconds.labels(name).observe(result.worked_seconds)
+
+
+def _require_few_tiles(detector: TiledDetector, photos: Sequence[PhotoBytes], most: int) -> None:
+    """Refuse a request that asks for too much work, by the sizes in the heads of its photos.
+
+    Raises:
+        Refused: the photos have more than ``most`` tiles together.
+    """
+    count = 0
+    for photo in photos:
+        with suppress(PhotoError):  # it is answered as one that cannot be read
+            count += len(detector.tiles_of(read_size_hw(photo)))
+    if count > most:
+        hint = "ask for fewer tiles, or send fewer photos at once" if most else "leave tiles out"
+        raise Refused(400, f"more than {counted(most, 'tile')} in one request: {count}", hint)
 
 
 def _describe(one: ServedDetector) -> dict[str, Any]:

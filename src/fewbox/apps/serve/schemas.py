@@ -58,6 +58,7 @@ class DetectAnswer(BaseModel):
     detector: str
     sha256: str = Field(description="of the detector's file")
     score_threshold: float
+    tiles: str | None = Field(None, description="as asked for; missing if the request asks for none")
     photos: list[PhotoAnswer] = Field(description="those that could be read, in the order of the request")
     failed: list[FailedPhoto]
 

@@ -15,7 +15,7 @@ from fewbox.config import ServiceConfig
 from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detections import Detections
-from fewbox.detection.folder import read_for_picture
+from fewbox.detection.folder import for_picture, read_for_picture
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import PhotoError
 
@@ -105,7 +105,8 @@ class WorkerPool:
             picture = None
             if draw:
                 png = io.BytesIO()
-                found.draw(read).save(png, "PNG", compress_level=1)  # 0.3 of the time, 1.2 of the bytes
+                drawn = found.draw(for_picture(read, detector))
+                drawn.save(png, "PNG", compress_level=1)  # 0.3 of the time, 1.2 of the bytes
                 picture = png.getvalue()
         except PhotoError as error:
             return error

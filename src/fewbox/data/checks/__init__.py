@@ -23,7 +23,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import short_names
-from fewbox.data.checks.boxes import check_boxes
+from fewbox.data.checks.boxes import SMALL_SIDE, check_boxes, count_small
 from fewbox.data.checks.findings import (
     ERROR,
     HASH_BITS,
@@ -49,6 +49,9 @@ from fewbox.errors import AnnotationError, PhotoError, SettingError
 
 RARE = 10
 """A class with so many times fewer boxes than the most frequent one is rare."""
+
+MANY_SMALL = 0.25
+"""Tiles take many times as long: they are worth it where more than such a part of the boxes needs them."""
 
 _HASHED_HW = (64, 64)  # enough for the hash's grid of 17
 _FLIPPED = frozenset({2, 3, 4})  # EXIF orientations that keep height and width
@@ -266,6 +269,7 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
         if stated.boxes and look.orientation in _FLIPPED:
             what = f"stored with EXIF orientation {look.orientation}"
             yield finding("photo-flipped", part.names[path], what, place=stated.where)
+    yield from _check_small(part, input_side)
     for path, look in part.looks.items():
         if look.lacks_end:
             yield finding("photo-without-end", part.names[path], LACKS_END)
@@ -275,6 +279,16 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
         what = f"shows the same as {part.names[other]} (distance {distance:.2f})"
         yield finding("photo-twice", part.names[path], what)
     yield from _check_spelling(part)
+
+
+def _check_small(part: _Part, input_side: int) -> Iterator[Finding]:
+    """Whether many boxes are small in photos looked at whole, and would not be in tiles."""
+    looks = [(stated, part.looks[path]) for stated, path in part.stated if path in part.looks]
+    counts = [count_small(stated, look.size_hw, input_side) for stated, look in looks]
+    boxes, small = (sum(one[i] for one in counts) for i in (0, 1))
+    if small > boxes * MANY_SMALL:
+        what = f"{small} of {counted(boxes, 'box')} are below {SMALL_SIDE} x {SMALL_SIDE} pixels in an input"
+        yield finding("boxes-small", part.source, f"{what} of {input_side}, but not in tiles of the photos")
 
 
 def _check_names(part: _Part) -> Iterator[Finding]:

@@ -127,7 +127,14 @@ KINDS = {
     "box-tiny": Kind(
         WARNING,
         "boxes that the network hardly sees",
-        "take photos from nearer, cut the photos into parts, or choose a base with a larger input",
+        "take photos from nearer, cut the photos into parts (to detect in them: --tiles), or choose a base "
+        "with a larger input",
+    ),
+    "boxes-small": Kind(
+        WARNING,
+        "large photos with small objects",
+        "look at parts of the photos too: fewbox detect DETECTOR PHOTOS -o found/ --tiles; and learn from "
+        "photos taken nearer, or from parts of these",
     ),
     "label-alike": Kind(
         WARNING, "labels that differ only in how they are written", "use one spelling for one class"
