@@ -104,7 +104,7 @@ class Family:
     """How the names of the weights begin that deep fine-tuning trains, for each choice of layers, from few
     to all; empty where it is not offered."""
     input_sides: ClassVar[tuple[int, ...]] = ()
-    """Sides of a square input that are worth a try, rising; empty where the size is not a matter of choice."""
+    """Sides of a square input that are worth a try, rising; empty where the size cannot be chosen."""
 
     def network_type(self) -> Any:
         """The class of its networks; a :class:`~fewbox.models.network.Network`."""
@@ -142,7 +142,7 @@ class Family:
         )
 
     def with_input_size(self, config: Any, side: int) -> Any:
-        """The settings of the same network, with the same weights, for an input of ``side`` x ``side`` pixels.
+        """The settings of a network with the same weights for an input of ``side`` x ``side`` pixels.
 
         Only where there are ``input_sides``; ``side`` need not be one of them.
         """
