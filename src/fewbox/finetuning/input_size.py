@@ -121,8 +121,8 @@ def sides_to_try(annotations: AnnotationSet, config: Config) -> list[int]:
     photo_side = float(np.median([max(image.size_hw) for image in annotations]))
     sides = [s for s in family_of(config).input_sides if size_hw[0] < s <= photo_side]
     reach = next((i for i, s in enumerate(sides) if short * s / size_hw[0] >= AIM_SIDE), len(sides) - 1)
-    # Of two, the smaller one lies half way.
-    return [sides[i] for i in sorted({reach // 2, reach})] if sides else []
+    # Of two, the smaller one lies half way or below: it costs less.
+    return [sides[i] for i in sorted({max(reach - 1, 0) // 2, reach})] if sides else []
 
 
 def median_short_side(annotations: AnnotationSet, config: Config) -> float | None:
