@@ -23,7 +23,7 @@ from fewbox.errors import SettingError
 from fewbox.finetuning.crossval import held_out_outcomes
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
-from fewbox.models.base import BaseModel
+from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, build_network, family_of
 
 SMALL_SIDE = 32
@@ -161,6 +161,7 @@ def _best_size(
     candidates = {_in_words(base.config): base} | {
         f"{side}x{side}": with_input_size(base, side) for side in sides
     }
+    take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
     found: dict[str, float] = {}
     with progress_bar("trying sizes of the input", len(candidates), show=show_progress) as advance:
         for size, candidate in candidates.items():
