@@ -14,7 +14,7 @@ import torch
 from fewbox.errors import SettingError
 from fewbox.models.base import read_base, restore
 from fewbox.models.families import build_network
-from fewbox.models.yolox.loss import PADDING_ID, Batch
+from fewbox.models.network import PADDING_ID, Batch
 from fewbox.models.yolox.network import YoloxDetector, make_cells
 from starter_cast import GROUP_SIDE, AlmostTheSame, cast_scene, play
 from starter_loss import PORTRAIT_SIDE, Tutors, assign, portraits_of, starter_loss

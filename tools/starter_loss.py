@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewbox.models.boxes import paired_iou
-from fewbox.models.yolox.loss import PADDING_ID, Batch, simota_assign
+from fewbox.models.network import PADDING_ID, Batch
+from fewbox.models.yolox.loss import simota_assign
 from fewbox.models.yolox.network import decode_cells
 from starter_samples import CastBatch
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fewbox.errors import SettingError
 from fewbox.models.letterbox import PADDING_GREY
-from fewbox.models.yolox.loss import PADDING_ID, Batch
+from fewbox.models.network import PADDING_ID, Batch
 from starter_scenes import kind_of
 
 _MOSAICS = 0.3  # how many samples are put together from four photos

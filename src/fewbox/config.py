@@ -39,6 +39,10 @@ def setting(
     return field(default=default, metadata=limits)
 
 
+INPUT_SIZE_STEP, MIN_INPUT_SIZE, MAX_INPUT_SIZE = 32, 320, 1024
+"""Of the side of a network's input that may be asked for: the largest stride of a YOLOX, and limits."""
+
+
 @dataclass(frozen=True)
 class FinetuneConfig:
     """How much work is put in, and how the seed recipe, which has no dial, fits the heads.
@@ -74,9 +78,18 @@ class FinetuneConfig:
         "numbers the frozen network computes in while it learns; not while it detects",
         choices=("float32", "bfloat16"),
     )
+    input_size: int = setting(
+        0,
+        "side in pixels of the network's square input, a multiple of 32 from 320; only for a YOLOX or the "
+        "starter",
+        low=0,
+        high=MAX_INPUT_SIZE,
+        default_in_words="0, which chooses it by the sizes of the boxes",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        _check_input_size(self.input_size)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FinetuneConfig:
@@ -119,9 +132,17 @@ class DeepConfig:
     )
     loaders: int = setting(2, "processes that read photos, for each that trains", low=0, high=256)
     seed: int = setting(0, "number all randomness follows from", low=0, high=2**32 - 1)
+    input_size: int = setting(
+        0,
+        "side in pixels of the network's square input, a multiple of 32 from 320",
+        low=0,
+        high=MAX_INPUT_SIZE,
+        default_in_words="0, which keeps the base's",
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        _check_input_size(self.input_size)
 
     def rate_at(self, step: int, steps: int) -> float:
         """The size of a step, from 0: up in a line, down in half a cosine, to a twentieth."""
@@ -141,6 +162,17 @@ def check_settings(settings: Any) -> None:
     for spec in dataclasses.fields(settings):
         checked = _checked(spec.name, getattr(settings, spec.name), spec.metadata, spec.type == "int")
         object.__setattr__(settings, spec.name, checked)  # numpy's numbers become Python's, for JSON
+
+
+def _check_input_size(side: int) -> None:
+    """Refuse a side that no network takes; 0 leaves the choice to others."""
+    if side and (side < MIN_INPUT_SIZE or side % INPUT_SIZE_STEP):
+        nearest = max(INPUT_SIZE_STEP * round(side / INPUT_SIZE_STEP), MIN_INPUT_SIZE)
+        raise SettingError(
+            f"input_size must be a multiple of {INPUT_SIZE_STEP} from {MIN_INPUT_SIZE} to {MAX_INPUT_SIZE}, "
+            f"or 0: {side}",
+            hint=f"the nearest is {nearest}",
+        )
 
 
 def _checked(name: str, value: Any, limits: Mapping[str, Any], is_whole: bool) -> Any:

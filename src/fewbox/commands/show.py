@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ def run_show(parsed: argparse.Namespace) -> int:
     photos = made.get("photos", [])
     print(f"finds: {', '.join(facts['labels'])}")
     print(f"base: {facts['base']['name']}, {facts['base']['licence']}")
+    print(f"input: {_input_in_words(facts['input_size_hw'])}")
     boxes = counted(sum(photo["boxes"] for photo in photos), "box")
     print(f"learnt from: {boxes} in {counted(len(photos), 'photo')}, recipe {made.get('recipe')}")
     if "export" in facts:
@@ -106,6 +107,7 @@ def run_show(parsed: argparse.Namespace) -> int:
 def _facts(path: Path, base: str | None) -> dict[str, Any]:
     """What is known of a detector, JSON-ready."""
     from fewbox.detection.loading import EXPORT_SUFFIXES
+    from fewbox.models.families import config_from_dict
 
     names = ("labels", "base", "score_threshold", "precision", "provenance")
     if path.suffix.lower() in EXPORT_SUFFIXES:
@@ -114,8 +116,16 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
         read = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         header: Mapping[str, Any] = read(path)
         about = {name: header[name] for name in ("fewbox_version", "input", "detector_sha256")}
-        return {name: header[name] for name in names} | {"export": about}
+        config = config_from_dict(header["architecture"], header["config"])
+        facts = {name: header[name] for name in names}
+        return facts | {"input_size_hw": config.input_size_hw, "export": about}
     from fewbox.detection.detector import Detector
 
     detector = Detector.load(path, base=base)
-    return {name: getattr(detector, name) for name in names}
+    facts = {name: getattr(detector, name) for name in names}
+    return facts | {"input_size_hw": detector.config.input_size_hw}
+
+
+def _input_in_words(size_hw: Sequence[int] | None) -> str:
+    """What photos are made to fit."""
+    return "as large as each photo asks for" if size_hw is None else f"{size_hw[0]}x{size_hw[1]} pixels"

@@ -23,6 +23,7 @@ from fewbox.data.images import StrPath, find_photos
 from fewbox.detection.detector import Detector, check_bfloat16
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.recipe import finetune_adapt
+from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import finetune_linear_probe
 from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, load_base
@@ -90,6 +91,13 @@ def finetune(
         annotations = annotations.with_negatives(find_photos(negatives))
     annotations.require_reviewed()
     base_model = base if isinstance(base, BaseModel) else load_base(base)
+    sized = SizedBase(base_model)
+    if recipe != "seed" or settings.input_size:
+        # With another input the base's own classes get other scores than the base gives them.
+        sized = choose_input_size(
+            annotations, base_model, settings, may_try=not keep_classes, show_progress=show_progress
+        )
+    base_model = sized.base
 
     picture = None if held_out is None else Path(held_out)
     if recipe == "best":
@@ -108,6 +116,8 @@ def finetune(
     else:
         detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
+    if sized.reasons:
+        detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
 
 

@@ -39,6 +39,7 @@ from fewbox.finetuning.api import provenance
 from fewbox.finetuning.augment import ZOOM, augment
 from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
+from fewbox.finetuning.input_size import with_input_size
 from fewbox.models.base import BaseModel, restore
 from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_type
 from fewbox.models.layers import FrozenBatchNorm
@@ -158,6 +159,8 @@ class Trainer:
             raise SettingError(
                 f"deep fine-tuning is for a YOLOX: {base.name}", hint="for example: --base yolox_s"
             )
+        if settings.input_size:
+            base = with_input_size(base, settings.input_size)
         self.settings, self.group, self.base, self.labels = settings, group, base, annotations.labels
         network_config, weights, _ = restore(base, len(annotations.labels), settings.seed)
         self.network = trainable(network_config, weights, settings.layers).to(group.device)

@@ -195,6 +195,12 @@ def _held_out_ap50(outcomes: Outcomes, class_id: int) -> tuple[float, int]:
     ), objects
 
 
+def mean_ap50(outcomes: Outcomes, num_classes: int) -> float:
+    """The plain mean of the AP50 of the classes of which objects were held out; 0 if there is none."""
+    known = [ap50 for c in range(num_classes) for ap50, objects in [_held_out_ap50(outcomes, c)] if objects]
+    return float(np.mean(known)) if known else 0.0
+
+
 def _expected(label: str, objects: int, draws: NDArray[np.float64]) -> Expected:
     low, high = np.quantile(draws, ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)).tolist()
     # Outwards to the whole percent people are told: a Beta distribution never reaches 1, a detector may.

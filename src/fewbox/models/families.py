@@ -103,6 +103,8 @@ class Family:
     trained_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """How the names of the weights begin that deep fine-tuning trains, for each choice of layers, from few
     to all; empty where it is not offered."""
+    input_sides: ClassVar[tuple[int, ...]] = ()
+    """Sides of a square input that are worth a try, rising; empty where the size cannot be chosen."""
 
     def network_type(self) -> Any:
         """The class of its networks; a :class:`~fewbox.models.network.Network`."""
@@ -138,6 +140,13 @@ class Family:
             if keep_classes
             else min(config.iou_threshold, SUPPRESSION_IOU),
         )
+
+    def with_input_size(self, config: Any, side: int) -> Any:
+        """The settings of a network with the same weights for an input of ``side`` x ``side`` pixels.
+
+        Only where there are ``input_sides``; ``side`` need not be one of them.
+        """
+        raise NotImplementedError
 
     def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
         """What the seed recipe tunes, starting from ``weights``."""

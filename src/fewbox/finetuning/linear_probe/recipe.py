@@ -135,6 +135,16 @@ def cache_photos(
     )
 
 
+def design_of(photos: Sequence[CachedPhoto], extractor: FeatureExtractor) -> DesignMatrix:
+    """What there is to learn in all photos and their views."""
+    return DesignMatrix.of(
+        [sample for photo in photos for sample in photo.samples],
+        [number for number, photo in enumerate(photos) for _ in photo.samples],
+        extractor.column_scale,
+        extractor.num_groups,
+    )
+
+
 class Fitted(NamedTuple):
     """A detector, and how good cross-validation finds it."""
 
@@ -155,12 +165,7 @@ def fit_detector(
     show_progress: bool,
 ) -> Fitted:
     """Learn the classes ``labels`` from photos that the network of ``base`` has looked at."""
-    design = DesignMatrix.of(
-        [sample for photo in photos for sample in photo.samples],
-        [number for number, photo in enumerate(photos) for _ in photo.samples],
-        extractor.column_scale,
-        extractor.num_groups,
-    )
+    design = design_of(photos, extractor)
     coefficients, losses = design.fit(RIDGE, MAX_STEPS)
     config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=keep_classes)
     outcomes = None

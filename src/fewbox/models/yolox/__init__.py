@@ -105,6 +105,7 @@ class _Yolox(Family):
         "neck": ("head.", *(f"backbone.{name}" for name in ("lateral", "C3", "reduce", "bu"))),
         "all": ("",),
     }
+    input_sides = (416, 512, 640, 768, 896, 1024)
 
     def network_type(self) -> Any:
         from fewbox.models.yolox.network import YoloxDetector
@@ -128,6 +129,10 @@ class _Yolox(Family):
         config = super().probe_config(config, num_novel, keep_classes=keep_classes)
         # The novel head reads both towers, so it is never the base's own with other weights.
         return config.changed(num_novel=num_novel, vote_iou=VOTE_IOU)
+
+    def with_input_size(self, config: YoloxConfig, side: int) -> YoloxConfig:
+        # Every layer is a convolution or a pooling: the same weights serve any multiple of the last stride.
+        return config.changed(size_hw=(side, side))
 
     def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
         from fewbox.models.yolox.heads import CellHeads

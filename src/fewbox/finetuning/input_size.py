@@ -1,0 +1,219 @@
+"""How large the network's input is: the base's own, the one asked for, or one that small objects need.
+
+    boxes, as the network would see them -> sizes worth a try -> AP50 on held-out photos at each -> a size
+
+The weights of a network of convolutions serve any size, and whatever is learnt afterwards is learnt at the
+size chosen here. A larger input costs time at every photo for ever, so the base's size stays unless boxes are
+small and photos that were held out speak for more. What it is worth was measured:
+docs/decisions/0082-small-boxes-get-a-larger-input.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from fewbox.config import FinetuneConfig
+from fewbox.core.progress import console, progress_bar
+from fewbox.data.annotations import AnnotationSet
+from fewbox.errors import SettingError
+from fewbox.finetuning.crossval import held_out_outcomes
+from fewbox.finetuning.estimate import mean_ap50
+from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
+from fewbox.models.base import BaseModel, take_weights
+from fewbox.models.families import Config, build_network, family_of
+
+SMALL_SIDE = 32
+"""Pixels of the input: boxes are small if half of them have a shorter side below it."""
+AIM_SIDE = 48
+"""Pixels of the input that the median shorter side is brought to, if the photos have so many."""
+MIN_GAIN = 0.02
+"""In AP50 on held-out photos, by which a larger input must be better than the next smaller one tried."""
+FEW_PHOTOS = (4, 30)
+"""With fewer, held-out photos say nothing about so small a difference; with more, trying takes too long."""
+MAX_WORK = 5e14
+"""Pixels looked at, times the network's weights: about a minute on two cores. It is no limit of time, so
+that the same photos and seed give the same detector on any machine."""
+
+
+@dataclass(frozen=True, eq=False)
+class SizedBase:
+    """A base with the input it is to have, and why."""
+
+    base: BaseModel
+    reasons: tuple[str, ...] = ()
+    """For the plan; none where boxes are large and nobody asked for another size."""
+
+
+def with_input_size(base: BaseModel, side: int) -> BaseModel:
+    """The same base, with an input of ``side`` x ``side`` pixels.
+
+    Raises:
+        SettingError: the size of its input is not a matter of choice.
+    """
+    family = family_of(base.config)
+    if not family.input_sides:
+        raise SettingError(
+            f"the size of its input cannot be chosen: {base.name}",
+            hint="leave the input size out, or take a YOLOX or the starter as the base",
+        )
+    return replace(base, config=family.with_input_size(base.config, side))
+
+
+def choose_input_size(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    settings: FinetuneConfig,
+    *,
+    may_try: bool = True,
+    show_progress: bool = False,
+) -> SizedBase:
+    """The base with the size asked for, or with the one that the boxes in ``annotations`` need.
+
+    Args:
+        annotations: N photos.
+        base: its own size stays unless boxes are small.
+        settings: ``input_size`` is what was asked for; with the effort ``quick`` no other size is tried.
+        may_try: whether to try sizes that nobody asked for.
+        show_progress: print why, and show how far the work has come.
+
+    Raises:
+        SettingError: a size is asked for, and the base has no choice of size.
+        PhotoError: a photo cannot be read.
+    """
+    if settings.input_size:
+        sized = _as_asked(base, settings.input_size)
+    else:
+        sides = sides_to_try(annotations, base.config)
+        if not sides:
+            return SizedBase(base)
+        affordable = _affordable(sides, len(annotations), base)
+        if may_try and affordable and settings.effort != "quick":
+            sized = _best_size(annotations, base, settings, affordable, show_progress=show_progress)
+        else:
+            words = f"a larger input may find more, and takes longer: --input-size {sides[-1]}"
+            sized = SizedBase(base, (f"{_small_in_words(annotations, base.config)}; {words}",))
+    if show_progress:
+        for reason in sized.reasons:
+            console.print(reason)
+    return sized
+
+
+def _as_asked(base: BaseModel, side: int) -> SizedBase:
+    sized = with_input_size(base, side)
+    if sized.config == base.config:
+        return SizedBase(base)
+    return SizedBase(sized, (f"input {side}x{side}, as asked for, instead of {_in_words(base.config)}",))
+
+
+def sides_to_try(annotations: AnnotationSet, config: Config) -> list[int]:
+    """One or two sides larger than the base's, rising; none if boxes are large or photos have no more pixels.
+
+    The largest brings the median shorter side of the boxes to ``AIM_SIDE``, or the photos to their own size.
+    """
+    size_hw, short = config.input_size_hw, median_short_side(annotations, config)
+    if size_hw is None or size_hw[0] != size_hw[1] or short is None or short >= SMALL_SIDE:
+        return []
+    # Half the photos would be enlarged beyond it, and enlarging shows nothing new.
+    photo_side = float(np.median([max(image.size_hw) for image in annotations]))
+    sides = [s for s in family_of(config).input_sides if size_hw[0] < s <= photo_side]
+    reach = next((i for i, s in enumerate(sides) if short * s / size_hw[0] >= AIM_SIDE), len(sides) - 1)
+    # Of two, the smaller one lies half way or below: it costs less.
+    return [sides[i] for i in sorted({max(reach - 1, 0) // 2, reach})] if sides else []
+
+
+def median_short_side(annotations: AnnotationSet, config: Config) -> float | None:
+    """The median of the boxes' shorter sides in pixels of the network's input; None without boxes."""
+    sides = []
+    for image in annotations:
+        (height, width), (covered_h, covered_w) = image.size_hw, config.covered_hw(image.size_hw)
+        for box in image.boxes:
+            if not box.ignore:
+                in_input = (box.x2 - box.x1) * covered_w / width, (box.y2 - box.y1) * covered_h / height
+                sides.append(min(in_input))
+    return float(np.median(sides)) if sides else None
+
+
+def _affordable(sides: list[int], num_photos: int, base: BaseModel) -> list[int]:
+    """Those of ``sides`` that can be tried within the limits, the larger ones left out first."""
+    if not FEW_PHOTOS[0] <= num_photos <= FEW_PHOTOS[1] or base.config.input_size_hw is None:
+        return []
+    num_weights = sum(weight.numel() for weight in base.weights.values())
+    looks = num_photos * (1 + budget_for(num_photos, "quick").augmented_views)
+    tried = [base.config.input_size_hw[0], *sides]
+    while len(tried) > 1 and looks * sum(side**2 for side in tried) * num_weights > MAX_WORK:
+        tried.pop()
+    return tried[1:]
+
+
+def _best_size(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    settings: FinetuneConfig,
+    sides: list[int],
+    *,
+    show_progress: bool,
+) -> SizedBase:
+    """The base with the size that finds most on held-out photos; a larger one must be clearly better."""
+    candidates = {_in_words(base.config): base} | {
+        f"{side}x{side}": with_input_size(base, side) for side in sides
+    }
+    take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
+    found: dict[str, float] = {}
+    with progress_bar("trying sizes of the input", len(candidates), show=show_progress) as advance:
+        for size, candidate in candidates.items():
+            ap50 = held_out_ap50(annotations, candidate, settings)
+            if ap50 is None:
+                return SizedBase(base)
+            found[size] = ap50
+            advance(size)
+    chosen = clearly_best(found)
+    usual, small = _in_words(base.config), _small_in_words(annotations, base.config)
+    if chosen == usual:
+        others = " and ".join(f"{ap50:.0%} with {size}" for size, ap50 in found.items() if size != usual)
+        reason = f"input {usual}: {small}, but AP50 on held-out photos is {found[usual]:.0%}, and {others}"
+    else:
+        reason = (
+            f"input {chosen} instead of {usual}: {small}; "
+            f"AP50 on held-out photos {found[chosen]:.0%} instead of {found[usual]:.0%}"
+        )
+    return SizedBase(candidates[chosen], (reason,))
+
+
+def clearly_best(found: Mapping[str, float]) -> str:
+    """The size to take, of AP50 by size in rising order: the smallest that no larger one clearly beats."""
+    chosen, *larger = found
+    for size in larger:
+        if found[size] >= found[chosen] + MIN_GAIN:
+            chosen = size
+    return chosen
+
+
+def held_out_ap50(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig) -> float | None:
+    """AP50 by cross-validation of a linear probe; None if nothing can be held out.
+
+    With the views and folds of the effort ``quick``: sizes are compared, and all of them learn as little.
+    """
+    network = build_network(base.config, base.weights, getattr(torch, settings.precision))
+    family = family_of(base.config)
+    extractor = family.feature_extractor(network)
+    budget = budget_for(len(annotations), "quick")
+    photos = cache_photos(extractor, network, annotations, budget, settings.seed, show_progress=False)
+    num_classes = len(annotations.labels)
+    config = family.probe_config(base.config, num_classes, keep_classes=False)
+    design = design_of(photos, extractor)
+    outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
+    return None if outcomes is None else mean_ap50(outcomes, num_classes)
+
+
+def _small_in_words(annotations: AnnotationSet, config: Config) -> str:
+    short = median_short_side(annotations, config)
+    return f"half the boxes are smaller than {short:.0f} pixels at {_in_words(config)}"
+
+
+def _in_words(config: Config) -> str:
+    height, width = config.input_size_hw or (0, 0)
+    return f"{height}x{width}"

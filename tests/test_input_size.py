@@ -1,0 +1,258 @@
+"""The size of the network's input: asked for, chosen where boxes are small, and kept with the detector."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fewbox
+from fewbox.cli import main
+from fewbox.config import DeepConfig, FinetuneConfig
+from fewbox.data import demo_photos
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.formats import write_coco
+from fewbox.detection.detector import Detector
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import FewboxError, SettingError
+from fewbox.finetuning import input_size
+from fewbox.finetuning.deep import finetune_deep
+from fewbox.finetuning.distributed import process_group
+from fewbox.finetuning.input_size import choose_input_size, clearly_best, sides_to_try
+from fewbox.finetuning.linear_probe.recipe import finetune_linear_probe
+from fewbox.models.base import BaseModel, load_base
+from fewbox.models.yolox import YOLOX_SIZES
+from tiny import make_base, make_photos, tiny_base
+from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+NANO = YOLOX_SIZES["nano"]
+
+
+def photos_with(short_side: float, photo_hw: tuple[int, int], count: int = 5) -> AnnotationSet:
+    """Photos that are nowhere, each with one box."""
+    box = Box(10, 10, 10 + 2 * short_side, 10 + short_side, "thing")
+    images = (AnnotatedImage(Path(f"{n}.jpg"), photo_hw, (box,), reviewed=True) for n in range(count))
+    return AnnotationSet(tuple(images), ("thing",))
+
+
+def square_base() -> BaseModel:
+    """A tiny YOLOX whose photos are far larger than its input."""
+    config = replace(tiny_yolox_config(), size_hw=(320, 320))
+    return make_base(config, random_yolox(config).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("short_side", "photo_hw", "sides"),
+    [
+        (100, (960, 1280), []),  # 32.5 pixels of 416
+        (60, (960, 1280), [640, 1024]),  # 19.5 pixels; 1024 make 48 of them
+        (90, (960, 1280), [512, 768]),  # 29 pixels; 768 make 54
+        (40, (600, 800), [512, 768]),  # 896 would be more than the photo has
+        (20, (300, 400), []),  # so would any
+        (30, (480, 520), [512]),
+    ],
+)
+def test_sizes_worth_a_try(short_side: float, photo_hw: tuple[int, int], sides: list[int]) -> None:
+    assert sides_to_try(photos_with(short_side, photo_hw), NANO) == sides
+
+
+def test_regions_to_ignore_are_no_small_boxes() -> None:
+    photos = photos_with(400, (960, 1280))
+    specks = tuple(Box(5 * n, 0, 5 * n + 4, 4, "thing", ignore=True) for n in range(50))
+    crowded = [replace(image, boxes=(*image.boxes, *specks)) for image in photos]
+    assert sides_to_try(replace(photos, images=tuple(crowded)), NANO) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "best"),
+    [
+        ({"416": 0.40}, "416"),
+        ({"416": 0.40, "640": 0.41}, "416"),
+        ({"416": 0.40, "640": 0.45, "896": 0.46}, "640"),
+        ({"416": 0.40, "640": 0.41, "896": 0.45}, "896"),
+        ({"416": 0.40, "640": 0.50, "896": 0.30}, "640"),
+    ],
+)
+def test_a_larger_size_must_win_clearly(found: dict[str, float], best: str) -> None:
+    assert clearly_best(found) == best
+
+
+@pytest.mark.parametrize("side", [-32, 1, 288, 333, 1056, 640.5, True])
+@pytest.mark.parametrize("settings", [FinetuneConfig, DeepConfig])
+def test_sizes_that_no_network_takes_are_refused(settings: type, side: object) -> None:
+    with pytest.raises(SettingError, match="input_size must be"):
+        settings(input_size=side)
+
+
+def retinanet_base() -> BaseModel:
+    config = tiny_retinanet_config(VERSIONS["v1"])
+    return make_base(config, random_retinanet(config).state_dict())
+
+
+@pytest.mark.parametrize("base", [tiny_base, retinanet_base])
+@pytest.mark.parametrize("recipe", ["best", "seed"])
+def test_a_family_without_a_choice_refuses_one(tmp_path: Path, base: object, recipe: str) -> None:
+    photos = make_photos(tmp_path, 2)
+    with pytest.raises(FewboxError, match="size of its input cannot be chosen: tiny"):
+        fewbox.finetune(
+            photos, base(), recipe=recipe, config=FinetuneConfig(input_size=640), show_progress=False
+        )
+    assert sides_to_try(photos, base().config) == []
+
+
+@pytest.mark.parametrize("recipe", ["best", "seed"])
+def test_the_size_asked_for_is_taken_and_told(tmp_path: Path, recipe: str) -> None:
+    photos = make_photos(tmp_path, 2)
+    config = FinetuneConfig(effort="quick", steps=2, input_size=352)
+    base = square_base()
+    detector = fewbox.finetune(photos, base, recipe=recipe, config=config, show_progress=False)
+    assert detector.config.size_hw == (352, 352)
+    assert detector.provenance["plan"][0] == "input 352x352, as asked for, instead of 320x320"
+    assert base.config.size_hw == (320, 320)
+
+
+def test_deep_fine_tuning_takes_the_size_asked_for(tmp_path: Path) -> None:
+    settings = DeepConfig(epochs=1, batch_size=2, loaders=0, input_size=320)
+    config = tiny_yolox_config()
+    base = make_base(config, random_yolox(config).state_dict())
+    with process_group() as group:
+        detector = finetune_deep(
+            make_photos(tmp_path, 2), base, tmp_path / "c.pt", group, config=settings, show_progress=False
+        )
+    assert detector.config.size_hw == (320, 320)
+
+
+@pytest.mark.parametrize(
+    ("effort", "may_try", "count"), [("quick", True, 5), ("normal", False, 5), ("normal", True, 31)]
+)
+def test_where_no_size_is_tried_the_option_is_named(
+    monkeypatch: pytest.MonkeyPatch, effort: str, may_try: bool, count: int
+) -> None:
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: pytest.fail("tried"))
+    photos, base = photos_with(60, (960, 1280), count), load_base("starter")
+    sized = choose_input_size(photos, base, FinetuneConfig(effort=effort), may_try=may_try)
+    assert sized.base is base
+    (reason,) = sized.reasons
+    assert reason.startswith("half the boxes are smaller than 20 pixels at 416x416; ")
+    assert reason.endswith("--input-size 1024")
+
+
+def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    worth = {416: 0.31, 640: 0.42, 1024: 0.43}
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, __: worth[base.config.size_hw[0]])
+    photos, base = photos_with(60, (960, 1280)), load_base("starter")
+    sized = choose_input_size(photos, base, FinetuneConfig())
+    assert sized.base.config == base.config.changed(size_hw=(640, 640))
+    assert sized.reasons == (
+        "input 640x640 instead of 416x416: half the boxes are smaller than 20 pixels at 416x416; "
+        "AP50 on held-out photos 42% instead of 31%",
+    )
+    worth[640] = 0.32
+    worth[1024] = 0.3
+    sized = choose_input_size(photos, base, FinetuneConfig())
+    assert sized.base.config == base.config
+    assert sized.reasons == (
+        "input 416x416: half the boxes are smaller than 20 pixels at 416x416, "
+        "but AP50 on held-out photos is 31%, and 32% with 640x640 and 30% with 1024x1024",
+    )
+
+
+def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, __: tried.append(base.config.size_hw))
+    photos, base = photos_with(60, (960, 1280), count=10), load_base("starter")
+    num_weights = sum(weight.numel() for weight in base.weights.values())
+    monkeypatch.setattr(input_size, "MAX_WORK", 20 * num_weights * (416**2 + 640**2))
+    choose_input_size(photos, base, FinetuneConfig())
+    assert tried == [(416, 416)]  # nothing could be held out, so the others need no look
+    assert input_size._affordable([640, 1024], 10, base) == [640]
+
+
+@pytest.mark.slow
+def test_large_objects_keep_the_size_and_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: pytest.fail("tried"))
+    train, _ = demo_photos()
+    few, base = replace(train, images=train.images[:3]), load_base("starter")
+    detector = fewbox.finetune(few, base, show_progress=False)
+    before = finetune_linear_probe(few, base, FinetuneConfig(), keep_classes=False, show_progress=False)
+    assert detector.config == before.config
+    assert detector.provenance["plan"] == before.provenance["plan"]
+    assert all(np.array_equal(detector.weights[name], before.weights[name]) for name in before.weights)
+
+
+def far_away(photos: AnnotationSet, folder: Path, count: int) -> AnnotationSet:
+    """The first photos as if seen from further away: a third as large, on a canvas of their mean colour."""
+    folder.mkdir()
+    images = []
+    for number, image in enumerate(photos.images[:count]):
+        near, (height, width) = Image.open(image.path).convert("RGB"), image.size_hw
+        canvas = Image.new("RGB", near.size, tuple(np.asarray(near).mean((0, 1)).astype(int).tolist()))
+        x, y = 137 * number % (2 * width // 3), 71 * number % (2 * height // 3)
+        canvas.paste(near.resize((width // 3, height // 3), Image.Resampling.LANCZOS), (x, y))
+        canvas.save(folder / f"{number}.png")
+        boxes = (Box(x + b.x1 / 3, y + b.y1 / 3, x + b.x2 / 3, y + b.y2 / 3, b.label) for b in image.boxes)
+        images.append(AnnotatedImage(folder / f"{number}.png", (height, width), tuple(boxes), reviewed=True))
+    return AnnotationSet(tuple(images), photos.labels)
+
+
+@pytest.mark.slow
+def test_small_objects_get_a_larger_input_and_are_found_better(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, test = demo_photos()
+    train, test = far_away(train, tmp_path / "train", 5), far_away(test, tmp_path / "test", 8)
+    detector = fewbox.finetune(train, "starter")
+    reason, *_ = detector.provenance["plan"]
+    assert " instead of 416x416: half the boxes are smaller than 17 pixels at 416x416; AP50 on" in reason
+    assert reason in capsys.readouterr().err.replace("\n", " ")
+    assert detector.config.size_hw > (416, 416)
+    as_asked = FinetuneConfig(input_size=416)
+    before = fewbox.finetune(train, "starter", config=as_asked, show_progress=False)
+    worse, better = (fewbox.evaluate(one, test, show_progress=False).metrics.ap for one in (before, detector))
+    assert better > worse + 0.05
+
+
+@pytest.mark.slow
+def test_the_size_goes_wherever_the_detector_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Through the command line into the file, into a file of the heads alone, and into exports."""
+    train, test = demo_photos()
+    few, photo = replace(train, images=train.images[:3]), test.images[0].path
+    write_coco(few, tmp_path / "boxes.json")
+    duck, heads, onnx = (tmp_path / name for name in ("duck.safetensors", "heads.safetensors", "duck.onnx"))
+    options = ["--effort", "quick", "--input-size", "640", "--keep-classes", "--base", "starter"]
+    photos = [str(image.path) for image in few]
+    assert (
+        main(["finetune", *photos, "--boxes", str(tmp_path / "boxes.json"), "-o", str(duck), *options]) == 0
+    )
+    detector = Detector.load(duck).with_precision("float32")
+    assert detector.config.size_hw == (640, 640)
+    detector.save(heads, heads_only=True)
+    assert heads.stat().st_size < duck.stat().st_size / 4
+    assert_same_found(Detector.load(heads), detector, photo)
+    other = make_base(load_base("starter").config, {"w": torch.zeros(1)})
+    with pytest.raises(FewboxError, match="made from another base model"):
+        Detector.load(heads, base=other)
+    capsys.readouterr()
+    assert main(["show", str(heads)]) == 0
+    shown = capsys.readouterr().out
+    assert "input: 640x640 pixels\n" in shown
+    assert "plan: input 640x640, as asked for, instead of 416x416" in shown
+
+    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
+    assert fewbox.export_detector(detector, onnx, photos=[photo]).num_boxes > 0
+    assert_same_found(fewbox.open_detector(onnx), detector, photo)
+    assert main(["show", str(onnx), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["input_size_hw"] == [640, 640]
+
+
+def assert_same_found(one: PhotoDetector, other: PhotoDetector, photo: Path) -> None:
+    found, expected = (detector.detect(photo, score_threshold=0.1) for detector in (one, other))
+    assert len(expected) > 0
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
