@@ -381,6 +381,7 @@ def test_a_film_in_tiles(tmp_path: Path) -> None:
     assert counts[0] != counts[1]
 
 
+@pytest.mark.slow
 def test_a_run_with_workers_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its tables hold what tiles show, and it goes on only with the same tiles."""
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra fewbox[ray]")
