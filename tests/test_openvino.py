@@ -414,7 +414,7 @@ def test_photos_in_which_nothing_is_found_will_do(
     Image.new("RGB", (160, 120), (150, 152, 155)).save(photo)
     assert len(starter.detect(photo, score_threshold=MIN_SCORE)) == 0
     words = export_openvino(starter, tmp_path / "thing.xml", photos=photo)
-    assert words.startswith("100 boxes in 1 photo ")
+    assert words.startswith("100 boxes in 1 photo: ")
     _damage_what_is_read(monkeypatch)
     with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
         export_openvino(starter, tmp_path / "other.xml", photos=photo)
