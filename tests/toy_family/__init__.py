@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fewbox.models.families import Config, Family
-
-if TYPE_CHECKING:
-    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
 
 SIDE, CELL = 64, 16
 
@@ -48,26 +45,6 @@ class _Toy(Family):
         from toy_family.network import ToyExtractor
 
         return ToyExtractor(network)
-
-    def prepare(
-        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: ToyConfig
-    ) -> Prepared:
-        from toy_family.export import prepare
-
-        return prepare(graph, photos, photo_hw)
-
-    def select(
-        self,
-        graph: GraphBuilder,
-        prepared: Prepared,
-        boxes: str,
-        scores: str,
-        threshold: str,
-        config: ToyConfig,
-    ) -> Rows:
-        from toy_family.export import select
-
-        return select(graph, boxes, scores, threshold, config)
 
 
 FAMILY = _Toy()

@@ -4,7 +4,7 @@ from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows, classes_fi
 from toy_family import SIDE, ToyConfig
 
 
-def prepare(g: GraphBuilder, photos: str, photo_hw: tuple[str, str]) -> Prepared:
+def prepare(g: GraphBuilder, photos: str, photo_hw: tuple[str, str], _: ToyConfig) -> Prepared:
     squeezed = photos
     for axis, length in enumerate(photo_hw, start=1):
         positions, _ = g.divide(g.op("Mul", g.count_up(g.number(SIDE)), length), g.number(SIDE))
@@ -14,5 +14,5 @@ def prepare(g: GraphBuilder, photos: str, photo_hw: tuple[str, str]) -> Prepared
     return Prepared(images, photo_hw, (g.number(SIDE), g.number(SIDE)), g.row([width, height] * 2))
 
 
-def select(g: GraphBuilder, boxes: str, scores: str, threshold: str, config: ToyConfig) -> Rows:
+def select(g: GraphBuilder, _: Prepared, boxes: str, scores: str, threshold: str, config: ToyConfig) -> Rows:
     return nms_steps(g, boxes, classes_first(g, scores), threshold, config, config.max_detections)

@@ -6,13 +6,16 @@ rotated a little and with its colours jittered, and its boxes with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from fewbox.models.letterbox import PADDING_GREY
+from fewbox.models.network import Network
 
 ZOOM = (0.6, 1.7)
 """Scales of the objects, beside how large the network sees the photo."""
@@ -73,6 +76,24 @@ def augment(
     frame = window if zoom > 1 else np.array(size_hw[::-1])
     picture = _drawn(image, matrix, size_hw, frame, generator)
     return AugmentedView(picture, *_moved_boxes(boxes, matrix, frame))
+
+
+def with_views(
+    network: Network,
+    image: NDArray[np.uint8],
+    corners: NDArray[np.float64],
+    count: int,
+    generator: np.random.Generator,
+) -> Iterator[AugmentedView]:
+    """The photo itself, then ``count`` augmented views of it."""
+    yield AugmentedView(image, corners, np.ones(len(corners)))
+    size_hw = (image.shape[0], image.shape[1])
+    scale_x, scale_y = network.to_input(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), size_hw)[0, 2:].tolist()
+    for number in range(count):
+        if number == 0:
+            yield flip(image, corners)
+        else:
+            yield augment(image, corners, (scale_x, scale_y), network.input_size_hw(size_hw), generator)
 
 
 def _turned(angle: float, centre: NDArray[np.float64]) -> NDArray[np.float64]:

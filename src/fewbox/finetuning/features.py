@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
-from fewbox.finetuning.augment import AugmentedView, augment, flip
+from fewbox.finetuning.augment import with_views
 from fewbox.finetuning.linear_probe.targets import Sample
 from fewbox.models.network import AnchorFeatures, FeatureExtractor, Network
 
@@ -89,7 +88,7 @@ def _cached(
     ignore = torch.tensor([box.ignore for box in photo.boxes], dtype=torch.bool)
     draws = torch.Generator().manual_seed(seeds[0] + seeds[1])
     samples: list[Sample] = []
-    for view in _with_views(network, image, corners, num_views, np.random.default_rng(seeds)):
+    for view in with_views(network, image, corners, num_views, np.random.default_rng(seeds)):
         features = extractor.read(view.image)
         view_size_hw = (view.image.shape[0], view.image.shape[1])
         boxes = network.to_input(torch.from_numpy(view.boxes).float(), view_size_hw)
@@ -101,21 +100,3 @@ def _cached(
             kept = features.base_score.topk(min(num_kept, len(features.base_score))).indices.sort().values
             original = (features.at(kept), boxes[learnt], ids[learnt], boxes[ignored])
     return CachedPhoto(photo.path.name, *original, samples)
-
-
-def _with_views(
-    network: Network,
-    image: NDArray[np.uint8],
-    corners: NDArray[np.float64],
-    count: int,
-    generator: np.random.Generator,
-) -> Iterator[AugmentedView]:
-    """The photo itself, then ``count`` augmented views of it."""
-    yield AugmentedView(image, corners, np.ones(len(corners)))
-    size_hw = (image.shape[0], image.shape[1])
-    scale_x, scale_y = network.to_input(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), size_hw)[0, 2:].tolist()
-    for number in range(count):
-        if number == 0:
-            yield flip(image, corners)
-        else:
-            yield augment(image, corners, (scale_x, scale_y), network.input_size_hw(size_hw), generator)

@@ -194,7 +194,8 @@ class Family:
             photo_hw: H and W, int64 without a shape.
             config: of the network.
         """
-        raise NotImplementedError
+        prepared: Prepared = self._export().prepare(graph, photos, photo_hw, config)
+        return prepared
 
     def select(
         self, graph: GraphBuilder, prepared: Prepared, boxes: str, scores: str, threshold: str, config: Any
@@ -209,11 +210,32 @@ class Family:
             threshold: without a shape; only higher scores are selected.
             config: of the network.
         """
-        raise NotImplementedError
+        rows: Rows = self._export().select(graph, prepared, boxes, scores, threshold, config)
+        return rows
+
+    def _export(self) -> Any:
+        """The module ``export`` of the family's folder, with functions of these names."""
+        return import_module(f"{type(self).__module__}.export")
 
     def prepared_array(self, photo: NDArray[np.uint8], config: Any) -> NDArray[np.float32] | None:
         """The network's input ``[1, 3, h, w]`` of a photo ``[H, W, 3]``; None where the graph is quicker."""
         return None
+
+
+class AnchorFamily(Family):
+    """A family whose networks are each an :class:`~fewbox.models.network.AnchorNetwork`."""
+
+    def feature_extractor(self, network: Any) -> FeatureExtractor:
+        """The class tower under the class head, and what that answers."""
+        from fewbox.models.anchor_heads import AnchorFeatureExtractor
+
+        return AnchorFeatureExtractor(network)
+
+    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+        """The class head and the box head."""
+        from fewbox.models.anchor_heads import AnchorHeads
+
+        return AnchorHeads(network, weights)
 
 
 def families() -> list[Family]:

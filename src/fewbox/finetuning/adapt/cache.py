@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from torch import Tensor
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
-from fewbox.finetuning.augment import AugmentedView, augment, flip
+from fewbox.finetuning.augment import AugmentedView, with_views
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.models.network import IGNORED_ID, Adapter, Network
 
@@ -148,7 +148,9 @@ def cache_views(
     photos: list[int] = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for number, photo in enumerate(annotations):
-            for view in _views_of(network, photo, views, np.random.default_rng((seed, number))):
+            corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
+            generator = np.random.default_rng((seed, number))
+            for view in with_views(network, read_image(photo.path), corners, views - 1, generator):
                 maps = adapter.backbone(network.batch_of([view.image]))
                 if store is None:
                     shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
@@ -159,20 +161,6 @@ def cache_views(
             advance(photo.path.name)
     assert store is not None  # a set that may be learnt from has photos
     return CachedViews(store, truths, photos, list(range(len(truths))))
-
-
-def _views_of(
-    network: Network, photo: AnnotatedImage, count: int, generator: np.random.Generator
-) -> Iterator[AugmentedView]:
-    image = read_image(photo.path)
-    size_hw = (image.shape[0], image.shape[1])
-    corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
-    scale_x, scale_y = network.to_input(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), size_hw)[0, 2:].tolist()
-    yield AugmentedView(image, corners, np.ones(len(corners)))
-    if count > 1:
-        yield flip(image, corners)
-    for _ in range(count - 2):
-        yield augment(image, corners, (scale_x, scale_y), network.input_size_hw(size_hw), generator)
 
 
 def _truth(network: Network, photo: AnnotatedImage, view: AugmentedView, labels: Sequence[str]) -> ViewTruth:

@@ -41,8 +41,6 @@ class AdaptSettings:
     window: int | None = None
     """Cells of the coarsest map along a side of the windows that are learnt from; 0 for whole views, None
     for what fits the objects."""
-    whole_share: float = 0.0
-    """The share of the steps, the last ones, that whole views are learnt from in any case."""
     random_windows: float = 0.2
     """The share of the windows that lie anywhere; the others are around a box."""
     views: int = 16
@@ -135,7 +133,7 @@ class Adaptation:
 
     def learn(self, chosen: list[int], step: int) -> None:
         """One step, number ``step`` from 1, from some views."""
-        places = [self._place(view, step) for view in chosen]
+        places = [self._place(view) for view in chosen]
         stride = self.adapter.coarsest_stride
         anchors = self.adapter.anchors((places[0].rows * stride, places[0].columns * stride))
         codes, logits = self.adapter.outputs(self.views.store.maps(places))
@@ -158,11 +156,9 @@ class Adaptation:
     def _part_of(self, name: str) -> str:
         return next(part for part, begins in self.adapter.parts.items() if name.startswith(begins))
 
-    def _place(self, view: int, step: int) -> Window:
+    def _place(self, view: int) -> Window:
         whole, side = self.views.store.whole(view), self.window
         if not side or side >= min(whole.rows, whole.columns):
-            return whole
-        if step > (1 - self.settings.whole_share) * self.settings.steps:
             return whole
         draw, truth = self._places, self.views.truths[view]
         learnt = truth.boxes[truth.class_ids >= 0]

@@ -8,19 +8,15 @@ places: those are the fields without a default.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fewbox.models.families import Config, Family
+from fewbox.models.families import AnchorFamily, Config
 from fewbox.models.letterbox import touching_size_hw
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-    from fewbox.models.network import FeatureExtractor, Heads
 
 
 @dataclass(frozen=True)
@@ -118,7 +114,7 @@ A column without a name was never shown an example, and its score is always abou
 _NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
 
 
-class _Retinanet(Family):
+class _Retinanet(AnchorFamily):
     """See :class:`Family`."""
 
     architecture = "retinanet_resnet50_fpn"
@@ -152,36 +148,6 @@ class _Retinanet(Family):
             f"to. One trained from an ImageNet backbone has {other}: say so with "
             f"--batch-norm-eps {other}, in Python load_base(..., batch_norm_eps=...)"
         )
-
-    def feature_extractor(self, network: Any) -> FeatureExtractor:
-        from fewbox.models.anchor_heads import AnchorFeatureExtractor
-
-        return AnchorFeatureExtractor(network)
-
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
-        from fewbox.models.anchor_heads import AnchorHeads
-
-        return AnchorHeads(network, weights)
-
-    def prepare(
-        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: RetinanetConfig
-    ) -> Prepared:
-        from fewbox.models.retinanet.export import prepare
-
-        return prepare(graph, photos, photo_hw, config)
-
-    def select(
-        self,
-        graph: GraphBuilder,
-        prepared: Prepared,
-        boxes: str,
-        scores: str,
-        threshold: str,
-        config: RetinanetConfig,
-    ) -> Rows:
-        from fewbox.models.retinanet.export import select
-
-        return select(graph, prepared, boxes, scores, threshold, config)
 
 
 FAMILY = _Retinanet()

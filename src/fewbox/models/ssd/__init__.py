@@ -6,20 +6,17 @@ the code. Defaults are those of the Object Detection API's ``.proto`` files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbox.errors import ConfigError
-from fewbox.models.families import Config, Family
+from fewbox.models.families import AnchorFamily, Config
 from fewbox.models.ssd.pipeline_config import Message, parse_text_protobuf
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-    from fewbox.models.network import FeatureExtractor, Heads
 
 BACKBONES = {
     "ssd_resnet50_v1_fpn_keras": 50,
@@ -334,7 +331,7 @@ def _check_numbers(where: str, values: dict[str, Any]) -> None:
         raise ConfigError(f"{where}: aspect_ratios must be above 0: {values['aspect_ratios']}")
 
 
-class _Ssd(Family):
+class _Ssd(AnchorFamily):
     """See :class:`Family`."""
 
     architecture = "ssd_resnet_fpn"
@@ -357,36 +354,6 @@ class _Ssd(Family):
             config = read_ssd_config(files.pipeline_config)
             with TensorBundle.open(files.prefix) as bundle:
                 return config, read_ssd_weights(bundle, config)
-
-    def feature_extractor(self, network: Any) -> FeatureExtractor:
-        from fewbox.models.anchor_heads import AnchorFeatureExtractor
-
-        return AnchorFeatureExtractor(network)
-
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
-        from fewbox.models.anchor_heads import AnchorHeads
-
-        return AnchorHeads(network, weights)
-
-    def prepare(
-        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: SsdConfig
-    ) -> Prepared:
-        from fewbox.models.ssd.export import prepare
-
-        return prepare(graph, photos, photo_hw, config)
-
-    def select(
-        self,
-        graph: GraphBuilder,
-        prepared: Prepared,
-        boxes: str,
-        scores: str,
-        threshold: str,
-        config: SsdConfig,
-    ) -> Rows:
-        from fewbox.models.ssd.export import select
-
-        return select(graph, boxes, scores, threshold, config)
 
 
 FAMILY = _Ssd()

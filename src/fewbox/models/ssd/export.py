@@ -39,6 +39,6 @@ def prepare(g: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: Ssd
     return Prepared(images, photo_hw, covered_hw, g.row([width, height, width, height]))
 
 
-def select(g: GraphBuilder, boxes: str, scores: str, threshold: str, config: SsdConfig) -> Rows:
+def select(g: GraphBuilder, _: Prepared, boxes: str, scores: str, threshold: str, config: SsdConfig) -> Rows:
     """As ``SsdDetector.find``."""
     return nms_steps(g, boxes, classes_first(g, scores), threshold, config, config.max_per_class)

@@ -21,7 +21,6 @@ from fewbox.models.letterbox import letterbox, letterbox_ratio
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
     from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads
 
 VOTE_IOU = 0.65
@@ -165,26 +164,6 @@ class _Yolox(Family):
         from fewbox.models.yolox.adapting import calibrated
 
         return calibrated(weights, stretch, shift)
-
-    def prepare(
-        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: YoloxConfig
-    ) -> Prepared:
-        from fewbox.models.yolox.export import prepare
-
-        return prepare(graph, photos, photo_hw, config)
-
-    def select(
-        self,
-        graph: GraphBuilder,
-        prepared: Prepared,
-        boxes: str,
-        scores: str,
-        threshold: str,
-        config: YoloxConfig,
-    ) -> Rows:
-        from fewbox.models.yolox.export import select
-
-        return select(graph, boxes, scores, threshold, config)
 
     def prepared_array(self, photo: NDArray[np.uint8], config: YoloxConfig) -> NDArray[np.float32]:
         # Measured: in half the time of the same steps in OpenVINO.

@@ -105,7 +105,9 @@ def _divided(g: GraphBuilder, numerator: str, denominator: str) -> tuple[str, st
     return whole, g.op("Where", g.op("Less", whole, g.number(2)), fraction, rounded)
 
 
-def select(g: GraphBuilder, boxes: str, scores: str, threshold: str, config: YoloxConfig) -> Rows:
+def select(
+    g: GraphBuilder, _: Prepared, boxes: str, scores: str, threshold: str, config: YoloxConfig
+) -> Rows:
     """As ``YoloxDetector.find``: one class a cell, NMS, and the vote of boxes that overlap."""
     scores = _one_class_a_cell(g, scores, config)
     rows = nms_steps(g, boxes, classes_first(g, scores), threshold, config, config.max_detections)
