@@ -1,7 +1,8 @@
 """Few-shot accuracy: data sets, numbers of shots and seeded draws, every recipe on the same photos.
 
 A draw takes photos from a data set's pool until every class has its shots, or as many photos as asked for;
-the test photos are always the same. ``probe`` is a crude recipe to compare with, for YOLOX alone, and
+the test photos are always the same. ``probe`` is a crude recipe to compare with, for YOLOX alone,
+``linear`` the linear probe at the base's own size of input, and
 ``neck:RATE:EPOCHS`` and ``all:RATE:EPOCHS`` are full fine-tuning as people do it elsewhere. All runs are
 kept in one JSON file, so a run that was stopped goes on where it was. The frozen base sees the test photos
 once: a tuned head is tried on what it saw then.
@@ -22,7 +23,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,10 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.adapt.learn import AdaptSettings
-from fewbox.finetuning.adapt.recipe import adapt
 from fewbox.finetuning.api import finetune
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
+from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.network import TowerMaps
@@ -56,7 +56,7 @@ SHOWN_SCORE = 0.05
 """Scores from here on are asked whether they mean what they say."""
 TEST_PHOTOS = 60
 RUBBER_DUCK = "rubber_ducky"  # as the test ducks are called
-RECIPES = ("seed", "probe", "best/quick", "best/normal")
+RECIPES = ("seed", "probe", "linear/normal", "best/quick", "best/normal")
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,16 @@ class TestPhotos:
 
     def detect(self, detector: Detector, *, only_heads_learnt: bool = True) -> list[Detections]:
         """What a detector made from the base finds in every photo."""
+        detector = detector.with_precision("float32")
         if not only_heads_learnt:
             return [detector.detect(image, score_threshold=MIN_SCORE) for image in self.images]
-        network: Any = detector.with_precision("float32").network
+        network: Any = detector.network
         results = []
         for image, maps in zip(self.images, self.maps, strict=True):
             if detector.config.input_size_hw == self.input_size_hw:  # else the network sees other pixels
                 network.features = lambda _: []
                 network.towers = lambda _, maps=maps: TowerMaps(*maps)
-            results.append(detector.with_precision("float32").detect(image, score_threshold=MIN_SCORE))
+            results.append(detector.detect(image, score_threshold=MIN_SCORE))
         return results
 
 
@@ -204,9 +205,8 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
             group = ProcessGroup(0, 1, torch.device("cpu"))
             return finetune_deep(photos, base, checkpoint, group, config=settings, show_progress=False)
     config = FinetuneConfig(seed=seed, effort=effort or "normal")
-    if name == "adapt":
-        start = finetune(photos, base, config=replace(config, effort="quick"), show_progress=False)
-        return adapt(photos, start, AdaptSettings(seed=seed), show_progress=False)
+    if name == "linear":
+        return Probe.of(photos, base, config, show_progress=False).fit().detector
     return finetune(photos, base, recipe=name, config=config, show_progress=False)
 
 
@@ -220,11 +220,9 @@ def run(
     detector = learnt(base, photos, recipe, draw)
     row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
     row["cpu_seconds"] = time.process_time() - start_cpu
-    found = PredictionTable.of(
-        test.detect(
-            detector.with_precision("float32"), only_heads_learnt=":" not in recipe and recipe != "adapt"
-        )
-    )
+    plan = detector.provenance.get("plan", ())
+    is_adapted = ":" in recipe or any(line.startswith("adapted") for line in plan)
+    found = PredictionTable.of(test.detect(detector, only_heads_learnt=not is_adapted))
     metrics = coco_metrics(found, test.truth, len(data.labels))
     row |= {"ap": metrics.ap, "ap50": metrics.ap50, "recall": metrics.ar_100}
     outcomes = Outcomes.of(found, test.truth)
@@ -262,7 +260,8 @@ def runs_of(
 
 def recipe_of(text: str) -> str:
     """A recipe by name, or full fine-tuning as ``LAYERS:RATE:EPOCHS``."""
-    if text in (*RECIPES, "best/long", "adapt") or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+", text):
+    named = (*RECIPES, "best/long", "adapt/normal")
+    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+", text):
         return text
     raise argparse.ArgumentTypeError(f"no recipe: {text}")
 

@@ -24,7 +24,6 @@ from fewbox.detection.detector import Detector, check_bfloat16
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.recipe import finetune_adapt
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
-from fewbox.finetuning.linear_probe.recipe import finetune_linear_probe
 from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, load_base
 
@@ -100,21 +99,18 @@ def finetune(
     base_model = sized.base
 
     picture = None if held_out is None else Path(held_out)
-    if recipe == "best":
-        detector = finetune_linear_probe(
+    if recipe == "seed":
+        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
+    else:
+        detector = finetune_adapt(
             annotations,
             base_model,
             settings,
+            may_stay=recipe == "best",
             keep_classes=keep_classes,
             show_progress=show_progress,
             held_out=picture,
         )
-    elif recipe == "adapt":
-        detector = finetune_adapt(
-            annotations, base_model, settings, show_progress=show_progress, held_out=picture
-        )
-    else:
-        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
     if sized.reasons:
         detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))

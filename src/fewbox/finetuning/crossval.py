@@ -70,25 +70,47 @@ def cross_validate(
 ) -> Outcomes | None:
     """What became of detections in every photo by a detector that has not learnt from it.
 
-    Boxes are in pixels of the network's input. A class of which all objects are in one fold is left
-    out, as no detector could know it there; None if that leaves no class.
-
     Args:
         photos: N of them.
         folds: into how many parts the photos are divided, 2 to N.
         num_classes: C.
         detect: learns from all photos but those of the given numbers, and detects in each of these.
+
+    Returns:
+        None if no class can be checked; see :func:`outcomes_in`.
     """
-    checked = _checked_classes(photos, folds, num_classes)
-    if not checked.any():
+    if not checked_classes(photos, folds, num_classes).any():
         return None
-    nothing = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64)
-    parts: list[Found] = [nothing] * len(photos)
-    for fold in range(folds):
-        held_out = list(range(fold, len(photos), folds))
-        for number, (boxes, scores, class_ids) in zip(held_out, detect(held_out), strict=True):
-            known = torch.from_numpy(checked)[class_ids]
-            parts[number] = boxes[known], scores[known], class_ids[known]
+    found: dict[int, Found] = {}
+    for held_out in folds_of(len(photos), folds):
+        found |= zip(held_out, detect(held_out), strict=True)
+    return outcomes_in(photos, folds, num_classes, [found[number] for number in range(len(photos))])
+
+
+def folds_of(num_photos: int, folds: int) -> list[list[int]]:
+    """The numbers of the photos that each fold holds out."""
+    return [list(range(fold, num_photos, folds)) for fold in range(folds)]
+
+
+def outcomes_in(
+    photos: Sequence[CachedPhoto], folds: int, num_classes: int, found: Sequence[Found]
+) -> Outcomes:
+    """What became of what was found in photos held out.
+
+    Boxes are in pixels of the network's input. A class of which all objects are in one fold is left out,
+    as no detector could know it there.
+
+    Args:
+        photos: N of them.
+        folds: into how many parts they were divided, as by :func:`folds_of`.
+        num_classes: C.
+        found: in each photo, by a detector that has not learnt from it.
+    """
+    checked = checked_classes(photos, folds, num_classes)
+    parts: list[Found] = []
+    for boxes, scores, class_ids in found:
+        known = torch.from_numpy(checked)[class_ids]
+        parts.append((boxes[known], scores[known], class_ids[known]))
     columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     all_boxes, all_scores, all_ids = columns
     predictions = PredictionTable(
@@ -100,7 +122,7 @@ def cross_validate(
     return Outcomes.of(predictions, _ground_truth(photos, checked))
 
 
-def _checked_classes(photos: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
+def checked_classes(photos: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
     """Which classes ``[C]`` have objects in two folds or more."""
     in_fold = np.zeros((folds, num_classes), bool)
     for number, photo in enumerate(photos):

@@ -106,7 +106,6 @@ class Rounds:
             self.base,
             budget_for(len(photos), EFFORT),
             keep_classes=False,
-            show_progress=False,
         ).detector
         self.learnt_from = versions
         self.number += 1

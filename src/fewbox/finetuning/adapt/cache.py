@@ -115,6 +115,10 @@ class CachedViews:
     chosen: list[int]
     """The numbers of those that are learnt from."""
 
+    def of_photo(self, photo: int) -> int:
+        """The number of the view that is the photo itself."""
+        return self.photos.index(photo)
+
     def without(self, photos: Sequence[int]) -> CachedViews:
         """The same, but for learning from the views of all other photos."""
         left_out = set(photos)

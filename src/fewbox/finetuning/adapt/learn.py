@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError
 from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
 from fewbox.finetuning.adapt.descent import Descent, share_at
+from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID, Adapter, Batch
 
 LEAST_WINDOW = 7
@@ -99,8 +101,15 @@ class Adaptation:
         )
         self.history: list[dict[str, float]] = []
 
-    def run(self, on_round: Callable[[Round], None] = lambda _: None) -> None:
-        """Learn; ``on_round`` is told after each round.
+    @classmethod
+    def of(cls, start: Detector, views: CachedViews, settings: AdaptSettings) -> Adaptation:
+        """One that starts in a copy of a detector's weights."""
+        weights = {name: weight.clone() for name, weight in start.weights.items()}
+        adapter = family_of(start.config).adapter(build_network(start.config, weights))
+        return cls(adapter, views, settings)
+
+    def rounds(self) -> Iterator[Round]:
+        """Learn; what is known after each round.
 
         Raises:
             FinetuneError: the loss is no longer a finite number.
@@ -112,8 +121,23 @@ class Adaptation:
             self.learn(batch, step)
             if step in ends:
                 loss = float(np.mean([row["total"] for row in self.history[begun:]]))
-                on_round(Round(ends[step], step, loss, self.weights()))
+                yield Round(ends[step], step, loss, self.weights())
                 begun = step
+
+    @torch.no_grad()
+    def detect(self, view: int, score_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What the weights as in :meth:`weights` find in a whole view.
+
+        Boxes ``[K, 4]`` in pixels of the network's input, scores ``[K]`` and class ids ``[K]``.
+        """
+        learnt, network = self.descent.weights, self.adapter.network
+        latest = [w.detach().clone() for w in learnt]
+        torch._foreach_copy_(learnt, self.descent.mean)
+        codes, logits = self.adapter.outputs(self.views.store.maps([self.views.store.whole(view)]))
+        torch._foreach_copy_(learnt, latest)
+        anchors = network.anchors(network.config.input_size_hw)
+        found: tuple[Tensor, Tensor, Tensor] = network.select(codes[0], logits[0], anchors, score_threshold)
+        return found
 
     def weights(self) -> dict[str, Tensor]:
         """The weights as they are now: of what learns the mean of the last steps."""

@@ -1,42 +1,40 @@
-"""The recipe ``adapt``: from the linear probe's detector to one whose neck, towers and heads have learnt.
+"""The recipes ``adapt`` and ``best``: the linear probe, and what adapting makes of it where that finds more.
 
     photos -> linear probe -> novel head at its start
            -> augmented views -> frozen backbone -> cached maps -> rounds of learning -> detector
 
 The linear probe ranks the boxes of a frozen base. On objects unlike those of COCO no box of the base holds
-them, however many photos there are; then the layers that make the boxes have to learn.
+them, however many photos there are; then the layers that make the boxes have to learn. Whether that pays,
+and for how long, is decided on photos held out: ``trial.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from fewbox.config import FinetuneConfig
-from fewbox.core.progress import console
+from fewbox.core import counted
+from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
-from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round
-from fewbox.finetuning.crossval import Found, cross_validate
-from fewbox.finetuning.estimate import Estimate, estimate_in_words, estimate_of_photos
-from fewbox.finetuning.linear_probe.recipe import Fitted, budget_for, cache_photos, fit_detector
-from fewbox.finetuning.pictures import save_held_out
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
+from fewbox.finetuning.adapt.trial import try_adapting
+from fewbox.finetuning.cure import likeliest_cure
+from fewbox.finetuning.estimate import Estimate, estimate_in_words, estimate_of_photos, mean_ap50
+from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.base import BaseModel
 from fewbox.models.families import Config, build_network, family_of
-from fewbox.models.network import Network
 
-FOLDS = 2
-"""Each costs a run of its own, of half the steps. The estimate is cautious: half of the photos teach less."""
 STEPS = {"quick": 60, "normal": 200, "long": 600}
 VIEWS = {"quick": 8, "normal": 16, "long": 32}
-MIN_SCORE = 0.01
-"""Of detections in held-out photos."""
+WELL_FOUND = 0.95
+"""AP50 of the linear probe in photos held out from which on ``best`` leaves it at that."""
 
 
 def finetune_adapt(
@@ -44,60 +42,103 @@ def finetune_adapt(
     base: BaseModel,
     settings: FinetuneConfig,
     *,
+    may_stay: bool,
+    keep_classes: bool = False,
     show_progress: bool,
     held_out: Path | None = None,
 ) -> Detector:
-    """A detector for the classes of ``annotations``; see :func:`fewbox.finetune`."""
-    family, labels, count = family_of(base.config), annotations.labels, len(annotations)
-    config = family.probe_config(base.config, len(labels), keep_classes=False)
-    require_adaptable(config, base.name)
-    network = build_network(base.config, base.weights)
-    extractor, budget = family.feature_extractor(network), budget_for(count, settings.effort)
-    photos = cache_photos(extractor, network, annotations, budget, settings.seed, show_progress=show_progress)
-    how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
+    """A detector for the classes of ``annotations``; see :func:`fewbox.finetune`.
 
-    def probe(numbers: Sequence[int], folds: int) -> Fitted:
-        some = [photos[number] for number in numbers]
-        fold_budget = replace(budget, folds=folds)
-        return fit_detector(
-            some, labels, extractor, base, fold_budget, keep_classes=False, show_progress=False
-        )
+    Args:
+        annotations: photos with boxes.
+        base: what it starts from.
+        settings: how much work is put in.
+        may_stay: whether it stays the linear probe's where adapting finds no more (the recipe ``best``), or
+            is adapted in any case (``adapt``).
+        keep_classes: find the base's own classes too; then nothing is adapted.
+        show_progress: print what is found, and show how far the work has come.
+        held_out: the picture of photos held out to write.
 
-    start = probe(range(count), budget.folds)
-    views = views_of(annotations, start.detector, how, show_progress=show_progress)
-
-    def detect(out: list[int]) -> list[Found]:
-        others = [number for number in range(count) if number not in out]
-        shorter = replace(how, steps=how.steps // 2)
-        begin, kept = probe(others, 0).detector, views.without(out)
-        learnt = adapt(annotations, begin, shorter, views=kept, show_progress=False, may_stop=False)
-        return [found_in(learnt.network, annotations.images[number].path) for number in out]
-
-    if show_progress and count > 1:
-        console.print("checking on held-out photos what adapting brings")
-    outcomes = cross_validate(photos, FOLDS, len(labels), detect) if count > 1 else None
-    expected = estimate_of_photos(photos, labels, outcomes)
-    calibration = expected.calibration
-    reasons = (plan_of(how, count, start.estimate, expected),)
+    Raises:
+        SettingError: it is to be adapted in any case, and the base is of a family that cannot be.
+    """
+    if not may_stay:
+        num_novel = len(annotations.labels)
+        config = family_of(base.config).probe_config(base.config, num_novel, keep_classes=False)
+        require_adaptable(config, base.name)
+    probe = Probe.of(annotations, base, settings, show_progress=show_progress)
     if show_progress:
-        for line in (*reasons, *estimate_in_words(expected.to_dict()).splitlines()):
-            console.print(line)
-    if held_out is not None and outcomes is not None:
-        scores = calibration.applied(outcomes.predictions.scores)
-        images, threshold = annotations.images, expected.score_threshold
-        save_held_out(held_out, images, outcomes, scores, labels, network, threshold)
-    adapted = adapt(annotations, start.detector, how, views=views, show_progress=show_progress)
-    if adapted is start.detector:  # stopped before the first round: it is calibrated already
-        return adapted
-    return Detector(
-        config=adapted.config,
-        weights=family.calibrated_weights(adapted.weights, calibration.stretch, calibration.shift),
-        labels=labels,
-        base=base.origin(),
-        provenance={"plan": reasons, "estimate": expected.to_dict()},
-        history=adapted.history,
-        score_threshold=expected.score_threshold,
-    )
+        console.print("\n".join(probe.budget.reasons))
+    fitted = probe.fit(keep_classes=keep_classes)
+    if may_stay and not pays_to_try(fitted, settings, keep_classes=keep_classes):
+        chosen = fitted
+    else:
+        how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
+        chosen = _adapted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress)
+    chosen = _with_cure(chosen, likeliest_cure(annotations, base, settings, chosen))
+    if show_progress:
+        said = chosen.detector.provenance["plan"][len(probe.budget.reasons) :]
+        console.print("\n".join((*said, estimate_in_words(chosen.estimate.to_dict()))))
+    if held_out is not None:
+        probe.save_held_out(held_out, chosen)
+    return chosen.detector
+
+
+def pays_to_try(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> bool:
+    """Whether ``best`` should see what adapting brings: not if it cannot, must be quick, or all is found."""
+    config = fitted.detector.config
+    if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
+        return False
+    found = 0.0 if fitted.outcomes is None else mean_ap50(fitted.outcomes, len(fitted.detector.labels))
+    return found < WELL_FOUND
+
+
+def _adapted(
+    probe: Probe, fitted: Fitted, how: AdaptSettings, *, may_stay: bool, show_progress: bool
+) -> Fitted:
+    """``fitted`` adapted; as it is if that finds no more in photos held out, or is stopped too soon."""
+    annotations, start = probe.annotations, fitted.detector
+    trial = None
+    done: list[AdaptedRound] = []
+    try:
+        views = views_of(annotations, start, how, show_progress=show_progress)
+        trial = try_adapting(probe, views, how, show_progress=show_progress)
+    except KeyboardInterrupt:
+        return _told(fitted, "not adapted: stopped before it was known what that brings")
+    rounds = how.rounds if trial is None else trial.best
+    if rounds == 0 and trial is not None and may_stay:
+        before, after = trial.aps[0], max(trial.aps[1:])
+        return _told(fitted, f"not adapted: AP in photos held out is {before:.1%}, with adapting {after:.1%}")
+    rounds = rounds or how.rounds
+    run = replace(how, steps=how.steps * rounds // how.rounds, rounds=rounds)
+    adapt(annotations, start, run, views=views, show_progress=show_progress, on_round=done.append)
+    if not done:
+        return _told(fitted, "not adapted: stopped before the end of the first round")
+    outcomes = None if trial is None else trial.outcomes[done[-1].number]
+    expected = estimate_of_photos(probe.photos, annotations.labels, outcomes)
+    detector = calibrated(done[-1].detector, expected)
+    steps, views_of_each = counted(len(detector.history), "step"), how.views_of(len(annotations))
+    words = f"adapted: {steps} on {counted(views_of_each, 'view')} of each photo"
+    if trial is not None:
+        aps = detector.provenance["ap_by_round"] = trial.aps[: done[-1].number + 1]
+        words += f"; AP in photos held out {aps[-1]:.1%}, of the linear probe {aps[0]:.1%}"
+    detector.provenance["plan"] = (*probe.budget.reasons, words)
+    return Fitted(detector, expected, outcomes)
+
+
+def _with_cure(fitted: Fitted, cure: str | None) -> Fitted:
+    """The same, with what would most likely help as the first remark of its estimate."""
+    if cure is None:
+        return fitted
+    told = replace(fitted.estimate, remarks=(cure, *fitted.estimate.remarks))
+    fitted.detector.provenance["estimate"] = told.to_dict()
+    return fitted._replace(estimate=told)
+
+
+def _told(fitted: Fitted, reason: str) -> Fitted:
+    """The same, with a line more in its plan."""
+    fitted.detector.provenance["plan"] = (*fitted.detector.provenance["plan"], reason)
+    return fitted
 
 
 def require_adaptable(config: Config, name: str) -> None:
@@ -111,22 +152,6 @@ def require_adaptable(config: Config, name: str) -> None:
             f"adapting is for a YOLOX or the starter, and new classes alone: {name}",
             hint="for example: --base yolox_nano",
         )
-
-
-def plan_of(how: AdaptSettings, num_photos: int, before: Estimate, after: Estimate) -> str:
-    """What is done and why, in a line."""
-    words = f"adapting: {how.steps} steps on {how.views_of(num_photos)} views of each photo"
-    old, new = before.overall.ap50, after.overall.ap50
-    if old is None or new is None:
-        return words
-    return f"{words}; AP50 on held-out photos {new:.0%}, of the linear probe {old:.0%}"
-
-
-def found_in(network: Network, path: Path) -> Found:
-    """The detections in a photo; boxes in pixels of the network's input."""
-    image = read_image(path)
-    found = network.find(image, MIN_SCORE)
-    return network.to_input(found.boxes, (image.shape[0], image.shape[1])), found.scores, found.class_ids
 
 
 def views_of(
@@ -155,7 +180,6 @@ def adapt(
     *,
     views: CachedViews | None = None,
     show_progress: bool = True,
-    may_stop: bool = True,
     on_round: Callable[[AdaptedRound], None] = lambda _: None,
 ) -> Detector:
     """What ``start`` becomes when all that follows its backbone learns.
@@ -169,7 +193,6 @@ def adapt(
         settings: how long and how fast.
         views: of ``annotations``, if the backbone has seen them already.
         show_progress: show how far the work has come, and the loss of every round.
-        may_stop: whether Ctrl-C ends it with what there is; else it ends everything.
         on_round: told after each round.
 
     Raises:
@@ -177,33 +200,23 @@ def adapt(
         FinetuneError: the loss is no longer a finite number.
     """
     require_adaptable(start.config, str(start))
-    weights = {name: weight.clone() for name, weight in start.weights.items()}
-    adapter = family_of(start.config).adapter(build_network(start.config, weights))
     if views is None:
         views = views_of(annotations, start, settings, show_progress=show_progress)
-    learning = Adaptation(adapter, views, settings)
+    learning = Adaptation.of(start, views, settings)
     latest = start
-
-    def take(done: Round) -> None:
-        nonlocal latest
-        latest = replace_weights(start, done.weights, learning.history)
-        if show_progress:
-            console.print(f"round {done.number} of {settings.rounds}, loss {done.loss:.3f}")
-        on_round(AdaptedRound(done.number, done.loss, latest))
-
     try:
-        learning.run(take)
+        with progress_bar("adapting", settings.rounds, show=show_progress) as advance:
+            for done in learning.rounds():
+                latest = _with_weights(start, done.weights, learning.history)
+                on_round(AdaptedRound(done.number, done.loss, latest))
+                advance(f"loss {done.loss:.3f}")
     except KeyboardInterrupt:
-        if not may_stop:
-            raise
         if show_progress:
             console.print(f"stopped after {len(learning.history)} of {settings.steps} steps")
     return latest
 
 
-def replace_weights(
-    start: Detector, folded: Mapping[str, Tensor], history: list[dict[str, float]]
-) -> Detector:
+def _with_weights(start: Detector, folded: Mapping[str, Tensor], history: list[dict[str, float]]) -> Detector:
     """``start`` with the weights of a folded network, its backbone bit for bit as before."""
     return Detector(
         config=start.config,
@@ -213,4 +226,18 @@ def replace_weights(
         provenance=start.provenance,
         history=list(history),
         score_threshold=start.score_threshold,
+    )
+
+
+def calibrated(detector: Detector, expected: Estimate) -> Detector:
+    """The same, with calibrated scores, and the threshold for them."""
+    stretch, shift = expected.calibration.stretch, expected.calibration.shift
+    return Detector(
+        config=detector.config,
+        weights=family_of(detector.config).calibrated_weights(detector.weights, stretch, shift),
+        labels=detector.labels,
+        base=detector.base,
+        provenance={"estimate": expected.to_dict()},
+        history=detector.history,
+        score_threshold=expected.score_threshold,
     )

@@ -13,7 +13,7 @@ docs/decisions/0022-best-recipe.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -22,12 +22,11 @@ import torch
 
 from fewbox.config import FinetuneConfig
 from fewbox.core import counted
-from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import held_out_outcomes
-from fewbox.finetuning.estimate import Estimate, estimate_in_words, estimate_of_photos
+from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
 from fewbox.finetuning.pictures import save_held_out
@@ -68,30 +67,57 @@ class Budget:
     reasons: tuple[str, ...]
 
 
-def finetune_linear_probe(
-    annotations: AnnotationSet,
-    base: BaseModel,
-    settings: FinetuneConfig,
-    *,
-    keep_classes: bool,
-    show_progress: bool,
-    held_out: Path | None = None,
-) -> Detector:
-    """A detector for the classes of ``annotations``; see :func:`fewbox.finetune`."""
-    take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
-    network = build_network(base.config, base.weights, getattr(torch, settings.precision))
-    extractor = family_of(base.config).feature_extractor(network)
-    budget = budget_for(len(annotations), settings.effort)
-    photos = cache_photos(extractor, network, annotations, budget, settings.seed, show_progress=show_progress)
-    labels = annotations.labels
-    fitted = fit_detector(
-        photos, labels, extractor, base, budget, keep_classes=keep_classes, show_progress=show_progress
-    )
-    if held_out is not None and fitted.outcomes is not None:
-        scores = fitted.estimate.calibration.applied(fitted.outcomes.predictions.scores)
-        threshold = fitted.estimate.score_threshold
-        save_held_out(held_out, annotations.images, fitted.outcomes, scores, labels, network, threshold)
-    return fitted.detector
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A base that has looked at all photos: what is learnt from them takes matrix products only."""
+
+    annotations: AnnotationSet
+    base: BaseModel
+    network: Network
+    extractor: FeatureExtractor
+    budget: Budget
+    photos: list[CachedPhoto]
+
+    @classmethod
+    def of(
+        cls, annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, *, show_progress: bool
+    ) -> Probe:
+        """Show every photo to the base; see :func:`fewbox.finetune`."""
+        take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
+        network = build_network(base.config, base.weights, getattr(torch, settings.precision))
+        extractor = family_of(base.config).feature_extractor(network)
+        budget = budget_for(len(annotations), settings.effort)
+        seed = settings.seed
+        photos = cache_photos(extractor, network, annotations, budget, seed, show_progress=show_progress)
+        return cls(annotations, base, network, extractor, budget, photos)
+
+    def fit(self, *, keep_classes: bool = False) -> Fitted:
+        """Learn from all photos, and check on those held out."""
+        labels, budget = self.annotations.labels, self.budget
+        return fit_detector(self.photos, labels, self.extractor, self.base, budget, keep_classes=keep_classes)
+
+    def fit_without(self, numbers: Sequence[int]) -> Detector:
+        """Learn from all photos but those of these numbers; no photo is held out to check on."""
+        left_out = set(numbers)
+        photos = [photo for number, photo in enumerate(self.photos) if number not in left_out]
+        unchecked = replace(self.budget, folds=0)
+        labels, base = self.annotations.labels, self.base
+        return fit_detector(photos, labels, self.extractor, base, unchecked, keep_classes=False).detector
+
+    def save_held_out(self, target: Path, fitted: Fitted) -> None:
+        """Write the picture of photos held out, if any were."""
+        estimate, outcomes = fitted.estimate, fitted.outcomes
+        if outcomes is not None:
+            scores = estimate.calibration.applied(outcomes.predictions.scores)
+            save_held_out(
+                target,
+                self.annotations.images,
+                outcomes,
+                scores,
+                self.annotations.labels,
+                self.network,
+                estimate.score_threshold,
+            )
 
 
 def budget_for(num_photos: int, effort: str) -> Budget:
@@ -162,7 +188,6 @@ def fit_detector(
     budget: Budget,
     *,
     keep_classes: bool,
-    show_progress: bool,
 ) -> Fitted:
     """Learn the classes ``labels`` from photos that the network of ``base`` has looked at."""
     design = design_of(photos, extractor)
@@ -172,9 +197,6 @@ def fit_detector(
     if budget.folds:
         outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, len(labels))
     expected = estimate_of_photos(photos, labels, outcomes)
-    if show_progress:
-        for line in (*budget.reasons, *estimate_in_words(expected.to_dict()).splitlines()):
-            console.print(line)
     head = extractor.head(expected.calibration.of_head(coefficients), keep_classes=keep_classes)
     detector = Detector(
         config=config,

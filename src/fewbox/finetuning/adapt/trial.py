@@ -1,0 +1,95 @@
+"""What adapting brings, found out on photos held out: whether to adapt, and for how many rounds.
+
+photos in two halves -> from each the linear probe, then rounds of adapting -> AP in the other half
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fewbox.core.progress import console
+from fewbox.evaluation.metrics import coco_metrics, none_if_nan
+from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning.adapt.cache import CachedViews
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
+from fewbox.finetuning.crossval import Found, checked_classes, folds_of, outcomes_in
+from fewbox.finetuning.linear_probe.recipe import Probe
+from fewbox.models.boxes import nonempty
+
+FOLDS = 2
+"""Each costs a run of half the steps. What comes out is cautious: half of the photos teach less."""
+MIN_SCORE = 0.01
+"""Of detections in held-out photos."""
+MIN_GAIN = 0.005
+"""In AP, by which a later round must be better than an earlier one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What was found in photos held out, after each round; round 0 is the linear probe."""
+
+    aps: tuple[float, ...]
+    """AP as in COCO, 0 to 1."""
+    outcomes: tuple[Outcomes, ...]
+
+    @property
+    def best(self) -> int:
+        """The round to stop after: the earliest that none is clearly better than."""
+        best = 0
+        for number, ap in enumerate(self.aps):
+            if ap >= self.aps[best] + MIN_GAIN:
+                best = number
+        return best
+
+
+def try_adapting(
+    probe: Probe, views: CachedViews, settings: AdaptSettings, *, show_progress: bool
+) -> Trial | None:
+    """Adapt to half of the photos, and to the other half, and detect in the photos held out.
+
+    Args:
+        probe: where learning starts, and the photos.
+        views: of all photos.
+        settings: of the run on all photos; half of the photos get half of the steps.
+        show_progress: print AP after each round.
+
+    Returns:
+        None if nothing can be held out, or no class has objects in both halves.
+    """
+    photos, num_classes = probe.photos, len(probe.annotations.labels)
+    if len(photos) < FOLDS or not checked_classes(photos, FOLDS, num_classes).any():
+        return None
+    halves = folds_of(len(photos), FOLDS)
+    shorter = replace(settings, steps=settings.steps // FOLDS)
+    runs = []
+    for held_out in halves:
+        runs.append(Adaptation.of(probe.fit_without(held_out), views.without(held_out), shorter))
+
+    def look() -> tuple[float, Outcomes]:
+        found: dict[int, Found] = {}
+        for held_out, run in zip(halves, runs, strict=True):
+            found |= {number: _found_in(probe, run, number) for number in held_out}
+        outcomes = outcomes_in(photos, FOLDS, num_classes, [found[n] for n in range(len(photos))])
+        metrics = coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes)
+        return none_if_nan(metrics.ap) or 0.0, outcomes
+
+    seen = [look()]
+    for number, _ in enumerate(zip(*(run.rounds() for run in runs), strict=True), start=1):
+        seen.append(look())
+        if show_progress:
+            ap, before = seen[-1][0], seen[0][0]
+            console.print(
+                f"round {number} of {settings.rounds}: AP {ap:.0%} in photos held out, "
+                f"of the linear probe {before:.0%}"
+            )
+    aps, outcomes = zip(*seen, strict=True)
+    return Trial(aps, outcomes)
+
+
+def _found_in(probe: Probe, run: Adaptation, number: int) -> Found:
+    """What a run finds in a photo; boxes in pixels of the network's input, within the photo."""
+    boxes, scores, class_ids = run.detect(run.views.of_photo(number), MIN_SCORE)
+    size_hw = probe.annotations.images[number].size_hw
+    boxes = probe.network.to_photo(boxes, size_hw)
+    inside = nonempty(boxes)
+    return probe.network.to_input(boxes[inside], size_hw), scores[inside], class_ids[inside]
