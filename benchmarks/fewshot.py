@@ -205,7 +205,7 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
             group = ProcessGroup(0, 1, torch.device("cpu"))
             return finetune_deep(photos, base, checkpoint, group, config=settings, show_progress=False)
     config = FinetuneConfig(seed=seed, effort=effort or "normal")
-    if name == "linear":
+    if name == "linear":  # at the base's own size of input
         return Probe.of(photos, base, config, show_progress=False).fit().detector
     return finetune(photos, base, recipe=name, config=config, show_progress=False)
 

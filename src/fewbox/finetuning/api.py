@@ -1,7 +1,8 @@
 """``fewbox.finetune``: from annotated photos and a base model to a detector.
 
 Here: what a caller may ask for, which recipe does it, and what the detector's file says of its making.
-How it is learnt: ``linear_probe/recipe.py``, which is ``best``, and ``seed.py``.
+How it is learnt: ``linear_probe/recipe.py`` and ``adapt/recipe.py``, between which ``best`` chooses, and
+``seed.py``.
 """
 
 from __future__ import annotations
@@ -22,13 +23,24 @@ from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath, find_photos
 from fewbox.detection.detector import Detector, check_bfloat16
 from fewbox.errors import SettingError
-from fewbox.finetuning.adapt.recipe import finetune_adapt
+from fewbox.finetuning.adapt.learn import AdaptSettings
+from fewbox.finetuning.adapt.recipe import adapt_fitted, require_adaptable
+from fewbox.finetuning.cure import likeliest_cure
+from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
+from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.families import family_of
 
-RECIPES = ("best", "adapt", "seed")
-"""``best`` chooses for you; today that is always the linear probe."""
+RECIPES = ("best", "probe", "adapt", "seed")
+"""``best`` chooses between ``probe`` and ``adapt``."""
+STEPS = {"quick": 60, "normal": 200, "long": 600}
+"""Of adapting, each from eight views."""
+VIEWS = {"quick": 8, "normal": 16, "long": 32}
+"""Of each photo that adapting learns from, itself among them."""
+WELL_FOUND = 0.95
+"""AP50 of the linear probe in photos held out from which on ``best`` leaves it at that."""
 PRECISION_PHOTOS = 2
 """Photos on which bfloat16 is tried; each costs two passes of the network."""
 
@@ -46,9 +58,11 @@ def finetune(
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
-    ``recipe="best"`` is the linear probe: logistic regression on frozen features of augmented views.
-    ``recipe="adapt"`` starts from it, and lets all layers above the frozen backbone learn: for objects that
-    look like nothing in COCO. It takes about a minute, and a YOLOX or the starter.
+    ``recipe="best"`` begins with the linear probe: logistic regression on frozen features of augmented views.
+    With a YOLOX or the starter it then tries, on photos held out, whether to let all layers above the frozen
+    backbone learn too, which objects that look like nothing in COCO need, and does so if that finds more.
+    With the effort ``quick``, or if the linear probe finds nearly all, that is left out.
+    ``recipe="probe"`` is the linear probe in any case, and ``recipe="adapt"`` adapts it in any case.
     ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
     everything else from the base, and plain gradient descent on the two heads alone.
 
@@ -56,10 +70,11 @@ def finetune(
         annotations: photos with boxes; every one must have been looked at. Or where they are, as for
             :func:`read_annotations`: a folder in which boxes were drawn, or a file of boxes.
         base: a base model, or its name or file as for :func:`fewbox.load_base`.
-        recipe: ``"best"``, ``"adapt"`` or ``"seed"``.
+        recipe: ``"best"``, ``"probe"``, ``"adapt"`` or ``"seed"``.
         config: settings; those of gradient descent are for the seed recipe alone.
         negatives: folders, files or patterns of photos in which there is none of the objects.
-        keep_classes: find the base's own classes too, exactly as the base does; only with ``"best"``.
+        keep_classes: find the base's own classes too, exactly as the base does; only with ``"best"`` and
+            ``"probe"``; then nothing is adapted.
         show_progress: print the loss as it goes and show how far the work has come.
         held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
             from them, beside their boxes; not with ``"seed"``, and if there are photos enough.
@@ -80,7 +95,7 @@ def finetune(
     """
     if recipe not in RECIPES:
         raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
-    if keep_classes and recipe != "best":
+    if keep_classes and recipe not in ("best", "probe"):
         message = f"the recipe {recipe} does not keep the base's classes"
         raise SettingError(message, hint="use the recipe: best")
     settings = FinetuneConfig() if config is None else config
@@ -102,11 +117,11 @@ def finetune(
     if recipe == "seed":
         detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
     else:
-        detector = finetune_adapt(
+        detector = _probed_or_adapted(
             annotations,
             base_model,
             settings,
-            may_stay=recipe == "best",
+            recipe=recipe,
             keep_classes=keep_classes,
             show_progress=show_progress,
             held_out=picture,
@@ -115,6 +130,49 @@ def finetune(
     if sized.reasons:
         detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def _probed_or_adapted(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    settings: FinetuneConfig,
+    *,
+    recipe: str,
+    keep_classes: bool,
+    show_progress: bool,
+    held_out: Path | None,
+) -> Detector:
+    """What the linear probe learns, or what adapting makes of it: as the recipe or photos held out say."""
+    labels, must_adapt = annotations.labels, recipe == "adapt"
+    if must_adapt:
+        config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
+        require_adaptable(config, base.name)
+    probe = Probe.of(annotations, base, settings, show_progress=show_progress)
+    reasons = probe.budget.reasons
+    if show_progress:
+        console.print("\n".join(reasons))
+    fitted = probe.fit(keep_classes=keep_classes)
+    if must_adapt or (recipe == "best" and pays_to_try(fitted, settings, keep_classes=keep_classes)):
+        how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
+        fitted = adapt_fitted(probe, fitted, how, may_stay=not must_adapt, show_progress=show_progress)
+    cure = likeliest_cure(annotations, base, settings, fitted)
+    if cure is not None:
+        fitted = fitted.with_remark(cure)
+    if show_progress:
+        said = fitted.detector.provenance["plan"][len(reasons) :]
+        console.print("\n".join((*said, estimate_in_words(fitted.estimate.to_dict()))))
+    if held_out is not None:
+        probe.save_held_out(held_out, fitted)
+    return fitted.detector
+
+
+def pays_to_try(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> bool:
+    """Whether ``best`` should see what adapting brings: not if it cannot, must be quick, or all is found."""
+    config = fitted.detector.config
+    if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
+        return False
+    found = 0.0 if fitted.outcomes is None else mean_ap50(fitted.outcomes, len(fitted.detector.labels))
+    return found < WELL_FOUND
 
 
 def provenance(

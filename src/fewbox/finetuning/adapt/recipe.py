@@ -1,4 +1,4 @@
-"""The recipes ``adapt`` and ``best``: the linear probe, and what adapting makes of it where that finds more.
+"""Adapting: from the linear probe's detector to one whose neck, towers and heads have learnt.
 
     photos -> linear probe -> novel head at its start
            -> augmented views -> frozen backbone -> cached maps -> rounds of learning -> detector
@@ -12,11 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from torch import Tensor
 
-from fewbox.config import FinetuneConfig
 from fewbox.core import counted
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
@@ -25,78 +23,23 @@ from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import try_adapting
-from fewbox.finetuning.cure import likeliest_cure
-from fewbox.finetuning.estimate import Estimate, estimate_in_words, estimate_of_photos, mean_ap50
+from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
-from fewbox.models.base import BaseModel
 from fewbox.models.families import Config, build_network, family_of
 
-STEPS = {"quick": 60, "normal": 200, "long": 600}
-VIEWS = {"quick": 8, "normal": 16, "long": 32}
-WELL_FOUND = 0.95
-"""AP50 of the linear probe in photos held out from which on ``best`` leaves it at that."""
 
-
-def finetune_adapt(
-    annotations: AnnotationSet,
-    base: BaseModel,
-    settings: FinetuneConfig,
-    *,
-    may_stay: bool,
-    keep_classes: bool = False,
-    show_progress: bool,
-    held_out: Path | None = None,
-) -> Detector:
-    """A detector for the classes of ``annotations``; see :func:`fewbox.finetune`.
-
-    Args:
-        annotations: photos with boxes.
-        base: what it starts from.
-        settings: how much work is put in.
-        may_stay: whether it stays the linear probe's where adapting finds no more (the recipe ``best``), or
-            is adapted in any case (``adapt``).
-        keep_classes: find the base's own classes too; then nothing is adapted.
-        show_progress: print what is found, and show how far the work has come.
-        held_out: the picture of photos held out to write.
-
-    Raises:
-        SettingError: it is to be adapted in any case, and the base is of a family that cannot be.
-    """
-    if not may_stay:
-        num_novel = len(annotations.labels)
-        config = family_of(base.config).probe_config(base.config, num_novel, keep_classes=False)
-        require_adaptable(config, base.name)
-    probe = Probe.of(annotations, base, settings, show_progress=show_progress)
-    if show_progress:
-        console.print("\n".join(probe.budget.reasons))
-    fitted = probe.fit(keep_classes=keep_classes)
-    if may_stay and not pays_to_try(fitted, settings, keep_classes=keep_classes):
-        chosen = fitted
-    else:
-        how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
-        chosen = _adapted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress)
-    chosen = _with_cure(chosen, likeliest_cure(annotations, base, settings, chosen))
-    if show_progress:
-        said = chosen.detector.provenance["plan"][len(probe.budget.reasons) :]
-        console.print("\n".join((*said, estimate_in_words(chosen.estimate.to_dict()))))
-    if held_out is not None:
-        probe.save_held_out(held_out, chosen)
-    return chosen.detector
-
-
-def pays_to_try(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> bool:
-    """Whether ``best`` should see what adapting brings: not if it cannot, must be quick, or all is found."""
-    config = fitted.detector.config
-    if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
-        return False
-    found = 0.0 if fitted.outcomes is None else mean_ap50(fitted.outcomes, len(fitted.detector.labels))
-    return found < WELL_FOUND
-
-
-def _adapted(
+def adapt_fitted(
     probe: Probe, fitted: Fitted, how: AdaptSettings, *, may_stay: bool, show_progress: bool
 ) -> Fitted:
-    """``fitted`` adapted; as it is if that finds no more in photos held out, or is stopped too soon."""
+    """``fitted`` adapted, or as it is if that is stopped too soon or finds no more in photos held out.
+
+    Args:
+        probe: the photos, as the base has seen them.
+        fitted: what the linear probe learnt from all of them.
+        how: how long and how fast.
+        may_stay: whether it stays as it is where adapting finds no more.
+        show_progress: show how far the work has come.
+    """
     annotations, start = probe.annotations, fitted.detector
     trial = None
     done: list[AdaptedRound] = []
@@ -124,15 +67,6 @@ def _adapted(
         words += f"; AP in photos held out {aps[-1]:.1%}, of the linear probe {aps[0]:.1%}"
     detector.provenance["plan"] = (*probe.budget.reasons, words)
     return Fitted(detector, expected, outcomes)
-
-
-def _with_cure(fitted: Fitted, cure: str | None) -> Fitted:
-    """The same, with what would most likely help as the first remark of its estimate."""
-    if cure is None:
-        return fitted
-    told = replace(fitted.estimate, remarks=(cure, *fitted.estimate.remarks))
-    fitted.detector.provenance["estimate"] = told.to_dict()
-    return fitted._replace(estimate=told)
 
 
 def _told(fitted: Fitted, reason: str) -> Fitted:
