@@ -49,9 +49,7 @@ def _cure(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig,
         photo_side = float(np.median([max(photo.size_hw) for photo in annotations]))
         larger = [s for s in family_of(config).input_sides if config.input_size_hw[0] < s <= photo_side]
         if larger:
-            return (
-                f"a larger input: --input-size {larger[0]}; half of the boxes are below {SMALL_SIDE} pixels"
-            )
+            return f"a larger input, as the boxes are small: --input-size {larger[0]}"
         if photo_side > max(config.input_size_hw):
             return "tiles: cut the photos into parts to learn from, and detect with --tiles"
     if fitted.outcomes is not None and _mostly_misplaced(fitted):

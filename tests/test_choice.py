@@ -1,0 +1,236 @@
+"""The recipe best: the linear probe, or what adapting makes of it, as photos held out say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import fewbox
+from fewbox.config import FinetuneConfig
+from fewbox.data import demo_photos
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.detection.detector import Detector
+from fewbox.finetuning.adapt import recipe as adapting
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
+from fewbox.finetuning.adapt.trial import Trial, try_adapting
+from fewbox.finetuning.api import STEPS, pays_to_try
+from fewbox.finetuning.cure import larger_base, likeliest_cure
+from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
+from fewbox.models.base import BaseModel
+from tiny import make_base, tiny_base
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+NORMAL = FinetuneConfig()
+HOW = AdaptSettings(steps=6, rounds=3, batch_size=2, views=2)
+
+
+@pytest.fixture(scope="module")
+def photos() -> AnnotationSet:
+    train, _ = demo_photos()
+    return replace(train, images=train.images[:4])
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    config = tiny_yolox_config()
+    return make_base(config, random_yolox(config).state_dict())
+
+
+@pytest.fixture(scope="module")
+def probe(photos: AnnotationSet, base: BaseModel) -> Probe:
+    return Probe.of(photos, base, FinetuneConfig(effort="quick"), show_progress=False)
+
+
+@pytest.fixture
+def fitted(probe: Probe) -> Fitted:
+    return probe.fit()
+
+
+def trial_of(fitted: Fitted, *aps: float) -> Trial:
+    assert fitted.outcomes is not None
+    return Trial(aps, (fitted.outcomes,) * len(aps))
+
+
+def adapted(
+    probe: Probe,
+    fitted: Fitted,
+    trial: Trial | None,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    may_stay: bool = True,
+) -> Fitted:
+    """As if photos held out had said ``trial``."""
+    monkeypatch.setattr(adapting, "try_adapting", lambda *_, **__: trial)
+    return adapting.adapt_fitted(probe, fitted, HOW, may_stay=may_stay, show_progress=False)
+
+
+def test_it_stops_after_the_first_round_that_none_is_clearly_better_than(fitted: Fitted) -> None:
+    assert trial_of(fitted, 0.30, 0.301, 0.302).best == 0
+    assert trial_of(fitted, 0.10, 0.30, 0.50, 0.503).best == 2
+    assert trial_of(fitted, 0.10, 0.30, 0.20).best == 1
+
+
+def test_it_stays_with_the_linear_probe_where_adapting_finds_no_more(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = adapted(probe, fitted, trial_of(fitted, 0.4, 0.2, 0.3, 0.1), monkeypatch)
+    assert result.detector is fitted.detector
+    last = result.detector.provenance["plan"][-1]
+    assert last == "not adapted: AP in photos held out is 40.0%, with adapting 30.0%"
+
+
+def test_it_adapts_for_as_many_rounds_as_were_best(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = adapted(probe, fitted, trial_of(fitted, 0.1, 0.2, 0.4, 0.3), monkeypatch).detector
+    assert len(detector.history) == 4  # of 6 steps in 3 rounds
+    words = (
+        "adapted: 4 steps on 2 views of each photo; AP in photos held out 40.0%, of the linear probe 10.0%"
+    )
+    assert detector.provenance["plan"][-1] == words
+    assert detector.provenance["ap_by_round"] == (0.1, 0.2, 0.4)
+
+
+def test_who_asks_for_it_gets_it_adapted(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = adapted(probe, fitted, trial_of(fitted, 0.4, 0.2, 0.1, 0.1), monkeypatch, may_stay=False)
+    assert len(result.detector.history) == 6
+
+
+def test_with_nothing_to_hold_out_it_adapts_and_no_number_is_given(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = adapted(probe, fitted, None, monkeypatch)
+    assert len(result.detector.history) == 6
+    assert result.estimate.overall.ap50 is None
+
+
+def test_ctrl_c_while_trying_keeps_the_linear_probe(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapting, "try_adapting", stopped)
+    result = adapting.adapt_fitted(probe, fitted, HOW, may_stay=True, show_progress=False)
+    assert result.detector is fitted.detector
+    assert result.detector.provenance["plan"][-1].startswith("not adapted: stopped")
+
+
+def test_ctrl_c_while_adapting_keeps_the_last_round_and_what_is_known_of_it(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = Adaptation.learn
+
+    def stop_at_the_fifth(run: Adaptation, chosen: list[int], step: int) -> None:
+        if step == 5:
+            raise KeyboardInterrupt
+        learn(run, chosen, step)
+
+    monkeypatch.setattr(Adaptation, "learn", stop_at_the_fifth)
+    detector = adapted(probe, fitted, trial_of(fitted, 0.1, 0.2, 0.3, 0.4), monkeypatch).detector
+    assert len(detector.history) == 4
+    assert detector.provenance["ap_by_round"] == (0.1, 0.2, 0.3)
+
+
+def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe, fitted: Fitted) -> None:
+    views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
+    trial = try_adapting(probe, views, HOW, show_progress=False)
+    again = try_adapting(probe, views, HOW, show_progress=False)
+    assert trial is not None
+    assert again is not None
+    assert len(trial.aps) == HOW.rounds + 1
+    assert trial.aps == again.aps
+    for half in ([0, 2], [1, 3]):
+        # Round 0 is the linear probe that has learnt from the other half.
+        start = probe.fit_without(half)
+        for number in half:
+            rows = trial.outcomes[0].predictions.photo_ids == number
+            found = start.detect(probe.annotations.images[number].path, score_threshold=0.01)
+            expected = torch.as_tensor(found.scores[:5]).double().numpy()
+            assert trial.outcomes[0].predictions.scores[rows][:5] == pytest.approx(expected, abs=0.02)
+
+
+def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> None:
+    one = replace(photos, images=photos.images[:1])
+    probe = Probe.of(one, base, FinetuneConfig(effort="quick"), show_progress=False)
+    views = adapting.views_of(one, probe.fit().detector, HOW, show_progress=False)
+    assert try_adapting(probe, views, HOW, show_progress=False) is None
+
+
+def test_best_does_not_try_what_cannot_be_or_must_be_quick(fitted: Fitted) -> None:
+    assert pays_to_try(fitted, NORMAL, keep_classes=False)
+    assert not pays_to_try(fitted, NORMAL, keep_classes=True)
+    assert not pays_to_try(fitted, FinetuneConfig(effort="quick"), keep_classes=False)
+
+
+def test_a_family_that_cannot_adapt_keeps_the_linear_probe(photos: AnnotationSet) -> None:
+    probe = Probe.of(photos, tiny_base(), FinetuneConfig(effort="quick"), show_progress=False)
+    assert not pays_to_try(probe.fit(), NORMAL, keep_classes=False)
+
+
+@pytest.mark.slow
+def test_the_recipe_best_says_what_it_chose_and_is_the_same_every_time(
+    photos: AnnotationSet,
+    base: BaseModel,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(STEPS, "normal", 8)
+    once = fewbox.finetune(photos, base)
+    said = " ".join(capsys.readouterr().err.split())
+    again = fewbox.finetune(photos, base, show_progress=False)
+    assert all(torch.equal(once.weights[name], again.weights[name]) for name in once.weights)
+    assert once.provenance["recipe"] == "best"
+    assert once.provenance["plan"][-1].partition(":")[0] in ("adapted", "not adapted")
+    assert said.count("in photos held out") >= 5  # each round, and the choice
+    assert said.count("score threshold") == 1
+
+
+@pytest.mark.slow
+def test_heads_only_leaves_all_else_as_it_was(photos: AnnotationSet, tmp_path: Path) -> None:
+    fewbox.write_annotations(photos, tmp_path / "boxes.json")
+    from fewbox.cli import main
+
+    folder = photos.images[0].path.parent
+    arguments = ["finetune", str(folder), "--boxes", str(tmp_path / "boxes.json"), "--base", "starter"]
+    assert main([*arguments, "--heads-only", "--reviewed-only", "-o", str(tmp_path / "d.safetensors")]) == 0
+    assert Detector.load(tmp_path / "d.safetensors").provenance["recipe"] == "probe"
+
+
+def poor(fitted: Fitted, ap50: float) -> Fitted:
+    estimate = replace(fitted.estimate, overall=replace(fitted.estimate.overall, ap50=ap50))
+    return fitted._replace(estimate=estimate)
+
+
+def boxes_of(side: float, count: int) -> AnnotationSet:
+    boxes = tuple(Box(0, 0, side, side, "bolt") for _ in range(count))
+    return AnnotationSet((AnnotatedImage(Path("a.jpg"), (1000, 1000), boxes, reviewed=True),), ("bolt",))
+
+
+@pytest.mark.parametrize(
+    ("effort", "side", "count", "name", "cure"),
+    [
+        ("normal", 500, 20, "starter", "another base"),
+        ("quick", 500, 20, "mine", "more effort"),
+        ("normal", 500, 3, "mine", "more photos: 3 boxes of bolt are few"),
+        ("normal", 20, 20, "mine", "a larger input, as the boxes are small: --input-size"),
+    ],
+)
+def test_a_poor_estimate_names_the_likeliest_cure(
+    fitted: Fitted, base: BaseModel, effort: str, side: float, count: int, name: str, cure: str
+) -> None:
+    settings = FinetuneConfig(effort=effort)
+    line = likeliest_cure(boxes_of(side, count), replace(base, name=name), settings, poor(fitted, 0.2))
+    assert line is not None
+    assert line.startswith(f"that is little; the likeliest cure: {cure}")
+    assert likeliest_cure(boxes_of(side, count), base, settings, poor(fitted, 0.8)) is None
+
+
+def test_the_next_larger_base_is_of_the_same_kind(base: BaseModel) -> None:
+    assert larger_base(base) == "yolox_nano"
+    assert larger_base(tiny_base()) is None
