@@ -101,7 +101,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     )
     detector.save(parsed.output, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
-    save_loss_curve(detector.history, curve, detector.provenance.get("estimate"))
+    made = detector.provenance
+    save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     if held_out.exists():
         print(f"held-out photos, beside the boxes drawn in them: {held_out}")

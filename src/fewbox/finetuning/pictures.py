@@ -47,7 +47,10 @@ _FAINT = "#e5e5e5"
 
 
 def save_loss_curve(
-    history: Sequence[Mapping[str, float]], target: Path, estimate: Mapping[str, Any] | None = None
+    history: Sequence[Mapping[str, float]],
+    target: Path,
+    estimate: Mapping[str, Any] | None = None,
+    ap_by_round: Sequence[float] = (),
 ) -> None:
     """Draw the total loss and its two parts over the steps; PNG or SVG, as the suffix says.
 
@@ -59,6 +62,8 @@ def save_loss_curve(
             ``classification`` and ``localization``.
         target: ends in ``.png`` or ``.svg``.
         estimate: what held-out photos say, as a detector's ``provenance["estimate"]``; drawn beside.
+        ap_by_round: AP in photos held out, 0 to 1, before the first step and after each round, as a
+            detector's ``provenance["ap_by_round"]``; drawn above the estimate.
 
     Raises:
         ValueError: there are no steps.
@@ -75,14 +80,18 @@ def save_loss_curve(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8 if estimate is None else 12.5, 4.5), dpi=150, facecolor="white")
+    height = 6.5 if ap_by_round else 4.5
+    figure = Figure(figsize=(8 if estimate is None else 12.5, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     if estimate is None:
         _draw_curves(figure.add_subplot(), history)
     else:
-        left, right = figure.subplots(1, 2, width_ratios=(8, 4.5), gridspec_kw={"wspace": 0.22})
-        _draw_curves(left, history)
-        _draw_estimate(right, estimate)
+        rows = 2 if ap_by_round else 1
+        grid = figure.add_gridspec(rows, 2, width_ratios=(8, 4.5), wspace=0.22, hspace=0.6)
+        _draw_curves(figure.add_subplot(grid[:, 0]), history)
+        _draw_estimate(figure.add_subplot(grid[-1, 1]), estimate)
+        if ap_by_round:
+            _draw_rounds(figure.add_subplot(grid[0, 1]), ap_by_round)
     with replacing(target) as temporary:
         figure.savefig(temporary, format=suffix[1:], bbox_inches="tight", pad_inches=0.2)
 
@@ -119,6 +128,22 @@ def _draw_curves(axes: Axes, history: Sequence[Mapping[str, float]]) -> None:
     _style(axes, "On the photos it learnt from", "step", unit)
     axes.grid(color=_FAINT, linewidth=0.8)
     axes.legend(frameon=False, reverse=True)
+
+
+def _draw_rounds(axes: Axes, ap_by_round: Sequence[float]) -> None:
+    """AP after each round of adapting; every point says what it is."""
+    for number, ap in enumerate(ap_by_round):
+        place, above = (number, 100 * ap), (0, 8)
+        axes.annotate(f"{ap:.0%}", place, xytext=above, textcoords="offset points", ha="center", fontsize=9)
+    axes.plot([100 * ap for ap in ap_by_round], "o-", color=_DOT, linewidth=1.3, clip_on=False)
+    axes.set_ylim(0, max(130 * max(ap_by_round), 1))
+    rounds = len(ap_by_round) - 1
+    axes.set_xticks(
+        range(rounds + 1), ["linear probe", *(f"round {n}" for n in range(1, rounds + 1))], fontsize=8
+    )
+    axes.set_yticks([])
+    _style(axes, "Adapting, from half of the photos", "AP in the other half (%)", "")
+    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
 
 
 def _draw_estimate(axes: Axes, estimate: Mapping[str, Any]) -> None:

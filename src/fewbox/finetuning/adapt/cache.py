@@ -23,6 +23,7 @@ from torch import Tensor
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
+from fewbox.detection.parallel import run_parallel
 from fewbox.finetuning.augment import AugmentedView, with_views
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.models.network import IGNORED_ID, Adapter, Network
@@ -126,7 +127,6 @@ class CachedViews:
         return replace(self, chosen=kept)
 
 
-@torch.no_grad()
 def cache_views(
     adapter: Adapter,
     annotations: AnnotationSet,
@@ -146,25 +146,44 @@ def cache_views(
         show_progress: show how far the work has come.
         most_in_memory: as for :class:`MapStore`.
     """
-    network: Network = adapter.network
     store: MapStore | None = None
     truths: list[ViewTruth] = []
     photos: list[int] = []
+
+    def look(number: int) -> list[tuple[list[Tensor], ViewTruth]]:
+        generator = np.random.default_rng((seed, number))
+        return _views_of_photo(adapter, annotations.images[number], annotations.labels, views, generator)
+
+    # One thread a photo: faster than all threads on one after the other, and the same on any machine.
+    looks = run_parallel(look, range(len(annotations)), 1)
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
-        for number, photo in enumerate(annotations):
-            corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
-            generator = np.random.default_rng((seed, number))
-            for view in with_views(network, read_image(photo.path), corners, views - 1, generator):
-                maps = adapter.backbone(network.batch_of([view.image]))
+        for number, looked in enumerate(looks):
+            for maps, truth in looked.result():
                 if store is None:
                     shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
                     store = MapStore(views * len(annotations), shapes, most_in_memory)
                 store.put(len(truths), maps)
-                truths.append(_truth(network, photo, view, annotations.labels))
+                truths.append(truth)
                 photos.append(number)
-            advance(photo.path.name)
+            advance(annotations.images[number].path.name)
     assert store is not None  # a set that may be learnt from has photos
     return CachedViews(store, truths, photos, list(range(len(truths))))
+
+
+@torch.no_grad()
+def _views_of_photo(
+    adapter: Adapter, photo: AnnotatedImage, labels: Sequence[str], views: int, generator: np.random.Generator
+) -> list[tuple[list[Tensor], ViewTruth]]:
+    """The backbone's maps of the views of a photo, and what there is in each."""
+    network: Network = adapter.network
+    corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
+    return [
+        (
+            [x.half() for x in adapter.backbone(network.batch_of([view.image]))],
+            _truth(network, photo, view, labels),
+        )
+        for view in with_views(network, read_image(photo.path), corners, views - 1, generator)
+    ]
 
 
 def _truth(network: Network, photo: AnnotatedImage, view: AugmentedView, labels: Sequence[str]) -> ViewTruth:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from fewbox.core import num_cores
 from fewbox.core.progress import console
+from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.metrics import coco_metrics, none_if_nan
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.adapt.cache import CachedViews
@@ -74,7 +76,11 @@ def try_adapting(
         return none_if_nan(metrics.ap) or 0.0, outcomes
 
     seen = [look()]
-    for number, _ in enumerate(zip(*(run.rounds() for run in runs), strict=True), start=1):
+    learning = [run.rounds() for run in runs]
+    for number in range(1, settings.rounds + 1):
+        # Beside each other: a step has too little work for more than one thread or two.
+        for done in run_parallel(next, learning, max(num_cores() // FOLDS, 1)):
+            done.result()
         seen.append(look())
         if show_progress:
             ap, before = seen[-1][0], seen[0][0]
