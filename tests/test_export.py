@@ -36,7 +36,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 class TestAnExport:
-    @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.6])
+    @pytest.mark.parametrize("threshold", [0.0, 0.2])
     def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
         detector, path = pair
         engine = OnnxRuntimeEngine(path, num_threads=1)
@@ -58,7 +58,7 @@ class TestAnExport:
                 assert (class_ids[count:] == -1).all()
                 assert (boxes[count:] == 0).all()
                 num_found += count
-        assert num_found > 10 or threshold == 0.6
+        assert num_found > 10
 
     def test_says_what_it_takes_and_gives(self, pair: tuple[Detector, Path]) -> None:
         detector, path = pair
@@ -131,7 +131,7 @@ def test_photos_are_prepared_to_the_last_bit() -> None:
     model = onnx.helper.make_model(parts, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     rng = np.random.default_rng(0)
-    sizes = [(1, 1), (1, 900), (660, 495), (540, 720), *rng.integers(1, 900, (30, 2)).tolist()]
+    sizes = [(1, 1), (1, 900), (660, 495), (540, 720), *rng.integers(1, 900, (12, 2)).tolist()]
     for height, width in sizes:
         photo = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         (prepared,) = session.run(None, {"photos": photo[None]})
