@@ -220,6 +220,7 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
     assert [row["photo_id"] for row in tables(output)[0]] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow  # where the export has not been made yet
 @pytest.mark.usefixtures("in_here")
 def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
     pytest.importorskip("onnxruntime")
