@@ -20,7 +20,7 @@ from filelock import FileLock
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / ".pytest_cache" / "made_once"
 HELPERS = ("made_once.py", "exports.py", "exported_duck.py", "tiny.py", "tiny_retinanet.py", "tiny_yolox.py")
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy", "pillow")
 
 
 def made_once(name: str, make: Callable[[Path], object]) -> Path:

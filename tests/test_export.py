@@ -23,6 +23,7 @@ from fewbox.models.letterbox import letterbox
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
+from made_once import made_once
 
 SIZES = ((96, 128), (131, 61), (40, 170))
 
@@ -36,7 +37,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 class TestAnExport:
-    @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.6])
+    @pytest.mark.parametrize("threshold", [0.0, 0.2])
     def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
         detector, path = pair
         engine = OnnxRuntimeEngine(path, num_threads=1)
@@ -58,7 +59,7 @@ class TestAnExport:
                 assert (class_ids[count:] == -1).all()
                 assert (boxes[count:] == 0).all()
                 num_found += count
-        assert num_found > 10 or threshold == 0.6
+        assert num_found > 10
 
     def test_says_what_it_takes_and_gives(self, pair: tuple[Detector, Path]) -> None:
         detector, path = pair
@@ -107,18 +108,22 @@ def test_what_is_found_in_a_photo_does_not_depend_on_the_others(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_network_alone(tmp_path: Path) -> None:
+def test_the_network_alone() -> None:
     detector = detector_of("yolox_with_novel")
-    agreement = export_detector(detector, tmp_path / "raw.onnx", raw=True, photos=save_noise(tmp_path))
-    assert agreement.holds
-    assert agreement.num_boxes >= 200
-    session = onnxruntime.InferenceSession(tmp_path / "raw.onnx")
+
+    def export(folder: Path) -> None:
+        agreement = export_detector(detector, folder / "raw.onnx", raw=True, photos=save_noise(folder))
+        assert agreement.holds
+        assert agreement.num_boxes >= 200
+
+    path = made_once("raw_yolox_with_novel", export) / "raw.onnx"
+    session = onnxruntime.InferenceSession(path)
     images = detector.network.batch_of([noise((96, 130), seed) for seed in range(3)]).contiguous()
     boxes, scores = session.run(["boxes", "scores"], {"images": images.numpy()})
     num_anchors = len(detector.network.anchors((images.shape[2], images.shape[3])))
     assert boxes.shape == (3, num_anchors, 4)
     assert scores.shape == (3, num_anchors, 3)
-    assert read_onnx_header(tmp_path / "raw.onnx")["input"] == "images"
+    assert read_onnx_header(path)["input"] == "images"
 
 
 def test_photos_are_prepared_to_the_last_bit() -> None:
@@ -131,7 +136,7 @@ def test_photos_are_prepared_to_the_last_bit() -> None:
     model = onnx.helper.make_model(parts, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=10)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     rng = np.random.default_rng(0)
-    sizes = [(1, 1), (1, 900), (660, 495), (540, 720), *rng.integers(1, 900, (30, 2)).tolist()]
+    sizes = [(1, 1), (1, 900), (660, 495), (540, 720), *rng.integers(1, 900, (12, 2)).tolist()]
     for height, width in sizes:
         photo = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         (prepared,) = session.run(None, {"photos": photo[None]})

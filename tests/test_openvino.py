@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -17,24 +18,22 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from exported_duck import ExportedDuck
 from exports import detector_of, exported, noise
 from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino
 from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
-from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection import loading as opening
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import MAX_SHIFT_PX, MIN_SCORE, Detector, max_shift_px, shifts_px
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
-from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found, export_detector
+from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.export.onnx import prepare
-from fewbox.finetuning.api import finetune
-from fewbox.models.base import load_base
+from fewbox.export.openvino import quiet_nncf
 from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
 from fewbox.models.yolox import YOLOX_SIZES
@@ -46,51 +45,56 @@ KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and o
 SIZES = ((96, 128), (131, 61), (40, 170))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _exported_once() -> Iterator[None]:
-    """Make the ONNX file that each export to OpenVINO begins with only once: it takes seconds."""
+class Pair(NamedTuple):
+    """A detector, its export, and that in OpenVINO."""
 
-    def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
-        kept = made_once("starter", lambda folder: export_detector(detector, folder / "starter.onnx"))
-        shutil.copy(kept / "starter.onnx", target)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_export, "export_detector", export)
-        yield
+    detector: Detector
+    path: Path
+    engine: OpenVinoEngine
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Detector, Path]:
-    """A detector and its export."""
-    folder = tmp_path_factory.mktemp("exports")
-    (folder / "d.onnx").write_bytes(exported(request.param))
-    return detector_of(request.param), folder / "d.onnx"
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    path = tmp_path_factory.mktemp("exports") / "d.onnx"
+    path.write_bytes(exported(request.param))
+    return Pair(detector_of(request.param), path, OpenVinoEngine(path, num_threads=1))
 
 
 @pytest.fixture(scope="module")
-def starter() -> Detector:
-    """The base in the package, finding what it was made to find."""
-    base = load_base("starter")
-    labels = [f"thing {number}" for number in range(base.config.num_classes)]
-    return Detector(
-        config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
-    )
+def duck(exported_duck: ExportedDuck) -> Iterator[Detector]:
+    """A detector whose export as ONNX, and then in int8, is made only once: both take seconds."""
+    from fewbox.export import openvino as openvino_model
+
+    def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
+        assert detector is exported_duck.detector
+        shutil.copy(exported_duck.onnx, target)
+
+    quantized: list[openvino.Model] = []
+
+    def quantize(model: openvino.Model, photos: Sequence[np.ndarray]) -> openvino.Model:
+        if not quantized:
+            quantized.append(really_quantize(model, photos))
+        return quantized[0].clone()
+
+    really_quantize = openvino_model.quantize
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openvino_export, "export_detector", export)
+        patch.setattr(openvino_model, "quantize", quantize)
+        yield exported_duck.detector
 
 
 @pytest.fixture(scope="module")
-def starter_file(starter: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("starter") / "starter.xml"
-    export_openvino(starter, target)
-    return target
+def duck_file(duck: Detector) -> Path:
+    return made_once("openvino_duck", lambda folder: export_openvino(duck, folder / "duck.xml")) / "duck.xml"
 
 
 @pytest.fixture(scope="module")
-def rendered(starter: Detector) -> AnnotationSet:
-    """Three rendered photos, annotated with what the starter finds in them."""
-    paths = [photo.path for photo in demo_photos()[0].images[:3]]
-    found = [starter.detect(path, score_threshold=0.2).boxes for path in paths]
+def rendered(duck: Detector, exported_duck: ExportedDuck) -> AnnotationSet:
+    """Three rendered photos, annotated with what the detector finds in them."""
+    paths = exported_duck.photos[:3]
+    found = [duck.detect(path, score_threshold=0.2).boxes for path in paths]
     assert sum(map(len, found)) > 3
-    return AnnotationSet.from_arrays(paths, found, "thing 0")
+    return AnnotationSet.from_arrays(paths, found, "rubber_duck")
 
 
 def assert_same(expected: Detections, actual: Detections) -> int:
@@ -103,51 +107,47 @@ def assert_same(expected: Detections, actual: Detections) -> int:
 
 
 class TestTheEngine:
-    @pytest.mark.slow
     @pytest.mark.parametrize("threshold", [0.0, 0.2])
-    def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
-        detector, path = pair
-        exported = ExportedDetector(OpenVinoEngine(path, num_threads=1), path)
+    def test_finds_what_the_original_finds(self, pair: Pair, threshold: float) -> None:
+        detector = ExportedDetector(pair.engine, pair.path)
         compared = 0
-        for size_hw in SIZES:
-            for seed in (5, 6):
-                photo = noise(size_hw, seed)
-                expected = detector.detect(photo, score_threshold=threshold)
-                compared += assert_same(expected, exported.detect(photo, score_threshold=threshold))
+        for number, size_hw in enumerate(SIZES):
+            photo = noise(size_hw, number)
+            expected = pair.detector.detect(photo, score_threshold=threshold)
+            compared += assert_same(expected, detector.detect(photo, score_threshold=threshold))
         assert compared > 10
 
-    def test_takes_several_photos(self, pair: tuple[Detector, Path]) -> None:
-        engine = OpenVinoEngine(pair[1], num_threads=1)
-        photos = np.stack([noise((80, 100), seed) for seed in range(3)])
-        together = engine.run(photos, 0.1)
-        for number in range(3):
-            for one, of_all in zip(engine.run(photos[number : number + 1], 0.1), together, strict=True):
+    def test_takes_several_photos(self, pair: Pair) -> None:
+        photos = np.stack([noise((80, 100), seed) for seed in range(2)])
+        together = pair.engine.run(photos, 0.1)
+        for number in range(2):
+            for one, of_all in zip(pair.engine.run(photos[number : number + 1], 0.1), together, strict=True):
                 np.testing.assert_array_equal(one[0], of_all[number])
 
-    @pytest.mark.slow
-    def test_serves_several_threads(self, pair: tuple[Detector, Path]) -> None:
-        engine = OpenVinoEngine(pair[1], num_threads=1)
-        photos = [noise(SIZES[number % 3], number)[None] for number in range(12)]
-        alone = [engine.run(photo, 0.1) for photo in photos]
+    def test_serves_several_threads(self, pair: Pair) -> None:
+        photos = [noise(SIZES[number % 3], number)[None] for number in range(6)]
+        alone = [pair.engine.run(photo, 0.1) for photo in photos]
         with ThreadPoolExecutor(4) as pool:
-            together = list(pool.map(lambda photo: engine.run(photo, 0.1), photos))
+            together = list(pool.map(lambda photo: pair.engine.run(photo, 0.1), photos))
         for one, other in zip(alone, together, strict=True):
             for part, their_part in zip(one, other, strict=True):
                 np.testing.assert_allclose(part, their_part, atol=1e-4)
 
-    @pytest.mark.parametrize(("precision", "engine"), [("float32", "onnxruntime"), ("bfloat16", "openvino")])
-    def test_is_chosen_where_it_is_faster(
-        self, pair: tuple[Detector, Path], precision: str, engine: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(opening, "read_onnx_header", lambda _: {"precision": precision})
-        opened = open_detector(pair[1], num_threads=1)
-        assert isinstance(opened, ExportedDetector)
-        assert opened.engine.name == engine
+
+@pytest.mark.parametrize(("precision", "engine"), [("float32", "onnxruntime"), ("bfloat16", "openvino")])
+def test_the_engine_is_chosen_where_it_is_faster(
+    precision: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "d.onnx").write_bytes(exported("yolox_with_novel"))
+    monkeypatch.setattr(opening, "read_onnx_header", lambda _: {"precision": precision})
+    opened = open_detector(tmp_path / "d.onnx", num_threads=1)
+    assert isinstance(opened, ExportedDetector)
+    assert opened.engine.name == engine
 
 
 def run_plainly(
-    build: Callable[[GraphBuilder], str], kind: int, shape: Sequence[str | int], values: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    build: Callable[[GraphBuilder], str], kind: int, shape: Sequence[str | int], inputs: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """What ONNX Runtime and OpenVINO, without anything of ours around them, make of a piece of a graph."""
     graph = GraphBuilder("piece")
     graph.rename(build(graph), "result")
@@ -160,25 +160,25 @@ def run_plainly(
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(content, b""), "CPU")
     session = onnxruntime.InferenceSession(content)
-    return session.run(None, {"given": values})[0], compiled({"given": values})[0]
+    for values in inputs:
+        yield session.run(None, {"given": values})[0], compiled({"given": values})[0]
 
 
 class TestWithoutUs:
-    @pytest.mark.slow
-    @pytest.mark.parametrize("size_hw", [(416, 416), (640, 640), (320, 512)])
+    @pytest.mark.parametrize("size_hw", [(416, 416), (320, 512)])
     def test_photos_are_resized_to_the_same_pixels(self, size_hw: tuple[int, int]) -> None:
         config = replace(YOLOX_SIZES["nano"], size_hw=size_hw)
-        sides = [(1, 1), (2, 5), (417, 415), (601, 401), (250, 333), (777, 1333), (9001, 13), (11, 12007)]
-        for number, photo_size_hw in enumerate([*sides, (480, 640), (1512, 2016), size_hw]):
-            photo = noise(photo_size_hw, number)
+        sides = [(1, 1), (2, 5), (417, 415), (250, 333), (777, 1333), (9001, 13), (11, 12007), size_hw]
+        photos = [noise(photo_size_hw, number) for number, photo_size_hw in enumerate(sides)]
+        found = run_plainly(
+            lambda graph: prepare(graph, "given", config).images,
+            TensorProto.UINT8,
+            ["n", "h", "w", 3],
+            [photo[None] for photo in photos],
+        )
+        for photo, both in zip(photos, found, strict=True):
             expected = letterbox(photo, size_hw)[None, ..., ::-1].transpose(0, 3, 1, 2)
-            found = run_plainly(
-                lambda graph: prepare(graph, "given", config).images,
-                TensorProto.UINT8,
-                ["n", "h", "w", 3],
-                photo[None],
-            )
-            for pixels in found:
+            for pixels in both:
                 np.testing.assert_array_equal(pixels, expected)
 
     @pytest.mark.parametrize("part", [0, 1])
@@ -187,20 +187,18 @@ class TestWithoutUs:
         by = generator.integers(1, 8193, 20_000)
         highest = np.minimum(2**31, by << 23)  # beyond 2**24 OpenVINO itself is off by one now and then
         numbers = generator.integers(-1000, highest)
-        found = run_plainly(
+        ((one, other),) = run_plainly(
             lambda graph: graph.divide("given", graph.constant(by))[part],
             TensorProto.INT64,
             [len(by)],
-            numbers,
+            [numbers],
         )
-        for values in found:
+        for values in (one, other):
             np.testing.assert_array_equal(values, np.divmod(numbers, by)[part])
 
 
-def shifts_in_bfloat16(
-    detector: Detector, path: Path, photos: Sequence[Path], score_threshold: float
-) -> list[float]:
-    """How far OpenVINO in bfloat16 moves each box above the threshold, in pixels of the photo."""
+def shifts_in_bfloat16(detector: Detector, path: Path, photos: Sequence[Path]) -> list[float]:
+    """How far OpenVINO in bfloat16 moves each box above the detector's threshold, in pixels of the photo."""
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor does not compute in bfloat16")
     exported = ExportedDetector(OpenVinoEngine(path, precision="bfloat16"), path)
@@ -209,84 +207,78 @@ def shifts_in_bfloat16(
     for photo in photos:
         # A box is the mean of those around it above the threshold, and a score may fall just below one.
         before, after = (one.detect(photo, score_threshold=0.03) for one in (detector, exported))
-        shifts += shifts_px(before.above(score_threshold), after)
+        shifts += shifts_px(before.above(detector.score_threshold), after)
     return shifts
 
 
 class TestAFile:
     def test_finds_the_same_in_rendered_photos(
-        self, starter: Detector, starter_file: Path, rendered: AnnotationSet
+        self, duck: Detector, duck_file: Path, rendered: AnnotationSet
     ) -> None:
-        exported = open_detector(starter_file)
+        exported = open_detector(duck_file)
         compared = 0
         for image in rendered:
             photo = read_image(image.path)
-            expected, actual = (d.detect(photo, score_threshold=0.05) for d in (starter, exported))
+            expected, actual = (d.detect(photo, score_threshold=0.05) for d in (duck, exported))
             compared += assert_same(expected, actual)
         assert compared > 5
 
     @pytest.mark.shared
-    def test_finds_the_same_in_real_photos(self, starter: Detector, starter_file: Path, shared: Path) -> None:
-        exported = open_detector(starter_file)
-        ducks = read_annotations(shared / "data/ducky/train_boxes.csv", shared / "data/ducky/train")
-        photos = [read_image(image.path) for image in ducks]
+    def test_finds_the_same_in_real_photos(self, duck: Detector, duck_file: Path, shared: Path) -> None:
+        exported = open_detector(duck_file)
+        photos = sorted((shared / "data/ducky/train").glob("*.jpg"))
         pairs = [
-            [detector.detect(photo, score_threshold=0.05) for detector in (starter, exported)]
+            [detector.detect(photo, score_threshold=0.05) for detector in (duck, exported)]
             for photo in photos
         ]
         assert sum(assert_same(*both) for both in pairs) > 5
 
-    def test_needs_no_torch(self, starter_file: Path, rendered: AnnotationSet) -> None:
+    def test_needs_no_torch(self, duck_file: Path, rendered: AnnotationSet) -> None:
         code = (
             "import sys\nfrom fewbox.detection.loading import open_detector\n"
-            f"found = open_detector({str(starter_file)!r}).detect({str(next(iter(rendered)).path)!r})\n"
+            f"found = open_detector({str(duck_file)!r}).detect({str(next(iter(rendered)).path)!r})\n"
             "print(found.size_hw, 'torch' in sys.modules)"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.strip() == "(480, 640) False", done.stderr
 
-    def test_is_compiled_once(self, starter_file: Path, cache: Path) -> None:
-        OpenVinoEngine(starter_file, num_threads=1)
+    def test_is_compiled_once(self, duck_file: Path, cache: Path) -> None:
+        OpenVinoEngine(duck_file, num_threads=1)
         compiled = sorted((cache / "openvino").iterdir())
         assert compiled
-        OpenVinoEngine(starter_file, num_threads=1)
+        OpenVinoEngine(duck_file, num_threads=1)
         assert sorted((cache / "openvino").iterdir()) == compiled
 
     def test_in_bfloat16_moves_no_box_far(
-        self, starter: Detector, starter_file: Path, rendered: AnnotationSet
+        self, duck: Detector, duck_file: Path, exported_duck: ExportedDuck
     ) -> None:
-        shifts = shifts_in_bfloat16(starter, starter_file, [image.path for image in rendered], MIN_SCORE)
-        assert len(shifts) > 20
-        # Seen on a processor with AMX: 0.06 in the median, 0.12 at most. The bound is what an export in
+        shifts = shifts_in_bfloat16(duck, duck_file, exported_duck.photos)
+        assert len(shifts) > 8
+        # Seen on a processor with AMX: 0.04 in the median, 0.14 at most. The bound is what an export in
         # bfloat16 may move at all; other processors add up the same rounded products in another order.
         assert 0 < np.median(shifts) < 0.15
         assert max(shifts) < MAX_SHIFT_PX
 
     @pytest.mark.shared
-    @pytest.mark.slow
-    def test_in_bfloat16_finds_real_ducks_where_they_are(self, shared: Path, tmp_path: Path) -> None:
-        ducky = shared / "data/ducky"
-        taught = read_annotations(ducky / "train_boxes.csv", ducky / "train")
-        detector = finetune(taught, "starter", show_progress=False).with_precision("float32")
-        export_detector(detector, tmp_path / "duck.onnx")
-        photos = sorted((ducky / "test").glob("*.jpg"))
-        shifts = shifts_in_bfloat16(detector, tmp_path / "duck.onnx", photos, detector.score_threshold)
-        assert len(shifts) > 50
-        # By benchmarks/rounding.py 0.05, 0.16 and 0.73: one box whose neighbours, of which it is the mean,
-        # change places with others.
+    def test_in_bfloat16_finds_real_ducks_where_they_are(
+        self, duck: Detector, duck_file: Path, shared: Path
+    ) -> None:
+        shifts = shifts_in_bfloat16(duck, duck_file, sorted((shared / "data/ducky/test").glob("*.jpg"))[::3])
+        assert len(shifts) > 15
+        # Seen on a processor with AMX: 0.05 in the median, 0.24 at most.
         assert 0 < np.median(shifts) < 0.1
         assert np.quantile(shifts, 0.95) < 0.3
         assert max(shifts) < 1.5
 
-    def test_without_its_weights(self, starter_file: Path, tmp_path: Path) -> None:
-        shutil.copy(starter_file, tmp_path / "duck.xml")
+    def test_without_its_weights(self, duck_file: Path, tmp_path: Path) -> None:
+        shutil.copy(duck_file, tmp_path / "duck.xml")
         with pytest.raises(DetectorFileError, match=r"duck\.bin: no such file\nhint: copy duck\.bin"):
             open_detector(tmp_path / "duck.xml")
 
     @pytest.mark.parametrize("cut", [0, 1000])
-    def test_that_is_damaged(self, starter_file: Path, tmp_path: Path, cut: int) -> None:
-        (tmp_path / "duck.xml").write_bytes(starter_file.read_bytes()[:cut])
-        shutil.copy(starter_file.with_suffix(".bin"), tmp_path / "duck.bin")
+    def test_that_is_damaged(self, duck_file: Path, tmp_path: Path, cut: int) -> None:
+        (tmp_path / "duck.xml").write_bytes(duck_file.read_bytes()[:cut])
+        shutil.copy(duck_file.with_suffix(".bin"), tmp_path / "duck.bin")
         with pytest.raises(DetectorFileError, match=r"duck\.xml: not OpenVINO's, or damaged"):
             open_detector(tmp_path / "duck.xml")
 
@@ -296,10 +288,10 @@ class TestAFile:
         with pytest.raises(DetectorFileError, match="not a detector that fewbox exported"):
             open_detector(tmp_path / "other.xml")
 
-    def test_says_what_it_is(self, starter_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert main(["show", str(starter_file)]) == 0
+    def test_says_what_it_is(self, duck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["show", str(duck_file)]) == 0
         shown = capsys.readouterr().out
-        assert "finds: thing 0, thing 1" in shown
+        assert "finds: rubber_duck\n" in shown
         assert "takes photos" in shown
 
     def test_that_declares_entities_is_not_read(self, tmp_path: Path) -> None:
@@ -310,16 +302,16 @@ class TestAFile:
         with pytest.raises(DetectorFileError, match="a document type is declared"):
             read_openvino_header(path)
 
-    def test_is_served(self, starter_file: Path) -> None:
-        assert len(load_copy(starter_file, None).detector.labels) > 1
+    def test_is_served(self, duck_file: Path) -> None:
+        assert load_copy(duck_file, None).detector.labels == ("rubber_duck",)
 
-    def test_runs_in_openvino_only(self, starter_file: Path) -> None:
+    def test_runs_in_openvino_only(self, duck_file: Path) -> None:
         with pytest.raises(SettingError, match="runs in OpenVINO only, not in onnxruntime"):
-            open_detector(starter_file, engine="onnxruntime")
+            open_detector(duck_file, engine="onnxruntime")
 
-    def test_in_float32_is_not_run_in_int8(self, starter_file: Path) -> None:
+    def test_in_float32_is_not_run_in_int8(self, duck_file: Path) -> None:
         with pytest.raises(SettingError, match="its weights are in float32, not in int8"):
-            OpenVinoEngine(starter_file, precision="int8")
+            OpenVinoEngine(duck_file, precision="int8")
 
     def test_of_a_network_alone(self, tmp_path: Path) -> None:
         number = openvino.opset13.parameter([1], np.float32)
@@ -333,21 +325,21 @@ class TestAFile:
 class TestInt8:
     @pytest.mark.slow
     def test_is_smaller_and_finds_nearly_the_same(
-        self, starter: Detector, starter_file: Path, rendered: AnnotationSet, tmp_path: Path
+        self, duck: Detector, duck_file: Path, rendered: AnnotationSet, tmp_path: Path
     ) -> None:
         target = tmp_path / "duck.xml"
-        photos = [image.path for image in rendered]
+        photos = [image.path for image in rendered][:1]
         words = export_openvino(
-            starter, target, precision="int8", photos=photos, annotations=rendered, force=True
+            duck, target, precision="int8", photos=photos, annotations=rendered, force=True
         )
         assert "AP " in words
         assert "on 3 photos" in words
-        whole, small = (file.with_suffix(".bin").stat().st_size for file in (starter_file, target))
+        whole, small = (file.with_suffix(".bin").stat().st_size for file in (duck_file, target))
         assert small < whole / 3
         exported = open_detector(target)
         assert exported.precision == "int8"
         for image in rendered:
-            best = starter.detect(image.path, score_threshold=0.2)
+            best = duck.detect(image.path, score_threshold=0.2)
             after = exported.detect(image.path, score_threshold=0.1)
             # What int8 may do to the surest box: a few pixels, and a twentieth of its score.
             assert max_shift_px(best.above(best.scores[0] - 1e-6), after) < 10
@@ -355,31 +347,26 @@ class TestInt8:
 
     @pytest.mark.slow
     def test_that_costs_too_much_is_not_written(
-        self, starter: Detector, rendered: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, duck: Detector, rendered: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(openvino_export, "MAX_AP_LOST", -101.0)
         target = tmp_path / "duck.xml"
-        photos = [image.path for image in rendered]
+        photos = [image.path for image in rendered][:1]
         with pytest.raises(
             ExportError, match=r"duck\.xml: not written: int8 costs .*: AP \d.* before"
         ) as caught:
-            export_openvino(starter, target, precision="int8", photos=photos, annotations=rendered)
+            export_openvino(duck, target, precision="int8", photos=photos, annotations=rendered)
         assert "--force" in str(caught.value)
         assert list(tmp_path.iterdir()) == []
 
-    def test_needs_photos(self, starter: Detector, tmp_path: Path) -> None:
+    def test_needs_photos(self, duck: Detector, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match=r"int8 is fitted to photos.*\n.*--photos FOLDER"):
-            export_openvino(starter, tmp_path / "duck.xml", precision="int8")
+            export_openvino(duck, tmp_path / "duck.xml", precision="int8")
 
-    @pytest.mark.slow
     def test_calls_nobody(self) -> None:
-        code = (
-            "from fewbox.export.openvino import quiet_nncf\n"
-            "with quiet_nncf():\n    from nncf.telemetry.wrapper import telemetry\n"
-            "print(type(telemetry).__name__)"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert "Mock" in done.stdout, done.stdout + done.stderr
+        with quiet_nncf():
+            from nncf.telemetry.wrapper import telemetry
+        assert "Mock" in type(telemetry).__name__
 
 
 def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,40 +374,40 @@ def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def read_another(path: Path) -> openvino.Model:
         model = openvino.Core().read_model(path)
-        for node in model.get_ops():
-            if node.get_type_name() == "Sigmoid":
-                node.output(0).replace(openvino.opset13.multiply(node.output(0), np.float32(0.9)).output(0))
-                break
+        last = [node for node in model.get_ops() if node.get_type_name() == "Sigmoid"][-1].output(0)
+        readers = last.get_target_inputs()
+        damaged = openvino.opset13.multiply(last, np.float32(0.9))
+        for reader in readers:
+            reader.replace_source_output(damaged.output(0))
         return model
 
     monkeypatch.setattr(openvino_model, "read_onnx", read_another)
 
 
-@pytest.mark.slow
 def test_a_damaged_export_is_not_written(
-    starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    duck: Detector, exported_duck: ExportedDuck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _damage_what_is_read(monkeypatch)
     with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
-        export_openvino(starter, tmp_path / "duck.xml", force=True)
+        export_openvino(duck, tmp_path / "duck.xml", photos=exported_duck.photos[:1], force=True)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
 def test_photos_in_which_nothing_is_found_will_do(
-    starter: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    duck: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = tmp_path / "fog.png"
     Image.new("RGB", (160, 120), (150, 152, 155)).save(photo)
-    assert len(starter.detect(photo, score_threshold=MIN_SCORE)) == 0
-    words = export_openvino(starter, tmp_path / "thing.xml", photos=photo)
+    assert len(duck.detect(photo, score_threshold=MIN_SCORE)) == 0
+    words = export_openvino(duck, tmp_path / "thing.xml", photos=photo)
     assert words.startswith("100 boxes in 1 photo: ")
     _damage_what_is_read(monkeypatch)
     with pytest.raises(ExportError, match="does not find the same in OpenVINO as in PyTorch"):
-        export_openvino(starter, tmp_path / "other.xml", photos=photo)
+        export_openvino(duck, tmp_path / "other.xml", photos=photo)
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(ExportError, match=r"nothing was found in 1 photo,.*\n.*--photos FOLDER"):
-            export_openvino(starter, tmp_path / "other.xml", precision="bfloat16", photos=photo)
+            export_openvino(duck, tmp_path / "other.xml", precision="bfloat16", photos=photo)
 
 
 @pytest.mark.parametrize(
