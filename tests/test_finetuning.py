@@ -354,17 +354,17 @@ def test_steps_are_the_originals(
 def test_tuned_detector_finds_what_the_original_finds(
     shared: Path, golden_base: BaseModel, golden: dict[str, np.ndarray]
 ) -> None:
-    """The original's tuned heads in our network, on frames it was not tuned on."""
+    """The original's tuned heads in our network, on a frame they were not tuned on."""
     config, weights, _ = restore(golden_base, 1, seed=0)
     network = build_network(config, weights | golden_weights(golden, "final"))
     wanted = np.load(shared / "golden/finetuned_detections.npz")
-    for frame in ("out1", "out49"):
-        image = read_image(shared / f"data/ducky/test/{frame}.jpg")
-        with torch.inference_mode():
-            codes, logits = network(network.batch_of([image]))
-            boxes, scores, _ = network.select(codes[0], logits[0], network.anchors((640, 640)), 1e-8)
-        certain = wanted[f"{frame}/detection_scores"] >= 0.05
-        corners = np.clip(wanted[f"{frame}/detection_boxes"][certain][:, [1, 0, 3, 2]] * 640, 0, 640)
-        for corner, score in zip(corners, wanted[f"{frame}/detection_scores"][certain], strict=True):
-            near = np.abs(boxes.numpy().clip(0, 640) - corner).max(1) < 2
-            assert (near & (np.abs(scores.numpy() - score) < 1e-3)).any()
+    frame = "out25"
+    image = read_image(shared / f"data/ducky/test/{frame}.jpg")
+    with torch.inference_mode():
+        codes, logits = network(network.batch_of([image]))
+        boxes, scores, _ = network.select(codes[0], logits[0], network.anchors((640, 640)), 1e-8)
+    certain = wanted[f"{frame}/detection_scores"] >= 0.05
+    corners = np.clip(wanted[f"{frame}/detection_boxes"][certain][:, [1, 0, 3, 2]] * 640, 0, 640)
+    for corner, score in zip(corners, wanted[f"{frame}/detection_scores"][certain], strict=True):
+        near = np.abs(boxes.numpy().clip(0, 640) - corner).max(1) < 2
+        assert (near & (np.abs(scores.numpy() - score) < 1e-3)).any()
