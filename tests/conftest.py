@@ -15,6 +15,8 @@ import torch
 from hypothesis import settings
 
 from exported_duck import ExportedDuck, export_duck
+from fewbox.models.base import BaseModel, convert_base, load_base
+from made_once import made_once
 
 # Threads that wait for each other on a busy machine are many times slower than one alone.
 torch.set_num_threads(1)
@@ -58,6 +60,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def golden_archive(shared: Path) -> Path:
     """The archive of the base model that the golden numbers were made with."""
     return shared / GOLDEN_ARCHIVE
+
+
+@pytest.fixture(scope="session")
+def golden_base(golden_archive: Path) -> BaseModel:
+    """The golden base model, read from its archive once."""
+    facts = {"name": golden_archive.name, "source": "tests", "source_sha256": "0" * 64, "licence": "none"}
+    folder = made_once(
+        "golden_base", lambda half: convert_base(golden_archive, half / "b.safetensors", **facts)
+    )
+    return load_base(folder / "b.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -165,7 +165,6 @@ def test_commands_and_python_run(page: Path, desk: Path) -> None:
 
 
 API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-EXPORTED = ("export_detector", "open_detector")
 
 
 @pytest.fixture(scope="module")
@@ -200,14 +199,9 @@ def test_the_page_of_python_names_has_each_once() -> None:
     )
 
 
-@pytest.mark.slow
-def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
-    run_examples([name for name in re.findall(r"^::: fewbox\.(\w+)$", API, re.M) if name not in EXPORTED])
-
-
 @pytest.mark.slow  # an export takes most of it
-def test_examples_of_exported_detectors_run(run_examples: Callable[[Sequence[str]], None]) -> None:
-    run_examples(("write_coco", "finetune", *EXPORTED))
+def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
+    run_examples(re.findall(r"^::: fewbox\.(\w+)$", API, re.M))
 
 
 def in_code(page: Path) -> str:

@@ -93,8 +93,9 @@ def test_same_seed_same_detector_other_seed_another(tmp_path: Path) -> None:
     photos, base = make_photos(tmp_path), tiny_base()
     files = [tmp_path / f"{i}.safetensors" for i in range(3)]
     for path, seed in zip(files, (5, 5, 6), strict=True):
-        config = replace(QUICK, seed=seed)
-        finetune(photos, base, config=config, recipe="seed", show_progress=False).save(path)
+        config = replace(QUICK, seed=seed, steps=2)
+        detector = finetune(photos, base, config=config, recipe="seed", show_progress=False)
+        detector.save(path, heads_only=True)
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes() != files[2].read_bytes()
 
@@ -215,8 +216,8 @@ def test_a_retinanet_learns_by_the_same_commands(tmp_path: Path, version: str) -
     settings = FinetuneConfig(steps=100, batch_size=3, learning_rate=0.0005)
     detector = finetune(photos, base, config=settings, recipe="seed", show_progress=False)
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
-    detector.save(tmp_path / "d.safetensors")
-    loaded = Detector.load(tmp_path / "d.safetensors")
+    detector.save(tmp_path / "d.safetensors", heads_only=True)
+    loaded = Detector.load(tmp_path / "d.safetensors", base=base)
     found = loaded.detect(photos.images[0].path, score_threshold=0.05)
     assert len(found) > 0
     assert loaded.network.architecture == "retinanet_resnet50_fpn"
@@ -240,7 +241,7 @@ def test_a_yolox_learns_by_the_same_commands(tmp_path: Path) -> None:
     config = tiny_yolox_config()
     base = make_base(config, random_yolox(config).state_dict())
     photos = make_photos(tmp_path, count=3)
-    settings = FinetuneConfig(steps=100, batch_size=3)
+    settings = FinetuneConfig(steps=50, batch_size=3)
     detector = finetune(photos, base, config=settings, recipe="seed", show_progress=False)
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
     detector.save(tmp_path / "d.safetensors", heads_only=True)
@@ -263,7 +264,8 @@ def test_yolox_nano_finds_ducks_after_five_photos(shared: Path) -> None:
     detector = finetune(annotations, base, recipe="seed", show_progress=False)
     test = read_annotations(shared / "data/ducky/test_boxes_coco.json", shared / "data/ducky/test")
     hits = 0
-    frames = [image for image in test if any(not box.ignore for box in image.boxes)][::8]
+    frames = [image for image in test if any(not box.ignore for box in image.boxes)][::16]
+    assert len(frames) >= 3
     for image in frames:
         found = torch.from_numpy(detector.detect(image.path, score_threshold=0.05).boxes[:1])
         truth = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in image.boxes])
@@ -288,9 +290,8 @@ def golden_weights(golden: dict[str, np.ndarray], prefix: str) -> dict[str, Tens
 
 
 @pytest.fixture(scope="module")
-def tuned(shared: Path, golden_archive: Path, golden: dict[str, np.ndarray]) -> Tuned:
-    base: BaseModel = load_base(golden_archive)
-    config, weights, report = restore(base, 1, seed=0)
+def tuned(shared: Path, golden_base: BaseModel, golden: dict[str, np.ndarray]) -> Tuned:
+    config, weights, report = restore(golden_base, 1, seed=0)
     assert len(report.restored) == 461  # all 463 weights of the checkpoint but the class head's two
     np.testing.assert_array_equal(
         weights["box_head.weight"], golden_weights(golden, "init")["box_head.weight"]
@@ -326,14 +327,15 @@ def test_first_step_is_the_originals(tuned: Tuned, golden: dict[str, np.ndarray]
 
 @pytest.mark.slow
 @pytest.mark.golden
-def test_hundred_steps_are_the_originals(
+def test_steps_are_the_originals(
     tuned: Tuned,
     golden: dict[str, np.ndarray],
 ) -> None:
+    """The first 25 of a hundred, all of which are alike: by then the loss is a hundredth of the first."""
     network, weights, photos = tuned
     settings = FinetuneConfig()
-    schedule = golden["schedule"].tolist()
-    totals = golden["losses_localization_classification"].sum(1)
+    schedule = golden["schedule"][:25].tolist()
+    totals = golden["losses_localization_classification"].sum(1)[:25]
 
     heads = AnchorHeads(network, weights)
     fit_heads(heads, photos, schedule[:5], settings, show_progress=False)
@@ -344,26 +346,25 @@ def test_hundred_steps_are_the_originals(
     history = fit_heads(heads, photos, schedule, settings, show_progress=False)
     ours = np.array([row["total"] for row in history])
     np.testing.assert_allclose(ours[:5], totals[:5], rtol=1e-2)
-    assert ours[-1] < 0.02
     np.testing.assert_allclose(ours[-1], totals[-1], rtol=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.golden
 def test_tuned_detector_finds_what_the_original_finds(
-    shared: Path, golden_archive: Path, golden: dict[str, np.ndarray]
+    shared: Path, golden_base: BaseModel, golden: dict[str, np.ndarray]
 ) -> None:
-    """The original's tuned heads in our network, on frames it was not tuned on."""
-    config, weights, _ = restore(load_base(golden_archive), 1, seed=0)
+    """The original's tuned heads in our network, on a frame they were not tuned on."""
+    config, weights, _ = restore(golden_base, 1, seed=0)
     network = build_network(config, weights | golden_weights(golden, "final"))
     wanted = np.load(shared / "golden/finetuned_detections.npz")
-    for frame in ("out1", "out25", "out49"):
-        image = read_image(shared / f"data/ducky/test/{frame}.jpg")
-        with torch.inference_mode():
-            codes, logits = network(network.batch_of([image]))
-            boxes, scores, _ = network.select(codes[0], logits[0], network.anchors((640, 640)), 1e-8)
-        certain = wanted[f"{frame}/detection_scores"] >= 0.05
-        corners = np.clip(wanted[f"{frame}/detection_boxes"][certain][:, [1, 0, 3, 2]] * 640, 0, 640)
-        for corner, score in zip(corners, wanted[f"{frame}/detection_scores"][certain], strict=True):
-            near = np.abs(boxes.numpy().clip(0, 640) - corner).max(1) < 2
-            assert (near & (np.abs(scores.numpy() - score) < 1e-3)).any()
+    frame = "out25"
+    image = read_image(shared / f"data/ducky/test/{frame}.jpg")
+    with torch.inference_mode():
+        codes, logits = network(network.batch_of([image]))
+        boxes, scores, _ = network.select(codes[0], logits[0], network.anchors((640, 640)), 1e-8)
+    certain = wanted[f"{frame}/detection_scores"] >= 0.05
+    corners = np.clip(wanted[f"{frame}/detection_boxes"][certain][:, [1, 0, 3, 2]] * 640, 0, 640)
+    for corner, score in zip(corners, wanted[f"{frame}/detection_scores"][certain], strict=True):
+        near = np.abs(boxes.numpy().clip(0, 640) - corner).max(1) < 2
+        assert (near & (np.abs(scores.numpy() - score) < 1e-3)).any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,11 @@ from fewbox.finetuning import input_size
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
 from fewbox.finetuning.input_size import choose_input_size, clearly_best, sides_to_try
-from fewbox.finetuning.linear_probe.recipe import finetune_linear_probe
+from fewbox.finetuning.linear_probe import recipe
+from fewbox.finetuning.linear_probe.recipe import budget_for, finetune_linear_probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.yolox import YOLOX_SIZES
+from made_once import made_once
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config
@@ -90,28 +93,29 @@ def test_sizes_that_no_network_takes_are_refused(settings: type, side: object) -
         settings(input_size=side)
 
 
+@cache
 def retinanet_base() -> BaseModel:
     config = tiny_retinanet_config(VERSIONS["v1"])
     return make_base(config, random_retinanet(config).state_dict())
 
 
 @pytest.mark.parametrize("base", [tiny_base, retinanet_base])
-@pytest.mark.parametrize("recipe", ["best", "seed"])
-def test_a_family_without_a_choice_refuses_one(tmp_path: Path, base: object, recipe: str) -> None:
+@pytest.mark.parametrize("name", ["best", "seed"])
+def test_a_family_without_a_choice_refuses_one(tmp_path: Path, base: object, name: str) -> None:
     photos = make_photos(tmp_path, 2)
     with pytest.raises(FewboxError, match="size of its input cannot be chosen: tiny"):
         fewbox.finetune(
-            photos, base(), recipe=recipe, config=FinetuneConfig(input_size=640), show_progress=False
+            photos, base(), recipe=name, config=FinetuneConfig(input_size=640), show_progress=False
         )
     assert sides_to_try(photos, base().config) == []
 
 
-@pytest.mark.parametrize("recipe", ["best", "seed"])
-def test_the_size_asked_for_is_taken_and_told(tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize("name", ["best", "seed"])
+def test_the_size_asked_for_is_taken_and_told(tmp_path: Path, name: str) -> None:
     photos = make_photos(tmp_path, 2)
     config = FinetuneConfig(effort="quick", steps=2, input_size=352)
     base = square_base()
-    detector = fewbox.finetune(photos, base, recipe=recipe, config=config, show_progress=False)
+    detector = fewbox.finetune(photos, base, recipe=name, config=config, show_progress=False)
     assert detector.config.size_hw == (352, 352)
     assert detector.provenance["plan"][0] == "input 352x352, as asked for, instead of 320x320"
     assert base.config.size_hw == (320, 320)
@@ -174,11 +178,11 @@ def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None
     assert input_size._affordable([640, 1024], 10, base) == [640]
 
 
-@pytest.mark.slow
-def test_large_objects_keep_the_size_and_nothing_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_objects_keep_the_size_and_nothing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: pytest.fail("tried"))
-    train, _ = demo_photos()
-    few, base = replace(train, images=train.images[:3]), load_base("starter")
+    few, base = make_photos(tmp_path, 2, size_hw=(270, 360)), square_base()
     detector = fewbox.finetune(few, base, show_progress=False)
     before = finetune_linear_probe(few, base, FinetuneConfig(), keep_classes=False, show_progress=False)
     assert detector.config == before.config
@@ -203,10 +207,11 @@ def far_away(photos: AnnotationSet, folder: Path, count: int) -> AnnotationSet:
 
 @pytest.mark.slow
 def test_small_objects_get_a_larger_input_and_are_found_better(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recipe, "budget_for", lambda count, _: budget_for(count, "quick"))
     train, test = demo_photos()
-    train, test = far_away(train, tmp_path / "train", 5), far_away(test, tmp_path / "test", 8)
+    train, test = far_away(train, tmp_path / "train", 4), far_away(test, tmp_path / "test", 4)
     detector = fewbox.finetune(train, "starter")
     reason, *_ = detector.provenance["plan"]
     assert " instead of 416x416: half the boxes are smaller than 17 pixels at 416x416; AP50 on" in reason
@@ -222,16 +227,16 @@ def test_small_objects_get_a_larger_input_and_are_found_better(
 def test_the_size_goes_wherever_the_detector_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Through the command line into the file, into a file of the heads alone, and into exports."""
     train, test = demo_photos()
-    few, photo = replace(train, images=train.images[:3]), test.images[0].path
+    few, photo = replace(train, images=train.images[:2]), test.images[0].path
     write_coco(few, tmp_path / "boxes.json")
-    duck, heads, onnx = (tmp_path / name for name in ("duck.safetensors", "heads.safetensors", "duck.onnx"))
-    options = ["--effort", "quick", "--input-size", "640", "--keep-classes", "--base", "starter"]
+    duck, heads = (tmp_path / name for name in ("duck.safetensors", "heads.safetensors"))
+    options = ["--effort", "quick", "--input-size", "352", "--keep-classes", "--base", "starter"]
     photos = [str(image.path) for image in few]
     assert (
         main(["finetune", *photos, "--boxes", str(tmp_path / "boxes.json"), "-o", str(duck), *options]) == 0
     )
     detector = Detector.load(duck).with_precision("float32")
-    assert detector.config.size_hw == (640, 640)
+    assert detector.config.size_hw == (352, 352)
     detector.save(heads, heads_only=True)
     assert heads.stat().st_size < duck.stat().st_size / 4
     assert_same_found(Detector.load(heads), detector, photo)
@@ -241,14 +246,22 @@ def test_the_size_goes_wherever_the_detector_goes(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert main(["show", str(heads)]) == 0
     shown = capsys.readouterr().out
-    assert "input: 640x640 pixels\n" in shown
-    assert "plan: input 640x640, as asked for, instead of 416x416" in shown
+    assert "input: 352x352 pixels\n" in shown
+    assert "plan: input 352x352, as asked for, instead of 416x416" in shown
 
     pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
-    assert fewbox.export_detector(detector, onnx, photos=[photo]).num_boxes > 0
+    exported = made_once("input_of_352", lambda folder: export_resized(folder, few, photo))
+    detector, onnx = Detector.load(exported / "duck.safetensors"), exported / "duck.onnx"
     assert_same_found(fewbox.open_detector(onnx), detector, photo)
     assert main(["show", str(onnx), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["input_size_hw"] == [640, 640]
+    assert json.loads(capsys.readouterr().out)["input_size_hw"] == [352, 352]
+
+
+def export_resized(folder: Path, photos: AnnotationSet, photo: Path) -> None:
+    config = FinetuneConfig(effort="quick", input_size=352, precision="float32")
+    detector = fewbox.finetune(photos, "starter", config=config, keep_classes=True, show_progress=False)
+    detector.save(folder / "duck.safetensors")
+    assert fewbox.export_detector(detector, folder / "duck.onnx", photos=[photo]).num_boxes > 0
 
 
 def assert_same_found(one: PhotoDetector, other: PhotoDetector, photo: Path) -> None:

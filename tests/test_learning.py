@@ -28,7 +28,8 @@ from fewbox.detection.detector import Detector
 from fewbox.finetuning.linear_probe.recipe import Fitted
 from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
-from tiny import make_photos, tiny_base
+from tiny import make_base, make_photos
+from tiny_yolox import random_yolox, tiny_yolox_config
 
 psutil = pytest.importorskip("psutil")
 
@@ -52,7 +53,8 @@ class TestRounds:
     @pytest.fixture
     def rounds(self, tmp_path: Path) -> Rounds:
         make_photos(tmp_path, count=6)
-        return Rounds(Project(tmp_path), tiny_base())
+        config = tiny_yolox_config()
+        return Rounds(Project(tmp_path), make_base(config, random_yolox(config).state_dict()))
 
     @pytest.fixture
     def looked_at(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:

@@ -342,8 +342,8 @@ class Runtime:
 @pytest.mark.shared
 def test_outputs_are_those_of_onnxruntime(shared: Path, nano: YoloxDetector) -> None:
     runtime = Runtime(shared / NANO_EXPORT)
-    photos = sorted((shared / "data").glob("**/*.jpg"))[::40]
-    assert len(photos) >= 8
+    photos = sorted((shared / "data").glob("**/*.jpg"))[::120]
+    assert len(photos) >= 3
     for photo in photos:
         pixels = nano.batch_of([read_image(photo)])
         codes, logits = nano(pixels)
@@ -387,7 +387,7 @@ def annotations(folder: Path, photo: Path, image_id: int, size_hw: tuple[int, in
 def test_coco_ap_is_that_of_onnxruntime(shared: Path, nano: YoloxDetector) -> None:
     runtime, folder = Runtime(shared / NANO_EXPORT), shared / "data" / "coco128_val"
     images, truth, ours, theirs = [], [], [], []
-    for image_id, photo in enumerate(sorted((folder / "images").iterdir())):
+    for image_id, photo in enumerate(sorted((folder / "images").iterdir())[::4]):
         image = read_image(photo)
         size_hw = (image.shape[0], image.shape[1])
         images.append({"id": image_id, "height": size_hw[0], "width": size_hw[1]})
@@ -402,8 +402,9 @@ def test_coco_ap_is_that_of_onnxruntime(shared: Path, nano: YoloxDetector) -> No
     dataset = {"images": images, "annotations": truth, "categories": [{"id": i} for i in range(80)]}
     ap, ap50 = coco_ap(dataset, ours)
     reference_ap, reference_ap50 = coco_ap(dataset, theirs)
-    # Found: 33.9 and 49.7, theirs 33.8 and 49.7. Ours is a little higher, as boxes are clipped to the photo.
+    # Found on all 128 photos: 33.9 and 49.7, theirs 33.8 and 49.7. Ours is a little higher, as boxes are
+    # clipped to the photo. These are every fourth.
     assert abs(ap - reference_ap) <= 0.3
     assert abs(ap50 - reference_ap50) <= 0.3
-    assert 33 < ap < 35
-    assert 49 < ap50 < 51
+    assert 30 < ap < 40
+    assert 47 < ap50 < 51

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ def tiny_config(num_classes: int = 3, side: int = 128) -> SsdConfig:
     )
 
 
+@lru_cache(maxsize=2)  # it takes a second to make, and nobody changes it
 def tiny_base(config: SsdConfig | None = None, seed: int = 0) -> BaseModel:
     """A base model with random weights, scaled so that activations neither vanish nor explode."""
     config = config or tiny_config()
