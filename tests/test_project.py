@@ -242,7 +242,7 @@ class TestWindows:
     )
 
     @given(operations=st.lists(operation, max_size=8))
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_interleaving_gives_what_one_window_would(
         self, folder: Path, operations: list[tuple]
     ) -> None:
@@ -319,11 +319,11 @@ class TestProcesses:
             each.close()
 
     @pytest.mark.slow
-    def test_killed_200_times_while_saving(self, folder: Path, writers: list[Writers]) -> None:
+    def test_killed_60_times_while_saving(self, folder: Path, writers: list[Writers]) -> None:
         rng = random.Random(0)
         acknowledged: set[str] = set()
         saving_takes = 0.01
-        for run in range(200):
+        for run in range(60):
             process = writers[0].start(f"r{run}", 10_000)
             answers = writers[0].acknowledgements()
             began = time.perf_counter()
@@ -340,7 +340,7 @@ class TestProcesses:
             assert len(there) <= len(acknowledged) + run + 1  # each may have been killed before it said so
             if (folder / "annotations.json.bak").exists():
                 json.loads((folder / "annotations.json.bak").read_bytes())
-        assert len(acknowledged) >= 100
+        assert len(acknowledged) >= 30
         Project(folder).change_photo("out1.jpg", put=[drawn("last")])
         assert [path.name for path in folder.glob(".*")] == [".annotations.json.lock"]  # no leftovers
 

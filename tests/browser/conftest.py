@@ -81,7 +81,7 @@ def serve(learner: MadeUpLearner) -> Iterator[Callable[[Path], str]]:
 
 @pytest.fixture(scope="module")
 def idle_pages() -> dict[str, Page]:
-    """Pages that a test before has gone from, by their options: a page of its own costs each test a second."""
+    """Pages that a test before has gone from, by their options: one for each test costs a second."""
     return {}
 
 
