@@ -52,6 +52,7 @@ def retinanet_base() -> BaseModel:
 BASES = {"ssd": tiny_base, "retinanet": retinanet_base, "yolox": yolox_base}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     """What was learnt on features and what the detector computes are the same numbers."""
@@ -74,6 +75,7 @@ def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     torch.testing.assert_close(logits[0, :, -2:], logits_of(learnt, features), atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
     photos = make_photos(tmp_path, count=3)
@@ -108,6 +110,7 @@ def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
     assert sum(few[-1]) < sum(few[0])
 
 
+@pytest.mark.slow
 def test_it_is_the_same_every_time(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=3)
     first, second = (finetune(photos, yolox_base(), config=QUICK, show_progress=False) for _ in range(2))
@@ -146,6 +149,7 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     assert target.exists()
 
 
+@pytest.mark.slow
 def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:
     """Two files with one picture in them: the check is worth nothing, and the words say so."""
     photos = make_photos(tmp_path, count=2)
@@ -157,6 +161,7 @@ def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:
     assert f"the same picture as another: {second.path.name}" in remarks
 
 
+@pytest.mark.slow
 def test_a_tiny_box_is_learnt_and_spoken_of(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=2)
     first, second = photos.images
@@ -170,6 +175,7 @@ def test_a_tiny_box_is_learnt_and_spoken_of(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_negatives_lower_the_scores_on_what_they_show(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=3)
     noise = tmp_path / "negatives" / "noise.png"
@@ -183,6 +189,7 @@ def test_negatives_lower_the_scores_on_what_they_show(tmp_path: Path) -> None:
     assert {"name": "noise.png", "boxes": 0} in told.provenance["photos"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_kept_classes_have_the_same_scores_to_the_bit(tmp_path: Path, kind: str) -> None:
     photos, base = make_photos(tmp_path, count=2), BASES[kind]()
@@ -202,6 +209,7 @@ def test_the_seed_recipe_does_not_keep_classes(tmp_path: Path) -> None:
         finetune(make_photos(tmp_path), yolox_base(), recipe="seed", keep_classes=True)
 
 
+@pytest.mark.slow
 def test_several_classes_and_unequal_shots(tmp_path: Path) -> None:
     first, second, third = make_photos(tmp_path, count=3).images
     other = Box(100, 60, 150, 110, "other")
@@ -217,6 +225,7 @@ def test_several_classes_and_unequal_shots(tmp_path: Path) -> None:
     assert "nothing to check against for other" in " ".join(expected["remarks"])
 
 
+@pytest.mark.slow
 def test_a_class_without_any_box_gets_no_number_and_is_in_no_mean(tmp_path: Path, capsys) -> None:
     """As Roboflow's parent class ``ducks``, to which no box belongs."""
     photos = make_photos(tmp_path, count=4)
@@ -236,6 +245,7 @@ def test_a_class_without_any_box_gets_no_number_and_is_in_no_mean(tmp_path: Path
     assert printed.count("AP50") == 1
 
 
+@pytest.mark.slow
 def test_one_photo_is_enough_and_that_nothing_is_known_of_it_is_said(tmp_path: Path, capsys) -> None:
     detector = finetune(make_photos(tmp_path, count=1), yolox_base(), config=QUICK)
     printed = capsys.readouterr().err
@@ -254,6 +264,7 @@ OLD_NUMBERS = [  # as files of earlier days hold them: class, objects, ap50, low
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "overall"),
     [
@@ -332,6 +343,7 @@ def made_outcomes(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Outc
     return Outcomes.of(found, GroundTruthTable(photos, ids, boxes, np.zeros(count, bool)))
 
 
+@pytest.mark.slow
 def test_show_says_how_good_it_should_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detector = finetune(make_photos(tmp_path, count=3), yolox_base(), config=QUICK, show_progress=False)
     detector.save(tmp_path / "d.safetensors")
@@ -343,6 +355,7 @@ def test_show_says_how_good_it_should_be(tmp_path: Path, capsys: pytest.CaptureF
     assert "photos like these" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_five_ducks_teach_yolox_nano_more_than_the_seed_recipe_does(shared: Path) -> None:
     """Seen: AP 0.79 and AP50 0.99 on all 49 frames (seed recipe: 0.49 and 0.90), so 0.7 and 0.9 on some."""

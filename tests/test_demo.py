@@ -49,6 +49,7 @@ def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.Capture
     assert main(["demo", "-o", str(output)]) == 0  # an earlier demo is replaced
 
 
+@pytest.mark.slow
 def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom fewbox.cli import main\nfrom fewbox.core.progress import console\n"

@@ -36,6 +36,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 class TestAnExport:
+    @pytest.mark.slow
     @pytest.mark.parametrize("threshold", [0.0, 0.2, 0.6])
     def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
         detector, path = pair
@@ -121,6 +122,7 @@ def test_the_network_alone(tmp_path: Path) -> None:
     assert read_onnx_header(tmp_path / "raw.onnx")["input"] == "images"
 
 
+@pytest.mark.slow
 def test_photos_are_prepared_to_the_last_bit() -> None:
     config = YOLOX_SIZES["nano"]
     graph = GraphBuilder("prepare")
@@ -167,6 +169,7 @@ def unsure(model: onnx.ModelProto) -> Detector:
     return wrap(detector.config, weights)
 
 
+@pytest.mark.slow
 def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx.ModelProto) -> None:
     same = export_detector(unsure(model), tmp_path / "d.onnx")
     assert (tmp_path / "d.onnx").exists()
@@ -175,6 +178,7 @@ def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx
 
 
 class TestNothingIsWritten:
+    @pytest.mark.slow
     def test_if_it_finds_something_else(self, tmp_path: Path, model: onnx.ModelProto) -> None:
         target = tmp_path / "d.onnx"
         target.write_text("from before")
@@ -186,6 +190,7 @@ class TestNothingIsWritten:
         assert target.read_text() == "from before"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["d.onnx", "noise0.png", "noise1.png"]
 
+    @pytest.mark.slow
     def test_if_it_is_otherwise_unsure_where_neither_finds_anything(
         self, tmp_path: Path, model: onnx.ModelProto
     ) -> None:
@@ -198,6 +203,7 @@ class TestNothingIsWritten:
             export_detector(detector, tmp_path / "d.onnx", photos=save_noise(tmp_path))
         assert not (tmp_path / "d.onnx").exists()
 
+    @pytest.mark.slow
     def test_if_the_disk_is_full(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto
     ) -> None:

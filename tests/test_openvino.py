@@ -116,6 +116,7 @@ class TestTheEngine:
                 compared += assert_same(expected, exported.detect(photo, score_threshold=threshold))
         assert compared > 10
 
+    @pytest.mark.slow
     def test_takes_several_photos(self, pair: tuple[Detector, Path]) -> None:
         engine = OpenVinoEngine(pair[1], num_threads=1)
         photos = np.stack([noise((80, 100), seed) for seed in range(3)])
@@ -135,6 +136,7 @@ class TestTheEngine:
             for part, their_part in zip(one, other, strict=True):
                 np.testing.assert_allclose(part, their_part, atol=1e-4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("precision", "engine"), [("float32", "onnxruntime"), ("bfloat16", "openvino")])
     def test_is_chosen_where_it_is_faster(
         self, pair: tuple[Detector, Path], precision: str, engine: str, monkeypatch: pytest.MonkeyPatch
@@ -214,6 +216,7 @@ def shifts_in_bfloat16(
 
 
 class TestAFile:
+    @pytest.mark.slow
     def test_finds_the_same_in_rendered_photos(
         self, starter: Detector, starter_file: Path, rendered: AnnotationSet
     ) -> None:
@@ -225,6 +228,7 @@ class TestAFile:
             compared += assert_same(expected, actual)
         assert compared > 5
 
+    @pytest.mark.slow
     @pytest.mark.shared
     def test_finds_the_same_in_real_photos(self, starter: Detector, starter_file: Path, shared: Path) -> None:
         exported = open_detector(starter_file)
@@ -236,6 +240,7 @@ class TestAFile:
         ]
         assert sum(assert_same(*both) for both in pairs) > 5
 
+    @pytest.mark.slow
     def test_needs_no_torch(self, starter_file: Path, rendered: AnnotationSet) -> None:
         code = (
             "import sys\nfrom fewbox.detection.loading import open_detector\n"
@@ -245,6 +250,7 @@ class TestAFile:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.strip() == "(480, 640) False", done.stderr
 
+    @pytest.mark.slow
     def test_is_compiled_once(self, starter_file: Path, cache: Path) -> None:
         OpenVinoEngine(starter_file, num_threads=1)
         compiled = sorted((cache / "openvino").iterdir())
@@ -252,6 +258,7 @@ class TestAFile:
         OpenVinoEngine(starter_file, num_threads=1)
         assert sorted((cache / "openvino").iterdir()) == compiled
 
+    @pytest.mark.slow
     def test_in_bfloat16_moves_no_box_far(
         self, starter: Detector, starter_file: Path, rendered: AnnotationSet
     ) -> None:
@@ -310,6 +317,7 @@ class TestAFile:
         with pytest.raises(DetectorFileError, match="a document type is declared"):
             read_openvino_header(path)
 
+    @pytest.mark.slow
     def test_is_served(self, starter_file: Path) -> None:
         assert len(load_copy(starter_file, None).detector.labels) > 1
 
@@ -317,6 +325,7 @@ class TestAFile:
         with pytest.raises(SettingError, match="runs in OpenVINO only, not in onnxruntime"):
             open_detector(starter_file, engine="onnxruntime")
 
+    @pytest.mark.slow
     def test_in_float32_is_not_run_in_int8(self, starter_file: Path) -> None:
         with pytest.raises(SettingError, match="its weights are in float32, not in int8"):
             OpenVinoEngine(starter_file, precision="int8")

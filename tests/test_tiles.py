@@ -121,6 +121,7 @@ def painted(size_hw: tuple[int, int], boxes: list[tuple[int, int, int, int]]) ->
 SMALL = 14  # pixels of the photo: 2 in the input, and about 8 in that of a tile
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), min_size=1, max_size=12, unique=True),
     st.tuples(st.integers(0, 29), st.integers(0, 29)),
@@ -135,6 +136,7 @@ def test_every_small_object_is_found_once(cells: list[tuple[int, int]], offset: 
     assert sorted(map(tuple, found.boxes.tolist())) == sorted(boxes)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 300), st.integers(0, 200), st.integers(20, 140))
 def test_an_object_of_any_size_is_found_once(x: int, y: int, side: int) -> None:
     """Also one longer than tiles overlap, of which several tiles see pieces."""
@@ -318,6 +320,7 @@ def rows_of(folder: Path) -> Any:
     return json.loads((folder / "detections.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("given", "said"), [([], "auto"), (["auto"], "auto"), (["3"], 3)])
 def test_detections_say_that_there_were_tiles(tmp_path: Path, given: list[str], said: int | str) -> None:
     detector, photo = saved_painter(tmp_path)
@@ -330,6 +333,7 @@ def test_detections_say_that_there_were_tiles(tmp_path: Path, given: list[str], 
     assert "tiles" not in rows_of(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_pictures_of_large_photos_stay_small(tmp_path: Path) -> None:
     detector, _ = saved_painter(tmp_path)
     photo = tmp_path / "photos/large.png"
@@ -348,6 +352,7 @@ def test_wrong_tiles_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureF
         assert "tiles must be auto or a number from 2 to 8: '9'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers are those of what is found in tiles, and say so."""
     detector, photo = saved_painter(tmp_path)
@@ -371,6 +376,7 @@ def test_evaluate_in_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert document["coco"] != plain["coco"]
 
 
+@pytest.mark.slow
 def test_a_film_in_tiles(tmp_path: Path) -> None:
     pytest.importorskip("av", reason="needs the extra fewbox[video]")
     detector, photo = saved_painter(tmp_path)
