@@ -61,6 +61,7 @@ class TestAnExport:
                 num_found += count
         assert num_found > 10 or threshold == 0.6
 
+    @pytest.mark.slow
     def test_says_what_it_takes_and_gives(self, pair: tuple[Detector, Path]) -> None:
         detector, path = pair
         session = onnxruntime.InferenceSession(path)
@@ -74,6 +75,7 @@ class TestAnExport:
             "class_ids": ("tensor(int64)", ["batch", rows]),
         }
 
+    @pytest.mark.slow
     def test_says_what_it_is(self, pair: tuple[Detector, Path]) -> None:
         detector, path = pair
         header = read_onnx_header(path)
@@ -87,6 +89,7 @@ class TestAnExport:
         assert header["score_threshold"] == detector.score_threshold
         assert len(header["detector_sha256"]) == 64
 
+    @pytest.mark.slow
     def test_uses_no_numbers_that_a_runtime_may_lack(self, pair: tuple[Detector, Path]) -> None:
         model = onnx.load(pair[1])
         assert [entry.version for entry in model.opset_import] == [OPSET]

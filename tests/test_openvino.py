@@ -285,11 +285,13 @@ class TestAFile:
         assert np.quantile(shifts, 0.95) < 0.3
         assert max(shifts) < 1.5
 
+    @pytest.mark.slow
     def test_without_its_weights(self, starter_file: Path, tmp_path: Path) -> None:
         shutil.copy(starter_file, tmp_path / "duck.xml")
         with pytest.raises(DetectorFileError, match=r"duck\.bin: no such file\nhint: copy duck\.bin"):
             open_detector(tmp_path / "duck.xml")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("cut", [0, 1000])
     def test_that_is_damaged(self, starter_file: Path, tmp_path: Path, cut: int) -> None:
         (tmp_path / "duck.xml").write_bytes(starter_file.read_bytes()[:cut])
@@ -303,6 +305,7 @@ class TestAFile:
         with pytest.raises(DetectorFileError, match="not a detector that fewbox exported"):
             open_detector(tmp_path / "other.xml")
 
+    @pytest.mark.slow
     def test_says_what_it_is(self, starter_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["show", str(starter_file)]) == 0
         shown = capsys.readouterr().out
@@ -321,6 +324,7 @@ class TestAFile:
     def test_is_served(self, starter_file: Path) -> None:
         assert len(load_copy(starter_file, None).detector.labels) > 1
 
+    @pytest.mark.slow
     def test_runs_in_openvino_only(self, starter_file: Path) -> None:
         with pytest.raises(SettingError, match="runs in OpenVINO only, not in onnxruntime"):
             open_detector(starter_file, engine="onnxruntime")
