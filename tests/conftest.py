@@ -28,7 +28,7 @@ settings.register_profile("fuzz", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-MOST_SECONDS = 5.0
+MOST_SECONDS = 1.5
 USUAL_SECONDS = 0.1
 """What :func:`slowness` takes on the machine on which tests were marked: 2 cores of an Intel Xeon."""
 
@@ -91,8 +91,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
     What counts is processor time, of this process and of those it has started and waited for: seconds on
     the clock say more about what else the machine does. Processors differ too, so the limit is one for the
-    speed of this one, never below ``MOST_SECONDS``. Tests of more than three seconds are marked, so that none
-    fails by chance; and whichever test is the first to load a large library is not held to that.
+    speed of this one, never below ``MOST_SECONDS``. Tests of more than half a second are marked, so that
+    none fails by chance; and whichever test is the first to load a large library is not held to that.
     """
     before, modules = processor_seconds(), len(sys.modules)
     result = yield

@@ -76,12 +76,14 @@ def _adapted(
     return learning, list(learning.rounds())
 
 
+@pytest.mark.slow
 def test_the_loss_falls(start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews) -> None:
     learning, _ = _adapted(start, views, replace(SETTINGS, steps=30))
     losses = [row["total"] for row in learning.history]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
+@pytest.mark.slow
 def test_after_each_round_there_is_a_network_and_the_backbone_is_the_one_it_was(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:
@@ -96,6 +98,7 @@ def test_after_each_round_there_is_a_network_and_the_backbone_is_the_one_it_was(
             assert is_same == name.startswith("backbone.backbone."), name
 
 
+@pytest.mark.slow
 def test_the_start_is_left_as_it_was(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:
@@ -104,6 +107,7 @@ def test_the_start_is_left_as_it_was(
     assert all(torch.equal(w, before[name]) for name, w in start[1].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [0, 2])
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, window: int
@@ -178,6 +182,7 @@ def test_the_window_follows_from_the_objects() -> None:
     assert window() == 0
 
 
+@pytest.mark.slow
 def test_a_frozen_part_does_not_move(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:
@@ -229,6 +234,7 @@ def test_a_network_with_batch_norms_gets_its_weights_back(with_norms: Detector) 
         torch.testing.assert_close(other, one, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_there_is_a_detector_after_each_round_and_ctrl_c_keeps_the_last(
     with_norms: Detector, photos: AnnotationSet
 ) -> None:
@@ -296,6 +302,7 @@ def test_calibrated_weights_give_calibrated_scores(with_norms: Detector) -> None
     torch.testing.assert_close(calibrated, 0.5 * logits - 1, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_adapted_is_refused(photos: AnnotationSet, tiny_yolox: BaseModel) -> None:
     with pytest.raises(SettingError, match="adapting is for a YOLOX or the starter"):
         fewbox.finetune(photos, tiny_base(), recipe="adapt", show_progress=False)

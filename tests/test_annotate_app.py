@@ -283,6 +283,7 @@ class TestPictures:
         assert image.size_hw == (60, 100)
         assert read_image(image.path)[10:22, 10:38, 0].min() > 150
 
+    @pytest.mark.slow
     def test_sizes(self, page: Page, folder: Path) -> None:
         Image.effect_noise((4000, 3000), 80).save(folder / "large.jpg")
         address = page.address("large.jpg")

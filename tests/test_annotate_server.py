@@ -199,6 +199,7 @@ class TestKilled:
         process.stdout.close()
         return code
 
+    @pytest.mark.slow
     def test_an_open_page_goes_on_after_a_restart(self, folder: Path) -> None:
         port = free_port()
         process, url = self.start(folder, port)

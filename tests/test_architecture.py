@@ -93,6 +93,7 @@ def test_every_module_is_in_a_known_place() -> None:
     assert not unknown, f"give them a place in the order of the layers: {unknown}"
 
 
+@pytest.mark.slow
 def test_a_folder_imports_only_from_those_above_it() -> None:
     wrong = [f"{name_of(path)} must not import {module}" for path in MODULES for module in from_below(path)]
     assert wrong == []
@@ -149,6 +150,7 @@ def test_photos_and_boxes_know_no_torch() -> None:
     assert [name_of(path) for path in light if "torch" in {m.split(".")[0] for m in imported(path)}] == []
 
 
+@pytest.mark.slow
 def test_importing_photos_and_boxes_loads_no_torch() -> None:
     light = [f"fewbox.{name}" for name in light_modules()]
     assert "fewbox.data.formats" in light
@@ -196,6 +198,7 @@ def test_no_public_name_is_that_of_a_module() -> None:
     assert not hidden
 
 
+@pytest.mark.slow
 def test_loading_a_file_cannot_run_code() -> None:
     assert [f"{name_of(path)}: {what}" for path in MODULES for what in could_run_code(path)] == []
 
@@ -218,6 +221,7 @@ def could_run_code(path: Path) -> Iterator[str]:
             yield ast.unparse(call)
 
 
+@pytest.mark.slow
 def test_nothing_is_too_long_to_read() -> None:
     lengths: dict[str, tuple[int, int]] = {}
     for path in [*MODULES, *RENDERER]:

@@ -46,6 +46,7 @@ def detector(photos: Path) -> Detector:
 
 
 class TestPhotosToDetectIn:
+    @pytest.mark.slow
     def test_all_that_is_one_photo(self, detector: Detector, photos: Path) -> None:
         path = fewbox.find_photos(photos)[0]
         image = fewbox.read_image(path)
@@ -63,6 +64,7 @@ class TestPhotosToDetectIn:
         with path.open("rb") as file:
             np.testing.assert_array_equal(detector.detect(file).boxes, expected.boxes)
 
+    @pytest.mark.slow
     def test_grey(self, detector: Detector) -> None:
         grey = np.random.default_rng(0).integers(0, 256, (50, 60), np.uint8)
         expected = detector.detect(np.stack([grey] * 3, -1), score_threshold=0.01).boxes
@@ -70,6 +72,7 @@ class TestPhotosToDetectIn:
             found = detector.detect(given, score_threshold=0.01).boxes
             np.testing.assert_array_equal(found, expected)
 
+    @pytest.mark.slow
     def test_several(self, detector: Detector, photos: Path) -> None:
         paths = fewbox.find_photos(photos)
         expected = [len(found) for found in detector.detect(paths)]
@@ -154,6 +157,7 @@ class TestFiles:
         with pytest.raises(OutputError, match=r"cannot be written as '\.onnx'"):
             detector.save(tmp_path / "d.onnx")
 
+    @pytest.mark.slow
     def test_evaluate_takes_paths(self, detector: Detector, photos: Path, tmp_path: Path) -> None:
         detector.save(tmp_path / "d.safetensors")
         evaluation = fewbox.evaluate(str(tmp_path / "d.safetensors"), photos, show_progress=False)

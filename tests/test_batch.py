@@ -184,6 +184,7 @@ def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_here")
 def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
     photos, output = few(folder, tmp_path), tmp_path / "out"
@@ -208,6 +209,7 @@ def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
         detect_batch(folder / "d.safetensors", photos, output)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_here")
 def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
     photos, output = few(folder, tmp_path), tmp_path / "out"
@@ -238,6 +240,7 @@ def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
     assert [row["detections"] for row in tables(output)[0]] == pytest.approx(counts, abs=1)
 
 
+@pytest.mark.slow
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
     from fewbox.apps.batch.manifest import Manifest
     from fewbox.apps.batch.workers import MOST_DEATHS, ShardWorker, Work

@@ -62,6 +62,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[AnnotationSet, Det
 BASES = {"ssd": tiny_base, "retinanet": retinanet_base, "yolox": yolox_base}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     """What was learnt on features and what the detector computes are the same numbers."""
@@ -84,6 +85,7 @@ def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     torch.testing.assert_close(logits[0, :, -2:], logits_of(learnt, features), atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
     photos = make_photos(tmp_path, count=2)
@@ -118,6 +120,7 @@ def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
     assert sum(few[-1]) < sum(few[0])
 
 
+@pytest.mark.slow
 def test_it_is_the_same_every_time(taught: tuple[AnnotationSet, Detector]) -> None:
     photos, first = taught
     second = finetune(photos, yolox_base(), config=QUICK, show_progress=False)
@@ -156,6 +159,7 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     assert target.exists()
 
 
+@pytest.mark.slow
 def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:
     """Two files with one picture in them: the check is worth nothing, and the words say so."""
     photos = make_photos(tmp_path, count=2)
@@ -167,6 +171,7 @@ def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:
     assert f"the same picture as another: {second.path.name}" in remarks
 
 
+@pytest.mark.slow
 def test_a_tiny_box_is_learnt_and_spoken_of(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=2)
     first, second = photos.images
@@ -180,6 +185,7 @@ def test_a_tiny_box_is_learnt_and_spoken_of(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_negatives_lower_the_scores_on_what_they_show(
     tmp_path: Path, taught: tuple[AnnotationSet, Detector]
 ) -> None:
@@ -194,6 +200,7 @@ def test_negatives_lower_the_scores_on_what_they_show(
     assert {"name": "noise.png", "boxes": 0} in told.provenance["photos"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BASES)
 def test_kept_classes_have_the_same_scores_to_the_bit(tmp_path: Path, kind: str) -> None:
     photos, base = make_photos(tmp_path, count=2), BASES[kind]()
@@ -213,6 +220,7 @@ def test_the_seed_recipe_does_not_keep_classes(tmp_path: Path) -> None:
         finetune(make_photos(tmp_path), yolox_base(), recipe="seed", keep_classes=True)
 
 
+@pytest.mark.slow
 def test_several_classes_and_unequal_shots(tmp_path: Path) -> None:
     first, second, third = make_photos(tmp_path, count=3).images
     other = Box(100, 60, 150, 110, "other")
@@ -228,6 +236,7 @@ def test_several_classes_and_unequal_shots(tmp_path: Path) -> None:
     assert "nothing to check against for other" in " ".join(expected["remarks"])
 
 
+@pytest.mark.slow
 def test_a_class_without_any_box_gets_no_number_and_is_in_no_mean(
     tmp_path: Path, capsys, taught: tuple[AnnotationSet, Detector]
 ) -> None:
@@ -248,6 +257,7 @@ def test_a_class_without_any_box_gets_no_number_and_is_in_no_mean(
     assert printed.count("AP50") == 1
 
 
+@pytest.mark.slow
 def test_one_photo_is_enough_and_that_nothing_is_known_of_it_is_said(tmp_path: Path, capsys) -> None:
     detector = finetune(make_photos(tmp_path, count=1), yolox_base(), config=QUICK)
     printed = capsys.readouterr().err
@@ -266,6 +276,7 @@ OLD_NUMBERS = [  # as files of earlier days hold them: class, objects, ap50, low
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "overall"),
     [
@@ -349,6 +360,7 @@ def made_outcomes(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Outc
     return Outcomes.of(found, GroundTruthTable(photos, ids, boxes, np.zeros(count, bool)))
 
 
+@pytest.mark.slow
 def test_show_says_how_good_it_should_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], taught: tuple[AnnotationSet, Detector]
 ) -> None:
@@ -361,6 +373,7 @@ def test_show_says_how_good_it_should_be(
     assert "photos like these" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_five_ducks_teach_yolox_nano_more_than_the_seed_recipe_does(shared: Path) -> None:
     """Seen: AP 0.79 and AP50 0.99 on all 49 frames (seed recipe: 0.49 and 0.90), so 0.7 and 0.9 on some."""

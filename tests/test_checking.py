@@ -136,6 +136,7 @@ class TestBoxes:
         assert kinds(mugs.check(input_side=320)) == ["box-tiny"]
         assert not mugs.check(input_side=640).findings
 
+    @pytest.mark.slow
     @given(
         box=st.tuples(*[st.floats(-50, 400)] * 4),
         size_hw=st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -154,6 +155,7 @@ class TestBoxes:
         else:
             assert not rows
 
+    @pytest.mark.slow
     @given(
         box=st.tuples(*[st.floats(-50, 400)] * 4),
         size_hw=st.tuples(st.integers(1, 300), st.integers(1, 300)),
@@ -423,6 +425,7 @@ class TestCommand:
 
 @pytest.mark.shared
 class TestRealData:
+    @pytest.mark.slow
     def test_raccoons(self, shared: Path) -> None:
         folder = shared / "data" / "raccoon"
         report = check_annotations(folder / "annotations", folder / "images", show_progress=False)
@@ -438,6 +441,7 @@ class TestRealData:
         } <= twins
         assert report.labels == {"raccoon": 217}
 
+    @pytest.mark.slow
     def test_microcontrollers_and_ducks_have_no_errors(self, shared: Path) -> None:
         parts = [shared / "data" / "microcontrollers" / "images" / part for part in ("train", "test")]
         boards = check_annotations(

@@ -95,6 +95,7 @@ def failure(capsys: pytest.CaptureFixture[str]) -> str:
     return "\n".join(lines[lines.index(errors[0]) :])
 
 
+@pytest.mark.slow
 def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_finetune(project) == 0
     printed = capsys.readouterr()
@@ -171,12 +172,14 @@ class TestOutputThatNobodyReads:
         assert code in (0, 141)  # argparse passes over it
         assert said == b""
 
+    @pytest.mark.slow
     def test_of_errors(self, tmp_path: Path) -> None:
         assert self.run("check", str(tmp_path / "gone"), closed="stderr") == (141, b"")
         code, said = self.run("check", str(tmp_path / "gone"), closed="stdout")
         assert code == 2
         assert said.startswith(b"error: ")
 
+    @pytest.mark.slow
     def test_a_closed_stderr_does_not_put_errors_into_the_results(self, tmp_path: Path) -> None:
         command = f"{sys.executable} -m fewbox.cli check {tmp_path / 'gone'} 2>&-"
         ended = subprocess.run(command, shell=True, stdout=subprocess.PIPE, check=False)
@@ -191,6 +194,7 @@ class TestOutputThatNobodyReads:
         assert ended.stderr == b"error: the output cannot be written: no space left on the disk\n"
 
 
+@pytest.mark.slow
 def test_detect_writes_the_picture_of_one_photo(
     project: Path, finetuned: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -276,6 +280,7 @@ def test_wrong_boxes(project: Path, capsys: pytest.CaptureFixture[str], change: 
     assert not (project / "d.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_photos_nobody_looked_at_can_be_left_out(project: Path) -> None:
     edit_boxes(project, "no box")
     assert run_finetune(project, "--reviewed-only") == 0
@@ -287,6 +292,7 @@ def test_missing_photo(project: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "photo2.png" in failure(capsys)
 
 
+@pytest.mark.slow
 def test_unreadable_photo(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photo = project / "photos" / "photo2.png"
     photo.write_bytes(photo.read_bytes()[:2000])
@@ -302,6 +308,7 @@ def test_two_photos_with_one_name_are_told_apart(project: Path, capsys: pytest.C
     assert "1 of 4 photos has no boxes and is not marked as reviewed: more/photo1.png" in failure(capsys)
 
 
+@pytest.mark.slow
 def test_boxes_that_were_drawn_need_no_name(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos, output = project / "photos", project / "d.safetensors"
     command = ["finetune", str(photos), "-o", str(output), "--recipe", "seed", "--steps", "1"]
@@ -339,6 +346,7 @@ def test_wrong_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "learning_rate must be a number from 1e-08 to 10: -1.0" in failure(capsys)
 
 
+@pytest.mark.slow
 def test_corrupt_archive_and_truncated_shard(
     project: Path, capsys: pytest.CaptureFixture[str], golden_archive: Path
 ) -> None:
@@ -364,6 +372,7 @@ def test_corrupt_archive_and_truncated_shard(
     assert {path.name for path in bases.iterdir()} == {"ssd_resnet50_fpn_640.safetensors"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.name != "posix" or os.geteuid() != 0, reason="only root can make a disk of a given size"
 )

@@ -40,6 +40,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_film(tmp_path_factory.mktemp("film") / "film.mp4"))
 
 
+@pytest.mark.slow
 def test_a_film(detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "boxes.mp4"
     assert main(["detect", detector, film, "-o", str(out), "--threshold", LOW, "--every", "5"]) == 0

@@ -150,6 +150,7 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -
         finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(seed=1))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(photos, base, tmp_path) -> None:
     with pytest.raises(SettingError, match=r"multiple of the 3 processes: 4(.|\n)*--batch-size 6"):
         finetune_deep(photos, base, tmp_path / "c.pt", ProcessGroup(0, 3, ALONE.device), config=settings())

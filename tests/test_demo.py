@@ -48,6 +48,7 @@ def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.Capture
     assert Image.open(output / "ducks.gif").n_frames >= 7
 
 
+@pytest.mark.slow
 def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom fewbox.cli import main\nfrom fewbox.core.progress import console\n"

@@ -38,6 +38,7 @@ def read_printed(printed: str) -> list[dict[str, Any]]:
     return [{"label": row[0], "score": float(row[1]), "box": [*map(float, row[3:])]} for row in rows]
 
 
+@pytest.mark.slow
 def test_it_finds_what_fewbox_finds(exported_duck: ExportedDuck, tmp_path: Path) -> None:
     for photo in exported_duck.photos[:1]:
         done = run_example(tmp_path, exported_duck.onnx, photo)
@@ -50,6 +51,7 @@ def test_it_finds_what_fewbox_finds(exported_duck: ExportedDuck, tmp_path: Path)
         assert (drawn != plain).any()
 
 
+@pytest.mark.slow
 def test_a_photo_taken_sideways_is_turned(exported_duck: ExportedDuck, tmp_path: Path) -> None:
     upright = exported_duck.photos[0]
     stored = Image.fromarray(np.ascontiguousarray(STORED[6](np.asarray(Image.open(upright)))))
@@ -59,6 +61,7 @@ def test_a_photo_taken_sideways_is_turned(exported_duck: ExportedDuck, tmp_path:
     assert Image.open(tmp_path / "sideways_boxes.png").size == Image.open(upright).size
 
 
+@pytest.mark.slow
 def test_another_threshold(exported_duck: ExportedDuck, tmp_path: Path) -> None:
     photo = exported_duck.photos[0]
     done = run_example(tmp_path, exported_duck.onnx, photo, "--score-threshold", "0.05")

@@ -46,6 +46,7 @@ def same(first: Detections, second: Detections) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_it_detects_the_same(detector: Detector, photos: list[Path], tmp_path: Path) -> None:
     detector.save(tmp_path / "d.safetensors")
     loaded = Detector.load(tmp_path / "d.safetensors")
@@ -58,6 +59,7 @@ def test_saved_and_loaded_it_detects_the_same(detector: Detector, photos: list[P
     assert loaded.base["name"] == "tiny"
 
 
+@pytest.mark.slow
 def test_one_a_list_an_array_and_a_picture_give_the_same(detector: Detector, photos: list[Path]) -> None:
     single = [detector.detect(photo, score_threshold=LOW) for photo in photos]
     several = detector.detect(photos, score_threshold=LOW)
@@ -77,6 +79,7 @@ def test_boxes_lie_in_the_photo_and_scores_fall(detector: Detector, photos: list
     assert same(found.above(0.02), detector.detect(photos[0], score_threshold=0.02))
 
 
+@pytest.mark.slow
 def test_heads_only_needs_the_very_same_base(detector: Detector, photos: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "heads.safetensors"
     detector.save(path, heads_only=True)
@@ -91,6 +94,7 @@ def test_heads_only_needs_the_very_same_base(detector: Detector, photos: list[Pa
     )
 
 
+@pytest.mark.slow
 def test_header_tells_where_the_detector_comes_from(detector: Detector, tmp_path: Path) -> None:
     detector.save(tmp_path / "d.safetensors")
     with safe_open(tmp_path / "d.safetensors", framework="np") as file:
@@ -155,6 +159,7 @@ def test_failed_save_leaves_the_file_that_was_there(
     assert path.read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_folder_run_reports_bad_photos_and_does_the_rest(
     detector: Detector, photos: list[Path], tmp_path: Path
 ) -> None:

@@ -214,6 +214,7 @@ def options_in(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*\b", text))
 
 
+@pytest.mark.slow
 def test_options_in_sentences_are_options() -> None:
     ours = {option for parser in commands().values() for option in parser._option_string_actions}
     of_torchrun = {"--nnodes", "--rdzv-endpoint"}

@@ -41,6 +41,7 @@ def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None
         assert num_boxes >= len(photos)
 
 
+@pytest.mark.slow
 def test_rendered_ducks(exported_duck: ExportedDuck) -> None:
     require_same(exported_duck.detector, exported_duck.onnx, exported_duck.photos[:4])
 

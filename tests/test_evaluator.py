@@ -229,6 +229,7 @@ def run(project: Path, *more: str) -> int:
     return main(["evaluate", str(project / "square.safetensors"), str(project / "photos"), *more])
 
 
+@pytest.mark.slow
 def test_the_command_prints_words_and_writes_a_report(project: Path, capsys: pytest.CaptureFixture[str]):
     assert run(project, "-o", str(project / "report")) == 0
     printed = capsys.readouterr().out
@@ -242,6 +243,7 @@ def test_the_command_prints_words_and_writes_a_report(project: Path, capsys: pyt
     assert (numbers["photos"], numbers["skipped"]) == (4, [])
 
 
+@pytest.mark.slow
 def test_json_alone_goes_to_stdout(project: Path, capsys: pytest.CaptureFixture[str]):
     assert run(project, "--json") == 0
     numbers = json.loads(capsys.readouterr().out)
@@ -250,6 +252,7 @@ def test_json_alone_goes_to_stdout(project: Path, capsys: pytest.CaptureFixture[
     assert len(numbers["classes"][0]["found_above"]) == len(numbers["thresholds"]) == 100
 
 
+@pytest.mark.slow
 def test_boxes_without_a_label_are_of_the_only_class(project: Path):
     rows = ["image,x1,y1,x2,y2", *(f"photo{n}.png,1,1,9,9" for n in range(4))]
     (project / "boxes.csv").write_text("\n".join(rows))
@@ -264,6 +267,7 @@ def test_no_file_of_boxes(project: Path, capsys: pytest.CaptureFixture[str]):
     assert "--boxes FILE" in message
 
 
+@pytest.mark.slow
 def test_reviewed_only(project: Path, capsys: pytest.CaptureFixture[str]):
     Image.new("RGB", (50, 50)).save(project / "photos" / "new.png")
     assert run(project) == 2
@@ -272,6 +276,7 @@ def test_reviewed_only(project: Path, capsys: pytest.CaptureFixture[str]):
     assert "4 photos" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_damaged_photo_makes_the_exit_code_2_and_leaves_a_report(
     project: Path, capsys: pytest.CaptureFixture[str]
 ):

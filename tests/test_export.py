@@ -37,6 +37,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 class TestAnExport:
+    @pytest.mark.slow
     @pytest.mark.parametrize("threshold", [0.0, 0.2])
     def test_finds_what_the_original_finds(self, pair: tuple[Detector, Path], threshold: float) -> None:
         detector, path = pair
@@ -61,6 +62,7 @@ class TestAnExport:
                 num_found += count
         assert num_found > 10
 
+    @pytest.mark.slow
     def test_says_what_it_takes_and_gives(self, pair: tuple[Detector, Path]) -> None:
         detector, path = pair
         session = onnxruntime.InferenceSession(path)
@@ -74,6 +76,7 @@ class TestAnExport:
             "class_ids": ("tensor(int64)", ["batch", rows]),
         }
 
+    @pytest.mark.slow
     def test_says_what_it_is(self, pair: tuple[Detector, Path]) -> None:
         detector, path = pair
         header = read_onnx_header(path)
@@ -87,6 +90,7 @@ class TestAnExport:
         assert header["score_threshold"] == detector.score_threshold
         assert len(header["detector_sha256"]) == 64
 
+    @pytest.mark.slow
     def test_uses_no_numbers_that_a_runtime_may_lack(self, pair: tuple[Detector, Path]) -> None:
         model = onnx.load(pair[1])
         assert [entry.version for entry in model.opset_import] == [OPSET]
@@ -126,6 +130,7 @@ def test_the_network_alone() -> None:
     assert read_onnx_header(path)["input"] == "images"
 
 
+@pytest.mark.slow
 def test_photos_are_prepared_to_the_last_bit() -> None:
     config = YOLOX_SIZES["nano"]
     graph = GraphBuilder("prepare")
@@ -172,6 +177,7 @@ def unsure(model: onnx.ModelProto) -> Detector:
     return wrap(detector.config, weights)
 
 
+@pytest.mark.slow
 def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx.ModelProto) -> None:
     same = export_detector(unsure(model), tmp_path / "d.onnx")
     assert (tmp_path / "d.onnx").exists()
@@ -180,6 +186,7 @@ def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx
 
 
 class TestNothingIsWritten:
+    @pytest.mark.slow
     def test_if_it_finds_something_else(self, tmp_path: Path, model: onnx.ModelProto) -> None:
         target = tmp_path / "d.onnx"
         target.write_text("from before")
@@ -191,6 +198,7 @@ class TestNothingIsWritten:
         assert target.read_text() == "from before"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["d.onnx", "noise0.png", "noise1.png"]
 
+    @pytest.mark.slow
     def test_if_it_is_otherwise_unsure_where_neither_finds_anything(
         self, tmp_path: Path, model: onnx.ModelProto
     ) -> None:
@@ -203,6 +211,7 @@ class TestNothingIsWritten:
             export_detector(detector, tmp_path / "d.onnx", photos=save_noise(tmp_path))
         assert not (tmp_path / "d.onnx").exists()
 
+    @pytest.mark.slow
     def test_if_the_disk_is_full(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto
     ) -> None:

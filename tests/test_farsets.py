@@ -42,6 +42,7 @@ def test_photos_that_look_alike_are_one_group(
     assert len(set(farsets.GROUPINGS[name](photos))) == groups
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(

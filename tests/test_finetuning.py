@@ -117,6 +117,7 @@ def test_learns_the_squares_it_was_shown(tmp_path: Path) -> None:
         assert overlap_h > 15
 
 
+@pytest.mark.slow
 def test_empty_photos_teach_and_unseen_ones_are_refused(tmp_path: Path) -> None:
     photos = make_photos(tmp_path)
     empty = replace(photos.images[2], boxes=(), reviewed=True)
@@ -128,6 +129,7 @@ def test_empty_photos_teach_and_unseen_ones_are_refused(tmp_path: Path) -> None:
         finetune(unseen, tiny_base(), config=QUICK, recipe="seed", show_progress=False)
 
 
+@pytest.mark.slow
 def test_ignored_regions_teach_nothing() -> None:
     config, weights, _ = restore(tiny_base(), 1, seed=0)
     network = build_network(config, weights)
@@ -142,6 +144,7 @@ def test_ignored_regions_teach_nothing() -> None:
     assert both.class_weights[both.class_targets[:, 1] == 1].min() == 1
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_parts_named(tmp_path: Path) -> None:
     base = tiny_base()
     broken = replace(base, weights=base.weights | {"box_head.bias": torch.full((24,), torch.inf)})
@@ -171,6 +174,7 @@ def test_settings_out_of_their_limits(settings: dict[str, object], says: str) ->
         FinetuneConfig.from_dict(settings)
 
 
+@pytest.mark.slow
 def test_restore_reports_and_refuses_misfits() -> None:
     base = tiny_base()
     _, weights, report = restore(base, 5, seed=0)
@@ -223,6 +227,7 @@ def test_a_retinanet_learns_by_the_same_commands(tmp_path: Path, version: str) -
     assert loaded.network.architecture == "retinanet_resnet50_fpn"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_box_patches_of_a_window_are_those_of_the_whole_map(version: str) -> None:
     """With group-norm the window has to be the whole map; without, a part gives the same."""
@@ -237,6 +242,7 @@ def test_box_patches_of_a_window_are_those_of_the_whole_map(version: str) -> Non
     torch.testing.assert_close(heads.box_codes(photo), codes[0, matched], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_yolox_learns_by_the_same_commands(tmp_path: Path) -> None:
     config = tiny_yolox_config()
     base = make_base(config, random_yolox(config).state_dict())
@@ -311,6 +317,7 @@ def tuned(shared: Path, golden_base: BaseModel, golden: dict[str, np.ndarray]) -
     return network, weights, photos
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_first_step_is_the_originals(tuned: Tuned, golden: dict[str, np.ndarray]) -> None:
     """Seen: losses within 1e-6, gradients within 8e-5 of their norm."""

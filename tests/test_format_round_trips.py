@@ -83,7 +83,7 @@ def assert_same(got: AnnotationSet, want: AnnotationSet, losses: tuple[str, ...]
 
 @pytest.mark.parametrize("form", FORMATS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_round_trip(folder: Path, form: str, data: st.DataObject) -> None:
     before = data.draw(annotation_sets(folder))
     target = target_in(folder, form)

@@ -24,6 +24,7 @@ from fewbox.runtimes.header import read_onnx_header, read_openvino_header
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.slow
 def test_a_detector_from_before_opens(tmp_path: Path) -> None:
     path = tmp_path / "d.safetensors"
     detector_of("ssd").save(path)
@@ -34,6 +35,7 @@ def test_a_detector_from_before_opens(tmp_path: Path) -> None:
     assert Detector.load(tmp_path / "old.safetensors").labels == ("cup", "lid", "spoon")
 
 
+@pytest.mark.slow
 def test_an_export_from_before_opens(tmp_path: Path) -> None:
     model = onnx.load_from_string(exported("ssd"))
     entry = next(entry for entry in model.metadata_props if entry.key == "fewbox")

@@ -441,6 +441,7 @@ class TestDamage:
         with pytest.raises(PhotoError):
             read_image("a\0b.jpg")
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")
     def test_seeded_damage_is_an_error_or_a_photo(self, tmp_path: Path, upright: np.ndarray) -> None:
         random = np.random.default_rng(7)

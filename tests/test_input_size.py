@@ -99,6 +99,7 @@ def retinanet_base() -> BaseModel:
     return make_base(config, random_retinanet(config).state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("base", [tiny_base, retinanet_base])
 @pytest.mark.parametrize("name", ["best", "seed"])
 def test_a_family_without_a_choice_refuses_one(tmp_path: Path, base: object, name: str) -> None:
@@ -110,6 +111,7 @@ def test_a_family_without_a_choice_refuses_one(tmp_path: Path, base: object, nam
     assert sides_to_try(photos, base().config) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["best", "seed"])
 def test_the_size_asked_for_is_taken_and_told(tmp_path: Path, name: str) -> None:
     photos = make_photos(tmp_path, 2)
@@ -121,6 +123,7 @@ def test_the_size_asked_for_is_taken_and_told(tmp_path: Path, name: str) -> None
     assert base.config.size_hw == (320, 320)
 
 
+@pytest.mark.slow
 def test_deep_fine_tuning_takes_the_size_asked_for(tmp_path: Path) -> None:
     settings = DeepConfig(epochs=1, batch_size=2, loaders=0, input_size=320)
     config = tiny_yolox_config()

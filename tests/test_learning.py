@@ -81,6 +81,7 @@ class TestRounds:
         rounds.learn()
         assert said == [{"learning": vars(Learning("waiting", "draw boxes in one more photo"))}]
 
+    @pytest.mark.slow
     def test_the_network_sees_each_photo_once(
         self, rounds: Rounds, said: list[dict[str, Any]], looked_at: list[str]
     ) -> None:
@@ -107,6 +108,7 @@ class TestRounds:
         assert rounds.detector is not None
         assert rounds.detector.labels == ("square", "other")
 
+    @pytest.mark.slow
     def test_reviewed_and_empty_photos_teach_too(
         self, rounds: Rounds, said: list[Any], looked_at: list[str]
     ) -> None:
@@ -116,6 +118,7 @@ class TestRounds:
         rounds.learn()
         assert looked_at == ["photo0.png", "photo1.png", "photo4.png"]
 
+    @pytest.mark.slow
     def test_proposals_are_for_photos_nobody_has_looked_at_and_never_saved(
         self, rounds: Rounds, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -161,6 +164,7 @@ class TestRounds:
         rounds.learn()
         assert "photo4.png" in [message.get("name") for message in said]
 
+    @pytest.mark.slow
     def test_photos_that_cannot_be_read_are_passed_by(
         self, rounds: Rounds, said: list[dict[str, Any]]
     ) -> None:
@@ -181,6 +185,7 @@ class TestProcess:
         make_photos(tmp_path)
         return Project(tmp_path)
 
+    @pytest.mark.slow
     def test_finishing_says_what_is_missing(self, project: Project, tmp_path: Path) -> None:
         output = tmp_path / "d.safetensors"
         learner = BackgroundLearner(project, base="starter", output=output, learn=False)
@@ -196,6 +201,7 @@ class TestProcess:
             "hint: ", ""
         )
 
+    @pytest.mark.slow
     def test_what_a_base_does_not_say_is_passed_on(self, project: Project, tmp_path: Path) -> None:
         output = tmp_path / "d.safetensors"
         learner = BackgroundLearner(project, base="starter", batch_norm_eps=1e-5, output=output)
@@ -207,6 +213,7 @@ class TestProcess:
         finally:
             learner.close()
 
+    @pytest.mark.slow
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
     def test_without_a_base_it_is_off_and_it_ends_with_the_server_even_if_that_is_killed(
         self, project: Project

@@ -55,6 +55,7 @@ def same(first: Path, second: Path) -> bool:
 
 
 class TestEveryCommandTakesAnExport:
+    @pytest.mark.slow
     def test_detect_in_a_folder(self, folder: Path, tmp_path: Path) -> None:
         for engine, file in (("torch", "d.safetensors"), ("onnxruntime", "d.onnx")):
             arguments = [str(folder / file), str(folder / "photos"), "--threshold", "0.3", "--engine", engine]
@@ -62,6 +63,7 @@ class TestEveryCommandTakesAnExport:
             assert len(list((tmp_path / engine).glob("*"))) == 4  # three pictures and the numbers
         assert same(tmp_path / "torch" / "detections.json", tmp_path / "onnxruntime" / "detections.json")
 
+    @pytest.mark.slow
     def test_detect_in_a_video(self, folder: Path, tmp_path: Path) -> None:
         for file in ("d.safetensors", "d.onnx"):
             table = tmp_path / f"{file}.csv"
@@ -86,6 +88,7 @@ class TestEveryCommandTakesAnExport:
         assert isinstance(served.current.detector, ExportedDetector)
         assert len(served.current.detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
 
+    @pytest.mark.slow
     def test_evaluate(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         boxes = tmp_path / "boxes.csv"
         rows = [f"{name},10,10,60,60,cup" for name in ("noise0.png", "noise1.png", "large.jpg")]
@@ -100,6 +103,7 @@ class TestEveryCommandTakesAnExport:
         assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "installed"),
     [
@@ -132,6 +136,7 @@ def test_nothing_else_needs_to_be_installed(
     assert "torch" not in done.stdout.splitlines()[-1].split()
 
 
+@pytest.mark.slow
 def test_torch_stays_out_even_where_it_is_installed(folder: Path, tmp_path: Path) -> None:
     arguments = ["detect", str(folder / "d.onnx"), str(folder / "photos"), "-o", str(tmp_path)]
     code = f"import sys; from fewbox.cli import main; assert main({arguments}) == 0; print(*sys.modules)"
@@ -160,6 +165,7 @@ class TestTheEngine:
         assert isinstance(detector, ExportedDetector)
         assert detector.engine.name in opening.EXPORT_ENGINES
 
+    @pytest.mark.slow
     def test_one_asked_for_by_name_is_exported_to_once(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -174,6 +180,7 @@ class TestTheEngine:
         assert isinstance(open_detector(path, engine="torch"), Detector)
         assert len(made) == 1
 
+    @pytest.mark.slow
     def test_for_many_photos_it_is_exported_unasked(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -186,6 +193,7 @@ class TestTheEngine:
         assert cached_export_path(path).exists()
         assert len(detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
 
+    @pytest.mark.slow
     def test_what_cannot_be_exported_runs_in_torch_unless_asked_otherwise(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -200,6 +208,7 @@ class TestTheEngine:
         with pytest.raises(ExportError):
             open_detector(path, engine="onnxruntime")
 
+    @pytest.mark.slow
     def test_what_computes_in_bfloat16_stays_in_torch_without_openvino(
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -255,6 +264,7 @@ class TestBadFiles:
         onnx.save(onnx.helper.make_model(graph), tmp_path / "other.onnx")
         self.refused(tmp_path / "other.onnx", "not a detector that fewbox exported")
 
+    @pytest.mark.slow
     def test_of_another_format_or_with_a_bad_header(self, folder: Path, tmp_path: Path) -> None:
         for change, words in (
             ({"format_version": 2}, "exported in format 2, this fewbox reads format 1"),

@@ -36,6 +36,7 @@ def axes(monkeypatch):
     return lambda: drawn[-1].axes[0]
 
 
+@pytest.mark.slow
 def test_a_png_shows_three_curves_in_three_colours(tmp_path):
     save_loss_curve(history(100), tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as picture:
@@ -76,6 +77,7 @@ def per_object(steps: int) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_losses_per_object_are_named_and_have_a_unit(tmp_path, panels):
     save_loss_curve(per_object(20), tmp_path / "loss.png", {"overall": DUCK, "classes": [DUCK]})
     losses, held_out = panels()
@@ -86,6 +88,7 @@ def test_losses_per_object_are_named_and_have_a_unit(tmp_path, panels):
     assert losses.get_title(loc="left") != held_out.get_title(loc="left")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overall", "classes", "texts"),
     [
@@ -161,6 +164,7 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch, f
     assert target.read_bytes() == b"the old curve"
 
 
+@pytest.mark.slow
 def test_pyplot_is_not_imported_and_matplotlib_only_when_drawing(tmp_path):
     code = (
         "import sys; from pathlib import Path; from fewbox.finetuning.pictures import save_loss_curve\n"

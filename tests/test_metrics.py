@@ -261,6 +261,7 @@ def test_an_area_below_0_is_refused():
         AnnotationSet((AnnotatedImage(Path("a.png"), (10, 10), (box,), True),), ("cup",))
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize(
     "data", ["aerial_cars", "dental_xray", "dice", "nematode_dish", "plants", "underwater_robosub"]

@@ -117,6 +117,7 @@ class TestTheEngine:
             compared += assert_same(expected, detector.detect(photo, score_threshold=threshold))
         assert compared > 10
 
+    @pytest.mark.slow
     def test_takes_several_photos(self, pair: Pair) -> None:
         photos = np.stack([noise((80, 100), seed) for seed in range(2)])
         together = pair.engine.run(photos, 0.1)
@@ -134,6 +135,7 @@ class TestTheEngine:
                 np.testing.assert_allclose(part, their_part, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "engine"), [("float32", "onnxruntime"), ("bfloat16", "openvino")])
 def test_the_engine_is_chosen_where_it_is_faster(
     precision: str, engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -212,6 +214,7 @@ def shifts_in_bfloat16(detector: Detector, path: Path, photos: Sequence[Path]) -
 
 
 class TestAFile:
+    @pytest.mark.slow
     def test_finds_the_same_in_rendered_photos(
         self, duck: Detector, duck_file: Path, rendered: AnnotationSet
     ) -> None:
@@ -223,6 +226,7 @@ class TestAFile:
             compared += assert_same(expected, actual)
         assert compared > 5
 
+    @pytest.mark.slow
     @pytest.mark.shared
     def test_finds_the_same_in_real_photos(self, duck: Detector, duck_file: Path, shared: Path) -> None:
         exported = open_detector(duck_file)
@@ -233,6 +237,7 @@ class TestAFile:
         ]
         assert sum(assert_same(*both) for both in pairs) > 5
 
+    @pytest.mark.slow
     def test_needs_no_torch(self, duck_file: Path, rendered: AnnotationSet) -> None:
         code = (
             "import sys\nfrom fewbox.detection.loading import open_detector\n"
@@ -242,6 +247,7 @@ class TestAFile:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.strip() == "(480, 640) False", done.stderr
 
+    @pytest.mark.slow
     def test_is_compiled_once(self, duck_file: Path, cache: Path) -> None:
         OpenVinoEngine(duck_file, num_threads=1)
         compiled = sorted((cache / "openvino").iterdir())
@@ -249,6 +255,7 @@ class TestAFile:
         OpenVinoEngine(duck_file, num_threads=1)
         assert sorted((cache / "openvino").iterdir()) == compiled
 
+    @pytest.mark.slow
     def test_in_bfloat16_moves_no_box_far(
         self, duck: Detector, duck_file: Path, exported_duck: ExportedDuck
     ) -> None:
@@ -270,11 +277,13 @@ class TestAFile:
         assert np.quantile(shifts, 0.95) < 0.3
         assert max(shifts) < 1.5
 
+    @pytest.mark.slow
     def test_without_its_weights(self, duck_file: Path, tmp_path: Path) -> None:
         shutil.copy(duck_file, tmp_path / "duck.xml")
         with pytest.raises(DetectorFileError, match=r"duck\.bin: no such file\nhint: copy duck\.bin"):
             open_detector(tmp_path / "duck.xml")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("cut", [0, 1000])
     def test_that_is_damaged(self, duck_file: Path, tmp_path: Path, cut: int) -> None:
         (tmp_path / "duck.xml").write_bytes(duck_file.read_bytes()[:cut])
@@ -288,6 +297,7 @@ class TestAFile:
         with pytest.raises(DetectorFileError, match="not a detector that fewbox exported"):
             open_detector(tmp_path / "other.xml")
 
+    @pytest.mark.slow
     def test_says_what_it_is(self, duck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["show", str(duck_file)]) == 0
         shown = capsys.readouterr().out
@@ -302,6 +312,7 @@ class TestAFile:
         with pytest.raises(DetectorFileError, match="a document type is declared"):
             read_openvino_header(path)
 
+    @pytest.mark.slow
     def test_is_served(self, duck_file: Path) -> None:
         assert load_copy(duck_file, None).detector.labels == ("rubber_duck",)
 
@@ -309,6 +320,7 @@ class TestAFile:
         with pytest.raises(SettingError, match="runs in OpenVINO only, not in onnxruntime"):
             open_detector(duck_file, engine="onnxruntime")
 
+    @pytest.mark.slow
     def test_in_float32_is_not_run_in_int8(self, duck_file: Path) -> None:
         with pytest.raises(SettingError, match="its weights are in float32, not in int8"):
             OpenVinoEngine(duck_file, precision="int8")

@@ -11,6 +11,7 @@ import pytest
 TESTS = Path(__file__).parent / "page"
 
 
+@pytest.mark.slow
 def test_modules_in_node() -> None:
     node = shutil.which("node")
     if node is None:

@@ -185,6 +185,7 @@ def assert_boxes_are_right(
 
 
 class TestNoBoxOnAnotherPhoto:
+    @pytest.mark.slow
     @given(
         tree=trees(),
         form=st.sampled_from(sorted(SUFFIXES)),
@@ -213,6 +214,7 @@ class TestNoBoxOnAnotherPhoto:
             is_usual = layout == "beside" or form == "yolo"
             assert_boxes_are_right(root, photos, truth, or_error=not (is_whole and is_usual))
 
+    @pytest.mark.slow
     @given(
         tree=trees(),
         form=st.sampled_from(["coco", "csv", "cvat", "labelstudio"]),
@@ -241,6 +243,7 @@ class TestNoBoxOnAnotherPhoto:
                 root / "boxes.csv", photos, truth, or_error=not (is_whole and is_from_here)
             )
 
+    @pytest.mark.slow
     @given(
         tree=trees(), form=st.sampled_from(["coco", "csv", "cvat", "labelstudio", "voc", "labelme", "yolo"])
     )

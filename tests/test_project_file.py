@@ -144,7 +144,7 @@ class TestWhatOthersWrote:
     extra = st.dictionaries(st.text().map("x".__add__), junk, max_size=3)
 
     @given(extras=st.tuples(extra, extra, extra, extra))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=20, deadline=None)
     def test_any_unknown_field_survives_a_change(self, extras: tuple[dict[str, Any], ...]) -> None:
         document = foreign()
         places = (document, document["images"][0], document["annotations"][0], document["categories"][0])

@@ -87,6 +87,7 @@ def test_photos_of_phones_that_hold_several_pictures(tmp_path: Path) -> None:
     assert read.size_hw == (192, 320)
 
 
+@pytest.mark.slow
 @given(
     width=st.integers(1, 70),
     height=st.integers(1, 70),
@@ -136,6 +137,7 @@ def test_a_truncated_jpeg_is_refused_at_every_size(tmp_path: Path, progressive: 
             read_reduced(tmp_path / "cut.jpg", enough)
 
 
+@pytest.mark.slow
 @given(
     mode=st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"]),
     suffix=st.sampled_from(["PNG", "TIFF", "WEBP", "BMP", "GIF"]),

@@ -170,6 +170,7 @@ class TestWeb:
             read_image(f"{web.address}/a.jpg")
         assert not list(own_cache.rglob("*.jpg"))
 
+    @pytest.mark.slow
     def test_detecting_goes_on_after_what_cannot_be_fetched(self, web: WebServer, tmp_path: Path) -> None:
         sample = make_photos(tmp_path)
         config = FinetuneConfig(steps=1, batch_size=1)

@@ -145,6 +145,7 @@ def test_size_of_the_input(photo: tuple[int, int], resized: tuple[int, int], pad
     assert network.input_size_hw(photo) == padded
 
 
+@pytest.mark.slow
 def test_prepare_normalises_resizes_and_pads_with_the_mean_colour(
     networks: dict[str, RetinanetDetector],
 ) -> None:

@@ -81,6 +81,7 @@ def test_earlier_spelling_is_what_it_was(weights: dict[str, dict[str, Tensor]]) 
     assert "backbone.fpn.extra_blocks.p6.bias" in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("version", "spell", "norm_epsilon"),
     [
@@ -111,6 +112,7 @@ def test_reads_what_is_published(
 # --- what the file of a first version does not say
 
 
+@pytest.mark.slow
 def test_a_trainers_file_and_a_variance_of_zero(weights: dict[str, dict[str, Tensor]], path: Path) -> None:
     variance = "backbone.body.bn1.running_var"
     dead = {**weights["v1"], variance: torch.zeros(64)}  # with nothing added, all would be infinite
@@ -150,6 +152,7 @@ def test_what_cannot_be_known_is_said_and_can_be_stated(
     assert not capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_published_file_needs_no_remark(
     weights: dict[str, dict[str, Tensor]],
     path: Path,

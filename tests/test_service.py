@@ -89,6 +89,7 @@ def refused(answer: Answer, status: int, words: str) -> bool:
 
 
 class TestDetecting:
+    @pytest.mark.slow
     def test_a_photo_comes_back_as_what_the_detector_finds(self, server: DetectionServer, duck: Path) -> None:
         answer = ask(server, DUCK, png())
         found = Detector.load(duck).detect(Image.open(io.BytesIO(png())))
@@ -116,6 +117,7 @@ class TestDetecting:
         assert [photo["photo"] for photo in answer.json()["failed"]] == ["broken.png"]
         assert "damaged" in answer.json()["failed"][0]["error"]
 
+    @pytest.mark.slow
     def test_tiles_of_a_photo(self, server: DetectionServer, duck: Path) -> None:
         photo = png(size_hw=(180, 240))
         answer = ask(server, f"{DUCK}?tiles=3", photo).json()
@@ -128,6 +130,7 @@ class TestDetecting:
     def test_so_many_tiles_there_cannot_be(self, server: DetectionServer, tiles: str) -> None:
         assert refused(ask(server, f"{DUCK}?tiles={tiles}", png()), 422, "tiles: string should match pattern")
 
+    @pytest.mark.slow
     def test_one_request_cannot_ask_for_endless_work(self, duck: Path) -> None:
         photo, broken = ("a.png", png(size_hw=(180, 180))), ("b.png", b"no photo")
         most = len(TiledDetector(Detector.load(duck), 3).tiles_of((180, 180)))
@@ -346,6 +349,7 @@ class TestLoad:
             assert held.begun.acquire(blocking=False)  # that of the last
             assert not held.begun.acquire(blocking=False)
 
+    @pytest.mark.slow
     def test_told_to_stop_it_finishes_what_it_began(self, duck: Path, held: HeldDetector) -> None:
         with serving([duck]) as server:
             hold(server, held)
@@ -384,6 +388,7 @@ class TestLoad:
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
+@pytest.mark.slow
 def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hot_reload, "POLL_SECONDS", 0.05)
     path = tmp_path / "duck.safetensors"

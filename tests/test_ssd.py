@@ -83,6 +83,7 @@ def test_huber_loss_is_linear_beyond_delta() -> None:
 # --- boxes, anchors, matching, suppression
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(boxes(), boxes())
 def test_iou_is_that_of_counted_pixels(first: torch.Tensor, second: torch.Tensor) -> None:
@@ -99,6 +100,7 @@ def test_iou_is_that_of_counted_pixels(first: torch.Tensor, second: torch.Tensor
             assert iou[i, j].item() == pytest.approx(both / either, abs=1e-6)
 
 
+@pytest.mark.slow
 @given(boxes())
 def test_box_forms_round_trip_and_leave_their_argument(rows: torch.Tensor) -> None:
     before = rows.clone()
@@ -120,6 +122,7 @@ def test_anchors_ratio_outer_scale_inner() -> None:
     assert anchors[6 * 80, 1] - anchors[0, 1] == 8
 
 
+@pytest.mark.slow
 @given(boxes(), st.integers(0, 5))
 def test_codes_decode_to_the_boxes(rows: torch.Tensor, seed: int) -> None:
     torch.manual_seed(seed)
@@ -149,6 +152,7 @@ def test_first_of_two_boxes_gets_the_anchor_both_want() -> None:
     assert matches.tolist() == [0, NEGATIVE]
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(boxes(most=40), st.integers(1, 50), st.sampled_from([0.3, 0.5, 0.6]))
 def test_nms_is_greedy(rows: torch.Tensor, most: int, threshold: float) -> None:
@@ -185,6 +189,7 @@ def test_classes_do_not_suppress_each_other() -> None:
 # --- the network
 
 
+@pytest.mark.slow
 def test_initial_scores_are_low_and_boxes_are_anchors() -> None:
     config, weights, _ = restore(tiny_base(), 2, seed=0)
     network = build_network(config, weights)
@@ -193,6 +198,7 @@ def test_initial_scores_are_low_and_boxes_are_anchors() -> None:
     assert codes.abs().mean().item() < 2
 
 
+@pytest.mark.slow
 def test_folding_leaves_the_output_and_the_weights() -> None:
     base = tiny_base()
     plain = SsdDetector(base.config)

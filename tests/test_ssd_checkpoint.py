@@ -107,6 +107,7 @@ def test_what_a_trainer_kept_is_left_over_with_reason(tmp_path: Path) -> None:
     assert len(read(tmp_path / "ckpt-0")) == len(tiny_base().weights)
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_conversion_is_cached_with_its_origin(golden_archive: Path) -> None:
     base = load_base(golden_archive)

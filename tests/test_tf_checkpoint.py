@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from fewbox.errors import CheckpointError
+from fewbox.models.ssd import tf_checkpoint
 from fewbox.models.ssd.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import (
     DTYPES,
@@ -81,7 +82,7 @@ def assert_equal(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tensors=st.dictionaries(NAMES, ARRAYS, max_size=8),
     num_shards=st.integers(1, 3),
@@ -344,10 +345,13 @@ def test_without_an_object_graph_there_are_no_names(prefix: Path) -> None:
         field(1, field(1, field(1, -1) + field(2, "a"))),
         field(1, field(1, field(2, b"\xff"))),
         field(1, b"\x0a\x7f"),
-        field(1, b"") * 200_000,
+        field(1, b"") * 1_001,
     ],
 )
-def test_a_malformed_object_graph_is_refused(prefix: Path, graph: bytes) -> None:
+def test_a_malformed_object_graph_is_refused(
+    prefix: Path, graph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf_checkpoint, "_MAX_OBJECTS", 1000)
     write_bundle(prefix, {}, graph=graph)
     with TensorBundle.open(prefix) as bundle:
         for ask in (bundle.full_names, lambda: bundle.key_at("a")):
@@ -359,7 +363,7 @@ def test_cut_files_are_refused_wherever_they_are_cut(prefix: Path) -> None:
     write_some(prefix)
     for path in sorted(prefix.parent.iterdir()):
         content = path.read_bytes()
-        for size in range(0, len(content), max(1, len(content) // 150)):
+        for size in range(0, len(content), max(1, len(content) // 50)):
             path.write_bytes(content[:size])
             with pytest.raises(CheckpointError, match="ckpt-0"):
                 TensorBundle.open(prefix)
@@ -373,7 +377,7 @@ def test_flipped_bytes_give_an_error_or_the_right_values(prefix: Path) -> None:
     outcomes = []
     for path in sorted(prefix.parent.iterdir()):
         content = path.read_bytes()
-        for _ in range(200):
+        for _ in range(50):
             position = rng.randrange(len(content))
             flipped = bytearray(content)
             flipped[position] ^= 1 << rng.randrange(8)
@@ -396,7 +400,7 @@ def test_damage_under_a_right_checksum_gives_an_error_or_an_array(prefix: Path) 
     empty_block = bytes(4) + trailer(bytes(4))
     content = index[: index.index(empty_block) - len(trailer(b""))]  # of the only block with entries
     rng = random.Random(1)
-    for _ in range(500):
+    for _ in range(150):
         Path(f"{prefix}.index").write_bytes(table_of_block(changed(content, rng)))
         try_everything(prefix)
 
@@ -404,7 +408,7 @@ def test_damage_under_a_right_checksum_gives_an_error_or_an_array(prefix: Path) 
 def test_a_changed_object_graph_gives_an_error_or_names(prefix: Path) -> None:
     graph = object_graph({name: name.upper() for name in some_tensors()}, {})
     rng = random.Random(2)
-    for _ in range(300):
+    for _ in range(100):
         write_bundle(prefix, {}, graph=changed(graph, rng))
         try_everything(prefix)
 

@@ -121,6 +121,7 @@ def painted(size_hw: tuple[int, int], boxes: list[tuple[int, int, int, int]]) ->
 SMALL = 14  # pixels of the photo: 2 in the input, and about 8 in that of a tile
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), min_size=1, max_size=12, unique=True),
@@ -136,6 +137,7 @@ def test_every_small_object_is_found_once(cells: list[tuple[int, int]], offset: 
     assert sorted(map(tuple, found.boxes.tolist())) == sorted(boxes)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @example(273, 154, 107)
 @given(st.integers(0, 300), st.integers(0, 200), st.integers(20, 140))
@@ -328,6 +330,7 @@ def rows_of(folder: Path) -> Any:
     return json.loads((folder / "detections.json").read_text())
 
 
+@pytest.mark.slow
 def test_detections_say_that_there_were_tiles(tmp_path: Path, painter: str) -> None:
     photo, expected = save_noise(tmp_path), Detector.load(painter)
     for tiles, said in ([], "auto"), (["3"], 3):
@@ -359,6 +362,7 @@ def test_wrong_tiles_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureF
         assert "tiles must be auto or a number from 2 to 8: '9'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_in_tiles(tmp_path: Path, painter: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers are those of what is found in tiles, and say so."""
     detector, photo = painter, save_noise(tmp_path)
@@ -382,6 +386,7 @@ def test_evaluate_in_tiles(tmp_path: Path, painter: str, capsys: pytest.CaptureF
     assert document["coco"] != plain["coco"]
 
 
+@pytest.mark.slow
 def test_a_film_in_tiles(tmp_path: Path, painter: str) -> None:
     pytest.importorskip("av", reason="needs the extra fewbox[video]")
     detector, photo = painter, save_noise(tmp_path)

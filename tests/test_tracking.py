@@ -74,6 +74,7 @@ They approach each other by 6 pixels or more a frame, so this lasts for three fr
 """
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @example(speed=(6.015625, 8.015625), heights=(100, 100), noise=[0.0] * 8, swap=False)
 @example(speed=(6.015625, 8.015625), heights=(100, 100), noise=[0.0] * 8, swap=True)
@@ -109,6 +110,7 @@ def test_objects_that_pass_each_other_keep_their_numbers(
     assert tracker.num_tracks == 2
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(
     hidden=st.integers(1, 25),

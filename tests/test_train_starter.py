@@ -51,6 +51,7 @@ def settings(**changes: Any) -> TrainSettings:
 # --- scenes
 
 
+@pytest.mark.slow
 def test_a_broken_off_rendering_goes_on(scenes: Path) -> None:
     lost, kept = scenes / "scene_000002.npz", scenes / "scene_000001.npz"
     boxes, photo, age = np.load(lost)["boxes"], lost.with_suffix(".jpg").read_bytes(), kept.stat().st_mtime_ns
@@ -75,6 +76,7 @@ def looks(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return thing.solid.high - thing.solid.low, thing.materials[0].colors
 
 
+@pytest.mark.slow
 def test_a_character_is_never_quite_the_same_and_always_like_itself() -> None:
     for number in range(0, 3 * GROUP_SIDE**2, 7):
         appearances = [looks(number, seed) for seed in range(4)]
@@ -162,6 +164,7 @@ def test_boxes_move_with_their_photo(scenes: Path, seed: int) -> None:
     assert alone >= 2
 
 
+@pytest.mark.slow
 def test_scenes_rendered_meanwhile_join_in(scenes: Path, tmp_path: Path) -> None:
     render_scenes(tmp_path, 1, KIND, workers=1)
     pool = pool_of(tmp_path)
@@ -270,6 +273,7 @@ def test_a_batch_can_be_learnt_by_heart(scenes: Path) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +301,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     assert [row["step"] for row in rows] == [2, 4]
 
 
+@pytest.mark.slow
 def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: Path) -> None:
     train(scenes, tmp_path, settings())
     target = tmp_path / "starter.safetensors"
@@ -317,6 +322,7 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
         torch.testing.assert_close(one, other, rtol=0.01, atol=0.01)
 
 
+@pytest.mark.slow
 def test_the_classes_of_a_base_are_characters(scenes: Path, tmp_path: Path) -> None:
     learner = train(scenes, tmp_path, settings())
     every, some = (learnt_weights(tmp_path / CHECKPOINT_NAME, n)[1] for n in (KIND.num_characters, 3))
@@ -326,6 +332,7 @@ def test_the_classes_of_a_base_are_characters(scenes: Path, tmp_path: Path) -> N
         assert torch.equal(some[name], every[name][[0, (KIND.num_characters - 1) // 2, -1]])
 
 
+@pytest.mark.slow
 def test_a_run_may_begin_with_the_weights_of_another(scenes: Path, tmp_path: Path) -> None:
     first = train(scenes, tmp_path / "first", settings())
     second = Learner(settings(seed=1), KIND.num_characters, CPU)

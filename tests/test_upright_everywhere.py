@@ -89,6 +89,7 @@ class TestLargePhotos:
         noise = np.random.default_rng(0).normal(0, 4, enlarged.shape)
         return np.clip(enlarged + noise, 0, 255).astype(np.uint8)
 
+    @pytest.mark.slow
     def test_every_orientation_gives_the_same_boxes(
         self, detector: Detector, large: np.ndarray, tmp_path: Path
     ) -> None:
@@ -106,6 +107,7 @@ class TestLargePhotos:
             np.testing.assert_allclose(found.boxes, first.boxes, atol=0.5 * 2560 / 416)
             np.testing.assert_allclose(found.scores, first.scores, atol=0.02)
 
+    @pytest.mark.slow
     def test_boxes_are_about_those_of_the_whole_photo(
         self, detector: Detector, large: np.ndarray, tmp_path: Path
     ) -> None:
@@ -115,6 +117,7 @@ class TestLargePhotos:
         assert intersections_over_unions(whole.boxes, reduced.boxes).min() > 0.95
         np.testing.assert_allclose(whole.scores, reduced.scores, atol=0.05)
 
+    @pytest.mark.slow
     def test_pictures_are_smaller_and_boxes_are_those_of_the_photo(
         self, detector: Detector, large: np.ndarray, tmp_path: Path
     ) -> None:

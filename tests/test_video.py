@@ -71,6 +71,7 @@ def is_blue(pixel: np.ndarray) -> bool:
     return bool(np.abs(pixel.astype(int) - (86, 180, 233)).max() < 60)
 
 
+@pytest.mark.slow
 def test_every_frame_has_its_box_and_its_rows(film: Path, tmp_path: Path) -> None:
     summary = detect(film, tmp_path / "boxes.mp4")
     assert (summary.num_frames, summary.num_frames_detected, summary.num_tracks) == (50, 50, 1)
@@ -86,6 +87,7 @@ def test_every_frame_has_its_box_and_its_rows(film: Path, tmp_path: Path) -> Non
         assert not is_blue(image[110, 5])
 
 
+@pytest.mark.slow
 def test_sound_is_copied_bit_by_bit(film: Path, tmp_path: Path) -> None:
     detect(film, tmp_path / "boxes.mp4")
     assert packets_of(tmp_path / "boxes.mp4", "audio") == packets_of(film, "audio")
@@ -290,6 +292,7 @@ def test_only_the_table(film: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["where.csv"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_film(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -365,6 +368,7 @@ def test_ctrl_c_before_the_first_frame_leaves_what_was_there(film: Path, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["boxes.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_killed_process_leaves_a_hidden_file_that_can_be_played(tmp_path: Path, suffix: str) -> None:
     """What lies on the disk in the middle of the work is what a power cut would leave."""

@@ -68,6 +68,7 @@ def test_reads_what_is_published(path: Path, size: str) -> None:
     network.load_state_dict(read, assign=True)
 
 
+@pytest.mark.slow
 def test_another_epsilon_can_be_stated(
     weights: dict[str, Tensor], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +336,7 @@ def changed(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
+@pytest.mark.slow
 def test_reads_an_export(export: onnx.ModelProto, tmp_path: Path) -> None:
     config, read = read_export(export, tmp_path)
     folded = random_yolox(NANO).fold()
@@ -343,6 +345,7 @@ def test_reads_an_export(export: onnx.ModelProto, tmp_path: Path) -> None:
     assert same(read, dict(folded.state_dict()))
 
 
+@pytest.mark.slow
 def test_both_files_make_the_same_network(
     export: onnx.ModelProto, weights: dict[str, Tensor], path: Path, tmp_path: Path
 ) -> None:
@@ -357,6 +360,7 @@ def test_both_files_make_the_same_network(
     assert same(dict(networks[0].state_dict()), dict(networks[1].state_dict()))
 
 
+@pytest.mark.slow
 def test_order_of_branches_does_not_matter(export: onnx.ModelProto, tmp_path: Path) -> None:
     model, done = changed(export), {"pixels"} | {constant.name for constant in export.graph.initializer}
     waiting, nodes = list(export.graph.node), []
@@ -374,6 +378,7 @@ def test_order_of_branches_does_not_matter(export: onnx.ModelProto, tmp_path: Pa
     assert same(read_export(model, tmp_path)[1], dict(random_yolox(NANO).fold().state_dict()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "size_hw"),
     [((1, 3, 320, 640), (320, 640)), ((1, 3, "height", "width"), (416, 416)), (None, (416, 416))],
@@ -388,6 +393,7 @@ def test_input_may_have_another_size(
     assert read_export(model, tmp_path)[0].size_hw == size_hw
 
 
+@pytest.mark.slow
 def test_constants_may_be_halves_or_lists_or_inputs(export: onnx.ModelProto, tmp_path: Path) -> None:
     model, expected = changed(export), dict(random_yolox(NANO).fold().state_dict())
     for constant in model.graph.initializer:
@@ -424,6 +430,7 @@ def with_activation(kind: str, **attributes: Any) -> Callable[[onnx.ModelProto],
     return spoil
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["silu", "relu", "lrelu"])
 def test_the_graph_says_the_activation(tmp_path: Path, activation: Any) -> None:
     size_hw = (64, 96)
@@ -441,6 +448,7 @@ def test_the_graph_says_the_activation(tmp_path: Path, activation: Any) -> None:
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil",
     [with_activation("Relu"), with_activation("LeakyRelu", alpha=0.1), with_activation("Identity")],
@@ -520,6 +528,7 @@ def with_codes_cut(model: onnx.ModelProto) -> None:
     concat.input[0] = "cut"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -632,6 +641,7 @@ def constant(model: onnx.ModelProto, name: str) -> onnx.TensorProto:
     return next(constant for constant in model.graph.initializer if constant.name == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "problem"),
     [
@@ -687,6 +697,7 @@ def test_damage_is_never_more_than_an_error(export: onnx.ModelProto, tmp_path: P
     assert outcomes == {"read", "refused"}
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_reads_the_export_of_the_release(shared: Path) -> None:
     path = shared / "weights" / "yolox_nano_coco.onnx"

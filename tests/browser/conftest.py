@@ -16,7 +16,7 @@ from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data.project import Project
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import Browser, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # No graphics card, no sandbox (which root may not have), no request that the page did not make; a camera
@@ -31,6 +31,13 @@ ARGUMENTS = [
     "--disable-sync",
     "--use-fake-device-for-media-stream",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests in this folder are slow: a page costs Chromium a second of processor time."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")  # not longer: while it runs, no other test could run an event loop
@@ -72,29 +79,57 @@ def serve(learner: MadeUpLearner) -> Iterator[Callable[[Path], str]]:
         thread.join(10)
 
 
+@pytest.fixture(scope="module")
+def idle_pages() -> dict[str, Page]:
+    """Pages that a test before has gone from, by their options: one for each test costs a second."""
+    return {}
+
+
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Callable[..., PageDriver]]:
-    """Open an address in a browser window of its own; whatever goes wrong in the page fails the test."""
-    opened: list[tuple[BrowserContext, list[str]]] = []
+def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callable[..., PageDriver]]:
+    """Open an address in a browser window; whatever goes wrong in the page fails the test.
+
+    Every server has a port of its own, so that a page keeps nothing for the next test that goes there.
+    """
+    opened: list[Callable[[], None]] = []
+    problems: list[str] = []
 
     def start(url: str, *, expects_trouble: bool = False, **options: object) -> PageDriver:
-        context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})
-        context.set_default_timeout(20_000)
-        problems: list[str] = []
-        opened.append((context, [] if expects_trouble else problems))
-        page = context.new_page()
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("console", lambda said: said.type == "error" and problems.append(f"console: {said.text}"))
-        page.on("request", lambda asked: _note_foreign(asked.url, url, problems))
+        kind = repr(sorted(options.items()))
+        page = None if expects_trouble else idle_pages.pop(kind, None)
+        if page is None:
+            context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})
+            context.set_default_timeout(20_000)
+            page = context.new_page()
+        heard = [] if expects_trouble else problems
+        listeners = {
+            "pageerror": lambda error: heard.append(f"error: {error}"),
+            "console": lambda said: said.type == "error" and heard.append(f"console: {said.text}"),
+            "request": lambda asked: _note_foreign(asked.url, url, heard),
+        }
+        for event, listener in listeners.items():
+            page.on(event, listener)
+
+        def leave() -> None:
+            if expects_trouble or kind in idle_pages:
+                page.context.close()
+                return
+            page.goto("about:blank")
+            page.unroute_all()
+            for event, listener in listeners.items():
+                page.remove_listener(event, listener)
+            idle_pages[kind] = page
+
+        opened.append(leave)
         page.goto(url)
         return PageDriver(page)
 
     yield start
-    for context, problems in opened:
-        context.close()
-        assert not problems
+    for leave in opened:
+        leave()
+    assert not problems
 
 
 def _note_foreign(asked: str, url: str, problems: list[str]) -> None:
-    if not asked.startswith((url.split("?")[0], "blob:", "data:")):
+    if not asked.startswith((url.split("?")[0], "blob:", "data:", "about:")):
         problems.append(f"asked somebody else: {asked}")

@@ -86,7 +86,6 @@ def test_really_empty_is_a_key_and_undone_as_any_other(
     assert reviewed_in_file(folder) == []
 
 
-@pytest.mark.slow
 def test_on_a_phone_the_button_asks_too(folder: Path, serve: Serve, open_page: OpenPage) -> None:
     page = open_at_proposals(open_page, serve(folder), **PHONE)
     page.page.get_by_role("button", name="Reviewed, next").tap()

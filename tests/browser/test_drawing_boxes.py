@@ -355,7 +355,6 @@ def test_by_touch_a_tap_picks_up_and_lets_go(tmp_path: Path, serve: Serve, open_
     assert inner[0] > outer[0]
 
 
-@pytest.mark.slow
 def test_boxes_on_turned_photos_are_where_they_are_seen(
     tmp_path: Path, serve: Serve, open_page: OpenPage
 ) -> None:

@@ -59,7 +59,6 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_a_server_killed_while_drawing_loses_nothing(tmp_path: Path, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
