@@ -20,7 +20,7 @@ from fewbox.data import demo_photos
 from fewbox.finetuning.adapt.cache import cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.deep import trainable
-from fewbox.finetuning.linear_probe.recipe import finetune_linear_probe
+from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import load_base
 from fewbox.models.families import build_network
 from fewbox.models.network import Batch
@@ -43,9 +43,7 @@ def main() -> None:
     print(describe_machine())
     base = load_base(parsed.base)
     photos, _ = demo_photos()
-    start = finetune_linear_probe(
-        photos, base, FinetuneConfig(effort="quick"), keep_classes=False, show_progress=False
-    )
+    start = Probe.of(photos, base, FinetuneConfig(effort="quick"), show_progress=False).fit().detector
     assert isinstance(start.config, YoloxConfig)
 
     def adapter() -> YoloxAdapter:

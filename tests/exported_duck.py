@@ -39,7 +39,7 @@ def _make(folder: Path) -> None:
     """Learn, export."""
     train, test = demo_photos()
     few = replace(train, images=train.images[:4])
-    detector = finetune(few, "starter", show_progress=False).with_precision("float32")
+    detector = finetune(few, "starter", recipe="probe", show_progress=False).with_precision("float32")
     detector.save(folder / "duck.safetensors")
     export_detector(detector, folder / "duck.onnx", photos=[image.path for image in test.images[:1]])
     for image in test.images[:6]:

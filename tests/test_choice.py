@@ -13,10 +13,11 @@ from fewbox.config import FinetuneConfig
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.detection.detector import Detector
+from fewbox.finetuning import api
 from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import Trial, try_adapting
-from fewbox.finetuning.api import STEPS, pays_to_try
+from fewbox.finetuning.api import STEPS, why_not_adapt
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.base import BaseModel
@@ -68,7 +69,7 @@ def adapted(
 
 
 def test_it_stops_after_the_first_round_that_none_is_clearly_better_than(fitted: Fitted) -> None:
-    assert trial_of(fitted, 0.30, 0.301, 0.302).best == 0
+    assert trial_of(fitted, 0.60, 0.61, 0.62).best == 0
     assert trial_of(fitted, 0.10, 0.30, 0.50, 0.503).best == 2
     assert trial_of(fitted, 0.10, 0.30, 0.20).best == 1
 
@@ -137,6 +138,7 @@ def test_ctrl_c_while_adapting_keeps_the_last_round_and_what_is_known_of_it(
     assert detector.provenance["ap_by_round"] == (0.1, 0.2, 0.3)
 
 
+@pytest.mark.slow
 def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe, fitted: Fitted) -> None:
     views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
     trial = try_adapting(probe, views, HOW, show_progress=False)
@@ -163,14 +165,20 @@ def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> No
 
 
 def test_best_does_not_try_what_cannot_be_or_must_be_quick(fitted: Fitted) -> None:
-    assert pays_to_try(fitted, NORMAL, keep_classes=False)
-    assert not pays_to_try(fitted, NORMAL, keep_classes=True)
-    assert not pays_to_try(fitted, FinetuneConfig(effort="quick"), keep_classes=False)
+    assert why_not_adapt(fitted, NORMAL, keep_classes=False) is None
+    assert why_not_adapt(fitted, NORMAL, keep_classes=True) == ""
+    assert why_not_adapt(fitted, FinetuneConfig(effort="quick"), keep_classes=False) == ""
+
+
+def test_best_does_not_try_where_nearly_all_is_found(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "mean_ap50", lambda *_: 0.97)
+    reason = why_not_adapt(fitted, NORMAL, keep_classes=False)
+    assert reason == "not adapted: AP50 in photos held out is 97% already"
 
 
 def test_a_family_that_cannot_adapt_keeps_the_linear_probe(photos: AnnotationSet) -> None:
     probe = Probe.of(photos, tiny_base(), FinetuneConfig(effort="quick"), show_progress=False)
-    assert not pays_to_try(probe.fit(), NORMAL, keep_classes=False)
+    assert why_not_adapt(probe.fit(), NORMAL, keep_classes=False) == ""
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
 from fewbox.finetuning.input_size import choose_input_size, clearly_best, sides_to_try
 from fewbox.finetuning.linear_probe import recipe
-from fewbox.finetuning.linear_probe.recipe import budget_for, finetune_linear_probe
+from fewbox.finetuning.linear_probe.recipe import Probe, budget_for
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.yolox import YOLOX_SIZES
 from made_once import made_once
@@ -181,13 +181,14 @@ def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None
     assert input_size._affordable([640, 1024], 10, base) == [640]
 
 
+@pytest.mark.slow
 def test_large_objects_keep_the_size_and_nothing_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: pytest.fail("tried"))
     few, base = make_photos(tmp_path, 2, size_hw=(270, 360)), square_base()
-    detector = fewbox.finetune(few, base, show_progress=False)
-    before = finetune_linear_probe(few, base, FinetuneConfig(), keep_classes=False, show_progress=False)
+    detector = fewbox.finetune(few, base, recipe="probe", show_progress=False)
+    before = Probe.of(few, base, FinetuneConfig(), show_progress=False).fit().detector
     assert detector.config == before.config
     assert detector.provenance["plan"] == before.provenance["plan"]
     assert all(np.array_equal(detector.weights[name], before.weights[name]) for name in before.weights)
@@ -215,13 +216,13 @@ def test_small_objects_get_a_larger_input_and_are_found_better(
     monkeypatch.setattr(recipe, "budget_for", lambda count, _: budget_for(count, "quick"))
     train, test = demo_photos()
     train, test = far_away(train, tmp_path / "train", 4), far_away(test, tmp_path / "test", 4)
-    detector = fewbox.finetune(train, "starter")
+    detector = fewbox.finetune(train, "starter", recipe="probe")
     reason, *_ = detector.provenance["plan"]
     assert " instead of 416x416: half the boxes are smaller than 17 pixels at 416x416; AP50 on" in reason
     assert reason in capsys.readouterr().err.replace("\n", " ")
     assert detector.config.size_hw > (416, 416)
     as_asked = FinetuneConfig(input_size=416)
-    before = fewbox.finetune(train, "starter", config=as_asked, show_progress=False)
+    before = fewbox.finetune(train, "starter", recipe="probe", config=as_asked, show_progress=False)
     worse, better = (fewbox.evaluate(one, test, show_progress=False).metrics.ap for one in (before, detector))
     assert better > worse + 0.05
 

@@ -152,9 +152,12 @@ def _probed_or_adapted(
     if show_progress:
         console.print("\n".join(reasons))
     fitted = probe.fit(keep_classes=keep_classes)
-    if must_adapt or (recipe == "best" and pays_to_try(fitted, settings, keep_classes=keep_classes)):
+    reason = why_not_adapt(fitted, settings, keep_classes=keep_classes) if recipe == "best" else ""
+    if must_adapt or reason is None:
         how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
         fitted = adapt_fitted(probe, fitted, how, may_stay=not must_adapt, show_progress=show_progress)
+    elif reason:
+        fitted.detector.provenance["plan"] = (*reasons, reason)
     cure = likeliest_cure(annotations, base, settings, fitted)
     if cure is not None:
         fitted = fitted.with_remark(cure)
@@ -166,13 +169,16 @@ def _probed_or_adapted(
     return fitted.detector
 
 
-def pays_to_try(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> bool:
-    """Whether ``best`` should see what adapting brings: not if it cannot, must be quick, or all is found."""
+def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> str | None:
+    """Why ``best`` does not try what adapting brings; empty where nobody expects it, None if it does try."""
     config = fitted.detector.config
     if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
-        return False
-    found = 0.0 if fitted.outcomes is None else mean_ap50(fitted.outcomes, len(fitted.detector.labels))
-    return found < WELL_FOUND
+        return ""
+    if fitted.outcomes is not None:
+        found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))
+        if found >= WELL_FOUND:
+            return f"not adapted: AP50 in photos held out is {found:.0%} already"
+    return None
 
 
 def provenance(
