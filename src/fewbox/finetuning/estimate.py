@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from fewbox.core import counted
-from fewbox.evaluation.metrics import average_precision, count_above
-from fewbox.evaluation.outcomes import Outcomes
+from fewbox.evaluation.metrics import average_precision, count_above, expected_calibration_error
+from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.models.network import Coefficients
 
@@ -30,6 +30,11 @@ USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
 _SPREADS = (0.25, 0.5)
 """Of the prior: standard deviations of the stretch (as a logarithm) and of the shift from the usual ones."""
 _STEPS = 100
+WELL_CALIBRATED = 0.06
+"""Expected calibration error in photos held out below which nothing is corrected: measured, what so little
+asks for is as often wrong as right."""
+_CROSSED = 5
+"""Parts of the photos, to see whether a calibration serves others than those it is made from."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,28 @@ class Calibration:
 def calibrate(outcomes: Outcomes) -> Calibration:
     """The calibration that held-out detections ask for; the fewer they are, the nearer to the usual one.
 
-    The most likely values (MAP) under a normal prior, found by Newton's method.
+    Scores stay as they were learnt if they mean what they say already, or if what some photos ask for makes
+    the scores in the others no better: then it would not make those in new photos better either.
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
-    logits = _logits(outcomes.predictions.scores[counts])
-    correct = outcomes.is_true_positive[counts].astype(np.float64)
+    scores, correct = outcomes.predictions.scores[counts], outcomes.is_true_positive[counts]
+    photo_ids = outcomes.predictions.photo_ids[counts]
+    crossed = scores.copy()
+    for fold in range(_CROSSED):
+        out = photo_ids % _CROSSED == fold
+        crossed[out] = _most_likely(scores[~out], correct[~out]).applied(scores[out])
+    shown = scores >= SHOWN_SCORE
+    as_learnt, by_others = (
+        expected_calibration_error(some[shown], correct[shown]) for some in (scores, crossed)
+    )
+    if as_learnt < WELL_CALIBRATED or by_others >= as_learnt:
+        return Calibration()
+    return _most_likely(scores, correct)
+
+
+def _most_likely(scores: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Calibration:
+    """The most likely stretch and shift (MAP) under a normal prior, found by Newton's method."""
+    logits, correct = _logits(scores), is_right.astype(np.float64)
     usual = np.array([np.log(USUAL_STRETCH), USUAL_SHIFT])
     precision = 1 / np.square(_SPREADS)
     values = usual.copy()
@@ -132,14 +154,18 @@ class Estimate:
 
 
 def estimate_of_photos(
-    photos: Sequence[CachedPhoto], labels: Sequence[str], outcomes: Outcomes | None
+    photos: Sequence[CachedPhoto], labels: Sequence[str], outcomes: Outcomes | None, lift: float = 0.0
 ) -> Estimate:
-    """What held-out ``outcomes`` in ``photos`` say, with what should be said of the photos themselves."""
+    """What held-out ``outcomes`` in ``photos`` say, with what should be said of the photos themselves.
+
+    ``lift`` is how much higher the logit of AP50 will be than in the photos held out, where those who
+    detect there have learnt from far fewer photos.
+    """
     calibration = Calibration() if outcomes is None else calibrate(outcomes)
     shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
     boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
     warnings = data_warnings(photos, outcomes)
-    return estimate(outcomes, labels, len(photos), calibration, warnings, boxless)
+    return estimate(outcomes, labels, len(photos), calibration, warnings, boxless, lift)
 
 
 def estimate(
@@ -149,6 +175,7 @@ def estimate(
     calibration: Calibration,
     warnings: Sequence[str] = (),
     boxless: Sequence[str] = (),
+    lift: float = 0.0,
 ) -> Estimate:
     """Put together what is known.
 
@@ -163,6 +190,7 @@ def estimate(
         calibration: made from the same outcomes.
         warnings: what else should be said with the numbers, as of :func:`data_warnings`.
         boxless: the labels of which there is no box at all.
+        lift: of the logit of each class's AP50.
     """
     generator = np.random.default_rng(0)
     classes, draws = [], []
@@ -171,6 +199,8 @@ def estimate(
         if objects == 0:
             classes.append(Expected(label, 0))
             continue
+        if lift:
+            found = float(_sigmoid(_logits(np.array(found)) + lift))
         hits = USUAL_AP50 * USUAL_OBJECTS + found * objects * OBJECT_WORTH
         misses = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects * OBJECT_WORTH
         # Sorted: what makes one class easy or hard, such as size or clutter, does so for the others too.

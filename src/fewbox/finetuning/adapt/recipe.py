@@ -22,7 +22,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
-from fewbox.finetuning.adapt.trial import try_adapting
+from fewbox.finetuning.adapt.trial import LIFT, try_adapting
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.families import Config, build_network, family_of
@@ -58,7 +58,7 @@ def adapt_fitted(
     if not done:
         return _told(fitted, "not adapted: stopped before the end of the first round")
     outcomes = None if trial is None else trial.outcomes[done[-1].number]
-    expected = estimate_of_photos(probe.photos, annotations.labels, outcomes)
+    expected = estimate_of_photos(probe.photos, annotations.labels, outcomes, LIFT)
     detector = calibrated(done[-1].detector, expected)
     steps, views_of_each = counted(len(detector.history), "step"), how.views_of(len(annotations))
     words = f"adapted: {steps} on {counted(views_of_each, 'view')} of each photo"
