@@ -115,6 +115,7 @@ def from_below(path: Path) -> Iterator[str]:
             yield module
 
 
+@pytest.mark.slow
 def test_nobody_asks_what_kind_a_network_is() -> None:
     """A family of networks is known by its folder alone: all others go through ``models/families.py``."""
     kinds = tuple(FAMILIES)
