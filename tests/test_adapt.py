@@ -120,6 +120,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(
     assert any(not torch.equal(once[name], other[name]) for name in once)
 
 
+@pytest.mark.slow
 def test_cached_maps_give_what_the_whole_network_gives(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, photos: AnnotationSet
 ) -> None:
@@ -133,6 +134,7 @@ def test_cached_maps_give_what_the_whole_network_gives(
         torch.testing.assert_close(found, expected, rtol=0, atol=0.02 * float(expected.abs().max()))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_plain_network(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:

@@ -63,10 +63,29 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(tree_of(path)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _read_once() -> None:
+    """Read all modules before the first test, or that one alone would take the seconds it takes."""
+    for path in MODULES:
+        imported(path)
+    for path in RENDERER:
+        nodes_of(path)
+
+
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """The full names of all modules that a file imports, wherever in it the import stands."""
+    return tuple(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[str]:
     package = ("fewbox", *path.relative_to(SOURCE).parent.parts)
-    for node in ast.walk(tree_of(path)):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +96,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def calls(path: Path) -> Iterator[ast.Call]:
-    return (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call))
+    return (node for node in nodes_of(path) if isinstance(node, ast.Call))
 
 
 def modules_after(code: str, among: tuple[str, ...] = HEAVY) -> set[str]:
@@ -93,7 +112,6 @@ def test_every_module_is_in_a_known_place() -> None:
     assert not unknown, f"give them a place in the order of the layers: {unknown}"
 
 
-@pytest.mark.slow
 def test_a_folder_imports_only_from_those_above_it() -> None:
     wrong = [f"{name_of(path)} must not import {module}" for path in MODULES for module in from_below(path)]
     assert wrong == []
@@ -198,7 +216,6 @@ def test_no_public_name_is_that_of_a_module() -> None:
     assert not hidden
 
 
-@pytest.mark.slow
 def test_loading_a_file_cannot_run_code() -> None:
     assert [f"{name_of(path)}: {what}" for path in MODULES for what in could_run_code(path)] == []
 
@@ -210,7 +227,7 @@ def could_run_code(path: Path) -> Iterator[str]:
         name for name in imported(path) if name.split(".")[0] in runs_code or name.startswith("pickle.")
     )
     # Of pickle only its error may be named: torch's own reader of tensors raises it.
-    names = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.alias | ast.Attribute)]
+    names = [node for node in nodes_of(path) if isinstance(node, ast.alias | ast.Attribute)]
     of_pickle = {ast.unparse(node) for node in names if re.match(r"pickle\b", ast.unparse(node))}
     yield from of_pickle - {"pickle", "pickle.UnpicklingError"}
     for call in calls(path):
@@ -221,12 +238,11 @@ def could_run_code(path: Path) -> Iterator[str]:
             yield ast.unparse(call)
 
 
-@pytest.mark.slow
 def test_nothing_is_too_long_to_read() -> None:
     lengths: dict[str, tuple[int, int]] = {}
     for path in [*MODULES, *RENDERER]:
         lengths[name_of(path)] = (len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE_LINES)
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = (node.end_lineno or 0) - node.lineno + 1
                 length -= len((ast.get_docstring(node) or "").splitlines())  # it may hold an example

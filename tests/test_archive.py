@@ -329,6 +329,7 @@ def test_what_goes_wrong_in_the_block_is_left_alone(folder: Path) -> None:
             raise OSError("mine")
 
 
+@pytest.mark.slow
 @pytest.mark.golden
 def test_the_official_archive_in_every_form(shared: Path) -> None:
     (archive,) = (shared / "golden").glob("*.tar.gz")

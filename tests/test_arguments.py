@@ -64,7 +64,6 @@ class TestPhotosToDetectIn:
         with path.open("rb") as file:
             np.testing.assert_array_equal(detector.detect(file).boxes, expected.boxes)
 
-    @pytest.mark.slow
     def test_grey(self, detector: Detector) -> None:
         grey = np.random.default_rng(0).integers(0, 256, (50, 60), np.uint8)
         expected = detector.detect(np.stack([grey] * 3, -1), score_threshold=0.01).boxes

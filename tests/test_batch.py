@@ -266,6 +266,7 @@ def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> N
     assert worker.work(shard).photos == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_photos_and_tables_may_be_at_addresses(folder, right, threads) -> None:
     pytest.importorskip("aiohttp")

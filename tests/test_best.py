@@ -139,6 +139,7 @@ def test_a_picture_of_held_out_photos(tmp_path: Path) -> None:
     assert len(colors) > 100
 
 
+@pytest.mark.slow
 def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, monkeypatch) -> None:
     """One photo has its object found, the other has it missed and a box elsewhere: that one comes first."""
     photos = make_photos(tmp_path, count=2)

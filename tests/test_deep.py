@@ -115,6 +115,7 @@ def test_it_learns(photos, tmp_path, capsys) -> None:
     assert sum(len(some) == 1 for some in found) >= NUM_PHOTOS - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layers", "learnt"),
     [("towers", {"head"}), ("neck", {"head", "neck"}), ("all", {"head", "neck", "backbone"})],

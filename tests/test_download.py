@@ -355,6 +355,7 @@ def test_a_stopped_process_leaves_what_the_next_continues(server, entry, folder,
     assert left_in(folder) == [NAME]
 
 
+@pytest.mark.slow
 def test_two_processes_download_once(server, entry, folder):
     release = threading.Event()
     server.answers = [Answer(send=HALF, hold=release), Answer()]
@@ -585,6 +586,7 @@ def test_a_lock_that_cannot_be_made_is_said_in_words(entry, folder):
         fetch(entry, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_killed_process_leaves_no_lock(server, entry, folder):
     release = threading.Event()

@@ -329,7 +329,6 @@ def test_a_save_that_fails_half_way_leaves_the_old_file(tmp_path, monkeypatch, s
     assert target.read_bytes() == b"the old picture"
 
 
-@pytest.mark.slow
 def test_importing_the_module_imports_nothing_slow():
     code = "import sys, fewbox.detection.detections; print({'torch', 'matplotlib'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

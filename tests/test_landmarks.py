@@ -37,8 +37,7 @@ def landmarks(rng: random.Random, points: tuple[tuple[float, float], ...]) -> li
     return [x, y, width, height, *(value for place in places for value in place)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("corners", [4, 5, 6, 8, 20, 100])
+@pytest.mark.parametrize("corners", [4, 5, 6, 8, 20, pytest.param(100, marks=pytest.mark.slow)])
 def test_outlines_all_of_so_many_corners(corners: int) -> None:
     rng = random.Random(corners)
     assert all(kind_of([outline(rng, corners) for _ in range(10)]) == OUTLINES for _ in range(200))

@@ -51,6 +51,7 @@ def ducks(tmp_path_factory):
         return folder, *render_ducks(folder, num_train=2, num_test=3, size_hw=SIZE_HW)
 
 
+@pytest.mark.slow
 def test_a_scene_depends_on_its_seed_alone():
     first, again, other = (render_scene(np.random.default_rng(seed), SIZE_HW) for seed in (1, 1, 2))
     assert first.image.tobytes() == again.image.tobytes()
@@ -227,6 +228,7 @@ def test_the_photos_in_the_package_are_those_that_are_rendered(tmp_path):
     assert sum(file.stat().st_size for file in DEMO_FOLDER.rglob("*.*")) <= 2_000_000
 
 
+@pytest.mark.slow
 def test_ducks_that_cannot_be_written_or_seen(tmp_path, monkeypatch):
     monkeypatch.setattr("renderer.ducks._ARRANGEMENTS", 5)
     (tmp_path / "train").write_text("not a folder")

@@ -89,7 +89,6 @@ def refused(answer: Answer, status: int, words: str) -> bool:
 
 
 class TestDetecting:
-    @pytest.mark.slow
     def test_a_photo_comes_back_as_what_the_detector_finds(self, server: DetectionServer, duck: Path) -> None:
         answer = ask(server, DUCK, png())
         found = Detector.load(duck).detect(Image.open(io.BytesIO(png())))
@@ -117,7 +116,6 @@ class TestDetecting:
         assert [photo["photo"] for photo in answer.json()["failed"]] == ["broken.png"]
         assert "damaged" in answer.json()["failed"][0]["error"]
 
-    @pytest.mark.slow
     def test_tiles_of_a_photo(self, server: DetectionServer, duck: Path) -> None:
         photo = png(size_hw=(180, 240))
         answer = ask(server, f"{DUCK}?tiles=3", photo).json()
@@ -349,7 +347,6 @@ class TestLoad:
             assert held.begun.acquire(blocking=False)  # that of the last
             assert not held.begun.acquire(blocking=False)
 
-    @pytest.mark.slow
     def test_told_to_stop_it_finishes_what_it_began(self, duck: Path, held: HeldDetector) -> None:
         with serving([duck]) as server:
             hold(server, held)

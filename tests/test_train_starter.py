@@ -345,6 +345,7 @@ def test_a_run_may_begin_with_the_weights_of_another(scenes: Path, tmp_path: Pat
         Learner(settings(), KIND.num_characters + 1, CPU).start_from(tmp_path / "first" / CHECKPOINT_NAME)
 
 
+@pytest.mark.slow
 def test_the_average_follows_the_weights(scenes: Path) -> None:
     learner = Learner(settings(averaging=0), KIND.num_characters, CPU)
     learner.learn(mix(pool_of(scenes), np.random.default_rng(0), 2, SIDE))
