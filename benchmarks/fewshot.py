@@ -211,7 +211,7 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
 
 
 def run(
-    base: BaseModel, data: DataSet, test: TestPhotos, size: str, draw: int, recipe: str
+    base: BaseModel, data: DataSet, test: TestPhotos, size: str, draw: int, recipe: str, keep: Path | None
 ) -> dict[str, Any]:
     """Fine-tune on one draw with one recipe and test; ``size`` is shots, or photos as in ``10 photos``."""
     count, _, is_photos = size.partition(" ")
@@ -220,6 +220,9 @@ def run(
     detector = learnt(base, photos, recipe, draw)
     row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
     row["cpu_seconds"] = time.process_time() - start_cpu
+    if keep is not None:
+        name = f"{data.name}_{size}_{draw}_{recipe}".replace(" ", "_").replace("/", "_")
+        detector.save(keep / f"{name}.safetensors")
     plan = detector.provenance.get("plan", ())
     is_adapted = ":" in recipe or any(line.startswith("adapted") for line in plan)
     found = PredictionTable.of(test.detect(detector, only_heads_learnt=not is_adapted))
@@ -313,6 +316,7 @@ def main() -> None:
     parser.add_argument("--photos", nargs="+", type=int, default=[])
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--recipes", nargs="+", type=recipe_of, default=list(RECIPES))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the detectors, for far_pictures.py")
     parser.add_argument("--table", action="store_true", help="only print the table")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
@@ -327,7 +331,7 @@ def main() -> None:
                 key = f"{base.name}|{data.name}|{size}|{draw}|{recipe}"
                 if key not in results:
                     test = test or TestPhotos(base, data)
-                    results[key] = run(base, data, test, size, draw, recipe)
+                    results[key] = run(base, data, test, size, draw, recipe, parsed.keep)
                     write_text(parsed.results, json.dumps(results, indent=0))
                     print(key, json.dumps({k: round(v, 3) for k, v in results[key].items()}), flush=True)
     print(table(results))

@@ -25,7 +25,7 @@ from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import pictures as held_out
 from fewbox.finetuning.api import finetune
-from fewbox.finetuning.estimate import Calibration, calibrate, estimate
+from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
 from fewbox.finetuning.pictures import save_held_out
@@ -331,6 +331,31 @@ def test_calibration_recovers_what_was_done_to_the_scores() -> None:
     assert np.array_equal(np.argsort(too_sure), np.argsort(calibrated))
 
 
+def test_scores_that_mean_what_they_say_stay_as_they_are() -> None:
+    generator = np.random.default_rng(1)
+    honest = generator.uniform(0.05, 0.95, 400)
+    right = generator.random(400) < honest
+    assert calibrate(made_outcomes(honest, right)) == Calibration()
+
+
+def test_a_calibration_that_serves_no_other_photos_is_not_used() -> None:
+    """In some photos all boxes are right, in the others none: what one asks for makes the next worse."""
+    photos, scores = np.repeat(np.arange(2), 100), np.tile(np.linspace(0.3, 0.7, 100), 2)
+    outcomes = made_outcomes(scores, photos == 0, photos)
+    assert expected_calibration_error(scores, photos == 0) > WELL_CALIBRATED
+    assert calibrate(outcomes) == Calibration()
+
+
+def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_photos() -> None:
+    outcomes = made_outcomes(np.linspace(0.9, 0.6, 40), np.arange(40) % 2 == 0)
+    plain, lifted = (
+        estimate(outcomes, ("duck",), 40, Calibration(), lift=lift).overall.ap50 for lift in (0.0, 0.5)
+    )
+    assert plain is not None
+    assert lifted is not None
+    assert plain < lifted < plain + 0.15
+
+
 def test_more_objects_make_a_narrower_interval() -> None:
     widths = []
     for count in (4, 40):
@@ -352,11 +377,14 @@ def test_a_detector_that_missed_nothing_may_be_perfect() -> None:
     assert expected.low == pytest.approx(round(expected.low, 2))  # as people are told it
 
 
-def made_outcomes(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Outcomes:
-    """A photo for each detection, with one annotation that it covers or not."""
+def made_outcomes(
+    scores: NDArray[np.float64], right: NDArray[np.bool_], photos: NDArray[np.int64] | None = None
+) -> Outcomes:
+    """Detections, each with an annotation that it covers or not; each in a photo of its own, or as told."""
     count = len(scores)
-    photos, ids = np.arange(count), np.zeros(count, np.int64)
-    boxes = np.tile([0.0, 0, 10, 10], (count, 1))
+    photos = np.arange(count) if photos is None else photos
+    ids, left = np.zeros(count, np.int64), 20.0 * np.arange(count)
+    boxes = np.stack((left, np.zeros(count), left + 10, np.full(count, 10.0)), 1)
     found = PredictionTable(photos, ids, np.where(right[:, None], boxes, boxes + 50), scores)
     return Outcomes.of(found, GroundTruthTable(photos, ids, boxes, np.zeros(count, bool)))
 

@@ -46,6 +46,7 @@ def test_rendered_ducks(exported_duck: ExportedDuck) -> None:
     require_same(exported_duck.detector, exported_duck.onnx, exported_duck.photos[:4])
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_real_photos(exported_duck: ExportedDuck, shared: Path) -> None:
     ducks = sorted((shared / "data/ducky/test").glob("*.jpg"))[::15]

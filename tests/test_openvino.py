@@ -266,6 +266,7 @@ class TestAFile:
         assert 0 < np.median(shifts) < 0.15
         assert max(shifts) < MAX_SHIFT_PX
 
+    @pytest.mark.slow
     @pytest.mark.shared
     def test_in_bfloat16_finds_real_ducks_where_they_are(
         self, duck: Detector, duck_file: Path, shared: Path
@@ -396,6 +397,7 @@ def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_model, "read_onnx", read_another)
 
 
+@pytest.mark.slow
 def test_a_damaged_export_is_not_written(
     duck: Detector, exported_duck: ExportedDuck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

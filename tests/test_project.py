@@ -308,15 +308,16 @@ class Writers:
         self.stdout.close()
 
 
+@pytest.fixture(scope="module")
+def writers() -> Iterator[list[Writers]]:
+    started = [Writers(), Writers()]
+    yield started
+    for each in started:
+        each.close()
+
+
 @posix_only
 class TestProcesses:
-    @pytest.fixture(scope="class")
-    def writers(self) -> Iterator[list[Writers]]:
-        started = [Writers(), Writers()]
-        yield started
-        for each in started:
-            each.close()
-
     @pytest.mark.slow
     def test_killed_60_times_while_saving(self, folder: Path, writers: list[Writers]) -> None:
         rng = random.Random(0)

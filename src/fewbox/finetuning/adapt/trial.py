@@ -25,8 +25,8 @@ LIFT = 0.4
 eight draws from sets far from COCO."""
 MIN_SCORE = 0.01
 """Of detections in held-out photos."""
-CLEAR_GAIN = 0.03
-"""In AP, by which a round must be better than the linear probe: held-out photos are few."""
+CLEAR_GAIN, CLEAR_RATIO = 0.03, 1.25
+"""AP by which, or times which, a round must be better than the linear probe: held-out photos are few."""
 MIN_GAIN = 0.005
 """In AP, by which a later round must be better than an earlier one."""
 
@@ -46,7 +46,9 @@ class Trial:
         for number in range(2, len(self.aps)):
             if self.aps[number] >= self.aps[best] + MIN_GAIN:
                 best = number
-        return best if self.aps[best] >= self.aps[0] + CLEAR_GAIN else 0
+        before, after = self.aps[0], self.aps[best]
+        gains = after >= before + MIN_GAIN and after >= min(before + CLEAR_GAIN, before * CLEAR_RATIO)
+        return best if gains else 0
 
 
 def try_adapting(
