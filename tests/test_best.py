@@ -333,8 +333,8 @@ def test_calibration_recovers_what_was_done_to_the_scores() -> None:
 
 def test_scores_that_mean_what_they_say_stay_as_they_are() -> None:
     generator = np.random.default_rng(1)
-    honest = generator.uniform(0.05, 0.95, 400)
-    right = generator.random(400) < honest
+    honest = generator.uniform(0.05, 0.95, 2000)
+    right = generator.random(2000) < honest
     assert calibrate(made_outcomes(honest, right)) == Calibration()
 
 

@@ -57,11 +57,16 @@ class Calibration:
         )
 
 
-def calibrate(outcomes: Outcomes) -> Calibration:
+def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
     """The calibration that held-out detections ask for; the fewer they are, the nearer to the usual one.
 
     Scores stay as they were learnt if they mean what they say already, or if what some photos ask for makes
     the scores in the others no better: then it would not make those in new photos better either.
+
+    Args:
+        outcomes: of detections in photos held out.
+        lift: as of :func:`estimate_of_photos`. Then boxes will be right more often too, and scores are only
+            ever lowered: those who learnt for a shorter time are less sure.
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
     scores, correct = outcomes.predictions.scores[counts], outcomes.is_true_positive[counts]
@@ -76,7 +81,8 @@ def calibrate(outcomes: Outcomes) -> Calibration:
     )
     if as_learnt < WELL_CALIBRATED or by_others >= as_learnt:
         return Calibration()
-    return _most_likely(scores, correct)
+    asked = _most_likely(scores, correct)
+    return Calibration(asked.stretch, min(asked.shift + lift, 0.0)) if lift else asked
 
 
 def _most_likely(scores: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Calibration:
@@ -161,7 +167,7 @@ def estimate_of_photos(
     ``lift`` is how much higher the logit of AP50 will be than in the photos held out, where those who
     detect there have learnt from far fewer photos.
     """
-    calibration = Calibration() if outcomes is None else calibrate(outcomes)
+    calibration = Calibration() if outcomes is None else calibrate(outcomes, lift)
     shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
     boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
     warnings = data_warnings(photos, outcomes)

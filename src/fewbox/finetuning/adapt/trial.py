@@ -25,10 +25,8 @@ LIFT = 0.4
 eight draws from sets far from COCO."""
 MIN_SCORE = 0.01
 """Of detections in held-out photos."""
-CLEAR_GAIN, CLEAR_RATIO = 0.03, 1.25
-"""AP by which, or times which, a round must be better than the linear probe: held-out photos are few."""
-MIN_GAIN = 0.005
-"""In AP, by which a later round must be better than an earlier one."""
+LEAST_GAIN, CLEAR_GAIN, CLEAR_RATIO = 0.005, 0.03, 1.25
+"""AP is clearly higher if it is so by the first, and by the second or times the third: photos are few."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +39,19 @@ class Trial:
 
     @property
     def best(self) -> int:
-        """The round to stop after: the earliest that none is better than; 0 if none beats the probe."""
-        best = 1
-        for number in range(2, len(self.aps)):
-            if self.aps[number] >= self.aps[best] + MIN_GAIN:
-                best = number
-        before, after = self.aps[0], self.aps[best]
-        gains = after >= before + MIN_GAIN and after >= min(before + CLEAR_GAIN, before * CLEAR_RATIO)
-        return best if gains else 0
+        """The round to stop after; 0 if none is clearly better than the linear probe.
+
+        That is the last, as all photos keep for longer what half of them lose, unless another is clearly
+        better.
+        """
+        last = len(self.aps) - 1
+        peak = max(range(1, last + 1), key=self.aps.__getitem__)
+        best = peak if _is_clearly_higher(self.aps[peak], self.aps[last]) else last
+        return best if _is_clearly_higher(self.aps[best], self.aps[0]) else 0
+
+
+def _is_clearly_higher(ap: float, other: float) -> bool:
+    return ap >= other + LEAST_GAIN and ap >= min(other + CLEAR_GAIN, other * CLEAR_RATIO)
 
 
 def try_adapting(
