@@ -21,6 +21,7 @@ from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Wind
 from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, fitting_window, inside
 from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
+from fewbox.finetuning.api import STEPS
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID
@@ -273,8 +274,9 @@ def tiny_yolox() -> BaseModel:
 
 @pytest.mark.slow
 def test_the_recipe_makes_a_detector_with_an_estimate_and_the_same_one_again(
-    photos: AnnotationSet, tiny_yolox: BaseModel, tmp_path: Path
+    photos: AnnotationSet, tiny_yolox: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(STEPS, "quick", 12)
     quick = fewbox.FinetuneConfig(effort="quick")
     once, again = (
         fewbox.finetune(photos, tiny_yolox, recipe="adapt", config=quick, show_progress=False)
@@ -283,9 +285,9 @@ def test_the_recipe_makes_a_detector_with_an_estimate_and_the_same_one_again(
     assert all(torch.equal(once.weights[name], again.weights[name]) for name in once.weights)
     assert once.provenance["recipe"] == "adapt"
     plan = once.provenance["plan"][-1]
-    assert plan.startswith("adapted: 60 steps on 8 views of each photo; AP in photos held out ")
+    assert plan.startswith("adapted: 12 steps on 8 views of each photo; AP in photos held out ")
     assert once.provenance["estimate"]["overall"]["objects"] > 0
-    assert [row["step"] for row in once.history] == list(range(1, 61))
+    assert [row["step"] for row in once.history] == list(range(1, 13))
     for name, weight in tiny_yolox.weights.items():
         if name.startswith("backbone.backbone."):
             assert torch.equal(once.weights[name], weight)
