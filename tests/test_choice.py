@@ -104,10 +104,12 @@ def test_who_asks_for_it_gets_it_adapted(
     assert len(result.detector.history) == 6
 
 
-def test_with_nothing_to_hold_out_it_adapts_and_no_number_is_given(
+def test_with_nothing_to_hold_out_it_stays_unless_it_must_adapt(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = adapted(probe, fitted, None, monkeypatch)
+    assert adapted(probe, fitted, None, monkeypatch).detector is fitted.detector
+    assert fitted.detector.provenance["plan"][-1].startswith("not adapted: no photos to hold out")
+    result = adapted(probe, fitted, None, monkeypatch, may_stay=False)
     assert len(result.detector.history) == 6
     assert result.estimate.overall.ap50 is None
 
@@ -170,6 +172,12 @@ def test_best_does_not_try_what_cannot_be_or_must_be_quick(fitted: Fitted) -> No
     assert why_not_adapt(fitted, NORMAL, keep_classes=False) is None
     assert why_not_adapt(fitted, NORMAL, keep_classes=True) == ""
     assert why_not_adapt(fitted, FinetuneConfig(effort="quick"), keep_classes=False) == ""
+
+
+def test_best_does_not_try_where_nothing_can_be_held_out(fitted: Fitted) -> None:
+    reason = why_not_adapt(fitted._replace(outcomes=None), NORMAL, keep_classes=False)
+    assert reason is not None
+    assert reason.startswith("not adapted: no photos to hold out")
 
 
 def test_best_does_not_try_where_nearly_all_is_found(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:

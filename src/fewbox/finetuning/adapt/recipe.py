@@ -48,6 +48,8 @@ def adapt_fitted(
         trial = try_adapting(probe, views, how, show_progress=show_progress)
     except KeyboardInterrupt:
         return _told(fitted, "not adapted: stopped before it was known what that brings")
+    if trial is None and may_stay:
+        return _told(fitted, "not adapted: no photos to hold out that could say whether it finds more")
     rounds = how.rounds if trial is None else trial.best
     if rounds == 0 and trial is not None and may_stay:
         before, after = trial.aps[0], max(trial.aps[1:])
