@@ -13,6 +13,7 @@ from fewbox.config import FinetuneConfig
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.detection.detector import Detector
+from fewbox.errors import OutputError
 from fewbox.finetuning import api
 from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
@@ -86,7 +87,7 @@ def test_it_stays_with_the_linear_probe_where_adapting_finds_no_more(
 
 
 def test_it_adapts_for_as_many_rounds_as_were_best(
-    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     detector = adapted(probe, fitted, trial_of(fitted, 0.1, 0.2, 0.4, 0.3), monkeypatch).detector
     assert len(detector.history) == 4  # of 6 steps in 3 rounds
@@ -95,6 +96,11 @@ def test_it_adapts_for_as_many_rounds_as_were_best(
     )
     assert detector.provenance["plan"][-1] == words
     assert detector.provenance["ap_by_round"] == (0.1, 0.2, 0.4)
+    with pytest.raises(OutputError, match="more than the heads has learnt"):
+        detector.save(tmp_path / "heads.safetensors", heads_only=True)
+    detector.save(tmp_path / "d.safetensors")
+    with pytest.raises(OutputError, match="more than the heads has learnt"):
+        Detector.load(tmp_path / "d.safetensors").save(tmp_path / "heads.safetensors", heads_only=True)
 
 
 def test_who_asks_for_it_gets_it_adapted(

@@ -72,7 +72,8 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     detector = finetune(train, base_model)
     path = output / "duck.safetensors"
     detector.save(path)
-    save_loss_curve(detector.history, output / "duck_loss.png", detector.provenance["estimate"])
+    made = detector.provenance
+    save_loss_curve(detector.history, output / "duck_loss.png", made["estimate"], made.get("ap_by_round", ()))
     # Once, for the pictures and for the report, which counts detections below the threshold too.
     test, found, skipped = detect_all(detector, test, show_progress=True)
     save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")

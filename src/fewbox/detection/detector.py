@@ -39,7 +39,7 @@ SCORE_THRESHOLD = 0.5
 _HEADER = "fewbox_detector"
 _MAKE_ONE = "make one with: fewbox finetune"
 DEEPER_RECIPES = ("adapt", "deep")
-"""By which more than the heads learns."""
+"""By which more than the heads learns; where another recipe has chosen to adapt, ``provenance`` says so."""
 
 
 class Detector(PhotoDetector):
@@ -127,7 +127,8 @@ class Detector(PhotoDetector):
             OutputError: the name ends otherwise, the file cannot be written, or more than heads was tuned.
         """
         path = checked_path(path, "the file to write", OutputError)
-        if heads_only and self.provenance.get("recipe") in DEEPER_RECIPES:
+        made = self.provenance
+        if heads_only and (made.get("recipe") in DEEPER_RECIPES or made.get("adapted")):
             raise OutputError(
                 f"{path}: more than the heads has learnt, so the base cannot stand in for the rest",
                 hint="leave --heads-only out, in Python heads_only",

@@ -24,7 +24,7 @@ from fewbox.data.images import StrPath, find_photos
 from fewbox.detection.detector import Detector, check_bfloat16
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.learn import AdaptSettings
-from fewbox.finetuning.adapt.recipe import adapt_fitted, require_adaptable
+from fewbox.finetuning.adapt.recipe import NOTHING_HELD_OUT, adapt_fitted, require_adaptable
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
@@ -157,7 +157,7 @@ def _probed_or_adapted(
         how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
         fitted = adapt_fitted(probe, fitted, how, may_stay=not must_adapt, show_progress=show_progress)
     elif reason:
-        fitted.detector.provenance["plan"] = (*reasons, reason)
+        fitted = fitted.with_reason(reason)
     cure = likeliest_cure(annotations, base, settings, fitted)
     if cure is not None:
         fitted = fitted.with_remark(cure)
@@ -175,7 +175,7 @@ def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: boo
     if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
         return ""
     if fitted.outcomes is None:
-        return "not adapted: no photos to hold out that could say whether it finds more"
+        return NOTHING_HELD_OUT
     found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))
     return f"not adapted: AP50 in photos held out is {found:.0%} already" if found >= WELL_FOUND else None
 

@@ -27,6 +27,8 @@ from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.families import Config, build_network, family_of
 
+NOTHING_HELD_OUT = "not adapted: no photos to hold out that could say whether it finds more"
+
 
 def adapt_fitted(
     probe: Probe, fitted: Fitted, how: AdaptSettings, *, may_stay: bool, show_progress: bool
@@ -47,18 +49,20 @@ def adapt_fitted(
         views = views_of(annotations, start, how, show_progress=show_progress)
         trial = try_adapting(probe, views, how, show_progress=show_progress)
     except KeyboardInterrupt:
-        return _told(fitted, "not adapted: stopped before it was known what that brings")
+        return fitted.with_reason("not adapted: stopped before it was known what that brings")
     if trial is None and may_stay:
-        return _told(fitted, "not adapted: no photos to hold out that could say whether it finds more")
+        return fitted.with_reason(NOTHING_HELD_OUT)
     rounds = how.rounds if trial is None else trial.best
     if rounds == 0 and trial is not None and may_stay:
         before, after = trial.aps[0], max(trial.aps[1:])
-        return _told(fitted, f"not adapted: AP in photos held out is {before:.1%}, with adapting {after:.1%}")
+        return fitted.with_reason(
+            f"not adapted: AP in photos held out is {before:.1%}, with adapting {after:.1%}"
+        )
     rounds = rounds or how.rounds
     run = replace(how, steps=how.steps * rounds // how.rounds, rounds=rounds)
     adapt(annotations, start, run, views=views, show_progress=show_progress, on_round=done.append)
     if not done:
-        return _told(fitted, "not adapted: stopped before the end of the first round")
+        return fitted.with_reason("not adapted: stopped before the end of the first round")
     outcomes = None if trial is None else trial.outcomes[done[-1].number]
     expected = estimate_of_photos(probe.photos, annotations.labels, outcomes, LIFT)
     detector = calibrated(done[-1].detector, expected)
@@ -69,12 +73,6 @@ def adapt_fitted(
         words += f"; AP in photos held out {aps[-1]:.1%}, of the linear probe {aps[0]:.1%}"
     detector.provenance["plan"] = (*probe.budget.reasons, words)
     return Fitted(detector, expected, outcomes)
-
-
-def _told(fitted: Fitted, reason: str) -> Fitted:
-    """The same, with a line more in its plan."""
-    fitted.detector.provenance["plan"] = (*fitted.detector.provenance["plan"], reason)
-    return fitted
 
 
 def require_adaptable(config: Config, name: str) -> None:
@@ -159,7 +157,7 @@ def _with_weights(start: Detector, folded: Mapping[str, Tensor], history: list[d
         weights=family_of(start.config).adapted_weights(folded, start.weights, start.config),
         labels=start.labels,
         base=start.base,
-        provenance=start.provenance,
+        provenance=start.provenance | {"adapted": True},
         history=list(history),
         score_threshold=start.score_threshold,
     )
@@ -173,7 +171,7 @@ def calibrated(detector: Detector, expected: Estimate) -> Detector:
         weights=family_of(detector.config).calibrated_weights(detector.weights, stretch, shift),
         labels=detector.labels,
         base=detector.base,
-        provenance={"estimate": expected.to_dict()},
+        provenance=detector.provenance | {"estimate": expected.to_dict()},
         history=detector.history,
         score_threshold=expected.score_threshold,
     )

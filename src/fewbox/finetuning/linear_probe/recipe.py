@@ -179,6 +179,12 @@ class Fitted(NamedTuple):
     outcomes: Outcomes | None
     """Of detections in photos held out; None if nothing could be held out."""
 
+    def with_reason(self, reason: str) -> Fitted:
+        """The same, with a line more in its plan."""
+        made = self.detector.provenance
+        made["plan"] = (*made["plan"], reason)
+        return self
+
     def with_remark(self, remark: str) -> Fitted:
         """The same, with a remark before the others of its estimate."""
         told = replace(self.estimate, remarks=(remark, *self.estimate.remarks))
