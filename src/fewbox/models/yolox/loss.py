@@ -80,19 +80,11 @@ def yolox_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Ba
         batch: the truth.
     """
     codes, logits = codes.float(), logits.float()
-    predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
-    with torch.no_grad():
-        ids = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
-        of_class = F.logsigmoid(logits[..., 1:]).transpose(1, 2).gather(1, ids)  # [N, M, A]
-        log_likely = of_class + F.logsigmoid(logits[:, None, :, 0])
-        matches = simota_assign(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
-    is_matched = matches >= 0
+    log_object = F.logsigmoid(logits[:, None, :, 0].detach())
+    is_matched, image, cell, ids, overlap = _matched(codes, logits[..., 1:], cells, batch, log_object)
     counts = is_matched | ~_in_ignored(batch, cells)
-    image, cell = is_matched.nonzero(as_tuple=True)  # [P]
-    box = matches[image, cell]
-    overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
     # How certain a class should be is how well the box fits, as in the release.
-    wanted = F.one_hot(batch.class_ids[image, box], logits.shape[2] - 1) * overlap.detach()[:, None]
+    wanted = F.one_hot(ids, logits.shape[2] - 1) * overlap.detach()[:, None]
     of_objects = F.binary_cross_entropy_with_logits(logits[..., 0], is_matched.float(), reduction="none")
     return BatchLoss(
         box=_BOX_WEIGHT * (1 - overlap**2).sum(),
@@ -113,19 +105,11 @@ def novel_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Ba
         cells: ``[A, 4]``.
         batch: the ground truth.
     """
-    predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
-    with torch.no_grad():
-        ids = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
-        log_likely = F.logsigmoid(logits).transpose(1, 2).gather(1, ids)  # [N, M, A]
-        matches = simota_assign(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
-        is_matched = matches >= 0
-        counts = is_matched | ~_in_ignored(batch, cells)
-        image, cell = is_matched.nonzero(as_tuple=True)  # [P]
-        box = matches[image, cell]
-    overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
+    is_matched, image, cell, ids, overlap = _matched(codes, logits, cells, batch)
+    counts = is_matched | ~_in_ignored(batch, cells)
     wanted = torch.zeros_like(logits)
     # How certain a class should be is how well the box fits, as in the release.
-    wanted[image, cell, batch.class_ids[image, box]] = overlap.detach()
+    wanted[image, cell, ids] = overlap.detach()
     each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     return BatchLoss(
         box=_BOX_WEIGHT * (1 - overlap**2).sum(),
@@ -133,6 +117,32 @@ def novel_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Ba
         classes=(each * counts[..., None]).sum(),
         num_matched=is_matched.sum(),
     )
+
+
+def _matched(
+    codes: Tensor, of_classes: Tensor, cells: Tensor, batch: Batch, log_object: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The cells that learn a box, by SimOTA.
+
+    Whether each does, ``[N, A]``; and of the P that do: image, cell, class id, and IoU with its box, ``[P]``.
+
+    Args:
+        codes: ``[N, A, 4]``.
+        of_classes: logits ``[N, A, C]``.
+        cells: ``[A, 4]``.
+        batch: the ground truth.
+        log_object: how likely a cell shows any object, ``[N, 1, A]``, where that is a score of its own.
+    """
+    predicted = decode_cells(codes.flatten(0, 1), cells.repeat(len(codes), 1)).view_as(codes)
+    with torch.no_grad():
+        ids = batch.class_ids.clamp(min=0)[..., None].expand(-1, -1, len(cells))
+        log_likely = F.logsigmoid(of_classes).transpose(1, 2).gather(1, ids) + log_object  # [N, M, A]
+        matches = simota_assign(predicted, log_likely, cells, batch.boxes, batch.class_ids >= 0)
+    is_matched = matches >= 0
+    image, cell = is_matched.nonzero(as_tuple=True)
+    box = matches[image, cell]
+    overlap = paired_iou(predicted[image, cell], batch.boxes[image, box])
+    return is_matched, image, cell, batch.class_ids[image, box], overlap
 
 
 def _in_ignored(batch: Batch, cells: Tensor) -> Tensor:
