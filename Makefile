@@ -10,6 +10,8 @@ endif
 VENV := .venv
 BIN := $(VENV)/$(PROGRAMS)
 STAMP := $(VENV)/.ready
+# Many containers forbid Python to write bytecode; torch would be compiled anew in every process a test starts.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup test test-fast fuzz check demo bench reference docs wheel clean
 
