@@ -346,6 +346,19 @@ def test_a_calibration_that_serves_no_other_photos_is_not_used() -> None:
     assert calibrate(outcomes) == Calibration()
 
 
+def test_who_learnt_from_half_of_the_photos_makes_scores_no_surer() -> None:
+    """Too modest scores stay, as all photos will make them surer; far too sure ones come down."""
+    generator = np.random.default_rng(2)
+    honest = generator.uniform(0.05, 0.95, 4000)
+    right = generator.random(4000) < honest
+    logits = np.log(honest / (1 - honest))
+    too_modest, too_sure = (1 / (1 + np.exp(-by(logits))) for by in (lambda x: 0.4 * x, lambda x: x + 2))
+    assert calibrate(made_outcomes(too_modest, right)).stretch > 1.5
+    assert calibrate(made_outcomes(too_modest, right), 0.4).stretch <= 1
+    lowered = calibrate(made_outcomes(too_sure, right), 0.4)
+    assert -2 < lowered.shift < -1
+
+
 def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_photos() -> None:
     outcomes = made_outcomes(np.linspace(0.9, 0.6, 40), np.arange(40) % 2 == 0)
     plain, lifted = (

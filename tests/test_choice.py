@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +18,9 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
 from fewbox.finetuning import api
 from fewbox.finetuning.adapt import recipe as adapting
+from fewbox.finetuning.adapt import trial as trials
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
-from fewbox.finetuning.adapt.trial import Trial, try_adapting
+from fewbox.finetuning.adapt.trial import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.api import STEPS, why_not_adapt
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
@@ -64,7 +67,8 @@ def adapted(
     *,
     may_stay: bool = True,
 ) -> Fitted:
-    """As if photos held out had said ``trial``."""
+    """As if photos held out had said ``trial``, or as if none could be held out."""
+    monkeypatch.setattr(adapting, "can_be_tried", lambda *_: trial is not None)
     monkeypatch.setattr(adapting, "try_adapting", lambda *_, **__: trial)
     return adapting.adapt_fitted(probe, fitted, HOW, may_stay=may_stay, show_progress=False)
 
@@ -151,10 +155,7 @@ def test_ctrl_c_while_adapting_keeps_the_last_round_and_what_is_known_of_it(
 @pytest.mark.slow
 def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe, fitted: Fitted) -> None:
     views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
-    trial = try_adapting(probe, views, HOW, show_progress=False)
-    again = try_adapting(probe, views, HOW, show_progress=False)
-    assert trial is not None
-    assert again is not None
+    trial, again = (try_adapting(probe, views, HOW, may_stay=False, show_progress=False) for _ in range(2))
     assert len(trial.aps) == HOW.rounds + 1
     assert trial.aps == again.aps
     for half in ([0, 2], [1, 3]):
@@ -170,8 +171,26 @@ def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe,
 def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> None:
     one = replace(photos, images=photos.images[:1])
     probe = Probe.of(one, base, FinetuneConfig(effort="quick"), show_progress=False)
-    views = adapting.views_of(one, probe.fit().detector, HOW, show_progress=False)
-    assert try_adapting(probe, views, HOW, show_progress=False) is None
+    assert not can_be_tried(probe)
+    assert can_be_tried(Probe.of(photos, base, FinetuneConfig(effort="quick"), show_progress=False))
+
+
+@pytest.mark.slow
+def test_what_is_clearly_worse_after_a_round_is_not_tried_further(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "coco_metrics", metrics_that_fall())
+    views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
+    trial = try_adapting(probe, views, HOW, may_stay=True, show_progress=False)
+    assert trial.aps == (0.5, 0.4)
+    assert trial.best == 0
+    monkeypatch.setattr(trials, "coco_metrics", metrics_that_fall())
+    assert try_adapting(probe, views, HOW, may_stay=False, show_progress=False).aps == (0.5, 0.4, 0.3, 0.2)
+
+
+def metrics_that_fall() -> Callable[..., SimpleNamespace]:
+    aps = iter((0.5, 0.4, 0.3, 0.2))
+    return lambda *_: SimpleNamespace(ap=next(aps))
 
 
 def test_best_does_not_try_what_cannot_be_or_must_be_quick(fitted: Fitted) -> None:

@@ -33,6 +33,8 @@ _STEPS = 100
 WELL_CALIBRATED = 0.06
 """Expected calibration error in photos held out below which nothing is corrected: measured, what so little
 asks for is as often wrong as right."""
+WELL_CALIBRATED_BY_HALF = 0.1
+"""The same where those who detect have learnt from half of the photos only."""
 _CROSSED = 5
 """Parts of the photos, to see whether a calibration serves others than those it is made from."""
 
@@ -65,8 +67,8 @@ def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
 
     Args:
         outcomes: of detections in photos held out.
-        lift: as of :func:`estimate_of_photos`. Then boxes will be right more often too, and scores are only
-            ever lowered: those who learnt for a shorter time are less sure.
+        lift: as of :func:`estimate_of_photos`. Then boxes will be right more often too, and scores are
+            never made surer: those who learnt for a shorter time are less sure.
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
     scores, correct = outcomes.predictions.scores[counts], outcomes.is_true_positive[counts]
@@ -79,10 +81,10 @@ def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
     as_learnt, by_others = (
         expected_calibration_error(some[shown], correct[shown]) for some in (scores, crossed)
     )
-    if as_learnt < WELL_CALIBRATED or by_others >= as_learnt:
+    if as_learnt < (WELL_CALIBRATED_BY_HALF if lift else WELL_CALIBRATED) or by_others >= as_learnt:
         return Calibration()
     asked = _most_likely(scores, correct)
-    return Calibration(asked.stretch, min(asked.shift + lift, 0.0)) if lift else asked
+    return Calibration(min(asked.stretch, 1.0), min(asked.shift + lift, 0.0)) if lift else asked
 
 
 def _most_likely(scores: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Calibration:

@@ -22,7 +22,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
-from fewbox.finetuning.adapt.trial import LIFT, try_adapting
+from fewbox.finetuning.adapt.trial import LIFT, can_be_tried, try_adapting
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.families import Config, build_network, family_of
@@ -43,15 +43,17 @@ def adapt_fitted(
         show_progress: show how far the work has come.
     """
     annotations, start = probe.annotations, fitted.detector
+    can_try = can_be_tried(probe)
+    if may_stay and not can_try:
+        return fitted.with_reason(NOTHING_HELD_OUT)
     trial = None
     done: list[AdaptedRound] = []
     try:
         views = views_of(annotations, start, how, show_progress=show_progress)
-        trial = try_adapting(probe, views, how, show_progress=show_progress)
+        if can_try:
+            trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
     except KeyboardInterrupt:
         return fitted.with_reason("not adapted: stopped before it was known what that brings")
-    if trial is None and may_stay:
-        return fitted.with_reason(NOTHING_HELD_OUT)
     rounds = how.rounds if trial is None else trial.best
     if rounds == 0 and trial is not None and may_stay:
         before, after = trial.aps[0], max(trial.aps[1:])
