@@ -46,11 +46,11 @@ from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
 from fewbox.models.network import IGNORED_ID, Batch
 
-Sample = tuple[Tensor, Tensor, Tensor]
+Example = tuple[Tensor, Tensor, Tensor]
 """Pixels ``[3, h, w]``, boxes ``[M, 4]`` in them, class ids ``[M]``, of which some may be ``IGNORED_ID``."""
 
 
-class AugmentedDataset(Dataset[Sample]):
+class AugmentedDataset(Dataset[Example]):
     """Augmented views of annotated photos for ``network``, by number; each photo once an epoch."""
 
     def __init__(self, annotations: AnnotationSet, network: Any, seed: int) -> None:
@@ -58,7 +58,7 @@ class AugmentedDataset(Dataset[Sample]):
         self.prepare, self.size_hw = network.prepare, network.config.size_hw
         self._epoch, self._order = -1, np.arange(0)
 
-    def __getitem__(self, number: int) -> Sample:
+    def __getitem__(self, number: int) -> Example:
         epoch, place = divmod(number, len(self.annotations))
         if epoch != self._epoch:
             order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.annotations))
