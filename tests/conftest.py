@@ -18,8 +18,10 @@ from exported_duck import ExportedDuck, export_duck
 from fewbox.models.base import BaseModel, convert_base, load_base
 from made_once import made_once
 
-# Threads that wait for each other on a busy machine are many times slower than one alone.
+# Threads that wait for each other on a busy machine are many times slower than one alone; here, and in what
+# tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, or a test would fail by chance, for somebody who has changed something else.
 # "make fuzz" looks for new ones; what it finds becomes an @example.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -87,3 +91,25 @@ def test_a_detector_that_cannot_be_opened(tmp_path: Path) -> None:
 
     with pytest.raises(DetectorFileError, match="damaged"):
         threads_per_photo(detector, [tmp_path / "a.jpg"] * 300, "auto", open_with)
+
+
+@pytest.mark.parametrize(
+    ("was_set", "then"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({"GOMP_SPINCOUNT": "5000"}, {"GOMP_SPINCOUNT": "5000"}),
+    ],
+)
+def test_threads_sleep_while_they_wait_unless_a_user_has_set_something(
+    was_set: dict[str, str], then: dict[str, str]
+) -> None:
+    names = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
+    environment = {name: value for name, value in os.environ.items() if name not in names} | was_set
+    program = "import fewbox, json, os, sys; print(json.dumps([dict(os.environ), 'torch' in sys.modules]))"
+    printed = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=True
+    ).stdout
+    variables, has_torch = json.loads(printed)
+    assert {name: variables[name] for name in names if name in variables} == then
+    assert not has_torch  # PyTorch would have read them already

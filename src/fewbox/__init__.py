@@ -16,6 +16,8 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fewbox import core as _core
+
 if TYPE_CHECKING:
     from fewbox.apps.annotate.notebook import annotate as annotate
     from fewbox.config import FinetuneConfig as FinetuneConfig
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from fewbox.models.base import load_base as load_base
 
 __version__ = "0.1.0"
+
+_core.let_threads_sleep()
 
 _HOMES = {
     "AnnotatedImage": "data.annotations",

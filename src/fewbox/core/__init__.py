@@ -1,4 +1,4 @@
-"""What every folder needs: how many cores there are to work with, and counts as people write them."""
+"""What every folder needs: cores to work with and how threads wait, and counts as people write them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ import os
 def num_cores() -> int:
     """How many cores this process may use; not those that others have been given."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def let_threads_sleep() -> None:
+    """Have the threads of OpenMP sleep while they wait for each other, in all that is started from here on.
+
+    As they come, they spin: on a machine with other work to do each takes turns of the processor away from
+    the one it waits for, and PyTorch becomes several times slower. OpenMP reads this when PyTorch is
+    imported. What a user has set stays.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # of GNU's, Intel's and LLVM's
+        os.environ["KMP_BLOCKTIME"] = "0"  # milliseconds; Intel's and LLVM's
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:
