@@ -111,6 +111,6 @@ class SeesYellow:
             boxes=np.array(found, np.float32).reshape(-1, 4),
             scores=np.full(len(found), 0.9, np.float32),
             class_ids=np.zeros(len(found), np.int64),
-            labels=self.labels,
+            class_names=self.labels,
             size_hw=image.shape[:2],
         )

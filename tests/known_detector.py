@@ -32,7 +32,7 @@ class KnownDetector:
             boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),
             scores=np.array([row[1] for row in rows], np.float32),
             class_ids=np.array([row[2] for row in rows], np.int64),
-            labels=self.labels,
+            class_names=self.labels,
             size_hw=image.shape[:2],
             source=photo,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fewbox.detection.detections import Detection, Detections
-from fewbox.errors import PhotoError
+from fewbox.errors import OutputError, PhotoError, SettingError
 
 LABELS = ("rubber_ducky", "mug")
 SIZE_HW = (60, 80)
@@ -24,7 +27,7 @@ def make(count: int = 3, **changes: object) -> Detections:
         "boxes": np.array([[1, 2, 31, 42], [5.5, 6, 40, 50], [0, 0, 80, 60]], np.float32)[:count],
         "scores": np.array([0.97, 0.5, 0.123], np.float32)[:count],
         "class_ids": np.array([0, 1, 0], np.int64)[:count],
-        "labels": LABELS,
+        "class_names": LABELS,
         "size_hw": SIZE_HW,
     }
     return Detections(**{**fields, **changes})
@@ -56,11 +59,113 @@ def test_iterating_gives_box_score_and_label():
     assert isinstance(next(iter(make())), Detection)
 
 
+def test_each_box_has_its_label():
+    assert make().labels == ["rubber_ducky", "mug", "rubber_ducky"]
+    assert make().class_names == LABELS
+    assert make(0).labels == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "kept"),
+    [
+        ("rubber_ducky", [0, 2]),
+        ("mug", [1]),
+        (slice(1, None), [1, 2]),
+        (slice(None, None, -1), [0, 1, 2]),
+        ([2, 0], [0, 2]),
+        ([], []),
+        (np.array([True, False, True]), [0, 2]),
+        (np.array([-1]), [2]),
+        ([False, False, False], []),
+    ],
+)
+def test_some_are_chosen_and_stay_in_order(chosen, kept):
+    found, every = make()[chosen], list(make())
+    assert list(found) == [every[number] for number in kept]
+    assert (found.size_hw, found.class_names) == (SIZE_HW, LABELS)
+
+
+def test_one_is_chosen_by_its_number():
+    assert make()[1] == list(make())[1]
+    assert make()[-1] == list(make())[2]
+    assert make()[np.int64(0)].label == "rubber_ducky"
+    with pytest.raises(IndexError):
+        make()[3]
+    with pytest.raises(IndexError):
+        make()[np.array([True, False])]
+    with pytest.raises(SettingError, match="no class is called 'cup'"):
+        make()["cup"]
+
+
+def test_saved_as_the_ending_says(photo, tmp_path):
+    make(2, source=photo).save(tmp_path / "found.png")
+    with Image.open(tmp_path / "found.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", SIZE_HW[::-1])
+    with pytest.raises(OutputError, match="cannot be written as"):
+        make(2, source=photo).save(tmp_path / "found.txt")
+
+
+def test_shown_in_the_viewer_of_pictures(photo, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append(picture))
+    make(2, source=photo).show()
+    assert [picture.size for picture in shown] == [SIZE_HW[::-1]]
+
+
+def test_crops_are_whole_pixels_of_the_photo():
+    image = np.arange(60 * 80 * 3, dtype=np.int64).reshape(60, 80, 3).astype(np.uint8)
+    edge = np.array([[79.9, 59.95, 80, 60]], np.float32)
+    detections = make(source=image)
+    first, second, whole = detections.crops()
+    assert np.array_equal(first, image[2:42, 1:31])
+    assert np.array_equal(second, image[6:50, 5:40])  # from 5.5: the whole pixel
+    assert np.array_equal(whole, image)
+    with_margin = detections.crops(margin=0.5)
+    assert [crop.shape for crop in with_margin] == [(60, 46, 3), (60, 58, 3), (60, 80, 3)]
+    assert make(1, boxes=edge, source=image).crops()[0].shape == (1, 1, 3)
+    first[:] = 0
+    assert image[2:42, 1:31].any()  # a copy
+
+
+def test_a_table_has_a_row_for_each(photo):
+    table = make(2, source=photo).to_pandas()
+    assert table.to_dict("records")[1] == {
+        "photo": "out1.png",
+        "label": "mug",
+        "class_id": 1,
+        "score": 0.5,
+        "x1": 5.5,
+        "y1": 6.0,
+        "x2": 40.0,
+        "y2": 50.0,
+    }
+    assert list(make(0).to_pandas().columns) == list(table.columns)
+    assert len(make(0).to_pandas()) == 0
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_supervision_gets_the_same(count):
+    supervision = pytest.importorskip("supervision", reason="needs supervision: pip install supervision")
+    found = make(count).to_supervision()
+    assert isinstance(found, supervision.Detections)
+    assert np.array_equal(found.xyxy, make(count).boxes)
+    assert np.array_equal(found.confidence, make(count).scores)
+    assert found.data["class_name"].tolist() == make(count).labels
+    assert len(found[found.class_id == 1]) == make(count).labels.count("mug")
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(SettingError, match="needs pandas, which is not installed") as error:
+        make().to_pandas()
+    assert error.value.hint == "pip install pandas"
+
+
 def test_above_keeps_higher_scores_only():
     kept = make().above(0.5)
     assert kept.scores.tolist() == [np.float32(0.97)]
     assert kept.boxes.shape == (1, 4)
-    assert (kept.labels, kept.size_hw) == (LABELS, SIZE_HW)
+    assert (kept.class_names, kept.size_hw) == (LABELS, SIZE_HW)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +207,7 @@ def test_a_photo_that_has_gone_or_changed_is_told(photo):
     photo.unlink()
     with pytest.raises(PhotoError, match="no such photo"):
         detections.draw()
-    assert detections._repr_png_() is None
+    assert "<img" not in detections._repr_html_()
 
 
 def test_drawing_on_a_given_image():
@@ -169,10 +274,14 @@ def test_pycocotools_finds_perfect_detections_perfect():
 
 def test_a_notebook_shows_the_picture_at_a_size_for_the_screen():
     image = np.zeros((1500, 2000, 3), np.uint8)
-    png = make(size_hw=(1500, 2000), source=image)._repr_png_()
-    with Image.open(io.BytesIO(png)) as picture:
-        assert (picture.format, picture.size) == ("PNG", (960, 720))
-    assert make()._repr_png_() is None
+    shown = make(size_hw=(1500, 2000), source=image)._repr_html_()
+    encoded = re.search(r"data:image/jpeg;base64,([^\"]+)", shown)
+    assert encoded is not None
+    with Image.open(io.BytesIO(base64.b64decode(encoded[1]))) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (960, 720))
+    assert "rubber_ducky 97%, mug 50%" in shown
+    assert "<img" not in make()._repr_html_()
+    assert "&lt;b&gt;" in make(class_names=("<b>", "mug"))._repr_html_()
 
 
 def test_its_text_names_the_photo_and_what_was_found(photo):

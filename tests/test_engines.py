@@ -28,7 +28,7 @@ def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None
                 one.detect(photo, score_threshold=MIN_SCORE - MAX_SCORE_DIFFERENCE)
                 for one in (detector, engine)
             )
-            assert actual.labels == expected.labels
+            assert actual.class_names == expected.class_names
             assert actual.size_hw == expected.size_hw
             agreement = compare_found(
                 (expected.boxes, expected.scores, expected.class_ids),

@@ -25,7 +25,7 @@ def found(
         boxes=np.array(boxes, np.float32).reshape(-1, 4)[order],
         scores=np.array(scores, np.float32)[order],
         class_ids=np.array(class_ids or [0] * len(boxes), np.int64)[order],
-        labels=("duck", "cup"),
+        class_names=("duck", "cup"),
         size_hw=SIZE_HW,
     )
 

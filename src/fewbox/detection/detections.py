@@ -6,12 +6,15 @@ arrays, so that results can be used without torch.
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +22,11 @@ from PIL import Image
 
 from fewbox.core.arguments import checked_threshold
 from fewbox.data.images import ReducedImage, StrPath, read_image, upright_array
-from fewbox.detection.drawing import draw_boxes
-from fewbox.errors import PhotoError
+from fewbox.detection.drawing import draw_boxes, save_picture
+from fewbox.errors import PhotoError, SettingError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MAX_SHOWN = 5
 _NOTEBOOK_SIDE = 960
@@ -43,8 +49,8 @@ class Detections:
     Attributes:
         boxes: ``[M, 4]`` float32.
         scores: ``[M]`` float32, 0 to 1, descending.
-        class_ids: ``[M]`` int64; class ``c`` is ``labels[c]``.
-        labels: the labels of all classes the detector knows.
+        class_ids: ``[M]`` int64; class ``c`` is ``class_names[c]``.
+        class_names: the labels of all classes the detector knows.
         size_hw: height and width of the upright photo.
         source: the photo. A path is read again for each drawing, so that many results do not
             hold as many photos in memory; an array is held, not copied.
@@ -59,7 +65,7 @@ class Detections:
         ...     boxes=np.array([[404, 0, 479, 82], [476, 167, 517, 218]], np.float32),
         ...     scores=np.array([0.99, 0.61], np.float32),
         ...     class_ids=np.array([0, 0], np.int64),
-        ...     labels=("duck",),
+        ...     class_names=("duck",),
         ...     size_hw=(480, 640),
         ...     source=Path("ducks/test/duck_01.jpg"),
         ... )
@@ -67,13 +73,17 @@ class Detections:
         ...     print(f"{label} {score:.0%}, {x2 - x1:.0f} pixels wide")
         duck 99%, 75 pixels wide
         duck 61%, 41 pixels wide
-        >>> found.draw().save("found.jpg")
+        >>> found.labels
+        ['duck', 'duck']
+        >>> len(found["duck"]), len(found[found.scores > 0.7]), found[0].score > 0.9
+        (2, 1, True)
+        >>> found.save("found.jpg")
     """
 
     boxes: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
     class_ids: npt.NDArray[np.int64]
-    labels: tuple[str, ...]
+    class_names: tuple[str, ...]
     size_hw: tuple[int, int]
     source: Path | npt.NDArray[np.uint8] | None = None
 
@@ -88,8 +98,9 @@ class Detections:
             raise ValueError("scores must be from 0 to 1")
         if (np.diff(self.scores) > 0).any():
             raise ValueError("scores must be descending")
-        if not ((self.class_ids >= 0) & (self.class_ids < len(self.labels))).all():
-            raise ValueError(f"class_ids must be from 0 to {len(self.labels) - 1}: {self.class_ids.tolist()}")
+        if not ((self.class_ids >= 0) & (self.class_ids < len(self.class_names))).all():
+            last = len(self.class_names) - 1
+            raise ValueError(f"class_ids must be from 0 to {last}: {self.class_ids.tolist()}")
         if min(self.size_hw) < 1:
             raise ValueError(f"size_hw must be positive: {self.size_hw}")
         if isinstance(self.source, np.ndarray):
@@ -101,13 +112,48 @@ class Detections:
     def __iter__(self) -> Iterator[Detection]:
         rows = zip(self.boxes.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
         for (x1, y1, x2, y2), score, class_id in rows:
-            yield Detection((x1, y1, x2, y2), score, self.labels[class_id])
+            yield Detection((x1, y1, x2, y2), score, self.class_names[class_id])
+
+    @overload
+    def __getitem__(self, chosen: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, chosen: str | slice | Sequence[Any] | npt.NDArray[Any]) -> Detections: ...
+
+    def __getitem__(self, chosen: Any) -> Detection | Detections:
+        """One detection by its number, or those of a class, a slice, a mask ``[M]`` or numbers.
+
+        What is chosen stays in the order of its scores, the most certain first.
+
+        Raises:
+            SettingError: the detector knows no class of that name.
+            IndexError: there are not so many.
+        """
+        if isinstance(chosen, int | np.integer):
+            one = self[[int(chosen)]]
+            return next(iter(one))
+        if isinstance(chosen, str):
+            if chosen not in self.class_names:
+                raise SettingError(
+                    f"no class is called {chosen!r}", hint=f"the classes: {', '.join(self.class_names)}"
+                )
+            chosen = self.class_ids == self.class_names.index(chosen)
+        elif not isinstance(chosen, slice):
+            chosen = np.asarray(chosen)
+            chosen = chosen if chosen.size else chosen.astype(np.int64)
+        rows = np.unique(np.arange(len(self))[chosen])
+        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], class_ids=self.class_ids[rows])
 
     def __repr__(self) -> str:
         found = ", ".join(self._tags()[:_MAX_SHOWN]) or "nothing found"
         more = f" and {len(self) - _MAX_SHOWN} more" if len(self) > _MAX_SHOWN else ""
         photo = f"{self.photo_name!r}, " if self.photo_name else ""
         return f"Detections({photo}size_hw={self.size_hw}: {found}{more})"
+
+    @property
+    def labels(self) -> list[str]:
+        """What each of the M objects is."""
+        return [self.class_names[class_id] for class_id in self.class_ids]
 
     @property
     def photo_name(self) -> str | None:
@@ -120,11 +166,7 @@ class Detections:
         Raises:
             SettingError: the threshold is no number from 0 to 1.
         """
-        higher = self.scores > checked_threshold(score_threshold)
-        kept = int(higher.sum())  # scores descend: the first so many
-        return replace(
-            self, boxes=self.boxes[:kept], scores=self.scores[:kept], class_ids=self.class_ids[:kept]
-        )
+        return self[self.scores > checked_threshold(score_threshold)]
 
     def draw(
         self, image: StrPath | npt.NDArray[np.uint8] | Image.Image | ReducedImage | None = None
@@ -147,6 +189,65 @@ class Detections:
         self._check_fits(read.size_hw)
         return draw_boxes(read.image, self.boxes / read.scale_xyxy, self._tags(), self.class_ids)
 
+    def save(self, path: StrPath) -> None:
+        """Write the photo with its detections drawn in, as the ending says: ``found.jpg``, ``found.png`` ...
+
+        Raises:
+            OutputError: no picture can be written there.
+            ValueError: there is no photo to draw on.
+            PhotoError: the photo can no longer be read, or has another size now.
+        """
+        save_picture(self.draw(), Path(path))
+
+    def show(self) -> None:
+        """Open the photo with its detections drawn in, in the system's viewer of pictures."""
+        self.draw().show()
+
+    def crops(self, margin: float = 0.0) -> list[npt.NDArray[np.uint8]]:
+        """What was found, cut out of the photo: M arrays ``[h, w, 3]``, RGB.
+
+        Args:
+            margin: more on each side, as a part of the box's width and height; cut at the photo's edge.
+
+        Raises:
+            ValueError: there is no photo to cut from.
+            PhotoError: the photo can no longer be read, or has another size now.
+        """
+        image = self._photo()
+        height, width = image.shape[:2]
+        sides = np.tile(self.boxes[:, 2:] - self.boxes[:, :2], 2)
+        grown = self.boxes + margin * sides * np.array([-1, -1, 1, 1])
+        low = np.floor(grown[:, :2]).clip(0, [width - 1, height - 1]).astype(int)
+        high = np.maximum(np.ceil(grown[:, 2:]).clip(0, [width, height]).astype(int), low + 1)
+        return [image[y1:y2, x1:x2].copy() for (x1, y1), (x2, y2) in zip(low, high, strict=True)]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each object: photo, label, class_id, score, and the edges x1, y1, x2 and y2.
+
+        Raises:
+            SettingError: pandas is not installed.
+        """
+        pandas = _imported("pandas")
+        edges = {name: self.boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))}
+        table: pd.DataFrame = pandas.DataFrame(
+            {"photo": self.photo_name, "label": self.labels, "class_id": self.class_ids, "score": self.scores}
+            | edges
+        )
+        return table
+
+    def to_supervision(self) -> Any:
+        """The same as a ``supervision.Detections``, for what that draws, counts and tracks.
+
+        Raises:
+            SettingError: supervision is not installed.
+        """
+        return _imported("supervision").Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.class_ids.copy(),
+            data={"class_name": np.array(self.labels, dtype=str)},
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The detections as plain values, ready for JSON.
 
@@ -159,7 +260,7 @@ class Detections:
             "height": int(height),
             "detections": [
                 {
-                    "label": self.labels[class_id],
+                    "label": self.class_names[class_id],
                     "class_id": int(class_id),
                     "score": _shortest(score),
                     "box": [_shortest(edge) for edge in box],
@@ -186,18 +287,20 @@ class Detections:
             )
         ]
 
-    def _repr_png_(self) -> bytes | None:
-        """The picture a notebook shows; None, and so only the text, if there is no photo to show."""
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, if there is a photo to show, and what was found as text."""
+        text = f"<code>{html.escape(repr(self))}</code>"
         if self.source is None:
-            return None
+            return text
         try:
             picture = self.draw()
         except PhotoError:  # moved or changed since: no reason to fill the notebook with a traceback
-            return None
+            return text
         picture.thumbnail((_NOTEBOOK_SIDE, _NOTEBOOK_SIDE))
-        png = io.BytesIO()
-        picture.save(png, "PNG")
-        return png.getvalue()
+        jpeg = io.BytesIO()
+        picture.save(jpeg, "JPEG", quality=90)
+        data = base64.b64encode(jpeg.getvalue()).decode()
+        return f'<img src="data:image/jpeg;base64,{data}" width="{picture.width}"><br>{text}'
 
     def _photo(self) -> npt.NDArray[np.uint8]:
         if self.source is None:
@@ -225,6 +328,14 @@ def _check_array(name: str, array: npt.NDArray[Any], dtype: type[np.generic], sh
     if array.dtype != dtype or array.shape != shape:
         expected = f"{np.dtype(dtype)} {list(shape)}"
         raise ValueError(f"{name} must be {expected}: {array.dtype} {list(array.shape)}")
+
+
+def _imported(name: str) -> Any:
+    """A library that only those need who hand detections on to it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise SettingError(f"needs {name}, which is not installed", hint=f"pip install {name}") from error
 
 
 def _shortest(value: np.float32) -> float:

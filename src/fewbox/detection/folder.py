@@ -189,7 +189,7 @@ def save_found(found: Sequence[Detections], detector: str, threshold: float, out
     for one, target in zip(shown, targets, strict=True):
         save_picture(one.draw(), target)
     rows = [one.to_dict() | {"picture": target.name} for one, target in zip(shown, targets, strict=True)]
-    _write_rows(output / "detections.json", detector, shown[0].labels, threshold, rows, [])
+    _write_rows(output / "detections.json", detector, shown[0].class_names, threshold, rows, [])
     _animate(targets, gif)
 
 

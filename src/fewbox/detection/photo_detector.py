@@ -142,7 +142,7 @@ class PhotoDetector(ABC):
             boxes=boxes * read.scale_xyxy,
             scores=scores,
             class_ids=class_ids,
-            labels=self.labels,
+            class_names=self.labels,
             size_hw=read.size_hw,
             source=source,
         )

@@ -178,7 +178,7 @@ class Tracker:
         Args:
             found: detections down to ``lowest_score``.
         """
-        is_first, self._labels, self._size_hw = not self._labels, found.labels, found.size_hw
+        is_first, self._labels, self._size_hw = not self._labels, found.class_names, found.size_hw
         self._advance()
         certain = np.flatnonzero(found.scores > self.score_threshold)
         uncertain = np.flatnonzero(found.scores <= self.score_threshold)
