@@ -10,8 +10,8 @@ import io
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from fewbox.data.checks.findings import NEARLY_SAME, SAME, perceptual_hash, similar_pairs
 from fewbox.data.images import find_photos, read_image
+from fewbox.data.similar import NEARLY_SAME, SAME, perceptual_hash, similar_pairs
 from machine import SHARED
 
 SETS = ("coco128_val/images", "raccoon/images", "microcontrollers/images/train", "ducky/test")

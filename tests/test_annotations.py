@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
-from fewbox.errors import AnnotationError
+from fewbox.errors import AnnotationError, SettingError
 
 
 def photo(name: str, *boxes: Box, reviewed: bool = False) -> AnnotatedImage:
@@ -186,3 +186,85 @@ class TestFromArrays:
     def test_boxes_are_checked(self, paths: list[Path]) -> None:
         with pytest.raises(AnnotationError, match=r"^photos: b\.png: box 1: .*outside"):
             AnnotationSet.from_arrays(paths, [[], [[1, 2, 300, 4]]], "duck")
+
+
+class TestChoosing:
+    IMAGES = (photo("a.jpg", DUCK), photo("b.jpg", dataclasses.replace(DUCK, label="cup")), photo("c.jpg"))
+    PHOTOS = AnnotationSet(IMAGES, ("duck", "cup"), "boxes.csv")
+
+    @pytest.mark.parametrize(
+        ("chosen", "names"),
+        [
+            (slice(1, None), ["b.jpg", "c.jpg"]),
+            ([2, 0], ["c.jpg", "a.jpg"]),
+            (np.array([True, False, True]), ["a.jpg", "c.jpg"]),
+            ([], []),
+        ],
+    )
+    def test_some_photos_make_a_set_with_the_same_classes(self, chosen, names) -> None:
+        some = self.PHOTOS[chosen]
+        assert [image.path.name for image in some] == names
+        assert (some.labels, some.source) == (("duck", "cup"), "boxes.csv")
+
+    def test_one_photo_is_chosen_by_its_number(self) -> None:
+        assert self.PHOTOS[-1] is self.PHOTOS.images[2]
+        with pytest.raises(IndexError):
+            self.PHOTOS[3]
+
+    def test_two_sets_make_one(self) -> None:
+        mug = dataclasses.replace(DUCK, label="mug")
+        both = self.PHOTOS + AnnotationSet((photo("d.jpg", mug),), ("mug", "cup"), "d.csv")
+        assert len(both) == 4
+        assert both.labels == ("duck", "cup", "mug")
+        assert both.source == "boxes.csv and d.csv"
+        with pytest.raises(AnnotationError, match="a photo is listed twice"):
+            self.PHOTOS + self.PHOTOS[:1]
+        with pytest.raises(TypeError):
+            self.PHOTOS + "d.jpg"
+
+    def test_reprs_are_short(self) -> None:
+        assert repr(self.PHOTOS) == "AnnotationSet(3 photos, 2 boxes; duck, cup)"
+        assert repr(self.PHOTOS[0]) == "AnnotatedImage('a.jpg', 100 x 60, 1 box)"
+        assert repr(self.PHOTOS[2]) == "AnnotatedImage('c.jpg', 100 x 60, not reviewed)"
+        assert repr(AnnotationSet((), ())) == "AnnotationSet(0 photos, 0 boxes; no classes)"
+
+
+class TestSplit:
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> AnnotationSet:
+        """Twelve photos of four scenes, three alike of each; ducks are in all, cups in two scenes."""
+        images = []
+        for scene in range(4):
+            coarse = np.random.default_rng(scene).integers(0, 240, (5, 6, 3), np.uint8)
+            pixels = np.asarray(Image.fromarray(coarse).resize((120, 90), Image.Resampling.BICUBIC))
+            for moment in range(3):
+                path = tmp_path / f"s{scene}_{moment}.png"
+                Image.fromarray(pixels // 2 + np.uint8(10 * moment)).save(path)
+                boxes = [Box(10, 10, 40, 40, "duck")] + [Box(50, 50, 80, 80, "cup")] * (scene in (1, 2))
+                images.append(AnnotatedImage(path, (90, 120), tuple(boxes), reviewed=True))
+        return AnnotationSet(tuple(images), ("duck", "cup"))
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_scenes_stay_together_and_classes_come_into_both(self, photos, seed) -> None:
+        train, test = photos.split(0.5, seed)
+        scenes = [{image.path.name[:2] for image in part} for part in (train, test)]
+        assert (len(train), len(test)) == (6, 6)
+        assert not scenes[0] & scenes[1]
+        for part in (train, test):
+            assert {box.label for image in part for box in image.boxes} == {"duck", "cup"}
+        assert {image.path for image in train + test} == {image.path for image in photos}
+
+    def test_the_same_seed_divides_in_the_same_way_and_others_in_others(self, photos) -> None:
+        ways = {tuple(image.path.name for image in photos.split(0.75, seed)[0]) for seed in range(8)}
+        assert len(ways) > 1
+        assert photos.split(0.75, 3) == photos.split(0.75, 3)
+
+    def test_both_parts_have_a_photo_whatever_the_share(self, photos) -> None:
+        assert [len(part) for part in photos.split(0.99)] == [9, 3]
+        assert [len(part) for part in photos.split(0.01)] == [3, 9]
+
+    def test_what_cannot_be_divided_is_refused(self, photos) -> None:
+        with pytest.raises(AnnotationError, match="3 photos that look alike cannot be divided"):
+            photos[:3].split(0.8)
+        with pytest.raises(SettingError, match="above 0 and below 1: 80"):
+            photos.split(80)

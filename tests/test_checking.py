@@ -16,11 +16,12 @@ from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import CheckReport, check_annotations
 from fewbox.data.checks.boxes import check_boxes
-from fewbox.data.checks.findings import KINDS, NEARLY_SAME, SAME, perceptual_hash, similar_pairs
+from fewbox.data.checks.findings import KINDS
 from fewbox.data.formats import read_annotations, to_annotation_set
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
+from fewbox.data.similar import NEARLY_SAME, SAME, perceptual_hash, similar_pairs
 from fewbox.errors import AnnotationError, PhotoError
 from orientations import orientation
 

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from fewbox.core import counted
 from fewbox.core.arguments import kind_of
 from fewbox.data.images import StrPath, read_size_hw
-from fewbox.errors import AnnotationError
+from fewbox.errors import AnnotationError, SettingError
 
 # A narrower box is a slip of the mouse or a rounding error, and its logarithm, which the
 # box coder takes, would be of no use.
@@ -98,6 +99,11 @@ class AnnotatedImage:
         if self.boxes:
             object.__setattr__(self, "reviewed", True)
 
+    def __repr__(self) -> str:
+        height, width = self.size_hw
+        boxes = counted(len(self.boxes), "box") if self.reviewed else "not reviewed"
+        return f"AnnotatedImage({self.path.name!r}, {width} x {height}, {boxes})"
+
 
 @dataclass(frozen=True)
 class AnnotationSet:
@@ -112,11 +118,11 @@ class AnnotationSet:
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/boxes.json")
-        >>> few = fewbox.AnnotationSet(photos.images[:5], photos.labels)
-        >>> len(few), few.num_boxes, few.labels
-        (5, 8, ('rubber_duck',))
-        >>> [len(image.boxes) for image in few]
-        [1, 2, 2, 1, 2]
+        >>> photos[:5]
+        AnnotationSet(5 photos, 8 boxes; rubber_duck)
+        >>> train, test = photos.split(0.8, seed=1)
+        >>> len(train + test) == len(photos)
+        True
     """
 
     images: tuple[AnnotatedImage, ...]
@@ -179,6 +185,58 @@ class AnnotationSet:
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
         return iter(self.images)
+
+    def __repr__(self) -> str:
+        photos, boxes = counted(len(self), "photo"), counted(self.num_boxes, "box")
+        return f"AnnotationSet({photos}, {boxes}; {', '.join(self.labels) or 'no classes'})"
+
+    @overload
+    def __getitem__(self, chosen: int) -> AnnotatedImage: ...
+
+    @overload
+    def __getitem__(self, chosen: slice | Sequence[int] | npt.NDArray[Any]) -> AnnotationSet: ...
+
+    def __getitem__(self, chosen: Any) -> AnnotatedImage | AnnotationSet:
+        """One photo by its number, or a set of those in a slice, a mask ``[N]`` or numbers; labels stay."""
+        if isinstance(chosen, int | np.integer):
+            return self.images[chosen]
+        if not isinstance(chosen, slice):
+            chosen = np.asarray(chosen, None if len(chosen) else np.int64)
+        return replace(self, images=tuple(self.images[row] for row in np.arange(len(self))[chosen]))
+
+    def __add__(self, other: AnnotationSet) -> AnnotationSet:
+        """The photos of both sets, none in both; the labels of the first, then the second's others."""
+        if not isinstance(other, AnnotationSet):
+            return NotImplemented
+        labels = tuple(dict.fromkeys((*self.labels, *other.labels)))
+        sources = dict.fromkeys((self.source, other.source))
+        return AnnotationSet((*self.images, *other.images), labels, " and ".join(sources))
+
+    def split(self, share: float, seed: int = 0) -> tuple[AnnotationSet, AnnotationSet]:
+        """Divide the photos at random, to learn from the first part and evaluate on the second, say.
+
+        Photos that look nearly the same, such as frames of one film, stay together, and every class comes
+        into both parts, as far as that can be.
+
+        Args:
+            share: of the photos, that go into the first part: above 0 and below 1.
+            seed: another one gives another division.
+
+        Raises:
+            AnnotationError: there are not two photos that look different.
+            PhotoError: a photo cannot be read.
+        """
+        from fewbox.data.similar import divided, groups_alike
+
+        if not (isinstance(share, int | float) and 0 < share < 1):
+            raise SettingError(f"a share must be above 0 and below 1: {share!r}", hint="0.8, for example")
+        groups = groups_alike([image.path for image in self.images])
+        if len(groups) < 2:
+            what = f"{self.source}: {counted(len(self), 'photo')} that look alike cannot be divided"
+            raise AnnotationError(what, hint="add photos of other moments or places")
+        labels = [{box.label for box in image.boxes} for image in self.images]
+        is_first = np.isin(np.arange(len(self)), divided(groups, labels, share, seed))
+        return self[is_first], self[~is_first]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,6 @@ from fewbox.core.arguments import checked_threshold
 from fewbox.data.images import ReducedImage, StrPath, read_image, upright_array
 from fewbox.detection.drawing import draw_boxes, save_picture
 from fewbox.errors import PhotoError, SettingError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _MAX_SHOWN = 5
 _NOTEBOOK_SIDE = 960
@@ -221,19 +218,17 @@ class Detections:
         high = np.maximum(np.ceil(grown[:, 2:]).clip(0, [width, height]).astype(int), low + 1)
         return [image[y1:y2, x1:x2].copy() for (x1, y1), (x2, y2) in zip(low, high, strict=True)]
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> Any:
         """One row for each object: photo, label, class_id, score, and the edges x1, y1, x2 and y2.
 
         Raises:
             SettingError: pandas is not installed.
         """
-        pandas = _imported("pandas")
         edges = {name: self.boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))}
-        table: pd.DataFrame = pandas.DataFrame(
+        return _imported("pandas").DataFrame(
             {"photo": self.photo_name, "label": self.labels, "class_id": self.class_ids, "score": self.scores}
             | edges
         )
-        return table
 
     def to_supervision(self) -> Any:
         """The same as a ``supervision.Detections``, for what that draws, counts and tracks.

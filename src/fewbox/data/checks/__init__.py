@@ -26,17 +26,11 @@ from fewbox.data.annotations import short_names
 from fewbox.data.checks.boxes import SMALL_SIDE, check_boxes, count_small
 from fewbox.data.checks.findings import (
     ERROR,
-    HASH_BITS,
     KINDS,
-    NEARLY_SAME,
     NOTE,
-    SAME,
     WARNING,
     Finding,
-    PerceptualHash,
     finding,
-    perceptual_hash,
-    similar_pairs,
 )
 from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import read_raw
@@ -45,6 +39,15 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.images import StrPath, given_places, read_reduced
 from fewbox.data.photo_file import SPELLING_HINT, opened
 from fewbox.data.remote import shown_name
+from fewbox.data.similar import (
+    HASH_BITS,
+    HASHED_HW,
+    NEARLY_SAME,
+    SAME,
+    PerceptualHash,
+    perceptual_hash,
+    similar_pairs,
+)
 from fewbox.errors import AnnotationError, PhotoError, SettingError
 
 RARE = 10
@@ -53,7 +56,6 @@ RARE = 10
 MANY_SMALL = 0.25
 """Tiles take many times as long: they are worth it where more than such a part of the boxes needs them."""
 
-_HASHED_HW = (64, 64)  # enough for the hash's grid of 17
 _FLIPPED = frozenset({2, 3, 4})  # EXIF orientations that keep height and width
 _NAME_BOXES = "say where they are: --boxes; or draw them: fewbox annotate PHOTOS"
 _READERS = 4  # each may hold a photo of 200 megapixels
@@ -249,7 +251,7 @@ def _look_at(path: Path) -> _Look | PhotoError:
     try:
         with opened(path) as image:
             turned, is_jpeg = orientation(image), image.format == "JPEG"
-        reduced = read_reduced(path, _HASHED_HW)
+        reduced = read_reduced(path, HASHED_HW)
         has_no_end = is_jpeg and lacks_end(path.read_bytes())
     except PhotoError as error:
         return error

@@ -1,0 +1,105 @@
+"""Photos that show the same, and sets divided so that such photos stay together.
+
+They are told by a perceptual hash, which survives resizing, saving again and a little light. The hash of a
+photo says for each place of a 16 x 16 grid whether the next place to the right is brighter, and the next one
+below: a difference hash, 512 bits. The distance of two photos is the share of bits in which they differ,
+about 0.5 for photos that have nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fewbox.data.images import read_reduced
+
+PerceptualHash = npt.NDArray[np.bool_]
+
+SAME = 0.03
+"""Up to this distance two files hold one photo: saved again, resized, or made brighter."""
+NEARLY_SAME = 0.12
+"""Up to this distance two photos were taken from one place within moments, as frames of a video are.
+
+Measured by ``benchmarks/perceptual_hash.py``: photos of one scene with other things in it begin beyond.
+"""
+
+_SIDE = 16
+HASH_BITS = 2 * _SIDE * _SIDE
+_MIN_CONTRAST = 3.0  # below it the hash is one of noise
+_ROWS_AT_ONCE = 512
+HASHED_HW = (64, 64)
+"""At least; enough for the hash's grid of 17."""
+_WAYS = 50
+
+
+def perceptual_hash(image: npt.NDArray[np.uint8]) -> PerceptualHash | None:
+    """The perceptual hash ``[512]`` of an image ``[H, W, 3]``; None of one that shows nothing."""
+    grey = Image.fromarray(image).convert("L")
+    across, down = (
+        np.asarray(grey.resize(size_wh, Image.Resampling.LANCZOS)).astype(np.int16)
+        for size_wh in ((_SIDE + 1, _SIDE), (_SIDE, _SIDE + 1))
+    )
+    if across.std() < _MIN_CONTRAST:
+        return None
+    brighter = (across[:, 1:] > across[:, :-1], down[1:] > down[:-1])
+    return np.concatenate([part.ravel() for part in brighter])
+
+
+def similar_pairs(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], max_distance: float
+) -> Iterator[tuple[int, int, float]]:
+    """Pairs ``(i, j, distance)`` of the hashes ``[N, 512]`` and ``[M, 512]`` that are alike."""
+    signs, others = (2 * prints.astype(np.float32) - 1 for prints in (first, second))
+    for start in range(0, len(signs), _ROWS_AT_ONCE):
+        distances = 0.5 - signs[start : start + _ROWS_AT_ONCE] @ others.T / (2 * signs.shape[1])  # [n, M]
+        for i, j in np.argwhere(distances <= max_distance).tolist():
+            yield start + i, j, float(distances[i, j])
+
+
+def groups_alike(paths: Sequence[Path]) -> list[list[int]]:
+    """The numbers of N photos, those together that are nearly the same as another of their group.
+
+    Raises:
+        PhotoError: a photo cannot be read.
+    """
+    hashes = [perceptual_hash(read_reduced(path, HASHED_HW).image) for path in paths]
+    numbers = [number for number, found in enumerate(hashes) if found is not None]
+    bits = np.array([hashes[number] for number in numbers], np.bool_).reshape(-1, HASH_BITS)
+    group = list(range(len(paths)))
+    for i, j, _ in similar_pairs(bits, bits, NEARLY_SAME):
+        old, new = group[numbers[i]], group[numbers[j]]
+        group = [new if one == old else one for one in group]
+    return [[n for n, one in enumerate(group) if one == which] for which in dict.fromkeys(group)]
+
+
+def divided(
+    groups: Sequence[Sequence[int]], labels: Sequence[Set[str]], share: float, seed: int
+) -> list[int]:
+    """Which photos go into the first of two parts, groups kept whole; rising.
+
+    Of many random ways the one is taken that leaves the fewest classes out of a part, and then comes
+    nearest to the share.
+
+    Args:
+        groups: two or more.
+        labels: the labels in each photo.
+        share: of the photos, above 0 and below 1.
+        seed: another one gives another division.
+    """
+    generator = np.random.default_rng(seed)
+    wanted = share * len(labels)
+    every = set().union(*labels)
+    ways = []
+    for way in range(_WAYS):
+        order = generator.permutation(len(groups)).tolist()
+        sizes = np.cumsum([len(groups[place]) for place in order])[:-1]
+        cut = int(np.abs(sizes - wanted).argmin()) + 1
+        first = sorted(number for place in order[:cut] for number in groups[place])
+        rest = set(range(len(labels))) - set(first)
+        missing = sum(len(every - set().union(*(labels[n] for n in part))) for part in (first, rest))
+        ways.append((missing, abs(len(first) - wanted), way, first))
+    return min(ways)[-1]
