@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from fewbox.errors import AnnotationError
 
 if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
+    from fewbox.models.zoo import ZooEntry
 
 
 PHOTOS_HELP = "folders, files, patterns or addresses"
@@ -102,3 +104,44 @@ def add_batch_norm_eps(parser: argparse.ArgumentParser) -> None:
         metavar="EPS",
         help="what the batch-norms of a .pth given as --base add to the variance, where it does not say so",
     )
+
+
+def base_of(given: str | None) -> str:
+    """The base to start from, for ``--base``: as given, or chosen and told.
+
+    ``auto`` fetches a small base where only the starter is at hand. If none is given, a person at the
+    terminal is asked whether to, once and for all.
+    """
+    from fewbox.models.zoo import SMALL, STARTER, ZOO, default_base
+
+    if given not in (None, "auto"):
+        return str(given)
+    name = default_base()
+    if name == STARTER and (given == "auto" or _agrees(ZOO[SMALL])):
+        from fewbox.models.base import best_or_fetched
+
+        name = best_or_fetched()
+    other = "; --base yolox_nano is downloaded once, 8 MB, and has seen real photos"
+    print(f"base model: {name}{other if name == STARTER else ''}", file=sys.stderr)
+    return name
+
+
+def _agrees(entry: ZooEntry) -> bool:
+    """Whether the person at the terminal agrees to a download; somebody who did not is not asked again."""
+    from fewbox.core.cache import cache_folder
+
+    refused = cache_folder() / f"no-{entry.name}"
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or refused.exists():
+        return False
+    size = f"{(entry.bytes or 0) / 1e6:.0f} MB"
+    print(
+        f"fetch the base {entry.name} ({size}, once), which has seen real photos? [Y/n] ",
+        end="",
+        file=sys.stderr,
+    )
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() in ("", "y", "yes"):
+        return True
+    refused.parent.mkdir(parents=True, exist_ok=True)
+    refused.touch()
+    return False

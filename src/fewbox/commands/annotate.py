@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_batch_norm_eps
+from fewbox.commands import add_batch_norm_eps, base_of
 from fewbox.core import counted
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
@@ -29,7 +29,8 @@ def add_annotate(commands: Any) -> None:
     )
     annotate.add_argument(
         "--base",
-        help="what to learn from: a name from 'fewbox bases', or a file (default: the best one at hand)",
+        help="what to learn from: a name from 'fewbox bases', a file, or auto, as for 'fewbox finetune' "
+        "(default: the best one at hand)",
     )
     add_batch_norm_eps(annotate)
     annotate.add_argument(
@@ -67,7 +68,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     from fewbox.apps.annotate.background import BackgroundLearner
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
-    from fewbox.models.zoo import default_base
+    from fewbox.models.zoo import STARTER
 
     project = Project(parsed.photos)
     names = project.photo_names() or find_photos(parsed.photos)  # which says what is wrong if there are none
@@ -78,7 +79,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     if labels:
         with project.editing() as content:
             content.add_labels(labels)
-    base = parsed.base or default_base()
+    base = base_of(parsed.base) if parsed.learn else parsed.base or STARTER
     eps = parsed.batch_norm_eps
     learner = BackgroundLearner(project, base=base, batch_norm_eps=eps, output=output, learn=parsed.learn)
     try:

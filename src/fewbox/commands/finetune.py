@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fewbox.commands import (
     add_photos_with_boxes,
     add_settings,
     annotations_of,
+    base_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core.files import require_writable
@@ -31,8 +31,9 @@ def add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--base",
         help="a name from 'fewbox bases', or a file: the official .tar.gz of an SSD, its unpacked folder "
-        "or a prefix such as checkpoint/ckpt-0, a .pth of a RetinaNet or a YOLOX, or an .onnx of a YOLOX "
-        "(default: the best one at hand)",
+        "or a prefix such as checkpoint/ckpt-0, a .pth of a RetinaNet or a YOLOX, or an .onnx of a YOLOX; "
+        "or auto: the best one at hand, and if that is the starter, yolox_nano is fetched (default: the best "
+        "one at hand)",
     )
     add_batch_norm_eps(finetune)
     finetune.add_argument(
@@ -92,7 +93,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         held_out.unlink()  # that of the detector before says nothing of this one
     detector = finetune(
         annotations,
-        load_base(parsed.base or _best_at_hand(), batch_norm_eps=parsed.batch_norm_eps),
+        load_base(base_of(parsed.base), batch_norm_eps=parsed.batch_norm_eps),
         recipe=recipe,
         config=config,
         negatives=parsed.negatives,
@@ -108,16 +109,6 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         print(f"held-out photos, beside the boxes drawn in them: {held_out}")
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
     return 0
-
-
-def _best_at_hand() -> str:
-    """The base to start from if the user names none, and a word about it."""
-    from fewbox.models.zoo import STARTER, default_base
-
-    name = default_base()
-    other = "; --base yolox_nano is downloaded once, 8 MB, and has seen real photos"
-    print(f"base model: {name}{other if name == STARTER else ''}", file=sys.stderr)
-    return name
 
 
 def add_finetune_deep(commands: Any) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.core import counted
-from fewbox.models.zoo import ZOO, ZooEntry, default_base, is_at_hand
+from fewbox.errors import BaseModelError
+from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
 
 
 def add_bases(commands: Any) -> None:
@@ -20,12 +21,17 @@ def add_bases(commands: Any) -> None:
         help="list the base models to start from",
         description="List the base models: accuracy as published, licences, sizes, and what is here already.",
     )
+    bases.add_argument(
+        "--download", nargs="+", default=[], metavar="NAME", help="fetch these now, to work without a network"
+    )
     bases.add_argument("--json", action="store_true", help="everything that is known of each, for programs")
     bases.set_defaults(run=run_bases)
 
 
 def run_bases(parsed: argparse.Namespace) -> int:
     """``fewbox bases``."""
+    if parsed.download:
+        return _download(parsed.download)
     if parsed.json:
         print(
             json.dumps([asdict(entry) | {"at_hand": is_at_hand(entry)} for entry in ZOO.values()], indent=2)
@@ -44,6 +50,20 @@ def run_bases(parsed: argparse.Namespace) -> int:
     print("data they were trained on:")
     print("\n".join(f"  {chr(ord('a') + number)}) {licence}" for number, licence in enumerate(data)))
     print(f"\nwithout --base fewbox starts from: {default_base()}")
+    return 0
+
+
+def _download(names: Sequence[str]) -> int:
+    """Put the bases of these names into the cache, whichever are not there yet."""
+    unknown = [name for name in names if name not in ZOO]
+    if unknown:
+        raise BaseModelError(f"no base model is called {unknown[0]}", hint=f"choose one of: {', '.join(ZOO)}")
+    from fewbox.models.base import load_base
+
+    for name in names:
+        was_here = is_at_hand(ZOO[name])
+        load_base(name)
+        print(f"{name}: {'was here already' if was_here else f'now in {cached_base_path(name)}'}")
     return 0
 
 

@@ -8,7 +8,7 @@ How it is learnt: ``linear_probe/recipe.py`` and ``adapt/recipe.py``, between wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.seed import finetune_seed
-from fewbox.models.base import BaseModel, load_base
+from fewbox.models.base import BaseModel, best_or_fetched, load_base
 from fewbox.models.families import family_of
 
 RECIPES = ("best", "probe", "adapt", "seed")
@@ -47,8 +47,9 @@ PRECISION_PHOTOS = 2
 
 def finetune(
     annotations: AnnotationSet | StrPath,
-    base: BaseModel | StrPath,
+    base: BaseModel | StrPath = "auto",
     *,
+    effort: str | None = None,
     recipe: str = "best",
     config: FinetuneConfig | None = None,
     negatives: StrPath | Sequence[StrPath] = (),
@@ -69,7 +70,9 @@ def finetune(
     Args:
         annotations: photos with boxes; every one must have been looked at. Or where they are, as for
             :func:`read_annotations`: a folder in which boxes were drawn, or a file of boxes.
-        base: a base model, or its name or file as for :func:`fewbox.load_base`.
+        base: a base model, or its name or file as for :func:`fewbox.load_base`; ``"auto"`` is the best one at
+            hand, and where that is the starter ``yolox_nano`` is fetched if it can be.
+        effort: ``"quick"``, ``"normal"`` or ``"long"``, instead of that of ``config``.
         recipe: ``"best"``, ``"probe"``, ``"adapt"`` or ``"seed"``.
         config: settings; those of gradient descent are for the seed recipe alone.
         negatives: folders, files or patterns of photos in which there is none of the objects.
@@ -87,8 +90,7 @@ def finetune(
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/train.json", "ducks/train")
-        >>> quick = fewbox.FinetuneConfig(effort="quick")
-        >>> detector = fewbox.finetune(photos, "starter", config=quick, show_progress=False)
+        >>> detector = fewbox.finetune(photos, "starter", effort="quick", show_progress=False)
         >>> detector.labels
         ('rubber_duck',)
         >>> detector.save("duck.safetensors")
@@ -100,10 +102,14 @@ def finetune(
         raise SettingError(message, hint="use the recipe: best")
     settings = FinetuneConfig() if config is None else config
     require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
+    if effort is not None:
+        settings = replace(settings, effort=effort)
     annotations = annotation_set(annotations)
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(find_photos(negatives))
     annotations.require_reviewed()
+    if base == "auto":
+        base = best_or_fetched(show_progress=show_progress)
     base_model = base if isinstance(base, BaseModel) else load_base(base)
     sized = SizedBase(base_model)
     if recipe != "seed" or settings.input_size:

@@ -20,12 +20,12 @@ from torch import Tensor
 from fewbox.core.arguments import checked_path
 from fewbox.core.cache import cache_folder
 from fewbox.core.progress import console
-from fewbox.errors import BaseModelError, CheckpointError, SettingError
+from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
 from fewbox.models.download import fetch
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
 from fewbox.models.weights import hash_weights, read_header, read_weights, write_weights
-from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path
+from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base
 
 BASE_HEADER = "fewbox_base"
 """Under which name a converted file's header says what it is."""
@@ -92,6 +92,23 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
     if doubt is not None and batch_norm_eps is None and not is_official:
         console.print(f"{base}: {doubt}", markup=False)
     return found
+
+
+def best_or_fetched(*, show_progress: bool = True) -> str:
+    """The name of the base for ``auto``: the best one at hand, or, if that is the starter, one fetched now.
+
+    The starter has seen rendered scenes alone; the one that is fetched is the smallest that has seen photos.
+    Without a network it is the starter all the same.
+    """
+    name = default_base()
+    if name == STARTER:
+        try:
+            load_base(SMALL)
+            name = SMALL
+        except DownloadError as error:
+            if show_progress:
+                console.print(f"{SMALL} cannot be fetched: {error.message}", markup=False)
+    return name
 
 
 def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None = None) -> BaseModel:

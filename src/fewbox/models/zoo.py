@@ -147,7 +147,7 @@ ZOO: dict[str, ZooEntry] = {
             "nano",
             416,
             sha256="cd28f55fbbc1829f99d9ac9b38a16d259a22889739c8728ea877610201feff7b",
-            bytes=None,
+            bytes=7_694_953,
             parameters=912_159,
             coco_ap=25.8,
         ),
@@ -214,6 +214,8 @@ ZOO: dict[str, ZooEntry] = {
 
 STARTER = "starter"
 """The name of the base that comes with the package."""
+SMALL = "yolox_nano"
+"""The smallest base that has seen real photos."""
 
 
 def cached_base_path(name: str) -> Path:
