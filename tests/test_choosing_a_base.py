@@ -39,8 +39,10 @@ def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, fetched: list[str]) -> None:
-    def fail(entry: ZooEntry, cached: Path) -> None:
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
+
+    def fail(entry: ZooEntry, _: Path) -> None:
         raise DownloadError(f"{entry.name}: no network")
 
     monkeypatch.setattr(bases, "_fetch_and_convert", fail)
@@ -69,7 +71,8 @@ def test_a_person_is_asked(fetched: list[str], monkeypatch: pytest.MonkeyPatch, 
     assert fetched == [SMALL] * (base == SMALL)
 
 
-def test_a_person_who_refused_is_not_asked_again(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("fetched")
+def test_a_person_who_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     types(monkeypatch, "no\n")
     assert base_of(None) == STARTER
     told = types(monkeypatch, "y\n")
