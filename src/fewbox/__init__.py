@@ -82,7 +82,12 @@ def __getattr__(name: str) -> Any:
         name = "FewboxError"
     if name not in _HOMES:
         raise AttributeError(f"module 'fewbox' has no attribute {name!r}")
-    value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
+    try:
+        value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from fewbox.core.extras import in_words
+
+        raise in_words(error, f"fewbox.{name}") from error
     globals()[name] = value
     return value
 

@@ -106,7 +106,7 @@ def run_show(parsed: argparse.Namespace) -> int:
 
 def _facts(path: Path, base: str | None) -> dict[str, Any]:
     """What is known of a detector, JSON-ready."""
-    from fewbox.detection.loading import EXPORT_SUFFIXES
+    from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch
     from fewbox.models.families import config_from_dict
 
     names = ("labels", "base", "score_threshold", "precision", "provenance")
@@ -119,9 +119,7 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
         config = config_from_dict(header["architecture"], header["config"])
         facts = {name: header[name] for name in names}
         return facts | {"input_size_hw": config.input_size_hw, "export": about}
-    from fewbox.detection.detector import Detector
-
-    detector = Detector.load(path, base=base)
+    detector = load_in_torch(path, base)
     facts = {name: getattr(detector, name) for name in names}
     return facts | {"input_size_hw": detector.config.input_size_hw}
 
