@@ -1,7 +1,8 @@
-"""What an installation takes: seconds and megabytes, plain and with what learns, each in an empty environment.
+"""What an installation takes: seconds and megabytes, plain and with what learns.
 
-Needs the package index, and the pinned versions of requirements.txt: of torch the build that pip finds first,
-with CUDA or without. Packages that pip keeps in its cache are not downloaded again, so run it twice.
+Each goes into an empty environment, at the versions of requirements.txt. Needs the package index; of torch it is
+the build that pip finds first, with CUDA or without. What pip keeps in its cache is not downloaded again, so the
+first round takes longer.
 
     python benchmarks/install.py
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 from machine import describe_machine
 
 ROOT = Path(__file__).resolve().parents[1]
-WAYS = {"plain": "", "with `train`": "[train]", "with `export`": "[export]"}
+WAYS = {"plain": "", "with `train`": "[train]"}
 # Said by the new environment: where its packages are.
 _PACKAGES = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
@@ -58,8 +59,8 @@ def measure(rounds: int = 1) -> dict[str, list[Installed]]:
         run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
         (wheel,) = folder.glob("*.whl")
         for number in range(rounds):
-            for way, extras in WAYS.items():
-                found[way].append(install(f"{wheel}{extras}", folder / f"{way.strip('`')}{number}"))
+            for place, (way, extras) in enumerate(WAYS.items()):
+                found[way].append(install(f"{wheel}{extras}", folder / f"{number}-{place}"))
     return found
 
 
@@ -71,7 +72,7 @@ def install(requirement: str, environment: Path) -> Installed:
     before = {path.name for path in packages.iterdir()}
     start = time.perf_counter()
     constraint = ROOT / "requirements.txt"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", constraint, requirement)
+    run(python, "-m", "pip", "install", "-qq", "--constraint", constraint, requirement)
     seconds = time.perf_counter() - start
     new = [path for path in packages.iterdir() if path.name not in before]
     files = [file for path in new for file in (path.rglob("*") if path.is_dir() else [path])]
@@ -83,7 +84,12 @@ def run(*command: object) -> str:
     """Run a command in the project, with nothing of this environment; what it prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run(
-        [str(word) for word in command], cwd=ROOT, env=environment, check=True, stdout=subprocess.PIPE, text=True
+        [str(word) for word in command],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
 
 

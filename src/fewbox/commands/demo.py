@@ -32,7 +32,7 @@ def run_demo(parsed: argparse.Namespace) -> int:
     from fewbox.core.progress import console
     from fewbox.data import demo_photos
 
-    require_packages(["torch"], "the demo", "train")
+    require_packages(["torch"], "the demo")
     train, test = demo_photos()
     # Said before torch is imported, which takes seconds.
     console.print(f"{len(train)} photos of rubber ducks to learn from, {len(test)} to look in")

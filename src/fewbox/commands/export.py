@@ -75,7 +75,7 @@ def run_export(parsed: argparse.Namespace) -> int:
             hint="name the file duck.xml",
         )
     _require_weights(Path(parsed.detector))
-    require_packages(EXPORTING, f"{parsed.output}: exporting", "export")
+    require_packages(EXPORTING, f"{parsed.output}: exporting")
     from fewbox.detection.detector import Detector
 
     detector = Detector.load(parsed.detector, base=parsed.base)

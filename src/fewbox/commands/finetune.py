@@ -46,9 +46,7 @@ def add_finetune(commands: Any) -> None:
         "(default: the best one at hand)",
     )
     add_batch_norm_eps(finetune)
-    finetune.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP
-    )
+    finetune.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
     finetune.add_argument("--label", default="object", help=LABEL_HELP)
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
@@ -89,7 +87,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
     _require_output(parsed.output, heads_only=parsed.heads_only)
-    require_packages(["torch"], "fine-tuning", "train")
+    require_packages(["torch"], "fine-tuning")
     recipe = parsed.recipe
     if parsed.heads_only and recipe == "adapt":
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
@@ -134,7 +132,7 @@ def _require_output(output: Path, *, heads_only: bool = False) -> None:
         if heads_only:
             hint = f"leave --heads-only out, or write {output.with_suffix('.safetensors')}"
             raise SettingError(f"{output}: an ONNX file holds the whole network", hint=hint)
-        require_packages(EXPORTING, f"{output}: learning and exporting", "export")
+        require_packages(EXPORTING, f"{output}: learning and exporting")
 
 
 def _write(detector: Detector, output: Path, annotations: AnnotationSet, *, heads_only: bool = False) -> None:
@@ -181,9 +179,7 @@ def add_finetune_deep(commands: Any) -> None:
     add_photos_with_boxes(deep)
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'fewbox bases', or a file")
     add_batch_norm_eps(deep)
-    deep.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP
-    )
+    deep.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
     deep.add_argument("--label", default="object", help=LABEL_HELP)
     deep.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
@@ -212,7 +208,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     if parsed.held_out:
         held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
     _require_output(parsed.output)
-    require_packages(["torch"], "fine-tuning", "train")
+    require_packages(["torch"], "fine-tuning")
     from fewbox.data.images import find_photos
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep

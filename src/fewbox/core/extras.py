@@ -1,7 +1,7 @@
 """Packages that only some commands need: whether they are installed, and what to say where one is not.
 
 Detecting, drawing boxes and evaluating need what a plain installation brings. Learning and exporting need
-torch and more, which ``pyproject.toml`` has as extras.
+torch and more: the extra ``train`` of ``pyproject.toml``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ from fewbox.errors import SettingError
 
 EXPORTING = ("torch", "onnx", "onnxscript", "onnxruntime")
 """What writing an ``.onnx`` file needs."""
-# By the names under which they are imported. What is in several extras has the one that brings least.
-_EXTRAS = {
-    **dict.fromkeys(("torch", "safetensors", "matplotlib", "google_crc32c"), "train"),
-    **dict.fromkeys(("onnx", "onnxscript"), "export"),
-}
+TRAIN = "train"
+_TRAIN_PACKAGES = frozenset(("torch", "safetensors", "matplotlib", "google_crc32c", "onnx", "onnxscript"))
+"""What the extra brings, by the names under which it is imported."""
 
 
 def is_installed(package: str) -> bool:
@@ -35,14 +33,14 @@ def install(extra: str) -> str:
     return f"pip install '.[{extra}]'"
 
 
-def require_packages(packages: Iterable[str], what: str, extra: str, hint: str = "") -> None:
+def require_packages(packages: Iterable[str], what: str, extra: str = TRAIN, *, hint: str = "") -> None:
     """Refuse work for which packages are missing, before it begins.
 
     Args:
         packages: what it needs.
         what: what it is, for the message.
         extra: what brings them.
-        hint: what else can be done.
+        hint: what else can be done, after the command that installs them.
 
     Raises:
         SettingError: one of them is not installed.
@@ -52,8 +50,8 @@ def require_packages(packages: Iterable[str], what: str, extra: str, hint: str =
 
 
 def in_words(error: ModuleNotFoundError, what: str) -> Exception:
-    """The error that tells a user which extra ``what`` needs; ``error`` itself if no extra has the package."""
+    """The error that tells a user what ``what`` needs; ``error`` itself unless ``train`` has the package."""
     package = (error.name or "").partition(".")[0]
-    if package not in _EXTRAS:
+    if package not in _TRAIN_PACKAGES:
         return error
-    return SettingError(f"{what} needs {package}, not installed", hint=install(_EXTRAS[package]))
+    return SettingError(f"{what} needs {package}, not installed", hint=install(TRAIN))

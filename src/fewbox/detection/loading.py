@@ -131,7 +131,7 @@ def load_in_torch(path: Path, base: BaseModel | StrPath | None = None) -> Detect
             raise DetectorFileError(f"{path}: no such file", hint="check the spelling")
         exported = path.with_suffix(".onnx").name
         either = f"; or export it where torch is: fewbox export {path.name} {exported}"
-        require_packages([TORCH], f"{path}:", "train", either)
+        require_packages([TORCH], f"{path}:", hint=either)
     from fewbox.detection.detector import Detector
 
     return Detector.load(path, base=base)

@@ -91,7 +91,7 @@ def export_detector(
         hint = "load one that can: fewbox.Detector.load('duck.safetensors')"
         raise ExportError(f"only a detector with its weights can be exported: {kind_of(detector)}", hint=hint)
     require_writable(target, [".onnx"])
-    require_packages(EXPORTING, f"{target}: exporting", "export")
+    require_packages(EXPORTING, f"{target}: exporting")
     from fewbox.export.onnx import anchors_of, make_model
 
     images = read_photos(photos, detector.config)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from fewbox.core.extras import install, is_installed
+from fewbox.core.extras import TRAIN, install, is_installed
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError
 from fewbox.runtimes.header import read_onnx_header
@@ -117,7 +117,7 @@ class Learner(Protocol):
         ...
 
 
-NO_TORCH = f"learning needs torch, which is not installed: {install('train')}, then start this again"
+NO_TORCH = f"learning needs torch, which is not installed: {install(TRAIN)}, then start this again"
 _END_SECONDS = 3.0
 
 
