@@ -1,8 +1,8 @@
 """What an installation takes: seconds and megabytes, plain and with what learns.
 
-Each goes into an empty environment, at the versions of requirements.txt. Needs the package index; of torch it is
-the build that pip finds first, with CUDA or without. What pip keeps in its cache is not downloaded again, so the
-first round takes longer.
+Each goes into an empty environment, at the versions of requirements.txt. Needs the package index; of torch
+it is the build that pip finds first, with CUDA or without. What pip keeps in its cache is not downloaded
+again, so the first round takes longer.
 
     python benchmarks/install.py
 """

@@ -76,9 +76,7 @@ def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
     graph = read_onnx(path)
     with blaming(path):
         if former_name.entry(graph.metadata, former_name.NAME) is not None:
-            raise FaultError(
-                "a detector that fewbox exported, from which nothing more is learnt", _NO_DETECTOR
-            )
+            raise FaultError("a detector that fewbox exported: nothing can learn from it", _NO_DETECTOR)
         kernels = [node.inputs[1:2] for node in graph.nodes if node.kind == "Conv"]
         if not kernels or not kernels[0]:
             raise FaultError("not a YOLOX: it begins with no convolution", _NEEDED_EXPORT)
