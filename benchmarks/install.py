@@ -45,8 +45,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="installations each way (default: %(default)s)")
     rounds = parser.parse_args().rounds
     print(describe_machine())
+    measured = measure(rounds)
     print("| | seconds | MB | packages |\n|---|---|---|---|")
-    for way, each in measure(rounds).items():
+    for way, each in measured.items():
         seconds = statistics.median(one.seconds for one in each)
         print(f"| {way} | {seconds:.0f} | {each[0].megabytes:.0f} | {each[0].packages} |")
 

@@ -159,6 +159,7 @@ class TestFinetuneWritesOnnx:
         assert not (project / "d.onnx").exists()
         assert main(["show", str(kept)]) == 0
 
+    @pytest.mark.slow
     def test_from_which_nothing_more_is_made(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
         detector = project / "d.onnx"
         detector.write_bytes(exported("yolox_all_novel"))
