@@ -85,9 +85,8 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        from fewbox.core.extras import in_words
-
-        raise in_words(error, f"fewbox.{name}") from error
+        told: Exception = import_module("fewbox.core.extras").in_words(error, f"fewbox.{name}")
+        raise told from error
     globals()[name] = value
     return value
 
