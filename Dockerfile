@@ -6,11 +6,12 @@ COPY requirements.txt .
 ENV PIP_CONSTRAINT=/build/requirements.txt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/fewbox
 ENV PATH=/opt/fewbox/bin:$PATH
-# From the index of CPU builds: on Linux the usual torch brings gigabytes of CUDA libraries.
-RUN pip install --no-deps torch --index-url https://download.pytorch.org/whl/cpu
+# For .onnx detectors. With train it serves .safetensors too; on Linux that brings gigabytes of CUDA libraries, unless
+# torch's CPU build is installed before.
+ARG EXTRAS=serve,heic
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip install '.[serve,heic]'
+RUN pip install ".[${EXTRAS}]"
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/fewbox /opt/fewbox
@@ -23,4 +24,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 # Other machines can reach a container's address, so the service asks for FEWBOX_API_KEY before it starts.
 ENTRYPOINT ["fewbox", "serve", "--host", "0.0.0.0", "--port", "8000"]
-CMD ["detector.safetensors"]
+CMD ["detector.onnx"]

@@ -1,6 +1,6 @@
 """From the command to the end of the first photo, in a fresh process: an exported detector, and the original.
 
-Both look at the same photo of the demo, one after the other in turns. Needs the extra ``export``.
+Both look at the same photo of the demo, one after the other in turns. Needs the extra ``train``.
 
     python benchmarks/cold_start.py
 """

@@ -7,7 +7,7 @@ prints what it finds and writes photo_boxes.png. The detector is what
 
     fewbox export duck.safetensors duck.onnx
 
-writes: see docs/export.md.
+writes, or fewbox finetune with -o duck.onnx: see docs/export.md.
 """
 
 import argparse

@@ -77,7 +77,7 @@ def golden_base(golden_archive: Path) -> BaseModel:
 @pytest.fixture(scope="session")
 def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     """A detector of the demo's ducks, the same one exported, and photos of ducks to look in."""
-    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
+    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[train]'")
     return export_duck(tmp_path_factory.mktemp("exported_duck"))
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from exports import exported
 from fewbox.cli import build_parser, main
 from fewbox.config import FinetuneConfig
 from fewbox.data.formats import write_coco
@@ -118,6 +119,58 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
         row["detections"] for row in document["photos"]
     ]
     assert main([*arguments, "--no-pictures", "--gif", str(gif)]) == 2
+
+
+class TestFinetuneWritesOnnx:
+    @pytest.mark.slow
+    def test_which_every_command_takes(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        output = project / "d.onnx"
+        assert run_finetune(project, "-o", str(output), "--label", "cup") == 0
+        printed = capsys.readouterr().out.splitlines()
+        assert printed[0].startswith("finds the same: ")
+        assert printed[1].startswith(f"wrote {output} (")
+        assert sorted(path.name for path in project.iterdir()) == ["d.onnx", "d_loss.png", "photos"]
+        assert run_finetune(project) == 0  # the same photos and seed: the same detector, in the other format
+        capsys.readouterr()
+        facts = []
+        for file in ("d.onnx", "d.safetensors"):
+            assert main(["show", str(project / file), "--json"]) == 0
+            facts.append(json.loads(capsys.readouterr().out))
+        del facts[0]["export"]
+        assert facts[0] == facts[1]
+        photos = str(project / "photos")
+        assert main(["detect", str(output), photos, "-o", str(project / "found")]) == 0
+        assert main(["evaluate", str(output), photos, "--boxes", f"{photos}/boxes.json"]) == 0
+
+    def test_whole_or_not_at_all(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run_finetune(project, "-o", str(project / "d.onnx"), "--heads-only") == 2
+        assert "d.onnx: an ONNX file holds the whole network" in failure(capsys)
+
+    @pytest.mark.slow
+    def test_what_was_learnt_is_kept_if_the_export_finds_something_else(
+        self, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fewbox.export.MIN_IOU", 1.1)
+        assert run_finetune(project, "-o", str(project / "d.onnx")) == 2
+        kept = project / "d_not_exported.safetensors"
+        said = failure(capsys)
+        assert "d.onnx: not written: it does not find the same in ONNX Runtime" in said
+        assert f"hint: the detector itself is in {kept}" in said
+        assert not (project / "d.onnx").exists()
+        assert main(["show", str(kept)]) == 0
+
+    @pytest.mark.slow
+    def test_from_which_nothing_more_is_made(self, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        detector = project / "d.onnx"
+        detector.write_bytes(exported("yolox_all_novel"))
+        assert run_finetune(project, "--base", str(detector)) == 2
+        said = failure(capsys)
+        assert "d.onnx: a detector that fewbox exported: nothing can learn from it" in said
+        assert "hint: fine-tune again from its base" in said
+        assert main(["export", str(detector), str(project / "e.onnx")]) == 2
+        said = failure(capsys)
+        assert "d.onnx: is an export already, which cannot be exported again" in said
+        assert "hint: give the .safetensors file it was made from" in said
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")

@@ -224,10 +224,10 @@ class TestNothingIsWritten:
         assert not list(tmp_path.glob("*.onnx"))
 
     def test_without_the_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(exporter, "_NEEDED", ("onnx", "not_installed_here"))
+        monkeypatch.setattr(exporter, "EXPORTING", ("onnx", "not_installed_here"))
         with pytest.raises(SettingError, match="exporting needs not_installed_here, not installed") as caught:
             export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx")
-        assert caught.value.hint == "pip install '.[export]'"
+        assert caught.value.hint == "pip install '.[train]'"
 
     def test_under_another_suffix_or_without_photos(self, tmp_path: Path) -> None:
         detector = detector_of("yolox_all_novel")

@@ -53,7 +53,7 @@ def test_a_toy_family_learns_is_exported_and_evaluated(tmp_path: Path) -> None:
     again = fewbox.Detector.load(tmp_path / "tiles.safetensors")
     assert fewbox.evaluate(again, test, show_progress=False).metrics.ap50 == 1.0
 
-    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
+    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[train]'")
     agreement = fewbox.export_detector(
         again, tmp_path / "tiles.onnx", photos=[photo.path for photo in photos]
     )

@@ -253,7 +253,7 @@ def test_the_size_goes_wherever_the_detector_goes(tmp_path: Path, capsys: pytest
     assert "input: 352x352 pixels\n" in shown
     assert "plan: input 352x352, as asked for, instead of 416x416" in shown
 
-    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
+    pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[train]'")
     exported = made_once("input_of_352", lambda folder: export_resized(folder, few, photo))
     detector, onnx = Detector.load(exported / "duck.safetensors"), exported / "duck.onnx"
     assert_same_found(fewbox.open_detector(onnx), detector, photo)

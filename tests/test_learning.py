@@ -17,8 +17,9 @@ import pytest
 import torch
 
 from annotate_client import a_box
+from exported_duck import ExportedDuck
 from fewbox.apps.annotate import learning
-from fewbox.apps.annotate.background import BackgroundLearner, Learning
+from fewbox.apps.annotate.background import BackgroundLearner, Learning, _FinishRun
 from fewbox.apps.annotate.learning import Rounds
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
@@ -200,6 +201,16 @@ class TestProcess:
         assert "annotations.json: no such file; draw boxes with" in learner.finishing().message.replace(
             "hint: ", ""
         )
+
+    @pytest.mark.slow
+    def test_the_estimate_of_an_exported_detector_is_told(
+        self, project: Project, exported_duck: ExportedDuck
+    ) -> None:
+        run = _FinishRun(project, "starter", exported_duck.onnx)
+        assert run.state().command.endswith("duck.onnx")
+        result = run._result()
+        assert result.estimate == exported_duck.detector.provenance["estimate"]
+        assert result.next[0][1].startswith(f"fewbox detect {exported_duck.onnx} PHOTOS -o ")
 
     @pytest.mark.slow
     def test_what_a_base_does_not_say_is_passed_on(self, project: Project, tmp_path: Path) -> None:

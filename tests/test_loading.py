@@ -229,7 +229,7 @@ class TestTheEngine:
             SettingError, match=r"d\.onnx: needs onnxruntime, which is not installed"
         ) as caught:
             open_detector(folder / "d.onnx", engine="onnxruntime")
-        assert caught.value.hint == "pip install '.[onnxruntime]'"
+        assert caught.value.hint == "pip install onnxruntime"
 
 
 class TestBadFiles:

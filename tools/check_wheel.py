@@ -1,9 +1,10 @@
-"""Check a wheel as a user meets it: installed alone in an empty environment, away from the source tree.
+"""Check a wheel as a user meets it: installed alone in empty environments, away from the source tree.
 
     make wheel
 
-What is missing from the wheel, or from its list of requirements, shows here and nowhere else: all other
-tests run in an environment that has every extra, on the files of the source tree.
+One environment has the extra ``train`` and learns; the other has none, and detects with what was learnt.
+What is missing from the wheel, or from its list of requirements, shows here and nowhere else: all other tests
+run in an environment that has every extra, on the files of the source tree.
 """
 
 from __future__ import annotations
@@ -35,15 +36,26 @@ with open("boxes.csv", "w", newline="") as file:
         table.writerow([f"{number}.jpg", x, y, x + side, y + side])
 """
 
-COMMANDS = (
+NO_TORCH = "import importlib.util; assert importlib.util.find_spec('torch') is None, 'torch is there'"
+LEARNING = (
     "--version",
-    "bases",
-    "check photos --boxes boxes.csv --label disc",
     "finetune photos --boxes boxes.csv --label disc -o disc.safetensors",
     "detect disc.safetensors photos -o found",
     "show disc.safetensors",
+    "export disc.safetensors disc.onnx",
 )
-MADE = ("disc.safetensors", "found/detections.json", "found/0.jpg")
+PLAIN = (
+    "--version",
+    "bases",
+    "check photos --boxes boxes.csv --label disc",
+    "detect disc.onnx photos -o found_plain",
+    "evaluate disc.onnx photos --boxes boxes.csv -o report",
+    "show disc.onnx",
+)
+MADE = (
+    *("disc.safetensors", "found/detections.json", "found/0.jpg", "disc.onnx"),
+    *("found_plain/detections.json", "found_plain/0.jpg", "report/report.html"),
+)
 
 
 def main() -> None:
@@ -57,8 +69,6 @@ def main() -> None:
     wheel, constraint = parsed.wheel.resolve(), parsed.constraint.resolve()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
-        venv.create(folder / "environment", with_pip=True)
-        programs = folder / "environment" / ("Scripts" if os.name == "nt" else "bin")
         # Nothing of the source tree, of its environment, or of this user's cache.
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "FEWBOX_"))
@@ -71,11 +81,20 @@ def main() -> None:
             if done.returncode:
                 sys.exit(f"{wheel.name}: exit code {done.returncode}: {' '.join(map(str, command))}")
 
-        run(programs / "python", "-m", "pip", "install", "--quiet", "--constraint", constraint, wheel)
-        run(programs / "python", "-m", "pip", "check")
-        run(programs / "python", "-c", MAKE_PHOTOS)
-        for command in COMMANDS:
-            run(programs / "fewbox", *command.split())
+        def install(name: str, extras: str) -> Path:
+            venv.create(folder / name, with_pip=True)
+            programs = folder / name / ("Scripts" if os.name == "nt" else "bin")
+            pip = (programs / "python", "-m", "pip")
+            run(*pip, "install", "--quiet", "--constraint", constraint, f"{wheel}{extras}")
+            run(*pip, "check")
+            return programs
+
+        learning, plain = install("learning", "[train]"), install("plain", "")
+        run(plain / "python", "-c", MAKE_PHOTOS)
+        run(plain / "python", "-c", NO_TORCH)
+        for programs, commands in ((learning, LEARNING), (plain, PLAIN)):
+            for command in commands:
+                run(programs / "fewbox", *command.split())
         if missing := [made for made in MADE if not (folder / made).exists()]:
             sys.exit(f"{wheel.name}: not made: {', '.join(missing)}")
     print(f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, installs alone and works")

@@ -86,7 +86,11 @@ def __getattr__(name: str) -> Any:
         name = "FewboxError"
     if name not in _HOMES:
         raise AttributeError(f"module 'fewbox' has no attribute {name!r}")
-    value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
+    try:
+        value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        told: Exception = import_module("fewbox.core.extras").in_words(error, f"fewbox.{name}")
+        raise told from error
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from fewbox import __version__
+from fewbox.core.extras import in_words
 from fewbox.errors import FewboxError
 
 NOBODY_READS = 141
@@ -50,6 +51,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         exit_code: int = parsed.run(parsed)
     except FewboxError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        told = in_words(error, "this")
+        if told is error:
+            raise
+        print(f"error: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; nothing half-written is left behind", file=sys.stderr)

@@ -6,7 +6,6 @@ half a pixel; in int8, where every box moves, average precision on annotated pho
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import counted
+from fewbox.core.extras import missing_packages, require_packages
 from fewbox.core.files import replacing, require_writable
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
@@ -93,11 +93,7 @@ def _check_settings(target: Path, precision: str, photos: Any, annotations: Anno
             f"unknown precision: {precision!r}", hint=f"choose one of: {', '.join(PRECISIONS)}"
         )
     needed = ("openvino", "nncf") if precision == "int8" else ("openvino",)
-    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
-        extra = "quantize" if "nncf" in missing else "openvino"
-        raise SettingError(
-            f"{target}: needs {', '.join(missing)}, not installed", hint=f"pip install '.[{extra}]'"
-        )
+    require_packages(needed, f"{target}:", "quantize" if "nncf" in missing_packages(needed) else "openvino")
     if precision == "int8" and (photos is None or annotations is None):
         raise SettingError(
             f"{target}: int8 is fitted to photos, and tried on annotated ones",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands import add_batch_norm_eps, base_of
+from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
@@ -38,7 +39,8 @@ def add_annotate(commands: Any) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the detector that 'Finish' makes (default: the folder's name with .safetensors, where you are)",
+        help="the detector that 'Finish' makes, .safetensors or .onnx (default: the folder's name with "
+        ".safetensors, where you are)",
     )
     annotate.add_argument(
         "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
@@ -74,7 +76,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     names = project.photo_names() or find_photos(parsed.photos)  # which says what is wrong if there are none
     folder_name = project.folder.resolve().name
     output = parsed.output or Path(f"{folder_name or 'detector'}.safetensors")
-    require_writable(output, [".safetensors"])
+    require_writable(output, WRITTEN)
     labels = [label for label in parsed.labels.split(",") if label.strip()]
     if labels:
         with project.editing() as content:
@@ -85,6 +87,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     try:
         server = AnnotateServer(project, learner, parsed.port)
         print(f"{counted(len(names), 'photo')}; boxes go to {project.file}", flush=True)
+        if parsed.learn and learner.learning().state == "off":
+            print(learner.learning().message, flush=True)
         print(f"open {server.url}\nstop with Ctrl-C", flush=True)
         server.run(open_browser=parsed.browser)
     finally:

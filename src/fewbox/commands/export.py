@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import add_strict, annotations_of
+from fewbox.core.extras import EXPORTING, require_packages
 from fewbox.core.files import require_writable
-from fewbox.errors import SettingError
+from fewbox.errors import DetectorFileError, SettingError
 
 if TYPE_CHECKING:
     from fewbox.detection.detector import Detector
@@ -73,6 +74,8 @@ def run_export(parsed: argparse.Namespace) -> int:
             f"{parsed.output}: only OpenVINO's files can be in {parsed.precision}",
             hint="name the file duck.xml",
         )
+    _require_weights(Path(parsed.detector))
+    require_packages(EXPORTING, f"{parsed.output}: exporting")
     from fewbox.detection.detector import Detector
 
     detector = Detector.load(parsed.detector, base=parsed.base)
@@ -81,6 +84,16 @@ def run_export(parsed: argparse.Namespace) -> int:
     print(words)
     print(f"wrote {' and '.join(map(str, _files(parsed.output)))} ({size / 1e6:.1f} MB)")
     return 0
+
+
+def _require_weights(detector: Path) -> None:
+    """Refuse what is an export already: of its weights only the graph is left, folded for its engine."""
+    if detector.suffix.lower() in (".onnx", ".xml"):
+        told = "; OpenVINO runs it as it is: --engine openvino" if detector.suffix.lower() == ".onnx" else ""
+        raise DetectorFileError(
+            f"{detector}: is an export already, which cannot be exported again",
+            hint=f"give the .safetensors file it was made from, or fine-tune again into one{told}",
+        )
 
 
 def _files(output: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import (
     LABEL_HELP,
@@ -16,8 +16,19 @@ from fewbox.commands import (
     base_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
+from fewbox.core.extras import EXPORTING, require_packages
 from fewbox.core.files import require_writable
-from fewbox.errors import SettingError
+from fewbox.errors import ExportError, SettingError
+
+if TYPE_CHECKING:
+    from fewbox.data.annotations import AnnotationSet
+    from fewbox.detection.detector import Detector
+
+WRITTEN = (".safetensors", ".onnx")
+"""What a detector that was learnt is written as."""
+_COMPARED_PHOTOS = 3
+"""Those with most boxes, on which an exported detector is compared; as many as ``fewbox export`` takes."""
+_OUTPUT_HELP = "the detector to write: duck.safetensors, or duck.onnx, which needs no torch to run"
 
 
 def add_finetune(commands: Any) -> None:
@@ -36,9 +47,7 @@ def add_finetune(commands: Any) -> None:
         "one at hand)",
     )
     add_batch_norm_eps(finetune)
-    finetune.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
-    )
+    finetune.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
     finetune.add_argument("--label", default="object", help=LABEL_HELP)
     finetune.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
@@ -78,7 +87,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
-    require_writable(parsed.output, [".safetensors"])
+    _require_output(parsed.output, heads_only=parsed.heads_only)
+    require_packages(["torch"], "fine-tuning")
     recipe = parsed.recipe
     if parsed.heads_only and recipe == "adapt":
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
@@ -100,7 +110,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         keep_classes=parsed.keep_classes,
         held_out=held_out,
     )
-    detector.save(parsed.output, heads_only=parsed.heads_only)
+    _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     made = detector.provenance
     save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
@@ -109,6 +119,43 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         print(f"held-out photos, beside the boxes drawn in them: {held_out}")
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
     return 0
+
+
+def _require_output(output: Path, *, heads_only: bool = False) -> None:
+    """Refuse, before anything is learnt, a detector's file that could not be written.
+
+    Raises:
+        OutputError: it has another suffix, or its folder cannot be written.
+        SettingError: an ``.onnx`` file is to have the heads only, or a package to write it is missing.
+    """
+    require_writable(output, WRITTEN)
+    if output.suffix.lower() == ".onnx":
+        if heads_only:
+            hint = f"leave --heads-only out, or write {output.with_suffix('.safetensors')}"
+            raise SettingError(f"{output}: an ONNX file holds the whole network", hint=hint)
+        require_packages(EXPORTING, f"{output}: learning and exporting")
+
+
+def _write(detector: Detector, output: Path, annotations: AnnotationSet, *, heads_only: bool = False) -> None:
+    """Write the detector; as ``fewbox export`` does, if it is to be an ``.onnx`` file.
+
+    Raises:
+        ExportError: the export does not find the same; the detector is in a ``.safetensors`` file then.
+        OutputError: the file cannot be written.
+    """
+    if output.suffix.lower() != ".onnx":
+        detector.save(output, heads_only=heads_only)
+        return
+    from fewbox.export import export_detector
+
+    photos = sorted(annotations, key=lambda image: -len(image.boxes))[:_COMPARED_PHOTOS]
+    try:
+        agreement = export_detector(detector, output, photos=[image.path for image in photos])
+    except ExportError as error:
+        kept = output.with_name(f"{output.stem}_not_exported.safetensors")
+        detector.save(kept)
+        raise ExportError(error.message, hint=f"the detector itself is in {kept}") from error
+    print(f"finds the same: {agreement}")
 
 
 def add_finetune_deep(commands: Any) -> None:
@@ -123,9 +170,7 @@ def add_finetune_deep(commands: Any) -> None:
     add_photos_with_boxes(deep)
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'fewbox bases', or a file")
     add_batch_norm_eps(deep)
-    deep.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="FILE", help="the detector to write"
-    )
+    deep.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
     deep.add_argument("--label", default="object", help=LABEL_HELP)
     deep.add_argument(
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
@@ -153,7 +198,8 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     held_out = None
     if parsed.held_out:
         held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
-    require_writable(parsed.output, [".safetensors"])
+    _require_output(parsed.output)
+    require_packages(["torch"], "fine-tuning")
     from fewbox.data.images import find_photos
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
@@ -169,7 +215,8 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
         if not group.is_main:
             return 0
-        with_fastest_precision(detector, annotations, show_progress=True).save(parsed.output)
+        detector = with_fastest_precision(detector, annotations, show_progress=True)
+        _write(detector, parsed.output, annotations)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     save_loss_curve(detector.history, curve)
     checkpoint.unlink()

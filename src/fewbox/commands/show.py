@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.core import counted
+from fewbox.core.extras import require_packages
 from fewbox.errors import BaseModelError
 from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
 
@@ -58,6 +59,7 @@ def _download(names: Sequence[str]) -> int:
     unknown = [name for name in names if name not in ZOO]
     if unknown:
         raise BaseModelError(f"no base model is called {unknown[0]}", hint=f"choose one of: {', '.join(ZOO)}")
+    require_packages(["torch"], "reading a base model")
     from fewbox.models.base import load_base
 
     for name in names:
@@ -126,7 +128,7 @@ def run_show(parsed: argparse.Namespace) -> int:
 
 def _facts(path: Path, base: str | None) -> dict[str, Any]:
     """What is known of a detector, JSON-ready."""
-    from fewbox.detection.loading import EXPORT_SUFFIXES
+    from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch
     from fewbox.models.families import config_from_dict
 
     names = ("labels", "base", "score_threshold", "precision", "provenance")
@@ -139,9 +141,7 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
         config = config_from_dict(header["architecture"], header["config"])
         facts = {name: header[name] for name in names}
         return facts | {"input_size_hw": config.input_size_hw, "export": about}
-    from fewbox.detection.detector import Detector
-
-    detector = Detector.load(path, base=base)
+    detector = load_in_torch(path, base)
     facts = {name: getattr(detector, name) for name in names}
     return facts | {"input_size_hw": detector.config.input_size_hw}
 

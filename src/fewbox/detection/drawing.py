@@ -7,7 +7,6 @@ picture. Nothing here changes the image it is given.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +50,7 @@ PICTURE_FORMATS: dict[str, dict[str, Any]] = {
 }
 
 # What draws East Asian labels on Linux, macOS and Windows. U+2E80 is where these scripts begin.
+_FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
 _EAST_ASIAN_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc")
 _EAST_ASIAN_FROM = "\u2e80"
 
@@ -233,9 +233,8 @@ def _is_east_asian(text: str) -> bool:
 
 @lru_cache(maxsize=32)
 def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
-    """A font for most scripts, the one that matplotlib brings along.
+    """A font for most scripts, DejaVu Sans: Pillow's own has no letters beyond ASCII, not even an é.
 
-    Where there is no matplotlib, Pillow's own has to do; it has no letters beyond ASCII, not even an é.
     East Asian labels need a font of the system's; where none of those known is installed, their
     letters appear as empty frames.
     """
@@ -244,12 +243,7 @@ def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
             return ImageFont.truetype(name, size)
         except OSError:
             continue
-    found = importlib.util.find_spec("matplotlib")  # found, not imported: that is slow
-    if found is None or found.origin is None:
-        font = ImageFont.load_default(size)
-        assert isinstance(font, ImageFont.FreeTypeFont)
-        return font
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
+    return ImageFont.truetype(_FONT, size)
 
 
 def _cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:

@@ -7,7 +7,6 @@ off with every photo.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core.arguments import checked_path, kind_of
+from fewbox.core.extras import is_installed, require_packages
 from fewbox.data.images import StrPath
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
 from fewbox.errors import DetectorFileError, ExportError, OutputError, SettingError
@@ -26,6 +26,7 @@ from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
 
 if TYPE_CHECKING:
+    from fewbox.detection.detector import Detector
     from fewbox.models.base import BaseModel
 
 
@@ -115,6 +116,22 @@ def open_detector(
     exported = _export_of(path, engine, base, num_photos)
     if exported is not None:
         return _run_exported(exported, engine, num_threads)
+    return load_in_torch(path, base)
+
+
+def load_in_torch(path: Path, base: BaseModel | StrPath | None = None) -> Detector:
+    """The detector in a ``.safetensors`` file, run by PyTorch.
+
+    Raises:
+        SettingError: torch is not installed.
+        DetectorFileError: as for :meth:`Detector.load`.
+    """
+    if not is_installed(TORCH):
+        if not path.exists():
+            raise DetectorFileError(f"{path}: no such file", hint="check the spelling")
+        exported = path.with_suffix(".onnx").name
+        either = f"; or export it where torch is: fewbox export {path.name} {exported}"
+        require_packages([TORCH], f"{path}:", hint=either)
     from fewbox.detection.detector import Detector
 
     return Detector.load(path, base=base)
@@ -157,7 +174,7 @@ def _installed() -> str | None:
 
 
 def _is_installed(engine: str) -> bool:
-    return engine in EXPORT_ENGINES and importlib.util.find_spec(engine) is not None
+    return engine in EXPORT_ENGINES and is_installed(engine)
 
 
 def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_photos: int) -> Path | None:
@@ -172,10 +189,9 @@ def _export_of(path: Path, engine: str, base: BaseModel | StrPath | None, num_ph
         return cached
     if engine == AUTO and (cached.exists() or num_photos < MANY_PHOTOS):
         return None
-    from fewbox.detection.detector import Detector
+    detector = load_in_torch(path, base)
     from fewbox.export import can_export, export_detector
 
-    detector = Detector.load(path, base=base)
     if engine == AUTO and not (can_export() and (rounds or detector.precision == "float32")):
         return None
     try:

@@ -8,7 +8,6 @@ each other. What is found in the end is compared as well, where something is.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +23,11 @@ from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.core.boxes import paired_iou, pairwise_iou
+from fewbox.core.extras import EXPORTING, missing_packages, require_packages
 from fewbox.core.files import replacing, require_writable
 from fewbox.data import demo_photos
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
-from fewbox.errors import ExportError, OutputError, SettingError
+from fewbox.errors import ExportError, OutputError
 from fewbox.models.families import Config, build_network
 from fewbox.models.network import Network
 from fewbox.models.weights import hash_weights
@@ -37,7 +37,6 @@ from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
 
 NUM_PHOTOS = 8
 """So many photos are looked at, to see whether both find the same."""
-_NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _NUM_DEMO_PHOTOS = 3
 
 
@@ -92,7 +91,7 @@ def export_detector(
         hint = "load one that can: fewbox.Detector.load('duck.safetensors')"
         raise ExportError(f"only a detector with its weights can be exported: {kind_of(detector)}", hint=hint)
     require_writable(target, [".onnx"])
-    _require_packages(target)
+    require_packages(EXPORTING, f"{target}: exporting")
     from fewbox.export.onnx import anchors_of, make_model
 
     images = read_photos(photos, detector.config)
@@ -140,19 +139,7 @@ def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[s
 
 def can_export() -> bool:
     """Whether all packages are installed that exporting needs."""
-    return not _missing_packages()
-
-
-def _missing_packages() -> list[str]:
-    return [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-
-
-def _require_packages(target: Path) -> None:
-    if missing := _missing_packages():
-        raise SettingError(
-            f"{target}: exporting needs {', '.join(missing)}, not installed",
-            hint="pip install '.[export]'",
-        )
+    return not missing_packages(EXPORTING)
 
 
 def read_photos(photos: StrPath | Sequence[StrPath] | None, config: Config) -> list[NDArray[np.uint8]]:

@@ -6,24 +6,27 @@ Calibrated means that of the boxes at 0.8 eight in ten are right. Platt, "Probab
 Vector Machines", 1999: a score's logit is stretched and shifted so that detections in held-out photos are
 right as often as they claim. One stretch and shift serves all classes, so the order of detections, and with
 it AP, stays the same. The estimate is kept in the detector's file.
+
+No torch is imported here: ``fewbox show`` tells the estimate of an exported detector without it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fewbox.core import counted
 from fewbox.evaluation.metrics import average_precision, count_above, expected_calibration_error
 from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
-from fewbox.finetuning.features import CachedPhoto
-from fewbox.models.network import Coefficients
+
+if TYPE_CHECKING:
+    from fewbox.finetuning.features import CachedPhoto
+    from fewbox.models.network import Coefficients
 
 USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
 """Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn to."""
@@ -52,10 +55,11 @@ class Calibration:
 
     def of_head(self, head: Coefficients) -> Coefficients:
         """A head that gives calibrated scores by itself, so that no engine needs to know of calibration."""
-        return Coefficients(
-            head.base_logits * self.stretch,
-            head.tower_features * self.stretch,
-            head.bias * self.stretch + self.shift,
+        return replace(
+            head,
+            base_logits=head.base_logits * self.stretch,
+            tower_features=head.tower_features * self.stretch,
+            bias=head.bias * self.stretch + self.shift,
         )
 
 
@@ -334,7 +338,7 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
     duplicates = [
         photo.name
         for place, photo in enumerate(photos)
-        if any(torch.equal(photo.features.base_score, other.features.base_score) for other in photos[:place])
+        if any(_same_picture(photo, other) for other in photos[:place])
     ]
     if duplicates:
         warnings.append(
@@ -358,6 +362,11 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
                 "boxes are around the right things, or add photos that are more alike"
             )
     return warnings
+
+
+def _same_picture(photo: CachedPhoto, other: CachedPhoto) -> bool:
+    own, theirs = photo.features.base_score, other.features.base_score
+    return own.shape == theirs.shape and bool((own == theirs).all())
 
 
 def _shortest_side(photo: CachedPhoto) -> float:

@@ -181,6 +181,8 @@ class OnnxGraph:
     nodes: tuple[OnnxNode, ...]
     constants: Mapping[str, Message]
     """``TensorProto`` by name."""
+    metadata: Mapping[str, str]
+    """Who wrote it, and what else it says of itself."""
 
     def tensor(self, name: str) -> NDArray[Any]:
         """A constant of floating point numbers, as a read-only view of the file.
@@ -257,7 +259,8 @@ def read_onnx(path: Path) -> OnnxGraph:
     with blaming(path):
         if path.stat().st_size > _MAX_BYTES:
             raise FaultError(f"too large for an ONNX file: {path.stat().st_size} bytes")
-        graph = Message(memoryview(path.read_bytes())).message(7)
+        model = Message(memoryview(path.read_bytes()))
+        graph = model.message(7)
         if not (stored := graph.pieces(1)):
             raise FaultError("not an ONNX file: it has no nodes")
         if len(stored) > _MAX_NODES:
@@ -270,4 +273,5 @@ def read_onnx(path: Path) -> OnnxGraph:
         inputs = [value for value in graph.messages(11) if value.text(1) not in constants]
         shape = inputs[0].message(2).message(1).message(2) if inputs else None  # of its type, of the tensor
         sizes = () if shape is None else tuple(size.integer(1) for size in shape.messages(1))
-        return OnnxGraph(sizes, nodes, constants)
+        metadata = {entry.text(1): entry.text(2) for entry in model.messages(14)}
+        return OnnxGraph(sizes, nodes, constants, metadata)

@@ -47,7 +47,7 @@ def open_session(path: Path, *, num_threads: int | None = None) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
-        hint = "pip install '.[onnxruntime]'"
+        hint = "pip install onnxruntime"
         raise SettingError(f"{path}: needs {error.name}, which is not installed", hint=hint) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised too

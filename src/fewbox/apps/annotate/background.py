@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from safetensors import SafetensorError, safe_open
-
+from fewbox.core.extras import TRAIN, install, is_installed
 from fewbox.data.project import Project
+from fewbox.errors import FewboxError
+from fewbox.runtimes.header import read_onnx_header
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class Learner(Protocol):
         ...
 
 
+NO_TORCH = f"learning needs torch, which is not installed: {install(TRAIN)}, then start this again"
 _END_SECONDS = 3.0
 
 
@@ -146,11 +148,13 @@ class BackgroundLearner:
         self._process: subprocess.Popen[str] | None = None
         self._found: dict[str, Proposals] = {}
         self._asked: set[tuple[int, str]] = set()
-        if learn:
+        if learn and not is_installed("torch"):
+            self._learning = Learning("off", NO_TORCH)
+        elif learn:
             self._learning = Learning("waiting", "getting ready")
             self._start()
         else:
-            self._learning = Learning("off", "switched off with --no-learn")
+            self._learning = Learning("off", "learning is switched off: --no-learn")
 
     def _start(self) -> None:
         module = "fewbox.apps.annotate.learning"
@@ -252,7 +256,7 @@ class _FinishRun:
     def start(self) -> None:
         """Start it, unless it runs."""
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
+            if not is_installed("torch") or (self._process is not None and self._process.poll() is None):
                 return
             self._lines = ["starting"]
             self._process = subprocess.Popen(
@@ -276,6 +280,8 @@ class _FinishRun:
         command = shlex.join(["fewbox", *self._arguments()])
         output = str(self._output)
         with self._lock:
+            if self._process is None and not is_installed("torch"):
+                return Finishing("off", NO_TORCH, command, output)
             if self._process is None:
                 return Finishing("idle", "", command, output)
             code = self._process.poll()
@@ -299,10 +305,8 @@ class _FinishRun:
         )
         picture = self._output.with_name(f"{self._output.stem}_held_out.jpg")
         try:
-            with safe_open(self._output, framework="np") as stored:
-                header = json.loads(stored.metadata()["fewbox_detector"])
-            estimate = header["provenance"].get("estimate")
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+            estimate = _header(self._output)["provenance"].get("estimate")
+        except (OSError, FewboxError, ValueError, KeyError, TypeError):
             estimate = None  # somebody has moved the file
         return Result(estimate, steps, str(picture) if picture.is_file() else None)
 
@@ -321,6 +325,20 @@ class _FinishRun:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             _end(self._process)
+
+
+def _header(detector: Path) -> Mapping[str, Any]:
+    """What a detector's file says of itself."""
+    if detector.suffix.lower() == ".onnx":
+        return read_onnx_header(detector)
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(detector, framework="np") as stored:
+            header: dict[str, Any] = json.loads(stored.metadata()["fewbox_detector"])
+    except SafetensorError as error:
+        raise ValueError(f"{detector}: damaged: {error}") from error
+    return header
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -30,9 +30,8 @@ from fewbox.core import counted, num_cores
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places
-from fewbox.detection.detector import Detector
 from fewbox.detection.folder import names_a_file
-from fewbox.detection.loading import EXPORT_SUFFIXES, open_detector
+from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, open_detector
 from fewbox.errors import OutputError
 
 _SECONDS_BETWEEN_REPORTS = 30.0
@@ -144,7 +143,7 @@ def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, b
     if path.suffix.lower() in EXPORT_SUFFIXES:
         threshold = open_detector(path, engine=engine).score_threshold
         return (name, path.read_bytes()), threshold
-    detector = Detector.load(path, base=base)
+    detector = load_in_torch(path, base)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / name
         detector.save(copy)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fewbox.core import former_name
 from fewbox.models.families import weight_shapes
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, read_onnx
 from fewbox.models.weights import fit_weights, read_pickled_weights
@@ -30,6 +31,7 @@ _COUNTER = ".num_batches_tracked"  # how long a batch-norm was trained: of no us
 _BY_STEM_CHANNELS = {config.channels(64): config for config in YOLOX_SIZES.values()}
 
 _NEEDED = f"name a file that the public release of YOLOX offers or writes: {', '.join(YOLOX_SIZES)}"
+_NO_DETECTOR = "fine-tune again from its base, with all photos; 'fewbox show' names the base"
 _NEEDED_EXPORT = f"name an ONNX file that YOLOX's own export script writes: {', '.join(YOLOX_SIZES)}"
 
 
@@ -73,6 +75,8 @@ def _published(stem_shape: tuple[int, ...], needed: str) -> YoloxConfig:
 def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
     graph = read_onnx(path)
     with blaming(path):
+        if former_name.entry(graph.metadata, former_name.NAME) is not None:
+            raise FaultError("a detector that fewbox exported: nothing can learn from it", _NO_DETECTOR)
         kernels = [node.inputs[1:2] for node in graph.nodes if node.kind == "Conv"]
         if not kernels or not kernels[0]:
             raise FaultError("not a YOLOX: it begins with no convolution", _NEEDED_EXPORT)

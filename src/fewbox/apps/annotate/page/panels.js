@@ -264,7 +264,7 @@ export class Panels {
   #showLearning() {
     const { state, message, round, progress } = this.#session.learning;
     const percent = progress ? ` ${Math.round(100 * progress)}%` : "";
-    const words = { off: "", learning: `Learning${percent}`, ready: `Proposals: round ${round}` };
+    const words = { learning: `Learning${percent}`, ready: `Proposals: round ${round}` };
     const { learning } = this.#parts;
     learning.textContent = words[state] ?? message;
     learning.title = message;

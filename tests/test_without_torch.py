@@ -1,0 +1,265 @@
+"""A plain installation, without what is in the extra ``train``: what works, and what says that it cannot.
+
+Each command runs in a process in which torch, and what comes with it alone, cannot be imported; so do the
+processes that it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import fewbox
+from annotate_client import a_box
+from exported_duck import ExportedDuck
+from fewbox.data import demo_photos
+from made_once import ROOT
+
+MISSING = ("torch", "safetensors", "matplotlib", "google_crc32c", "onnx", "onnxscript")
+NEED_TORCH = ("BaseModel", "Detector", "export_detector", "finetune", "load_base")
+INSTALL = "hint: pip install '.[train]'"
+
+pytestmark = pytest.mark.slow
+
+
+# What every Python of a test runs first: the packages are not there, for whoever imports or looks for them.
+FINDER = f"""
+import sys
+from importlib.machinery import PathFinder
+
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {MISSING!r} else super().find_spec(name, path, target)
+
+sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+
+class Plain:
+    """Runs commands in a folder, as an installation without the missing packages does."""
+
+    def __init__(self, folder: Path, duck: ExportedDuck) -> None:
+        self.folder = folder
+        (folder / "sitecustomize.py").write_text(FINDER)
+        self.environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'src'}"}
+        (folder / "photos").mkdir()
+        for photo in duck.photos:
+            (folder / "photos" / photo.name).write_bytes(photo.read_bytes())
+        (folder / "duck.onnx").write_bytes(duck.onnx.read_bytes())
+        duck.detector.save(folder / "duck.safetensors")
+        names = {photo.stem for photo in duck.photos}
+        rows = [
+            f"{image.path.stem}.png,{box.x1},{box.y1},{box.x2},{box.y2},{box.label}"
+            for image in demo_photos()[1]
+            for box in image.boxes
+            if image.path.stem in names
+        ]
+        (folder / "boxes.csv").write_text("\n".join(["image,x1,y1,x2,y2,label", *rows]) + "\n")
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, command: str) -> tuple[int, str, str]:
+        """The exit code of a command, and what it prints to stdout and stderr."""
+        process = self.start("-m", "fewbox.cli", *command.split())
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in err, err
+        return process.returncode, out, err
+
+    def python(self, code: str) -> str:
+        process = self.start("-c", code)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        return out
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, exported_duck: ExportedDuck) -> Plain:
+    return Plain(tmp_path_factory.mktemp("plain"), exported_duck)
+
+
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [
+        ("detect duck.onnx photos -o found", "found/detections.json"),
+        ("detect duck.onnx photos/duck_01.png -o one.jpg --tiles --mirror", "one.jpg"),
+        ("detect duck.onnx photos -o tracks.csv", "tracks.csv"),
+        ("evaluate duck.onnx photos --boxes boxes.csv -o report", "report/report.html"),
+        ("convert boxes.csv photos -o boxes.json", "boxes.json"),
+        ("convert boxes.csv photos -o yolo --to yolo", "yolo/data.yaml"),
+    ],
+)
+def test_what_works_without(plain: Plain, command: str, made: str) -> None:
+    code, _, err = plain.run(command)
+    assert (code, err.count("error")) == (0, 0), err
+    assert (plain.folder / made).stat().st_size > 0
+
+
+def test_the_same_is_found(plain: Plain, exported_duck: ExportedDuck) -> None:
+    plain.run("detect duck.onnx photos -o again --no-pictures")
+    found = json.loads((plain.folder / "again/detections.json").read_text())["photos"]
+    expected = exported_duck.detector.detect(list(exported_duck.photos))
+    assert sum(map(len, expected)) > 0
+    assert [len(photo["detections"]) for photo in found] == [len(one) for one in expected]
+
+
+def test_videos(plain: Plain) -> None:
+    pytest.importorskip("av", reason="needs the extra fewbox[video]")
+    assert plain.run("detect duck.onnx photos -o ducks.mp4")[0] == 0
+    assert plain.run("detect duck.onnx ducks.mp4 -o again.mp4")[0] == 0
+
+
+def test_many_workers(plain: Plain) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra fewbox[ray]")
+    code, _, err = plain.run("detect duck.onnx photos -o many --engine-cluster processes --workers 1")
+    assert code == 0, err
+    assert list((plain.folder / "many").rglob("*.parquet"))
+
+
+def test_words_of_a_detector_and_of_photos(plain: Plain) -> None:
+    code, out, _ = plain.run("show duck.onnx")
+    assert code == 0
+    assert "finds: " in out
+    assert "AP50" in out  # the estimate of held-out photos
+    assert plain.run("check photos --boxes boxes.csv")[0] == 0
+    assert plain.run("bases")[0] == 0
+    assert plain.run("--version")[0] == 0
+
+
+def test_public_names(plain: Plain) -> None:
+    code = """
+import fewbox
+for name in fewbox.__all__:
+    try:
+        getattr(fewbox, name)
+    except fewbox.FewboxError as error:
+        print(name, *str(error).splitlines(), sep="|")
+"""
+    told = [f"{name}|fewbox.{name} needs torch, not installed|{INSTALL}" for name in NEED_TORCH]
+    assert plain.python(code).splitlines() == told
+    assert set(NEED_TORCH) < set(fewbox.__all__)
+
+
+def test_the_service(plain: Plain) -> None:
+    pytest.importorskip("fastapi", reason="needs the extra fewbox[serve]")
+
+    def ask(url: str) -> None:
+        photo = (plain.folder / "photos/duck_01.png").read_bytes()
+        headers = {"Content-Type": "image/png"}
+        request = urllib.request.Request(f"{url}/v1/detectors/duck/detect", photo, headers)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert len(json.load(answer)["photos"][0]["detections"]) > 0
+
+    while_serving(plain, "serve duck.onnx --port 0", "serving at ", ask)
+
+
+def test_the_page_draws_and_says_why_it_does_not_learn(plain: Plain) -> None:
+    httpx2 = pytest.importorskip("httpx2")
+    pytest.importorskip("starlette", reason="needs the extra fewbox[annotate]")
+
+    def draw(url: str) -> None:
+        origin = url.partition("/?")[0]
+        with httpx2.Client(base_url=origin, headers={"Origin": origin}) as client:
+            client.get(url.removeprefix(origin))
+            row = client.get("/api/project").json()["photos"][0]
+            assert client.patch(f"/api/photos/{row['id']}", json={"put": [a_box()]}).status_code == 200
+            learning, finish = client.get("/api/learning").json(), client.post("/api/finish", json={}).json()
+            for answer in (learning, finish):
+                assert answer["state"] == "off"
+                assert answer["message"].startswith("learning needs torch, which is not installed: pip")
+            assert finish["command"].startswith("fewbox finetune")
+
+    while_serving(plain, "annotate photos --labels mug --no-browser", "open ", draw)
+    (plain.folder / "photos/annotations.json").unlink()
+
+
+def while_serving(plain: Plain, command: str, before: str, use: Callable[[str], None]) -> None:
+    """Use a server at its address, which it prints after the words ``before``, then stop it."""
+    process = plain.start("-m", "fewbox.cli", *command.split())
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        line = next((line for line in lines if line.startswith(before)), None)
+        assert line is not None, process.stderr
+        use(line.removeprefix(before).strip())
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert "Traceback" not in err
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    ("command", "says", "cure"),
+    [
+        ("finetune photos --boxes boxes.csv -o d.safetensors", "fine-tuning needs torch", INSTALL),
+        (
+            "finetune photos --boxes boxes.csv -o d.onnx",
+            "d.onnx: learning and exporting needs torch, onnx, onnxscript",
+            INSTALL,
+        ),
+        (
+            "finetune-deep photos --boxes boxes.csv --base yolox_s -o d.safetensors",
+            "fine-tuning needs torch",
+            INSTALL,
+        ),
+        ("demo", "the demo needs torch", INSTALL),
+        (
+            "export duck.safetensors d.onnx",
+            "d.onnx: exporting needs torch, onnx, onnxscript",
+            INSTALL,
+        ),
+        (
+            "detect duck.safetensors photos -o found2",
+            "duck.safetensors: needs torch",
+            f"{INSTALL}; or export it where torch is: fewbox export duck.safetensors duck.onnx",
+        ),
+        (
+            "show duck.safetensors",
+            "duck.safetensors: needs torch",
+            f"{INSTALL}; or export it where torch is: fewbox export duck.safetensors duck.onnx",
+        ),
+        (
+            "detect duck.safetensors photos -o found2 --engine onnxruntime",
+            "duck.safetensors: needs torch",
+            f"{INSTALL}; or export it where torch is: fewbox export duck.safetensors duck.onnx",
+        ),
+    ],
+)
+def test_what_needs_torch_says_so_with_the_cure(plain: Plain, command: str, says: str, cure: str) -> None:
+    code, out, err = plain.run(command)
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [f"error: {says}, not installed", cure]
+
+
+def test_a_file_that_is_not_there_is_no_reason_to_install_anything(plain: Plain) -> None:
+    _, _, err = plain.run("detect cup.safetensors photos -o found2")
+    assert err.splitlines()[0] == "error: cup.safetensors: no such file"
+
+
+def test_an_export_that_the_cache_has_runs(plain: Plain, exported_duck: ExportedDuck) -> None:
+    from fewbox.runtimes.header import cached_export_path
+
+    cached = cached_export_path(plain.folder / "duck.safetensors")
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_bytes(exported_duck.onnx.read_bytes())
+    try:
+        assert plain.run("detect duck.safetensors photos -o found3")[0] == 0
+    finally:
+        cached.unlink()
