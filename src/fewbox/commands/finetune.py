@@ -84,7 +84,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
     from fewbox.finetuning.api import finetune
-    from fewbox.finetuning.pictures import save_loss_curve
+    from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
@@ -167,7 +167,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
     from fewbox.finetuning.distributed import process_group
-    from fewbox.finetuning.pictures import save_loss_curve
+    from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.models.base import load_base
 
     if parsed.negatives:

@@ -189,7 +189,7 @@ class _Tag(NamedTuple):
 
 def _place_tag(text: str, outline: _Rect, scale: _Scale, taken: Sequence[_Rect]) -> _Tag | None:
     """Find a place beside the box, off those ``taken`` if it can; None if there is nothing to show."""
-    font = _font(scale.text, east_asian=_is_east_asian(text))
+    font = font_for(text, scale.text)
     padding = max(2, scale.text // 4)
     line = _cut_to_width(text, font, scale.width - 2 * padding)
     width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
@@ -231,8 +231,13 @@ def _is_east_asian(text: str) -> bool:
     return any(letter >= _EAST_ASIAN_FROM for letter in text)
 
 
+def font_for(text: str, size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """A font that has the letters of ``text``."""
+    return _font(size, east_asian=_is_east_asian(text), bold=bold)
+
+
 @lru_cache(maxsize=32)
-def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
+def _font(size: int, *, east_asian: bool, bold: bool = False) -> ImageFont.FreeTypeFont:
     """A font for most scripts, the one that matplotlib brings along.
 
     Where there is no matplotlib, Pillow's own has to do; it has no letters beyond ASCII, not even an é.
@@ -249,7 +254,8 @@ def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
         font = ImageFont.load_default(size)
         assert isinstance(font, ImageFont.FreeTypeFont)
         return font
-    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data/fonts/ttf" / name, size)
 
 
 def _cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
@@ -302,7 +308,7 @@ def contact_sheet(
         for column, index in enumerate(row):
             left, tile = gap + column * (tile_width + gap), tiles[index]
             sheet.paste(tile, (left + (tile_width - tile.width) // 2, top))
-            font = _font(text_size, east_asian=_is_east_asian(texts[index]))
+            font = font_for(texts[index], text_size)
             caption = _cut_to_width(texts[index], font, tile_width)
             middle = left + tile_width // 2
             canvas.text(
