@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import os
 import resource
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fewbox.data import demo_photos
+from fewbox.data import DEMO_BOXES_NAME, DEMO_FOLDER
 from machine import DUCKY, describe_machine
 
 HERE = Path(__file__).resolve().parents[1]
@@ -87,17 +86,9 @@ def finetune_five_ducks(checkout: Checkout) -> Seconds:
         photos, boxes = DUCKY / "train", DUCKY / "train_boxes.csv"
         asked = [str(photos), "--boxes", str(boxes), "--label", "rubber_duck"]
     else:
-        asked = [str(checkout.folder / "demo")]
-        if not Path(asked[0]).exists():
-            copy_demo(Path(asked[0]))
+        photos = DEMO_FOLDER / "train"
+        asked = [str(photos), "--boxes", str(DEMO_FOLDER / DEMO_BOXES_NAME)]
     return checkout.run("finetune", *asked, "--base", "starter", "-o", str(detector), answer=detector)
-
-
-def copy_demo(folder: Path) -> None:
-    """Five photos of the demo, and their boxes as ``fewbox annotate`` keeps them."""
-    train, _ = demo_photos()
-    home = train.images[0].path.parent
-    shutil.copytree(home, folder)
 
 
 def detect_second_time(checkout: Checkout) -> Seconds:
@@ -105,7 +96,7 @@ def detect_second_time(checkout: Checkout) -> Seconds:
     detector, found = checkout.folder / "duck.safetensors", checkout.folder / "found.jpg"
     if not detector.exists():
         finetune_five_ducks(checkout)
-    photo = sorted((DUCKY / "test").glob("*.jpg"))[0] if DUCKY.is_dir() else demo_photos()[1].images[0].path
+    photo = sorted(((DUCKY if DUCKY.is_dir() else DEMO_FOLDER) / "test").glob("*.*"))[0]
     asked = ("detect", str(detector), str(photo), "-o", str(found))
     marker = checkout.folder / "seen-before"
     if not marker.exists():

@@ -99,15 +99,17 @@ def test_it_is_checked_and_done_by_the_process_that_detect_starts(
     assert find_export(detector) is not None
     assert main([*asked, str(tmp_path / "second.png")]) == 0
     assert len(processes) == 1
-    code = f"import sys; from fewbox.cli import main; main({[*asked, str(tmp_path / '3.png')]}); print(*sys.modules)"
+    third = [*asked, str(tmp_path / "3.png")]
+    code = f"import sys; from fewbox.cli import main; main({third}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "torch" not in done.stdout.splitlines()[-1].split()
     first, *others = ((tmp_path / name).read_bytes() for name in ("first.png", "second.png", "3.png"))
     assert others == [first, first] or native_bfloat16()
 
 
+@pytest.mark.usefixtures("made")
 def test_a_process_is_started_only_where_it_is_of_use(
-    detector: Path, tmp_path: Path, made: list[str], started: list[list[str]], monkeypatch: pytest.MonkeyPatch
+    detector: Path, tmp_path: Path, started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_later(detector, base="base.tar.gz")
     assert len(started) == 1
@@ -150,9 +152,7 @@ def test_a_damaged_one_is_ignored_and_made_anew(detector: Path, made: list[str],
     assert len(made) == 2
 
 
-def test_one_that_no_engine_opens_is_done_without(
-    detector: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_no_engine_opens_is_done_without(detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def export_detector(_detector: Detector, target: Path) -> None:
         target.write_bytes(exported("yolox_all_novel")[:-100])
 
@@ -206,9 +206,8 @@ def test_a_damaged_detector_leaves_nothing(tmp_path: Path, exports: Path) -> Non
     assert [one.name for one in exports.iterdir() if one.name != ".lock"] == []
 
 
-def test_those_used_last_are_kept(
-    tmp_path: Path, made: list[str], exports: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("made")
+def test_those_used_last_are_kept(tmp_path: Path, exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_cache, "MAX_EXPORTS", 2)
     paths = []
     for number in range(3):
@@ -231,12 +230,12 @@ def test_those_used_last_are_kept(
 
 
 def test_few_photos_are_looked_at_without_torch_even_if_it_computes_in_bfloat16(
-    tmp_path: Path, made: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "d.safetensors"
     detector_of("yolox_all_novel").with_precision("bfloat16").save(path)
 
-    def export_detector(detector: Detector, target: Path) -> None:
+    def export_detector(_detector: Detector, target: Path) -> None:
         target.write_bytes(exported("yolox_all_novel").replace(b'"float32"', b'"rounded"'))
 
     monkeypatch.setattr("fewbox.export.export_detector", export_detector)

@@ -16,6 +16,7 @@ from fewbox.commands import (
     annotations_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
+from fewbox.core import importing_torch
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
 
@@ -83,9 +84,10 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
-    from fewbox.finetuning.api import finetune
-    from fewbox.finetuning.loss_curve import save_loss_curve
-    from fewbox.models.base import load_base
+    with importing_torch():
+        from fewbox.finetuning.api import finetune
+        from fewbox.finetuning.loss_curve import save_loss_curve
+        from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
     if held_out.is_file():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbox.core import importing_torch
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
@@ -123,7 +124,8 @@ def open_detector(
         except DetectorFileError:
             if engine != AUTO:
                 raise  # else it can be done without
-    from fewbox.detection.detector import Detector
+    with importing_torch():
+        from fewbox.detection.detector import Detector
 
     return Detector.load(path, base=base)
 
@@ -188,14 +190,13 @@ def _export_of(
         return None
     cached = find_export(path)
     rounds = _is_installed(OPENVINO)
-    if cached is not None and (
-        engine != AUTO or rounds or _are_few(num_photos) or not _is_rounded(cached)
-    ):
+    if cached is not None and (engine != AUTO or rounds or _are_few(num_photos) or not _is_rounded(cached)):
         return cached
     if engine == AUTO and (cached is not None or num_photos is None or num_photos < MANY_PHOTOS):
         return None
-    from fewbox.detection.detector import Detector
-    from fewbox.export import can_export
+    with importing_torch():
+        from fewbox.detection.detector import Detector
+        from fewbox.export import can_export
 
     detector = Detector.load(path, base=base)
     if engine == AUTO and not (can_export() and (rounds or detector.precision == "float32")):

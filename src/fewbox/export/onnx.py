@@ -75,8 +75,8 @@ def export_core(network: Network, config: Config) -> onnx.ModelProto:
 
 def _by_tracing(core: nn.Module, images: Tensor) -> onnx.ModelProto:
     """By PyTorch's first exporter, in a tenth of the time; it takes the size of an input as fixed."""
-    written = io.BytesIO()
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+        written = Path(folder) / "core.onnx"
         torch.onnx.export(
             core,
             (images,),
@@ -87,7 +87,7 @@ def _by_tracing(core: nn.Module, images: Tensor) -> onnx.ModelProto:
             output_names=["boxes", "scores"],
             dynamic_axes={name: {0: "batch"} for name in ("images", "boxes", "scores")},
         )
-    model = onnx.load_from_string(written.getvalue())
+        model = onnx.load(written)
     steps = []
     for node in model.graph.node:
         if node.op_type == "Constant":

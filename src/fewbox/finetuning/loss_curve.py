@@ -258,8 +258,8 @@ def _is_shown(value: float, is_log: bool) -> bool:
 def ticks(low: float, high: float, least: float = 0.0) -> list[float]:
     """Up to nine round numbers from ``low`` to ``high``, no nearer to each other than ``least``."""
     power = 10.0 ** math.floor(math.log10((high - low) / 8))
-    step = next(step for times in (1, 2, 5, 10, 20) if (high - low) / (step := power * times) <= 8)
-    step = max(step, least)
+    steps = (power * times for times in (1, 2, 5, 10, 20))
+    step = max(next(step for step in steps if (high - low) / step <= 8), least)
     return [number * step for number in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -278,15 +278,15 @@ def _is_power_of_ten(value: float) -> bool:
 
 def _draw_rounds(panel: _Panel, ap_by_round: Sequence[float]) -> None:
     """AP after each round of adapting; every point says what it is."""
-    sheet, rounds = panel.sheet, len(ap_by_round) - 1
+    texts, rounds = panel.sheet.texts, len(ap_by_round) - 1
     places = [(100 * number / max(rounds, 1), ap) for number, ap in enumerate(ap_by_round)]
     panel.curve(places, _DOT, 3)
     for number, (place, ap) in enumerate(places):
         x, y = panel.x(place), panel.y(ap)
-        sheet.dot(x, y, _DOT)
-        sheet.texts.append(Text(f"{ap:.0%}", x, y - 16, "ms", _BLACK, _SMALL))
+        panel.sheet.dot(x, y, _DOT)
+        texts.append(Text(f"{ap:.0%}", x, y - 16, "ms", _BLACK, _SMALL))
         named = f"round {number}" if number else "linear probe"
-        sheet.texts.append(Text(named, x, panel.top + panel.height + 21, "mm", size=_SMALL - 3))
+        texts.append(Text(named, x, panel.top + panel.height + 21, "mm", size=_SMALL - 3))
     panel.style("Adapting, from half of the photos", "AP in the other half (%)")
 
 

@@ -1,5 +1,6 @@
-"""The picture of held-out photos: the boxes that were drawn, beside those that a head found which had not
-learnt from them.
+"""The picture of held-out photos.
+
+Beside the boxes that were drawn stand those that a head found which had not learnt from them.
 """
 
 from __future__ import annotations
