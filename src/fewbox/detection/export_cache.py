@@ -86,8 +86,10 @@ def export_later(path: StrPath, *, base: StrPath | None = None) -> None:
     wrong in silence: the detector runs in PyTorch as before.
     """
     path = Path(path).absolute()
+    if os.environ.get(SWITCH) == "0" or path.suffix.lower() != ".safetensors" or "torch" not in sys.modules:
+        return  # without PyTorch: it was the export that answered
     try:
-        if os.environ.get(SWITCH) == "0" or path.suffix.lower() != ".safetensors" or _is_decided(_key(path)):
+        if _is_decided(_key(path)):
             return
     except OSError:
         return
