@@ -281,8 +281,8 @@ def _draw_rounds(panel: _Panel, ap_by_round: Sequence[float]) -> None:
     texts, rounds = panel.sheet.texts, len(ap_by_round) - 1
     places = [(100 * number / max(rounds, 1), ap) for number, ap in enumerate(ap_by_round)]
     panel.curve(places, _DOT, 3)
-    for number, (place, ap) in enumerate(places):
-        x, y = panel.x(place), panel.y(ap)
+    for number, (across, ap) in enumerate(places):
+        x, y = panel.x(across), panel.y(ap)
         panel.sheet.dot(x, y, _DOT)
         texts.append(Text(f"{ap:.0%}", x, y - 16, "ms", _BLACK, _SMALL))
         named = f"round {number}" if number else "linear probe"
