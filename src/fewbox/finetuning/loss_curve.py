@@ -243,10 +243,10 @@ def _draw_curves(sheet: Sheet, height: int, history: Sequence[Mapping[str, float
     right = _LEFT + _LOSSES_WIDTH
     for number, (name, color, width) in enumerate(curves):
         panel.curve([(row["step"], row[name]) for row in history], color, width)
-        y = _TOP + 27 + 31 * (len(curves) - 1 - number)
-        sheet.line([(right - 272, y), (right - 228, y)], color, width)
-        sheet.dot(right - 250, y, color)
-        sheet.texts.append(Text(_NAMES.get(name, name), right - 214, y, "lm", _BLACK))
+        named = _TOP + 27 + 31 * (len(curves) - 1 - number)
+        sheet.line([(right - 272, named), (right - 228, named)], color, width)
+        sheet.dot(right - 250, named, color)
+        sheet.texts.append(Text(_NAMES.get(name, name), right - 214, named, "lm", _BLACK))
     y = panel.y(totals[-1]) if _is_shown(totals[-1], is_log) else _TOP + height
     sheet.texts.append(Text(f"{totals[-1]:.3g}", right + 18, y, "lm", _BLACK, bold=True))
 
