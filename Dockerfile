@@ -15,7 +15,7 @@ RUN pip install ".[${EXTRAS}]"
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/fewbox /opt/fewbox
-ENV PATH=/opt/fewbox/bin:$PATH PYTHONUNBUFFERED=1 MPLCONFIGDIR=/tmp/matplotlib
+ENV PATH=/opt/fewbox/bin:$PATH PYTHONUNBUFFERED=1
 RUN useradd --system --uid 10001 --no-create-home fewbox
 USER 10001
 WORKDIR /detectors

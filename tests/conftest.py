@@ -23,6 +23,9 @@ from made_once import made_once
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Nothing that a test starts may go on after it; tests/test_export_cache.py asks for it where it needs it.
+os.environ["FEWBOX_BACKGROUND_EXPORT"] = "0"
+
 # The same examples in every run, or a test would fail by chance, for somebody who has changed something else.
 # "make fuzz" looks for new ones; what it finds becomes an @example.
 settings.register_profile("same", derandomize=True, deadline=None)

@@ -192,6 +192,20 @@ def test_listing_bases_loads_no_torch() -> None:
     assert modules_after("from fewbox.cli import main\nassert main(['bases']) == 0", ("torch",)) == set()
 
 
+@pytest.mark.slow
+def test_garbage_is_looked_for_again_once_torch_is_there() -> None:
+    code = (
+        "import gc\nfrom fewbox.core import importing_torch\n"
+        "try:\n    with importing_torch(): raise KeyboardInterrupt\nexcept KeyboardInterrupt: pass\n"
+        "assert gc.isenabled() and gc.get_freeze_count() == 0\n"
+        "with importing_torch():\n    assert not gc.isenabled()\n    import torch\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 100_000\n"
+        "before = gc.get_freeze_count()\nwith importing_torch(): pass\n"
+        "assert gc.get_freeze_count() == before"
+    )
+    assert modules_after(code, ("torch",)) == {"torch"}
+
+
 def test_public_names_resolve() -> None:
     assert fewbox.__all__ == [*sorted(fewbox.__all__[:-1]), "__version__"]
     for name in fewbox.__all__:

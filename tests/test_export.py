@@ -112,6 +112,15 @@ def test_what_is_found_in_a_photo_does_not_depend_on_the_others(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_pytorch_that_no_longer_traces_exports_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_model, "_HAS_TRACER", False)
+    agreement = export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx")
+    assert agreement.num_boxes > 0
+
+
+@pytest.mark.slow
 def test_the_network_alone() -> None:
     detector = detector_of("yolox_with_novel")
 

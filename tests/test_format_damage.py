@@ -260,7 +260,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "read_size_hw",
         lambda path: SIZE_HW if path.suffix == ".png" else read_size_hw(path),
     )
-    monkeypatch.setattr(fewbox.data.formats.console, "quiet", True)
+    monkeypatch.setattr(fewbox.data.formats.console, "print", lambda *_, **__: None)
     return tmp_path
 
 

@@ -19,11 +19,12 @@ from fewbox.apps.serve.hot_reload import ServedDetector
 from fewbox.cli import main
 from fewbox.detection import loading as opening
 from fewbox.detection.detector import Detector
+from fewbox.detection.export_cache import find_export
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import compare_found
 from fewbox.export import onnx as onnx_model
-from fewbox.runtimes.header import HEADER_KEY, cached_export_path
+from fewbox.runtimes.header import HEADER_KEY
 
 SOURCE = Path(opening.__file__).parents[2]
 
@@ -190,7 +191,7 @@ class TestTheEngine:
         assert isinstance(open_detector(path, num_photos=opening.MANY_PHOTOS - 1), Detector)
         detector = open_detector(path, num_photos=opening.MANY_PHOTOS)
         assert isinstance(detector, ExportedDetector)
-        assert cached_export_path(path).exists()
+        assert find_export(path) is not None
         assert len(detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
 
     @pytest.mark.slow

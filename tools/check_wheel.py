@@ -73,7 +73,7 @@ def main() -> None:
         environment = {
             key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "FEWBOX_"))
         }
-        environment |= {"FEWBOX_CACHE": str(folder / "cache"), "MPLCONFIGDIR": str(folder / "matplotlib")}
+        environment |= {"FEWBOX_CACHE": str(folder / "cache")}
 
         def run(*command: object) -> None:
             print("$", *command, flush=True)

@@ -101,9 +101,9 @@ def _document(report: CheckReport) -> dict[str, Any]:
 def _print_report(report: CheckReport, limit: int | None) -> None:
     from rich.text import Text
 
-    from fewbox.core.progress import Console
+    from fewbox.core.progress import make_console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(highlight=False, soft_wrap=True)
     for line, style in _lines(report, limit):
         console.print(Text(line, style))
 

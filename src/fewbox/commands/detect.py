@@ -84,6 +84,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         return _run_video(parsed)
     if _is_batch(parsed):
         return _run_batch(parsed)
+    from fewbox.detection.export_cache import export_later
     from fewbox.detection.folder import detect_folder
 
     summary = detect_folder(
@@ -99,6 +100,8 @@ def run_detect(parsed: argparse.Namespace) -> int:
         pictures=not parsed.no_pictures,
     )
     print(summary)
+    if parsed.engine == "auto":
+        export_later(parsed.detector, base=parsed.base)
     return 2 if summary.failed else 0
 
 
@@ -273,6 +276,7 @@ def _run_video(parsed: argparse.Namespace) -> int:
         )
     from fewbox.core.tiles import checked_tiles
     from fewbox.data.images import find_photos
+    from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector
     from fewbox.video import detect_video
     from fewbox.video.reader import PhotoFrames, VideoReader
@@ -281,7 +285,7 @@ def _run_video(parsed: argparse.Namespace) -> int:
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     summary = detect_video(
         open_detector(
-            parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or 1
+            parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or None
         ).with_tiles(tiles),
         source,
         Path(parsed.output),
@@ -290,6 +294,8 @@ def _run_video(parsed: argparse.Namespace) -> int:
         tracking=not parsed.no_tracking,
     )
     print(summary)
+    if parsed.engine == "auto" and not summary.interrupted:
+        export_later(parsed.detector, base=parsed.base)
     return 130 if summary.interrupted else 0
 
 

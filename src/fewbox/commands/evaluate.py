@@ -50,6 +50,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     if parsed.output is not None:
         require_writable(parsed.output / _REPORT_NAME, [".html"])
     from fewbox.core.tiles import checked_tiles
+    from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector
     from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
@@ -75,4 +76,6 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
         write_text(parsed.output / _NUMBERS_NAME, numbers + "\n")
         if not parsed.json:
             print(f"wrote {report}: open it in a browser")
+    if parsed.engine == "auto":
+        export_later(parsed.detector, base=parsed.base)
     return 2 if evaluation.skipped else 0

@@ -16,6 +16,7 @@ from fewbox.commands import (
     base_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
+from fewbox.core import importing_torch
 from fewbox.core.extras import EXPORTING, require_packages
 from fewbox.core.files import require_writable
 from fewbox.errors import ExportError, SettingError
@@ -94,9 +95,10 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
-    from fewbox.finetuning.api import finetune
-    from fewbox.finetuning.pictures import save_loss_curve
-    from fewbox.models.base import load_base
+    with importing_torch():
+        from fewbox.finetuning.api import finetune
+        from fewbox.finetuning.loss_curve import save_loss_curve
+        from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
     if held_out.is_file():
@@ -204,7 +206,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
     from fewbox.finetuning.distributed import process_group
-    from fewbox.finetuning.pictures import save_loss_curve
+    from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.models.base import load_base
 
     if parsed.negatives:

@@ -1,8 +1,12 @@
-"""What every folder needs: cores to work with and how threads wait, and counts as people write them."""
+"""What every folder needs: cores and how threads wait, counts in words, and imports that take long."""
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def num_cores() -> int:
@@ -33,3 +37,21 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     if many is None:
         many = f"{one}es" if one.endswith(("s", "x", "ch")) else f"{one}s"
     return f"{number} {one if number == 1 else many}"
+
+
+@contextmanager
+def importing_torch() -> Iterator[None]:
+    """Import PyTorch, or what needs it, a fifth sooner.
+
+    Nothing that an import makes is garbage, but Python would look through all of it dozens of times: while
+    it is made, whenever it looks for garbage afterwards, and when the process ends.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()

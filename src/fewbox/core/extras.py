@@ -14,7 +14,7 @@ from fewbox.errors import SettingError
 EXPORTING = ("torch", "onnx", "onnxscript", "onnxruntime")
 """What writing an ``.onnx`` file needs."""
 TRAIN = "train"
-_TRAIN_PACKAGES = frozenset(("torch", "safetensors", "matplotlib", "google_crc32c", "onnx", "onnxscript"))
+_TRAIN_PACKAGES = frozenset(("torch", "safetensors", "google_crc32c", "onnx", "onnxscript"))
 """What the extra brings, by the names under which it is imported."""
 
 

@@ -81,7 +81,15 @@ def opened(path: PhotoFile) -> Iterator[Image.Image]:
 
 
 def _open_with_pillow(path: PhotoFile) -> Image.Image:
-    Image.init()
+    Image.preinit()  # JPEG, PNG, BMP and GIF; importing what reads the others takes a while
+    try:
+        return _open_in_known_format(path)
+    except UnidentifiedImageError:
+        Image.init()
+        return _open_in_known_format(path)
+
+
+def _open_in_known_format(path: PhotoFile) -> Image.Image:
     source = path if isinstance(path, Path) else open_file(path)  # a path, so that Pillow closes the file
     return Image.open(source, formats=[name for name in _PILLOW_FORMATS if name in Image.OPEN])
 

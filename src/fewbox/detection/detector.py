@@ -9,6 +9,7 @@ that moves the boxes depends on the weights, so it is tried on photos rather tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
-from fewbox.data.images import StrPath
+from fewbox.data.images import StrPath, read_reduced, read_size_hw
 from fewbox.detection.detections import Detections
 from fewbox.detection.photo_detector import FoundArrays, Photo, PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
@@ -288,6 +289,8 @@ def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionChec
     exact, rounded = detector.with_precision("float32"), detector.with_precision("bfloat16")
     num_boxes, furthest = 0, 0.0
     for photo in photos:
+        if isinstance(photo, str | os.PathLike):  # read once, not by each of the two
+            photo = read_reduced(photo, exact.enough_hw(read_size_hw(photo)))
         count, shift_px = moved_boxes(exact, rounded, photo)
         num_boxes += count
         furthest = max(furthest, shift_px)

@@ -189,7 +189,7 @@ class _Tag(NamedTuple):
 
 def _place_tag(text: str, outline: _Rect, scale: _Scale, taken: Sequence[_Rect]) -> _Tag | None:
     """Find a place beside the box, off those ``taken`` if it can; None if there is nothing to show."""
-    font = _font(scale.text, east_asian=_is_east_asian(text))
+    font = font_for(text, scale.text)
     padding = max(2, scale.text // 4)
     line = _cut_to_width(text, font, scale.width - 2 * padding)
     width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
@@ -229,6 +229,11 @@ def _contrast_color(color: RGB) -> RGB:
 
 def _is_east_asian(text: str) -> bool:
     return any(letter >= _EAST_ASIAN_FROM for letter in text)
+
+
+def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font that has the letters of ``text``."""
+    return _font(size, east_asian=_is_east_asian(text))
 
 
 @lru_cache(maxsize=32)
@@ -296,7 +301,7 @@ def contact_sheet(
         for column, index in enumerate(row):
             left, tile = gap + column * (tile_width + gap), tiles[index]
             sheet.paste(tile, (left + (tile_width - tile.width) // 2, top))
-            font = _font(text_size, east_asian=_is_east_asian(texts[index]))
+            font = font_for(texts[index], text_size)
             caption = _cut_to_width(texts[index], font, tile_width)
             middle = left + tile_width // 2
             canvas.text(

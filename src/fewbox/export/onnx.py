@@ -7,6 +7,7 @@ matter of the network's family.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import logging
@@ -31,6 +32,8 @@ from fewbox.runtimes.onnxruntime import open_session
 # PyTorch takes a length of 1, of any map, as one that never changes.
 _TRIED_BATCH = 2
 _TRIED_SIZE_HW = (320, 448)
+# PyTorch means to give it up some day; then all networks go the slower way.
+_HAS_TRACER = importlib.util.find_spec("torch.onnx._internal.torchscript_exporter") is not None
 
 
 class _Core(nn.Module):
@@ -59,26 +62,62 @@ def export_core(network: Network, config: Config) -> onnx.ModelProto:
     is_flexible = config.input_size_hw is None
     core = _Core(network, config.input_size_hw).eval()
     size_hw = config.input_size_hw or _TRIED_SIZE_HW
+    images = torch.zeros(_TRIED_BATCH, 3, *size_hw)
+    with _quiet():
+        if is_flexible or not _HAS_TRACER:
+            model = _by_compiler(core, images, is_flexible)
+        else:
+            model = _by_tracing(core, images)
+    del model.graph.value_info[:]  # shapes in between, of which nobody needs to know
+    _name_axes(model.graph, is_flexible)
+    return model
+
+
+def _by_tracing(core: nn.Module, images: Tensor) -> onnx.ModelProto:
+    """By PyTorch's first exporter, in a tenth of the time; it takes the size of an input as fixed."""
+    with torch.no_grad(), tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+        written = Path(folder) / "core.onnx"
+        torch.onnx.export(
+            core,
+            (images,),
+            written,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["boxes", "scores"],
+            dynamic_axes={name: {0: "batch"} for name in ("images", "boxes", "scores")},
+        )
+        model = onnx.load(written)
+    steps = []
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            node.attribute[0].t.name = node.output[0]
+            model.graph.initializer.append(node.attribute[0].t)
+        else:
+            steps.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(steps)
+    return model
+
+
+def _by_compiler(core: nn.Module, images: Tensor, is_flexible: bool) -> onnx.ModelProto:
+    """By the exporter on top of PyTorch's compiler, which follows sizes wherever they are computed with."""
     batch: Any = torch.export.Dim("batch", min=1)
     axes: dict[int, Any] = {0: batch}
     if is_flexible:
         axes |= {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    with _quiet():
-        program = torch.onnx.export(
-            core,
-            (torch.zeros(_TRIED_BATCH, 3, *size_hw),),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["boxes", "scores"],
-            dynamic_shapes=(axes,),
-            verbose=False,
-        )
+    program = torch.onnx.export(
+        core,
+        (images,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=["boxes", "scores"],
+        dynamic_shapes=(axes,),
+        verbose=False,
+    )
     assert program is not None
-    model = program.model_proto
-    del model.graph.value_info[:]  # shapes in between, of which nobody needs to know
-    _name_axes(model.graph, is_flexible)
-    return model
+    return program.model_proto
 
 
 def _name_axes(graph: onnx.GraphProto, is_flexible: bool) -> None:

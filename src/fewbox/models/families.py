@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -268,6 +269,11 @@ def network_type(config: Config) -> Any:
 
 def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """The shape of every weight of a network, by name."""
+    return dict(_weight_shapes(config))
+
+
+@lru_cache(maxsize=8)
+def _weight_shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
     import torch
 
     with torch.device("meta"):

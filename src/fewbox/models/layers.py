@@ -42,7 +42,8 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
         kernel: side of the square window about to slide over ``x``.
         stride: its step.
     """
-    missing = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
+    # int: when a graph is traced, sizes are tensors, and what is computed of them would be in it.
+    missing = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in map(int, x.shape[-2:])]
     (high, wide) = missing
     if not high and not wide:
         return x

@@ -48,6 +48,8 @@ def resize_bilinear(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArr
     shrinking. OpenCV weighs 8-bit pixels with 11 fractional bits and cuts bits off on the way, so one
     pixel in eight comes out one lower than rounding would give; published weights were trained so.
     """
+    if image.shape[:2] == size_hw:
+        return image  # what follows would give the same pixels
     top, bottom, low_rows, high_rows = _neighbours(image.shape[0], size_hw[0])
     left, right, low_columns, high_columns = _neighbours(image.shape[1], size_hw[1])
 

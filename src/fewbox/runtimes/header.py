@@ -1,6 +1,4 @@
-"""What an exported detector says of itself, and where exports are cached.
-
-What an exported detector says of itself: JSON under one key of the file's metadata.
+"""What an exported detector says of itself: JSON under one key of the file's metadata.
 
 format_version      1
 fewbox_version      what wrote it; goldeneye_version in files from before the package was renamed
@@ -8,13 +6,10 @@ input               "photos", or "images" of a file written with --raw
 architecture, config, labels, score_threshold, precision, base, provenance
 as in the detector it was made from
 detector_sha256     identifies that detector
-
-Where detectors that were exported only to run faster here are kept between runs.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import mmap
@@ -24,7 +19,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 from fewbox.core import former_name
-from fewbox.core.cache import cache_folder
 from fewbox.errors import CheckpointError, DetectorFileError
 from fewbox.models.protobuf import FaultError, Message, blaming
 
@@ -136,16 +130,3 @@ def require_photos(path: Path, header: Mapping[str, Any]) -> None:
             f"{path}: was exported with --raw, for other programs: it takes no photos",
             hint="export it again without --raw",
         )
-
-
-def cached_export_path(detector: Path) -> Path:
-    """Where the export of the detector file at ``detector`` lies, whether or not it is there.
-
-    It goes by what is in the file, so a copy has the same, and a file that is replaced has another.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with detector.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return cache_folder() / "exports" / f"{sha256[:32]}-{FORMAT_VERSION}.onnx"
