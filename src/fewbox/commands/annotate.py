@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_batch_norm_eps
+from fewbox.commands import add_batch_norm_eps, add_device
 from fewbox.core import counted
+from fewbox.core.device import checked_device
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
 
@@ -54,6 +55,7 @@ def add_annotate(commands: Any) -> None:
         default=True,
         help="learn meanwhile and propose boxes, or not",
     )
+    add_device(annotate)
     annotate.set_defaults(run=run_annotate)
 
 
@@ -79,8 +81,14 @@ def run_annotate(parsed: argparse.Namespace) -> int:
         with project.editing() as content:
             content.add_labels(labels)
     base = parsed.base or default_base()
-    eps = parsed.batch_norm_eps
-    learner = BackgroundLearner(project, base=base, batch_norm_eps=eps, output=output, learn=parsed.learn)
+    learner = BackgroundLearner(
+        project,
+        base=base,
+        batch_norm_eps=parsed.batch_norm_eps,
+        output=output,
+        learn=parsed.learn,
+        device=checked_device(parsed.device),
+    )
     try:
         server = AnnotateServer(project, learner, parsed.port)
         print(f"{counted(len(names), 'photo')}; boxes go to {project.file}", flush=True)

@@ -121,7 +121,7 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
         return facts | {"input_size_hw": config.input_size_hw, "export": about}
     from fewbox.detection.detector import Detector
 
-    detector = Detector.load(path, base=base)
+    detector = Detector.load(path, base=base, device="cpu")
     facts = {name: getattr(detector, name) for name in names}
     return facts | {"input_size_hw": detector.config.input_size_hw}
 

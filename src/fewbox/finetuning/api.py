@@ -17,6 +17,7 @@ import torch
 from fewbox import __version__
 from fewbox.config import FinetuneConfig
 from fewbox.core.arguments import require_kind
+from fewbox.core.device import AUTO
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
@@ -31,6 +32,7 @@ from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.device import choose_device, device_in_words
 from fewbox.models.families import family_of
 
 RECIPES = ("best", "probe", "adapt", "seed")
@@ -55,6 +57,7 @@ def finetune(
     keep_classes: bool = False,
     show_progress: bool = True,
     held_out: StrPath | None = None,
+    device: str | torch.device = AUTO,
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
@@ -78,12 +81,15 @@ def finetune(
         show_progress: print the loss as it goes and show how far the work has come.
         held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
             from them, beside their boxes; not with ``"seed"``, and if there are photos enough.
+        device: what computes, and for the detector that is returned: ``"auto"``, the GPU if there is one;
+            ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Its file opens on any machine.
 
     Raises:
         AnnotationError: a photo has not been looked at, or there is no box at all.
         PhotoError: a photo cannot be read.
         BaseModelError: the base cannot be found or used.
         FinetuneError: the loss is no longer a finite number.
+        SettingError: there is no such recipe or device.
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/train.json", "ducks/train")
@@ -100,6 +106,9 @@ def finetune(
         raise SettingError(message, hint="use the recipe: best")
     settings = FinetuneConfig() if config is None else config
     require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
+    chosen = choose_device(device)
+    if show_progress:
+        console.print(f"computing on: {device_in_words(chosen)}", markup=False)
     annotations = annotation_set(annotations)
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(find_photos(negatives))
@@ -109,13 +118,20 @@ def finetune(
     if recipe != "seed" or settings.input_size:
         # With another input the base's own classes get other scores than the base gives them.
         sized = choose_input_size(
-            annotations, base_model, settings, may_try=not keep_classes, show_progress=show_progress
+            annotations,
+            base_model,
+            settings,
+            may_try=not keep_classes,
+            show_progress=show_progress,
+            device=chosen,
         )
     base_model = sized.base
 
     picture = None if held_out is None else Path(held_out)
     if recipe == "seed":
-        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
+        detector = finetune_seed(
+            annotations, base_model, settings, show_progress=show_progress, device=chosen
+        )
     else:
         detector = _probed_or_adapted(
             annotations,
@@ -125,6 +141,7 @@ def finetune(
             keep_classes=keep_classes,
             show_progress=show_progress,
             held_out=picture,
+            device=chosen,
         )
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
     if sized.reasons:
@@ -141,13 +158,14 @@ def _probed_or_adapted(
     keep_classes: bool,
     show_progress: bool,
     held_out: Path | None,
+    device: torch.device,
 ) -> Detector:
     """What the linear probe learns, or what adapting makes of it: as the recipe or photos held out say."""
     labels, must_adapt = annotations.labels, recipe == "adapt"
     if must_adapt:
         config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
         require_adaptable(config, base.name)
-    probe = Probe.of(annotations, base, settings, show_progress=show_progress)
+    probe = Probe.of(annotations, base, settings, show_progress=show_progress, device=device)
     reasons = probe.budget.reasons
     if show_progress:
         console.print("\n".join(reasons))
