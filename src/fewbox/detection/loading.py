@@ -116,9 +116,11 @@ def open_detector(
     """
     path = checked_path(path, "a detector's file", DetectorFileError)
     name, colon, provider = engine.partition(":")
-    if name not in ENGINES or (colon and (name != EXPORT_ENGINES[0] or provider not in PROVIDERS)):
-        choices = (*ENGINES, *(f"{EXPORT_ENGINES[0]}:{one}" for one in PROVIDERS))
-        raise SettingError(f"unknown engine: {engine!r}", hint=f"choose one of: {', '.join(choices)}")
+    if name not in ENGINES or (colon and name != EXPORT_ENGINES[0]):
+        raise SettingError(f"unknown engine: {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
+    if colon and provider not in PROVIDERS:
+        hint = f"choose one of: {', '.join(PROVIDERS)}"
+        raise SettingError(f"unknown provider of ONNX Runtime: {provider!r}", hint=hint)
     device = checked_device(device)
     if path.suffix.lower() in EXPORT_SUFFIXES:
         if engine == TORCH:
