@@ -125,7 +125,9 @@ def _unwrapped(one: Any) -> Any:
 class _Executor(ThreadPoolExecutor):
     """Threads that know of the GPU too."""
 
-    def __init__(self, workers: int, initializer: Callable[..., None] | None = None, initargs: Any = ()) -> None:
+    def __init__(
+        self, workers: int, initializer: Callable[..., None] | None = None, initargs: Any = ()
+    ) -> None:
         def begin(*args: Any) -> None:
             _Mode().__enter__()
             if initializer is not None:
