@@ -126,8 +126,6 @@ def finetune(
             device=chosen,
         )
     base_model = sized.base
-
-    picture = None if held_out is None else Path(held_out)
     if recipe == "seed":
         detector = finetune_seed(
             annotations, base_model, settings, show_progress=show_progress, device=chosen
@@ -140,7 +138,7 @@ def finetune(
             recipe=recipe,
             keep_classes=keep_classes,
             show_progress=show_progress,
-            held_out=picture,
+            held_out=None if held_out is None else Path(held_out),
             device=chosen,
         )
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
