@@ -312,3 +312,16 @@ def test_what_cannot_be_adapted_is_refused(photos: AnnotationSet, tiny_yolox: Ba
         fewbox.finetune(photos, tiny_base(), recipe="adapt", show_progress=False)
     with pytest.raises(SettingError, match="does not keep the base's classes"):
         fewbox.finetune(photos, tiny_yolox, recipe="adapt", keep_classes=True, show_progress=False)
+
+
+@pytest.mark.slow
+def test_an_adapted_starter_is_saved_and_finds_the_same(
+    photos: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels have their channels last after learning, which is not how a file holds them."""
+    monkeypatch.setitem(STEPS, "quick", 4)
+    detector = fewbox.finetune(photos, "starter", recipe="adapt", effort="quick", show_progress=False)
+    detector.save(tmp_path / "d.safetensors")
+    loaded, photo = Detector.load(tmp_path / "d.safetensors"), photos.images[0].path
+    assert all(torch.equal(loaded.weights[name], weight) for name, weight in detector.weights.items())
+    np.testing.assert_array_equal(loaded.detect(photo).boxes, detector.detect(photo).boxes)

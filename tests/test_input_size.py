@@ -152,7 +152,7 @@ def test_where_no_size_is_tried_the_option_is_named(
 
 def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     worth = {416: 0.31, 640: 0.42, 1024: 0.43}
-    monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, __: worth[base.config.size_hw[0]])
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, *__: worth[base.config.size_hw[0]])
     photos, base = photos_with(60, (960, 1280)), load_base("starter")
     sized = choose_input_size(photos, base, FinetuneConfig())
     assert sized.base.config == base.config.changed(size_hw=(640, 640))
@@ -172,7 +172,7 @@ def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, __: tried.append(base.config.size_hw))
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, *__: tried.append(base.config.size_hw))
     photos, base = photos_with(60, (960, 1280), count=10), load_base("starter")
     num_weights = sum(weight.numel() for weight in base.weights.values())
     monkeypatch.setattr(input_size, "MAX_WORK", 20 * num_weights * (416**2 + 640**2))

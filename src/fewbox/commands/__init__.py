@@ -65,7 +65,18 @@ def add_engine(command: argparse.ArgumentParser) -> None:
         "--engine",
         default="auto",
         metavar="{auto,openvino,onnxruntime,torch}",
-        help="what computes; auto is the fastest at hand (default: %(default)s)",
+        help="what computes; auto is the fastest at hand; onnxruntime:NAME takes a provider of its, whatever "
+        "the device: cuda, coreml, directml or openvino (default: %(default)s)",
+    )
+
+
+def add_device(command: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    command.add_argument(
+        "--device",
+        default="auto",
+        metavar="{auto,cpu,cuda,cuda:N,mps}",
+        help="where it computes; auto is the GPU if there is one (default: %(default)s)",
     )
 
 

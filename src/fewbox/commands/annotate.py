@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_batch_norm_eps, base_of
+from fewbox.commands import add_batch_norm_eps, add_device, base_of
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
+from fewbox.core.device import checked_device
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
 
@@ -57,6 +58,7 @@ def add_annotate(commands: Any) -> None:
         default=True,
         help="learn meanwhile and propose boxes, or not",
     )
+    add_device(annotate)
     annotate.set_defaults(run=run_annotate)
 
 
@@ -82,8 +84,14 @@ def run_annotate(parsed: argparse.Namespace) -> int:
         with project.editing() as content:
             content.add_labels(labels)
     base = base_of(parsed.base) if parsed.learn else parsed.base or STARTER
-    eps = parsed.batch_norm_eps
-    learner = BackgroundLearner(project, base=base, batch_norm_eps=eps, output=output, learn=parsed.learn)
+    learner = BackgroundLearner(
+        project,
+        base=base,
+        batch_norm_eps=parsed.batch_norm_eps,
+        output=output,
+        learn=parsed.learn,
+        device=checked_device(parsed.device),
+    )
     try:
         server = AnnotateServer(project, learner, parsed.port)
         print(f"{counted(len(names), 'photo')}; boxes go to {project.file}", flush=True)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import PHOTOS_HELP, add_engine, add_tiles
+from fewbox.commands import PHOTOS_HELP, add_device, add_engine, add_tiles
 from fewbox.data.remote import is_remote
 from fewbox.errors import OutputError, SettingError
 
@@ -63,6 +63,7 @@ def add_detect(commands: Any) -> None:
         help="the base model, for a detector written with --heads-only whose base is not in the cache",
     )
     add_engine(detect)
+    add_device(detect)
     detect.add_argument(
         "--mirror",
         action="store_true",
@@ -95,6 +96,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         gif=parsed.gif,
         base=parsed.base,
         engine=parsed.engine,
+        device=parsed.device,
         mirror=parsed.mirror,
         tiles=parsed.tiles,
         pictures=not parsed.no_pictures,
@@ -191,6 +193,7 @@ def _run_batch(parsed: argparse.Namespace) -> int:
             retry_failed=parsed.retry_failed,
             base=parsed.base,
             engine=parsed.engine,
+            device=parsed.device,
             tiles=parsed.tiles,
         )
     except KeyboardInterrupt:
@@ -277,16 +280,22 @@ def _run_video(parsed: argparse.Namespace) -> int:
     from fewbox.core.tiles import checked_tiles
     from fewbox.data.images import find_photos
     from fewbox.detection.export_cache import export_later
-    from fewbox.detection.loading import open_detector
+    from fewbox.detection.loading import open_detector, say_what_computes
     from fewbox.video import detect_video
     from fewbox.video.reader import PhotoFrames, VideoReader
 
     tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
+    detector = open_detector(
+        parsed.detector,
+        engine=parsed.engine,
+        base=parsed.base,
+        num_photos=source.total or None,
+        device=parsed.device,
+    )
+    say_what_computes(detector)
     summary = detect_video(
-        open_detector(
-            parsed.detector, engine=parsed.engine, base=parsed.base, num_photos=source.total or None
-        ).with_tiles(tiles),
+        detector.with_tiles(tiles),
         source,
         Path(parsed.output),
         score_threshold=parsed.threshold,

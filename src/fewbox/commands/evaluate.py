@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_engine, add_photos_with_boxes, add_tiles, annotations_of
+from fewbox.commands import add_device, add_engine, add_photos_with_boxes, add_tiles, annotations_of
 from fewbox.core.files import require_writable, write_text
 
 _REPORT_NAME = "report.html"
@@ -38,6 +38,7 @@ def add_evaluate(commands: Any) -> None:
         help="the base model, for a detector written with --heads-only whose base is not in the cache",
     )
     add_engine(evaluate)
+    add_device(evaluate)
     evaluate.add_argument(
         "--mirror", action="store_true", help="look at each photo mirrored too, as detect does"
     )
@@ -51,13 +52,14 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
         require_writable(parsed.output / _REPORT_NAME, [".html"])
     from fewbox.core.tiles import checked_tiles
     from fewbox.detection.export_cache import export_later
-    from fewbox.detection.loading import open_detector
+    from fewbox.detection.loading import open_detector, say_what_computes
     from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
     tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)
-    detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base)
+    detector = open_detector(parsed.detector, engine=parsed.engine, base=parsed.base, device=parsed.device)
+    say_what_computes(detector)
     if parsed.mirror:
         detector = TtaDetector(detector)
     detector = detector.with_tiles(tiles)

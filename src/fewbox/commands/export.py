@@ -78,7 +78,7 @@ def run_export(parsed: argparse.Namespace) -> int:
     require_packages(EXPORTING, f"{parsed.output}: exporting")
     from fewbox.detection.detector import Detector
 
-    detector = Detector.load(parsed.detector, base=parsed.base)
+    detector = Detector.load(parsed.detector, base=parsed.base, device="cpu")
     words = _write_openvino(detector, parsed) if is_openvino else _write_onnx(detector, parsed)
     size = sum(file.stat().st_size for file in _files(parsed.output))
     print(words)

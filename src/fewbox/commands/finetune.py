@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox.commands import (
     LABEL_HELP,
     add_batch_norm_eps,
+    add_device,
     add_photos_with_boxes,
     add_settings,
     annotations_of,
@@ -76,6 +77,7 @@ def add_finetune(commands: Any) -> None:
         "that make the boxes, for objects unlike those of COCO, in about a minute; best takes what finds "
         "more in photos held out (default: %(default)s)",
     )
+    add_device(finetune)
     add_settings(finetune, FinetuneConfig)
     finetune.set_defaults(run=run_finetune)
 
@@ -111,6 +113,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         negatives=parsed.negatives,
         keep_classes=parsed.keep_classes,
         held_out=held_out,
+        device=parsed.device,
     )
     _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
@@ -187,6 +190,7 @@ def add_finetune_deep(commands: Any) -> None:
         help="other photos, to measure AP on after every epoch, and to choose the score threshold",
     )
     deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn in them)")
+    add_device(deep)
     add_settings(deep, DeepConfig)
     deep.set_defaults(run=run_finetune_deep)
 
@@ -202,17 +206,21 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
     _require_output(parsed.output)
     require_packages(["torch"], "fine-tuning")
+    from fewbox.core.progress import console
     from fewbox.data.images import find_photos
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
     from fewbox.finetuning.distributed import process_group
     from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.models.base import load_base
+    from fewbox.models.device import device_in_words
 
     if parsed.negatives:
         annotations = annotations.with_negatives(find_photos(parsed.negatives))
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
-    with process_group() as group:
+    with process_group(parsed.device) as group:
+        if group.is_main:
+            console.print(f"computing on: {device_in_words(group.device)}", markup=False)
         base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
         detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
         if not group.is_main:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_engine, add_settings
+from fewbox.commands import add_device, add_engine, add_settings
 from fewbox.config import ServiceConfig
 from fewbox.errors import SettingError
 
@@ -43,6 +43,7 @@ def add_serve(commands: Any) -> None:
         help="the base model, for detectors written with --heads-only whose base is not in the cache",
     )
     add_engine(serve)
+    add_device(serve)
     add_settings(serve, ServiceConfig)
     serve.set_defaults(run=run_serve)
 
@@ -57,11 +58,12 @@ def run_serve(parsed: argparse.Namespace) -> int:
         hint = "pip install '.[serve]'"
         raise SettingError(f"the service needs {error.name}, which is not installed", hint=hint) from error
     from fewbox.apps.serve.hot_reload import ServedDetector, name_detectors
+    from fewbox.detection.loading import say_what_computes
 
     key = key_from_environment()
     require_key(parsed.host, key)
     served = [
-        ServedDetector(name, path, parsed.base, parsed.engine)
+        ServedDetector(name, path, parsed.base, parsed.engine, parsed.device)
         for name, path in name_detectors(parsed.detectors).items()
     ]
     server = DetectionServer(served, config, host=parsed.host, port=parsed.port, key=key)
@@ -73,6 +75,7 @@ def run_serve(parsed: argparse.Namespace) -> int:
         )
     for one in served:
         print(f"{one.name}: finds {', '.join(one.current.detector.labels)}")
+        say_what_computes(one.current.detector)
     print(f"serving at {server.url}\nstop with Ctrl-C", flush=True)
     server.run()
     return 0

@@ -141,7 +141,7 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
         config = config_from_dict(header["architecture"], header["config"])
         facts = {name: header[name] for name in names}
         return facts | {"input_size_hw": config.input_size_hw, "export": about}
-    detector = load_in_torch(path, base)
+    detector = load_in_torch(path, base, "cpu")
     facts = {name: getattr(detector, name) for name in names}
     return facts | {"input_size_hw": detector.config.input_size_hw}
 

@@ -10,7 +10,7 @@ that moves the boxes depends on the weights, so it is tried on photos rather tha
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,17 +24,30 @@ from torch import Tensor
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
+from fewbox.core.device import AUTO
 from fewbox.data.images import StrPath, read_reduced, read_size_hw
+from fewbox.detection.batching import Batcher
 from fewbox.detection.detections import Detections
+from fewbox.detection.parallel import run_each
 from fewbox.detection.photo_detector import FoundArrays, Photo, PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
 from fewbox.models.base import BaseModel, find_base, find_or_convert, native_bfloat16
+from fewbox.models.device import (
+    CPU,
+    batch_for,
+    choose_device,
+    device_in_words,
+    gpu_has_bfloat16,
+    synchronize,
+)
 from fewbox.models.families import Config, build_network, config_from_dict, weight_shapes
 from fewbox.models.network import Network
 from fewbox.models.weights import read_weights, write_weights
 from fewbox.runtimes.header import known_provenance
 
 FORMAT_VERSION = 1
+MOST_AT_ONCE = 32
+"""Photos that a GPU is given at once; as many threads rarely wait."""
 SCORE_THRESHOLD = 0.5
 
 _HEADER = "fewbox_detector"
@@ -56,6 +69,7 @@ class Detector(PhotoDetector):
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
             only on processors that compute in it.
         score_threshold: :meth:`detect` returns detections with a higher score.
+        device: where the network computes; ``weights`` stay in the memory of the processor.
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
@@ -76,17 +90,19 @@ class Detector(PhotoDetector):
         history: Sequence[Mapping[str, float]] = (),
         precision: str = "float32",
         score_threshold: float = SCORE_THRESHOLD,
+        device: torch.device = CPU,
     ) -> None:
         if config.num_classes != len(labels):
             raise ValueError(f"{counted(config.num_classes, 'class')}, but {counted(len(labels), 'label')}")
         self.config = config
-        self.weights = dict(weights)
+        self.weights = {name: weight.cpu() for name, weight in weights.items()}
         self.labels = tuple(labels)
         self.base = dict(base)
         self.provenance = dict(provenance)
         self.history = [dict(row) for row in history]
         self.precision = precision
         self.score_threshold = score_threshold
+        self.device = device
 
     def __repr__(self) -> str:
         return f"Detector({', '.join(self.labels)}; base {self.base.get('name')})"
@@ -94,17 +110,59 @@ class Detector(PhotoDetector):
     @cached_property
     def network(self) -> Network:
         """The network, built on first use and laid out for speed."""
-        dtype = torch.bfloat16 if self.precision == "bfloat16" and native_bfloat16() else torch.float32
-        return build_network(self.config, self.weights, dtype)
+        rounds = self.precision == "bfloat16" and _has_bfloat16(self.device)
+        dtype = torch.bfloat16 if rounds else torch.float32
+        return build_network(self.config, self.weights, dtype, self.device)
+
+    @property
+    def runs_on(self) -> str:
+        """What computes, such as ``cpu`` or ``cuda:0, NVIDIA L4``."""
+        return device_in_words(self.device)
+
+    @cached_property
+    def _batcher(self) -> Batcher[tuple[Tensor, Tensor]]:
+        return Batcher(self._outputs, MOST_AT_ONCE)
+
+    @torch.inference_mode()
+    def _outputs(self, inputs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Codes and logits of prepared photos, computed when this returns."""
+        network = self.network
+        codes, logits = network.forward(batch_for(next(network.parameters()), inputs))
+        synchronize(self.device)
+        return list(zip(codes, logits, strict=True))
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-        boxes, scores, class_ids = self.network.find(image, score_threshold)
+        network = self.network
+        if self.device.type == "cpu":
+            boxes, scores, class_ids = network.find(image, score_threshold)
+        else:
+            codes, logits = self._batcher.run(network.prepare(image))
+            size_hw = (image.shape[0], image.shape[1])
+            with torch.inference_mode():
+                boxes, scores, class_ids = network.found(codes, logits, size_hw, score_threshold)
         return boxes.numpy(), scores.numpy(), class_ids.numpy()
+
+    def _detect_each(self, photos: Iterable[Any], score_threshold: float) -> list[Detections]:
+        def detect(numbered: tuple[int, Any]) -> Detections:
+            return self._detect_one(numbered[1], score_threshold, f"photos[{numbered[0]}]")
+
+        is_gpu = self.device.type != "cpu"
+        return [done.result() for done in run_each(detect, enumerate(photos), beside_gpu=is_gpu)]
 
     def with_precision(self, precision: str) -> Detector:
         """The same detector computing in ``"float32"`` or ``"bfloat16"``; the weights are shared."""
-        if precision == self.precision:
-            return self
+        return self if precision == self.precision else self._like(precision, self.device)
+
+    def on(self, device: str | torch.device) -> Detector:
+        """The same detector computing on another device; the weights are shared.
+
+        Raises:
+            SettingError: there is no such device here.
+        """
+        chosen = choose_device(device)
+        return self if chosen == self.device else self._like(self.precision, chosen)
+
+    def _like(self, precision: str, device: torch.device) -> Detector:
         return Detector(
             config=self.config,
             weights=self.weights,
@@ -114,6 +172,7 @@ class Detector(PhotoDetector):
             history=self.history,
             precision=precision,
             score_threshold=self.score_threshold,
+            device=device,
         )
 
     def save(self, path: StrPath, *, heads_only: bool = False) -> None:
@@ -154,19 +213,25 @@ class Detector(PhotoDetector):
         write_weights(path, weights, _HEADER, header)
 
     @classmethod
-    def load(cls, path: StrPath, *, base: BaseModel | StrPath | None = None) -> Detector:
+    def load(
+        cls, path: StrPath, *, base: BaseModel | StrPath | None = None, device: str | torch.device = AUTO
+    ) -> Detector:
         """Read a detector that :meth:`save` wrote.
 
         Args:
             path: the file.
             base: the base model of a file with only the heads; if not given it is looked for among
                 the cached ones.
+            device: where it computes: ``"auto"``, the GPU if there is one; ``"cpu"``, ``"cuda"``,
+                ``"cuda:1"``, ``"mps"``.
 
         Raises:
+            SettingError: there is no such device here.
             DetectorFileError: the file is missing, damaged, from a newer fewbox, or no detector;
                 or it holds only the heads, and ``base`` is another one, or their base cannot be found.
         """
         path = checked_path(path, "a detector's file", DetectorFileError, _MAKE_ONE)
+        chosen = choose_device(device)
         _require_safetensors(path)
         try:
             header, weights = read_weights(path, _HEADER)
@@ -193,6 +258,7 @@ class Detector(PhotoDetector):
                 provenance=known_provenance(header["provenance"]),
                 precision=header["precision"],
                 score_threshold=header["score_threshold"],
+                device=chosen,
             )
             assert detector.network  # built now, so that weights that do not fit are found here
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -256,7 +322,7 @@ class PrecisionCheck:
     """What bfloat16 did to the boxes of some photos."""
 
     tried: bool
-    """False where the processor does not compute in bfloat16: then nothing would be gained."""
+    """False where the device does not compute in bfloat16: then nothing would be gained."""
     num_boxes: int
     max_shift_px: float
     """The furthest any edge moved; infinite if a box vanished or changed its class."""
@@ -278,13 +344,17 @@ class PrecisionCheck:
         )
 
 
+def _has_bfloat16(device: torch.device) -> bool:
+    return native_bfloat16() if device.type == "cpu" else gpu_has_bfloat16(device)
+
+
 def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionCheck:
     """Detect in ``photos`` in float32 and in bfloat16 and compare.
 
     Raises:
         PhotoError: a photo cannot be read.
     """
-    if not native_bfloat16():
+    if not _has_bfloat16(detector.device):
         return PrecisionCheck(False, 0, 0.0)
     exact, rounded = detector.with_precision("float32"), detector.with_precision("bfloat16")
     num_boxes, furthest = 0, 0.0

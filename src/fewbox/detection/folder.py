@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold
+from fewbox.core.device import AUTO, CPU, may_have_gpu
 from fewbox.core.files import require_writable, write_text
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
@@ -26,7 +27,7 @@ from fewbox.data.images import (
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
-from fewbox.detection.loading import AUTO, open_detector
+from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
 from fewbox.errors import OutputError, PhotoError, SettingError
@@ -69,6 +70,7 @@ def detect_folder(
     gif: StrPath | None = None,
     base: str | None = None,
     engine: str = AUTO,
+    device: str = AUTO,
     mirror: bool = False,
     tiles: int | str | None = None,
     pictures: bool = True,
@@ -88,6 +90,7 @@ def detect_folder(
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
+        device: where; see :func:`open_detector`.
         mirror: detect in each photo's mirror image too; see :class:`TtaDetector`.
         tiles: detect in tiles of each photo too, so many along its longer side, or ``"auto"``; see
             :class:`TiledDetector`. Then large photos are read whole.
@@ -110,7 +113,9 @@ def detect_folder(
     written, targets = _results_of(paths, Path(output), pictures)
     if gif is not None:
         require_writable(gif, [".gif"])
-    loaded, num_threads = _opened(Path(detector), paths, engine, base)
+    loaded, num_threads = _opened(Path(detector), paths, engine, base, device)
+    if show_progress:
+        say_what_computes(loaded)
     loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
     rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
@@ -214,13 +219,22 @@ def _write_rows(
 
 
 def _opened(
-    detector: Path, photos: Sequence[Path], engine: str, base: str | None
+    detector: Path, photos: Sequence[Path], engine: str, base: str | None, device: str
 ) -> tuple[PhotoDetector, int]:
     """The detector, and how many threads each photo may take."""
 
     def open_with(threads: int) -> PhotoDetector:
-        return open_detector(detector, engine=engine, base=base, num_photos=len(photos), num_threads=threads)
+        return open_detector(
+            detector,
+            engine=engine,
+            base=base,
+            num_photos=len(photos),
+            num_threads=threads,
+            device=device,
+        )
 
+    if device != CPU and (device != AUTO or may_have_gpu()):
+        return open_with(1), 1  # beside a GPU: one thread to read and prepare each photo
     num_threads = threads_per_photo(detector, photos, engine, open_with)
     return open_with(num_threads), num_threads
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from fewbox.core import importing_torch
 from fewbox.core.arguments import checked_path, kind_of
+from fewbox.core.device import AUTO, CPU, checked_device, may_have_gpu
 from fewbox.core.extras import is_installed, require_packages
+from fewbox.core.progress import console
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
@@ -23,7 +25,7 @@ from fewbox.errors import DetectorFileError, ExportError, OutputError, SettingEr
 from fewbox.models.families import config_from_dict
 from fewbox.runtimes import Engine
 from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header, require_photos
-from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
+from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
 
 if TYPE_CHECKING:
@@ -56,13 +58,18 @@ class ExportedDetector(PhotoDetector):
         self.precision = engine.precision
         self.engine = engine
 
+    @property
+    def runs_on(self) -> str:
+        """What computes: ``cpu``, or a provider of ONNX Runtime's."""
+        return self.engine.runs_on
+
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         found = self.engine.run(image[None], score_threshold)
         count = int((found.class_ids[0] >= 0).sum())
         return found.boxes[0, :count], found.scores[0, :count], found.class_ids[0, :count]
 
 
-AUTO, TORCH = "auto", "torch"
+TORCH = "torch"
 OPENVINO = "openvino"
 EXPORT_ENGINES = ("onnxruntime", OPENVINO)
 """What runs exported files, by package name, the fastest in float32 first."""
@@ -83,24 +90,29 @@ def open_detector(
     base: BaseModel | StrPath | None = None,
     num_photos: int | None = None,
     num_threads: int | None = None,
+    device: str = AUTO,
 ) -> PhotoDetector:
     """A detector from a file of any kind, ready to detect.
 
-    With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch,
-    unless an export of it is in the cache already, or ``num_photos`` is 500 or more. The export
-    of a detector that computes in bfloat16 is run by OpenVINO only, as PyTorch is faster than the others;
-    but for up to four photos ONNX Runtime runs it, in float32, as it starts two seconds sooner.
+    With ``"auto"`` an exported file runs in the fastest engine installed. Any other runs in PyTorch, on a
+    GPU if PyTorch has one here; without one, unless an export of it is in the cache already, or
+    ``num_photos`` is 500 or more. The export of a detector that computes in bfloat16 is run by OpenVINO
+    only, as PyTorch is faster than the others; but for up to four photos ONNX Runtime runs it, in float32,
+    as it starts two seconds sooner.
 
     Args:
         path: a file that ``fewbox finetune`` or ``fewbox export`` wrote.
-        engine: what computes: ``"auto"``, ``"onnxruntime"``, ``"openvino"`` or ``"torch"``.
+        engine: what computes: ``"auto"``, ``"onnxruntime"``, ``"openvino"`` or ``"torch"``; or ONNX Runtime
+            with a provider of its, such as ``"onnxruntime:directml"``, whatever the device.
         base: the base model of a file with only the heads.
         num_photos: how many photos it will look at, if that is known.
         num_threads: how many threads one photo may take, in engines other than PyTorch; all cores if not
             given.
+        device: where: ``"auto"``, the GPU if there is one; ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
 
     Raises:
-        SettingError: there is no such engine, it is not installed, or it does not run this kind of file.
+        SettingError: there is no such device or engine, it is not installed, or it does not run this kind of
+            file.
         DetectorFileError: the file is missing, damaged, or no detector.
 
     Examples:
@@ -109,26 +121,32 @@ def open_detector(
         3
     """
     path = checked_path(path, "a detector's file", DetectorFileError)
-    if engine not in ENGINES:
+    name, colon, provider = engine.partition(":")
+    if name not in ENGINES or (colon and name != EXPORT_ENGINES[0]):
         raise SettingError(f"unknown engine: {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
+    if colon and provider not in PROVIDERS:
+        hint = f"choose one of: {', '.join(PROVIDERS)}"
+        raise SettingError(f"unknown provider of ONNX Runtime: {provider!r}", hint=hint)
+    device = checked_device(device)
     if path.suffix.lower() in EXPORT_SUFFIXES:
         if engine == TORCH:
             raise SettingError(
                 f"{path}: an exported file does not run in torch",
                 hint="give the .safetensors file it was made from, or another --engine",
             )
-        return _run_exported(path, engine, num_threads)
-    exported = _export_of(path, engine, base, num_photos)
+        return _run_exported(path, engine, num_threads, device)
+    in_torch = engine == TORCH or (engine == AUTO and _is_for_torch(device))
+    exported = None if in_torch else _export_of(path, name, base, num_photos)
     if exported is not None:
         try:
-            return _run_exported(exported, engine, num_threads, num_photos)
+            return _run_exported(exported, engine, num_threads, device, num_photos)
         except DetectorFileError:
             if engine != AUTO:
                 raise  # else it can be done without
-    return load_in_torch(path, base)
+    return load_in_torch(path, base, device)
 
 
-def load_in_torch(path: Path, base: BaseModel | StrPath | None = None) -> Detector:
+def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: str = AUTO) -> Detector:
     """The detector in a ``.safetensors`` file, run by PyTorch.
 
     Raises:
@@ -144,40 +162,62 @@ def load_in_torch(path: Path, base: BaseModel | StrPath | None = None) -> Detect
     with importing_torch():
         from fewbox.detection.detector import Detector
 
-    return Detector.load(path, base=base)
+    return Detector.load(path, base=base, device=device)
 
 
-def opened_detector(given: PhotoDetector | StrPath) -> PhotoDetector:
-    """A detector as it is, or opened from its file.
+def say_what_computes(detector: PhotoDetector) -> None:
+    """Say in a line what a detector computes with."""
+    console.print(f"computing on: {detector.runs_on}", markup=False)
+
+
+def _is_for_torch(device: str) -> bool:
+    """Whether PyTorch computes, as it has a GPU for it; it is imported only if it may have one."""
+    if device == CPU or not is_installed(TORCH) or (device == AUTO and not may_have_gpu()):
+        return False
+    from fewbox.models.device import choose_device
+
+    return choose_device(device).type != CPU
+
+
+def opened_detector(given: PhotoDetector | StrPath, device: str = AUTO) -> PhotoDetector:
+    """A detector as it is, or opened from its file to compute on ``device``.
 
     Raises:
         DetectorFileError: it is neither, or it cannot be opened, as for :func:`open_detector`.
     """
     if isinstance(given, str | os.PathLike):
-        return open_detector(given)
+        return open_detector(given, device=device)
     if not callable(getattr(given, "detect", None)) or isinstance(given, type):
         raise DetectorFileError(f"nothing that can detect: {kind_of(given)}", hint=_OPEN_ONE)
     return given
 
 
 def _run_exported(
-    path: Path, engine: str, num_threads: int | None, num_photos: int | None = None
+    path: Path, engine: str, num_threads: int | None, device: str, num_photos: int | None = None
 ) -> ExportedDetector:
+    if device not in (AUTO, CPU) and (engine == OPENVINO or path.suffix.lower() == ".xml"):
+        raise SettingError(
+            f"{path}: OpenVINO computes on the processor here, not on {device}",
+            hint="leave --device out, or run an .onnx file with --engine onnxruntime",
+        )
     if path.suffix.lower() == ".xml":
         if engine not in (AUTO, OPENVINO):
             raise SettingError(f"{path}: runs in OpenVINO only, not in {engine}", hint="leave --engine out")
         engine = OPENVINO
+    elif engine == AUTO and device not in (AUTO, CPU):
+        engine = EXPORT_ENGINES[0]
     elif engine == AUTO:
         rounds = _is_rounded(path) and not _are_few(num_photos) and _is_installed(OPENVINO)
         engine = OPENVINO if rounds else _installed() or EXPORT_ENGINES[0]
-    return ExportedDetector(_start_engine(engine, path, num_threads), path)
+    return ExportedDetector(_start_engine(engine, path, num_threads, device), path)
 
 
-def _start_engine(engine: str, path: Path, num_threads: int | None) -> Engine:
+def _start_engine(engine: str, path: Path, num_threads: int | None, device: str) -> Engine:
     """The engine that runs the exported file at ``path``."""
     if engine == OPENVINO:
         return OpenVinoEngine(path, num_threads=num_threads)
-    return OnnxRuntimeEngine(path, num_threads=num_threads)
+    provider = engine.partition(":")[2] or None
+    return OnnxRuntimeEngine(path, num_threads=num_threads, device=device, provider=provider)
 
 
 def _installed() -> str | None:
@@ -211,7 +251,7 @@ def _export_of(
         return cached
     if engine == AUTO and (cached is not None or num_photos is None or num_photos < MANY_PHOTOS):
         return None
-    detector = load_in_torch(path, base)
+    detector = load_in_torch(path, base, CPU)
     from fewbox.export import can_export
 
     if engine == AUTO and not (can_export() and (rounds or detector.precision == "float32")):

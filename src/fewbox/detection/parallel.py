@@ -54,6 +54,28 @@ def run_parallel(
         yield from ahead
 
 
+def run_each(
+    work: Callable[[Item], Result], items: Iterable[Item], *, beside_gpu: bool
+) -> Iterator[Future[Result]]:
+    """Do ``work`` for every item: one after the other, each with all threads; or, beside a GPU, many at once.
+
+    Then the cores read and prepare photos while the GPU works on others.
+
+    Returns:
+        The results in the order of the items.
+    """
+    if beside_gpu:
+        yield from run_parallel(work, items, 1)
+        return
+    for item in items:
+        done: Future[Result] = Future()
+        try:
+            done.set_result(work(item))
+        except Exception as error:
+            done.set_exception(error)
+        yield done
+
+
 def threads_per_photo(
     detector: Path, photos: Sequence[Path], engine: str, open_with: Callable[[int], PhotoDetector]
 ) -> int:

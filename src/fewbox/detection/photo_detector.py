@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, overload
 
@@ -18,6 +18,7 @@ from PIL.Image import Image
 
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.boxes import pairwise_iou
+from fewbox.core.device import CPU
 from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
 from fewbox.data.images import (
     ReducedImage,
@@ -70,6 +71,11 @@ class PhotoDetector(ABC):
     precision: str
     score_threshold: float
 
+    @property
+    def runs_on(self) -> str:
+        """What computes: ``cpu``, or a GPU and its name."""
+        return CPU
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self.labels)}; base {self.base.get('name')})"
 
@@ -117,10 +123,14 @@ class PhotoDetector(ABC):
             return self.with_tiles(tiles).detect(photos, score_threshold=score_threshold)
         threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
         if isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase):
-            return [
-                self._detect_one(photo, threshold, f"photos[{number}]") for number, photo in enumerate(photos)
-            ]
+            return self._detect_each(photos, threshold)
         return self._detect_one(photos, threshold, "photo")
+
+    def _detect_each(self, photos: Iterable[Any], score_threshold: float) -> list[Detections]:
+        return [
+            self._detect_one(photo, score_threshold, f"photos[{number}]")
+            for number, photo in enumerate(photos)
+        ]
 
     def _detect_one(self, photo: Any, score_threshold: float, name: str) -> Detections:
         source: Path | NDArray[np.uint8] | None = None
@@ -181,6 +191,11 @@ class TtaDetector(PhotoDetector):
     def __init__(self, detector: PhotoDetector) -> None:
         self.detector = detector
         _take_after(self, detector)
+
+    @property
+    def runs_on(self) -> str:
+        """What computes for the detector that it asks."""
+        return self.detector.runs_on
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
         low = min(score_threshold, _LOWEST_SCORE)
@@ -245,6 +260,11 @@ class TiledDetector(PhotoDetector):
         self.detector = detector
         self.tiles = checked_tiles(tiles)
         _take_after(self, detector)
+
+    @property
+    def runs_on(self) -> str:
+        """What computes for the detector that it asks."""
+        return self.detector.runs_on
 
     def tiles_of(self, photo_size_hw: tuple[int, int]) -> NDArray[np.int64]:
         """The tiles ``[T, 4]`` of a photo, in its pixels; none if it is looked at only whole."""

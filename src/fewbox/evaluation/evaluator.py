@@ -12,12 +12,14 @@ import numpy as np
 
 from fewbox import __version__
 from fewbox.core import counted
+from fewbox.core.device import AUTO, CPU
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
 from fewbox.detection.detections import Detections
 from fewbox.detection.loading import opened_detector
+from fewbox.detection.parallel import run_each
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import AnnotationError, PhotoError
 from fewbox.evaluation.error_analysis import (
@@ -184,7 +186,11 @@ class Evaluation:
 
 
 def evaluate(
-    detector: PhotoDetector | StrPath, annotations: AnnotationSet | StrPath, *, show_progress: bool = True
+    detector: PhotoDetector | StrPath,
+    annotations: AnnotationSet | StrPath,
+    *,
+    show_progress: bool = True,
+    device: str = AUTO,
 ) -> Evaluation:
     """Look for a detector's objects in annotated photos and compare.
 
@@ -195,6 +201,7 @@ def evaluate(
         annotations: the photos and what is in them, or where they are, as for :func:`read_annotations`;
             every photo must have been looked at. Boxes to ignore count neither as found nor as missed.
         show_progress: show how far the work has come, and which photos are left out.
+        device: what computes, if the detector is given as a file; as for :func:`open_detector`.
 
     Raises:
         AnnotationError: a photo has not been looked at, there is no box at all, or a box has a label that
@@ -208,7 +215,7 @@ def evaluate(
         >>> evaluation.metrics.ap50 > 0.8
         True
     """
-    detector = opened_detector(detector)
+    detector = opened_detector(detector, device)
     annotations = annotation_set(annotations)
     annotations.require_reviewed()
     require_known_labels(annotations, detector.labels)
@@ -276,13 +283,18 @@ def detect_all(
     Raises:
         PhotoError: none of the photos can be read.
     """
+
+    def look(image: AnnotatedImage) -> Detections:
+        return detector.detect(image.path, score_threshold=LOWEST_SCORE)
+
     images: list[AnnotatedImage] = []
     detections: list[Detections] = []
     skipped: list[str] = []
     with progress_bar("detecting", len(annotations), show=show_progress) as advance:
-        for image in annotations:
+        looks = run_each(look, annotations, beside_gpu=detector.runs_on != CPU)
+        for image, done in zip(annotations, looks, strict=True):
             try:
-                detections.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
+                detections.append(done.result())
                 images.append(image)
             except PhotoError as error:
                 if show_progress:

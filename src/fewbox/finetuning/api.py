@@ -17,6 +17,7 @@ import torch
 from fewbox import __version__
 from fewbox.config import FinetuneConfig
 from fewbox.core.arguments import require_kind
+from fewbox.core.device import AUTO
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
@@ -31,6 +32,7 @@ from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
+from fewbox.models.device import choose_device, device_in_words
 from fewbox.models.families import family_of
 
 RECIPES = ("best", "probe", "adapt", "seed")
@@ -56,6 +58,7 @@ def finetune(
     keep_classes: bool = False,
     show_progress: bool = True,
     held_out: StrPath | None = None,
+    device: str | torch.device = AUTO,
 ) -> Detector:
     """Teach a base model the classes of ``annotations``.
 
@@ -81,12 +84,15 @@ def finetune(
         show_progress: print the loss as it goes and show how far the work has come.
         held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
             from them, beside their boxes; not with ``"seed"``, and if there are photos enough.
+        device: what computes, and for the detector that is returned: ``"auto"``, the GPU if there is one;
+            ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``. Its file opens on any machine.
 
     Raises:
         AnnotationError: a photo has not been looked at, or there is no box at all.
         PhotoError: a photo cannot be read.
         BaseModelError: the base cannot be found or used.
         FinetuneError: the loss is no longer a finite number.
+        SettingError: there is no such recipe or device.
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/train.json", "ducks/train")
@@ -95,15 +101,10 @@ def finetune(
         ('rubber_duck',)
         >>> detector.save("duck.safetensors")
     """
-    if recipe not in RECIPES:
-        raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
-    if keep_classes and recipe not in ("best", "probe"):
-        message = f"the recipe {recipe} does not keep the base's classes"
-        raise SettingError(message, hint="use the recipe: best")
-    settings = FinetuneConfig() if config is None else config
-    require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
-    if effort is not None:
-        settings = replace(settings, effort=effort)
+    settings = _checked_settings(config, effort, recipe, keep_classes=keep_classes)
+    chosen = choose_device(device)
+    if show_progress:
+        console.print(f"computing on: {device_in_words(chosen)}", markup=False)
     annotations = annotation_set(annotations)
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(find_photos(negatives))
@@ -115,13 +116,18 @@ def finetune(
     if recipe != "seed" or settings.input_size:
         # With another input the base's own classes get other scores than the base gives them.
         sized = choose_input_size(
-            annotations, base_model, settings, may_try=not keep_classes, show_progress=show_progress
+            annotations,
+            base_model,
+            settings,
+            may_try=not keep_classes,
+            show_progress=show_progress,
+            device=chosen,
         )
     base_model = sized.base
-
-    picture = None if held_out is None else Path(held_out)
     if recipe == "seed":
-        detector = finetune_seed(annotations, base_model, settings, show_progress=show_progress)
+        detector = finetune_seed(
+            annotations, base_model, settings, show_progress=show_progress, device=chosen
+        )
     else:
         detector = _probed_or_adapted(
             annotations,
@@ -130,12 +136,27 @@ def finetune(
             recipe=recipe,
             keep_classes=keep_classes,
             show_progress=show_progress,
-            held_out=picture,
+            held_out=None if held_out is None else Path(held_out),
+            device=chosen,
         )
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
     if sized.reasons:
         detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def _checked_settings(
+    config: FinetuneConfig | None, effort: str | None, recipe: str, *, keep_classes: bool
+) -> FinetuneConfig:
+    """The settings that were asked for, if they and the recipe go together."""
+    if recipe not in RECIPES:
+        raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
+    if keep_classes and recipe not in ("best", "probe"):
+        message = f"the recipe {recipe} does not keep the base's classes"
+        raise SettingError(message, hint="use the recipe: best")
+    settings = FinetuneConfig() if config is None else config
+    require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
+    return settings if effort is None else replace(settings, effort=effort)
 
 
 def _probed_or_adapted(
@@ -147,13 +168,14 @@ def _probed_or_adapted(
     keep_classes: bool,
     show_progress: bool,
     held_out: Path | None,
+    device: torch.device,
 ) -> Detector:
     """What the linear probe learns, or what adapting makes of it: as the recipe or photos held out say."""
     labels, must_adapt = annotations.labels, recipe == "adapt"
     if must_adapt:
         config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
         require_adaptable(config, base.name)
-    probe = Probe.of(annotations, base, settings, show_progress=show_progress)
+    probe = Probe.of(annotations, base, settings, show_progress=show_progress, device=device)
     reasons = probe.budget.reasons
     if show_progress:
         console.print("\n".join(reasons))

@@ -41,10 +41,11 @@ from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.input_size import with_input_size
 from fewbox.models.base import BaseModel, restore
+from fewbox.models.device import attempt, halved
 from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_type
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
-from fewbox.models.network import IGNORED_ID, Batch
+from fewbox.models.network import IGNORED_ID, Batch, BatchLoss
 
 Example = tuple[Tensor, Tensor, Tensor]
 """Pixels ``[3, h, w]``, boxes ``[M, 4]`` in them, class ids ``[M]``, of which some may be ``IGNORED_ID``."""
@@ -185,6 +186,7 @@ class Trainer:
             "photos": [[image.path.name, len(image.boxes)] for image in annotations],
         }
         self._saved = time.monotonic()
+        self._most_at_once = settings.batch_size
 
     def batches(self) -> Iterator[Batch]:
         """This process's part of every step's batch from here on, on its device."""
@@ -210,22 +212,9 @@ class Trainer:
             FinetuneError: the loss is not a finite number.
         """
         rate = self.settings.rate_at(self.step, self.steps)
-        with self._autocast():
-            codes, logits = self.parallel(batch.pixels.contiguous(memory_format=torch.channels_last))
-        loss = self.family.batch_loss(codes, logits, self.cells, batch)
-        sums = self.group.all_reduce(
-            torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched))
-        )
-        count = sums[4].clamp(min=1)
-        total, box, objectness, classes, _ = (sums / count).tolist()
-        if not math.isfinite(total):
-            raise FinetuneError(
-                f"step {self.step + 1}: the loss is not finite",
-                hint="use a smaller step size, --learning-rate, and remove the checkpoint",
-            )
-        self.optimizer.zero_grad()
-        # The mean of the processes' gradients is taken: times their number it is the sum.
-        (loss.total * (self.group.size / count)).backward()  # type: ignore[no-untyped-call]
+        # Several processes would all have to halve their parts in the same step.
+        learn = self._learn_at_once if self.group.size > 1 else self._learn_as_fits
+        total, box, objectness, classes = learn(batch)
         nn.utils.clip_grad_norm_(self.network.parameters(), _MAX_GRADIENT)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -234,6 +223,55 @@ class Trainer:
         row = {"step": self.step, "total": total, "localization": box, "classification": objectness + classes}
         self.history.append(row)
         return row
+
+    def _learn_as_fits(self, batch: Batch) -> list[float]:
+        """Gradients and losses of the whole batch, from parts of it if a device's memory asks for that."""
+        size = len(batch.pixels)
+        losses = attempt(lambda: self._learn_at_once(batch)) if self._most_at_once >= size else None
+        while losses is None:
+            self._most_at_once = halved(min(self._most_at_once, size))
+            losses = attempt(lambda: self._learn_in_parts(batch, self._most_at_once))
+        return losses
+
+    def _learn_at_once(self, batch: Batch) -> list[float]:
+        loss = self._loss(batch)
+        sums = self.group.all_reduce(
+            torch.stack((loss.total, loss.box, loss.object, loss.classes, loss.num_matched))
+        )
+        count = sums[4].clamp(min=1)
+        losses = self._finite((sums / count).tolist()[:4])
+        self.optimizer.zero_grad()
+        # The mean of the processes' gradients is taken: times their number it is the sum.
+        (loss.total * (self.group.size / count)).backward()  # type: ignore[no-untyped-call]
+        return losses
+
+    def _learn_in_parts(self, batch: Batch, most: int) -> list[float]:
+        self.optimizer.zero_grad()
+        sums = torch.zeros(5, device=self.group.device)
+        for start in range(0, len(batch.pixels), most):
+            loss = self._loss(batch.part(start, start + most))
+            parts = (loss.total, loss.box, loss.object, loss.classes, loss.num_matched)
+            sums += torch.stack(parts).detach()
+            loss.total.backward()  # type: ignore[no-untyped-call]
+        count = sums[4].clamp(min=1)
+        losses = self._finite((sums / count).tolist()[:4])
+        for weight in self.network.parameters():
+            if weight.grad is not None:
+                weight.grad /= count
+        return losses
+
+    def _loss(self, batch: Batch) -> BatchLoss:
+        with self._autocast():
+            codes, logits = self.parallel(batch.pixels.contiguous(memory_format=torch.channels_last))
+        return self.family.batch_loss(codes, logits, self.cells, batch)
+
+    def _finite(self, losses: list[float]) -> list[float]:
+        if not math.isfinite(losses[0]):
+            raise FinetuneError(
+                f"step {self.step + 1}: the loss is not finite",
+                hint="use a smaller step size, --learning-rate, and remove the checkpoint",
+            )
+        return losses
 
     def end_epoch(self, checkpoint: Path, held_out: AnnotationSet | None, *, show_progress: bool) -> None:
         """Save, and evaluate on the photos held out, while the other processes wait."""
@@ -301,6 +339,7 @@ class Trainer:
             base=self.base.origin(),
             provenance=provenance(self.dataset.annotations, "deep", self.settings, self.history),
             history=self.history,
+            device=self.group.device,
         )
 
     def _autocast(self) -> Any:

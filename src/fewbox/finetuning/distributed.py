@@ -13,7 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fewbox.core.device import AUTO, CPU, checked_device
+from fewbox.errors import SettingError
 from fewbox.models.base import native_bfloat16
+from fewbox.models.device import choose_device, devices_here, gpu_has_bfloat16
 
 _TIMEOUT = timedelta(hours=2)  # the others wait while the main process evaluates on held-out photos
 
@@ -52,11 +55,18 @@ class ProcessGroup:
 
 
 @contextmanager
-def process_group() -> Iterator[ProcessGroup]:
-    """Join the processes that ``torchrun`` has started: over nccl where each has a GPU, else over gloo."""
+def process_group(wanted: str = AUTO) -> Iterator[ProcessGroup]:
+    """Join the processes that ``torchrun`` has started: over nccl where each has a GPU, else over gloo.
+
+    Args:
+        wanted: the device; of several processes each takes a GPU of its own, so that none can be named.
+
+    Raises:
+        SettingError: it is not here, or cannot be shared by several processes.
+    """
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    has_gpu = torch.cuda.is_available() and local < torch.cuda.device_count()
-    device = torch.device("cuda", local) if has_gpu else torch.device("cpu")
+    device = choose_device(wanted) if size == 1 else _own_device(wanted, local)
+    has_gpu = device.type == "cuda"
     if has_gpu:
         torch.cuda.set_device(device)
     if size == 1:
@@ -69,7 +79,17 @@ def process_group() -> Iterator[ProcessGroup]:
         dist.destroy_process_group()
 
 
+def _own_device(wanted: str, local: int) -> torch.device:
+    """The device of one of several processes on this machine, number ``local`` from 0."""
+    if checked_device(wanted) not in (AUTO, CPU, "cuda"):
+        hint = "leave --device out: each takes a GPU of its own, as far as there are enough"
+        raise SettingError(f"several processes cannot share one device: {wanted}", hint=hint)
+    if wanted == AUTO and torch.device("cuda", local) not in devices_here():
+        return choose_device(CPU)
+    return choose_device(CPU if wanted == CPU else f"cuda:{local}")
+
+
 def fastest_dtype(device: torch.device) -> torch.dtype:
     """What convolutions are fastest in: bfloat16 where the device computes in it."""
-    has_bfloat16 = torch.cuda.is_bf16_supported() if device.type == "cuda" else native_bfloat16()
+    has_bfloat16 = native_bfloat16() if device.type == "cpu" else gpu_has_bfloat16(device)
     return torch.bfloat16 if has_bfloat16 else torch.float32

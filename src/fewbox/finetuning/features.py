@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +13,10 @@ from torch import Tensor
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
+from fewbox.detection.parallel import run_each
 from fewbox.finetuning.augment import with_views
 from fewbox.finetuning.linear_probe.targets import Sample
+from fewbox.models.device import device_of, in_batches
 from fewbox.models.network import AnchorFeatures, FeatureExtractor, Network
 
 MIN_VISIBLE = 0.6
@@ -60,14 +63,17 @@ def extract_features(
         seed: with a photo's place, what its views are drawn from.
         show_progress: show how far the work has come.
     """
+    turn = threading.Lock()
+
+    def look(number: int) -> CachedPhoto:
+        photo, labels = annotations.images[number], annotations.labels
+        return _cached(extractor, network, photo, labels, assign, num_views, num_kept, (seed, number), turn)
+
+    looks = run_each(look, range(len(annotations)), beside_gpu=device_of(network).type != "cpu")
     photos = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
-        for number, image in enumerate(annotations):
-            photos.append(
-                _cached(
-                    extractor, network, image, annotations.labels, assign, num_views, num_kept, (seed, number)
-                )
-            )
+        for image, done in zip(annotations, looks, strict=True):
+            photos.append(done.result())
             advance(image.path.name)
     return photos
 
@@ -81,6 +87,7 @@ def _cached(
     num_views: int,
     num_kept: int,
     seeds: tuple[int, int],
+    turn: threading.Lock,
 ) -> CachedPhoto:
     image = read_image(photo.path)
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
@@ -89,7 +96,8 @@ def _cached(
     draws = torch.Generator().manual_seed(seeds[0] + seeds[1])
     samples: list[Sample] = []
     for view in with_views(network, image, corners, num_views, np.random.default_rng(seeds)):
-        features = extractor.read(view.image)
+        with turn:  # the columns of one view alone fill tens of megabytes of a GPU
+            features = next(in_batches(lambda views: [extractor.read(views[0])], [view.image], 1))
         view_size_hw = (view.image.shape[0], view.image.shape[1])
         boxes = network.to_input(torch.from_numpy(view.boxes).float(), view_size_hw)
         visible = torch.from_numpy(view.visible)

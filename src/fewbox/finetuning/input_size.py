@@ -24,6 +24,7 @@ from fewbox.finetuning.crossval import held_out_outcomes
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
 from fewbox.models.base import BaseModel, take_weights
+from fewbox.models.device import CPU
 from fewbox.models.families import Config, build_network, family_of
 
 SMALL_SIDE = 32
@@ -70,6 +71,7 @@ def choose_input_size(
     *,
     may_try: bool = True,
     show_progress: bool = False,
+    device: torch.device = CPU,
 ) -> SizedBase:
     """The base with the size asked for, or with the one that the boxes in ``annotations`` need.
 
@@ -79,6 +81,7 @@ def choose_input_size(
         settings: ``input_size`` is what was asked for; with the effort ``quick`` no other size is tried.
         may_try: whether to try sizes that nobody asked for.
         show_progress: print why, and show how far the work has come.
+        device: where sizes are tried.
 
     Raises:
         SettingError: a size is asked for, and the base has no choice of size.
@@ -92,7 +95,9 @@ def choose_input_size(
             return SizedBase(base)
         affordable = _affordable(sides, len(annotations), base)
         if may_try and affordable and settings.effort != "quick":
-            sized = _best_size(annotations, base, settings, affordable, show_progress=show_progress)
+            sized = _best_size(
+                annotations, base, settings, affordable, show_progress=show_progress, device=device
+            )
         else:
             words = f"a larger input may find more, and takes longer: --input-size {sides[-1]}"
             sized = SizedBase(base, (f"{_small_in_words(annotations, base.config)}; {words}",))
@@ -156,6 +161,7 @@ def _best_size(
     sides: list[int],
     *,
     show_progress: bool,
+    device: torch.device,
 ) -> SizedBase:
     """The base with the size that finds most on held-out photos; a larger one must be clearly better."""
     candidates = {_in_words(base.config): base} | {
@@ -165,7 +171,7 @@ def _best_size(
     found: dict[str, float] = {}
     with progress_bar("trying sizes of the input", len(candidates), show=show_progress) as advance:
         for size, candidate in candidates.items():
-            ap50 = held_out_ap50(annotations, candidate, settings)
+            ap50 = held_out_ap50(annotations, candidate, settings, device)
             if ap50 is None:
                 return SizedBase(base)
             found[size] = ap50
@@ -192,12 +198,14 @@ def clearly_best(found: Mapping[str, float]) -> str:
     return chosen
 
 
-def held_out_ap50(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig) -> float | None:
+def held_out_ap50(
+    annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, device: torch.device = CPU
+) -> float | None:
     """AP50 by cross-validation of a linear probe; None if nothing can be held out.
 
     With the views and folds of the effort ``quick``: sizes are compared, and all of them learn as little.
     """
-    network = build_network(base.config, base.weights, getattr(torch, settings.precision))
+    network = build_network(base.config, base.weights, getattr(torch, settings.precision), device)
     family = family_of(base.config)
     extractor = family.feature_extractor(network)
     budget = budget_for(len(annotations), "quick")

@@ -21,6 +21,7 @@ from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError
 from fewbox.models.base import BaseModel, restore
+from fewbox.models.device import CPU
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import Features, Heads
 
@@ -29,13 +30,18 @@ Step = dict[str, float]
 
 
 def finetune_seed(
-    annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, *, show_progress: bool
+    annotations: AnnotationSet,
+    base: BaseModel,
+    settings: FinetuneConfig,
+    *,
+    show_progress: bool,
+    device: torch.device = CPU,
 ) -> Detector:
     """A detector made by the seed recipe; see :func:`fewbox.finetune`."""
     network_config, weights, report = restore(base, len(annotations.labels), settings.seed)
     if show_progress:
         console.print(str(report))
-    network = build_network(network_config, weights, getattr(torch, settings.precision))
+    network = build_network(network_config, weights, getattr(torch, settings.precision), device)
     heads = family_of(network_config).heads(network, weights)
     photos = features_of(heads, annotations, show_progress=show_progress)
     schedule = make_schedule(len(photos), settings)
@@ -47,10 +53,12 @@ def finetune_seed(
         base=base.origin(),
         provenance={},
         history=history,
+        device=device,
     )
     if settings.precision == detector.precision:
         # The network is built already; only its heads are new.
-        network.load_state_dict(heads.tensors(), strict=False, assign=True)
+        tuned = {name: weight.to(device) for name, weight in heads.tensors().items()}
+        network.load_state_dict(tuned, strict=False, assign=True)
         detector.network = network
     return detector
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox.models.boxes import IGNORED, NEGATIVE, flatten_cells, match_anchors, pairwise_iou
+from fewbox.models.device import device_of
 from fewbox.models.network import AnchorFeatures, AnchorNetwork, Coefficients, Losses
 
 
@@ -62,8 +63,8 @@ class AnchorFeatureExtractor:
             base_logits=base_logits,
             tower_features=cells.repeat_interleave(network.config.anchors_per_cell, 0),
             groups=torch.zeros(len(anchors), dtype=torch.int64),
-            boxes=network.decode(codes[0].float(), anchors),
-            base_score=base_logits.amax(1),
+            boxes=network.decode(codes[0].float().cpu(), anchors),
+            base_score=base_logits.amax(1).cpu(),
         )
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
@@ -71,7 +72,7 @@ class AnchorFeatureExtractor:
         network, state = self.network, self.network.state_dict()
         names = network.head_names[2:]
         background, slots = network.background_columns, network.config.anchors_per_cell
-        weight, bias = (state[name].float() for name in names)
+        weight, bias = (state[name].float().cpu() for name in names)
         weight = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
         bias = bias.reshape(slots, -1)[:, background:]  # [k, Cb]
         kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.base_logits, weight)
@@ -139,13 +140,14 @@ def features_of_photo(
     class_targets[matched, network.background_columns + class_ids[matches[matched]]] = 1.0
 
     pyramid = network.features(network.batch_of([image]))
+    device = pyramid[0].device
     return PhotoFeatures(
         class_maps=[network.class_map(x, level) for level, x in enumerate(pyramid)],
-        class_targets=class_targets,
-        class_weights=(matches != IGNORED).float()[:, None],
+        class_targets=class_targets.to(device),
+        class_weights=(matches != IGNORED).float()[:, None].to(device),
         box_patches=_box_patches(network, pyramid, matched),
-        box_slots=matched % config.anchors_per_cell,
-        box_targets=network.encode(boxes[matches[matched]], anchors[matched]),
+        box_slots=(matched % config.anchors_per_cell).to(device),
+        box_targets=network.encode(boxes[matches[matched]], anchors[matched]).to(device),
     )
 
 
@@ -174,9 +176,11 @@ def _box_patches(network: AnchorNetwork, pyramid: list[Tensor], matched: Tensor)
         rows, columns = here // width, here % width
         window, top, left = _window(level_map, rows, columns, network.box_reach)
         unfolded = F.unfold(network.box_map(window, level), 3, padding=1)[0]  # [D * 9, cells of the window]
-        patches.append(unfolded[:, (rows - top) * window.shape[-1] + (columns - left)].T)
-    # Few enough to be kept, and multiplied, in full precision.
-    return torch.cat(patches).float() if patches else torch.zeros(0, network.config.tower_channels * 9)
+        inside = (rows - top) * window.shape[-1] + (columns - left)
+        patches.append(unfolded[:, inside.to(unfolded.device)].T)
+    if not patches:
+        return pyramid[0].new_zeros((0, network.config.tower_channels * 9), dtype=torch.float32)
+    return torch.cat(patches).float()  # few enough to be kept, and multiplied, in full precision
 
 
 def _window(level_map: Tensor, rows: Tensor, columns: Tensor, reach: int | None) -> tuple[Tensor, int, int]:
@@ -201,8 +205,10 @@ class AnchorHeads:
 
     def __init__(self, network: AnchorNetwork, weights: Mapping[str, Tensor]) -> None:
         self.network = network
+        device = device_of(network)
         self.parameters = [
-            weights[name].detach().float().clone().requires_grad_(True) for name in network.head_names
+            weights[name].detach().float().clone().to(device).requires_grad_(True)
+            for name in network.head_names
         ]
         self.box_weight, self.box_bias, self.class_weight, self.class_bias = self.parameters
 
@@ -213,9 +219,9 @@ class AnchorHeads:
         return features_of_photo(self.network, image, boxes, class_ids, ignored)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights under their names in the network, detached."""
+        """The weights under their names in the network, detached, on the processor."""
         pairs = zip(self.network.head_names, self.parameters, strict=True)
-        return {name: value.detach().contiguous() for name, value in pairs}
+        return {name: value.detach().contiguous().cpu() for name, value in pairs}
 
     def class_logits(self, photo: PhotoFeatures) -> Tensor:
         """Logits of every anchor of a photo, ``[A, B + C]`` float32."""
@@ -229,7 +235,8 @@ class AnchorHeads:
         """Codes of the matched anchors of a photo, ``[P, 4]``."""
         all_slots = F.linear(photo.box_patches, self.box_weight.flatten(1), self.box_bias)  # [P, k * 4]
         per_slot = all_slots.reshape(photo.num_matched, self.network.config.anchors_per_cell, 4)
-        return per_slot[torch.arange(photo.num_matched), photo.box_slots]
+        rows = torch.arange(photo.num_matched, device=per_slot.device)
+        return per_slot[rows, photo.box_slots]
 
     def loss(self, batch: Sequence[PhotoFeatures]) -> Losses:
         """The loss over a batch; matched anchors are counted over the whole batch, as the seed does."""

@@ -96,7 +96,7 @@ def match_anchors(
         force_match: give every box its best anchor.
     """
     if len(boxes) == 0:
-        return torch.full((len(anchors),), NEGATIVE)
+        return torch.full((len(anchors),), NEGATIVE, device=anchors.device)
     iou = pairwise_iou(boxes, anchors)  # [M, A]
     best_iou, matches = iou.max(0)
     matches[best_iou < matched_iou] = IGNORED

@@ -281,13 +281,19 @@ def _weight_shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
 
-def build_network(config: Config, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> Network:
+def build_network(
+    config: Config,
+    weights: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    device: torch.device | None = None,
+) -> Network:
     """The network with ``weights``, folded and laid out for inference; ``weights`` stay as they are.
 
     Args:
         config: its settings.
         weights: by name.
         dtype: what it computes in; float32 if not given.
+        device: where it computes; on the processor if not given.
 
     Raises:
         RuntimeError: the weights do not fit ``config``.
@@ -298,4 +304,5 @@ def build_network(config: Config, weights: Mapping[str, Tensor], dtype: torch.dt
         network = network_type(config)(config)
     network.load_state_dict(weights, assign=True)
     folded: Network = network.fold().to(dtype or torch.float32)  # folded in full precision, then rounded
-    return folded
+    # The same numbers on every device: they are folded before they go there.
+    return folded if device is None or device.type == "cpu" else folded.to(device)

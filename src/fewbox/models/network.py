@@ -14,7 +14,7 @@ R rows: anchors of any number of pictures.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
@@ -61,8 +61,21 @@ class Network(Protocol):
         """Fold every batch-norm into its convolution; returns itself, with the same outputs."""
         ...
 
+    def found(
+        self, codes: Tensor, logits: Tensor, photo_size_hw: tuple[int, int], score_threshold: float
+    ) -> Found:
+        """As :meth:`find`, of what :meth:`forward` gave for one photo, ``[A, 4]`` and ``[A, ...]``.
+
+        From any device; what is found lies in the memory of the processor.
+        """
+        ...
+
+    def prepare(self, image: NDArray[np.uint8]) -> Tensor:
+        """A photo ``[H, W, 3]`` RGB to the network's input ``[3, h, w]`` float32, on the processor."""
+        ...
+
     def batch_of(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Photos as one batch ``[N, 3, h, w]`` in the network's precision and layout."""
+        """Photos as one batch ``[N, 3, h, w]``, where the network is, in its precision and layout."""
         ...
 
     def features(self, pixels: Tensor) -> list[Tensor]:
@@ -107,8 +120,12 @@ class Network(Protocol):
         """Take weights by name, as :class:`torch.nn.Module` does."""
         ...
 
-    def to(self, dtype: torch.dtype) -> Self:
-        """Round the weights to ``dtype``, as :class:`torch.nn.Module` does."""
+    def parameters(self) -> Iterator[Tensor]:
+        """All weights that may learn, as :class:`torch.nn.Module` gives them."""
+        ...
+
+    def to(self, target: Any) -> Self:
+        """Round the weights to a dtype or send them to a device, as :class:`torch.nn.Module` does."""
         ...
 
     @staticmethod
@@ -171,7 +188,10 @@ class AnchorNetwork(Network, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class AnchorFeatures:
-    """The anchors of one picture, those of one group together, in the order of the groups."""
+    """The anchors of one picture, those of one group together, in the order of the groups.
+
+    The columns, which are many, lie on the device of the network; the rest on the processor.
+    """
 
     base_logits: Tensor
     """``[A, S]``."""
@@ -185,10 +205,11 @@ class AnchorFeatures:
     """``[A]``: higher where the base finds it likelier that there is any object."""
 
     def at(self, rows: Tensor) -> AnchorFeatures:
-        """Only the anchors ``rows`` ``[R]``, ascending."""
+        """Only the anchors ``rows`` ``[R]``, ascending, all on the processor."""
+        there = rows.to(self.base_logits.device)
         return AnchorFeatures(
-            self.base_logits[rows],
-            self.tower_features[rows],
+            self.base_logits[there].cpu(),
+            self.tower_features[there].cpu(),
             self.groups[rows],
             self.boxes[rows],
             self.base_score[rows],
@@ -225,6 +246,7 @@ class Coefficients:
 class FeatureExtractor(Protocol):
     """Reads features from a kind of network, and writes coefficients back as a head of it."""
 
+    network: Any
     num_groups: int
     column_scale: Tensor
     """``[S]``: what standardised base logits are multiplied with; larger ones are trusted sooner."""
@@ -235,6 +257,8 @@ class FeatureExtractor(Protocol):
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
         """The weights of the head that gives the logits of ``coefficients`` on features as read.
+
+        All on the processor.
 
         With ``keep_classes`` it stands beside the base's own, whose logits come first.
         """
@@ -283,7 +307,7 @@ class Heads(Protocol[Features]):
         ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tuned weights under their names in the network, detached."""
+        """The tuned weights under their names in the network, detached, on the processor."""
         ...
 
 
@@ -316,10 +340,15 @@ class Batch:
             all_boxes[number, : len(ids)], all_ids[number, : len(ids)] = some, ids
         return cls(torch.stack(pixels), all_boxes, all_ids)
 
+    def part(self, start: int, end: int) -> Batch:
+        """The samples from ``start`` to before ``end``."""
+        return Batch(self.pixels[start:end], self.boxes[start:end], self.class_ids[start:end])
+
     def to(self, device: torch.device) -> Batch:
         """The same on ``device``."""
         tensors = (self.pixels, self.boxes, self.class_ids)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors))
+        # Elsewhere what is not waited for may be read too soon.
+        return Batch(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in tensors))
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def write_weights(
     Raises:
         OutputError: the file cannot be written.
     """
-    content = save(dict(weights), metadata={header_name: json.dumps(header)})
+    plain = {name: weight.contiguous() for name, weight in weights.items()}  # however a network lays them out
+    content = save(plain, metadata={header_name: json.dumps(header)})
     with replacing(path) as temporary:
         # Written here, as the library's own writer tells of a full disk in an error that is no OSError.
         temporary.write_bytes(content)

@@ -27,6 +27,8 @@ class Engine(Protocol):
     """``"onnxruntime"``, ...: what ``--engine`` calls it."""
     precision: str
     """What the network computes in: ``"float32"``, ``"bfloat16"`` or ``"int8"``."""
+    runs_on: str
+    """What computes: ``cpu``, or a provider of ONNX Runtime's."""
     header: Mapping[str, Any]
     """What the file says of itself; see ``header.py``."""
 

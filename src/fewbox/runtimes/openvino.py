@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fewbox.core import num_cores
 from fewbox.core.cache import cache_folder
+from fewbox.core.device import CPU
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.families import config_from_dict, family_of
 from fewbox.runtimes import Outputs
@@ -181,6 +182,7 @@ class OpenVinoEngine:
     """
 
     name = "openvino"
+    runs_on = CPU
 
     def __init__(self, path: Path, *, num_threads: int | None = None, precision: str | None = None) -> None:
         core = _start(path)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fewbox.core.device import AUTO
 from fewbox.core.extras import TRAIN, install, is_installed
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError
@@ -130,6 +131,7 @@ class BackgroundLearner:
         batch_norm_eps: what the base's file does not say; see :func:`fewbox.load_base`.
         output: the detector file that finishing makes.
         learn: if false, nothing is learnt before finishing.
+        device: where it is learnt, as for :func:`fewbox.finetune`.
     """
 
     def __init__(
@@ -140,10 +142,11 @@ class BackgroundLearner:
         output: Path,
         batch_norm_eps: float | None = None,
         learn: bool = True,
+        device: str = AUTO,
     ) -> None:
         self._project = project
-        self._base = [base] if batch_norm_eps is None else [base, repr(batch_norm_eps)]
-        self._finish_run = _FinishRun(project, base, output, batch_norm_eps)
+        self._base = [base, device, *([] if batch_norm_eps is None else [repr(batch_norm_eps)])]
+        self._finish_run = _FinishRun(project, base, output, batch_norm_eps, device)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._found: dict[str, Proposals] = {}
@@ -242,12 +245,19 @@ class _FinishRun:
     """Runs ``fewbox finetune`` on what has been drawn, and reports the last line it prints."""
 
     def __init__(
-        self, project: Project, base: str, output: Path, batch_norm_eps: float | None = None
+        self,
+        project: Project,
+        base: str,
+        output: Path,
+        batch_norm_eps: float | None = None,
+        device: str = AUTO,
     ) -> None:
         self._project = project
         self._options = ["--base", base, "-o", str(output)]
         if batch_norm_eps is not None:
             self._options += ["--batch-norm-eps", repr(batch_norm_eps)]
+        if device != AUTO:
+            self._options += ["--device", device]
         self._output = output
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None

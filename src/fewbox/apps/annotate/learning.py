@@ -22,6 +22,7 @@ import torch
 
 from fewbox.apps.annotate.background import Learning, Proposal
 from fewbox.core import counted
+from fewbox.core.device import AUTO
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_size_hw
@@ -32,6 +33,7 @@ from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.device import CPU, choose_device
 from fewbox.models.families import build_network, family_of
 
 MIN_PHOTOS = 2
@@ -60,12 +62,13 @@ class Rounds:
     Args:
         project: the photos.
         base: what every round starts from.
+        device: where it learns and looks.
     """
 
-    def __init__(self, project: Project, base: BaseModel) -> None:
+    def __init__(self, project: Project, base: BaseModel, device: torch.device = CPU) -> None:
         self.project = project
         self.base = base
-        self.network = build_network(base.config, base.weights)
+        self.network = build_network(base.config, base.weights, device=device)
         self.extractor = family_of(base.config).feature_extractor(self.network)
         self.number = 0
         self.cached: dict[str, tuple[object, CachedPhoto]] = {}
@@ -227,8 +230,8 @@ def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
             rounds.propose(order["name"])
 
 
-def main(photos: str, base: str, batch_norm_eps: str | None = None) -> None:
-    """Learn in ``photos`` from ``base``, as stdin says, until it closes."""
+def main(photos: str, base: str, device: str = AUTO, batch_norm_eps: str | None = None) -> None:
+    """Learn in ``photos`` from ``base`` on ``device``, as stdin says, until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which closes stdin
     if hasattr(os, "nice"):
         os.nice(10)
@@ -237,12 +240,13 @@ def main(photos: str, base: str, batch_norm_eps: str | None = None) -> None:
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     try:
         eps = None if batch_norm_eps is None else float(batch_norm_eps)
+        chosen = choose_device(device)
         base_model = load_base(base, batch_norm_eps=eps)
     except (BaseModelError, SettingError) as error:
         _report(Learning("off", _told(error)))
         threading.Event().wait()
         return
-    serve_orders(Rounds(Project(photos), base_model), orders)
+    serve_orders(Rounds(Project(photos), base_model, chosen), orders)
 
 
 if __name__ == "__main__":

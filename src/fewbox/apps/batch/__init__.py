@@ -27,6 +27,7 @@ from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, requir
 from fewbox.apps.batch.storage import Storage
 from fewbox.apps.batch.workers import Work, Workers, ray_cluster, work_in_processes, work_on_cluster
 from fewbox.core import counted, num_cores
+from fewbox.core.device import AUTO, CPU, checked_device
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places
@@ -49,7 +50,8 @@ def detect_batch(
     shard_size: int | None = None,
     retry_failed: bool = False,
     base: str | None = None,
-    engine: str = "auto",
+    engine: str = AUTO,
+    device: str = AUTO,
     tiles: int | str | None = None,
     show_progress: bool = True,
 ) -> RunSummary:
@@ -69,6 +71,7 @@ def detect_batch(
         retry_failed: do again the shards with photos that could not be read.
         base: the base model of a file with only the heads.
         engine: what computes, as for :func:`open_detector`.
+        device: where each worker computes, as for :func:`open_detector`.
         tiles: look at tiles of each photo too; see :class:`TiledDetector`.
         show_progress: show how far the work has come.
 
@@ -93,7 +96,7 @@ def detect_batch(
         manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, tiles)
         if storage.read(manifest.detector) != file[1]:
             storage.write(manifest.detector, file[1])
-        work = Work(storage.where, manifest, wanted.cpus, engine, session=uuid4().hex[:8])
+        work = Work(storage.where, manifest, wanted.cpus, engine, checked_device(device), uuid4().hex[:8])
         todo = _what_is_left(storage, manifest, all_photos, retry_failed, show_progress)
         if todo and cluster == "ray":
             _follow(work_on_cluster(work, todo, min(count, len(todo)), wanted), todo, show_progress)
@@ -141,9 +144,9 @@ def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, b
     """
     name = f"detector{path.suffix.lower()}"
     if path.suffix.lower() in EXPORT_SUFFIXES:
-        threshold = open_detector(path, engine=engine).score_threshold
+        threshold = open_detector(path, engine=engine, device=CPU).score_threshold
         return (name, path.read_bytes()), threshold
-    detector = load_in_torch(path, base)
+    detector = load_in_torch(path, base, CPU)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / name
         detector.save(copy)

@@ -52,6 +52,8 @@ class Work:
     threads: int
     engine: str
     """What computes, as for :func:`open_detector`."""
+    device: str
+    """Where, as for :func:`open_detector`."""
     session: str
     """Names this call: what killed workers in an earlier one may be cured by now."""
 
@@ -80,7 +82,7 @@ class ShardWorker:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         path = Path(self._folder.name) / work.manifest.detector
         path.write_bytes(data)
-        detector = open_detector(path, engine=work.engine, num_threads=work.threads)
+        detector = open_detector(path, engine=work.engine, num_threads=work.threads, device=work.device)
         self.detector = detector.with_tiles(work.manifest.tiles)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(work.threads)

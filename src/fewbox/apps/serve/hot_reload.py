@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fewbox.detection.loading import AUTO, open_detector
+from fewbox.core.device import AUTO
+from fewbox.detection.loading import open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, SettingError
 
@@ -45,19 +46,22 @@ class ServedDetector:
         path: the file.
         base: the base model of a file that holds only the heads.
         engine: what computes; see :func:`open_detector`.
+        device: where; see :func:`open_detector`.
 
     Raises:
         SettingError: there is no such engine.
         DetectorFileError: the file cannot be read, or the detector in it fails on a photo.
     """
 
-    def __init__(self, name: str, path: Path, base: str | None = None, engine: str = AUTO) -> None:
+    def __init__(
+        self, name: str, path: Path, base: str | None = None, engine: str = AUTO, device: str = AUTO
+    ) -> None:
         self.name = name
         self.path = path
         self.base = base
-        self.engine = engine
+        self.engine, self.device = engine, device
         self._state = _state_of(path)
-        self.current = load_copy(path, base, engine)
+        self.current = load_copy(path, base, engine, device)
         self.error: str | None = None
         """Why the file that is there now is not the one being served; None if it is."""
         self.num_reloads = 0
@@ -72,7 +76,7 @@ class ServedDetector:
     def reload(self) -> None:
         """Load the file, then replace the detector at work; a bad file changes only ``error``."""
         try:
-            self.current = load_copy(self.path, self.base, self.engine)
+            self.current = load_copy(self.path, self.base, self.engine, self.device)
         except FewboxError as error:
             self.error = error.message
         else:
@@ -89,7 +93,7 @@ async def follow_files(served: Sequence[ServedDetector]) -> None:
                 await asyncio.to_thread(one.reload)
 
 
-def load_copy(path: Path, base: str | None, engine: str = AUTO) -> Loaded:
+def load_copy(path: Path, base: str | None, engine: str = AUTO, device: str = AUTO) -> Loaded:
     """Load a detector from a copy of its file, and try it on an empty photo.
 
     Raises:
@@ -107,7 +111,7 @@ def load_copy(path: Path, base: str | None, engine: str = AUTO) -> Loaded:
         with copy.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            detector = open_detector(copy, engine=engine, base=base, num_threads=1)
+            detector = open_detector(copy, engine=engine, base=base, num_threads=1, device=device)
             detector.detect(np.full((64, 64, 3), 127, np.uint8))
         except FewboxError as error:
             message = error.message.replace(f"{copy.parent}{os.sep}", "")

@@ -26,8 +26,11 @@ from fewbox.data.images import read_image
 from fewbox.detection.parallel import run_parallel
 from fewbox.finetuning.augment import AugmentedView, with_views
 from fewbox.finetuning.features import MIN_VISIBLE
+from fewbox.models.device import CPU, device_of, in_batches
 from fewbox.models.network import IGNORED_ID, Adapter, Network
 
+VIEWS_AT_ONCE = 16
+"""Of a photo, that a GPU looks at."""
 MOST_IN_MEMORY = 400 * 2**20
 """Bytes of maps that are kept in memory; more go to a temporary file, which the system keeps in memory
 as far as there is room."""
@@ -61,12 +64,17 @@ class MapStore:
         num_views: V.
         shapes: ``(D, h, w)`` of each of a view's maps.
         most_in_memory: bytes; if the maps need more they are kept in a file that nobody else sees.
+        device: where they are used.
     """
 
     def __init__(
-        self, num_views: int, shapes: Sequence[tuple[int, int, int]], most_in_memory: int = MOST_IN_MEMORY
+        self,
+        num_views: int,
+        shapes: Sequence[tuple[int, int, int]],
+        most_in_memory: int = MOST_IN_MEMORY,
+        device: torch.device = CPU,
     ) -> None:
-        self.shapes = list(shapes)
+        self.shapes, self.device = list(shapes), device
         self._ends = np.cumsum([math.prod(shape) for shape in self.shapes]).tolist()
         size = (num_views, int(self._ends[-1]))
         num_bytes = 2 * size[0] * size[1]
@@ -81,7 +89,7 @@ class MapStore:
     def put(self, view: int, maps: Sequence[Tensor]) -> None:
         """Keep the maps, each ``[1, D, h, w]``, of a view."""
         flat = [x.permute(0, 2, 3, 1).reshape(-1) for x in maps]  # channels last: as the layers want them
-        self._rows[view] = torch.cat(flat).half().numpy()
+        self._rows[view] = torch.cat(flat).half().cpu().numpy()
 
     def maps(self, places: Sequence[Window]) -> list[Tensor]:
         """The maps ``[N, D, h, w]`` float32, channels last, of N windows of one size."""
@@ -96,7 +104,7 @@ class MapStore:
                     scale * n for n in (place.top, place.left, place.rows, place.columns)
                 )
                 parts.append(whole[top : top + rows, left : left + columns])
-            maps.append(torch.from_numpy(np.stack(parts)).float().permute(0, 3, 1, 2))
+            maps.append(torch.from_numpy(np.stack(parts)).to(self.device).float().permute(0, 3, 1, 2))
         return maps
 
     def whole(self, view: int) -> Window:
@@ -161,7 +169,7 @@ def cache_views(
             for maps, truth in looked.result():
                 if store is None:
                     shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
-                    store = MapStore(views * len(annotations), shapes, most_in_memory)
+                    store = MapStore(views * len(annotations), shapes, most_in_memory, maps[0].device)
                 store.put(len(truths), maps)
                 truths.append(truth)
                 photos.append(number)
@@ -177,13 +185,17 @@ def _views_of_photo(
     """The backbone's maps of the views of a photo, and what there is in each."""
     network: Network = adapter.network
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
-    return [
-        (
-            [x.half() for x in adapter.backbone(network.batch_of([view.image]))],
-            _truth(network, photo, view, labels),
-        )
-        for view in with_views(network, read_image(photo.path), corners, views - 1, generator)
-    ]
+    shown = with_views(network, read_image(photo.path), corners, views - 1, generator)
+
+    def look(some: Sequence[AugmentedView]) -> list[tuple[list[Tensor], ViewTruth]]:
+        maps = adapter.backbone(network.batch_of([view.image for view in some]))
+        halves = [torch.split(x.half(), 1) for x in maps]
+        of_views = zip(some, zip(*halves, strict=True), strict=True)
+        return [(list(own), _truth(network, photo, view, labels)) for view, own in of_views]
+
+    if device_of(network).type == "cpu":  # one at a time: measured, more at once are no faster
+        return [look([view])[0] for view in shown]
+    return list(in_batches(look, list(shown), VIEWS_AT_ONCE))
 
 
 def _truth(network: Network, photo: AnnotatedImage, view: AugmentedView, labels: Sequence[str]) -> ViewTruth:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError
 from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
 from fewbox.finetuning.adapt.descent import Descent, share_at
+from fewbox.models.device import attempt, halved
 from fewbox.models.families import build_network, family_of
-from fewbox.models.network import IGNORED_ID, Adapter, Batch
+from fewbox.models.network import IGNORED_ID, Adapter, Batch, BatchLoss
 
 LEAST_WINDOW = 7
 """Cells of the coarsest map, 224 pixels: smaller windows teach nothing about what is around the objects."""
@@ -67,6 +69,15 @@ class Round:
     """All weights of a folded network, of the mean of its last steps."""
 
 
+class _Learnt(NamedTuple):
+    """Of one step: the losses, and the gradients of what learns."""
+
+    total: float
+    box: float
+    classes: float
+    gradients: list[Tensor]
+
+
 class Adaptation:
     """A network that learns from cached views.
 
@@ -100,12 +111,13 @@ class Adaptation:
             mean_of=settings.mean_of,
         )
         self.history: list[dict[str, float]] = []
+        self._most_at_once = settings.batch_size
 
     @classmethod
     def of(cls, start: Detector, views: CachedViews, settings: AdaptSettings) -> Adaptation:
         """One that starts in a copy of a detector's weights."""
         weights = {name: weight.clone() for name, weight in start.weights.items()}
-        adapter = family_of(start.config).adapter(build_network(start.config, weights))
+        adapter = family_of(start.config).adapter(build_network(start.config, weights, device=start.device))
         return cls(adapter, views, settings)
 
     def rounds(self) -> Iterator[Round]:
@@ -140,9 +152,9 @@ class Adaptation:
         return found
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights as they are now: of what learns the mean of the last steps."""
-        now = {name: w.detach().clone() for name, w in self.adapter.network.state_dict().items()}
-        return now | {n: w.clone() for n, w in zip(self.names, self.descent.mean, strict=True)}
+        """The weights as they are now, on the processor: of what learns the mean of the last steps."""
+        now = {name: w.detach().clone().cpu() for name, w in self.adapter.network.state_dict().items()}
+        return now | {n: w.clone().cpu() for n, w in zip(self.names, self.descent.mean, strict=True)}
 
     def _batches(self) -> Iterator[list[int]]:
         """The views of each step: every view once before any comes again, in an order of its own."""
@@ -158,24 +170,48 @@ class Adaptation:
     def learn(self, chosen: list[int], step: int) -> None:
         """One step, number ``step`` from 1, from some views."""
         places = [self._place(view) for view in chosen]
-        stride = self.adapter.coarsest_stride
-        anchors = self.adapter.anchors((places[0].rows * stride, places[0].columns * stride))
-        codes, logits = self.adapter.outputs(self.views.store.maps(places))
-        truths = [inside(self.views.truths[place.view], place, stride) for place in places]
-        batch = Batch.of([(torch.zeros(0), truth.boxes, truth.class_ids) for truth in truths])
-        loss = self.adapter.loss(codes, logits, anchors, batch)
-        count = max(int(loss.num_matched), 1)
-        minimised = loss.total / count
-        total = float(minimised.detach())
+        learnt = attempt(lambda: self._learnt_at_once(places)) if self._most_at_once >= len(places) else None
+        while learnt is None:  # no memory for all at once: the same from parts of them
+            self._most_at_once = halved(min(self._most_at_once, len(places)))
+            learnt = attempt(lambda: self._learnt_in_parts(places, self._most_at_once))
+        total, box, classes, gradients = learnt
         if not math.isfinite(total):
             raise FinetuneError(f"step {step}: the loss is not finite")
-        gradients = list(torch.autograd.grad(minimised, self.descent.weights))
         norm = float(torch.stack(torch._foreach_norm(gradients)).square().sum().sqrt())
         if norm > self.settings.max_gradient:
             torch._foreach_mul_(gradients, self.settings.max_gradient / norm)
         self.descent.step(gradients, share_at(step - 1, self.settings.steps))
-        row = {"step": step, "total": total, "localization": float(loss.box.detach()) / count}
-        self.history.append(row | {"classification": float(loss.classes.detach()) / count})
+        row = {"step": step, "total": total, "localization": box, "classification": classes}
+        self.history.append(row)
+
+    def _learnt_at_once(self, places: Sequence[Window]) -> _Learnt:
+        loss = self._loss(places)
+        count = max(int(loss.num_matched), 1)
+        minimised = loss.total / count
+        gradients = list(torch.autograd.grad(minimised, self.descent.weights))
+        box, classes = (float(part.detach()) / count for part in (loss.box, loss.classes))
+        return _Learnt(float(minimised.detach()), box, classes, gradients)
+
+    def _learnt_in_parts(self, places: Sequence[Window], size: int) -> _Learnt:
+        sums, gradients = np.zeros(4), [torch.zeros_like(w) for w in self.descent.weights]
+        for start in range(0, len(places), size):
+            loss = self._loss(places[start : start + size])
+            torch._foreach_add_(gradients, list(torch.autograd.grad(loss.total, self.descent.weights)))
+            parts = (loss.total, loss.box, loss.classes, loss.num_matched)
+            sums += [float(part.detach()) for part in parts]
+        count = max(sums[3], 1.0)
+        torch._foreach_div_(gradients, count)
+        total, box, classes = (sums[:3] / count).tolist()
+        return _Learnt(total, box, classes, gradients)
+
+    def _loss(self, places: Sequence[Window]) -> BatchLoss:
+        """Of some windows, summed."""
+        stride, device = self.adapter.coarsest_stride, self.views.store.device
+        anchors = self.adapter.anchors((places[0].rows * stride, places[0].columns * stride))
+        codes, logits = self.adapter.outputs(self.views.store.maps(places))
+        truths = [inside(self.views.truths[place.view], place, stride) for place in places]
+        batch = Batch.of([(torch.zeros(0), truth.boxes, truth.class_ids) for truth in truths])
+        return self.adapter.loss(codes, logits, anchors.to(device), batch.to(device))
 
     def _part_of(self, name: str) -> str:
         return next(part for part, begins in self.adapter.parts.items() if name.startswith(begins))

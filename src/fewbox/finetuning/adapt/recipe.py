@@ -94,7 +94,7 @@ def views_of(
     annotations: AnnotationSet, start: Detector, settings: AdaptSettings, *, show_progress: bool
 ) -> CachedViews:
     """What the backbone of ``start`` gives for views of all photos."""
-    adapter = family_of(start.config).adapter(build_network(start.config, start.weights))
+    adapter = family_of(start.config).adapter(build_network(start.config, start.weights, device=start.device))
     num_views = settings.views_of(len(annotations))
     return cache_views(adapter, annotations, num_views, settings.seed, show_progress=show_progress)
 
@@ -162,6 +162,7 @@ def _with_weights(start: Detector, folded: Mapping[str, Tensor], history: list[d
         provenance=start.provenance | {"adapted": True},
         history=list(history),
         score_threshold=start.score_threshold,
+        device=start.device,
     )
 
 
@@ -176,4 +177,5 @@ def calibrated(detector: Detector, expected: Estimate) -> Detector:
         provenance=detector.provenance | {"estimate": expected.to_dict()},
         history=detector.history,
         score_threshold=expected.score_threshold,
+        device=detector.device,
     )

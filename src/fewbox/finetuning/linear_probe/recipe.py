@@ -31,6 +31,7 @@ from fewbox.finetuning.features import CachedPhoto, extract_features
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
 from fewbox.finetuning.pictures import save_held_out
 from fewbox.models.base import BaseModel, take_weights
+from fewbox.models.device import CPU, device_of
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.network import FeatureExtractor, Network
 from fewbox.models.zoo import base_labels
@@ -80,11 +81,17 @@ class Probe:
 
     @classmethod
     def of(
-        cls, annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, *, show_progress: bool
+        cls,
+        annotations: AnnotationSet,
+        base: BaseModel,
+        settings: FinetuneConfig,
+        *,
+        show_progress: bool,
+        device: torch.device = CPU,
     ) -> Probe:
         """Show every photo to the base; see :func:`fewbox.finetune`."""
         take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
-        network = build_network(base.config, base.weights, getattr(torch, settings.precision))
+        network = build_network(base.config, base.weights, getattr(torch, settings.precision), device)
         extractor = family_of(base.config).feature_extractor(network)
         budget = budget_for(len(annotations), settings.effort)
         seed = settings.seed
@@ -221,6 +228,7 @@ def fit_detector(
             for step, loss in enumerate(losses, start=1)
         ],
         score_threshold=expected.score_threshold,
+        device=device_of(extractor.network),
     )
     return Fitted(detector, expected, outcomes)
 

@@ -75,9 +75,12 @@ def best_candidates(
     """
     all_scores = torch.sigmoid(logits).flatten()  # [A * C]
     candidates = (all_scores > score_threshold).nonzero()[:, 0]
-    scores, order = all_scores[candidates].topk(min(max_kept, len(candidates)))
-    anchor_ids, class_ids = candidates[order] // logits.shape[1], candidates[order] % logits.shape[1]
-    return decode_corner_boxes(codes[anchor_ids], anchors[anchor_ids]), scores, class_ids
+    # Few are left; what follows is done on the processor.
+    scores, order = all_scores[candidates].cpu().topk(min(max_kept, len(candidates)))
+    chosen = candidates.cpu()[order]
+    anchor_ids, class_ids = chosen // logits.shape[1], chosen % logits.shape[1]
+    chosen_codes = codes[anchor_ids.to(codes.device)].cpu()
+    return decode_corner_boxes(chosen_codes, anchors[anchor_ids]), scores, class_ids
 
 
 def suppress_within_classes(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fewbox.models.boxes import clip_boxes, flatten_cells, nonempty
+from fewbox.models.device import batch_for
 from fewbox.models.layers import STAGE_CHANNELS, ResNet50, sigmoid_focal_loss
 from fewbox.models.network import Found, TowerMaps
 from fewbox.models.retinanet import RetinanetConfig
@@ -205,8 +206,8 @@ class RetinanetDetector(nn.Module):
         Their inputs must have one size: padded to each other's, a photo's detections would depend
         on its neighbours.
         """
-        pixels = torch.stack([self.prepare(image) for image in images])
-        return pixels.to(self.head.regression_head.bbox_reg.weight.dtype, memory_format=torch.channels_last)
+        weight = self.head.regression_head.bbox_reg.weight
+        return batch_for(weight, [self.prepare(image) for image in images])
 
     def to_input(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
         """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
@@ -279,10 +280,15 @@ class RetinanetDetector(nn.Module):
     @torch.inference_mode()
     def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
         """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
-        size_hw = (image.shape[0], image.shape[1])
         codes, logits = self(self.batch_of([image]))
-        boxes, scores, class_ids = self.select(codes[0], logits[0], size_hw, score_threshold)
-        boxes = self.to_photo(boxes, size_hw)
+        return self.found(codes[0], logits[0], (image.shape[0], image.shape[1]), score_threshold)
+
+    def found(
+        self, codes: Tensor, logits: Tensor, photo_size_hw: tuple[int, int], score_threshold: float
+    ) -> Found:
+        """As :meth:`find`, of what :meth:`forward` gave for one photo, ``[A, 4]`` and ``[A, C]``."""
+        boxes, scores, class_ids = self.select(codes, logits, photo_size_hw, score_threshold)
+        boxes = self.to_photo(boxes, photo_size_hw)
         inside = nonempty(boxes)  # the others lie in the padding
         return Found(boxes[inside], scores[inside], class_ids[inside])
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from fewbox.core.boxes import nms_per_class
 from fewbox.models.boxes import clip_boxes, decode_boxes, encode_boxes, flatten_cells, make_anchors, nonempty
+from fewbox.models.device import batch_for
 from fewbox.models.layers import (
     STAGE_CHANNELS,
     FeaturePyramid,
@@ -138,8 +139,7 @@ class SsdDetector(nn.Module):
 
     def batch_of(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Photos, each ``[H, W, 3]``, as one batch ``[N, 3, h, w]`` in the network's precision and layout."""
-        pixels = torch.stack([self.prepare(image) for image in images])
-        return pixels.to(self.box_head.weight.dtype, memory_format=torch.channels_last)
+        return batch_for(self.box_head.weight, [self.prepare(image) for image in images])
 
     def to_input(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
         """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
@@ -224,11 +224,16 @@ class SsdDetector(nn.Module):
     @torch.inference_mode()
     def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
         """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
-        size_hw = (image.shape[0], image.shape[1])
         codes, logits = self(self.batch_of([image]))
+        return self.found(codes[0], logits[0], (image.shape[0], image.shape[1]), score_threshold)
+
+    def found(
+        self, codes: Tensor, logits: Tensor, photo_size_hw: tuple[int, int], score_threshold: float
+    ) -> Found:
+        """As :meth:`find`, of what :meth:`forward` gave for one photo, ``[A, 4]`` and ``[A, 1 + C]``."""
         anchors = self.anchors(self.config.size_hw)
-        boxes, scores, class_ids = self.select(codes[0], logits[0], anchors, score_threshold)
-        return Found(self.to_photo(boxes, size_hw), scores, class_ids)
+        boxes, scores, class_ids = self.select(codes, logits, anchors, score_threshold)
+        return Found(self.to_photo(boxes, photo_size_hw), scores, class_ids)
 
     def select(
         self, codes: Tensor, logits: Tensor, anchors: Tensor, score_threshold: float
@@ -249,8 +254,9 @@ class SsdDetector(nn.Module):
         threshold = max(score_threshold, c.score_threshold)
         scores = self.scores(logits)  # [A, C]
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
-        boxes = self.decode(codes[candidates].float(), anchors[candidates])
-        scores = scores[candidates]
+        # Few are left; what follows is done on the processor.
+        codes, scores = codes[candidates].float().cpu(), scores[candidates].cpu()
+        boxes = self.decode(codes, anchors[candidates.cpu()])
         index, class_ids = nms_per_class(
             boxes.numpy(),
             scores.numpy(),

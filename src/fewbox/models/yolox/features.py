@@ -46,8 +46,8 @@ class YoloxFeatureExtractor:
             groups=torch.repeat_interleave(
                 torch.arange(len(towers)), torch.tensor([len(level) for level in towers])
             ),
-            boxes=decode_cells(codes[0].float(), network.anchors(size_hw)),
-            base_score=logits[:, 0],
+            boxes=decode_cells(codes[0].float().cpu(), network.anchors(size_hw)),
+            base_score=logits[:, 0].cpu(),
         )
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ class YoloxFeatureExtractor:
             coefficients.base_logits[:-1],
             coefficients.base_logits[-1:],
         )  # [Cb, C], [1, C]
-        base = {name: weight.float() for name, weight in self.network.head.state_dict().items()}
+        base = {name: weight.float().cpu() for name, weight in self.network.head.state_dict().items()}
         weights = {}
         for level in range(self.num_groups):
             class_kernel, object_kernel = (

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox.models.boxes import IGNORED, NEGATIVE, match_anchors, paired_iou, pairwise_iou
+from fewbox.models.device import device_of
 from fewbox.models.network import Losses
 from fewbox.models.yolox.network import YoloxDetector, decode_cells
 
@@ -66,14 +67,16 @@ class CellHeads:
 
     def __init__(self, network: YoloxDetector, weights: Mapping[str, Tensor]) -> None:
         self.network = network
+        device = device_of(network)
         self.by_name = {
-            name: weights[name].detach().float().clone().requires_grad_(True) for name in network.head_names
+            name: weights[name].detach().float().clone().to(device).requires_grad_(True)
+            for name in network.head_names
         }
         self.parameters = list(self.by_name.values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """The weights under their names in the network, detached."""
-        return {name: value.detach().contiguous() for name, value in self.by_name.items()}
+        """The weights under their names in the network, detached, on the processor."""
+        return {name: value.detach().contiguous().cpu() for name, value in self.by_name.items()}
 
     @torch.no_grad()
     def features(
@@ -85,14 +88,17 @@ class CellHeads:
         box_rows, class_rows = (
             [x[0].flatten(1).T.float() for x in side] for side in (maps.box_maps, maps.class_maps)
         )
-        cells, boxes = network.anchors(network.input_size_hw(size_hw)), network.to_input(boxes, size_hw)
+        device = box_rows[0].device
+        cells = network.anchors(network.input_size_hw(size_hw)).to(device)
+        boxes, ignored = (network.to_input(some, size_hw).to(device) for some in (boxes, ignored))
+        class_ids = class_ids.to(device)
         codes = torch.cat([self._apply("reg", level, rows) for level, rows in enumerate(box_rows)])
         predicted = decode_cells(codes, cells)
         matches = match_anchors(
             predicted, boxes, matched_iou=MATCHED_IOU, unmatched_iou=MATCHED_IOU, force_match=True
         )
         if len(ignored):
-            overlap = pairwise_iou(network.to_input(ignored, size_hw), predicted).amax(0)
+            overlap = pairwise_iou(ignored, predicted).amax(0)
             matches = torch.where((overlap >= IGNORED_IOU) & (matches == NEGATIVE), IGNORED, matches)
         per_level = torch.split(matches, [len(rows) for rows in box_rows])
         matched = [(m >= 0).nonzero()[:, 0] for m in per_level]

@@ -113,7 +113,7 @@ def novel_loss(codes: Tensor, logits: Tensor, cells: Tensor, batch: Batch) -> Ba
     each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     return BatchLoss(
         box=_BOX_WEIGHT * (1 - overlap**2).sum(),
-        object=torch.zeros(()),
+        object=logits.new_zeros(()),
         classes=(each * counts[..., None]).sum(),
         num_matched=is_matched.sum(),
     )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from fewbox.core.boxes import nms_per_class, vote_boxes
 from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
+from fewbox.models.device import batch_for
 from fewbox.models.letterbox import letterbox, letterbox_ratio
 from fewbox.models.network import Found, TowerMaps
 from fewbox.models.yolox import YoloxConfig
@@ -139,9 +140,8 @@ class YoloxDetector(nn.Module):
 
     def batch_of(self, images: Sequence[NDArray[np.uint8]]) -> Tensor:
         """Photos, each ``[H, W, 3]``, as one batch ``[N, 3, h, w]`` in the network's precision and layout."""
-        pixels = torch.stack([self.prepare(image) for image in images])
-        dtype = self.get_parameter(self.head_names[0]).dtype
-        return pixels.to(dtype, memory_format=torch.channels_last)
+        weight = self.get_parameter(self.head_names[0])
+        return batch_for(weight, [self.prepare(image) for image in images])
 
     def to_input(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
         """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
@@ -208,11 +208,16 @@ class YoloxDetector(nn.Module):
     @torch.inference_mode()
     def find(self, image: NDArray[np.uint8], score_threshold: float) -> Found:
         """The objects in a photo ``[H, W, 3]`` RGB whose score is above the threshold."""
-        size_hw = (image.shape[0], image.shape[1])
         codes, logits = self(self.batch_of([image]))
+        return self.found(codes[0], logits[0], (image.shape[0], image.shape[1]), score_threshold)
+
+    def found(
+        self, codes: Tensor, logits: Tensor, photo_size_hw: tuple[int, int], score_threshold: float
+    ) -> Found:
+        """As :meth:`find`, of what :meth:`forward` gave for one photo, ``[A, 4]`` and ``[A, ...]``."""
         anchors = self.anchors(self.config.size_hw)
-        boxes, scores, class_ids = self.select(codes[0], logits[0], anchors, score_threshold)
-        boxes = self.to_photo(boxes, size_hw)
+        boxes, scores, class_ids = self.select(codes, logits, anchors, score_threshold)
+        boxes = self.to_photo(boxes, photo_size_hw)
         inside = nonempty(boxes)  # the others lie in the padding
         return Found(boxes[inside], scores[inside], class_ids[inside])
 
@@ -235,8 +240,9 @@ class YoloxDetector(nn.Module):
         parts = torch.split(self.scores(logits), [c.num_base, c.num_novel], 1)
         scores = torch.cat([_likeliest_alone(part) for part in parts if part.shape[1]], 1)  # [A, C]
         candidates = (scores > threshold).any(1).nonzero()[:, 0]
-        boxes = self.decode(codes[candidates].float(), anchors[candidates]).numpy()
-        scores = scores[candidates]
+        # Few are left; what follows is done on the processor.
+        codes, scores = codes[candidates].float().cpu(), scores[candidates].cpu()
+        boxes = self.decode(codes, anchors[candidates.cpu()]).numpy()
         index, class_ids = nms_per_class(
             boxes,
             scores.numpy(),

@@ -1,0 +1,163 @@
+"""The device that networks compute on: which one it is, and what to do when its memory is full.
+
+It is chosen once, by :func:`choose_device`. From there on it is the network that says where its numbers are:
+photos are sent to where its weights lie, and what is few comes back to the processor. There is no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from fewbox.core.device import AUTO, checked_device
+from fewbox.errors import SettingError
+
+if TYPE_CHECKING:
+    from fewbox.models.network import Network
+
+CPU = torch.device("cpu")
+_ELSEWHERE = 'in Python device="cpu"'
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def devices_here() -> list[torch.device]:
+    """The devices of this machine, the one that ``auto`` takes first; the processor is always there."""
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    found = [torch.device("cuda", number) for number in gpus]
+    if torch.backends.mps.is_available():
+        found.append(torch.device("mps"))
+    return [*found, CPU]
+
+
+def choose_device(wanted: str | torch.device = AUTO) -> torch.device:
+    """The device that is asked for.
+
+    On CUDA, float32 then means float32 in this process: PyTorch would round the numbers that a convolution
+    multiplies to 10 bits (TF32), and boxes would no longer be those of the processor.
+
+    Args:
+        wanted: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+
+    Raises:
+        SettingError: it is not here, or there is no such kind of device.
+    """
+    name = checked_device(wanted)
+    here = devices_here()
+    of_kind = [one for one in here if one.type == name.partition(":")[0]]
+    device = here[0] if name == AUTO else next((one for one in of_kind if name in (one.type, str(one))), None)
+    if device is None:
+        there = ", ".join(map(str, here))
+        raise SettingError(f"no such device here: {name}; there is: {there}", hint=_cure(name, bool(of_kind)))
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+    return device
+
+
+def _cure(name: str, has_others: bool) -> str:
+    """What to do about a device that is not here."""
+    if has_others:
+        return "they are counted from 0; or take the first: --device cuda"
+    if name.startswith("mps"):
+        return f"mps is the GPU of Apple's own processors; leave --device out, {_ELSEWHERE}"
+    if torch.version.cuda is None and torch.version.hip is None:
+        what = "this PyTorch has no CUDA: choose one that has at https://pytorch.org/get-started/locally"
+    else:
+        what = "see whether nvidia-smi lists the GPU, and install its driver"
+    return f"{what}; or leave --device out, {_ELSEWHERE}"
+
+
+def device_in_words(device: torch.device) -> str:
+    """Such as ``cpu`` or ``cuda:0, NVIDIA L4``."""
+    return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
+
+
+def device_of(network: Network) -> torch.device:
+    """Where the weights of a network lie."""
+    return next(iter(network.parameters())).device
+
+
+def gpu_has_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU multiplies bfloat16 itself; nothing is known of Apple's, so they are left alone."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def batch_for(weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
+    """Inputs ``[3, h, w]`` as one batch ``[N, 3, h, w]`` where and as precise as a network's ``weight``.
+
+    A GPU takes it from memory that stays in its place, while the processor goes on.
+    """
+    pixels = torch.stack(list(inputs))
+    if weight.device.type == "cuda":
+        pixels = pixels.pin_memory().to(weight.device, non_blocking=True)
+    elif weight.device.type != "cpu":
+        pixels = pixels.to(weight.device)
+    return pixels.to(weight.dtype, memory_format=torch.channels_last)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given; the processor has always done so."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def in_batches(
+    compute: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], size: int
+) -> Iterator[Result]:
+    """What ``compute`` gives for each item, asked for ``size`` at once; for half if memory is full.
+
+    Args:
+        compute: gives one result for each of the items that it is given, in their order.
+        items: any number.
+        size: how many at once, 1 or more.
+
+    Raises:
+        SettingError: there is no memory for a single one.
+    """
+    done = 0
+    while done < len(items):
+        batch = items[done : done + size]
+        results = attempt(lambda batch=batch: compute(batch))  # type: ignore[misc]
+        if results is None:
+            size = halved(len(batch))
+        else:
+            yield from results
+            done += len(batch)
+
+
+def attempt(compute: Callable[[], Result]) -> Result | None:
+    """What ``compute`` gives, or None if the device has no memory for it.
+
+    Once this returns, nothing holds the tensors any more that were made on the way.
+    """
+    try:
+        return compute()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    return None
+
+
+def halved(size: int) -> int:
+    """Half of a batch that was too large.
+
+    Raises:
+        SettingError: it was of one only.
+    """
+    if size <= 1:
+        raise SettingError(
+            "the device has no memory left, not even for one photo at a time",
+            hint=f"end other programs that use it, or compute elsewhere: --device cpu, {_ELSEWHERE}",
+        )
+    return size // 2
+
+
+def is_out_of_memory(error: Any) -> bool:
+    """Whether an error says that a device's memory is full; Apple's GPUs say so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
