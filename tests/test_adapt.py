@@ -319,7 +319,7 @@ def test_an_adapted_starter_is_saved_and_finds_the_same(
     photos: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its kernels have their channels last after learning, which is not how a file holds them."""
-    monkeypatch.setitem(STEPS, "quick", 4)
+    monkeypatch.setitem(STEPS, "quick", 8)
     detector = fewbox.finetune(photos, "starter", recipe="adapt", effort="quick", show_progress=False)
     detector.save(tmp_path / "d.safetensors")
     loaded, photo = Detector.load(tmp_path / "d.safetensors"), photos.images[0].path
