@@ -241,6 +241,16 @@ def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_here")
+def test_a_detector_of_two_files_reaches_the_workers(folder, tmp_path) -> None:
+    pytest.importorskip("openvino", reason="needs the extra fewbox[openvino]")
+    pytest.importorskip("onnxscript", reason="needs the extra fewbox[train]")
+    assert main(["export", str(folder / "d.safetensors"), str(tmp_path / "d.xml")]) == 0
+    summary = detect_batch(tmp_path / "d.xml", few(folder, tmp_path), tmp_path / "out")
+    assert (summary.done, summary.failed) == (4, 0)
+
+
+@pytest.mark.slow
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
     from fewbox.apps.batch.manifest import Manifest
     from fewbox.apps.batch.workers import MOST_DEATHS, ShardWorker, Work

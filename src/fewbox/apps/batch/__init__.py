@@ -25,7 +25,14 @@ from fewbox.apps.batch.manifest import (
 )
 from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
 from fewbox.apps.batch.storage import Storage
-from fewbox.apps.batch.workers import Work, Workers, ray_cluster, work_in_processes, work_on_cluster
+from fewbox.apps.batch.workers import (
+    Work,
+    Workers,
+    ray_cluster,
+    weights_name,
+    work_in_processes,
+    work_on_cluster,
+)
 from fewbox.core import counted, num_cores
 from fewbox.core.device import AUTO, CPU, checked_device
 from fewbox.core.progress import console, progress_bar
@@ -96,6 +103,8 @@ def detect_batch(
         manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, tiles)
         if storage.read(manifest.detector) != file[1]:
             storage.write(manifest.detector, file[1])
+            if weights := weights_name(manifest.detector):
+                storage.write(weights, Path(detector).with_suffix(".bin").read_bytes())
         work = Work(storage.where, manifest, wanted.cpus, engine, checked_device(device), uuid4().hex[:8])
         todo = _what_is_left(storage, manifest, all_photos, retry_failed, show_progress)
         if todo and cluster == "ray":

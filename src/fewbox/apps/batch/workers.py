@@ -58,6 +58,11 @@ class Work:
     """Names this call: what killed workers in an earlier one may be cured by now."""
 
 
+def weights_name(detector: str) -> str | None:
+    """What the second file of a detector is called whose first is ``detector``; None if it is in one file."""
+    return f"{detector.removesuffix('.xml')}.bin" if detector.endswith(".xml") else None
+
+
 class ShardWorker:
     """Does one shard after the other.
 
@@ -82,6 +87,8 @@ class ShardWorker:
         self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         path = Path(self._folder.name) / work.manifest.detector
         path.write_bytes(data)
+        if weights := weights_name(work.manifest.detector):
+            path.with_suffix(".bin").write_bytes(self.storage.read(weights) or b"")
         detector = open_detector(path, engine=work.engine, num_threads=work.threads, device=work.device)
         self.detector = detector.with_tiles(work.manifest.tiles)
         if torch := sys.modules.get("torch"):
