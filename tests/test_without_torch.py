@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,12 +254,19 @@ def test_a_file_that_is_not_there_is_no_reason_to_install_anything(plain: Plain)
     assert err.splitlines()[0] == "error: cup.safetensors: no such file"
 
 
-def test_an_export_that_the_cache_has_runs(plain: Plain, exported_duck: ExportedDuck) -> None:
-    from fewbox.runtimes.header import cached_export_path
+def test_an_export_that_the_cache_has_runs(
+    plain: Plain, exported_duck: ExportedDuck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fewbox.detection.detector import Detector
+    from fewbox.detection.export_cache import keep_export
 
-    cached = cached_export_path(plain.folder / "duck.safetensors")
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    cached.write_bytes(exported_duck.onnx.read_bytes())
+    detector = plain.folder / "duck.safetensors"
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "fewbox.export.export_detector",
+            lambda _, target: shutil.copyfile(exported_duck.onnx, target),
+        )
+        cached = keep_export(detector, Detector.load(detector))
     try:
         assert plain.run("detect duck.safetensors photos -o found3")[0] == 0
     finally:

@@ -291,7 +291,8 @@ def detect_all(
     detections: list[Detections] = []
     skipped: list[str] = []
     with progress_bar("detecting", len(annotations), show=show_progress) as advance:
-        looks = run_each(look, annotations, beside_gpu=detector.runs_on != CPU)
+        beside_gpu = getattr(detector, "runs_on", CPU) != CPU  # a detector may be of any kind that detects
+        looks = run_each(look, annotations, beside_gpu=beside_gpu)
         for image, done in zip(annotations, looks, strict=True):
             try:
                 detections.append(done.result())
