@@ -6,6 +6,7 @@ two checkouts take turns, as the speed of a shared machine drifts; what they are
 
     git worktree add ../before v0.1.0
     python benchmarks/waiting.py --against ../before
+    python benchmarks/waiting.py --against ../before --busy 0 1 3    beside so many busy programs too
 
 Python keeps its bytecode in both, or each run would compile PyTorch's sources anew.
 """
@@ -15,16 +16,20 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from fewbox.data import DEMO_BOXES_NAME, DEMO_FOLDER
+from fewbox.data import DEMO_BOXES_NAME, DEMO_FOLDER, PROJECT_FILE, demo_photos
+from fewbox.data.formats import write_coco
 from machine import DUCKY, describe_machine
 
 HERE = Path(__file__).resolve().parents[1]
@@ -53,16 +58,20 @@ class Checkout:
             if name not in ("PYTHONDONTWRITEBYTECODE", "FEWBOX_BACKGROUND_EXPORT")
         } | {"PYTHONPATH": str(source / "src"), "FEWBOX_CACHE": str(folder / "cache")}
 
-    def run(self, *arguments: str, answer: Path, environment: dict[str, str] | None = None) -> Seconds:
+    def run(self, *arguments: str, answer: Path) -> Seconds:
         """Run one command of fewbox, and wait for its end."""
+        return self.run_python("-m", "fewbox.cli", *arguments, answer=answer)
+
+    def run_python(self, *arguments: str, answer: Path) -> Seconds:
+        """Run Python, and wait for its end."""
         answer.unlink(missing_ok=True)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "fewbox.cli", *arguments],
+            [sys.executable, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=self.environment | (environment or {}),
+            env=self.environment,
             text=True,
         )
         answered = None
@@ -117,9 +126,86 @@ def wait_for_export(checkout: Checkout) -> None:
         time.sleep(0.2)
 
 
+def detect_in_a_folder(checkout: Checkout) -> Seconds:
+    """``fewbox detect`` of all test photos."""
+    detector, found = checkout.folder / "duck.safetensors", checkout.folder / "found"
+    if not detector.exists():
+        finetune_five_ducks(checkout)
+    photos = (DUCKY if DUCKY.is_dir() else DEMO_FOLDER) / "test"
+    asked = ("detect", str(detector), str(photos), "-o", str(found), "--engine", "torch")
+    return checkout.run(*asked, answer=found / "detections.json")
+
+
+def learn_for_the_page(checkout: Checkout) -> Seconds:
+    """A first round of what learns while a person draws, from five photos, in a process of its own."""
+    folder, done = checkout.folder / "page", checkout.folder / "learnt"
+    if not folder.exists():
+        shutil.copytree(DEMO_FOLDER / "train", folder)
+        train, _ = demo_photos()
+        images = tuple(replace(image, path=folder / image.path.name) for image in train)
+        write_coco(replace(train, images=images), folder / PROJECT_FILE)
+    return checkout.run_python("-c", _LEARN, str(folder), str(done), answer=done)
+
+
+_LEARN = """
+import sys
+from pathlib import Path
+from fewbox.apps.annotate.learning import Rounds
+from fewbox.data.project import Project
+from fewbox.models.base import load_base
+rounds = Rounds(Project(Path(sys.argv[1])), load_base("starter"))
+rounds.learn()
+assert rounds.detector is not None
+Path(sys.argv[2]).touch()
+"""
+
+
+def serve_forty_photos(checkout: Checkout) -> Seconds:
+    """``fewbox serve``, from the command to the fortieth answer; four clients."""
+    detector, done = checkout.folder / "duck.safetensors", checkout.folder / "served"
+    if not detector.exists():
+        finetune_five_ducks(checkout)
+    photos = (DUCKY if DUCKY.is_dir() else DEMO_FOLDER) / "test"
+    return checkout.run_python("-c", _SERVE, str(detector), str(photos), str(done), answer=done)
+
+
+_SERVE = """
+import subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.request import Request, urlopen
+command = [sys.executable, "-m", "fewbox.cli", "serve", sys.argv[1], "--port", "0"]
+server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+address = next(line for line in server.stdout if line.startswith("serving at")).split()[-1]
+def ask(photo):
+    path, kind = f"{address}/v1/detectors/duck/detect", {"Content-Type": "image/jpeg"}
+    urlopen(Request(path, photo.read_bytes(), kind)).read()
+with ThreadPoolExecutor(4) as clients:
+    list(clients.map(ask, sorted(Path(sys.argv[2]).glob("*.jpg"))[:40]))
+Path(sys.argv[3]).touch()
+server.terminate()
+server.wait()
+"""
+
+
+@contextmanager
+def busy_programs(count: int) -> Iterator[None]:
+    """So many other programs that never wait."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 ROWS: dict[str, Callable[[Checkout], Seconds]] = {
     "finetune five ducks (starter, normal)": finetune_five_ducks,
     "detect in one photo, the second time": detect_second_time,
+    "detect in a folder": detect_in_a_folder,
+    "the page's learner, first round": learn_for_the_page,
+    "serve 40 photos": serve_forty_photos,
 }
 
 
@@ -131,6 +217,9 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare with")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each (default: %(default)s)")
     parser.add_argument("--only", metavar="WORD", default="", help="only rows with this word in their name")
+    parser.add_argument(
+        "--busy", nargs="+", type=int, default=[0], metavar="N", help="other programs at work"
+    )
     parsed = parser.parse_args()
     print(describe_machine())
     with tempfile.TemporaryDirectory() as name:
@@ -138,8 +227,10 @@ def main() -> None:
         checkouts = {which: Checkout(source, Path(name) / which) for which, source in sources.items()}
         print("| | | answer s | all s | processor s |\n|---|---|---|---|---|")
         for row, measure in ROWS.items():
-            if parsed.only in row:
-                print_row(row, measure, checkouts, parsed.rounds)
+            for busy in parsed.busy if parsed.only in row else ():
+                with busy_programs(busy):
+                    beside = f", beside {busy} busy programs" if busy else ""
+                    print_row(f"{row}{beside}", measure, checkouts, parsed.rounds)
 
 
 def print_row(
