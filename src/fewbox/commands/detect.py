@@ -31,7 +31,9 @@ def add_detect(commands: Any) -> None:
         "workers, into tables.",
     )
     detect.add_argument(
-        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' or 'fewbox export' wrote"
+        "detector",
+        metavar="DETECTOR",
+        help="a file that 'fewbox finetune' or 'fewbox export' wrote, or a base model by name or file",
     )
     detect.add_argument(
         "photos",

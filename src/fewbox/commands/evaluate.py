@@ -23,7 +23,9 @@ def add_evaluate(commands: Any) -> None:
         "writes a report to look at.",
     )
     evaluate.add_argument(
-        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' or 'fewbox export' wrote"
+        "detector",
+        metavar="DETECTOR",
+        help="a file that 'fewbox finetune' or 'fewbox export' wrote, or a base model by name or file",
     )
     add_photos_with_boxes(evaluate)
     evaluate.add_argument(

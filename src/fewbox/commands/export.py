@@ -22,7 +22,9 @@ def add_export(commands: Any) -> None:
         help="write a detector as ONNX or for OpenVINO, for other programs",
         description="Write a detector as an ONNX file or as OpenVINO's own: photos in, boxes out.",
     )
-    export.add_argument("detector", metavar="DETECTOR", help="a file that 'fewbox finetune' wrote")
+    export.add_argument(
+        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' wrote, or a base model"
+    )
     export.add_argument(
         "output", type=Path, metavar="FILE", help="what to write: duck.onnx, or duck.xml for OpenVINO"
     )
@@ -76,9 +78,9 @@ def run_export(parsed: argparse.Namespace) -> int:
         )
     _require_weights(Path(parsed.detector))
     require_packages(EXPORTING, f"{parsed.output}: exporting")
-    from fewbox.detection.detector import Detector
+    from fewbox.detection.loading import load_in_torch
 
-    detector = Detector.load(parsed.detector, base=parsed.base, device="cpu")
+    detector = load_in_torch(Path(parsed.detector), parsed.base, "cpu")
     words = _write_openvino(detector, parsed) if is_openvino else _write_onnx(detector, parsed)
     size = sum(file.stat().st_size for file in _files(parsed.output))
     print(words)
@@ -88,7 +90,9 @@ def run_export(parsed: argparse.Namespace) -> int:
 
 def _require_weights(detector: Path) -> None:
     """Refuse what is an export already: of its weights only the graph is left, folded for its engine."""
-    if detector.suffix.lower() in (".onnx", ".xml"):
+    from fewbox.detection.loading import names_base
+
+    if detector.suffix.lower() in (".onnx", ".xml") and not names_base(detector):
         told = "; OpenVINO runs it as it is: --engine openvino" if detector.suffix.lower() == ".onnx" else ""
         raise DetectorFileError(
             f"{detector}: is an export already, which cannot be exported again",

@@ -89,7 +89,9 @@ def add_show(commands: Any) -> None:
         description="Print what a detector file says of itself.",
     )
     show.add_argument(
-        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' or 'fewbox export' wrote"
+        "detector",
+        metavar="DETECTOR",
+        help="a file that 'fewbox finetune' or 'fewbox export' wrote, or a base model by name or file",
     )
     show.add_argument(
         "--base",
@@ -110,6 +112,9 @@ def run_show(parsed: argparse.Namespace) -> int:
     print(f"finds: {', '.join(facts['labels'])}")
     print(f"base: {facts['base']['name']}, {facts['base']['licence']}")
     print(f"input: {_input_in_words(facts['input_size_hw'])}")
+    if not made:
+        print("a base model, with the classes that it was trained on")
+        return 0
     boxes = counted(sum(photo["boxes"] for photo in photos), "box")
     print(f"learnt from: {boxes} in {counted(len(photos), 'photo')}, recipe {made.get('recipe')}")
     if "export" in facts:
@@ -128,11 +133,11 @@ def run_show(parsed: argparse.Namespace) -> int:
 
 def _facts(path: Path, base: str | None) -> dict[str, Any]:
     """What is known of a detector, JSON-ready."""
-    from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch
+    from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, names_base
     from fewbox.models.families import config_from_dict
 
     names = ("labels", "base", "score_threshold", "precision", "provenance")
-    if path.suffix.lower() in EXPORT_SUFFIXES:
+    if path.suffix.lower() in EXPORT_SUFFIXES and not names_base(path):
         from fewbox.runtimes.header import read_onnx_header, read_openvino_header
 
         read = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header

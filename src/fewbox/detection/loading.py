@@ -23,8 +23,9 @@ from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
 from fewbox.errors import DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.models.families import config_from_dict
+from fewbox.models.zoo import ZOO, base_labels
 from fewbox.runtimes import Engine
-from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header, require_photos
+from fewbox.runtimes.header import EXPORT_ONE, is_exported_detector, read_onnx_header, require_photos
 from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
 
@@ -101,7 +102,8 @@ def open_detector(
     as it starts two seconds sooner.
 
     Args:
-        path: a file that ``fewbox finetune`` or ``fewbox export`` wrote.
+        path: a file that ``fewbox finetune`` or ``fewbox export`` wrote; or a base model by its name or its
+            official file, which finds the classes it was trained on.
         engine: what computes: ``"auto"``, ``"onnxruntime"``, ``"openvino"`` or ``"torch"``; or ONNX Runtime
             with a provider of its, such as ``"onnxruntime:directml"``, whatever the device.
         base: the base model of a file with only the heads.
@@ -128,6 +130,8 @@ def open_detector(
         hint = f"choose one of: {', '.join(PROVIDERS)}"
         raise SettingError(f"unknown provider of ONNX Runtime: {provider!r}", hint=hint)
     device = checked_device(device)
+    if names_base(path):
+        return load_in_torch(path, base, device)
     if path.suffix.lower() in EXPORT_SUFFIXES:
         if engine == TORCH:
             raise SettingError(
@@ -146,14 +150,31 @@ def open_detector(
     return load_in_torch(path, base, device)
 
 
+def names_base(path: Path) -> bool:
+    """Whether ``path`` is a base model, by its name or its official file, and no detector."""
+    if not path.exists():
+        return str(path) in ZOO
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return not is_exported_detector(path)
+    return path.is_dir() or suffix in (".pth", ".pt", ".gz", ".tgz")
+
+
 def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: str = AUTO) -> Detector:
-    """The detector in a ``.safetensors`` file, run by PyTorch.
+    """The detector in a ``.safetensors`` file, or a base model, run by PyTorch.
 
     Raises:
         SettingError: torch is not installed.
         DetectorFileError: as for :meth:`Detector.load`.
+        BaseModelError: as for :func:`fewbox.load_base`.
     """
+    is_base = names_base(path)
+    if not path.suffix and not is_base:
+        known = f"the bases: {', '.join(ZOO)}; a detector's file is made with: fewbox finetune"
+        raise DetectorFileError(f"{path}: no such file, and no base model of this name", hint=known)
     if not is_installed(TORCH):
+        if is_base:
+            require_packages([TORCH], f"{path}: a base model")
         if not path.exists():
             raise DetectorFileError(f"{path}: no such file", hint="check the spelling")
         exported = path.with_suffix(".onnx").name
@@ -162,6 +183,19 @@ def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: s
     with importing_torch():
         from fewbox.detection.detector import Detector
 
+    if is_base:
+        from fewbox.models.base import load_base
+        from fewbox.models.device import choose_device
+
+        model = load_base(path)
+        return Detector(
+            config=model.config,
+            weights=model.weights,
+            labels=base_labels(model.name, model.config.num_classes),
+            base=model.origin(),
+            provenance={},
+            device=choose_device(device),
+        )
     return Detector.load(path, base=base, device=device)
 
 

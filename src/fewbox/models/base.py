@@ -25,7 +25,7 @@ from fewbox.models.archive import content_sha256
 from fewbox.models.download import fetch
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
 from fewbox.models.weights import hash_weights, read_header, read_weights, write_weights
-from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base
+from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base, entry_of_file
 
 BASE_HEADER = "fewbox_base"
 """Under which name a converted file's header says what it is."""
@@ -88,8 +88,7 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
     """
     found = find_or_convert(base, batch_norm_eps)
     doubt = family_of(found.config).doubt(found.config)
-    is_official = found.source_sha256 in {entry.sha256 for entry in ZOO.values()}
-    if doubt is not None and batch_norm_eps is None and not is_official:
+    if doubt is not None and batch_norm_eps is None and entry_of_file(found.source_sha256) is None:
         console.print(f"{base}: {doubt}", markup=False)
     return found
 
@@ -136,7 +135,11 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
     cached = cached_base_path(f"{sha256[:16]}{own_eps}")
     if not cached.exists():
         name = path.name.removesuffix(".tar.gz").removesuffix(path.suffix)
-        origin = {"source": path.name, "licence": "not stated: a file given by hand"}
+        official = entry_of_file(sha256)
+        if official is not None:
+            name = official.name
+        licence = "not stated: a file given by hand" if official is None else official.licence
+        origin = {"source": path.name, "licence": licence}
         convert_base(path, cached, name=name, source_sha256=sha256, batch_norm_eps=batch_norm_eps, **origin)
     return read_base(cached)
 

@@ -46,6 +46,8 @@ class ZooEntry:
     """Of what the weights were trained on."""
     reader: str
     """Which code understands the file: ``tf_ssd``, ``retinanet``, ``yolox``; ``fewbox`` for our own."""
+    onnx_sha256: str | None = None
+    """Of the same weights as an official ``.onnx`` file, where somebody states it."""
 
     @property
     def file_name(self) -> str:
@@ -100,7 +102,14 @@ def _retinanet(
 
 
 def _yolox(
-    size: str, side: int, *, sha256: str, bytes: int | None, parameters: int, coco_ap: float
+    size: str,
+    side: int,
+    *,
+    sha256: str,
+    bytes: int | None,
+    parameters: int,
+    coco_ap: float,
+    onnx_sha256: str | None = None,
 ) -> ZooEntry:
     return ZooEntry(
         name=f"yolox_{size}",
@@ -115,6 +124,7 @@ def _yolox(
         licence="Apache-2.0 (YOLOX)",
         data_licence=_COCO_LICENCE,
         reader="yolox",
+        onnx_sha256=onnx_sha256,
     )
 
 
@@ -150,6 +160,7 @@ ZOO: dict[str, ZooEntry] = {
             bytes=7_694_953,
             parameters=912_159,
             coco_ap=25.8,
+            onnx_sha256="c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d",
         ),
         _yolox(
             "tiny",
@@ -158,6 +169,7 @@ ZOO: dict[str, ZooEntry] = {
             bytes=40_755_013,
             parameters=5_055_855,
             coco_ap=32.8,
+            onnx_sha256="427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7",
         ),
         _yolox(
             "s",
@@ -166,6 +178,7 @@ ZOO: dict[str, ZooEntry] = {
             bytes=72_089_125,
             parameters=8_968_255,
             coco_ap=40.5,
+            onnx_sha256="c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063",
         ),
         _yolox(
             "m",
@@ -221,6 +234,11 @@ SMALL = "yolox_nano"
 def cached_base_path(name: str) -> Path:
     """Where the converted weights of a base model lie, whether or not they are there."""
     return cache_folder() / "bases" / f"{name}.safetensors"
+
+
+def entry_of_file(sha256: str) -> ZooEntry | None:
+    """The base model that an official file is, whatever somebody has called it; None for any other file."""
+    return next((one for one in ZOO.values() if sha256 in (one.sha256, one.onnx_sha256)), None)
 
 
 def is_at_hand(entry: ZooEntry) -> bool:

@@ -28,6 +28,10 @@ FORMAT_VERSION = 1
 EXPORT_ONE = "write one with: fewbox export duck.safetensors duck.onnx"
 
 
+class StrangersFileError(DetectorFileError):
+    """A whole file, but no detector that fewbox exported."""
+
+
 def read_onnx_header(path: Path) -> Mapping[str, Any]:
     """The header of an ``.onnx`` file, without any library for ONNX, and without reading the network.
 
@@ -46,6 +50,17 @@ def read_onnx_header(path: Path) -> Mapping[str, Any]:
     except CheckpointError as error:
         raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
     return parse_header(path, former_name.entry(stored, HEADER_KEY))
+
+
+def is_exported_detector(path: Path) -> bool:
+    """Whether an ``.onnx`` file says of itself that it is a detector; of a damaged one nobody knows."""
+    try:
+        read_onnx_header(path)
+    except StrangersFileError:
+        return False
+    except DetectorFileError:
+        return True  # whoever opens it as one says what is wrong
+    return True
 
 
 def read_openvino_header(path: Path) -> Mapping[str, Any]:
@@ -77,7 +92,7 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
         DetectorFileError: it is a stranger's, damaged, or from a newer fewbox.
     """
     if text is None:
-        raise DetectorFileError(f"{path}: not a detector that fewbox exported", hint=EXPORT_ONE)
+        raise StrangersFileError(f"{path}: not a detector that fewbox exported", hint=EXPORT_ONE)
     try:
         header = dict(json.loads(text))
         version = header["format_version"]

@@ -155,7 +155,7 @@ def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, b
     if path.suffix.lower() in EXPORT_SUFFIXES:
         threshold = open_detector(path, engine=engine, device=CPU).score_threshold
         return (name, path.read_bytes()), threshold
-    detector = load_in_torch(path, base, CPU)
+    detector, name = load_in_torch(path, base, CPU), "detector.safetensors"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / name
         detector.save(copy)
