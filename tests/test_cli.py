@@ -18,7 +18,9 @@ from PIL import Image
 from exports import exported
 from fewbox.cli import build_parser, main
 from fewbox.config import FinetuneConfig
+from fewbox.data import DEMO_FOLDER, demo_photos
 from fewbox.data.formats import write_coco
+from fewbox.detection.detector import Detector
 from fewbox.models.base import BASE_HEADER
 from fewbox.models.weights import write_weights
 from fewbox.models.zoo import cached_base_path
@@ -477,3 +479,40 @@ def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
     assert "Traceback" not in err
     assert sorted(path.name for path in project.iterdir()) == ["d.safetensors", "photos"]
     assert (project / "d.safetensors").read_text() == "kept"
+
+
+@pytest.mark.slow
+def test_photos_held_out_are_evaluated_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos, boxes = str(DEMO_FOLDER / "train"), tmp_path / "boxes.json"
+    write_coco(demo_photos()[0], boxes)
+    output = tmp_path / "duck.safetensors"
+    command = ["finetune", photos, "--boxes", str(boxes), "--base", "starter", "--effort", "quick"]
+    assert main([*command, "--hold-out", "40%", "-o", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "not learnt from: 2 photos" in printed
+    assert "COCO AP" in printed
+    assert (tmp_path / "duck_report.html").stat().st_size > 10_000
+    assert len(Detector.load(output).provenance["photos"]) == 3
+
+
+@pytest.mark.parametrize("share", ["0", "100%", "1.5", "some", "nan"])
+def test_a_share_that_leaves_nothing_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["finetune", "photos", "-o", "d.safetensors", "--hold-out", share])
+    assert ended.value.code == 2
+    assert "a share between 0% and 100%, such as 20%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "which"),
+    [("detect", "required: DETECTOR, PHOTOS", "fewbox detect"), ("fly", "invalid choice: 'fly'", "fewbox")],
+)
+def test_a_wrong_command_line_is_a_line_and_a_hint(
+    command: str, message: str, which: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([command])
+    what, hint = capsys.readouterr().err.splitlines()
+    assert what.startswith("error: ")
+    assert message in what
+    assert hint == f"hint: {which} --help says what it takes"

@@ -11,6 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from fewbox import __version__
 from fewbox.core.extras import in_words
@@ -82,6 +83,15 @@ def _write_to_nobody() -> None:
             os.close(nowhere)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are a line and a hint, as all others here, without a list of every option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and end."""
+        print(f"error: {message}\nhint: {self.prog} --help says what it takes", file=sys.stderr)
+        sys.exit(2)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands, which are imported only here, where Ctrl-C can be answered already."""
     from fewbox.commands.annotate import add_annotate
@@ -95,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     from fewbox.commands.serve import add_serve
     from fewbox.commands.show import add_bases, add_show
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fewbox", description="Teach a 2D object detector a new object from a handful of photos."
     )
     parser.add_argument("--version", action="version", version=f"fewbox {__version__}")

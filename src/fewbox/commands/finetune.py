@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,13 @@ def add_finetune(commands: Any) -> None:
         "that make the boxes, for objects unlike those of COCO, in about a minute; best takes what finds "
         "more in photos held out (default: %(default)s)",
     )
+    finetune.add_argument(
+        "--hold-out",
+        type=_share,
+        metavar="SHARE",
+        help="keep so much of the photos apart, such as 20%%, and evaluate on them afterwards; photos that "
+        "look alike stay together",
+    )
     add_device(finetune)
     add_settings(finetune, FinetuneConfig)
     finetune.set_defaults(run=run_finetune)
@@ -90,6 +98,9 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
+    kept_apart = None
+    if parsed.hold_out is not None:
+        annotations, kept_apart = annotations.split(1 - parsed.hold_out, seed=parsed.seed)
     _require_output(parsed.output, heads_only=parsed.heads_only)
     require_packages(["torch"], "fine-tuning")
     recipe = parsed.recipe
@@ -122,8 +133,32 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     if held_out.exists():
         print(f"held-out photos, beside the boxes drawn in them: {held_out}")
+    if kept_apart is not None:
+        _evaluate(detector, kept_apart, parsed.output)
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
     return 0
+
+
+def _share(text: str) -> float:
+    """A part of a whole, as ``20%`` or ``0.2``."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = math.nan
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"a share between 0% and 100%, such as 20%: {text!r}")
+    return share
+
+
+def _evaluate(detector: Detector, photos: AnnotationSet, output: Path) -> None:
+    """Say how good the detector is on photos that it has not learnt from, and write the report."""
+    from fewbox.evaluation.evaluator import evaluate
+    from fewbox.evaluation.report import save_report
+
+    evaluation = evaluate(detector, photos)
+    report = output.with_name(f"{output.stem}_report.html")
+    save_report(evaluation, report, title=output.name)
+    print(f"not learnt from: {evaluation}\nwrote {report}: open it in a browser")
 
 
 def _require_output(output: Path, *, heads_only: bool = False) -> None:
