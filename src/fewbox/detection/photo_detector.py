@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, overload
+from typing import Any, BinaryIO, Protocol, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ _MIN_OVERSIZE = 2
 """A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
 _SAME_IOU = 0.5
 """Overlap from which on a box in the photo and one in its mirror image are one detection."""
+_MOST_LOOKED_FOR_BGR = 3
 _LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
 
 
@@ -70,6 +72,7 @@ class PhotoDetector(ABC):
     provenance: dict[str, Any]
     precision: str
     score_threshold: float
+    _looked_for_bgr = 0
 
     @property
     def runs_on(self) -> str:
@@ -85,7 +88,12 @@ class PhotoDetector(ABC):
 
     @overload
     def detect(
-        self, photos: Photo, *, score_threshold: float | None = None, tiles: int | str | None = None
+        self,
+        photos: Photo,
+        *,
+        score_threshold: float | None = None,
+        tiles: int | str | None = None,
+        bgr: bool = False,
     ) -> Detections: ...
     @overload
     def detect(
@@ -94,6 +102,7 @@ class PhotoDetector(ABC):
         *,
         score_threshold: float | None = None,
         tiles: int | str | None = None,
+        bgr: bool = False,
     ) -> list[Detections]: ...
 
     def detect(
@@ -102,28 +111,36 @@ class PhotoDetector(ABC):
         *,
         score_threshold: float | None = None,
         tiles: int | str | None = None,
+        bgr: bool = False,
     ) -> Detections | list[Detections]:
-        """Find the objects in a photo; for several, in a list or a generator, a list in their order.
+        """Find the objects in a photo; for several, in a list, generator or batch, a list in their order.
 
         Args:
             photos: paths or addresses, photo files opened or as their bytes, arrays ``[H, W, 3]`` uint8
-                RGB, Pillow images, tensors ``[3, H, W]`` or ``[H, W, 3]`` uint8 RGB, or photos read by
-                :func:`read_reduced`. A photo in a file that is at least four times as large as the
-                network's input is read at a half to an eighth of its size; boxes are always in pixels
-                of the whole photo.
+                RGB, Pillow images, tensors ``[3, H, W]`` or ``[H, W, 3]`` uint8 RGB, batches of either with
+                one axis more, or photos read by :func:`read_reduced`. A photo in a file that is at least
+                four times as large as the network's input is read at a half to an eighth of its size; boxes
+                are always in pixels of the whole photo.
             score_threshold: only detections with a higher score; the detector's own if not given.
             tiles: for large photos with small objects: look at overlapping tiles too, so many along the
                 longer side, 2 to 8, or ``"auto"``; see :class:`TiledDetector`.
+            bgr: arrays and tensors are BGR, as OpenCV reads photos. Files and Pillow images say themselves
+                what they are.
 
         Raises:
             PhotoError: a photo cannot be read, or is given as something else.
             SettingError: the threshold is no number from 0 to 1, or there cannot be so many tiles.
         """
+        if getattr(photos, "ndim", 0) == 4:  # a batch
+            photos = list(cast(Iterable[Any], photos))
+        several = isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase)
+        if bgr:
+            photos = map(_as_rgb, cast(Iterable[Any], photos)) if several else _as_rgb(photos)
         if tiles is not None:
             return self.with_tiles(tiles).detect(photos, score_threshold=score_threshold)
         threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
-        if isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase):
-            return self._detect_each(photos, threshold)
+        if several:
+            return self._detect_each(cast(Iterable[Any], photos), threshold)
         return self._detect_one(photos, threshold, "photo")
 
     def _detect_each(self, photos: Iterable[Any], score_threshold: float) -> list[Detections]:
@@ -148,6 +165,8 @@ class PhotoDetector(ABC):
             source = upright_array(photo, name)
             read = ReducedImage(source, (source.shape[0], source.shape[1]))
         boxes, scores, class_ids = self._find(read.image, score_threshold)
+        if len(scores) == 0 and hasattr(photo, "ndim"):
+            self._remark_if_bgr(read.image, score_threshold)
         return Detections(
             boxes=boxes * read.scale_xyxy,
             scores=scores,
@@ -156,6 +175,18 @@ class PhotoDetector(ABC):
             size_hw=read.size_hw,
             source=source,
         )
+
+    def _remark_if_bgr(self, image: NDArray[np.uint8], score_threshold: float) -> None:
+        """Say so if an array in which nothing is found makes sense as BGR; the first few are looked at."""
+        self._looked_for_bgr += 1
+        if self._looked_for_bgr > _MOST_LOOKED_FOR_BGR:
+            return
+        if len(self._find(np.ascontiguousarray(image[..., ::-1]), score_threshold)[1]):
+            warnings.warn(
+                "nothing was found in an array taken as RGB, but something with red and blue swapped: if it "
+                "is BGR, as OpenCV reads photos, say so: detect(..., bgr=True)",
+                stacklevel=4,
+            )
 
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """The smallest size at which :meth:`detect` loses nothing of a photo."""
@@ -169,6 +200,13 @@ class PhotoDetector(ABC):
             SettingError: there cannot be so many tiles.
         """
         return self if tiles is None else TiledDetector(self, tiles)
+
+
+def _as_rgb(photo: Any) -> Any:
+    """A BGR array or tensor as RGB; any other photo as it is."""
+    if not hasattr(photo, "ndim"):
+        return photo
+    return np.ascontiguousarray(upright_array(photo)[..., ::-1])
 
 
 def _take_after(wrapper: PhotoDetector, detector: PhotoDetector) -> None:

@@ -1,0 +1,86 @@
+"""Arrays with their channels in either order, and batches of them."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from fewbox.detection.detections import Detections
+from fewbox.detection.photo_detector import FoundArrays, PhotoDetector, TtaDetector
+from fewbox.models.yolox import YOLOX_SIZES
+
+RED = np.zeros((40, 60, 3), np.uint8) + np.array([200, 60, 20], np.uint8)
+BGR = np.ascontiguousarray(RED[..., ::-1])
+
+
+class FindsRed(PhotoDetector):
+    """Finds all of a photo that is more red than blue."""
+
+    def __init__(self) -> None:
+        self.config, self.labels, self.base = YOLOX_SIZES["nano"].changed(num_classes=1), ("red",), {}
+        self.provenance, self.precision, self.score_threshold = {}, "float32", 0.5
+
+    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        height, width = image.shape[:2]
+        count = int(image[..., 0].mean() > image[..., 2].mean())
+        boxes = np.array([[0, 0, width, height]] * count, np.float32).reshape(-1, 4)
+        return boxes, np.full(count, 0.9, np.float32), np.zeros(count, np.int64)
+
+
+@pytest.fixture(autouse=True)
+def _no_warning_unless_expected() -> None:
+    warnings.simplefilter("error")
+
+
+def chw(image: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "photos",
+    [
+        BGR,
+        chw(BGR),
+        [BGR, BGR],
+        (image for image in [BGR]),
+        np.stack([BGR, BGR]),
+        torch.stack([chw(BGR)] * 2),
+        np.dstack([BGR, np.full((40, 60), 255, np.uint8)]),
+    ],
+    ids=["array", "tensor", "list", "generator", "batch", "batch of tensors", "with alpha"],
+)
+def test_bgr_is_taken_as_it_is_meant(photos: object) -> None:
+    found = FindsRed().detect(photos, bgr=True)
+    for one in [found] if isinstance(found, Detections) else found:
+        assert len(one) == 1
+        assert np.array_equal(one.source, RED)
+
+
+def test_pictures_and_grey_arrays_say_themselves_what_they_are() -> None:
+    assert len(FindsRed().detect(Image.fromarray(RED), bgr=True)) == 1
+    assert len(FindsRed().detect(RED[..., 0], bgr=True)) == 0
+
+
+def test_what_wraps_a_detector_takes_bgr_too() -> None:
+    for wrapper in (TtaDetector(FindsRed()), FindsRed().with_tiles(2)):
+        assert len(wrapper.detect(BGR, bgr=True)) == 1
+
+
+def test_an_array_that_makes_sense_as_bgr_only_gets_a_remark_a_few_times() -> None:
+    detector = FindsRed()
+    for _ in range(3):
+        with pytest.warns(UserWarning, match=r"say so: detect\(\.\.\., bgr=True\)"):
+            assert len(detector.detect(BGR)) == 0
+    assert len(detector.detect(BGR)) == 0
+    assert len(FindsRed().detect(np.zeros_like(RED))) == 0  # nothing to remark: it makes no sense either way
+    assert len(FindsRed().detect(Image.fromarray(BGR))) == 0  # a picture knows its channels
+
+
+def test_a_batch_gives_a_list() -> None:
+    found = FindsRed().detect(np.stack([RED, RED]))
+    assert [len(one) for one in found] == [1, 1]
