@@ -418,3 +418,40 @@ def test_thousands_of_photos_of_one_name_are_found_by_looking_at_each_once(
     paths = PhotoFinder(raw).find_all(raw.photos)
     assert [path.relative_to(root).parts[0] for path in paths] == ["train"] * count + ["val"] * count
     assert len(asked) <= 6 * len(paths)
+
+
+@pytest.fixture
+def ten_of_many(tmp_path: Path) -> tuple[Path, Path]:
+    """A COCO file about 30 photos, of which 10 are there."""
+    images, boxes = [], []
+    (tmp_path / "photos").mkdir()
+    for number in range(30):
+        name = f"p{number:02}.png"
+        if number < 10:
+            Image.new("RGB", (60, 40)).save(tmp_path / "photos" / name)
+        images.append({"id": number, "file_name": name, "width": 60, "height": 40})
+        boxes.append({"id": number, "image_id": number, "category_id": 1, "bbox": [1, 1, 20, 20]})
+    document = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "cup"}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(document))
+    return tmp_path / "boxes.json", tmp_path / "photos"
+
+
+def test_many_photos_that_are_not_there_are_one_line(ten_of_many: tuple[Path, Path]) -> None:
+    with pytest.raises(AnnotationError) as caught:
+        read_annotations(*ten_of_many)
+    told = "boxes.json: 20 of 30 photos are not there: p10.png, p11.png, p12.png and 17 more"
+    assert caught.value.message == told
+    assert "--skip-missing" in str(caught.value.hint)
+
+
+def test_they_are_left_out_on_request_and_told(
+    ten_of_many: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = read_annotations(*ten_of_many, skip_missing=True)
+    assert [image.path.name for image in photos] == [f"p{number:02}.png" for number in range(10)]
+    assert "20 of 30 photos are not there" in " ".join(capsys.readouterr().err.split())
+    (ten_of_many[1] / "p00.png").rename(ten_of_many[1] / "q.png")
+    for number in range(1, 10):
+        (ten_of_many[1] / f"p{number:02}.png").unlink()
+    with pytest.raises(AnnotationError, match="photo not found"):  # the wrong folder, most likely
+        read_annotations(*ten_of_many, skip_missing=True)

@@ -30,6 +30,15 @@ def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
     add_strict(command)
 
 
+def add_skip_missing(command: argparse.ArgumentParser) -> None:
+    """Add ``--skip-missing``, for commands whose boxes :func:`annotations_of` reads."""
+    command.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out what BOXES says of photos that are not there, and tell how many they are",
+    )
+
+
 def add_strict(command: argparse.ArgumentParser) -> None:
     """Add ``--strict``, for commands that read files of boxes."""
     command.add_argument(
@@ -41,7 +50,11 @@ def add_strict(command: argparse.ArgumentParser) -> None:
 
 
 def annotations_of(
-    boxes: str | None, photos: Sequence[str], label: str, strict: bool = False
+    boxes: str | None,
+    photos: Sequence[str],
+    label: str,
+    strict: bool = False,
+    skip_missing: bool = False,
 ) -> AnnotationSet:
     """The boxes of ``--boxes``; without it, those drawn in the photos.
 
@@ -53,7 +66,7 @@ def annotations_of(
     from fewbox.data.project import Project
 
     if boxes is not None:
-        return read_annotations(boxes, photos, label=label, strict=strict)
+        return read_annotations(boxes, photos, label=label, strict=strict, skip_missing=skip_missing)
     if len(photos) > 1:
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
     return Project(photos[0]).annotation_set()

@@ -7,7 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_device, add_engine, add_photos_with_boxes, add_tiles, annotations_of
+from fewbox.commands import (
+    add_device,
+    add_engine,
+    add_photos_with_boxes,
+    add_skip_missing,
+    add_tiles,
+    annotations_of,
+)
 from fewbox.core.files import require_writable, write_text
 
 _REPORT_NAME = "report.html"
@@ -28,6 +35,7 @@ def add_evaluate(commands: Any) -> None:
         help="a file that 'fewbox finetune' or 'fewbox export' wrote, or a base model by name or file",
     )
     add_photos_with_boxes(evaluate)
+    add_skip_missing(evaluate)
     evaluate.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", help=f"write {_REPORT_NAME} and {_NUMBERS_NAME} there"
     )
@@ -67,7 +75,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     detector = detector.with_tiles(tiles)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
-    annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict)
+    annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict, parsed.skip_missing)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     evaluation = evaluate(detector, annotations)

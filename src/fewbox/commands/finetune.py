@@ -14,6 +14,7 @@ from fewbox.commands import (
     add_device,
     add_photos_with_boxes,
     add_settings,
+    add_skip_missing,
     annotations_of,
     base_of,
 )
@@ -42,6 +43,7 @@ def add_finetune(commands: Any) -> None:
         description="Teach a base model the objects in annotated photos; writes one detector file.",
     )
     add_photos_with_boxes(finetune)
+    add_skip_missing(finetune)
     finetune.add_argument(
         "--base",
         help="a name from 'fewbox bases', or a file: the official .tar.gz of an SSD, its unpacked folder "
@@ -94,7 +96,9 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     """``fewbox finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
     config = FinetuneConfig.from_dict(settings)
-    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label, parsed.strict)
+    annotations = annotations_of(
+        parsed.boxes, parsed.photos, parsed.label, parsed.strict, parsed.skip_missing
+    )
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
@@ -208,6 +212,7 @@ def add_finetune_deep(commands: Any) -> None:
         "torchrun --nproc-per-node N --no-python fewbox finetune-deep ...",
     )
     add_photos_with_boxes(deep)
+    add_skip_missing(deep)
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'fewbox bases', or a file")
     add_batch_norm_eps(deep)
     deep.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
@@ -233,7 +238,9 @@ def add_finetune_deep(commands: Any) -> None:
 def run_finetune_deep(parsed: argparse.Namespace) -> int:
     """``fewbox finetune-deep``, or one of its processes."""
     config = DeepConfig(**{spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(DeepConfig)})
-    annotations = annotations_of(parsed.boxes, parsed.photos, parsed.label, parsed.strict)
+    annotations = annotations_of(
+        parsed.boxes, parsed.photos, parsed.label, parsed.strict, parsed.skip_missing
+    )
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     held_out = None

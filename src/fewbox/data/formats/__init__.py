@@ -10,10 +10,11 @@ table of what is read, kept and left out.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fewbox.core import counted
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import console
 from fewbox.data import PROJECT_FILE, require_format
@@ -25,7 +26,7 @@ from fewbox.data.formats.fitting import Fitting
 from fewbox.data.formats.folders import folders_of_photos
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
-from fewbox.data.formats.photos import PhotoFinder
+from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged
 from fewbox.data.formats.recognition import files_of, recognized_format
 from fewbox.data.formats.recognition import possible_formats as possible_formats
@@ -38,6 +39,9 @@ from fewbox.data.images import StrPath, given_places, read_size_hw
 from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError
 
+_SHOWN = 3
+"""Names of photos in a message about many."""
+
 
 def read_annotations(
     boxes: StrPath,
@@ -46,6 +50,7 @@ def read_annotations(
     label: str = "object",
     format: str | None = None,
     strict: bool = False,
+    skip_missing: bool = False,
 ) -> AnnotationSet:
     """Read a file or folder of boxes together with the photos it speaks of.
 
@@ -62,6 +67,7 @@ def read_annotations(
         format: the name of the format; left out, it is recognized.
         strict: refuse boxes that reach over the edge of their photo by more than a pixel, are
             turned ever so little, or are flat.
+        skip_missing: leave out what is said of photos that are not there, and tell how many they are.
 
     Returns:
         The photos in the order of the file, then those it does not mention, as not looked
@@ -86,7 +92,7 @@ def read_annotations(
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}", markup=False)
-    return to_annotation_set(raw, photos, label=label, strict=strict)
+    return to_annotation_set(raw, photos, label=label, strict=strict, skip_missing=skip_missing)
 
 
 def annotation_set(given: AnnotationSet | StrPath) -> AnnotationSet:
@@ -147,15 +153,14 @@ def to_annotation_set(
     *,
     label: str = "object",
     strict: bool = False,
+    skip_missing: bool = False,
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
     fitting = Fitting(strict)
     finder = PhotoFinder(raw, None if photos is None else given_places(photos))
     mentioned: dict[str, RawPhoto] = {}  # by its real path, as one photo may be reached in two ways
     images = []
-    for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True):
-        if isinstance(path, AnnotationError):
-            raise path
+    for photo, path in _found(raw, finder, skip_missing=skip_missing):
         first = mentioned.setdefault(os.path.realpath(path), photo)
         if first is not photo:
             hint = f"{first.where} is about it too: keep one of the two, with the boxes of both"
@@ -170,6 +175,30 @@ def to_annotation_set(
     if remark := fitting.remark():
         console.print(f"{raw.source}: {remark}", markup=False)
     return annotations
+
+
+def _found(
+    raw: RawAnnotations, finder: PhotoFinder, *, skip_missing: bool
+) -> Iterator[tuple[RawPhoto, Path]]:
+    """What is said of each photo, and the photo; photos that are not there are refused, or left out."""
+    found = list(zip(raw.photos, finder.find_all(raw.photos), strict=True))
+    doubts = [(photo, path) for photo, path in found if isinstance(path, AnnotationError)]
+    for _, error in doubts:
+        is_the_only_one = len(doubts) == 1 and not skip_missing
+        if isinstance(error, AmbiguousPhotoError) or is_the_only_one or len(doubts) == len(found):
+            raise error
+    if doubts:
+        names = ", ".join(photo.name[:200] for photo, _ in doubts[:_SHOWN])
+        more = f" and {len(doubts) - _SHOWN} more" if len(doubts) > _SHOWN else ""
+        are = "are" if len(doubts) > 1 else "is"
+        told = f"{len(doubts)} of {counted(len(found), 'photo')} {are} not there: {names}{more}"
+        if not skip_missing:
+            hint = "name their folder, or leave them out: --skip-missing (skip_missing=True in Python)"
+            raise AnnotationError(f"{raw.source}: {told}", hint=hint)
+        console.print(f"{raw.source}: {told}; left out", markup=False)
+    for photo, path in found:
+        if not isinstance(path, AnnotationError):
+            yield photo, path
 
 
 def _image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
