@@ -516,3 +516,15 @@ def test_a_wrong_command_line_is_a_line_and_a_hint(
     assert what.startswith("error: ")
     assert message in what
     assert hint == f"hint: {which} --help says what it takes"
+
+
+@pytest.mark.parametrize("named", [[], ["a.onnx", "-o", "b.onnx"]])
+def test_an_export_has_one_name(named: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "duck.safetensors", *named]) == 2
+    assert "one file to write is needed" in capsys.readouterr().err
+
+
+def test_an_export_may_be_named_as_in_other_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for named in (["duck.txt"], ["-o", "duck.txt"]):
+        assert main(["export", "duck.safetensors", *named]) == 2
+        assert "duck.txt: cannot be written" in capsys.readouterr().err

@@ -25,9 +25,9 @@ def add_export(commands: Any) -> None:
     export.add_argument(
         "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' wrote, or a base model"
     )
-    export.add_argument(
-        "output", type=Path, metavar="FILE", help="what to write: duck.onnx, or duck.xml for OpenVINO"
-    )
+    written = "what to write: duck.onnx, or duck.xml for OpenVINO"
+    export.add_argument("file", type=Path, nargs="?", metavar="FILE", help=written)
+    export.add_argument("-o", "--output", type=Path, metavar="FILE", help="the same, as in other commands")
     export.add_argument(
         "--raw",
         action="store_true",
@@ -67,6 +67,9 @@ def add_export(commands: Any) -> None:
 
 def run_export(parsed: argparse.Namespace) -> int:
     """``fewbox export``."""
+    if (parsed.file is None) == (parsed.output is None):
+        raise SettingError("one file to write is needed", hint="name it once: -o duck.onnx")
+    parsed.output = parsed.output or parsed.file
     require_writable(parsed.output, [".onnx", ".xml"])
     is_openvino = parsed.output.suffix.lower() == ".xml"
     if is_openvino and parsed.raw:
