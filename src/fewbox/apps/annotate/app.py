@@ -29,13 +29,11 @@ from starlette.types import ASGIApp
 from fewbox.apps.annotate.answers import (
     MAX_SIDE,
     Answers,
-    BadRequestError,
     NoSuchPhotoError,
-    read_label_change,
-    read_photo_change,
 )
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.guard import Guard, token_of
+from fewbox.apps.annotate.questions import BadRequestError, read_label_change, read_photo_change
 from fewbox.apps.http import listen, server_settings
 from fewbox.data.project import Project
 from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
@@ -61,6 +59,8 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/photos/{photo_id}", app.change_photo, methods=["PATCH"]),
         Route("/api/photos/{photo_id}/image", app.image),
         Route("/api/photos/{photo_id}/proposals", app.proposals),
+        Route("/api/photos/{photo_id}/trash", app.trash, methods=["POST"]),
+        Route("/api/photos/{photo_id}/restore", app.restore, methods=["POST"]),
         Route("/api/labels", app.change_labels, methods=["PUT"]),
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
@@ -114,6 +114,14 @@ class App:
         """Put and delete boxes; answered when they are on the disk."""
         asked = read_photo_change(await request.body())
         return _json(await run_in_threadpool(self.answers.change_photo, _key(request), asked))
+
+    def trash(self, request: Request) -> Response:
+        """Move a photo into the trash."""
+        return _json(self.answers.trash(_key(request)))
+
+    def restore(self, request: Request) -> Response:
+        """Move a photo back from the trash."""
+        return _json(self.answers.restore(_key(request)))
 
     async def change_labels(self, request: Request) -> Response:
         """Add, rename and remove labels."""

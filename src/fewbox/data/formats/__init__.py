@@ -26,7 +26,7 @@ from fewbox.data.formats.folders import folders_of_photos
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
 from fewbox.data.formats.photos import PhotoFinder
-from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged
+from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged, tell_left_out
 from fewbox.data.formats.recognition import files_of, recognized_format
 from fewbox.data.formats.recognition import possible_formats as possible_formats
 from fewbox.data.formats.text_file import require_plain_text
@@ -155,14 +155,18 @@ def to_annotation_set(
     images = []
     for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True):
         if isinstance(path, AnnotationError):
+            if photo.left_out:  # it may have gone, as nobody wants it
+                continue
             raise path
         first = mentioned.setdefault(os.path.realpath(path), photo)
         if first is not photo:
             hint = f"{first.where} is about it too: keep one of the two, with the boxes of both"
             raise AnnotationError(f"{photo.where}: a photo is listed twice: {shown_name(path)}", hint=hint)
-        images.append(_image(photo, path, label, fitting))
+        if not photo.left_out:
+            images.append(_image(photo, path, label, fitting))
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
+    tell_left_out([photo.name for photo in raw.photos if photo.left_out])
     labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)
     for name in labels:
         require_plain_text(name, f"{raw.source}: label")

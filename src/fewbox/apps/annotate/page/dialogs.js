@@ -1,4 +1,4 @@
-// Windows over the page: the name of a class, and the keys.
+// Windows over the page: the name of a class, questions, and the keys.
 
 import { IS_MAC, MOD, h, iconButton, key } from "./dom.js";
 import { KEYS } from "./keys.js";
@@ -13,6 +13,18 @@ export function opened(parent, className, title, ...children) {
   parent.append(dialog);
   dialog.showModal();
   return dialog;
+}
+
+/** Ask whether something is to be done: a question, what comes of it, and the button that does it. */
+export function confirmed(parent, title, says, does) {
+  const stop = h("button", { type: "submit" }, "Cancel");
+  const submit = h("button", { type: "submit", class: "primary", value: "yes" }, does);
+  const form = h("form", { method: "dialog" }, ...says.map((line) => h("p", {}, line)), stop, submit);
+  const dialog = opened(parent, "ask sure", title, form);
+  submit.focus();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+  });
 }
 
 /** Ask for the name of a class; null if the person thinks better of it. */

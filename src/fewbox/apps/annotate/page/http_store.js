@@ -44,6 +44,8 @@ export const httpStore = {
   project: () => request("GET", "/api/project"),
   photo: (id) => request("GET", photoPath(id)),
   patch: (id, change) => request("PATCH", photoPath(id), change),
+  trash: (id) => request("POST", `${photoPath(id)}/trash`, {}),
+  restore: (id) => request("POST", `${photoPath(id)}/restore`, {}),
   labels: (body) => request("PUT", "/api/labels", body),
   // Also of photos that count as reviewed: the page knows what it has not saved yet.
   proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),

@@ -35,6 +35,8 @@ export function kernelStore(model) {
     project: () => ask("project"),
     photo: (id) => ask("photo", id),
     patch: (id, change) => ask("patch", id, change),
+    trash: (id) => ask("trash", id),
+    restore: (id) => ask("restore", id),
     labels: (change) => ask("labels", change),
     finish: () => ask("finish"),
     proposals: (id) => ask("proposals", id),

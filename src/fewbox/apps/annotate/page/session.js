@@ -2,11 +2,11 @@
 
 import { SAME_PLACE, beside, iou, isBox, moved, resampled, resized } from "./geometry.js";
 import { NO_CHANGE, applied, newId } from "./history.js";
-import { Project } from "./project.js";
+import { Keeping } from "./keeping.js";
 import { asBox } from "./proposals.js";
 import { bestMatch, counted, described, isShown } from "./words.js";
 
-export class Session extends Project {
+export class Session extends Keeping {
   hidesAll = false; // no box and no proposal is shown; what is saved stays as it is
   hiddenLabels = new Set(); // nor those of these classes
   #copied = null; // {boxes, from}, where `from` is the size of their photo: {width, height}
@@ -180,7 +180,7 @@ export class Session extends Project {
   }
 
   async renameClass(label, other) {
-    if (this.saver.status.kind !== "saved") return this.tell("not now: wait until everything is saved");
+    if (!this.isSettled()) return undefined;
     this.labels = (await this.store.labels({ rename: { [label]: other } })).labels;
     this.forgetHistory(); // what they would bring back has the old label
     for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other;
@@ -288,7 +288,8 @@ export class Session extends Project {
   goToEmpty() {
     const at = this.photos.indexOf(this.current);
     const inTurn = [...this.photos.slice(at + 1), ...this.photos.slice(0, at)];
-    const isNext = (photo) => !photo.num_boxes && !photo.error && isShown(photo, this.filter, this.search);
+    const isEmpty = (photo) => !photo.num_boxes && !photo.error && !photo.left_out;
+    const isNext = (photo) => isEmpty(photo) && isShown(photo, this.filter, this.search);
     const next = inTurn.find(isNext);
     if (next) this.open(next.id);
     else this.tell("no other photo is without boxes");

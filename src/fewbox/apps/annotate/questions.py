@@ -1,0 +1,95 @@
+"""What the page sends, checked field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewbox.data.annotations import Box
+from fewbox.data.formats.json_file import Entry, parse_object
+from fewbox.data.project_file import DrawnBox
+from fewbox.errors import AnnotationError
+
+
+@dataclass(frozen=True)
+class PhotoChange:
+    """A change to one photo; see :meth:`ProjectFile.change_photo`."""
+
+    put: tuple[DrawnBox, ...]
+    delete: tuple[str, ...]
+    reviewed: bool | None
+    left_out: bool | None = None
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels to add, then one to rename, then some to remove."""
+
+    add: tuple[str, ...]
+    rename: tuple[str, str] | None
+    remove: tuple[str, ...]
+
+
+class BadRequestError(Exception):
+    """The page has sent something that it should not."""
+
+
+def read_photo_change(body: bytes) -> PhotoChange:
+    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "left_out": false}``; none is needed.
+
+    Raises:
+        BadRequestError: it is malformed; the message says where.
+    """
+    request = _parse(body)
+    try:
+        put = tuple(map(_read_box, request.entries("put"))) if "put" in request.fields else ()
+        reviewed, left_out = (
+            request.flag(key) if request.fields.get(key) is not None else None
+            for key in ("reviewed", "left_out")
+        )
+        return PhotoChange(put, _texts(request, "delete"), reviewed, left_out)
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def read_label_change(body: bytes) -> LabelChange:
+    """Read ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["lid"]}``; each may be left out.
+
+    Raises:
+        BadRequestError: it is malformed; the message says where.
+    """
+    request = _parse(body)
+    rename = None
+    try:
+        if "rename" in request.fields:
+            pairs = request.value("rename", dict, "an object")
+            if len(pairs) != 1 or not all(isinstance(label, str) for label in pairs.values()):
+                request.refuse("rename", 'one label to rename: {"old": "new"}')
+            ((old, new),) = pairs.items()
+            rename = (old, new)
+        return LabelChange(_texts(request, "labels"), rename, _texts(request, "remove"))
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _parse(body: bytes) -> Entry:
+    try:
+        return parse_object(body.decode("utf-8"), "request")
+    except UnicodeDecodeError as error:
+        raise BadRequestError("request: not UTF-8") from error
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _read_box(entry: Entry) -> DrawnBox:
+    x1, y1, x2, y2 = entry.numbers("box", 4)
+    box = Box(x1, y1, x2, y2, entry.text("label"), entry.flag("ignore"))
+    return DrawnBox(entry.text("id"), box)
+
+
+def _texts(request: Entry, key: str) -> tuple[str, ...]:
+    if key not in request.fields:
+        return ()
+    values = request.value(key, list, "a list of texts")
+    if not all(isinstance(value, str) for value in values):
+        request.refuse(key, "a list of texts")
+    return tuple(values)
