@@ -269,6 +269,43 @@ class ProjectFile:
         self._lines.pop(id(entry), None)
         self._states.clear()
 
+    def merge_label(self, old: str, new: str) -> None:
+        """Give the boxes of a class another one that is there, and remove the first.
+
+        Raises:
+            AnnotationError: there is no class ``old``, or none ``new``, or they are one.
+        """
+        gone, kept = self._category(old), self._category(new)
+        if gone is kept:
+            raise AnnotationError(f"one class cannot be merged with itself: {old}", hint="name two classes")
+        for entry in self._top["annotations"]:
+            if entry["category_id"] == gone["id"]:
+                entry["category_id"] = kept["id"]
+                self._lines.pop(id(entry), None)
+        self._states.clear()
+        self.remove_label(old)
+
+    def delete_label(self, label: str) -> None:
+        """Remove a class with its boxes; a photo that had no others counts as not reviewed.
+
+        Nobody has said that the photo is empty.
+
+        Raises:
+            AnnotationError: there is no such class.
+        """
+        category_id = self._category(label)["id"]
+        gone = [box["id"] for box in self._top["annotations"] if box["category_id"] == category_id]
+        self._top["annotations"] = [box for box in self._top["annotations"] if box["id"] not in set(gone)]
+        for image in self._images.values():
+            boxes = self._boxes[image.fields["id"]]
+            left = {key: box for key, box in boxes.items() if box.fields["category_id"] != category_id}
+            if boxes and not left:
+                image.fields["reviewed"] = False
+                self._lines.pop(id(image.fields), None)
+            self._boxes[image.fields["id"]] = left
+        self._states.clear()
+        self.remove_label(label)
+
     def remove_label(self, label: str) -> None:
         """Remove a class that no box has.
 

@@ -13,7 +13,7 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -203,16 +203,41 @@ class Answers:
         return {}
 
     def change_labels(self, asked: LabelChange) -> dict[str, Any]:
-        """Add, rename and remove labels."""
+        """Add, rename, remove, merge and delete labels.
+
+        ``before`` of the answer has for each photo whose boxes were merged or deleted its id and the change
+        that brings them back.
+        """
+        losing = {*asked.delete, *(asked.merge or ())[:1]}
+        names = self._list_names() if losing else ()
         with self._project.editing() as content:
+            before = [(name, _restoring(content.photo(name), losing)) for name in names]
             content.add_labels(asked.add)
             if asked.rename is not None:
                 content.rename_label(*asked.rename)
             for label in asked.remove:
                 content.remove_label(label)
-        if asked.rename is not None:
+            if asked.merge is not None:
+                content.merge_label(*asked.merge)
+            for label in asked.delete:
+                content.delete_label(label)
+        if asked.rename is not None or losing:
             self._learner.photos_changed()
-        return {"labels": self._project.labels()}
+        answer: dict[str, Any] = {"labels": self._project.labels()}
+        if losing:
+            answer["before"] = [[photo_id(name), change] for name, change in before if change["put"]]
+        return answer
+
+    def label_counts(self) -> dict[str, list[int]]:
+        """For each label how many boxes have it, and in how many photos; of photos left out too."""
+        counts = {label: [0, 0] for label in self._project.labels()}
+        for state in self._project.states(self._list_names()):
+            labels = [drawn.box.label for drawn in state.boxes]
+            for label in labels:
+                counts[label][0] += 1
+            for label in set(labels):
+                counts[label][1] += 1
+        return counts
 
     def image_tag(self, key: str, side: int | None) -> str:
         """The tag of a photo's picture, which changes with it; the picture is not made for that."""
@@ -318,6 +343,12 @@ def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState) -> dic
         "left_out": state.left_out,
         "boxes": [_box(drawn) for drawn in state.boxes],
     }
+
+
+def _restoring(state: PhotoState, labels: Set[str]) -> dict[str, Any]:
+    """The change that brings boxes of these labels back, once they have got another one or are gone."""
+    boxes = [_box(drawn) for drawn in state.boxes if drawn.box.label in labels]
+    return {"put": boxes, "delete": [], "reviewed": state.reviewed}
 
 
 def _box(drawn: DrawnBox) -> dict[str, Any]:

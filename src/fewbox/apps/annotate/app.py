@@ -62,6 +62,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/photos/{photo_id}/trash", app.trash, methods=["POST"]),
         Route("/api/photos/{photo_id}/restore", app.restore, methods=["POST"]),
         Route("/api/labels", app.change_labels, methods=["PUT"]),
+        Route("/api/labels", app.label_counts),
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
@@ -124,9 +125,13 @@ class App:
         return _json(self.answers.restore(_key(request)))
 
     async def change_labels(self, request: Request) -> Response:
-        """Add, rename and remove labels."""
+        """Add, rename, remove, merge and delete labels."""
         asked = read_label_change(await request.body())
         return _json(await run_in_threadpool(self.answers.change_labels, asked))
+
+    def label_counts(self, _: Request) -> Response:
+        """How many boxes and photos each label has."""
+        return _json(self.answers.label_counts())
 
     async def image(self, request: Request) -> Response:
         """The photo, upright, as a JPEG of at most the size that is asked for."""

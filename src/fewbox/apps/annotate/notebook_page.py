@@ -117,6 +117,7 @@ class NotebookPage(anywidget.AnyWidget):
             "trash": self._answers.trash,
             "restore": self._answers.restore,
             "labels": lambda change: self._answers.change_labels(read_label_change(_bytes(change))),
+            "labelCounts": self._answers.label_counts,
             "image": self._answers.image,
             "learning": self._answers.learning,
             "proposals": self._answers.proposals,

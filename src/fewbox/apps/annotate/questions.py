@@ -22,11 +22,16 @@ class PhotoChange:
 
 @dataclass(frozen=True)
 class LabelChange:
-    """Labels to add, then one to rename, then some to remove."""
+    """Labels to add, then one to rename, then some to remove that no box has.
+
+    Then one to merge into another, and some to delete with their boxes.
+    """
 
     add: tuple[str, ...]
     rename: tuple[str, str] | None
     remove: tuple[str, ...]
+    merge: tuple[str, str] | None = None
+    delete: tuple[str, ...] = ()
 
 
 class BadRequestError(Exception):
@@ -52,21 +57,18 @@ def read_photo_change(body: bytes) -> PhotoChange:
 
 
 def read_label_change(body: bytes) -> LabelChange:
-    """Read ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["lid"]}``; each may be left out.
+    """Read what is to be done with labels; each part may be left out.
+
+    ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["a"], "merge": {"b": "c"}, "delete": ["d"]}``
 
     Raises:
         BadRequestError: it is malformed; the message says where.
     """
     request = _parse(body)
-    rename = None
     try:
-        if "rename" in request.fields:
-            pairs = request.value("rename", dict, "an object")
-            if len(pairs) != 1 or not all(isinstance(label, str) for label in pairs.values()):
-                request.refuse("rename", 'one label to rename: {"old": "new"}')
-            ((old, new),) = pairs.items()
-            rename = (old, new)
-        return LabelChange(_texts(request, "labels"), rename, _texts(request, "remove"))
+        rename, merge = _pair(request, "rename"), _pair(request, "merge")
+        remove, delete = _texts(request, "remove"), _texts(request, "delete")
+        return LabelChange(_texts(request, "labels"), rename, remove, merge, delete)
     except AnnotationError as error:
         raise BadRequestError(error.message) from error
 
@@ -84,6 +86,16 @@ def _read_box(entry: Entry) -> DrawnBox:
     x1, y1, x2, y2 = entry.numbers("box", 4)
     box = Box(x1, y1, x2, y2, entry.text("label"), entry.flag("ignore"))
     return DrawnBox(entry.text("id"), box)
+
+
+def _pair(request: Entry, key: str) -> tuple[str, str] | None:
+    if key not in request.fields:
+        return None
+    pairs = request.value(key, dict, "an object")
+    if len(pairs) != 1 or not all(isinstance(label, str) for label in pairs.values()):
+        request.refuse(key, f'one label to {key}: {{"old": "new"}}')
+    ((old, new),) = pairs.items()
+    return old, new
 
 
 def _texts(request: Entry, key: str) -> tuple[str, ...]:

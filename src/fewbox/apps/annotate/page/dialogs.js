@@ -28,7 +28,7 @@ export function confirmed(parent, title, says, does) {
 }
 
 /** Ask for the name of a class; null if the person thinks better of it. */
-export function askForName(parent, title, before = "") {
+export function askForName(parent, title, before = "", hint = "") {
   const input = h("input", {
     type: "text",
     value: before,
@@ -40,7 +40,7 @@ export function askForName(parent, title, before = "") {
   });
   const submit = h("button", { class: "primary" }, before ? "Rename" : "Add");
   const form = h("form", { method: "dialog" }, input, submit);
-  const dialog = opened(parent, "ask", title, form);
+  const dialog = opened(parent, "ask", title, form, ...(hint ? [h("p", { class: "hint" }, hint)] : []));
   input.focus();
   input.select();
   return new Promise((resolve) => {

@@ -47,6 +47,7 @@ export const httpStore = {
   trash: (id) => request("POST", `${photoPath(id)}/trash`, {}),
   restore: (id) => request("POST", `${photoPath(id)}/restore`, {}),
   labels: (body) => request("PUT", "/api/labels", body),
+  labelCounts: () => request("GET", "/api/labels"),
   // Also of photos that count as reviewed: the page knows what it has not saved yet.
   proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),
   learning: () => request("GET", "/api/learning"),

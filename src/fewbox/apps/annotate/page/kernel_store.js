@@ -38,6 +38,7 @@ export function kernelStore(model) {
     trash: (id) => ask("trash", id),
     restore: (id) => ask("restore", id),
     labels: (change) => ask("labels", change),
+    labelCounts: () => ask("labelCounts"),
     finish: () => ask("finish"),
     proposals: (id) => ask("proposals", id),
     learning: () => ask("learning"),

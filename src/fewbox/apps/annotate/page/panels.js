@@ -153,12 +153,13 @@ export class Panels {
     photos.title = `in ${counted(count, "photo", "photos")}`;
     const isHidden = this.#session.hiddenLabels.has(label);
     const says = `${isHidden ? "Show" : "Hide"} ${label}`;
-    const remove = iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second");
+    const removes = count ? `Delete the class ${label}` : `Remove ${label}`;
+    const remove = iconButton("bin", removes, () => this.#act.removeClass(label), "quiet second");
     return h(
       "div",
       { class: isActive ? "row active" : "row" },
       pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
-      ...(count ? [] : [remove]),
+      remove,
       iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
       iconButton(isHidden ? "hidden" : "eye", says, () => this.#act.toggleClass(label), isHidden ? "eye off" : "eye"),
     );
