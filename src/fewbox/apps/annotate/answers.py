@@ -24,8 +24,9 @@ from PIL import Image
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.questions import LabelChange, PhotoChange
 from fewbox.core import counted
-from fewbox.data import PROJECT_FILE
+from fewbox.data import FORMATS, PROJECT_FILE
 from fewbox.data.annotations import require_size
+from fewbox.data.beside import find_beside, take_over
 from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
@@ -227,6 +228,32 @@ class Answers:
         if losing:
             answer["before"] = [[photo_id(name), change] for name, change in before if change["put"]]
         return answer
+
+    def beside(self) -> dict[str, Any]:
+        """What boxes lie beside the photos, by format, and what cannot be read."""
+        found = find_beside(self._project)
+        offers = [
+            {
+                "format": one.format,
+                "name": FORMATS[one.format].partition(",")[0],
+                "boxes": one.num_boxes,
+                "classes": len(one.labels),
+                "photos": sum(bool(image.boxes) for image in one.images.values()),
+                "empty": sum(not image.boxes for image in one.images.values()),
+            }
+            for one in found
+            if one.images
+        ]
+        return {"offers": offers, "problems": [problem for one in found for problem in one.problems]}
+
+    def take_over(self, form: str) -> dict[str, Any]:
+        """Take over the boxes of one format, and say what takes them back, as :meth:`change_labels` does."""
+        taken = take_over(self._project, form)
+        self._learner.photos_changed()
+        back = [
+            [photo_id(name), {"put": [], "delete": ids, "reviewed": False}] for name, ids in taken.items()
+        ]
+        return {"boxes": sum(map(len, taken.values())), "before": back}
 
     def label_counts(self) -> dict[str, list[int]]:
         """For each label how many boxes have it, and in how many photos; of photos left out too."""

@@ -33,7 +33,12 @@ from fewbox.apps.annotate.answers import (
 )
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.guard import Guard, token_of
-from fewbox.apps.annotate.questions import BadRequestError, read_label_change, read_photo_change
+from fewbox.apps.annotate.questions import (
+    BadRequestError,
+    read_format,
+    read_label_change,
+    read_photo_change,
+)
 from fewbox.apps.http import listen, server_settings
 from fewbox.data.project import Project
 from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
@@ -63,6 +68,8 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/photos/{photo_id}/restore", app.restore, methods=["POST"]),
         Route("/api/labels", app.change_labels, methods=["PUT"]),
         Route("/api/labels", app.label_counts),
+        Route("/api/beside", app.beside),
+        Route("/api/beside", app.take_over, methods=["POST"]),
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
@@ -132,6 +139,15 @@ class App:
     def label_counts(self, _: Request) -> Response:
         """How many boxes and photos each label has."""
         return _json(self.answers.label_counts())
+
+    def beside(self, _: Request) -> Response:
+        """What boxes of other programs lie beside the photos."""
+        return _json(self.answers.beside())
+
+    async def take_over(self, request: Request) -> Response:
+        """Take over those of one format."""
+        form = read_format(await request.body())
+        return _json(await run_in_threadpool(self.answers.take_over, form))
 
     async def image(self, request: Request) -> Response:
         """The photo, upright, as a JPEG of at most the size that is asked for."""

@@ -117,6 +117,8 @@ class NotebookPage(anywidget.AnyWidget):
             "trash": self._answers.trash,
             "restore": self._answers.restore,
             "labels": lambda change: self._answers.change_labels(read_label_change(_bytes(change))),
+            "beside": self._answers.beside,
+            "takeOver": self._answers.take_over,
             "labelCounts": self._answers.label_counts,
             "image": self._answers.image,
             "learning": self._answers.learning,

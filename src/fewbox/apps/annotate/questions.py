@@ -88,6 +88,19 @@ def _read_box(entry: Entry) -> DrawnBox:
     return DrawnBox(entry.text("id"), box)
 
 
+def read_format(body: bytes) -> str:
+    """Read ``{"format": "voc"}``.
+
+    Raises:
+        BadRequestError: it is malformed.
+    """
+    request = _parse(body)
+    try:
+        return request.text("format")
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
 def _pair(request: Entry, key: str) -> tuple[str, str] | None:
     if key not in request.fields:
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import console
-from fewbox.data import PROJECT_FILE, require_format
+from fewbox.data import FOLDER_FORMATS, PROJECT_FILE, require_format
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import read_csv
@@ -122,6 +122,19 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
 
 def _read(path: Path, form: str) -> RawAnnotations:
     folder, files = files_of(path, form)
+    raw = read_files(files, folder, form)
+    if form in FOLDER_FORMATS or not path.is_dir():
+        return raw
+    places = (folder, *raw.places, *folders_of_photos(folder))
+    return replace(raw, places=tuple(dict.fromkeys(places)))
+
+
+def read_files(files: Sequence[Path], folder: Path, form: str) -> RawAnnotations:
+    """Read what files of one format say, all of which are below ``folder``.
+
+    Raises:
+        AnnotationError: one of them is malformed.
+    """
     match form:
         case "labelme":
             return read_labelme(files, folder)
@@ -129,9 +142,7 @@ def _read(path: Path, form: str) -> RawAnnotations:
             return read_voc(files, folder)
         case "yolo":
             return read_yolo(files, folder)
-    raw = merged([_read_file(file, form) for file in files], folder)
-    places = (folder, *raw.places, *folders_of_photos(folder)) if path.is_dir() else raw.places
-    return replace(raw, places=tuple(dict.fromkeys(places)))
+    return merged([_read_file(file, form) for file in files], folder)
 
 
 def _read_file(path: Path, form: str) -> RawAnnotations:
@@ -163,7 +174,7 @@ def to_annotation_set(
             hint = f"{first.where} is about it too: keep one of the two, with the boxes of both"
             raise AnnotationError(f"{photo.where}: a photo is listed twice: {shown_name(path)}", hint=hint)
         if not photo.left_out:
-            images.append(_image(photo, path, label, fitting))
+            images.append(annotated_image(photo, path, label, fitting))
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
     tell_left_out([photo.name for photo in raw.photos if photo.left_out])
@@ -176,7 +187,13 @@ def to_annotation_set(
     return annotations
 
 
-def _image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
+def annotated_image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
+    """Hold what a file says of one photo against it; ``label`` is the class where the file names none.
+
+    Raises:
+        AnnotationError: the photo has another size, or a box does not fit at all.
+        PhotoError: the photo cannot be read.
+    """
     size_hw = read_size_hw(path)
     if raw.size_hw is not None:
         require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")

@@ -48,6 +48,8 @@ export const httpStore = {
   restore: (id) => request("POST", `${photoPath(id)}/restore`, {}),
   labels: (body) => request("PUT", "/api/labels", body),
   labelCounts: () => request("GET", "/api/labels"),
+  beside: () => request("GET", "/api/beside"),
+  takeOver: (format) => request("POST", "/api/beside", { format }),
   // Also of photos that count as reviewed: the page knows what it has not saved yet.
   proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),
   learning: () => request("GET", "/api/learning"),

@@ -3,6 +3,7 @@
 
 import { NO_CHANGE } from "./history.js";
 import { Project } from "./project.js";
+import { counted } from "./words.js";
 
 export class Keeping extends Project {
   #steps = []; // {order, back, says}
@@ -57,6 +58,18 @@ export class Keeping extends Project {
     }, `${photo.name} is back`);
     this.tell(`${photo.name} deleted`);
     this.changed();
+  }
+
+  /** Take over boxes that lie beside the photos; undo takes them out again. */
+  async takeOver(format) {
+    if (!this.isSettled()) return;
+    const { boxes, before } = await this.store.takeOver(format);
+    await this.refresh();
+    this.noteStep(async () => {
+      for (const [id, change] of before) this.saver.add(id, change);
+      await this.refresh();
+    }, "what was taken over is gone again");
+    this.tell(`${counted(boxes, "box", "boxes")} taken over`);
   }
 
   /** Remember how to take back what changes more than the open photo, and what is said then. */

@@ -39,6 +39,8 @@ export function kernelStore(model) {
     restore: (id) => ask("restore", id),
     labels: (change) => ask("labels", change),
     labelCounts: () => ask("labelCounts"),
+    beside: () => ask("beside"),
+    takeOver: (format) => ask("takeOver", format),
     finish: () => ask("finish"),
     proposals: (id) => ask("proposals", id),
     learning: () => ask("learning"),

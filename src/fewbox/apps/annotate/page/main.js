@@ -1,6 +1,7 @@
 // The page: puts the parts together and connects keys, buttons and pointer with what they do.
 
 import { askingActions } from "./asking.js";
+import { offerBeside } from "./beside.js";
 import { Stage } from "./canvas.js";
 import { showHelp } from "./dialogs.js";
 import { button, h } from "./dom.js";
@@ -43,7 +44,10 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
   addEventListener("online", () => saver.retry(), { signal: stop.signal });
   addEventListener("beforeunload", (event) => saver.safe || event.preventDefault(), { signal: stop.signal });
-  begin({ session, saver, unsaved, store, first, parts, stop });
+  const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
+  begin({ session, saver, unsaved, store, first, parts, stop }).then(
+    () => stop.signal.aborted || offerBeside(parts.dialogs, session, kept, tell),
+  );
   return () => {
     stop.abort();
     panels.stop();
