@@ -22,6 +22,7 @@ from typing import Any
 from PIL import Image
 
 from fewbox.apps.annotate.background import Learner
+from fewbox.apps.annotate.export import Export, export
 from fewbox.apps.annotate.questions import LabelChange, PhotoChange
 from fewbox.core import counted
 from fewbox.data import FORMATS, PROJECT_FILE
@@ -254,6 +255,10 @@ class Answers:
             [photo_id(name), {"put": [], "delete": ids, "reviewed": False}] for name, ids in taken.items()
         ]
         return {"boxes": sum(map(len, taken.values())), "before": back}
+
+    def export(self, form: str) -> Export:
+        """The boxes in another format, as one file."""
+        return export(self._project, form)
 
     def label_counts(self) -> dict[str, list[int]]:
         """For each label how many boxes have it, and in how many photos; of photos left out too."""

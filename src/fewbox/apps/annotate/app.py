@@ -40,8 +40,9 @@ from fewbox.apps.annotate.questions import (
     read_photo_change,
 )
 from fewbox.apps.http import listen, server_settings
+from fewbox.data import FORMATS
 from fewbox.data.project import Project
-from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
+from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError, SettingError
 
 PAGE = Path(__file__).with_name("page")
 _MEDIA_TYPES = {
@@ -70,6 +71,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/labels", app.label_counts),
         Route("/api/beside", app.beside),
         Route("/api/beside", app.take_over, methods=["POST"]),
+        Route("/api/export", app.export),
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
@@ -149,6 +151,16 @@ class App:
         form = read_format(await request.body())
         return _json(await run_in_threadpool(self.answers.take_over, form))
 
+    def export(self, request: Request) -> Response:
+        """The boxes in the format that is asked for, as a file; without one, which formats there are."""
+        form = request.query_params.get("format")
+        if form is None:
+            return _json(FORMATS)
+        made = self.answers.export(form)
+        says = json.dumps({"name": made.name, "remarks": made.remarks})  # ASCII, as a header has to be
+        headers = {"Cache-Control": "no-store", "Fewbox-Export": says}
+        return Response(made.content, media_type="application/octet-stream", headers=headers)
+
     async def image(self, request: Request) -> Response:
         """The photo, upright, as a JPEG of at most the size that is asked for."""
         key, side = _key(request), _side(request)
@@ -210,7 +222,7 @@ async def _answer_error(_: Request, error: FewboxError) -> Response:
     if isinstance(error, OutputError):
         cause = error.__cause__
         status = 507 if isinstance(cause, OSError) and cause.errno in _DISK_FULL else 503
-    elif isinstance(error, AnnotationError):
+    elif isinstance(error, AnnotationError | SettingError):
         status = 409
     elif isinstance(error, PhotoError):
         status = 422

@@ -8,7 +8,8 @@ const SHOWN = 20; // problems
 
 function inWords({ boxes, classes, photos, name, empty }) {
   const what = `${counted(boxes, "box", "boxes")} of ${counted(classes, "class", "classes")}`;
-  const says = `${what} in ${counted(photos, "photo", "photos")} lie beside these photos as ${name}`;
+  const lie = boxes === 1 ? "lies" : "lie";
+  const says = `${what} in ${counted(photos, "photo", "photos")} ${lie} beside these photos as ${name}`;
   return empty ? `${says}; ${counted(empty, "photo is", "photos are")} looked at and empty by it` : says;
 }
 

@@ -3,6 +3,7 @@
 import { colourOf } from "./colours.js";
 import { opened } from "./dialogs.js";
 import { button, h, text } from "./dom.js";
+import { exportRow } from "./exporting.js";
 import { PhotoGrid, thumbnail } from "./list.js";
 import { counted, estimateInWords, inWords, isOpen, stateOf, thresholdInWords } from "./words.js";
 
@@ -22,6 +23,8 @@ export function showFinish(parent, session, store, open) {
   const sheet = h("div", { class: "sheet", role: "list", "aria-label": "All photos" });
   const run = h("div", { class: "run" });
   const dialog = opened(parent, "end", title, h("p", { class: "hint" }, says + out), sheet, run);
+  const row = exportRow(session);
+  if (row) dialog.append(row);
   const grid = new PhotoGrid(sheet, SHEET_CELL, (cell, photo) => {
     if (cell.firstChild) return;
     cell.setAttribute("role", "listitem");

@@ -55,6 +55,11 @@ export const httpStore = {
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
   heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
+  formats: () => request("GET", "/api/export"),
+  async exported(format) {
+    const response = await send("GET", `/api/export?format=${encodeURIComponent(format)}`);
+    return { ...JSON.parse(response.headers.get("Fewbox-Export")), blob: await response.blob() };
+  },
   image: async (id, side) => (await send("GET", imagePath(id, side))).blob(),
   imageUrl: async (id, side) => imagePath(id, side),
 };
