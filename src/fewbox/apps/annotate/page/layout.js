@@ -66,7 +66,7 @@ function makeBar({ name, count, toggleBoxes, toggleLook }, act) {
     toggleLook,
     iconButton("out", OUT, () => act.toggleLeftOut(), "only-narrow"),
     iconButton("trash", TRASH, () => act.trashPhoto(), "only-narrow"),
-    iconButton("keys", "Keys (?)", () => act.showHelp()),
+    iconButton("keys", "Keys (?)", () => act.showHelp(), "only-wide"),
   );
   return h(
     "header",
