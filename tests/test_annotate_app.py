@@ -49,7 +49,8 @@ class TestProject:
         assert len(set(ids)) == 3
         for row in answer["photos"]:
             assert row == {
-                "width": None, "height": None, "reviewed": False, "num_boxes": 0, "labels": [], "error": None
+                "width": None, "height": None, "reviewed": False, "left_out": False, "num_boxes": 0,
+                "labels": [], "error": None,
             }  # fmt: skip
         assert [row["id"] for row in Page(page.folder).get("/api/project").json()["photos"]] == ids
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands import add_batch_norm_eps, add_device, base_of
+from fewbox.commands.detect import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
 from fewbox.core.device import checked_device
@@ -22,7 +23,17 @@ def add_annotate(commands: Any) -> None:
         description="Draw boxes in photos, in a browser page on this machine. annotations.json beside the "
         "photos keeps them. After two photos, boxes for the others are proposed.",
     )
-    annotate.add_argument("photos", metavar="PHOTOS", help="a folder, or a pattern such as 'photos/**/*.jpg'")
+    annotate.add_argument(
+        "photos", metavar="PHOTOS", help="a folder, a pattern such as 'photos/**/*.jpg', or a film"
+    )
+    annotate.add_argument(
+        "--frames",
+        type=int,
+        default=30,
+        metavar="N",
+        help="of a film: how many frames to pick at most, the sharpest and most different ones; they are "
+        "written into the folder FILM_frames beside it (default: %(default)s)",
+    )
     annotate.add_argument(
         "--labels",
         default="",
@@ -69,6 +80,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         hint = "pip install '.[annotate]'"
         raise SettingError(f"the page needs {error.name}, which is not installed", hint=hint) from error
+    parsed.photos = _photos_of(parsed.photos, parsed.frames)
     from fewbox.apps.annotate.background import BackgroundLearner
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
@@ -102,3 +114,21 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     finally:
         learner.close()
     return 0
+
+
+def _photos_of(given: str, frames: int) -> str:
+    """What was given; of a film the folder with its frames, which are written if they are not there yet."""
+    film = Path(given)
+    if not given.lower().endswith(FILM_SUFFIXES) or film.is_dir():
+        return given
+    if frames < 1:
+        raise SettingError(f"--frames must be a number from 1: {frames}")
+    folder = film.with_name(f"{film.stem}_frames")
+    if folder.is_dir() and any(folder.iterdir()):
+        print(f"{folder}: frames of {film.name} are there already; to pick others, rename or delete it")
+        return str(folder)
+    from fewbox.video.frames import write_frames
+
+    count = write_frames(film, folder, frames)
+    print(f"{counted(count, 'frame')} of {film.name} written into {folder}", flush=True)
+    return str(folder)

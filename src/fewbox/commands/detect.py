@@ -13,7 +13,7 @@ from fewbox.errors import OutputError, SettingError
 
 _CLUSTERS = ("processes", "ray")
 _WRITTEN = (".mp4", ".m4v", ".mov", ".mkv", ".csv")
-_READ = (
+FILM_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv"),
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".m3u8"),
 )
@@ -251,7 +251,7 @@ def _is_for_video(parsed: argparse.Namespace) -> bool:
             )
         return True
     from_video = [source for source in parsed.photos if _is_video(source, read_as_photo=True)]
-    if parsed.output.lower().endswith((*_READ, ".gif") if from_video else _READ):
+    if parsed.output.lower().endswith((*FILM_SUFFIXES, ".gif") if from_video else FILM_SUFFIXES):
         hint = f"use a name that ends in one of: {', '.join(_WRITTEN)}"
         raise OutputError(f"{parsed.output}: a video cannot be written in this format", hint=hint)
     for source in from_video:
@@ -319,4 +319,4 @@ def _is_video(source: str, *, read_as_photo: bool) -> bool:
         return not Path(source).exists()
     if not read_as_photo and (is_address or source.lower().endswith(".gif")):
         return True
-    return source.lower().endswith(_READ)
+    return source.lower().endswith(FILM_SUFFIXES)

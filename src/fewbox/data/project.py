@@ -27,11 +27,14 @@ from fewbox.core import files
 from fewbox.core.progress import console
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
+from fewbox.data.formats.raw import tell_left_out
 from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 
+TRASH = ".fewbox-trash"
+"""The folder beside the project file that photos are moved to when they are deleted from the page."""
 LOCK_SECONDS = 10
 """How long to wait for another program; it holds the file for some milliseconds."""
 
@@ -77,7 +80,8 @@ class Project:
         """The photos: paths below the folder, with ``/``.
 
         Those in the folder, or that match the pattern, in natural order; then others that the project
-        file speaks of, whether or not they are still there. Photos outside the folder are left out.
+        file speaks of, whether or not they are still there. Photos outside the folder are not
+        listed, nor those that were left out and are no longer there.
 
         Raises:
             AnnotationError: the project file is malformed.
@@ -90,7 +94,12 @@ class Project:
             names = self._names_found()
             self._found = frozenset(names)
             known = {unicodedata.normalize("NFC", name) for name in names}
-            mentioned = [name.replace("\\", "/") for name in self._load().content.names]
+            content = self._load().content
+            mentioned = [
+                name.replace("\\", "/")
+                for name in content.names
+                if not content.photo(name).left_out or self.path_of(name).exists()
+            ]
         return names + [name for name in mentioned if unicodedata.normalize("NFC", name) not in known]
 
     def _names_found(self) -> list[str]:
@@ -132,18 +141,82 @@ class Project:
         put: Sequence[DrawnBox] = (),
         delete: Sequence[str] = (),
         reviewed: bool | None = None,
+        left_out: bool | None = None,
     ) -> PhotoState:
         """Change a photo as :meth:`ProjectFile.change_photo` does, and return what is now said about it.
 
         Raises:
-            PhotoError: the photo cannot be read.
+            PhotoError: the photo cannot be read; it can be left out all the same.
             AnnotationError: a box does not fit the photo, or the project file is malformed.
             OutputError: the file cannot be written; nothing has changed.
         """
-        size_hw = read_size_hw(self.path_of(name))
+        try:
+            size_hw = read_size_hw(self.path_of(name))
+        except PhotoError:
+            if put or left_out is None:
+                raise
+            size_hw = None
         with self.editing() as content:
-            content.change_photo(name, size_hw, put=put, delete=delete, reviewed=reviewed)
+            content.change_photo(name, size_hw, put=put, delete=delete, reviewed=reviewed, left_out=left_out)
             return content.photo(name)
+
+    def trash(self, name: str) -> Path:
+        """Move a photo into the folder :data:`TRASH` beside the project file; what is said of it is kept.
+
+        It is marked as left out, so that it is neither missed nor listed.
+
+        Returns:
+            Where it is now.
+
+        Raises:
+            PhotoError: it is not there.
+            OutputError: it cannot be moved, or the project file cannot be written; nothing has changed.
+        """
+        path = self.path_of(name)
+        if not path.exists():
+            raise PhotoError(f"{name}: no longer there", hint="reload the page")
+        (before,) = self.states([name])
+        place = self._free_place(name)
+        self.change_photo(name, left_out=True)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.rename(place)
+        except OSError as error:
+            self.change_photo(name, left_out=before.left_out, reviewed=before.reviewed)
+            raise files.output_error(place, error) from error
+        self._found -= {name}
+        return place
+
+    def restore(self, name: str) -> None:
+        """Move a photo back that :meth:`trash` has moved, the one moved last; it stays left out.
+
+        Raises:
+            PhotoError: it is not in the trash, or there is another photo of its name.
+            OutputError: it cannot be moved.
+        """
+        path, places = self.path_of(name), self._trashed(name)
+        if not places:
+            raise PhotoError(f"{name}: not in {TRASH}", hint="somebody may have moved or deleted it")
+        if path.exists():
+            hint = f"rename one of them, then move it back: {places[-1]}"
+            raise PhotoError(f"{name}: another photo has this name", hint=hint)
+        try:
+            places[-1].rename(path)
+        except OSError as error:
+            raise files.output_error(path, error) from error
+
+    def _trashed(self, name: str) -> list[Path]:
+        """The photos that had this name when they were moved into the trash, the last one last."""
+        first = self.folder / TRASH / name
+        places = [first]
+        while places[-1].exists():
+            places.append(first.with_stem(f"{first.stem}~{len(places)}"))
+        return places[:-1]
+
+    def _free_place(self, name: str) -> Path:
+        first = self.folder / TRASH / name
+        count = len(self._trashed(name))
+        return first.with_stem(f"{first.stem}~{count}") if count else first
 
     @contextmanager
     def editing(self) -> Iterator[ProjectFile]:
@@ -164,7 +237,9 @@ class Project:
             self._loaded = _Loaded(_version_of(self.file), data, loaded.content)
 
     def annotation_set(self) -> AnnotationSet:
-        """All photos with their boxes, to learn from; photos that are no longer there are left out.
+        """All photos with their boxes, to learn from, without those that somebody has left out.
+
+        What is no longer there is not in it either.
 
         Raises:
             AnnotationError: there is no project file, it is malformed, or its boxes do not fit the photos.
@@ -174,9 +249,14 @@ class Project:
             hint = f"draw boxes with: fewbox annotate {self.photos}; or name a file of boxes: --boxes FILE"
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
         images, missing = [], []
+        with self._lock:
+            content = self._load().content
+        tell_left_out([name for name in content.names if content.photo(name).left_out])
         names = self._all_names()
         for name, state in zip(names, self.states(names), strict=True):
             path = self.path_of(name)
+            if state.left_out:
+                continue
             if not path.exists():
                 missing.append(name)
                 continue

@@ -1,8 +1,9 @@
 """What the project file says, as an object: read, changed box by box, written again.
 
-The file is COCO JSON with two fields of our own: ``reviewed`` on an image, as everywhere in
-fewbox, and ``box_id`` on an annotation, the name that whoever drew the box gave it, so that
-saying the same thing twice changes nothing. A box without one is called ``coco-`` and its id.
+The file is COCO JSON with fields of our own: on an image ``reviewed``, as everywhere in fewbox, and
+``left_out``, which is there only where it is true; on an annotation ``box_id``, the name that whoever
+drew the box gave it, so that saying the same thing twice changes nothing. A box without one is called
+``coco-`` and its id.
 
 It is changed in place: a field that is not understood, an id and the order of entries stay as
 they are. Every entry has a line of its own, so that a diff shows which boxes have changed.
@@ -57,6 +58,8 @@ class PhotoState:
     reviewed: bool = False
     size_hw: tuple[int, int] | None = None
     """As the file states it."""
+    left_out: bool = False
+    """Somebody has left the photo out: it is neither learnt from nor to be looked at."""
 
 
 class ProjectFile:
@@ -98,7 +101,7 @@ class ProjectFile:
         name = entry.text("file_name")
         if _key(name) in self._images:
             entry.refuse("file_name", "different from the names before it")
-        entry.flag("reviewed")
+        entry.flag("reviewed"), entry.flag("left_out")
         entry.size_hw("height", "width")
         self._boxes[unused_id(entry, self._boxes)] = {}
         self._images[_key(name)] = entry
@@ -143,7 +146,7 @@ class ProjectFile:
             DrawnBox(box_id, self._box(box)) for box_id, box in self._boxes[entry.fields["id"]].items()
         )
         reviewed = entry.flag("reviewed") or bool(boxes)
-        return PhotoState(boxes, reviewed, entry.size_hw("height", "width"))
+        return PhotoState(boxes, reviewed, entry.size_hw("height", "width"), entry.flag("left_out"))
 
     def _box(self, entry: Entry) -> Box:
         x, y, width, height = entry.numbers("bbox", 4)
@@ -155,21 +158,24 @@ class ProjectFile:
     def change_photo(
         self,
         name: str,
-        size_hw: tuple[int, int],
+        size_hw: tuple[int, int] | None,
         *,
         put: Sequence[DrawnBox] = (),
         delete: Iterable[str] = (),
         reviewed: bool | None = None,
+        left_out: bool | None = None,
     ) -> None:
         """Add, replace and remove boxes of a photo by their ids; the same change twice is one change.
 
         Args:
             name: the photo's path below the folder of the file, with ``/``.
-            size_hw: the size of the upright photo.
+            size_hw: the size of the upright photo; None if it cannot be read, when nothing can be put.
             put: each replaces the box of its id, or is added. Labels that are new are added too.
             delete: ids of boxes to remove; unknown ones may have been removed by somebody else.
             reviewed: whether the photo has been looked at; left out, that stays as it is. A photo with
                 boxes always has been.
+            left_out: whether the photo is left out; None keeps that as it is. A photo without boxes that
+                is left out counts as not reviewed, so that no other program takes it for background.
 
         Raises:
             AnnotationError: a box does not fit the photo, or has no proper label.
@@ -177,7 +183,7 @@ class ProjectFile:
         before = self.photo(name)
         self._states.pop(_key(name), None)
         where = f"{self._source}: {name}"
-        if before.boxes and before.size_hw:
+        if before.boxes and before.size_hw and size_hw:
             require_size(before.size_hw, size_hw, where)
         entry = self._image_entry(name, size_hw)
         boxes = self._boxes[entry["id"]]
@@ -185,22 +191,28 @@ class ProjectFile:
         if gone:
             self._top["annotations"] = [box for box in self._top["annotations"] if box["id"] not in gone]
         for drawn in put:
+            assert size_hw is not None
             label = checked_label(drawn.box.label)
             box = checked_box(drawn.box, size_hw, [drawn.box.label], f"{where}: box {drawn.id}")
             self._put(entry["id"], drawn.id, box, self._category_id(label))
         looked_at = before.reviewed if reviewed is None else reviewed
-        entry["reviewed"] = looked_at or bool(boxes)
+        is_out = before.left_out if left_out is None else left_out
+        entry["reviewed"] = (looked_at and not is_out) or bool(boxes)
+        entry.pop("left_out", None)
+        if is_out:
+            entry["left_out"] = True
         self._lines.pop(id(entry), None)
 
-    def _image_entry(self, name: str, size_hw: tuple[int, int]) -> dict[str, Any]:
-        """The photo's entry, made if there is none, with the photo's size."""
+    def _image_entry(self, name: str, size_hw: tuple[int, int] | None) -> dict[str, Any]:
+        """The photo's entry, made if there is none, with the photo's size if that is known."""
         if _key(name) not in self._images:
             fields = {"id": max(self._boxes, default=0) + 1, "file_name": name}
             self._images[_key(name)] = Entry(f"{self._source}: {name}", fields)
             self._boxes[fields["id"]] = {}  # type: ignore[index]
             self._top["images"].append(fields)
         entry = self._images[_key(name)].fields
-        entry["width"], entry["height"] = size_hw[1], size_hw[0]
+        if size_hw is not None:
+            entry["width"], entry["height"] = size_hw[1], size_hw[0]
         return entry
 
     def _put(self, image_id: int, box_id: str, box: Box, category_id: int) -> None:
@@ -256,6 +268,43 @@ class ProjectFile:
         self._labels[entry["id"]] = entry["name"] = new
         self._lines.pop(id(entry), None)
         self._states.clear()
+
+    def merge_label(self, old: str, new: str) -> None:
+        """Give the boxes of a class another one that is there, and remove the first.
+
+        Raises:
+            AnnotationError: there is no class ``old``, or none ``new``, or they are one.
+        """
+        gone, kept = self._category(old), self._category(new)
+        if gone is kept:
+            raise AnnotationError(f"one class cannot be merged with itself: {old}", hint="name two classes")
+        for entry in self._top["annotations"]:
+            if entry["category_id"] == gone["id"]:
+                entry["category_id"] = kept["id"]
+                self._lines.pop(id(entry), None)
+        self._states.clear()
+        self.remove_label(old)
+
+    def delete_label(self, label: str) -> None:
+        """Remove a class with its boxes; a photo that had no others counts as not reviewed.
+
+        Nobody has said that the photo is empty.
+
+        Raises:
+            AnnotationError: there is no such class.
+        """
+        category_id = self._category(label)["id"]
+        gone = [box["id"] for box in self._top["annotations"] if box["category_id"] == category_id]
+        self._top["annotations"] = [box for box in self._top["annotations"] if box["id"] not in set(gone)]
+        for image in self._images.values():
+            boxes = self._boxes[image.fields["id"]]
+            left = {key: box for key, box in boxes.items() if box.fields["category_id"] != category_id}
+            if boxes and not left:
+                image.fields["reviewed"] = False
+                self._lines.pop(id(image.fields), None)
+            self._boxes[image.fields["id"]] = left
+        self._states.clear()
+        self.remove_label(label)
 
     def remove_label(self, label: str) -> None:
         """Remove a class that no box has.

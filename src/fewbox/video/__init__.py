@@ -12,23 +12,21 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.files import replacing, require_writable
 from fewbox.core.progress import progress_bar
-from fewbox.data.images import ReducedImage, StrPath
+from fewbox.data.images import StrPath
 from fewbox.detection.drawing import draw_boxes
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
-from fewbox.video.reader import Frame, FrameSource, VideoReader
+from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown
 from fewbox.video.tracking import TrackedBox, Tracker, Untracked
 from fewbox.video.writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
 
@@ -39,7 +37,6 @@ _TABLE_SUFFIX = ".csv"
 MAX_WAITING = 4
 """So many frames, or packets of sound, wait for the network, and as many to be written."""
 _MAX_LAG_S = 0.5
-_MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _LOST_S = 1  # as in the release of ByteTrack: 30 frames of 30 a second
 
 
@@ -215,19 +212,10 @@ class _FrameScheduler:
         self.num_frames_detected += 1
         return self._tracker.update(
             self._detector.detect(
-                frame.image if self._pixel_aspect == 1 else _as_shown(frame.image, self._pixel_aspect),
+                frame.image if self._pixel_aspect == 1 else as_shown(frame.image, self._pixel_aspect),
                 score_threshold=self._tracker.lowest_score,
             )
         )
-
-
-def _as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
-    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels."""
-    height, width = image.shape[:2]
-    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
-    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
-    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
-    return ReducedImage(np.array(shown), (height, width))
 
 
 class _ResultWriter:

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from fewbox.core import counted
 from fewbox.core.progress import console
-from fewbox.data.images import read_image, read_size_hw
+from fewbox.data.images import ReducedImage, read_image, read_size_hw
 from fewbox.errors import PhotoError, VideoError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
+_MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE = Fraction(25)
 _HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
 _UNKNOWN_COLOR = (2, 2, 2)
@@ -109,6 +110,15 @@ class PhotoFrames:
                 image = np.array(ImageOps.pad(Image.fromarray(image), (width, height)))
             yield Frame(image, pts, float(pts * self.time_base))
             pts += 1
+
+
+def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
+    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels."""
+    height, width = image.shape[:2]
+    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
+    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
+    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
+    return ReducedImage(np.array(shown), (height, width))
 
 
 def _first_size_hw(paths: Sequence[Path]) -> tuple[int, int]:

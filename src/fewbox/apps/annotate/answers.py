@@ -1,4 +1,4 @@
-"""The page's questions, checked field by field, and the answers, whether by HTTP or inside a notebook.
+"""The answers to what the page asks, whether by HTTP or inside a notebook.
 
 The methods of :class:`Answers` are those of the page's store (``page/http_store.js``). They return what
 goes into JSON, and photos as JPEGs of the size that is shown. The page names a photo by an id made from
@@ -13,8 +13,8 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence, Set
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,101 +22,22 @@ from typing import Any
 from PIL import Image
 
 from fewbox.apps.annotate.background import Learner
+from fewbox.apps.annotate.export import Export, export
+from fewbox.apps.annotate.questions import LabelChange, PhotoChange
 from fewbox.core import counted
-from fewbox.data import PROJECT_FILE
-from fewbox.data.annotations import Box, require_size
-from fewbox.data.formats.json_file import Entry, parse_object
+from fewbox.data import FORMATS, PROJECT_FILE
+from fewbox.data.annotations import require_size
+from fewbox.data.beside import find_beside, take_over
 from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.errors import AnnotationError, PhotoError
+from fewbox.errors import PhotoError
 
 _CACHE_BYTES = 200_000_000
 """About 20,000 thumbnails, or 500 screens full."""
 MAX_SIDE = 20_000
 _THUMBNAIL_SIDE = 400
 _QUALITY = {"thumbnail": 75, "preview": 88}
-
-
-@dataclass(frozen=True)
-class PhotoChange:
-    """A change to one photo; see :meth:`ProjectFile.change_photo`."""
-
-    put: tuple[DrawnBox, ...]
-    delete: tuple[str, ...]
-    reviewed: bool | None
-
-
-@dataclass(frozen=True)
-class LabelChange:
-    """Labels to add, then one to rename, then some to remove."""
-
-    add: tuple[str, ...]
-    rename: tuple[str, str] | None
-    remove: tuple[str, ...]
-
-
-class BadRequestError(Exception):
-    """The page has sent something that it should not."""
-
-
-def read_photo_change(body: bytes) -> PhotoChange:
-    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true}``; each may be left out.
-
-    Raises:
-        BadRequestError: it is malformed; the message says where.
-    """
-    request = _parse(body)
-    try:
-        put = tuple(map(_read_box, request.entries("put"))) if "put" in request.fields else ()
-        reviewed = request.flag("reviewed") if request.fields.get("reviewed") is not None else None
-        return PhotoChange(put, _texts(request, "delete"), reviewed)
-    except AnnotationError as error:
-        raise BadRequestError(error.message) from error
-
-
-def read_label_change(body: bytes) -> LabelChange:
-    """Read ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["lid"]}``; each may be left out.
-
-    Raises:
-        BadRequestError: it is malformed; the message says where.
-    """
-    request = _parse(body)
-    rename = None
-    try:
-        if "rename" in request.fields:
-            pairs = request.value("rename", dict, "an object")
-            if len(pairs) != 1 or not all(isinstance(label, str) for label in pairs.values()):
-                request.refuse("rename", 'one label to rename: {"old": "new"}')
-            ((old, new),) = pairs.items()
-            rename = (old, new)
-        return LabelChange(_texts(request, "labels"), rename, _texts(request, "remove"))
-    except AnnotationError as error:
-        raise BadRequestError(error.message) from error
-
-
-def _parse(body: bytes) -> Entry:
-    try:
-        return parse_object(body.decode("utf-8"), "request")
-    except UnicodeDecodeError as error:
-        raise BadRequestError("request: not UTF-8") from error
-    except AnnotationError as error:
-        raise BadRequestError(error.message) from error
-
-
-def _read_box(entry: Entry) -> DrawnBox:
-    x1, y1, x2, y2 = entry.numbers("box", 4)
-    box = Box(x1, y1, x2, y2, entry.text("label"), entry.flag("ignore"))
-    return DrawnBox(entry.text("id"), box)
-
-
-def _texts(request: Entry, key: str) -> tuple[str, ...]:
-    if key not in request.fields:
-        return ()
-    values = request.value(key, list, "a list of texts")
-    if not all(isinstance(value, str) for value in values):
-        request.refuse(key, "a list of texts")
-    return tuple(values)
 
 
 _Key = tuple[str, int, int, int | None]
@@ -231,7 +152,10 @@ class Answers:
 
     def _list_names(self) -> Sequence[str]:
         names = self._project.photo_names() if self._only is None else self._only
-        self._names = {photo_id(name): name for name in names}
+        if self._only is not None:
+            states = zip(names, self._project.states(names), strict=True)
+            names = [name for name, state in states if not state.left_out or self._project.is_there(name)]
+        self._names.update({photo_id(name): name for name in names})  # one in the trash can come back
         return names
 
     def _row(self, name: str, state: PhotoState) -> dict[str, Any]:
@@ -245,6 +169,7 @@ class Answers:
             "width": width,
             "height": height,
             "reviewed": state.reviewed,
+            "left_out": state.left_out,
             "num_boxes": len(state.boxes),
             "labels": sorted({drawn.box.label for drawn in state.boxes}),
             "error": error,
@@ -262,21 +187,89 @@ class Answers:
     def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
         """Put and delete boxes; answered when they are on the disk."""
         name = self._name(key)
-        state = self._project.change_photo(name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed)
+        state = self._project.change_photo(
+            name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
+        )
         self._learner.photos_changed()
-        return _photo(name, self._size_hw(name), state)
+        return _photo(name, state.size_hw, state)
+
+    def trash(self, key: str) -> dict[str, Any]:
+        """Move a photo into the trash, and say where it is now."""
+        place = self._project.trash(self._name(key))
+        self._learner.photos_changed()
+        return {"place": str(place)}
+
+    def restore(self, key: str) -> dict[str, Any]:
+        """Move a photo back from the trash."""
+        self._project.restore(self._name(key))
+        return {}
 
     def change_labels(self, asked: LabelChange) -> dict[str, Any]:
-        """Add, rename and remove labels."""
+        """Add, rename, remove, merge and delete labels.
+
+        ``before`` of the answer has for each photo whose boxes were merged or deleted its id and the change
+        that brings them back.
+        """
+        losing = {*asked.delete, *(asked.merge or ())[:1]}
+        names = self._list_names() if losing else ()
         with self._project.editing() as content:
+            before = [(name, _restoring(content.photo(name), losing)) for name in names]
             content.add_labels(asked.add)
             if asked.rename is not None:
                 content.rename_label(*asked.rename)
             for label in asked.remove:
                 content.remove_label(label)
-        if asked.rename is not None:
+            if asked.merge is not None:
+                content.merge_label(*asked.merge)
+            for label in asked.delete:
+                content.delete_label(label)
+        if asked.rename is not None or losing:
             self._learner.photos_changed()
-        return {"labels": self._project.labels()}
+        answer: dict[str, Any] = {"labels": self._project.labels()}
+        if losing:
+            answer["before"] = [[photo_id(name), change] for name, change in before if change["put"]]
+        return answer
+
+    def beside(self) -> dict[str, Any]:
+        """What boxes lie beside the photos, by format, and what cannot be read."""
+        found = find_beside(self._project)
+        offers = [
+            {
+                "format": one.format,
+                "name": FORMATS[one.format].partition(",")[0],
+                "boxes": one.num_boxes,
+                "classes": len(one.labels),
+                "photos": sum(bool(image.boxes) for image in one.images.values()),
+                "empty": sum(not image.boxes for image in one.images.values()),
+            }
+            for one in found
+            if one.images
+        ]
+        return {"offers": offers, "problems": [problem for one in found for problem in one.problems]}
+
+    def take_over(self, form: str) -> dict[str, Any]:
+        """Take over the boxes of one format, and say what takes them back, as :meth:`change_labels` does."""
+        taken = take_over(self._project, form)
+        self._learner.photos_changed()
+        back = [
+            [photo_id(name), {"put": [], "delete": ids, "reviewed": False}] for name, ids in taken.items()
+        ]
+        return {"boxes": sum(map(len, taken.values())), "before": back}
+
+    def export(self, form: str) -> Export:
+        """The boxes in another format, as one file."""
+        return export(self._project, form)
+
+    def label_counts(self) -> dict[str, list[int]]:
+        """For each label how many boxes have it, and in how many photos; of photos left out too."""
+        counts = {label: [0, 0] for label in self._project.labels()}
+        for state in self._project.states(self._list_names()):
+            labels = [drawn.box.label for drawn in state.boxes]
+            for label in labels:
+                counts[label][0] += 1
+            for label in set(labels):
+                counts[label][1] += 1
+        return counts
 
     def image_tag(self, key: str, side: int | None) -> str:
         """The tag of a photo's picture, which changes with it; the picture is not made for that."""
@@ -303,7 +296,7 @@ class Answers:
         """
         name = self._name(key)
         (state,) = self._project.states([name])
-        if state.reviewed and not reviewed:
+        if state.left_out or (state.reviewed and not reviewed):
             return {"round": self._learner.learning().round, "boxes": [], "pending": False}
         found = self._learner.proposals(name)
         boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in found.boxes]
@@ -339,7 +332,10 @@ class Answers:
 
     def _suggested(self) -> str | None:
         name = self._learner.learning().suggested_next
-        if name is None or self._project.states([name])[0].reviewed:
+        if name is None:
+            return None
+        (state,) = self._project.states([name])
+        if state.reviewed or state.left_out:
             return None
         return photo_id(name)
 
@@ -368,15 +364,23 @@ def photo_id(name: str) -> str:
     return hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
 
 
-def _photo(name: str, size_hw: tuple[int, int], state: PhotoState) -> dict[str, Any]:
+def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState) -> dict[str, Any]:
+    height, width = size_hw or (None, None)
     return {
         "id": photo_id(name),
         "name": name,
-        "width": size_hw[1],
-        "height": size_hw[0],
+        "width": width,
+        "height": height,
         "reviewed": state.reviewed,
+        "left_out": state.left_out,
         "boxes": [_box(drawn) for drawn in state.boxes],
     }
+
+
+def _restoring(state: PhotoState, labels: Set[str]) -> dict[str, Any]:
+    """The change that brings boxes of these labels back, once they have got another one or are gone."""
+    boxes = [_box(drawn) for drawn in state.boxes if drawn.box.label in labels]
+    return {"put": boxes, "delete": [], "reviewed": state.reviewed}
 
 
 def _box(drawn: DrawnBox) -> dict[str, Any]:

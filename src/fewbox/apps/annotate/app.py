@@ -29,16 +29,20 @@ from starlette.types import ASGIApp
 from fewbox.apps.annotate.answers import (
     MAX_SIDE,
     Answers,
-    BadRequestError,
     NoSuchPhotoError,
-    read_label_change,
-    read_photo_change,
 )
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.guard import Guard, token_of
+from fewbox.apps.annotate.questions import (
+    BadRequestError,
+    read_format,
+    read_label_change,
+    read_photo_change,
+)
 from fewbox.apps.http import listen, server_settings
+from fewbox.data import FORMATS
 from fewbox.data.project import Project
-from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError
+from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError, SettingError
 
 PAGE = Path(__file__).with_name("page")
 _MEDIA_TYPES = {
@@ -61,7 +65,13 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/photos/{photo_id}", app.change_photo, methods=["PATCH"]),
         Route("/api/photos/{photo_id}/image", app.image),
         Route("/api/photos/{photo_id}/proposals", app.proposals),
+        Route("/api/photos/{photo_id}/trash", app.trash, methods=["POST"]),
+        Route("/api/photos/{photo_id}/restore", app.restore, methods=["POST"]),
         Route("/api/labels", app.change_labels, methods=["PUT"]),
+        Route("/api/labels", app.label_counts),
+        Route("/api/beside", app.beside),
+        Route("/api/beside", app.take_over, methods=["POST"]),
+        Route("/api/export", app.export),
         Route("/api/learning", app.learning),
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
@@ -115,10 +125,41 @@ class App:
         asked = read_photo_change(await request.body())
         return _json(await run_in_threadpool(self.answers.change_photo, _key(request), asked))
 
+    def trash(self, request: Request) -> Response:
+        """Move a photo into the trash."""
+        return _json(self.answers.trash(_key(request)))
+
+    def restore(self, request: Request) -> Response:
+        """Move a photo back from the trash."""
+        return _json(self.answers.restore(_key(request)))
+
     async def change_labels(self, request: Request) -> Response:
-        """Add, rename and remove labels."""
+        """Add, rename, remove, merge and delete labels."""
         asked = read_label_change(await request.body())
         return _json(await run_in_threadpool(self.answers.change_labels, asked))
+
+    def label_counts(self, _: Request) -> Response:
+        """How many boxes and photos each label has."""
+        return _json(self.answers.label_counts())
+
+    def beside(self, _: Request) -> Response:
+        """What boxes of other programs lie beside the photos."""
+        return _json(self.answers.beside())
+
+    async def take_over(self, request: Request) -> Response:
+        """Take over those of one format."""
+        form = read_format(await request.body())
+        return _json(await run_in_threadpool(self.answers.take_over, form))
+
+    def export(self, request: Request) -> Response:
+        """The boxes in the format that is asked for, as a file; without one, which formats there are."""
+        form = request.query_params.get("format")
+        if form is None:
+            return _json(FORMATS)
+        made = self.answers.export(form)
+        says = json.dumps({"name": made.name, "remarks": made.remarks})  # ASCII, as a header has to be
+        headers = {"Cache-Control": "no-store", "Fewbox-Export": says}
+        return Response(made.content, media_type="application/octet-stream", headers=headers)
 
     async def image(self, request: Request) -> Response:
         """The photo, upright, as a JPEG of at most the size that is asked for."""
@@ -181,7 +222,7 @@ async def _answer_error(_: Request, error: FewboxError) -> Response:
     if isinstance(error, OutputError):
         cause = error.__cause__
         status = 507 if isinstance(cause, OSError) and cause.errno in _DISK_FULL else 503
-    elif isinstance(error, AnnotationError):
+    elif isinstance(error, AnnotationError | SettingError):
         status = 409
     elif isinstance(error, PhotoError):
         status = 422

@@ -322,7 +322,7 @@ class _FinishRun:
 
     def _arguments(self) -> list[str]:
         names = self._project.photo_names()
-        all_reviewed = all(state.reviewed for state in self._project.states(names))
+        all_reviewed = all(state.reviewed or state.left_out for state in self._project.states(names))
         return [
             "finetune",
             str(self._project.photos),

@@ -83,7 +83,10 @@ class Rounds:
         states = {
             name: state
             for name, state in zip(names, self.project.states(names), strict=True)
-            if state.reviewed and self.project.path_of(name).exists()
+            if state.reviewed and not state.left_out and self.project.path_of(name).exists()
+        }
+        left_out = {
+            name for name, state in zip(names, self.project.states(names), strict=True) if state.left_out
         }
         missing = MIN_PHOTOS - sum(_has_boxes(state) for state in states.values())
         if missing > 0:
@@ -113,7 +116,8 @@ class Rounds:
         self.learnt_from = versions
         self.number += 1
         self.uncertainty.clear()
-        self._look([name for name in names if name not in states and self.project.path_of(name).exists()])
+        settled = states.keys() | left_out
+        self._look([name for name in names if name not in settled and self.project.path_of(name).exists()])
 
     def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
         """Equal as long as the photo and what there is to learn in it are the same."""

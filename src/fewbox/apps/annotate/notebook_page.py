@@ -18,12 +18,10 @@ import numpy.typing as npt
 
 from fewbox.apps.annotate.answers import (
     Answers,
-    BadRequestError,
     NoSuchPhotoError,
-    read_label_change,
-    read_photo_change,
 )
 from fewbox.apps.annotate.background import Finishing, Learning, Proposals, Result
+from fewbox.apps.annotate.questions import BadRequestError, read_label_change, read_photo_change
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError, OutputError
@@ -116,7 +114,12 @@ class NotebookPage(anywidget.AnyWidget):
             "project": self._answers.project,
             "photo": self._answers.photo,
             "patch": lambda key, change: self._answers.change_photo(key, read_photo_change(_bytes(change))),
+            "trash": self._answers.trash,
+            "restore": self._answers.restore,
             "labels": lambda change: self._answers.change_labels(read_label_change(_bytes(change))),
+            "beside": self._answers.beside,
+            "takeOver": self._answers.take_over,
+            "labelCounts": self._answers.label_counts,
             "image": self._answers.image,
             "learning": self._answers.learning,
             "proposals": self._answers.proposals,

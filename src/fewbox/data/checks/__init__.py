@@ -35,7 +35,7 @@ from fewbox.data.checks.findings import (
 from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import read_raw
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
-from fewbox.data.formats.raw import RawAnnotations, RawPhoto
+from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, given_places, read_reduced
 from fewbox.data.photo_file import SPELLING_HINT, opened
 from fewbox.data.remote import shown_name
@@ -187,14 +187,20 @@ def _read_part(
     raw = _read_boxes(part, boxes)
     finder = PhotoFinder(raw, None if places is None else given_places(places))
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
+    left_out: dict[str, str] = {}  # real paths by the names of photos that somebody has left out
     stated = raw.photos if raw else ()
     for photo, path in zip(stated, finder.find_all(stated), strict=True):
-        if isinstance(path, AnnotationError):
+        if photo.left_out:
+            left_out[photo.name] = "" if isinstance(path, AnnotationError) else os.path.realpath(path)
+        elif isinstance(path, AnnotationError):
             part.findings.append(_not_found(photo, path))
         else:
             part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
     for path in finder.found:
-        photos.setdefault(os.path.realpath(path), path)
+        if os.path.realpath(path) not in left_out.values():
+            photos.setdefault(os.path.realpath(path), path)
+    if left_out:
+        part.findings.append(finding("not-read", part.source, left_out_in_words(list(left_out))))
     part.photos = list(photos.values())
     part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
     if raw is not None:

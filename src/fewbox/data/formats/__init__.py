@@ -17,7 +17,7 @@ from pathlib import Path
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import console
-from fewbox.data import PROJECT_FILE, require_format
+from fewbox.data import FOLDER_FORMATS, PROJECT_FILE, require_format
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import read_csv
@@ -27,7 +27,7 @@ from fewbox.data.formats.folders import folders_of_photos
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
-from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged
+from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged, tell_left_out
 from fewbox.data.formats.recognition import files_of, recognized_format
 from fewbox.data.formats.recognition import possible_formats as possible_formats
 from fewbox.data.formats.text_file import require_plain_text
@@ -128,6 +128,19 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
 
 def _read(path: Path, form: str) -> RawAnnotations:
     folder, files = files_of(path, form)
+    raw = read_files(files, folder, form)
+    if form in FOLDER_FORMATS or not path.is_dir():
+        return raw
+    places = (folder, *raw.places, *folders_of_photos(folder))
+    return replace(raw, places=tuple(dict.fromkeys(places)))
+
+
+def read_files(files: Sequence[Path], folder: Path, form: str) -> RawAnnotations:
+    """Read what files of one format say, all of which are below ``folder``.
+
+    Raises:
+        AnnotationError: one of them is malformed.
+    """
     match form:
         case "labelme":
             return read_labelme(files, folder)
@@ -135,9 +148,7 @@ def _read(path: Path, form: str) -> RawAnnotations:
             return read_voc(files, folder)
         case "yolo":
             return read_yolo(files, folder)
-    raw = merged([_read_file(file, form) for file in files], folder)
-    places = (folder, *raw.places, *folders_of_photos(folder)) if path.is_dir() else raw.places
-    return replace(raw, places=tuple(dict.fromkeys(places)))
+    return merged([_read_file(file, form) for file in files], folder)
 
 
 def _read_file(path: Path, form: str) -> RawAnnotations:
@@ -165,9 +176,11 @@ def to_annotation_set(
         if first is not photo:
             hint = f"{first.where} is about it too: keep one of the two, with the boxes of both"
             raise AnnotationError(f"{photo.where}: a photo is listed twice: {shown_name(path)}", hint=hint)
-        images.append(_image(photo, path, label, fitting))
+        if not photo.left_out:
+            images.append(annotated_image(photo, path, label, fitting))
     rest = [photo for photo in finder.found if os.path.realpath(photo) not in mentioned]
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
+    tell_left_out([photo.name for photo in raw.photos if photo.left_out])
     labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)
     for name in labels:
         require_plain_text(name, f"{raw.source}: label")
@@ -181,7 +194,12 @@ def _found(
     raw: RawAnnotations, finder: PhotoFinder, *, skip_missing: bool
 ) -> Iterator[tuple[RawPhoto, Path]]:
     """What is said of each photo, and the photo; photos that are not there are refused, or left out."""
-    found = list(zip(raw.photos, finder.find_all(raw.photos), strict=True))
+    found = [
+        (photo, path)
+        for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True)
+        # One that was left out may have gone, as nobody wants it.
+        if not (photo.left_out and isinstance(path, AnnotationError))
+    ]
     doubts = [(photo, path) for photo, path in found if isinstance(path, AnnotationError)]
     for _, error in doubts:
         is_the_only_one = len(doubts) == 1 and not skip_missing
@@ -201,7 +219,13 @@ def _found(
             yield photo, path
 
 
-def _image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
+def annotated_image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
+    """Hold what a file says of one photo against it; ``label`` is the class where the file names none.
+
+    Raises:
+        AnnotationError: the photo has another size, or a box does not fit at all.
+        PhotoError: the photo cannot be read.
+    """
     size_hw = read_size_hw(path)
     if raw.size_hw is not None:
         require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")

@@ -1,4 +1,4 @@
-"""COCO JSON, and the project file, which is COCO JSON with ``reviewed``.
+"""COCO JSON, and the project file, which is COCO JSON with ``reviewed`` and ``left_out``.
 
 ``bbox`` is [x, y, width, height] in pixels, and ``iscrowd`` 1 is a box to ignore. ``area``, which COCO's
 own files state of the outline, is kept as it stands, as pycocotools takes it. COCO cannot
@@ -21,7 +21,7 @@ from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, n
 from fewbox.data.formats.shapes import OUTLINED, Points, outer_box, turned_corners
 from fewbox.errors import AnnotationError
 
-_IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed"})
+_IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed", "left_out"})
 _LISTS = ("annotations", "categories", "images")
 # box_id is of the project file, which other tools skip as we skip theirs.
 _BOX_FIELDS = frozenset({"id", "box_id", "image_id", "category_id", "bbox", "area", "iscrowd"})
@@ -183,7 +183,8 @@ def _corners(entry: Entry, left_out: Counter[str]) -> Corners:
 
 def _photo(entry: Entry, boxes: list[RawBox]) -> RawPhoto:
     size_hw = entry.size_hw("height", "width")
-    return RawPhoto(entry.where, entry.text("file_name"), tuple(boxes), entry.flag("reviewed"), size_hw)
+    name, left_out = entry.text("file_name"), entry.flag("left_out")
+    return RawPhoto(entry.where, name, tuple(boxes), entry.flag("reviewed"), size_hw, left_out=left_out)
 
 
 def _note_fields(entry: Entry, known: Collection[str], left_out: Counter[str]) -> None:

@@ -12,6 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fewbox.core import counted
+from fewbox.core.progress import console
+
+_MAX_NAMES = 5
+
 Corners = tuple[float, float, float, float]
 
 
@@ -61,6 +66,7 @@ class RawPhoto:
         file: the file of boxes; none if there is none.
         paths: other paths of the photo in the file, which are often those of another machine: they
             only help to tell photos of one name apart.
+        left_out: whether somebody has left it out on the page: it is neither learnt from nor missing.
     """
 
     where: str
@@ -71,6 +77,7 @@ class RawPhoto:
     other_names: tuple[str, ...] = ()
     file: Path | None = None
     paths: tuple[str, ...] = ()
+    left_out: bool = False
 
     def told_from(self, folder: Path) -> RawPhoto:
         """The same, where messages say that its file is in ``folder``."""
@@ -127,6 +134,19 @@ def not_read(what: Counter[str]) -> tuple[str, ...]:
     """The remark about what a file says and is left out, if there is anything."""
     listed = ", ".join(f"{n if n.isprintable() else repr(n)} ({count})" for n, count in what.items())
     return (f"not read: {listed}",) if listed else ()
+
+
+def left_out_in_words(names: Sequence[str]) -> str:
+    """That photos were left out on the page, as one line."""
+    more = len(names) - _MAX_NAMES
+    listed = ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{counted(len(names), 'photo')} left out on the page: {listed}"
+
+
+def tell_left_out(names: Sequence[str]) -> None:
+    """Say on stderr which photos were left out, if there are any: nothing is to vanish in silence."""
+    if names:
+        console.print(left_out_in_words(names), markup=False)
 
 
 def labels_in_use(photos: list[RawPhoto] | tuple[RawPhoto, ...], first: list[str]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def possible_formats(path: Path) -> tuple[str, ...]:
     Raises:
         AnnotationError: there are no boxes in it, or it cannot be read.
     """
-    found = _formats_below(path) if path.is_dir() else list(filter(None, [_format_of_file(path)]))
+    found = _formats_below(path) if path.is_dir() else list(filter(None, [format_of_file(path)]))
     if not found:
         raise AnnotationError(f"{path}: no boxes in a format that can be read here", hint=_FORMAT_HINT)
     return tuple(form for form in FORMATS if form in found)
@@ -82,7 +82,12 @@ def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
             return path, _one_a_folder(_in_format(path, ".json", form), path, form)
 
 
-def _format_of_file(path: Path) -> str | None:
+def format_of_file(path: Path) -> str | None:
+    """The format that one file is in; None if it holds no boxes.
+
+    Raises:
+        AnnotationError: it is malformed, or cannot be read.
+    """
     suffix = path.suffix.lower()
     start = {".json": b"{", ".xml": b"<"}.get(suffix) or _first_sign(path)
     if start in (b"{", b"["):
@@ -124,7 +129,7 @@ def _formats_below(folder: Path) -> list[str]:
         looked_into[place] = looked_into.get(place, 0) + 1
         if looked_into[place] > _LOOKED_INTO:
             continue
-        form = _format_of_file(path)
+        form = format_of_file(path)
         if form is not None and (form != "csv" or is_box_table(path, is_known=True)):
             found.append(form)
         elif form == "csv":
@@ -135,7 +140,7 @@ def _formats_below(folder: Path) -> list[str]:
 
 def _in_format(folder: Path, suffix: str, form: str) -> list[Path]:
     """The files of a format that is one file."""
-    return [path for path in files_below(folder, (suffix,)) if _format_of_file(path) == form]
+    return [path for path in files_below(folder, (suffix,)) if format_of_file(path) == form]
 
 
 def _some(files: list[Path], folder: Path, form: str) -> list[Path]:

@@ -86,16 +86,47 @@ def write_annotations(
     if copy_photos and form not in FOLDER_FORMATS:
         message = f"photos are not copied for {form}, which is one file"
         raise SettingError(message, hint=f"the formats that are a folder: {', '.join(FOLDER_FORMATS)}")
-    _require_plain_labels(annotations)
-    if form in ("csv", "cvat", "voc"):  # the others write any name, or none
-        folder = path.parent if form == "csv" else None
-        for name in written_names([image.path for image in annotations], folder):
-            require_plain_text(name, f"{annotations.source}: name of a photo")
+    _require_plain(annotations, path.parent, form)
     if form in FOLDER_FORMATS:
         _write_folder(annotations, path, form, copy_photos)
     else:
         files.write_text(path, _text(annotations, path.parent, form))
     return tuple(_losses(annotations, form))
+
+
+def annotation_texts(
+    annotations: AnnotationSet, folder: Path, form: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """What :func:`write_annotations` would write, as texts.
+
+    Args:
+        annotations: the set.
+        folder: where the files will lie: names of photos start from it.
+        form: the name of the format.
+
+    Returns:
+        The texts by the names of their files, one for a format that is one file; and what the format cannot
+        hold, one sentence each.
+
+    Raises:
+        AnnotationError: the format cannot hold a name or a label.
+        SettingError: there is no format of this name.
+    """
+    _require_plain(annotations, folder, require_format(form))
+    if form in FOLDER_FORMATS:
+        texts = _texts(annotations, folder, form)
+    else:
+        suffix = {"csv": ".csv", "cvat": ".xml"}.get(form, ".json")
+        texts = {f"boxes{suffix}": _text(annotations, folder, form)}
+    return texts, tuple(_losses(annotations, form))
+
+
+def _require_plain(annotations: AnnotationSet, folder: Path, form: str) -> None:
+    """Refuse labels, and names of photos, that the format cannot hold."""
+    _require_plain_labels(annotations)
+    if form in ("csv", "cvat", "voc"):  # the others write any name, or none
+        for name in written_names([image.path for image in annotations], folder if form == "csv" else None):
+            require_plain_text(name, f"{annotations.source}: name of a photo")
 
 
 def _checked(annotations: AnnotationSet, target: StrPath) -> Path:

@@ -1,4 +1,4 @@
-// Windows over the page: the name of a class, and the keys.
+// Windows over the page: the name of a class, questions, and the keys.
 
 import { IS_MAC, MOD, h, iconButton, key } from "./dom.js";
 import { KEYS } from "./keys.js";
@@ -15,8 +15,20 @@ export function opened(parent, className, title, ...children) {
   return dialog;
 }
 
+/** Ask whether something is to be done: a question, what comes of it, and the button that does it. */
+export function confirmed(parent, title, says, does) {
+  const stop = h("button", { type: "submit" }, "Cancel");
+  const submit = h("button", { type: "submit", class: "primary", value: "yes" }, does);
+  const form = h("form", { method: "dialog" }, ...says.map((line) => h("p", {}, line)), stop, submit);
+  const dialog = opened(parent, "ask sure", title, form);
+  submit.focus();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"));
+  });
+}
+
 /** Ask for the name of a class; null if the person thinks better of it. */
-export function askForName(parent, title, before = "") {
+export function askForName(parent, title, before = "", hint = "") {
   const input = h("input", {
     type: "text",
     value: before,
@@ -28,7 +40,7 @@ export function askForName(parent, title, before = "") {
   });
   const submit = h("button", { class: "primary" }, before ? "Rename" : "Add");
   const form = h("form", { method: "dialog" }, input, submit);
-  const dialog = opened(parent, "ask", title, form);
+  const dialog = opened(parent, "ask", title, form, ...(hint ? [h("p", { class: "hint" }, hint)] : []));
   input.focus();
   input.select();
   return new Promise((resolve) => {

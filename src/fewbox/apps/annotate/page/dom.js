@@ -21,6 +21,8 @@ const ICONS = {
   last: "M18 5v14M6 6l6 6-6 6",
   empty: "M4 5h8v14H4zM15 12h6M18 8.5l3.5 3.5L18 15.5",
   box: "M5 5h14v14H5zM12 9v6M9 12h6",
+  out: "M4 5h16v14H4zM4 19L20 5",
+  trash: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13M10 11l4 5M14 11l-4 5",
   bin: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   check: "M5 12.5l5 5 9-11",
   list: "M4 6h16M4 12h16M4 18h16",

@@ -3,6 +3,7 @@
 import { colourOf } from "./colours.js";
 import { opened } from "./dialogs.js";
 import { button, h, text } from "./dom.js";
+import { exportRow } from "./exporting.js";
 import { PhotoGrid, thumbnail } from "./list.js";
 import { counted, estimateInWords, inWords, isOpen, stateOf, thresholdInWords } from "./words.js";
 
@@ -11,15 +12,19 @@ const ASK_AGAIN = 1000; // milliseconds between two questions how far fine-tunin
 
 /** The end: all photos with their boxes, and the command that fine-tunes, or a button for it. */
 export function showFinish(parent, session, store, open) {
-  const { photos } = session;
+  const photos = session.photos.filter((photo) => !photo.left_out);
   const left = photos.filter(isOpen).length;
   const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
   const all = counted(photos.length, "photo", "photos");
   const title = `${counted(boxes, "box", "boxes")} in ${all}`;
+  const outs = session.photos.length - photos.length;
+  const out = outs ? ` ${counted(outs, "photo is", "photos are")} left out.` : "";
   const says = left ? `${left} of ${all} ${left === 1 ? "is" : "are"} not reviewed yet.` : "All photos are reviewed.";
   const sheet = h("div", { class: "sheet", role: "list", "aria-label": "All photos" });
   const run = h("div", { class: "run" });
-  const dialog = opened(parent, "end", title, h("p", { class: "hint" }, says), sheet, run);
+  const dialog = opened(parent, "end", title, h("p", { class: "hint" }, says + out), sheet, run);
+  const row = exportRow(session);
+  if (row) dialog.append(row);
   const grid = new PhotoGrid(sheet, SHEET_CELL, (cell, photo) => {
     if (cell.firstChild) return;
     cell.setAttribute("role", "listitem");

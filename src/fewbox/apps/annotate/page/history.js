@@ -1,10 +1,18 @@
 // Changes to the boxes of one photo, and taking them back. Pure.
 //
-// The state of a photo is {boxes, reviewed}; a box is {id, box, label, ignore}.
-// A change is {put: [box], delete: [id], reviewed}: `put` replaces the box of that id or adds it, and
-// `reviewed` may be left out. Doing a change twice is doing it once, so it is safe to send again.
+// The state of a photo is {boxes, reviewed, left_out}; a box is {id, box, label, ignore}.
+// A change is {put: [box], delete: [id], reviewed, left_out}: `put` replaces the box of that id or adds it, and
+// the last two are there only if they change. Doing a change twice is doing it once, so it is safe to send again.
 
 export const NO_CHANGE = Object.freeze({ put: [], delete: [] });
+
+const FLAGS = ["reviewed", "left_out"];
+
+/** The flags that either says, as the later one says them. */
+function flagsOf(first, second) {
+  const flags = FLAGS.map((flag) => [flag, second[flag] ?? first[flag]]);
+  return Object.fromEntries(flags.filter(([, value]) => value !== undefined));
+}
 
 /** A name for a new box that no other window will give to another. */
 export function newId() {
@@ -20,7 +28,7 @@ export function applied(state, change) {
     ...state.boxes.filter(({ id }) => !gone.has(id)).map((box) => put.get(box.id) ?? box),
     ...change.put.filter(({ id }) => !known.has(id) && !gone.has(id)),
   ];
-  return { ...state, boxes, reviewed: change.reviewed ?? state.reviewed };
+  return { ...state, boxes, ...flagsOf(state, change) };
 }
 
 /** The change that takes `change` back from what it makes of `state`. */
@@ -30,7 +38,7 @@ export function inverse(state, change) {
   return {
     put: touched.filter((id) => before.has(id)).map((id) => before.get(id)),
     delete: touched.filter((id) => !before.has(id)),
-    ...(change.reviewed === undefined ? {} : { reviewed: state.reviewed }),
+    ...Object.fromEntries(FLAGS.filter((flag) => flag in change).map((flag) => [flag, state[flag] ?? false])),
   };
 }
 
@@ -46,8 +54,7 @@ export function combined(first, second) {
     gone.delete(box.id);
     put.set(box.id, box);
   }
-  const reviewed = second.reviewed ?? first.reviewed;
-  return { put: [...put.values()], delete: [...gone], ...(reviewed === undefined ? {} : { reviewed }) };
+  return { put: [...put.values()], delete: [...gone], ...flagsOf(first, second) };
 }
 
 /** What was done to one photo, and what was taken back. */
@@ -109,8 +116,13 @@ export class Histories {
   }
 
   add(id, state, change, row, more) {
+    this.of(id).add(state, change, row, { ...more, order: this.tick() });
+  }
+
+  /** The number of the next step; those of what changes many photos are counted too. */
+  tick() {
     this.#order += 1;
-    this.of(id).add(state, change, row, { ...more, order: this.#order });
+    return this.#order;
   }
 
   /** What was done last of all: {id, step}, or null. */

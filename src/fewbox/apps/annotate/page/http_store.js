@@ -44,12 +44,22 @@ export const httpStore = {
   project: () => request("GET", "/api/project"),
   photo: (id) => request("GET", photoPath(id)),
   patch: (id, change) => request("PATCH", photoPath(id), change),
+  trash: (id) => request("POST", `${photoPath(id)}/trash`, {}),
+  restore: (id) => request("POST", `${photoPath(id)}/restore`, {}),
   labels: (body) => request("PUT", "/api/labels", body),
+  labelCounts: () => request("GET", "/api/labels"),
+  beside: () => request("GET", "/api/beside"),
+  takeOver: (format) => request("POST", "/api/beside", { format }),
   // Also of photos that count as reviewed: the page knows what it has not saved yet.
   proposals: (id) => request("GET", `${photoPath(id)}/proposals?reviewed=1`),
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
   heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
+  formats: () => request("GET", "/api/export"),
+  async exported(format) {
+    const response = await send("GET", `/api/export?format=${encodeURIComponent(format)}`);
+    return { ...JSON.parse(response.headers.get("Fewbox-Export")), blob: await response.blob() };
+  },
   image: async (id, side) => (await send("GET", imagePath(id, side))).blob(),
   imageUrl: async (id, side) => imagePath(id, side),
 };

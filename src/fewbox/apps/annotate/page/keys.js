@@ -25,6 +25,10 @@ export const KEYS = [
   entry(["j"], ["J"], "jump to a photo: type a part of its name", (act) => act.search()),
   entry(["g"], ["G"], "the photo the detector is least sure of", (act) => act.goToSuggested()),
   once(["r"], ["R"], "reviewed or not, for a photo without boxes", (act) => act.toggleReviewed()),
+  once(["o"], ["O"], "leave the photo out, or take it in again", (act) => act.toggleLeftOut()),
+  once(["Shift+Delete", "Shift+Backspace"], ["Shift", "Delete"], "delete the photo from the disk", (act) =>
+    act.trashPhoto(),
+  ),
   entry(["l"], ["L"], "look again where a proposal came too late", (act) => act.lookAgain()),
 
   { group: "Boxes" },

@@ -2,6 +2,10 @@
 
 import { MOD, button, h, icon, iconButton, key, text } from "./dom.js";
 
+const OUT_HINT = "Left out: nothing is learnt from it";
+const OUT = "Leave the photo out, or take it in again (O)";
+const TRASH = "Delete the photo from the disk (Shift Delete)";
+
 export function makeLayout(act) {
   const parts = {
     name: h("h1"),
@@ -15,6 +19,7 @@ export function makeLayout(act) {
     offers: h("div", { class: "offers" }),
     look: h("div", { class: "look", role: "group", "aria-label": "Brightness and contrast", hidden: true }),
     lookHint: button("", () => act.resetLook(), icon("light"), text(""), key("Shift B")),
+    outHint: button("", () => act.toggleLeftOut(), icon("out"), text("", OUT_HINT), key("O")),
     hiddenHint: button("", () => act.showAll()),
     asks: h("div", { class: "asks", role: "group", "aria-label": "To decide" }),
     classes: h("div", { class: "rows", role: "group", "aria-label": "Classes" }),
@@ -59,7 +64,9 @@ function makeBar({ name, count, toggleBoxes, toggleLook }, act) {
     iconButton("fit", "The whole photo (F)", () => act.fit()),
     toggleBoxes,
     toggleLook,
-    iconButton("keys", "Keys (?)", () => act.showHelp()),
+    iconButton("out", OUT, () => act.toggleLeftOut(), "only-narrow"),
+    iconButton("trash", TRASH, () => act.trashPhoto(), "only-narrow"),
+    iconButton("keys", "Keys (?)", () => act.showHelp(), "only-wide"),
   );
   return h(
     "header",
@@ -88,9 +95,9 @@ function makePhotos({ search, unfound, filter, list, suggestion }, act) {
   return h("nav", { class: "photos", "aria-label": "Photos" }, go, list, suggestion);
 }
 
-function makeStage({ notice, asks, lookHint, hiddenHint, look }) {
+function makeStage({ notice, asks, lookHint, hiddenHint, outHint, look }) {
   const layers = [h("canvas", { "aria-hidden": "true" }), h("canvas", { "aria-hidden": "true" })];
-  const hints = h("div", { class: "hints" }, hiddenHint, lookHint);
+  const hints = h("div", { class: "hints" }, outHint, hiddenHint, lookHint);
   const says = "Photo: draw boxes; press ? for the keys";
   const properties = { class: "stage", role: "application", tabIndex: 0, "aria-label": says };
   return h("section", properties, ...layers, notice, hints, look, asks);
@@ -98,11 +105,18 @@ function makeStage({ notice, asks, lookHint, hiddenHint, look }) {
 
 function makeSide({ classes, boxes, offers }, act) {
   const add = button("add", () => act.askForClass(), icon("plus"), "New class", key("N"));
+  const ofPhoto = h(
+    "div",
+    { class: "head" },
+    h("h2", {}, "In this photo"),
+    iconButton("out", OUT, () => act.toggleLeftOut()),
+    iconButton("trash", TRASH, () => act.trashPhoto()),
+  );
   return h(
     "aside",
     { class: "side", "aria-label": "Classes and boxes" },
     h("section", {}, h("h2", {}, "Classes"), classes, add),
-    h("section", { class: "of-photo" }, h("h2", {}, "In this photo"), boxes),
+    h("section", { class: "of-photo" }, ofPhoto, boxes),
     offers,
   );
 }

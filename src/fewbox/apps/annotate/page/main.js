@@ -1,7 +1,9 @@
 // The page: puts the parts together and connects keys, buttons and pointer with what they do.
 
+import { askingActions } from "./asking.js";
+import { offerBeside } from "./beside.js";
 import { Stage } from "./canvas.js";
-import { askForName, showHelp } from "./dialogs.js";
+import { showHelp } from "./dialogs.js";
 import { button, h } from "./dom.js";
 import { showFinish } from "./finish.js";
 import { boxInMiddle } from "./geometry.js";
@@ -42,7 +44,10 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
   addEventListener("online", () => saver.retry(), { signal: stop.signal });
   addEventListener("beforeunload", (event) => saver.safe || event.preventDefault(), { signal: stop.signal });
-  begin({ session, saver, unsaved, store, first, parts, stop });
+  const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
+  begin({ session, saver, unsaved, store, first, parts, stop }).then(
+    () => stop.signal.aborted || offerBeside(parts.dialogs, session, kept, tell),
+  );
   return () => {
     stop.abort();
     panels.stop();
@@ -69,16 +74,14 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
 }
 
 const OF_SESSION = [
-  ...["step", "goToSuggested", "toggleReviewed", "undo", "redo", "chooseClass", "acceptOne", "acceptAll"],
+  ...["step", "goToSuggested", "toggleReviewed", "toggleLeftOut", "redo", "chooseClass", "acceptOne", "acceptAll"],
   ...["paste", "duplicate", "toggleBoxes", "toggleClass", "showAll", "goToEnd", "goToEmpty"],
   ...["answer", "back", "lookAgain", "leaveEmpty", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
 ];
 
 /** Everything that keys and buttons can do, by name. */
 function actions({ session, stage, pointer, parts, store }) {
-  const ask = (title, before) => askForName(parts.dialogs, title, before);
   const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
-  session.askForLabel = () => ask("What is it?");
   const act = {
     newBox: () => stage.photo && session.draw(boxInMiddle(stage.view, stage.photo, stage.size)),
     copy() {
@@ -95,15 +98,7 @@ function actions({ session, stage, pointer, parts, store }) {
       session.select(id);
       session.deleteSelected();
     },
-    async askForClass() {
-      const label = await ask("New class");
-      if (label) session.addClass(label);
-    },
-    async rename(label) {
-      const other = await ask(`Rename ${label}`, label);
-      if (other && other !== label) await session.renameClass(label, other).catch(tell);
-    },
-    removeClass: (label) => session.removeClass(label).catch(tell),
+    undo: () => session.undo().catch(tell),
     open(id) {
       parts.root.classList.remove("shows-photos");
       session.setSearch("");
@@ -126,6 +121,7 @@ function actions({ session, stage, pointer, parts, store }) {
     showHelp: () => showHelp(parts.dialogs),
     showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act.open)),
   };
+  Object.assign(act, askingActions(session, parts.dialogs, tell));
   for (const name of OF_SESSION) act[name] = session[name].bind(session);
   return act;
 }

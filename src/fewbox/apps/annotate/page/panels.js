@@ -45,6 +45,7 @@ export class Panels {
     this.#showList();
     this.#showSuggestion();
     this.#showClasses();
+    this.#parts.outHint.hidden = !current?.left_out;
     this.#showHidden();
     this.#showBoxes();
     this.#showOffers();
@@ -60,6 +61,7 @@ export class Panels {
       ["all", "All photos"],
       ["unreviewed", "Not reviewed"],
       ["empty", "Reviewed, no boxes"],
+      ...(photos.some((photo) => photo.left_out) || filter === "out" ? [["out", "Left out"]] : []),
       ...labels.map((label) => [`class ${label}`, `With ${label}`]),
     ];
     const options = filters.map(([value, says]) => {
@@ -94,11 +96,11 @@ export class Panels {
       row.onclick = () => this.#act.open(photo.id);
     }
     const [, mark, file, number] = row.children;
-    row.className = `cell row ${isCurrent ? "current" : ""}`;
+    row.className = `cell row ${isCurrent ? "current" : ""} ${photo.left_out ? "out" : ""}`;
     row.title = photo.error ?? photo.name;
     mark.dataset.state = stateOf(photo);
     file.textContent = photo.name;
-    number.textContent = { unseen: "", unreadable: "!" }[stateOf(photo)] ?? photo.num_boxes;
+    number.textContent = { unseen: "", unreadable: "!", out: "" }[stateOf(photo)] ?? photo.num_boxes;
     row.setAttribute("aria-selected", isCurrent);
     row.setAttribute("aria-label", `${photo.name}, ${inWords(photo)}`);
     row.setAttribute("aria-posinset", index + 1);
@@ -151,12 +153,13 @@ export class Panels {
     photos.title = `in ${counted(count, "photo", "photos")}`;
     const isHidden = this.#session.hiddenLabels.has(label);
     const says = `${isHidden ? "Show" : "Hide"} ${label}`;
-    const remove = iconButton("bin", `Remove ${label}`, () => this.#act.removeClass(label), "quiet second");
+    const removes = count ? `Delete the class ${label}` : `Remove ${label}`;
+    const remove = iconButton("bin", removes, () => this.#act.removeClass(label), "quiet second");
     return h(
       "div",
       { class: isActive ? "row active" : "row" },
       pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
-      ...(count ? [] : [remove]),
+      remove,
       iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
       iconButton(isHidden ? "hidden" : "eye", says, () => this.#act.toggleClass(label), isHidden ? "eye off" : "eye"),
     );
@@ -180,7 +183,7 @@ export class Panels {
 
   #showBoxes() {
     const { items, selected, labels, state } = this.#session;
-    const toDo = state && !state.reviewed ? "Drag on the photo to draw a box." : "";
+    const toDo = state && !state.reviewed && !state.left_out ? "Drag on the photo to draw a box." : "";
     const hint = state?.reviewed ? "Nothing: reviewed and empty." : toDo;
     const hidden = items.map((item) => this.#session.isHidden(item));
     rebuilt(this.#parts.boxes, [items, selected, labels, hint, hidden], () => {
@@ -248,11 +251,13 @@ export class Panels {
 
   #showProgress() {
     const { photos } = this.#session;
-    const readable = photos.filter(({ error }) => !error);
+    const wanted = photos.filter((photo) => !photo.left_out);
+    const readable = wanted.filter(({ error }) => !error);
     const reviewed = readable.filter((photo) => photo.reviewed).length;
-    const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
+    const boxes = wanted.reduce((sum, photo) => sum + photo.num_boxes, 0);
     const words = [`${reviewed} of ${readable.length} reviewed`, counted(boxes, "box", "boxes")];
-    if (readable.length < photos.length) words.push(`${photos.length - readable.length} unreadable`);
+    if (wanted.length < photos.length) words.push(`${photos.length - wanted.length} left out`);
+    if (readable.length < wanted.length) words.push(`${wanted.length - readable.length} unreadable`);
     const isDone = readable.length > 0 && reviewed === readable.length;
     this.#parts.root.classList.toggle("all-reviewed", isDone);
     rebuilt(this.#parts.tally, words, () => [

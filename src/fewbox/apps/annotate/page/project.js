@@ -1,24 +1,19 @@
 // One person at one project: which photo is open, what is in it, which photos count as reviewed, what is
-// proposed, and what can be taken back. It knows the store and the saver, not the document. It says "change"
-// whenever something is to be shown anew ("draft": only the box being drawn), "say" (detail: text) what a
-// person who cannot see the page is to hear, and "tell" what everybody should notice.
+// proposed, and what can be taken back. It knows the store and the saver, not the document. It says "draft" when
+// only the box being drawn is to be shown anew, and all that a list of photos says.
 
 import { Histories, NO_CHANGE, applied } from "./history.js";
+import { PhotoList } from "./photo_list.js";
 import { Proposals, asBox } from "./proposals.js";
-import { counted, isOpen, isShown } from "./words.js";
+import { counted, isOpen } from "./words.js";
 
 const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
 
-export class Project extends EventTarget {
-  name = "";
+export class Project extends PhotoList {
   isStarted = false;
   labels = [];
-  photos = []; // {id, name, width, height, reviewed, num_boxes, labels, error}
-  filter = "all"; // which photos are shown; see words.js
-  search = ""; // and what their names have in them
   active = 0; // number of the class that new boxes get
-  current = null; // one of `photos`
-  state = null; // {boxes, reviewed} of the current photo with what is not saved yet; null until it has come
+  state = null; // {boxes, reviewed, left_out} of the current photo with what is not saved yet; null until it has come
   trouble = null; // why it has not come
   draft = null; // {id, box, label}: a box being drawn or moved; id is null for a new one
   selected = null; // id of a box or of a proposal
@@ -48,7 +43,7 @@ export class Project extends EventTarget {
   /** Read the project and open the photo of that id, or else the first that nobody has looked at. */
   async start(id) {
     await this.#readProject();
-    const first = this.#photo(id) ?? this.photos.find(isOpen) ?? this.photos[0];
+    const first = this.photo(id) ?? this.photos.find(isOpen) ?? this.photos[0];
     this.isStarted = true;
     if (first) this.#open(first);
     this.changed();
@@ -73,19 +68,15 @@ export class Project extends EventTarget {
     this.photos = project.photos.map((row) => {
       const photo = known.get(row.id) ?? row; // one photo stays one object
       const { width, height } = photo;
-      const reviewed = this.saver.pending(row.id).reviewed ?? row.reviewed;
-      return Object.assign(photo, row, row.width ? {} : { width, height }, { reviewed });
+      const { reviewed = row.reviewed, left_out = row.left_out } = this.saver.pending(row.id);
+      return Object.assign(photo, row, row.width ? {} : { width, height }, { reviewed, left_out });
     });
-    this.current = this.#photo(this.current?.id) ?? null;
-  }
-
-  #photo(id) {
-    return this.photos.find((photo) => photo.id === id);
+    this.current = this.photo(this.current?.id) ?? null;
   }
 
   /** Open a photo; if something in this one is to be decided first, that is asked before. */
   open(id) {
-    const photo = this.#photo(id);
+    const photo = this.photo(id);
     if (photo && photo !== this.current) this.settle(() => this.#open(photo));
   }
 
@@ -124,19 +115,20 @@ export class Project extends EventTarget {
   }
 
   /** Take what the server says of a photo, and on top of it what is not saved yet. */
-  #take(id, { boxes, reviewed, width, height, error }) {
-    const photo = this.#photo(id);
+  #take(id, { boxes, reviewed, left_out, width, height, error }) {
+    const photo = this.photo(id);
     if (!photo) return;
     this.#changes += 1;
     Object.assign(photo, width ? { width, height } : {}, { error: error ?? photo.error });
-    this.#show(photo, applied({ boxes, reviewed }, this.saver.pending(id)));
+    this.#show(photo, applied({ boxes, reviewed, left_out }, this.saver.pending(id)));
   }
 
   #show(photo, state) {
-    this.#states.set(photo.id, state);
+    if (!photo.error) this.#states.set(photo.id, state);
     const labels = [...new Set(state.boxes.map(({ label }) => label))];
-    Object.assign(photo, { reviewed: state.reviewed, num_boxes: state.boxes.length, labels });
-    if (photo === this.current) {
+    const { reviewed, left_out = false } = state;
+    Object.assign(photo, { reviewed, left_out, num_boxes: state.boxes.length, labels });
+    if (photo === this.current && !photo.error) {
       Object.assign(this, { state, trouble: null });
       if (!this.items.some((item) => item.id === this.selected)) this.selected = this.held = null;
     }
@@ -166,7 +158,8 @@ export class Project extends EventTarget {
   /** What the detector proposes and nobody has decided on, the surest first. */
   get proposals() {
     if (this.question) return this.question.items; // what is being asked about stays
-    return this.#isFresh && this.state ? this.#proposed.undecided(this.current.id, this.state.boxes) : [];
+    if (!this.#isFresh || !this.state || this.state.left_out) return [];
+    return this.#proposed.undecided(this.current.id, this.state.boxes);
   }
 
   /** Photos that count as empty although something was proposed there, too late to be seen. */
@@ -183,24 +176,6 @@ export class Project extends EventTarget {
     return this.items.find(({ id }) => id === this.selected) ?? null;
   }
 
-  get shownPhotos() {
-    return this.photos.filter((photo) => isShown(photo, this.filter, this.search));
-  }
-
-  setFilter(filter) {
-    this.filter = filter;
-    this.changed();
-  }
-
-  /** The nearest shown photo before (-1) or after (1) the current one. */
-  neighbour(direction) {
-    const from = this.photos.indexOf(this.current);
-    for (let at = from + direction; at >= 0 && at < this.photos.length; at += direction) {
-      if (isShown(this.photos[at], this.filter, this.search)) return this.photos[at];
-    }
-    return null;
-  }
-
   step(direction) {
     const next = this.neighbour(direction);
     if (next) this.open(next.id);
@@ -208,7 +183,7 @@ export class Project extends EventTarget {
   }
 
   goToSuggested() {
-    if (this.#photo(this.suggested)) this.open(this.suggested);
+    if (this.photo(this.suggested)) this.open(this.suggested);
     else this.tell("no photo is suggested yet");
   }
 
@@ -253,14 +228,15 @@ export class Project extends EventTarget {
       const { current } = this;
       this.#markReviewed();
       const step = this.#histories.of(current.id).last;
-      const next = this.neighbour(1) ?? this.photos.find((photo) => photo !== current && isOpen(photo));
+      const isLater = (photo) => photo !== current && isOpen(photo);
+      const next = this.neighbour(1, (photo) => !photo.left_out) ?? this.photos.find(isLater);
       if (next) this.#open(next, step?.isLeft ? step : null);
       else atEnd();
     }, true);
   }
 
   #markReviewed() {
-    if (!this.state || this.state.reviewed) return;
+    if (!this.state || this.state.reviewed || this.state.left_out) return;
     this.change({ ...NO_CHANGE, reviewed: true }, { isLeft: true });
     this.tell(`${this.current.name} counts as empty`);
     const isLearning = this.learning.state === "learning";
@@ -306,7 +282,8 @@ export class Project extends EventTarget {
 
   toggleReviewed() {
     if (!this.state) return;
-    if (this.state.boxes.length) this.tell("a photo with boxes is reviewed");
+    if (this.state.left_out) this.tell("this photo is left out; O takes it in again");
+    else if (this.state.boxes.length) this.tell("a photo with boxes is reviewed");
     else if (!this.state.reviewed) this.settle(() => this.#markReviewed(), true);
     else {
       this.change({ ...NO_CHANGE, reviewed: false });
@@ -324,6 +301,24 @@ export class Project extends EventTarget {
 
   // From here on: changes, and taking them back.
 
+  /** The step that has led away from a photo, if it is what undo takes back: {id, step}; else null. */
+  get #stepBefore() {
+    const { id, step } = this.#histories.last ?? {};
+    if (!step?.isLeft || !this.current) return null;
+    return this.#ledBy === step || !this.#histories.of(this.current.id).last ? { id, step } : null;
+  }
+
+  /** The number of the step that undo takes back, 0 if there is none. */
+  get lastStep() {
+    const { step } = this.#stepBefore ?? { step: this.current && this.#histories.of(this.current.id).last };
+    return step?.order ?? 0;
+  }
+
+  /** A number for a step that is no change of the open photo. */
+  nextStep() {
+    return this.#histories.tick();
+  }
+
   forgetHistory() {
     this.#histories.clear();
   }
@@ -335,7 +330,7 @@ export class Project extends EventTarget {
   change(change, { row = null, decided = [], isLeft = false } = {}) {
     const { current, state } = this;
     this.question = null;
-    const full = change.put.length && !state.reviewed ? { ...change, reviewed: true } : change;
+    const full = change.put.length && !state.reviewed && !state.left_out ? { ...change, reviewed: true } : change;
     this.#histories.add(current.id, state, full, row, { decided, isLeft, ledBy: this.#ledBy });
     this.#proposed.decide(current.id, decided);
     this.#apply(full);
@@ -343,9 +338,9 @@ export class Project extends EventTarget {
 
   #apply(change) {
     this.#changes += 1;
-    const { reviewed } = this.state;
-    const isMore = change.put.length + change.delete.length > 0 || (change.reviewed ?? reviewed) !== reviewed;
-    if (isMore) this.saver.add(this.current.id, change);
+    const { reviewed, left_out: isOut = false } = this.state;
+    const isOther = (change.reviewed ?? reviewed) !== reviewed || (change.left_out ?? isOut) !== isOut;
+    if (isOther || change.put.length + change.delete.length) this.saver.add(this.current.id, change);
     this.#show(this.current, applied(this.state, change));
   }
 
@@ -354,10 +349,9 @@ export class Project extends EventTarget {
    * go back to the photo that was left, and take back there that it counts as reviewed.
    */
   async undo() {
-    const { id, step } = this.#histories.last ?? {};
-    const isLed = step && this.#ledBy === step;
-    if (step?.isLeft && this.current && (isLed || !this.#histories.of(this.current.id).last)) {
-      const opened = this.#photo(id) && id !== this.current.id ? this.#open(this.#photo(id), step.ledBy) : null;
+    const { id, step } = this.#stepBefore ?? {};
+    if (step) {
+      const opened = this.photo(id) && id !== this.current.id ? this.#open(this.photo(id), step.ledBy) : null;
       if (!this.state) await opened;
     }
     this.#repeat("undo", "undone");
@@ -376,17 +370,5 @@ export class Project extends EventTarget {
     this.#apply(history[name]());
     this.tell(`${done} in ${this.current.name}`);
     return name === "undo" && (step.isLeft || step.decided.length) ? this.#lookFresh() : undefined;
-  }
-
-  say(text) {
-    this.dispatchEvent(new CustomEvent("say", { detail: text }));
-  }
-
-  tell(text) {
-    this.dispatchEvent(new CustomEvent("tell", { detail: text }));
-  }
-
-  changed() {
-    this.dispatchEvent(new Event("change"));
   }
 }

@@ -2,11 +2,11 @@
 
 import { SAME_PLACE, beside, iou, isBox, moved, resampled, resized } from "./geometry.js";
 import { NO_CHANGE, applied, newId } from "./history.js";
-import { Project } from "./project.js";
+import { Keeping } from "./keeping.js";
 import { asBox } from "./proposals.js";
 import { bestMatch, counted, described, isShown } from "./words.js";
 
-export class Session extends Project {
+export class Session extends Keeping {
   hidesAll = false; // no box and no proposal is shown; what is saved stays as it is
   hiddenLabels = new Set(); // nor those of these classes
   #copied = null; // {boxes, from}, where `from` is the size of their photo: {width, height}
@@ -180,12 +180,48 @@ export class Session extends Project {
   }
 
   async renameClass(label, other) {
-    if (this.saver.status.kind !== "saved") return this.tell("not now: wait until everything is saved");
-    this.labels = (await this.store.labels({ rename: { [label]: other } })).labels;
+    if (!this.isSettled()) return;
+    await this.#rename(label, other);
+    this.noteStep(() => this.#rename(other, label), `${other} is ${label} again`);
+  }
+
+  async #rename(label, other) {
+    const { labels } = await this.store.labels({ rename: { [label]: other } });
+    await this.#takeLabels(labels, label, other);
+  }
+
+  /** Go on with other classes, where what was `label` is `other` now, or gone. */
+  async #takeLabels(labels, label, other = null) {
+    this.labels = labels;
+    this.active = Math.min(this.active, Math.max(labels.length - 1, 0));
     this.forgetHistory(); // what they would bring back has the old label
-    for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other;
-    if (this.hiddenLabels.delete(label)) this.hiddenLabels.add(other);
-    return this.refresh();
+    for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other ?? label;
+    if (this.hiddenLabels.delete(label) && other) this.hiddenLabels.add(other);
+    await this.refresh();
+  }
+
+  async mergeClass(label, other) {
+    const { labels, before } = await this.store.labels({ merge: { [label]: other } });
+    await this.#takeLabels(labels, label, other);
+    this.#noteBoxes(label, before, `${label} is a class of its own again`);
+  }
+
+  async deleteClass(label) {
+    const { labels, before } = await this.store.labels({ delete: [label] });
+    await this.#takeLabels(labels, label);
+    this.#noteBoxes(label, before, `${label} is back`);
+  }
+
+  /** Let undo bring back a class and its boxes: `before` is [[photo id, change]]. */
+  #noteBoxes(label, before, says) {
+    this.noteStep(async () => {
+      this.forgetHistory();
+      this.labels = [...this.labels, label];
+      this.saver.addLabels([label]);
+      for (const [id, change] of before) this.saver.add(id, change);
+      await this.refresh();
+    }, says);
+    this.changed();
   }
 
   async removeClass(label) {
@@ -288,7 +324,8 @@ export class Session extends Project {
   goToEmpty() {
     const at = this.photos.indexOf(this.current);
     const inTurn = [...this.photos.slice(at + 1), ...this.photos.slice(0, at)];
-    const isNext = (photo) => !photo.num_boxes && !photo.error && isShown(photo, this.filter, this.search);
+    const isEmpty = (photo) => !photo.num_boxes && !photo.error && !photo.left_out;
+    const isNext = (photo) => isEmpty(photo) && isShown(photo, this.filter, this.search);
     const next = inTurn.find(isNext);
     if (next) this.open(next.id);
     else this.tell("no other photo is without boxes");

@@ -1,19 +1,21 @@
 // What is said of photos and boxes, to eyes and to ears. Pure.
 
-/** "boxes", "empty", "unseen" or "unreadable": the three states of a photo, and that there is none. */
+/** "boxes", "empty", "unseen", "out" or "unreadable": the states of a photo, and that there is none. */
 export function stateOf(photo) {
+  if (photo.left_out) return "out";
   if (photo.error) return "unreadable";
   if (photo.num_boxes) return "boxes";
   return photo.reviewed ? "empty" : "unseen";
 }
 
 /** Whether somebody still has to look at it. */
-export const isOpen = (photo) => !photo.reviewed && !photo.error;
+export const isOpen = (photo) => !photo.reviewed && !photo.error && !photo.left_out;
 
-/** Whether a photo passes a search and a filter: "all", "unreviewed", "empty", or "class " and a label. */
+/** Whether a photo passes a search and a filter: "all", "unreviewed", "empty", "out", or "class " and a label. */
 export function isShown(photo, filter, search = "") {
   if (!isCalled(photo, search)) return false;
-  if (filter === "unreviewed") return !photo.reviewed;
+  if (filter === "out") return Boolean(photo.left_out);
+  if (filter === "unreviewed") return !photo.reviewed && !photo.left_out;
   if (filter === "empty") return photo.reviewed && photo.num_boxes === 0;
   return filter === "all" || photo.labels.includes(filter.slice("class ".length));
 }
@@ -37,7 +39,9 @@ export function bestMatch(photos, search) {
 export const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
 export function inWords(photo) {
-  const words = { unreadable: "cannot be opened", empty: "reviewed, no boxes", unseen: "not looked at" };
+  const words = {
+    unreadable: "cannot be opened", empty: "reviewed, no boxes", unseen: "not looked at", out: "left out",
+  };
   return words[stateOf(photo)] ?? counted(photo.num_boxes, "box", "boxes");
 }
 

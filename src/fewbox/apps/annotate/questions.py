@@ -1,0 +1,120 @@
+"""What the page sends, checked field by field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewbox.data.annotations import Box
+from fewbox.data.formats.json_file import Entry, parse_object
+from fewbox.data.project_file import DrawnBox
+from fewbox.errors import AnnotationError
+
+
+@dataclass(frozen=True)
+class PhotoChange:
+    """A change to one photo; see :meth:`ProjectFile.change_photo`."""
+
+    put: tuple[DrawnBox, ...]
+    delete: tuple[str, ...]
+    reviewed: bool | None
+    left_out: bool | None = None
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels to add, then one to rename, then some to remove that no box has.
+
+    Then one to merge into another, and some to delete with their boxes.
+    """
+
+    add: tuple[str, ...]
+    rename: tuple[str, str] | None
+    remove: tuple[str, ...]
+    merge: tuple[str, str] | None = None
+    delete: tuple[str, ...] = ()
+
+
+class BadRequestError(Exception):
+    """The page has sent something that it should not."""
+
+
+def read_photo_change(body: bytes) -> PhotoChange:
+    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "left_out": false}``; none is needed.
+
+    Raises:
+        BadRequestError: it is malformed; the message says where.
+    """
+    request = _parse(body)
+    try:
+        put = tuple(map(_read_box, request.entries("put"))) if "put" in request.fields else ()
+        reviewed, left_out = (
+            request.flag(key) if request.fields.get(key) is not None else None
+            for key in ("reviewed", "left_out")
+        )
+        return PhotoChange(put, _texts(request, "delete"), reviewed, left_out)
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def read_label_change(body: bytes) -> LabelChange:
+    """Read what is to be done with labels; each part may be left out.
+
+    ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["a"], "merge": {"b": "c"}, "delete": ["d"]}``
+
+    Raises:
+        BadRequestError: it is malformed; the message says where.
+    """
+    request = _parse(body)
+    try:
+        rename, merge = _pair(request, "rename"), _pair(request, "merge")
+        remove, delete = _texts(request, "remove"), _texts(request, "delete")
+        return LabelChange(_texts(request, "labels"), rename, remove, merge, delete)
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _parse(body: bytes) -> Entry:
+    try:
+        return parse_object(body.decode("utf-8"), "request")
+    except UnicodeDecodeError as error:
+        raise BadRequestError("request: not UTF-8") from error
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _read_box(entry: Entry) -> DrawnBox:
+    x1, y1, x2, y2 = entry.numbers("box", 4)
+    box = Box(x1, y1, x2, y2, entry.text("label"), entry.flag("ignore"))
+    return DrawnBox(entry.text("id"), box)
+
+
+def read_format(body: bytes) -> str:
+    """Read ``{"format": "voc"}``.
+
+    Raises:
+        BadRequestError: it is malformed.
+    """
+    request = _parse(body)
+    try:
+        return request.text("format")
+    except AnnotationError as error:
+        raise BadRequestError(error.message) from error
+
+
+def _pair(request: Entry, key: str) -> tuple[str, str] | None:
+    if key not in request.fields:
+        return None
+    pairs = request.value(key, dict, "an object")
+    if len(pairs) != 1 or not all(isinstance(label, str) for label in pairs.values()):
+        request.refuse(key, f'one label to {key}: {{"old": "new"}}')
+    ((old, new),) = pairs.items()
+    return old, new
+
+
+def _texts(request: Entry, key: str) -> tuple[str, ...]:
+    if key not in request.fields:
+        return ()
+    values = request.value(key, list, "a list of texts")
+    if not all(isinstance(value, str) for value in values):
+        request.refuse(key, "a list of texts")
+    return tuple(values)

@@ -1,0 +1,105 @@
+"""Classes that are renamed, merged and deleted from the page, and what undo brings back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from page_driver import OpenPage, PageDriver, Serve, boxes_in_file, make_photos, reviewed_in_file
+from test_seeing_and_copying import draw_mug_and_lid
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos")
+
+
+def drawn(page: PageDriver) -> None:
+    """A mug and a lid in the first photo, a lid alone in the second."""
+    draw_mug_and_lid(page)
+    page.press("Escape", "d")
+    page.until_open("photo2.png")
+    page.draw_mark()
+    page.until_saved()
+
+
+def labels_in_file(folder: Path, photo: str) -> list[str]:
+    return [label for label, _ in boxes_in_file(folder, photo)]
+
+
+def press_in_row(page: PageDriver, label: str, says: str) -> None:
+    page.page.locator(".side .row", has=page.page.locator(".label", has_text=label)).first.hover()
+    page.page.get_by_role("button", name=says, exact=True).click()
+
+
+def until_class(page: PageDriver, *labels: str) -> None:
+    """Wait until the classes are these."""
+    says = f"""() => [...document.querySelectorAll("[aria-label=Classes] .label")]
+        .map((label) => label.textContent).join() === {",".join(labels)!r}"""
+    page.page.wait_for_function(says)
+
+
+def test_two_classes_are_merged_once_the_number_of_boxes_is_told_and_undo_parts_them(
+    folder: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(folder))
+    drawn(page)
+    press_in_row(page, "lid", "Rename lid")
+    page.page.locator("dialog input").fill("mug")
+    page.press("Enter")
+    dialog = page.page.locator("dialog.sure")
+    assert "2 boxes in 2 photos will be mug" in dialog.inner_text()
+    dialog.get_by_role("button", name="Merge").click()
+    until_class(page, "mug")
+    assert labels_in_file(folder, "photo1.png") == ["mug", "mug"]
+    assert labels_in_file(folder, "photo2.png") == ["mug"]
+    page.page.locator(".of-photo .label", has_text="mug").wait_for()
+    page.press("Control+z")
+    until_class(page, "mug", "lid")
+    page.page.locator(".of-photo .label", has_text="lid").wait_for()
+    page.until_saved()
+    assert labels_in_file(folder, "photo1.png") == ["mug", "lid"]
+    assert labels_in_file(folder, "photo2.png") == ["lid"]
+
+
+def test_merging_can_be_thought_better_of(folder: Path, serve: Serve, open_page: OpenPage) -> None:
+    page = open_page(serve(folder))
+    drawn(page)
+    press_in_row(page, "lid", "Rename lid")
+    page.page.locator("dialog input").fill("mug")
+    page.press("Enter")
+    page.page.locator("dialog.sure").get_by_role("button", name="Cancel").click()
+    page.page.locator("dialog").wait_for(state="detached")
+    assert labels_in_file(folder, "photo1.png") == ["mug", "lid"]
+
+
+def test_a_class_is_deleted_with_its_boxes_no_photo_becomes_background_and_undo_brings_all_back(
+    folder: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(folder))
+    drawn(page)
+    press_in_row(page, "lid", "Delete the class lid")
+    dialog = page.page.locator("dialog.sure")
+    assert "2 boxes in 2 photos will be deleted" in dialog.inner_text()
+    dialog.get_by_role("button", name="Delete the class").click()
+    until_class(page, "mug")
+    assert labels_in_file(folder, "photo1.png") == ["mug"]
+    assert reviewed_in_file(folder) == ["photo1.png"]  # of photo2 nobody has said that it is empty
+    page.press("Control+z")
+    until_class(page, "mug", "lid")
+    page.page.locator(".of-photo .label", has_text="lid").wait_for()
+    page.until_saved()
+    assert labels_in_file(folder, "photo1.png") == ["mug", "lid"]
+    assert labels_in_file(folder, "photo2.png") == ["lid"]
+    assert reviewed_in_file(folder) == ["photo1.png", "photo2.png"]
+
+
+def test_a_new_name_is_undone(folder: Path, serve: Serve, open_page: OpenPage) -> None:
+    page = open_page(serve(folder))
+    drawn(page)
+    press_in_row(page, "lid", "Rename lid")
+    page.answer("cap")
+    assert labels_in_file(folder, "photo2.png") == ["cap"]
+    page.press("Control+z")
+    until_class(page, "mug", "lid")
+    assert labels_in_file(folder, "photo2.png") == ["lid"]

@@ -1,0 +1,98 @@
+"""Boxes of other programs that lie beside the photos of a project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from annotate_client import Page, a_box, make_photos
+from fewbox.data import FOLDER_FORMATS, FORMATS
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.beside import find_beside, take_over
+from fewbox.data.formats import write_annotations
+from fewbox.data.project import Project
+from fewbox.errors import AnnotationError
+
+SIZE_HW = (60, 100)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_photos(tmp_path / "photos", "out1.jpg", "out2.jpg", "out3.jpg")
+
+
+def write_beside(folder: Path, form: str, tmp_path: Path) -> None:
+    """A mug in out1, a mug and a lid in out2, and out3 not looked at."""
+    mug, lid = Box(10, 20, 40, 50, "mug"), Box(50, 20, 80, 50, "lid")
+    boxes = {"out1.jpg": (mug,), "out2.jpg": (mug, lid)}
+    images = tuple(AnnotatedImage(folder / name, SIZE_HW, of, True) for name, of in boxes.items())
+    suffix = {"cvat": ".xml", "csv": ".csv"}.get(form, ".json")
+    target = tmp_path / "made" if form in FOLDER_FORMATS else folder / f"boxes{suffix}"
+    write_annotations(AnnotationSet(images, ("mug", "lid")), target, form)
+    if form in FOLDER_FORMATS:  # with all files directly beside the photos
+        for path in target.rglob("*"):
+            if path.is_file():
+                path.rename(folder / path.name)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_is_found_and_taken_over(folder: Path, tmp_path: Path, form: str) -> None:
+    write_beside(folder, form, tmp_path)
+    page = Page(folder)
+    answer = page.get("/api/beside").json()
+    (offer,) = answer["offers"]
+    assert (offer["format"], offer["boxes"], offer["classes"], offer["photos"]) == (form, 3, 2, 2)
+    assert answer["problems"] == []
+    taken = page.post("/api/beside", json={"format": form}).json()
+    assert taken["boxes"] == 3
+    rows = page.photos()
+    assert [rows[f"out{n}.jpg"]["num_boxes"] for n in (1, 2, 3)] == [1, 2, 0]
+    assert not rows["out3.jpg"]["reviewed"]
+    assert page.get("/api/beside").json()["offers"] == []  # nothing is left to take over
+
+
+def test_what_was_drawn_reviewed_or_left_out_here_stays_as_it_is(folder: Path, tmp_path: Path) -> None:
+    write_beside(folder, "voc", tmp_path)
+    page = Page(folder)
+    page.patch(page.address("out1.jpg"), json={"put": [a_box("mine", (1, 2, 30, 40))]})
+    (offer,) = page.get("/api/beside").json()["offers"]
+    assert (offer["boxes"], offer["photos"]) == (2, 1)
+    page.post("/api/beside", json={"format": "voc"})
+    assert [box["id"] for box in page.get(page.address("out1.jpg")).json()["boxes"]] == ["mine"]
+    page.patch(page.address("out2.jpg"), json={"delete": ["voc-1", "voc-2"], "left_out": True})
+    assert page.get("/api/beside").json()["offers"] == []
+
+
+def test_what_cannot_be_read_is_told_with_its_place_and_hides_nothing_else(
+    folder: Path, tmp_path: Path
+) -> None:
+    write_beside(folder, "voc", tmp_path)
+    text = (folder / "out1.xml").read_text()
+    (folder / "out1.xml").write_text(text.replace("<xmax>40", "<xmax>four"))
+    (folder / "gone.xml").write_text(text.replace("out1.jpg", "gone.jpg"))
+    (folder / "half.json").write_text('{"images": [')
+    project = Project(folder)
+    found = {one.format: one for one in find_beside(project)}
+    assert list(found["voc"].images) == ["out2.jpg"]
+    problems = [problem for one in found.values() for problem in one.problems]
+    assert any("out1.xml" in problem and "xmax" in problem for problem in problems)
+    assert any("gone.xml" in problem and "gone.jpg" in problem for problem in problems)
+    assert any("half.json" in problem for problem in problems)
+
+
+def test_labels_beside_the_folder_of_images_are_found(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "images", "out1.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "out1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("names: [mug]\n")
+    (found,) = find_beside(Project(folder))
+    assert (found.format, found.num_boxes, found.labels) == ("yolo", 1, ["mug"])
+
+
+def test_a_folder_of_photos_alone_has_nothing_beside(folder: Path) -> None:
+    page = Page(folder)
+    page.patch(page.address("out1.jpg"), json={"put": [a_box()]})  # the project file itself is no offer
+    assert page.get("/api/beside").json() == {"offers": [], "problems": []}
+    with pytest.raises(AnnotationError, match="no boxes to take over as voc"):
+        take_over(Project(folder), "voc")

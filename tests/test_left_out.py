@@ -1,0 +1,115 @@
+"""A photo that was left out on the page: nothing learns from it, and nothing takes it for background."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from annotate_client import Page, a_box, make_photos
+from fewbox.data.checks import check_annotations
+from fewbox.data.formats import read_annotations, write_annotations
+from fewbox.data.project import TRASH, Project
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Boxes in out1, nothing in out2, which was looked at, and out3, which was left out."""
+    folder = make_photos(tmp_path / "photos", "out1.jpg", "out2.jpg", "out3.jpg")
+    page = Page(folder)
+    page.patch(page.address("out1.jpg"), json={"put": [a_box()]})
+    page.patch(page.address("out2.jpg"), json={"reviewed": True})
+    page.patch(page.address("out3.jpg"), json={"left_out": True})
+    return folder
+
+
+def names(found: object) -> list[str]:
+    return [image.path.name for image in found]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("boxes", ["", "annotations.json"])
+def test_it_is_neither_learnt_from_nor_to_do(
+    folder: Path, boxes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_annotations(folder / boxes)
+    assert names(found) == ["out1.jpg", "out2.jpg"]
+    found.require_reviewed()
+    assert "1 photo left out on the page: out3.jpg" in capsys.readouterr().err
+
+
+def test_check_says_that_it_is_left_out_and_misses_nothing(folder: Path) -> None:
+    report = check_annotations(folder / "annotations.json", folder, show_progress=False)
+    assert report.num_photos == 2
+    assert "photo-not-reviewed" not in [row.kind for row in report.findings]
+    assert "1 photo left out on the page: out3.jpg" in [row.what for row in report.findings]
+
+
+def test_it_is_in_no_export(folder: Path, tmp_path: Path) -> None:
+    write_annotations(read_annotations(folder), tmp_path / "voc", "voc")
+    assert not list((tmp_path / "voc").rglob("out3*"))
+
+
+def test_a_program_that_does_not_know_the_field_takes_an_empty_one_for_not_looked_at(folder: Path) -> None:
+    project = Project(folder)
+    project.change_photo("out2.jpg", left_out=True)
+    entries = json.loads(project.file.read_text())["images"]
+    assert [(entry["reviewed"], entry.get("left_out")) for entry in entries] == [
+        (True, None),
+        (False, True),
+        (False, True),
+    ]
+
+
+def test_one_that_cannot_be_read_can_be_left_out(folder: Path) -> None:
+    (folder / "out4.jpg").write_bytes(b"no photo")
+    page = Page(folder)
+    answer = page.patch(page.address("out4.jpg"), json={"left_out": True})
+    assert (answer.status_code, answer.json()["left_out"]) == (200, True)
+    assert names(read_annotations(folder)) == ["out1.jpg", "out2.jpg"]
+
+
+def test_the_learner_passes_it_over(folder: Path) -> None:
+    page = Page(folder)
+    assert "--reviewed-only" not in page.get("/api/finish").json()["command"]
+    assert page.get(f"{page.address('out3.jpg')}/proposals").json()["boxes"] == []
+
+
+def test_one_in_the_trash_is_neither_listed_nor_missed_and_comes_back_with_its_boxes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Page(folder)
+    address = page.address("out1.jpg")
+    bytes_before = (folder / "out1.jpg").read_bytes()
+    for _ in range(2):  # the second time from a server that has just begun
+        assert page.post(f"{address}/trash", json={}).status_code == 200
+        assert (folder / TRASH / "out1.jpg").read_bytes() == bytes_before
+        assert list(Page(folder).photos()) == ["out2.jpg", "out3.jpg"]
+        assert names(read_annotations(folder)) == ["out2.jpg"]
+        assert "no longer there" not in capsys.readouterr().err
+        assert page.post(f"{address}/restore", json={}).status_code == 200
+        page.patch(address, json={"left_out": False})
+        assert (folder / "out1.jpg").read_bytes() == bytes_before
+        assert page.photos()["out1.jpg"]["num_boxes"] == 1
+
+
+def test_photos_of_one_name_do_not_replace_each_other_in_the_trash(folder: Path) -> None:
+    project = Project(folder)
+    first = (folder / "out1.jpg").read_bytes()
+    project.trash("out1.jpg")
+    (folder / "out1.jpg").write_bytes((folder / "out2.jpg").read_bytes() + b" ")
+    project.trash("out1.jpg")
+    assert (folder / TRASH / "out1.jpg").read_bytes() == first
+    project.restore("out1.jpg")
+    assert (folder / "out1.jpg").read_bytes().endswith(b" ")
+
+
+def test_a_photo_that_has_come_since_is_not_written_over(folder: Path) -> None:
+    page = Page(folder)
+    address = page.address("out1.jpg")
+    page.post(f"{address}/trash", json={})
+    (folder / "out1.jpg").write_bytes(b"another")
+    answer = page.post(f"{address}/restore", json={})
+    assert answer.status_code == 422
+    assert "another photo has this name" in answer.json()["error"]
+    assert (folder / "out1.jpg").read_bytes() == b"another"
