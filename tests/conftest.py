@@ -93,7 +93,7 @@ def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     return export_duck(tmp_path_factory.mktemp("exported_duck"))
 
 
-FIRST = ("test_openvino.py", "test_notebook.py", "test_batch.py", "test_deep.py")
+FIRST = ("test_openvino.py", "test_batch.py", "test_web_example.py", "test_notebook.py", "test_deep.py")
 """Files that take longest. The first makes what most others need, while another process has the next."""
 
 

@@ -249,7 +249,7 @@ def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> N
     storage = Storage(str(tmp_path / "out"))
     storage.write("detector.safetensors", (folder / "d.safetensors").read_bytes())
     run = Manifest("detector.safetensors", "", THRESHOLD, 1, "", 1)
-    worker = ShardWorker(Work(storage.where, run, 1, "auto", session="s"))
+    worker = ShardWorker(Work(storage.where, run, 1, "auto", "auto", session="s"))
     (shard,) = cut_into_shards([str(folder / "photos/p0.png")], 1)
 
     class Killer:
