@@ -15,6 +15,7 @@ import torch
 from hypothesis import settings
 
 from exported_duck import ExportedDuck, export_duck
+from fewbox.finetuning.api import STEPS, VIEWS
 from fewbox.models.base import BaseModel, convert_base, load_base
 from made_once import made_once
 
@@ -77,6 +78,14 @@ def golden_base(golden_archive: Path) -> BaseModel:
     return load_base(folder / "b.safetensors")
 
 
+@pytest.fixture
+def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapting as everywhere else, but for eight steps on two views of each photo."""
+    for effort in STEPS:
+        monkeypatch.setitem(STEPS, effort, 8)
+        monkeypatch.setitem(VIEWS, effort, 2)
+
+
 @pytest.fixture(scope="session")
 def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     """A detector of the demo's ducks, the same one exported, and photos of ducks to look in."""
@@ -84,7 +93,7 @@ def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     return export_duck(tmp_path_factory.mktemp("exported_duck"))
 
 
-FIRST = ("test_openvino.py", "test_notebook.py", "test_batch.py", "test_deep.py")
+FIRST = ("test_openvino.py", "test_batch.py", "test_web_example.py", "test_notebook.py", "test_deep.py")
 """Files that take longest. The first makes what most others need, while another process has the next."""
 
 

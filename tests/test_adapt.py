@@ -21,7 +21,6 @@ from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Wind
 from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, fitting_window, inside
 from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
-from fewbox.finetuning.api import STEPS
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID
@@ -273,10 +272,10 @@ def tiny_yolox() -> BaseModel:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_adapting")
 def test_the_recipe_makes_a_detector_with_an_estimate_and_the_same_one_again(
-    photos: AnnotationSet, tiny_yolox: BaseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: AnnotationSet, tiny_yolox: BaseModel, tmp_path: Path
 ) -> None:
-    monkeypatch.setitem(STEPS, "quick", 12)
     quick = fewbox.FinetuneConfig(effort="quick")
     once, again = (
         fewbox.finetune(photos, tiny_yolox, recipe="adapt", config=quick, show_progress=False)
@@ -285,9 +284,9 @@ def test_the_recipe_makes_a_detector_with_an_estimate_and_the_same_one_again(
     assert all(torch.equal(once.weights[name], again.weights[name]) for name in once.weights)
     assert once.provenance["recipe"] == "adapt"
     plan = once.provenance["plan"][-1]
-    assert plan.startswith("adapted: 12 steps on 8 views of each photo; AP in photos held out ")
+    assert plan.startswith("adapted: 8 steps on 2 views of each photo; AP in photos held out ")
     assert once.provenance["estimate"]["overall"]["objects"] > 0
-    assert [row["step"] for row in once.history] == list(range(1, 13))
+    assert [row["step"] for row in once.history] == list(range(1, 9))
     for name, weight in tiny_yolox.weights.items():
         if name.startswith("backbone.backbone."):
             assert torch.equal(once.weights[name], weight)
@@ -315,11 +314,9 @@ def test_what_cannot_be_adapted_is_refused(photos: AnnotationSet, tiny_yolox: Ba
 
 
 @pytest.mark.slow
-def test_an_adapted_starter_is_saved_and_finds_the_same(
-    photos: AnnotationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("short_adapting")
+def test_an_adapted_starter_is_saved_and_finds_the_same(photos: AnnotationSet, tmp_path: Path) -> None:
     """Its kernels have their channels last after learning, which is not how a file holds them."""
-    monkeypatch.setitem(STEPS, "quick", 8)
     detector = fewbox.finetune(photos, "starter", recipe="adapt", effort="quick", show_progress=False)
     detector.save(tmp_path / "d.safetensors")
     loaded, photo = Detector.load(tmp_path / "d.safetensors"), photos.images[0].path

@@ -145,7 +145,8 @@ def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, right) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, right, how, capsys) -> None:
     output = tmp_path / "out"
-    process = start(folder, output, "--engine-cluster", "processes")
+    workers = "2" if how == signal.SIGKILL else "1"
+    process = start(folder, output, "--engine-cluster", "processes", "--workers", workers)
     wait_until(lambda: num_done(output) > 2)
     workers = workers_of(psutil.Process(process.pid))
     process.send_signal(how)
@@ -360,8 +361,12 @@ def ray_address() -> Iterator[str]:
     """A cluster on this machine with room for two workers."""
     ray = pytest.importorskip("ray", reason="needs the extra fewbox[ray]")
     # Ray lets its workers wait for everything else on the machine; there, tests would take minutes.
-    before = {name: os.environ.get(name) for name in ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED")}
-    os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    # And for each driver it starts idle processes, as many as there are cores, that nobody needs here.
+    settings = dict.fromkeys(
+        ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED", "RAY_prestart_worker_first_driver"), "0"
+    )
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= settings
     ray.init(
         "local", num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False
     )
@@ -399,7 +404,8 @@ def test_a_cluster_that_loses_a_worker_loses_no_photo(folder, tmp_path, right, r
 @pytest.mark.slow
 def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, ray_address) -> None:
     output = tmp_path / "out"
-    process = start(folder, output, "--engine-cluster", "ray", "--cluster-address", ray_address)
+    cluster = ("--engine-cluster", "ray", "--cluster-address", ray_address)
+    process = start(folder, output, *cluster, "--workers", "1")
     wait_until(lambda: num_done(output) > 0 or process.poll() is not None)
     process.kill()
     end_of(process)
@@ -407,7 +413,7 @@ def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, r
     assert 0 < done < NUM_PHOTOS // 2
     # In this process, which is connected already; and the workers may be still at it.
     summary = detect_batch(
-        folder / "d.safetensors", folder / "photos", output, cluster="ray", workers=Workers(2)
+        folder / "d.safetensors", folder / "photos", output, cluster="ray", workers=Workers(1)
     )
     assert (summary.done, summary.failed) == (NUM_PHOTOS, 1)
     assert_complete(output, right)

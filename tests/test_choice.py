@@ -21,7 +21,7 @@ from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.adapt import trial as trials
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import Trial, can_be_tried, try_adapting
-from fewbox.finetuning.api import STEPS, why_not_adapt
+from fewbox.finetuning.api import why_not_adapt
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.base import BaseModel
@@ -217,13 +217,10 @@ def test_a_family_that_cannot_adapt_keeps_the_linear_probe(photos: AnnotationSet
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_adapting")
 def test_the_recipe_best_says_what_it_chose_and_is_the_same_every_time(
-    photos: AnnotationSet,
-    base: BaseModel,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    photos: AnnotationSet, base: BaseModel, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(STEPS, "normal", 8)
     once = fewbox.finetune(photos, base)
     said = " ".join(capsys.readouterr().err.split())
     again = fewbox.finetune(photos, base, show_progress=False)

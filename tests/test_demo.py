@@ -62,6 +62,7 @@ def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
+@pytest.mark.usefixtures("short_adapting")
 def test_a_coco_base_in_the_cache_is_used(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 CPU = torch.device("cpu")
-QUICK = fewbox.FinetuneConfig(effort="quick", steps=5)
+QUICK = fewbox.FinetuneConfig(effort="quick", steps=3)
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device, and a PyTorch that has CUDA")
 
@@ -62,7 +62,7 @@ BASES = {"ssd": tiny_base, "yolox": _yolox_base, "retinanet": _retinanet_base}
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> AnnotationSet:
-    return make_photos(tmp_path_factory.mktemp("photos"))
+    return make_photos(tmp_path_factory.mktemp("photos"), 2)
 
 
 def _detector(base: BaseModel, device: torch.device = CPU) -> Detector:
@@ -155,20 +155,19 @@ class TestEverythingLiesWhereItBelongs:
             torch.testing.assert_close(weight, here.weights[name], rtol=1e-4, atol=1e-6)
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("short_adapting")
     def test_adapting(self, photos: AnnotationSet) -> None:
         base = _yolox_base()
-        config = fewbox.FinetuneConfig(effort="quick")
-        found = {}
-        for name in ("here", "there"):
-            if name == "here":
-                one = fewbox.finetune(photos, base, recipe="adapt", config=config, show_progress=False)
-            else:
-                with pretend_gpu():
-                    one = fewbox.finetune(photos, base, recipe="adapt", config=config, show_progress=False)
-            found[name] = one.history
-        assert len(found["there"]) == len(found["here"])
-        for there, here in zip(found["there"][:10], found["here"][:10], strict=True):
-            assert there["total"] == pytest.approx(here["total"], rel=1e-3)
+
+        def losses() -> list[float]:
+            tuned = fewbox.finetune(photos, base, recipe="adapt", config=QUICK, show_progress=False)
+            return [row["total"] for row in tuned.history]
+
+        here = losses()
+        with pretend_gpu():
+            there = losses()
+        assert len(here) >= 4
+        assert there == pytest.approx(here, rel=1e-3)
 
     @pytest.mark.slow
     def test_deep_fine_tuning(self, photos: AnnotationSet, tmp_path: Path) -> None:
@@ -262,7 +261,7 @@ class TestOutOfMemory:
                 return loss(codes, *others)
 
             monkeypatch.setattr(adapter, "loss", with_room)
-            views = cache_views(adapter, photos, 2, 0)
+            views = cache_views(adapter, photos, 3, 0)
             return Adaptation(adapter, views, AdaptSettings(batch_size=6, window=0, steps=2))
 
         whole, parts = adaptation(6), adaptation(2)

@@ -144,6 +144,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_adapting")
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/tutorial.md"], ids=name_of)
 def test_commands_and_python_run(page: Path, desk: Path) -> None:
     commands = [words[1:] for words in command_lines(page) if words[0] == "fewbox"]
@@ -200,6 +201,7 @@ def test_the_page_of_python_names_has_each_once() -> None:
 
 
 @pytest.mark.slow  # an export takes most of it
+@pytest.mark.usefixtures("short_adapting")
 def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
     run_examples(re.findall(r"^::: fewbox\.(\w+)$", API, re.M))
 

@@ -9,6 +9,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from fewbox.models.base import BaseModel
+from fewbox.models.weights import write_weights
+
 NOTEBOOK = Path(__file__).resolve().parents[1] / "examples" / "rubber_ducks.ipynb"
 FRAMES = ("out1.jpg", "out7.jpg", "out25.jpg")
 
@@ -40,7 +43,7 @@ def test_it_has_the_fourteen_steps(notebook: nbformat.NotebookNode) -> None:
 def test_it_runs(
     notebook: nbformat.NotebookNode,
     shared: Path,
-    golden_archive: Path,
+    golden_base: BaseModel,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -51,7 +54,11 @@ def test_it_runs(
     for frame in FRAMES:
         (ducky / "test" / frame).symlink_to(shared / "data/ducky/test" / frame)
     monkeypatch.setenv("FEWBOX_DUCKY", str(ducky))
-    monkeypatch.setenv("FEWBOX_BASE", str(golden_archive))
+    # A quarter of the base's own input: it has to learn five photos, and is to look at 15.
+    config = golden_base.config.to_dict() | {"size_hw": (320, 320)}
+    header = golden_base.origin() | {"architecture": "ssd_resnet_fpn", "config": config}
+    write_weights(tmp_path / "base.safetensors", golden_base.weights, "fewbox_base", header)
+    monkeypatch.setenv("FEWBOX_BASE", str(tmp_path / "base.safetensors"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
 
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

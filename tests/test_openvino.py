@@ -84,8 +84,11 @@ def duck(exported_duck: ExportedDuck) -> Iterator[Detector]:
 
 
 @pytest.fixture(scope="module")
-def duck_file(duck: Detector) -> Path:
-    return made_once("openvino_duck", lambda folder: export_openvino(duck, folder / "duck.xml")) / "duck.xml"
+def duck_file(duck: Detector, exported_duck: ExportedDuck) -> Path:
+    def export(folder: Path) -> None:
+        export_openvino(duck, folder / "duck.xml", photos=exported_duck.photos[:1])
+
+    return made_once("openvino_duck", export) / "duck.xml"
 
 
 @pytest.fixture(scope="module")

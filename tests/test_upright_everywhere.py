@@ -11,14 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image, read_reduced
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import PICTURE_SIDE, detect_folder
 from fewbox.finetuning.api import finetune
-from fewbox.models.base import load_base
+from fewbox.models.base import BaseModel, load_base
 from orientations import STORED, orientation
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
@@ -38,26 +37,44 @@ def stored_as(annotations: AnnotationSet, value: int, folder: Path) -> Annotatio
     return replace(annotations, images=tuple(images))
 
 
+def yolox_base() -> BaseModel:
+    return make_base(tiny_yolox_config(), random_yolox(tiny_yolox_config()).state_dict())
+
+
 @pytest.mark.slow
 def test_learning_and_finding_are_the_same_for_every_orientation(tmp_path: Path) -> None:
-    base = make_base(tiny_yolox_config(), random_yolox(tiny_yolox_config()).state_dict())
-    annotations = make_photos(tmp_path)
-    config = FinetuneConfig(steps=8, batch_size=2, learning_rate=0.002)
+    base, annotations = yolox_base(), make_photos(tmp_path, 2)
     detectors: dict[int, Detector] = {}
     found: dict[int, list[Detections]] = {}
     for value in STORED:
         photos = stored_as(annotations, value, tmp_path / str(value))
-        detectors[value] = finetune(photos, base, config=config, show_progress=False)
+        detectors[value] = finetune(photos, base, recipe="probe", effort="quick", show_progress=False)
         paths = [image.path for image in photos]
         found[value] = detectors[value].detect(paths, score_threshold=LOW)
     assert sum(map(len, found[1])) > 0
     for value in STORED:
-        for name, weight in detectors[1].weights.items():
-            assert torch.equal(weight, detectors[value].weights[name]), (value, name)
+        assert_same_weights(detectors[1], detectors[value])
         for upright, lying in zip(found[1], found[value], strict=True):
             np.testing.assert_array_equal(upright.boxes, lying.boxes)
             np.testing.assert_array_equal(upright.scores, lying.scores)
             assert upright.size_hw == lying.size_hw
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_adapting")
+def test_adapting_is_the_same_for_a_photo_on_its_side(tmp_path: Path) -> None:
+    base, annotations = yolox_base(), make_photos(tmp_path, 2)
+    upright, lying = (
+        finetune(photos, base, recipe="adapt", effort="quick", show_progress=False)
+        for photos in (annotations, stored_as(annotations, 6, tmp_path / "6"))
+    )
+    assert upright.provenance["adapted"]
+    assert_same_weights(upright, lying)
+
+
+def assert_same_weights(one: Detector, other: Detector) -> None:
+    for name, weight in one.weights.items():
+        assert torch.equal(weight, other.weights[name]), name
 
 
 def intersections_over_unions(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def open_reader(open_page: Any, site: str) -> Any:
 
 @pytest.mark.slow
 def test_it_finds_what_fewbox_finds(open_reader: Any, exported_duck: ExportedDuck) -> None:
-    reader, photos = open_reader(), exported_duck.photos[:3]
+    reader, photos = open_reader(), exported_duck.photos[:2]
     reader.page.get_by_text("finds rubber_duck").wait_for()
     asked: list[str] = []
     reader.page.on("request", lambda request: asked.append(request.url))

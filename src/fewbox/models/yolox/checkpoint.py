@@ -22,7 +22,7 @@ from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, rea
 from fewbox.models.weights import fit_weights, read_pickled_weights
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.network import YoloxDetector
-from fewbox.models.yolox.onnx_release import check_graph
+from fewbox.models.yolox.onnx_release import check_graph, traced
 
 _STEM = "backbone.backbone.stem.conv.conv"
 _CLASS_HEAD = "head.cls_preds.0"
@@ -144,7 +144,7 @@ def _named_convolutions(graph: OnnxGraph, network: YoloxDetector) -> dict[str, O
 
 def _own_steps(network: YoloxDetector) -> Iterator[_Step]:
     """What the network itself computes."""
-    for node in torch.fx.symbolic_trace(network).graph.nodes:
+    for node in traced(network).nodes:
         name = str(node.target) if node.op == "call_module" else ""
         is_convolution = isinstance(network.get_submodule(name), nn.Conv2d)
         yield _Step(name if is_convolution else None, [n.name for n in node.all_input_nodes], [node.name])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from torch import fx, nn
@@ -102,11 +103,17 @@ def _difference(table: _Expressions, found: int, expected: int) -> str:
     return f"{', '.join(extra) or 'another order'} where YOLOX has {', '.join(missing) or 'none of it'}"
 
 
+@lru_cache(maxsize=1)  # it takes longer than all else that is compared, and is needed three times
+def traced(network: nn.Module) -> fx.Graph:
+    """What a network computes, step by step."""
+    return fx.Tracer().trace(network)
+
+
 def _own_inputs(network: nn.Module, table: _Expressions, activation: str = "silu") -> dict[str, int]:
     """What each convolution of the network reads, by its name."""
     known: dict[str, int] = {}
     inputs: dict[str, int] = {}
-    for node in fx.symbolic_trace(network).graph.nodes:
+    for node in traced(network).nodes:
         children = [known[source.name] for source in node.all_input_nodes]
         if node.op == "placeholder":
             known[node.name] = table.number(_PIXELS)
