@@ -45,12 +45,15 @@ def make_photos(folder: Path, count: int, width: int) -> Path:
     """Write ``count`` different photos and their ``boxes.json``; the way to that."""
     annotations = read_annotations(DEMO_FOLDER / DEMO_BOXES_NAME, DEMO_FOLDER)
     folder.mkdir()
-    images, boxes = [], []
-    for number in range(count):
-        shown = annotations.images[number % len(annotations)]
+    small = []
+    for shown in annotations:
         times = width / shown.size_hw[1]
         with Image.open(shown.path) as opened:
-            photo = opened.convert("RGB").resize((width, round(shown.size_hw[0] * times)))
+            small.append(opened.convert("RGB").resize((width, round(shown.size_hw[0] * times))))
+    images, boxes = [], []
+    for number in range(count):
+        shown, photo = annotations.images[number % len(annotations)], small[number % len(annotations)]
+        times = width / shown.size_hw[1]
         turns = number // len(annotations)
         photo = ImageEnhance.Brightness(photo).enhance(0.7 + 0.6 * (turns * 0.618034 % 1))
         name = f"{number:05d}.jpg"
