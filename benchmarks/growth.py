@@ -7,7 +7,7 @@ next the seconds are told of each photo more; for fine-tuning, where many photos
 of the network at a photo or at a view of it.
 
     python benchmarks/growth.py
-    python benchmarks/growth.py --only detect --against ../before
+    python benchmarks/growth.py --only rows --detected 1000 4000 --against ../before
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fewbox.finetuning.linear_probe.recipe import budget_for
 from machine import describe_machine
 
 HERE = Path(__file__).resolve().parents[1]
-FINETUNED, DETECTED = (5, 50, 150, 500), (100, 1000, 10_000)
+ROWS = ("finetune", "pictures", "rows")
 
 
 class Cost(NamedTuple):
@@ -110,24 +110,31 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare with")
-    parser.add_argument("--only", choices=("finetune", "detect"), help="only this")
+    parser.add_argument(
+        "--only", choices=ROWS, help="only fine-tuning, or detecting with or without pictures"
+    )
     parser.add_argument("--efforts", nargs="+", default=["quick", "normal"], metavar="EFFORT")
-    parser.add_argument("--most", type=int, default=10_000, metavar="N", help="leave larger numbers out")
+    parser.add_argument("--learnt", nargs="+", type=int, default=[5, 50, 150, 500], metavar="N")
+    parser.add_argument("--detected", nargs="+", type=int, default=[100, 1000, 10_000], metavar="N")
     parsed = parser.parse_args()
     print(describe_machine())
     sources = {"here": HERE} if parsed.against is None else {"before": parsed.against, "here": HERE}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if parsed.only != "detect":
-            _measure_finetuning(folder, sources, parsed.efforts, parsed.most)
-        if parsed.only != "finetune":
-            _measure_detecting(folder, sources, parsed.most)
+        if parsed.only in (None, "finetune"):
+            _measure_finetuning(folder, sources, parsed.efforts, parsed.learnt)
+        kinds = {"pictures": (), "rows": ("--no-pictures",)}
+        kinds = {kind: how for kind, how in kinds.items() if parsed.only in (None, kind)}
+        if kinds:
+            _measure_detecting(folder, sources, kinds, parsed.detected)
 
 
-def _measure_finetuning(folder: Path, sources: dict[str, Path], efforts: list[str], most: int) -> None:
+def _measure_finetuning(
+    folder: Path, sources: dict[str, Path], efforts: list[str], counts: list[int]
+) -> None:
     print("| finetune, recipe probe | photos | looks | CPU s | s for each look more | peak MB |")
     print("|---|---|---|---|---|---|")
-    made = {n: make_photos(folder / f"learn{n}", n, 640) for n in FINETUNED if n <= most}
+    made = {n: make_photos(folder / f"learn{n}", n, 640) for n in counts}
     for effort in efforts:
         for which, source in sources.items():
             before = (0, 0.0)
@@ -144,7 +151,9 @@ def _measure_finetuning(folder: Path, sources: dict[str, Path], efforts: list[st
                 before = (looks, cost.seconds)
 
 
-def _measure_detecting(folder: Path, sources: dict[str, Path], most: int) -> None:
+def _measure_detecting(
+    folder: Path, sources: dict[str, Path], kinds: dict[str, tuple[str, ...]], counts: list[int]
+) -> None:
     print("| detect | photos | CPU s | s for each photo more | peak MB |\n|---|---|---|---|---|")
     detector = folder / "starter.safetensors"
     boxes = make_photos(folder / "few", 5, 640)
@@ -152,9 +161,8 @@ def _measure_detecting(folder: Path, sources: dict[str, Path], most: int) -> Non
         HERE, folder / "here", "finetune", str(boxes.parent), "--boxes", str(boxes), "--base", "starter",
         "--effort", "quick", "-o", str(detector),
     )  # fmt: skip
-    counts = [n for n in DETECTED if n <= most]
     made = {n: make_photos(folder / f"look{n}", n, 320).parent for n in counts}
-    for kind, options in (("with pictures", ()), ("--no-pictures", ("--no-pictures",))):
+    for kind, options in kinds.items():
         for which, source in sources.items():
             before = (0, 0.0)
             for count, photos in made.items():

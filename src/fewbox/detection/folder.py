@@ -130,8 +130,7 @@ def detect_folder(
             )
         if gif is not None and rows:
             _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
-        num_detections = sum(len(row["detections"]) for row in rows)
-    return FolderSummary(written, len(paths), num_detections, tuple(failed))
+    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed))
 
 
 def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:

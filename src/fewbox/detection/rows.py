@@ -37,6 +37,7 @@ class RowFile:
         self._photos = photos
         self._key = hashlib.sha256(repr(decided_by).encode()).hexdigest()[:16]
         self._starts: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
         self._path = output / _UNFINISHED if len(photos) >= LEAST_PHOTOS else None
         self._file: IO[bytes]
         if self._path is None:
@@ -64,6 +65,11 @@ class RowFile:
     def __len__(self) -> int:
         return len(self._starts)
 
+    @property
+    def num_detections(self) -> int:
+        """In all rows."""
+        return sum(self._counts[number] for number in self._starts)
+
     def add(self, number: int, row: dict[str, Any]) -> None:
         """Keep the row of the photo of this number.
 
@@ -73,7 +79,7 @@ class RowFile:
         photo = self._photos[number]
         try:
             line = json.dumps([self._key, *_stamp(photo), row]).encode() + b"\n"
-            self._starts[number] = self._file.seek(0, 2)
+            self._starts[number], self._counts[number] = self._file.seek(0, 2), len(row["detections"])
             self._file.write(line)
             self._file.flush()
         except OSError as error:
@@ -95,15 +101,15 @@ class RowFile:
         start = 0
         for line in self._file:
             try:
-                key, *stamp, _ = json.loads(line)
+                key, *stamp, row = json.loads(line)
             except (ValueError, TypeError):  # half a line: the process was killed while it wrote
-                key, stamp = None, []
+                key, stamp, row = None, [], {}
             if key not in (self._key, None):
                 self._starts.clear()
                 break
             number = numbers.get(stamp[0]) if stamp and isinstance(stamp[0], str) else None
             if number is not None and line.endswith(b"\n") and tuple(stamp) == _stamp(self._photos[number]):
-                self._starts[number] = start
+                self._starts[number], self._counts[number] = start, len(row["detections"])
             start += len(line)
         if not self._starts:
             self._file.truncate(0)
