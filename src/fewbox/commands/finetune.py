@@ -113,24 +113,28 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
     with importing_torch():
-        from fewbox.finetuning.api import finetune
+        from fewbox.finetuning.api import finetune_within
         from fewbox.finetuning.loss_curve import save_loss_curve
+        from fewbox.finetuning.resume import UnfinishedRun
         from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
     if held_out.is_file():
         held_out.unlink()  # that of the detector before says nothing of this one
-    detector = finetune(
-        annotations,
-        load_base(base_of(parsed.base), batch_norm_eps=parsed.batch_norm_eps),
-        recipe=recipe,
-        config=config,
-        negatives=parsed.negatives,
-        keep_classes=parsed.keep_classes,
-        held_out=held_out,
-        device=parsed.device,
-    )
-    _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
+    with UnfinishedRun() as run:
+        detector = finetune_within(
+            run,
+            annotations,
+            load_base(base_of(parsed.base), batch_norm_eps=parsed.batch_norm_eps),
+            config,
+            recipe=recipe,
+            negatives=parsed.negatives,
+            keep_classes=parsed.keep_classes,
+            show_progress=True,
+            held_out=held_out,
+            device=parsed.device,
+        )
+        _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
     curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
     made = detector.provenance
     save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))

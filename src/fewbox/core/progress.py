@@ -1,17 +1,22 @@
 """Show how far long work has come.
 
-On a terminal a bar with the time left; where the output goes to a file, nothing but the
-lines the work itself prints. Without rich, which an exported detector does not need, there is no bar.
+On a terminal a bar with the time left; where the output goes to a file, or rich is not installed, which an
+exported detector does not need, a line every half minute.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
+
+SECONDS_BETWEEN_LINES = 30.0
+_SPEED_OVER_S = 600.0  # some pieces, such as a round of adapting, take a minute each
 
 
 class _Lines:
@@ -70,8 +75,41 @@ console: Any = _LateConsole()
 """Where progress and remarks go; results go to stdout or to files."""
 
 
+class Advance(Protocol):
+    """Called after each piece of work, or after several."""
+
+    def __call__(self, remark: str, pieces: int = 1) -> None:
+        """Show that ``pieces`` more are done, and a remark."""
+        ...
+
+
+def _nothing(remark: str, pieces: int = 1) -> None:
+    """Where nobody wants to know."""
+
+
+class _HalfMinutely:
+    """Says how far work has come, and how long the rest will take at the speed since the line before."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self._said_at, self._done_then = time.monotonic(), 0
+
+    def __call__(self, remark: str, pieces: int = 1) -> None:
+        self.done += pieces
+        now = time.monotonic()
+        seconds = now - self._said_at
+        if seconds < SECONDS_BETWEEN_LINES or self.done == self.total:
+            return
+        parts = [f"{self.title}: {self.done}"]
+        if self.total is not None:
+            left = (self.total - self.done) * seconds / max(self.done - self._done_then, 1)
+            parts = [f"{parts[0]} of {self.total}", f"{timedelta(seconds=round(left))} left"]
+        console.print(", ".join([*parts, remark] if remark else parts), markup=False)
+        self._said_at, self._done_then = now, self.done
+
+
 @contextmanager
-def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[str], None]]:
+def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterator[Advance]:
     """Give a function to call after each of ``total`` pieces of work, with a remark to show.
 
     Args:
@@ -79,9 +117,11 @@ def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterato
         total: how many pieces there are; None if nobody knows.
         show: false shows nothing at all.
     """
-    visible = show and console.is_terminal
-    if not visible:
-        yield lambda _remark: None
+    if not show:
+        yield _nothing
+        return
+    if not console.is_terminal:
+        yield _HalfMinutely(title, total)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -92,6 +132,6 @@ def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterato
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=_SPEED_OVER_S) as bar:
         task = bar.add_task(title, total=total, remark="")
-        yield lambda remark: bar.update(task, advance=1, remark=remark)
+        yield lambda remark, pieces=1: bar.update(task, advance=pieces, remark=remark)

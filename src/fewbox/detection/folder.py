@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 
 from PIL import Image
 
+from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.core.device import AUTO, CPU, may_have_gpu
-from fewbox.core.files import require_writable, write_text
+from fewbox.core.files import require_writable
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import (
@@ -30,6 +30,7 @@ from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
+from fewbox.detection.rows import RowFile, write_rows
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600
@@ -118,12 +119,18 @@ def detect_folder(
         say_what_computes(loaded)
     loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    rows, failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, show_progress)
-    if written not in targets:
-        _write_rows(written, Path(detector).name, loaded.labels, threshold, rows, failed, tiles)
-    if gif is not None and rows:
-        _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
-    return FolderSummary(written, len(paths), sum(len(row["detections"]) for row in rows), tuple(failed))
+    about = Path(detector).stat()
+    file = (Path(detector).resolve(), about.st_size, about.st_mtime_ns, base)
+    how = (__version__, type(loaded).__name__, engine, device, mirror, tiles, threshold, pictures)
+    with RowFile(paths, written.parent, file, how) as rows:
+        failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, rows, show_progress)
+        if written not in targets:
+            write_rows(
+                written, _head(Path(detector).name, loaded.labels, threshold, tiles), iter(rows), failed
+            )
+        if gif is not None and rows:
+            _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
+    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed))
 
 
 def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:
@@ -194,28 +201,16 @@ def save_found(found: Sequence[Detections], detector: str, threshold: float, out
     for one, target in zip(shown, targets, strict=True):
         save_picture(one.draw(), target)
     rows = [one.to_dict() | {"picture": target.name} for one, target in zip(shown, targets, strict=True)]
-    _write_rows(output / "detections.json", detector, shown[0].class_names, threshold, rows, [])
+    write_rows(output / "detections.json", _head(detector, shown[0].class_names, threshold), iter(rows), [])
     _animate(targets, gif)
 
 
-def _write_rows(
-    target: Path,
-    detector: str,
-    labels: Sequence[str],
-    threshold: float,
-    rows: Sequence[dict[str, Any]],
-    failed: Sequence[str],
-    tiles: int | str | None = None,
-) -> None:
-    document = {
-        "detector": detector,
-        "labels": labels,
-        "score_threshold": threshold,
-        **({} if tiles is None else {"tiles": tiles}),
-        "photos": rows,
-        "failed": failed,
-    }
-    write_text(target, json.dumps(document, indent=1) + "\n")
+def _head(
+    detector: str, labels: Sequence[str], threshold: float, tiles: int | str | None = None
+) -> dict[str, Any]:
+    """What ``detections.json`` says before its photos."""
+    head = {"detector": detector, "labels": labels, "score_threshold": threshold}
+    return head if tiles is None else head | {"tiles": tiles}
 
 
 def _opened(
@@ -245,9 +240,10 @@ def _detect_and_draw(
     targets: Sequence[Path | None],
     threshold: float,
     num_threads: int,
+    rows: RowFile,
     show_progress: bool,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row of ``detections.json`` for every photo, and the names of those that cannot be read.
+) -> list[str]:
+    """Make a row of ``detections.json`` for every photo; the names of those that cannot be read.
 
     Args:
         detector: the detector.
@@ -255,6 +251,7 @@ def _detect_and_draw(
         targets: where the picture of each goes, if one is wanted.
         threshold: lowest score to report.
         num_threads: how many threads each photo may take.
+        rows: where they go, and which of them there are already.
         show_progress: show how far the work has come.
     """
 
@@ -267,18 +264,26 @@ def _detect_and_draw(
         save_picture(found.draw(for_picture(photo, detector)), target)
         return found.to_dict() | {"picture": target.name}
 
-    work = list(zip(paths, targets, strict=True))
-    rows: list[dict[str, Any]] = []
+    for number, target in enumerate(targets):
+        if target is not None and not target.exists():
+            rows.forget(number)
+    todo = [number for number in range(len(paths)) if number not in rows]
+    if show_progress and len(rows):
+        console.print(
+            f"{len(rows)} of {counted(len(paths), 'photo')} were done by a run that was interrupted"
+        )
+    found = run_parallel(detect, ((paths[number], targets[number]) for number in todo), num_threads)
     failed: list[str] = []
-    with progress_bar("detecting", len(work), show=show_progress) as advance:
-        for (path, _), row in zip(work, run_parallel(detect, work, num_threads), strict=True):
+    with progress_bar("detecting", len(paths), show=show_progress) as advance:
+        advance("", len(rows))
+        for number, row in zip(todo, found, strict=True):
             try:
-                rows.append(row.result())
+                rows.add(number, row.result())
             except PhotoError as error:
                 console.print(f"skipped: {error.message}", markup=False)
-                failed.append(path.name)
-            advance(path.name)
-    return rows, failed
+                failed.append(paths[number].name)
+            advance(paths[number].name)
+    return failed
 
 
 def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> ReducedImage:

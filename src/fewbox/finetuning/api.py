@@ -30,6 +30,7 @@ from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
+from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
 from fewbox.models.device import choose_device, device_in_words
@@ -70,6 +71,9 @@ def finetune(
     ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,
     everything else from the base, and plain gradient descent on the two heads alone.
 
+    With 20 photos or more, what the frozen network gives for each is kept in the cache until the detector is
+    there: where this was interrupted, the same call goes on with it, and gives the same detector.
+
     Args:
         annotations: photos with boxes; every one must have been looked at. Or where they are, as for
             :func:`read_annotations`: a folder in which boxes were drawn, or a file of boxes.
@@ -102,6 +106,35 @@ def finetune(
         >>> detector.save("duck.safetensors")
     """
     settings = _checked_settings(config, effort, recipe, keep_classes=keep_classes)
+    with UnfinishedRun() as run:
+        return finetune_within(
+            run,
+            annotations,
+            base,
+            settings,
+            recipe=recipe,
+            negatives=negatives,
+            keep_classes=keep_classes,
+            show_progress=show_progress,
+            held_out=held_out,
+            device=device,
+        )
+
+
+def finetune_within(
+    run: UnfinishedRun,
+    annotations: AnnotationSet | StrPath,
+    base: BaseModel | StrPath,
+    settings: FinetuneConfig,
+    *,
+    recipe: str,
+    negatives: StrPath | Sequence[StrPath],
+    keep_classes: bool,
+    show_progress: bool,
+    held_out: StrPath | None,
+    device: str | torch.device,
+) -> Detector:
+    """As :func:`finetune`, for whoever has more to do before the run ends, such as writing a file."""
     chosen = choose_device(device)
     if show_progress:
         console.print(f"computing on: {device_in_words(chosen)}", markup=False)
@@ -138,6 +171,7 @@ def finetune(
             show_progress=show_progress,
             held_out=None if held_out is None else Path(held_out),
             device=chosen,
+            run=run,
         )
     detector.provenance |= provenance(annotations, recipe, settings, detector.history)
     if sized.reasons:
@@ -169,13 +203,14 @@ def _probed_or_adapted(
     show_progress: bool,
     held_out: Path | None,
     device: torch.device,
+    run: UnfinishedRun,
 ) -> Detector:
     """What the linear probe learns, or what adapting makes of it: as the recipe or photos held out say."""
     labels, must_adapt = annotations.labels, recipe == "adapt"
     if must_adapt:
         config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
         require_adaptable(config, base.name)
-    probe = Probe.of(annotations, base, settings, show_progress=show_progress, device=device)
+    probe = Probe.of(annotations, base, settings, show_progress=show_progress, device=device, run=run)
     reasons = probe.budget.reasons
     if show_progress:
         console.print("\n".join(reasons))
@@ -183,7 +218,9 @@ def _probed_or_adapted(
     reason = why_not_adapt(fitted, settings, keep_classes=keep_classes) if recipe == "best" else ""
     if must_adapt or reason is None:
         how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
-        fitted = adapt_fitted(probe, fitted, how, may_stay=not must_adapt, show_progress=show_progress)
+        fitted = adapt_fitted(
+            probe, fitted, how, may_stay=not must_adapt, show_progress=show_progress, run=run
+        )
     elif reason:
         fitted = fitted.with_reason(reason)
     cure = likeliest_cure(annotations, base, settings, fitted)

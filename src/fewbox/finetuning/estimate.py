@@ -335,11 +335,13 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         outcomes: of held-out detections in them, if there are any.
     """
     warnings = []
-    duplicates = [
-        photo.name
-        for place, photo in enumerate(photos)
-        if any(_same_picture(photo, other) for other in photos[:place])
-    ]
+    seen = set()
+    duplicates = []
+    for photo in photos:
+        picture = photo.features.base_score.numpy().tobytes()
+        if picture in seen:
+            duplicates.append(photo.name)
+        seen.add(picture)
     if duplicates:
         warnings.append(
             f"the same picture as another: {_some(duplicates)}; nothing more is learnt from it, and finding "
@@ -362,11 +364,6 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
                 "boxes are around the right things, or add photos that are more alike"
             )
     return warnings
-
-
-def _same_picture(photo: CachedPhoto, other: CachedPhoto) -> bool:
-    own, theirs = photo.features.base_score, other.features.base_score
-    return own.shape == theirs.shape and bool((own == theirs).all())
 
 
 def _shortest_side(photo: CachedPhoto) -> float:

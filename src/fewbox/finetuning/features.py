@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewbox.core.progress import progress_bar
+from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection.parallel import run_each
 from fewbox.finetuning.augment import with_views
 from fewbox.finetuning.linear_probe.targets import Sample
+from fewbox.finetuning.resume import ComputedTensors, Tensors
 from fewbox.models.device import device_of, in_batches
 from fewbox.models.network import AnchorFeatures, FeatureExtractor, Network
 
@@ -39,6 +41,36 @@ class CachedPhoto:
     samples: list[Sample]
     """The photo's own, then one per augmented view."""
 
+    def to_tensors(self) -> Tensors:
+        """All but the name, as they are written to a file."""
+        tensors = {"boxes": self.boxes, "class_ids": self.class_ids, "ignored": self.ignored}
+        tensors |= _named("photo", self.features)
+        for view, sample in enumerate(self.samples):
+            tensors |= {f"{view}.targets": sample.targets, f"{view}.weights": sample.weights}
+            tensors |= _named(str(view), sample.features)
+        return tensors
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, name: str) -> CachedPhoto:
+        """What :meth:`to_tensors` gave of the photo of this name."""
+        views = sum(key.endswith(".targets") for key in tensors)
+        samples = [
+            Sample(_features(str(view), tensors), tensors[f"{view}.targets"], tensors[f"{view}.weights"])
+            for view in range(views)
+        ]
+        boxes, class_ids, ignored = (tensors[key] for key in ("boxes", "class_ids", "ignored"))
+        return cls(name, _features("photo", tensors), boxes, class_ids, ignored, samples)
+
+
+def _named(prefix: str, features: AnchorFeatures) -> Tensors:
+    return {f"{prefix}.{field.name}": getattr(features, field.name) for field in fields(features)}
+
+
+def _features(prefix: str, tensors: Tensors) -> AnchorFeatures:
+    return AnchorFeatures(
+        **{field.name: tensors[f"{prefix}.{field.name}"] for field in fields(AnchorFeatures)}
+    )
+
 
 def extract_features(
     extractor: FeatureExtractor,
@@ -50,6 +82,7 @@ def extract_features(
     num_kept: int,
     seed: int,
     show_progress: bool,
+    computed: ComputedTensors | None = None,
 ) -> list[CachedPhoto]:
     """Show every photo and its augmented views to the frozen network, once.
 
@@ -62,12 +95,20 @@ def extract_features(
         num_kept: anchors of the photo itself, the likeliest by the base, of which the features are kept.
         seed: with a photo's place, what its views are drawn from.
         show_progress: show how far the work has come.
+        computed: what a run before has computed, and where this one keeps it; None keeps nothing.
     """
     turn = threading.Lock()
 
     def look(number: int) -> CachedPhoto:
         photo, labels = annotations.images[number], annotations.labels
-        return _cached(extractor, network, photo, labels, assign, num_views, num_kept, (seed, number), turn)
+        seeds = (seed, number)
+        compute = partial(
+            _cached, extractor, network, photo, labels, assign, num_views, num_kept, seeds, turn
+        )
+        if computed is None:
+            return compute()
+        unpack = partial(CachedPhoto.from_tensors, name=photo.path.name)
+        return computed.of_photo(number, photo, compute, CachedPhoto.to_tensors, unpack)
 
     looks = run_each(look, range(len(annotations)), beside_gpu=device_of(network).type != "cpu")
     photos = []
@@ -75,6 +116,8 @@ def extract_features(
         for image, done in zip(annotations, looks, strict=True):
             photos.append(done.result())
             advance(image.path.name)
+    if show_progress and computed is not None and computed.num_found:
+        console.print(computed.in_words(len(photos)))
     return photos
 
 

@@ -11,7 +11,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -41,8 +40,6 @@ from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.folder import names_a_file
 from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, open_detector
 from fewbox.errors import OutputError
-
-_SECONDS_BETWEEN_REPORTS = 30.0
 
 
 def detect_batch(
@@ -131,19 +128,13 @@ def _what_is_left(
 
 
 def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress: bool) -> None:
-    """Wait for all results and show how far the work has come; without a bar, every half minute."""
-    begun = reported = time.monotonic()
-    photos, num_photos = 0, sum(len(shard.photos) for shard in todo)
-    with progress_bar("detecting", len(todo), show=show_progress) as advance:
+    """Wait for all results and show how far the work has come."""
+    begun, photos, num_photos = time.monotonic(), 0, sum(len(shard.photos) for shard in todo)
+    with progress_bar("detecting", num_photos, show=show_progress) as advance:
         for result in results:
-            now = time.monotonic()
             photos += result.photos
-            rate = photos / max(now - begun, 1e-9)
-            advance(f"{rate:.1f} photos/s")
-            if show_progress and not console.is_terminal and now - reported > _SECONDS_BETWEEN_REPORTS:
-                reported = now
-                left = timedelta(seconds=round((num_photos - photos) / rate))
-                console.print(f"{photos} of {counted(num_photos, 'photo')}, {rate:.1f} a second, {left} left")
+            rate = photos / max(time.monotonic() - begun, 1e-9)
+            advance(f"{rate:.1f} photos/s", result.photos)
 
 
 def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float]:

@@ -14,18 +14,20 @@ import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbox.core.progress import progress_bar
+from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection.parallel import run_parallel
 from fewbox.finetuning.augment import AugmentedView, with_views
 from fewbox.finetuning.features import MIN_VISIBLE
+from fewbox.finetuning.resume import ComputedTensors, Tensors
 from fewbox.models.device import CPU, device_of, in_batches
 from fewbox.models.network import IGNORED_ID, Adapter, Network
 
@@ -44,6 +46,10 @@ class ViewTruth:
     """``[M, 4]``."""
     class_ids: Tensor
     """``[M]`` int64, some of them ``IGNORED_ID``."""
+
+
+_Looked = tuple[list[Tensor], ViewTruth]
+"""Of a view: its maps ``[1, D, h, w]`` in half precision, and what there is in it."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ def cache_views(
     *,
     show_progress: bool = False,
     most_in_memory: int = MOST_IN_MEMORY,
+    computed: ComputedTensors | None = None,
 ) -> CachedViews:
     """Show ``views`` views of every photo, itself the first, to the backbone.
 
@@ -153,14 +160,19 @@ def cache_views(
         seed: with a photo's place, what its views are drawn from.
         show_progress: show how far the work has come.
         most_in_memory: as for :class:`MapStore`.
+        computed: what a run before has computed, and where this one keeps it; None keeps nothing.
     """
     store: MapStore | None = None
     truths: list[ViewTruth] = []
     photos: list[int] = []
 
-    def look(number: int) -> list[tuple[list[Tensor], ViewTruth]]:
-        generator = np.random.default_rng((seed, number))
-        return _views_of_photo(adapter, annotations.images[number], annotations.labels, views, generator)
+    def look(number: int) -> list[_Looked]:
+        photo, generator = annotations.images[number], np.random.default_rng((seed, number))
+        compute = partial(_views_of_photo, adapter, photo, annotations.labels, views, generator)
+        if computed is None:
+            return compute()
+        unpack = partial(_from_tensors, device=device_of(adapter.network))
+        return computed.of_photo(number, photo, compute, _to_tensors, unpack)
 
     # One thread a photo: faster than all threads on one after the other, and the same on any machine.
     looks = run_parallel(look, range(len(annotations)), 1)
@@ -174,6 +186,8 @@ def cache_views(
                 truths.append(truth)
                 photos.append(number)
             advance(annotations.images[number].path.name)
+    if show_progress and computed is not None and computed.num_found:
+        console.print(computed.in_words(len(annotations)))
     assert store is not None  # a set that may be learnt from has photos
     return CachedViews(store, truths, photos, list(range(len(truths))))
 
@@ -181,13 +195,13 @@ def cache_views(
 @torch.no_grad()
 def _views_of_photo(
     adapter: Adapter, photo: AnnotatedImage, labels: Sequence[str], views: int, generator: np.random.Generator
-) -> list[tuple[list[Tensor], ViewTruth]]:
+) -> list[_Looked]:
     """The backbone's maps of the views of a photo, and what there is in each."""
     network: Network = adapter.network
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
     shown = with_views(network, read_image(photo.path), corners, views - 1, generator)
 
-    def look(some: Sequence[AugmentedView]) -> list[tuple[list[Tensor], ViewTruth]]:
+    def look(some: Sequence[AugmentedView]) -> list[_Looked]:
         maps = adapter.backbone(network.batch_of([view.image for view in some]))
         halves = [torch.split(x.half(), 1) for x in maps]
         of_views = zip(some, zip(*halves, strict=True), strict=True)
@@ -196,6 +210,28 @@ def _views_of_photo(
     if device_of(network).type == "cpu":  # one at a time: measured, more at once are no faster
         return [look([view])[0] for view in shown]
     return list(in_batches(look, list(shown), VIEWS_AT_ONCE))
+
+
+def _to_tensors(views: Sequence[_Looked]) -> Tensors:
+    """The views of a photo, as they are written to a file."""
+    tensors: Tensors = {}
+    for view, (maps, truth) in enumerate(views):
+        tensors |= {f"{view}.boxes": truth.boxes, f"{view}.class_ids": truth.class_ids}
+        tensors |= {f"{view}.map{level}": one.cpu() for level, one in enumerate(maps)}
+    return tensors
+
+
+def _from_tensors(tensors: Tensors, device: torch.device) -> list[_Looked]:
+    """What :func:`_to_tensors` was given, with the maps where they are used."""
+    views = sum(name.endswith(".boxes") for name in tensors)
+    levels = sum(name.startswith("0.map") for name in tensors)
+    return [
+        (
+            [tensors[f"{view}.map{level}"].to(device) for level in range(levels)],
+            ViewTruth(tensors[f"{view}.boxes"], tensors[f"{view}.class_ids"]),
+        )
+        for view in range(views)
+    ]
 
 
 def _truth(network: Network, photo: AnnotatedImage, view: AugmentedView, labels: Sequence[str]) -> ViewTruth:

@@ -25,13 +25,20 @@ from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import LIFT, can_be_tried, try_adapting
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
+from fewbox.finetuning.resume import ComputedTensors, UnfinishedRun
 from fewbox.models.families import Config, build_network, family_of
 
 NOTHING_HELD_OUT = "not adapted: no photos to hold out that could say whether it finds more"
 
 
 def adapt_fitted(
-    probe: Probe, fitted: Fitted, how: AdaptSettings, *, may_stay: bool, show_progress: bool
+    probe: Probe,
+    fitted: Fitted,
+    how: AdaptSettings,
+    *,
+    may_stay: bool,
+    show_progress: bool,
+    run: UnfinishedRun | None = None,
 ) -> Fitted:
     """``fitted`` adapted, or as it is if that is stopped too soon or finds no more in photos held out.
 
@@ -41,6 +48,7 @@ def adapt_fitted(
         how: how long and how fast.
         may_stay: whether it stays as it is where adapting finds no more.
         show_progress: show how far the work has come.
+        run: where what is computed of each photo is kept, if it is, until that ends.
     """
     annotations, start = probe.annotations, fitted.detector
     can_try = can_be_tried(probe)
@@ -49,7 +57,12 @@ def adapt_fitted(
     trial = None
     done: list[AdaptedRound] = []
     try:
-        views = views_of(annotations, start, how, show_progress=show_progress)
+        computed = None
+        if run is not None:
+            base, num_views = probe.base, how.views_of(len(annotations))
+            decided_by = (base.weights_sha256, base.config, start.device, annotations.labels)
+            computed = run.computed(len(annotations), "maps", *decided_by, num_views, how.seed)
+        views = views_of(annotations, start, how, show_progress=show_progress, computed=computed)
         if can_try:
             trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
     except KeyboardInterrupt:
@@ -61,8 +74,8 @@ def adapt_fitted(
             f"not adapted: AP in photos held out is {before:.1%}, with adapting {after:.1%}"
         )
     rounds = rounds or how.rounds
-    run = replace(how, steps=how.steps * rounds // how.rounds, rounds=rounds)
-    adapt(annotations, start, run, views=views, show_progress=show_progress, on_round=done.append)
+    chosen = replace(how, steps=how.steps * rounds // how.rounds, rounds=rounds)
+    adapt(annotations, start, chosen, views=views, show_progress=show_progress, on_round=done.append)
     if not done:
         return fitted.with_reason("not adapted: stopped before the end of the first round")
     outcomes = None if trial is None else trial.outcomes[done[-1].number]
@@ -91,12 +104,19 @@ def require_adaptable(config: Config, name: str) -> None:
 
 
 def views_of(
-    annotations: AnnotationSet, start: Detector, settings: AdaptSettings, *, show_progress: bool
+    annotations: AnnotationSet,
+    start: Detector,
+    settings: AdaptSettings,
+    *,
+    show_progress: bool,
+    computed: ComputedTensors | None = None,
 ) -> CachedViews:
     """What the backbone of ``start`` gives for views of all photos."""
     adapter = family_of(start.config).adapter(build_network(start.config, start.weights, device=start.device))
     num_views = settings.views_of(len(annotations))
-    return cache_views(adapter, annotations, num_views, settings.seed, show_progress=show_progress)
+    return cache_views(
+        adapter, annotations, num_views, settings.seed, show_progress=show_progress, computed=computed
+    )
 
 
 @dataclass(frozen=True)

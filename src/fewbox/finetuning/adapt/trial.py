@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fewbox.core import num_cores
-from fewbox.core.progress import console
+from fewbox.core.progress import console, progress_bar
 from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.metrics import coco_metrics, none_if_nan
 from fewbox.evaluation.outcomes import Outcomes
@@ -88,21 +88,24 @@ def try_adapting(
         metrics = coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes)
         return none_if_nan(metrics.ap) or 0.0, outcomes
 
-    seen = [look()]
     learning = [run.rounds() for run in runs]
-    for number in range(1, settings.rounds + 1):
-        # Beside each other: a step has too little work for more than one thread or two.
-        for done in run_parallel(next, learning, max(num_cores() // FOLDS, 1)):
-            done.result()
-        seen.append(look())
-        if show_progress:
+    with progress_bar("trying to adapt", settings.rounds + 1, show=show_progress) as advance:
+        seen = [look()]
+        advance("")
+        for number in range(1, settings.rounds + 1):
+            # Beside each other: a step has too little work for more than one thread or two.
+            for done in run_parallel(next, learning, max(num_cores() // FOLDS, 1)):
+                done.result()
+            seen.append(look())
             ap, before = seen[-1][0], seen[0][0]
-            console.print(
-                f"round {number} of {settings.rounds}: AP {ap:.0%} in photos held out, "
-                f"of the linear probe {before:.0%}"
-            )
-        if may_stay and _is_clearly_higher(seen[0][0], seen[-1][0]):
-            break
+            if show_progress:
+                console.print(
+                    f"round {number} of {settings.rounds}: AP {ap:.0%} in photos held out, "
+                    f"of the linear probe {before:.0%}"
+                )
+            advance(f"AP {ap:.0%}")
+            if may_stay and _is_clearly_higher(before, ap):
+                break
     aps, outcomes = zip(*seen, strict=True)
     return Trial(aps, outcomes)
 

@@ -30,6 +30,7 @@ from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
 from fewbox.finetuning.pictures import save_held_out
+from fewbox.finetuning.resume import ComputedTensors, UnfinishedRun
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.device import CPU, device_of
 from fewbox.models.families import build_network, family_of, weight_shapes
@@ -88,14 +89,24 @@ class Probe:
         *,
         show_progress: bool,
         device: torch.device = CPU,
+        run: UnfinishedRun | None = None,
     ) -> Probe:
-        """Show every photo to the base; see :func:`fewbox.finetune`."""
+        """Show every photo to the base; see :func:`fewbox.finetune`.
+
+        What is computed of each is kept in ``run``, if there is one, until that ends.
+        """
         take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
         network = build_network(base.config, base.weights, getattr(torch, settings.precision), device)
         extractor = family_of(base.config).feature_extractor(network)
         budget = budget_for(len(annotations), settings.effort)
         seed = settings.seed
-        photos = cache_photos(extractor, network, annotations, budget, seed, show_progress=show_progress)
+        computed = None
+        if run is not None:
+            decided_by = (base.weights_sha256, base.config, settings.precision, device, annotations.labels)
+            computed = run.computed(len(annotations), "features", *decided_by, budget, seed)
+        photos = cache_photos(
+            extractor, network, annotations, budget, seed, show_progress=show_progress, computed=computed
+        )
         return cls(annotations, base, network, extractor, budget, photos)
 
     def fit(self, *, keep_classes: bool = False) -> Fitted:
@@ -153,6 +164,7 @@ def cache_photos(
     seed: int,
     *,
     show_progress: bool,
+    computed: ComputedTensors | None = None,
 ) -> list[CachedPhoto]:
     """What there is to learn in every photo: the network looks at each, and at each view of it, once."""
     assign = partial(assign_targets, num_classes=len(annotations.labels), num_background=budget.background)
@@ -165,6 +177,7 @@ def cache_photos(
         num_kept=budget.kept,
         seed=seed,
         show_progress=show_progress,
+        computed=computed,
     )
 
 

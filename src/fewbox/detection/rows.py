@@ -1,0 +1,149 @@
+"""The rows of ``detections.json`` while they come: on the disk, where they need no memory.
+
+A run over many photos keeps them in the output folder, a line for each photo that is done. If it is killed,
+the same command leaves these photos out; at its end the file is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+from fewbox.core.files import output_error, replacing
+
+LEAST_PHOTOS = 100
+"""Fewer are looked at again in a few seconds."""
+_UNFINISHED = ".detections.unfinished.jsonl"
+_IN_MEMORY = 2**20  # bytes of the rows of few photos
+
+
+class RowFile:
+    """The rows of some photos, to be read in the order of the photos.
+
+    Args:
+        photos: all that are looked at.
+        output: the folder of the results.
+        decided_by: what decides the rows beside the photos; each must say by its ``repr`` what it is.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+
+    def __init__(self, photos: Sequence[Path], output: Path, *decided_by: object) -> None:
+        self._photos = photos
+        self._key = hashlib.sha256(repr(decided_by).encode()).hexdigest()[:16]
+        self._starts: dict[int, int] = {}
+        self._counts: dict[int, int] = {}
+        self._path = output / _UNFINISHED if len(photos) >= LEAST_PHOTOS else None
+        self._file: IO[bytes]
+        if self._path is None:
+            self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+            return
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a+b")
+            self._find_done()
+        except OSError as error:
+            raise output_error(self._path, error) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *about: object) -> None:
+        self._file.close()
+        if self._path is not None and (error is None or not self._starts):
+            self._path.unlink(missing_ok=True)
+
+    def __contains__(self, number: object) -> bool:
+        """Whether there is a row of the photo of this number."""
+        return number in self._starts
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @property
+    def num_detections(self) -> int:
+        """In all rows."""
+        return sum(self._counts[number] for number in self._starts)
+
+    def add(self, number: int, row: dict[str, Any]) -> None:
+        """Keep the row of the photo of this number.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        photo = self._photos[number]
+        try:
+            line = json.dumps([self._key, *_stamp(photo), row]).encode() + b"\n"
+            self._starts[number], self._counts[number] = self._file.seek(0, 2), len(row["detections"])
+            self._file.write(line)
+            self._file.flush()
+        except OSError as error:
+            raise output_error(self._path or photo, error) from error
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for number in sorted(self._starts):
+            self._file.seek(self._starts[number])
+            yield json.loads(self._file.readline())[-1]
+
+    def forget(self, number: int) -> None:
+        """Let the photo of this number be done again."""
+        self._starts.pop(number, None)
+
+    def _find_done(self) -> None:
+        """Find the rows that a run like this one has left; if it was another, begin anew."""
+        numbers = {str(photo): number for number, photo in enumerate(self._photos)}
+        self._file.seek(0)
+        start = 0
+        for line in self._file:
+            try:
+                key, *stamp, row = json.loads(line)
+            except (ValueError, TypeError):  # half a line: the process was killed while it wrote
+                key, stamp, row = None, [], {}
+            if key not in (self._key, None):
+                self._starts.clear()
+                break
+            number = numbers.get(stamp[0]) if stamp and isinstance(stamp[0], str) else None
+            if number is not None and line.endswith(b"\n") and tuple(stamp) == _stamp(self._photos[number]):
+                self._starts[number], self._counts[number] = start, len(row["detections"])
+            start += len(line)
+        if not self._starts:
+            self._file.truncate(0)
+        elif not line.endswith(b"\n"):
+            self._file.write(b"\n")
+
+
+def write_rows(
+    target: Path, head: dict[str, Any], rows: Iterator[dict[str, Any]], failed: Sequence[str]
+) -> None:
+    """Write ``detections.json``, a row at a time, laid out as ``json.dumps`` would lay out all of it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(head, indent=1).removesuffix("\n}"))
+        file.write(',\n "photos": [')
+        between = "\n"
+        for row in rows:
+            file.write(f"{between}  {_indented(row, 2)}")
+            between = ",\n"
+        file.write("]" if between == "\n" else "\n ]")
+        file.write(f',\n "failed": {_indented(failed, 1)}\n}}\n')
+
+
+def _indented(value: object, depth: int) -> str:
+    return json.dumps(value, indent=1).replace("\n", "\n" + depth * " ")
+
+
+def _stamp(photo: Path) -> tuple[str, int, int]:
+    """What tells a photo from another, and from itself after a change."""
+    try:
+        about = photo.stat()
+    except OSError:
+        return str(photo), -1, -1
+    return str(photo), about.st_size, about.st_mtime_ns

@@ -1,0 +1,183 @@
+"""Detecting in many photos goes on where it was killed; what is written is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewbox.data.images import ReducedImage, read_size_hw
+from fewbox.detection import folder, rows
+from fewbox.detection.detections import Detections
+from fewbox.detection.folder import FolderSummary, detect_folder
+from tiny import make_photos
+
+NUM_PHOTOS = 6
+
+
+class Stopped(BaseException):
+    """As a kill, the run ends in the middle of its work."""
+
+
+class Counting:
+    """Finds a box in every photo, counts them, and stops the run when it is told to."""
+
+    labels = ("duck",)
+    score_threshold = 0.5
+
+    def __init__(self) -> None:
+        self.looked, self.stop_after, self.score = 0, 1000, 0.75
+
+    def with_tiles(self, _tiles: object) -> Counting:
+        return self
+
+    def enough_hw(self, size_hw: tuple[int, int]) -> tuple[float, float]:
+        return size_hw
+
+    def detect(self, photo: Path | ReducedImage, *, score_threshold: float) -> Detections:
+        if self.looked == self.stop_after:
+            raise Stopped
+        self.looked += 1
+        size_hw = photo.size_hw if isinstance(photo, ReducedImage) else read_size_hw(photo)
+        box, score = np.array([[1, 2, 30, 40]], np.float32), np.array([self.score], np.float32)
+        return Detections(
+            box,
+            score,
+            np.zeros(1, np.int64),
+            self.labels,
+            size_hw,
+            photo if isinstance(photo, Path) else None,
+        )
+
+
+@pytest.fixture
+def detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    counting = Counting()
+    (tmp_path / "d.onnx").write_text("a detector")
+    (tmp_path / "photos").mkdir()
+    make_photos(tmp_path / "photos", NUM_PHOTOS)
+    monkeypatch.setattr(folder, "_opened", lambda *_: (counting, 1))
+    monkeypatch.setattr(folder, "say_what_computes", lambda _: None)
+    monkeypatch.setattr(folder, "run_parallel", one_after_the_other)
+    monkeypatch.setattr(rows, "LEAST_PHOTOS", NUM_PHOTOS)
+    return counting
+
+
+def one_after_the_other(work, items, _num_threads):  # type: ignore[no-untyped-def]
+    """As ``run_parallel``, but nothing is begun ahead."""
+
+    class Done:
+        def __init__(self, item: object) -> None:
+            self.item = item
+
+        def result(self) -> object:
+            return work(self.item)
+
+    return (Done(item) for item in items)
+
+
+def run(tmp_path: Path, **how: object) -> FolderSummary:
+    return detect_folder(tmp_path / "d.onnx", tmp_path / "photos", tmp_path / "out", **how)  # type: ignore[arg-type]
+
+
+def stop_after(detector: Counting, number: int, tmp_path: Path, **how: object) -> None:
+    detector.looked, detector.stop_after = 0, number
+    with pytest.raises(Stopped):
+        run(tmp_path, **how)
+    detector.looked, detector.stop_after = 0, 1000
+
+
+def document(tmp_path: Path) -> str:
+    return (tmp_path / "out" / "detections.json").read_text()
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_only_the_other_photos_are_looked_at(
+    tmp_path: Path, detector: Counting, pictures: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop_after(detector, 4, tmp_path, pictures=pictures)
+    assert not (tmp_path / "out" / "detections.json").exists()
+    summary = run(tmp_path, pictures=pictures)
+    assert detector.looked == NUM_PHOTOS - 4
+    assert summary.num_detections == NUM_PHOTOS
+    assert f"4 of {NUM_PHOTOS} photos were done" in capsys.readouterr().err
+    resumed = document(tmp_path)
+    run(tmp_path, pictures=pictures)
+    assert detector.looked == 2 * NUM_PHOTOS - 4
+    assert document(tmp_path) == resumed
+    assert resumed == json.dumps(json.loads(resumed), indent=1) + "\n"
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_another_detector_threshold_or_photo_begins_anew(tmp_path: Path, detector: Counting) -> None:
+    stop_after(detector, 4, tmp_path)
+    run(tmp_path, score_threshold=0.1)
+    assert detector.looked == NUM_PHOTOS
+    stop_after(detector, 4, tmp_path)
+    (tmp_path / "d.onnx").write_text("another detector")
+    run(tmp_path)
+    assert detector.looked == NUM_PHOTOS
+    stop_after(detector, 4, tmp_path)
+    os.utime(tmp_path / "photos" / "photo1.png", (1, 1))
+    (tmp_path / "out" / "photo2.png").unlink()
+    run(tmp_path)
+    assert detector.looked == NUM_PHOTOS - 2
+
+
+def test_what_another_run_left_is_not_taken_up_after_it(tmp_path: Path, detector: Counting) -> None:
+    """Its pictures have replaced those of the run before."""
+    stop_after(detector, 4, tmp_path)
+    stop_after(detector, 2, tmp_path, score_threshold=0.1)
+    run(tmp_path)
+    assert detector.looked == NUM_PHOTOS
+
+
+def test_half_a_line_is_left_out(tmp_path: Path, detector: Counting) -> None:
+    stop_after(detector, 4, tmp_path)
+    (unfinished,) = (tmp_path / "out").glob(".*")
+    unfinished.write_bytes(unfinished.read_bytes()[:-20])
+    stop_after(detector, 1, tmp_path)
+    run(tmp_path)
+    assert detector.looked == NUM_PHOTOS - 4
+    assert len(json.loads(document(tmp_path))["photos"]) == NUM_PHOTOS
+
+
+def test_a_photo_that_cannot_be_read_is_tried_again(tmp_path: Path, detector: Counting) -> None:
+    broken = tmp_path / "photos" / "photo1.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:100])
+    stop_after(detector, 3, tmp_path, pictures=True)
+    broken.write_bytes(content)
+    summary = run(tmp_path)
+    assert summary.failed == ()
+    assert [row["photo"] for row in json.loads(document(tmp_path))["photos"]] == [
+        f"photo{number}.png" for number in range(NUM_PHOTOS)
+    ]
+
+
+def test_few_photos_leave_nothing_behind(
+    tmp_path: Path, detector: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "LEAST_PHOTOS", NUM_PHOTOS + 1)
+    stop_after(detector, 4, tmp_path)
+    assert not list((tmp_path / "out").glob(".*"))
+    run(tmp_path)
+    assert detector.looked == NUM_PHOTOS
+
+
+def test_the_file_is_laid_out_as_json_dumps_does(tmp_path: Path) -> None:
+    head = {"detector": 'a "duck"\n.onnx', "labels": ["duck", "ü"], "score_threshold": 0.1 + 0.2}
+    for photos, failed in (
+        ([], []),
+        ([{"photo": "a\nb", "detections": []}, {"x": [1, {"y": 2}]}], ["c", "d"]),
+    ):
+        rows.write_rows(tmp_path / "detections.json", head, iter(photos), failed)
+        whole = head | {"photos": photos, "failed": failed}
+        assert document_at(tmp_path) == json.dumps(whole, indent=1) + "\n"
+
+
+def document_at(path: Path) -> str:
+    return (path / "detections.json").read_text(encoding="utf-8")
