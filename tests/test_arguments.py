@@ -88,7 +88,7 @@ class TestPhotosToDetectIn:
             (torch.rand(3, 9, 9, requires_grad=True), "uint8, 0 to 255: float32", r"image \* 255"),
             (torch.zeros(3, 9, 9, dtype=torch.bfloat16), "uint8, 0 to 255: torch.bfloat16", r"image \* 255"),
             (np.zeros((3, 9, 9), np.uint8), r"\[3, 9, 9\]", r"transpose\(1, 2, 0\)"),
-            (torch.zeros(2, 3, 9, 9, dtype=torch.uint8), r"\[2, 3, 9, 9\]", r"list\(batch\)"),
+            (torch.zeros(2, 5, 9, 9, dtype=torch.uint8), r"s\[0\]: .*\[5, 9, 9\]", "a path, the bytes"),
             (b"no photo", "not a photo in a format", "save it again"),
             (io.StringIO("text"), "nothing that a photo is given as: StringIO", "a path"),
             ("", "no such path: ''", "a path"),

@@ -119,8 +119,10 @@ def detect_folder(
         say_what_computes(loaded)
     loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
     threshold = loaded.score_threshold if score_threshold is None else score_threshold
-    about = Path(detector).stat()
-    file = (Path(detector).resolve(), about.st_size, about.st_mtime_ns, base)
+    file: tuple[object, ...] = (str(detector),)  # a base model by its name
+    if Path(detector).exists():
+        about = Path(detector).stat()
+        file = (Path(detector).resolve(), about.st_size, about.st_mtime_ns, base)
     how = (__version__, type(loaded).__name__, engine, device, mirror, tiles, threshold, pictures)
     with RowFile(paths, written.parent, file, how) as rows:
         failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, rows, show_progress)

@@ -21,7 +21,7 @@ from fewbox.core.progress import console
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
-from fewbox.errors import DetectorFileError, ExportError, OutputError, SettingError
+from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.models.families import config_from_dict
 from fewbox.models.zoo import ZOO, base_labels
 from fewbox.runtimes import Engine
@@ -131,7 +131,13 @@ def open_detector(
         raise SettingError(f"unknown provider of ONNX Runtime: {provider!r}", hint=hint)
     device = checked_device(device)
     if names_base(path):
-        return load_in_torch(path, base, device)
+        try:
+            return load_in_torch(path, base, device)
+        except CheckpointError as error:
+            if path.suffix.lower() != ".onnx":
+                raise
+            told = f"{path}: not a detector that fewbox exported, and no base model"
+            raise DetectorFileError(f"{told}: {error.message}", hint=EXPORT_ONE) from error
     if path.suffix.lower() in EXPORT_SUFFIXES:
         if engine == TORCH:
             raise SettingError(
