@@ -102,11 +102,11 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
-    kept_apart = None
-    if parsed.hold_out is not None:
-        annotations, kept_apart = annotations.split(1 - parsed.hold_out, seed=parsed.seed)
     _require_output(parsed.output, heads_only=parsed.heads_only)
     require_packages(["torch"], "fine-tuning")
+    kept_apart = None
+    if parsed.hold_out is not None:  # which reads every photo
+        annotations, kept_apart = annotations.split(1 - parsed.hold_out, seed=parsed.seed)
     recipe = parsed.recipe
     if parsed.heads_only and recipe == "adapt":
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")

@@ -72,7 +72,8 @@ def groups_alike(paths: Sequence[Path]) -> list[list[int]]:
     group = list(range(len(paths)))
     for i, j, _ in similar_pairs(bits, bits, NEARLY_SAME):
         old, new = group[numbers[i]], group[numbers[j]]
-        group = [new if one == old else one for one in group]
+        if old != new:  # so at most once for each photo, however many pairs there are
+            group = [new if one == old else one for one in group]
     return [[n for n, one in enumerate(group) if one == which] for which in dict.fromkeys(group)]
 
 
