@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -37,6 +37,12 @@ def counted(number: int, one: str, many: str | None = None) -> str:
     if many is None:
         many = f"{one}es" if one.endswith(("s", "x", "ch")) else f"{one}s"
     return f"{number} {one if number == 1 else many}"
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """Names as a list in a line: the first of them, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 @contextmanager

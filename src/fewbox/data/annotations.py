@@ -23,7 +23,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.core import counted
+from fewbox.core import counted, some_of
 from fewbox.core.arguments import kind_of
 from fewbox.data.images import StrPath, read_size_hw
 from fewbox.errors import AnnotationError, SettingError
@@ -34,8 +34,6 @@ MIN_SIDE = 1e-3
 
 # Tools that count pixels from 1, or include the last one, end up to one pixel outside.
 MAX_OUTSIDE = 1.0
-
-_MAX_NAMES = 5
 
 _REDRAW_HINT = "draw the box again, or remove it"
 _OUTSIDE_HINT = (
@@ -273,7 +271,7 @@ class AnnotationSet:
             are = "have no boxes and are" if len(missing) > 1 else "has no boxes and is"
             raise AnnotationError(
                 f"{self.source}: {len(missing)} of {counted(len(self), 'photo')} {are} "
-                f"not marked as reviewed: " + _some_names(missing),
+                f"not marked as reviewed: " + some_of(missing),
                 hint=_REVIEW_HINT,
             )
         if self.num_boxes == 0:
@@ -281,11 +279,6 @@ class AnnotationSet:
                 f"{self.source}: no box in any of {counted(len(self), 'photo')}",
                 hint="draw a box around the object in at least one photo",
             )
-
-
-def _some_names(names: list[str]) -> str:
-    more = len(names) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name: str) -> tuple[Box, ...]:

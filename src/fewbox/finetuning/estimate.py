@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core import counted
+from fewbox.core import counted, some_of
 from fewbox.evaluation.metrics import average_precision, count_above, expected_calibration_error
 from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
@@ -324,7 +324,6 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
 SMALL_SIDE = 8
 """Pixels of the network's input; the finest cells of most networks are as large."""
 FOUND_SCORE = 0.05
-_MAX_NAMES = 5
 
 
 def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> list[str]:
@@ -344,13 +343,13 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         seen.add(picture)
     if duplicates:
         warnings.append(
-            f"the same picture as another: {_some(duplicates)}; nothing more is learnt from it, and finding "
-            "its object again proves nothing, so the estimate is too high"
+            f"the same picture as another: {some_of(duplicates)}; nothing more is learnt from it, and "
+            "finding its object again proves nothing, so the estimate is too high"
         )
     small = [photo.name for photo in photos if len(photo.boxes) and _shortest_side(photo) < SMALL_SIDE]
     if small:
         warnings.append(
-            f"boxes of less than {SMALL_SIDE} pixels, as the network sees them: {_some(small)}; "
+            f"boxes of less than {SMALL_SIDE} pixels, as the network sees them: {some_of(small)}; "
             "too small to be learnt well: cut the photos to the part that matters, or come nearer"
         )
     if outcomes is not None:
@@ -360,7 +359,7 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
                 dict.fromkeys(photos[place].name for place in outcomes.ground_truth.photo_ids[missed])
             )
             warnings.append(
-                f"most objects are not recognised from the other photos: {_some(names)}; check that the "
+                f"most objects are not recognised from the other photos: {some_of(names)}; check that the "
                 "boxes are around the right things, or add photos that are more alike"
             )
     return warnings
@@ -368,8 +367,3 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
 
 def _shortest_side(photo: CachedPhoto) -> float:
     return float((photo.boxes[:, 2:] - photo.boxes[:, :2]).min())
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fewbox.core import counted
+from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import console
 from fewbox.data import FOLDER_FORMATS, PROJECT_FILE, require_format
@@ -206,10 +206,9 @@ def _found(
         if isinstance(error, AmbiguousPhotoError) or is_the_only_one or len(doubts) == len(found):
             raise error
     if doubts:
-        names = ", ".join(photo.name[:200] for photo, _ in doubts[:_SHOWN])
-        more = f" and {len(doubts) - _SHOWN} more" if len(doubts) > _SHOWN else ""
+        names = some_of([photo.name[:200] for photo, _ in doubts], _SHOWN)
         are = "are" if len(doubts) > 1 else "is"
-        told = f"{len(doubts)} of {counted(len(found), 'photo')} {are} not there: {names}{more}"
+        told = f"{len(doubts)} of {counted(len(found), 'photo')} {are} not there: {names}"
         if not skip_missing:
             hint = "name their folder, or leave them out: --skip-missing (skip_missing=True in Python)"
             raise AnnotationError(f"{raw.source}: {told}", hint=hint)

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fewbox.core import counted
+from fewbox.core import counted, some_of
 from fewbox.core.progress import console
-
-_MAX_NAMES = 5
 
 Corners = tuple[float, float, float, float]
 
@@ -138,9 +136,7 @@ def not_read(what: Counter[str]) -> tuple[str, ...]:
 
 def left_out_in_words(names: Sequence[str]) -> str:
     """That photos were left out on the page, as one line."""
-    more = len(names) - _MAX_NAMES
-    listed = ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
-    return f"{counted(len(names), 'photo')} left out on the page: {listed}"
+    return f"{counted(len(names), 'photo')} left out on the page: {some_of(names)}"
 
 
 def tell_left_out(names: Sequence[str]) -> None:
