@@ -129,9 +129,7 @@ def make_film(scene: Scene, rate: int, seconds: float, seed: int) -> list[Frame]
     """The film of this scene and seed, at so many frames a second."""
     paths = make_paths(scene, seconds, np.random.default_rng(seed))
     rng = np.random.default_rng((seed, rate))
-    return [
-        _look(paths, step, step / CLOCK, rng) for step in range(0, int(seconds * CLOCK), CLOCK // rate)
-    ]
+    return [_look(paths, step, step / CLOCK, rng) for step in range(0, int(seconds * CLOCK), CLOCK // rate)]
 
 
 def _look(paths: Sequence[Path], step: int, time_s: float, rng: np.random.Generator) -> Frame:
@@ -145,7 +143,12 @@ def _look(paths: Sequence[Path], step: int, time_s: float, rng: np.random.Genera
         hidden[row] = max([hidden[row], *covered])
     visible = hidden < 0.75
     found, scores = _detect(boxes[visible], hidden[visible], rng)
-    return Frame(time_s, np.array(there)[visible] if there else np.array([], int), boxes[visible], _as_detections(found, scores))
+    return Frame(
+        time_s,
+        np.array(there)[visible] if there else np.array([], int),
+        boxes[visible],
+        _as_detections(found, scores),
+    )
 
 
 def _detect(boxes: Array, hidden: Array, rng: np.random.Generator) -> tuple[list[Array], list[float]]:
@@ -288,11 +291,15 @@ def best_of_theirs(rate: int, seconds: float, seeds: Sequence[int]) -> tuple[str
     return best, tried[best]
 
 
-def rows(rate: int, films: dict[str, list[list[Frame]]], best: tuple[str, dict[str, Any]] | None) -> Iterator[tuple[str, dict[str, float], dict[str, float]]]:
+def rows(
+    rate: int, films: dict[str, list[list[Frame]]], best: tuple[str, dict[str, Any]] | None
+) -> Iterator[tuple[str, dict[str, float], dict[str, float]]]:
     """For each tracker: its name, its metrics over all films, and the IDF1 of each scene."""
     ways: dict[str, Callable[[Sequence[Frame]], Tracks]] = {"fewbox": lambda film: ours(film, rate)}
     if best is not None:
-        named = {name: settings_of_theirs(rate)[name] for name in ("its defaults", "rate given", "times given")}
+        named = {
+            name: settings_of_theirs(rate)[name] for name in ("its defaults", "rate given", "times given")
+        }
         for name, settings in {**named, f"best: {best[0]}": best[1]}.items():
             ways[f"trackers, {name}"] = lambda film, settings=settings: theirs(film, rate, **settings)
     for name, track in ways.items():
@@ -327,7 +334,10 @@ def main() -> None:
                 print(f"\n| {rate} frames a second | {' | '.join(result)} | {' | '.join(by_scene)} |")
                 print("|---" * (1 + len(result) + len(by_scene)) + "|")
             values = [f"{value:.1f}" if isinstance(value, float) else f"{value}" for value in result.values()]
-            print(f"| {name} | {' | '.join(values)} | {' | '.join(f'{v:.1f}' for v in by_scene.values())} |", flush=True)
+            print(
+                f"| {name} | {' | '.join(values)} | {' | '.join(f'{v:.1f}' for v in by_scene.values())} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

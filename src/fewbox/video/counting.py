@@ -249,7 +249,9 @@ def read_points(option: str, text: str, size_hw: tuple[int, int]) -> list[float]
     return numbers
 
 
-def _checked_points(kind: str, numbers: Sequence[float], *, at_least: int, at_most: int | None = None) -> Points:
+def _checked_points(
+    kind: str, numbers: Sequence[float], *, at_least: int, at_most: int | None = None
+) -> Points:
     values = np.asarray(numbers, np.float64)
     if values.ndim == 1 and values.size % 2 == 0 and np.isfinite(values).all():
         points = values.reshape(-1, 2)

@@ -91,6 +91,9 @@ _SPEED_DRIFT = np.array([1.5, 1.5, 0.3, 0.3])
 
 # A match may cost so much; see _costs.
 _LIMIT_CERTAIN, _LIMIT_UNCERTAIN, _LIMIT_TENTATIVE = 20.0, 14.0, 20.0
+_UNC = 1.0
+_SC = 2.0
+_LOW_S = 0.5
 _TAIL = 8.0
 """From about this squared distance on, in standard deviations, a surprise costs less than it would: cameras
 jump, and boxes shrink where an object is half hidden."""
@@ -128,9 +131,7 @@ class _Motion:
     @classmethod
     def begin(cls, measured: Floats) -> _Motion:
         sides = _sides(measured)
-        return cls(
-            measured, np.zeros(4), (_MEASURED * sides) ** 2, np.zeros(4), (_FIRST_SPEED * sides) ** 2
-        )
+        return cls(measured, np.zeros(4), (_MEASURED * sides) ** 2, np.zeros(4), (_FIRST_SPEED * sides) ** 2)
 
     def advance(self, seconds: float) -> None:
         """So many seconds on: twice half as long is the same."""
@@ -238,7 +239,7 @@ class Tracker:
         measured, scores = xyxy_to_cxcywh(found.boxes.astype(np.float64)), found.scores.tolist()
         owner: dict[int, _Track] = {}
         owner |= _match(old, found, measured, certain, _LIMIT_CERTAIN)
-        in_sight = [track for track in _without(old, owner) if not track.lost]
+        in_sight = [track for track in _without(old, owner) if track.unseen_s <= _LOW_S]
         owner |= _match(in_sight, found, measured, uncertain, _LIMIT_UNCERTAIN)
         left = np.array([index for index in certain if index not in owner], dtype=np.int64)
         owner |= _match(tentative, found, measured, left, _LIMIT_TENTATIVE)
@@ -286,9 +287,7 @@ class Tracker:
         for track, (x1, y1, x2, y2) in zip(tracks, boxes, strict=True):
             if not track.lost and x1 < x2 and y1 < y2:
                 label, box = self._labels[track.class_id], (x1, y1, x2, y2)
-                tracked.append(
-                    TrackedBox(box, label, track.class_id, None, track.track_id, track.candidate)
-                )
+                tracked.append(TrackedBox(box, label, track.class_id, None, track.track_id, track.candidate))
         return tracked
 
     def _advance(self, time_s: float | None) -> None:
@@ -316,7 +315,7 @@ class Untracked:
         self.num_tracks = 0
         self._last: list[TrackedBox] = []
 
-    def update(self, found: Detections) -> list[TrackedBox]:
+    def update(self, found: Detections, time_s: float | None = None) -> list[TrackedBox]:
         """What was detected in the next frame."""
         tracked = [
             TrackedBox(box, label, int(class_id), score, None)
@@ -325,7 +324,7 @@ class Untracked:
         self._last = [each._replace(score=None) for each in tracked]
         return tracked
 
-    def predict(self) -> list[TrackedBox]:
+    def predict(self, time_s: float | None = None) -> list[TrackedBox]:
         """The last boxes once more, where they were."""
         return self._last
 
@@ -346,7 +345,7 @@ def _match(
     """The tracks that go on with some of the detections ``among``, by the detection's number."""
     if not tracks or len(among) == 0:
         return {}
-    costs = _costs(tracks, measured[among]) - 2 * np.log(found.scores[among])
+    costs = _costs(tracks, measured[among]) - _SC * np.log(np.maximum(found.scores[among], 0.01))
     other_class = np.array([track.class_id for track in tracks])[:, None] != found.class_ids[among]
     pairs = assign(np.where(other_class, np.inf, costs), limit)
     return {int(among[column]): tracks[row] for row, column in pairs}
@@ -364,7 +363,7 @@ def _costs(tracks: list[_Track], measured: Floats) -> Floats:
     spread = np.array([track.motion.variance for track in tracks]) + noise
     squared = ((measured[None] - state[:, None]) ** 2 / spread[:, None]).sum(axis=2)
     uncertainty = np.log(spread[:, :2] / noise[:, :2]).sum(axis=1)
-    costs: Floats = uncertainty[:, None] + _TAIL * np.log1p(squared / _TAIL)
+    costs: Floats = _UNC * uncertainty[:, None] + _TAIL * np.log1p(squared / _TAIL)
     return costs
 
 
