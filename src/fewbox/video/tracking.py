@@ -7,11 +7,12 @@ new track is withheld until it is found a second time. In between, each box move
 Kalman filter of constant velocity).
 
 What differs is that all of it goes by time. ByteTrack's filter counts frames, and it matches by overlap:
-at five frames a second, whatever moves by more than its own size between two frames is lost. Here noise
-grows by the second, and a detection is matched by how likely it is where the track is expected, however far
-that is: the uncertainty of the filter says so. Besides, a track's width and height are filtered rather than
-its aspect and height (Aharon et al., "BoT-SORT", 2022), and only detections of its own class can go on
-with it.
+at five frames a second, what moves by more than its own size between two frames is lost. Here noise grows
+by the second, and a detection is matched by how likely it is where the track is expected, however far that is
+from where it was: the filter knows how uncertain it is. Besides, a lost track may go on with an uncertain
+detection too, and is given up once it is expected outside the frame; width and height are filtered rather
+than aspect and height (Aharon et al., "BoT-SORT", 2022); and only detections of its own class can go on
+with a track.
 """
 
 from __future__ import annotations
@@ -80,27 +81,29 @@ Floats = npt.NDArray[np.float64]
 
 # All in parts of a box's side: for its centre (x, y), and for its width and height.
 # Chosen by benchmarks/tracking.py, on other films than those it reports.
-_MEASURED = np.array([0.05, 0.05, 0.10, 0.10])
+_MEASURED = np.array([0.07, 0.07, 0.10, 0.10])
 """How far off a box is found (standard deviation)."""
-_FIRST_SPEED = np.array([3.0, 3.0, 0.5, 0.5])
+_FIRST_SPEED = np.array([4.5, 4.5, 0.4, 0.4])
 """How fast a new object may be, per second."""
-_DRIFT = np.array([0.2, 0.2, 0.2, 0.2])
+_DRIFT = np.array([0.12, 0.12, 0.08, 0.08])
 """How far it may move besides its speed, per square root of a second."""
-_SPEED_DRIFT = np.array([1.5, 1.5, 0.3, 0.3])
-"""By how much its speed may change, per second and square root of a second."""
+_SPEED_DRIFT = np.array([1.0, 1.0, 0.2, 0.2])
+"""By how much its speed, per second, may change; per square root of a second."""
 
 # A match may cost so much; see _costs.
-_LIMIT_CERTAIN, _LIMIT_UNCERTAIN, _LIMIT_TENTATIVE = 20.0, 14.0, 20.0
-_UNC = 1.0
-_SC = 2.0
-_LOW_S = 0.5
-_TAIL = 8.0
+_LIMIT_CERTAIN, _LIMIT_UNCERTAIN, _LIMIT_TENTATIVE = 22.0, 18.0, 21.0
+_TAIL = 16.0
 """From about this squared distance on, in standard deviations, a surprise costs less than it would: cameras
 jump, and boxes shrink where an object is half hidden."""
 
 
 class TrackedBox(NamedTuple):
-    """One object in one frame."""
+    """One object in one frame.
+
+    Examples:
+        >>> fewbox.TrackedBox((10, 20, 50, 60), "duck", 0, 0.9, track_id=1).label
+        'duck'
+    """
 
     box: tuple[float, float, float, float]
     """``(x1, y1, x2, y2)`` in pixels of the upright frame."""
@@ -198,6 +201,15 @@ class Tracker:
 
     Raises:
         SettingError: one of them is out of its limits.
+
+    Examples:
+        >>> detector = fewbox.Detector.load("duck.safetensors")
+        >>> tracker = fewbox.Tracker(detector.score_threshold, rate=5)
+        >>> for photo in fewbox.find_photos("ducks/test"):
+        ...     found = detector.detect(photo, score_threshold=tracker.lowest_score)
+        ...     tracked = tracker.update(found)
+        >>> {type(each.track_id) for each in tracked} <= {int, type(None)}
+        True
     """
 
     def __init__(
@@ -239,8 +251,7 @@ class Tracker:
         measured, scores = xyxy_to_cxcywh(found.boxes.astype(np.float64)), found.scores.tolist()
         owner: dict[int, _Track] = {}
         owner |= _match(old, found, measured, certain, _LIMIT_CERTAIN)
-        in_sight = [track for track in _without(old, owner) if track.unseen_s <= _LOW_S]
-        owner |= _match(in_sight, found, measured, uncertain, _LIMIT_UNCERTAIN)
+        owner |= _match(_without(old, owner), found, measured, uncertain, _LIMIT_UNCERTAIN)
         left = np.array([index for index in certain if index not in owner], dtype=np.int64)
         owner |= _match(tentative, found, measured, left, _LIMIT_TENTATIVE)
 
@@ -258,7 +269,7 @@ class Tracker:
         self._tracks = [
             track
             for track in self._tracks
-            if not track.lost or (track.track_id is not None and track.unseen_s <= self._lost_s + 1e-9)
+            if not track.lost or (track.track_id is not None and self._may_return(track))
         ]
         detections = list(found)
         return [
@@ -299,6 +310,11 @@ class Tracker:
         for track in self._tracks:
             track.advance(seconds if seconds > 0 else self._usual_step_s)
         self._time_s = time_s
+
+    def _may_return(self, track: _Track) -> bool:
+        """Whether one that is out of sight is waited for: not once it is expected outside the frame."""
+        (x, y), (height, width) = track.motion.state[:2], self._size_hw
+        return track.unseen_s <= self._lost_s + 1e-9 and 0 <= x <= width and 0 <= y <= height
 
     def _begin(self, class_id: int, measured: Floats, score: float) -> _Track:
         self._num_candidates += 1
@@ -345,7 +361,7 @@ def _match(
     """The tracks that go on with some of the detections ``among``, by the detection's number."""
     if not tracks or len(among) == 0:
         return {}
-    costs = _costs(tracks, measured[among]) - _SC * np.log(np.maximum(found.scores[among], 0.01))
+    costs = _costs(tracks, measured[among])
     other_class = np.array([track.class_id for track in tracks])[:, None] != found.class_ids[among]
     pairs = assign(np.where(other_class, np.inf, costs), limit)
     return {int(among[column]): tracks[row] for row, column in pairs}
@@ -363,7 +379,7 @@ def _costs(tracks: list[_Track], measured: Floats) -> Floats:
     spread = np.array([track.motion.variance for track in tracks]) + noise
     squared = ((measured[None] - state[:, None]) ** 2 / spread[:, None]).sum(axis=2)
     uncertainty = np.log(spread[:, :2] / noise[:, :2]).sum(axis=1)
-    costs: Floats = _UNC * uncertainty[:, None] + _TAIL * np.log1p(squared / _TAIL)
+    costs: Floats = uncertainty[:, None] + _TAIL * np.log1p(squared / _TAIL)
     return costs
 
 
