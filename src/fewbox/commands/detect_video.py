@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -220,7 +219,7 @@ def _stem(video: str) -> str:
     _, is_address, place = video.partition("://")
     if is_address:
         place = place.partition("?")[0].rpartition("@")[2]  # no passwords in names of files
-        return re.sub(r"[^\w.-]+", "_", os.path.splitext(place)[0]).strip("._") or "stream"
+        return re.sub(r"[^\w.-]+", "_", str(Path(place).with_suffix(""))).strip("._") or "stream"
     return Path(video).stem
 
 
