@@ -219,7 +219,8 @@ def _stem(video: str) -> str:
     _, is_address, place = video.partition("://")
     if is_address:
         place = place.partition("?")[0].rpartition("@")[2]  # no passwords in names of files
-        return re.sub(r"[^\w.-]+", "_", str(Path(place).with_suffix(""))).strip("._") or "stream"
+        named = str(Path(place).with_suffix("")) if "/" in place.strip("/") else place
+        return re.sub(r"[^\w.-]+", "_", named).strip("._") or "stream"
     return Path(video).stem
 
 
