@@ -306,12 +306,16 @@ class _ResultWriter:
 
 
 def _draw(frame: Frame, tracked: Sequence[TrackedBox], counters: Sequence[PassCounter] = ()) -> Image.Image:
-    """The frame with its boxes; each object has a colour of its own, without tracking each class."""
+    """The frame with its boxes; each object has a colour of its own, without tracking each class.
+
+    One that has no number yet is dashed.
+    """
     picture = draw_boxes(
         frame.image,
         np.array([each.box for each in tracked]),
         [_tag(each) for each in tracked],
         [each.class_id if each.track_id is None else each.track_id - 1 for each in tracked],
+        dashed=[each.track_id is None and each.candidate is not None for each in tracked],
     )
     for counter in counters:
         draw_path(picture, counter.points, str(counter), closed=counter.kind == "zone")
