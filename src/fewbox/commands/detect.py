@@ -45,8 +45,8 @@ def add_detect(commands: Any) -> None:
         "--output",
         required=True,
         metavar="FOLDER",
-        help="where results go; for one photo found.jpg or found.png, for its picture alone; for a video "
-        "film.mp4, .m4v, .mov or .mkv, or tracks.csv for the table alone",
+        help="where results of photos or videos go; for one photo found.jpg or found.png, for its picture "
+        "alone; for one video film.mp4, .m4v, .mov or .mkv, or tracks.csv for the table alone",
     )
     detect.add_argument(
         "--threshold",
@@ -57,7 +57,9 @@ def add_detect(commands: Any) -> None:
         "--gif", type=Path, metavar="FILE", help="also make one animation of all pictures, five a second"
     )
     detect.add_argument(
-        "--no-pictures", action="store_true", help="write only detections.json, which is faster"
+        "--no-pictures",
+        action="store_true",
+        help="write only detections.json, or the tables of videos, which is faster",
     )
     detect.add_argument(
         "--base",
