@@ -5,8 +5,8 @@ a pretended detector misses some, shifts boxes, gives low scores to those half h
 what is not there. Every film is seen at 5, 10 and 30 frames a second by all trackers alike.
 
     pip install trackeval 'trackers==2.6.*'
-    python benchmarks/tracking.py                       about five minutes
-    python benchmarks/tracking.py --seeds 100-103       other films, on which our settings were chosen
+    python benchmarks/tracking.py                       about ten minutes
+    python benchmarks/tracking.py --seeds 100-101       the films on which our settings were chosen
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import numpy.typing as npt
 from fewbox.core.boxes import pairwise_iou
 from fewbox.detection.detections import Detections
 from fewbox.video.tracking import Tracker
+from machine import describe_machine
 
 RATES = (5, 10, 30)
 CLOCK = 60  # the films are made in so many steps a second
@@ -323,6 +324,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--only-ours", action="store_true", help="needs trackeval alone")
     parsed = parser.parse_args()
+    print(describe_machine())
     for rate in RATES:
         films = {
             scene.name: [make_film(scene, rate, parsed.seconds, seed) for seed in parsed.seeds]

@@ -227,7 +227,7 @@ class Tracker:
         if not lost_s >= 0:
             raise SettingError(f"lost_s must be 0 or more: {lost_s}", hint="it is in seconds")
         self.score_threshold = checked_threshold(score_threshold)
-        self.lowest_score = min(_LOWEST_SCORE, score_threshold)
+        self.lowest_score = min(_LOWEST_SCORE, self.score_threshold)
         self.num_tracks = 0
         self._confirm, self._lost_s, self._usual_step_s = confirm, lost_s, 1 / rate
         self._time_s: float | None = None
