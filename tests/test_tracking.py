@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from fewbox.detection.detections import Detections
 from fewbox.errors import SettingError
-from fewbox.video.tracking import TrackedBox, Tracker, Untracked, assign
+from fewbox.video.assignment import assign
+from fewbox.video.tracking import TrackedBox, Tracker, Untracked
 
 SIZE_HW = (1000, 1000)
 

@@ -27,50 +27,7 @@ from fewbox.core.arguments import checked_threshold
 from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from fewbox.detection.detections import Detections
 from fewbox.errors import SettingError
-
-
-def assign(costs: npt.NDArray[np.float64], limit: float) -> list[tuple[int, int]]:
-    """Pair rows with columns so that the sum of costs is least, a row or column left alone costing ``limit``.
-
-    Rows join one by one; each takes the cheapest way to a free column, along which those before it
-    may move over (D. F. Crouse, "On implementing 2D rectangular assignment algorithms", 2016).
-
-    Args:
-        costs: ``[R, C]``; infinite where a pair is out of the question.
-        limit: a pair that costs as much or more is not made.
-
-    Returns:
-        Pairs (row, column), by row; each row and each column is in one pair at most.
-    """
-    if costs.shape[0] > costs.shape[1]:
-        return sorted((row, column) for column, row in assign(costs.T, limit))
-    capped = np.minimum(costs, limit)
-    num_rows, num_columns = capped.shape
-    row_price, column_price = np.zeros(num_rows), np.zeros(num_columns)
-    row_of, column_of = np.full(num_columns, -1), np.full(num_rows, -1)
-    for newcomer in range(num_rows):
-        distance, via = np.full(num_columns, np.inf), np.full(num_columns, -1)
-        reached = np.zeros(num_columns, dtype=bool)
-        row, length = newcomer, 0.0
-        while True:
-            through_row = length + capped[row] - row_price[row] - column_price
-            shorter = ~reached & (through_row < distance)
-            distance[shorter], via[shorter] = through_row[shorter], row
-            column = int(np.where(reached, np.inf, distance).argmin())
-            length = float(distance[column])
-            if row_of[column] < 0:
-                break
-            reached[column] = True
-            row = int(row_of[column])
-        row_price[newcomer] += length
-        row_price[row_of[reached]] += length - distance[reached]
-        column_price[reached] += distance[reached] - length
-        while column >= 0:  # back along the way; the newcomer had no column yet
-            row = int(via[column])
-            row_of[column] = row
-            column_of[row], column = column, int(column_of[row])
-    return [(row, int(column)) for row, column in enumerate(column_of) if capped[row, column] < limit]
-
+from fewbox.video.assignment import assign
 
 _LOWEST_SCORE = 0.1
 DEFAULT_CONFIRM = 2
@@ -117,6 +74,17 @@ class TrackedBox(NamedTuple):
     """What tells objects apart that have no number yet: the same from the first frame on."""
 
 
+class _Step:
+    """The time between two frames, and what noise adds in it for a box whose sides are 1."""
+
+    def __init__(self, seconds: float) -> None:
+        drift, speed_drift = _DRIFT**2, _SPEED_DRIFT**2
+        self.seconds = seconds
+        self.variance = drift * seconds + speed_drift * seconds**3 / 3
+        self.covariance = speed_drift * seconds**2 / 2
+        self.speed_variance = speed_drift * seconds
+
+
 @dataclass
 class _Motion:
     """Centre, width and height of a box and their speeds, per second: four independent Kalman filters.
@@ -136,20 +104,16 @@ class _Motion:
         sides = _sides(measured)
         return cls(measured, np.zeros(4), (_MEASURED * sides) ** 2, np.zeros(4), (_FIRST_SPEED * sides) ** 2)
 
-    def advance(self, seconds: float) -> None:
-        """So many seconds on: twice half as long is the same."""
-        sides = _sides(self.state)
-        drift, speed_drift = (_DRIFT * sides) ** 2, (_SPEED_DRIFT * sides) ** 2
-        self.state = self.state + self.speed * seconds
+    def advance(self, step: _Step) -> None:
+        """Some time on; twice half as long is the same."""
+        sides_squared = _sides(self.state) ** 2
+        gained = self.speed_variance * step.seconds
+        self.state = self.state + self.speed * step.seconds
         self.variance = (
-            self.variance
-            + 2 * self.covariance * seconds
-            + self.speed_variance * seconds**2
-            + drift * seconds
-            + speed_drift * seconds**3 / 3
+            self.variance + (2 * self.covariance + gained) * step.seconds + sides_squared * step.variance
         )
-        self.covariance = self.covariance + self.speed_variance * seconds + speed_drift * seconds**2 / 2
-        self.speed_variance = self.speed_variance + speed_drift * seconds
+        self.covariance = self.covariance + gained + sides_squared * step.covariance
+        self.speed_variance = self.speed_variance + sides_squared * step.speed_variance
 
     def correct(self, measured: Floats) -> None:
         """Correct the state by where the box was found."""
@@ -174,11 +138,11 @@ class _Track:
     lost: bool = False
     """Missed in the last detection: not shown, but known again if it comes back soon."""
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, step: _Step) -> None:
         if self.lost:
             self.motion.speed[2:] = 0  # unseen, a box would swell or shrink for ever
-        self.motion.advance(seconds)
-        self.unseen_s += seconds
+        self.motion.advance(step)
+        self.unseen_s += step.seconds
 
     def find(self, measured: Floats, score: float) -> None:
         self.motion.correct(measured)
@@ -307,8 +271,9 @@ class Tracker:
         if time_s is None:
             time_s = 0.0 if before is None else before + self._usual_step_s
         seconds = 0.0 if before is None else time_s - before
+        step = _Step(seconds if seconds > 0 else self._usual_step_s)
         for track in self._tracks:
-            track.advance(seconds if seconds > 0 else self._usual_step_s)
+            track.advance(step)
         self._time_s = time_s
 
     def _may_return(self, track: _Track) -> bool:
