@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands import add_batch_norm_eps, add_device, base_of
-from fewbox.commands.detect import FILM_SUFFIXES
+from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
 from fewbox.core.device import checked_device
