@@ -125,17 +125,17 @@ def test_several_films_go_to_a_folder_as_photos_do(
     assert printed.out.count("line: down 0, up 0") == 2
     assert printed.out.endswith("1 of 3 videos could not be read to their end\n")
     assert sorted(path.name for path in found.iterdir()) == [
-        *("film.json", "film.mp4", "film_tracks.csv"),
-        *("other.json", "other.mkv", "other_tracks.csv"),
+        *("film.mp4", "film_tracks.csv", "film_tracks.json"),
+        *("other.mkv", "other_tracks.csv", "other_tracks.json"),
     ]
-    said = json.loads((found / "other.json").read_text())
+    said = json.loads((found / "other_tracks.json").read_text())
     assert (said["video"], said["width"], said["height"], said["frames"]) == ("other.mkv", 160, 120, 10)
     assert said["counted"] == [{"line": [[0, 60], [160, 60]], "counts": {"down": {}, "up": {}}}]
 
 
 def test_a_film_without_its_picture(detector: str, film: str, tmp_path: Path) -> None:
     assert main(["detect", detector, film, "-o", str(tmp_path), "--no-pictures", "--every", "25"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["film.json", "film_tracks.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film_tracks.csv", "film_tracks.json"]
 
 
 @pytest.mark.parametrize(

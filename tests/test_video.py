@@ -300,10 +300,10 @@ def test_a_line_counts_what_crosses_it_and_is_drawn(film: Path, tmp_path: Path) 
     summary = detect(film, tmp_path / "boxes.mp4", counters=[line, zone])
     assert str(summary).endswith(
         "boxes.mp4, "
-        f"{tmp_path / 'boxes_tracks.csv'}, {tmp_path / 'boxes.json'}\n"
+        f"{tmp_path / 'boxes_tracks.csv'}, {tmp_path / 'boxes_tracks.json'}\n"
         "line: right 1, left 0\nzone: in 1, out 0, inside 1"
     )
-    said = json.loads((tmp_path / "boxes.json").read_text())
+    said = json.loads((tmp_path / "boxes_tracks.json").read_text())
     assert said == {
         "video": "film.mp4",
         "width": WIDTH,
@@ -345,7 +345,7 @@ def test_a_new_object_is_shown_at_once_and_numbered_when_it_is_confirmed(film: P
     summary = detect(film, tmp_path / "boxes.csv", SeesLate(), summary_json=True)
     assert (summary.num_boxes, summary.num_tracks) == (40, 1)
     assert [row["track"] for row in rows_of(tmp_path / "boxes.csv")] == ["", *["1"] * 39]
-    (said,) = json.loads((tmp_path / "boxes.json").read_text())["objects"]
+    (said,) = json.loads((tmp_path / "boxes_tracks.json").read_text())["objects"]
     assert (said["first_s"], said["frames"]) == (0.44, 39)
     detect(film, tmp_path / "boxes.csv", SeesLate(), confirm=1)
     assert {row["track"] for row in rows_of(tmp_path / "boxes.csv")} == {"1"}

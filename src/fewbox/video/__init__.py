@@ -100,7 +100,7 @@ def detect_video(
         confirm: in so many frames in a row, of those that are looked at, an object is found before it gets
             its number; until then its box is shown and written without. 1 gives numbers at once.
         counters: lines and zones that count what passes; drawn into the video.
-        summary_json: write ``film.json`` too, which says when each object was there; with ``counters`` it is
+        summary_json: write ``film_tracks.json`` too, which says when each object was there; with ``counters`` it is
             written in any case.
         show_progress: show how far the work has come.
 
@@ -158,7 +158,7 @@ def _targets(source: FrameSource, output: Path, with_summary: bool) -> _Targets:
         video, table, stem = None, output, stem.removesuffix(_TABLE_NAME)
     else:
         video, table = output, output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
-    return _Targets(video, table, output.with_name(f"{stem}.json") if with_summary else None)
+    return _Targets(video, table, output.with_name(f"{stem}_tracks.json") if with_summary else None)
 
 
 def _run(
