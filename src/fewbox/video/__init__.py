@@ -100,8 +100,8 @@ def detect_video(
         confirm: in so many frames in a row, of those that are looked at, an object is found before it gets
             its number; until then its box is shown and written without. 1 gives numbers at once.
         counters: lines and zones that count what passes; drawn into the video.
-        summary_json: write ``film_tracks.json`` too, which says when each object was there; with ``counters`` it is
-            written in any case.
+        summary_json: write ``film_tracks.json`` too, which says when each object was there; with ``counters``
+            it is written in any case.
         show_progress: show how far the work has come.
 
     Raises:
