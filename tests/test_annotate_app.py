@@ -50,7 +50,7 @@ class TestProject:
         for row in answer["photos"]:
             assert row == {
                 "width": None, "height": None, "reviewed": False, "left_out": False, "num_boxes": 0,
-                "labels": [], "error": None,
+                "labels": [], "tried": False, "error": None,
             }  # fmt: skip
         assert [row["id"] for row in Page(page.folder).get("/api/project").json()["photos"]] == ids
 

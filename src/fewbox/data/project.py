@@ -107,6 +107,11 @@ class Project:
             return [photo.relative_to(self.folder).as_posix() for photo in find_photos(self.photos)]
         return photo_names_in(self.folder)
 
+    def known_names(self) -> set[str]:
+        """The photos that the project file speaks of, also those that are no longer there."""
+        with self._lock:
+            return set(self._load().content.names)
+
     def is_there(self, name: str) -> bool:
         """Whether the photo ``name`` is where it should be."""
         return name in self._found or self.path_of(name).exists()

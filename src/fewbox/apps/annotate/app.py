@@ -26,15 +26,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from fewbox.apps.annotate.answers import (
-    MAX_SIDE,
-    Answers,
-    NoSuchPhotoError,
-)
+from fewbox.apps.annotate.answers import Answers
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.guard import Guard, token_of
+from fewbox.apps.annotate.guard import TRY, Guard, token_of
+from fewbox.apps.annotate.previews import MAX_SIDE
 from fewbox.apps.annotate.questions import (
     BadRequestError,
+    NoSuchPhotoError,
     read_format,
     read_label_change,
     read_photo_change,
@@ -76,6 +74,10 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
         Route("/api/finish/picture", app.held_out_picture),
+        Route("/api/try", app.trying),
+        Route(TRY, app.try_photo, methods=["POST"]),
+        Route("/api/tried/{photo_id}/image", app.tried_image),
+        Route("/api/tried/{photo_id}/take", app.take_in, methods=["POST"]),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
         FewboxError: _answer_error,
@@ -189,6 +191,26 @@ class App:
     def finishing(self, _: Request) -> Response:
         """How far the making of the detector file has come."""
         return _json(self.answers.finishing())
+
+    def trying(self, _: Request) -> Response:
+        """With what photos are tried."""
+        return _json(self.answers.trying())
+
+    async def try_photo(self, request: Request) -> Response:
+        """Detect in the photo that is the body."""
+        name = request.query_params.get("name", "")
+        return _json(await run_in_threadpool(self.answers.try_photo, name, await request.body()))
+
+    async def tried_image(self, request: Request) -> Response:
+        """A photo that was tried, as a JPEG of at most the size that is asked for."""
+        loop = asyncio.get_running_loop()
+        key, side = _key(request), _side(request)
+        picture = await loop.run_in_executor(self.decoders, self.answers.tried_image, key, side)
+        return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    def take_in(self, request: Request) -> Response:
+        """Copy a photo that was tried into the project."""
+        return _json(self.answers.take_in(_key(request)))
 
     def held_out_picture(self, _: Request) -> Response:
         """The picture of held-out photos."""

@@ -69,8 +69,13 @@ def token_of(folder: Path) -> str:
 
 MAX_BODY_BYTES = 1_000_000
 """More than ten thousand boxes in one change."""
+TRY = "/api/try"
+"""Where photos are sent to, as they are."""
 BODY_SECONDS = 10.0
 """For a body to arrive, which comes from this machine."""
+MAX_PHOTO_BYTES = 50_000_000
+PHOTO_SECONDS = 60.0
+"""For a photo to arrive, which may come from a phone."""
 ANSWER_SECONDS = 60.0
 """For an answer to be made and taken: the largest photos take seconds to decode."""
 
@@ -114,12 +119,13 @@ class Guard:
                 await _answer(send, 200, _BOUNCE, [(b"content-type", b"text/html"), _NOT_KEPT])
                 return
             self._check(scope)
+            is_photo = scope["path"] == TRY
             body = await read_body(
                 scope,
                 receive,
-                max_bytes=MAX_BODY_BYTES,
-                seconds=BODY_SECONDS,
-                hint="send fewer boxes at once",
+                max_bytes=MAX_PHOTO_BYTES if is_photo else MAX_BODY_BYTES,
+                seconds=PHOTO_SECONDS if is_photo else BODY_SECONDS,
+                hint="make the photo smaller" if is_photo else "send fewer boxes at once",
             )
         except Refused as refused:
             await refuse(refused, receive, send, HEADERS)
@@ -158,8 +164,9 @@ class Guard:
             kinds = [
                 value.partition(";")[0].strip().lower() for value in header_values(scope, b"content-type")
             ]
-            if kinds != ["application/json"]:
-                raise Refused(415, "the body must be application/json", "send Content-Type: application/json")
+            wanted = "application/octet-stream" if scope["path"] == TRY else "application/json"
+            if kinds != [wanted]:  # neither of the two can a form send
+                raise Refused(415, f"the body must be {wanted}", f"send Content-Type: {wanted}")
 
     def _check_host(self, scope: Scope) -> str:
         hosts = header_values(scope, b"host")

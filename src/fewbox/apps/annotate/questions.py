@@ -34,6 +34,10 @@ class LabelChange:
     delete: tuple[str, ...] = ()
 
 
+class NoSuchPhotoError(Exception):
+    """The page has asked for a photo that is not there."""
+
+
 class BadRequestError(Exception):
     """The page has sent something that it should not."""
 

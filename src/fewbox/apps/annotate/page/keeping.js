@@ -60,6 +60,15 @@ export class Keeping extends Project {
     this.changed();
   }
 
+  /** Copy a photo that was tried into the project; undo moves it into the trash. */
+  async takeIn({ id: tried, boxes }) {
+    const { id, name } = await this.store.takeIn(tried);
+    const unknown = [...new Set(boxes.map(({ label }) => label))].filter((label) => !this.labels.includes(label));
+    if (unknown.length) this.saver.addLabels(unknown);
+    await this.refresh();
+    return { id, name };
+  }
+
   /** Take over boxes that lie beside the photos; undo takes them out again. */
   async takeOver(format) {
     if (!this.isSettled()) return;

@@ -16,6 +16,7 @@ import { Pictures } from "./pictures.js";
 import { PointerInput } from "./pointer.js";
 import { Saver } from "./saving.js";
 import { Session } from "./session.js";
+import { showTrying } from "./trying.js";
 
 const RETRY = 1500; // milliseconds until a photo that did not come is asked for again
 
@@ -39,6 +40,7 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   element.append(parts.root);
 
   const stop = new AbortController();
+  listenToDrops(element, act, stop.signal);
   listenToKeys(element, parts, pointer, session, act, stop.signal);
   showChanges({ session, saver, stage, panels, parts, act, onOpen });
   addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
@@ -82,6 +84,7 @@ const OF_SESSION = [
 /** Everything that keys and buttons can do, by name. */
 function actions({ session, stage, pointer, parts, store }) {
   const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
+  let trying = null; // the window, if it was opened
   const act = {
     newBox: () => stage.photo && session.draw(boxInMiddle(stage.view, stage.photo, stage.size)),
     copy() {
@@ -119,7 +122,11 @@ function actions({ session, stage, pointer, parts, store }) {
     },
     togglePhotos: () => parts.root.classList.toggle("shows-photos"),
     showHelp: () => showHelp(parts.dialogs),
-    showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act.open)),
+    showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act)),
+    tryIt(files = []) {
+      if (!trying?.dialog.open) trying = showTrying(parts.dialogs, session, store, act.open);
+      trying.add(files);
+    },
   };
   Object.assign(act, askingActions(session, parts.dialogs, tell));
   for (const name of OF_SESSION) act[name] = session[name].bind(session);
@@ -146,6 +153,17 @@ function viewActions({ session, stage, look }) {
 function isTakenBy(target, { key }) {
   if (target.closest("input[type=range]")) return /^(Arrow|Page|Home|End|Tab)/.test(key);
   return target.closest("input, select, textarea") !== null;
+}
+
+/** Photos that are dropped on the page are for the detector to look at. */
+function listenToDrops(element, act, signal) {
+  const isOfFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
+  element.addEventListener("dragover", (event) => isOfFiles(event) && event.preventDefault(), { signal });
+  element.addEventListener("drop", (event) => {
+    if (!isOfFiles(event)) return;
+    event.preventDefault(); // or the browser would leave the page for the photo
+    act.tryIt([...event.dataTransfer.files]);
+  }, { signal });
 }
 
 /** Connect the table of keys. Space acts when it comes up, since held down it lets one drag the photo. */

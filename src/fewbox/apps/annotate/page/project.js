@@ -145,7 +145,7 @@ export class Project extends PhotoList {
 
   /** Proposals are for photos that nobody had looked at before. */
   async #readProposals(photo) {
-    if (this.learning.state === "off" || photo.error || !this.#isFresh) return;
+    if ((this.learning.state === "off" && !photo.tried) || photo.error || !this.#isFresh) return;
     const before = this.proposals.length;
     const isMore = await this.#proposed.read(photo.id).catch(() => false);
     if (photo !== this.current) return;
