@@ -31,9 +31,7 @@ def test_what_is_found_is_seen_and_one_key_takes_the_photo_into_the_project_with
     dialog.get_by_text("Nothing has been learnt yet").wait_for()
     page.press("Escape")
     learner.tries = Tried((Proposal(MARK, "mug", 0.91), Proposal((10, 20, 90, 80), "mug", 0.47)), 0.4)
-    page.page.evaluate(
-        _DROP, [new.name, list(new.read_bytes())]
-    )
+    page.page.evaluate(_DROP, [new.name, list(new.read_bytes())])
     card = dialog.locator(".card", has_text="photo1.png")
     card.get_by_text("2 boxes from 40% on").wait_for()
     assert card.locator(".name").all_inner_texts() == ["mug 91%", "mug 47%"]

@@ -1,6 +1,6 @@
 """The page's HTTP server: routes, files and port. What it answers is in :mod:`fewbox.apps.annotate.answers`.
 
-It serves this machine alone, and slow clients do not hold it up.
+It serves this machine alone, unless told otherwise, and slow clients do not hold it up.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import errno
 import json
 import os
+import secrets
 import socket
 import threading
 import webbrowser
@@ -28,7 +29,7 @@ from starlette.types import ASGIApp
 
 from fewbox.apps.annotate.answers import Answers
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.guard import TRY, Guard, token_of
+from fewbox.apps.annotate.guard import LOCAL_NAMES, TRY, Guard, token_of
 from fewbox.apps.annotate.previews import MAX_SIDE
 from fewbox.apps.annotate.questions import (
     BadRequestError,
@@ -37,7 +38,14 @@ from fewbox.apps.annotate.questions import (
     read_label_change,
     read_photo_change,
 )
-from fewbox.apps.http import listen, server_settings
+from fewbox.apps.http import (
+    address_for_others,
+    is_loopback,
+    listen,
+    own_names,
+    require_certificate,
+    server_settings,
+)
 from fewbox.data import FORMATS
 from fewbox.data.project import Project
 from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError, SettingError
@@ -52,8 +60,8 @@ _MEDIA_TYPES = {
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def make_app(project: Project, learner: Learner, *, token: str, port: int) -> ASGIApp:
-    """The application that the server runs: :class:`App` behind a :class:`Guard`."""
+def make_app(project: Project, learner: Learner, *, token: str, port: int, **guarded: Any) -> ASGIApp:
+    """The application that the server runs: :class:`App` behind a :class:`Guard`, which gets ``guarded``."""
     app = App(project, learner)
     routes = [
         Route("/", app.index),
@@ -87,7 +95,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Exception: _answer_fault,
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
-    return Guard(inner, token=token, port=port)
+    return Guard(inner, token=token, port=port, **guarded)
 
 
 class App:
@@ -283,21 +291,54 @@ class AnnotateServer:
         project: the photos.
         learner: who proposes boxes.
         port: the port; if None, the first free one from ``PORT`` on.
+        host: where it listens; anything but this machine itself shares the page with others.
+        certificate: a PEM file, to serve https.
+        key: the file with its key, if that is another one.
 
     Raises:
-        OutputError: the port is in use, or the token cannot be kept.
+        OutputError: the port is in use, there is no such host here, or the token cannot be kept.
+        SettingError: the certificate or its key cannot be used.
     """
 
-    def __init__(self, project: Project, learner: Learner, port: int | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        learner: Learner,
+        port: int | None = None,
+        *,
+        host: str = HOST,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        if certificate is not None:
+            require_certificate(certificate, key)
         self.learner = learner
-        self.socket = listen_here(port)
+        self.socket = listen_here(port, host)
         self.port: int = self.socket.getsockname()[1]
-        token = token_of(project.folder)
-        self.url = f"http://{HOST}:{self.port}/?token={token}"
-        app = make_app(project, learner, token=token, port=self.port)
-        self._server = uvicorn.Server(
-            server_settings(app, lifespan=False, max_connections=_MAX_CONNECTIONS, stop_seconds=3)
+        self.is_shared = not is_loopback(host)
+        scheme = "http" if certificate is None else "https"
+        # A token that travels through a network is worth nothing once the server has ended.
+        token = secrets.token_urlsafe(32) if self.is_shared else token_of(project.folder)
+        outside = address_for_others(host)
+        self.url = f"{scheme}://{outside}:{self.port}/?token={token}"
+        app = make_app(
+            project,
+            learner,
+            token=token,
+            port=self.port,
+            names={*LOCAL_NAMES, outside.lower(), *(own_names() if self.is_shared else ())},
+            shared=self.is_shared,
+            scheme=scheme,
         )
+        settings = server_settings(
+            app,
+            lifespan=False,
+            max_connections=_MAX_CONNECTIONS,
+            stop_seconds=3,
+            certificate=certificate,
+            key=key,
+        )
+        self._server = uvicorn.Server(settings)
 
     def run(self, *, open_browser: bool = False) -> None:
         """Serve until Ctrl-C."""
@@ -315,11 +356,11 @@ class AnnotateServer:
         self._server.should_exit = True
 
 
-def listen_here(port: int | None) -> socket.socket:
-    """A socket that listens on this machine alone, at the first free port if none is given.
+def listen_here(port: int | None, host: str = HOST) -> socket.socket:
+    """A socket that listens at ``host``, else on this machine alone; at the first free port if none is given.
 
     Raises:
-        OutputError: the port is in use, or all that are tried.
+        OutputError: the port is in use, or all that are tried; or there is no such host here.
     """
     ports = range(PORT, PORT + _PORTS_TRIED) if port is None else [port]
-    return listen(HOST, ports, _MAX_CONNECTIONS)
+    return listen(host, ports, _MAX_CONNECTIONS)
