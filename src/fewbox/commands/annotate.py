@@ -149,8 +149,8 @@ def _tell_others(url: str) -> None:
     if url.startswith("http:"):
         print(
             "warning: the connection is not encrypted, so who listens in on the network can get in too.\n"
-            "Share only where you trust everybody, or give --certificate and --key; without https no browser\n"
-            "lends the page its camera."
+            "Share only where you trust everybody, or give --certificate and --key; without https no\n"
+            "browser lends the page its camera."
         )
 
 
