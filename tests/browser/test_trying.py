@@ -43,8 +43,8 @@ def test_what_is_found_is_seen_and_one_key_takes_the_photo_into_the_project_with
     dialog.locator("input[type=file]").set_input_files(tmp_path / "notes.txt")
     dialog.get_by_role("alert").get_by_text("notes.txt: not a photo by its name").wait_for()
     dialog.get_by_role("button", name="Camera").click()
-    dialog.get_by_role("button", name="Take a picture").wait_for()
-    page.page.wait_for_function("document.querySelector('video').videoWidth > 0")
+    shoot = dialog.get_by_role("button", name="Take a picture")
+    shoot.click(trial=True)  # which waits for the picture
     dialog.locator("video").click()
     page.press(" ")
     dialog.locator(".card", has_text="camera-").get_by_text("2 boxes").wait_for()

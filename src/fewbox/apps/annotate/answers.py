@@ -52,6 +52,7 @@ class Answers:
 
     def project(self) -> dict[str, Any]:
         """All photos, without their boxes, and the labels."""
+        version = self.version()  # before all else: what changes meanwhile is asked for again
         names = self._list_names()
         rows = map(self._row, names, self._project.states(names))
         folder = Path(os.path.realpath(self._project.folder))
@@ -61,6 +62,7 @@ class Answers:
             "labels": self._project.labels(),
             "photos": list(rows),
             "suggested_next": self._suggested(),
+            "version": version,
         }
 
     def _list_names(self) -> Sequence[str]:
@@ -99,13 +101,26 @@ class Answers:
         return _photo(name, size_hw, state)
 
     def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
-        """Put and delete boxes; answered when they are on the disk."""
+        """Put and delete boxes; answered when they are on the disk.
+
+        ``meanwhile`` of the answer is the photo as somebody else had left it right before, if that is not what
+        the page has seen. ``files`` are the versions of the project before and after.
+        """
         name = self._name(key)
-        state = self._project.change_photo(
+        files = [self.version()]
+        before, after = self._project.exchange_photo(
             name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
         )
         self._learner.photos_changed()
-        return _photo(name, state.size_hw, state)
+        answer = _photo(name, after.size_hw, after) | {"files": [*files, self.version()]}
+        # A change that changes nothing was sent before, and only its answer was lost.
+        if asked.seen is not None and asked.seen != _version_of(before) and before != after:
+            answer["meanwhile"] = _photo(name, before.size_hw, before)
+        return answer
+
+    def version(self) -> str:
+        """Changes whenever somebody changes the project."""
+        return "-".join(f"{number:x}" for number in self._project.version)
 
     def trash(self, key: str) -> dict[str, Any]:
         """Move a photo into the trash, and say where it is now."""
@@ -306,7 +321,14 @@ def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState) -> dic
         "reviewed": state.reviewed,
         "left_out": state.left_out,
         "boxes": [_box(drawn) for drawn in state.boxes],
+        "version": _version_of(state),
     }
+
+
+def _version_of(state: PhotoState) -> str:
+    """Other for any other boxes or flags of a photo."""
+    says = repr((state.boxes, state.reviewed, state.left_out)).encode()
+    return hashlib.blake2b(says, digest_size=12).hexdigest()
 
 
 def _restoring(state: PhotoState, labels: Set[str]) -> dict[str, Any]:

@@ -73,6 +73,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int, **gua
         Route("/api/photos/{photo_id}/proposals", app.proposals),
         Route("/api/photos/{photo_id}/trash", app.trash, methods=["POST"]),
         Route("/api/photos/{photo_id}/restore", app.restore, methods=["POST"]),
+        Route("/api/version", app.version),
         Route("/api/labels", app.change_labels, methods=["PUT"]),
         Route("/api/labels", app.label_counts),
         Route("/api/beside", app.beside),
@@ -125,6 +126,10 @@ class App:
     def project_state(self, _: Request) -> Response:
         """All photos, without their boxes, and the labels."""
         return _json(self.answers.project())
+
+    def version(self, _: Request) -> Response:
+        """Another text whenever somebody has changed the project."""
+        return _json({"version": self.answers.version()})
 
     def photo(self, request: Request) -> Response:
         """One photo with its boxes."""

@@ -91,7 +91,7 @@ _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 _NOT_KEPT = (b"cache-control", b"no-store")
-_BOUNCE = b'<!doctype html><meta http-equiv="refresh" content="0; url=/">'
+_BOUNCE = b'<!doctype html><link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url=/">'
 
 
 class Guard:

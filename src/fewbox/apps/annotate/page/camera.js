@@ -18,6 +18,9 @@ export class Camera {
     this.#tell = tell;
     this.button = button("", () => (this.#stream ? this.stop() : this.#start()), "Camera");
     const shoot = button("primary", () => this.shoot(), "Take a picture", key("Space"));
+    shoot.disabled = true; // until there is a picture to take
+    this.#video.onloadeddata = () => (shoot.disabled = false);
+    this.#video.onemptied = () => (shoot.disabled = true);
     this.element = h("div", { class: "camera", hidden: true }, this.#video, shoot);
   }
 

@@ -48,6 +48,7 @@ const imagePath = (id, side) => `${photoPath(id)}/image${side ? `?side=${side}` 
 
 export const httpStore = {
   project: () => request("GET", "/api/project"),
+  version: async () => (await request("GET", "/api/version")).version,
   photo: (id) => request("GET", photoPath(id)),
   patch: (id, change) => request("PATCH", photoPath(id), change),
   trash: (id) => request("POST", `${photoPath(id)}/trash`, {}),

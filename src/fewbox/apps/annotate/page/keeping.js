@@ -1,7 +1,7 @@
 // Photos that one does without: left out of what is learnt, or deleted; and taking back what changes more than
 // the open photo.
 
-import { NO_CHANGE } from "./history.js";
+import { NO_CHANGE, difference } from "./history.js";
 import { Project } from "./project.js";
 import { counted } from "./words.js";
 
@@ -29,6 +29,14 @@ export class Keeping extends Project {
     const { reviewed = photo.reviewed, left_out } = flags;
     Object.assign(photo, { reviewed, left_out });
     this.saver.add(photo.id, { ...NO_CHANGE, ...flags });
+    this.changed();
+  }
+
+  /** What to keep of a photo that was changed here and elsewhere: "mine", "theirs", or else both. */
+  keep(which, photo = this.current) {
+    const clash = this.clashes.get(photo);
+    this.clashes.delete(photo);
+    if (which !== "both" && photo === this.current && this.state) this.change(difference(this.state, clash[which]));
     this.changed();
   }
 

@@ -9,7 +9,7 @@ import { showFinish } from "./finish.js";
 import { boxInMiddle } from "./geometry.js";
 import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
 import { makeLayout } from "./layout.js";
-import { followLearning } from "./learning.js";
+import { followChanges, followLearning } from "./learning.js";
 import { Look } from "./look.js";
 import { Panels } from "./panels.js";
 import { Pictures } from "./pictures.js";
@@ -73,12 +73,13 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
     }
   }
   followLearning(session, store, stop.signal);
+  followChanges(session, store, stop.signal);
 }
 
 const OF_SESSION = [
   ...["step", "goToSuggested", "toggleReviewed", "toggleLeftOut", "redo", "chooseClass", "acceptOne", "acceptAll"],
   ...["paste", "duplicate", "toggleBoxes", "toggleClass", "showAll", "goToEnd", "goToEmpty"],
-  ...["answer", "back", "lookAgain", "leaveEmpty", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
+  ...["answer", "back", "lookAgain", "leaveEmpty", "keep", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
 ];
 
 /** Everything that keys and buttons can do, by name. */

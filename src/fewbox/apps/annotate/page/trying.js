@@ -87,7 +87,7 @@ class Trying {
     card.tried = found;
     card.setAttribute("aria-label", `${name}, ${says}`);
     card.replaceChildren(
-      h("div", { class: "seen" }, image, ...marks),
+      h("div", { class: "tried" }, image, ...marks),
       h("div", { class: "caption" }, text("file", name), text("number", says)),
       take,
     );
