@@ -103,8 +103,8 @@ class Answers:
     def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
         """Put and delete boxes; answered when they are on the disk.
 
-        ``meanwhile`` of the answer is the photo as somebody else had left it right before, if that is not what
-        the page has seen. ``files`` are the versions of the project before and after.
+        ``meanwhile`` of the answer is the photo as somebody else had left it right before, if that is not
+        what the page has seen. ``files`` are the versions of the project before and after.
         """
         name = self._name(key)
         files = [self.version()]

@@ -143,7 +143,9 @@ export class Histories {
     return steps.reduce((newest, one) => (newest?.step.order > one.step.order ? newest : one), null);
   }
 
-  clear() {
-    this.#histories.clear();
+  exchange(histories = new Map()) {
+    const before = this.#histories;
+    this.#histories = histories;
+    return before;
   }
 }

@@ -4,7 +4,7 @@ import { askingActions } from "./asking.js";
 import { offerBeside } from "./beside.js";
 import { Stage } from "./canvas.js";
 import { showHelp } from "./dialogs.js";
-import { button, h } from "./dom.js";
+import { MOD, button, h, key } from "./dom.js";
 import { showFinish } from "./finish.js";
 import { boxInMiddle } from "./geometry.js";
 import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
@@ -77,9 +77,10 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
 }
 
 const OF_SESSION = [
-  ...["step", "goToSuggested", "toggleReviewed", "toggleLeftOut", "redo", "chooseClass", "acceptOne", "acceptAll"],
+  ...["step", "goToSuggested", "toggleReviewed", "toggleLeftOut", "chooseClass", "acceptOne", "acceptAll"],
   ...["paste", "duplicate", "toggleBoxes", "toggleClass", "showAll", "goToEnd", "goToEmpty"],
-  ...["answer", "back", "lookAgain", "leaveEmpty", "keep", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
+  ...["answer", "back", "lookAgain", "leaveEmpty", "keep", "selectNext", "nudge", "stretch", "deleteSelected"],
+  "toggleIgnore",
 ];
 
 /** Everything that keys and buttons can do, by name. */
@@ -103,6 +104,7 @@ function actions({ session, stage, pointer, parts, store }) {
       session.deleteSelected();
     },
     undo: () => session.undo().catch(tell),
+    redo: () => session.redo().catch(tell),
     open(id) {
       parts.root.classList.remove("shows-photos");
       session.setSearch("");
@@ -237,15 +239,23 @@ function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
   session.addEventListener("draft", () => stage.redrawBoxes());
   session.addEventListener("say", ({ detail }) => show(parts.said, detail, false));
   session.addEventListener("tell", ({ detail }) => show(parts.said, detail, true));
+  session.addEventListener("offer", ({ detail: { text, isLast } }) => {
+    const undo = () => (isLast() ? act.undo() : session.tell("something else was done since"));
+    show(parts.said, text, true, button("", undo, "Undo", key(`${MOD} Z`)));
+  });
   saver.addEventListener("status", () => panels.showSaved());
 }
 
-/** Say something to those who listen, and with `isSeen` for a moment to those who look. */
-function show(said, text, isSeen) {
-  said.textContent = text;
+/** Say something to those who listen, and with `isSeen` for a moment to those who look, with what they may press. */
+function show(said, text, isSeen, ...buttons) {
+  said.replaceChildren(text, ...buttons);
   said.classList.toggle("seen", isSeen);
   clearTimeout(said.timer);
-  said.timer = setTimeout(() => said.classList.remove("seen"), 2500);
+  const hide = () => {
+    said.classList.remove("seen");
+    for (const one of buttons) one.remove();
+  };
+  said.timer = setTimeout(hide, buttons.length ? 8000 : 2500);
 }
 
 /** What stands in the place of a photo that cannot be shown. */

@@ -344,8 +344,9 @@ export class Project extends PhotoList {
     return this.#histories.tick();
   }
 
-  forgetHistory() {
-    this.#histories.clear();
+  /** Go on with another history of all photos, an empty one if none is given; return the one until now. */
+  exchangeHistory(history) {
+    return this.#histories.exchange(history);
   }
 
   /**
@@ -382,7 +383,7 @@ export class Project extends PhotoList {
     this.#repeat("undo", "undone");
   }
 
-  redo() {
+  async redo() {
     this.#repeat("redo", "done again");
   }
 
