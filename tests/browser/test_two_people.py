@@ -31,12 +31,15 @@ def test_both_see_what_the_other_does_and_the_second_at_one_photo_is_told_and_ch
     tmp_path: Path, shared: AnnotateServer, open_page: OpenPage
 ) -> None:
     folder = tmp_path / "photos"
-    here = f"http://127.0.0.1:{shared.port}/?{shared.url.partition('?')[2]}"
-    one, phone = open_page(here), open_page(shared.url, expects_trouble=True, **PHONE)
+    one, phone = open_page(shared.local_url), open_page(shared.url, expects_trouble=True, **PHONE)
     one.draw_mark("mug")
     phone.page.locator(".tally", has_text="1 of 3 reviewed · 1 box").wait_for()  # by itself, within seconds
     phone.page.locator(".classes .label, .side .label", has_text="mug").first.wait_for()
-    phone.press("d")
+    phone.press("t")
+    dialog = phone.page.locator("dialog.try")
+    dialog.get_by_role("button", name="Camera").tap()
+    dialog.get_by_text("The camera needs https").wait_for()
+    phone.press("Escape", "d")
     phone.until_open("photo2.png")
     phone.draw_mark()
     phone.until_saved()

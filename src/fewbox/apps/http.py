@@ -255,6 +255,10 @@ def require_certificate(certificate: Path, key: Path | None) -> None:
         raise SettingError(says, hint=hint) from error
 
 
+EVERYWHERE = ("0.0.0.0", "::")
+"""What stands for all addresses of this machine."""
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server that listens at ``host``."""
     try:
@@ -271,7 +275,7 @@ def own_names() -> set[str]:
 
 def address_for_others(host: str) -> str:
     """The host by which others reach a server that listens at ``host``."""
-    if host not in ("0.0.0.0", "::", ""):
+    if host not in EVERYWHERE:
         return f"[{host}]" if ":" in host else host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
         probe.connect(("192.0.2.1", 9))  # sends nothing; says which address the way out begins at

@@ -132,7 +132,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
             print(learner.learning().message, flush=True)
         if server.is_shared:
             _tell_others(server.url)
-        print(f"open {server.url}\nstop with Ctrl-C", flush=True)
+        here = "" if server.local_url == server.url else f"\non this machine: {server.local_url}"
+        print(f"open {server.url}{here}\nstop with Ctrl-C", flush=True)
         server.run(open_browser=parsed.browser)
     finally:
         learner.close()

@@ -39,6 +39,7 @@ from fewbox.apps.annotate.questions import (
     read_photo_change,
 )
 from fewbox.apps.http import (
+    EVERYWHERE,
     address_for_others,
     is_loopback,
     listen,
@@ -326,6 +327,9 @@ class AnnotateServer:
         token = secrets.token_urlsafe(32) if self.is_shared else token_of(project.folder)
         outside = address_for_others(host)
         self.url = f"{scheme}://{outside}:{self.port}/?token={token}"
+        # For this machine its own address, which browsers trust with the camera without https.
+        is_here = host in EVERYWHERE and certificate is None
+        self.local_url = f"{scheme}://{HOST}:{self.port}/?token={token}" if is_here else self.url
         app = make_app(
             project,
             learner,
@@ -349,7 +353,7 @@ class AnnotateServer:
         """Serve until Ctrl-C."""
         if open_browser:
             # The socket listens already, so the browser's request waits until it is answered.
-            threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(self.local_url,), daemon=True).start()
         try:
             self._server.run(sockets=[self.socket])
         finally:
