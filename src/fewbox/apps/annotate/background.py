@@ -235,6 +235,9 @@ class BackgroundLearner:
             file = Path(self._rounds_folder.name) / "round.safetensors"
             wanted = f"{number} {file}"
             if self._answered != wanted:
+                if self._process is None:
+                    hint = "press Finish and Fine-tune now, or start 'fewbox annotate' again"
+                    raise SettingError("the learning process has ended", hint=hint)
                 self._tell(do="save", round=number, file=str(file))
                 if not self._saved.wait_for(lambda: self._answered == wanted, _SAVE_SECONDS):
                     hint = "try again in a moment"
