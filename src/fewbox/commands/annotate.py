@@ -55,6 +55,19 @@ def add_annotate(commands: Any) -> None:
         help="the detector that 'Finish' makes, .safetensors or .onnx (default: the folder's name with "
         ".safetensors, where you are)",
     )
+    _add_address(annotate)
+    annotate.add_argument(
+        "--learn",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="learn meanwhile and propose boxes, or not",
+    )
+    add_device(annotate)
+    annotate.set_defaults(run=run_annotate)
+
+
+def _add_address(annotate: argparse.ArgumentParser) -> None:
+    """Add what says where the page is and how one gets there."""
     annotate.add_argument(
         "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
     )
@@ -75,14 +88,6 @@ def add_annotate(commands: Any) -> None:
         default=True,
         help="open the page in a browser, or only print its address",
     )
-    annotate.add_argument(
-        "--learn",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="learn meanwhile and propose boxes, or not",
-    )
-    add_device(annotate)
-    annotate.set_defaults(run=run_annotate)
 
 
 def run_annotate(parsed: argparse.Namespace) -> int:
