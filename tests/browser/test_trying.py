@@ -62,6 +62,11 @@ def test_what_is_found_is_seen_and_one_key_takes_the_photo_into_the_project_with
     assert label == "mug"
     assert_close(box, MARK)
     assert [path.name for path in sorted(folder.glob("*.png"))] == ["photo1-2.png", "photo1.png"]
+    page.press("Control+z", "Control+z")
+    page.until_saved()
+    page.press("Control+z")  # before the boxes, the photo was taken in
+    page.until_open("photo1.png")
+    assert (folder / ".fewbox-trash" / "photo1-2.png").exists()
 
 
 def test_on_a_phone_photos_are_chosen_from_finish_and_taken_in_with_a_button(
