@@ -132,6 +132,13 @@ class Family:
         """What reads from a network the features that the linear probe learns on."""
         raise NotImplementedError
 
+    def base_columns(self, network: Any) -> list[tuple[Tensor, Tensor]] | None:
+        """Kernels ``[S, D]`` and biases ``[S]`` that make base logits of what a novel head reads, by group.
+
+        None where heads read more than a cell; then none can be learnt without PyTorch.
+        """
+        return None
+
     def probe_config(self, config: Any, num_novel: int, *, keep_classes: bool) -> Any:
         """The settings of the base's network with a novel head in place of its own, or beside it."""
         return config.changed(

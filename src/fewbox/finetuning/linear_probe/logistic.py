@@ -65,7 +65,7 @@ def fit_logistic(
     lengths = [part.numel() for part in parts]
 
     def unpacked(vector: Tensor) -> Coefficients:
-        pieces = torch.split(vector.float(), lengths)
+        pieces = torch.split(vector.to(rows.base_logits.dtype), lengths)
         return Coefficients(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
 
     def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:

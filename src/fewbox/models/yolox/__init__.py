@@ -124,6 +124,11 @@ class _Yolox(Family):
 
         return YoloxFeatureExtractor(network)
 
+    def base_columns(self, network: Any) -> list[tuple[Tensor, Tensor]]:
+        from fewbox.models.yolox.features import base_columns
+
+        return base_columns(network)
+
     def probe_config(self, config: YoloxConfig, num_novel: int, *, keep_classes: bool) -> YoloxConfig:
         config = super().probe_config(config, num_novel, keep_classes=keep_classes)
         # The novel head reads both towers, so it is never the base's own with other weights.

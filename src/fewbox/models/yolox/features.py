@@ -69,3 +69,17 @@ class YoloxFeatureExtractor:
             weights[f"head.novel_preds.{level}.weight"] = kernel[:, :, None, None]
             weights[f"head.novel_preds.{level}.bias"] = bias
         return weights
+
+
+def base_columns(network: YoloxDetector) -> list[tuple[Tensor, Tensor]]:
+    """The kernels ``[S, 2 * D]`` and biases ``[S]`` that make base logits of both towers, for each level."""
+    weights = {name: weight.float().cpu() for name, weight in network.head.state_dict().items()}
+    columns = []
+    for level in range(len(STRIDES)):
+        class_kernel, object_kernel = (
+            weights[f"{kind}_preds.{level}.weight"].flatten(1) for kind in ("cls", "obj")
+        )
+        biases = [weights[f"{kind}_preds.{level}.bias"] for kind in ("cls", "obj")]
+        both = torch.block_diag(class_kernel, object_kernel)  # type: ignore[no-untyped-call]
+        columns.append((both, torch.cat(biases)))
+    return columns
