@@ -99,6 +99,9 @@ class Trying {
     const name = text("name", `${label} ${Math.round(100 * score)}%`);
     name.style.background = colour;
     name.style.color = inkOn(colour);
+    // At an edge of the photo the name would be cut off.
+    if (y1 < 0.1 * height) Object.assign(name.style, { bottom: "auto", top: 0 });
+    if (x1 > 0.6 * width) Object.assign(name.style, { left: "auto", right: "-2px" });
     const mark = h("span", { class: "mark-box" }, name);
     const style = { left: x1 / width, top: y1 / height, width: (x2 - x1) / width, height: (y2 - y1) / height };
     for (const [side, part] of Object.entries(style)) mark.style[side] = `${100 * part}%`;
