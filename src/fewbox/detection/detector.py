@@ -147,7 +147,7 @@ class Detector(PhotoDetector):
             return self._detect_one(numbered[1], score_threshold, f"photos[{numbered[0]}]")
 
         is_gpu = self.device.type != "cpu"
-        return [done.result() for done in run_each(detect, enumerate(photos), beside_gpu=is_gpu)]
+        return [done.result() for done in run_each(detect, enumerate(photos), beside=is_gpu)]
 
     def with_precision(self, precision: str) -> Detector:
         """The same detector computing in ``"float32"`` or ``"bfloat16"``; the weights are shared."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -21,6 +22,8 @@ from fewbox.finetuning.resume import ComputedTensors, Tensors
 from fewbox.models.device import device_of, in_batches
 from fewbox.models.network import AnchorFeatures, FeatureExtractor, Network
 
+SMALL_NETWORK = 6_000_000
+"""Numbers in its weights up to which a network is small: one pass has too little work for two threads."""
 MIN_VISIBLE = 0.6
 """A box of which a view shows less is ignored there: too little of the object is left to learn it from."""
 
@@ -97,7 +100,8 @@ def extract_features(
         show_progress: show how far the work has come.
         computed: what a run before has computed, and where this one keeps it; None keeps nothing.
     """
-    turn = threading.Lock()
+    is_gpu = device_of(network).type != "cpu"
+    turn = threading.Lock() if is_gpu else nullcontext()
 
     def look(number: int) -> CachedPhoto:
         photo, labels = annotations.images[number], annotations.labels
@@ -110,7 +114,8 @@ def extract_features(
         unpack = partial(CachedPhoto.from_tensors, name=photo.path.name)
         return computed.of_photo(number, photo, compute, CachedPhoto.to_tensors, unpack)
 
-    looks = run_each(look, range(len(annotations)), beside_gpu=device_of(network).type != "cpu")
+    is_small = sum(weight.numel() for weight in network.parameters()) <= SMALL_NETWORK
+    looks = run_each(look, range(len(annotations)), beside=is_gpu or is_small)
     photos = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for image, done in zip(annotations, looks, strict=True):
@@ -130,7 +135,7 @@ def _cached(
     num_views: int,
     num_kept: int,
     seeds: tuple[int, int],
-    turn: threading.Lock,
+    turn: AbstractContextManager[object],
 ) -> CachedPhoto:
     image = read_image(photo.path)
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
