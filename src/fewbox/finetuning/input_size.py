@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from fewbox.config import FinetuneConfig
+from fewbox.core import single_blas_thread
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
 from fewbox.errors import SettingError
@@ -209,11 +210,12 @@ def held_out_ap50(
     family = family_of(base.config)
     extractor = family.feature_extractor(network)
     budget = budget_for(len(annotations), "quick")
-    photos = cache_photos(extractor, network, annotations, budget, settings.seed, show_progress=False)
+    photos = cache_photos(extractor, base.config, annotations, budget, settings.seed, show_progress=False)
     num_classes = len(annotations.labels)
     config = family.probe_config(base.config, num_classes, keep_classes=False)
-    design = design_of(photos, extractor)
-    outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
+    with single_blas_thread():
+        design = design_of(photos, extractor)
+        outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
     return None if outcomes is None else mean_ap50(outcomes, num_classes)
 
 

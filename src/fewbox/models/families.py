@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbox.core.boxes import clip_boxes
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from fewbox.models.features import FeatureExtractor
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-    from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads, Network
+    from fewbox.models.network import Adapter, Batch, BatchLoss, Heads, Network
 
 FAMILIES = ("fewbox.models.retinanet", "fewbox.models.yolox", "fewbox.models.ssd")
 """In the order in which they are asked whether a file is theirs."""
@@ -75,6 +78,25 @@ class Config:
     def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """How much of the input a photo covers, before it is cut to whole pixels."""
         raise NotImplementedError
+
+    def input_size_of(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo."""
+        size_hw = self.input_size_hw
+        assert size_hw is not None  # else the family says
+        return size_hw
+
+    def to_input(self, boxes: NDArray[Any], photo_size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
+        return boxes.astype(np.float32) * self._input_per_photo(photo_size_hw)
+
+    def to_photo(self, boxes: NDArray[Any], photo_size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Boxes ``[M, 4]`` in pixels of the network's input, in pixels of the photo, clipped to it."""
+        return clip_boxes(boxes.astype(np.float32) / self._input_per_photo(photo_size_hw), photo_size_hw)
+
+    def _input_per_photo(self, photo_size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """How many pixels of the input one of the photo becomes, for each edge of a box, ``[4]``."""
+        (covered_h, covered_w), (height, width) = self.covered_hw(photo_size_hw), photo_size_hw
+        return np.array((covered_w / width, covered_h / height) * 2, np.float32)
 
     def changed(self, **fields: Any) -> Self:
         """The same settings but for ``fields``."""

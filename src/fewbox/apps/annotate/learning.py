@@ -68,8 +68,9 @@ class Rounds:
     def __init__(self, project: Project, base: BaseModel, device: torch.device = CPU) -> None:
         self.project = project
         self.base = base
-        self.network = build_network(base.config, base.weights, device=device)
-        self.extractor = family_of(base.config).feature_extractor(self.network)
+        self.device = device
+        network = build_network(base.config, base.weights, device=device)
+        self.extractor = family_of(base.config).feature_extractor(network)
         self.number = 0
         self.cached: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None
@@ -112,6 +113,7 @@ class Rounds:
             self.base,
             budget_for(len(photos), EFFORT),
             keep_classes=False,
+            device=self.device,
         ).detector
         self.learnt_from = versions
         self.number += 1
@@ -140,7 +142,7 @@ class Rounds:
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
                     annotations = AnnotationSet((image,), labels, PROJECT_FILE)
                     (photo,) = cache_photos(
-                        self.extractor, self.network, annotations, budget, SEED, show_progress=False
+                        self.extractor, self.base.config, annotations, budget, SEED, show_progress=False
                     )
                 except PhotoError:
                     continue  # the page says so

@@ -25,7 +25,7 @@ from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import LIFT, can_be_tried, try_adapting
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
-from fewbox.finetuning.resume import ComputedTensors, UnfinishedRun
+from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
 from fewbox.models.families import Config, build_network, family_of
 
 NOTHING_HELD_OUT = "not adapted: no photos to hold out that could say whether it finds more"
@@ -109,7 +109,7 @@ def views_of(
     settings: AdaptSettings,
     *,
     show_progress: bool,
-    computed: ComputedTensors | None = None,
+    computed: ComputedArrays | None = None,
 ) -> CachedViews:
     """What the backbone of ``start`` gives for views of all photos."""
     adapter = family_of(start.config).adapter(build_network(start.config, start.weights, device=start.device))

@@ -82,6 +82,12 @@ class RetinanetConfig(Config):
         """Height and width of the network's input: they depend on the photo."""
         return None
 
+    def input_size_of(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo."""
+        multiple = self.side_multiple
+        height, width = (-(-side // multiple) * multiple for side in self.resized_size_hw(photo_size_hw))
+        return height, width
+
     def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """How much of the input a photo covers."""
         return self.resized_size_hw(photo_size_hw)

@@ -21,7 +21,8 @@ from fewbox.models.letterbox import letterbox, letterbox_ratio
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads
+    from fewbox.models.features import FeatureExtractor
+    from fewbox.models.network import Adapter, Batch, BatchLoss, Heads
 
 VOTE_IOU = 0.65
 """From which overlap on the boxes of neighbouring cells are averaged; measured: +2 to +4 AP."""
