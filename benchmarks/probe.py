@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from fewbox.core.boxes import pairwise_iou
@@ -64,7 +63,7 @@ def probe(annotations: AnnotationSet, base: BaseModel) -> Detector:
     head = Coefficients(filled(0, base.config.num_classes + 1, len(labels)), same, learnt.bias)
     config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
     config = replace(config, iou_threshold=base.config.iou_threshold, vote_iou=None)
-    tuned = {n: torch.from_numpy(w) for n, w in reader.head(head, keep_classes=False).items()}
+    tuned = reader.head(head, keep_classes=False)
     return Detector(
         config=config,
         weights={name: (base.weights | tuned)[name] for name in weight_shapes(config)},

@@ -15,7 +15,6 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -28,6 +27,7 @@ from safetensors.numpy import load, save
 from fewbox import __version__
 from fewbox.core import counted, num_cores
 from fewbox.core.cache import cache_folder
+from fewbox.core.extras import version_of
 from fewbox.data.annotations import AnnotatedImage
 
 LEAST_PHOTOS = 20
@@ -75,7 +75,7 @@ class UnfinishedRun:
         """
         if num_photos < LEAST_PHOTOS:
             return None
-        versions = (__version__, np.__version__, PIL.__version__, *map(_version, ("torch", "onnxruntime")))
+        versions = (__version__, np.__version__, PIL.__version__, *map(version_of, ("torch", "onnxruntime")))
         instructions = np.show_config("dicts")["SIMD Extensions"]
         computer = (platform.machine(), instructions, num_cores(), os.environ.get("OMP_NUM_THREADS"))
         folder = self._parent / _name_of(versions, computer, decided_by)
@@ -174,14 +174,6 @@ def _read(path: Path) -> Arrays | None:
         # In a file they begin anywhere; products of matrices may round otherwise there.
         return {name: array.copy() for name, array in load(content).items()}
     except (OSError, SafetensorError):
-        return None
-
-
-def _version(package: str) -> str | None:
-    """Of an installed package, without importing it."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
         return None
 
 

@@ -33,6 +33,7 @@ from fewbox.models.boxes import IGNORED, NEGATIVE, flatten_cells, match_anchors,
 from fewbox.models.device import device_of
 from fewbox.models.features import Coefficients, Floats
 from fewbox.models.network import AnchorNetwork, Losses, NetworkExtractor, TensorFeatures
+from fewbox.models.weights import Weight
 
 
 class AnchorFeatureExtractor(NetworkExtractor):
@@ -199,16 +200,16 @@ class AnchorHeads:
 
     Args:
         network: gives the losses.
-        weights: the four tensors of ``network.head_names``; copied.
+        weights: the four of ``network.head_names``; copied.
     """
 
     step_scale: ClassVar[float] = 1.0
 
-    def __init__(self, network: AnchorNetwork, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: AnchorNetwork, weights: Mapping[str, Weight]) -> None:
         self.network = network
         device = device_of(network)
         self.parameters = [
-            weights[name].detach().float().clone().to(device).requires_grad_(True)
+            torch.tensor(weights[name], dtype=torch.float32, device=device, requires_grad=True)
             for name in network.head_names
         ]
         self.box_weight, self.box_bias, self.class_weight, self.class_bias = self.parameters

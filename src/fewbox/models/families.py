@@ -20,14 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core.boxes import clip_boxes
+from fewbox.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from fewbox.models.features import FeatureExtractor
+    from fewbox.models.features import BaseGraph, Coefficients, FeatureExtractor
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
     from fewbox.models.network import Adapter, Batch, BatchLoss, Heads, Network
+    from fewbox.models.weights import Weight
 
 FAMILIES = ("fewbox.models.retinanet", "fewbox.models.yolox", "fewbox.models.ssd")
 """In the order in which they are asked whether a file is theirs."""
@@ -126,6 +128,8 @@ class Family:
     trained_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """How the names of the weights begin that deep fine-tuning trains, for each choice of layers, from few
     to all; empty where it is not offered."""
+    writes_graphs: ClassVar[bool] = False
+    """Whether it writes its networks as graphs, for which PyTorch is not needed."""
     input_sides: ClassVar[tuple[int, ...]] = ()
     """Sides of a square input that are worth a try, rising; empty where the size cannot be chosen."""
 
@@ -137,7 +141,7 @@ class Family:
         """Whether an official file or folder seems to be one of the family; :meth:`read` checks the rest."""
         raise NotImplementedError
 
-    def read(self, path: Path) -> tuple[Any, dict[str, Tensor]]:
+    def read(self, path: Path) -> tuple[Any, dict[str, Weight]]:
         """The settings and weights in an official file.
 
         Raises:
@@ -152,6 +156,45 @@ class Family:
 
     def feature_extractor(self, network: Any) -> FeatureExtractor:
         """What reads from a network the features that the linear probe learns on."""
+        raise NotImplementedError
+
+    def weight_shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight of a network, by name."""
+        import torch
+
+        with torch.device("meta"):
+            network = self.network_type()(config)
+        return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+    def base_graph(self, config: Any, weights: Mapping[str, Weight]) -> BaseGraph:
+        """A base as a graph that gives what the linear probe learns on, where the family writes graphs."""
+        raise NotImplementedError
+
+    def add_network(
+        self,
+        graph: GraphBuilder,
+        images: str,
+        config: Any,
+        weights: Mapping[str, Weight],
+        *,
+        rounds: bool = False,
+    ) -> tuple[str, str]:
+        """A network in steps of ONNX, made of its weights alone, where the family writes graphs.
+
+        Args:
+            graph: where the steps go.
+            images: ``[N, 3, h, w]``, as :meth:`prepare` gives them.
+            config: of the network.
+            weights: all of them, by name.
+            rounds: round wherever a network that computes in bfloat16 does.
+
+        Returns:
+            The boxes ``[N, A, 4]`` in pixels of the input, and scores ``[N, A, C]``, of all anchors.
+        """
+        raise NotImplementedError
+
+    def novel_head(self, coefficients: Coefficients, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+        """What was learnt on the columns of :meth:`base_graph`, as a head; ``weights`` are the base's."""
         raise NotImplementedError
 
     def probe_config(self, config: Any, num_novel: int, *, keep_classes: bool) -> Any:
@@ -171,7 +214,7 @@ class Family:
         """
         raise NotImplementedError
 
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+    def heads(self, network: Any, weights: Mapping[str, Weight]) -> Heads[Any]:
         """What the seed recipe tunes, starting from ``weights``."""
         raise NotImplementedError
 
@@ -195,14 +238,14 @@ class Family:
         raise NotImplementedError
 
     def adapted_weights(
-        self, folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: Any
-    ) -> dict[str, Tensor]:
+        self, folded: Mapping[str, Weight], before: Mapping[str, Weight], config: Any
+    ) -> dict[str, Weight]:
         """The weights of an adapted, folded network under the names of those ``before``."""
         raise NotImplementedError
 
     def calibrated_weights(
-        self, weights: Mapping[str, Tensor], stretch: float, shift: float
-    ) -> dict[str, Tensor]:
+        self, weights: Mapping[str, Weight], stretch: float, shift: float
+    ) -> dict[str, Weight]:
         """The weights with the logits of novel classes stretched, then shifted."""
         raise NotImplementedError
 
@@ -254,7 +297,7 @@ class AnchorFamily(Family):
 
         return AnchorFeatureExtractor(network)
 
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+    def heads(self, network: Any, weights: Mapping[str, Weight]) -> Heads[Any]:
         """The class head and the box head."""
         from fewbox.models.anchor_heads import AnchorHeads
 
@@ -269,6 +312,19 @@ def families() -> list[Family]:
 def family_of(config: Config) -> Family:
     """The family of the networks that ``config`` describes."""
     return next(family for family in families() if type(config) is family.config_type)
+
+
+def require_adaptable(config: Config, name: str) -> None:
+    """Refuse a base of a family that does not adapt.
+
+    Raises:
+        SettingError: it is none.
+    """
+    if not family_of(config).adapts(config):
+        raise SettingError(
+            f"adapting is for a YOLOX or the starter, and new classes alone: {name}",
+            hint="for example: --base yolox_nano",
+        )
 
 
 def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:
@@ -296,16 +352,12 @@ def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=8)
 def _weight_shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
-    import torch
-
-    with torch.device("meta"):
-        network = network_type(config)(config)
-    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    return family_of(config).weight_shapes(config)
 
 
 def build_network(
     config: Config,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Weight | Tensor],
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> Network:
@@ -313,7 +365,7 @@ def build_network(
 
     Args:
         config: its settings.
-        weights: by name.
+        weights: by name; tensors will do.
         dtype: what it computes in; float32 if not given.
         device: where it computes; on the processor if not given.
 
@@ -324,7 +376,7 @@ def build_network(
 
     with torch.device("meta"):
         network = network_type(config)(config)
-    network.load_state_dict(weights, assign=True)
+    network.load_state_dict({name: torch.as_tensor(w) for name, w in weights.items()}, assign=True)
     folded: Network = network.fold().to(dtype or torch.float32)  # folded in full precision, then rounded
     # The same numbers on every device: they are folded before they go there.
     return folded if device is None or device.type == "cpu" else folded.to(device)

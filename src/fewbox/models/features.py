@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+SMALL_NETWORK = 6_000_000
+"""Numbers in its weights up to which a network is small: one pass has too little work for two threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,19 @@ def group_slices(group_sizes: Sequence[int]) -> list[slice]:
     """The rows of each group, of rows in the order of the groups."""
     ends = np.cumsum(group_sizes).tolist()
     return [slice(end - size, end) for end, size in zip(ends, group_sizes, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class BaseGraph:
+    """A frozen base as an ONNX file: ``pixels`` ``[1, 3, h, w]`` to the arrays of :class:`AnchorFeatures`.
+
+    Its outputs have the names of those arrays, but for ``groups``, and an axis of length 1 before the others.
+    """
+
+    content: bytes
+    group_sizes: list[int]
+    column_scale: Floats
+    """As of a :class:`FeatureExtractor`."""
 
 
 class FeatureExtractor(Protocol):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from fewbox.models.device import device_of, in_batches
-from fewbox.models.features import AnchorFeatures, Floats
+from fewbox.models.features import SMALL_NETWORK, AnchorFeatures, Floats
 
 
 class TowerMaps(NamedTuple):
@@ -181,10 +181,6 @@ class AnchorNetwork(Network, Protocol):
     def normalizer(self, num_matched: int) -> float:
         """What the summed losses of a batch are divided by."""
         ...
-
-
-SMALL_NETWORK = 6_000_000
-"""Numbers in its weights up to which a network is small: one pass has too little work for two threads."""
 
 
 @dataclass(frozen=True, eq=False)

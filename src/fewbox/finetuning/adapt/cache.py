@@ -28,7 +28,7 @@ from fewbox.detection.parallel import run_parallel
 from fewbox.finetuning.augment import AugmentedView, with_views
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.resume import Arrays, ComputedArrays
-from fewbox.models.device import CPU, device_of, in_batches
+from fewbox.models.device import device_of, in_batches
 from fewbox.models.families import Config
 from fewbox.models.network import IGNORED_ID, Adapter
 
@@ -79,9 +79,9 @@ class MapStore:
         num_views: int,
         shapes: Sequence[tuple[int, int, int]],
         most_in_memory: int = MOST_IN_MEMORY,
-        device: torch.device = CPU,
+        device: torch.device | None = None,
     ) -> None:
-        self.shapes, self.device = list(shapes), device
+        self.shapes, self.device = list(shapes), device or torch.device("cpu")
         self._ends = np.cumsum([math.prod(shape) for shape in self.shapes]).tolist()
         size = (num_views, int(self._ends[-1]))
         num_bytes = 2 * size[0] * size[1]

@@ -16,7 +16,7 @@ from fewbox.models.families import AnchorFamily, Config
 from fewbox.models.letterbox import touching_size_hw
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fewbox.models.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class _Retinanet(AnchorFamily):
         names = read_pickled_weights(path, needed=_NEEDED, entry="model")
         return any(name.startswith("head.classification_head.") for name in names)
 
-    def read(self, path: Path) -> tuple[RetinanetConfig, dict[str, Tensor]]:
+    def read(self, path: Path) -> tuple[RetinanetConfig, dict[str, Weight]]:
         from fewbox.models.retinanet.checkpoint import read_retinanet
 
         return read_retinanet(path)

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from fewbox.models.features import Coefficients, Floats
 from fewbox.models.network import NetworkExtractor, TensorFeatures
-from fewbox.models.yolox.network import STRIDES, YoloxDetector, decode_cells
-
-OBJECTNESS_SCALE = 3.0
-"""The one column that already says 'there is something here, and this box fits it'."""
+from fewbox.models.yolox import STRIDES
+from fewbox.models.yolox.graph import column_scale, novel_head
+from fewbox.models.yolox.network import YoloxDetector, decode_cells
 
 
 class YoloxFeatureExtractor(NetworkExtractor):
@@ -27,8 +26,7 @@ class YoloxFeatureExtractor(NetworkExtractor):
 
     def __init__(self, network: YoloxDetector) -> None:
         super().__init__(network)
-        self.column_scale = np.ones(network.config.num_classes + 1, np.float32)
-        self.column_scale[-1] = OBJECTNESS_SCALE
+        self.column_scale = column_scale(network.config.num_classes)
 
     def _read(self, image: NDArray[np.uint8]) -> TensorFeatures:
         """One pass over a picture ``[H, W, 3]``; the last base logit is the base's objectness."""
@@ -49,19 +47,7 @@ class YoloxFeatureExtractor(NetworkExtractor):
 
     def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Floats]:
         """The 1x1 convolution of both towers for every level; the base's heads are others, kept or not."""
-        # [Cb, C] and [1, C]
-        of_classes, of_object = coefficients.base_logits[:-1], coefficients.base_logits[-1:]
-        base = {name: weight.float().cpu().numpy() for name, weight in self.network.head.state_dict().items()}
-        weights = {}
-        for level in range(self.num_groups):
-            class_kernel, object_kernel = (
-                base[f"{kind}_preds.{level}.weight"][:, :, 0, 0] for kind in ("cls", "obj")
-            )
-            class_bias, object_bias = (base[f"{kind}_preds.{level}.bias"] for kind in ("cls", "obj"))
-            # [C, 2 * D]
-            through = np.concatenate((of_classes.T @ class_kernel, of_object.T @ object_kernel), 1)
-            kernel = through + coefficients.tower_features[level].T
-            bias = class_bias @ of_classes + object_bias @ of_object + coefficients.bias
-            weights[f"head.novel_preds.{level}.weight"] = kernel[:, :, None, None]
-            weights[f"head.novel_preds.{level}.bias"] = bias
-        return weights
+        state = self.network.state_dict()
+        return novel_head(
+            coefficients, {name: weight.float().cpu().numpy() for name, weight in state.items()}
+        )
