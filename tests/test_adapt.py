@@ -227,7 +227,7 @@ def with_norms(photos: AnnotationSet) -> Detector:
 def test_a_network_with_batch_norms_gets_its_weights_back(with_norms: Detector) -> None:
     before, config = with_norms.weights, with_norms.config
     assert isinstance(config, YoloxConfig)
-    folded = _network(config, before).state_dict()
+    folded = {name: weight.numpy() for name, weight in _network(config, before).state_dict().items()}
     after = unfolded(folded, before, config)
     assert after.keys() == before.keys()
     pixels = torch.rand(1, 3, *config.size_hw) * 255

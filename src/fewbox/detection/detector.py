@@ -32,14 +32,20 @@ from fewbox.export.graph import core_of_weights, detector_content
 from fewbox.models.base import BaseModel, find_base, find_or_convert, native_bfloat16
 from fewbox.models.device import (
     batch_for,
-    choose_device,
     choose_processor_or,
     device_in_words,
     gpu_has_bfloat16,
     is_processor,
     synchronize,
 )
-from fewbox.models.families import Config, build_network, config_from_dict, family_of, weight_shapes
+from fewbox.models.families import (
+    Config,
+    Family,
+    build_network,
+    config_from_dict,
+    family_of,
+    weight_shapes,
+)
 from fewbox.models.weights import Weight, read_weights, write_weights
 from fewbox.runtimes.header import known_provenance
 from fewbox.runtimes.onnxruntime import open_session, run_session
@@ -109,6 +115,10 @@ class Detector(PhotoDetector):
         self.score_threshold = score_threshold
         self._device = device
 
+    @property
+    def _family(self) -> Family:
+        return family_of(self.config)
+
     def __repr__(self) -> str:
         return f"Detector({', '.join(self.labels)}; base {self.base.get('name')})"
 
@@ -128,28 +138,28 @@ class Detector(PhotoDetector):
         dtype = torch.bfloat16 if rounds else torch.float32
         return build_network(self.config, self.weights, dtype, self._device)
 
-    @cached_property
-    def _session(self) -> Any:
-        """What runs the network as a graph; None if PyTorch does, as it is loaded or nothing else can."""
-        return None if "torch" in sys.modules or not is_processor(self._device) else self._as_graph()
-
-    def _as_graph(self, *, rounds: bool = False) -> Any:
-        core = core_of_weights(self.config, self.weights, rounds=rounds)
-        if core is None:
-            return None
-        return open_session(detector_content(core, self.config, {}), optimizes=not rounds)
-
     @property
     def is_graph(self) -> bool:
-        """Whether it runs as a graph, for which PyTorch is not needed."""
-        return self._session is not None
+        """Whether it runs as a graph: where its family writes one, and PyTorch is not loaded anyway."""
+        if "_session" in self.__dict__:
+            return self._session is not None
+        return "torch" not in sys.modules and is_processor(self._device) and self._family.writes_graphs
 
-    def rounded(self) -> Detector:
-        """The same detector computing in bfloat16; as a graph, with the same numbers rounded."""
-        rounded = self.with_precision("bfloat16")
+    @cached_property
+    def _session(self) -> Any:
+        """What runs the graph, made on first use; None where a network in PyTorch computes."""
+        return self._as_graph() if self.is_graph else None
+
+    def _as_graph(self, *, rounds: bool = False, optimizes: bool = True) -> Any:
+        core = core_of_weights(self.config, self.weights, rounds=rounds)
+        return open_session(detector_content(core, self.config, {}), optimizes=optimizes)
+
+    def tried_in(self, precision: str) -> Detector:
+        """The same detector computing in ``precision``, for a few photos; a graph has its numbers rounded."""
+        tried = self._like(precision, self._device)
         if self.is_graph:
-            rounded._session = self._as_graph(rounds=True)
-        return rounded
+            tried._session = self._as_graph(rounds=precision == "bfloat16", optimizes=False)
+        return tried
 
     def has_bfloat16(self) -> bool:
         """Whether the device multiplies bfloat16 itself; elsewhere it is slower than float32."""
@@ -206,8 +216,9 @@ class Detector(PhotoDetector):
         Raises:
             SettingError: there is no such device here.
         """
-        chosen = choose_device(device)
-        return self if chosen == self.device else self._like(self.precision, chosen)
+        chosen = choose_processor_or(device)
+        stays = is_processor(chosen) if is_processor(self._device) else chosen == self._device
+        return self if stays else self._like(self.precision, chosen)
 
     def _like(self, precision: str, device: torch.device | None) -> Detector:
         like = Detector(
@@ -251,7 +262,7 @@ class Detector(PhotoDetector):
         )
         header = {
             "format_version": FORMAT_VERSION,
-            "architecture": family_of(self.config).architecture,
+            "architecture": self._family.architecture,
             "config": self.config.to_dict(),
             "labels": self.labels,
             "score_threshold": self.score_threshold,
@@ -311,7 +322,7 @@ class Detector(PhotoDetector):
                 score_threshold=header["score_threshold"],
                 device=chosen,
             )
-            if detector._session is None:
+            if not detector.is_graph:
                 assert detector.network  # built now, so that the first photo waits no longer than others
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DetectorFileError(f"{path}: its header and its weights do not fit: {error}") from error

@@ -60,7 +60,7 @@ def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionChec
     """
     if not detector.has_bfloat16():
         return PrecisionCheck(False, 0, 0.0)
-    exact, rounded = detector.with_precision("float32"), detector.rounded()
+    exact, rounded = detector.tried_in("float32"), detector.tried_in("bfloat16")
     num_boxes, furthest = 0, 0.0
     for photo in photos:
         if isinstance(photo, str | os.PathLike):  # read once, not by each of the two

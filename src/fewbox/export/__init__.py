@@ -125,8 +125,6 @@ def write_graph(detector: Exportable, target: Path) -> None:
         OutputError: the file cannot be written.
     """
     core = core_of_weights(detector.config, detector.weights)
-    if core is None:
-        raise ValueError("only PyTorch can write this network")
     header = make_header(detector, family_of(detector.config).architecture, raw=False)
     with replacing(target) as temporary:
         temporary.write_bytes(detector_content(core, detector.config, header))

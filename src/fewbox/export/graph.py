@@ -28,16 +28,13 @@ class Core(NamedTuple):
     constants: list[bytes]
 
 
-def core_of_weights(config: Config, weights: Mapping[str, Weight], *, rounds: bool = False) -> Core | None:
-    """The network as its family writes it; None if only PyTorch can.
+def core_of_weights(config: Config, weights: Mapping[str, Weight], *, rounds: bool = False) -> Core:
+    """The network as its family writes it, if that writes graphs.
 
     With ``rounds`` its numbers are rounded as those of one that computes in bfloat16.
     """
-    family = family_of(config)
-    if not family.writes_graphs:
-        return None
     graph = GraphBuilder("network")
-    anchors = family.add_network(graph, IMAGES, config, weights, rounds=rounds)
+    anchors = family_of(config).add_network(graph, IMAGES, config, weights, rounds=rounds)
     for name, output in zip(anchors, ANCHORS, strict=True):
         graph.rename(name, output)
     return Core(graph.node_bytes, graph.constant_bytes)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fewbox.export import Anchors, AnchorsOf
 from fewbox.export.graph import ANCHORS, IMAGES, Core, core_of_weights, detector_content
-from fewbox.models.families import Config
+from fewbox.models.families import Config, family_of
 from fewbox.models.network import Network
 from fewbox.models.onnx_writing import IR_VERSION, OPSET
 from fewbox.runtimes.header import HEADER_KEY
@@ -149,9 +149,11 @@ def make_model(network: Network, config: Config, header: Mapping[str, Any], *, r
         del model.metadata_props[:]
         onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
     else:
-        weights = {name: weight.numpy() for name, weight in network.state_dict().items()}
-        core = core_of_weights(cast(Any, network).config, weights)
-        core = core or _core_of(export_core(network, config))
+        if family_of(config).writes_graphs:
+            weights = {name: weight.numpy() for name, weight in network.state_dict().items()}
+            core = core_of_weights(cast(Any, network).config, weights)
+        else:
+            core = _core_of(export_core(network, config))
         model = onnx.load_model_from_string(detector_content(core, config, header))
     onnx.checker.check_model(model)
     return model

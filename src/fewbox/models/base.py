@@ -23,7 +23,6 @@ from fewbox.core.extras import is_installed
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
-from fewbox.models.download import fetch
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
 from fewbox.models.weights import Weight, hash_weights, read_header, read_weights, write_weights
 from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base, entry_of_file
@@ -158,6 +157,8 @@ def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
 
 def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
+    from fewbox.models.download import fetch  # which takes long to import
+
     archive = fetch(entry, cache_folder() / "downloads")
     try:
         sha256 = official_sha256(archive)
