@@ -106,7 +106,7 @@ def test_after_a_kill_only_the_other_photos_are_looked_at(
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "photos")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode not in (0, 1), done.stderr
-    kept = len(list(unfinished.glob("*/*")))
+    kept = sum(not path.name.startswith(".") for path in unfinished.glob("*/*"))  # the others are cut off
     assert kept in (6, 7)  # the photo beside the eighth may have been under way
 
     resumed = learn(photos, yolox())

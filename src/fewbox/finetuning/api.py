@@ -149,7 +149,9 @@ def finetune_within(
     if base == "auto":
         base = best_or_fetched(show_progress=show_progress)
     base_model = base if isinstance(base, BaseModel) else load_base(base)
-    if recipe != "seed":
+    if recipe == "seed":
+        require_packages(["torch"], "the recipe seed")
+    else:
         require_runnable(base_model, settings.precision, chosen)
     sized = SizedBase(base_model)
     if recipe != "seed" or settings.input_size:
@@ -164,13 +166,7 @@ def finetune_within(
         )
     base_model = sized.base
     if recipe == "seed":
-        require_packages(["torch"], "the recipe seed")
-        with importing_torch():
-            from fewbox.finetuning.seed import finetune_seed
-
-        detector = finetune_seed(
-            annotations, base_model, settings, show_progress=show_progress, device=chosen
-        )
+        detector = _by_seed(annotations, base_model, settings, show_progress=show_progress, device=chosen)
     else:
         detector = _probed_or_adapted(
             annotations,
@@ -187,6 +183,21 @@ def finetune_within(
     if sized.reasons:
         detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def _by_seed(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    settings: FinetuneConfig,
+    *,
+    show_progress: bool,
+    device: torch.device | None,
+) -> Detector:
+    """As :func:`finetune_seed`, for which PyTorch is loaded."""
+    with importing_torch():
+        from fewbox.finetuning.seed import finetune_seed
+
+    return finetune_seed(annotations, base, settings, show_progress=show_progress, device=device)
 
 
 def _checked_settings(
