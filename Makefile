@@ -17,10 +17,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 setup: $(STAMP)
 
-# All versions are pinned, so none is searched for; what is imported is compiled when it is.
+# All versions are pinned, so none is searched for, and two halves can be installed beside each other: it is mostly
+# unpacking, which takes pip one core. What is imported is compiled when it is.
 $(STAMP): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r requirements.txt
+	grep -v '^#' requirements.txt | xargs -P 2 -n 80 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m pip check
 	touch $(STAMP)

@@ -9,8 +9,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from fewbox.apps.annotate.app import make_app
-from fewbox.apps.annotate.background import Finishing, Learning, Proposals
+from fewbox.apps.annotate.background import Learning, Proposals
+from fewbox.apps.annotate.finishing import Finishing
+from fewbox.apps.annotate.trying import Tried
+from fewbox.data.images import read_image
 from fewbox.data.project import Project
+from fewbox.errors import SettingError
 
 PORT = 8931
 URL = f"http://127.0.0.1:{PORT}"
@@ -23,6 +27,7 @@ class StillLearner:
     def __init__(self) -> None:
         self.says = Learning("off", "not in this test")
         self.proposed: dict[str, Proposals] = {}
+        self.tries: Tried | None = None
         self.changes = 0
         self.finished = 0
 
@@ -34,6 +39,15 @@ class StillLearner:
 
     def proposals(self, name: str) -> Proposals:
         return self.proposed.get(name, Proposals(self.says.round))
+
+    def detector(self) -> str | None:
+        return None if self.tries is None else "mug.safetensors"
+
+    def try_photo(self, path: Path) -> Tried:
+        if self.tries is None:
+            raise SettingError("nothing has been learnt yet", hint="draw boxes in two photos")
+        read_image(path)
+        return self.tries
 
     def finish(self) -> None:
         self.finished += 1

@@ -50,7 +50,7 @@ class TestProject:
         for row in answer["photos"]:
             assert row == {
                 "width": None, "height": None, "reviewed": False, "left_out": False, "num_boxes": 0,
-                "labels": [], "error": None,
+                "labels": [], "tried": False, "error": None,
             }  # fmt: skip
         assert [row["id"] for row in Page(page.folder).get("/api/project").json()["photos"]] == ids
 
@@ -118,10 +118,25 @@ class TestDrawing:
         assert (answer["width"], answer["height"], answer["reviewed"]) == (100, 60, True)
         moved = a_box("k1", [11.5, 20, 40, 50]) | {"ignore": True}
         answer = page.patch(address, json={"put": [moved], "delete": ["k2"]}).json()
+        assert answer.pop("files")[1] == page.get("/api/version").json()["version"]
         assert [(box["box"], box["ignore"]) for box in answer["boxes"]] == [([11.5, 20, 40, 50], True)]
         assert page.get(address).json() == answer
         assert Page(page.folder).get(address).json() == answer
         assert page.learner.changes == 2
+
+    def test_who_has_not_seen_what_somebody_else_did_is_told_what_that_was(self, page: Page) -> None:
+        address = page.address("out1.jpg")
+        seen = page.get(address).json()["version"]
+        first = page.patch(address, json={"put": [a_box("k1")], "seen": seen}).json()
+        assert "meanwhile" not in first
+        change = {"put": [a_box("k2")], "seen": seen}
+        second = page.patch(address, json=change).json()
+        assert [box["id"] for box in second["meanwhile"]["boxes"]] == ["k1"]
+        assert [box["id"] for box in second["boxes"]] == ["k1", "k2"]
+        again = page.patch(address, json=change).json()  # as the answer was lost
+        assert "meanwhile" not in again
+        third = page.patch(address, json={"delete": ["k1"], "seen": second["version"]}).json()
+        assert "meanwhile" not in third
 
     def test_undoing_the_first_box(self, page: Page) -> None:
         address = page.address("out1.jpg")

@@ -19,13 +19,16 @@ import psutil
 import pytest
 from PIL import Image
 
+from exports import detector_of, exported, save_noise
 from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.shards import cut_into_shards, detect_shard, read_photo_rows
 from fewbox.apps.batch.storage import Storage
 from fewbox.apps.batch.workers import Workers
 from fewbox.cli import main
 from fewbox.detection.detector import Detector
+from fewbox.detection.loading import open_detector
 from fewbox.errors import OutputError, PhotoError, SettingError
+from fewbox.export import export_detector
 from tiny_yolox import random_yolox, tiny_yolox_config
 from web_server import serving
 
@@ -41,6 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that finds something everywhere, good photos, and one that is none."""
     folder = tmp_path_factory.mktemp("many")
     tiny_detector().save(folder / "d.safetensors")
+    # For processes: each would need seconds to import PyTorch for the other one.
+    export_detector(tiny_detector(), folder / "d.onnx", photos=save_noise(folder))
     (folder / "photos").mkdir()
     generator = np.random.default_rng(3)
     for number in range(NUM_PHOTOS - 1):
@@ -65,7 +70,7 @@ def tiny_detector() -> Detector:
 @pytest.fixture(scope="module")
 def right(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     """What the detector finds in each photo, one after the other."""
-    detector = Detector.load(folder / "d.safetensors")
+    detector = open_detector(folder / "d.onnx")
     photos = sorted((folder / "photos").glob("*.png"))
     return {
         str(path): [(found.label, found.score, *found.box) for found in detector.detect(path)]
@@ -106,7 +111,7 @@ def num_done(output: Path) -> int:
 
 def start(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "fewbox.cli", "detect", str(folder / "d.safetensors")]
+    command = [sys.executable, "-m", "fewbox.cli", "detect", str(folder / "d.onnx")]
     arguments = [str(folder / "photos"), "-o", str(output), "--shard-size", "2", "--workers", "2", *more]
     return subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -159,7 +164,7 @@ def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, right, how, capsys) -
     assert 2 < len(done) < NUM_PHOTOS // 2
     if how == signal.SIGINT:
         return  # from here on it is the same
-    files = (folder / "d.safetensors", folder / "photos", output)
+    files = (folder / "d.onnx", folder / "photos", output)
     assert detect_batch(*files, workers=Workers(1)).done == NUM_PHOTOS
     assert f"{len(done)} of {NUM_PHOTOS // 2} shards are done already" in capsys.readouterr().err
     assert_complete(output, right)
@@ -226,10 +231,6 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
 @pytest.mark.slow  # where the export has not been made yet
 @pytest.mark.usefixtures("in_here")
 def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    from exports import detector_of, exported
-
     (tmp_path / "d.onnx").write_bytes(exported("yolox_with_novel"))
     detector = detector_of("yolox_with_novel")
     photos, output = few(folder, tmp_path), tmp_path / "out"
@@ -412,9 +413,7 @@ def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, r
     done = num_done(output)
     assert 0 < done < NUM_PHOTOS // 2
     # In this process, which is connected already; and the workers may be still at it.
-    summary = detect_batch(
-        folder / "d.safetensors", folder / "photos", output, cluster="ray", workers=Workers(1)
-    )
+    summary = detect_batch(folder / "d.onnx", folder / "photos", output, cluster="ray", workers=Workers(1))
     assert (summary.done, summary.failed) == (NUM_PHOTOS, 1)
     assert_complete(output, right)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from fewbox.cli import main
+from fewbox.commands.detect_video import _stem
 from fewbox.detection.detector import Detector
 from films import images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
@@ -71,9 +73,16 @@ def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tm
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["film.mp4", "-o", "found"], "film.mp4: the result of a video is a video, not a folder: found"),
-        (["0", "-o", "found"], "0: the result of a video is a video"),
-        (["rtsp://camera/1", "-o", "found"], "rtsp://camera/1: the result of a video is a video"),
+        (["a.mp4", "-o", "a.jpg"], "a.mp4: the result of a video is a video, a table or a folder: a.jpg"),
+        (["0", "-o", "found.json"], "0: the result of a video is a video"),
+        (["photos", "a.mp4", "-o", "found"], "photos and videos in one run: photos, a.mp4"),
+        (["a.mp4", "-o", "found", "--gif", "c.gif"], "--gif is for photos, not for a.mp4"),
+        (["a.mp4", "-o", "found", "--mirror"], "--mirror is for photos, not for a.mp4"),
+        (["a.mp4", "-o", "t", "--engine-cluster", "processes"], "--engine-cluster is for photos, not for a"),
+        (["x/a.mp4", "y/a.mov", "-o", "found"], "two videos have one name: x/a.mp4 and y/a.mov"),
+        (["photos", "-o", "found", "--confirm", "2"], "--confirm is for videos"),
+        (["photos", "-o", "found", "--count-line", "0,0,1,1"], "--count-line is for videos"),
+        (["photos", "-o", "found", "--count-zone", "0,0,1,1,1,0"], "--count-zone is for videos"),
         (["photos", "-o", "found", "--every", "2"], "--every is for videos"),
         (["photos", "-o", "found", "--no-tracking"], "--no-tracking is for videos"),
         (["a.mp4", "b.mp4", "-o", "c.mp4"], "one video at a time: a.mp4, b.mp4"),
@@ -100,6 +109,71 @@ def test_what_is_refused(
     assert main(["detect", "d.safetensors", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {says}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_films_go_to_a_folder_as_photos_do(
+    detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_film(tmp_path / "other.mkv", ticks=range(0, 5120, 512), audio=False)
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no film")
+    found = tmp_path / "found"
+    options = ["--threshold", LOW, "--every", "5", "--count-line", "0,0.5,1,0.5"]
+    assert main(["detect", detector, film, str(broken), str(other), "-o", f"{found}/", *options]) == 2
+    printed = capsys.readouterr()
+    assert f"error: {broken}: not a video, or damaged or cut off" in printed.err
+    assert printed.out.count("line: down 0, up 0") == 2
+    assert printed.out.endswith("1 of 3 videos could not be read to their end\n")
+    assert sorted(path.name for path in found.iterdir()) == [
+        *("film.mp4", "film_tracks.csv", "film_tracks.json"),
+        *("other.mkv", "other_tracks.csv", "other_tracks.json"),
+    ]
+    said = json.loads((found / "other_tracks.json").read_text())
+    assert (said["video"], said["width"], said["height"], said["frames"]) == ("other.mkv", 160, 120, 10)
+    assert said["counted"] == [{"line": [[0, 60], [160, 60]], "counts": {"down": {}, "up": {}}}]
+
+
+def test_a_film_without_its_picture(detector: str, film: str, tmp_path: Path) -> None:
+    assert main(["detect", detector, film, "-o", str(tmp_path), "--no-pictures", "--every", "25"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film_tracks.csv", "film_tracks.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--count-line", "0,0.5,160,0.5"], "--count-line: some numbers are parts of the frame and some"),
+        (["--count-line", "0,60,999,60"], "--count-line: outside the frame, which is 160x120: 0,60,999,60"),
+        (["--count-zone", "0,0,1,1"], "these numbers are no zone: 0,0,160,120"),
+        (["--count-zone", "0,0,1,0,1,1", "--no-tracking"], "--count-zone counts objects by their numbers"),
+        (["--confirm", "0"], "confirm must be 1 or more: 0"),
+    ],
+)
+def test_settings_of_films_that_are_refused(
+    detector: str,
+    film: str,
+    options: list[str],
+    says: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["detect", detector, film, "-o", str(tmp_path / "found"), *options]) == 2
+    assert f"error: {says}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_do_not_go_among_the_films(
+    detector: str, film: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", detector, film, "-o", str(Path(film).parent)]) == 2
+    assert "the results would lie among the videos" in capsys.readouterr().err
+    assert [path.name for path in Path(film).parent.iterdir()] == ["film.mp4"]
+
+
+def test_what_the_results_of_streams_are_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _stem("0") == "webcam_0"
+    assert _stem("rtsp://user:secret@camera.local:554/front.sdp?token=1") == "camera.local_554_front"
+    assert _stem("films/duck.and.cup.mp4") == "duck.and.cup"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ Where there is no GPU one is pretended; see ``pretend_gpu.py``. What only a real
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor
 
 import fewbox
 from exported_duck import ExportedDuck
+from exports import shallow
 from fewbox.cli import main
 from fewbox.config import DeepConfig
 from fewbox.core.boxes import pairwise_iou
@@ -33,6 +34,7 @@ from fewbox.finetuning.adapt.cache import cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.deep import Trainer, finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup, process_group
+from fewbox.models import families
 from fewbox.models.base import BaseModel
 from fewbox.models.device import choose_device, in_batches
 from fewbox.models.families import build_network, family_of
@@ -137,6 +139,19 @@ def test_the_command_says_what_it_computes_on(
     assert "--device cpu" in error
 
 
+@pytest.fixture(scope="class")
+def few_blocks() -> Iterator[None]:
+    """A ResNet-50 has 5 blocks: every step on a GPU that is pretended costs as much as ten."""
+    remembered = (families._weight_shapes, tiny_base)
+    with shallow():
+        for function in remembered:
+            function.cache_clear()
+        yield
+    for function in remembered:
+        function.cache_clear()
+
+
+@pytest.mark.usefixtures("few_blocks")
 class TestEverythingLiesWhereItBelongs:
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", BASES)

@@ -37,6 +37,7 @@ OTHER_COMMANDS = (
     "python",
     ".venv/bin/python",
     "curl",
+    "git",
     "docker",
     "export",
     "npm",

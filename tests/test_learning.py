@@ -19,7 +19,8 @@ import torch
 from annotate_client import a_box
 from exported_duck import ExportedDuck
 from fewbox.apps.annotate import learning
-from fewbox.apps.annotate.background import BackgroundLearner, Learning, _FinishRun
+from fewbox.apps.annotate.background import BackgroundLearner, Learning
+from fewbox.apps.annotate.finishing import FinishRun
 from fewbox.apps.annotate.learning import Rounds
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
@@ -206,7 +207,7 @@ class TestProcess:
     def test_the_estimate_of_an_exported_detector_is_told(
         self, project: Project, exported_duck: ExportedDuck
     ) -> None:
-        run = _FinishRun(project, "starter", exported_duck.onnx)
+        run = FinishRun(project, "starter", exported_duck.onnx)
         assert run.state().command.endswith("duck.onnx")
         result = run._result()
         assert result.estimate == exported_duck.detector.provenance["estimate"]
@@ -300,12 +301,21 @@ class TestDucks:
             assert suggested in [ids[image.path.name] for image in others]
             assert (folder / "annotations.json").read_bytes() == drawn
 
+            kind = {"Content-Type": "application/octet-stream"}
+            other = others[0].path
+            assert client.get("/api/try").json()["detector"].startswith("what has been learnt so far")
+            tried = client.post("/api/try?name=other.jpg", content=other.read_bytes(), headers=kind).json()
+            assert {box["label"] for box in tried["boxes"]} <= {"duck"}
+
             command_shown = client.post("/api/finish", json={}).json()["command"]
             assert command_shown == f"fewbox finetune {folder} --reviewed-only --base {base} -o {output}"
             wait_for(lambda: client.get("/api/finish").json()["state"] != "running")
             finished = client.get("/api/finish").json()
             assert finished["state"] == "done"
             estimate = Detector.load(output).provenance["estimate"]
+            assert client.get("/api/try").json()["detector"] == str(output)
+            tried = client.post("/api/try?name=other.jpg", content=other.read_bytes(), headers=kind).json()
+            assert tried["threshold"] == pytest.approx(estimate["score_threshold"])
             assert finished["result"]["estimate"]["overall"] == estimate["overall"]
             assert [step[1] for step in finished["result"]["next"]][2] == f"fewbox show {output}"
             if estimate["overall"]["objects"]:

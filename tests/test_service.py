@@ -264,7 +264,7 @@ class TestStrangers:
             assert refused(ask(server, "/healthz", headers={"Host": host}), 403, "another host")
 
     def test_its_page_asks_no_other_server(self, server: DetectionServer) -> None:
-        for path in ("/", "/page/page.css", "/page/page.js"):
+        for path in ("/", "/docs", "/page/page.css", "/page/page.js"):
             answer = ask(server, path)
             assert answer.status == 200
             assert not re.search(rb"""["'(](https?:)?//""", answer.body)
@@ -282,7 +282,7 @@ class TestKey:
                     assert refused(answer, 401, "does not carry the key")
                     assert answer.headers["www-authenticate"] == "Bearer"
                 assert ask(server, path, body, {"Authorization": f"Bearer {KEY}"}).status == 200
-            for path in ("/", "/page/page.js", "/openapi.json", "/healthz"):
+            for path in ("/", "/docs", "/page/page.js", "/openapi.json", "/healthz"):
                 assert ask(server, path, headers={"Host": "duck.example"}).status == 200
 
     def test_other_machines_need_one(

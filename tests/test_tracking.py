@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fewbox.detection.detections import Detections
-from fewbox.video.tracking import TrackedBox, Tracker, Untracked, assign
+from fewbox.errors import SettingError
+from fewbox.video.assignment import assign
+from fewbox.video.tracking import TrackedBox, Tracker, Untracked
 
 SIZE_HW = (1000, 1000)
 
@@ -129,12 +131,12 @@ def test_an_object_out_of_sight_comes_back_with_its_number(
 
 
 def test_an_object_away_for_longer_is_a_new_one() -> None:
-    tracker = Tracker(0.5, frames_lost=10)
+    tracker = Tracker(0.5, lost_s=10 / 30)
     shown = []
     for frame in range(40):
         tracked = tracker.update(found([] if 10 <= frame < 25 else [square(300, 300)]))
         shown += [seen.track_id for seen in tracked]
-    assert shown == [1] * 10 + [2] * 15
+    assert shown == [1] * 10 + [None] + [2] * 14
 
 
 def test_one_half_hidden_is_followed_by_its_low_scores_but_none_begins_with_one() -> None:
@@ -146,17 +148,71 @@ def test_one_half_hidden_is_followed_by_its_low_scores_but_none_begins_with_one(
         assert numbers == [1, None]
 
 
-def test_a_single_mistake_does_not_come_back() -> None:
+def test_a_mistake_of_one_frame_takes_no_number_and_numbers_have_no_gaps() -> None:
     tracker = Tracker(0.5)
-    tracker.update(found([square(100, 100)]))
-    assert len(tracker.update(found([square(100, 100), square(700, 700)]))) == 2
-    tracker.update(found([square(100, 100)]))
-    boxes = [square(100, 100), square(700, 700)]
-    assert ids_by_place(tracker.update(found(boxes)), boxes) == [1, 3]
+    duck = square(100, 100)
+    assert ids_by_place(tracker.update(found([duck])), [duck]) == [1]  # the first frame is believed
+    for place in (300, 500, 700):
+        mistake = square(place, 700)
+        assert ids_by_place(tracker.update(found([duck, mistake])), [duck, mistake]) == [1, None]
+        tracker.update(found([duck]))
+    boxes = [duck, square(700, 700)]
+    assert ids_by_place(tracker.update(found(boxes)), boxes) == [1, None]
+    assert ids_by_place(tracker.update(found(boxes)), boxes) == [1, 2]
+    assert tracker.num_tracks == 2
+
+
+@pytest.mark.parametrize("confirm", [1, 2, 4])
+def test_a_new_object_has_its_number_from_the_frame_that_confirms_it(confirm: int) -> None:
+    tracker = Tracker(0.5, confirm=confirm)
+    tracker.update(found([]))
+    shown = [tracker.update(found([square(100, 100)])) for _ in range(6)]
+    assert [seen.track_id for (seen,) in shown] == [None] * (confirm - 1) + [1] * (7 - confirm)
+    assert len({seen.candidate for (seen,) in shown}) == 1
+
+
+@pytest.mark.parametrize("rate", [5, 10, 30])
+def test_the_same_film_at_any_rate_has_the_same_objects(rate: int) -> None:
+    """Two that pass each other by 3 and 4 times their size a second, one hidden for 0.4 s; and a mistake."""
+    tracker = Tracker(0.5, rate=rate)
+    numbers: dict[str, set[int | None]] = {"slow": set(), "fast": set()}
+    for step in range(3 * rate):
+        time_s = step / rate
+        slow, fast = square(50 + 180 * time_s, 300), square(850 - 240 * time_s, 420)
+        boxes = [slow] if 1.5 < time_s < 1.9 else [slow, fast]
+        boxes += [square(850, 850)] if step == rate else []
+        places = ids_by_place(tracker.update(found(boxes)), [slow, fast])
+        numbers["slow"].add(places[0])
+        numbers["fast"].add(places[1])
+    assert {name: seen - {None} for name, seen in numbers.items()} == {"slow": {1}, "fast": {2}}
+    assert tracker.num_tracks == 2
+
+
+def test_irregular_times_count_as_they_are() -> None:
+    """An object of constant speed is expected where it is, however long the frame before was shown."""
+    tracker = Tracker(0.5)
+    for time_s in np.cumsum([0.0, *[0.03, 0.1, 0.05, 0.2] * 4]):
+        (seen,) = tracker.update(found([square(100 + 200 * time_s, 100)]), time_s)
+        assert seen.track_id == 1
+    (soon,) = tracker.predict(time_s + 0.01)
+    (later,) = tracker.predict(time_s + 0.4)
+    assert soon.box[0] == pytest.approx(100 + 200 * (time_s + 0.01), abs=3)
+    assert later.box[0] == pytest.approx(100 + 200 * (time_s + 0.4), abs=12)
+
+
+def test_what_a_tracker_refuses() -> None:
+    with pytest.raises(SettingError, match=r"confirm must be 1 or more: 0\nhint: 1 gives numbers at once"):
+        Tracker(0.5, confirm=0)
+    with pytest.raises(SettingError, match="rate must be above 0: 0"):
+        Tracker(0.5, rate=0)
+    with pytest.raises(SettingError, match="lost_s must be 0 or more: -1"):
+        Tracker(0.5, lost_s=-1)
+    with pytest.raises(SettingError, match="the threshold must be a number from 0 to 1: 2"):
+        Tracker(2)
 
 
 def test_another_class_in_the_same_place_is_another_object() -> None:
-    tracker = Tracker(0.5)
+    tracker = Tracker(0.5, confirm=1)
     tracker.update(found([square(100, 100)], class_ids=[0]))
     (seen,) = tracker.update(found([square(100, 100)], class_ids=[1]))
     assert (seen.track_id, seen.label) == (2, "cup")
@@ -173,11 +229,14 @@ def test_whatever_comes_numbers_are_given_once_and_boxes_are_those_detected(
     frames: list[list[tuple[int, int, int]]],
 ) -> None:
     tracker = Tracker(0.5)
+    given: set[int] = set()
     for frame in frames:
         detections = found([square(x, y) for x, y, _ in frame], [score / 100 for _, _, score in frame])
         tracked = tracker.update(detections)
-        numbers = [seen.track_id for seen in tracked]
+        numbers = [seen.track_id for seen in tracked if seen.track_id is not None]
         assert len(set(numbers)) == len(numbers)
+        given |= set(numbers)
+        assert given == set(range(1, len(given) + 1))  # no number is left out
         assert {seen.box for seen in tracked} <= {box for box, _, _ in detections}
         certain = [score for score in detections.scores.tolist() if score > 0.5]
         assert [seen.score for seen in tracked][: len(certain)] == certain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import socket
 import sys
@@ -26,6 +27,7 @@ from fewbox.data.images import ReducedImage
 from fewbox.errors import OutputError, SettingError, VideoError
 from fewbox.video import MAX_WAITING, VideoSummary, detect_video
 from fewbox.video import reader as video_reader
+from fewbox.video.counting import LineCounter, ZoneCounter
 from fewbox.video.reader import Frame, PhotoFrames, VideoReader
 from fewbox.video.writer import VideoWriter
 from films import (
@@ -292,6 +294,63 @@ def test_only_the_table(film: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["where.csv"]
 
 
+def test_a_line_counts_what_crosses_it_and_is_drawn(film: Path, tmp_path: Path) -> None:
+    """The square goes from 10 to 108, so its centre from 25 to 123; the line is in its way, the zone too."""
+    line, zone = LineCounter((80, 0, 80, 120)), ZoneCounter((100, 20, 159, 20, 159, 100, 100, 100))
+    summary = detect(film, tmp_path / "boxes.mp4", counters=[line, zone])
+    assert str(summary).endswith(
+        "boxes.mp4, "
+        f"{tmp_path / 'boxes_tracks.csv'}, {tmp_path / 'boxes_tracks.json'}\n"
+        "line: right 1, left 0\nzone: in 1, out 0, inside 1"
+    )
+    said = json.loads((tmp_path / "boxes_tracks.json").read_text())
+    assert said == {
+        "video": "film.mp4",
+        "width": WIDTH,
+        "height": HEIGHT,
+        "frames": 50,
+        "duration_s": 1.96,
+        "objects": [
+            {
+                "track": 1,
+                "label": "square",
+                "first_s": 0.0,
+                "last_s": 1.96,
+                "frames": 50,
+                "best_score": 0.9,
+            }
+        ],
+        "counted": [
+            {"line": [[80, 120], [80, 0]], "counts": {"right": {"square": 1}, "left": {}}},
+            {
+                "zone": [[100, 20], [159, 20], [159, 100], [100, 100]],
+                "counts": {"in": {"square": 1}, "out": {}, "inside": {"square": 1}},
+            },
+        ],
+    }
+    first = images_of(tmp_path / "boxes.mp4")[0]
+    assert first[110, 80].min() > 150  # white, on grey
+    assert first[60, 100].min() > 150
+
+
+def test_a_new_object_is_shown_at_once_and_numbered_when_it_is_confirmed(film: Path, tmp_path: Path) -> None:
+    class SeesLate(SeesYellow):
+        left = 10
+
+        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+            self.left -= 1
+            shown = image if self.left < 0 else np.zeros_like(image)
+            return super().detect(shown, score_threshold=score_threshold)
+
+    summary = detect(film, tmp_path / "boxes.csv", SeesLate(), summary_json=True)
+    assert (summary.num_boxes, summary.num_tracks) == (40, 1)
+    assert [row["track"] for row in rows_of(tmp_path / "boxes.csv")] == ["", *["1"] * 39]
+    (said,) = json.loads((tmp_path / "boxes_tracks.json").read_text())["objects"]
+    assert (said["first_s"], said["frames"]) == (0.44, 39)
+    detect(film, tmp_path / "boxes.csv", SeesLate(), confirm=1)
+    assert {row["track"] for row in rows_of(tmp_path / "boxes.csv")} == {"1"}
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_film(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -549,6 +608,10 @@ def test_what_is_refused(film: Path, tmp_path: Path) -> None:
         detect(film, tmp_path / "boxes.avi")
     with pytest.raises(SettingError, match="every must be 1 or more: 0"):
         detect(film, tmp_path / "boxes.mp4", every=0)
+    with pytest.raises(SettingError, match="confirm must be 1 or more: 0"):
+        detect(film, tmp_path / "boxes.mp4", confirm=0)
+    with pytest.raises(SettingError, match="counting needs tracking"):
+        detect(film, tmp_path / "boxes.mp4", tracking=False, counters=[LineCounter((0, 0, 9, 9))])
     with pytest.raises(SettingError, match="from 0 to 1: 2"):
         detect(film, tmp_path / "boxes.mp4", score_threshold=2)
 

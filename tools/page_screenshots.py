@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output", type=Path)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="such as try; all of them if not given")
     parsed = parser.parse_args()
     parsed.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as running:
@@ -45,6 +47,8 @@ def main() -> None:
         browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
 
         def take(name: str, url: str, act: Callable[[Any], None], **options: Any) -> None:
+            if parsed.only and name not in parsed.only:
+                return
             page = browser.new_page(**{"viewport": {"width": 1280, "height": 800}, **options})
             page.goto(url)
             act(page)
@@ -59,6 +63,7 @@ def main() -> None:
             phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
             take("phone", url, show_proposals, color_scheme="light", device_scale_factor=2, **phone)
             take("question", url, ask_about_proposals, color_scheme="light")
+            take("try", url, partial(try_photos, Path(temporary) / "others"), color_scheme="light")
             take("finish", url, lambda page: page.locator(".finish").click(), color_scheme="light")
             size = {"viewport": {"width": 1280, "height": 1250}}
             take("result", url, fine_tune, color_scheme="light", **size)
@@ -72,11 +77,15 @@ def main() -> None:
 
 def make_project(parent: Path) -> Path:
     """Photos of ducks, in the first of which somebody has drawn the boxes; and a notebook beside them."""
-    _, ducks = render_ducks(parent / "rendered", num_train=1, num_test=12, size_hw=(720, 960))
+    more, ducks = render_ducks(parent / "rendered", num_train=2, num_test=12, size_hw=(720, 960))
     folder = parent / "ducks"
     folder.mkdir()
     for number, image in enumerate(ducks, start=1):
         shutil.copy(image.path, folder / f"duck{number}.jpg")
+    others = parent / "others"
+    others.mkdir()
+    for number, image in enumerate(more.images, start=1):
+        shutil.copy(image.path, others / f"pond{number}.jpg")
     project = Project(folder)
     with project.editing() as content:
         content.add_labels([*ducks.labels, "pond"])
@@ -113,6 +122,19 @@ def show_proposals(page: Any) -> None:
         page.keyboard.press("d")
         page.wait_for_timeout(1500)
     page.mouse.move(640, 300)
+
+
+def try_photos(folder: Path, page: Any) -> None:
+    """Look at photos from elsewhere, and take the first one in."""
+    page.locator('.learning[data-state="ready"]').wait_for(timeout=240_000, state="attached")
+    page.keyboard.press("t")
+    with page.expect_file_chooser() as chosen:
+        page.get_by_role("button", name="Choose photos").click()
+    chosen.value.set_files(sorted(folder.iterdir()))
+    buttons = page.get_by_role("dialog").get_by_role("button", name="Take it in")
+    buttons.nth(1).wait_for(timeout=120_000)
+    buttons.first.click()
+    page.get_by_text("In the project as").wait_for()
 
 
 def ask_about_proposals(page: Any) -> None:

@@ -56,7 +56,7 @@ export class Detector {
 }
 
 /** Red, green and blue of each pixel, without the fourth byte that a browser puts after them. */
-function withoutAlpha(rgba) {
+export function withoutAlpha(rgba) {
   const rgb = new Uint8Array((rgba.length / 4) * 3);
   for (let from = 0, to = 0; from < rgba.length; from += 4) {
     rgb[to++] = rgba[from];

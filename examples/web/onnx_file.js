@@ -9,6 +9,7 @@ const GRAPH = 7;
 const METADATA = 14; // StringStringEntryProto: 1 is the key, 2 the value
 const HEADER_KEY = "fewbox";
 const FORMER_NAME = "goldeneye"; // in files from before the package was renamed
+export const BASE_KEY = "fewbox_base"; // of a base to learn from: see learning/base_file.js
 const FORMAT_VERSION = 1;
 const EXPORT_ONE = "Write one with: fewbox export duck.safetensors duck.onnx";
 
@@ -16,6 +17,9 @@ const EXPORT_ONE = "Write one with: fewbox export duck.safetensors duck.onnx";
 export function readHeader(bytes) {
   const metadata = readMetadata(bytes);
   const text = metadata.get(HEADER_KEY) ?? metadata.get(FORMER_NAME);
+  if (text === undefined && metadata.has(BASE_KEY)) {
+    throw new ReaderError("It is a base to learn from, and no detector yet", EXPORT_ONE);
+  }
   if (text === undefined) throw new ReaderError("It is a model, but not one of fewbox's", EXPORT_ONE);
   const header = parse(text);
   header.fewbox_version ??= header[`${FORMER_NAME}_version`];
@@ -54,8 +58,11 @@ export function readMetadata(bytes) {
   return metadata;
 }
 
-/** The fields of one message: their numbers, and the bytes of those that are texts or messages. */
-function* fieldsOf(bytes) {
+/**
+ * The fields of one message: their numbers, the bytes of those that are texts or messages, and the whole of each with
+ * what stands before its value.
+ */
+export function* fieldsOf(bytes) {
   let at = 0;
   const varint = () => {
     let value = 0;
@@ -68,6 +75,7 @@ function* fieldsOf(bytes) {
     throw damaged();
   };
   while (at < bytes.length) {
+    const start = at;
     const tag = varint();
     const [number, stored] = [Math.floor(tag / 8), tag % 8];
     const length = { 0: 0, 1: 8, 2: -1, 5: 4 }[stored];
@@ -75,8 +83,9 @@ function* fieldsOf(bytes) {
     if (stored === 0) varint();
     const size = stored === 2 ? varint() : length;
     if (at + size > bytes.length) throw damaged();
-    yield { number, value: stored === 2 ? bytes.subarray(at, at + size) : null };
+    const value = stored === 2 ? bytes.subarray(at, at + size) : null;
     at += size;
+    yield { number, value, whole: bytes.subarray(start, at) };
   }
 }
 

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from fewbox.finetuning.api import finetune as finetune
     from fewbox.models.base import BaseModel as BaseModel
     from fewbox.models.base import load_base as load_base
+    from fewbox.video.counting import LineCounter as LineCounter
+    from fewbox.video.counting import ZoneCounter as ZoneCounter
+    from fewbox.video.tracking import TrackedBox as TrackedBox
+    from fewbox.video.tracking import Tracker as Tracker
 
 __version__ = "0.1.0"
 
@@ -60,7 +64,11 @@ _HOMES = {
     "Evaluation": "evaluation.evaluator",
     "FinetuneConfig": "config",
     "FewboxError": "errors",
+    "LineCounter": "video.counting",
     "ReducedImage": "data.images",
+    "TrackedBox": "video.tracking",
+    "Tracker": "video.tracking",
+    "ZoneCounter": "video.counting",
     "annotate": "apps.annotate.notebook",
     "check_annotations": "data.checks",
     "evaluate": "evaluation.evaluator",

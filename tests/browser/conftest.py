@@ -104,7 +104,9 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
         heard = [] if expects_trouble else problems
         listeners = {
             "pageerror": lambda error: heard.append(f"error: {error}"),
-            "console": lambda said: said.type == "error" and heard.append(f"console: {said.text}"),
+            "console": lambda said: (
+                said.type == "error" and heard.append(f"console: {said.text} {said.location}")
+            ),
             "request": lambda asked: _note_foreign(asked.url, url, heard),
         }
         for event, listener in listeners.items():

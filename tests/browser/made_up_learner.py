@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from fewbox.apps.annotate.background import Finishing, Learning, Proposals
+from pathlib import Path
+
+from fewbox.apps.annotate.background import Learning, Proposals
+from fewbox.apps.annotate.finishing import Finishing
+from fewbox.apps.annotate.trying import Tried
+from fewbox.data.images import read_image
+from fewbox.errors import SettingError
 
 
 class MadeUpLearner:
@@ -11,6 +17,7 @@ class MadeUpLearner:
     def __init__(self) -> None:
         self.says = Learning("off", "not in this test")
         self.proposed: dict[str, Proposals] = {}
+        self.tries: Tried | None = None
         command = "fewbox finetune photos -o photos.safetensors"
         self.finishes = Finishing("idle", "", command, "photos.safetensors")
 
@@ -22,6 +29,15 @@ class MadeUpLearner:
 
     def proposals(self, name: str) -> Proposals:
         return self.proposed.get(name, Proposals(self.says.round))
+
+    def detector(self) -> str | None:
+        return None if self.tries is None else "mug.safetensors"
+
+    def try_photo(self, path: Path) -> Tried:
+        if self.tries is None:
+            raise SettingError("nothing has been learnt yet", hint="draw boxes in two photos")
+        read_image(path)
+        return self.tries
 
     def finish(self) -> None:
         self.finishes = Finishing("running", "step 10 of 100", self.finishes.command, self.finishes.output)

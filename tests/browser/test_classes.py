@@ -89,17 +89,36 @@ def test_a_class_is_deleted_with_its_boxes_no_photo_becomes_background_and_undo_
     until_class(page, "mug", "lid")
     page.page.locator(".of-photo .label", has_text="lid").wait_for()
     page.until_saved()
+    page.press("Control+y")  # and again, without a question
+    until_class(page, "mug")
+    assert labels_in_file(folder, "photo1.png") == ["mug"]
+    page.press("Control+z")
+    until_class(page, "mug", "lid")
+    page.until_saved()
     assert labels_in_file(folder, "photo1.png") == ["mug", "lid"]
     assert labels_in_file(folder, "photo2.png") == ["lid"]
     assert reviewed_in_file(folder) == ["photo1.png", "photo2.png"]
 
 
-def test_a_new_name_is_undone(folder: Path, serve: Serve, open_page: OpenPage) -> None:
+def test_a_new_name_is_undone_done_again_and_what_was_drawn_before_it_is_undone_too(
+    tmp_path: Path, folder: Path, serve: Serve, open_page: OpenPage
+) -> None:
     page = open_page(serve(folder))
     drawn(page)
     press_in_row(page, "lid", "Rename lid")
     page.answer("cap")
     assert labels_in_file(folder, "photo2.png") == ["cap"]
-    page.press("Control+z")
+    said = page.page.locator(".said", has_text="lid is cap now")
+    page.page.screenshot(path=str(tmp_path / "undo.png"))
+    said.get_by_role("button", name="Undo").click()
     until_class(page, "mug", "lid")
     assert labels_in_file(folder, "photo2.png") == ["lid"]
+    page.press("Control+Shift+z")
+    until_class(page, "mug", "cap")
+    assert labels_in_file(folder, "photo2.png") == ["cap"]
+    page.press("Control+z")
+    until_class(page, "mug", "lid")
+    page.press("Control+z")  # the box that was drawn before
+    page.until_saved()
+    page.page.locator(".of-photo .row").wait_for(state="detached")
+    assert labels_in_file(folder, "photo2.png") == []

@@ -39,6 +39,11 @@ def test_a_photo_left_out_is_not_to_do_and_comes_back_with_the_same_key(
     page.press("o")
     page.until_saved()
     page.page.locator(".cell.out").wait_for()
+    page.page.locator(".said").get_by_role("button", name="Undo").click()
+    page.page.locator(".cell.out").wait_for(state="detached")
+    page.press("Control+Shift+z")
+    page.page.locator(".cell.out").wait_for()
+    page.until_saved()
     assert left_out_in_file(folder) == ["photo1.png"]
     assert "0 of 2 reviewed" in page.page.locator(".tally").inner_text()
     assert "1 left out" in page.page.locator(".tally").inner_text()
@@ -135,6 +140,9 @@ def test_a_photo_is_deleted_only_once_that_is_confirmed_and_undo_brings_it_back_
     assert (folder / "photo1.png").exists()
     assert left_out_in_file(folder) == []
     assert [label for label, _ in boxes_in_file(folder, "photo1.png")] == ["mug"]
+    page.press("Control+Shift+z")  # deletes it again, which does not ask again
+    page.until_open("photo2.png")
+    assert not (folder / "photo1.png").exists()
 
 
 def test_undo_takes_back_what_was_done_after_a_deletion_first(

@@ -8,7 +8,7 @@ from made_up_learner import MadeUpLearner
 from page_driver import OpenPage, Serve, make_photos, marked_photo
 from test_drawing_boxes import PHONE
 
-from fewbox.apps.annotate.background import Finishing, Result
+from fewbox.apps.annotate.finishing import Finishing, Result
 
 MUG = {"label": "mug", "objects": 5, "ap50": 0.83, "low": 0.6, "high": 0.95}
 LID = {"label": "lid", "objects": 0, "ap50": None, "low": None, "high": None}
@@ -46,5 +46,5 @@ def test_it_ends_with_the_estimate_the_threshold_held_out_photos_and_what_to_do(
     assert "fewbox detect m.safetensors PHOTOS -o found" in said
     picture = dialog.locator("img.held-out")
     picture.wait_for()
-    page.page.wait_for_function("document.querySelector('img.held-out').naturalWidth === 800")
+    page.page.wait_for_function("() => document.querySelector('img.held-out').naturalWidth === 800")
     assert picture.bounding_box()["width"] <= PHONE["viewport"]["width"]

@@ -11,8 +11,11 @@ import errno
 import hmac
 import json
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -20,7 +23,7 @@ import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fewbox.errors import OutputError
+from fewbox.errors import OutputError, SettingError
 
 _LINGER_SECONDS = 0.5
 """For a client that is still sending to read a refusal."""
@@ -203,7 +206,15 @@ class _TimedProtocol(H11Protocol):
             self._timer = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
 
-def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seconds: int) -> uvicorn.Config:
+def server_settings(
+    app: Any,
+    *,
+    lifespan: bool,
+    max_connections: int,
+    stop_seconds: int,
+    certificate: Path | None = None,
+    key: Path | None = None,
+) -> uvicorn.Config:
     """The settings of our servers: time limits, little said about themselves, nothing believed of proxies.
 
     Args:
@@ -211,6 +222,8 @@ def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seco
         lifespan: whether the application is told of start and stop.
         max_connections: further ones are refused.
         stop_seconds: how long stopping waits for what is under way.
+        certificate: a file with the certificate, and those above it, to serve https.
+        key: the file with its key, if that is another one.
     """
     return uvicorn.Config(
         app,
@@ -223,7 +236,51 @@ def server_settings(app: Any, *, lifespan: bool, max_connections: int, stop_seco
         server_header=False,
         limit_concurrency=max_connections,
         timeout_graceful_shutdown=stop_seconds,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
+
+
+def require_certificate(certificate: Path, key: Path | None) -> None:
+    """Check that a certificate can be served.
+
+    Raises:
+        SettingError: a file is missing or no PEM file, or the key is that of another certificate.
+    """
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # which ssl.SSLError is
+        says = f"{certificate}: cannot be used as a certificate: {error.strerror or error}"
+        hint = "give PEM files that belong together: --certificate cert.pem --key key.pem"
+        raise SettingError(says, hint=hint) from error
+
+
+EVERYWHERE = ("0.0.0.0", "::")
+"""What stands for all addresses of this machine."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens at ``host``."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def own_names() -> set[str]:
+    """The names that a network may know this machine by, in lower case."""
+    name = socket.gethostname().lower()
+    return {name, f"{name.partition('.')[0]}.local"}
+
+
+def address_for_others(host: str) -> str:
+    """The host by which others reach a server that listens at ``host``."""
+    if host not in EVERYWHERE:
+        return f"[{host}]" if ":" in host else host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # sends nothing; says which address the way out begins at
+        return str(probe.getsockname()[0])
+    return socket.gethostname()
 
 
 def listen(host: str, ports: Sequence[int], backlog: int) -> socket.socket:
@@ -235,6 +292,9 @@ def listen(host: str, ports: Sequence[int], backlog: int) -> socket.socket:
     for port in ports:
         try:
             return _listen(host, port, backlog)
+        except socket.gaierror as error:
+            hint = "give an address of this machine, such as 0.0.0.0 for all"
+            raise OutputError(f"cannot listen at {host}: no such address", hint=hint) from error
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 hint = "give an address of this machine"

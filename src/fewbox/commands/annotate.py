@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from fewbox.commands import add_batch_norm_eps, add_device, base_of
-from fewbox.commands.detect import FILM_SUFFIXES
+from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
 from fewbox.core.device import checked_device
@@ -54,15 +55,7 @@ def add_annotate(commands: Any) -> None:
         help="the detector that 'Finish' makes, .safetensors or .onnx (default: the folder's name with "
         ".safetensors, where you are)",
     )
-    annotate.add_argument(
-        "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
-    )
-    annotate.add_argument(
-        "--browser",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="open the page in a browser, or only print its address",
-    )
+    _add_address(annotate)
     annotate.add_argument(
         "--learn",
         action=argparse.BooleanOptionalAction,
@@ -73,6 +66,30 @@ def add_annotate(commands: Any) -> None:
     annotate.set_defaults(run=run_annotate)
 
 
+def _add_address(annotate: argparse.ArgumentParser) -> None:
+    """Add what says where the page is and how one gets there."""
+    annotate.add_argument(
+        "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
+    )
+    annotate.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen; 0.0.0.0 shares the page with phones and other machines, for which an address "
+        "and a QR code are printed (default: %(default)s, this machine alone)",
+    )
+    annotate.add_argument(
+        "--certificate", type=Path, metavar="FILE", help="a certificate, PEM, to serve the page by https"
+    )
+    annotate.add_argument("--key", type=Path, metavar="FILE", help="its key, PEM, if that is another file")
+    annotate.add_argument(
+        "--browser",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="open the page in a browser, or only print its address",
+    )
+
+
 def run_annotate(parsed: argparse.Namespace) -> int:
     """``fewbox annotate``."""
     try:
@@ -81,6 +98,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
         hint = "pip install '.[annotate]'"
         raise SettingError(f"the page needs {error.name}, which is not installed", hint=hint) from error
     parsed.photos = _photos_of(parsed.photos, parsed.frames)
+    if parsed.key is not None and parsed.certificate is None:
+        raise SettingError("--key is the key of a certificate", hint="give that too: --certificate FILE")
     from fewbox.apps.annotate.background import BackgroundLearner
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
@@ -105,15 +124,40 @@ def run_annotate(parsed: argparse.Namespace) -> int:
         device=checked_device(parsed.device),
     )
     try:
-        server = AnnotateServer(project, learner, parsed.port)
+        server = AnnotateServer(
+            project,
+            learner,
+            parsed.port,
+            host=parsed.host,
+            certificate=parsed.certificate,
+            key=parsed.key,
+        )
         print(f"{counted(len(names), 'photo')}; boxes go to {project.file}", flush=True)
         if parsed.learn and learner.learning().state == "off":
             print(learner.learning().message, flush=True)
-        print(f"open {server.url}\nstop with Ctrl-C", flush=True)
+        if server.is_shared:
+            _tell_others(server.url)
+        here = "" if server.local_url == server.url else f"\non this machine: {server.local_url}"
+        print(f"open {server.url}{here}\nstop with Ctrl-C", flush=True)
         server.run(open_browser=parsed.browser)
     finally:
         learner.close()
     return 0
+
+
+def _tell_others(url: str) -> None:
+    """Print a QR code of the page's address, and what others in the network can see."""
+    if sys.stdout.isatty():
+        import segno
+
+        segno.make(url, error="l").terminal(compact=True)
+    print("whoever has this address can see and change the photos and boxes, until you stop this")
+    if url.startswith("http:"):
+        print(
+            "warning: the connection is not encrypted, so who listens in on the network can get in too.\n"
+            "Share only where you trust everybody, or give --certificate and --key; without https no\n"
+            "browser lends the page its camera."
+        )
 
 
 def _photos_of(given: str, frames: int) -> str:

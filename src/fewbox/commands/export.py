@@ -20,10 +20,14 @@ def add_export(commands: Any) -> None:
     export = commands.add_parser(
         "export",
         help="write a detector as ONNX or for OpenVINO, for other programs",
-        description="Write a detector as an ONNX file or as OpenVINO's own: photos in, boxes out.",
+        description="Write a detector as an ONNX file or as OpenVINO's own: photos in, boxes out. Without "
+        "DETECTOR, a base to learn from in a browser: fewbox export --base starter -o base.onnx",
     )
     export.add_argument(
-        "detector", metavar="DETECTOR", help="a file that 'fewbox finetune' wrote, or a base model"
+        "detector",
+        nargs="?",
+        metavar="DETECTOR",
+        help="a file that 'fewbox finetune' wrote, or a base model, written as a detector of its own classes",
     )
     written = "what to write: duck.onnx, or duck.xml for OpenVINO"
     export.add_argument("file", type=Path, nargs="?", metavar="FILE", help=written)
@@ -42,7 +46,8 @@ def add_export(commands: Any) -> None:
     )
     export.add_argument(
         "--base",
-        help="the base model, for a detector written with --heads-only whose base is not in the cache",
+        help="the base model, for a detector written with --heads-only whose base is not in the cache; "
+        "without DETECTOR, the base to write: the starter, or a YOLOX by its name or official file",
     )
     export.add_argument(
         "--precision",
@@ -67,6 +72,8 @@ def add_export(commands: Any) -> None:
 
 def run_export(parsed: argparse.Namespace) -> int:
     """``fewbox export``."""
+    if parsed.detector is None:
+        return _run_export_base(parsed)
     if (parsed.file is None) == (parsed.output is None):
         raise SettingError("one file to write is needed", hint="name it once: -o duck.onnx")
     parsed.output = parsed.output or parsed.file
@@ -88,6 +95,28 @@ def run_export(parsed: argparse.Namespace) -> int:
     size = sum(file.stat().st_size for file in _files(parsed.output))
     print(words)
     print(f"wrote {' and '.join(map(str, _files(parsed.output)))} ({size / 1e6:.1f} MB)")
+    return 0
+
+
+def _run_export_base(parsed: argparse.Namespace) -> int:
+    """``fewbox export --base starter -o base.onnx``."""
+    if parsed.base is None:
+        hint = "name a detector, such as duck.safetensors; or a base to learn from: --base starter"
+        raise SettingError("there is nothing to export", hint=hint)
+    if parsed.output is None:
+        raise SettingError("one file to write is needed", hint="name it: -o base.onnx")
+    if parsed.raw or parsed.precision != "float32":
+        option = "--raw" if parsed.raw else f"--precision {parsed.precision}"
+        raise SettingError(f"{option} is for detectors, not for a base to learn from", hint="leave it out")
+    require_writable(parsed.output, [".onnx"])
+    require_packages([*EXPORTING, "torch"], f"{parsed.output}: exporting")
+    from fewbox.export.base import export_base
+    from fewbox.models.base import load_base
+
+    agreement = export_base(load_base(parsed.base), parsed.output, photos=parsed.photos)
+    print(f"reads the same: {agreement}")
+    size = parsed.output.stat().st_size / 1e6
+    print(f"wrote {parsed.output} ({size:.1f} MB), a base to learn from in a browser")
     return 0
 
 

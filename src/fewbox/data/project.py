@@ -107,6 +107,16 @@ class Project:
             return [photo.relative_to(self.folder).as_posix() for photo in find_photos(self.photos)]
         return photo_names_in(self.folder)
 
+    def known_names(self) -> set[str]:
+        """The photos that the project file speaks of, also those that are no longer there."""
+        with self._lock:
+            return set(self._load().content.names)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Changes whenever the project file does, whoever has written it."""
+        return _version_of(self.file)
+
     def is_there(self, name: str) -> bool:
         """Whether the photo ``name`` is where it should be."""
         return name in self._found or self.path_of(name).exists()
@@ -143,7 +153,22 @@ class Project:
         reviewed: bool | None = None,
         left_out: bool | None = None,
     ) -> PhotoState:
-        """Change a photo as :meth:`ProjectFile.change_photo` does, and return what is now said about it.
+        """Change a photo as :meth:`exchange_photo` does, and return what is now said about it."""
+        return self.exchange_photo(name, put=put, delete=delete, reviewed=reviewed, left_out=left_out)[1]
+
+    def exchange_photo(
+        self,
+        name: str,
+        *,
+        put: Sequence[DrawnBox] = (),
+        delete: Sequence[str] = (),
+        reviewed: bool | None = None,
+        left_out: bool | None = None,
+    ) -> tuple[PhotoState, PhotoState]:
+        """Change a photo as :meth:`ProjectFile.change_photo` does.
+
+        Returns:
+            What was said about it right before, with what others had changed by then, and what is said now.
 
         Raises:
             PhotoError: the photo cannot be read; it can be left out all the same.
@@ -157,8 +182,9 @@ class Project:
                 raise
             size_hw = None
         with self.editing() as content:
+            before = content.photo(name)
             content.change_photo(name, size_hw, put=put, delete=delete, reviewed=reviewed, left_out=left_out)
-            return content.photo(name)
+            return before, content.photo(name)
 
     def trash(self, name: str) -> Path:
         """Move a photo into the folder :data:`TRASH` beside the project file; what is said of it is kept.

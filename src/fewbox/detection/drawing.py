@@ -2,7 +2,7 @@
 
 Lines and letters grow with the photo, so that a drawing looks the same whether the photo is
 a thumbnail or 12 megapixels, once both are shown at one size. Every tag stays inside its
-picture. Nothing here changes the image it is given.
+picture. Nothing here changes the image it is given, but for ``draw_path``.
 """
 
 from __future__ import annotations
@@ -110,6 +110,20 @@ def draw_boxes(
     for tag, color in reversed(placed):
         _draw_tag(canvas, tag, color)
     return picture
+
+
+def draw_path(picture: Image.Image, points: npt.ArrayLike, text: str, *, closed: bool) -> None:
+    """Draw a line through ``points`` ``[P, 2]``, and a tag beside it, on ``picture`` itself."""
+    corners = [(float(x), float(y)) for x, y in np.asarray(points)]
+    corners += corners[:1] if closed else []
+    canvas, scale = ImageDraw.Draw(picture), _Scale.of(picture)
+    for color, width in ((_BLACK, scale.line + 2 * scale.edge), (_WHITE, scale.line)):
+        canvas.line(corners, fill=color, width=width, joint="curve")
+    xs, ys = zip(*corners, strict=True)
+    outline = _outline((min(xs), min(ys), max(xs) + 1, max(ys) + 1), scale)
+    tag = None if outline is None else _place_tag(text, outline, scale, [])
+    if tag is not None:
+        _draw_tag(canvas, tag, _WHITE)
 
 
 @dataclass(frozen=True)

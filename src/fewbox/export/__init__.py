@@ -114,7 +114,7 @@ def export_detector(
                 detector.config.iou_threshold,
             )
         if not agreement.holds:
-            raise _not_the_same(target, agreement)
+            raise not_the_same(target, agreement)
     return agreement
 
 
@@ -170,7 +170,8 @@ def _read_photo(path: Path, config: Config) -> NDArray[np.uint8]:
     return read_reduced(path, (2 * height, 2 * width)).image
 
 
-def _not_the_same(target: Path, agreement: Agreement) -> ExportError:
+def not_the_same(target: Path, agreement: Agreement) -> ExportError:
+    """Why a file is not written."""
     return ExportError(
         f"{target}: not written: it does not find the same in ONNX Runtime as in PyTorch: {agreement}",
         hint="look at other photos with --photos FOLDER; if it stays so, please report it",
@@ -237,7 +238,7 @@ def compare_anchors(
     network: Network, anchors_of: AnchorsOf, images: Sequence[NDArray[np.uint8]]
 ) -> Agreement:
     """All anchors of photos ``[H, W, 3]``; boxes, and shares of scores, of the likeliest on either side."""
-    return _total(_anchors_of_one(network, anchors_of, image) for image in images)
+    return total_agreement(_anchors_of_one(network, anchors_of, image) for image in images)
 
 
 def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.uint8]) -> Agreement:
@@ -258,7 +259,7 @@ def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.u
     return Agreement(
         1,
         len(chosen),
-        float(_iou_of_counterparts(boxes[chosen], their_boxes[chosen]).min()),
+        float(iou_of_counterparts(boxes[chosen], their_boxes[chosen]).min()),
         float(np.abs(scores - their_scores).max()),
         max(0.0, float(shares.max())),
     )
@@ -288,7 +289,7 @@ def compare_detector(
         is_one = class_ids >= 0
         actual = (boxes[is_one], scores[is_one], class_ids[is_one])
         results.append(replace(compare_found(expected, actual, iou_threshold), num_photos=0))
-    return _total(results)
+    return total_agreement(results)
 
 
 def compare_found(expected: Arrays, actual: Arrays, iou_threshold: float | None = None) -> Agreement:
@@ -314,7 +315,8 @@ def compare_found(expected: Arrays, actual: Arrays, iou_threshold: float | None 
     return Agreement(1, -(-count // 2), lowest, furthest)
 
 
-def _total(results: Iterable[Agreement]) -> Agreement:
+def total_agreement(results: Iterable[Agreement]) -> Agreement:
+    """Of several photos together: the worst of each."""
     each = list(results)
     return Agreement(
         sum(one.num_photos for one in each),
@@ -331,7 +333,7 @@ def _likeliest(scores: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.union1d(np.flatnonzero(best > MIN_SCORE), np.argsort(-best, kind="stable")[:_LIKELIEST])
 
 
-def _iou_of_counterparts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+def iou_of_counterparts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """IoU ``[M]`` of each box with the one in its place; 1 where no edge is elsewhere, of any box."""
     is_same = np.isclose(first, second, rtol=1e-5, atol=_SAME_PX).all(1)
     return np.where(is_same, np.float32(1), np.nan_to_num(paired_iou(first, second), nan=0.0))

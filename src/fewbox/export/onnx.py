@@ -29,7 +29,7 @@ from fewbox.runtimes.onnxruntime import open_session
 # PyTorch takes a length of 1, of any map, as one that never changes.
 _TRIED_BATCH = 2
 _TRIED_SIZE_HW = (320, 448)
-# PyTorch means to give it up some day; then all networks go the slower way.
+# PyTorch means to give it up some day; then networks go the slower way.
 _HAS_TRACER = importlib.util.find_spec("torch.onnx._internal.torchscript_exporter") is not None
 
 
@@ -61,17 +61,26 @@ def export_core(network: Network, config: Config) -> onnx.ModelProto:
     size_hw = config.input_size_hw or _TRIED_SIZE_HW
     images = torch.zeros(_TRIED_BATCH, 3, *size_hw)
     with _quiet():
-        if is_flexible or not _HAS_TRACER:
-            model = _by_compiler(core, images, is_flexible)
+        if _HAS_TRACER:
+            model = _by_tracing(core, images, is_flexible)
         else:
-            model = _by_tracing(core, images)
+            model = _by_compiler(core, images, is_flexible)
     del model.graph.value_info[:]  # shapes in between, of which nobody needs to know
     _name_axes(model.graph, is_flexible)
     return model
 
 
-def _by_tracing(core: nn.Module, images: Tensor) -> onnx.ModelProto:
-    """By PyTorch's first exporter, in a tenth of the time; it takes the size of an input as fixed."""
+def _by_tracing(core: nn.Module, images: Tensor, is_flexible: bool) -> onnx.ModelProto:
+    """By PyTorch's first exporter, in a tenth of the time.
+
+    It follows a size only as long as nothing makes a Python number of it.
+    """
+    flexible = {2: "height", 3: "width"} if is_flexible else {}
+    of_anchors = {1: "anchors"} if is_flexible else {}
+    axes = {
+        "images": {0: "batch", **flexible},
+        **{name: {0: "batch", **of_anchors} for name in ("boxes", "scores")},
+    }
     with torch.no_grad(), tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
         written = Path(folder) / "core.onnx"
         torch.onnx.export(
@@ -82,7 +91,7 @@ def _by_tracing(core: nn.Module, images: Tensor) -> onnx.ModelProto:
             opset_version=OPSET,
             input_names=["images"],
             output_names=["boxes", "scores"],
-            dynamic_axes={name: {0: "batch"} for name in ("images", "boxes", "scores")},
+            dynamic_axes=axes,
         )
         model = onnx.load(written)
     steps = []

@@ -197,6 +197,13 @@ class Family:
         """What was learnt on the columns of :meth:`base_graph`, as a head; ``weights`` are the base's."""
         raise NotImplementedError
 
+    def base_columns(self, weights: Mapping[str, Weight]) -> list[tuple[Weight, Weight]] | None:
+        """Kernels ``[S, D]`` and biases ``[S]`` that make base logits of what a novel head reads, by group.
+
+        None where heads read more than a cell; then none can be learnt in a browser. ``weights``: the base's.
+        """
+        return None
+
     def probe_config(self, config: Any, num_novel: int, *, keep_classes: bool) -> Any:
         """The settings of the base's network with a novel head in place of its own, or beside it."""
         return config.changed(

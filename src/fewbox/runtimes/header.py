@@ -23,6 +23,8 @@ from fewbox.errors import CheckpointError, DetectorFileError
 from fewbox.models.protobuf import FaultError, Message, blaming
 
 HEADER_KEY = "fewbox"
+BASE_KEY = "fewbox_base"
+"""In place of the header's key in a base to learn from, which is no detector; see ``export/base.py``."""
 VERSION_KEY = "fewbox_version"
 FORMAT_VERSION = 1
 EXPORT_ONE = "write one with: fewbox export duck.safetensors duck.onnx"
@@ -49,6 +51,11 @@ def read_onnx_header(path: Path) -> Mapping[str, Any]:
             stored = _metadata(memoryview(content))
     except CheckpointError as error:
         raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
+    if BASE_KEY in stored:
+        raise DetectorFileError(
+            f"{path}: a base to learn from in a browser, no detector yet",
+            hint="open it in the page of examples/web: what is learnt there is a detector's file",
+        )
     return parse_header(path, former_name.entry(stored, HEADER_KEY))
 
 

@@ -1,4 +1,4 @@
-"""Detect in a video, a stream, a webcam or photos in a row: a video with boxes, and a table of tracks.
+"""Detect in a video, a stream, a webcam or photos in a row: a video with boxes, a table of tracks, counts.
 
 Three things go on at a time: while the network works on one frame, the next ones are read and those before
 it are drawn and written. Only a few frames wait in between, so memory does not grow with the video.
@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,21 +23,21 @@ from fewbox.core.arguments import checked_threshold
 from fewbox.core.files import replacing, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
-from fewbox.detection.drawing import draw_boxes
+from fewbox.detection.drawing import draw_boxes, draw_path
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
+from fewbox.video.counting import PassCounter
 from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown
-from fewbox.video.tracking import TrackedBox, Tracker, Untracked
-from fewbox.video.writer import VIDEO_SUFFIXES, TrackTable, VideoWriter
+from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker, Untracked
+from fewbox.video.writer import VIDEO_SUFFIXES, TrackSummary, TrackTable, VideoWriter
 
 if TYPE_CHECKING:
     from fewbox.video.reader import Packet
 
-_TABLE_SUFFIX = ".csv"
+_TABLE_NAME, _TABLE_SUFFIX = "_tracks", ".csv"
 MAX_WAITING = 4
 """So many frames, or packets of sound, wait for the network, and as many to be written."""
 _MAX_LAG_S = 0.5
-_LOST_S = 1  # as in the release of ByteTrack: 30 frames of 30 a second
 
 
 @dataclass
@@ -55,12 +55,19 @@ class VideoSummary:
     """The time of the last frame."""
     interrupted: bool = False
     """Ended by Ctrl-C; everything until then is in the outputs."""
+    counters: Sequence[PassCounter] = field(default=())
+    """The lines and zones, with what they have counted."""
 
     def __str__(self) -> str:
         what = counted(self.num_tracks, "object") if self.num_tracks else counted(self.num_boxes, "box")
         names = ", ".join(map(str, self.outputs))
         stopped = ", stopped by Ctrl-C" if self.interrupted else ""
-        return f"{what} in {counted(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
+        text = f"{what} in {counted(self.num_frames, 'frame')} ({self.duration_s:.1f} s{stopped}): {names}"
+        for kind in ("line", "zone"):
+            those = [counter for counter in self.counters if counter.kind == kind]
+            for number, counter in enumerate(those, start=1):
+                text += f"\n{kind}{f' {number}' if len(those) > 1 else ''}: {counter}"
+        return text
 
 
 def detect_video(
@@ -71,6 +78,9 @@ def detect_video(
     score_threshold: float | None = None,
     every: int = 1,
     tracking: bool = True,
+    confirm: int = DEFAULT_CONFIRM,
+    counters: Sequence[PassCounter] = (),
+    summary_json: bool = False,
     show_progress: bool = True,
 ) -> VideoSummary:
     """Find objects in every frame; write a video with boxes, and where they were when.
@@ -87,23 +97,32 @@ def detect_video(
         every: detect in every so many frames; in between, objects move on as they did. So they do in
             frames that a camera sends faster than the network works.
         tracking: give objects numbers.
+        confirm: in so many frames in a row, of those that are looked at, an object is found before it gets
+            its number; until then its box is shown and written without. 1 gives numbers at once.
+        counters: lines and zones that count what passes; drawn into the video.
+        summary_json: write ``film_tracks.json`` too, which says when each object was there; with ``counters``
+            it is written in any case.
         show_progress: show how far the work has come.
 
     Raises:
-        SettingError: the threshold is not from 0 to 1, or ``every`` is not 1 or more.
+        SettingError: the threshold is not from 0 to 1, ``every`` or ``confirm`` is not 1 or more, or
+            something is to be counted without tracking.
         VideoError: the stream stalled or broke off.
         OutputError: a result cannot be written.
     """
     threshold = checked_threshold(detector.score_threshold if score_threshold is None else score_threshold)
     if every < 1:
         raise SettingError(f"every must be 1 or more: {every}")
-    frames_lost = max(1, round(_LOST_S * source.rate))
-    tracker = Tracker(threshold, frames_lost) if tracking else Untracked(threshold)
+    if counters and not tracking:
+        raise SettingError("counting needs tracking", hint="leave --no-tracking out")
+    tracker = (
+        Tracker(threshold, rate=float(source.rate), confirm=confirm) if tracking else Untracked(threshold)
+    )
     scheduler = _FrameScheduler(detector, tracker, every, source)
-    video, table = _targets(source, Path(output))
-    summary = VideoSummary(tuple(path for path in (video, table) if path))
+    targets = _targets(source, Path(output), summary_json or bool(counters))
+    summary = VideoSummary(tuple(path for path in targets if path), counters=counters)
     with ExitStack() as files:
-        writer = _ResultWriter(files, source, video, table, summary)
+        writer = _ResultWriter(files, source, targets, summary)
         failure = _run(source, scheduler, writer, show_progress)
         if failure is not None and not writer.has_result(failure):
             raise failure
@@ -117,8 +136,16 @@ def detect_video(
     return summary
 
 
-def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
-    """Where the video goes, if there is to be one, and the table.
+class _Targets(NamedTuple):
+    """What is written."""
+
+    video: Path | None
+    table: Path
+    summary: Path | None
+
+
+def _targets(source: FrameSource, output: Path, with_summary: bool) -> _Targets:
+    """Where the video goes, if there is to be one, the table, and the JSON.
 
     Raises:
         OutputError: they could not be written, or would replace the source.
@@ -126,9 +153,12 @@ def _targets(source: FrameSource, output: Path) -> tuple[Path | None, Path]:
     require_writable(output, [*VIDEO_SUFFIXES, _TABLE_SUFFIX])
     if output.resolve() == Path(source.name).resolve():
         raise OutputError(f"{output}: the result would replace the video", hint="choose another name with -o")
+    stem = output.stem
     if output.suffix.lower() == _TABLE_SUFFIX:
-        return None, output
-    return output, output.with_name(f"{output.stem}_tracks{_TABLE_SUFFIX}")
+        video, table, stem = None, output, stem.removesuffix(_TABLE_NAME)
+    else:
+        video, table = output, output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
+    return _Targets(video, table, output.with_name(f"{stem}_tracks.json") if with_summary else None)
 
 
 def _run(
@@ -208,13 +238,14 @@ class _FrameScheduler:
         is_due = self._num_frames % self._every == 0 and (not late or self.num_frames_detected == 0)
         self._num_frames += 1
         if not is_due:
-            return self._tracker.predict()
+            return self._tracker.predict(frame.time_s)
         self.num_frames_detected += 1
         return self._tracker.update(
             self._detector.detect(
                 frame.image if self._pixel_aspect == 1 else as_shown(frame.image, self._pixel_aspect),
                 score_threshold=self._tracker.lowest_score,
-            )
+            ),
+            frame.time_s,
         )
 
 
@@ -222,18 +253,26 @@ class _ResultWriter:
     """Draws and writes frames, and counts what was written."""
 
     def __init__(
-        self, files: ExitStack, source: FrameSource, video: Path | None, table: Path, summary: VideoSummary
+        self, files: ExitStack, source: FrameSource, targets: _Targets, summary: VideoSummary
     ) -> None:
-        table_file = files.enter_context(replacing(table))
-        self._table = TrackTable(files.enter_context(table_file.open("wb", buffering=0)), table)
-        self._video_file = files.enter_context(replacing(video)) if video else None
-        self._writer = VideoWriter(self._video_file, video, source) if self._video_file and video else None
+        table_file = files.enter_context(replacing(targets.table))
+        self._table = TrackTable(files.enter_context(table_file.open("wb", buffering=0)), targets.table)
+        self._video_file = files.enter_context(replacing(targets.video)) if targets.video else None
+        self._writer = None
+        if self._video_file and targets.video:
+            self._writer = VideoWriter(self._video_file, targets.video, source)
+        self._tracks = TrackSummary(targets.summary) if targets.summary else None
+        self._source = source
         self._summary = summary
 
     def write(self, frame: Frame, tracked: Sequence[TrackedBox]) -> None:
+        for counter in self._summary.counters:
+            counter.update(tracked)
         if self._writer:
-            self._writer.write(_draw(frame, tracked), frame.pts)
+            self._writer.write(_draw(frame, tracked, self._summary.counters), frame.pts)
         self._table.write(self._summary.num_frames, frame.time_s, tracked)
+        if self._tracks:
+            self._tracks.add(frame.time_s, tracked)
         self._summary.num_frames += 1
         self._summary.num_boxes += len(tracked)
         self._summary.duration_s = frame.time_s
@@ -245,6 +284,16 @@ class _ResultWriter:
     def close(self) -> None:
         if self._writer:
             self._writer.close()
+        if self._tracks and self._summary.num_frames:
+            height, width = self._source.size_hw
+            about = {
+                "video": Path(self._source.name).name,
+                "width": width,
+                "height": height,
+                "frames": self._summary.num_frames,
+                "duration_s": round(self._summary.duration_s, 6),
+            }
+            self._tracks.write(about, self._summary.counters)
 
     def has_result(self, failure: BaseException) -> bool:
         """Whether something was written that is worth keeping, though ``failure`` ended it."""
@@ -256,14 +305,21 @@ class _ResultWriter:
         return self._summary.num_frames > 0
 
 
-def _draw(frame: Frame, tracked: Sequence[TrackedBox]) -> Image.Image:
-    """The frame with its boxes; each object has a colour of its own, without tracking each class."""
-    return draw_boxes(
+def _draw(frame: Frame, tracked: Sequence[TrackedBox], counters: Sequence[PassCounter] = ()) -> Image.Image:
+    """The frame with its boxes; each object has a colour of its own, without tracking each class.
+
+    One that has no number yet is dashed.
+    """
+    picture = draw_boxes(
         frame.image,
         np.array([each.box for each in tracked]),
         [_tag(each) for each in tracked],
         [each.class_id if each.track_id is None else each.track_id - 1 for each in tracked],
+        dashed=[each.track_id is None and each.candidate is not None for each in tracked],
     )
+    for counter in counters:
+        draw_path(picture, counter.points, str(counter), closed=counter.kind == "zone")
+    return picture
 
 
 def _tag(tracked: TrackedBox) -> str:

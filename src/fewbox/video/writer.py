@@ -1,7 +1,8 @@
 """Write a video frame by frame, with sound and subtitles copied as they are, and the table of tracks.
 
 Writing can end at any moment, even on a full disk, and what was written until then is whole: the video is
-made of fragments that can be played on their own, the table of whole lines.
+made of fragments that can be played on their own, the table of whole lines. What is known at the end only,
+how long each object was there and what passed where, goes into a JSON file.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
-from fewbox.core.files import output_error
+from fewbox.core.files import output_error, write_text
 from fewbox.core.progress import console
+from fewbox.video.counting import PassCounter
 from fewbox.video.reader import require_pyav
 from fewbox.video.tracking import TrackedBox
 
@@ -166,6 +170,63 @@ class TrackTable:
             except OSError:
                 self._file.truncate(whole)
                 raise
+
+
+@dataclass
+class _Stay:
+    """When an object was in sight."""
+
+    label: str
+    first_s: float
+    last_s: float
+    num_frames: int
+    score: float
+
+
+class TrackSummary:
+    """How long every object was there, and what passed, as JSON.
+
+    Args:
+        target: the file to write.
+    """
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._stays: dict[int, _Stay] = {}
+
+    def add(self, time_s: float, tracked: Sequence[TrackedBox]) -> None:
+        """Take in the objects of a frame; those without a number are in the table only."""
+        for each in tracked:
+            if each.track_id is None:
+                continue
+            score = each.score or 0.0
+            stay = self._stays.setdefault(each.track_id, _Stay(each.label, time_s, time_s, 0, score))
+            stay.last_s, stay.score = time_s, max(stay.score, score)
+            stay.num_frames += 1
+
+    def write(self, about: dict[str, Any], counters: Sequence[PassCounter]) -> None:
+        """Write the file.
+
+        Args:
+            about: what is said of the video first.
+            counters: the lines and zones that counted.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        objects = [
+            {
+                "track": number,
+                "label": stay.label,
+                "first_s": round(stay.first_s, 6),
+                "last_s": round(stay.last_s, 6),
+                "frames": stay.num_frames,
+                "best_score": round(stay.score, 4),
+            }
+            for number, stay in sorted(self._stays.items())
+        ]
+        said = {**about, "objects": objects, "counted": [counter.to_dict() for counter in counters]}
+        write_text(self._target, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextlib.contextmanager

@@ -9,114 +9,26 @@ project.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence, Set
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.export import Export, export
-from fewbox.apps.annotate.questions import LabelChange, PhotoChange
+from fewbox.apps.annotate.previews import Previews
+from fewbox.apps.annotate.questions import LabelChange, NoSuchPhotoError, PhotoChange
+from fewbox.apps.annotate.tried import TriedPhotos
 from fewbox.core import counted
 from fewbox.data import FORMATS, PROJECT_FILE
 from fewbox.data.annotations import require_size
 from fewbox.data.beside import find_beside, take_over
-from fewbox.data.images import read_reduced, read_size_hw
+from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
 from fewbox.errors import PhotoError
-
-_CACHE_BYTES = 200_000_000
-"""About 20,000 thumbnails, or 500 screens full."""
-MAX_SIDE = 20_000
-_THUMBNAIL_SIDE = 400
-_QUALITY = {"thumbnail": 75, "preview": 88}
-
-
-_Key = tuple[str, int, int, int | None]
-
-
-class _Previews:
-    """Pictures of photos, the last ones kept in memory. May be used from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[_Key, bytes] = OrderedDict()
-        self._bytes = 0
-
-    def picture(self, path: Path, side: int | None) -> tuple[bytes, str]:
-        """A photo as JPEG, and a tag that changes with it.
-
-        Args:
-            path: the photo.
-            side: the longer side is at most this; a smaller photo, or any for None, keeps its size.
-
-        Raises:
-            PhotoError: the photo cannot be read.
-        """
-        key = (*_version_of(path), side)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key], _tag(key)
-        picture = _make_picture(path, side)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = picture
-                self._bytes += len(picture)
-            while self._bytes > _CACHE_BYTES:
-                self._bytes -= len(self._kept.popitem(last=False)[1])
-        return picture, _tag(key)
-
-    @staticmethod
-    def tag(path: Path, side: int | None) -> str:
-        """The tag of a picture, without making it.
-
-        Raises:
-            PhotoError: the photo is not there.
-        """
-        return _tag((*_version_of(path), side))
-
-
-def _make_picture(path: Path, side: int | None) -> bytes:
-    """A photo as an upright JPEG whose longer side is at most ``side``.
-
-    Raises:
-        PhotoError: the photo cannot be read.
-    """
-    height, width = read_size_hw(path)
-    scale = min(1.0, (side or MAX_SIDE) / max(height, width))
-    size_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(read_reduced(path, size_wh[::-1]).image)
-    if picture.size != size_wh:
-        picture = picture.resize(size_wh, Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    kind = "thumbnail" if side is not None and side <= _THUMBNAIL_SIDE else "preview"
-    picture.save(file, "JPEG", quality=_QUALITY[kind])
-    return file.getvalue()
-
-
-def _version_of(path: Path) -> tuple[str, int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise PhotoError(f"{path}: no such photo", hint="put it back, or reload the page") from error
-    return (os.fspath(path), status.st_mtime_ns, status.st_size)
-
-
-def _tag(key: _Key) -> str:
-    return f'"{key[1]:x}-{key[2]:x}-{key[3] or 0}"'
-
-
-class NoSuchPhotoError(Exception):
-    """The page has asked for a photo that is not in the project."""
 
 
 class Answers:
@@ -132,13 +44,15 @@ class Answers:
         self._project = project
         self._learner = learner
         self._only = names
-        self._previews = _Previews()
+        self._previews = Previews()
+        self._tried = TriedPhotos(project, learner)
         self._names: dict[str, str] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._unreadable: dict[str, str] = {}
 
     def project(self) -> dict[str, Any]:
         """All photos, without their boxes, and the labels."""
+        version = self.version()  # before all else: what changes meanwhile is asked for again
         names = self._list_names()
         rows = map(self._row, names, self._project.states(names))
         folder = Path(os.path.realpath(self._project.folder))
@@ -148,6 +62,7 @@ class Answers:
             "labels": self._project.labels(),
             "photos": list(rows),
             "suggested_next": self._suggested(),
+            "version": version,
         }
 
     def _list_names(self) -> Sequence[str]:
@@ -172,6 +87,7 @@ class Answers:
             "left_out": state.left_out,
             "num_boxes": len(state.boxes),
             "labels": sorted({drawn.box.label for drawn in state.boxes}),
+            "tried": bool(self._tried.proposals(name)),
             "error": error,
         }
 
@@ -185,13 +101,26 @@ class Answers:
         return _photo(name, size_hw, state)
 
     def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
-        """Put and delete boxes; answered when they are on the disk."""
+        """Put and delete boxes; answered when they are on the disk.
+
+        ``meanwhile`` of the answer is the photo as somebody else had left it right before, if that is not
+        what the page has seen. ``files`` are the versions of the project before and after.
+        """
         name = self._name(key)
-        state = self._project.change_photo(
+        files = [self.version()]
+        before, after = self._project.exchange_photo(
             name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
         )
         self._learner.photos_changed()
-        return _photo(name, state.size_hw, state)
+        answer = _photo(name, after.size_hw, after) | {"files": [*files, self.version()]}
+        # A change that changes nothing was sent before, and only its answer was lost.
+        if asked.seen is not None and asked.seen != _version_of(before) and before != after:
+            answer["meanwhile"] = _photo(name, before.size_hw, before)
+        return answer
+
+    def version(self) -> str:
+        """Changes whenever somebody changes the project."""
+        return "-".join(f"{number:x}" for number in self._project.version)
 
     def trash(self, key: str) -> dict[str, Any]:
         """Move a photo into the trash, and say where it is now."""
@@ -299,7 +228,8 @@ class Answers:
         if state.left_out or (state.reviewed and not reviewed):
             return {"round": self._learner.learning().round, "boxes": [], "pending": False}
         found = self._learner.proposals(name)
-        boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in found.boxes]
+        proposed = found.boxes or self._tried.proposals(name)
+        boxes = [{"box": each.box, "label": each.label, "score": each.score} for each in proposed]
         return {"round": found.round, "boxes": boxes, "pending": found.pending}
 
     def learning(self) -> dict[str, Any]:
@@ -329,6 +259,23 @@ class Answers:
             return Path(result.picture).read_bytes()
         except OSError as error:
             raise NoSuchPhotoError("no such picture") from error
+
+    def trying(self) -> dict[str, Any]:
+        """With what photos are tried, in words; None if there is no detector yet."""
+        return {"detector": self._learner.detector()}
+
+    def try_photo(self, name: str, content: bytes) -> dict[str, Any]:
+        """Detect in a photo that is not in the project; it is kept for a while."""
+        return self._tried.look(name, content)
+
+    def tried_image(self, key: str, side: int | None) -> bytes:
+        """A photo that was tried, upright, as a JPEG."""
+        return self._tried.image(key, side)
+
+    def take_in(self, key: str) -> dict[str, Any]:
+        """Copy a photo that was tried into the project; what was found in it is proposed there."""
+        name = self._tried.take(key)
+        return {"id": photo_id(name), "name": name}
 
     def _suggested(self) -> str | None:
         name = self._learner.learning().suggested_next
@@ -374,7 +321,14 @@ def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState) -> dic
         "reviewed": state.reviewed,
         "left_out": state.left_out,
         "boxes": [_box(drawn) for drawn in state.boxes],
+        "version": _version_of(state),
     }
+
+
+def _version_of(state: PhotoState) -> str:
+    """Other for any other boxes or flags of a photo."""
+    says = repr((state.boxes, state.reviewed, state.left_out)).encode()
+    return hashlib.blake2b(says, digest_size=12).hexdigest()
 
 
 def _restoring(state: PhotoState, labels: Set[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The page's HTTP server: routes, files and port. What it answers is in :mod:`fewbox.apps.annotate.answers`.
 
-It serves this machine alone, and slow clients do not hold it up.
+It serves this machine alone, unless told otherwise, and slow clients do not hold it up.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import errno
 import json
 import os
+import secrets
 import socket
 import threading
 import webbrowser
@@ -26,20 +27,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from fewbox.apps.annotate.answers import (
-    MAX_SIDE,
-    Answers,
-    NoSuchPhotoError,
-)
+from fewbox.apps.annotate.answers import Answers
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.guard import Guard, token_of
+from fewbox.apps.annotate.guard import LOCAL_NAMES, TRY, Guard, token_of
+from fewbox.apps.annotate.previews import MAX_SIDE
 from fewbox.apps.annotate.questions import (
     BadRequestError,
+    NoSuchPhotoError,
     read_format,
     read_label_change,
     read_photo_change,
 )
-from fewbox.apps.http import listen, server_settings
+from fewbox.apps.http import (
+    EVERYWHERE,
+    address_for_others,
+    is_loopback,
+    listen,
+    own_names,
+    require_certificate,
+    server_settings,
+)
 from fewbox.data import FORMATS
 from fewbox.data.project import Project
 from fewbox.errors import AnnotationError, FewboxError, OutputError, PhotoError, SettingError
@@ -54,8 +61,8 @@ _MEDIA_TYPES = {
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def make_app(project: Project, learner: Learner, *, token: str, port: int) -> ASGIApp:
-    """The application that the server runs: :class:`App` behind a :class:`Guard`."""
+def make_app(project: Project, learner: Learner, *, token: str, port: int, **guarded: Any) -> ASGIApp:
+    """The application that the server runs: :class:`App` behind a :class:`Guard`, which gets ``guarded``."""
     app = App(project, learner)
     routes = [
         Route("/", app.index),
@@ -67,6 +74,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/photos/{photo_id}/proposals", app.proposals),
         Route("/api/photos/{photo_id}/trash", app.trash, methods=["POST"]),
         Route("/api/photos/{photo_id}/restore", app.restore, methods=["POST"]),
+        Route("/api/version", app.version),
         Route("/api/labels", app.change_labels, methods=["PUT"]),
         Route("/api/labels", app.label_counts),
         Route("/api/beside", app.beside),
@@ -76,6 +84,10 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Route("/api/finish", app.finishing),
         Route("/api/finish", app.finish, methods=["POST"]),
         Route("/api/finish/picture", app.held_out_picture),
+        Route("/api/try", app.trying),
+        Route(TRY, app.try_photo, methods=["POST"]),
+        Route("/api/tried/{photo_id}/image", app.tried_image),
+        Route("/api/tried/{photo_id}/take", app.take_in, methods=["POST"]),
     ]
     handlers: dict[Any, Callable[[Request, Any], Response | Awaitable[Response]]] = {
         FewboxError: _answer_error,
@@ -85,7 +97,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int) -> AS
         Exception: _answer_fault,
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
-    return Guard(inner, token=token, port=port)
+    return Guard(inner, token=token, port=port, **guarded)
 
 
 class App:
@@ -115,6 +127,10 @@ class App:
     def project_state(self, _: Request) -> Response:
         """All photos, without their boxes, and the labels."""
         return _json(self.answers.project())
+
+    def version(self, _: Request) -> Response:
+        """Another text whenever somebody has changed the project."""
+        return _json({"version": self.answers.version()})
 
     def photo(self, request: Request) -> Response:
         """One photo with its boxes."""
@@ -190,6 +206,26 @@ class App:
         """How far the making of the detector file has come."""
         return _json(self.answers.finishing())
 
+    def trying(self, _: Request) -> Response:
+        """With what photos are tried."""
+        return _json(self.answers.trying())
+
+    async def try_photo(self, request: Request) -> Response:
+        """Detect in the photo that is the body."""
+        name = request.query_params.get("name", "")
+        return _json(await run_in_threadpool(self.answers.try_photo, name, await request.body()))
+
+    async def tried_image(self, request: Request) -> Response:
+        """A photo that was tried, as a JPEG of at most the size that is asked for."""
+        loop = asyncio.get_running_loop()
+        key, side = _key(request), _side(request)
+        picture = await loop.run_in_executor(self.decoders, self.answers.tried_image, key, side)
+        return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    def take_in(self, request: Request) -> Response:
+        """Copy a photo that was tried into the project."""
+        return _json(self.answers.take_in(_key(request)))
+
     def held_out_picture(self, _: Request) -> Response:
         """The picture of held-out photos."""
         headers = {"Cache-Control": "no-store"}
@@ -261,27 +297,63 @@ class AnnotateServer:
         project: the photos.
         learner: who proposes boxes.
         port: the port; if None, the first free one from ``PORT`` on.
+        host: where it listens; anything but this machine itself shares the page with others.
+        certificate: a PEM file, to serve https.
+        key: the file with its key, if that is another one.
 
     Raises:
-        OutputError: the port is in use, or the token cannot be kept.
+        OutputError: the port is in use, there is no such host here, or the token cannot be kept.
+        SettingError: the certificate or its key cannot be used.
     """
 
-    def __init__(self, project: Project, learner: Learner, port: int | None = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        learner: Learner,
+        port: int | None = None,
+        *,
+        host: str = HOST,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        if certificate is not None:
+            require_certificate(certificate, key)
         self.learner = learner
-        self.socket = listen_here(port)
+        self.socket = listen_here(port, host)
         self.port: int = self.socket.getsockname()[1]
-        token = token_of(project.folder)
-        self.url = f"http://{HOST}:{self.port}/?token={token}"
-        app = make_app(project, learner, token=token, port=self.port)
-        self._server = uvicorn.Server(
-            server_settings(app, lifespan=False, max_connections=_MAX_CONNECTIONS, stop_seconds=3)
+        self.is_shared = not is_loopback(host)
+        scheme = "http" if certificate is None else "https"
+        # A token that travels through a network is worth nothing once the server has ended.
+        token = secrets.token_urlsafe(32) if self.is_shared else token_of(project.folder)
+        outside = address_for_others(host)
+        self.url = f"{scheme}://{outside}:{self.port}/?token={token}"
+        # For this machine its own address, which browsers trust with the camera without https.
+        is_here = host in EVERYWHERE and certificate is None
+        self.local_url = f"{scheme}://{HOST}:{self.port}/?token={token}" if is_here else self.url
+        app = make_app(
+            project,
+            learner,
+            token=token,
+            port=self.port,
+            names={*LOCAL_NAMES, outside.lower(), *(own_names() if self.is_shared else ())},
+            shared=self.is_shared,
+            scheme=scheme,
         )
+        settings = server_settings(
+            app,
+            lifespan=False,
+            max_connections=_MAX_CONNECTIONS,
+            stop_seconds=3,
+            certificate=certificate,
+            key=key,
+        )
+        self._server = uvicorn.Server(settings)
 
     def run(self, *, open_browser: bool = False) -> None:
         """Serve until Ctrl-C."""
         if open_browser:
             # The socket listens already, so the browser's request waits until it is answered.
-            threading.Thread(target=webbrowser.open, args=(self.url,), daemon=True).start()
+            threading.Thread(target=webbrowser.open, args=(self.local_url,), daemon=True).start()
         try:
             self._server.run(sockets=[self.socket])
         finally:
@@ -293,11 +365,11 @@ class AnnotateServer:
         self._server.should_exit = True
 
 
-def listen_here(port: int | None) -> socket.socket:
-    """A socket that listens on this machine alone, at the first free port if none is given.
+def listen_here(port: int | None, host: str = HOST) -> socket.socket:
+    """A socket that listens at ``host``, else on this machine alone; at the first free port if none is given.
 
     Raises:
-        OutputError: the port is in use, or all that are tried.
+        OutputError: the port is in use, or all that are tried; or there is no such host here.
     """
     ports = range(PORT, PORT + _PORTS_TRIED) if port is None else [port]
-    return listen(HOST, ports, _MAX_CONNECTIONS)
+    return listen(host, ports, _MAX_CONNECTIONS)

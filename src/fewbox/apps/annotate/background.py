@@ -11,30 +11,20 @@ ends when its stdin closes, as it does however this process ends. The other side
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fewbox.apps.annotate.finishing import NO_TORCH, Finishing, FinishRun, end_process
+from fewbox.apps.annotate.trying import Proposal, Tried, TryingProcess
 from fewbox.core.device import AUTO
-from fewbox.core.extras import TRAIN, install, is_installed
+from fewbox.core.extras import is_installed
 from fewbox.data.project import Project
-from fewbox.errors import FewboxError
-from fewbox.runtimes.header import read_onnx_header
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A box that a detector would draw."""
-
-    box: tuple[float, float, float, float]
-    """``(x1, y1, x2, y2)`` in pixels of the upright photo."""
-    label: str
-    score: float
+from fewbox.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -63,33 +53,6 @@ class Proposals:
     """Whether they are being computed; ask again."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What there is to say of a detector that has been made."""
-
-    estimate: Mapping[str, Any] | None
-    """How good it will be, as its file says; None if that was not estimated."""
-    next: tuple[tuple[str, str], ...]
-    """Pairs: what to do with it next, and the command that does it."""
-    picture: str | None = None
-    """The file with the picture of held-out photos; None if there is none."""
-
-
-@dataclass(frozen=True)
-class Finishing:
-    """How far the making of the detector file has come."""
-
-    state: Literal["off", "idle", "running", "done", "failed"]
-    """``off``: the page cannot do it, only the command can."""
-    message: str
-    command: str
-    """What does the same on the command line."""
-    output: str
-    """The detector file."""
-    result: Result | None = None
-    """What came of it, once it is done."""
-
-
 class Learner(Protocol):
     """Learns in the background; no method waits for it."""
 
@@ -105,6 +68,19 @@ class Learner(Protocol):
         """The boxes proposed for a photo; a photo that is asked for comes first."""
         ...
 
+    def detector(self) -> str | None:
+        """What :meth:`try_photo` detects with, in words; None if there is no detector yet."""
+        ...
+
+    def try_photo(self, path: Path) -> Tried:
+        """Detect in any photo, with the detector that was made last; this waits for the answer.
+
+        Raises:
+            PhotoError: the photo cannot be read.
+            SettingError: there is no detector yet, or it cannot be opened.
+        """
+        ...
+
     def finish(self) -> None:
         """Start making the detector file; nothing happens while it is being made."""
         ...
@@ -118,8 +94,8 @@ class Learner(Protocol):
         ...
 
 
-NO_TORCH = f"learning needs torch, which is not installed: {install(TRAIN)}, then start this again"
-_END_SECONDS = 3.0
+_SAVE_SECONDS = 40.0
+"""For a round that is under way to end."""
 
 
 class BackgroundLearner:
@@ -146,11 +122,15 @@ class BackgroundLearner:
     ) -> None:
         self._project = project
         self._base = [base, device, *([] if batch_norm_eps is None else [repr(batch_norm_eps)])]
-        self._finish_run = _FinishRun(project, base, output, batch_norm_eps, device)
+        self._finish_run = FinishRun(project, base, output, batch_norm_eps, device)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._found: dict[str, Proposals] = {}
         self._asked: set[tuple[int, str]] = set()
+        self._trying = TryingProcess(device)
+        self._saved = threading.Condition(self._lock)
+        self._rounds_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._answered: str | None = None
         if learn and not is_installed("torch"):
             self._learning = Learning("off", NO_TORCH)
         elif learn:
@@ -186,6 +166,9 @@ class BackgroundLearner:
         with self._lock:
             if "learning" in message:
                 self._learning = Learning(**message["learning"])
+            elif "saved" in message:
+                self._answered = message["saved"]
+                self._saved.notify_all()
             else:
                 boxes = [
                     Proposal(tuple(each["box"]), each["label"], each["score"]) for each in message["boxes"]
@@ -224,6 +207,43 @@ class BackgroundLearner:
             # The boxes of the round before are better than none.
             return Proposals(found.round, found.boxes, pending=self._process is not None)
 
+    def detector(self) -> str | None:
+        """What :meth:`try_photo` detects with, in words; None if there is no detector yet."""
+        if self._finish_run.is_done:
+            return str(self._finish_run.output)
+        with self._lock:
+            number = self._learning.round
+        if number:
+            return f"what has been learnt so far (round {number})"
+        return str(self._finish_run.output) if self._finish_run.output.is_file() else None
+
+    def try_photo(self, path: Path) -> Tried:
+        """Detect in any photo, with the detector that was made last; this waits for the answer."""
+        if self.detector() is None:
+            hint = "draw boxes in two photos, or press Finish and Fine-tune now"
+            raise SettingError("nothing has been learnt yet", hint=hint)
+        learnt = None if self._finish_run.is_done else self._save_round()
+        return self._trying.look(learnt or self._finish_run.output, path)
+
+    def _save_round(self) -> Path | None:
+        """The file of what the last round has learnt; None if there was no round."""
+        with self._saved:
+            number = self._learning.round
+            if number == 0:
+                return None
+            self._rounds_folder = self._rounds_folder or tempfile.TemporaryDirectory(prefix="fewbox-rounds-")
+            file = Path(self._rounds_folder.name) / "round.safetensors"
+            wanted = f"{number} {file}"
+            if self._answered != wanted:
+                if self._process is None:
+                    hint = "press Finish and Fine-tune now, or start 'fewbox annotate' again"
+                    raise SettingError("the learning process has ended", hint=hint)
+                self._tell(do="save", round=number, file=str(file))
+                if not self._saved.wait_for(lambda: self._answered == wanted, _SAVE_SECONDS):
+                    hint = "try again in a moment"
+                    raise SettingError("it is learning just now", hint=hint)
+            return file
+
     def finish(self) -> None:
         """Start making the detector file; nothing happens while it is being made."""
         self._finish_run.start()
@@ -235,125 +255,10 @@ class BackgroundLearner:
     def close(self) -> None:
         """End everything that runs."""
         self._finish_run.close()
+        self._trying.close()
+        if self._rounds_folder is not None:
+            self._rounds_folder.cleanup()
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
             process.stdin.close()
-            _end(process)
-
-
-class _FinishRun:
-    """Runs ``fewbox finetune`` on what has been drawn, and reports the last line it prints."""
-
-    def __init__(
-        self,
-        project: Project,
-        base: str,
-        output: Path,
-        batch_norm_eps: float | None = None,
-        device: str = AUTO,
-    ) -> None:
-        self._project = project
-        self._options = ["--base", base, "-o", str(output)]
-        if batch_norm_eps is not None:
-            self._options += ["--batch-norm-eps", repr(batch_norm_eps)]
-        if device != AUTO:
-            self._options += ["--device", device]
-        self._output = output
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: list[str] = []
-
-    def start(self) -> None:
-        """Start it, unless it runs."""
-        with self._lock:
-            if not is_installed("torch") or (self._process is not None and self._process.poll() is None):
-                return
-            self._lines = ["starting"]
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fewbox.cli", *self._arguments()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-            )
-        threading.Thread(target=self._listen, args=(self._process, self._lines), daemon=True).start()
-
-    def _listen(self, process: subprocess.Popen[str], lines: list[str]) -> None:
-        assert process.stdout is not None
-        lines.extend(line.strip() for line in iter(process.stdout.readline, "") if line.strip())
-        process.wait()
-
-    def state(self) -> Finishing:
-        """How far it has come."""
-        command = shlex.join(["fewbox", *self._arguments()])
-        output = str(self._output)
-        with self._lock:
-            if self._process is None and not is_installed("torch"):
-                return Finishing("off", NO_TORCH, command, output)
-            if self._process is None:
-                return Finishing("idle", "", command, output)
-            code = self._process.poll()
-            if code is None:
-                return Finishing("running", self._lines[-1], command, output)
-            if code == 0:
-                wrote = next((line for line in self._lines if line.startswith("wrote ")), "done")
-                return Finishing("done", wrote, command, output, self._result())
-            # As the command line prints an error: what is wrong, then what to do.
-            told = [line.partition(": ")[2] for line in self._lines if line.startswith(("error:", "hint:"))]
-            return Finishing("failed", "; ".join(told) or self._lines[-1], command, output)
-
-    def _result(self) -> Result:
-        """What the detector's file says of it, and what to do next."""
-        file = shlex.quote(str(self._output))
-        found, film = self._output.with_suffix(""), self._output.with_suffix(".mp4")
-        steps = (
-            ("Find it in other photos", f"fewbox detect {file} PHOTOS -o {shlex.quote(f'{found}_found')}"),
-            ("Try it on a video", f"fewbox detect {file} VIDEO.mp4 -o {shlex.quote(str(film))}"),
-            ("See all that is known of it", f"fewbox show {file}"),
-        )
-        picture = self._output.with_name(f"{self._output.stem}_held_out.jpg")
-        try:
-            estimate = _header(self._output)["provenance"].get("estimate")
-        except (OSError, FewboxError, ValueError, KeyError, TypeError):
-            estimate = None  # somebody has moved the file
-        return Result(estimate, steps, str(picture) if picture.is_file() else None)
-
-    def _arguments(self) -> list[str]:
-        names = self._project.photo_names()
-        all_reviewed = all(state.reviewed or state.left_out for state in self._project.states(names))
-        return [
-            "finetune",
-            str(self._project.photos),
-            *([] if all_reviewed else ["--reviewed-only"]),
-            *self._options,
-        ]
-
-    def close(self) -> None:
-        """End it."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            _end(self._process)
-
-
-def _header(detector: Path) -> Mapping[str, Any]:
-    """What a detector's file says of itself."""
-    if detector.suffix.lower() == ".onnx":
-        return read_onnx_header(detector)
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(detector, framework="np") as stored:
-            header: dict[str, Any] = json.loads(stored.metadata()["fewbox_detector"])
-    except SafetensorError as error:
-        raise ValueError(f"{detector}: damaged: {error}") from error
-    return header
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    try:
-        process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+            end_process(process)

@@ -1,9 +1,10 @@
 """Guards the annotation page's server: every request passes here first.
 
-The server listens on 127.0.0.1 alone, but any web page that is open in a browser of this machine, and any
-other user of the machine, can send requests there. So a request is answered only if it
+The server listens on 127.0.0.1, or where ``--host`` says. Any web page that is open in a browser of this
+machine, any other user of it, and with ``--host`` anybody in the network can send requests there. So a
+request is answered only if it
 
-* is addressed to this server, not to a name that a stranger's DNS has turned to 127.0.0.1;
+* is addressed to this server, not to a name that a stranger's DNS has turned to its address;
 * does not come from another page: ``Origin`` and ``Sec-Fetch-Site`` say where it comes from, and other pages
   cannot send ``application/json`` unless we allow it first;
 * carries the project's token: once in the address that was printed, from then on in a cookie that scripts
@@ -18,7 +19,8 @@ import asyncio
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -38,6 +40,7 @@ from fewbox.core.cache import cache_folder
 from fewbox.core.files import output_error
 
 _MIN_LENGTH = 32
+LOCAL_NAMES = ("127.0.0.1", "localhost")
 
 
 def token_of(folder: Path) -> str:
@@ -69,8 +72,13 @@ def token_of(folder: Path) -> str:
 
 MAX_BODY_BYTES = 1_000_000
 """More than ten thousand boxes in one change."""
+TRY = "/api/try"
+"""Where photos are sent to, as they are."""
 BODY_SECONDS = 10.0
 """For a body to arrive, which comes from this machine."""
+MAX_PHOTO_BYTES = 50_000_000
+PHOTO_SECONDS = 60.0
+"""For a photo to arrive, which may come from a phone."""
 ANSWER_SECONDS = 60.0
 """For an answer to be made and taken: the largest photos take seconds to decode."""
 
@@ -78,12 +86,12 @@ HEADERS = PAGE_HEADERS | {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_RELOAD = "open the address that 'fewbox annotate' has printed"
+_RELOAD = "open the address that 'fewbox annotate' has printed, with its token"
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
 _NOT_KEPT = (b"cache-control", b"no-store")
-_BOUNCE = b'<!doctype html><meta http-equiv="refresh" content="0; url=/">'
+_BOUNCE = b'<!doctype html><link rel="icon" href="data:,"><meta http-equiv="refresh" content="0; url=/">'
 
 
 class Guard:
@@ -93,12 +101,28 @@ class Guard:
         app: what answers them.
         token: the secret that a request has to carry.
         port: the port of this server.
+        names: the hosts that it answers for.
+        shared: whether others than this machine may come: then any address in numbers is taken for ours, as a
+            name alone can be a stranger's.
+        scheme: ``http`` or ``https``.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        port: int,
+        names: Collection[str] = LOCAL_NAMES,
+        shared: bool = False,
+        scheme: str = "http",
+    ) -> None:
         self.app = app
         self.token = token
-        self.hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
+        self.port = port
+        self.names = names
+        self.shared = shared
+        self.scheme = scheme
         # The port is in the name, as cookies are shared by all servers of a host.
         self.cookie = f"fewbox_{port}"
 
@@ -114,15 +138,20 @@ class Guard:
                 await _answer(send, 200, _BOUNCE, [(b"content-type", b"text/html"), _NOT_KEPT])
                 return
             self._check(scope)
+            is_photo = scope["path"] == TRY
             body = await read_body(
                 scope,
                 receive,
-                max_bytes=MAX_BODY_BYTES,
-                seconds=BODY_SECONDS,
-                hint="send fewer boxes at once",
+                max_bytes=MAX_PHOTO_BYTES if is_photo else MAX_BODY_BYTES,
+                seconds=PHOTO_SECONDS if is_photo else BODY_SECONDS,
+                hint="make the photo smaller" if is_photo else "send fewer boxes at once",
             )
         except Refused as refused:
-            await refuse(refused, receive, send, HEADERS)
+            if _asks_for_a_page(scope):
+                says = f"{refused.error}: {refused.hint}\n".encode()
+                await _answer(send, refused.status, says, [(b"content-type", b"text/plain"), _NOT_KEPT])
+            else:
+                await refuse(refused, receive, send, HEADERS)
             return
         async with asyncio.timeout(ANSWER_SECONDS):
             await self.app(scope, replaying(body, receive), adding_headers(send, HEADERS))
@@ -136,8 +165,13 @@ class Guard:
         return len(given) == 1 and same_secret(given[0], self.token)
 
     async def _let_in(self, send: Send) -> None:
-        cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-        await _answer(send, 303, b"", [(b"location", b"/"), (b"set-cookie", cookie.encode()), _NOT_KEPT])
+        secure = "; Secure" if self.scheme == "https" else ""
+        cookie = f"{self.cookie}={self.token}; HttpOnly; SameSite=Strict; Path=/{secure}"
+        headers = [(b"set-cookie", cookie.encode()), _NOT_KEPT]
+        if self.shared:  # the address may have been sent in a chat, from where a redirect brings no cookie
+            await _answer(send, 200, _BOUNCE, [(b"content-type", b"text/html"), *headers])
+        else:
+            await _answer(send, 303, b"", [(b"location", b"/"), *headers])
 
     def _check(self, scope: Scope) -> None:
         """Refuse what does not come from our own page.
@@ -148,7 +182,7 @@ class Guard:
         host = self._check_host(scope)
         origins = header_values(scope, b"origin")
         changes = scope["method"] not in ("GET", "HEAD")
-        if any(origin != f"http://{host}" for origin in origins) or (changes and len(origins) != 1):
+        if any(origin != f"{self.scheme}://{host}" for origin in origins) or (changes and len(origins) != 1):
             raise Refused(403, "the request comes from another page", _RELOAD)
         if any(site not in ("same-origin", "none") for site in header_values(scope, b"sec-fetch-site")):
             raise Refused(403, "the request comes from another site", _RELOAD)
@@ -158,12 +192,15 @@ class Guard:
             kinds = [
                 value.partition(";")[0].strip().lower() for value in header_values(scope, b"content-type")
             ]
-            if kinds != ["application/json"]:
-                raise Refused(415, "the body must be application/json", "send Content-Type: application/json")
+            wanted = "application/octet-stream" if scope["path"] == TRY else "application/json"
+            if kinds != [wanted]:  # neither of the two can a form send
+                raise Refused(415, f"the body must be {wanted}", f"send Content-Type: {wanted}")
 
     def _check_host(self, scope: Scope) -> str:
         hosts = header_values(scope, b"host")
-        if len(hosts) != 1 or hosts[0] not in self.hosts:
+        name, _, port = (hosts[0] if len(hosts) == 1 else "").rpartition(":")
+        is_known = name.lower() in self.names or (self.shared and _is_address(name))
+        if port != str(self.port) or not is_known:
             raise Refused(403, "the request is addressed to another host", _RELOAD)
         return hosts[0]
 
@@ -173,6 +210,21 @@ class Guard:
                 name, _, value = pair.strip().partition("=")
                 if name == self.cookie:
                     yield value
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is given in numbers."""
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _asks_for_a_page(scope: Scope) -> bool:
+    """Whether a person is to read the answer."""
+    wanted = ",".join(header_values(scope, b"accept"))
+    return (scope["method"], scope["path"]) == ("GET", "/") and "text/html" in wanted
 
 
 def _follows_a_link(scope: Scope) -> bool:

@@ -16,9 +16,11 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.apps.annotate.background import Learning, Proposal
+from fewbox.apps.annotate.background import Learning
+from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted
 from fewbox.core.device import AUTO
 from fewbox.data import PROJECT_FILE
@@ -186,6 +188,11 @@ class Rounds:
         _send({"name": name, "round": self.number, "boxes": boxes})
         self._report_ready()
 
+    def save(self, file: Path) -> None:
+        """Write what the last round has learnt, so that somebody can try it."""
+        if self.detector is not None:
+            self.detector.save(file)
+
     def _report_ready(self) -> None:
         suggested = max(self.uncertainty, key=lambda name: self.uncertainty[name], default=None)
         message = f"learnt from {counted(len(self.cached), 'photo')}"
@@ -219,7 +226,7 @@ def _read_orders(orders: queue.Queue[dict[str, str]]) -> None:
     os._exit(0)  # whoever started this process has ended
 
 
-def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
+def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, Any]]) -> None:
     """Learn and propose as asked, until the process is ended."""
     first = learn_at = time.monotonic()
     while True:
@@ -235,6 +242,9 @@ def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, str]]) -> None:
         if order["do"] == "learn":
             first = min(first, time.monotonic())
             learn_at = time.monotonic() + QUIET_SECONDS
+        elif order["do"] == "save":
+            rounds.save(Path(order["file"]))
+            _send({"saved": f"{order['round']} {order['file']}"})
         else:
             rounds.wanted.append(order["name"])
             rounds.propose(order["name"])

@@ -16,15 +16,19 @@ import anywidget
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.apps.annotate.answers import (
-    Answers,
+from fewbox.apps.annotate.answers import Answers
+from fewbox.apps.annotate.background import Learning, Proposals
+from fewbox.apps.annotate.finishing import Finishing, Result
+from fewbox.apps.annotate.questions import (
+    BadRequestError,
     NoSuchPhotoError,
+    read_label_change,
+    read_photo_change,
 )
-from fewbox.apps.annotate.background import Finishing, Learning, Proposals, Result
-from fewbox.apps.annotate.questions import BadRequestError, read_label_change, read_photo_change
+from fewbox.apps.annotate.trying import Tried
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.project import Project
-from fewbox.errors import FewboxError, OutputError
+from fewbox.errors import FewboxError, OutputError, SettingError
 
 _PAGE = Path(__file__).with_name("page")
 _IMPORT = re.compile(r'^import \{ (?P<names>[^}]+) \} from "\./(?P<module>\w+)\.js";$', re.MULTILINE)
@@ -159,6 +163,14 @@ class _NoLearner:
     def proposals(self, name: str) -> Proposals:
         """No boxes."""
         return Proposals(0)
+
+    def detector(self) -> str | None:
+        """None: what a notebook learns is in its cells."""
+        return None
+
+    def try_photo(self, path: Path) -> Tried:
+        """Refuse."""
+        raise SettingError("a notebook tries a detector in a cell", hint='detector.detect("photo.jpg")')
 
     def finish(self) -> None:
         """Do nothing."""

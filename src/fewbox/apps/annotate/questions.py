@@ -18,6 +18,8 @@ class PhotoChange:
     delete: tuple[str, ...]
     reviewed: bool | None
     left_out: bool | None = None
+    seen: str | None = None
+    """The version of the photo that was changed; None if the page does not know."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,18 @@ class LabelChange:
     delete: tuple[str, ...] = ()
 
 
+class NoSuchPhotoError(Exception):
+    """The page has asked for a photo that is not there."""
+
+
 class BadRequestError(Exception):
     """The page has sent something that it should not."""
 
 
 def read_photo_change(body: bytes) -> PhotoChange:
-    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "left_out": false}``; none is needed.
+    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "left_out": false, "seen": "f00"}``.
+
+    None of them is needed.
 
     Raises:
         BadRequestError: it is malformed; the message says where.
@@ -51,7 +59,8 @@ def read_photo_change(body: bytes) -> PhotoChange:
             request.flag(key) if request.fields.get(key) is not None else None
             for key in ("reviewed", "left_out")
         )
-        return PhotoChange(put, _texts(request, "delete"), reviewed, left_out)
+        seen = request.text("seen") if "seen" in request.fields else None
+        return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen)
     except AnnotationError as error:
         raise BadRequestError(error.message) from error
 

@@ -107,7 +107,7 @@ ANSWER_SECONDS = 60.0
 """For making an answer and sending it, beside the time that photos may wait."""
 HEADERS = PAGE_HEADERS | {"cache-control": "no-store"}
 # What may be asked without the key: the page, what can be asked, and whether the service is up.
-_OPEN = ("/", "/openapi.json", "/healthz")
+_OPEN = ("/", "/docs", "/openapi.json", "/healthz")
 _OPEN_FOLDER = "/page/"
 _WHEN_STOPPING = ("/healthz", "/metrics")
 _LOOPBACK = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")

@@ -124,7 +124,7 @@ def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str |
         title="fewbox",
         version=__version__,
         summary="Detectors that were taught from a handful of photos, at work.",
-        # FastAPI's own pages fetch their scripts from other servers; ours is at "/".
+        # FastAPI's own pages fetch their scripts from other servers; ours is at "/", and at "/docs" too.
         docs_url=None,
         redoc_url=None,
         lifespan=service.lifespan,
@@ -139,7 +139,8 @@ def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str |
 
 def _add_routes(app: FastAPI, service: Service, key: str | None) -> None:
     refusals = problems(403 if key is None else 401, 503)
-    app.add_api_route("/", service.page, include_in_schema=False)
+    for path in ("/", "/docs"):
+        app.add_api_route(path, service.page, include_in_schema=False)
     app.add_api_route("/page/{name}", service.page_file, include_in_schema=False)
     app.add_api_route(
         "/healthz", service.health, response_model=HealthAnswer, responses={503: {"model": HealthAnswer}}

@@ -162,6 +162,11 @@ class _Yolox(Family):
 
         return novel_head(coefficients, weights)
 
+    def base_columns(self, weights: Mapping[str, Weight]) -> list[tuple[Weight, Weight]]:
+        from fewbox.models.yolox.graph import base_columns
+
+        return base_columns(weights)
+
     def probe_config(self, config: YoloxConfig, num_novel: int, *, keep_classes: bool) -> YoloxConfig:
         config = super().probe_config(config, num_novel, keep_classes=keep_classes)
         # The novel head reads both towers, so it is never the base's own with other weights.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from fewbox.models.graph_builder import (
@@ -118,17 +120,25 @@ def select(
 
 def _one_class_a_cell(g: GraphBuilder, scores: str, config: YoloxConfig) -> str:
     """Scores with all but the highest of each cell 0, among the base's classes and among the novel ones."""
-    parts = []
-    for start, count in ((0, config.num_base), (config.num_base, config.num_novel)):
-        if count == 0:
-            continue
-        part = g.op("Slice", scores, g.numbers(start), g.numbers(start + count), g.numbers(2))
-        if count > 1:
-            best = g.op("ArgMax", part, axis=2, keepdims=1)
-            is_best = g.op("Equal", best, g.constant(np.arange(count)[None, None]))
-            part = g.op("Where", is_best, part, g.real(0))
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else g.op("Concat", *parts, axis=2)
+    if config.num_base == 0 or config.num_novel == 0:
+        return _likeliest_alone(g, scores)
+    edges = (0, config.num_base, config.num_classes)
+    parts = [
+        g.op("Slice", scores, g.numbers(start), g.numbers(end), g.numbers(2))
+        for start, end in pairwise(edges)
+    ]
+    return g.op("Concat", *(_likeliest_alone(g, part) for part in parts), axis=2)
+
+
+def _likeliest_alone(g: GraphBuilder, scores: str) -> str:
+    """Scores ``[N, A, C]`` with all but the highest of each cell 0.
+
+    For one class too, and without its number in the graph, as all that follows: then a head for other classes
+    fits into the same graph, which the page that learns in a browser relies on.
+    """
+    best = g.op("ArgMax", scores, axis=2, keepdims=1)
+    is_best = g.op("Equal", best, g.count_up(g.size(scores, 2)))
+    return g.op("Where", is_best, scores, g.real(0))
 
 
 def _vote(g: GraphBuilder, rows: Rows, boxes: str, scores: str, threshold: str, config: YoloxConfig) -> Rows:
@@ -136,7 +146,9 @@ def _vote(g: GraphBuilder, rows: Rows, boxes: str, scores: str, threshold: str, 
     is_candidate = g.op("Greater", g.op("ReduceMax", scores, g.numbers(2), keepdims=0), threshold)
     where = g.op("Transpose", g.op("NonZero", is_candidate), perm=[1, 0])  # [M, 2]: photo, cell
     # One candidate too many here too, of score 0.
-    nothing = g.constant(np.zeros((1, config.num_classes), np.float32))
+    nothing = g.op(
+        "Expand", g.constant(np.zeros((1, 1), np.float32)), g.row([g.number(1), g.size(scores, 2)])
+    )
     their_scores = g.op("Concat", g.op("GatherND", scores, where), nothing, axis=0)  # [M, C]
     where = g.op("Concat", where, g.number_row(0, 0), axis=0)
     their_boxes = g.op("GatherND", boxes, where)

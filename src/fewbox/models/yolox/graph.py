@@ -253,21 +253,27 @@ def novel_head(coefficients: Coefficients, weights: Mapping[str, Floats]) -> dic
         coefficients: of the columns of :func:`base_graph`.
         weights: of the base.
     """
-    # [Cb, C] and [1, C]
-    of_classes, of_object = coefficients.base_logits[:-1], coefficients.base_logits[-1:]
     head = {}
+    for level, (kernel, bias) in enumerate(base_columns(weights)):
+        through = coefficients.base_logits.T @ kernel  # [C, 2 * D]
+        own = coefficients.tower_features[level].T
+        head[f"head.novel_preds.{level}.weight"] = (through + own)[:, :, None, None]
+        head[f"head.novel_preds.{level}.bias"] = bias @ coefficients.base_logits + coefficients.bias
+    return head
+
+
+def base_columns(weights: Mapping[str, Floats]) -> list[tuple[Floats, Floats]]:
+    """The kernels ``[S, 2 * D]`` and biases ``[S]`` that make base logits of both towers, for each level."""
+    columns = []
     for level in range(len(STRIDES)):
-        class_kernel, object_kernel = (
+        of_classes, of_object = (
             weights[f"head.{kind}_preds.{level}.weight"][:, :, 0, 0] for kind in ("cls", "obj")
         )
-        class_bias, object_bias = (weights[f"head.{kind}_preds.{level}.bias"] for kind in ("cls", "obj"))
-        # [C, 2 * D]
-        through = np.concatenate((of_classes.T @ class_kernel, of_object.T @ object_kernel), 1)
-        kernel = through + coefficients.tower_features[level].T
-        bias = class_bias @ of_classes + object_bias @ of_object + coefficients.bias
-        head[f"head.novel_preds.{level}.weight"] = kernel[:, :, None, None]
-        head[f"head.novel_preds.{level}.bias"] = bias
-    return head
+        kernel = np.zeros((len(of_classes) + 1, 2 * of_classes.shape[1]), np.float32)
+        kernel[:-1, : of_classes.shape[1]], kernel[-1:, of_classes.shape[1] :] = of_classes, of_object
+        biases = [weights[f"head.{kind}_preds.{level}.bias"] for kind in ("cls", "obj")]
+        columns.append((kernel, np.concatenate(biases)))
+    return columns
 
 
 def rounded_to_bfloat16(values: Floats) -> Floats:

@@ -11,7 +11,7 @@ const SHEET_CELL = { width: 168, height: 176 }; // CSS pixels
 const ASK_AGAIN = 1000; // milliseconds between two questions how far fine-tuning is
 
 /** The end: all photos with their boxes, and the command that fine-tunes, or a button for it. */
-export function showFinish(parent, session, store, open) {
+export function showFinish(parent, session, store, act) {
   const photos = session.photos.filter((photo) => !photo.left_out);
   const left = photos.filter(isOpen).length;
   const boxes = photos.reduce((sum, photo) => sum + photo.num_boxes, 0);
@@ -30,12 +30,12 @@ export function showFinish(parent, session, store, open) {
     cell.setAttribute("role", "listitem");
     const go = () => {
       dialog.close();
-      open(photo.id);
+      act.open(photo.id);
     };
     cell.append(sheetPhoto(photo, go, session, store));
   });
   grid.show(photos);
-  followFinish(dialog, run, store);
+  followFinish(dialog, run, store, act.tryIt);
 }
 
 function sheetPhoto(photo, go, session, store) {
@@ -74,12 +74,12 @@ function copied(words) {
 }
 
 /** Show the command, while it runs how far fine-tuning is, and then what has come of it. */
-async function followFinish(dialog, run, store) {
+async function followFinish(dialog, run, store, tryIt) {
   const command = copied("");
   const message = h("p", { role: "status" });
   const start = button("primary", () => store.finish(true).then(show, fail), "Fine-tune now");
   const result = h("div", { class: "result" });
-  run.append(command, message, start);
+  run.append(command, message, start, button("", () => tryIt(), "Try it"));
   run.after(result);
   let shown = null; // what the result was made of
 
@@ -93,7 +93,7 @@ async function followFinish(dialog, run, store) {
     if (says === shown) return;
     const isNews = shown === null && answer.state === "done";
     shown = says;
-    result.replaceChildren(...(says ? resultOf(answer, store) : []));
+    result.replaceChildren(...(says ? resultOf(answer, store, tryIt) : []));
     dialog.classList.toggle("has-result", answer.state === "done");
     if (isNews) result.scrollIntoView({ block: "start" });
   }
@@ -110,7 +110,7 @@ async function followFinish(dialog, run, store) {
 }
 
 /** What has come of fine-tuning: how good it will be, held-out photos, and what to do next. */
-function resultOf({ state, result: { estimate, picture, next } }, store) {
+function resultOf({ state, result: { estimate, picture, next } }, store, tryIt) {
   const made = [];
   if (state === "done") {
     const lines = estimateInWords(estimate).map((line) => h("li", {}, line));
@@ -127,13 +127,17 @@ function resultOf({ state, result: { estimate, picture, next } }, store) {
     made.push(h("h3", {}, "Held-out photos"), h("p", { class: "hint" }, says), image);
   }
   made.push(h("h3", {}, "What to do next"));
+  if (state === "done") {
+    const says = "Try it here on other photos, and take those into the project on which it fails";
+    made.push(h("div", { class: "step" }, text("", says), button("", () => tryIt(), "Try it")));
+  }
   for (const [says, command] of next) {
     made.push(h("div", { class: "step" }, text("", says), copied(command)));
   }
   if (state === "done") {
     const better = [
       ...(estimate?.remarks ?? []),
-      "what helps most: put photos on which it fails into the folder, correct their boxes here, fine-tune again",
+      "what helps most: photos on which it fails: take them in with Try it, correct their boxes, fine-tune again",
     ];
     const lines = better.map((line) => h("li", {}, line));
     made.push(h("h3", {}, "How it gets better"), h("ul", { class: "better" }, ...lines));

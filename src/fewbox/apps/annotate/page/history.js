@@ -42,6 +42,18 @@ export function inverse(state, change) {
   };
 }
 
+/** The change that makes `to` of `from`. */
+export function difference(from, to) {
+  const known = new Map(from.boxes.map((box) => [box.id, JSON.stringify(box)]));
+  const wanted = new Set(to.boxes.map(({ id }) => id));
+  const flags = FLAGS.filter((flag) => (from[flag] ?? false) !== (to[flag] ?? false));
+  return {
+    put: to.boxes.filter((box) => known.get(box.id) !== JSON.stringify(box)),
+    delete: from.boxes.filter(({ id }) => !wanted.has(id)).map(({ id }) => id),
+    ...Object.fromEntries(flags.map((flag) => [flag, to[flag] ?? false])),
+  };
+}
+
 /** One change that does what `first` and then `second` do. */
 export function combined(first, second) {
   const put = new Map(first.put.map((box) => [box.id, box]));
@@ -131,7 +143,9 @@ export class Histories {
     return steps.reduce((newest, one) => (newest?.step.order > one.step.order ? newest : one), null);
   }
 
-  clear() {
-    this.#histories.clear();
+  exchange(histories = new Map()) {
+    const before = this.#histories;
+    this.#histories = histories;
+    return before;
   }
 }

@@ -1,6 +1,7 @@
 // The store of the page that `fewbox annotate` serves: every method is one request to that server.
 
 const TIMEOUT = 20_000; // milliseconds; one answer takes a few
+const TRY_TIMEOUT = 120_000; // for a photo to travel, and for the first one to start what detects
 
 /** Why a request failed. `refused`: the server has understood it and would refuse it again. */
 export class StoreError extends Error {
@@ -12,8 +13,13 @@ export class StoreError extends Error {
 }
 
 async function send(method, path, body) {
-  const options = { method, signal: AbortSignal.timeout(TIMEOUT), credentials: "same-origin" };
-  if (body !== undefined) {
+  const isFile = body instanceof Blob;
+  const signal = AbortSignal.timeout(isFile ? TRY_TIMEOUT : TIMEOUT);
+  const options = { method, signal, credentials: "same-origin" };
+  if (isFile) {
+    options.body = body;
+    options.headers = { "Content-Type": "application/octet-stream" };
+  } else if (body !== undefined) {
     options.body = JSON.stringify(body);
     options.headers = { "Content-Type": "application/json" };
   }
@@ -42,6 +48,7 @@ const imagePath = (id, side) => `${photoPath(id)}/image${side ? `?side=${side}` 
 
 export const httpStore = {
   project: () => request("GET", "/api/project"),
+  version: async () => (await request("GET", "/api/version")).version,
   photo: (id) => request("GET", photoPath(id)),
   patch: (id, change) => request("PATCH", photoPath(id), change),
   trash: (id) => request("POST", `${photoPath(id)}/trash`, {}),
@@ -55,6 +62,10 @@ export const httpStore = {
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
   heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
+  trying: () => request("GET", "/api/try"),
+  tryPhoto: (name, file) => request("POST", `/api/try?name=${encodeURIComponent(name)}`, file),
+  triedUrl: (id, side) => `/api/tried/${encodeURIComponent(id)}/image?side=${side}`,
+  takeIn: (id) => request("POST", `/api/tried/${encodeURIComponent(id)}/take`, {}),
   formats: () => request("GET", "/api/export"),
   async exported(format) {
     const response = await send("GET", `/api/export?format=${encodeURIComponent(format)}`);

@@ -1,12 +1,13 @@
 // Photos that one does without: left out of what is learnt, or deleted; and taking back what changes more than
 // the open photo.
 
-import { NO_CHANGE } from "./history.js";
+import { NO_CHANGE, difference } from "./history.js";
 import { Project } from "./project.js";
 import { counted } from "./words.js";
 
 export class Keeping extends Project {
-  #steps = []; // {order, back, says}
+  #steps = []; // {order, back, again, undone, done, history}
+  #undone = []; // what was taken back: one of those steps, or null for a change of the open photo
 
   /** Leave the photo out: it is neither learnt from nor to do; or take it in again. */
   toggleLeftOut() {
@@ -19,16 +20,25 @@ export class Keeping extends Project {
     if (state && !photo.error) this.change(change);
     else {
       const { reviewed } = photo;
-      this.#setFlags(photo, change);
-      this.noteStep(() => this.#setFlags(photo, { left_out: !isOut, reviewed }), "undone");
+      const again = () => this.#setFlags(photo, change);
+      again();
+      this.#note({ again, back: () => this.#setFlags(photo, { left_out: !isOut, reviewed }) });
     }
-    this.tell(isOut ? `${photo.name} is left out` : `${photo.name} is taken in again`);
+    this.#offerUndo(isOut ? `${photo.name} is left out` : `${photo.name} is taken in again`);
   }
 
   #setFlags(photo, flags) {
     const { reviewed = photo.reviewed, left_out } = flags;
     Object.assign(photo, { reviewed, left_out });
     this.saver.add(photo.id, { ...NO_CHANGE, ...flags });
+    this.changed();
+  }
+
+  /** What to keep of a photo that was changed here and elsewhere: "mine", "theirs", or else both. */
+  keep(which, photo = this.current) {
+    const clash = this.clashes.get(photo);
+    this.clashes.delete(photo);
+    if (which !== "both" && photo === this.current && this.state) this.change(difference(this.state, clash[which]));
     this.changed();
   }
 
@@ -44,46 +54,129 @@ export class Keeping extends Project {
     const photo = this.current;
     if (!photo || !this.isSettled()) return;
     const { reviewed, left_out = false } = photo;
+    const back = async () => {
+      await this.#restore(photo.id);
+      this.#setFlags(this.photo(photo.id), { reviewed, left_out });
+      this.open(photo.id);
+    };
+    const says = { done: `${photo.name} deleted`, undone: `${photo.name} is back` };
+    await this.doStep({ again: () => this.#trash(photo.id), back, ...says });
+  }
+
+  async #trash(id) {
+    const photo = this.photo(id);
+    const isOpen = photo === this.current;
     const next = this.neighbour(1) ?? this.neighbour(-1) ?? this.photos.find((other) => other !== photo);
-    await this.store.trash(photo.id);
+    await this.store.trash(id);
     this.photos = this.photos.filter((other) => other !== photo);
+    this.clashes.delete(photo);
+    if (!isOpen) return;
     Object.assign(this, { state: null, question: null, selected: null, held: null });
     if (next) this.open(next.id);
     else this.current = null;
-    this.noteStep(async () => {
-      await this.store.restore(photo.id);
-      await this.refresh();
-      this.#setFlags(this.photo(photo.id), { reviewed, left_out });
-      this.open(photo.id);
-    }, `${photo.name} is back`);
-    this.tell(`${photo.name} deleted`);
-    this.changed();
+  }
+
+  async #restore(id) {
+    await this.store.restore(id);
+    await this.refresh();
+  }
+
+  /** Copy a photo that was tried into the project; undo moves it into the trash. */
+  async takeIn({ id: tried, boxes }) {
+    const { id, name } = await this.store.takeIn(tried);
+    const unknown = [...new Set(boxes.map(({ label }) => label))].filter((label) => !this.labels.includes(label));
+    if (unknown.length) this.saver.addLabels(unknown);
+    await this.refresh();
+    const again = async () => {
+      await this.#restore(id);
+      this.#setFlags(this.photo(id), { left_out: false });
+    };
+    const says = { done: `${name} is in the project again`, undone: `${name} is in the trash` };
+    this.#note({ again, back: () => this.#trash(id), ...says });
+    return { id, name };
   }
 
   /** Take over boxes that lie beside the photos; undo takes them out again. */
   async takeOver(format) {
     if (!this.isSettled()) return;
-    const { boxes, before } = await this.store.takeOver(format);
-    await this.refresh();
-    this.noteStep(async () => {
-      for (const [id, change] of before) this.saver.add(id, change);
+    let taken;
+    const again = async () => {
+      taken = await this.store.takeOver(format);
       await this.refresh();
-    }, "what was taken over is gone again");
-    this.tell(`${counted(boxes, "box", "boxes")} taken over`);
+    };
+    const back = async () => {
+      for (const [id, change] of taken.before) this.saver.add(id, change);
+      await this.refresh();
+    };
+    await this.doStep({ again, back, undone: "what was taken over is gone again" });
+    this.#offerUndo(`${counted(taken.boxes, "box", "boxes")} taken over`);
   }
 
-  /** Remember how to take back what changes more than the open photo, and what is said then. */
-  noteStep(back, says) {
-    this.#steps.push({ order: this.nextStep(), back, says });
+  /**
+   * Do what changes more than the open photo: `again` does it, `back` takes it back, and what is said then is
+   * `done` and `undone`. With `isOfClasses`, older changes can be undone only once it is, as they know other classes.
+   */
+  async doStep(step) {
+    await step.again();
+    this.#note(step);
+    if (step.done) this.#offerUndo(step.done);
+    this.changed();
+  }
+
+  #note({ isOfClasses = false, ...step }) {
+    const history = isOfClasses ? this.exchangeHistory() : null;
+    this.#steps.push({ undone: "undone", done: "done again", ...step, history, order: this.nextStep() });
+    this.#undone = [];
+  }
+
+  change(...changed) {
+    this.#undone = [];
+    super.change(...changed);
+  }
+
+  /** The number of what undo would take back. */
+  get #newest() {
+    return Math.max(this.#steps.at(-1)?.order ?? 0, this.lastStep);
+  }
+
+  /** Tell what was done, with a button that takes it back. */
+  #offerUndo(text) {
+    const order = this.#newest;
+    const isLast = () => this.#newest === order;
+    this.dispatchEvent(new CustomEvent("offer", { detail: { text, isLast } }));
   }
 
   /** Take back what was done last, be it in this photo or in many. */
   async undo() {
     const step = this.#steps.at(-1);
-    if (!step || step.order < this.lastStep) return super.undo();
+    if (!step || step.order < this.lastStep) {
+      if (this.lastStep) this.#undone.push(null);
+      return super.undo();
+    }
     if (!this.isSettled()) return undefined;
     await step.back();
     this.#steps.pop();
-    return this.tell(step.says);
+    return this.#settleStep(step, this.#undone, step.undone);
+  }
+
+  /** Do again what was taken back last. */
+  async redo() {
+    const step = this.#undone.at(-1);
+    if (!step) {
+      this.#undone.pop();
+      return super.redo();
+    }
+    if (!this.isSettled()) return undefined;
+    await step.again();
+    this.#undone.pop();
+    step.order = this.nextStep();
+    return this.#settleStep(step, this.#steps, step.done);
+  }
+
+  #settleStep(step, steps, says) {
+    if (step.history) step.history = this.exchangeHistory(step.history);
+    steps.push(step);
+    this.tell(says);
+    this.changed();
   }
 }

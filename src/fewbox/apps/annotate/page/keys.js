@@ -29,6 +29,7 @@ export const KEYS = [
   once(["Shift+Delete", "Shift+Backspace"], ["Shift", "Delete"], "delete the photo from the disk", (act) =>
     act.trashPhoto(),
   ),
+  once(["t"], ["T"], "try the detector on other photos", (act) => act.tryIt()),
   entry(["l"], ["L"], "look again where a proposal came too late", (act) => act.lookAgain()),
 
   { group: "Boxes" },

@@ -4,18 +4,19 @@ import { askingActions } from "./asking.js";
 import { offerBeside } from "./beside.js";
 import { Stage } from "./canvas.js";
 import { showHelp } from "./dialogs.js";
-import { button, h } from "./dom.js";
+import { MOD, button, h, key } from "./dom.js";
 import { showFinish } from "./finish.js";
 import { boxInMiddle } from "./geometry.js";
 import { ANSWERS, KEYS, entryFor, keyTable } from "./keys.js";
 import { makeLayout } from "./layout.js";
-import { followLearning } from "./learning.js";
+import { followChanges, followLearning } from "./learning.js";
 import { Look } from "./look.js";
 import { Panels } from "./panels.js";
 import { Pictures } from "./pictures.js";
 import { PointerInput } from "./pointer.js";
 import { Saver } from "./saving.js";
 import { Session } from "./session.js";
+import { showTrying } from "./trying.js";
 
 const RETRY = 1500; // milliseconds until a photo that did not come is asked for again
 
@@ -39,6 +40,7 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   element.append(parts.root);
 
   const stop = new AbortController();
+  listenToDrops(element, act, stop.signal);
   listenToKeys(element, parts, pointer, session, act, stop.signal);
   showChanges({ session, saver, stage, panels, parts, act, onOpen });
   addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
@@ -71,17 +73,20 @@ async function begin({ session, saver, unsaved, store, first, parts, stop }) {
     }
   }
   followLearning(session, store, stop.signal);
+  followChanges(session, store, stop.signal);
 }
 
 const OF_SESSION = [
-  ...["step", "goToSuggested", "toggleReviewed", "toggleLeftOut", "redo", "chooseClass", "acceptOne", "acceptAll"],
+  ...["step", "goToSuggested", "toggleReviewed", "toggleLeftOut", "chooseClass", "acceptOne", "acceptAll"],
   ...["paste", "duplicate", "toggleBoxes", "toggleClass", "showAll", "goToEnd", "goToEmpty"],
-  ...["answer", "back", "lookAgain", "leaveEmpty", "selectNext", "nudge", "stretch", "deleteSelected", "toggleIgnore"],
+  ...["answer", "back", "lookAgain", "leaveEmpty", "keep", "selectNext", "nudge", "stretch", "deleteSelected"],
+  "toggleIgnore",
 ];
 
 /** Everything that keys and buttons can do, by name. */
 function actions({ session, stage, pointer, parts, store }) {
   const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
+  let trying = null; // the window, if it was opened
   const act = {
     newBox: () => stage.photo && session.draw(boxInMiddle(stage.view, stage.photo, stage.size)),
     copy() {
@@ -99,6 +104,7 @@ function actions({ session, stage, pointer, parts, store }) {
       session.deleteSelected();
     },
     undo: () => session.undo().catch(tell),
+    redo: () => session.redo().catch(tell),
     open(id) {
       parts.root.classList.remove("shows-photos");
       session.setSearch("");
@@ -119,7 +125,11 @@ function actions({ session, stage, pointer, parts, store }) {
     },
     togglePhotos: () => parts.root.classList.toggle("shows-photos"),
     showHelp: () => showHelp(parts.dialogs),
-    showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act.open)),
+    showFinish: () => session.settle(() => showFinish(parts.dialogs, session, store, act)),
+    tryIt(files = []) {
+      if (!trying?.dialog.open) trying = showTrying(parts.dialogs, session, store, act.open);
+      trying.add(files);
+    },
   };
   Object.assign(act, askingActions(session, parts.dialogs, tell));
   for (const name of OF_SESSION) act[name] = session[name].bind(session);
@@ -146,6 +156,17 @@ function viewActions({ session, stage, look }) {
 function isTakenBy(target, { key }) {
   if (target.closest("input[type=range]")) return /^(Arrow|Page|Home|End|Tab)/.test(key);
   return target.closest("input, select, textarea") !== null;
+}
+
+/** Photos that are dropped on the page are for the detector to look at. */
+function listenToDrops(element, act, signal) {
+  const isOfFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files");
+  element.addEventListener("dragover", (event) => isOfFiles(event) && event.preventDefault(), { signal });
+  element.addEventListener("drop", (event) => {
+    if (!isOfFiles(event)) return;
+    event.preventDefault(); // or the browser would leave the page for the photo
+    act.tryIt([...event.dataTransfer.files]);
+  }, { signal });
 }
 
 /** Connect the table of keys. Space acts when it comes up, since held down it lets one drag the photo. */
@@ -218,15 +239,23 @@ function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
   session.addEventListener("draft", () => stage.redrawBoxes());
   session.addEventListener("say", ({ detail }) => show(parts.said, detail, false));
   session.addEventListener("tell", ({ detail }) => show(parts.said, detail, true));
+  session.addEventListener("offer", ({ detail: { text, isLast } }) => {
+    const undo = () => (isLast() ? act.undo() : session.tell("something else was done since"));
+    show(parts.said, text, true, button("", undo, "Undo", key(`${MOD} Z`)));
+  });
   saver.addEventListener("status", () => panels.showSaved());
 }
 
-/** Say something to those who listen, and with `isSeen` for a moment to those who look. */
-function show(said, text, isSeen) {
-  said.textContent = text;
+/** Say something to those who listen, and with `isSeen` for a moment to those who look, with what they may press. */
+function show(said, text, isSeen, ...buttons) {
+  said.replaceChildren(text, ...buttons);
   said.classList.toggle("seen", isSeen);
   clearTimeout(said.timer);
-  said.timer = setTimeout(() => said.classList.remove("seen"), 2500);
+  const hide = () => {
+    said.classList.remove("seen");
+    for (const one of buttons) one.remove();
+  };
+  said.timer = setTimeout(hide, buttons.length ? 8000 : 2500);
 }
 
 /** What stands in the place of a photo that cannot be shown. */

@@ -220,11 +220,13 @@ export class Panels {
 
   /** What is to be decided: proposals before the photo counts as reviewed, or those that came too late. */
   #showAsks() {
-    const { question, late, state } = this.#session;
+    const { question, late, state, clashes, current, photos } = this.#session;
+    const clash = clashes.has(current) ? current : photos.find((photo) => clashes.has(photo));
     const count = question?.items.length ?? 0;
     const own = state?.boxes.length ?? 0;
-    rebuilt(this.#parts.asks, [count, own, late[0]?.name], () => {
+    rebuilt(this.#parts.asks, [count, own, late[0]?.name, clash?.name, clash === current], () => {
       if (count) return this.#question(count, own);
+      if (clash) return clash === current ? this.#clash(clash) : this.#clashElsewhere(clash);
       return late.length ? this.#tooLate(late[0]) : [];
     });
   }
@@ -237,6 +239,26 @@ export class Panels {
       button("primary", () => this.#act.answer(true), count === 1 ? "Accept it" : `Accept all ${count}`, key("Space")),
       button("", () => this.#act.answer(false), own ? "Only my boxes" : "Nothing here", key("N")),
       button("", () => this.#act.back(), "Back", key("Esc")),
+    ];
+  }
+
+  #clash(photo) {
+    const { mine, theirs } = this.#session.clashes.get(photo);
+    const one = (name, { boxes }) => `Only ${name} (${counted(boxes.length, "box", "boxes")})`;
+    const keep = (which) => () => this.#act.keep(which);
+    return [
+      h("p", {}, h("strong", {}, "Somebody else has changed this photo while you did. "), "What both drew is saved."),
+      button("primary", keep("both"), "Keep both"),
+      button("", keep("mine"), one("mine", mine)),
+      button("", keep("theirs"), one("theirs", theirs)),
+    ];
+  }
+
+  #clashElsewhere(photo) {
+    return [
+      h("p", {}, h("strong", {}, photo.name), " was changed by somebody else while you did. What both drew is saved."),
+      button("primary", () => this.#act.open(photo.id), "Look"),
+      button("", () => this.#act.keep("both", photo), "Keep both"),
     ];
   }
 

@@ -21,6 +21,8 @@ export class Project extends PhotoList {
   question = null; // {items, go, isReviewing}: proposals to decide on before the photo may count as reviewed
   learning = { state: "off", message: "", round: 0, progress: 0 };
   suggested = null; // id of the photo the detector is least sure of
+  version = null; // of the project, as it was read last
+  clashes = new Map(); // photo -> {mine, theirs}: what it was here and elsewhere, before both became one
   askForLabel = async () => null;
   store;
   saver;
@@ -36,7 +38,7 @@ export class Project extends PhotoList {
     super();
     Object.assign(this, { store, saver });
     this.#proposed = new Proposals(store);
-    saver.addEventListener("acknowledged", ({ detail }) => this.#take(detail.id, detail.state));
+    saver.addEventListener("acknowledged", ({ detail }) => this.#acknowledge(detail.id, detail.state));
     saver.addEventListener("discarded", () => this.refresh().catch(() => {}));
   }
 
@@ -51,9 +53,28 @@ export class Project extends PhotoList {
 
   /** Read everything again: another window may have drawn boxes. */
   async refresh() {
+    const { current, photos } = this;
     await this.#readProject();
     this.#states.clear();
+    this.saver.forgetSeen();
     if (this.current) await this.#readBoxes(this.current);
+    else if (current) {
+      this.tell(`${current.name} is no longer there`);
+      const at = Math.min(photos.indexOf(current), this.photos.length - 1);
+      if (at >= 0) this.#open(this.photos[at]);
+    }
+    this.changed();
+  }
+
+  /** Take what the server says of what was saved, and note what somebody else had changed before. */
+  #acknowledge(id, { meanwhile, files, ...state }) {
+    if (files && files[0] === this.version) [, this.version] = files; // nobody else has changed anything
+    const mine = this.#states.get(id);
+    this.#take(id, state);
+    const photo = this.photo(id);
+    if (!meanwhile || !photo) return;
+    this.clashes.set(photo, { mine: mine ?? state, theirs: meanwhile });
+    this.tell(`somebody else has changed ${photo.name} meanwhile`);
     this.changed();
   }
 
@@ -61,9 +82,12 @@ export class Project extends PhotoList {
     const before = this.#changes;
     const project = await this.store.project();
     this.name = project.name;
+    const active = this.labels[this.active];
     this.labels = [...new Set([...project.labels, ...this.saver.pendingLabels])];
+    this.active = Math.max(this.labels.indexOf(active), 0);
     this.suggested = project.suggested_next;
     if (before !== this.#changes) return;
+    this.version = project.version;
     const known = new Map(this.photos.map((photo) => [photo.id, photo]));
     this.photos = project.photos.map((row) => {
       const photo = known.get(row.id) ?? row; // one photo stays one object
@@ -115,9 +139,10 @@ export class Project extends PhotoList {
   }
 
   /** Take what the server says of a photo, and on top of it what is not saved yet. */
-  #take(id, { boxes, reviewed, left_out, width, height, error }) {
+  #take(id, { boxes, reviewed, left_out, width, height, error, version }) {
     const photo = this.photo(id);
     if (!photo) return;
+    this.saver.saw(id, version);
     this.#changes += 1;
     Object.assign(photo, width ? { width, height } : {}, { error: error ?? photo.error });
     this.#show(photo, applied({ boxes, reviewed, left_out }, this.saver.pending(id)));
@@ -145,7 +170,7 @@ export class Project extends PhotoList {
 
   /** Proposals are for photos that nobody had looked at before. */
   async #readProposals(photo) {
-    if (this.learning.state === "off" || photo.error || !this.#isFresh) return;
+    if ((this.learning.state === "off" && !photo.tried) || photo.error || !this.#isFresh) return;
     const before = this.proposals.length;
     const isMore = await this.#proposed.read(photo.id).catch(() => false);
     if (photo !== this.current) return;
@@ -319,8 +344,9 @@ export class Project extends PhotoList {
     return this.#histories.tick();
   }
 
-  forgetHistory() {
-    this.#histories.clear();
+  /** Go on with another history of all photos, an empty one if none is given; return the one until now. */
+  exchangeHistory(history) {
+    return this.#histories.exchange(history);
   }
 
   /**
@@ -357,7 +383,7 @@ export class Project extends PhotoList {
     this.#repeat("undo", "undone");
   }
 
-  redo() {
+  async redo() {
     this.#repeat("redo", "done again");
   }
 

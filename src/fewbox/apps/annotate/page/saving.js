@@ -21,6 +21,7 @@ export class Saver extends EventTarget {
   #sent = null; // [photo id, change] on its way
   #running = false;
   #kept = true;
+  #versions = new Map(); // photo id -> the version that is being changed, so that the server can tell of others
   #wake = null;
 
   constructor(store, unsaved) {
@@ -31,8 +32,19 @@ export class Saver extends EventTarget {
 
   /** Save `change` to a photo, or add it to what is waiting to be saved there. */
   add(id, change) {
+    if (change.seen) this.#versions.set(id, change.seen); // kept by a window that is no longer there
     this.#queue(id, change);
     this.#run();
+  }
+
+  /** Note which version of a photo is seen now; what waits to be saved was made to an older one. */
+  saw(id, version) {
+    if (version && this.pending(id) === NO_CHANGE) this.#versions.set(id, version);
+  }
+
+  /** Forget what was seen, as this page has changed many photos itself. */
+  forgetSeen() {
+    for (const id of this.#versions.keys()) if (this.pending(id) === NO_CHANGE) this.#versions.delete(id);
   }
 
   addLabels(labels) {
@@ -43,8 +55,9 @@ export class Saver extends EventTarget {
 
   /** What is not yet saved of a photo. */
   pending(id) {
-    const sent = this.#sent?.[0] === id ? this.#sent[1] : NO_CHANGE;
-    return [sent, this.#refused.get(id), this.#queued.get(id)].filter(Boolean).reduce(combined);
+    const sent = this.#sent?.[0] === id ? this.#sent[1] : null;
+    const waiting = [sent, this.#refused.get(id), this.#queued.get(id)].filter(Boolean);
+    return waiting.length ? waiting.reduce(combined) : NO_CHANGE;
   }
 
   get pendingLabels() {
@@ -83,7 +96,12 @@ export class Saver extends EventTarget {
   #photos() {
     const ids = new Set([...this.#refused.keys(), ...this.#queued.keys()]);
     if (this.#sent) ids.add(this.#sent[0]);
-    return [...ids].map((id) => [id, this.pending(id)]);
+    return [...ids].map((id) => [id, this.#withSeen(id, this.pending(id))]);
+  }
+
+  #withSeen(id, change) {
+    const seen = this.#versions.get(id);
+    return seen ? { ...change, seen } : change;
   }
 
   #keep() {
@@ -127,8 +145,9 @@ export class Saver extends EventTarget {
     this.#queued.delete(id);
     this.#sent = [id, change];
     try {
-      const state = await this.#store.patch(id, change);
+      const state = await this.#store.patch(id, this.#withSeen(id, change));
       this.#sent = null;
+      if (state.version) this.#versions.set(id, state.version);
       this.#keep();
       this.dispatchEvent(new CustomEvent("acknowledged", { detail: { id, state } }));
     } catch (error) {

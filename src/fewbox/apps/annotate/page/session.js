@@ -181,8 +181,9 @@ export class Session extends Keeping {
 
   async renameClass(label, other) {
     if (!this.isSettled()) return;
-    await this.#rename(label, other);
-    this.noteStep(() => this.#rename(other, label), `${other} is ${label} again`);
+    const says = { done: `${label} is ${other} now`, undone: `${other} is ${label} again` };
+    const back = () => this.#rename(other, label);
+    await this.doStep({ again: () => this.#rename(label, other), back, ...says, isOfClasses: true });
   }
 
   async #rename(label, other) {
@@ -192,43 +193,45 @@ export class Session extends Keeping {
 
   /** Go on with other classes, where what was `label` is `other` now, or gone. */
   async #takeLabels(labels, label, other = null) {
+    const active = this.labels[this.active];
     this.labels = labels;
-    this.active = Math.min(this.active, Math.max(labels.length - 1, 0));
-    this.forgetHistory(); // what they would bring back has the old label
+    this.active = Math.max(labels.indexOf(active === label ? other : active), 0);
     for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other ?? label;
     if (this.hiddenLabels.delete(label) && other) this.hiddenLabels.add(other);
     await this.refresh();
   }
 
-  async mergeClass(label, other) {
-    const { labels, before } = await this.store.labels({ merge: { [label]: other } });
-    await this.#takeLabels(labels, label, other);
-    this.#noteBoxes(label, before, `${label} is a class of its own again`);
+  mergeClass(label, other) {
+    const says = { done: `${label} is ${other} now`, undone: `${label} is a class of its own again` };
+    return this.#loseClass(label, other, { merge: { [label]: other } }, says);
   }
 
-  async deleteClass(label) {
-    const { labels, before } = await this.store.labels({ delete: [label] });
-    await this.#takeLabels(labels, label);
-    this.#noteBoxes(label, before, `${label} is back`);
+  deleteClass(label) {
+    const says = { done: `the class ${label} is deleted`, undone: `${label} is back` };
+    return this.#loseClass(label, null, { delete: [label] }, says);
   }
 
-  /** Let undo bring back a class and its boxes: `before` is [[photo id, change]]. */
-  #noteBoxes(label, before, says) {
-    this.noteStep(async () => {
-      this.forgetHistory();
+  /** Remove a class that no box has. */
+  removeClass(label) {
+    const says = { done: `the class ${label} is removed`, undone: `${label} is back` };
+    return this.#loseClass(label, null, { remove: [label] }, says);
+  }
+
+  /** Let a class go by a change of the labels; undo brings it back with its boxes. */
+  #loseClass(label, other, asked, says) {
+    let lost; // [[photo id, change]], which bring its boxes back
+    const again = async () => {
+      const { labels, before = [] } = await this.store.labels(asked);
+      lost = before;
+      await this.#takeLabels(labels, label, other);
+    };
+    const back = async () => {
       this.labels = [...this.labels, label];
       this.saver.addLabels([label]);
-      for (const [id, change] of before) this.saver.add(id, change);
+      for (const [id, change] of lost) this.saver.add(id, change);
       await this.refresh();
-    }, says);
-    this.changed();
-  }
-
-  async removeClass(label) {
-    this.labels = (await this.store.labels({ remove: [label] })).labels;
-    this.hiddenLabels.delete(label);
-    this.active = 0;
-    this.changed();
+    };
+    return this.doStep({ again, back, ...says, isOfClasses: true });
   }
 
   acceptOne() {

@@ -1,0 +1,162 @@
+// What held-out photos say of a detector: thresholds, AP50 with an interval, and what to look at again.
+// After finetuning/estimate.py. There the interval is taken from draws of a Beta distribution; here from the
+// distribution itself, so the two may differ in the last percent.
+
+import { calibrated } from "./calibration.js";
+import { ap50Of, bestF1 } from "./outcomes.js";
+
+const COVERAGE = 0.8;
+const TARGET_PRECISION = 0.9;
+const [USUAL_AP50, USUAL_OBJECTS] = [0.75, 0.5];
+const OBJECT_WORTH = 0.4;
+const USUAL_THRESHOLD = 0.4;
+const SMALL_SIDE = 8; // pixels of the network's input
+const FOUND_SCORE = 0.05;
+const FRACTION_TERMS = 200; // more than thousands of objects need
+
+/**
+ * What is known of a detector, with the names that its file has: `fewbox show` tells it.
+ *
+ * `photos` are as for `learn`, `outcomes` of detections in photos held out with the scores as learnt, null if there
+ * are none.
+ */
+export function estimateOf(photos, labels, outcomes, calibration) {
+  const foundOf = (classId) => (outcomes ? ap50Of(outcomes, classId) : { objects: 0 });
+  const classes = labels.map((label, classId) => expectedOf(label, foundOf(classId)));
+  const known = classes.filter(({ objects }) => objects > 0);
+  const mean = (name) => (known.length ? known.reduce((sum, one) => sum + one[name], 0) / known.length : null);
+  const objects = known.reduce((sum, one) => sum + one.objects, 0);
+  // What makes one class easy or hard does so for the others too, so the ends of the intervals are averaged.
+  const overall = { label: "", objects, ap50: mean("ap50"), low: mean("low"), high: mean("high") };
+  const [balanced, precise] = thresholdsOf(outcomes, calibration);
+  const shown = new Set(photos.flatMap(({ classIds }) => classIds));
+  const boxless = labels.filter((_, classId) => !shown.has(classId));
+  return {
+    photos: photos.length,
+    overall: inPercent(overall),
+    classes: classes.map(inPercent),
+    calibration,
+    score_threshold: balanced,
+    precise_threshold: precise,
+    remarks: [...warningsOf(photos, outcomes), ...limitsOf(classes, photos.length, boxless)],
+  };
+}
+
+/** An object that is found or missed is a draw; the usual detector is the prior of what is expected. */
+function expectedOf(label, { ap50, objects }) {
+  if (objects === 0) return { label, objects, ap50: null, low: null, high: null };
+  const hits = USUAL_AP50 * USUAL_OBJECTS + ap50 * objects * OBJECT_WORTH;
+  const misses = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - ap50) * objects * OBJECT_WORTH;
+  const [low, high] = [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2].map((share) => betaQuantile(share, hits, misses));
+  return { label, objects, ap50: hits / (hits + misses), low, high };
+}
+
+/** With the ends of the interval at whole percents, outwards. */
+function inPercent(expected) {
+  if (expected.objects === 0) return expected;
+  return { ...expected, low: Math.floor(100 * expected.low) / 100, high: Math.ceil(100 * expected.high) / 100 };
+}
+
+/** Below which value a Beta distribution has the given share of its mass. */
+function betaQuantile(share, a, b) {
+  let [low, high] = [0, 1];
+  for (let halving = 0; halving < 60; halving++) {
+    const middle = (low + high) / 2;
+    if (betaShare(middle, a, b) < share) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+/** The share of a Beta distribution below x: the continued fraction of DLMF 8.17.22, from its end. */
+function betaShare(x, a, b) {
+  if (x <= 0 || x >= 1) return x <= 0 ? 0 : 1;
+  if (x > (a + 1) / (a + b + 2)) return 1 - betaShare(1 - x, b, a);
+  let rest = 1;
+  for (let m = FRACTION_TERMS; m >= 0; m--) {
+    rest = 1 - ((a + m) * (a + b + m) * x) / ((a + 2 * m) * (a + 2 * m + 1)) / rest;
+    if (m > 0) rest = 1 + (m * (b - m) * x) / ((a + 2 * m - 1) * (a + 2 * m)) / rest;
+  }
+  const logFront = a * Math.log(x) + b * Math.log1p(-x) + logGamma(a + b) - logGamma(a) - logGamma(b);
+  return Math.exp(logFront) / a / rest;
+}
+
+/** The logarithm of the gamma function of x above 0: Stirling's series, DLMF 5.11.1. */
+function logGamma(x) {
+  let [shifted, product] = [x, 1];
+  while (shifted < 12) product *= shifted++;
+  const inverse = 1 / shifted;
+  const series = inverse * (1 / 12 - inverse ** 2 * (1 / 360 - inverse ** 2 * (1 / 1260 - inverse ** 2 / 1680)));
+  return (shifted - 0.5) * Math.log(shifted) - shifted + Math.log(2 * Math.PI) / 2 + series - Math.log(product);
+}
+
+/**
+ * The threshold that balances misses and false alarms, and the one above which nine boxes in ten are right, or null.
+ *
+ * With calibrated scores the best threshold for F1 is half of the F1 it gives: Lipton et al., 2014.
+ */
+function thresholdsOf(outcomes, calibration) {
+  if (!outcomes?.isRight.some(Boolean)) return [USUAL_THRESHOLD, null];
+  const balanced = bestF1(outcomes) / 2;
+  const scores = outcomes.detections.map(({ score }) => calibrated(calibration, score)).sort((a, b) => b - a);
+  let [sum, precise] = [0, null];
+  scores.forEach((score, place) => {
+    sum += score;
+    if (sum / (place + 1) >= TARGET_PRECISION) precise = score;
+  });
+  return [balanced, Math.max(precise ?? TARGET_PRECISION, balanced)];
+}
+
+/** One line for each thing in the photos that a person should look at again. */
+function warningsOf(photos, outcomes) {
+  const warnings = [];
+  const before = (number) => photos.slice(0, number);
+  const same = photos.filter((photo, number) => before(number).some((one) => isSame(one.features, photo.features)));
+  if (same.length) {
+    warnings.push(
+      `the same picture as another: ${someOf(same.map(({ name }) => name))}; nothing more is learnt from it, and ` +
+        "finding its object again proves nothing, so the estimate is too high",
+    );
+  }
+  const isSmall = ({ inputBoxes: boxes }) =>
+    boxes.some((edge, at) => at % 4 >= 2 && edge - boxes[at - 2] < SMALL_SIDE);
+  const small = photos.filter(isSmall);
+  if (small.length) {
+    warnings.push(
+      `boxes of less than ${SMALL_SIDE} pixels, as the network sees them: ${someOf(small.map(({ name }) => name))}; ` +
+        "too small to be learnt well: cut the photos to the part that matters, or come nearer",
+    );
+  }
+  const missed = outcomes?.objects.filter(({ foundScore }) => foundScore < FOUND_SCORE) ?? [];
+  if (missed.length > (outcomes?.objects.length ?? 0) / 2) {
+    const names = [...new Set(missed.map(({ photo }) => photos[photo].name))];
+    warnings.push(
+      `most objects are not recognised from the other photos: ${someOf(names)}; check that the boxes are around the ` +
+        "right things, or add photos that are more alike",
+    );
+  }
+  return warnings;
+}
+
+function isSame(first, second) {
+  const [a, b] = [first.baseLogits, second.baseLogits];
+  return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+/** What the numbers cannot know. */
+function limitsOf(classes, numPhotos, boxless) {
+  const limits = [];
+  if (boxless.length) limits.push(`there is no box of ${namesOf(boxless)}: nothing was learnt of it`);
+  const unseen = classes.filter(({ label, objects }) => objects === 0 && !boxless.includes(label));
+  if (unseen.length) {
+    const names = namesOf(unseen.map(({ label }) => label));
+    limits.push(`nothing to check against for ${names}: one more photo of it would tell a lot`);
+  } else if (numPhotos < 10) {
+    limits.push(`${numPhotos} ${numPhotos === 1 ? "photo tells" : "photos tell"} little: ten would halve the interval`);
+  }
+  limits.push("all of this is for photos like these; other scenes, light and distances may differ");
+  return limits;
+}
+
+const namesOf = (labels) => labels.slice(0, 5).join(", ") + (labels.length > 5 ? " and others" : "");
+const someOf = (names) => names.slice(0, 5).join(", ") + (names.length > 5 ? ` and ${names.length - 5} more` : "");

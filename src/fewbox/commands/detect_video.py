@@ -1,0 +1,303 @@
+"""``fewbox detect`` for videos: its options, and what is read from where and written to where."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fewbox.errors import OutputError, SettingError, VideoError
+
+if TYPE_CHECKING:
+    from fewbox.detection.photo_detector import PhotoDetector
+    from fewbox.video import VideoSummary
+    from fewbox.video.counting import PassCounter
+    from fewbox.video.reader import FrameSource
+
+_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
+_WRITTEN = (*_VIDEOS, ".csv")
+FILM_SUFFIXES = (
+    *(*_VIDEOS, ".webm", ".avi", ".wmv", ".flv"),
+    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".m3u8"),
+)
+_STREAMED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
+_DEFAULT_FPS = 25.0
+_LINE, _ZONE = "--count-line", "--count-zone"
+
+
+def add_video_options(detect: argparse.ArgumentParser) -> None:
+    """Add the options that only a video has."""
+    video = detect.add_argument_group(
+        "for a video, that is if -o ends in .mp4, .m4v, .mov, .mkv or .csv, or if PHOTOS are videos"
+    )
+    video.add_argument(
+        "--every",
+        type=int,
+        metavar="N",
+        help="look at every N-th frame; in between, boxes move on (default: 1)",
+    )
+    video.add_argument("--no-tracking", action="store_true", help="do not number the objects")
+    video.add_argument(
+        "--confirm",
+        type=int,
+        metavar="N",
+        help="number an object once it is found in N frames in a row; 1 is at once (default: 2)",
+    )
+    for option, metavar, what in (
+        (_LINE, "X1,Y1,X2,Y2", "count what crosses this line, by direction"),
+        (_ZONE, "X1,Y1,X2,Y2,...", "count what goes into the zone with these corners, and out of it"),
+    ):
+        video.add_argument(
+            option,
+            action="append",
+            metavar=metavar,
+            help=f"{what}; in pixels, or in parts of the frame if no number is above 1; may be given again",
+        )
+    video.add_argument(
+        "--fps", type=float, help=f"frames per second, for photos in a row (default: {_DEFAULT_FPS:g})"
+    )
+
+
+def refuse_photo_options(parsed: argparse.Namespace, why: str) -> None:
+    """Refuse what only photos in a folder can be given.
+
+    Raises:
+        SettingError: such an option is given.
+    """
+    for option, is_given in (
+        ("--gif", parsed.gif is not None),
+        ("--mirror", parsed.mirror),
+        ("--no-pictures", parsed.no_pictures),
+    ):
+        if is_given:
+            raise SettingError(f"{option} is for photos in a folder, {why}", hint="leave it out")
+
+
+def is_for_video(parsed: argparse.Namespace) -> bool:
+    """Whether videos are read, or a video is to be written.
+
+    Raises:
+        SettingError: the options do not go together, or photos and videos are given.
+        OutputError: a video is to be written in a format that can only be read.
+    """
+    if Path(parsed.output).suffix.lower() in _WRITTEN:
+        refuse_photo_options(parsed, f"not for {parsed.output}")
+        if parsed.engine_cluster is not None:
+            hint = "leave it out, or name a folder with -o"
+            raise SettingError(
+                f"--engine-cluster is for a run into tables, not for {parsed.output}", hint=hint
+            )
+        return True
+    from_video = [source for source in parsed.photos if _is_video(source, read_as_photo=True)]
+    if parsed.output.lower().endswith((*FILM_SUFFIXES, ".gif") if from_video else FILM_SUFFIXES):
+        hint = f"use a name that ends in one of: {', '.join(_WRITTEN)}"
+        raise OutputError(f"{parsed.output}: a video cannot be written in this format", hint=hint)
+    if from_video:
+        _require_folder_of_videos(parsed, from_video[0])
+        return True
+    for option, is_given in (
+        ("--every", parsed.every),
+        ("--no-tracking", parsed.no_tracking),
+        ("--confirm", parsed.confirm is not None),
+        (_LINE, parsed.count_line),
+        (_ZONE, parsed.count_zone),
+        ("--fps", parsed.fps),
+    ):
+        if is_given:
+            raise SettingError(f"{option} is for videos", hint="to make a video of photos: -o boxes.mp4")
+    return False
+
+
+def _require_folder_of_videos(parsed: argparse.Namespace, video: str) -> None:
+    """Refuse what does not go together with videos and a folder for their results.
+
+    Raises:
+        SettingError: photos too are given, an option that is for photos, or a file that is no video.
+    """
+    from fewbox.detection.folder import names_a_file
+
+    if names_a_file(Path(parsed.output)):
+        raise SettingError(
+            f"{video}: the result of a video is a video, a table or a folder: {parsed.output}",
+            hint="for example -o boxes.mp4, or -o tracks.csv for only the table, or -o found",
+        )
+    photos = [source for source in parsed.photos if not _is_video(source, read_as_photo=False)]
+    if photos:
+        raise SettingError(
+            f"photos and videos in one run: {photos[0]}, {video}", hint="run the command for each kind"
+        )
+    for option, is_given in (
+        ("--gif", parsed.gif is not None),
+        ("--mirror", parsed.mirror),
+        ("--engine-cluster", parsed.engine_cluster is not None),
+    ):
+        if is_given:
+            raise SettingError(f"{option} is for photos, not for {video}", hint="leave it out")
+
+
+def run_video(parsed: argparse.Namespace) -> int:
+    """Detect in videos, a stream, a webcam, or photos in a row."""
+    fps = _DEFAULT_FPS if parsed.fps is None else parsed.fps
+    if not 0.01 <= fps <= 1000:
+        raise SettingError(f"--fps must be a number from 0.01 to 1000: {fps}")
+    videos = [source for source in parsed.photos if _is_video(source, read_as_photo=False)]
+    into_folder = Path(parsed.output).suffix.lower() not in _WRITTEN
+    if into_folder:
+        targets = _targets(videos, Path(parsed.output), "_tracks.csv" if parsed.no_pictures else "")
+        return _run_videos(parsed, targets)
+    if videos and len(parsed.photos) > 1:
+        raise SettingError(
+            f"one video at a time: {', '.join(parsed.photos)}",
+            hint="name a folder, and the result of each goes there: -o found",
+        )
+    from fewbox.data.images import find_photos
+    from fewbox.video.reader import PhotoFrames, VideoReader
+
+    source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
+    counters = _counters(parsed, source)
+    summary = _detect(parsed, _open_detector(parsed, source), source, Path(parsed.output), counters)
+    print(summary)
+    return _ended(parsed, interrupted=summary.interrupted, num_failed=0)
+
+
+def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
+    """Detect in one video after the other; of several, one that cannot be read does not stop the others."""
+    from fewbox.video.reader import VideoReader
+
+    detector, num_failed = None, 0
+    for video, target in targets.items():
+        try:
+            source = VideoReader(video)
+            counters = _counters(parsed, source)
+            detector = detector or _open_detector(parsed, source)
+            summary = _detect(parsed, detector, source, target, counters, summary_json=True)
+        except VideoError as error:
+            if len(targets) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            num_failed += 1
+            continue
+        print(summary)
+        if summary.interrupted:
+            return _ended(parsed, interrupted=True, num_failed=num_failed)
+    if num_failed:
+        print(f"{num_failed} of {len(targets)} videos could not be read to their end")
+    return _ended(parsed, interrupted=False, num_failed=num_failed)
+
+
+def _targets(videos: list[str], folder: Path, table_only: str) -> dict[str, Path]:
+    """Where the result of each video goes: under its name, as ``.mp4`` if its kind is only read.
+
+    Raises:
+        OutputError: two would go to one place, or the result would lie beside its video.
+    """
+    targets: dict[str, Path] = {}
+    for video in videos:
+        path = Path(video)
+        if path.exists() and path.resolve().parent == folder.resolve():
+            raise OutputError(
+                f"{folder}: the results would lie among the videos", hint="choose another folder with -o"
+            )
+        suffix = path.suffix.lower() if path.suffix.lower() in _VIDEOS else ".mp4"
+        target = folder / f"{_stem(video)}{table_only or suffix}"
+        for other, taken in targets.items():
+            if taken.stem == target.stem:
+                raise OutputError(
+                    f"two videos have one name: {other} and {video}",
+                    hint="rename one of them, or run the command for each, with other folders",
+                )
+        targets[video] = target
+    return targets
+
+
+def _stem(video: str) -> str:
+    """What the results of a video are called: as its file, or after the webcam's number or the address."""
+    if video.isdecimal() and not Path(video).exists():
+        return f"webcam_{video}"
+    _, is_address, place = video.partition("://")
+    if is_address:
+        place = place.partition("?")[0].rpartition("@")[2]  # no passwords in names of files
+        named = str(Path(place).with_suffix("")) if "/" in place.strip("/") else place
+        return re.sub(r"[^\w.-]+", "_", named).strip("._") or "stream"
+    return Path(video).stem
+
+
+def _open_detector(parsed: argparse.Namespace, source: FrameSource) -> PhotoDetector:
+    from fewbox.core.tiles import checked_tiles
+    from fewbox.detection.loading import open_detector, say_what_computes
+
+    tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)
+    detector = open_detector(
+        parsed.detector,
+        engine=parsed.engine,
+        base=parsed.base,
+        num_photos=source.total or None,
+        device=parsed.device,
+    )
+    say_what_computes(detector)
+    return detector.with_tiles(tiles)
+
+
+def _counters(parsed: argparse.Namespace, source: FrameSource) -> list[PassCounter]:
+    """The lines and zones that are to count."""
+    if not parsed.count_line and not parsed.count_zone:
+        return []
+    from fewbox.video.counting import LineCounter, ZoneCounter, read_points
+
+    if parsed.no_tracking:
+        option = _LINE if parsed.count_line else _ZONE
+        raise SettingError(f"{option} counts objects by their numbers", hint="leave --no-tracking out")
+    return [
+        *(LineCounter(read_points(_LINE, text, source.size_hw)) for text in parsed.count_line or ()),
+        *(ZoneCounter(read_points(_ZONE, text, source.size_hw)) for text in parsed.count_zone or ()),
+    ]
+
+
+def _detect(
+    parsed: argparse.Namespace,
+    detector: PhotoDetector,
+    source: FrameSource,
+    output: Path,
+    counters: list[PassCounter],
+    *,
+    summary_json: bool = False,
+) -> VideoSummary:
+    from fewbox.video import detect_video
+
+    given: dict[str, Any] = {} if parsed.confirm is None else {"confirm": parsed.confirm}
+    return detect_video(
+        detector,
+        source,
+        output,
+        score_threshold=parsed.threshold,
+        every=1 if parsed.every is None else parsed.every,
+        tracking=not parsed.no_tracking,
+        counters=counters,
+        summary_json=summary_json,
+        **given,
+    )
+
+
+def _ended(parsed: argparse.Namespace, *, interrupted: bool, num_failed: int) -> int:
+    """The exit code; a detector that was used well is exported for the next time."""
+    from fewbox.detection.export_cache import export_later
+
+    if interrupted:
+        return 130
+    if parsed.engine == "auto":
+        export_later(parsed.detector, base=parsed.base)
+    return 2 if num_failed else 0
+
+
+def _is_video(source: str, *, read_as_photo: bool) -> bool:
+    """Whether ``source`` can only be a video; without ``read_as_photo``, whether it may be one."""
+    scheme, is_address, _ = source.partition("://")
+    if is_address and scheme in _STREAMED:
+        return True
+    if source.isdecimal():
+        return not Path(source).exists()
+    if not read_as_photo and (is_address or source.lower().endswith(".gif")):
+        return True
+    return source.lower().endswith(FILM_SUFFIXES)
