@@ -28,6 +28,7 @@ from fewbox.finetuning.api import finetune
 from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
+from fewbox.finetuning.linear_probe.targets import _drawn
 from fewbox.finetuning.pictures import save_held_out
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes
@@ -120,6 +121,15 @@ def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
     assert few[0].background == pytest.approx(4 * np.log(2))  # four times as many
     assert np.array(many[0]) == pytest.approx(np.array(few[0]))
     assert sum(few[-1]) < sum(few[0])
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_background_is_drawn_as_pytorch_draws(seed: int) -> None:
+    """As versions before did, and as the page that learns in a browser does."""
+    ours, theirs = np.random.RandomState(seed), torch.Generator().manual_seed(seed)
+    for count in (3500, 5, 1, 0, 301):  # of pictures one after the other
+        expected = torch.randperm(count, generator=theirs)[:300].tolist()
+        assert _drawn(np.arange(count), 300, ours).tolist() == expected
 
 
 @pytest.mark.slow

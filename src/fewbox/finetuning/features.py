@@ -22,8 +22,7 @@ from fewbox.models.features import AnchorFeatures, FeatureExtractor, Floats, Pic
 MIN_VISIBLE = 0.6
 """A box of which a view shows less is ignored there: too little of the object is left to learn it from."""
 
-_BACKGROUND_DRAWS = 1  # beside a photo's seeds: what its views are drawn from is another row of numbers
-Assign = Callable[[PictureFeatures, Floats, NDArray[np.int64], Floats, np.random.Generator], Sample]
+Assign = Callable[[PictureFeatures, Floats, NDArray[np.int64], Floats, np.random.RandomState], Sample]
 """What to learn from the features of an image, its boxes, their class ids, and regions to ignore."""
 
 
@@ -131,7 +130,7 @@ def _cached(
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
     ids = np.array([labels.index(box.label) for box in photo.boxes], np.int64)
     ignore = np.array([box.ignore for box in photo.boxes], bool)
-    draws = np.random.default_rng((*seeds, _BACKGROUND_DRAWS))
+    draws = np.random.RandomState(sum(seeds) & 0xFFFFFFFF)
     samples: list[Sample] = []
     for view in with_views(config, image, corners, num_views, np.random.default_rng(seeds)):
         features = extractor.read(view.image)

@@ -45,7 +45,7 @@ def assign_targets(
     boxes: Floats,
     class_ids: NDArray[np.int64],
     ignored: Floats,
-    generator: np.random.Generator,
+    generator: np.random.RandomState,
     *,
     num_classes: int,
     num_background: int,
@@ -83,13 +83,28 @@ def assign_targets(
         near = positive | (best_iou >= NEAR_IOU)
     certain = near | (features.base_score >= _nth_highest(features.base_score, num_background))
     others = np.flatnonzero(~certain & (weights > 0))
-    drawn = generator.choice(others, min(num_background, len(others)), replace=False, shuffle=False)
+    drawn = _drawn(others, num_background, generator)
     weights[drawn] *= len(others) / max(len(drawn), 1)
     learnt = certain & (weights > 0)
     learnt[drawn] = True
     rows = np.flatnonzero(learnt)
     of_classes = np.broadcast_to(weights[rows, None], (len(rows), num_classes))
     return Sample(features.at(rows), targets[rows], of_classes)
+
+
+def _drawn(rows: NDArray[np.int64], count: int, generator: np.random.RandomState) -> NDArray[np.int64]:
+    """The first ``count`` of the rows, or all, in the order that ``torch.randperm`` has for the same seed.
+
+    So had versions that computed in PyTorch, and so has the page of ``examples/web``.
+    """
+    order, last = rows.tolist(), max(len(rows) - 1, 0)
+    draws = generator.randint(
+        0, 1 << 32, last, np.uint32
+    ).tolist()  # of all: the next picture goes on from there
+    for place, draw in enumerate(draws[:count]):
+        other = place + draw % (len(order) - place)
+        order[place], order[other] = order[other], order[place]
+    return np.array(order[:count], np.int64)
 
 
 def _nth_highest(values: Floats, n: int) -> np.float32:
