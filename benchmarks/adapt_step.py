@@ -47,7 +47,7 @@ def main() -> None:
     assert isinstance(start.config, YoloxConfig)
 
     def adapter() -> YoloxAdapter:
-        network = build_network(start.config, {name: w.clone() for name, w in start.weights.items()})
+        network = build_network(start.config, {name: w.copy() for name, w in start.weights.items()})
         assert isinstance(network, YoloxDetector)
         return YoloxAdapter(network)
 

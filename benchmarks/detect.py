@@ -19,7 +19,7 @@ import torch
 
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image
-from fewbox.detection.detector import MAX_SHIFT_PX, MIN_SCORE, moved_boxes
+from fewbox.detection.precision import MAX_SHIFT_PX, MIN_SCORE, moved_boxes
 from fewbox.finetuning.api import finetune
 from fewbox.models.ssd.network import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine
@@ -38,7 +38,7 @@ def main() -> None:
     tuned = finetune(annotations, str(parsed.base), recipe="seed", show_progress=False)
     exact, rounded = tuned.with_precision("float32"), tuned.with_precision("bfloat16")
     plain = SsdDetector(tuned.config)
-    plain.load_state_dict(tuned.weights)
+    plain.load_state_dict({name: torch.tensor(weight) for name, weight in tuned.weights.items()})
     anchors = plain.anchors(plain.config.size_hw)
 
     def eager(image: np.ndarray) -> None:

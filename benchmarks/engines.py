@@ -96,7 +96,7 @@ def time_one_by_one(name: str, files: dict[str, Path], photos: list[Path]) -> No
     """Print milliseconds per photo of each way, and what takes them."""
     detector = Detector.load(files["torch"])
     plain = network_type(detector.config)(detector.config)
-    plain.load_state_dict(detector.weights)
+    plain.load_state_dict({name: torch.tensor(weight) for name, weight in detector.weights.items()})
     threshold = np.array(MIN_SCORE, np.float32)
     torch.set_num_threads(1)
     options = onnxruntime.SessionOptions()

@@ -18,9 +18,9 @@ import openvino
 import fewbox
 from fewbox.apps.openvino_export import export_openvino
 from fewbox.data.images import find_photos
-from fewbox.detection.detector import MIN_SCORE, shifts_px
 from fewbox.detection.loading import ExportedDetector
 from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.precision import MIN_SCORE, shifts_px
 from fewbox.runtimes.openvino import OpenVinoEngine
 from machine import DUCKY, describe_machine
 

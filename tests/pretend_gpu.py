@@ -142,6 +142,6 @@ def pretend_gpu() -> Iterator[torch.device]:
     device = torch.device(NAME, 0)
     with pytest.MonkeyPatch.context() as patch, _Mode():
         for module in ("finetuning.api", "detection.detector"):
-            patch.setattr(f"fewbox.{module}.choose_device", lambda _: device)
+            patch.setattr(f"fewbox.{module}.choose_processor_or", lambda _: device)
         patch.setattr("fewbox.detection.parallel.ThreadPoolExecutor", _Executor)
         yield device

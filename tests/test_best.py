@@ -28,10 +28,11 @@ from fewbox.finetuning.api import finetune
 from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
+from fewbox.finetuning.linear_probe.targets import _drawn
 from fewbox.finetuning.pictures import save_held_out
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes
-from fewbox.models.network import Coefficients
+from fewbox.models.features import Coefficients
 from fewbox.runtimes.header import parse_header
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
@@ -71,10 +72,11 @@ def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     reader = family_of(base.config).feature_extractor(network)
     image = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
     features = reader.read(image)
-    generator = torch.Generator().manual_seed(0)
+    features = features.at(np.arange(len(features.boxes)))
+    generator = np.random.default_rng(0)
 
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator) * 0.1
+    def draw(*shape: int) -> NDArray[np.float32]:
+        return generator.standard_normal(shape, np.float32) * np.float32(0.1)
 
     num_columns, width = features.base_logits.shape[1], features.tower_features.shape[1]
     learnt = Coefficients(draw(num_columns, 2), draw(reader.num_groups, width, 2), draw(2))
@@ -82,7 +84,7 @@ def test_a_head_gives_the_logits_of_the_features(kind: str) -> None:
     weights = base.weights | reader.head(learnt, keep_classes=False)
     tuned = build_network(config, {name: weights[name] for name in weight_shapes(config)})
     _, logits = tuned(tuned.batch_of([image]))  # type: ignore[operator]
-    torch.testing.assert_close(logits[0, :, -2:], logits_of(learnt, features), atol=2e-4, rtol=1e-3)
+    np.testing.assert_allclose(logits[0, :, -2:], logits_of(learnt, features), atol=2e-4, rtol=1e-3)
 
 
 @pytest.mark.slow
@@ -105,26 +107,36 @@ def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
 
 
 def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
-    generator = torch.Generator().manual_seed(0)
-    base_logits = torch.randn(40, 3, generator=generator)
-    targets = (torch.arange(40) % 5 == 0).float()[:, None]
-    once = Rows(base_logits, torch.zeros(40, 0), [40], targets, torch.full((40, 1), 3.0))
-    twice = Rows(
-        base_logits.repeat(2, 1), torch.zeros(80, 0), [80], targets.repeat(2, 1), torch.full((80, 1), 3.0)
-    )
-    start = Coefficients(torch.zeros(3, 1), torch.zeros(1, 0, 1), torch.zeros(1))
-    (_, few), (_, many) = (fit_logistic(rows, 0.0, start, 3) for rows in (once, twice))
+    base_logits = np.random.default_rng(0).standard_normal((40, 3), np.float32)
+    targets = (np.arange(40) % 5 == 0).astype(np.float32)[:, None]
+
+    def rows(times: int) -> Rows:
+        nothing, weights = np.zeros((40 * times, 0), np.float32), np.full((40 * times, 1), 3, np.float32)
+        doubled = (np.tile(part, (times, 1)) for part in (base_logits, targets))
+        return Rows(next(doubled), nothing, [40 * times], next(doubled), weights)
+
+    start = Coefficients(*(np.zeros(shape, np.float32) for shape in ((3, 1), (1, 0, 1), (1,))))
+    (_, few), (_, many) = (fit_logistic(some, 0.0, start, 3) for some in (rows(1), rows(2)))
     assert few[0].objects == pytest.approx(np.log(2))
     assert few[0].background == pytest.approx(4 * np.log(2))  # four times as many
     assert np.array(many[0]) == pytest.approx(np.array(few[0]))
     assert sum(few[-1]) < sum(few[0])
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])
+def test_background_is_drawn_as_pytorch_draws(seed: int) -> None:
+    """As versions before did, and as the page that learns in a browser does."""
+    ours, theirs = np.random.RandomState(seed), torch.Generator().manual_seed(seed)
+    for count in (3500, 5, 1, 0, 301):  # of pictures one after the other
+        expected = torch.randperm(count, generator=theirs)[:300].tolist()
+        assert _drawn(np.arange(count), 300, ours).tolist() == expected
+
+
 @pytest.mark.slow
 def test_it_is_the_same_every_time(taught: tuple[AnnotationSet, Detector]) -> None:
     photos, first = taught
     second = finetune(photos, yolox_base(), config=QUICK, show_progress=False)
-    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+    assert all(np.array_equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
 @pytest.mark.slow
@@ -143,9 +155,9 @@ def test_a_picture_of_held_out_photos(tmp_path: Path) -> None:
 def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, monkeypatch) -> None:
     """One photo has its object found, the other has it missed and a box elsewhere: that one comes first."""
     photos = make_photos(tmp_path, count=2)
-    network = build_network(yolox_base().config, yolox_base().weights)
+    config = yolox_base().config
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for image in photos for b in image.boxes[:1]])
-    truth = network.to_input(torch.from_numpy(corners).float(), photos.images[0].size_hw).double().numpy()
+    truth = config.to_input(corners, photos.images[0].size_hw).astype(np.float64)
     scores, ids = np.array([0.9, 0.8, 0.1]), np.zeros(3, np.int64)
     found = PredictionTable(np.array([0, 1, 1]), ids, np.stack([truth[0], truth[1] + 300, truth[1]]), scores)
     drawn = GroundTruthTable(np.arange(2), ids[:2], truth, np.zeros(2, bool))
@@ -154,7 +166,7 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     monkeypatch.setattr(held_out, "contact_sheet", lambda *a: (captions.extend(a[3]), sheet(*a))[1])
     target = tmp_path / "sheet.png"
     outcomes = Outcomes.of(found, drawn)
-    save_held_out(target, photos.images, outcomes, scores, photos.labels, network, 0.5)
+    save_held_out(target, photos.images, outcomes, scores, photos.labels, config, 0.5)
     names = [image.path.name for image in photos]
     assert captions == [f"{names[1]}: 0 of 1 found, 1 false alarm", f"{names[0]}: 1 of 1 found"]
     assert target.exists()

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 
 from fewbox.config import FinetuneConfig
 from fewbox.detection.detections import Detections
-from fewbox.detection.detector import Detector, PrecisionCheck, check_bfloat16, max_shift_px
+from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
+from fewbox.detection.precision import PrecisionCheck, check_bfloat16, max_shift_px
 from fewbox.errors import DetectorFileError, OutputError, PhotoError, SettingError
 from fewbox.finetuning.api import finetune
 from tiny import make_photos, tiny_base

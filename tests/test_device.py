@@ -167,7 +167,8 @@ class TestEverythingLiesWhereItBelongs:
         for name, weight in fewbox.Detector.load(
             tmp_path / "there.safetensors", device="cpu"
         ).weights.items():
-            torch.testing.assert_close(weight, here.weights[name], rtol=1e-4, atol=1e-6)
+            # On the processor a YOLOX is read in ONNX Runtime, which adds numbers in another order.
+            np.testing.assert_allclose(weight, here.weights[name], rtol=1e-3, atol=2e-5)
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("short_adapting")
@@ -198,8 +199,8 @@ class TestEverythingLiesWhereItBelongs:
             )
             assert there.device == device
         for name, weight in there.weights.items():
-            assert not isinstance(weight, PretendTensor)
-            torch.testing.assert_close(weight, here.weights[name], rtol=1e-4, atol=1e-5)
+            assert isinstance(weight, np.ndarray)
+            np.testing.assert_allclose(weight, here.weights[name], rtol=1e-4, atol=1e-5)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", BASES)
@@ -456,7 +457,7 @@ class TestOnCuda:
         assert detector.device.type == "cuda"
         detector.save(tmp_path / "d.safetensors")
         opened = fewbox.Detector.load(tmp_path / "d.safetensors", device="cpu")
-        assert all(weight.device == CPU for weight in opened.weights.values())
+        assert all(isinstance(weight, np.ndarray) for weight in opened.weights.values())
 
     def test_too_large_a_batch_is_halved(self) -> None:
         def fill(items: Sequence[int]) -> list[int]:

@@ -71,7 +71,7 @@ def test_gradients_are_those_of_the_whole_network() -> None:
     ]
     config, weights, _ = restore(tiny_base(), 2, seed=1)
     plain = SsdDetector(config)
-    plain.load_state_dict(weights)
+    plain.load_state_dict({name: torch.tensor(weight) for name, weight in weights.items()})
     heads_of_plain = dict(plain.named_parameters())
     for name in SsdDetector.head_names:
         heads_of_plain[name].requires_grad_(True)
@@ -147,7 +147,7 @@ def test_ignored_regions_teach_nothing() -> None:
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_the_parts_named(tmp_path: Path) -> None:
     base = tiny_base()
-    broken = replace(base, weights=base.weights | {"box_head.bias": torch.full((24,), torch.inf)})
+    broken = replace(base, weights=base.weights | {"box_head.bias": np.full(24, np.inf, np.float32)})
     with pytest.raises(FinetuneError, match="step 1: the loss is not finite: localization inf") as caught:
         finetune(make_photos(tmp_path), broken, config=QUICK, recipe="seed", show_progress=False)
     assert "--learning-rate" in str(caught.value)
@@ -184,11 +184,11 @@ def test_restore_reports_and_refuses_misfits() -> None:
     missing = {n: w for n, w in base.weights.items() if n != "backbone.stem.conv.weight"}
     with pytest.raises(CheckpointError, match=r"tensor missing: backbone\.stem\.conv\.weight"):
         restore(replace(base, weights=missing), 1, seed=0)
-    misshapen = base.weights | {"box_head.bias": torch.zeros(7)}
+    misshapen = base.weights | {"box_head.bias": np.zeros(7, np.float32)}
     with pytest.raises(CheckpointError, match=r"box_head\.bias has shape \[7\], expected \[24\]"):
         restore(replace(base, weights=misshapen), 1, seed=0)
     with pytest.raises(CheckpointError, match="no part of the network takes: extra"):
-        restore(replace(base, weights=base.weights | {"extra": torch.zeros(1)}), 1, seed=0)
+        restore(replace(base, weights=base.weights | {"extra": np.zeros(1, np.float32)}), 1, seed=0)
 
 
 @pytest.mark.slow

@@ -174,7 +174,7 @@ def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None
     tried = []
     monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, *__: tried.append(base.config.size_hw))
     photos, base = photos_with(60, (960, 1280), count=10), load_base("starter")
-    num_weights = sum(weight.numel() for weight in base.weights.values())
+    num_weights = sum(weight.size for weight in base.weights.values())
     monkeypatch.setattr(input_size, "MAX_WORK", 20 * num_weights * (416**2 + 640**2))
     choose_input_size(photos, base, FinetuneConfig())
     assert tried == [(416, 416)]  # nothing could be held out, so the others need no look

@@ -28,14 +28,16 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection import loading as opening
 from fewbox.detection.detections import Detections
-from fewbox.detection.detector import MAX_SHIFT_PX, MIN_SCORE, Detector, max_shift_px, shifts_px
+from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector, open_detector
+from fewbox.detection.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, shifts_px
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
-from fewbox.export.onnx import prepare
+from fewbox.export.graph import prepare
 from fewbox.export.openvino import quiet_nncf
-from fewbox.models.graph_builder import OPSET, GraphBuilder
+from fewbox.models.graph_builder import GraphBuilder
 from fewbox.models.letterbox import letterbox
+from fewbox.models.onnx_writing import OPSET
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes.header import read_openvino_header
 from fewbox.runtimes.openvino import OpenVinoEngine

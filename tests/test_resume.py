@@ -31,8 +31,10 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from test_resume import learn, photos_in, yolox
+from fewbox.detection import parallel
 from fewbox.finetuning import features
 
+parallel.num_cores = lambda: 1  # two photos at once
 looked, cached = [], features._cached
 def killed_at_the_eighth(*arguments):
     looked.append(1)
@@ -104,11 +106,13 @@ def test_after_a_kill_only_the_other_photos_are_looked_at(
     command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path / "photos")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode not in (0, 1), done.stderr
-    assert len(list(unfinished.glob("*/*"))) == 7
+    kept = sum(not path.name.startswith(".") for path in unfinished.glob("*/*"))  # the others are cut off
+    assert kept in (6, 7)  # the photo beside the eighth may have been under way
 
     resumed = learn(photos, yolox())
-    assert looked == [image.path.name for image in photos.images[7:]]
-    assert f"7 of {NUM_PHOTOS} photos had been looked at" in capsys.readouterr().err
+    assert len(looked) == NUM_PHOTOS - kept
+    assert set(looked) >= {image.path.name for image in photos.images[7:]}
+    assert f"{kept} of {NUM_PHOTOS} photos had been looked at" in capsys.readouterr().err
     assert not unfinished.exists()
 
     looked.clear()

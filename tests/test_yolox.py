@@ -301,7 +301,7 @@ def test_finds_nothing_in_the_padding() -> None:
 def nano(shared: Path) -> YoloxDetector:
     config, weights = read_yolox(shared / NANO_EXPORT)
     network = YoloxDetector(config)
-    network.load_state_dict(weights)
+    network.load_state_dict({name: torch.tensor(weight) for name, weight in weights.items()})
     return network.fold()
 
 

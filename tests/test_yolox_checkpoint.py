@@ -47,7 +47,7 @@ def with_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
 # --- the release's .pth
@@ -65,7 +65,7 @@ def test_reads_what_is_published(path: Path, size: str) -> None:
     assert same(read, numbered)
     with torch.device("meta"):
         network = YoloxDetector(config)
-    network.load_state_dict(read, assign=True)
+    network.load_state_dict({n: torch.tensor(weight) for n, weight in read.items()}, assign=True)
 
 
 @pytest.mark.slow
@@ -132,7 +132,7 @@ def test_reads_folded_weights(path: Path) -> None:
             "head.cls_preds.0.weight: shape [0, 64, 1, 1]",
         ),
         ({STEM: torch.zeros(16, 12, 1, 1)}, f"{STEM}: shape [16, 12, 1, 1], expected [16, 12, 3, 3]"),
-        ({STEM: torch.zeros(16, 12, 3, 3, dtype=torch.int8)}, f"{STEM}: numbers of type torch.int8"),
+        ({STEM: torch.zeros(16, 12, 3, 3, dtype=torch.int8)}, f"{STEM}: numbers of type int8"),
         ({STEM: torch.zeros(1).expand(16, 12, 3, 3)}, f"{STEM}: claims more numbers than the file holds"),
         ({"head.obj_preds.2.bias": None}, "tensor missing: head.obj_preds.2.bias"),
         ({"head.cls_preds.1.bias": torch.zeros(3)}, "head.cls_preds.1.bias: shape [3], expected [2]"),
@@ -354,7 +354,7 @@ def test_both_files_make_the_same_network(
     for config, read in (read_yolox(path), read_export(export, tmp_path)):
         with torch.device("meta"):
             network = YoloxDetector(config)
-        network.load_state_dict(read, assign=True)
+        network.load_state_dict({n: torch.tensor(weight) for n, weight in read.items()}, assign=True)
         networks.append(network.fold())
     assert networks[0].config == networks[1].config
     assert same(dict(networks[0].state_dict()), dict(networks[1].state_dict()))
@@ -438,7 +438,7 @@ def test_the_graph_says_the_activation(tmp_path: Path, activation: Any) -> None:
     config, read = read_export(exported(network), tmp_path)
     assert config == network.config
     again = YoloxDetector(config)
-    again.load_state_dict(read, assign=True)
+    again.load_state_dict({n: torch.tensor(weight) for n, weight in read.items()}, assign=True)
     pixels = torch.rand(1, 3, *size_hw, generator=torch.Generator().manual_seed(1)) * 255
     session = onnxruntime.InferenceSession(tmp_path / "yolox.onnx")
     levels = session.run(None, {"pixels": pixels.numpy()})
@@ -709,7 +709,7 @@ def test_reads_the_export_of_the_release(shared: Path) -> None:
     assert len(read) == len(kept) == len(set(kept)) == 226
     for name, tensor in read.items():
         if name in stored:  # only the heads have kept their names
-            assert np.array_equal(tensor.numpy(), stored[name])
+            assert np.array_equal(tensor, stored[name])
     assert sum(name in stored for name in read) == 18
     assert sorted(float(t.sum()) for t in read.values()) == pytest.approx(
         sorted(float(stored[name].sum()) for name in kept), abs=1e-3

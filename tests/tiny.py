@@ -54,7 +54,7 @@ def tiny_base(config: SsdConfig | None = None, seed: int = 0) -> BaseModel:
 
 def make_base(config: Config, weights: Mapping[str, torch.Tensor]) -> BaseModel:
     """A base model of these weights, as if it had been read from a file."""
-    kept = {name: tensor.detach().clone().contiguous() for name, tensor in weights.items()}
+    kept = {name: tensor.detach().clone().numpy() for name, tensor in weights.items()}
     return BaseModel(
         name="tiny",
         config=config,

@@ -51,7 +51,7 @@ def export(checkpoint: Path, target: Path, *, side: int, num_classes: int) -> No
     network = YoloxDetector(replace(config, size_hw=(side, side)))
     network.load_state_dict(weights)
     network.fold()
-    half = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    half = {name: value.half().contiguous().numpy() for name, value in network.state_dict().items()}
     sha256 = hash_weights(half)
     header = {
         "name": "starter",

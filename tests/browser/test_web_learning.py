@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 import pytest
-import torch
 from PIL import Image
 from web_example import SOURCE, install_page, served
 
@@ -31,7 +30,7 @@ from fewbox.finetuning.linear_probe.recipe import MAX_STEPS, RIDGE, Fitted, Prob
 from fewbox.finetuning.linear_probe.targets import Scale
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
-from fewbox.models.network import Coefficients
+from fewbox.models.features import Coefficients, group_slices
 from fewbox.runtimes.header import read_onnx_header
 from made_once import made_once
 
@@ -107,14 +106,14 @@ class InPython(NamedTuple):
         monkeypatch.setattr(logistic, "TOLERANCE", EXACTLY["tolerance"])
         design = design_of(self.probe.photos, self.probe.extractor)
         wide = {
-            name: getattr(design.rows, name).double()
+            name: getattr(design.rows, name).astype(np.float64)
             for name in ("base_logits", "tower_features", "targets", "weights")
         }
-        scale = Scale(*(getattr(design.scale, field.name).double() for field in fields(Scale)))
+        scale = Scale(*(getattr(design.scale, field.name).astype(np.float64) for field in fields(Scale)))
         design = replace(design, rows=replace(design.rows, **wide), scale=scale)
         coefficients, _ = design.fit(RIDGE, EXACTLY["maxSteps"])
         parts = (coefficients.base_logits, coefficients.tower_features, coefficients.bias)
-        return Coefficients(*(part.float() for part in parts))
+        return Coefficients(*(part.astype(np.float32) for part in parts))
 
     def question(self, **options: float) -> dict[str, Any]:
         """What the page is asked."""
@@ -178,11 +177,11 @@ def ask(tmp_path: Path, base_file: Path, open_page: Any) -> Iterator[Callable[..
         def start(known: InPython, **options: float) -> dict[str, Any]:
             for number, photo in enumerate(known.probe.photos):
                 own = photo.features
-                levels = own.groups.to(torch.uint8)
+                levels = own.groups.astype(np.uint8)
                 for part, values in zip(
                     PARTS, (own.boxes, own.base_logits, own.tower_features, levels), strict=True
                 ):
-                    (folder / f"{number}.{part}").write_bytes(values.numpy().tobytes())
+                    (folder / f"{number}.{part}").write_bytes(values.tobytes())
             answer: dict[str, Any] = open_page(f"{url}").page.evaluate(LEARN, known.question(**options))
             (tmp_path / "duck.onnx").write_bytes(base64.b64decode(answer["file"]))
             return answer
@@ -201,8 +200,10 @@ def detector_with(known: InPython, answer: dict[str, Any]) -> Detector:
     width = known.probe.photos[0].features.tower_features.shape[1]
     head = {}
     for level, own in enumerate(answer["levels"]):
-        head[f"head.novel_preds.{level}.weight"] = torch.tensor(own["weight"]).reshape(-1, width, 1, 1)
-        head[f"head.novel_preds.{level}.bias"] = torch.tensor(own["bias"])
+        head[f"head.novel_preds.{level}.weight"] = np.array(own["weight"], np.float32).reshape(
+            -1, width, 1, 1
+        )
+        head[f"head.novel_preds.{level}.bias"] = np.array(own["bias"], np.float32)
     bare = {
         name: weight for name, weight in known.base.weights.items() if "_preds" not in name or "reg" in name
     }
@@ -224,15 +225,15 @@ def assert_logits_within(
     for photo in known.probe.photos:
         own = photo.features
         sizes = own.group_sizes(known.probe.extractor.num_groups)
-        logits = torch.cat(
+        logits = np.concatenate(
             [
-                part @ weights[f"head.novel_preds.{level}.weight"].flatten(1).T
+                own.tower_features[part] @ weights[f"head.novel_preds.{level}.weight"][:, :, 0, 0].T
                 + weights[f"head.novel_preds.{level}.bias"]
-                for level, part in enumerate(torch.split(own.tower_features, sizes))
+                for level, part in enumerate(group_slices(sizes))
             ]
         )
         difference = (logits - shift) / stretch - logistic.logits_of(expected, own)
-        assert float(difference.abs().max()) < tolerance
+        assert float(np.abs(difference).max()) < tolerance
 
 
 def assert_found_alike(known: InPython, answer: dict[str, Any]) -> None:
@@ -338,11 +339,10 @@ def assert_features_alike(known: InPython, texts: list[list[str]]) -> None:
         pixels = np.array(Image.open(image.path))
         for view, text in zip((pixels, pixels[:, ::-1].copy()), texts[2 * number :], strict=False):
             boxes, logits, towers = (np.frombuffer(base64.b64decode(part), np.float32) for part in text[:3])
-            own = known.probe.extractor.read(view)
-            np.testing.assert_allclose(logits, own.base_logits.numpy().ravel(), atol=5e-3)
-            np.testing.assert_allclose(towers, own.tower_features.numpy().ravel(), atol=5e-3)
-            likeliest = own.base_score.topk(50).indices.numpy()
-            np.testing.assert_allclose(
-                boxes.reshape(-1, 4)[likeliest], own.boxes.numpy()[likeliest], atol=0.05
-            )
-            assert base64.b64decode(text[3]) == own.groups.to(torch.uint8).numpy().tobytes()
+            seen = known.probe.extractor.read(view)
+            own = seen.at(np.arange(len(seen.boxes)))
+            np.testing.assert_allclose(logits, own.base_logits.ravel(), atol=5e-3)
+            np.testing.assert_allclose(towers, own.tower_features.ravel(), atol=5e-3)
+            likeliest = np.argsort(-own.base_score)[:50]
+            np.testing.assert_allclose(boxes.reshape(-1, 4)[likeliest], own.boxes[likeliest], atol=0.05)
+            assert base64.b64decode(text[3]) == own.groups.astype(np.uint8).tobytes()

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewbox.core.boxes import nms_per_class
-from fewbox.models.network import AnchorFeatures, Coefficients, Found
+from fewbox.models.features import AnchorFeatures, Coefficients
+from fewbox.models.network import Found
 from toy_family import CELL, SIDE, ToyConfig
 
 CHANNELS = 8
@@ -90,10 +91,11 @@ class ToyExtractor:
     """What the linear probe reads from it, and how what it learnt becomes a class head."""
 
     num_groups = 1
+    reads_beside = True
 
     def __init__(self, network: ToyNetwork) -> None:
         self.network = network
-        self.column_scale = torch.ones(network.config.num_classes)
+        self.column_scale = np.ones(network.config.num_classes, np.float32)
 
     @torch.no_grad()
     def read(self, image: np.ndarray) -> AnchorFeatures:
@@ -101,15 +103,15 @@ class ToyExtractor:
         _, logits = self.network.forward(pixels)
         tower = self.network.features(pixels)[0][0].flatten(1).T
         return AnchorFeatures(
-            base_logits=logits[0],
-            tower_features=tower,
-            groups=torch.zeros(len(tower), dtype=torch.int64),
-            boxes=self.network.anchors((SIDE, SIDE)),
-            base_score=logits[0].amax(1),
+            base_logits=logits[0].numpy(),
+            tower_features=tower.numpy(),
+            groups=np.zeros(len(tower), np.int64),
+            boxes=self.network.anchors((SIDE, SIDE)).numpy(),
+            base_score=logits[0].amax(1).numpy(),
         )
 
-    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
-        head = self.network.class_head
-        kernel = coefficients.base_logits.T @ head.weight.flatten(1) + coefficients.tower_features[0].T
-        bias = head.bias @ coefficients.base_logits + coefficients.bias
-        return {"class_head.weight": kernel[..., None, None].detach(), "class_head.bias": bias.detach()}
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, np.ndarray]:
+        weight, bias = (part.detach().numpy() for part in self.network.class_head.parameters())
+        kernel = coefficients.base_logits.T @ weight[..., 0, 0] + coefficients.tower_features[0].T
+        offset = bias @ coefficients.base_logits + coefficients.bias
+        return {"class_head.weight": kernel[..., None, None], "class_head.bias": offset}

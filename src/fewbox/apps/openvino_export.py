@@ -19,8 +19,9 @@ from fewbox.core.extras import missing_packages, require_packages
 from fewbox.core.files import replacing, require_writable
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
-from fewbox.detection.detector import MAX_SHIFT_PX, Detector, PrecisionCheck, moved_boxes
+from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector
+from fewbox.detection.precision import MAX_SHIFT_PX, PrecisionCheck, moved_boxes
 from fewbox.errors import ExportError, SettingError
 from fewbox.evaluation.evaluator import evaluate
 from fewbox.export import compare_detector, export_detector, make_header, read_photos

@@ -28,13 +28,11 @@ def add_demo(commands: Any) -> None:
 
 def run_demo(parsed: argparse.Namespace) -> int:
     """``fewbox demo``."""
-    from fewbox.core.extras import require_packages
     from fewbox.core.progress import console
     from fewbox.data import demo_photos
 
-    require_packages(["torch"], "the demo")
     train, test = demo_photos()
-    # Said before torch is imported, which takes seconds.
+    # Said before the imports that take long.
     console.print(f"{len(train)} photos of rubber ducks to learn from, {len(test)} to look in")
     from fewbox.apps import demo
 

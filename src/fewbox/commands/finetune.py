@@ -19,8 +19,7 @@ from fewbox.commands import (
     base_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
-from fewbox.core import importing_torch
-from fewbox.core.extras import EXPORTING, require_packages
+from fewbox.core.extras import EXPORTING, is_installed, require_packages
 from fewbox.core.files import require_writable
 from fewbox.errors import ExportError, SettingError
 
@@ -103,7 +102,6 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
     _require_output(parsed.output, heads_only=parsed.heads_only)
-    require_packages(["torch"], "fine-tuning")
     kept_apart = None
     if parsed.hold_out is not None:  # which reads every photo
         annotations, kept_apart = annotations.split(1 - parsed.hold_out, seed=parsed.seed)
@@ -112,11 +110,10 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
-    with importing_torch():
-        from fewbox.finetuning.api import finetune_within
-        from fewbox.finetuning.loss_curve import save_loss_curve
-        from fewbox.finetuning.resume import UnfinishedRun
-        from fewbox.models.base import load_base
+    from fewbox.finetuning.api import finetune_within
+    from fewbox.finetuning.loss_curve import save_loss_curve
+    from fewbox.finetuning.resume import UnfinishedRun
+    from fewbox.models.base import load_base
 
     held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
     if held_out.is_file():
@@ -181,11 +178,14 @@ def _require_output(output: Path, *, heads_only: bool = False) -> None:
         if heads_only:
             hint = f"leave --heads-only out, or write {output.with_suffix('.safetensors')}"
             raise SettingError(f"{output}: an ONNX file holds the whole network", hint=hint)
-        require_packages(EXPORTING, f"{output}: learning and exporting")
+        if is_installed("torch"):  # else what can be learnt is a graph already
+            require_packages(EXPORTING, f"{output}: learning and exporting")
 
 
 def _write(detector: Detector, output: Path, annotations: AnnotationSet, *, heads_only: bool = False) -> None:
     """Write the detector; as ``fewbox export`` does, if it is to be an ``.onnx`` file.
+
+    One that runs as a graph is in that file as it is, so there is nothing to compare.
 
     Raises:
         ExportError: the export does not find the same; the detector is in a ``.safetensors`` file then.
@@ -194,8 +194,11 @@ def _write(detector: Detector, output: Path, annotations: AnnotationSet, *, head
     if output.suffix.lower() != ".onnx":
         detector.save(output, heads_only=heads_only)
         return
-    from fewbox.export import export_detector
+    from fewbox.export import export_detector, write_graph
 
+    if detector.is_graph:
+        write_graph(detector, output)
+        return
     photos = sorted(annotations, key=lambda image: -len(image.boxes))[:_COMPARED_PHOTOS]
     try:
         agreement = export_detector(detector, output, photos=[image.path for image in photos])

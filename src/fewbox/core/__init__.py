@@ -26,6 +26,19 @@ def let_threads_sleep() -> None:
         os.environ["KMP_BLOCKTIME"] = "0"  # milliseconds; Intel's and LLVM's
 
 
+@contextmanager
+def single_blas_thread() -> Iterator[None]:
+    """Multiply matrices with one thread, whoever asks for it in this process meanwhile.
+
+    Those of a few thousand rows are too small for more. Several threads of Python that each ask for all of
+    BLAS's threads would wait for each other most of the time, and those spin.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Such as ``1 photo``, ``12 photos``, ``2 boxes`` or ``0 classes``.
 

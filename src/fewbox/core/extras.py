@@ -8,19 +8,28 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from importlib import metadata
 
 from fewbox.errors import SettingError
 
 EXPORTING = ("torch", "onnx", "onnxscript", "onnxruntime")
 """What writing an ``.onnx`` file needs."""
 TRAIN = "train"
-_TRAIN_PACKAGES = frozenset(("torch", "safetensors", "google_crc32c", "onnx", "onnxscript"))
+_TRAIN_PACKAGES = frozenset(("torch", "google_crc32c", "onnx", "onnxscript"))
 """What the extra brings, by the names under which it is imported."""
 
 
 def is_installed(package: str) -> bool:
     """Whether a package can be imported; it is not, as that may take seconds."""
     return importlib.util.find_spec(package) is not None
+
+
+def version_of(package: str) -> str | None:
+    """The version that is installed, if any; nothing is imported."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def missing_packages(packages: Iterable[str]) -> list[str]:

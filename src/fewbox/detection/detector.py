@@ -1,49 +1,60 @@
-"""A fine-tuned detector: the network at work, its file, and the precision it computes in.
+"""A fine-tuned detector: the network at work, and its file.
 
 The file is safetensors: the weights, or only the tuned heads with the hash of the base they belong to, and
 a JSON header with everything else. Nothing in it can run code.
 
-In bfloat16 a detector is three to four times faster, but bfloat16 keeps only eight bits of a number. Whether
-that moves the boxes depends on the weights, so it is tried on photos rather than assumed.
+Where PyTorch is not loaded, a network that its family writes as a graph runs in ONNX Runtime, on the
+processor.
 """
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import Tensor
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
-from fewbox.core.device import AUTO
-from fewbox.data.images import StrPath, read_reduced, read_size_hw
+from fewbox.core.device import AUTO, CPU
+from fewbox.data.images import StrPath
 from fewbox.detection.batching import Batcher
 from fewbox.detection.detections import Detections
 from fewbox.detection.parallel import run_each
-from fewbox.detection.photo_detector import FoundArrays, Photo, PhotoDetector
+from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
+from fewbox.export.graph import core_of_weights, detector_content
 from fewbox.models.base import BaseModel, find_base, find_or_convert, native_bfloat16
 from fewbox.models.device import (
-    CPU,
     batch_for,
-    choose_device,
+    choose_processor_or,
     device_in_words,
     gpu_has_bfloat16,
+    is_processor,
     synchronize,
 )
-from fewbox.models.families import Config, build_network, config_from_dict, weight_shapes
-from fewbox.models.network import Network
-from fewbox.models.weights import read_weights, write_weights
+from fewbox.models.families import (
+    Config,
+    Family,
+    build_network,
+    config_from_dict,
+    family_of,
+    weight_shapes,
+)
+from fewbox.models.weights import Weight, read_weights, write_weights
 from fewbox.runtimes.header import known_provenance
+from fewbox.runtimes.onnxruntime import open_session, run_session
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fewbox.models.network import Network
 
 FORMAT_VERSION = 1
 MOST_AT_ONCE = 32
@@ -61,7 +72,7 @@ class Detector(PhotoDetector):
 
     Args:
         config: what the weights fit; ``config.num_classes`` is ``len(labels)``.
-        weights: all of the network's, by name.
+        weights: all of the network's, as arrays by name; tensors on the processor will do.
         labels: the name of each class.
         base: where the weights that were not tuned came from, as :meth:`BaseModel.origin` says.
         provenance: how the detector was made; JSON-ready.
@@ -69,7 +80,7 @@ class Detector(PhotoDetector):
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
             only on processors that compute in it.
         score_threshold: :meth:`detect` returns detections with a higher score.
-        device: where the network computes; ``weights`` stay in the memory of the processor.
+        device: where the network computes; on the processor if not given.
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
@@ -83,59 +94,105 @@ class Detector(PhotoDetector):
         self,
         *,
         config: Config,
-        weights: Mapping[str, Tensor],
+        weights: Mapping[str, Weight],
         labels: Sequence[str],
         base: Mapping[str, str],
         provenance: Mapping[str, Any],
         history: Sequence[Mapping[str, float]] = (),
         precision: str = "float32",
         score_threshold: float = SCORE_THRESHOLD,
-        device: torch.device = CPU,
+        device: torch.device | None = None,
     ) -> None:
         if config.num_classes != len(labels):
             raise ValueError(f"{counted(config.num_classes, 'class')}, but {counted(len(labels), 'label')}")
         self.config = config
-        self.weights = {name: weight.cpu() for name, weight in weights.items()}
+        self.weights = {name: np.asarray(weight) for name, weight in weights.items()}
         self.labels = tuple(labels)
         self.base = dict(base)
         self.provenance = dict(provenance)
         self.history = [dict(row) for row in history]
         self.precision = precision
         self.score_threshold = score_threshold
-        self.device = device
+        self._device = device
+
+    @property
+    def _family(self) -> Family:
+        return family_of(self.config)
 
     def __repr__(self) -> str:
         return f"Detector({', '.join(self.labels)}; base {self.base.get('name')})"
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        import torch
+
+        return torch.device(CPU) if self._device is None else self._device
+
     @cached_property
     def network(self) -> Network:
-        """The network, built on first use and laid out for speed."""
-        rounds = self.precision == "bfloat16" and _has_bfloat16(self.device)
+        """The network in PyTorch, built on first use and laid out for speed."""
+        import torch
+
+        rounds = self.precision == "bfloat16" and self.has_bfloat16()
         dtype = torch.bfloat16 if rounds else torch.float32
-        return build_network(self.config, self.weights, dtype, self.device)
+        return build_network(self.config, self.weights, dtype, self._device)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether it runs as a graph: where its family writes one, and PyTorch is not loaded anyway."""
+        if "_session" in self.__dict__:
+            return self._session is not None
+        return "torch" not in sys.modules and is_processor(self._device) and self._family.writes_graphs
+
+    @cached_property
+    def _session(self) -> Any:
+        """What runs the graph, made on first use; None where a network in PyTorch computes."""
+        return self._as_graph() if self.is_graph else None
+
+    def _as_graph(self, *, rounds: bool = False, optimizes: bool = True) -> Any:
+        core = core_of_weights(self.config, self.weights, rounds=rounds)
+        return open_session(detector_content(core, self.config, {}), optimizes=optimizes)
+
+    def tried_in(self, precision: str) -> Detector:
+        """The same detector computing in ``precision``, for a few photos; a graph has its numbers rounded."""
+        tried = self._like(precision, self._device)
+        if self.is_graph:
+            tried._session = self._as_graph(rounds=precision == "bfloat16", optimizes=False)
+        return tried
+
+    def has_bfloat16(self) -> bool:
+        """Whether the device multiplies bfloat16 itself; elsewhere it is slower than float32."""
+        return native_bfloat16() if is_processor(self._device) else gpu_has_bfloat16(self.device)
 
     @property
     def runs_on(self) -> str:
         """What computes, such as ``cpu`` or ``cuda:0, NVIDIA L4``."""
-        return device_in_words(self.device)
+        return device_in_words(self._device)
 
     @cached_property
     def _batcher(self) -> Batcher[tuple[Tensor, Tensor]]:
         return Batcher(self._outputs, MOST_AT_ONCE)
 
-    @torch.inference_mode()
     def _outputs(self, inputs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Codes and logits of prepared photos, computed when this returns."""
+        import torch
+
         network = self.network
-        codes, logits = network.forward(batch_for(next(network.parameters()), inputs))
-        synchronize(self.device)
-        return list(zip(codes, logits, strict=True))
+        with torch.inference_mode():
+            codes, logits = network.forward(batch_for(next(network.parameters()), inputs))
+            synchronize(self.device)
+            return list(zip(codes, logits, strict=True))
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+        if self._session is not None:
+            return run_session(self._session, image[None], score_threshold).of_photo(0)
         network = self.network
-        if self.device.type == "cpu":
+        if is_processor(self._device):
             boxes, scores, class_ids = network.find(image, score_threshold)
         else:
+            import torch
+
             codes, logits = self._batcher.run(network.prepare(image))
             size_hw = (image.shape[0], image.shape[1])
             with torch.inference_mode():
@@ -146,12 +203,12 @@ class Detector(PhotoDetector):
         def detect(numbered: tuple[int, Any]) -> Detections:
             return self._detect_one(numbered[1], score_threshold, f"photos[{numbered[0]}]")
 
-        is_gpu = self.device.type != "cpu"
-        return [done.result() for done in run_each(detect, enumerate(photos), beside_gpu=is_gpu)]
+        is_gpu = not is_processor(self._device)
+        return [done.result() for done in run_each(detect, enumerate(photos), beside=is_gpu)]
 
     def with_precision(self, precision: str) -> Detector:
         """The same detector computing in ``"float32"`` or ``"bfloat16"``; the weights are shared."""
-        return self if precision == self.precision else self._like(precision, self.device)
+        return self if precision == self.precision else self._like(precision, self._device)
 
     def on(self, device: str | torch.device) -> Detector:
         """The same detector computing on another device; the weights are shared.
@@ -159,11 +216,12 @@ class Detector(PhotoDetector):
         Raises:
             SettingError: there is no such device here.
         """
-        chosen = choose_device(device)
-        return self if chosen == self.device else self._like(self.precision, chosen)
+        chosen = choose_processor_or(device)
+        stays = is_processor(chosen) if is_processor(self._device) else chosen == self._device
+        return self if stays else self._like(self.precision, chosen)
 
-    def _like(self, precision: str, device: torch.device) -> Detector:
-        return Detector(
+    def _like(self, precision: str, device: torch.device | None) -> Detector:
+        like = Detector(
             config=self.config,
             weights=self.weights,
             labels=self.labels,
@@ -174,6 +232,9 @@ class Detector(PhotoDetector):
             score_threshold=self.score_threshold,
             device=device,
         )
+        if "_session" in self.__dict__ and is_processor(device):
+            like._session = self._session  # which computes in float32, whatever the precision
+        return like
 
     def save(self, path: StrPath, *, heads_only: bool = False) -> None:
         """Write the detector to one file, whole or not at all.
@@ -201,7 +262,7 @@ class Detector(PhotoDetector):
         )
         header = {
             "format_version": FORMAT_VERSION,
-            "architecture": self.network.architecture,
+            "architecture": self._family.architecture,
             "config": self.config.to_dict(),
             "labels": self.labels,
             "score_threshold": self.score_threshold,
@@ -231,7 +292,7 @@ class Detector(PhotoDetector):
                 or it holds only the heads, and ``base`` is another one, or their base cannot be found.
         """
         path = checked_path(path, "a detector's file", DetectorFileError, _MAKE_ONE)
-        chosen = choose_device(device)
+        chosen = choose_processor_or(device)
         _require_safetensors(path)
         try:
             header, weights = read_weights(path, _HEADER)
@@ -250,6 +311,7 @@ class Detector(PhotoDetector):
                 of_base = _weights_of_base(path, header["base"], base)
                 # The base's own class head has no place beside a novel one.
                 weights = {name: of_base[name] for name in weight_shapes(config) if name in of_base} | weights
+            _require_fitting(config, weights)
             detector = cls(
                 config=config,
                 weights=weights,
@@ -260,7 +322,8 @@ class Detector(PhotoDetector):
                 score_threshold=header["score_threshold"],
                 device=chosen,
             )
-            assert detector.network  # built now, so that weights that do not fit are found here
+            if not detector.is_graph:
+                assert detector.network  # built now, so that the first photo waits no longer than others
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise DetectorFileError(f"{path}: its header and its weights do not fit: {error}") from error
         return detector
@@ -280,7 +343,7 @@ def _require_safetensors(path: Path) -> None:
 
 def _weights_of_base(
     path: Path, origin: Mapping[str, str], base: BaseModel | StrPath | None
-) -> dict[str, Tensor]:
+) -> dict[str, Weight]:
     """The base's weights for a file that holds only the heads; they must be the very same ones."""
     wanted = origin["weights_sha256"]
     if isinstance(base, BaseModel):
@@ -300,6 +363,18 @@ def _weights_of_base(
     return found.weights
 
 
+def _require_fitting(config: Config, weights: Mapping[str, Weight]) -> None:
+    """Refuse weights that are not those of a network as ``config`` says.
+
+    Raises:
+        ValueError: one is missing, too much, or of another shape.
+    """
+    wanted, found = weight_shapes(config), {name: weight.shape for name, weight in weights.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise ValueError(f"{name}: shape {found.get(name)}, expected {wanted.get(name)}")
+
+
 def _not_a_detector(path: Path, header: Mapping[str, Any]) -> DetectorFileError:
     version = header.get("format_version")
     if version is None:
@@ -308,87 +383,3 @@ def _not_a_detector(path: Path, header: Mapping[str, Any]) -> DetectorFileError:
         f"{path}: written in format {version}, this fewbox reads format {FORMAT_VERSION}",
         hint="install a newer fewbox: git pull && pip install .",
     )
-
-
-MAX_SHIFT_PX = 0.5
-"""How far an edge of a box may move, in pixels of the photo."""
-MIN_SCORE = 0.05
-"""Detections below it are not compared: nobody would look at them."""
-_MIN_SCORE_AFTER = 0.03  # a score may move too; a box is not lost because it fell just below the line
-
-
-@dataclass(frozen=True)
-class PrecisionCheck:
-    """What bfloat16 did to the boxes of some photos."""
-
-    tried: bool
-    """False where the device does not compute in bfloat16: then nothing would be gained."""
-    num_boxes: int
-    max_shift_px: float
-    """The furthest any edge moved; infinite if a box vanished or changed its class."""
-
-    @property
-    def holds(self) -> bool:
-        """Whether bfloat16 may be used: some boxes were compared, and none moved too far."""
-        return self.tried and self.num_boxes > 0 and self.max_shift_px <= MAX_SHIFT_PX
-
-    def __str__(self) -> str:
-        if not self.tried:
-            return "detecting in float32: this processor does not compute in bfloat16"
-        if self.num_boxes == 0:
-            return "detecting in float32: nothing was found, so nobody knows what bfloat16 does to boxes"
-        chosen = "bfloat16" if self.holds else "float32"
-        return (
-            f"detecting in {chosen}: bfloat16 moves {counted(self.num_boxes, 'box')} by up to "
-            f"{self.max_shift_px:.2f} pixels (allowed: {MAX_SHIFT_PX})"
-        )
-
-
-def _has_bfloat16(device: torch.device) -> bool:
-    return native_bfloat16() if device.type == "cpu" else gpu_has_bfloat16(device)
-
-
-def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionCheck:
-    """Detect in ``photos`` in float32 and in bfloat16 and compare.
-
-    Raises:
-        PhotoError: a photo cannot be read.
-    """
-    if not _has_bfloat16(detector.device):
-        return PrecisionCheck(False, 0, 0.0)
-    exact, rounded = detector.with_precision("float32"), detector.with_precision("bfloat16")
-    num_boxes, furthest = 0, 0.0
-    for photo in photos:
-        if isinstance(photo, str | os.PathLike):  # read once, not by each of the two
-            photo = read_reduced(photo, exact.enough_hw(read_size_hw(photo)))
-        count, shift_px = moved_boxes(exact, rounded, photo)
-        num_boxes += count
-        furthest = max(furthest, shift_px)
-        if furthest > MAX_SHIFT_PX:
-            break
-    return PrecisionCheck(True, num_boxes, furthest)
-
-
-def moved_boxes(exact: PhotoDetector, rounded: PhotoDetector, photo: Photo) -> tuple[int, float]:
-    """How many boxes ``exact`` finds in a photo, and the furthest an edge moves in ``rounded``, in pixels."""
-    # Both with the lower threshold: a box is the mean of those around it that are above the threshold.
-    before, after = (one.detect(photo, score_threshold=_MIN_SCORE_AFTER) for one in (exact, rounded))
-    compared = before.above(MIN_SCORE)
-    return len(compared), max_shift_px(compared, after)
-
-
-def max_shift_px(before: Detections, after: Detections) -> float:
-    """The furthest an edge moved between ``before`` and the nearest box of the class in ``after``.
-
-    0 where there is nothing to compare, infinite where a box has no counterpart.
-    """
-    return max(shifts_px(before, after), default=0.0)
-
-
-def shifts_px(before: Detections, after: Detections) -> list[float]:
-    """How far an edge of each box of ``before`` moved, as :func:`max_shift_px` says of the furthest."""
-    shifts = []
-    for box, class_id in zip(before.boxes, before.class_ids, strict=True):
-        candidates = after.boxes[after.class_ids == class_id]
-        shifts.append(float(np.abs(candidates - box).max(1).min()) if len(candidates) else float("inf"))
-    return shifts

@@ -65,9 +65,7 @@ class ExportedDetector(PhotoDetector):
         return self.engine.runs_on
 
     def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-        found = self.engine.run(image[None], score_threshold)
-        count = int((found.class_ids[0] >= 0).sum())
-        return found.boxes[0, :count], found.scores[0, :count], found.class_ids[0, :count]
+        return self.engine.run(image[None], score_threshold).of_photo(0)
 
 
 TORCH = "torch"
@@ -169,8 +167,10 @@ def names_base(path: Path) -> bool:
 def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: str = AUTO) -> Detector:
     """The detector in a ``.safetensors`` file, or a base model, run by PyTorch.
 
+    Where that is not installed, a network that its family writes as a graph runs in ONNX Runtime.
+
     Raises:
-        SettingError: torch is not installed.
+        SettingError: torch is needed and not installed.
         DetectorFileError: as for :meth:`Detector.load`.
         BaseModelError: as for :func:`fewbox.load_base`.
     """
@@ -178,31 +178,41 @@ def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: s
     if not path.suffix and not is_base:
         known = f"the bases: {', '.join(ZOO)}; a detector's file is made with: fewbox finetune"
         raise DetectorFileError(f"{path}: no such file, and no base model of this name", hint=known)
-    if not is_installed(TORCH):
-        if is_base:
-            require_packages([TORCH], f"{path}: a base model")
-        if not path.exists():
-            raise DetectorFileError(f"{path}: no such file", hint="check the spelling")
+    if not path.exists() and not is_base:
+        raise DetectorFileError(f"{path}: no such file", hint="check the spelling")
+    if is_installed(TORCH):
+        with importing_torch():
+            import torch  # noqa: F401 - then the network itself computes, whatever its family
+    try:
+        return _loaded(path, base, device, is_base=is_base)
+    except ModuleNotFoundError as error:
+        if error.name != TORCH:
+            raise
         exported = path.with_suffix(".onnx").name
-        either = f"; or export it where torch is: fewbox export {path.name} {exported}"
-        require_packages([TORCH], f"{path}:", hint=either)
-    with importing_torch():
-        from fewbox.detection.detector import Detector
+        either = "" if is_base else f"; or export it where torch is: fewbox export {path.name} {exported}"
+        require_packages([TORCH], f"{path}: a base model" if is_base else f"{path}:", hint=either)
+        raise
 
-    if is_base:
-        from fewbox.models.base import load_base
-        from fewbox.models.device import choose_device
 
-        model = load_base(path)
-        return Detector(
-            config=model.config,
-            weights=model.weights,
-            labels=base_labels(model.name, model.config.num_classes),
-            base=model.origin(),
-            provenance={},
-            device=choose_device(device),
-        )
-    return Detector.load(path, base=base, device=device)
+def _loaded(path: Path, base: BaseModel | StrPath | None, device: str, *, is_base: bool) -> Detector:
+    from fewbox.detection.detector import Detector
+
+    if not is_base:
+        return Detector.load(path, base=base, device=device)
+    from fewbox.models.base import load_base
+    from fewbox.models.device import choose_processor_or
+
+    model = load_base(path)
+    detector = Detector(
+        config=model.config,
+        weights=model.weights,
+        labels=base_labels(model.name, model.config.num_classes),
+        base=model.origin(),
+        provenance={},
+        device=choose_processor_or(device),
+    )
+    assert detector.is_graph or detector.network
+    return detector
 
 
 def say_what_computes(detector: PhotoDetector) -> None:

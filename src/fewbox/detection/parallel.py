@@ -55,16 +55,17 @@ def run_parallel(
 
 
 def run_each(
-    work: Callable[[Item], Result], items: Iterable[Item], *, beside_gpu: bool
+    work: Callable[[Item], Result], items: Iterable[Item], *, beside: bool
 ) -> Iterator[Future[Result]]:
-    """Do ``work`` for every item: one after the other, each with all threads; or, beside a GPU, many at once.
+    """Do ``work`` for every item: one after the other, each with all threads; or many beside each other.
 
-    Then the cores read and prepare photos while the GPU works on others.
+    The latter where a GPU computes, as the cores read and prepare photos meanwhile, and where an item has too
+    little work for more than one thread.
 
     Returns:
         The results in the order of the items.
     """
-    if beside_gpu:
+    if beside:
         yield from run_parallel(work, items, 1)
         return
     for item in items:

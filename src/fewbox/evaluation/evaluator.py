@@ -291,8 +291,8 @@ def detect_all(
     detections: list[Detections] = []
     skipped: list[str] = []
     with progress_bar("detecting", len(annotations), show=show_progress) as advance:
-        beside_gpu = getattr(detector, "runs_on", CPU) != CPU  # a detector may be of any kind that detects
-        looks = run_each(look, annotations, beside_gpu=beside_gpu)
+        beside = getattr(detector, "runs_on", CPU) != CPU  # a detector may be of any kind that detects
+        looks = run_each(look, annotations, beside=beside)
         for image, done in zip(annotations, looks, strict=True):
             try:
                 detections.append(done.result())

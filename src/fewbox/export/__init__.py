@@ -12,12 +12,10 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fewbox import __version__
 from fewbox.core import counted
@@ -28,12 +26,17 @@ from fewbox.core.files import replacing, require_writable
 from fewbox.data import demo_photos
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.errors import ExportError, OutputError
-from fewbox.models.families import Config, build_network
-from fewbox.models.network import Network
-from fewbox.models.weights import hash_weights
+from fewbox.export.graph import core_of_weights, detector_content
+from fewbox.models.families import Config, build_network, family_of
+from fewbox.models.weights import Weight, hash_weights
 from fewbox.runtimes import Engine
 from fewbox.runtimes.header import FORMAT_VERSION
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fewbox.models.network import Network
 
 NUM_PHOTOS = 8
 """So many photos are looked at, to see whether both find the same."""
@@ -44,7 +47,7 @@ class Exportable(Protocol):
     """What is needed of a detector; ``detect.Detector`` has it."""
 
     config: Config
-    weights: dict[str, Tensor]
+    weights: dict[str, Weight]
     labels: tuple[str, ...]
     base: dict[str, str]
     provenance: dict[str, Any]
@@ -115,6 +118,18 @@ def export_detector(
     return agreement
 
 
+def write_graph(detector: Exportable, target: Path) -> None:
+    """Write a detector that runs as a graph, as :func:`export_detector` does, but for the comparison.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    core = core_of_weights(detector.config, detector.weights)
+    header = make_header(detector, family_of(detector.config).architecture, raw=False)
+    with replacing(target) as temporary:
+        temporary.write_bytes(detector_content(core, detector.config, header))
+
+
 def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[str, Any]:
     """What the file will say of itself; see ``runtimes/header.py``."""
     identity = {
@@ -183,7 +198,7 @@ Arrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
 """Boxes ``[K, 4]``, scores ``[K]``, class ids ``[K]``."""
 Anchors = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Boxes ``[A, 4]`` in pixels of the network's input, scores ``[A, C]``."""
-AnchorsOf = Callable[[NDArray[np.uint8], Tensor], Anchors]
+AnchorsOf = Callable[[NDArray[np.uint8], "Tensor"], Anchors]
 """What an exported file computes of a photo ``[H, W, 3]``, or of the input ``[1, 3, h, w]`` made of it."""
 
 
@@ -226,13 +241,15 @@ def compare_anchors(
     return total_agreement(_anchors_of_one(network, anchors_of, image) for image in images)
 
 
-@torch.inference_mode()
 def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.uint8]) -> Agreement:
-    pixels = network.batch_of([image])
-    codes, logits = network.forward(pixels)
-    anchors = network.anchors((pixels.shape[-2], pixels.shape[-1]))
-    scores = network.scores(logits)[0].numpy()
-    boxes = network.decode(codes.float(), anchors)[0].numpy()
+    import torch
+
+    with torch.inference_mode():
+        pixels = network.batch_of([image])
+        codes, logits = network.forward(pixels)
+        anchors = network.anchors((pixels.shape[-2], pixels.shape[-1]))
+        scores = network.scores(logits)[0].numpy()
+        boxes = network.decode(codes.float(), anchors)[0].numpy()
     their_boxes, their_scores = anchors_of(image, pixels.contiguous())
     if (boxes.shape, scores.shape) != (their_boxes.shape, their_scores.shape):
         return Agreement(1, len(boxes), 0.0, 1.0)

@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
 from fewbox import __version__
@@ -35,11 +34,13 @@ from fewbox.core.files import replacing, require_writable
 from fewbox.data.images import StrPath
 from fewbox.errors import BaseModelError, OutputError
 from fewbox.export import Agreement, iou_of_counterparts, not_the_same, read_photos, total_agreement
-from fewbox.export.onnx import ANCHORS, make_model
+from fewbox.export.graph import ANCHORS
+from fewbox.export.onnx import make_model
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import build_network, family_of, weight_shapes
+from fewbox.models.features import AnchorFeatures, FeatureExtractor
 from fewbox.models.graph_builder import GraphBuilder
-from fewbox.models.network import FeatureExtractor
+from fewbox.models.weights import Weight
 from fewbox.runtimes.header import BASE_KEY, FORMAT_VERSION
 from fewbox.runtimes.onnxruntime import open_session
 
@@ -78,7 +79,7 @@ def export_base(
     take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
     network = build_network(base.config, base.weights)
     family = family_of(base.config)
-    columns = family.base_columns(network)
+    columns = family.base_columns(base.weights)
     if columns is None:
         raise BaseModelError(
             f"{base.name}: its head cannot be learnt in a browser",
@@ -97,16 +98,18 @@ def export_base(
 
 def _model(
     base: BaseModel,
-    columns: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    columns: Sequence[tuple[Weight, Weight]],
     extractor: FeatureExtractor,
     image: NDArray[np.uint8],
 ) -> onnx.ModelProto:
     """The graph of a detector with an empty head for one class, and the part for learning."""
     config = family_of(base.config).probe_config(base.config, 1, keep_classes=False)
     shapes = weight_shapes(config)
-    # No two are alike: the exporter would make one constant of them.
+    # No two are alike: an exporter would make one constant of them.
     empty = {
-        name: torch.full(shapes[name], (_UNLIKELY if name.endswith("bias") else _ALMOST_NOTHING) * number)
+        name: np.full(
+            shapes[name], (_UNLIKELY if name.endswith("bias") else _ALMOST_NOTHING) * number, np.float32
+        )
         for number, name in enumerate(sorted(shapes.keys() - base.weights.keys()), start=1)
     }
     network = build_network(config, {name: (base.weights | empty)[name] for name in shapes})
@@ -114,7 +117,7 @@ def _model(
     model = make_model(network, config, about, raw=False)
     heads = [_HEAD_PREFIX + name for name in network.head_names]
     pairs = list(zip(heads[::2], heads[1::2], strict=True))
-    sizes = extractor.read(image).group_sizes(extractor.num_groups)
+    sizes = _read(extractor, image).group_sizes(extractor.num_groups)
     levels = _add_learning(model.graph, pairs, columns)
     header = {
         **about,
@@ -138,15 +141,15 @@ def _model(
 def _add_learning(
     graph: onnx.GraphProto,
     heads: Sequence[tuple[str, str]],
-    columns: Sequence[tuple[torch.Tensor, torch.Tensor]],
+    columns: Sequence[tuple[Weight, Weight]],
 ) -> list[dict[str, str]]:
     """Add the outputs for learning; the names of each level's constants, as in the header."""
     read_by = {node.input[1]: node.input[0] for node in graph.node if node.op_type == "Conv"}
     part, logits, features, levels = GraphBuilder(_PREFIX), [], [], []
     for (weight, bias), (kernel, shift) in zip(heads, columns, strict=True):
         maps = read_by[weight]
-        kernels = part.constant(kernel[:, :, None, None].contiguous().numpy())
-        shifts = part.constant(shift.numpy())
+        kernels = part.constant(kernel[:, :, None, None])
+        shifts = part.constant(shift)
         logits.append(_rows(part, part.op("Conv", maps, kernels, shifts)))
         features.append(_rows(part, maps))
         levels.append({"weight": weight, "bias": bias, "columns_weight": kernels, "columns_bias": shifts})
@@ -176,21 +179,27 @@ def _compare(extractor: FeatureExtractor, path: Path, images: Sequence[NDArray[n
     names = [ANCHORS[0], f"{_PREFIX}/base_logits", f"{_PREFIX}/tower_features"]
     results = []
     for image in images:
-        ours = extractor.read(image)
+        ours = _read(extractor, image)
         inputs: dict[str, Any] = {"photos": image[None], "score_threshold": np.array(1, np.float32)}
         boxes, logits, features = (part[0] for part in session.run(names, inputs))
-        likeliest = ours.base_score.topk(min(_COMPARED, len(ours.base_score))).indices.numpy()
-        scores, largest = ours.base_logits.sigmoid().numpy(), ours.tower_features.abs().max().item()
+        likeliest = np.argsort(-ours.base_score, kind="stable")[:_COMPARED]
+        scores, largest = _sigmoid(ours.base_logits), float(np.abs(ours.tower_features).max())
         results.append(
             Agreement(
                 num_photos=1,
                 num_boxes=len(likeliest),
-                lowest_iou=float(iou_of_counterparts(ours.boxes.numpy()[likeliest], boxes[likeliest]).min()),
+                lowest_iou=float(iou_of_counterparts(ours.boxes[likeliest], boxes[likeliest]).min()),
                 largest_score_difference=float(np.abs(scores - _sigmoid(logits)).max()),
-                largest_score_share=float(np.abs(ours.tower_features.numpy() - features).max() / largest),
+                largest_score_share=float(np.abs(ours.tower_features - features).max() / largest),
             )
         )
     return total_agreement(results)
+
+
+def _read(extractor: FeatureExtractor, image: NDArray[np.uint8]) -> AnchorFeatures:
+    """All anchors of a picture."""
+    seen = extractor.read(image)
+    return seen.at(np.arange(len(seen.boxes)))
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

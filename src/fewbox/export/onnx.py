@@ -1,8 +1,4 @@
-"""A detector as one ONNX model: three parts of a graph, and a header that says what it is.
-
-The middle part is the network itself, as PyTorch's exporter writes it; what comes before and after it is a
-matter of the network's family.
-"""
+"""A network as PyTorch's exporter writes it, and the model of a whole detector for the package onnx."""
 
 from __future__ import annotations
 
@@ -23,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from fewbox.export import Anchors, AnchorsOf
+from fewbox.export.graph import ANCHORS, IMAGES, Core, core_of_weights, detector_content
 from fewbox.models.families import Config, family_of
-from fewbox.models.graph_builder import OPSET, GraphBuilder, Prepared, write_outputs
 from fewbox.models.network import Network
+from fewbox.models.onnx_writing import IR_VERSION, OPSET
 from fewbox.runtimes.header import HEADER_KEY
 from fewbox.runtimes.onnxruntime import open_session
 
@@ -152,21 +149,31 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-ANCHORS = ("network/boxes", "network/scores")
-"""The tensors between the network and what selects detections, in every exported file."""
-_IR_VERSION = 10  # what ONNX Runtime 1.18, of 2024, reads already
-
-
 def make_model(network: Network, config: Config, header: Mapping[str, Any], *, raw: bool) -> onnx.ModelProto:
     """The whole model; with ``raw`` only the network, from its own input to the boxes of all anchors."""
-    core = export_core(network, config)
-    model = core if raw else _with_photos(core, config)
-    model.ir_version = _IR_VERSION
-    model.producer_name, model.producer_version = "fewbox", str(header["fewbox_version"])
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+    if raw:
+        model = export_core(network, config)
+        model.ir_version = IR_VERSION
+        model.producer_name, model.producer_version = "fewbox", str(header["fewbox_version"])
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+    else:
+        if family_of(config).writes_graphs:
+            weights = {name: weight.numpy() for name, weight in network.state_dict().items()}
+            core = core_of_weights(cast(Any, network).config, weights)
+        else:
+            core = _core_of(export_core(network, config))
+        model = onnx.load_model_from_string(detector_content(core, config, header))
     onnx.checker.check_model(model)
     return model
+
+
+def _core_of(model: onnx.ModelProto) -> Core:
+    """The part that PyTorch's exporter wrote, with the names that it has between the others."""
+    graph = onnx.compose.add_prefix_graph(model.graph, "network/")
+    assert (graph.input[0].name, *(output.name for output in graph.output)) == (IMAGES, *ANCHORS)
+    nodes, constants = ([one.SerializeToString() for one in some] for some in (graph.node, graph.initializer))
+    return Core(nodes, constants)
 
 
 def anchors_of(path: Path, *, raw: bool) -> AnchorsOf:
@@ -190,39 +197,3 @@ def _first(outputs: Sequence[Any]) -> Anchors:
     """The anchors of the one photo of a batch."""
     boxes, scores = outputs
     return boxes[0], scores[0]
-
-
-def prepare(graph: GraphBuilder, photos: str, config: Config) -> Prepared:
-    """The steps from ``photos`` ``[N, H, W, 3]`` uint8, RGB, upright, to the input of a network."""
-    photo_hw = (graph.size(photos, 1), graph.size(photos, 2))
-    return family_of(config).prepare(graph, photos, photo_hw, config)
-
-
-def _with_photos(core: onnx.ModelProto, config: Config) -> onnx.ModelProto:
-    """The core between the part that prepares photos and the one that selects detections."""
-    before, after = GraphBuilder("prepare"), GraphBuilder("select")
-    prepared = prepare(before, "photos", config)
-    middle = onnx.compose.add_prefix_graph(core.graph, "network/")
-    images, raw_boxes, raw_scores = (value.name for value in (*middle.input, *middle.output))
-    before.rename(prepared.images, images)
-    threshold = after.op("Max", "score_threshold", after.real(config.score_threshold))
-    found = family_of(config).select(after, prepared, raw_boxes, raw_scores, threshold, config)
-    write_outputs(after, prepared, found, after.size(raw_boxes, 0), config.max_detections)
-    f32, i64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
-    described = onnx.helper.make_tensor_value_info
-    rows: list[str | int] = ["batch", config.max_detections]
-    graph = onnx.helper.make_graph(
-        [*before.nodes, *middle.node, *after.nodes],
-        "fewbox",
-        [
-            described("photos", onnx.TensorProto.UINT8, ["batch", "height", "width", 3]),
-            described("score_threshold", f32, []),
-        ],
-        [
-            described("boxes", f32, [*rows, 4]),
-            described("scores", f32, rows),
-            described("class_ids", i64, rows),
-        ],
-        [*before.constants, *middle.initializer, *after.constants],
-    )
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", OPSET)])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.export import Anchors, AnchorsOf
-from fewbox.export.onnx import ANCHORS
+from fewbox.export.graph import ANCHORS
 from fewbox.runtimes.header import HEADER_KEY
 from fewbox.runtimes.openvino import last_convolutions, outside_network
 

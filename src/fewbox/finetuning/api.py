@@ -7,34 +7,38 @@ How it is learnt: ``linear_probe/recipe.py`` and ``adapt/recipe.py``, between wh
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fewbox import __version__
 from fewbox.config import FinetuneConfig
+from fewbox.core import importing_torch
 from fewbox.core.arguments import require_kind
 from fewbox.core.device import AUTO
+from fewbox.core.extras import TRAIN, install, is_installed, require_packages, version_of
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath, find_photos
-from fewbox.detection.detector import Detector, check_bfloat16
+from fewbox.detection.detector import Detector
+from fewbox.detection.precision import check_bfloat16
 from fewbox.errors import SettingError
-from fewbox.finetuning.adapt.learn import AdaptSettings
-from fewbox.finetuning.adapt.recipe import NOTHING_HELD_OUT, adapt_fitted, require_adaptable
+from fewbox.finetuning.crossval import NOTHING_HELD_OUT
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
+from fewbox.finetuning.frozen import require_runnable
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
-from fewbox.finetuning.seed import finetune_seed
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
-from fewbox.models.device import choose_device, device_in_words
-from fewbox.models.families import family_of
+from fewbox.models.device import choose_processor_or, device_in_words
+from fewbox.models.families import family_of, require_adaptable
+
+if TYPE_CHECKING:
+    import torch
 
 RECIPES = ("best", "probe", "adapt", "seed")
 """``best`` chooses between ``probe`` and ``adapt``."""
@@ -135,7 +139,7 @@ def finetune_within(
     device: str | torch.device,
 ) -> Detector:
     """As :func:`finetune`, for whoever has more to do before the run ends, such as writing a file."""
-    chosen = choose_device(device)
+    chosen = choose_processor_or(device)
     if show_progress:
         console.print(f"computing on: {device_in_words(chosen)}", markup=False)
     annotations = annotation_set(annotations)
@@ -145,6 +149,10 @@ def finetune_within(
     if base == "auto":
         base = best_or_fetched(show_progress=show_progress)
     base_model = base if isinstance(base, BaseModel) else load_base(base)
+    if recipe == "seed":
+        require_packages(["torch"], "the recipe seed")
+    else:
+        require_runnable(base_model, settings.precision, chosen)
     sized = SizedBase(base_model)
     if recipe != "seed" or settings.input_size:
         # With another input the base's own classes get other scores than the base gives them.
@@ -158,9 +166,7 @@ def finetune_within(
         )
     base_model = sized.base
     if recipe == "seed":
-        detector = finetune_seed(
-            annotations, base_model, settings, show_progress=show_progress, device=chosen
-        )
+        detector = _by_seed(annotations, base_model, settings, show_progress=show_progress, device=chosen)
     else:
         detector = _probed_or_adapted(
             annotations,
@@ -177,6 +183,21 @@ def finetune_within(
     if sized.reasons:
         detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def _by_seed(
+    annotations: AnnotationSet,
+    base: BaseModel,
+    settings: FinetuneConfig,
+    *,
+    show_progress: bool,
+    device: torch.device | None,
+) -> Detector:
+    """As :func:`finetune_seed`, for which PyTorch is loaded."""
+    with importing_torch():
+        from fewbox.finetuning.seed import finetune_seed
+
+    return finetune_seed(annotations, base, settings, show_progress=show_progress, device=device)
 
 
 def _checked_settings(
@@ -202,7 +223,7 @@ def _probed_or_adapted(
     keep_classes: bool,
     show_progress: bool,
     held_out: Path | None,
-    device: torch.device,
+    device: torch.device | None,
     run: UnfinishedRun,
 ) -> Detector:
     """What the linear probe learns, or what adapting makes of it: as the recipe or photos held out say."""
@@ -210,6 +231,7 @@ def _probed_or_adapted(
     if must_adapt:
         config = family_of(base.config).probe_config(base.config, len(labels), keep_classes=False)
         require_adaptable(config, base.name)
+        require_packages(["torch"], "the recipe adapt")
     probe = Probe.of(annotations, base, settings, show_progress=show_progress, device=device, run=run)
     reasons = probe.budget.reasons
     if show_progress:
@@ -217,9 +239,8 @@ def _probed_or_adapted(
     fitted = probe.fit(keep_classes=keep_classes)
     reason = why_not_adapt(fitted, settings, keep_classes=keep_classes) if recipe == "best" else ""
     if must_adapt or reason is None:
-        how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
-        fitted = adapt_fitted(
-            probe, fitted, how, may_stay=not must_adapt, show_progress=show_progress, run=run
+        fitted = _adapted(
+            probe, fitted, settings, may_stay=not must_adapt, show_progress=show_progress, run=run
         )
     elif reason:
         fitted = fitted.with_reason(reason)
@@ -234,6 +255,26 @@ def _probed_or_adapted(
     return fitted.detector
 
 
+def _adapted(
+    probe: Probe,
+    fitted: Fitted,
+    settings: FinetuneConfig,
+    *,
+    may_stay: bool,
+    show_progress: bool,
+    run: UnfinishedRun,
+) -> Fitted:
+    """As :func:`adapt_fitted`, for which PyTorch is loaded only now."""
+    if show_progress and "torch" not in sys.modules:
+        console.print("loading PyTorch, to see what adapting brings")
+    with importing_torch():
+        from fewbox.finetuning.adapt.learn import AdaptSettings
+        from fewbox.finetuning.adapt.recipe import adapt_fitted
+
+    how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
+    return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
+
+
 def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> str | None:
     """Why ``best`` does not try what adapting brings; empty where nobody expects it, None if it does try."""
     config = fitted.detector.config
@@ -242,7 +283,11 @@ def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: boo
     if fitted.outcomes is None:
         return NOTHING_HELD_OUT
     found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))
-    return f"not adapted: AP50 in photos held out is {found:.0%} already" if found >= WELL_FOUND else None
+    if found >= WELL_FOUND:
+        return f"not adapted: AP50 in photos held out is {found:.0%} already"
+    if not is_installed("torch"):
+        return f"not adapted, which might find more: it needs torch, not installed: {install(TRAIN)}"
+    return None
 
 
 def provenance(
@@ -251,7 +296,8 @@ def provenance(
     """What a detector file says of its making; nothing in it changes from one run to the next."""
     return {
         "fewbox": __version__,
-        "torch": torch.__version__,
+        "torch": version_of("torch"),
+        "onnxruntime": version_of("onnxruntime"),
         "recipe": recipe,
         "settings": asdict(settings),
         "photos": [{"name": i.path.name, "boxes": len(i.boxes)} for i in annotations],

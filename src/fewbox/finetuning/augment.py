@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from fewbox.models.families import Config
 from fewbox.models.letterbox import PADDING_GREY
-from fewbox.models.network import Network
 
 ZOOM = (0.6, 1.7)
 """Scales of the objects, beside how large the network sees the photo."""
@@ -79,7 +78,7 @@ def augment(
 
 
 def with_views(
-    network: Network,
+    config: Config,
     image: NDArray[np.uint8],
     corners: NDArray[np.float64],
     count: int,
@@ -88,12 +87,12 @@ def with_views(
     """The photo itself, then ``count`` augmented views of it."""
     yield AugmentedView(image, corners, np.ones(len(corners)))
     size_hw = (image.shape[0], image.shape[1])
-    scale_x, scale_y = network.to_input(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), size_hw)[0, 2:].tolist()
+    scale_x, scale_y = config.to_input(np.array([[0.0, 0.0, 1.0, 1.0]]), size_hw)[0, 2:].tolist()
     for number in range(count):
         if number == 0:
             yield flip(image, corners)
         else:
-            yield augment(image, corners, (scale_x, scale_y), network.input_size_hw(size_hw), generator)
+            yield augment(image, corners, (scale_x, scale_y), config.input_size_of(size_hw), generator)
 
 
 def _turned(angle: float, centre: NDArray[np.float64]) -> NDArray[np.float64]:

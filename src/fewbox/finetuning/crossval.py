@@ -14,9 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fewbox.core.boxes import nms_per_class
 from fewbox.detection.parallel import run_parallel
@@ -25,15 +23,16 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.finetuning.linear_probe.logistic import logits_of
 from fewbox.finetuning.linear_probe.targets import DesignMatrix
-from fewbox.models.network import AnchorFeatures, Coefficients
+from fewbox.models.features import AnchorFeatures, Coefficients, Floats
 
+NOTHING_HELD_OUT = "not adapted: no photos to hold out that could say whether it finds more"
 FOLD_STEPS = 40
 """Of L-BFGS: half of the fit to all photos, as every fold costs a fit."""
 MIN_SCORE = 0.01
 MAX_DETECTIONS = 100
 
 
-Found = tuple[Tensor, Tensor, Tensor]
+Found = tuple[Floats, Floats, NDArray[np.int64]]
 """Boxes ``[K, 4]`` in pixels of the network's input, scores ``[K]`` and class ids ``[K]`` of one photo."""
 
 
@@ -112,10 +111,9 @@ def outcomes_in(
     checked = checked_classes(photos, folds, num_classes)
     parts: list[Found] = []
     for boxes, scores, class_ids in found:
-        known = torch.from_numpy(checked)[class_ids]
+        known = checked[class_ids]
         parts.append((boxes[known], scores[known], class_ids[known]))
-    columns = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-    all_boxes, all_scores, all_ids = columns
+    all_boxes, all_scores, all_ids = (np.concatenate(column) for column in zip(*parts, strict=True))
     predictions = PredictionTable(
         photo_ids=np.repeat(np.arange(len(parts)), [len(scores) for _, scores, _ in parts]),
         class_ids=all_ids,
@@ -129,26 +127,24 @@ def checked_classes(photos: Sequence[CachedPhoto], folds: int, num_classes: int)
     """Which classes ``[C]`` have objects in two folds or more."""
     in_fold = np.zeros((folds, num_classes), bool)
     for number, photo in enumerate(photos):
-        in_fold[number % folds, photo.class_ids.numpy()] = True
+        in_fold[number % folds, photo.class_ids] = True
     checked: NDArray[np.bool_] = in_fold.sum(0) > 1
     return checked
 
 
-def detect_in(
-    features: AnchorFeatures, coefficients: Coefficients, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes ``[K, 4]`` in pixels of the input, scores ``[K]`` and class ids ``[K]`` of one photo."""
-    scores = torch.sigmoid(logits_of(coefficients, features))
+def detect_in(features: AnchorFeatures, coefficients: Coefficients, iou_threshold: float) -> Found:
+    """What a head finds in one photo."""
+    logits = np.clip(logits_of(coefficients, features), -80, 80)  # of which the exponentials are finite
+    scores = np.reciprocal(1 + np.exp(-logits))
     index, class_ids = nms_per_class(
-        features.boxes.numpy(),
-        scores.numpy(),
+        features.boxes,
+        scores,
         score_threshold=MIN_SCORE,
         iou_threshold=iou_threshold,
         max_per_class=MAX_DETECTIONS,
         max_detections=MAX_DETECTIONS,
     )
-    kept, ids = torch.from_numpy(index), torch.from_numpy(class_ids)
-    return features.boxes[kept], scores[kept, ids], ids
+    return features.boxes[index], scores[index, class_ids], class_ids
 
 
 def _ground_truth(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_]) -> GroundTruthTable:

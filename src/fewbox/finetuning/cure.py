@@ -71,7 +71,7 @@ def _mostly_misplaced(fitted: Fitted) -> bool:
 
 def larger_base(base: BaseModel) -> str | None:
     """The name of the next larger base of the same kind with published weights, if there is one."""
-    num_weights = sum(weight.numel() for weight in base.weights.values())
+    num_weights = sum(weight.size for weight in base.weights.values())
     kind = family_of(base.config).architecture
     alike = [entry for entry in ZOO.values() if entry.reader == kind and entry.url is not None]
     larger = [entry for entry in alike if entry.parameters > 1.5 * num_weights]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +46,7 @@ from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_t
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
 from fewbox.models.network import IGNORED_ID, Batch, BatchLoss
+from fewbox.models.weights import Weight
 
 Example = tuple[Tensor, Tensor, Tensor]
 """Pixels ``[3, h, w]``, boxes ``[M, 4]`` in them, class ids ``[M]``, of which some may be ``IGNORED_ID``."""
@@ -329,9 +330,8 @@ class Trainer:
     def detector(self) -> Detector:
         """The detector as it is now."""
         config = self.network.config
-        weights = {
-            name: w.detach().cpu().contiguous().clone() for name, w in self.network.state_dict().items()
-        }
+        now = self.network.state_dict()
+        weights = {name: w.detach().cpu().contiguous().clone().numpy() for name, w in now.items()}
         return Detector(
             config=config.changed(iou_threshold=min(config.iou_threshold, SUPPRESSION_IOU)),
             weights=weights,
@@ -348,10 +348,10 @@ class Trainer:
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
-def trainable(config: Config, weights: dict[str, Tensor], layers: str) -> Any:
+def trainable(config: Config, weights: Mapping[str, Weight], layers: str) -> Any:
     """The network with ``weights``, of which those of ``layers`` are trained, batch-norms' scales too."""
     network = network_type(config)(config)
-    network.load_state_dict(weights)
+    network.load_state_dict({name: torch.tensor(weight) for name, weight in weights.items()})
     network.to(memory_format=torch.channels_last)
     for norm in [module for module in network.modules() if isinstance(module, FrozenBatchNorm)]:
         for name in ("weight", "bias"):

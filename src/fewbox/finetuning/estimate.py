@@ -26,7 +26,7 @@ from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
 if TYPE_CHECKING:
     from fewbox.finetuning.features import CachedPhoto
-    from fewbox.models.network import Coefficients
+    from fewbox.models.features import Coefficients
 
 USUAL_STRETCH, USUAL_SHIFT = 1.0, 0.0
 """Scores as they were learnt: where nothing was held out, and what few held-out detections are drawn to."""
@@ -57,9 +57,9 @@ class Calibration:
         """A head that gives calibrated scores by itself, so that no engine needs to know of calibration."""
         return replace(
             head,
-            base_logits=head.base_logits * self.stretch,
-            tower_features=head.tower_features * self.stretch,
-            bias=head.bias * self.stretch + self.shift,
+            base_logits=head.base_logits * np.float32(self.stretch),
+            tower_features=head.tower_features * np.float32(self.stretch),
+            bias=head.bias * np.float32(self.stretch) + np.float32(self.shift),
         )
 
 
@@ -337,7 +337,7 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
     seen = set()
     duplicates = []
     for photo in photos:
-        picture = photo.features.base_score.numpy().tobytes()
+        picture = photo.features.base_score.tobytes()
         if picture in seen:
             duplicates.append(photo.name)
         seen.add(picture)

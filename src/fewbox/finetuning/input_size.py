@@ -12,20 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from fewbox.config import FinetuneConfig
+from fewbox.core import single_blas_thread
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
 from fewbox.errors import SettingError
 from fewbox.finetuning.crossval import held_out_outcomes
 from fewbox.finetuning.estimate import mean_ap50
+from fewbox.finetuning.frozen import feature_extractor
 from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
 from fewbox.models.base import BaseModel, take_weights
-from fewbox.models.device import CPU
-from fewbox.models.families import Config, build_network, family_of
+from fewbox.models.families import Config, family_of
+
+if TYPE_CHECKING:
+    import torch
 
 SMALL_SIDE = 32
 """Pixels of the input: boxes are small if half of them have a shorter side below it."""
@@ -71,7 +75,7 @@ def choose_input_size(
     *,
     may_try: bool = True,
     show_progress: bool = False,
-    device: torch.device = CPU,
+    device: torch.device | None = None,
 ) -> SizedBase:
     """The base with the size asked for, or with the one that the boxes in ``annotations`` need.
 
@@ -146,7 +150,7 @@ def _affordable(sides: list[int], num_photos: int, base: BaseModel) -> list[int]
     """Those of ``sides`` that can be tried within the limits, the larger ones left out first."""
     if not FEW_PHOTOS[0] <= num_photos <= FEW_PHOTOS[1] or base.config.input_size_hw is None:
         return []
-    num_weights = sum(weight.numel() for weight in base.weights.values())
+    num_weights = sum(weight.size for weight in base.weights.values())
     looks = num_photos * (1 + budget_for(num_photos, "quick").augmented_views)
     tried = [base.config.input_size_hw[0], *sides]
     while len(tried) > 1 and looks * sum(side**2 for side in tried) * num_weights > MAX_WORK:
@@ -161,7 +165,7 @@ def _best_size(
     sides: list[int],
     *,
     show_progress: bool,
-    device: torch.device,
+    device: torch.device | None,
 ) -> SizedBase:
     """The base with the size that finds most on held-out photos; a larger one must be clearly better."""
     candidates = {_in_words(base.config): base} | {
@@ -199,21 +203,20 @@ def clearly_best(found: Mapping[str, float]) -> str:
 
 
 def held_out_ap50(
-    annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, device: torch.device = CPU
+    annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, device: torch.device | None = None
 ) -> float | None:
     """AP50 by cross-validation of a linear probe; None if nothing can be held out.
 
     With the views and folds of the effort ``quick``: sizes are compared, and all of them learn as little.
     """
-    network = build_network(base.config, base.weights, getattr(torch, settings.precision), device)
-    family = family_of(base.config)
-    extractor = family.feature_extractor(network)
+    extractor = feature_extractor(base, settings.precision, device)
     budget = budget_for(len(annotations), "quick")
-    photos = cache_photos(extractor, network, annotations, budget, settings.seed, show_progress=False)
+    photos = cache_photos(extractor, base.config, annotations, budget, settings.seed, show_progress=False)
     num_classes = len(annotations.labels)
-    config = family.probe_config(base.config, num_classes, keep_classes=False)
-    design = design_of(photos, extractor)
-    outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
+    config = family_of(base.config).probe_config(base.config, num_classes, keep_classes=False)
+    with single_blas_thread():
+        design = design_of(photos, extractor)
+        outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
     return None if outcomes is None else mean_ap50(outcomes, num_classes)
 
 

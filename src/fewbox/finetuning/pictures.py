@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,7 @@ from fewbox.data.annotations import AnnotatedImage
 from fewbox.data.images import read_reduced
 from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
 from fewbox.evaluation.outcomes import Outcomes
-
-if TYPE_CHECKING:
-    from fewbox.models.network import Network
-
+from fewbox.models.families import Config
 
 MAX_PHOTOS = 12
 """Photos on the sheet: those with mistakes first."""
@@ -36,7 +33,7 @@ def save_held_out(
     outcomes: Outcomes,
     scores: NDArray[np.float64],
     labels: Sequence[str],
-    network: Network,
+    config: Config,
     score_threshold: float,
 ) -> None:
     """Draw held-out photos on one sheet, each twice: the boxes drawn, then the boxes found.
@@ -49,7 +46,7 @@ def save_held_out(
         outcomes: of held-out detections in them; boxes in pixels of the network's input.
         scores: ``[K]`` of the detections, calibrated.
         labels: of the C classes.
-        network: knows its input from a photo.
+        config: of the network, which knows its input from a photo.
         score_threshold: detections with a higher score are shown.
 
     Raises:
@@ -62,7 +59,7 @@ def save_held_out(
     tiles = sorted(tiles, key=lambda tile: -tile.mistakes)[:MAX_PHOTOS]
     if not tiles:
         return
-    pictures = (tile.draw(images[tile.number], labels, network, scores) for tile in tiles)
+    pictures = (tile.draw(images[tile.number], labels, config, scores) for tile in tiles)
     captions = [f"{images[tile.number].path.name}: {tile}" for tile in tiles]
     save_picture(contact_sheet(pictures, min(2, len(tiles)), 2 * SIDE + _GAP, captions), target)
 
@@ -100,11 +97,9 @@ class _Tile:
         return ", ".join(words)
 
     def draw(
-        self, image: AnnotatedImage, labels: Sequence[str], network: Network, scores: NDArray[np.float64]
+        self, image: AnnotatedImage, labels: Sequence[str], config: Config, scores: NDArray[np.float64]
     ) -> Image.Image:
         """The photo with its boxes, beside the photo with what was found."""
-        import torch  # not at the head: a loss curve is drawn without it
-
         height, width = image.size_hw
         ratio = min(1.0, SIDE / max(height, width))
         read = read_reduced(image.path, (ratio * height, ratio * width))
@@ -113,7 +108,7 @@ class _Tile:
         def half(
             boxes: NDArray[np.float64], ids: NDArray[Any], tags: list[str], dashed: NDArray[np.bool_]
         ) -> Image.Image:
-            corners = network.to_photo(torch.from_numpy(boxes).float(), image.size_hw).numpy()
+            corners = config.to_photo(boxes, image.size_hw)
             small = ImageOps.contain(Image.fromarray(read.image), (SIDE, SIDE))
             scale = np.array([small.width / width, small.height / height] * 2)
             return draw_boxes(np.asarray(small), corners * scale, tags, ids, dashed=dashed.tolist())

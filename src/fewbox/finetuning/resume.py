@@ -1,6 +1,6 @@
 """What fine-tuning has computed of each photo, kept in the cache until the run has come to its end.
 
-    cache/unfinished/<what decides it>/<place and contents of a photo>: a digest, then tensors
+    cache/unfinished/<what decides it>/<place and contents of a photo>: a digest, then arrays
 
 A run that was killed left it there. The next one with the same photos, base and settings takes from it what
 it would compute to the same bits, so it ends with the same detector. A file that is damaged is computed anew.
@@ -16,18 +16,18 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import PIL
-import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 from fewbox import __version__
-from fewbox.core import counted
+from fewbox.core import counted, num_cores
 from fewbox.core.cache import cache_folder
+from fewbox.core.extras import version_of
 from fewbox.data.annotations import AnnotatedImage
 
 LEAST_PHOTOS = 20
@@ -42,7 +42,7 @@ MAX_DAYS = 3.0
 """After which they are removed."""
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
-Tensors = dict[str, Tensor]
+Arrays = dict[str, NDArray[Any]]
 Result = TypeVar("Result")
 
 
@@ -65,25 +65,26 @@ class UnfinishedRun:
         with contextlib.suppress(OSError):  # not there, or another run's is in it
             self._parent.rmdir()
 
-    def computed(self, num_photos: int, *decided_by: object) -> ComputedTensors | None:
-        """Room for tensors of each photo; None where so few photos are not worth it.
+    def computed(self, num_photos: int, *decided_by: object) -> ComputedArrays | None:
+        """Room for arrays of each photo; None where so few photos are not worth it.
 
         Args:
             num_photos: that are learnt from.
-            decided_by: all that decides the tensors beside the photo, its boxes, and the versions and the
+            decided_by: all that decides the arrays beside the photo, its boxes, and the versions and the
                 processor they are computed with. Each must say by its ``repr`` what it is.
         """
         if num_photos < LEAST_PHOTOS:
             return None
-        versions = (__version__, torch.__version__, np.__version__, PIL.__version__)
-        computer = (platform.machine(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+        versions = (__version__, np.__version__, PIL.__version__, *map(version_of, ("torch", "onnxruntime")))
+        instructions = np.show_config("dicts")["SIMD Extensions"]
+        computer = (platform.machine(), instructions, num_cores(), os.environ.get("OMP_NUM_THREADS"))
         folder = self._parent / _name_of(versions, computer, decided_by)
         self._begun.append(folder)
-        return ComputedTensors(folder)
+        return ComputedArrays(folder)
 
 
-class ComputedTensors:
-    """A folder with a file of tensors for each photo.
+class ComputedArrays:
+    """A folder with a file of arrays for each photo.
 
     Whatever cannot be read or written is computed: a full disk stops no run.
 
@@ -105,8 +106,8 @@ class ComputedTensors:
         number: int,
         photo: AnnotatedImage,
         compute: Callable[[], Result],
-        pack: Callable[[Result], Mapping[str, Tensor]],
-        unpack: Callable[[Tensors], Result],
+        pack: Callable[[Result], Mapping[str, NDArray[Any]]],
+        unpack: Callable[[Arrays], Result],
     ) -> Result:
         """What ``compute`` gives for a photo, or gave in a run before.
 
@@ -114,7 +115,7 @@ class ComputedTensors:
             number: the photo's place among the others.
             photo: where it is, and its boxes.
             compute: called if nothing is kept of this photo.
-            pack: gives all tensors of a result.
+            pack: gives all arrays of a result.
             unpack: makes the same result of them.
 
         Raises:
@@ -141,10 +142,10 @@ class ComputedTensors:
         looked = counted(num_photos, "photo")
         return f"{self.num_found} of {looked} had been looked at by a run that was interrupted"
 
-    def _write(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    def _write(self, path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         if self._is_full:
             return
-        content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         half = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             self._num_bytes += len(content)
@@ -163,15 +164,15 @@ class ComputedTensors:
                 half.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> Tensors | None:
-    """The tensors in a file, each in memory of its own; None if it is not there or not whole."""
+def _read(path: Path) -> Arrays | None:
+    """The arrays in a file, each in memory of its own; None if it is not there or not whole."""
     try:
         content = path.read_bytes()
         digest, content = content[:_DIGEST_SIZE], content[_DIGEST_SIZE:]
         if hashlib.sha256(content).digest() != digest:
             return None
         # In a file they begin anywhere; products of matrices may round otherwise there.
-        return {name: tensor.clone() for name, tensor in load(content).items()}
+        return {name: array.copy() for name, array in load(content).items()}
     except (OSError, SafetensorError):
         return None
 

@@ -21,7 +21,6 @@ from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError
 from fewbox.models.base import BaseModel, restore
-from fewbox.models.device import CPU
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import Features, Heads
 
@@ -35,7 +34,7 @@ def finetune_seed(
     settings: FinetuneConfig,
     *,
     show_progress: bool,
-    device: torch.device = CPU,
+    device: torch.device | None = None,
 ) -> Detector:
     """A detector made by the seed recipe; see :func:`fewbox.finetune`."""
     network_config, weights, report = restore(base, len(annotations.labels), settings.seed)
@@ -48,7 +47,7 @@ def finetune_seed(
     history = fit_heads(heads, photos, schedule, settings, show_progress=show_progress)
     detector = Detector(
         config=network_config,
-        weights=weights | heads.tensors(),
+        weights=weights | {name: weight.numpy() for name, weight in heads.tensors().items()},
         labels=annotations.labels,
         base=base.origin(),
         provenance={},

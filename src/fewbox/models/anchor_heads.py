@@ -31,10 +31,12 @@ from torch import Tensor
 
 from fewbox.models.boxes import IGNORED, NEGATIVE, flatten_cells, match_anchors, pairwise_iou
 from fewbox.models.device import device_of
-from fewbox.models.network import AnchorFeatures, AnchorNetwork, Coefficients, Losses
+from fewbox.models.features import Coefficients, Floats
+from fewbox.models.network import AnchorNetwork, Losses, NetworkExtractor, TensorFeatures
+from fewbox.models.weights import Weight
 
 
-class AnchorFeatureExtractor:
+class AnchorFeatureExtractor(NetworkExtractor):
     """Reads the anchors of an SSD or a RetinaNet; the head is shared by all levels, so there is one group.
 
     Raw columns are the cell of the class tower that the anchor lies on. The base's class head reads
@@ -47,41 +49,41 @@ class AnchorFeatureExtractor:
     num_groups = 1
 
     def __init__(self, network: AnchorNetwork) -> None:
-        self.network = network
-        self.column_scale = torch.ones(network.config.num_classes)
+        super().__init__(network)
+        self.column_scale = np.ones(network.config.num_classes, np.float32)
 
-    @torch.no_grad()
-    def read(self, image: NDArray[np.uint8]) -> AnchorFeatures:
+    def _read(self, image: NDArray[np.uint8]) -> TensorFeatures:
         """One pass over a picture ``[H, W, 3]``; the base logits are those of the base's classes."""
         network = self.network
         maps = network.towers(network.features(network.batch_of([image])))
         codes, logits = network.heads(maps)
         anchors = network.anchors(network.input_size_hw((image.shape[0], image.shape[1])))
         base_logits = logits[0, :, network.background_columns :].float()
-        cells = torch.cat([level[0].flatten(1).T for level in maps.class_maps]).float()
-        return AnchorFeatures(
+        return TensorFeatures(
             base_logits=base_logits,
-            tower_features=cells.repeat_interleave(network.config.anchors_per_cell, 0),
-            groups=torch.zeros(len(anchors), dtype=torch.int64),
-            boxes=network.decode(codes[0].float().cpu(), anchors),
-            base_score=base_logits.amax(1).cpu(),
+            cells=torch.cat([level[0].flatten(1).T for level in maps.class_maps]),
+            groups=np.zeros(len(anchors), np.int64),
+            boxes=network.decode(codes[0].float().cpu(), anchors).numpy(),
+            base_score=base_logits.amax(1).cpu().numpy(),
         )
 
-    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Floats]:
         """The 3x3 class head, or the one beside it; its background, which no score reads, is 0."""
         network, state = self.network, self.network.state_dict()
         names = network.head_names[2:]
         background, slots = network.background_columns, network.config.anchors_per_cell
-        weight, bias = (state[name].float().cpu() for name in names)
+        weight, bias = (state[name].float().cpu().numpy() for name in names)
         weight = weight.reshape(slots, -1, *weight.shape[1:])[:, background:]  # [k, Cb, D, 3, 3]
         bias = bias.reshape(slots, -1)[:, background:]  # [k, Cb]
-        kernel = torch.einsum("bc,kbdyx->kcdyx", coefficients.base_logits, weight)
+        kernel = np.einsum("bc,kbdyx->kcdyx", coefficients.base_logits, weight, optimize=True)
         kernel[..., 1, 1] += coefficients.tower_features[0].T
         offset = bias @ coefficients.base_logits + coefficients.bias  # [k, C]
         if not keep_classes:
-            kernel = torch.cat((kernel.new_zeros(slots, background, *kernel.shape[2:]), kernel), 1)
-            offset = torch.cat((offset.new_zeros(slots, background), offset), 1)
-        values = kernel.flatten(0, 1), offset.flatten()
+            kernel, offset = (
+                np.concatenate((np.zeros((slots, background, *part.shape[2:]), np.float32), part), 1)
+                for part in (kernel, offset)
+            )
+        values = kernel.reshape(-1, *kernel.shape[2:]), offset.reshape(-1)
         return dict(zip(network.novel_names if keep_classes else names, values, strict=True))
 
 
@@ -198,16 +200,16 @@ class AnchorHeads:
 
     Args:
         network: gives the losses.
-        weights: the four tensors of ``network.head_names``; copied.
+        weights: the four of ``network.head_names``; copied.
     """
 
     step_scale: ClassVar[float] = 1.0
 
-    def __init__(self, network: AnchorNetwork, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: AnchorNetwork, weights: Mapping[str, Weight]) -> None:
         self.network = network
         device = device_of(network)
         self.parameters = [
-            weights[name].detach().float().clone().to(device).requires_grad_(True)
+            torch.tensor(weights[name], dtype=torch.float32, device=device, requires_grad=True)
             for name in network.head_names
         ]
         self.box_weight, self.box_bias, self.class_weight, self.class_bias = self.parameters

@@ -1,7 +1,7 @@
 """Base models: pretrained networks that a detector starts from, and what it takes from them.
 
 An official checkpoint is converted once into a safetensors file in the cache; from then on
-it is memory-mapped, which takes milliseconds. The file's header says where the weights came
+that is read, which takes milliseconds. The file's header says where the weights came
 from and under which licence.
 """
 
@@ -10,27 +10,28 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from torch import Tensor
 
 from fewbox.core.arguments import checked_path
 from fewbox.core.cache import cache_folder
+from fewbox.core.extras import is_installed
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
-from fewbox.models.download import fetch
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
-from fewbox.models.weights import hash_weights, read_header, read_weights, write_weights
+from fewbox.models.weights import Weight, hash_weights, read_header, read_weights, write_weights
 from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base, entry_of_file
 
 BASE_HEADER = "fewbox_base"
 """Under which name a converted file's header says what it is."""
 STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""
+_CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked
 _PICKLED_FILES = (".pth", ".pt")
 _SINGLE_FILES = (*_PICKLED_FILES, ".onnx")
 
@@ -41,13 +42,13 @@ class BaseModel:
 
     Examples:
         >>> base = fewbox.load_base("starter")
-        >>> round(sum(tensor.numel() for tensor in base.weights.values()) / 1e6, 1)  # millions of numbers
+        >>> round(sum(weight.size for weight in base.weights.values()) / 1e6, 1)  # millions of numbers
         2.3
     """
 
     name: str
     config: Config
-    weights: dict[str, Tensor]
+    weights: dict[str, Weight]
     weights_sha256: str
     """Identifies the weights, whatever file they are in."""
     source: str
@@ -156,6 +157,8 @@ def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
 
 def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
+    from fewbox.models.download import fetch  # which takes long to import
+
     archive = fetch(entry, cache_folder() / "downloads")
     try:
         sha256 = official_sha256(archive)
@@ -210,7 +213,7 @@ def convert_base(
     write_weights(target, weights, BASE_HEADER, header)
 
 
-def read_official(path: Path) -> tuple[Config, dict[str, Tensor]]:
+def read_official(path: Path) -> tuple[Config, dict[str, Weight]]:
     """The settings and weights of an official checkpoint of any kind; errors as :func:`convert_base`."""
     return next(family for family in families() if family.reads(path)).read(path)
 
@@ -224,7 +227,7 @@ def official_sha256(path: Path) -> str:
 
 
 def read_base(path: Path) -> BaseModel:
-    """A base model from a converted file; the weights are memory-mapped, or widened from float16.
+    """A base model from a converted file; weights in float16 are widened.
 
     Raises:
         CheckpointError: the file is damaged or not a converted base model.
@@ -234,7 +237,7 @@ def read_base(path: Path) -> BaseModel:
         return BaseModel(
             name=header["name"],
             config=config_from_dict(header["architecture"], header["config"]),
-            weights={name: w.float() if w.dtype == torch.float16 else w for name, w in weights.items()},
+            weights={n: w.astype(np.float32) if w.dtype == np.float16 else w for n, w in weights.items()},
             weights_sha256=header["weights_sha256"],
             source=header["source"],
             source_sha256=header["source_sha256"],
@@ -274,6 +277,13 @@ def find_base(weights_sha256: str) -> BaseModel | None:
 
 def native_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    if "torch" not in sys.modules and _CPU_INFO.exists():
+        flags = set(_CPU_INFO.read_text(encoding="utf-8", errors="replace").split())
+        return bool(flags & {"avx512_bf16", "amx_tile"})
+    if not is_installed("torch"):
+        return False
+    import torch
+
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -300,7 +310,7 @@ def _in_short(names: tuple[str, ...]) -> str:
     return f"{len(names)} tensors, {min(names)} to {max(names)}"
 
 
-def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[str, Tensor], RestoreReport]:
+def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[str, Weight], RestoreReport]:
     """The settings and weights of a network for ``num_classes`` new classes, and a report.
 
     The new class head is drawn from ``seed``; all other weights are the base's.
@@ -309,15 +319,18 @@ def restore(base: BaseModel, num_classes: int, seed: int) -> tuple[Config, dict[
         CheckpointError: the base lacks a weight, has one of another shape, or has one that no part
             of the network takes.
     """
+    import torch
+
     config = base.config.changed(num_classes=num_classes)
-    new = network_type(config).new_class_head(config, torch.Generator().manual_seed(seed))
+    head = network_type(config).new_class_head(config, torch.Generator().manual_seed(seed))
+    new = {name: weight.numpy() for name, weight in head.items()}
     weights, report = take_weights(base, config, new)
     return config, weights, report
 
 
 def take_weights(
-    base: BaseModel, config: Config, new: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], RestoreReport]:
+    base: BaseModel, config: Config, new: dict[str, Weight]
+) -> tuple[dict[str, Weight], RestoreReport]:
     """The weights of a network as ``config`` says: those in ``new``, all others from the base.
 
     Raises:

@@ -2,6 +2,8 @@
 
 It is chosen once, by :func:`choose_device`. From there on it is the network that says where its numbers are:
 photos are sent to where its weights lie, and what is few comes back to the processor. There is no state.
+
+PyTorch is imported where it is asked; the processor is chosen without it.
 """
 
 from __future__ import annotations
@@ -9,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
-
-from fewbox.core.device import AUTO, checked_device
+from fewbox.core.device import AUTO, CPU, checked_device, may_have_gpu
+from fewbox.core.extras import require_packages
 from fewbox.errors import SettingError
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from fewbox.models.network import Network
 
-CPU = torch.device("cpu")
 _ELSEWHERE = 'in Python device="cpu"'
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,11 +28,13 @@ Result = TypeVar("Result")
 
 def devices_here() -> list[torch.device]:
     """The devices of this machine, the one that ``auto`` takes first; the processor is always there."""
+    import torch
+
     gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
     found = [torch.device("cuda", number) for number in gpus]
     if torch.backends.mps.is_available():
         found.append(torch.device("mps"))
-    return [*found, CPU]
+    return [*found, torch.device(CPU)]
 
 
 def choose_device(wanted: str | torch.device = AUTO) -> torch.device:
@@ -45,6 +49,8 @@ def choose_device(wanted: str | torch.device = AUTO) -> torch.device:
     Raises:
         SettingError: it is not here, or there is no such kind of device.
     """
+    import torch
+
     name = checked_device(wanted)
     here = devices_here()
     of_kind = [one for one in here if one.type == name.partition(":")[0]]
@@ -58,12 +64,32 @@ def choose_device(wanted: str | torch.device = AUTO) -> torch.device:
     return device
 
 
+def choose_processor_or(wanted: str | torch.device = AUTO) -> torch.device | None:
+    """As :func:`choose_device`, but None for the processor where PyTorch need not be asked.
+
+    Raises:
+        SettingError: it is not here, there is no such kind of device, or it needs PyTorch.
+    """
+    name = checked_device(wanted)
+    if name == CPU or (name == AUTO and not may_have_gpu()):
+        return None
+    require_packages(["torch"], f"computing on {name}")
+    return choose_device(name)
+
+
+def is_processor(device: torch.device | None) -> bool:
+    """Whether a device is the processor, as None is too."""
+    return device is None or device.type == CPU
+
+
 def _cure(name: str, has_others: bool) -> str:
     """What to do about a device that is not here."""
     if has_others:
         return "they are counted from 0; or take the first: --device cuda"
     if name.startswith("mps"):
         return f"mps is the GPU of Apple's own processors; leave --device out, {_ELSEWHERE}"
+    import torch
+
     if torch.version.cuda is None and torch.version.hip is None:
         what = "this PyTorch has no CUDA: choose one that has at https://pytorch.org/get-started/locally"
     else:
@@ -71,8 +97,12 @@ def _cure(name: str, has_others: bool) -> str:
     return f"{what}; or leave --device out, {_ELSEWHERE}"
 
 
-def device_in_words(device: torch.device) -> str:
+def device_in_words(device: torch.device | None) -> str:
     """Such as ``cpu`` or ``cuda:0, NVIDIA L4``."""
+    if device is None:
+        return CPU
+    import torch
+
     return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 
@@ -83,6 +113,8 @@ def device_of(network: Network) -> torch.device:
 
 def gpu_has_bfloat16(device: torch.device) -> bool:
     """Whether a GPU multiplies bfloat16 itself; nothing is known of Apple's, so they are left alone."""
+    import torch
+
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
@@ -91,6 +123,8 @@ def batch_for(weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
 
     A GPU takes it from memory that stays in its place, while the processor goes on.
     """
+    import torch
+
     pixels = torch.stack(list(inputs))
     if weight.device.type == "cuda":
         pixels = pixels.pin_memory().to(weight.device, non_blocking=True)
@@ -101,6 +135,8 @@ def batch_for(weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
 
 def synchronize(device: torch.device) -> None:
     """Wait until a GPU has done what it was given; the processor has always done so."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -160,4 +196,6 @@ def halved(size: int) -> int:
 
 def is_out_of_memory(error: Any) -> bool:
     """Whether an error says that a device's memory is full; Apple's GPUs say so in words alone."""
+    import torch
+
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)

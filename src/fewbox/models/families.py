@@ -19,12 +19,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbox.core.boxes import clip_boxes
+from fewbox.errors import SettingError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from fewbox.models.features import BaseGraph, Coefficients, FeatureExtractor
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
-    from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads, Network
+    from fewbox.models.network import Adapter, Batch, BatchLoss, Heads, Network
+    from fewbox.models.weights import Weight
 
 FAMILIES = ("fewbox.models.retinanet", "fewbox.models.yolox", "fewbox.models.ssd")
 """In the order in which they are asked whether a file is theirs."""
@@ -76,6 +81,25 @@ class Config:
         """How much of the input a photo covers, before it is cut to whole pixels."""
         raise NotImplementedError
 
+    def input_size_of(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo."""
+        size_hw = self.input_size_hw
+        assert size_hw is not None  # else the family says
+        return size_hw
+
+    def to_input(self, boxes: NDArray[Any], photo_size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Boxes ``[M, 4]`` in pixels of a photo, in pixels of the network's input."""
+        return boxes.astype(np.float32) * self._input_per_photo(photo_size_hw)
+
+    def to_photo(self, boxes: NDArray[Any], photo_size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """Boxes ``[M, 4]`` in pixels of the network's input, in pixels of the photo, clipped to it."""
+        return clip_boxes(boxes.astype(np.float32) / self._input_per_photo(photo_size_hw), photo_size_hw)
+
+    def _input_per_photo(self, photo_size_hw: tuple[int, int]) -> NDArray[np.float32]:
+        """How many pixels of the input one of the photo becomes, for each edge of a box, ``[4]``."""
+        (covered_h, covered_w), (height, width) = self.covered_hw(photo_size_hw), photo_size_hw
+        return np.array((covered_w / width, covered_h / height) * 2, np.float32)
+
     def changed(self, **fields: Any) -> Self:
         """The same settings but for ``fields``."""
         return cast(Self, dataclasses.replace(cast(Any, self), **fields))
@@ -104,6 +128,8 @@ class Family:
     trained_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """How the names of the weights begin that deep fine-tuning trains, for each choice of layers, from few
     to all; empty where it is not offered."""
+    writes_graphs: ClassVar[bool] = False
+    """Whether it writes its networks as graphs, for which PyTorch is not needed."""
     input_sides: ClassVar[tuple[int, ...]] = ()
     """Sides of a square input that are worth a try, rising; empty where the size cannot be chosen."""
 
@@ -115,7 +141,7 @@ class Family:
         """Whether an official file or folder seems to be one of the family; :meth:`read` checks the rest."""
         raise NotImplementedError
 
-    def read(self, path: Path) -> tuple[Any, dict[str, Tensor]]:
+    def read(self, path: Path) -> tuple[Any, dict[str, Weight]]:
         """The settings and weights in an official file.
 
         Raises:
@@ -132,10 +158,49 @@ class Family:
         """What reads from a network the features that the linear probe learns on."""
         raise NotImplementedError
 
-    def base_columns(self, network: Any) -> list[tuple[Tensor, Tensor]] | None:
+    def weight_shapes(self, config: Any) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight of a network, by name."""
+        import torch
+
+        with torch.device("meta"):
+            network = self.network_type()(config)
+        return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+
+    def base_graph(self, config: Any, weights: Mapping[str, Weight]) -> BaseGraph:
+        """A base as a graph that gives what the linear probe learns on, where the family writes graphs."""
+        raise NotImplementedError
+
+    def add_network(
+        self,
+        graph: GraphBuilder,
+        images: str,
+        config: Any,
+        weights: Mapping[str, Weight],
+        *,
+        rounds: bool = False,
+    ) -> tuple[str, str]:
+        """A network in steps of ONNX, made of its weights alone, where the family writes graphs.
+
+        Args:
+            graph: where the steps go.
+            images: ``[N, 3, h, w]``, as :meth:`prepare` gives them.
+            config: of the network.
+            weights: all of them, by name.
+            rounds: round wherever a network that computes in bfloat16 does.
+
+        Returns:
+            The boxes ``[N, A, 4]`` in pixels of the input, and scores ``[N, A, C]``, of all anchors.
+        """
+        raise NotImplementedError
+
+    def novel_head(self, coefficients: Coefficients, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+        """What was learnt on the columns of :meth:`base_graph`, as a head; ``weights`` are the base's."""
+        raise NotImplementedError
+
+    def base_columns(self, weights: Mapping[str, Weight]) -> list[tuple[Weight, Weight]] | None:
         """Kernels ``[S, D]`` and biases ``[S]`` that make base logits of what a novel head reads, by group.
 
-        None where heads read more than a cell; then none can be learnt without PyTorch.
+        None where heads read more than a cell; then none can be learnt in a browser. ``weights``: the base's.
         """
         return None
 
@@ -156,7 +221,7 @@ class Family:
         """
         raise NotImplementedError
 
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+    def heads(self, network: Any, weights: Mapping[str, Weight]) -> Heads[Any]:
         """What the seed recipe tunes, starting from ``weights``."""
         raise NotImplementedError
 
@@ -180,14 +245,14 @@ class Family:
         raise NotImplementedError
 
     def adapted_weights(
-        self, folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: Any
-    ) -> dict[str, Tensor]:
+        self, folded: Mapping[str, Weight], before: Mapping[str, Weight], config: Any
+    ) -> dict[str, Weight]:
         """The weights of an adapted, folded network under the names of those ``before``."""
         raise NotImplementedError
 
     def calibrated_weights(
-        self, weights: Mapping[str, Tensor], stretch: float, shift: float
-    ) -> dict[str, Tensor]:
+        self, weights: Mapping[str, Weight], stretch: float, shift: float
+    ) -> dict[str, Weight]:
         """The weights with the logits of novel classes stretched, then shifted."""
         raise NotImplementedError
 
@@ -239,7 +304,7 @@ class AnchorFamily(Family):
 
         return AnchorFeatureExtractor(network)
 
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+    def heads(self, network: Any, weights: Mapping[str, Weight]) -> Heads[Any]:
         """The class head and the box head."""
         from fewbox.models.anchor_heads import AnchorHeads
 
@@ -254,6 +319,19 @@ def families() -> list[Family]:
 def family_of(config: Config) -> Family:
     """The family of the networks that ``config`` describes."""
     return next(family for family in families() if type(config) is family.config_type)
+
+
+def require_adaptable(config: Config, name: str) -> None:
+    """Refuse a base of a family that does not adapt.
+
+    Raises:
+        SettingError: it is none.
+    """
+    if not family_of(config).adapts(config):
+        raise SettingError(
+            f"adapting is for a YOLOX or the starter, and new classes alone: {name}",
+            hint="for example: --base yolox_nano",
+        )
 
 
 def config_from_dict(architecture: str, values: Mapping[str, Any]) -> Config:
@@ -281,16 +359,12 @@ def weight_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=8)
 def _weight_shapes(config: Config) -> Mapping[str, tuple[int, ...]]:
-    import torch
-
-    with torch.device("meta"):
-        network = network_type(config)(config)
-    return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    return family_of(config).weight_shapes(config)
 
 
 def build_network(
     config: Config,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Weight | Tensor],
     dtype: torch.dtype | None = None,
     device: torch.device | None = None,
 ) -> Network:
@@ -298,7 +372,7 @@ def build_network(
 
     Args:
         config: its settings.
-        weights: by name.
+        weights: by name; tensors will do.
         dtype: what it computes in; float32 if not given.
         device: where it computes; on the processor if not given.
 
@@ -309,7 +383,7 @@ def build_network(
 
     with torch.device("meta"):
         network = network_type(config)(config)
-    network.load_state_dict(weights, assign=True)
+    network.load_state_dict({name: torch.as_tensor(w) for name, w in weights.items()}, assign=True)
     folded: Network = network.fold().to(dtype or torch.float32)  # folded in full precision, then rounded
     # The same numbers on every device: they are folded before they go there.
     return folded if device is None or device.type == "cpu" else folded.to(device)

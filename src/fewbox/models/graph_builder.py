@@ -1,6 +1,7 @@
 """Write a piece of an ONNX graph step by step, and the pieces that families of networks have in common.
 
-What a step gives is called by its name, a string; constants are made where they are used. Only operators
+What a step gives is called by its name, a string; constants are made where they are used. The package onnx
+is not needed. Only operators
 that ONNX Runtime, its build for browsers and OpenVINO all have are used, and no numbers of 64-bit
 floating point, which some of them round to 32 bits.
 
@@ -12,26 +13,50 @@ differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
+from fewbox import __version__
+from fewbox.models import onnx_writing
 from fewbox.models.families import Config
 
-OPSET = 18
+if TYPE_CHECKING:
+    import onnx
+
+Shape = Sequence[int | str]
+"""Of a tensor; a length that is not known has a name."""
 
 
 class GraphBuilder:
-    """Nodes and constants in the order in which they were asked for; their names begin with ``prefix``."""
+    """Nodes and constants in the order in which they were asked for; their names begin with ``prefix``.
+
+    Attributes:
+        node_bytes: the nodes as a file holds them.
+        constant_bytes: the constants, likewise.
+    """
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
+        self.node_bytes: list[bytes] = []
+        self.constant_bytes: list[bytes] = []
+
+    @property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """The nodes, for the package onnx."""
+        import onnx
+
+        return [onnx.NodeProto.FromString(content) for content in self.node_bytes]
+
+    @property
+    def constants(self) -> list[onnx.TensorProto]:
+        """The constants, for the package onnx."""
+        import onnx
+
+        return [onnx.TensorProto.FromString(content) for content in self.constant_bytes]
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
         """One step with one output; the output's name."""
@@ -39,20 +64,30 @@ class GraphBuilder:
 
     def ops(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
         """One step with several outputs; their names."""
-        base = f"{self.prefix}/{len(self.nodes)}_{kind}"
+        base = f"{self.prefix}/{len(self.node_bytes)}_{kind}"
         names = [base if number == 0 else f"{base}_{number}" for number in range(outputs)]
-        self.nodes.append(onnx.helper.make_node(kind, list(inputs), names, name=base, **attributes))
+        self.node_bytes.append(onnx_writing.node(kind, inputs, names, attributes))
         return names
 
     def rename(self, name: str, output: str) -> None:
         """Give ``name`` as the graph's ``output``."""
-        self.nodes.append(onnx.helper.make_node("Identity", [name], [output], name=f"{self.prefix}/{output}"))
+        self.node_bytes.append(onnx_writing.node("Identity", [name], [output], {}))
 
-    def constant(self, values: NDArray[Any]) -> str:
-        """An array as it is."""
-        name = f"{self.prefix}/constant_{len(self.constants)}"
-        self.constants.append(onnx.numpy_helper.from_array(values, name))
+    def constant(self, values: NDArray[Any], name: str | None = None) -> str:
+        """An array as it is, under a name of its own if it has one."""
+        name = name or f"{self.prefix}/constant_{len(self.constant_bytes)}"
+        self.constant_bytes.append(onnx_writing.constant(name, values))
         return name
+
+    def model(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> bytes:
+        """The content of a file with all that was asked for; what goes in and comes out is float32."""
+        described = (
+            [onnx_writing.tensor_info(name, onnx_writing.FLOAT, shape) for name, shape in some.items()]
+            for some in (inputs, outputs)
+        )
+        return onnx_writing.model(
+            self.node_bytes, self.constant_bytes, *described, version=__version__, metadata={}
+        )
 
     def numbers(self, *values: int) -> str:
         """``[len(values)]`` int64."""
@@ -72,11 +107,15 @@ class GraphBuilder:
 
     def to_float(self, name: str) -> str:
         """The same numbers as float32."""
-        return self.op("Cast", name, to=onnx.TensorProto.FLOAT)
+        return self.op("Cast", name, to=onnx_writing.FLOAT)
 
     def to_int(self, name: str) -> str:
         """The same numbers as int64, cut to whole ones."""
-        return self.op("Cast", name, to=onnx.TensorProto.INT64)
+        return self.op("Cast", name, to=onnx_writing.INT64)
+
+    def rounded(self, name: str) -> str:
+        """The same float32 numbers rounded to bfloat16."""
+        return self.to_float(self.op("Cast", name, to=onnx_writing.BFLOAT16))
 
     def divide(self, numerator: str, denominator: str) -> tuple[str, str]:
         """Quotient and remainder of int64, rounded down; numbers up to 2**31, quotients up to 2**24.

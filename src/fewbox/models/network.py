@@ -1,20 +1,14 @@
-"""What a network is to the rest of the package, and what fine-tuning keeps of a photo it has seen.
+"""What a network in PyTorch is to the rest of the package.
 
-Everything before the heads is frozen, so for one picture it is a constant. Two kinds of columns speak for
-novel classes:
-
-* base logits: what the base's own heads answer, such as the logits of its classes. They mean the same at
-  every level of the pyramid, so that what was learnt from a large object holds for a small one.
-* tower features: what those heads read. A level's tower has channels of its own, so each level (a group)
-  has its own coefficients, which have fewer objects to learn from and are held back more.
-
-Letters in shapes: N images, M boxes of one image, A anchors, C classes, S base logits, D channels, G groups,
-R rows: anchors of any number of pictures.
+Letters in shapes: N images, M boxes of one image, A anchors, C classes, D channels.
 """
 
 from __future__ import annotations
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 
@@ -22,6 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+
+from fewbox.models.device import device_of, in_batches
+from fewbox.models.features import SMALL_NETWORK, AnchorFeatures, Floats
 
 
 class TowerMaps(NamedTuple):
@@ -187,82 +184,56 @@ class AnchorNetwork(Network, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class AnchorFeatures:
-    """The anchors of one picture, those of one group together, in the order of the groups.
-
-    The columns, which are many, lie on the device of the network; the rest on the processor.
-    """
+class TensorFeatures:
+    """All anchors of a picture as a network gives them: the columns are tensors, wherever that computes."""
 
     base_logits: Tensor
     """``[A, S]``."""
-    tower_features: Tensor
-    """``[A, D]``."""
-    groups: Tensor
-    """``[A]`` int64, ascending."""
-    boxes: Tensor
-    """``[A, 4]``: the boxes that the frozen network predicts, in pixels of the input."""
-    base_score: Tensor
-    """``[A]``: higher where the base finds it likelier that there is any object."""
+    cells: Tensor
+    """``[A / k, D]``: the tower features of k anchors each."""
+    groups: NDArray[np.int64]
+    boxes: Floats
+    base_score: Floats
 
-    def at(self, rows: Tensor) -> AnchorFeatures:
-        """Only the anchors ``rows`` ``[R]``, ascending, all on the processor."""
-        there = rows.to(self.base_logits.device)
+    def at(self, rows: NDArray[np.int64]) -> AnchorFeatures:
+        """As :meth:`AnchorFeatures.at`."""
+        there = torch.from_numpy(rows).to(self.cells.device)
+        cells = there // (len(self.base_logits) // len(self.cells))
         return AnchorFeatures(
-            self.base_logits[there].cpu(),
-            self.tower_features[there].cpu(),
+            self.base_logits[there].cpu().numpy(),
+            self.cells[cells].float().cpu().numpy(),
             self.groups[rows],
             self.boxes[rows],
             self.base_score[rows],
         )
 
-    def group_sizes(self, num_groups: int) -> list[int]:
-        """How many anchors each group has."""
-        sizes: list[int] = torch.bincount(self.groups, minlength=num_groups).tolist()
-        return sizes
 
+class NetworkExtractor(ABC):
+    """What a :class:`FeatureExtractor` has in common where a network in PyTorch computes.
 
-@dataclass(frozen=True, eq=False)
-class Coefficients:
-    """One number per column and class, and one per class."""
+    Args:
+        network: the base's own, folded.
+    """
 
-    base_logits: Tensor
-    """``[S, C]``."""
-    tower_features: Tensor
-    """``[G, D, C]``."""
-    bias: Tensor
-    """``[C]``."""
+    def __init__(self, network: Any) -> None:
+        self.network = network
+        is_gpu = device_of(network).type != "cpu"
+        # The columns of one picture alone fill tens of megabytes of a GPU.
+        self._turn = threading.Lock() if is_gpu else nullcontext()
+        self.reads_beside = is_gpu or sum(w.numel() for w in network.parameters()) <= SMALL_NETWORK
 
-    def logits(self, base_logits: Tensor, tower_features: Tensor, group_sizes: Sequence[int]) -> Tensor:
-        """``[R, C]`` of rows as in :class:`Rows`."""
-        of_groups = [
-            part @ own
-            for part, own in zip(
-                torch.split(tower_features, list(group_sizes)), self.tower_features, strict=True
-            )
-        ]
-        return base_logits @ self.base_logits + torch.cat(of_groups) + self.bias
+    @abstractmethod
+    def _read(self, image: NDArray[np.uint8]) -> TensorFeatures:
+        """One pass of the network."""
 
+    def read(self, image: NDArray[np.uint8]) -> TensorFeatures:
+        """As :meth:`FeatureExtractor.read`.
 
-class FeatureExtractor(Protocol):
-    """Reads features from a kind of network, and writes coefficients back as a head of it."""
-
-    network: Any
-    num_groups: int
-    column_scale: Tensor
-    """``[S]``: what standardised base logits are multiplied with; larger ones are trusted sooner."""
-
-    def read(self, image: NDArray[np.uint8]) -> AnchorFeatures:
-        """One pass of the frozen network over a picture ``[H, W, 3]``."""
-        ...
-
-    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
-        """The weights of the head that gives the logits of ``coefficients`` on features as read.
-
-        All on the processor.
-
-        With ``keep_classes`` it stands beside the base's own, whose logits come first.
+        Raises:
+            SettingError: the device has no memory for it.
         """
-        ...
+        with self._turn, torch.no_grad():
+            return next(in_batches(lambda images: [self._read(images[0])], [image], 1))
 
 
 Features = TypeVar("Features")

@@ -20,40 +20,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor
+from safetensors.numpy import save
 
 from fewbox.core import former_name
 from fewbox.core.files import replacing
 from fewbox.errors import CheckpointError
 
+Weight = NDArray[Any]
+"""An array of floating point numbers."""
+
 
 def write_weights(
-    path: Path, weights: Mapping[str, Tensor], header_name: str, header: Mapping[str, Any]
+    path: Path, weights: Mapping[str, Weight], header_name: str, header: Mapping[str, Any]
 ) -> None:
     """Write ``weights`` with ``header``, JSON-ready, under ``header_name`` in the file's metadata.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    plain = {name: weight.contiguous() for name, weight in weights.items()}  # however a network lays them out
+    plain = {name: np.ascontiguousarray(weight) for name, weight in weights.items()}
     content = save(plain, metadata={header_name: json.dumps(header)})
     with replacing(path) as temporary:
         # Written here, as the library's own writer tells of a full disk in an error that is no OSError.
         temporary.write_bytes(content)
 
 
-def read_weights(path: Path, header_name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The header, empty if there is none of this name, and the weights, memory-mapped.
+def read_weights(path: Path, header_name: str) -> tuple[dict[str, Any], dict[str, Weight]]:
+    """The header, empty if there is none of this name, and the weights.
 
     Raises:
         OSError: the file cannot be read.
         SafetensorError: it is not a safetensors file, or cut off.
         ValueError: the header is not JSON.
     """
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         names = file.keys()
         return _header(file.metadata(), header_name), {name: file.get_tensor(name) for name in names}
 
@@ -64,13 +67,14 @@ def read_header(path: Path, header_name: str) -> dict[str, Any]:
         return _header(file.metadata(), header_name)
 
 
-def hash_weights(weights: Mapping[str, Tensor]) -> str:
+def hash_weights(weights: Mapping[str, Weight]) -> str:
     """SHA-256 over the names, shapes and values of ``weights``, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(weights):
-        tensor = weights[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
+        weight = np.ascontiguousarray(weights[name])
+        # As PyTorch calls the type: so are the weights known that were published.
+        digest.update(f"{name} torch.{weight.dtype} {list(weight.shape)}\n".encode())
+        digest.update(memoryview(weight.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
     return digest.hexdigest()
 
 
@@ -104,8 +108,8 @@ class _Ignored:
         pass
 
 
-def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a saved state dict, by name.
+def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -> dict[str, Weight]:
+    """The tensors of a saved state dict, by name; this needs PyTorch.
 
     Args:
         path: the file.
@@ -115,6 +119,8 @@ def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -
     Raises:
         CheckpointError: the file cannot be read, is damaged, or holds something other than tensors.
     """
+    import torch
+
     try:
         path.open("rb").close()
     except OSError as error:
@@ -141,8 +147,8 @@ def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -
 
 
 def fit_weights(
-    path: Path, tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], *, needed: str
-) -> dict[str, Tensor]:
+    path: Path, tensors: Mapping[str, Weight], shapes: Mapping[str, tuple[int, ...]], *, needed: str
+) -> dict[str, Weight]:
     """Exactly the weights that ``shapes`` lists, in its order, as float32.
 
     Raises:
@@ -155,12 +161,12 @@ def fit_weights(
         if (found := tuple(tensors[name].shape)) != wanted:
             problem = f"{name}: shape {list(found)}, expected {list(wanted)}"
             raise CheckpointError(f"{path}: {problem}", hint=needed)
-        if not tensors[name].is_floating_point():
+        if not np.issubdtype(tensors[name].dtype, np.floating):
             problem = f"{name}: numbers of type {tensors[name].dtype}, expected floating point"
             raise CheckpointError(f"{path}: {problem}", hint=needed)
     if surplus := sorted(tensors.keys() - shapes.keys()):
         raise CheckpointError(f"{path}: tensor that no part of the network takes: {surplus[0]}", hint=needed)
-    return {name: tensors[name].detach().float().contiguous() for name in shapes}
+    return {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
 
 
 def _check_members(path: Path) -> None:
@@ -176,13 +182,16 @@ def _check_members(path: Path) -> None:
         raise CheckpointError(f"{path}: damaged: {damaged}", hint=_DOWNLOAD_AGAIN)
 
 
-def _require_tensors(path: Path, loaded: Any, needed: str) -> dict[str, Tensor]:
+def _require_tensors(path: Path, loaded: Any, needed: str) -> dict[str, Weight]:
+    import torch
+
     if not isinstance(loaded, Mapping) or not loaded:
         raise CheckpointError(f"{path}: not a state dict but: {type(loaded).__name__}", hint=needed)
     for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor) or value.layout != torch.strided:
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             problem = f"not a state dict: {name!r} is no plain tensor but: {type(value).__name__}"
             raise CheckpointError(f"{path}: {problem}", hint=needed)
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # would fill the memory
             raise CheckpointError(f"{path}: {name}: claims more numbers than the file holds", hint=needed)
-    return dict(loaded)
+    # numpy has fewer types than PyTorch; what was rounded is the same in float32.
+    return {name: (w.float() if w.is_floating_point() else w).detach().numpy() for name, w in loaded.items()}

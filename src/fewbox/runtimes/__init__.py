@@ -19,6 +19,11 @@ class Outputs(NamedTuple):
     class_ids: NDArray[np.int64]
     """``[N, D]``; -1 where there is no detection."""
 
+    def of_photo(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+        """The boxes ``[K, 4]``, scores ``[K]`` and class ids ``[K]`` of one of the photos."""
+        count = int((self.class_ids[number] >= 0).sum())
+        return self.boxes[number, :count], self.scores[number, :count], self.class_ids[number, :count]
+
 
 class Engine(Protocol):
     """Runs one exported detector; may be used by several threads at once."""

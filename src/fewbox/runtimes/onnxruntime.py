@@ -76,16 +76,24 @@ class OnnxRuntimeEngine:
 
     def run(self, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""
-        return _run(self._session, photos, score_threshold)
+        return run_session(self._session, photos, score_threshold)
 
 
 def open_session(
-    path: Path, *, num_threads: int | None = None, provider: str = CPU, device: str = CPU
+    model: Path | bytes,
+    *,
+    num_threads: int | None = None,
+    provider: str = CPU,
+    device: str = CPU,
+    optimizes: bool = True,
 ) -> Any:
-    """An ``onnxruntime.InferenceSession`` of the file; errors as :class:`OnnxRuntimeEngine`."""
+    """An ``onnxruntime.InferenceSession`` of a file or its content; errors as :class:`OnnxRuntimeEngine`."""
+    path = model if isinstance(model, Path) else "a graph in memory"
     onnxruntime = _imported(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised too
+    if not optimizes:  # which takes longer than a few photos
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = num_threads or num_cores()
     # Its threads would spin while they wait, and on a busy machine keep the others from their work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -96,13 +104,13 @@ def open_session(
             own["device_id"] = device.removeprefix("cuda:")
         providers = [(PROVIDERS[provider], own), *providers]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
+        return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # its errors have no base of their own
         reason = " ".join(str(error).split())
         raise DetectorFileError(f"{path}: cannot be run, or is damaged: {reason}", hint=EXPORT_ONE) from error
 
 
-def _imported(path: Path) -> Any:
+def _imported(path: Path | str) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -111,7 +119,8 @@ def _imported(path: Path) -> Any:
     return onnxruntime
 
 
-def _run(session: Any, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
+def run_session(session: Any, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
+    """As :meth:`Engine.run`, of a session of a detector's graph."""
     threshold = np.array(score_threshold, np.float32)
     found = session.run(["boxes", "scores", "class_ids"], {"photos": photos, "score_threshold": threshold})
     return Outputs(*found)
@@ -162,11 +171,11 @@ def _fastest(path: Path, candidates: list[str], num_threads: int | None) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not measured yet, or the cache is damaged
     photo = np.random.default_rng(0).integers(0, 256, (1, *_TRIED_SIZE_HW, 3), np.uint8)
-    expected = _run(open_session(path, num_threads=num_threads), photo, 0.0).scores[0, :_COMPARED]
+    expected = run_session(open_session(path, num_threads=num_threads), photo, 0.0).scores[0, :_COMPARED]
     seconds: dict[str, float] = {}
     for name in candidates:
         session, used = _started(path, name, num_threads, AUTO)
-        scores = _run(session, photo, 0.0).scores[0, :_COMPARED]
+        scores = run_session(session, photo, 0.0).scores[0, :_COMPARED]
         if used == name and len(scores) == len(expected) and _are_close(scores, expected):
             seconds[name] = min(_seconds(session, photo) for _ in range(_TRIES))
     best = min(seconds, key=seconds.__getitem__, default=CPU)
@@ -183,7 +192,7 @@ def _are_close(scores: NDArray[np.float32], expected: NDArray[np.float32]) -> bo
 
 def _seconds(session: Any, photo: NDArray[np.uint8]) -> float:
     start = time.perf_counter()
-    _run(session, photo, 0.5)
+    run_session(session, photo, 0.5)
     return time.perf_counter() - start
 
 

@@ -17,9 +17,7 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
@@ -33,10 +31,13 @@ from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
 from fewbox.finetuning.features import CachedPhoto
+from fewbox.finetuning.frozen import feature_extractor
 from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
-from fewbox.models.device import CPU, choose_device
-from fewbox.models.families import build_network, family_of
+from fewbox.models.device import choose_processor_or
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_PHOTOS = 2
 """Photos with boxes from which on it learns."""
@@ -67,11 +68,15 @@ class Rounds:
         device: where it learns and looks.
     """
 
-    def __init__(self, project: Project, base: BaseModel, device: torch.device = CPU) -> None:
+    def __init__(self, project: Project, base: BaseModel, device: torch.device | None = None) -> None:
         self.project = project
         self.base = base
-        self.network = build_network(base.config, base.weights, device=device)
-        self.extractor = family_of(base.config).feature_extractor(self.network)
+        self.device = device
+        self.extractor = feature_extractor(base, device=device)
+        if "torch" in sys.modules:
+            sys.modules["torch"].set_num_threads(
+                max(1, (os.cpu_count() or 2) - 1)
+            )  # one stays free for the page
         self.number = 0
         self.cached: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None
@@ -114,6 +119,7 @@ class Rounds:
             self.base,
             budget_for(len(photos), EFFORT),
             keep_classes=False,
+            device=self.device,
         ).detector
         self.learnt_from = versions
         self.number += 1
@@ -142,7 +148,7 @@ class Rounds:
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
                     annotations = AnnotationSet((image,), labels, PROJECT_FILE)
                     (photo,) = cache_photos(
-                        self.extractor, self.network, annotations, budget, SEED, show_progress=False
+                        self.extractor, self.base.config, annotations, budget, SEED, show_progress=False
                     )
                 except PhotoError:
                     continue  # the page says so
@@ -249,12 +255,11 @@ def main(photos: str, base: str, device: str = AUTO, batch_norm_eps: str | None 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which closes stdin
     if hasattr(os, "nice"):
         os.nice(10)
-    torch.set_num_threads(max(1, (os.cpu_count() or 2) - 1))  # one stays free for the page
     orders: queue.Queue[dict[str, str]] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     try:
         eps = None if batch_norm_eps is None else float(batch_norm_eps)
-        chosen = choose_device(device)
+        chosen = choose_processor_or(device)
         base_model = load_base(base, batch_norm_eps=eps)
     except (BaseModelError, SettingError) as error:
         _report(Learning("off", _told(error)))

@@ -27,9 +27,10 @@ from fewbox.data.images import read_image
 from fewbox.detection.parallel import run_parallel
 from fewbox.finetuning.augment import AugmentedView, with_views
 from fewbox.finetuning.features import MIN_VISIBLE
-from fewbox.finetuning.resume import ComputedTensors, Tensors
-from fewbox.models.device import CPU, device_of, in_batches
-from fewbox.models.network import IGNORED_ID, Adapter, Network
+from fewbox.finetuning.resume import Arrays, ComputedArrays
+from fewbox.models.device import device_of, in_batches
+from fewbox.models.families import Config
+from fewbox.models.network import IGNORED_ID, Adapter
 
 VIEWS_AT_ONCE = 16
 """Of a photo, that a GPU looks at."""
@@ -78,9 +79,9 @@ class MapStore:
         num_views: int,
         shapes: Sequence[tuple[int, int, int]],
         most_in_memory: int = MOST_IN_MEMORY,
-        device: torch.device = CPU,
+        device: torch.device | None = None,
     ) -> None:
-        self.shapes, self.device = list(shapes), device
+        self.shapes, self.device = list(shapes), device or torch.device("cpu")
         self._ends = np.cumsum([math.prod(shape) for shape in self.shapes]).tolist()
         size = (num_views, int(self._ends[-1]))
         num_bytes = 2 * size[0] * size[1]
@@ -149,7 +150,7 @@ def cache_views(
     *,
     show_progress: bool = False,
     most_in_memory: int = MOST_IN_MEMORY,
-    computed: ComputedTensors | None = None,
+    computed: ComputedArrays | None = None,
 ) -> CachedViews:
     """Show ``views`` views of every photo, itself the first, to the backbone.
 
@@ -171,8 +172,8 @@ def cache_views(
         compute = partial(_views_of_photo, adapter, photo, annotations.labels, views, generator)
         if computed is None:
             return compute()
-        unpack = partial(_from_tensors, device=device_of(adapter.network))
-        return computed.of_photo(number, photo, compute, _to_tensors, unpack)
+        unpack = partial(_from_arrays, device=device_of(adapter.network))
+        return computed.of_photo(number, photo, compute, _to_arrays, unpack)
 
     # One thread a photo: faster than all threads on one after the other, and the same on any machine.
     looks = run_parallel(look, range(len(annotations)), 1)
@@ -197,32 +198,33 @@ def _views_of_photo(
     adapter: Adapter, photo: AnnotatedImage, labels: Sequence[str], views: int, generator: np.random.Generator
 ) -> list[_Looked]:
     """The backbone's maps of the views of a photo, and what there is in each."""
-    network: Network = adapter.network
+    network = adapter.network
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
-    shown = with_views(network, read_image(photo.path), corners, views - 1, generator)
+    shown = with_views(network.config, read_image(photo.path), corners, views - 1, generator)
 
     def look(some: Sequence[AugmentedView]) -> list[_Looked]:
         maps = adapter.backbone(network.batch_of([view.image for view in some]))
         halves = [torch.split(x.half(), 1) for x in maps]
         of_views = zip(some, zip(*halves, strict=True), strict=True)
-        return [(list(own), _truth(network, photo, view, labels)) for view, own in of_views]
+        return [(list(own), _truth(network.config, photo, view, labels)) for view, own in of_views]
 
     if device_of(network).type == "cpu":  # one at a time: measured, more at once are no faster
         return [look([view])[0] for view in shown]
     return list(in_batches(look, list(shown), VIEWS_AT_ONCE))
 
 
-def _to_tensors(views: Sequence[_Looked]) -> Tensors:
+def _to_arrays(views: Sequence[_Looked]) -> Arrays:
     """The views of a photo, as they are written to a file."""
-    tensors: Tensors = {}
+    arrays: Arrays = {}
     for view, (maps, truth) in enumerate(views):
-        tensors |= {f"{view}.boxes": truth.boxes, f"{view}.class_ids": truth.class_ids}
-        tensors |= {f"{view}.map{level}": one.cpu() for level, one in enumerate(maps)}
-    return tensors
+        arrays |= {f"{view}.boxes": truth.boxes.numpy(), f"{view}.class_ids": truth.class_ids.numpy()}
+        arrays |= {f"{view}.map{level}": one.cpu().numpy() for level, one in enumerate(maps)}
+    return arrays
 
 
-def _from_tensors(tensors: Tensors, device: torch.device) -> list[_Looked]:
-    """What :func:`_to_tensors` was given, with the maps where they are used."""
+def _from_arrays(arrays: Arrays, device: torch.device) -> list[_Looked]:
+    """What :func:`_to_arrays` was given, with the maps where they are used."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     views = sum(name.endswith(".boxes") for name in tensors)
     levels = sum(name.startswith("0.map") for name in tensors)
     return [
@@ -234,10 +236,9 @@ def _from_tensors(tensors: Tensors, device: torch.device) -> list[_Looked]:
     ]
 
 
-def _truth(network: Network, photo: AnnotatedImage, view: AugmentedView, labels: Sequence[str]) -> ViewTruth:
-    size_hw = (view.image.shape[0], view.image.shape[1])
-    ids = torch.tensor([IGNORED_ID if b.ignore else labels.index(b.label) for b in photo.boxes]).long()
-    visible = torch.from_numpy(view.visible)
-    ids[visible < MIN_VISIBLE] = IGNORED_ID
-    boxes = network.to_input(torch.from_numpy(view.boxes).float(), size_hw)
-    return ViewTruth(boxes[visible > 0], ids[visible > 0])
+def _truth(config: Config, photo: AnnotatedImage, view: AugmentedView, labels: Sequence[str]) -> ViewTruth:
+    ids = np.array([IGNORED_ID if b.ignore else labels.index(b.label) for b in photo.boxes], np.int64)
+    ids[view.visible < MIN_VISIBLE] = IGNORED_ID
+    boxes = config.to_input(view.boxes, (view.image.shape[0], view.image.shape[1]))
+    shown = view.visible > 0
+    return ViewTruth(torch.from_numpy(boxes[shown]), torch.from_numpy(ids[shown]))

@@ -18,6 +18,7 @@ from fewbox.finetuning.adapt.descent import Descent, share_at
 from fewbox.models.device import attempt, halved
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID, Adapter, Batch, BatchLoss
+from fewbox.models.weights import Weight
 
 LEAST_WINDOW = 7
 """Cells of the coarsest map, 224 pixels: smaller windows teach nothing about what is around the objects."""
@@ -65,7 +66,7 @@ class Round:
     number: int
     steps: int
     loss: float
-    weights: dict[str, Tensor]
+    weights: dict[str, Weight]
     """All weights of a folded network, of the mean of its last steps."""
 
 
@@ -116,7 +117,7 @@ class Adaptation:
     @classmethod
     def of(cls, start: Detector, views: CachedViews, settings: AdaptSettings) -> Adaptation:
         """One that starts in a copy of a detector's weights."""
-        weights = {name: weight.clone() for name, weight in start.weights.items()}
+        weights = {name: weight.copy() for name, weight in start.weights.items()}
         adapter = family_of(start.config).adapter(build_network(start.config, weights, device=start.device))
         return cls(adapter, views, settings)
 
@@ -151,10 +152,11 @@ class Adaptation:
         found: tuple[Tensor, Tensor, Tensor] = network.select(codes[0], logits[0], anchors, score_threshold)
         return found
 
-    def weights(self) -> dict[str, Tensor]:
-        """The weights as they are now, on the processor: of what learns the mean of the last steps."""
+    def weights(self) -> dict[str, Weight]:
+        """The weights as they are now: of what learns the mean of the last steps."""
         now = {name: w.detach().clone().cpu() for name, w in self.adapter.network.state_dict().items()}
-        return now | {n: w.clone().cpu() for n, w in zip(self.names, self.descent.mean, strict=True)}
+        now |= {n: w.clone().cpu() for n, w in zip(self.names, self.descent.mean, strict=True)}
+        return {name: weight.numpy() for name, weight in now.items()}
 
     def _batches(self) -> Iterator[list[int]]:
         """The views of each step: every view once before any comes again, in an order of its own."""

@@ -13,22 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
 from fewbox.core import counted
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
-from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import LIFT, can_be_tried, try_adapting
+from fewbox.finetuning.crossval import NOTHING_HELD_OUT
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
-from fewbox.finetuning.resume import ComputedTensors, UnfinishedRun
-from fewbox.models.families import Config, build_network, family_of
-
-NOTHING_HELD_OUT = "not adapted: no photos to hold out that could say whether it finds more"
+from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
+from fewbox.models.families import build_network, family_of, require_adaptable
+from fewbox.models.weights import Weight
 
 
 def adapt_fitted(
@@ -90,26 +87,13 @@ def adapt_fitted(
     return Fitted(detector, expected, outcomes)
 
 
-def require_adaptable(config: Config, name: str) -> None:
-    """Refuse a base of a family that does not adapt.
-
-    Raises:
-        SettingError: it is none.
-    """
-    if not family_of(config).adapts(config):
-        raise SettingError(
-            f"adapting is for a YOLOX or the starter, and new classes alone: {name}",
-            hint="for example: --base yolox_nano",
-        )
-
-
 def views_of(
     annotations: AnnotationSet,
     start: Detector,
     settings: AdaptSettings,
     *,
     show_progress: bool,
-    computed: ComputedTensors | None = None,
+    computed: ComputedArrays | None = None,
 ) -> CachedViews:
     """What the backbone of ``start`` gives for views of all photos."""
     adapter = family_of(start.config).adapter(build_network(start.config, start.weights, device=start.device))
@@ -172,7 +156,7 @@ def adapt(
     return latest
 
 
-def _with_weights(start: Detector, folded: Mapping[str, Tensor], history: list[dict[str, float]]) -> Detector:
+def _with_weights(start: Detector, folded: Mapping[str, Weight], history: list[dict[str, float]]) -> Detector:
     """``start`` with the weights of a folded network, its backbone bit for bit as before."""
     return Detector(
         config=start.config,

@@ -16,7 +16,6 @@ from fewbox.finetuning.adapt.cache import CachedViews
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.crossval import Found, checked_classes, folds_of, outcomes_in
 from fewbox.finetuning.linear_probe.recipe import Probe
-from fewbox.models.boxes import nonempty
 
 FOLDS = 2
 """Each costs a run of half the steps. What comes out is cautious: half of the photos teach less."""
@@ -112,8 +111,8 @@ def try_adapting(
 
 def _found_in(probe: Probe, run: Adaptation, number: int) -> Found:
     """What a run finds in a photo; boxes in pixels of the network's input, within the photo."""
-    boxes, scores, class_ids = run.detect(run.views.of_photo(number), MIN_SCORE)
-    size_hw = probe.annotations.images[number].size_hw
-    boxes = probe.network.to_photo(boxes, size_hw)
-    inside = nonempty(boxes)
-    return probe.network.to_input(boxes[inside], size_hw), scores[inside], class_ids[inside]
+    boxes, scores, class_ids = (part.numpy() for part in run.detect(run.views.of_photo(number), MIN_SCORE))
+    config, size_hw = probe.base.config, probe.annotations.images[number].size_hw
+    boxes = config.to_photo(boxes, size_hw)
+    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return config.to_input(boxes[inside], size_hw), scores[inside], class_ids[inside]

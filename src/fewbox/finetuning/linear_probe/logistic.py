@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from fewbox.models.network import AnchorFeatures, Coefficients
+from fewbox.models.features import AnchorFeatures, Coefficients, Floats, group_slices
+
+Vector = NDArray[np.float64]
 
 MEMORY = 10
 """The last steps, from which the curvature is estimated; Nocedal and Wright, 2006, section 7.2."""
@@ -27,15 +28,15 @@ TOLERANCE = 1e-5
 class Rows:
     """What a regression learns from. Rows of one group stand together, in the order of the groups."""
 
-    base_logits: Tensor
+    base_logits: Floats
     """``[R, S]`` columns that mean the same in every group."""
-    tower_features: Tensor
+    tower_features: Floats
     """``[R, D]`` columns that mean something else in every group."""
     group_sizes: list[int]
     """How many rows each of the G groups has."""
-    targets: Tensor
+    targets: Floats
     """``[R, C]`` 0 to 1."""
-    weights: Tensor
+    weights: Floats
     """``[R, C]``."""
 
 
@@ -58,56 +59,68 @@ def fit_logistic(
     The loss is the weighted binary cross-entropy, summed, and ``ridge / 2`` times the squares of all
     coefficients but the biases.
     """
-    weight_of_objects = max(float((rows.weights * rows.targets).sum(dtype=torch.float64)), 1e-12)
+    weight_of_objects = max(float(np.sum(rows.weights * rows.targets, dtype=np.float64)), 1e-12)
     latest = LogLoss(0.0, 0.0)
     history: list[LogLoss] = []
     parts = (start.base_logits, start.tower_features, start.bias)
-    lengths = [part.numel() for part in parts]
+    ends = np.cumsum([part.size for part in parts])
+    groups = group_slices(rows.group_sizes)
 
-    def unpacked(vector: Tensor) -> Coefficients:
-        pieces = torch.split(vector.to(rows.base_logits.dtype), lengths)
+    def unpacked(vector: Vector) -> Coefficients:
+        pieces = np.split(vector.astype(rows.base_logits.dtype), ends[:-1])
         return Coefficients(*(piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)))
 
-    def loss_and_gradient(vector: Tensor) -> tuple[float, Tensor]:
+    def loss_and_gradient(vector: Vector) -> tuple[float, Vector]:
         nonlocal latest
         now = unpacked(vector)
         logits = now.logits(rows.base_logits, rows.tower_features, rows.group_sizes)
-        each = F.binary_cross_entropy_with_logits(logits, rows.targets, rows.weights, reduction="none")
-        error = (torch.sigmoid(logits) - rows.targets) * rows.weights  # [R, C]
-        pairs = zip(
-            torch.split(rows.tower_features, rows.group_sizes),
-            torch.split(error, rows.group_sizes),
-            strict=True,
-        )
-        tower_features = torch.stack([part.T @ part_error for part, part_error in pairs])
-        gradient = torch.cat(
-            [(rows.base_logits.T @ error).flatten(), tower_features.flatten(), error.sum(0)]
-        ).double()
-        penalised = vector.clone()
-        penalised[-lengths[-1] :] = 0
-        total, of_objects = each.sum(dtype=torch.float64), (each * rows.targets).sum(dtype=torch.float64)
-        latest = LogLoss(float(of_objects) / weight_of_objects, float(total - of_objects) / weight_of_objects)
-        return float(total + ridge / 2 * penalised.square().sum()), gradient + ridge * penalised
+        each, error = _binary_cross_entropy(logits, rows.targets, rows.weights)  # [R, C]
+        of_towers = [(rows.tower_features[part].T @ error[part]).ravel() for part in groups]
+        of_logits = (rows.base_logits.T @ error).ravel()
+        gradient = np.concatenate([of_logits, *of_towers, error.sum(0)]).astype(np.float64)
+        penalised = vector.copy()
+        penalised[-start.bias.size :] = 0
+        total = float(np.sum(each, dtype=np.float64))
+        of_objects = float(np.sum(each * rows.targets, dtype=np.float64))
+        latest = LogLoss(of_objects / weight_of_objects, (total - of_objects) / weight_of_objects)
+        return total + ridge / 2 * float(penalised @ penalised), gradient + ridge * penalised
 
-    first = torch.cat([part.flatten() for part in parts]).double()
+    first = np.concatenate([part.ravel() for part in parts]).astype(np.float64)
     vector = minimise(loss_and_gradient, first, max_steps, lambda: history.append(latest))
     return unpacked(vector), history
 
 
+def _binary_cross_entropy(logits: Floats, targets: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Binary cross-entropy ``[R, C]``, weighted, and what of it is the gradient of each logit."""
+    small = np.abs(logits)
+    np.negative(small, out=small)
+    np.exp(small, out=small)  # never overflows
+    each = np.log1p(small)
+    each += np.maximum(logits, 0)
+    each -= logits * targets
+    each *= weights
+    error = np.where(logits >= 0, np.float32(1), small)
+    small += 1
+    error /= small  # now the probability
+    error -= targets
+    error *= weights
+    return each, error
+
+
 def minimise(
-    loss_and_gradient: Callable[[Tensor], tuple[float, Tensor]],
-    point: Tensor,
+    loss_and_gradient: Callable[[Vector], tuple[float, Vector]],
+    point: Vector,
     max_steps: int,
     on_step: Callable[[], None],
-) -> Tensor:
+) -> Vector:
     """The minimum of a smooth convex function by L-BFGS; Nocedal and Wright, 2006, 7.2.
 
     ``on_step`` is called at the first point and wherever a step ends, right after the function was computed.
-    Written out because torch.optim imports the compiler: about a second.
+    Written out, as importing SciPy's takes longer than most fits.
     """
     loss, gradient = loss_and_gradient(point)
     on_step()
-    steps: list[tuple[Tensor, Tensor]] = []
+    steps: list[tuple[Vector, Vector]] = []
     for _ in range(max_steps):
         direction = -_times_inverse_hessian(gradient, steps)
         descent = float(gradient @ direction)
@@ -135,11 +148,11 @@ def minimise(
     return point
 
 
-def _times_inverse_hessian(gradient: Tensor, steps: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def _times_inverse_hessian(gradient: Vector, steps: Sequence[tuple[Vector, Vector]]) -> Vector:
     """The gradient times the inverse Hessian that the last steps suggest."""
     if not steps:
-        return gradient / max(float(gradient.abs().sum()), 1e-12)
-    result, alphas = gradient.clone(), []
+        return gradient / max(float(np.abs(gradient).sum()), 1e-12)
+    result, alphas = gradient.copy(), []
     for step, change in reversed(steps):
         alpha = (step @ result) / (step @ change)
         alphas.append(alpha)
@@ -151,7 +164,7 @@ def _times_inverse_hessian(gradient: Tensor, steps: Sequence[tuple[Tensor, Tenso
     return result
 
 
-def logits_of(coefficients: Coefficients, features: AnchorFeatures) -> Tensor:
+def logits_of(coefficients: Coefficients, features: AnchorFeatures) -> Floats:
     """Logits ``[A, C]`` of all anchors of a picture, of coefficients of columns as read."""
     sizes = features.group_sizes(len(coefficients.tower_features))
     return coefficients.logits(features.base_logits, features.tower_features, sizes)

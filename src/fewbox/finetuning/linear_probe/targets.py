@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from fewbox.core.boxes import pairwise_iou
 from fewbox.finetuning.linear_probe.logistic import LogLoss, Rows, fit_logistic
-from fewbox.models.boxes import pairwise_iou
-from fewbox.models.network import AnchorFeatures, Coefficients
+from fewbox.models.features import AnchorFeatures, Coefficients, Floats, PictureFeatures
 
 MATCHED_IOU = 0.6
 """Overlap of an anchor's own box with an annotation from which on the anchor shows it."""
@@ -34,18 +34,18 @@ class Sample:
     """The anchors of one image that are learnt from."""
 
     features: AnchorFeatures
-    targets: Tensor
+    targets: Floats
     """``[R, C]``."""
-    weights: Tensor
+    weights: Floats
     """``[R, C]``: how many anchors of the background each counts as."""
 
 
 def assign_targets(
-    features: AnchorFeatures,
-    boxes: Tensor,
-    class_ids: Tensor,
-    ignored: Tensor,
-    generator: torch.Generator,
+    features: PictureFeatures,
+    boxes: Floats,
+    class_ids: NDArray[np.int64],
+    ignored: Floats,
+    generator: np.random.RandomState,
     *,
     num_classes: int,
     num_background: int,
@@ -58,7 +58,7 @@ def assign_targets(
     Args:
         features: all anchors of the image.
         boxes: ``[M, 4]`` annotations in pixels of the input; M may be 0.
-        class_ids: ``[M]`` int64.
+        class_ids: ``[M]``.
         ignored: ``[K, 4]`` regions that teach neither way.
         generator: draws background anchors.
         num_classes: C.
@@ -67,41 +67,59 @@ def assign_targets(
             for them all.
     """
     count = len(features.boxes)
-    targets, weights = torch.zeros(count, num_classes), torch.ones(count)
-    near = torch.zeros(count, dtype=torch.bool)
+    targets, weights = np.zeros((count, num_classes), np.float32), np.ones(count, np.float32)
+    near = np.zeros(count, bool)
     if len(ignored):
-        weights[pairwise_iou(ignored, features.boxes).amax(0) >= IGNORED_IOU] = 0
+        weights[pairwise_iou(ignored, features.boxes).max(0) >= IGNORED_IOU] = 0
     if len(boxes):
         iou = pairwise_iou(boxes, features.boxes)  # [M, A]
-        best_iou, matched = iou.max(0)  # [A]
+        best_iou, matched = iou.max(0), iou.argmax(0)  # [A]
         positive = best_iou >= MATCHED_IOU
         for box, anchor in reversed(list(enumerate(iou.argmax(1).tolist()))):
             positive[anchor], matched[anchor] = True, box
         targets[positive, class_ids[matched[positive]]] = 1
-        per_object = torch.bincount(matched[positive], minlength=len(boxes)).clamp(min=1)
-        weights[positive] = OBJECT_WEIGHT / per_object[matched[positive]].float()
+        per_object = np.maximum(np.bincount(matched[positive], minlength=len(boxes)), 1)
+        weights[positive] = OBJECT_WEIGHT / per_object[matched[positive]]
         near = positive | (best_iou >= NEAR_IOU)
     certain = near | (features.base_score >= _nth_highest(features.base_score, num_background))
-    others = (~certain & (weights > 0)).nonzero()[:, 0]
-    drawn = others[torch.randperm(len(others), generator=generator)[:num_background]]
+    others = np.flatnonzero(~certain & (weights > 0))
+    drawn = _drawn(others, num_background, generator)
     weights[drawn] *= len(others) / max(len(drawn), 1)
     learnt = certain & (weights > 0)
     learnt[drawn] = True
-    rows = learnt.nonzero()[:, 0]
-    return Sample(features.at(rows), targets[rows], weights[rows, None].expand(-1, num_classes))
+    rows = np.flatnonzero(learnt)
+    of_classes = np.broadcast_to(weights[rows, None], (len(rows), num_classes))
+    return Sample(features.at(rows), targets[rows], of_classes)
 
 
-def _nth_highest(values: Tensor, n: int) -> Tensor:
-    return values.topk(min(n, len(values))).values[-1]
+def _drawn(rows: NDArray[np.int64], count: int, generator: np.random.RandomState) -> NDArray[np.int64]:
+    """The first ``count`` of the rows, or all, in the order that ``torch.randperm`` has for the same seed.
+
+    So had versions that computed in PyTorch, and so has the page of ``examples/web``.
+    """
+    order, last = rows.tolist(), max(len(rows) - 1, 0)
+    draws = generator.randint(
+        0, 1 << 32, last, np.uint32
+    ).tolist()  # of all: the next picture goes on from there
+    for place, draw in enumerate(draws[:count]):
+        other = place + draw % (len(order) - place)
+        order[place], order[other] = order[other], order[place]
+    return np.array(order[:count], np.int64)
+
+
+def _nth_highest(values: Floats, n: int) -> np.float32:
+    n = min(n, len(values))
+    highest: np.float32 = np.partition(values, -n)[-n]
+    return highest
 
 
 @dataclass(frozen=True, eq=False)
 class Scale:
     """Standardises columns. Tower features are not shifted: a shift would be another bias for each group."""
 
-    base_shift: Tensor
-    base_factor: Tensor
-    tower_factor: Tensor
+    base_shift: Floats
+    base_factor: Floats
+    tower_factor: Floats
 
     def undone(self, scaled: Coefficients) -> Coefficients:
         """The coefficients of columns as read that give the logits of ``scaled`` on scaled columns."""
@@ -115,13 +133,13 @@ class DesignMatrix:
     """The samples of all images as one table, with columns standardised and rows sorted by group."""
 
     rows: Rows
-    photos: Tensor
-    """``[R]`` int64: the photo that each row's image is a view of."""
+    photos: NDArray[np.int64]
+    """``[R]``: the photo that each row's image is a view of."""
     scale: Scale
 
     @classmethod
     def of(
-        cls, samples: Sequence[Sample], photos: Sequence[int], column_scale: Tensor, num_groups: int
+        cls, samples: Sequence[Sample], photos: Sequence[int], column_scale: Floats, num_groups: int
     ) -> DesignMatrix:
         """Put ``samples`` together.
 
@@ -131,26 +149,28 @@ class DesignMatrix:
             column_scale: as of the :class:`FeatureExtractor`.
             num_groups: as of the :class:`FeatureExtractor`.
         """
-        views = torch.bincount(torch.tensor(photos))
-        groups = torch.cat([sample.features.groups for sample in samples])
-        order = torch.sort(groups, stable=True).indices
-        base_logits = torch.cat([sample.features.base_logits for sample in samples])[order]
-        tower_features = torch.cat([sample.features.tower_features for sample in samples])[order]
-        weights = torch.cat([one.weights / views[photo] for one, photo in zip(samples, photos, strict=True)])
+        views = np.bincount(photos)
+        groups = np.concatenate([sample.features.groups for sample in samples])
+        order = np.argsort(groups, kind="stable")
+        base_logits = np.concatenate([sample.features.base_logits for sample in samples])[order]
+        tower_features = np.concatenate([sample.features.tower_features for sample in samples])[order]
+        each_weighs = [np.float32(1 / views[photo]) for photo in photos]
+        weights = np.concatenate([s.weights * share for s, share in zip(samples, each_weighs, strict=True)])
         weights = weights[order]
         each = weights.mean(1)
         shift, spread = _mean_and_spread(base_logits, each)
         scale = Scale(shift, column_scale / spread, TOWER_SCALE / _mean_and_spread(tower_features, each)[1])
+        base_logits -= shift
+        base_logits *= scale.base_factor
+        tower_features *= scale.tower_factor
         rows = Rows(
-            base_logits=base_logits.sub_(shift).mul_(scale.base_factor),
-            tower_features=tower_features.mul_(scale.tower_factor),
-            group_sizes=torch.bincount(groups, minlength=num_groups).tolist(),
-            targets=torch.cat([sample.targets for sample in samples])[order],
+            base_logits=base_logits,
+            tower_features=tower_features,
+            group_sizes=np.bincount(groups, minlength=num_groups).tolist(),
+            targets=np.concatenate([sample.targets for sample in samples])[order],
             weights=weights,
         )
-        of_rows = torch.repeat_interleave(
-            torch.tensor(photos), torch.tensor([len(sample.targets) for sample in samples])
-        )
+        of_rows = np.repeat(photos, [len(sample.targets) for sample in samples])
         return cls(rows, of_rows[order], scale)
 
     def fit(
@@ -166,23 +186,23 @@ class DesignMatrix:
         rows = self._without(held_out) if held_out else self.rows
         num_classes = rows.targets.shape[1]
         start = Coefficients(
-            torch.zeros(rows.base_logits.shape[1], num_classes),
-            torch.zeros(len(rows.group_sizes), rows.tower_features.shape[1], num_classes),
-            torch.full((num_classes,), START_BIAS),
+            np.zeros((rows.base_logits.shape[1], num_classes), np.float32),
+            np.zeros((len(rows.group_sizes), rows.tower_features.shape[1], num_classes), np.float32),
+            np.full(num_classes, START_BIAS, np.float32),
         )
         scaled, losses = fit_logistic(rows, ridge, start, max_steps)
         return self.scale.undone(scaled), losses
 
     def _without(self, photos: Sequence[int]) -> Rows:
         """The rows, of which those of some photos weigh nothing."""
-        weights = self.rows.weights.clone()
-        weights[torch.isin(self.photos, torch.tensor(photos))] = 0
+        weights = self.rows.weights.copy()
+        weights[np.isin(self.photos, photos)] = 0
         return replace(self.rows, weights=weights)
 
 
-def _mean_and_spread(columns: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_spread(columns: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Weighted mean and standard deviation of each column; a column that never changes gets a spread of 1."""
-    share = weights / weights.sum().clamp(min=1e-12)
+    share = weights / max(weights.sum(), np.float32(1e-12))
     mean = share @ columns
-    spread = (share @ (columns - mean).square()).sqrt()
-    return mean, torch.where(spread > 1e-6, spread, 1.0)
+    spread = np.sqrt(share @ np.square(columns - mean))
+    return mean, np.where(spread > 1e-6, spread, np.float32(1))

@@ -16,7 +16,7 @@ from fewbox.models.families import AnchorFamily, Config
 from fewbox.models.letterbox import touching_size_hw
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fewbox.models.weights import Weight
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,12 @@ class RetinanetConfig(Config):
         """Height and width of the network's input: they depend on the photo."""
         return None
 
+    def input_size_of(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size of the input made of a photo."""
+        multiple = self.side_multiple
+        height, width = (-(-side // multiple) * multiple for side in self.resized_size_hw(photo_size_hw))
+        return height, width
+
     def covered_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """How much of the input a photo covers."""
         return self.resized_size_hw(photo_size_hw)
@@ -133,7 +139,7 @@ class _Retinanet(AnchorFamily):
         names = read_pickled_weights(path, needed=_NEEDED, entry="model")
         return any(name.startswith("head.classification_head.") for name in names)
 
-    def read(self, path: Path) -> tuple[RetinanetConfig, dict[str, Tensor]]:
+    def read(self, path: Path) -> tuple[RetinanetConfig, dict[str, Weight]]:
         from fewbox.models.retinanet.checkpoint import read_retinanet
 
         return read_retinanet(path)

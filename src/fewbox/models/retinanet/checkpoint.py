@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
 
 from fewbox.models.families import weight_shapes
 from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
-from fewbox.models.weights import fit_weights, read_pickled_weights
+from fewbox.models.weights import Weight, fit_weights, read_pickled_weights
 
 _COUNTER = ".num_batches_tracked"  # how long a batch-norm was trained: of no use once it is frozen
 _VARIANCE = ".running_var"
@@ -31,7 +31,7 @@ _WHAT_IS_NEEDED = (
 )
 
 
-def read_retinanet(path: Path) -> tuple[RetinanetConfig, dict[str, Tensor]]:
+def read_retinanet(path: Path) -> tuple[RetinanetConfig, dict[str, Weight]]:
     """The settings and all weights, under their names in ``state_dict``, of the RetinaNet in ``path``.
 
     Which version it is shows in the names, and for how many classes in the class head.
@@ -46,7 +46,7 @@ def read_retinanet(path: Path) -> tuple[RetinanetConfig, dict[str, Tensor]]:
     return config, fit_weights(path, tensors, weight_shapes(config), needed=_WHAT_IS_NEEDED)
 
 
-def _describe(tensors: Mapping[str, Tensor], *, counted: bool) -> RetinanetConfig:
+def _describe(tensors: Mapping[str, Weight], *, counted: bool) -> RetinanetConfig:
     """The version with these names, for as many classes as the class head has columns.
 
     Only the frozen batch-norm of the first version's COCO weights adds nothing to the variance, and only
@@ -58,11 +58,11 @@ def _describe(tensors: Mapping[str, Tensor], *, counted: bool) -> RetinanetConfi
     config = RETINANET_V2 if _GROUP_NORM in tensors else RETINANET_V1
     if counted or any(_is_zero_somewhere(tensors[name]) for name in tensors if name.endswith(_VARIANCE)):
         config = replace(config, norm_epsilon=RETINANET_V2.norm_epsilon)
-    columns = tensors[_CLASS_KERNEL].shape[:1].numel() if _CLASS_KERNEL in tensors else 0
+    columns = int(np.prod(tensors[_CLASS_KERNEL].shape[:1])) if _CLASS_KERNEL in tensors else 0
     return replace(config, num_classes=max(columns // config.anchors_per_cell, 1))
 
 
-def _is_zero_somewhere(tensor: Tensor) -> bool:
+def _is_zero_somewhere(tensor: Weight) -> bool:
     return bool((tensor == 0).any())
 
 

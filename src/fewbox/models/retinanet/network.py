@@ -185,9 +185,7 @@ class RetinanetDetector(nn.Module):
 
     def input_size_hw(self, photo_size_hw: tuple[int, int]) -> tuple[int, int]:
         """The size of the input that :meth:`prepare` makes of a photo."""
-        multiple = self.config.side_multiple
-        height, width = (-(-side // multiple) * multiple for side in self.resized_size_hw(photo_size_hw))
-        return height, width
+        return self.config.input_size_of(photo_size_hw)
 
     def prepare(self, image: NDArray[np.uint8]) -> Tensor:
         """A photo ``[H, W, 3]`` RGB to the network's input ``[3, h, w]`` float32."""

@@ -15,7 +15,7 @@ from fewbox.models.families import AnchorFamily, Config
 from fewbox.models.ssd.pipeline_config import Message, parse_text_protobuf
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fewbox.models.weights import Weight
 
 
 BACKBONES = {
@@ -345,7 +345,7 @@ class _Ssd(AnchorFamily):
     def reads(self, path: Path) -> bool:
         return True  # what is no file of its own is an archive of TensorFlow, a folder, or a prefix
 
-    def read(self, path: Path) -> tuple[SsdConfig, dict[str, Tensor]]:
+    def read(self, path: Path) -> tuple[SsdConfig, dict[str, Weight]]:
         from fewbox.models.archive import open_checkpoint
         from fewbox.models.ssd.checkpoint import read_ssd_weights
         from fewbox.models.ssd.tf_checkpoint import TensorBundle

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fewbox.errors import CheckpointError
 from fewbox.models.families import weight_shapes
 from fewbox.models.layers import BLOCKS_PER_STAGE
 from fewbox.models.ssd import SsdConfig
 from fewbox.models.ssd.tf_checkpoint import TensorBundle
+from fewbox.models.weights import Weight
 
 _EXTRACTOR = "model/_feature_extractor"
 _PREDICTOR = "model/_box_predictor"
@@ -28,7 +27,7 @@ _CONV = {"weight": "kernel", "bias": "bias"}
 _NOT_WEIGHTS = ("save_counter", "step", "global_step", "optimizer/")
 
 
-def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Tensor]:
+def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Weight]:
     """All weights of the network that ``config`` describes, under their names in ``state_dict``.
 
     Raises:
@@ -36,13 +35,13 @@ def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Tenso
             that no part of the network takes. Each is named.
     """
     expected = weight_shapes(config)
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Weight] = {}
     used: set[str] = set()
     for name, paths in tensor_paths(config):
         key = next((k for path in paths if (k := bundle.key_at(path)) is not None), None)
         if key is None:
             raise _misfit(bundle, f"tensor missing: {paths[0]}")
-        weights[name] = _to_torch(bundle.read(key))
+        weights[name] = _in_our_layout(bundle.read(key))
         used.add(key)
         if tuple(weights[name].shape) != expected[name]:
             found, wanted = list(weights[name].shape), list(expected[name])
@@ -122,11 +121,11 @@ def _leaves(name: str, leaves: dict[str, str], path: str) -> Iterator[tuple[str,
         yield f"{name}.{ours}", (f"{path}/{theirs}",)
 
 
-def _to_torch(array: np.ndarray) -> Tensor:
+def _in_our_layout(array: np.ndarray) -> Weight:
     """A copy in our layout: kernels HWIO become OIHW."""
     if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    return np.array(array, dtype=np.float32, order="C")
 
 
 def _misfit(bundle: TensorBundle, problem: str) -> CheckpointError:

@@ -21,8 +21,17 @@ from fewbox.models.letterbox import letterbox, letterbox_ratio
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fewbox.models.network import Adapter, Batch, BatchLoss, FeatureExtractor, Heads
+    from fewbox.models.features import BaseGraph, Coefficients, FeatureExtractor
+    from fewbox.models.graph_builder import GraphBuilder
+    from fewbox.models.network import Adapter, Batch, BatchLoss, Heads
+    from fewbox.models.weights import Weight
 
+STRIDES = (8, 16, 32)
+"""Side of a cell at each level, in pixels of the input."""
+STAGE_CHANNELS = (256, 512, 1024)
+"""Of the maps C3, C4, C5, before the width multiplier."""
+HEAD_CHANNELS = 256
+"""Of both towers, likewise."""
 VOTE_IOU = 0.65
 """From which overlap on the boxes of neighbouring cells are averaged; measured: +2 to +4 AP."""
 
@@ -99,6 +108,7 @@ class _Yolox(Family):
 
     architecture = "yolox"
     config_type = YoloxConfig
+    writes_graphs = True
     trained_layers: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "towers": ("head.",),
         "neck": ("head.", *(f"backbone.{name}" for name in ("lateral", "C3", "reduce", "bu"))),
@@ -114,7 +124,7 @@ class _Yolox(Family):
     def reads(self, path: Path) -> bool:
         return path.suffix in (".pth", ".pt", ".onnx")
 
-    def read(self, path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
+    def read(self, path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
         from fewbox.models.yolox.checkpoint import read_yolox
 
         return read_yolox(path)
@@ -124,10 +134,38 @@ class _Yolox(Family):
 
         return YoloxFeatureExtractor(network)
 
-    def base_columns(self, network: Any) -> list[tuple[Tensor, Tensor]]:
-        from fewbox.models.yolox.features import base_columns
+    def weight_shapes(self, config: YoloxConfig) -> dict[str, tuple[int, ...]]:
+        from fewbox.models.yolox.shapes import weight_shapes
 
-        return base_columns(network)
+        return weight_shapes(config)
+
+    def base_graph(self, config: YoloxConfig, weights: Mapping[str, Weight]) -> BaseGraph:
+        from fewbox.models.yolox.graph import base_graph
+
+        return base_graph(config, weights)
+
+    def add_network(
+        self,
+        graph: GraphBuilder,
+        images: str,
+        config: YoloxConfig,
+        weights: Mapping[str, Weight],
+        *,
+        rounds: bool = False,
+    ) -> tuple[str, str]:
+        from fewbox.models.yolox.graph import add_network
+
+        return add_network(graph, images, config, weights, rounds=rounds)
+
+    def novel_head(self, coefficients: Coefficients, weights: Mapping[str, Weight]) -> dict[str, Weight]:
+        from fewbox.models.yolox.graph import novel_head
+
+        return novel_head(coefficients, weights)
+
+    def base_columns(self, weights: Mapping[str, Weight]) -> list[tuple[Weight, Weight]]:
+        from fewbox.models.yolox.graph import base_columns
+
+        return base_columns(weights)
 
     def probe_config(self, config: YoloxConfig, num_novel: int, *, keep_classes: bool) -> YoloxConfig:
         config = super().probe_config(config, num_novel, keep_classes=keep_classes)
@@ -138,7 +176,7 @@ class _Yolox(Family):
         # Every layer is a convolution or a pooling: the same weights serve any multiple of the last stride.
         return config.changed(size_hw=(side, side))
 
-    def heads(self, network: Any, weights: Mapping[str, Tensor]) -> Heads[Any]:
+    def heads(self, network: Any, weights: Mapping[str, Weight]) -> Heads[Any]:
         from fewbox.models.yolox.heads import CellHeads
 
         return CellHeads(network, weights)
@@ -157,15 +195,15 @@ class _Yolox(Family):
         return YoloxAdapter(network)
 
     def adapted_weights(
-        self, folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: YoloxConfig
-    ) -> dict[str, Tensor]:
+        self, folded: Mapping[str, Weight], before: Mapping[str, Weight], config: YoloxConfig
+    ) -> dict[str, Weight]:
         from fewbox.models.yolox.adapting import unfolded
 
         return unfolded(folded, before, config)
 
     def calibrated_weights(
-        self, weights: Mapping[str, Tensor], stretch: float, shift: float
-    ) -> dict[str, Tensor]:
+        self, weights: Mapping[str, Weight], stretch: float, shift: float
+    ) -> dict[str, Weight]:
         from fewbox.models.yolox.adapting import calibrated
 
         return calibrated(weights, stretch, shift)

@@ -11,15 +11,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewbox.models.network import Batch, BatchLoss
-from fewbox.models.yolox import YoloxConfig
+from fewbox.models.weights import Weight
+from fewbox.models.yolox import STRIDES, YoloxConfig
 from fewbox.models.yolox.csp_darknet import ConvLayer
 from fewbox.models.yolox.loss import novel_loss
-from fewbox.models.yolox.network import STRIDES, YoloxDetector, make_cells
+from fewbox.models.yolox.network import YoloxDetector, make_cells
 
 
 class _PointwiseSilu(torch.autograd.Function):
@@ -115,15 +117,15 @@ class YoloxAdapter:
 
 
 def unfolded(
-    folded: Mapping[str, Tensor], before: Mapping[str, Tensor], config: YoloxConfig
-) -> dict[str, Tensor]:
+    folded: Mapping[str, Weight], before: Mapping[str, Weight], config: YoloxConfig
+) -> dict[str, Weight]:
     """The weights ``folded`` under the names of ``before``, a network with batch-norms or without.
 
     The kernels stay as learnt, and the batch-norm after each scales by 1 and adds the bias. What lies in
     the backbone is taken from ``before``.
     """
     epsilon = config.norm_epsilon
-    weights: dict[str, Tensor] = {}
+    weights: dict[str, Weight] = {}
     for name, old in before.items():
         layer, _, what = name.rpartition(".")
         conv_bias = f"{layer.removesuffix('.bn')}.conv.bias"
@@ -132,7 +134,7 @@ def unfolded(
         elif epsilon is None or not layer.endswith(".bn"):
             weights[name] = folded[name]
         elif what == "weight":
-            weights[name] = (before[f"{layer}.running_var"] + epsilon).sqrt()
+            weights[name] = np.sqrt(before[f"{layer}.running_var"] + np.float32(epsilon))
         elif what == "bias":
             weights[name] = folded[conv_bias] + before[f"{layer}.running_mean"]
         else:
@@ -140,13 +142,13 @@ def unfolded(
     return weights
 
 
-def calibrated(weights: Mapping[str, Tensor], stretch: float, shift: float) -> dict[str, Tensor]:
+def calibrated(weights: Mapping[str, Weight], stretch: float, shift: float) -> dict[str, Weight]:
     """``weights`` with the logits of novel classes stretched, then shifted."""
     changed = dict(weights)
     for level in range(len(STRIDES)):
         name = f"head.novel_preds.{level}"
-        changed[f"{name}.weight"] = weights[f"{name}.weight"] * stretch
-        changed[f"{name}.bias"] = weights[f"{name}.bias"] * stretch + shift
+        changed[f"{name}.weight"] = weights[f"{name}.weight"] * np.float32(stretch)
+        changed[f"{name}.bias"] = weights[f"{name}.bias"] * np.float32(stretch) + np.float32(shift)
     return changed
 
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fewbox.core import former_name
 from fewbox.models.families import weight_shapes
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, read_onnx
-from fewbox.models.weights import fit_weights, read_pickled_weights
+from fewbox.models.weights import Weight, fit_weights, read_pickled_weights
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.network import YoloxDetector
 from fewbox.models.yolox.onnx_release import check_graph, traced
@@ -35,7 +35,7 @@ _NO_DETECTOR = "fine-tune again from its base, with all photos; 'fewbox show' na
 _NEEDED_EXPORT = f"name an ONNX file that YOLOX's own export script writes: {', '.join(YOLOX_SIZES)}"
 
 
-def read_yolox(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
+def read_yolox(path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
     """The settings and all weights, under their names in ``state_dict``, of the YOLOX in ``path``.
 
     Which size it is shows in the stem, and for how many classes in a class head. A file called
@@ -72,7 +72,7 @@ def _published(stem_shape: tuple[int, ...], needed: str) -> YoloxConfig:
     return _BY_STEM_CHANNELS[channels]
 
 
-def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
+def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
     graph = read_onnx(path)
     with blaming(path):
         if former_name.entry(graph.metadata, former_name.NAME) is not None:
@@ -84,16 +84,16 @@ def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
         config = replace(_published(stem_shape, _NEEDED_EXPORT), norm_epsilon=None)
         with torch.device("meta"):
             network = YoloxDetector(config)
-        weights: dict[str, Tensor] = {}
+        weights: dict[str, Weight] = {}
         nodes = _named_convolutions(graph, network)
         for name, node in nodes.items():
             if len(node.inputs) < 3:
                 raise FaultError(f"{name}: no bias, so no batch-norm is folded into it", _NEEDED_EXPORT)
             for part, constant in zip(("weight", "bias"), node.inputs[1:], strict=False):
-                weights[f"{name}.{part}"] = torch.from_numpy(np.array(graph.tensor(constant), np.float32))
+                weights[f"{name}.{part}"] = np.array(graph.tensor(constant), np.float32)
         names = {node.outputs[0]: name for name, node in nodes.items()}
         config = check_graph(graph, names, network, config, _NEEDED_EXPORT)
-        num_classes = weights[f"{_CLASS_HEAD}.bias"].numel()
+        num_classes = weights[f"{_CLASS_HEAD}.bias"].size
         config = replace(config, num_classes=num_classes, size_hw=_input_size_hw(graph, config))
     return config, fit_weights(path, weights, weight_shapes(config), needed=_NEEDED_EXPORT)
 

@@ -14,10 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fewbox.models.layers import FrozenBatchNorm, fold_norm
-from fewbox.models.yolox import YoloxConfig
-
-STAGE_CHANNELS = (256, 512, 1024)
-"""Of the maps C3, C4, C5, before the width multiplier."""
+from fewbox.models.yolox import STAGE_CHANNELS, YoloxConfig
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
     "silu": F.silu,

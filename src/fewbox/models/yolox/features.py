@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fewbox.models.network import AnchorFeatures, Coefficients
-from fewbox.models.yolox.network import STRIDES, YoloxDetector, decode_cells
+from fewbox.models.features import Coefficients, Floats
+from fewbox.models.network import NetworkExtractor, TensorFeatures
+from fewbox.models.yolox import STRIDES
+from fewbox.models.yolox.graph import column_scale, novel_head
+from fewbox.models.yolox.network import YoloxDetector, decode_cells
 
-OBJECTNESS_SCALE = 3.0
-"""The one column that already says 'there is something here, and this box fits it'."""
 
-
-class YoloxFeatureExtractor:
+class YoloxFeatureExtractor(NetworkExtractor):
     """Reads the cells of a YOLOX; a group is a level.
 
     The columns are linear in the towers, so what is learnt on them is a 1x1 convolution of both.
@@ -26,12 +25,10 @@ class YoloxFeatureExtractor:
     num_groups = len(STRIDES)
 
     def __init__(self, network: YoloxDetector) -> None:
-        self.network = network
-        self.column_scale = torch.ones(network.config.num_classes + 1)
-        self.column_scale[-1] = OBJECTNESS_SCALE
+        super().__init__(network)
+        self.column_scale = column_scale(network.config.num_classes)
 
-    @torch.no_grad()
-    def read(self, image: NDArray[np.uint8]) -> AnchorFeatures:
+    def _read(self, image: NDArray[np.uint8]) -> TensorFeatures:
         """One pass over a picture ``[H, W, 3]``; the last base logit is the base's objectness."""
         network = self.network
         pixels = network.batch_of([image])
@@ -40,46 +37,17 @@ class YoloxFeatureExtractor:
         logits = logits[0].float()
         towers = [torch.cat(pair, 1)[0].flatten(1).T for pair in zip(*maps, strict=True)]
         size_hw = (pixels.shape[2], pixels.shape[3])
-        return AnchorFeatures(
+        return TensorFeatures(
             base_logits=torch.cat((logits[:, 1:], logits[:, :1]), 1),
-            tower_features=torch.cat(towers).float(),
-            groups=torch.repeat_interleave(
-                torch.arange(len(towers)), torch.tensor([len(level) for level in towers])
-            ),
-            boxes=decode_cells(codes[0].float().cpu(), network.anchors(size_hw)),
-            base_score=logits[:, 0].cpu(),
+            cells=torch.cat(towers),
+            groups=np.repeat(np.arange(len(towers)), [len(level) for level in towers]),
+            boxes=decode_cells(codes[0].float().cpu(), network.anchors(size_hw)).numpy(),
+            base_score=logits[:, 0].cpu().numpy(),
         )
 
-    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Tensor]:
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Floats]:
         """The 1x1 convolution of both towers for every level; the base's heads are others, kept or not."""
-        of_classes, of_object = (
-            coefficients.base_logits[:-1],
-            coefficients.base_logits[-1:],
-        )  # [Cb, C], [1, C]
-        base = {name: weight.float().cpu() for name, weight in self.network.head.state_dict().items()}
-        weights = {}
-        for level in range(self.num_groups):
-            class_kernel, object_kernel = (
-                base[f"{kind}_preds.{level}.weight"].flatten(1) for kind in ("cls", "obj")
-            )
-            class_bias, object_bias = (base[f"{kind}_preds.{level}.bias"] for kind in ("cls", "obj"))
-            through = torch.cat((of_classes.T @ class_kernel, of_object.T @ object_kernel), 1)  # [C, 2 * D]
-            kernel = through + coefficients.tower_features[level].T
-            bias = class_bias @ of_classes + object_bias @ of_object + coefficients.bias
-            weights[f"head.novel_preds.{level}.weight"] = kernel[:, :, None, None]
-            weights[f"head.novel_preds.{level}.bias"] = bias
-        return weights
-
-
-def base_columns(network: YoloxDetector) -> list[tuple[Tensor, Tensor]]:
-    """The kernels ``[S, 2 * D]`` and biases ``[S]`` that make base logits of both towers, for each level."""
-    weights = {name: weight.float().cpu() for name, weight in network.head.state_dict().items()}
-    columns = []
-    for level in range(len(STRIDES)):
-        class_kernel, object_kernel = (
-            weights[f"{kind}_preds.{level}.weight"].flatten(1) for kind in ("cls", "obj")
+        state = self.network.state_dict()
+        return novel_head(
+            coefficients, {name: weight.float().cpu().numpy() for name, weight in state.items()}
         )
-        biases = [weights[f"{kind}_preds.{level}.bias"] for kind in ("cls", "obj")]
-        both = torch.block_diag(class_kernel, object_kernel)  # type: ignore[no-untyped-call]
-        columns.append((both, torch.cat(biases)))
-    return columns

@@ -20,6 +20,7 @@ from torch import Tensor
 from fewbox.models.boxes import IGNORED, NEGATIVE, match_anchors, paired_iou, pairwise_iou
 from fewbox.models.device import device_of
 from fewbox.models.network import Losses
+from fewbox.models.weights import Weight
 from fewbox.models.yolox.network import YoloxDetector, decode_cells
 
 MATCHED_IOU = 0.6
@@ -57,7 +58,7 @@ class CellHeads:
 
     Args:
         network: folded.
-        weights: the tensors of ``network.head_names``; copied.
+        weights: those of ``network.head_names``; copied.
     """
 
     # The losses are larger than the SSD's (12 against 2 at the start, box weight 5) and steps of its
@@ -65,11 +66,11 @@ class CellHeads:
     # with learning rates of 0.01, 0.003, 0.001.
     step_scale: ClassVar[float] = 0.3
 
-    def __init__(self, network: YoloxDetector, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, network: YoloxDetector, weights: Mapping[str, Weight]) -> None:
         self.network = network
         device = device_of(network)
         self.by_name = {
-            name: weights[name].detach().float().clone().to(device).requires_grad_(True)
+            name: torch.tensor(weights[name], dtype=torch.float32, device=device, requires_grad=True)
             for name in network.head_names
         }
         self.parameters = list(self.by_name.values())

@@ -31,13 +31,9 @@ from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from fewbox.models.device import batch_for
 from fewbox.models.letterbox import letterbox, letterbox_ratio
 from fewbox.models.network import Found, TowerMaps
-from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.csp_darknet import STAGE_CHANNELS, ConvLayer, CspDarknet, CspLayer, conv3x3
-
-STRIDES = (8, 16, 32)
-"""Side of a cell at each level, in pixels of the input."""
-
-_HEAD_CHANNELS = 256  # before the width multiplier
+from fewbox.models.yolox import HEAD_CHANNELS, STAGE_CHANNELS, STRIDES, YoloxConfig
+from fewbox.models.yolox.csp_darknet import ConvLayer, CspDarknet, CspLayer, conv3x3
+from fewbox.models.yolox.graph import grid_cells
 
 
 class Pafpn(nn.Module):
@@ -86,7 +82,7 @@ class Head(nn.Module):
 
     def __init__(self, config: YoloxConfig) -> None:
         super().__init__()
-        channels = config.channels(_HEAD_CHANNELS)
+        channels = config.channels(HEAD_CHANNELS)
 
         def tower() -> nn.Sequential:
             return nn.Sequential(*(conv3x3(config, channels, channels) for _ in range(2)))
@@ -265,7 +261,7 @@ class YoloxDetector(nn.Module):
         As in the public release: kernels are drawn as PyTorch draws those of any new convolution.
         Whether a cell shows an object at all is for another head, which knows more than the new classes.
         """
-        channels = config.channels(_HEAD_CHANNELS)
+        channels = config.channels(HEAD_CHANNELS)
         weights = {}
         for level in range(len(STRIDES)):
             kernel = torch.rand((config.num_classes, channels, 1, 1), generator=generator)
@@ -286,12 +282,7 @@ def predictor_names(*kinds: str) -> tuple[str, ...]:
 
 def make_cells(size_hw: tuple[int, int]) -> Tensor:
     """Every cell ``[A, 4]`` as a box in pixels of an input of ``size_hw``: level by level, row by row."""
-    cells = []
-    for stride in STRIDES:
-        rows, columns = (torch.arange(side // stride) for side in size_hw)
-        y, x = torch.meshgrid(rows, columns, indexing="ij")
-        cells.append(torch.stack((x, y, x + 1, y + 1), -1).reshape(-1, 4) * stride)
-    return torch.cat(cells).float()
+    return torch.from_numpy(grid_cells(size_hw))
 
 
 def decode_cells(codes: Tensor, cells: Tensor) -> Tensor:
