@@ -82,6 +82,22 @@ def test_it_goes_on_to_the_end_unless_another_round_was_clearly_better(fitted: F
     assert trial_of(fitted, 0.10, 0.30, 0.20).best == 1
 
 
+def test_the_fewer_objects_are_held_out_the_more_must_be_gained(fitted: Fitted) -> None:
+    trial = trial_of(fitted, 0.736, 0.786)  # of five real ducks, which adapting made worse on others
+    assert trial.num_objects < 10
+    assert trial.best == 0
+    truth = trial.outcomes[0].ground_truth
+    many = replace(
+        truth,
+        photo_ids=np.zeros(100, np.int64),
+        class_ids=np.zeros(100, np.int64),
+        boxes=np.zeros((100, 4)),
+        ignore=np.zeros(100, bool),
+    )
+    outcomes = (replace(trial.outcomes[0], ground_truth=many),) * 2
+    assert Trial(trial.aps, outcomes).best == 1
+
+
 def test_it_stays_with_the_linear_probe_where_adapting_finds_no_more(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

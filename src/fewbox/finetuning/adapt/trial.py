@@ -26,6 +26,9 @@ MIN_SCORE = 0.01
 """Of detections in held-out photos."""
 LEAST_GAIN, CLEAR_GAIN, CLEAR_RATIO = 0.005, 0.03, 1.25
 """AP is clearly higher if it is so by the first, and by the second or times the third: photos are few."""
+CHANCE = 0.25
+"""Divided by the root of the number of objects held out, it is a gain of AP that chance alone may give: if half
+of them are found by chance, that is half of its standard deviation, as both detectors see the same objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,12 +44,18 @@ class Trial:
         """The round to stop after; 0 if none is clearly better than the linear probe.
 
         That is the last, as all photos keep for longer what half of them lose, unless another is clearly
-        better.
+        better. With few objects held out a gain has to be larger.
         """
+        gain = max(CLEAR_GAIN, CHANCE / max(self.num_objects, 1) ** 0.5)
         last = len(self.aps) - 1
         peak = max(range(1, last + 1), key=self.aps.__getitem__)
-        best = peak if _is_clearly_higher(self.aps[peak], self.aps[last]) else last
-        return best if _is_clearly_higher(self.aps[best], self.aps[0]) else 0
+        best = peak if _is_clearly_higher(self.aps[peak], self.aps[last], gain) else last
+        return best if _is_clearly_higher(self.aps[best], self.aps[0], gain) else 0
+
+    @property
+    def num_objects(self) -> int:
+        """Of the photos held out."""
+        return int((~self.outcomes[0].ground_truth.ignore).sum())
 
 
 def can_be_tried(probe: Probe) -> bool:
@@ -55,8 +64,8 @@ def can_be_tried(probe: Probe) -> bool:
     return len(photos) >= FOLDS and bool(checked_classes(photos, FOLDS, num_classes).any())
 
 
-def _is_clearly_higher(ap: float, other: float) -> bool:
-    return ap >= other + LEAST_GAIN and ap >= min(other + CLEAR_GAIN, other * CLEAR_RATIO)
+def _is_clearly_higher(ap: float, other: float, gain: float = CLEAR_GAIN) -> bool:
+    return ap >= other + LEAST_GAIN and ap >= min(other + gain, other * CLEAR_RATIO)
 
 
 def try_adapting(
