@@ -331,8 +331,8 @@ def save_gif(
     One that equals the picture before it lengthens that one's time instead.
 
     Args:
-        pictures: at least one, Pillow images or arrays; the first gives the size, and black bars fit the others
-            to it.
+        pictures: at least one, Pillow images or arrays; the first gives the size, and black bars fit the
+            others to it.
         target: ends in ``.gif``.
         frames_per_second: above 0 and up to 50, beyond which browsers slow down.
         max_width: a wider first picture is made this wide.

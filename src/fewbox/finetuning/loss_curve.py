@@ -62,7 +62,7 @@ def save_loss_curve(
         OutputError: ``target`` does not end in ``.png``, or cannot be written.
 
     Examples:
-        >>> history = [{"total": 0.9**step} for step in range(40)]  # detector.history, after fewbox.finetune
+        >>> history = [{"step": step, "total": 0.9**step} for step in range(40)]  # as detector.history
         >>> fewbox.save_loss_curve(history, "loss.png")
     """
     path = checked_path(target, "the picture's file", OutputError)
