@@ -265,7 +265,7 @@ def contact_sheet(
 
     Examples:
         >>> names = ["ducks/test/duck_01.jpg", "ducks/test/duck_02.jpg"]
-        >>> fewbox.contact_sheet(map(fewbox.read_image, names), tile_width=240, captions=names).width
+        >>> fewbox.contact_sheet(map(fewbox.read_image, names), 2, tile_width=240, captions=names).width
         498
     """
     tiles = [ImageOps.contain(_pillow(picture), (tile_width, tile_width)) for picture in pictures]
