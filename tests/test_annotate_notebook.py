@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewbox import annotate
-from fewbox.apps.annotate.notebook_page import NotebookPage, bundled
+import fewbox
+from fewbox.apps.annotate import notebook_page
+from fewbox.apps.annotate.background import Learning
+from fewbox.apps.annotate.notebook_page import NotebookLearner, NotebookPage, bundled
 from fewbox.errors import AnnotationError, PhotoError, SettingError
 
 IMAGES = [np.full((30 + 10 * number, 40, 3), 60 * number, np.uint8) for number in range(3)]
+
+
+def annotate(images: Any, labels: Sequence[str] = (), *, learn: bool = False, **options: Any) -> NotebookPage:
+    return fewbox.annotate(images, labels, learn=learn, **options)
 
 
 class Frontend:
@@ -141,12 +150,75 @@ def test_errors_are_answers(tmp_path: Path) -> None:
     assert "no longer there" in gone["message"]
 
 
-def test_there_is_nothing_that_learns_and_the_end_is_a_line_of_python(tmp_path: Path) -> None:
-    frontend = Frontend(annotate(IMAGES, folder=tmp_path))
+def test_the_end_is_a_line_of_python(tmp_path: Path) -> None:
+    frontend = Frontend(annotate(IMAGES, folder=tmp_path, base="yolox_s", learn=False))
     assert frontend.ask("learning")["state"] == "off"
     key = frontend.ask("project")["photos"][0]["id"]
     assert frontend.ask("proposals", key)["boxes"] == []
-    assert frontend.ask("finish")["command"].startswith("detector = fewbox.finetune(page.annotations")
+    command = frontend.ask("finish")["command"]
+    assert command == "detector = fewbox.finetune(page.annotations, 'yolox_s', held_out='held_out.jpg')"
+
+
+class TestLearning:
+    @pytest.fixture
+    def started(self, monkeypatch: pytest.MonkeyPatch) -> list[NotebookLearner]:
+        """The learners whose process would have been started."""
+        learners: list[NotebookLearner] = []
+        monkeypatch.setattr(NotebookLearner, "_start", lambda learner: learners.append(learner))
+        monkeypatch.setattr(notebook_page, "_learners", {})
+        return learners
+
+    def test_it_begins_when_the_page_is_shown_and_once_for_the_same_photos(
+        self, photos: Path, started: list[NotebookLearner]
+    ) -> None:
+        page = fewbox.annotate(photos)
+        assert not started
+        assert Frontend(page).ask("learning")["state"] == "waiting"
+        assert (
+            Frontend(fewbox.annotate(photos)).ask("learning")["state"] == "waiting"
+        )  # the cell is run again
+        assert len(started) == 1
+        started[0]._learning = Learning("failed", "it has ended")
+        assert Frontend(fewbox.annotate(photos)).ask("learning")["state"] == "waiting"
+        assert len(started) == 2
+
+    def test_what_it_proposes_and_is_least_sure_of(
+        self, photos: Path, started: list[NotebookLearner]
+    ) -> None:
+        frontend = Frontend(fewbox.annotate([photos / "a.png", photos / "more" / "c.png"]))
+        shown = {photo["name"]: photo["id"] for photo in frontend.ask("project")["photos"]}
+        ready = {"state": "ready", "message": "", "round": 1}
+        started[0]._take({"learning": ready | {"suggested_next": "more/c.png"}})
+        assert frontend.ask("learning")["suggested_next"] == shown["more/c.png"]
+        started[0]._take({"learning": ready | {"suggested_next": "b.png"}})
+        assert frontend.ask("learning")["suggested_next"] is None  # this page does not show it
+        box = {"box": [1, 2, 20, 30], "label": "mug", "score": 0.9}
+        started[0]._take({"name": "a.png", "round": 1, "boxes": [box]})
+        assert frontend.ask("proposals", shown["a.png"])["boxes"] == [box | {"box": (1, 2, 20, 30)}]
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+    def test_it_ends_with_the_kernel(self, photos: Path) -> None:
+        psutil = pytest.importorskip("psutil")
+        code = (
+            "import sys, time, fewbox\n"
+            "page = fewbox.annotate(sys.argv[1], base='gone')\n"
+            "while page._answers.learning()['state'] == 'waiting': time.sleep(0.05)\n"
+            "print(page._answers._learner._process.pid, page._answers.learning()['message'], flush=True)\n"
+            "time.sleep(100)"
+        )
+        command = [sys.executable, "-c", code, str(photos)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as kernel:
+            assert kernel.stdout is not None
+            number, said = kernel.stdout.readline().split(maxsplit=1)
+            assert "gone: no base model of this name" in said
+            process = psutil.Process(int(number))
+            kernel.kill()
+        for _ in range(200):
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return
+            time.sleep(0.1)
+        raise AssertionError("it goes on")
 
 
 def test_without_anywidget_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

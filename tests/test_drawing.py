@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFont
 
-from fewbox.detection import drawing
+from fewbox.detection import letters
 from fewbox.detection.drawing import class_color, contact_sheet, draw_boxes, save_gif, save_picture
 from fewbox.errors import OutputError
 
@@ -191,6 +191,21 @@ def test_letters_beyond_ascii_are_drawn():
         assert shown.shape != unknown.shape or (shown != unknown).any(), letter
 
 
+def test_arrays_and_pillow_images_give_the_same_pictures(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    given = (image, Image.fromarray(image))
+    assert len({contact_sheet([one], 1, 100).tobytes() for one in given}) == 1
+    assert len({draw_boxes(one, [(5, 5, 30, 25)], ["duck"], [0]).tobytes() for one in given}) == 1
+    for number, one in enumerate(given):
+        save_gif([one], str(tmp_path / f"{number}.gif"))
+    assert (tmp_path / "0.gif").read_bytes() == (tmp_path / "1.gif").read_bytes()
+
+
+def test_boxes_without_classes_have_one_colour():
+    boxes = [(10, 10, 60, 60), (80, 10, 150, 60)]
+    assert draw_boxes(grey(), boxes, ["a", "b"]) == draw_boxes(grey(), boxes, ["a", "b"], [0, 0])
+
+
 def test_an_east_asian_label_asks_for_a_font_that_has_it(monkeypatch):
     asked = []
     original = ImageFont.truetype
@@ -199,7 +214,7 @@ def test_an_east_asian_label_asks_for_a_font_that_has_it(monkeypatch):
         asked.append(str(font))
         return original(font, size)
 
-    drawing._font.cache_clear()
+    letters._font.cache_clear()
     monkeypatch.setattr(ImageFont, "truetype", truetype)
     drawn(grey(), (20, 60, 90, 100), tag="duck")
     assert asked[0].endswith("DejaVuSans.ttf")

@@ -1,6 +1,6 @@
 """Make the photos that ``fewbox demo`` learns from and looks in: those in the package, again.
 
-    python tools/demo_photos.py src/fewbox/demo_photos        about half a minute
+    python tools/demo_photos.py src/fewbox/rubber_ducks        about half a minute
 
 The boxes of all photos are in one file, ``boxes.json``. Each pixel depends on the renderer alone, so the
 photos are the same whenever they are made, up to what Pillow's JPEG makes of them.

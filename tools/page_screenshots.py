@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def main() -> None:
             take("result", url, fine_tune, color_scheme="light", **size)
         if importlib.util.find_spec("jupyterlab") is not None:
             options = [f"--port={NOTEBOOK_PORT}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
+            os.environ["JUPYTER_CONFIG_DIR"] = str(Path(temporary) / "config")  # always a first start
             with served([sys.executable, "-m", "jupyterlab", *options], Path(temporary)):
                 url = f"http://127.0.0.1:{NOTEBOOK_PORT}/lab/tree/ducks.ipynb?reset"
                 take("notebook", url, run_the_notebook, color_scheme="light")
@@ -162,12 +164,18 @@ def edit_a_box(page: Any) -> None:
 
 
 def run_the_notebook(page: Any) -> None:
-    """Run the one cell."""
+    """Run the one cell, and go to where something is proposed."""
     page.locator(".jp-CodeCell .jp-InputArea-editor").first.click(timeout=90_000)
     page.keyboard.press("Control+Enter")
     page.locator(".fewbox .thumbnail[src]").first.wait_for(timeout=90_000)
     page.get_by_role("button", name="No", exact=True).click()  # no news
-    page.wait_for_timeout(3000)
+    page.locator(".fewbox .thumbnail").first.click()  # the keys are the page's
+    page.locator(".fewbox").scroll_into_view_if_needed()
+    show_proposals(page)
+    page.wait_for_timeout(6000)  # until it has looked at all of them
+    page.keyboard.press("g")  # to the photo it is least sure of
+    page.wait_for_timeout(1500)
+    page.mouse.move(640, 14)
 
 
 def save(picture: bytes, path: Path) -> None:

@@ -21,6 +21,7 @@ from fewbox import core as _core
 if TYPE_CHECKING:
     from fewbox.apps.annotate.notebook import annotate as annotate
     from fewbox.config import FinetuneConfig as FinetuneConfig
+    from fewbox.data import demo_photos as demo_photos
     from fewbox.data.annotations import AnnotatedImage as AnnotatedImage
     from fewbox.data.annotations import AnnotationSet as AnnotationSet
     from fewbox.data.annotations import Box as Box
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from fewbox.data.images import read_reduced as read_reduced
     from fewbox.detection.detections import Detections as Detections
     from fewbox.detection.detector import Detector as Detector
+    from fewbox.detection.drawing import contact_sheet as contact_sheet
+    from fewbox.detection.drawing import draw_boxes as draw_boxes
+    from fewbox.detection.drawing import save_gif as save_gif
     from fewbox.detection.loading import open_detector as open_detector
     from fewbox.errors import FewboxError as FewboxError
     from fewbox.evaluation.evaluator import Evaluation as Evaluation
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from fewbox.evaluation.report import save_report as save_report
     from fewbox.export import export_detector as export_detector
     from fewbox.finetuning.api import finetune as finetune
+    from fewbox.finetuning.loss_curve import save_loss_curve as save_loss_curve
     from fewbox.models.base import BaseModel as BaseModel
     from fewbox.models.base import load_base as load_base
     from fewbox.video.counting import LineCounter as LineCounter
@@ -62,8 +67,8 @@ _HOMES = {
     "Detections": "detection.detections",
     "Detector": "detection.detector",
     "Evaluation": "evaluation.evaluator",
-    "FinetuneConfig": "config",
     "FewboxError": "errors",
+    "FinetuneConfig": "config",
     "LineCounter": "video.counting",
     "ReducedImage": "data.images",
     "TrackedBox": "video.tracking",
@@ -71,6 +76,9 @@ _HOMES = {
     "ZoneCounter": "video.counting",
     "annotate": "apps.annotate.notebook",
     "check_annotations": "data.checks",
+    "contact_sheet": "detection.drawing",
+    "demo_photos": "data",
+    "draw_boxes": "detection.drawing",
     "evaluate": "evaluation.evaluator",
     "export_detector": "export",
     "find_photos": "data.images",
@@ -80,8 +88,10 @@ _HOMES = {
     "read_annotations": "data.formats",
     "read_image": "data.images",
     "read_reduced": "data.images",
-    "write_annotations": "data.formats",
+    "save_gif": "detection.drawing",
+    "save_loss_curve": "finetuning.loss_curve",
     "save_report": "evaluation.report",
+    "write_annotations": "data.formats",
     "write_coco": "data.formats",
 }
 

@@ -49,7 +49,7 @@ def require_format(name: str) -> str:
     raise SettingError(f"unknown format: {name!r}", hint=hint)
 
 
-DEMO_FOLDER = Path(__file__).parents[1] / "demo_photos"
+DEMO_FOLDER = Path(__file__).parents[1] / "rubber_ducks"
 """Photos of rubber ducks: what ``fewbox demo`` learns from and looks in.
 
 They are rendered, by ``tools/demo_photos.py``, so their boxes are known exactly.
@@ -59,7 +59,18 @@ DEMO_BOXES_NAME = "boxes.json"
 
 
 def demo_photos() -> tuple[AnnotationSet, AnnotationSet]:
-    """The photos to learn from, in the folder ``train``, and those to look in, in ``test``; all reviewed."""
+    """Photos of rubber ducks that come with fewbox, with their boxes: those of ``fewbox demo``.
+
+    They are rendered, so every box is known exactly.
+
+    Returns:
+        5 photos to learn from, and 40 others to look in; all reviewed.
+
+    Examples:
+        >>> train, test = fewbox.demo_photos()
+        >>> len(train), len(test), train.labels
+        (5, 40, ('rubber_duck',))
+    """
     from fewbox.data.formats import read_annotations
 
     everything = read_annotations(DEMO_FOLDER / DEMO_BOXES_NAME, format="coco")

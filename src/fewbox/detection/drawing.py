@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,13 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from fewbox.core import counted
+from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
-from fewbox.data.images import upright_array
+from fewbox.data.images import StrPath, upright_array
+from fewbox.detection.letters import cut_to_width, font_for
 from fewbox.errors import OutputError
 
+Picture = npt.NDArray[np.uint8] | Image.Image
 RGB = tuple[int, int, int]
 # Whole pixels: left, top, and the first column and row past the end.
 _Rect = tuple[int, int, int, int]
@@ -49,11 +51,6 @@ PICTURE_FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"format": "PNG"},
 }
 
-# What draws East Asian labels on Linux, macOS and Windows. U+2E80 is where these scripts begin.
-_FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
-_EAST_ASIAN_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc")
-_EAST_ASIAN_FROM = "\u2e80"
-
 
 def class_color(class_id: int) -> RGB:
     """The colour of a class; the eighth class has the first one's again, and only its label to tell it by."""
@@ -61,10 +58,10 @@ def class_color(class_id: int) -> RGB:
 
 
 def draw_boxes(
-    image: npt.NDArray[np.uint8],
+    image: Picture,
     boxes: npt.ArrayLike,
     tags: Sequence[str],
-    class_ids: Sequence[int] | npt.NDArray[np.int64],
+    class_ids: Sequence[int] | npt.NDArray[np.int64] | None = None,
     *,
     dashed: Sequence[bool] | None = None,
 ) -> Image.Image:
@@ -73,32 +70,37 @@ def draw_boxes(
     The first box lies on top, and where tags crowd it has first choice of a place for its own.
 
     Args:
-        image: ``[H, W, 3]`` RGB or ``[H, W]`` grey.
-        boxes: ``[M, 4]``; what lies outside the picture is cut off.
+        image: ``[H, W, 3]`` RGB or ``[H, W]`` grey, or a Pillow image.
+        boxes: ``[M, 4]``, ``(x1, y1, x2, y2)`` in pixels; what lies outside the picture is cut off.
         tags: M texts; an empty one draws no tag, one too long for the picture is cut short.
-        class_ids: M ids, which choose the colours.
+        class_ids: M ids, which choose the colours; if not given, all have that of the first class.
         dashed: M flags, true for a dashed outline: a box to be ignored.
 
     Raises:
         ValueError: ``boxes`` is not ``[M, 4]``, or the others are not of its length.
+
+    Examples:
+        >>> photo = fewbox.read_image("ducks/train/duck_01.jpg")
+        >>> fewbox.draw_boxes(photo, [(222, 130, 340, 260)], ["duck"]).save("drawn.png")
     """
     corners = np.asarray(boxes, dtype=np.float64)
     if corners.size == 0:
         corners = corners.reshape(0, 4)  # an empty list too is no boxes
+    ids = [0] * len(corners) if class_ids is None else class_ids
     flags = [False] * len(corners) if dashed is None else dashed
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise ValueError(f"boxes must be [M, 4]: {list(corners.shape)}")
-    if not len(corners) == len(tags) == len(class_ids) == len(flags):
+    if not len(corners) == len(tags) == len(ids) == len(flags):
         raise ValueError(
             f"{counted(len(corners), 'box')}, {counted(len(tags), 'tag')}, "
-            f"{counted(len(class_ids), 'class id')}, {len(flags)} dashed"
+            f"{counted(len(ids), 'class id')}, {len(flags)} dashed"
         )
     picture = Image.fromarray(upright_array(image))
     canvas = ImageDraw.Draw(picture)
     scale = _Scale.of(picture)
     visible = [
         (outline, class_color(int(class_id)), tag, is_dashed)
-        for box, class_id, tag, is_dashed in zip(corners.tolist(), class_ids, tags, flags, strict=True)
+        for box, class_id, tag, is_dashed in zip(corners.tolist(), ids, tags, flags, strict=True)
         if (outline := _outline(box, scale)) is not None
     ]
     for outline, color, _, is_dashed in reversed(visible):
@@ -205,7 +207,7 @@ def _place_tag(text: str, outline: _Rect, scale: _Scale, taken: Sequence[_Rect])
     """Find a place beside the box, off those ``taken`` if it can; None if there is nothing to show."""
     font = font_for(text, scale.text)
     padding = max(2, scale.text // 4)
-    line = _cut_to_width(text, font, scale.width - 2 * padding)
+    line = cut_to_width(text, font, scale.width - 2 * padding)
     width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
     if not line or height > scale.height:
         return None
@@ -241,41 +243,8 @@ def _contrast_color(color: RGB) -> RGB:
     return _BLACK if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else _WHITE
 
 
-def _is_east_asian(text: str) -> bool:
-    return any(letter >= _EAST_ASIAN_FROM for letter in text)
-
-
-def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font that has the letters of ``text``."""
-    return _font(size, east_asian=_is_east_asian(text))
-
-
-@lru_cache(maxsize=32)
-def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
-    """A font for most scripts, DejaVu Sans: Pillow's own has no letters beyond ASCII, not even an é.
-
-    East Asian labels need a font of the system's; where none of those known is installed, their
-    letters appear as empty frames.
-    """
-    for name in _EAST_ASIAN_FONTS if east_asian else ():
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return ImageFont.truetype(_FONT, size)
-
-
-def _cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """One line of ``text``, its end replaced by ``…`` if it is wider than ``width``; maybe nothing."""
-    line = " ".join(text.split())
-    if font.getlength(line) <= width:
-        return line
-    cuts = (line[:length].rstrip() + "…" for length in range(len(line) - 1, 0, -1))
-    return next((cut for cut in cuts if font.getlength(cut) <= width), "")
-
-
 def contact_sheet(
-    pictures: Iterable[Image.Image],
+    pictures: Iterable[Picture],
     columns: int | None = None,
     tile_width: int = 480,
     captions: Sequence[str] | None = None,
@@ -286,15 +255,20 @@ def contact_sheet(
     bring more than would fit in memory.
 
     Args:
-        pictures: at least one; each is scaled to fit a square of ``tile_width``.
+        pictures: at least one, Pillow images or arrays; each is scaled to fit a square of ``tile_width``.
         columns: tiles per row; if not given, the sheet becomes about as wide as a screen.
         tile_width: in pixels.
         captions: one text per picture, written below it.
 
     Raises:
         ValueError: there are no pictures, or not one caption for each.
+
+    Examples:
+        >>> names = ["ducks/test/duck_01.jpg", "ducks/test/duck_02.jpg"]
+        >>> fewbox.contact_sheet(map(fewbox.read_image, names), 2, tile_width=240, captions=names).width
+        498
     """
-    tiles = [ImageOps.contain(picture.convert("RGB"), (tile_width, tile_width)) for picture in pictures]
+    tiles = [ImageOps.contain(_pillow(picture), (tile_width, tile_width)) for picture in pictures]
     texts = [""] * len(tiles) if captions is None else captions
     if not tiles or len(texts) != len(tiles):
         raise ValueError(f"{len(tiles)} pictures, {len(texts)} captions")
@@ -316,13 +290,18 @@ def contact_sheet(
             left, tile = gap + column * (tile_width + gap), tiles[index]
             sheet.paste(tile, (left + (tile_width - tile.width) // 2, top))
             font = font_for(texts[index], text_size)
-            caption = _cut_to_width(texts[index], font, tile_width)
+            caption = cut_to_width(texts[index], font, tile_width)
             middle = left + tile_width // 2
             canvas.text(
                 (middle, top + tile.height + text_size // 4), caption, font=font, fill=_INK, anchor="ma"
             )
         top += row_height
     return sheet
+
+
+def _pillow(picture: Picture) -> Image.Image:
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(upright_array(picture))
+    return image.convert("RGB")
 
 
 def save_picture(picture: Image.Image, target: Path) -> None:
@@ -340,8 +319,8 @@ def save_picture(picture: Image.Image, target: Path) -> None:
 
 
 def save_gif(
-    pictures: Iterable[Image.Image],
-    target: Path,
+    pictures: Iterable[Picture],
+    target: StrPath,
     *,
     frames_per_second: float = 5,
     max_width: int = 640,
@@ -352,7 +331,8 @@ def save_gif(
     One that equals the picture before it lengthens that one's time instead.
 
     Args:
-        pictures: at least one; the first gives the size, and black bars fit the others to it.
+        pictures: at least one, Pillow images or arrays; the first gives the size, and black bars fit the
+            others to it.
         target: ends in ``.gif``.
         frames_per_second: above 0 and up to 50, beyond which browsers slow down.
         max_width: a wider first picture is made this wide.
@@ -360,28 +340,32 @@ def save_gif(
     Raises:
         ValueError: there are no pictures, or ``frames_per_second`` is out of its limits.
         OutputError: the suffix is another one, or the file cannot be written.
+
+    Examples:
+        >>> names = ["ducks/test/duck_01.jpg", "ducks/test/duck_02.jpg"]
+        >>> fewbox.save_gif(map(fewbox.read_image, names), "ducks.gif", frames_per_second=2)
     """
+    path = checked_path(target, "an animation's file", OutputError)
     if not 0 < frames_per_second <= 50:
         raise ValueError(f"frames_per_second must be above 0 and up to 50: {frames_per_second}")
-    if target.suffix.lower() != ".gif":
+    if path.suffix.lower() != ".gif":
         hint = "use a name that ends in .gif"
-        raise OutputError(f"{target}: an animation cannot be written as {target.suffix!r}", hint=hint)
+        raise OutputError(f"{path}: an animation cannot be written as {path.suffix!r}", hint=hint)
     frames = _gif_frames(pictures, max_width)
     first = next(frames, None)
     if first is None:
         raise ValueError("an animation needs at least one picture")
     duration_ms = 10 * round(100 / frames_per_second)  # GIF counts in hundredths of a second
-    with replacing(target) as temporary:
+    with replacing(path) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=frames, duration=duration_ms, loop=0)
 
 
-def _gif_frames(pictures: Iterable[Image.Image], max_width: int) -> Iterator[Image.Image]:
+def _gif_frames(pictures: Iterable[Picture], max_width: int) -> Iterator[Image.Image]:
     size: tuple[int, int] | None = None
-    for picture in pictures:
+    for frame in map(_pillow, pictures):
         if size is None:
-            scale = min(1.0, max_width / picture.width)
-            size = round(picture.width * scale), max(1, round(picture.height * scale))
-        frame = picture.convert("RGB")
+            scale = min(1.0, max_width / frame.width)
+            size = round(frame.width * scale), max(1, round(frame.height * scale))
         if frame.size != size:
             frame = ImageOps.pad(frame, size, Image.Resampling.LANCZOS)
         # A palette of the frame's own: an octree keeps the colour of small bright things, which

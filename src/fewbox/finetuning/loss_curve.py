@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from fewbox.core import counted
+from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
-from fewbox.detection.drawing import font_for
+from fewbox.data.images import StrPath
+from fewbox.detection.letters import font_for
 from fewbox.errors import OutputError
 
 # From below to above, so that the total lies on top: name, colour (Okabe and Ito), line width. The heads of
@@ -44,23 +45,34 @@ _HEIGHT, _TALL = 515, 815
 
 def save_loss_curve(
     history: Sequence[Mapping[str, float]],
-    target: Path,
+    target: StrPath,
     estimate: Mapping[str, Any] | None = None,
     ap_by_round: Sequence[float] = (),
 ) -> None:
-    """Draw the total loss and its two parts over the steps, as PNG; see :func:`draw_loss_curve`.
+    """Draw the losses of learning over its steps, and beside them what photos held out promise.
+
+    Args:
+        history: the losses of each step, as ``Detector.history`` has them.
+        target: ends in ``.png``.
+        estimate: ``provenance["estimate"]`` of the detector; its AP50 and interval are drawn for each class.
+        ap_by_round: ``provenance["ap_by_round"]``, where the network was adapted.
 
     Raises:
         ValueError: there are no steps.
         OutputError: ``target`` does not end in ``.png``, or cannot be written.
+
+    Examples:
+        >>> history = [{"step": step, "total": 0.9**step} for step in range(40)]  # as detector.history
+        >>> fewbox.save_loss_curve(history, "loss.png")
     """
-    if target.suffix.lower() != ".png":
+    path = checked_path(target, "the picture's file", OutputError)
+    if path.suffix.lower() != ".png":
         raise OutputError(
-            f"{target}: a loss curve cannot be written as {target.suffix!r}",
+            f"{path}: a loss curve cannot be written as {path.suffix!r}",
             hint="use a name that ends in .png",
         )
     picture = draw_loss_curve(history, estimate, ap_by_round).picture()
-    with replacing(target) as temporary:
+    with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 
 

@@ -279,7 +279,7 @@ class Answers:
 
     def _suggested(self) -> str | None:
         name = self._learner.learning().suggested_next
-        if name is None:
+        if name is None or (self._only is not None and name not in self._only):
             return None
         (state,) = self._project.states([name])
         if state.reviewed or state.left_out:

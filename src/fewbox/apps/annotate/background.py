@@ -158,7 +158,7 @@ class BackgroundLearner:
             self._take(json.loads(line))
         if process.wait() != 0:
             with self._lock:
-                message = "the learning process has ended; see the terminal that 'fewbox annotate' runs in"
+                message = "the learning process has ended; the terminal that this was started from says why"
                 self._learning = Learning("failed", message, self._learning.round)
                 self._process = None
 

@@ -26,7 +26,8 @@ from fewbox.data.decoding import RGBArray
 from fewbox.data.images import StrPath, find_photos, read_image, upright_array
 from fewbox.data.project import Project
 from fewbox.data.remote import is_remote
-from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
+from fewbox.errors import AnnotationError, BaseModelError, OutputError, PhotoError, SettingError
+from fewbox.models.zoo import default_base
 
 if TYPE_CHECKING:
     from fewbox.apps.annotate.notebook_page import NotebookPage
@@ -39,14 +40,21 @@ def annotate(
     labels: Sequence[str] = (),
     *,
     folder: StrPath = "annotated",
+    base: StrPath | None = None,
+    learn: bool = True,
 ) -> NotebookPage:
     """Show the annotation page for some photos below the cell.
+
+    Once boxes are drawn in two photos, boxes are proposed in the others. They are learnt in a process of
+    its own, which begins when the page is shown and ends with the kernel.
 
     Args:
         images: a folder, a pattern, or photos by their names; or N images in memory, each an array
             ``[H, W, 3]`` uint8 RGB, or a Pillow image.
         labels: classes to begin with, beside those that the project has already.
         folder: where images in memory are kept, as PNG, with their boxes beside them.
+        base: what proposals are learnt from, a base model's name or file; if not given, the best one at hand.
+        learn: propose boxes, or not.
 
     Returns:
         The page. Its results are up to date whenever they are asked for.
@@ -87,7 +95,8 @@ def annotate(
     if labels:
         with project.editing() as content:
             content.add_labels(labels)
-    return page_class(project, names)
+    name = default_base() if base is None else os.fspath(checked_path(base, "a base model", BaseModelError))
+    return page_class(project, names, name, learn=learn)
 
 
 def _page_class() -> type[NotebookPage]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.apps.annotate.answers import Answers
-from fewbox.apps.annotate.background import Learning, Proposals
+from fewbox.apps.annotate.background import BackgroundLearner
 from fewbox.apps.annotate.finishing import Finishing, Result
 from fewbox.apps.annotate.questions import (
     BadRequestError,
@@ -68,12 +69,19 @@ class NotebookPage(anywidget.AnyWidget):
     _esm = bundled("widget")
     _css = style()
 
-    def __init__(self, project: Project, names: Sequence[str]) -> None:
+    def __init__(self, project: Project, names: Sequence[str], base: str, *, learn: bool = True) -> None:
         super().__init__()
         self._project = project
         self._photo_names = list(names)
-        self._answers = Answers(project, _NoLearner(), self._photo_names)
+        self._base = base
+        self._learn = learn
         self.on_msg(self._answer)
+
+    @cached_property
+    def _answers(self) -> Answers:
+        """Made when the page asks first, so that nothing is learnt for a page that is never shown."""
+        learner = _learner_of(self._project, self._base, self._learn)
+        return Answers(self._project, learner, self._photo_names)
 
     @property
     def paths(self) -> list[Path]:
@@ -150,19 +158,15 @@ def _bytes(change: object) -> bytes:
     return json.dumps(change).encode()
 
 
-class _NoLearner:
-    """The learner in a notebook, which learns nothing."""
+class NotebookLearner(BackgroundLearner):
+    """Learns in a process of its own, so that it neither waits for cells nor holds them up.
 
-    def photos_changed(self) -> None:
-        """Do nothing."""
+    The process ends with the kernel. Finishing is left to a cell, where the detector is then at hand.
+    """
 
-    def learning(self) -> Learning:
-        """The state ``off``."""
-        return Learning("off", "")
-
-    def proposals(self, name: str) -> Proposals:
-        """No boxes."""
-        return Proposals(0)
+    def __init__(self, project: Project, base: str, *, learn: bool = True) -> None:
+        super().__init__(project, base=base, output=Path("detector.safetensors"), learn=learn)
+        self._base_name = base
 
     def detector(self) -> str | None:
         """None: what a notebook learns is in its cells."""
@@ -177,7 +181,9 @@ class _NoLearner:
 
     def finishing(self) -> Finishing:
         """The state ``off``, with what to write into another cell."""
-        command = 'detector = fewbox.finetune(page.annotations, "starter", held_out="held_out.jpg")'
+        command = (
+            f"detector = fewbox.finetune(page.annotations, {self._base_name!r}, held_out='held_out.jpg')"
+        )
         steps = (
             ("See held-out photos", 'IPython.display.Image("held_out.jpg")'),
             ("Find it in another photo", 'detector.detect("photo.jpg")'),
@@ -186,5 +192,16 @@ class _NoLearner:
         says = "write this into another cell; it prints how good the detector is expected to be"
         return Finishing("off", says, command, "", Result(None, steps))
 
-    def close(self) -> None:
-        """Do nothing."""
+
+_learners: dict[tuple[Path, str, bool], NotebookLearner] = {}
+
+
+def _learner_of(project: Project, base: str, learn: bool) -> NotebookLearner:
+    """The one that learns from these photos already, as when a cell is run again; or else a new one."""
+    key = (project.photos.absolute(), base, learn)
+    if key in _learners and _learners[key].learning().state not in ("off", "failed"):
+        return _learners[key]
+    if key in _learners:
+        _learners[key].close()
+    _learners[key] = NotebookLearner(project, base, learn=learn)
+    return _learners[key]
