@@ -27,8 +27,8 @@ MIN_SCORE = 0.01
 LEAST_GAIN, CLEAR_GAIN, CLEAR_RATIO = 0.005, 0.03, 1.25
 """AP is clearly higher if it is so by the first, and by the second or times the third: photos are few."""
 CHANCE = 0.25
-"""Divided by the root of the number of objects held out, it is a gain of AP that chance alone may give: if half
-of them are found by chance, that is half of its standard deviation, as both detectors see the same objects."""
+"""Divided by the root of the number of objects held out: a gain of AP that chance alone may give. If half of
+them are found, that is half of a standard deviation, as both detectors see the same objects."""
 
 
 @dataclass(frozen=True, eq=False)
