@@ -42,7 +42,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def detector(photos: Path) -> Detector:
     """Taught by a folder in which boxes were drawn."""
     config = fewbox.FinetuneConfig(steps=np.int64(2))
-    return fewbox.finetune(photos, tiny_base(), recipe="seed", config=config, show_progress=False)
+    taught = fewbox.finetune(photos, tiny_base(), recipe="seed", config=config, show_progress=False)
+    taught.score_threshold = 0.05
+    return taught
 
 
 class TestPhotosToDetectIn:

@@ -384,6 +384,9 @@ def build_network(
     with torch.device("meta"):
         network = network_type(config)(config)
     network.load_state_dict({name: torch.as_tensor(w) for name, w in weights.items()}, assign=True)
-    folded: Network = network.fold().to(dtype or torch.float32)  # folded in full precision, then rounded
+    folded: Network = network.fold()
+    dtype = dtype or torch.float32
+    if any(parameter.dtype != dtype for parameter in folded.parameters()):
+        folded = folded.to(dtype)  # folded in full precision, then rounded
     # The same numbers on every device: they are folded before they go there.
     return folded if device is None or device.type == "cpu" else folded.to(device)
