@@ -42,10 +42,10 @@ export function browserStore(project, learner, download) {
       return learner.finishing();
     },
 
-    trying: async () => ({ detector: learner.finishing().result ? "what has been learnt" : null }),
+    trying: async () => ({ detector: learner.isLearnt ? "what has been learnt" : null }),
     async tryPhoto(name, file) {
       const size = await sizeOf(file);
-      const { boxes, threshold } = await learner.look(file);
+      const { boxes, threshold } = await learner.look(file, size);
       const id = String(tried.size);
       tried.set(id, { name, file, size, url: URL.createObjectURL(file) });
       return { id, name, boxes, threshold, ...size };

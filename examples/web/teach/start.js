@@ -6,17 +6,22 @@ import { takeFiles } from "./adding.js";
 import { browserStore } from "./browser_store.js";
 import { Database } from "./database.js";
 import { Learner } from "./learner.js";
-import { oneByOne, sizeOf } from "./previews.js";
+import { oneByOne } from "./previews.js";
 import { BrowserProject } from "./project.js";
+import { writeProject } from "./project_file.js";
+import { Taking } from "./taking.js";
 
 const byId = (id) => document.getElementById(id);
-const inWords = ({ message, hint }) => (hint ? `${message}; ${hint}` : message);
+const tellTrouble = ({ message, hint }) => tell(hint ? `${message}; ${hint}` : message);
 const tell = (text) => (byId("told").textContent = byId("told").title = text);
 
-const project = new BrowserProject(new Database());
-const learner = new Learner(project);
+const database = new Database();
+const project = new BrowserProject(database);
+const learner = new Learner(project, database);
+const taking = new Taking(project, learner, tell);
 const store = browserStore(project, learner, download);
 let session = null;
+export { learner }; // for tests and for the console
 const inTurn = oneByOne();
 
 mount(byId("page"), store, {
@@ -26,8 +31,18 @@ mount(byId("page"), store, {
   onOpen: (id) => history.replaceState(null, "", `#${encodeURIComponent(id)}`),
   onStart: (started) => (session = started),
 });
-learner.addEventListener("change", () => session?.takeLearning(learner.learning()));
-takeFiles((files) => inTurn(() => take(files)).catch((error) => tell(inWords(error))));
+learner.addEventListener("change", showLearning);
+const onClick = (id, does) => byId(id).addEventListener("click", () => does().catch(tellTrouble));
+onClick("save-detector", () => learner.download(download));
+onClick("save-project", saveProject);
+takeFiles((files) => inTurn(() => take(files)).catch(tellTrouble));
+
+function showLearning() {
+  session?.takeLearning(learner.learning());
+  const save = byId("save-detector");
+  save.disabled = !learner.isLearnt;
+  save.textContent = `Download ${learner.isLearnt ? learner.fileName : "the detector"}`;
+}
 
 function download(name, blob) {
   const href = URL.createObjectURL(blob);
@@ -35,26 +50,18 @@ function download(name, blob) {
   setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }
 
-/** Add photos, one decoded at a time, and open the first where none is open. */
+/** Take what was chosen, dropped or pasted, and open its first photo where none is open. */
 async function take(files) {
-  const unreadable = [];
-  let first = null;
-  for (const [number, file] of files.entries()) {
-    tell(files.length > 1 ? `adding ${number + 1} of ${files.length}` : "");
-    const size = await sizeOf(file).catch(() => null);
-    if (size) {
-      const added = await project.add(file, file.name, size);
-      first ??= added;
-    } else if (!file.webkitRelativePath || file.type.startsWith("image/")) unreadable.push(file.name); // folders have others
-  }
-  const hint = "this browser cannot read it as a picture; JPEG, PNG and WebP always work";
-  tell(unreadable.length ? `${unreadable.join(", ")}: ${hint}` : "");
-  if (first) await showAdded(first.id);
+  const first = await taking.take(files);
+  if (!session) return;
+  await session.refresh();
+  if (first && !session.current) session.open(first);
   if (first) navigator.storage?.persist?.(); // so that the browser asks before it makes room by forgetting them
 }
 
-async function showAdded(id) {
-  if (!session) return;
-  await session.refresh();
-  if (!session.current) session.open(id);
+/** Hand out annotations.json. */
+async function saveProject() {
+  const text = writeProject(await project.photos(), await project.labels());
+  download("annotations.json", new Blob([text], { type: "application/json" }));
+  tell("annotations.json belongs beside the photos, which are not in it");
 }
