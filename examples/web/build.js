@@ -24,3 +24,17 @@ const base = fileURLToPath(here("base.onnx"));
 const isThere = await access(base).then(() => true, () => false);
 if (!isThere) execFileSync("fewbox", ["export", "--base", "starter", "-o", base], { stdio: "inherit" });
 await writeFile(`${base}.gz`, gzipSync(await readFile(base), { level: 9 }));
+
+/** Every file of the page, for offline.js. */
+async function listed(folder) {
+  const entries = await readdir(here(folder), { withFileTypes: true });
+  const inside = entries.map((entry) => {
+    const path = `${folder}${entry.name}`;
+    if (entry.isDirectory()) return entry.name === "node_modules" ? [] : listed(`${path}/`);
+    return /\.(html|css|m?js|svg|wasm|webmanifest|gz)$/.test(entry.name) && !NOT_SERVED.has(entry.name) ? [path] : [];
+  });
+  return (await Promise.all(inside)).flat();
+}
+
+const NOT_SERVED = new Set(["build.js", "copy_runtime.js", "offline.js"]);
+await writeFile(here("offline.json"), JSON.stringify(await listed("./"), null, 1));

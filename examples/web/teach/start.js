@@ -36,6 +36,8 @@ const onClick = (id, does) => byId(id).addEventListener("click", () => does().ca
 onClick("save-detector", () => learner.download(download));
 onClick("save-project", saveProject);
 takeFiles((files) => inTurn(() => take(files)).catch(tellTrouble));
+// So that the page opens without a network; browsers allow it only by HTTPS and on this machine.
+navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).catch(() => {});
 
 function showLearning() {
   session?.takeLearning(learner.learning());
