@@ -85,6 +85,8 @@ async function followFinish(dialog, run, store, tryIt) {
 
   function show(answer) {
     command.firstChild.textContent = answer.command;
+    command.hidden = !answer.command;
+    start.textContent = answer.does ?? "Fine-tune now";
     message.textContent = answer.message;
     run.dataset.state = answer.state;
     start.hidden = answer.state === "off"; // this store cannot do it

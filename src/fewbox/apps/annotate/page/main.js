@@ -23,10 +23,11 @@ const RETRY = 1500; // milliseconds until a photo that did not come is asked for
 /**
  * Show the page in `element`, working on `store`: an object with the methods of http_store.js.
  * `unsaved` keeps changes that are not saved yet (see unsaved.js), `kept` is where the brightness outlives a
- * reload (see look.js), `first` is the id of the photo to open, and `onOpen(id)` is told which one is open.
+ * reload (see look.js), `first` is the id of the photo to open, `onOpen(id)` is told which one is open, and
+ * `onStart(session)`, once the photos are listed, who is at the project (see session.js).
  * Returns a function that takes the page down again.
  */
-export function mount(element, store, { unsaved, kept = null, first = null, onOpen = () => {} }) {
+export function mount(element, store, { unsaved, kept = null, first = null, onOpen = () => {}, onStart }) {
   const saver = new Saver(store, unsaved);
   const session = new Session(store, saver);
   const act = {};
@@ -48,7 +49,11 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   addEventListener("beforeunload", (event) => saver.safe || event.preventDefault(), { signal: stop.signal });
   const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
   begin({ session, saver, unsaved, store, first, parts, stop }).then(
-    () => stop.signal.aborted || offerBeside(parts.dialogs, session, kept, tell),
+    () => {
+      if (stop.signal.aborted) return;
+      onStart?.(session);
+      offerBeside(parts.dialogs, session, kept, tell);
+    },
   );
   return () => {
     stop.abort();
@@ -259,10 +264,10 @@ function show(said, text, isSeen, ...buttons) {
 }
 
 /** What stands in the place of a photo that cannot be shown. */
-function notice({ current, photos, name, trouble, isStarted }, isPictureMissing, act) {
+function notice({ current, photos, name, trouble, isStarted, store }, isPictureMissing, act) {
   if (!isStarted) return [];
   const skip = button("", () => act.step(1), "Skip it");
-  const reload = { message: `Put photos into ${name}, then reload this page.` };
+  const reload = { message: store.ifEmpty ?? `Put photos into ${name}, then reload this page.` };
   if (!photos.length) return words("No photos here yet", reload);
   if (current?.error) return [...words(`${current.name} cannot be opened`, { message: current.error }), skip];
   if (trouble) return [...words(`${current.name} cannot be opened`, trouble), skip];

@@ -1,0 +1,144 @@
+// The project in this browser: photos with their boxes, and the classes. What Python does in data/project_file.py.
+
+import { StoreError } from "../annotate/http_store.js";
+import { applied, newId } from "../annotate/history.js";
+import { asPromise } from "./database.js";
+
+const BOTH = ["photos", "project"];
+const MAX_LABEL_LENGTH = 100;
+
+export class BrowserProject extends EventTarget {
+  #database;
+
+  /** It says "change" whenever there is something else to learn from. */
+  constructor(database) {
+    super();
+    this.#database = database;
+  }
+
+  /** The photos in the order in which they came, but for those in the trash. */
+  async photos() {
+    const photos = await this.#database.all("photos");
+    return photos.filter(({ trashed }) => !trashed).sort((a, b) => a.order - b.order);
+  }
+
+  async labels() {
+    return (await this.#database.get("project", "labels")) ?? [];
+  }
+
+  async photo(id) {
+    const photo = await this.#database.get("photos", id);
+    if (!photo || photo.trashed) throw refused("no such photo");
+    return photo;
+  }
+
+  async file(id) {
+    const file = await this.#database.get("files", id);
+    if (!file) throw refused("the browser no longer has this photo", "add it again");
+    return file;
+  }
+
+  /** Keep a photo, under another name if one of this name is there; `{ id, name }`. */
+  async add(file, name, { width, height }, state = {}) {
+    const id = newId();
+    const added = await this.#database.change(["photos", "files"], async ({ photos, files }) => {
+      const all = await asPromise(photos.getAll());
+      const photo = { boxes: [], reviewed: false, left_out: false, ...state, id, width, height };
+      photo.name = unusedName(name, all);
+      photo.order = Math.max(0, ...all.map(({ order }) => order)) + 1;
+      await asPromise(files.put(file, id));
+      await asPromise(photos.put(photo));
+      return { id, name: photo.name };
+    });
+    this.#changed();
+    return added;
+  }
+
+  /** Put and delete boxes of a photo: the photo as it is then. */
+  async patch(id, change) {
+    const result = await this.#database.change(BOTH, async ({ photos, project }) => {
+      const photo = await asPromise(photos.get(id));
+      if (!photo) throw refused("no such photo");
+      const { boxes, reviewed, left_out } = applied(photo, { put: [], delete: [], ...change });
+      const now = { ...photo, boxes, left_out, reviewed: (reviewed && !left_out) || boxes.length > 0 };
+      await asPromise(photos.put(now));
+      await addLabels(project, boxes.map(({ label }) => label));
+      return now;
+    });
+    this.#changed();
+    return result;
+  }
+
+  /** Move a photo into the trash, or back. */
+  async setTrashed(id, trashed) {
+    await this.#database.change(["photos"], async ({ photos }) => {
+      await asPromise(photos.put({ ...(await asPromise(photos.get(id))), trashed }));
+    });
+    this.#changed();
+  }
+
+  /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
+  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [] }) {
+    const result = await this.#database.change(BOTH, async ({ photos, project }) => {
+      let labels = await addLabels(project, added);
+      const losing = new Set([...gone, ...Object.keys(merge)]);
+      const other = new Map([...Object.entries(rename), ...Object.entries(merge)]);
+      const before = [];
+      for (const photo of await asPromise(photos.getAll())) {
+        const put = photo.boxes.filter(({ label }) => losing.has(label));
+        if (put.length && !photo.trashed) before.push([photo.id, { put, delete: [], reviewed: photo.reviewed }]);
+        const left = photo.boxes.filter(({ label }) => !gone.includes(label));
+        const boxes = left.map((box) => ({ ...box, label: other.get(box.label) ?? box.label }));
+        const reviewed = photo.reviewed && (boxes.length > 0 || photo.boxes.length === 0);
+        await asPromise(photos.put({ ...photo, boxes, reviewed }));
+      }
+      labels = labels.map((label) => rename[label] ?? label);
+      if (new Set(labels).size < labels.length) throw refused("two classes would have one name");
+      labels = labels.filter((label) => !losing.has(label) && !remove.includes(label));
+      await asPromise(project.put(labels, "labels"));
+      return losing.size ? { labels, before } : { labels };
+    });
+    this.#changed();
+    return result;
+  }
+
+  /** Forget everything. */
+  async clear() {
+    await this.#database.change(["photos", "files", "project"], async (stores) => {
+      for (const store of Object.values(stores)) await asPromise(store.clear());
+    });
+    this.#changed();
+  }
+
+  /** What a project file said of photos that have not been added yet, by name. */
+  async awaited() {
+    return new Map(await this.#database.get("project", "awaited"));
+  }
+
+  setAwaited(states) {
+    return this.#database.put("project", [...states], "awaited");
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+const refused = (message, hint) => new StoreError(message, { hint, refused: true });
+
+async function addLabels(project, added) {
+  const known = (await asPromise(project.get("labels"))) ?? [];
+  const labels = [...new Set([...known, ...added.map((label) => label.trim())])];
+  if (labels.some((label) => !label || label.length > MAX_LABEL_LENGTH)) throw refused("not the name of a class");
+  if (labels.length > known.length) await asPromise(project.put(labels, "labels"));
+  return labels;
+}
+
+/** The name, or with a number where that is taken. */
+function unusedName(name, photos) {
+  const taken = new Set(photos.map((photo) => photo.name));
+  const [, stem, suffix] = /^(.*?)(\.\w+)?$/s.exec(name);
+  let free = name;
+  for (let number = 2; taken.has(free); number++) free = `${stem}-${number}${suffix ?? ""}`;
+  return free;
+}

@@ -1,0 +1,105 @@
+// annotations.json, the project file of fewbox: COCO with fields of our own, told in data/project_file.py. Pure.
+
+import { ReaderError } from "../errors.js";
+
+const BOX_ID = /^[A-Za-z0-9_-]{1,64}$/;
+const short = (value) => Math.round(value * 100) / 100; // finer than a hand can draw
+
+/** The file's text; `photos` are those of a BrowserProject, in their order. */
+export function writeProject(photos, labels) {
+  const images = [];
+  const annotations = [];
+  for (const [index, { name, width, height, boxes, reviewed, left_out }] of photos.entries()) {
+    const image = { id: index + 1, file_name: name, width, height, reviewed };
+    images.push(left_out ? { ...image, left_out } : image);
+    for (const { id, box, label, ignore } of boxes) {
+      const [x, y, x2, y2] = box.map(short);
+      const [across, down] = [short(x2 - x), short(y2 - y)];
+      annotations.push({
+        id: annotations.length + 1,
+        image_id: index + 1,
+        category_id: labels.indexOf(label) + 1,
+        bbox: [x, y, across, down],
+        area: short(across * down),
+        iscrowd: Number(ignore),
+        box_id: id,
+      });
+    }
+  }
+  const categories = labels.map((name, index) => ({ id: index + 1, name }));
+  return formatted({ info: {}, images, annotations, categories });
+}
+
+/** Every entry has a line of its own, so that a difference shows which boxes have changed. */
+function formatted(parts) {
+  const lines = Object.entries(parts).map(([key, value]) => {
+    const isList = Array.isArray(value) && value.length > 0;
+    const text = isList ? `[\n  ${value.map(inOneLine).join(",\n  ")}\n ]` : JSON.stringify(value);
+    return ` ${JSON.stringify(key)}: ${text}`;
+  });
+  return `{\n${lines.join(",\n")}\n}\n`;
+}
+
+/** As Python writes it. */
+function inOneLine(entry) {
+  const inWords = (value) => (Array.isArray(value) ? `[${value.join(", ")}]` : JSON.stringify(value));
+  return `{${Object.entries(entry).map(([key, value]) => `${JSON.stringify(key)}: ${inWords(value)}`).join(", ")}}`;
+}
+
+/**
+ * What a file says: `{ labels, photos }`, where `photos` has for each name `{ width, height, boxes, reviewed, left_out }`.
+ * Fields of other programs are not kept.
+ */
+export function readProject(text) {
+  const { images, annotations, categories } = parsed(text);
+  const labels = new Map(categories.map(({ id, name }) => [id, name]));
+  if (![...labels.values()].every((label) => typeof label === "string" && label)) refuse("a class without a name");
+  const photos = new Map();
+  const byId = new Map();
+  for (const { id, file_name: name, width, height, reviewed = false, left_out = false } of images) {
+    if (typeof name !== "string" || !name) refuse("an image without a file_name");
+    const photo = { width, height, boxes: [], reviewed: Boolean(reviewed), left_out: Boolean(left_out) };
+    photos.set(name, photo);
+    byId.set(id, photo);
+  }
+  for (const annotation of annotations) {
+    const { id, image_id, category_id, bbox, iscrowd = 0, box_id = `coco-${id}` } = annotation;
+    const where = `annotation ${id}`;
+    if (!byId.has(image_id)) refuse(`${where}: no image has the id ${image_id}`);
+    if (!labels.has(category_id)) refuse(`${where}: no category has the id ${category_id}`);
+    if (!BOX_ID.test(box_id)) refuse(`${where}: box_id: letters, digits, - and _ only`);
+    if (bbox?.length !== 4 || !bbox.every(Number.isFinite)) refuse(`${where}: bbox is not four numbers`);
+    const [x, y, width, height] = bbox;
+    const photo = byId.get(image_id);
+    const box = [x, y, x + width, y + height].map((edge) => Number(edge.toFixed(6)));
+    photo.boxes.push({ id: box_id, box, label: labels.get(category_id), ignore: Boolean(iscrowd) });
+    photo.reviewed = true;
+  }
+  const inOrder = [...labels].sort(([a], [b]) => a - b).map(([, label]) => label);
+  return { labels: inOrder, photos };
+}
+
+function parsed(text) {
+  let top;
+  try {
+    top = JSON.parse(text);
+  } catch (error) {
+    refuse(error.message);
+  }
+  for (const key of ["images", "annotations", "categories"]) {
+    if (!Array.isArray(top?.[key])) refuse(`no list of ${key}`);
+  }
+  return top;
+}
+
+function refuse(why) {
+  throw new ReaderError(`not a project file of fewbox: ${why}`, "open the annotations.json of fewbox annotate, or other COCO");
+}
+
+/** Of names in a project file the one that a photo goes by: its path below the folder, or else its name alone. */
+export function nameIn(photos, file) {
+  const path = file.webkitRelativePath?.split("/").slice(1).join("/");
+  if (path && photos.has(path)) return path;
+  const isSo = (name) => name === file.name || name.endsWith(`/${file.name}`);
+  return [...photos.keys()].find(isSo) ?? null;
+}

@@ -1,0 +1,69 @@
+// The page that learns: the annotation page on a project in this browser, and a bar above it.
+
+import { mount } from "../annotate/main.js";
+import { NOWHERE } from "../annotate/unsaved.js";
+import { takeFiles } from "./adding.js";
+import { browserStore } from "./browser_store.js";
+import { Database } from "./database.js";
+import { Learner } from "./learner.js";
+import { oneByOne } from "./previews.js";
+import { BrowserProject } from "./project.js";
+import { writeProject } from "./project_file.js";
+import { Taking } from "./taking.js";
+
+const byId = (id) => document.getElementById(id);
+const tellTrouble = ({ message, hint }) => tell(hint ? `${message}; ${hint}` : message);
+const tell = (text) => (byId("told").textContent = byId("told").title = text);
+
+const database = new Database();
+const project = new BrowserProject(database);
+const learner = new Learner(project, database);
+const taking = new Taking(project, learner, tell);
+const store = browserStore(project, learner, download);
+let session = null;
+export { learner }; // for tests and for the console
+const inTurn = oneByOne();
+
+mount(byId("page"), store, {
+  unsaved: NOWHERE, // a change is in the database before a person could reload
+  kept: sessionStorage,
+  first: decodeURIComponent(location.hash.slice(1)),
+  onOpen: (id) => history.replaceState(null, "", `#${encodeURIComponent(id)}`),
+  onStart: (started) => (session = started),
+});
+learner.addEventListener("change", showLearning);
+const onClick = (id, does) => byId(id).addEventListener("click", () => does().catch(tellTrouble));
+onClick("save-detector", () => learner.download(download));
+onClick("save-project", saveProject);
+takeFiles((files) => inTurn(() => take(files)).catch(tellTrouble));
+// So that the page opens without a network; browsers allow it only by HTTPS and on this machine.
+navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).catch(() => {});
+
+function showLearning() {
+  session?.takeLearning(learner.learning());
+  const save = byId("save-detector");
+  save.disabled = !learner.isLearnt;
+  save.textContent = `Download ${learner.isLearnt ? learner.fileName : "the detector"}`;
+}
+
+function download(name, blob) {
+  const href = URL.createObjectURL(blob);
+  Object.assign(document.createElement("a"), { href, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(href), 60_000);
+}
+
+/** Take what was chosen, dropped or pasted, and open its first photo where none is open. */
+async function take(files) {
+  const first = await taking.take(files);
+  if (!session) return;
+  await session.refresh();
+  if (first && !session.current) session.open(first);
+  if (first) navigator.storage?.persist?.(); // so that the browser asks before it makes room by forgetting them
+}
+
+/** Hand out annotations.json. */
+async function saveProject() {
+  const text = writeProject(await project.photos(), await project.labels());
+  download("annotations.json", new Blob([text], { type: "application/json" }));
+  tell("annotations.json belongs beside the photos, which are not in it");
+}

@@ -1,0 +1,81 @@
+// What comes in: photos, a project file, and another base. A project file may come before its photos, or after them.
+
+import { nameIn, readProject } from "./project_file.js";
+import { sizeOf } from "./previews.js";
+
+const UNREADABLE = "this browser cannot read it as a picture; JPEG, PNG and WebP always work";
+
+export class Taking {
+  #project;
+  #learner;
+  #tell;
+
+  /** `tell(text)` says how far it is. */
+  constructor(project, learner, tell) {
+    this.#project = project;
+    this.#learner = learner;
+    this.#tell = tell;
+  }
+
+  /** Take files one by one, so that one photo at a time is decoded; the id of the first photo added, or null. */
+  async take(files) {
+    const bases = files.filter(({ name }) => /\.onnx$/i.test(name));
+    const projects = files.filter(({ name }) => /\.json$/i.test(name));
+    const photos = files.filter((file) => !bases.includes(file) && !projects.includes(file));
+    for (const file of bases) await this.#learner.setBase(file);
+    for (const file of projects) if (isOurs(file, files)) await this.#takeProject(await file.text());
+    return this.#takePhotos(photos, bases);
+  }
+
+  async #takePhotos(files, bases) {
+    const troubles = bases.map(({ name }) => `${name} is what is learnt from now`);
+    const awaited = await this.#project.awaited();
+    let first = null;
+    for (const [number, file] of files.entries()) {
+      this.#tell(`adding ${number + 1} of ${files.length}`);
+      const size = await sizeOf(file).catch(() => null);
+      if (!size) {
+        const isFromFolder = file.webkitRelativePath && !file.type.startsWith("image/");
+        if (!isFromFolder) troubles.push(`${file.name}: ${UNREADABLE}`); // folders have other files too
+        continue;
+      }
+      const { name, state, trouble } = stated(awaited, file, size);
+      if (trouble) troubles.push(trouble);
+      const added = await this.#project.add(file, name, size, state);
+      first ??= added.id;
+      if (awaited.delete(name)) await this.#project.setAwaited(awaited);
+    }
+    if (awaited.size) troubles.push(`${inPhotos(awaited.size)} of the project file still to be added`);
+    this.#tell(troubles.join("; "));
+    return first;
+  }
+
+  /** Take the boxes of photos that are here, where nobody has drawn any; keep the others until their photos come. */
+  async #takeProject(text) {
+    const { labels, photos } = readProject(text);
+    await this.#project.changeLabels({ labels });
+    for (const photo of await this.#project.photos()) {
+      const state = photos.get(photo.name);
+      if (!state || state.width !== photo.width || state.height !== photo.height) continue;
+      photos.delete(photo.name);
+      const { boxes: put, reviewed, left_out } = state;
+      if (!photo.reviewed) await this.#project.patch(photo.id, { put, reviewed, left_out });
+    }
+    await this.#project.setAwaited(photos);
+  }
+}
+
+/** In a folder, other programs have files of that ending too. */
+const isOurs = (file, files) => !file.webkitRelativePath || files.length === 1 || file.name === "annotations.json";
+
+const inPhotos = (count) => (count === 1 ? "1 photo is" : `${count} photos are`);
+
+/** What a project file says of a photo: `{ name, state, trouble }`. */
+function stated(awaited, file, { width, height }) {
+  const name = nameIn(awaited, file);
+  if (!name) return { name: file.name };
+  const { width: across = width, height: down = height, ...state } = awaited.get(name);
+  if (across === width && down === height) return { name, state };
+  const trouble = `${name}: has ${width} × ${height} pixels, and its boxes were drawn on ${across} × ${down}; they are left out`;
+  return { name, trouble };
+}

@@ -1,0 +1,174 @@
+"""The page of examples/web that learns, in a real Chromium: photos and boxes stay in the browser."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from page_driver import MARK, PageDriver, assert_close, make_photos
+from web_example import install_page, served
+
+import fewbox.apps.annotate
+from fewbox.data import demo_photos
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.detection.detections import Detections
+from fewbox.evaluation.evaluator import LOWEST_SCORE, evaluate_detections
+from fewbox.export.base import export_base
+from fewbox.models.base import load_base
+from made_once import made_once
+
+FORGET = """() => new Promise((done) => {
+  Object.assign(indexedDB.deleteDatabase("fewbox"), { onsuccess: done });
+})"""
+PAGE = Path(fewbox.apps.annotate.__file__).parent / "page"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[str]:  # noqa: ARG001 - or it skips
+    folder = install_page(tmp_path_factory.mktemp("web") / "page")
+    base = made_once("base_of_starter", lambda to: export_base(load_base("starter"), to / "base.onnx"))
+    shutil.copy(base / "base.onnx", folder)
+    subprocess.run(["node", "build.js", str(PAGE)], cwd=folder, check=True)
+    with served(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def open_teach(open_page: Any, site: str) -> Any:
+    """Open the page; a request to anybody but its own server fails the test."""
+
+    def start(**options: Any) -> PageDriver:
+        driver: PageDriver = open_page(f"{site}", **options)
+        driver.page.evaluate(FORGET)  # what the test before has left in this browser
+        driver.page.goto(f"{site}learn.html")
+        return driver
+
+    return start
+
+
+def add(driver: PageDriver, *photos: Path) -> None:
+    driver.page.locator("#photo-files").set_input_files([str(photo) for photo in photos])
+
+
+def kept_boxes(driver: PageDriver) -> dict[str, list[Any]]:
+    """Label and corners of the boxes in the browser's database, by photo."""
+    photos = driver.page.evaluate(
+        """async () => {
+          const { Database } = await import("./teach/database.js");
+          return new Database().all("photos");
+        }"""
+    )
+    return {photo["name"]: [(box["label"], box["box"]) for box in photo["boxes"]] for photo in photos}
+
+
+def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> None:
+    driver = open_teach()
+    driver.page.get_by_text("No photos here yet").wait_for()
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.until_saved()
+    driver.page.reload()
+    driver.until_open("photo1.png")
+    ((label, box),) = kept_boxes(driver)["photo1.png"]
+    assert label == "mug"
+    assert_close(box, MARK)
+    assert driver.rows() == ["mug"]
+    assert kept_boxes(driver)["photo2.png"] == []
+
+    # Nothing answers any more: page, photos and boxes are all in this browser.
+    driver.page.evaluate("async () => { await navigator.serviceWorker.ready; }")
+    driver.page.context.set_offline(True)
+    try:
+        driver.page.reload()
+        driver.until_open("photo1.png")
+        assert driver.rows() == ["mug"]
+    finally:
+        driver.page.context.set_offline(False)
+
+
+LOOK = """async ({ width, height, lowest }) => {
+  const { learner } = await import("./teach/start.js");
+  const found = [];
+  for (const file of document.querySelector("#handed-over").files) {
+    found.push((await learner.look(file, { width, height }, lowest)).boxes);
+  }
+  return found;
+}"""
+
+
+def test_what_comes_out_is_what_fewbox_opens(open_teach: Any, tmp_path: Path) -> None:
+    train, test = demo_photos()
+    train = replace(train, images=train.images[:3])
+    project = tmp_path / "annotations.json"
+    for image in train:
+        shutil.copy(image.path, tmp_path)
+    other = Path(shutil.copy(test.images[0].path, tmp_path / "other.jpg"))
+    here = [replace(image, path=tmp_path / image.path.name) for image in train]
+    fewbox.write_annotations(replace(train, images=tuple(here)), project)
+
+    driver = open_teach()
+    add(driver, project, *(image.path for image in here), other)
+    driver.page.locator('.learning[data-state="ready"]').wait_for(timeout=60_000)
+
+    saved = save(driver, "Save project", tmp_path / "saved" / "annotations.json")
+    assert_same_boxes(fewbox.read_annotations(saved, tmp_path).reviewed_only(), here)
+    file = save(driver, "Download", tmp_path / "duck.onnx")
+    assert_found_by_both(driver, file, replace(test, images=test.images[:3]))
+
+    driver.page.locator(".row", has_text="other.jpg").click()
+    driver.page.get_by_role("button", name="Accept", exact=False).first.wait_for()
+    assert len(driver.rows()) == len(test.images[0].boxes)  # proposed
+    driver.page.keyboard.press("Enter")
+    driver.until_saved()
+    assert len(kept_boxes(driver)["other.jpg"]) == 1
+
+
+def save(driver: PageDriver, button: str, to: Path) -> Path:
+    with driver.page.expect_download() as saved:
+        driver.page.locator("header.own").get_by_role("button", name=button).click()
+    assert saved.value.suggested_filename == to.name.replace("duck", "rubber_duck")
+    saved.value.save_as(to)
+    return to
+
+
+def assert_same_boxes(saved: AnnotationSet, expected: list[AnnotatedImage]) -> None:
+    assert [image.path.name for image in saved] == [image.path.name for image in expected]
+    for one, other in zip(saved, expected, strict=True):
+        assert [box.label for box in one.boxes] == [box.label for box in other.boxes]
+        for box, drawn in zip(one.boxes, other.boxes, strict=True):
+            assert_close((box.x1, box.y1, box.x2, box.y2), (drawn.x1, drawn.y1, drawn.x2, drawn.y2), 0.011)
+
+
+def assert_found_by_both(driver: PageDriver, file: Path, test: AnnotationSet) -> None:
+    """The page finds what the file finds in Python, and so AP is the same."""
+    detector = fewbox.open_detector(file)
+    driver.page.evaluate(
+        "() => document.body.append(Object.assign(document.createElement('input'),"
+        " { id: 'handed-over', type: 'file', multiple: true, hidden: true }))"
+    )
+    driver.page.locator("#handed-over").set_input_files([str(image.path) for image in test])
+    height, width = test.images[0].size_hw
+    rows = driver.page.evaluate(LOOK, {"width": width, "height": height, "lowest": LOWEST_SCORE})
+    found = [
+        Detections(
+            boxes=np.array([row["box"] for row in photo], np.float32).reshape(-1, 4),
+            scores=np.array([row["score"] for row in photo], np.float32),
+            class_ids=np.zeros(len(photo), np.int64),
+            class_names=detector.labels,
+            size_hw=image.size_hw,
+            source=image.path,
+        )
+        for photo, image in zip(rows, test, strict=True)
+    ]
+    in_page = evaluate_detections(detector, test, found)
+    in_python = fewbox.evaluate(file, test, show_progress=False)
+    assert in_python.metrics.ap50 > 0.5
+    assert in_page.metrics.ap50 == pytest.approx(in_python.metrics.ap50, abs=0.005)
