@@ -24,6 +24,7 @@ let session = null;
 export { learner }; // for tests and for the console
 const inTurn = oneByOne();
 
+await project.emptyTrash().catch(tellTrouble);
 mount(byId("page"), store, {
   unsaved: NOWHERE, // a change is in the database before a person could reload
   kept: sessionStorage,
