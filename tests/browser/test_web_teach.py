@@ -130,6 +130,11 @@ def test_what_comes_out_is_what_fewbox_opens(open_teach: Any, tmp_path: Path) ->
     driver.until_saved()
     assert len(kept_boxes(driver)["other.jpg"]) == 1
 
+    driver.page.context.grant_permissions(["camera"])
+    driver.page.get_by_role("button", name="Live camera").click()
+    driver.page.get_by_text("pictures a second").wait_for()
+    driver.page.get_by_role("button", name="Close").click()
+
 
 def save(driver: PageDriver, button: str, to: Path) -> Path:
     with driver.page.expect_download() as saved:

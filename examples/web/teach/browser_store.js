@@ -14,6 +14,7 @@ export function browserStore(project, learner, download) {
 
   return {
     ifEmpty: EMPTY,
+    whenTrashed: "It goes from this browser, with its boxes, once this page is closed. The file that you added stays where it is.",
 
     async project() {
       const photos = await project.photos();

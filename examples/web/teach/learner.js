@@ -85,6 +85,11 @@ export class Learner extends EventTarget {
     return this.#helper.ask("find", { file, size, scoreThreshold });
   }
 
+  /** Look at a picture of a film, an ImageBitmap, which is the worker's from here on. */
+  lookAtPicture(picture) {
+    return this.#helper.ask("film", { picture }, [picture]);
+  }
+
   /** Learn from another base from here on; null for the one beside the page. */
   async setBase(file) {
     await this.#opening?.catch(() => {});

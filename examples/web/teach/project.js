@@ -77,6 +77,17 @@ export class BrowserProject extends EventTarget {
     this.#changed();
   }
 
+  /** Forget what is in the trash: after a reload nothing can bring it back. */
+  async emptyTrash() {
+    await this.#database.change(["photos", "files"], async ({ photos, files }) => {
+      for (const { id, trashed } of await asPromise(photos.getAll())) {
+        if (!trashed) continue;
+        await asPromise(photos.delete(id));
+        await asPromise(files.delete(id));
+      }
+    });
+  }
+
   /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
   async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [] }) {
     const result = await this.#database.change(BOTH, async ({ photos, project }) => {
@@ -100,14 +111,6 @@ export class BrowserProject extends EventTarget {
     });
     this.#changed();
     return result;
-  }
-
-  /** Forget everything. */
-  async clear() {
-    await this.#database.change(["photos", "files", "project"], async (stores) => {
-      for (const store of Object.values(stores)) await asPromise(store.clear());
-    });
-    this.#changed();
   }
 
   /** What a project file said of photos that have not been added yet, by name. */

@@ -6,6 +6,7 @@ import { takeFiles } from "./adding.js";
 import { browserStore } from "./browser_store.js";
 import { Database } from "./database.js";
 import { Learner } from "./learner.js";
+import { connectLive } from "./live.js";
 import { oneByOne } from "./previews.js";
 import { BrowserProject } from "./project.js";
 import { writeProject } from "./project_file.js";
@@ -24,6 +25,7 @@ let session = null;
 export { learner }; // for tests and for the console
 const inTurn = oneByOne();
 
+await project.emptyTrash().catch(tellTrouble);
 mount(byId("page"), store, {
   unsaved: NOWHERE, // a change is in the database before a person could reload
   kept: sessionStorage,
@@ -35,6 +37,7 @@ learner.addEventListener("change", showLearning);
 const onClick = (id, does) => byId(id).addEventListener("click", () => does().catch(tellTrouble));
 onClick("save-detector", () => learner.download(download));
 onClick("save-project", saveProject);
+connectLive((picture) => learner.lookAtPicture(picture), () => project.labels(), tellTrouble);
 takeFiles((files) => inTurn(() => take(files)).catch(tellTrouble));
 // So that the page opens without a network; browsers allow it only by HTTPS and on this machine.
 navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).catch(() => {});
@@ -42,7 +45,7 @@ navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).cat
 function showLearning() {
   session?.takeLearning(learner.learning());
   const save = byId("save-detector");
-  save.disabled = !learner.isLearnt;
+  save.disabled = byId("open-live").disabled = !learner.isLearnt;
   save.textContent = `Download ${learner.isLearnt ? learner.fileName : "the detector"}`;
 }
 

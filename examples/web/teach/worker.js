@@ -70,6 +70,17 @@ serve({
     return { boxes: found(features, size, scoreThreshold ?? learnt.scoreThreshold), threshold: learnt.scoreThreshold };
   },
 
+  /** What is found in a picture of a film. */
+  async film({ picture }) {
+    needsLearnt();
+    const { width, height } = picture;
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    context.drawImage(picture, 0, 0);
+    picture.close();
+    const features = await base.look(context.getImageData(0, 0, width, height));
+    return { boxes: found(features, { width, height }, learnt.scoreThreshold) };
+  },
+
   /** The detector's file. */
   async write() {
     needsLearnt();

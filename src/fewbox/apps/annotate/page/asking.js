@@ -52,10 +52,8 @@ export function askingActions(session, dialogs, tell) {
     async trashPhoto() {
       const { current } = session;
       if (!current) return;
-      const says = [
-        "It is moved into the folder .fewbox-trash beside the photos, and its boxes are kept.",
-        BACK,
-      ];
+      const moved = "It is moved into the folder .fewbox-trash beside the photos, and its boxes are kept.";
+      const says = [session.store.whenTrashed ?? moved, BACK];
       const isSure = await confirmed(dialogs, `Delete ${current.name}?`, says, "Delete the photo");
       if (isSure && current === session.current) await session.trashPhoto().catch(tell);
     },
