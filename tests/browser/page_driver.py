@@ -128,7 +128,7 @@ class PageDriver:
         """Type the name that a window asks for; when that has been taken in, it is gone."""
         self.page.locator("dialog input").fill(label)
         self.keyboard.press("Enter")
-        self.page.locator("dialog").wait_for(state="detached")
+        self.page.locator("dialog[open]").wait_for(state="detached")
         self.page.locator(".label", has_text=label).first.wait_for()
 
     def touch(self, kind: str, *points: tuple[float, float]) -> None:
