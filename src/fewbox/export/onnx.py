@@ -75,12 +75,6 @@ def _by_tracing(core: nn.Module, images: Tensor, is_flexible: bool) -> onnx.Mode
 
     It follows a size only as long as nothing makes a Python number of it.
     """
-    flexible = {2: "height", 3: "width"} if is_flexible else {}
-    of_anchors = {1: "anchors"} if is_flexible else {}
-    axes = {
-        "images": {0: "batch", **flexible},
-        **{name: {0: "batch", **of_anchors} for name in ("boxes", "scores")},
-    }
     with torch.no_grad(), tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
         written = Path(folder) / "core.onnx"
         torch.onnx.export(
@@ -91,7 +85,7 @@ def _by_tracing(core: nn.Module, images: Tensor, is_flexible: bool) -> onnx.Mode
             opset_version=OPSET,
             input_names=["images"],
             output_names=["boxes", "scores"],
-            dynamic_axes=axes,
+            dynamic_axes={name: {0: "batch", **axes} for name, axes in _flexible_axes(is_flexible).items()},
         )
         model = onnx.load(written)
     steps = []
@@ -126,12 +120,17 @@ def _by_compiler(core: nn.Module, images: Tensor, is_flexible: bool) -> onnx.Mod
     return program.model_proto
 
 
+def _flexible_axes(is_flexible: bool) -> dict[str, dict[int, str]]:
+    """The axes of each input and output that follow the size of the photo, and their names."""
+    images, anchors = ({2: "height", 3: "width"}, {1: "anchors"}) if is_flexible else ({}, {})
+    return {"images": images, "boxes": anchors, "scores": anchors}
+
+
 def _name_axes(graph: onnx.GraphProto, is_flexible: bool) -> None:
     """Put words where the exporter has formulas."""
-    flexible = {2: "height", 3: "width"} if is_flexible else {}
-    of_anchors = {1: "anchors"} if is_flexible else {}
-    for value, names in ((graph.input[0], flexible), *((output, of_anchors) for output in graph.output)):
-        for axis, name in names.items():
+    names = _flexible_axes(is_flexible)
+    for value in (*graph.input, *graph.output):
+        for axis, name in names[value.name].items():
             value.type.tensor_type.shape.dim[axis].dim_param = name
 
 

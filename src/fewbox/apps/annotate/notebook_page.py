@@ -26,10 +26,9 @@ from fewbox.apps.annotate.questions import (
     read_label_change,
     read_photo_change,
 )
-from fewbox.apps.annotate.trying import Tried
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.project import Project
-from fewbox.errors import FewboxError, OutputError, SettingError
+from fewbox.errors import FewboxError, OutputError
 
 _PAGE = Path(__file__).with_name("page")
 _IMPORT = re.compile(r'^import \{ (?P<names>[^}]+) \} from "\./(?P<module>\w+)\.js";$', re.MULTILINE)
@@ -167,14 +166,6 @@ class NotebookLearner(BackgroundLearner):
     def __init__(self, project: Project, base: str, *, learn: bool = True) -> None:
         super().__init__(project, base=base, output=Path("detector.safetensors"), learn=learn)
         self._base_name = base
-
-    def detector(self) -> str | None:
-        """None: what a notebook learns is in its cells."""
-        return None
-
-    def try_photo(self, path: Path) -> Tried:
-        """Refuse."""
-        raise SettingError("a notebook tries a detector in a cell", hint='detector.detect("photo.jpg")')
 
     def finish(self) -> None:
         """Do nothing."""
