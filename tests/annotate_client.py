@@ -1,4 +1,4 @@
-"""A client of the annotation page's server, in one process, and a learner that does what a test says."""
+"""A client of the annotation page's server, in one process."""
 
 from __future__ import annotations
 
@@ -9,55 +9,12 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from fewbox.apps.annotate.app import make_app
-from fewbox.apps.annotate.background import Learning, Proposals
-from fewbox.apps.annotate.finishing import Finishing
-from fewbox.apps.annotate.trying import Tried
-from fewbox.data.images import read_image
 from fewbox.data.project import Project
-from fewbox.errors import SettingError
+from made_up_learner import StillLearner
 
 PORT = 8931
 URL = f"http://127.0.0.1:{PORT}"
 TOKEN = "t" * 43
-
-
-class StillLearner:
-    """Learns nothing, and notes what it is asked."""
-
-    def __init__(self) -> None:
-        self.says = Learning("off", "not in this test")
-        self.proposed: dict[str, Proposals] = {}
-        self.tries: Tried | None = None
-        self.changes = 0
-        self.finished = 0
-
-    def photos_changed(self) -> None:
-        self.changes += 1
-
-    def learning(self) -> Learning:
-        return self.says
-
-    def proposals(self, name: str) -> Proposals:
-        return self.proposed.get(name, Proposals(self.says.round))
-
-    def detector(self) -> str | None:
-        return None if self.tries is None else "mug.safetensors"
-
-    def try_photo(self, path: Path) -> Tried:
-        if self.tries is None:
-            raise SettingError("nothing has been learnt yet", hint="draw boxes in two photos")
-        read_image(path)
-        return self.tries
-
-    def finish(self) -> None:
-        self.finished += 1
-
-    def finishing(self) -> Finishing:
-        state = "running" if self.finished else "idle"
-        return Finishing(state, "", "fewbox finetune photos", "photos.safetensors")
-
-    def close(self) -> None:
-        pass
 
 
 class Page(TestClient):

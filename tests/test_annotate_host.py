@@ -15,12 +15,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from annotate_client import PORT, TOKEN, StillLearner, a_box, make_photos
+from annotate_client import PORT, TOKEN, a_box, make_photos
 from fewbox.apps.annotate.app import AnnotateServer, make_app
 from fewbox.apps.annotate.guard import LOCAL_NAMES, token_of
 from fewbox.commands import annotate as command
 from fewbox.data.project import Project
 from fewbox.errors import OutputError, SettingError
+from made_up_learner import StillLearner
 
 PHONE = f"http://192.168.1.7:{PORT}"
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from annotate_client import StillLearner, a_box, make_photos
+from annotate_client import a_box, make_photos
 from fewbox.apps import http as sockets
 from fewbox.apps.annotate import guard
 from fewbox.apps.annotate.app import AnnotateServer, listen_here
 from fewbox.apps.annotate.guard import token_of
 from fewbox.data.project import Project
 from fewbox.errors import OutputError
+from made_up_learner import StillLearner
 
 
 @pytest.fixture

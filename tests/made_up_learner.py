@@ -1,4 +1,4 @@
-"""A learner that proposes what a test tells it to."""
+"""Learners that propose what a test tells them to."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from fewbox.data.images import read_image
 from fewbox.errors import SettingError
 
 
-class MadeUpLearner:
-    """Learns nothing."""
+class StillLearner:
+    """Learns nothing, and notes what it is asked."""
 
     def __init__(self) -> None:
         self.says = Learning("off", "not in this test")
         self.proposed: dict[str, Proposals] = {}
         self.tries: Tried | None = None
-        command = "fewbox finetune photos -o photos.safetensors"
-        self.finishes = Finishing("idle", "", command, "photos.safetensors")
+        self.changes = 0
+        self.finished = 0
 
     def photos_changed(self) -> None:
-        pass
+        self.changes += 1
 
     def learning(self) -> Learning:
         return self.says
@@ -40,10 +40,26 @@ class MadeUpLearner:
         return self.tries
 
     def finish(self) -> None:
+        self.finished += 1
+
+    def finishing(self) -> Finishing:
+        state = "running" if self.finished else "idle"
+        return Finishing(state, "", "fewbox finetune photos", "photos.safetensors")
+
+    def close(self) -> None:
+        pass
+
+
+class MadeUpLearner(StillLearner):
+    """Tells of a run that is under way once it is asked to finish."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        command = "fewbox finetune photos -o photos.safetensors"
+        self.finishes = Finishing("idle", "", command, "photos.safetensors")
+
+    def finish(self) -> None:
         self.finishes = Finishing("running", "step 10 of 100", self.finishes.command, self.finishes.output)
 
     def finishing(self) -> Finishing:
         return self.finishes
-
-    def close(self) -> None:
-        pass
