@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from made_up_learner import MadeUpLearner
 from page_driver import PageDriver
 
 from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data.project import Project
+from made_up_learner import MadeUpLearner
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

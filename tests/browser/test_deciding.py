@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_up_learner import MadeUpLearner
 from page_driver import (
     MARK,
     OpenPage,
@@ -20,6 +19,7 @@ from test_drawing_boxes import PHONE
 
 from fewbox.apps.annotate.background import Learning, Proposal, Proposals
 from fewbox.data.project import Project
+from made_up_learner import MadeUpLearner
 
 ONE = Proposals(1, (Proposal(MARK, "raccoon", 0.93),))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from made_up_learner import MadeUpLearner
 from page_driver import OpenPage, Serve, make_photos, marked_photo
 from test_drawing_boxes import PHONE
 
 from fewbox.apps.annotate.finishing import Finishing, Result
+from made_up_learner import MadeUpLearner
 
 MUG = {"label": "mug", "objects": 5, "ap50": 0.83, "low": 0.6, "high": 0.95}
 LID = {"label": "lid", "objects": 0, "ap50": None, "low": None, "high": None}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_learner import MadeUpLearner
 from page_driver import (
     MARK,
     OpenPage,
@@ -25,6 +24,7 @@ from page_driver import (
 )
 
 from fewbox.apps.annotate.background import Learning, Proposal, Proposals
+from made_up_learner import MadeUpLearner
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from made_up_learner import MadeUpLearner
 from page_driver import MARK, OpenPage, Serve, assert_close, boxes_in_file, make_photos, marked_photo
 from test_drawing_boxes import PHONE
 
 from fewbox.apps.annotate.trying import Proposal, Tried
+from made_up_learner import MadeUpLearner
 
 _DROP = """([name, numbers]) => {
   const files = new DataTransfer();

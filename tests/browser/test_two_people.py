@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_up_learner import MadeUpLearner
 from page_driver import OpenPage, boxes_in_file, make_photos
 from test_drawing_boxes import PHONE
 
 from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data.project import Project
+from made_up_learner import MadeUpLearner
 
 
 @pytest.fixture
