@@ -273,6 +273,11 @@ class TestComparing:
         assert not compare_found(found, (self.box, self.score - np.float32(0.01), self.class_id)).holds
         assert not compare_found(found, (self.box + np.float32(1), self.score, self.class_id)).holds
 
+    def test_a_sliver_at_the_edge_of_the_photo(self) -> None:
+        sliver = np.array([[10, 10, 10.0014, 30]], np.float32)
+        moved = sliver + np.array([0, 0, 1.5e-5, 0], np.float32)
+        assert compare_found((sliver, self.score, self.class_id), (moved, self.score, self.class_id)).holds
+
     def test_either_of_two_that_are_as_likely_may_be_kept(self) -> None:
         found, other = (self.box, self.score, self.class_id), (self.box + 3, self.score, self.class_id)
         assert compare_found(found, other, iou_threshold=0.5).holds

@@ -187,7 +187,7 @@ MIN_SCORE = 0.05
 """Detections below it are not compared: nobody would look at them."""
 
 _LIKELIEST = 100  # anchors of a photo that are compared, on either side, even if no score reaches MIN_SCORE
-# Boxes of anchors that show nothing may be as thin as a hair; then an IoU says nothing.
+# Boxes of anchors that show nothing, or that a photo's edge cuts, may be as thin as a hair: no IoU for them.
 _SAME_PX = 0.01
 # ONNX Runtime's sigmoid is 1.2e-7 off at low scores, down to 0, whatever the score.
 _SCORE_ROUNDING = 1e-6
@@ -303,7 +303,8 @@ def compare_found(expected: Arrays, actual: Arrays, iou_threshold: float | None 
     for one, other in ((expected, actual), (actual, expected)):
         (boxes, scores, class_ids), (others, their_scores, their_ids) = one, other
         same_class = class_ids[:, None] == their_ids[None, :]
-        iou = np.where(same_class, pairwise_iou(boxes, others), 0.0)
+        iou = np.where(_is_same(boxes[:, None], others), 1.0, pairwise_iou(boxes, others))
+        iou = np.where(same_class, iou, 0.0)
         if iou_threshold is not None:
             is_tied = np.abs(scores[:, None] - their_scores[None, :]) <= _TIED
             iou = np.where(is_tied & (iou > iou_threshold), np.maximum(iou, MIN_IOU), iou)
@@ -335,5 +336,10 @@ def _likeliest(scores: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def iou_of_counterparts(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
     """IoU ``[M]`` of each box with the one in its place; 1 where no edge is elsewhere, of any box."""
-    is_same = np.isclose(first, second, rtol=1e-5, atol=_SAME_PX).all(1)
-    return np.where(is_same, np.float32(1), np.nan_to_num(paired_iou(first, second), nan=0.0))
+    overlap = np.nan_to_num(paired_iou(first, second), nan=0.0)
+    return np.where(_is_same(first, second), np.float32(1), overlap)
+
+
+def _is_same(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether no edge of boxes ``[..., 4]`` is elsewhere; the shapes are broadcast."""
+    return np.asarray(np.isclose(first, second, rtol=1e-5, atol=_SAME_PX).all(-1))

@@ -209,7 +209,7 @@ class AnchorHeads:
         self.network = network
         device = device_of(network)
         self.parameters = [
-            torch.tensor(weights[name], dtype=torch.float32, device=device, requires_grad=True)
+            torch.as_tensor(weights[name], dtype=torch.float32, device=device).clone().requires_grad_()
             for name in network.head_names
         ]
         self.box_weight, self.box_bias, self.class_weight, self.class_bias = self.parameters
