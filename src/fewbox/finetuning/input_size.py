@@ -37,8 +37,10 @@ AIM_SIDE = 48
 """Pixels of the input that the median shorter side is brought to, if the photos have so many."""
 MIN_GAIN = 0.02
 """In AP50 on held-out photos, by which a larger input must be better than the next smaller one tried."""
-FEW_PHOTOS = (4, 30)
-"""With fewer, held-out photos say nothing about so small a difference; with more, trying takes too long."""
+MIN_PHOTOS = 4
+"""With fewer, held-out photos say nothing about so small a difference."""
+MOST_PHOTOS = 30
+"""Of more photos so many, evenly spaced, are tried on: with all of them it would take too long."""
 MAX_WORK = 5e14
 """Pixels looked at, times the network's weights: about a minute on two cores. It is no limit of time, so
 that the same photos and seed give the same detector on any machine."""
@@ -148,9 +150,10 @@ def median_short_side(annotations: AnnotationSet, config: Config) -> float | Non
 
 def _affordable(sides: list[int], num_photos: int, base: BaseModel) -> list[int]:
     """Those of ``sides`` that can be tried within the limits, the larger ones left out first."""
-    if not FEW_PHOTOS[0] <= num_photos <= FEW_PHOTOS[1] or base.config.input_size_hw is None:
+    if num_photos < MIN_PHOTOS or base.config.input_size_hw is None:
         return []
     num_weights = sum(weight.size for weight in base.weights.values())
+    num_photos = min(num_photos, MOST_PHOTOS)
     looks = num_photos * (1 + budget_for(num_photos, "quick").augmented_views)
     tried = [base.config.input_size_hw[0], *sides]
     while len(tried) > 1 and looks * sum(side**2 for side in tried) * num_weights > MAX_WORK:
@@ -171,11 +174,13 @@ def _best_size(
     candidates = {_in_words(base.config): base} | {
         f"{side}x{side}": with_input_size(base, side) for side in sides
     }
+    count = len(annotations)
+    tried_on = annotations[np.linspace(0, count - 1, min(count, MOST_PHOTOS)).round().astype(np.int64)]
     take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
     found: dict[str, float] = {}
     with progress_bar("trying sizes of the input", len(candidates), show=show_progress) as advance:
         for size, candidate in candidates.items():
-            ap50 = held_out_ap50(annotations, candidate, settings, device)
+            ap50 = held_out_ap50(tried_on, candidate, settings, device)
             if ap50 is None:
                 return SizedBase(base)
             found[size] = ap50
