@@ -1,7 +1,7 @@
 """A step of adapting beside the same step the plain way: whole network forward, same layers backward.
 
 Both learn from eight views with the same loss, in turns; the quickest of the turns counts, in processor
-time of one thread.
+time of one thread. Then the least that a step of an SSD costs: pyramid, towers and heads, there and back.
 
     python benchmarks/adapt_step.py
 """
@@ -9,6 +9,7 @@ time of one thread.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,9 @@ from fewbox.finetuning.deep import trainable
 from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import load_base
 from fewbox.models.families import build_network
+from fewbox.models.layers import STAGE_CHANNELS, FeaturePyramid
 from fewbox.models.network import Batch
+from fewbox.models.ssd.network import Tower
 from fewbox.models.yolox import YoloxConfig
 from fewbox.models.yolox.adapting import YoloxAdapter
 from fewbox.models.yolox.loss import novel_loss
@@ -67,6 +70,9 @@ def main() -> None:
     for name, seconds in best.items():
         print(f"{name}: {1000 * seconds / len(batch):.1f} ms a view, {seconds / best['plain']:.2f} of plain")
     print(f"peak of memory {peak_of_this_process_mb():.0f} MB")
+    for side, count in ((640, 1), (256, 8)):
+        words = "whole view" if count == 1 else f"{count} windows of {side} pixels"
+        print(f"SSD ResNet-50 FPN 640, {words}: {ssd_step(side, count):.1f} s")
 
 
 def plain(config: YoloxConfig, weights, views, batch) -> Callable[[], None]:  # type: ignore[no-untyped-def]
@@ -87,6 +93,29 @@ def plain(config: YoloxConfig, weights, views, batch) -> Callable[[], None]:  # 
         optimizer.step()
 
     return step
+
+
+def ssd_step(side: int, count: int) -> float:
+    """Seconds of the processor for all that follows the backbone of an SSD, on maps of ``count`` inputs."""
+    pyramid = FeaturePyramid(STAGE_CHANNELS[1:], channels=256, max_level=7, epsilon=1e-3)
+    towers = [Tower(256, 256, layers=4, levels=5, epsilon=1e-3) for _ in range(2)]
+    heads = [torch.nn.Conv2d(256, 6 * numbers, 3, padding=1) for numbers in (4, 2)]
+    maps = [
+        torch.randn(count, channels, side // stride, side // stride).to(memory_format=torch.channels_last)
+        for channels, stride in zip(STAGE_CHANNELS[1:], (8, 16, 32), strict=True)
+    ]
+    best = math.inf
+    for _ in range(3):
+        begin = time.process_time()
+        levels = pyramid(maps)
+        outputs = [
+            head(tower(level, number))
+            for tower, head in zip(towers, heads, strict=True)
+            for number, level in enumerate(levels)
+        ]
+        sum(output.square().mean() for output in outputs).backward()
+        best = min(best, time.process_time() - begin)
+    return best
 
 
 if __name__ == "__main__":
