@@ -15,7 +15,7 @@ import torch
 from hypothesis import settings
 
 from exported_duck import ExportedDuck, export_duck
-from fewbox.finetuning.api import STEPS, VIEWS
+from fewbox.finetuning import api
 from fewbox.models.base import BaseModel, convert_base, load_base
 from made_once import made_once
 
@@ -81,9 +81,9 @@ def golden_base(golden_archive: Path) -> BaseModel:
 @pytest.fixture
 def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapting as everywhere else, but for eight steps on two views of each photo."""
-    for effort in STEPS:
-        monkeypatch.setitem(STEPS, effort, 8)
-        monkeypatch.setitem(VIEWS, effort, 2)
+    monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
+    for effort in api.VIEWS:
+        monkeypatch.setitem(api.VIEWS, effort, 2)
 
 
 @pytest.fixture(scope="session")

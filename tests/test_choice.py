@@ -22,7 +22,7 @@ from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.adapt import trial as trials
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.trial import Trial, can_be_tried, try_adapting
-from fewbox.finetuning.api import why_not_adapt
+from fewbox.finetuning.api import adapting_steps, why_not_adapt
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.base import BaseModel
@@ -193,6 +193,12 @@ def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> No
 
 
 @pytest.mark.slow
+def test_more_photos_are_learnt_from_for_longer() -> None:
+    steps = [adapting_steps("normal", count) for count in (1, 2, 8, 10, 16, 100)]
+    assert steps == [60, 60, 200, 250, 400, 400]
+    assert adapting_steps("quick", 10) < adapting_steps("normal", 10) < adapting_steps("long", 10)
+
+
 def test_what_is_clearly_worse_after_a_round_is_not_tried_further(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

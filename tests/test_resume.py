@@ -139,7 +139,7 @@ def interrupted(photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch, recipe: 
 def test_maps_for_adapting_are_kept_too(
     tmp_path: Path, photos: AnnotationSet, looked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(api.STEPS, "quick", 8)
+    monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
     monkeypatch.setitem(api.VIEWS, "quick", 2)
     interrupted(photos, monkeypatch, "adapt")
     assert len(looked) == 2 * NUM_PHOTOS

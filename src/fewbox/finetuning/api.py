@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 RECIPES = ("best", "probe", "adapt", "seed")
 """``best`` chooses between ``probe`` and ``adapt``."""
 STEPS = {"quick": 60, "normal": 200, "long": 600}
-"""Of adapting, each from eight views."""
+"""Of adapting to eight photos, each from eight views."""
+FEWER_STEPS, MORE_STEPS = 0.3, 2.0
+"""Of those at the least and at the most: measured, docs/decisions/0080-adapting-on-cached-maps.md."""
 VIEWS = {"quick": 8, "normal": 16, "long": 32}
 """Of each photo that adapting learns from, itself among them."""
 WELL_FOUND = 0.9
@@ -271,8 +273,14 @@ def _adapted(
         from fewbox.finetuning.adapt.learn import AdaptSettings
         from fewbox.finetuning.adapt.recipe import adapt_fitted
 
-    how = AdaptSettings(steps=STEPS[settings.effort], views=VIEWS[settings.effort], seed=settings.seed)
+    steps = adapting_steps(settings.effort, len(probe.annotations))
+    how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
     return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
+
+
+def adapting_steps(effort: str, num_photos: int) -> int:
+    """In proportion to the photos: two are known by heart after steps in which sixteen are hardly learnt."""
+    return round(STEPS[effort] * min(max(num_photos / 8, FEWER_STEPS), MORE_STEPS))
 
 
 def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: bool) -> str | None:
