@@ -282,7 +282,7 @@ def _detect_and_draw(
             try:
                 rows.add(number, row.result())
             except PhotoError as error:
-                console.print(f"skipped: {error.message}", markup=False)
+                console.print(f"skipped: {error.message}")
                 failed.append(paths[number].name)
             advance(paths[number].name)
     return failed

@@ -217,7 +217,7 @@ def _loaded(path: Path, base: BaseModel | StrPath | None, device: str, *, is_bas
 
 def say_what_computes(detector: PhotoDetector) -> None:
     """Say in a line what a detector computes with."""
-    console.print(f"computing on: {detector.runs_on}", markup=False)
+    console.print(f"computing on: {detector.runs_on}")
 
 
 def _is_for_torch(device: str) -> bool:

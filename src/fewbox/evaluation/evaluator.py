@@ -299,7 +299,7 @@ def detect_all(
                 images.append(image)
             except PhotoError as error:
                 if show_progress:
-                    console.print(f"skipped: {error.message}", markup=False)
+                    console.print(f"skipped: {error.message}")
                 skipped.append(image.path.name)
             advance(image.path.name)
     if not images:

@@ -90,7 +90,7 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
     found = find_or_convert(base, batch_norm_eps)
     doubt = family_of(found.config).doubt(found.config)
     if doubt is not None and batch_norm_eps is None and entry_of_file(found.source_sha256) is None:
-        console.print(f"{base}: {doubt}", markup=False)
+        console.print(f"{base}: {doubt}")
     return found
 
 
@@ -107,7 +107,7 @@ def best_or_fetched(*, show_progress: bool = True) -> str:
             name = SMALL
         except DownloadError as error:
             if show_progress:
-                console.print(f"{SMALL} cannot be fetched: {error.message}", markup=False)
+                console.print(f"{SMALL} cannot be fetched: {error.message}")
     return name
 
 

@@ -157,7 +157,7 @@ def _started(path: Path, provider: str, num_threads: int | None, device: str) ->
                 return session, provider
         except DetectorFileError as error:
             reason = f": {error.message}"
-        console.print(f"ONNX Runtime cannot start {provider}, so the cpu computes{reason}", markup=False)
+        console.print(f"ONNX Runtime cannot start {provider}, so the cpu computes{reason}")
     return open_session(path, num_threads=num_threads), CPU
 
 
