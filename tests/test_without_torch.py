@@ -16,10 +16,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
+import torch
 
 from annotate_client import a_box
 from exported_duck import ExportedDuck
@@ -27,8 +30,11 @@ from fewbox.data import demo_photos
 from fewbox.detection.detector import Detector
 from fewbox.models.base import BASE_HEADER
 from fewbox.models.weights import write_weights
+from fewbox.models.yolox import YOLOX_SIZES
 from made_once import ROOT
+from test_yolox_checkpoint import exported
 from tiny import tiny_base
+from tiny_yolox import random_yolox
 
 MISSING = ("torch", "matplotlib", "google_crc32c", "onnx", "onnxscript")
 INSTALL = "hint: pip install '.[train]'"
@@ -285,6 +291,27 @@ def test_the_linear_probe_learns_and_detects(plain: Plain, written: str) -> None
     assert plain.run(f"detect {written} photos -o {folder}")[0] == 0
     found = json.loads((plain.folder / folder / "detections.json").read_text())["photos"]
     assert sum(len(photo["detections"]) for photo in found) >= len(found)
+
+
+@pytest.fixture(scope="module")
+def official(plain: Plain) -> dict[str, Path]:
+    """A YOLOX as its release offers it, as a pickle of PyTorch and as an ONNX file."""
+    network = random_yolox(replace(YOLOX_SIZES["nano"], size_hw=(416, 416)))
+    torch.save({"model": network.state_dict()}, plain.folder / "nano.pth")
+    onnx.save(exported(network.fold()), plain.folder / "nano.onnx")
+    return {"pth": plain.folder / "nano.pth", "onnx": plain.folder / "nano.onnx"}
+
+
+@pytest.mark.parametrize("kind", ["pth", "onnx"])
+def test_an_official_yolox_is_converted_and_learns(
+    plain: Plain, official: dict[str, Path], kind: str
+) -> None:
+    """As after ``fewbox bases --download yolox_nano``, which converts the file that it has fetched."""
+    asked = f"--boxes boxes.csv --base {official[kind].name} --effort quick --reviewed-only"
+    code, out, err = plain.run(f"finetune photos {asked} --heads-only -o of_{kind}.safetensors")
+    assert code == 0, err
+    assert f"wrote of_{kind}.safetensors (0." in out  # the heads alone
+    assert plain.run(f"detect of_{kind}.safetensors photos -o found_of_{kind}")[0] == 0
 
 
 def test_the_best_recipe_says_what_it_could_not_try(plain: Plain) -> None:

@@ -257,9 +257,9 @@ class Detector(PhotoDetector):
         if path.suffix.lower() != ".safetensors":
             hint = f"name it {path.stem}.safetensors; for other programs: fewbox.export_detector"
             raise OutputError(f"{path}: a detector cannot be written as {path.suffix!r}", hint=hint)
-        weights = (
-            {name: self.weights[name] for name in self.network.head_names} if heads_only else self.weights
-        )
+        weights = self.weights
+        if heads_only:
+            weights = {name: weights[name] for name in self._family.head_names(self.config)}
         header = {
             "format_version": FORMAT_VERSION,
             "architecture": self._family.architecture,
