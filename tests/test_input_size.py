@@ -278,7 +278,7 @@ def export_resized(folder: Path, photos: AnnotationSet, photo: Path) -> None:
 
 
 def assert_same_found(one: PhotoDetector, other: PhotoDetector, photo: Path) -> None:
-    found, expected = (detector.detect(photo, score_threshold=0.1) for detector in (one, other))
+    found, expected = (detector.detect(photo, threshold=0.1) for detector in (one, other))
     assert len(expected) > 0
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)

@@ -271,7 +271,7 @@ def _detect(
         detector,
         source,
         output,
-        score_threshold=parsed.threshold,
+        threshold=parsed.threshold,
         every=1 if parsed.every is None else parsed.every,
         tracking=not parsed.no_tracking,
         counters=counters,

@@ -53,7 +53,7 @@ class ExportedDetector(PhotoDetector):
             self.labels = tuple(header["labels"])
             self.base = dict(header["base"])
             self.provenance = dict(header["provenance"])
-            self.score_threshold = float(header["score_threshold"])
+            self.threshold = float(header["score_threshold"])
         except (KeyError, TypeError, ValueError) as error:
             raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
         self.precision = engine.precision
@@ -64,8 +64,8 @@ class ExportedDetector(PhotoDetector):
         """What computes: ``cpu``, or a provider of ONNX Runtime's."""
         return self.engine.runs_on
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-        return self.engine.run(image[None], score_threshold).of_photo(0)
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        return self.engine.run(image[None], threshold).of_photo(0)
 
 
 TORCH = "torch"

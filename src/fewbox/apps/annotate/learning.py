@@ -176,7 +176,7 @@ class Rounds:
         if self.detector is None or name in self.uncertainty or name in self.cached:
             return
         try:
-            found = self.detector.detect(self.project.path_of(name), score_threshold=CANDIDATE_SCORE)
+            found = self.detector.detect(self.project.path_of(name), threshold=CANDIDATE_SCORE)
         except PhotoError:
             self.uncertainty[name] = 0.0  # whoever opens the photo is told
             return
@@ -184,7 +184,7 @@ class Rounds:
         self.uncertainty[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
         boxes = [
             asdict(Proposal(_rounded(box), label, round(float(score), 3)))
-            for box, score, label in found.above(max(SHOWN_SCORE, self.detector.score_threshold))
+            for box, score, label in found.above(max(SHOWN_SCORE, self.detector.threshold))
         ]
         _send({"name": name, "round": self.number, "boxes": boxes})
         self._report_ready()
