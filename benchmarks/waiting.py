@@ -84,11 +84,11 @@ class Checkout:
             env=self.environment,
             text=True,
         )
-        answered, peaks = None, {0: 0.0}
+        answered, peak = None, 0.0
         while process.poll() is None:
             if answered is None and answer.exists():
                 answered = time.perf_counter() - start
-            peaks |= peaks_mb(process.pid)
+            peak = max(peak, peak_mb(process.pid))
             time.sleep(0.005)
         ended = time.perf_counter() - start
         printed = process.communicate()[0]
@@ -96,22 +96,19 @@ class Checkout:
             sys.exit(f"{' '.join(arguments)}:\n{printed}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Waited(answered or ended, ended, processor, max(peaks.values()))
+        return Waited(answered or ended, ended, processor, peak)
 
 
-def peaks_mb(process_id: int) -> dict[int, float]:
-    """The peak of resident memory so far of a process and of those that it has started, by their ids."""
+def peak_mb(process_id: int) -> float:
+    """The largest peak of resident memory so far, of a process and of those that it has started."""
     own = Path(f"/proc/{process_id}")
     try:
-        status = (own / "status").read_text()
+        lines = (own / "status").read_text().splitlines()
         started = (own / "task" / str(process_id) / "children").read_text().split()
     except OSError:
-        return {}  # it has ended, or this is not Linux
-    peaks = [float(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")]
-    found = {process_id: max(peaks, default=0.0)}
-    for other in started:
-        found |= peaks_mb(int(other))
-    return found
+        return 0.0  # it has ended, or this is not Linux
+    peaks = [float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")]
+    return max([0.0, *peaks, *(peak_mb(int(other)) for other in started)])
 
 
 def finetune_five_ducks(checkout: Checkout) -> Waited:
