@@ -421,7 +421,7 @@ def test_show_says_how_good_it_should_be(
     taught[1].save(tmp_path / "d.safetensors")
     assert main(["show", str(tmp_path / "d.safetensors")]) == 0
     printed = capsys.readouterr().out
-    assert "finds: square" in printed
+    assert "finds:       square\n" in printed
     assert "four times in five between" in printed
     assert "score threshold: " in printed
     assert "photos like these" in printed

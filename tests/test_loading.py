@@ -82,7 +82,7 @@ class TestEveryCommandTakesAnExport:
         assert told[0] == told[1]
         assert export["input"] == "photos"
         assert main(["show", str(folder / "d.onnx")]) == 0
-        assert "exported by fewbox" in capsys.readouterr().out
+        assert "exported by: fewbox" in capsys.readouterr().out
 
     def test_serve(self, folder: Path) -> None:
         served = ServedDetector("d", folder / "d.onnx")

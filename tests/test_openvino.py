@@ -306,7 +306,7 @@ class TestAFile:
     def test_says_what_it_is(self, duck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["show", str(duck_file)]) == 0
         shown = capsys.readouterr().out
-        assert "finds: rubber_duck\n" in shown
+        assert "finds:       rubber_duck\n" in shown
         assert "takes photos" in shown
 
     def test_that_declares_entities_is_not_read(self, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_many_workers(plain: Plain) -> None:
 def test_words_of_a_detector_and_of_photos(plain: Plain) -> None:
     code, out, _ = plain.run("show duck.onnx")
     assert code == 0
-    assert "finds: " in out
+    assert "finds:  " in out
     assert "AP50" in out  # the estimate of held-out photos
     assert plain.run("check photos --boxes boxes.csv")[0] == 0
     assert plain.run("bases")[0] == 0
@@ -352,6 +352,11 @@ print(detector.provenance["plan"][-1], len(detector.detect("photos/duck_01.png")
         (
             "finetune-deep photos --boxes boxes.csv --base yolox_s -o d.safetensors",
             "fine-tuning needs torch",
+            INSTALL,
+        ),
+        (
+            "bases --download ssd_resnet50_v1_fpn_640x640_coco17_tpu-8",
+            "reading ssd_resnet50_v1_fpn_640x640_coco17_tpu-8 needs torch",
             INSTALL,
         ),
         (

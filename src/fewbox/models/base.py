@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from fewbox.core.arguments import checked_path
 from fewbox.core.cache import cache_folder
-from fewbox.core.extras import is_installed
+from fewbox.core.extras import is_installed, require_packages
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
@@ -159,6 +159,8 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
     from fewbox.models.download import fetch  # which takes long to import
 
+    if not any(family.writes_graphs and family.architecture == entry.reader for family in families()):
+        require_packages(["torch"], f"reading {entry.name}")  # said before it is fetched
     archive = fetch(entry, cache_folder() / "downloads")
     try:
         sha256 = official_sha256(archive)

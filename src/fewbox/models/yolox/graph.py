@@ -76,10 +76,8 @@ class YoloxGraph:
         return [self.g.op("Concat", *pair, axis=1) for pair in pairs]
 
     def rows(self, maps: Sequence[str]) -> str:
-        """Maps ``[N, D, h, w]`` as one row for each cell, ``[N, A, D]``."""
-        g, shape = self.g, self.g.numbers(0, 0, -1)
-        flat = [g.op("Transpose", g.op("Reshape", x, shape), perm=[0, 2, 1]) for x in maps]
-        return g.op("Concat", *flat, axis=1)
+        """Maps ``[N, D, h, w]`` of all levels as one row for each cell, ``[N, A, D]``."""
+        return self.g.op("Concat", *map(self.g.cells, maps), axis=1)
 
     def boxes(self, codes: str) -> str:
         """Boxes ``[N, A, 4]`` in pixels of the input; as ``decode_cells``."""
