@@ -355,8 +355,8 @@ print(detector.provenance["plan"][-1], len(detector.detect("photos/duck_01.png")
             INSTALL,
         ),
         (
-            "bases --download ssd_resnet50_v1_fpn_640x640_coco17_tpu-8",
-            "reading ssd_resnet50_v1_fpn_640x640_coco17_tpu-8 needs torch",
+            "bases --download retinanet_resnet50_fpn",
+            "reading retinanet_resnet50_fpn needs torch",
             INSTALL,
         ),
         (
