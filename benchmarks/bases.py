@@ -37,7 +37,7 @@ def run_once(base: BaseModel, seed: int) -> dict[str, float]:
     found, times = [], []
     for image in test:
         start = time.perf_counter()
-        found.append(detector.detect(image.path, score_threshold=LOWEST_SCORE))
+        found.append(detector.detect(image.path, threshold=LOWEST_SCORE))
         times.append((time.perf_counter() - start) * 1000)
     truth = GroundTruthTable.of(test.images, detector.labels)
     metrics = coco_metrics(PredictionTable.of(found), truth, len(detector.labels))

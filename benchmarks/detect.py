@@ -51,12 +51,12 @@ def main() -> None:
         "eager float32, as built": (cores, eager),
         "folded, channels_last, float32": (
             cores,
-            lambda image: exact.detect(image, score_threshold=MIN_SCORE),
+            lambda image: exact.detect(image, threshold=MIN_SCORE),
         ),
-        "the same, 1 thread": (1, lambda image: exact.detect(image, score_threshold=MIN_SCORE)),
+        "the same, 1 thread": (1, lambda image: exact.detect(image, threshold=MIN_SCORE)),
         "folded, channels_last, bfloat16": (
             cores,
-            lambda image: rounded.detect(image, score_threshold=MIN_SCORE),
+            lambda image: rounded.detect(image, threshold=MIN_SCORE),
         ),
     }
     photos = find_photos(DUCKY / "test")[: parsed.photos]

@@ -118,8 +118,8 @@ def time_one_by_one(name: str, files: dict[str, Path], photos: list[Path]) -> No
 
     ways: dict[str, Callable[[np.ndarray], object]] = {
         "PyTorch eager, float32": eager,
-        "PyTorch folded, float32": lambda image: detector.detect(image, score_threshold=MIN_SCORE),
-        "PyTorch folded, bfloat16": lambda image: rounded.detect(image, score_threshold=MIN_SCORE),
+        "PyTorch folded, float32": lambda image: detector.detect(image, threshold=MIN_SCORE),
+        "PyTorch folded, bfloat16": lambda image: rounded.detect(image, threshold=MIN_SCORE),
         "bare ONNX Runtime": lambda image: session.run(
             None, {"photos": image[None], "score_threshold": threshold}
         ),
@@ -130,7 +130,7 @@ def time_one_by_one(name: str, files: dict[str, Path], photos: list[Path]) -> No
     rounded = detector.with_precision("bfloat16")
     for way, engine in engines.items():
         exported = ExportedDetector(engine, files["onnx"])
-        ways[way] = lambda image, exported=exported: exported.detect(image, score_threshold=MIN_SCORE)  # type: ignore[misc]
+        ways[way] = lambda image, exported=exported: exported.detect(image, threshold=MIN_SCORE)  # type: ignore[misc]
     times: dict[str, list[float]] = {way: [] for way in ["decode", *ways]}
     parts: dict[str, list[tuple[float, ...]]] = {way: [] for way in engines if way.startswith("OpenVINO")}
     for number, path in enumerate([photos[0], photos[0], *photos]):
@@ -197,7 +197,7 @@ def time_folder(name: str, file: Path, count: int, rounds: int, folder: Path) ->
         alone = time.perf_counter() - start
         for pictures, measured in ratios.items():
             start = time.perf_counter()
-            settings = {"score_threshold": MIN_SCORE, "pictures": pictures, "show_progress": False}
+            settings = {"threshold": MIN_SCORE, "pictures": pictures, "show_progress": False}
             detect_folder(file, [many], folder / "found", **settings)
             measured.append(alone / (time.perf_counter() - start))
         rate = count / alone

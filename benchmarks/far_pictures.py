@@ -40,7 +40,7 @@ def picture_of(data: DataSet, photo: AnnotatedImage, detectors: Path) -> Image.I
         found = detector.detect(image)
         found_ids = found.class_ids.tolist()
         drawn.append(draw_boxes(image, found.boxes, _tags(found_ids, data.labels), found_ids))
-        captions.append(f"{name}: {len(found)} above {detector.score_threshold:.2f}")
+        captions.append(f"{name}: {len(found)} above {detector.threshold:.2f}")
     return contact_sheet(drawn, 3, WIDTH, captions)
 
 

@@ -173,14 +173,14 @@ class TestPhotos:
         """What a detector made from the base finds in every photo."""
         detector = detector.with_precision("float32")
         if not only_heads_learnt:
-            return [detector.detect(image, score_threshold=MIN_SCORE) for image in self.images]
+            return [detector.detect(image, threshold=MIN_SCORE) for image in self.images]
         network: Any = detector.network
         results = []
         for image, maps in zip(self.images, self.maps, strict=True):
             if detector.config.input_size_hw == self.input_size_hw:  # else the network sees other pixels
                 network.features = lambda _: []
                 network.towers = lambda _, maps=maps: TowerMaps(*maps)
-            results.append(detector.detect(image, score_threshold=MIN_SCORE))
+            results.append(detector.detect(image, threshold=MIN_SCORE))
         return results
 
 

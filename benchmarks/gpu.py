@@ -93,8 +93,8 @@ def agreement(detector: Detector, images: list[np.ndarray]) -> None:
     """How far the detections lie from those of the processor."""
     ious, shifts = [1.0], [0.0]
     for image in images[:20]:
-        here = detector.on("cpu").detect(image, score_threshold=SHOWN_SCORE)
-        there = detector.detect(image, score_threshold=SHOWN_SCORE / 2)
+        here = detector.on("cpu").detect(image, threshold=SHOWN_SCORE)
+        there = detector.detect(image, threshold=SHOWN_SCORE / 2)
         iou = pairwise_iou(here.boxes, there.boxes)
         if len(here):
             ious += iou.max(1, initial=0).tolist()

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -134,21 +135,43 @@ def _measure_finetuning(
 ) -> None:
     print("| finetune, recipe probe | photos | looks | CPU s | s for each look more | peak MB |")
     print("|---|---|---|---|---|---|")
-    made = {n: make_photos(folder / f"learn{n}", n, 640) for n in counts}
     for effort in efforts:
+        before: dict[str, Learning] = {}
+        for each in finetuning_costs(folder, sources, effort, counts):
+            more = ""
+            if last := before.get(each.which):
+                more = per_piece(each.cost.seconds - last.cost.seconds, each.looks - last.looks)
+            row = f"{each.photos} | {each.looks} | {each.cost.seconds:.1f} | {more} | {each.cost.peak_mb:.0f}"
+            print(f"| {effort}, {each.which} | {row} |", flush=True)
+            before[each.which] = each
+
+
+class Learning(NamedTuple):
+    """One run of fine-tuning."""
+
+    which: str
+    """Of the checkouts."""
+    photos: int
+    looks: int
+    """Passes of the network, over photos and views of them."""
+    cost: Cost
+
+
+def finetuning_costs(
+    folder: Path, sources: dict[str, Path], effort: str, counts: list[int]
+) -> Iterator[Learning]:
+    """Fine-tune from so many photos in every checkout, in turns; files go into ``folder``."""
+    folder.mkdir(exist_ok=True)
+    for count in counts:
+        photos = folder / f"learn{count}"
+        boxes = photos / "boxes.json" if photos.exists() else make_photos(photos, count, 640)
         for which, source in sources.items():
-            before = (0, 0.0)
-            for count, boxes in made.items():
-                asked = ("--base", "starter", "--recipe", "probe", "--effort", effort, "--input-size", "416")
-                cost = cost_of(
-                    source, folder / which, "finetune", str(boxes.parent), "--boxes", str(boxes), *asked,
-                    "-o", str(folder / "duck.safetensors"),
-                )  # fmt: skip
-                looks = count * (1 + budget_for(count, effort).augmented_views)
-                more = per_piece(cost.seconds - before[1], looks - before[0]) if before[0] else ""
-                row = f"{count} | {looks} | {cost.seconds:.1f} | {more} | {cost.peak_mb:.0f}"
-                print(f"| {effort}, {which} | {row} |", flush=True)
-                before = (looks, cost.seconds)
+            asked = ("--base", "starter", "--recipe", "probe", "--effort", effort, "--input-size", "416")
+            cost = cost_of(
+                source, folder / which, "finetune", str(photos), "--boxes", str(boxes), *asked,
+                "-o", str(folder / "duck.safetensors"),
+            )  # fmt: skip
+            yield Learning(which, count, count * (1 + budget_for(count, effort).augmented_views), cost)
 
 
 def _measure_detecting(

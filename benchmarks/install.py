@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,27 +53,27 @@ def main() -> None:
         print(f"| {way} | {seconds:.0f} | {each[0].megabytes:.0f} | {each[0].packages} |")
 
 
-def measure(rounds: int = 1) -> dict[str, list[Installed]]:
-    """Each way so often, one after the other in turns."""
-    found: dict[str, list[Installed]] = {way: [] for way in WAYS}
+def measure(rounds: int = 1, root: Path = ROOT, ways: Mapping[str, str] = WAYS) -> dict[str, list[Installed]]:
+    """Each way so often, one after the other in turns, of the sources in ``root``."""
+    found: dict[str, list[Installed]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder)
+        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, root=root)
         (wheel,) = folder.glob("*.whl")
         for number in range(rounds):
-            for place, (way, extras) in enumerate(WAYS.items()):
-                found[way].append(install(f"{wheel}{extras}", folder / f"{number}-{place}"))
+            for place, (way, extras) in enumerate(ways.items()):
+                found[way].append(install(f"{wheel}{extras}", folder / f"{number}-{place}", root))
     return found
 
 
-def install(requirement: str, environment: Path) -> Installed:
-    """Install the wheel in a new environment, at the pinned versions."""
+def install(requirement: str, environment: Path, root: Path) -> Installed:
+    """Install the wheel in a new environment, at the versions pinned in ``root``."""
     run(sys.executable, "-m", "venv", environment)
     python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
     packages = Path(run(python, "-c", _PACKAGES).strip())
     before = {path.name for path in packages.iterdir()}
     start = time.perf_counter()
-    constraint = ROOT / "requirements.txt"
+    constraint = root / "requirements.txt"
     run(python, "-m", "pip", "install", "-qq", "--constraint", constraint, requirement)
     seconds = time.perf_counter() - start
     new = [path for path in packages.iterdir() if path.name not in before]
@@ -81,12 +82,12 @@ def install(requirement: str, environment: Path) -> Installed:
     return Installed(seconds, size / 1e6, sum(path.suffix == ".dist-info" for path in new))
 
 
-def run(*command: object) -> str:
-    """Run a command in the project, with nothing of this environment; what it prints."""
+def run(*command: object, root: Path = ROOT) -> str:
+    """Run a command in ``root``, with nothing of this environment; what it prints."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return subprocess.run(
         [str(word) for word in command],
-        cwd=ROOT,
+        cwd=root,
         env=environment,
         check=True,
         stdout=subprocess.PIPE,

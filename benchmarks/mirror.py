@@ -26,7 +26,7 @@ def measure(detector: PhotoDetector, data: DataSet) -> tuple[float, float, float
     """AP and AP50, 0 to 100, on the test photos, and the seconds they took."""
     images = [read_image(image.path) for image in data.test]
     start = time.perf_counter()
-    found = [detector.detect(image, score_threshold=MIN_SCORE) for image in images]
+    found = [detector.detect(image, threshold=MIN_SCORE) for image in images]
     seconds = time.perf_counter() - start
     truth = GroundTruthTable.of(data.test, data.labels)
     metrics = coco_metrics(PredictionTable.of(found), truth, len(data.labels))

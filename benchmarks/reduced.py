@@ -94,7 +94,7 @@ def main() -> None:
             )
             with_noise(large, image_id).save(path, quality=90)
             seen = {"as it was": original, "large, whole": read_image(path), "large, reduced": path}
-            results = {way: detector.detect(photo, score_threshold=MIN_SCORE) for way, photo in seen.items()}
+            results = {way: detector.detect(photo, threshold=MIN_SCORE) for way, photo in seen.items()}
             input_px = TIMES * max(image.size_hw) / detector.config.size_hw[0]
             moved += moves(results["large, whole"], results["large, reduced"], input_px)
             for way, detections in results.items():

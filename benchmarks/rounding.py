@@ -44,11 +44,11 @@ def compare(way: str, exact: fewbox.Detector, rounded: PhotoDetector) -> None:
     """Print how far ``rounded`` moves the boxes of ``exact``, in pixels of the photo."""
     scores, shifts = [], []
     for path in find_photos(DUCKY / "test"):
-        before, after = (one.detect(path, score_threshold=0.03) for one in (exact, rounded))
+        before, after = (one.detect(path, threshold=0.03) for one in (exact, rounded))
         compared = before.above(MIN_SCORE)
         scores += compared.scores.tolist()
         shifts += shifts_px(compared, after)
-    for threshold in (MIN_SCORE, exact.score_threshold):
+    for threshold in (MIN_SCORE, exact.threshold):
         chosen = np.array(shifts)[np.array(scores) > threshold]
         figures = " | ".join(f"{value:.2f}" for value in np.quantile(chosen, (0.5, 0.95, 1)))
         print(f"| {way} | {threshold:.2f} | {len(chosen)} | {figures} |")

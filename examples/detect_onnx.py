@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 
 class Detector:
-    """Exported detector at ``path``; ``labels`` are its classes, ``score_threshold`` its own."""
+    """Exported detector at ``path``; ``labels`` are its classes, ``threshold`` its own."""
 
     def __init__(self, path):
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -29,11 +29,11 @@ class Detector:
         header = json.loads(metadata.get("fewbox", metadata.get("goldeneye", "{}")))
         if header.get("input") != "photos":
             raise SystemExit(f"{path}: not written by 'fewbox export', or with --raw")
-        self.labels, self.score_threshold = header["labels"], header["score_threshold"]
+        self.labels, self.threshold = header["labels"], header["score_threshold"]
 
-    def detect(self, image, score_threshold=None):
+    def detect(self, image, threshold=None):
         """Label, score and box (x1, y1, x2, y2 in pixels) of each object in a photo, the best first."""
-        threshold = self.score_threshold if score_threshold is None else score_threshold
+        threshold = self.threshold if threshold is None else threshold
         photos = np.asarray(image)[np.newaxis]  # [1, H, W, 3] uint8; photos of one size may go together
         inputs = {"photos": photos, "score_threshold": np.array(threshold, np.float32)}
         boxes, scores, class_ids = self.session.run(["boxes", "scores", "class_ids"], inputs)
@@ -57,14 +57,14 @@ def main():
     parser = argparse.ArgumentParser(description="Find objects in photos with an exported detector.")
     parser.add_argument("detector", help="duck.onnx")
     parser.add_argument("photos", nargs="+", type=Path)
-    parser.add_argument("--score-threshold", type=float, help="0 to 1; the detector's own if not given")
+    parser.add_argument("--threshold", type=float, help="0 to 1; the detector's own if not given")
     parsed = parser.parse_args()
-    if parsed.score_threshold is not None and not 0 <= parsed.score_threshold <= 1:
-        raise SystemExit(f"the threshold must be a number from 0 to 1: {parsed.score_threshold}")
+    if parsed.threshold is not None and not 0 <= parsed.threshold <= 1:
+        raise SystemExit(f"the threshold must be a number from 0 to 1: {parsed.threshold}")
     detector = Detector(parsed.detector)
     for path in parsed.photos:
         photo = read_photo(path)
-        found = detector.detect(photo, parsed.score_threshold)
+        found = detector.detect(photo, parsed.threshold)
         canvas = ImageDraw.Draw(photo)
         print(f"{path}: {len(found)} found")
         for label, score, box in found:

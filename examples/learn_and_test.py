@@ -19,10 +19,10 @@ detector = fewbox.finetune(train, effort="quick")
 detector.save(out / "detector.safetensors")
 print(fewbox.evaluate(detector, test))
 
-found = detector.detect([image.path for image in test], score_threshold=0.01)
+found = detector.detect([image.path for image in test], threshold=0.01)
 draw_boxes, draw_labels = sv.BoxAnnotator(), sv.LabelAnnotator()
 for one in found:
-    shown = one.above(detector.score_threshold).to_supervision()
+    shown = one.above(detector.threshold).to_supervision()
     picture = draw_boxes.annotate(fewbox.read_image(one.source), shown)
     Image.fromarray(draw_labels.annotate(picture, shown)).save(out / one.photo_name)
 

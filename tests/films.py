@@ -101,9 +101,9 @@ class SeesYellow:
     """In place of a detector: finds the square exactly, in a moment."""
 
     labels = ("square",)
-    score_threshold = 0.5
+    threshold = 0.5
 
-    def detect(self, image: npt.NDArray[np.uint8], *, score_threshold: float) -> Detections:
+    def detect(self, image: npt.NDArray[np.uint8], *, threshold: float) -> Detections:
         yellow = (image[..., 0] > 180) & (image[..., 2] < 110)
         ys, xs = np.nonzero(yellow)
         found = [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]] if len(xs) else []

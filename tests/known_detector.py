@@ -20,13 +20,13 @@ class KnownDetector:
     provenance: dict[str, object] = {}  # noqa: RUF012
 
     def __init__(
-        self, found: dict[str, Sequence[Row]], labels: Sequence[str], score_threshold: float = 0.5
+        self, found: dict[str, Sequence[Row]], labels: Sequence[str], threshold: float = 0.5
     ) -> None:
-        self.found, self.labels, self.score_threshold = found, tuple(labels), score_threshold
+        self.found, self.labels, self.threshold = found, tuple(labels), threshold
 
-    def detect(self, photo: Path, *, score_threshold: float) -> Detections:
+    def detect(self, photo: Path, *, threshold: float) -> Detections:
         image = read_image(photo)
-        rows = [row for row in self.found.get(photo.name, ()) if row[1] > score_threshold]
+        rows = [row for row in self.found.get(photo.name, ()) if row[1] > threshold]
         rows.sort(key=lambda row: -row[1])
         return Detections(
             boxes=np.array([row[0] for row in rows], np.float32).reshape(-1, 4),

@@ -36,9 +36,7 @@ def random_detector(labels: Sequence[str] = ("duck", "mug", "lid"), seed: int = 
     config = tiny_yolox_config()
     weights = random_yolox(config, seed).state_dict()
     base = {"name": "tiny", "source": "tests", "weights_sha256": "0" * 64}
-    return Detector(
-        config=config, weights=weights, labels=labels, base=base, provenance={}, score_threshold=0.0
-    )
+    return Detector(config=config, weights=weights, labels=labels, base=base, provenance={}, threshold=0.0)
 
 
 class HeldDetector:
@@ -52,10 +50,10 @@ class HeldDetector:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def detect(self, photo: Any, *, score_threshold: float) -> Any:
+    def detect(self, photo: Any, *, threshold: float) -> Any:
         self.begun.release()
         assert self.release.wait(20)
-        return self.inner.detect(photo, score_threshold=score_threshold)
+        return self.inner.detect(photo, threshold=threshold)
 
 
 @contextmanager

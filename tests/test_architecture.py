@@ -240,10 +240,9 @@ def could_run_code(path: Path) -> Iterator[str]:
     yield from (
         name for name in imported(path) if name.split(".")[0] in runs_code or name.startswith("pickle.")
     )
-    # Of pickle only its error may be named: torch's own reader of tensors raises it.
     names = [node for node in nodes_of(path) if isinstance(node, ast.alias | ast.Attribute)]
     of_pickle = {ast.unparse(node) for node in names if re.match(r"pickle\b", ast.unparse(node))}
-    yield from of_pickle - {"pickle", "pickle.UnpicklingError"}
+    yield from of_pickle
     for call in calls(path):
         function, keywords = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
         weights_only = ast.unparse(keywords.get("weights_only", ast.Constant(None))) == "True"

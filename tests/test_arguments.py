@@ -43,7 +43,7 @@ def detector(photos: Path) -> Detector:
     """Taught by a folder in which boxes were drawn."""
     config = fewbox.FinetuneConfig(steps=np.int64(2))
     taught = fewbox.finetune(photos, tiny_base(), recipe="seed", config=config, show_progress=False)
-    taught.score_threshold = 0.05
+    taught.threshold = 0.05
     return taught
 
 
@@ -68,9 +68,9 @@ class TestPhotosToDetectIn:
 
     def test_grey(self, detector: Detector) -> None:
         grey = np.random.default_rng(0).integers(0, 256, (50, 60), np.uint8)
-        expected = detector.detect(np.stack([grey] * 3, -1), score_threshold=0.01).boxes
+        expected = detector.detect(np.stack([grey] * 3, -1), threshold=0.01).boxes
         for given in (grey, grey[..., None], torch.from_numpy(grey)[None], Image.fromarray(grey)):
-            found = detector.detect(given, score_threshold=0.01).boxes
+            found = detector.detect(given, threshold=0.01).boxes
             np.testing.assert_array_equal(found, expected)
 
     @pytest.mark.slow
@@ -126,8 +126,8 @@ class TestThreshold:
 
     def test_is_held_wherever_one_is_given(self, detector: Detector, photos: Path) -> None:
         photo = fewbox.find_photos(photos)[0]
-        with pytest.raises(SettingError, match=r"from 0 to 1: 30\nhint: 30% is 0.3: score_threshold=0.3"):
-            detector.detect(photo, score_threshold=30)
+        with pytest.raises(SettingError, match=r"from 0 to 1: 30\nhint: 30% is 0.3: threshold=0.3"):
+            detector.detect(photo, threshold=30)
         with pytest.raises(SettingError, match="from 0 to 1"):
             detector.detect(photo).above(math.nan)
 

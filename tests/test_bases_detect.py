@@ -35,7 +35,7 @@ def test_an_official_file_finds_the_classes_of_coco(pth: Path, capsys: pytest.Ca
     detector = fewbox.open_detector(pth)
     assert detector.labels == COCO_LABELS
     photo = np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
-    assert len(detector.detect(photo, score_threshold=0.0)) > 0
+    assert len(detector.detect(photo, threshold=0.0)) > 0
     assert main(["show", str(pth), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["labels"] == list(COCO_LABELS)
     assert main(["show", str(pth)]) == 0

@@ -63,7 +63,7 @@ def tiny_detector() -> Detector:
         labels=["a", "b", "c"],
         base={"name": "tiny", "weights_sha256": "0" * 64},
         provenance={},
-        score_threshold=THRESHOLD,
+        threshold=THRESHOLD,
     )
 
 
@@ -196,7 +196,7 @@ def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
     photos, output = few(folder, tmp_path), tmp_path / "out"
     detect_batch(folder / "d.safetensors", photos, output)
     with pytest.raises(OutputError, match=r"run\.json: begun with a threshold of 0\.3, not 0\.5"):
-        detect_batch(folder / "d.safetensors", photos, output, score_threshold=0.5)
+        detect_batch(folder / "d.safetensors", photos, output, threshold=0.5)
     with pytest.raises(OutputError, match="begun with a shard size of 1, not 3"):
         detect_batch(folder / "d.safetensors", photos, output, shard_size=3)
     shutil.copy(folder / "photos/p30.png", photos)
@@ -234,10 +234,10 @@ def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
     (tmp_path / "d.onnx").write_bytes(exported("yolox_with_novel"))
     detector = detector_of("yolox_with_novel")
     photos, output = few(folder, tmp_path), tmp_path / "out"
-    summary = detect_batch(tmp_path / "d.onnx", photos, output, score_threshold=0.2)
+    summary = detect_batch(tmp_path / "d.onnx", photos, output, threshold=0.2)
     assert (summary.done, summary.failed) == (4, 0)
     assert (output / "detector.onnx").read_bytes() == (tmp_path / "d.onnx").read_bytes()
-    counts = [len(detector.detect(row["photo"], score_threshold=0.2)) for row in tables(output)[0]]
+    counts = [len(detector.detect(row["photo"], threshold=0.2)) for row in tables(output)[0]]
     assert sum(counts) > 4
     assert [row["detections"] for row in tables(output)[0]] == pytest.approx(counts, abs=1)
 

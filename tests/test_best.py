@@ -100,7 +100,7 @@ def test_it_learns_what_it_was_shown(tmp_path: Path, kind: str) -> None:
     assert first["objects"] == pytest.approx(np.log1p(np.exp(4)), rel=1e-4)
     detector.save(tmp_path / "d.safetensors", heads_only=True)
     loaded = Detector.load(tmp_path / "d.safetensors", base=base)
-    found, again = (d.detect(photos.images[0].path, score_threshold=0.01) for d in (detector, loaded))
+    found, again = (d.detect(photos.images[0].path, threshold=0.01) for d in (detector, loaded))
     assert len(found) > 0
     assert np.array_equal(found.boxes, again.boxes)
     assert np.array_equal(found.scores, again.scores)
@@ -208,7 +208,7 @@ def test_negatives_lower_the_scores_on_what_they_show(
     pixels = np.random.default_rng(3).integers(0, 255, (90, 140, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(noise)
     told = finetune(photos, yolox_base(), config=QUICK, negatives=noise.parent, show_progress=False)
-    before, after = (d.detect(noise, score_threshold=0.0).scores.sum() for d in (plain, told))
+    before, after = (d.detect(noise, threshold=0.0).scores.sum() for d in (plain, told))
     assert after < before
     assert {"name": "noise.png", "boxes": 0} in told.provenance["photos"]
 
@@ -421,7 +421,7 @@ def test_show_says_how_good_it_should_be(
     taught[1].save(tmp_path / "d.safetensors")
     assert main(["show", str(tmp_path / "d.safetensors")]) == 0
     printed = capsys.readouterr().out
-    assert "finds: square" in printed
+    assert "finds:       square\n" in printed
     assert "four times in five between" in printed
     assert "score threshold: " in printed
     assert "photos like these" in printed
@@ -436,7 +436,7 @@ def test_five_ducks_teach_yolox_nano_more_than_the_seed_recipe_does(shared: Path
     base = load_base(shared / "weights/yolox_nano_coco.onnx")
     detector = finetune(photos, base, config=QUICK, show_progress=False)
     test = read_annotations(ducks / "test_boxes_coco.json", ducks / "test").images[::8]
-    found = [detector.detect(image.path, score_threshold=0.001) for image in test]
+    found = [detector.detect(image.path, threshold=0.001) for image in test]
     truth = GroundTruthTable.of(test, detector.labels)
     metrics = coco_metrics(PredictionTable.of(found), truth, 1)
     assert metrics.ap > 0.7

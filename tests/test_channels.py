@@ -23,9 +23,9 @@ class FindsRed(PhotoDetector):
 
     def __init__(self) -> None:
         self.config, self.labels, self.base = YOLOX_SIZES["nano"].changed(num_classes=1), ("red",), {}
-        self.provenance, self.precision, self.score_threshold = {}, "float32", 0.5
+        self.provenance, self.precision, self.threshold = {}, "float32", 0.5
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         height, width = image.shape[:2]
         count = int(image[..., 0].mean() > image[..., 2].mean())
         boxes = np.array([[0, 0, width, height]] * count, np.float32).reshape(-1, 4)

@@ -180,7 +180,7 @@ def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe,
         start = probe.fit_without(half)
         for number in half:
             rows = trial.outcomes[0].predictions.photo_ids == number
-            found = start.detect(probe.annotations.images[number].path, score_threshold=0.01)
+            found = start.detect(probe.annotations.images[number].path, threshold=0.01)
             expected = torch.as_tensor(found.scores[:5]).double().numpy()
             assert trial.outcomes[0].predictions.scores[rows][:5] == pytest.approx(expected, abs=0.02)
 

@@ -111,7 +111,7 @@ def test_it_learns(photos, tmp_path, capsys) -> None:
     )
     last = float(printed.rpartition("AP50 ")[2].split()[0])
     assert last > 90
-    assert detector.score_threshold != 0.5
+    assert detector.threshold != 0.5
     found = [detector.detect(image.path) for image in photos]
     assert sum(len(some) == 1 for some in found) >= NUM_PHOTOS - 1
 

@@ -64,8 +64,8 @@ def test_a_photo_taken_sideways_is_turned(exported_duck: ExportedDuck, tmp_path:
 @pytest.mark.slow
 def test_another_threshold(exported_duck: ExportedDuck, tmp_path: Path) -> None:
     photo = exported_duck.photos[0]
-    done = run_example(tmp_path, exported_duck.onnx, photo, "--score-threshold", "0.05")
-    assert_same(read_printed(done.stdout), exported_duck.detector.detect(photo, score_threshold=0.05))
+    done = run_example(tmp_path, exported_duck.onnx, photo, "--threshold", "0.05")
+    assert_same(read_printed(done.stdout), exported_duck.detector.detect(photo, threshold=0.05))
 
 
 @pytest.mark.parametrize("metadata", [{}, {"fewbox": '{"input": "images"}'}], ids=["a stranger's", "raw"])

@@ -52,9 +52,9 @@ def test_saved_and_loaded_it_detects_the_same(detector: Detector, photos: list[P
     detector.save(tmp_path / "d.safetensors")
     loaded = Detector.load(tmp_path / "d.safetensors")
     for photo in photos:
-        found = loaded.detect(photo, score_threshold=LOW)
+        found = loaded.detect(photo, threshold=LOW)
         assert len(found) > 0
-        assert same(found, detector.detect(photo, score_threshold=LOW))
+        assert same(found, detector.detect(photo, threshold=LOW))
     assert loaded.labels == ("square",)
     assert loaded.provenance == detector.provenance
     assert loaded.base["name"] == "tiny"
@@ -62,22 +62,22 @@ def test_saved_and_loaded_it_detects_the_same(detector: Detector, photos: list[P
 
 @pytest.mark.slow
 def test_one_a_list_an_array_and_a_picture_give_the_same(detector: Detector, photos: list[Path]) -> None:
-    single = [detector.detect(photo, score_threshold=LOW) for photo in photos]
-    several = detector.detect(photos, score_threshold=LOW)
+    single = [detector.detect(photo, threshold=LOW) for photo in photos]
+    several = detector.detect(photos, threshold=LOW)
     assert all(map(same, single, several))
     picture = Image.open(photos[0])
-    assert same(detector.detect(picture, score_threshold=LOW), single[0])
-    assert same(detector.detect(np.asarray(picture), score_threshold=LOW), single[0])
+    assert same(detector.detect(picture, threshold=LOW), single[0])
+    assert same(detector.detect(np.asarray(picture), threshold=LOW), single[0])
     assert detector.detect([]) == []
 
 
 def test_boxes_lie_in_the_photo_and_scores_fall(detector: Detector, photos: list[Path]) -> None:
-    found = detector.detect(photos[0], score_threshold=1e-6)
+    found = detector.detect(photos[0], threshold=1e-6)
     assert len(found) > 5
     assert (found.boxes[:, :2] >= 0).all()
     assert (found.boxes[:, 2:] <= [160, 120]).all()
     assert (np.diff(found.scores) <= 0).all()
-    assert same(found.above(0.02), detector.detect(photos[0], score_threshold=0.02))
+    assert same(found.above(0.02), detector.detect(photos[0], threshold=0.02))
 
 
 @pytest.mark.slow
@@ -90,9 +90,7 @@ def test_heads_only_needs_the_very_same_base(detector: Detector, photos: list[Pa
     with pytest.raises(DetectorFileError, match="made from another base model than the one given"):
         Detector.load(path, base=tiny_base(seed=1))
     loaded = Detector.load(path, base=tiny_base())
-    assert same(
-        loaded.detect(photos[0], score_threshold=LOW), detector.detect(photos[0], score_threshold=LOW)
-    )
+    assert same(loaded.detect(photos[0], threshold=LOW), detector.detect(photos[0], threshold=LOW))
 
 
 @pytest.mark.slow
@@ -169,7 +167,7 @@ def test_folder_run_reports_bad_photos_and_does_the_rest(
     bad.write_bytes(b"\xff\xd8\xff no photo")
     out = tmp_path / "out"
     summary = detect_folder(
-        tmp_path / "d.safetensors", [*photos, bad], out, score_threshold=LOW, gif=tmp_path / "a.gif"
+        tmp_path / "d.safetensors", [*photos, bad], out, threshold=LOW, gif=tmp_path / "a.gif"
     )
     assert summary.failed == ("bad.jpg",)
     assert "1 of 4 photos could not be read: bad.jpg" in str(summary)
@@ -178,7 +176,7 @@ def test_folder_run_reports_bad_photos_and_does_the_rest(
     assert document["failed"] == ["bad.jpg"]
     for photo, row in zip(photos, document["photos"], strict=True):
         assert Image.open(out / row["picture"]).size == (160, 120)
-        assert len(row["detections"]) == len(detector.detect(photo, score_threshold=LOW))
+        assert len(row["detections"]) == len(detector.detect(photo, threshold=LOW))
     assert Image.open(tmp_path / "a.gif").size == (160, 120)
 
 
@@ -191,14 +189,14 @@ def test_folder_run_never_overwrites_photos(detector: Detector, photos: list[Pat
     with pytest.raises(PhotoError, match="two photos have one name"):
         detect_folder(tmp_path / "d.safetensors", [photos[0], twin], tmp_path / "out")
     with pytest.raises(SettingError, match="threshold must be a number from 0 to 1: 3"):
-        detect_folder(tmp_path / "d.safetensors", photos, tmp_path / "out", score_threshold=3)
+        detect_folder(tmp_path / "d.safetensors", photos, tmp_path / "out", threshold=3)
     assert not (tmp_path / "out").exists()
 
 
 def test_bfloat16_is_used_only_where_the_boxes_stay(
     detector: Detector, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = detector.detect(photos[0], score_threshold=LOW)
+    found = detector.detect(photos[0], threshold=LOW)
     moved = replace(found, boxes=found.boxes + np.float32(0.75))
     assert max_shift_px(found, found) == 0
     assert max_shift_px(found, moved) == pytest.approx(0.75, abs=1e-4)

@@ -76,7 +76,7 @@ def _detector(base: BaseModel, device: torch.device = CPU) -> Detector:
         labels=labels,
         base=base.origin(),
         provenance={},
-        score_threshold=0.01,
+        threshold=0.01,
         device=device,
     )
 

@@ -25,8 +25,7 @@ def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None
         num_boxes = 0
         for photo in photos:
             expected, actual = (
-                one.detect(photo, score_threshold=MIN_SCORE - MAX_SCORE_DIFFERENCE)
-                for one in (detector, engine)
+                one.detect(photo, threshold=MIN_SCORE - MAX_SCORE_DIFFERENCE) for one in (detector, engine)
             )
             assert actual.class_names == expected.class_names
             assert actual.size_hw == expected.size_hw

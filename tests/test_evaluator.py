@@ -22,10 +22,10 @@ from known_detector import KnownDetector, corners
 from tiny import make_photos, tiny_base, tiny_config
 
 
-def finds_all(annotations: AnnotationSet, score: float = 0.8, score_threshold: float = 0.5) -> KnownDetector:
+def finds_all(annotations: AnnotationSet, score: float = 0.8, threshold: float = 0.5) -> KnownDetector:
     """A detector that is right about every box."""
     rows = {image.path.name: [(corners(box), score, 0) for box in image.boxes] for image in annotations}
-    return KnownDetector(rows, annotations.labels, score_threshold)
+    return KnownDetector(rows, annotations.labels, threshold)
 
 
 @pytest.fixture
@@ -97,8 +97,8 @@ def test_ids_of_other_tools_that_begin_at_0_count(squares: AnnotationSet, tmp_pa
 
 
 def test_the_detectors_own_threshold_counts_exactly(squares: AnnotationSet):
-    evaluation = evaluate(finds_all(squares, score=0.437, score_threshold=0.4375), squares)
-    assert evaluation.at(evaluation.score_threshold)["found"] == 0
+    evaluation = evaluate(finds_all(squares, score=0.437, threshold=0.4375), squares)
+    assert evaluation.at(evaluation.threshold)["found"] == 0
     assert evaluation.at(0.43)["found"] == 4
     assert "at threshold 0.21, the best balance: finds all 4" in str(evaluation)
 

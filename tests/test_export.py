@@ -90,7 +90,7 @@ class TestAnExport:
         assert type(detector.config).from_dict(header["config"]) == detector.config
         assert header["base"] == detector.base
         assert header["provenance"] == detector.provenance
-        assert header["score_threshold"] == detector.score_threshold
+        assert header["score_threshold"] == detector.threshold
         assert len(header["detector_sha256"]) == 64
 
     @pytest.mark.slow

@@ -69,8 +69,8 @@ def test_the_second_time_the_export_answers(detector: Path, made: list[str]) -> 
     export_now(detector)
     opened = open_detector(detector, num_photos=1)
     assert isinstance(opened, ExportedDetector)
-    expected = Detector.load(detector).detect(noise((90, 120)), score_threshold=0.3)
-    found = opened.detect(noise((90, 120)), score_threshold=0.3)
+    expected = Detector.load(detector).detect(noise((90, 120)), threshold=0.3)
+    found = opened.detect(noise((90, 120)), threshold=0.3)
     assert len(found) == len(expected) > 0
     assert found.boxes == pytest.approx(expected.boxes, abs=0.01)
     assert isinstance(open_detector(detector, engine="torch", num_photos=1), Detector)

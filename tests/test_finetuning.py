@@ -108,7 +108,7 @@ def test_learns_the_squares_it_was_shown(tmp_path: Path) -> None:
     assert detector.labels == ("square",)
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 3
     for image in photos:
-        found = detector.detect(image.path, score_threshold=0.01)
+        found = detector.detect(image.path, threshold=0.01)
         wanted = image.boxes[0]
         best = found.boxes[0]
         overlap_w = min(best[2], wanted.x2) - max(best[0], wanted.x1)
@@ -222,7 +222,7 @@ def test_a_retinanet_learns_by_the_same_commands(tmp_path: Path, version: str) -
     assert detector.history[-1]["total"] < detector.history[0]["total"] / 2
     detector.save(tmp_path / "d.safetensors", heads_only=True)
     loaded = Detector.load(tmp_path / "d.safetensors", base=base)
-    found = loaded.detect(photos.images[0].path, score_threshold=0.05)
+    found = loaded.detect(photos.images[0].path, threshold=0.05)
     assert len(found) > 0
     assert loaded.network.architecture == "retinanet_resnet50_fpn"
 
@@ -253,7 +253,7 @@ def test_a_yolox_learns_by_the_same_commands(tmp_path: Path) -> None:
     detector.save(tmp_path / "d.safetensors", heads_only=True)
     loaded = Detector.load(tmp_path / "d.safetensors", base=base)
     photo = photos.images[0].path
-    found, again = (d.detect(photo, score_threshold=0.01) for d in (detector, loaded))
+    found, again = (d.detect(photo, threshold=0.01) for d in (detector, loaded))
     assert len(found) > 0
     assert np.array_equal(found.boxes, again.boxes)
     assert loaded.network.architecture == "yolox"
@@ -273,7 +273,7 @@ def test_yolox_nano_finds_ducks_after_five_photos(shared: Path) -> None:
     frames = [image for image in test if any(not box.ignore for box in image.boxes)][::16]
     assert len(frames) >= 3
     for image in frames:
-        found = torch.from_numpy(detector.detect(image.path, score_threshold=0.05).boxes[:1])
+        found = torch.from_numpy(detector.detect(image.path, threshold=0.05).boxes[:1])
         truth = torch.tensor([[b.x1, b.y1, b.x2, b.y2] for b in image.boxes])
         hits += bool(len(found)) and pairwise_iou(found, truth).max().item() >= 0.5
     assert hits >= len(frames) - 1

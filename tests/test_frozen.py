@@ -90,7 +90,7 @@ def test_detectors_are_the_same_within_rounding(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(type(family_of(base.config)), "writes_graphs", False)
     second = finetune(photos, base, effort="quick", show_progress=False)
     for image in photos:
-        one, other = (each.detect(image.path, score_threshold=0.1) for each in (first, second))
+        one, other = (each.detect(image.path, threshold=0.1) for each in (first, second))
         assert len(one) == len(other) > 0
         np.testing.assert_allclose(one.boxes, other.boxes, atol=0.2)
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)

@@ -259,8 +259,8 @@ def test_the_size_goes_wherever_the_detector_goes(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert main(["show", str(heads)]) == 0
     shown = capsys.readouterr().out
-    assert "input: 352x352 pixels\n" in shown
-    assert "plan: input 352x352, as asked for, instead of 416x416" in shown
+    assert "input:       352x352 pixels\n" in shown
+    assert "\n  input 352x352, as asked for, instead of 416x416" in shown
 
     pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[train]'")
     exported = made_once("input_of_352", lambda folder: export_resized(folder, few, photo))
@@ -278,7 +278,7 @@ def export_resized(folder: Path, photos: AnnotationSet, photo: Path) -> None:
 
 
 def assert_same_found(one: PhotoDetector, other: PhotoDetector, photo: Path) -> None:
-    found, expected = (detector.detect(photo, score_threshold=0.1) for detector in (one, other))
+    found, expected = (detector.detect(photo, threshold=0.1) for detector in (one, other))
     assert len(expected) > 0
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)

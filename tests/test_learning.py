@@ -126,7 +126,7 @@ class TestRounds:
     ) -> None:
         def sure_of_anything(*arguments: Any, **options: Any) -> Fitted:
             fitted = fit_detector(*arguments, **options)
-            fitted.detector.score_threshold = 0.0
+            fitted.detector.threshold = 0.0
             return fitted
 
         fit_detector = learning.fit_detector

@@ -82,12 +82,12 @@ class TestEveryCommandTakesAnExport:
         assert told[0] == told[1]
         assert export["input"] == "photos"
         assert main(["show", str(folder / "d.onnx")]) == 0
-        assert "exported by fewbox" in capsys.readouterr().out
+        assert "exported by: fewbox" in capsys.readouterr().out
 
     def test_serve(self, folder: Path) -> None:
         served = ServedDetector("d", folder / "d.onnx")
         assert isinstance(served.current.detector, ExportedDetector)
-        assert len(served.current.detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
+        assert len(served.current.detector.detect(noise((90, 120)), threshold=0.3)) > 0
 
     @pytest.mark.slow
     def test_evaluate(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +192,7 @@ class TestTheEngine:
         detector = open_detector(path, num_photos=opening.MANY_PHOTOS)
         assert isinstance(detector, ExportedDetector)
         assert find_export(path) is not None
-        assert len(detector.detect(noise((90, 120)), score_threshold=0.3)) > 0
+        assert len(detector.detect(noise((90, 120)), threshold=0.3)) > 0
 
     @pytest.mark.slow
     def test_what_cannot_be_exported_runs_in_torch_unless_asked_otherwise(

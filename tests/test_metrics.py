@@ -140,7 +140,7 @@ def test_real_detections_give_the_numbers_of_pycocotools(shared: Path):
     detector = Detector(
         config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
     )
-    found = PredictionTable.of([detector.detect(image.path, score_threshold=0.001) for image in images])
+    found = PredictionTable.of([detector.detect(image.path, threshold=0.001) for image in images])
     truth = GroundTruthTable.of(images, labels)
     expected = reference_metrics(found, truth, len(images), len(labels))
     np.testing.assert_allclose(numbers(found, truth, len(labels)), expected, atol=1e-6)

@@ -97,7 +97,7 @@ def duck_file(duck: Detector, exported_duck: ExportedDuck) -> Path:
 def rendered(duck: Detector, exported_duck: ExportedDuck) -> AnnotationSet:
     """Three rendered photos, annotated with what the detector finds in them."""
     paths = exported_duck.photos[:3]
-    found = [duck.detect(path, score_threshold=0.2).boxes for path in paths]
+    found = [duck.detect(path, threshold=0.2).boxes for path in paths]
     assert sum(map(len, found)) > 3
     return AnnotationSet.from_arrays(paths, found, "rubber_duck")
 
@@ -118,8 +118,8 @@ class TestTheEngine:
         compared = 0
         for number, size_hw in enumerate(SIZES):
             photo = noise(size_hw, number)
-            expected = pair.detector.detect(photo, score_threshold=threshold)
-            compared += assert_same(expected, detector.detect(photo, score_threshold=threshold))
+            expected = pair.detector.detect(photo, threshold=threshold)
+            compared += assert_same(expected, detector.detect(photo, threshold=threshold))
         assert compared > 10
 
     @pytest.mark.slow
@@ -213,8 +213,8 @@ def shifts_in_bfloat16(detector: Detector, path: Path, photos: Sequence[Path]) -
     shifts = []
     for photo in photos:
         # A box is the mean of those around it above the threshold, and a score may fall just below one.
-        before, after = (one.detect(photo, score_threshold=0.03) for one in (detector, exported))
-        shifts += shifts_px(before.above(detector.score_threshold), after)
+        before, after = (one.detect(photo, threshold=0.03) for one in (detector, exported))
+        shifts += shifts_px(before.above(detector.threshold), after)
     return shifts
 
 
@@ -227,7 +227,7 @@ class TestAFile:
         compared = 0
         for image in rendered:
             photo = read_image(image.path)
-            expected, actual = (d.detect(photo, score_threshold=0.05) for d in (duck, exported))
+            expected, actual = (d.detect(photo, threshold=0.05) for d in (duck, exported))
             compared += assert_same(expected, actual)
         assert compared > 5
 
@@ -237,8 +237,7 @@ class TestAFile:
         exported = open_detector(duck_file)
         photos = sorted((shared / "data/ducky/train").glob("*.jpg"))
         pairs = [
-            [detector.detect(photo, score_threshold=0.05) for detector in (duck, exported)]
-            for photo in photos
+            [detector.detect(photo, threshold=0.05) for detector in (duck, exported)] for photo in photos
         ]
         assert sum(assert_same(*both) for both in pairs) > 5
 
@@ -307,7 +306,7 @@ class TestAFile:
     def test_says_what_it_is(self, duck_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["show", str(duck_file)]) == 0
         shown = capsys.readouterr().out
-        assert "finds: rubber_duck\n" in shown
+        assert "finds:       rubber_duck\n" in shown
         assert "takes photos" in shown
 
     def test_that_declares_entities_is_not_read(self, tmp_path: Path) -> None:
@@ -357,8 +356,8 @@ class TestInt8:
         exported = open_detector(target)
         assert exported.precision == "int8"
         for image in rendered:
-            best = duck.detect(image.path, score_threshold=0.2)
-            after = exported.detect(image.path, score_threshold=0.1)
+            best = duck.detect(image.path, threshold=0.2)
+            after = exported.detect(image.path, threshold=0.1)
             # What int8 may do to the surest box: a few pixels, and a twentieth of its score.
             assert max_shift_px(best.above(best.scores[0] - 1e-6), after) < 10
             assert abs(after.scores[0] - best.scores[0]) < 0.1
@@ -418,7 +417,7 @@ def test_photos_in_which_nothing_is_found_will_do(
 ) -> None:
     photo = tmp_path / "fog.png"
     Image.new("RGB", (160, 120), (150, 152, 155)).save(photo)
-    assert len(duck.detect(photo, score_threshold=MIN_SCORE)) == 0
+    assert len(duck.detect(photo, threshold=MIN_SCORE)) == 0
     words = export_openvino(duck, tmp_path / "thing.xml", photos=photo)
     assert words.startswith("100 boxes in 1 photo: ")
     _damage_what_is_read(monkeypatch)

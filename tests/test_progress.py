@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fewbox.core import progress
-from fewbox.core.progress import progress_bar
+from fewbox.core.progress import make_console, progress_bar
 
 
 @pytest.fixture
@@ -51,3 +51,9 @@ def test_without_an_end_only_what_is_done_is_told(
         clock[0] += 31
         advance("")
     assert capsys.readouterr().err == "detecting: 1\n"
+
+
+def test_what_looks_like_rich_markup_is_told_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rich")
+    make_console().print("install '.[train]', then look at [red]duck[/].jpg and :duck:")
+    assert capsys.readouterr().out == "install '.[train]', then look at [red]duck[/].jpg and :duck:\n"

@@ -26,7 +26,7 @@ class Counting:
     """Finds a box in every photo, counts them, and stops the run when it is told to."""
 
     labels = ("duck",)
-    score_threshold = 0.5
+    threshold = 0.5
 
     def __init__(self) -> None:
         self.looked, self.stop_after, self.score = 0, 1000, 0.75
@@ -37,7 +37,7 @@ class Counting:
     def enough_hw(self, size_hw: tuple[int, int]) -> tuple[float, float]:
         return size_hw
 
-    def detect(self, photo: Path | ReducedImage, *, score_threshold: float) -> Detections:
+    def detect(self, photo: Path | ReducedImage, *, threshold: float) -> Detections:
         if self.looked == self.stop_after:
             raise Stopped
         self.looked += 1
@@ -114,7 +114,7 @@ def test_only_the_other_photos_are_looked_at(
 
 def test_another_detector_threshold_or_photo_begins_anew(tmp_path: Path, detector: Counting) -> None:
     stop_after(detector, 4, tmp_path)
-    run(tmp_path, score_threshold=0.1)
+    run(tmp_path, threshold=0.1)
     assert detector.looked == NUM_PHOTOS
     stop_after(detector, 4, tmp_path)
     (tmp_path / "d.onnx").write_text("another detector")
@@ -130,7 +130,7 @@ def test_another_detector_threshold_or_photo_begins_anew(tmp_path: Path, detecto
 def test_what_another_run_left_is_not_taken_up_after_it(tmp_path: Path, detector: Counting) -> None:
     """Its pictures have replaced those of the run before."""
     stop_after(detector, 4, tmp_path)
-    stop_after(detector, 2, tmp_path, score_threshold=0.1)
+    stop_after(detector, 2, tmp_path, threshold=0.1)
     run(tmp_path)
     assert detector.looked == NUM_PHOTOS
 

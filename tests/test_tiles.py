@@ -83,14 +83,14 @@ class PaintDetector(PhotoDetector):
     config: Config = yolox()
     labels = ("small", "large")
     precision = "float32"
-    score_threshold = 0.5
+    threshold = 0.5
 
     def __init__(self, smallest: float = 8.0) -> None:
         self.base, self.provenance = {}, {}
         self.smallest = smallest
         self.looked_at: list[tuple[int, ...]] = []
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         self.looked_at.append(image.shape[:2])
         scale = INPUT / max(image.shape[:2])
         boxes, scores, class_ids = [], [], []
@@ -99,7 +99,7 @@ class PaintDetector(PhotoDetector):
             rows, columns = np.nonzero(is_paint & (image[..., 0] == colour))
             box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             score = 0.6 + colour / 100
-            if max(box[2] - box[0], box[3] - box[1]) * scale >= self.smallest and score > score_threshold:
+            if max(box[2] - box[0], box[3] - box[1]) * scale >= self.smallest and score > threshold:
                 boxes.append(box)
                 scores.append(score)
                 class_ids.append(int(colour >= 20))
@@ -155,8 +155,8 @@ def test_a_piece_is_kept_if_nobody_sees_more() -> None:
     """An object longer than a tile that the photo whole does not show the detector."""
 
     class Nearsighted(PaintDetector):
-        def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-            found = super()._find(image, score_threshold)
+        def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+            found = super()._find(image, threshold)
             return found if max(image.shape) < 200 else tuple(part[:0] for part in found)  # type: ignore[return-value]
 
     photo = painted((200, 440), [(30, 80, 400, 100)])
@@ -194,7 +194,7 @@ def test_a_higher_threshold_only_leaves_out() -> None:
     """What is found above a threshold is the same whatever else was asked for."""
     photo = painted((320, 440), [(20 * i, 13 * i, 20 * i + 15 + 3 * i, 13 * i + 16) for i in range(18)])
     detector = TiledDetector(PaintDetector(smallest=5), "auto")
-    every, few = detector.detect(photo, score_threshold=0.01), detector.detect(photo, score_threshold=0.68)
+    every, few = detector.detect(photo, threshold=0.01), detector.detect(photo, threshold=0.68)
     assert 0 < len(few) < len(every)
     assert np.array_equal(every.above(0.68).boxes, few.boxes)
 

@@ -18,18 +18,18 @@ class SpotDetector(PhotoDetector):
     config = YoloxConfig(depth=0.33, width=0.25, depthwise=True, size_hw=(32, 32), num_classes=1)
     labels = ("spot",)
     precision = "float32"
-    score_threshold = 0.5
+    threshold = 0.5
 
     def __init__(self, left: float, right: float) -> None:
         self.left, self.right = left, right
         self.base, self.provenance = {}, {}
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         rows, columns = np.nonzero(image[..., 0])
         is_left = columns.mean() < WIDTH / 2
         score = self.left if is_left else self.right
         box = [columns.min(), rows.min(), columns.max() + 1 + is_left, rows.max() + 1]
-        found = np.flatnonzero([score > score_threshold])
+        found = np.flatnonzero([score > threshold])
         return (
             np.array([box], np.float32)[found],
             np.array([score], np.float32)[found],
@@ -57,7 +57,7 @@ def test_the_mean_of_both_looks(x: int) -> None:
 def test_what_one_look_finds_alone_counts_half() -> None:
     twice = TtaDetector(SpotDetector(0.9, 0.0))
     assert len(twice.detect(spot_at(70))) == 0  # 0.45 is not above 0.5
-    found = twice.detect(spot_at(70), score_threshold=0.4)
+    found = twice.detect(spot_at(70), threshold=0.4)
     assert found.scores == pytest.approx([0.45])
     assert found.boxes[0] == pytest.approx([69, 20, 90, 40])
 
@@ -66,10 +66,10 @@ def test_a_box_of_another_class_is_no_partner() -> None:
     class TwoNames(SpotDetector):
         labels = ("left", "right")
 
-        def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-            boxes, scores, class_ids = super()._find(image, score_threshold)
+        def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+            boxes, scores, class_ids = super()._find(image, threshold)
             return boxes, scores, class_ids + (np.nonzero(image[..., 0])[1].mean() > WIDTH / 2)
 
-    found = TtaDetector(TwoNames(0.9, 0.8)).detect(spot_at(10), score_threshold=0.3)
+    found = TtaDetector(TwoNames(0.9, 0.8)).detect(spot_at(10), threshold=0.3)
     assert found.scores == pytest.approx([0.45, 0.4])
     assert found.class_ids.tolist() == [0, 1]

@@ -49,7 +49,7 @@ def test_learning_and_finding_are_the_same_for_every_orientation(tmp_path: Path)
         photos = stored_as(annotations, value, tmp_path / str(value))
         detectors[value] = finetune(photos, base, recipe="probe", effort="quick", show_progress=False)
         paths = [image.path for image in photos]
-        found[value] = detectors[value].detect(paths, score_threshold=LOW)
+        found[value] = detectors[value].detect(paths, threshold=LOW)
     assert sum(map(len, found[1])) > 0
     for value in STORED:
         assert_same_weights(detectors[1], detectors[value])

@@ -186,10 +186,10 @@ class RemembersSizes(SeesYellow):
         super().__init__()
         self.seen: set[tuple[int, ...]] = set()
 
-    def detect(self, image: Any, *, score_threshold: float) -> Any:
+    def detect(self, image: Any, *, threshold: float) -> Any:
         pixels = image.image if isinstance(image, ReducedImage) else image
         self.seen.add(pixels.shape[:2])
-        found = super().detect(pixels, score_threshold=score_threshold)
+        found = super().detect(pixels, threshold=threshold)
         if isinstance(image, ReducedImage):
             found = replace(found, boxes=found.boxes * image.scale_xyxy, size_hw=image.size_hw)
         return found
@@ -337,10 +337,10 @@ def test_a_new_object_is_shown_at_once_and_numbered_when_it_is_confirmed(film: P
     class SeesLate(SeesYellow):
         left = 10
 
-        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
             self.left -= 1
             shown = image if self.left < 0 else np.zeros_like(image)
-            return super().detect(shown, score_threshold=score_threshold)
+            return super().detect(shown, threshold=threshold)
 
     summary = detect(film, tmp_path / "boxes.csv", SeesLate(), summary_json=True)
     assert (summary.num_boxes, summary.num_tracks) == (40, 1)
@@ -374,9 +374,9 @@ def test_memory_does_not_grow_with_the_film(
             count(self.image)
 
     class Slow(SeesYellow):
-        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
             time.sleep(0.005)
-            return super().detect(image, score_threshold=score_threshold)
+            return super().detect(image, threshold=threshold)
 
     draw = video._draw
     monkeypatch.setattr(video_reader, "Frame", Counted)
@@ -393,11 +393,11 @@ class Interrupted(SeesYellow):
     def __init__(self, error: type[BaseException] = KeyboardInterrupt) -> None:
         self.left, self.error = 20, error
 
-    def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+    def detect(self, image: np.ndarray, *, threshold: float) -> Any:
         if self.left == 0:
             raise self.error
         self.left -= 1
-        return super().detect(image, score_threshold=score_threshold)
+        return super().detect(image, threshold=threshold)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -437,12 +437,12 @@ def test_a_killed_process_leaves_a_hidden_file_that_can_be_played(tmp_path: Path
     class Watched(SeesYellow):
         num_looks = 0
 
-        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
             self.num_looks += 1
             if self.num_looks == 140:
                 (hidden,) = tmp_path.glob(f".boxes.*{suffix}")
                 shutil.copy(hidden, left)
-            return super().detect(image, score_threshold=score_threshold)
+            return super().detect(image, threshold=threshold)
 
     detect(film, tmp_path / f"boxes{suffix}", Watched())
     played = [item for item in VideoReader(str(left)) if isinstance(item, Frame)]
@@ -556,9 +556,9 @@ def test_a_stream_that_stalls(stalling_camera: str, tmp_path: Path, monkeypatch:
 
 def test_a_camera_faster_than_the_network_is_not_looked_at_in_every_frame(film: Path, tmp_path: Path) -> None:
     class Slow(SeesYellow):
-        def detect(self, image: np.ndarray, *, score_threshold: float) -> Any:
+        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
             time.sleep(0.2)
-            return super().detect(image, score_threshold=score_threshold)
+            return super().detect(image, threshold=threshold)
 
     source = VideoReader(str(film))
     source.live = True
@@ -613,7 +613,7 @@ def test_what_is_refused(film: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="counting needs tracking"):
         detect(film, tmp_path / "boxes.mp4", tracking=False, counters=[LineCounter((0, 0, 9, 9))])
     with pytest.raises(SettingError, match="from 0 to 1: 2"):
-        detect(film, tmp_path / "boxes.mp4", score_threshold=2)
+        detect(film, tmp_path / "boxes.mp4", threshold=2)
 
 
 def test_where_webcams_are() -> None:

@@ -12,11 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
+import torch
 
 from annotate_client import a_box
 from exported_duck import ExportedDuck
@@ -24,11 +30,15 @@ from fewbox.data import demo_photos
 from fewbox.detection.detector import Detector
 from fewbox.models.base import BASE_HEADER
 from fewbox.models.weights import write_weights
+from fewbox.models.yolox import YOLOX_SIZES
 from made_once import ROOT
+from test_yolox_checkpoint import exported
 from tiny import tiny_base
+from tiny_yolox import random_yolox
 
 MISSING = ("torch", "matplotlib", "google_crc32c", "onnx", "onnxscript")
 INSTALL = "hint: pip install '.[train]'"
+NOT_ADAPTED = "not adapted, which might find more: it needs torch, not installed"
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +159,7 @@ def test_many_workers(plain: Plain) -> None:
 def test_words_of_a_detector_and_of_photos(plain: Plain) -> None:
     code, out, _ = plain.run("show duck.onnx")
     assert code == 0
-    assert "finds: " in out
+    assert "finds:  " in out
     assert "AP50" in out  # the estimate of held-out photos
     assert plain.run("check photos --boxes boxes.csv")[0] == 0
     assert plain.run("bases")[0] == 0
@@ -171,45 +181,99 @@ for name in fewbox.__all__:
 def test_the_service(plain: Plain) -> None:
     pytest.importorskip("fastapi", reason="needs the extra fewbox[serve]")
 
-    def ask(url: str) -> None:
+    with serving(plain, "serve duck.onnx --port 0", "serving at ") as url:
         photo = (plain.folder / "photos/duck_01.png").read_bytes()
         headers = {"Content-Type": "image/png"}
         request = urllib.request.Request(f"{url}/v1/detectors/duck/detect", photo, headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert len(json.load(answer)["photos"][0]["detections"]) > 0
 
-    while_serving(plain, "serve duck.onnx --port 0", "serving at ", ask)
 
-
-def test_the_page_draws_and_says_why_it_does_not_learn(plain: Plain) -> None:
+@contextmanager
+def a_page(plain: Plain, options: str) -> Iterator[Any]:
+    """A client of the page, with a box drawn in two photos."""
     httpx2 = pytest.importorskip("httpx2")
     pytest.importorskip("starlette", reason="needs the extra fewbox[annotate]")
-
-    def draw(url: str) -> None:
+    drawn = {image.path.stem: image.boxes[0] for image in demo_photos()[1] if image.boxes}
+    with serving(plain, f"annotate photos --labels duck --no-browser {options}", "open ") as url:
         origin = url.partition("/?")[0]
-        with httpx2.Client(base_url=origin, headers={"Origin": origin}) as client:
+        with httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
             client.get(url.removeprefix(origin))
-            row = client.get("/api/project").json()["photos"][0]
-            assert client.patch(f"/api/photos/{row['id']}", json={"put": [a_box()]}).status_code == 200
-            learning, finish = client.get("/api/learning").json(), client.post("/api/finish", json={}).json()
-            for answer in (learning, finish):
-                assert answer["state"] == "off"
-                assert answer["message"].startswith("learning needs torch, which is not installed: pip")
-            assert finish["command"].startswith("fewbox finetune")
-
-    while_serving(plain, "annotate photos --labels mug --no-browser", "open ", draw)
+            rows = client.get("/api/project").json()["photos"]
+            for row in [row for row in rows if Path(row["name"]).stem in drawn][:2]:
+                box = drawn[Path(row["name"]).stem]
+                put = [a_box(box=[box.x1, box.y1, box.x2, box.y2], label="duck")]
+                assert client.patch(f"/api/photos/{row['id']}", json={"put": put}).status_code == 200
+            yield client
     (plain.folder / "photos/annotations.json").unlink()
 
 
-def while_serving(plain: Plain, command: str, before: str, use: Callable[[str], None]) -> None:
-    """Use a server at its address, which it prints after the words ``before``, then stop it."""
+def comes_to(client: Any, address: str, *states: str) -> dict[str, Any]:
+    """The answer, once its state is one of these."""
+    until = time.monotonic() + 120
+    while (answer := client.get(address).json())["state"] not in states:
+        assert time.monotonic() < until, answer
+        time.sleep(0.1)
+    return dict(answer)
+
+
+def test_the_page_learns_proposes_and_finishes(plain: Plain) -> None:
+    with a_page(plain, "--base starter -o from_page.onnx") as client:
+        learning = comes_to(client, "/api/learning", "ready", "failed", "off")
+        assert (learning["state"], learning["round"]) == ("ready", 1), learning
+        rows = client.get("/api/project").json()["photos"]
+        proposals = [client.get(f"/api/photos/{row['id']}/proposals").json()["boxes"] for row in rows[2:]]
+        assert sum(map(len, proposals)) > 0
+        for row in rows[:2]:  # of what is not there the linear probe finds little
+            client.patch(f"/api/photos/{row['id']}", json={"put": [a_box(label="duck")]})
+        assert client.post("/api/finish", json={}).json()["state"] == "running"
+        finish = comes_to(client, "/api/finish", "done", "failed")
+        wrote, _, did_without = finish["message"].partition("; ")
+        assert wrote.startswith("wrote from_page.onnx"), finish
+        assert did_without == f"{NOT_ADAPTED}: {INSTALL[6:]}"
+    assert plain.run("detect from_page.onnx photos -o found_from_page")[0] == 0
+
+
+def test_a_notebook_s_page_learns(plain: Plain) -> None:
+    pytest.importorskip("anywidget", reason="needs the extra fewbox[notebook]")
+    code = """
+import time
+import fewbox
+from fewbox.data.formats import read_annotations
+from fewbox.data.project_file import DrawnBox
+
+page = fewbox.annotate("photos", base="starter")
+for number, image in enumerate(read_annotations("boxes.csv", "photos").reviewed_only().images[:2]):
+    page._project.change_photo(image.path.name, put=[DrawnBox(f"k{number}", image.boxes[0])])
+learner = page._answers._learner
+while learner.learning().state in ("waiting", "learning"):
+    time.sleep(0.1)
+print(learner.learning().state, learner.learning().message, sep="|")
+"""
+    assert plain.python(code).strip() == "ready|learnt from 2 photos"
+    (plain.folder / "photos/annotations.json").unlink()
+
+
+def test_the_page_says_what_its_base_needs(plain: Plain) -> None:
+    cure = "needs torch, not installed; pip install '.[train]'"
+    with a_page(plain, "--base ssd_base.safetensors") as client:
+        assert comes_to(client, "/api/learning", "off", "failed")["message"] == f"learning from tiny {cure}"
+        client.post("/api/finish", json={})
+        finish = comes_to(client, "/api/finish", "done", "failed")
+        assert finish["message"] == f"learning from tiny {cure}"
+        assert finish["command"].startswith("fewbox finetune")
+
+
+@contextmanager
+def serving(plain: Plain, command: str, before: str) -> Iterator[str]:
+    """A server's address, which it prints after the words ``before``; in the end it is stopped."""
     process = plain.start("-m", "fewbox.cli", *command.split())
     try:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         line = next((line for line in lines if line.startswith(before)), None)
         assert line is not None, process.stderr
-        use(line.removeprefix(before).strip())
+        yield line.removeprefix(before).strip()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
         assert "Traceback" not in err
@@ -229,6 +293,27 @@ def test_the_linear_probe_learns_and_detects(plain: Plain, written: str) -> None
     assert sum(len(photo["detections"]) for photo in found) >= len(found)
 
 
+@pytest.fixture(scope="module")
+def official(plain: Plain) -> dict[str, Path]:
+    """A YOLOX as its release offers it, as a pickle of PyTorch and as an ONNX file."""
+    network = random_yolox(replace(YOLOX_SIZES["nano"], size_hw=(416, 416)))
+    torch.save({"model": network.state_dict()}, plain.folder / "nano.pth")
+    onnx.save(exported(network.fold()), plain.folder / "nano.onnx")
+    return {"pth": plain.folder / "nano.pth", "onnx": plain.folder / "nano.onnx"}
+
+
+@pytest.mark.parametrize("kind", ["pth", "onnx"])
+def test_an_official_yolox_is_converted_and_learns(
+    plain: Plain, official: dict[str, Path], kind: str
+) -> None:
+    """As after ``fewbox bases --download yolox_nano``, which converts the file that it has fetched."""
+    asked = f"--boxes boxes.csv --base {official[kind].name} --effort quick --reviewed-only"
+    code, out, err = plain.run(f"finetune photos {asked} --heads-only -o of_{kind}.safetensors")
+    assert code == 0, err
+    assert f"wrote of_{kind}.safetensors (0." in out  # the heads alone
+    assert plain.run(f"detect of_{kind}.safetensors photos -o found_of_{kind}")[0] == 0
+
+
 def test_the_best_recipe_says_what_it_could_not_try(plain: Plain) -> None:
     code = """
 import fewbox
@@ -239,7 +324,7 @@ detector = fewbox.finetune(photos, "starter", show_progress=False)
 print(detector.provenance["plan"][-1], len(detector.detect("photos/duck_01.png")), sep="|")
 """
     plan, _, count = plain.python(code).strip().partition("|")
-    assert plan == f"not adapted, which might find more: it needs torch, not installed: {INSTALL[6:]}"
+    assert plan == f"{NOT_ADAPTED}: {INSTALL[6:]}"
     assert int(count) > 0
 
 
@@ -267,6 +352,11 @@ print(detector.provenance["plan"][-1], len(detector.detect("photos/duck_01.png")
         (
             "finetune-deep photos --boxes boxes.csv --base yolox_s -o d.safetensors",
             "fine-tuning needs torch",
+            INSTALL,
+        ),
+        (
+            "bases --download retinanet_resnet50_fpn",
+            "reading retinanet_resnet50_fpn needs torch",
             INSTALL,
         ),
         (

@@ -202,13 +202,13 @@ def test_a_photo_taken_sideways_is_turned(
 @pytest.mark.slow
 def test_the_threshold_begins_at_the_detectors_own(open_reader: Any, exported_duck: ExportedDuck) -> None:
     reader, (photo, *_) = open_reader(), exported_duck.photos
-    own = exported_duck.detector.score_threshold
+    own = exported_duck.detector.threshold
     reader.choose("Choose photos", photo)
     reader.summary()
     assert float(reader.threshold.input_value()) == pytest.approx(own, abs=0.005)
     for threshold in (0.05, 0.99):
         reader.threshold.fill(str(threshold))
-        expected = exported_duck.detector.detect(photo, score_threshold=threshold)
+        expected = exported_duck.detector.detect(photo, threshold=threshold)
         assert reader.page.locator("#threshold-value").inner_text() == f"{threshold:.2f}"
         reader.page.get_by_text(f"1 photo, {len(expected)} box").wait_for()
         assert reader.card(photo.name).locator(".found li").count() == len(expected)

@@ -76,11 +76,11 @@ def run_demo(output: Path, base: str | None = None) -> DemoResult:
     save_loss_curve(detector.history, output / "duck_loss.png", made["estimate"], made.get("ap_by_round", ()))
     # Once, for the pictures and for the report, which counts detections below the threshold too.
     test, found, skipped = detect_all(detector, test, show_progress=True)
-    save_found(found, path.name, detector.score_threshold, output / "found", output / "ducks.gif")
+    save_found(found, path.name, detector.threshold, output / "found", output / "ducks.gif")
     _save_contact_sheet(output, [image.path for image in test])
     evaluation = evaluate_detections(detector, test, found, skipped)
     save_report(evaluation, output / "report.html", title=path.name)
-    counts = evaluation.at(detector.score_threshold)
+    counts = evaluation.at(detector.threshold)
     wrong = {name: counts[name] for name in ("false_alarms", "false_alarm_kinds")}
     result = DemoResult(output, counts["annotations"], counts["found"], **wrong)
     figures = {"base": base_model.name, "ducks": result.ducks, "found": result.found} | wrong

@@ -133,8 +133,6 @@ def run_annotate(parsed: argparse.Namespace) -> int:
             key=parsed.key,
         )
         print(f"{counted(len(names), 'photo')}; boxes go to {project.file}", flush=True)
-        if parsed.learn and learner.learning().state == "off":
-            print(learner.learning().message, flush=True)
         if server.is_shared:
             _tell_others(server.url)
         here = "" if server.local_url == server.url else f"\non this machine: {server.local_url}"

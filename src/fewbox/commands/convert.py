@@ -74,7 +74,7 @@ def run_convert(parsed: argparse.Namespace) -> int:
     print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
     print(f"wrote {parsed.output} as {to_format}")
     for remark in (*raw.remarks, *losses):
-        console.print(remark, markup=False)
+        console.print(remark)
     if to_format == "yolo" and not parsed.copy_photos:
         console.print(f"the photos belong into {parsed.output / 'images'}: --copy-photos puts them there")
     return 0
@@ -87,9 +87,9 @@ def _choose(formats: Sequence[str], what: object, option: str) -> str:
     if not sys.stdin.isatty():
         hint = f"say which one: {option} FORMAT"
         raise SettingError(f"{what}: the format may be: {', '.join(formats)}", hint=hint)
-    console.print(f"{what}: which format ({option})?", markup=False)
+    console.print(f"{what}: which format ({option})?")
     for number, name in enumerate(formats, start=1):
-        console.print(f"  {number}  {name}: {FORMATS[name]}", markup=False)
+        console.print(f"  {number}  {name}: {FORMATS[name]}")
     while True:
         console.print(f"1 to {len(formats)}, or a name: ", end="")
         answer = sys.stdin.readline()

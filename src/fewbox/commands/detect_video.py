@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fewbox.errors import OutputError, SettingError, VideoError
 
@@ -265,18 +265,18 @@ def _detect(
     summary_json: bool = False,
 ) -> VideoSummary:
     from fewbox.video import detect_video
+    from fewbox.video.tracking import DEFAULT_CONFIRM
 
-    given: dict[str, Any] = {} if parsed.confirm is None else {"confirm": parsed.confirm}
     return detect_video(
         detector,
         source,
         output,
-        score_threshold=parsed.threshold,
+        threshold=parsed.threshold,
         every=1 if parsed.every is None else parsed.every,
         tracking=not parsed.no_tracking,
+        confirm=DEFAULT_CONFIRM if parsed.confirm is None else parsed.confirm,
         counters=counters,
         summary_json=summary_json,
-        **given,
     )
 
 

@@ -269,7 +269,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
     with process_group(parsed.device) as group:
         if group.is_main:
-            console.print(f"computing on: {device_in_words(group.device)}", markup=False)
+            console.print(f"computing on: {device_in_words(group.device)}")
         base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
         detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
         if not group.is_main:

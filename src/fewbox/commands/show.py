@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fewbox.core import counted
-from fewbox.core.extras import require_packages
 from fewbox.errors import BaseModelError
 from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
+
+_UNBROKEN = "\u00a0"
+"""A space at which no line ends."""
 
 
 def add_bases(commands: Any) -> None:
@@ -59,7 +63,6 @@ def _download(names: Sequence[str]) -> int:
     unknown = [name for name in names if name not in ZOO]
     if unknown:
         raise BaseModelError(f"no base model is called {unknown[0]}", hint=f"choose one of: {', '.join(ZOO)}")
-    require_packages(["torch"], "reading a base model")
     from fewbox.models.base import load_base
 
     for name in names:
@@ -107,28 +110,50 @@ def run_show(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(json.dumps(facts, indent=1))
         return 0
+    rows = _rows(facts)
+    width = max(map(len, rows)) + 2
+    columns = shutil.get_terminal_size().columns
+    for name, text in rows.items():
+        begin = f"{name + ':':{width}}"
+        lines = textwrap.fill(text, max(columns, 60), initial_indent=begin, subsequent_indent=" " * width)
+        print(lines.replace(_UNBROKEN, " "))
     made = facts["provenance"]
-    photos = made.get("photos", [])
-    print(f"finds: {', '.join(facts['labels'])}")
-    print(f"base: {facts['base']['name']}, {facts['base']['licence']}")
-    print(f"input: {_input_in_words(facts['input_size_hw'])}")
     if not made:
-        print("a base model, with the classes that it was trained on")
         return 0
-    boxes = counted(sum(photo["boxes"] for photo in photos), "box")
-    print(f"learnt from: {boxes} in {counted(len(photos), 'photo')}, recipe {made.get('recipe')}")
-    if "export" in facts:
-        taken = "photos" if facts["export"]["input"] == "photos" else "the network's input (--raw)"
-        print(f"exported by fewbox {facts['export']['fewbox_version']}; takes {taken}")
-    for reason in made.get("plan", ()):
-        print(f"plan: {reason}")
+    if plan := made.get("plan"):
+        _print_part("how it was learnt", plan)
     if "estimate" in made:
         from fewbox.finetuning.estimate import estimate_in_words
 
-        print(estimate_in_words(made["estimate"]))
+        _print_part("how good it should be", estimate_in_words(made["estimate"]).splitlines())
     else:
-        print("how good it is was not estimated; measure it: fewbox evaluate")
+        _print_part("how good it is", ["not estimated; measure it: fewbox evaluate"])
     return 0
+
+
+def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What there is to say in a line each."""
+    made, base = facts["provenance"], facts["base"]
+    rows = {
+        "finds": ", ".join(label.replace(" ", _UNBROKEN) for label in facts["labels"]),
+        "base": f"{base['name']}, {base['licence']}",
+        "input": _input_in_words(facts["input_size_hw"]),
+    }
+    if not made:
+        return rows | {"made": "it is a base model, with the classes that it was trained on"}
+    photos = made.get("photos", [])
+    boxes = counted(sum(photo["boxes"] for photo in photos), "box")
+    recipe = made.get("recipe")
+    rows["learnt from"] = f"{boxes} in {counted(len(photos), 'photo')}, recipe {recipe}"
+    rows["threshold"] = f"{facts['score_threshold']:.2f}, where none is given"
+    if "export" in facts:
+        taken = "photos" if facts["export"]["input"] == "photos" else "the network's input (--raw)"
+        rows["exported by"] = f"fewbox {facts['export']['fewbox_version']}; takes {taken}"
+    return rows
+
+
+def _print_part(title: str, lines: Iterable[str]) -> None:
+    print("\n".join([f"\n{title}", *(f"  {line}" for line in lines)]))
 
 
 def _facts(path: Path, base: str | None) -> dict[str, Any]:
@@ -136,7 +161,7 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
     from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, names_base
     from fewbox.models.families import config_from_dict
 
-    names = ("labels", "base", "score_threshold", "precision", "provenance")
+    names = ("labels", "base", "precision", "provenance")
     if path.suffix.lower() in EXPORT_SUFFIXES and not names_base(path):
         from fewbox.runtimes.header import read_onnx_header, read_openvino_header
 
@@ -144,10 +169,10 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
         header: Mapping[str, Any] = read(path)
         about = {name: header[name] for name in ("fewbox_version", "input", "detector_sha256")}
         config = config_from_dict(header["architecture"], header["config"])
-        facts = {name: header[name] for name in names}
+        facts = {name: header[name] for name in (*names, "score_threshold")}
         return facts | {"input_size_hw": config.input_size_hw, "export": about}
     detector = load_in_torch(path, base, "cpu")
-    facts = {name: getattr(detector, name) for name in names}
+    facts = {name: getattr(detector, name) for name in names} | {"score_threshold": detector.threshold}
     return facts | {"input_size_hw": detector.config.input_size_hw}
 
 

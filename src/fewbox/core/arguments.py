@@ -4,10 +4,52 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from fewbox.errors import FewboxError, SettingError
+
+FORMER_THRESHOLD = "score_threshold"
+"""What ``threshold`` was called; files still call it so. The name goes with the next version."""
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def takes_score_threshold(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Let a function that takes ``threshold`` be called with the name it had before, with a warning."""
+
+    @wraps(function)
+    def taking(*positional: Given.args, **named: Given.kwargs) -> Result:
+        if FORMER_THRESHOLD in named:
+            if "threshold" in named:
+                raise TypeError(f"{function.__qualname__}: threshold was given under both of its names")
+            _warn(f"the argument {FORMER_THRESHOLD} of {function.__qualname__}")
+            named["threshold"] = named.pop(FORMER_THRESHOLD)
+        return function(*positional, **named)
+
+    return taking
+
+
+def former_threshold() -> Any:
+    """The attribute ``score_threshold`` of an object that has ``threshold``; with a warning."""
+
+    def get(self: Any) -> Any:
+        _warn(f"{type(self).__name__}.{FORMER_THRESHOLD}")
+        return self.threshold
+
+    def put(self: Any, value: Any) -> None:
+        _warn(f"{type(self).__name__}.{FORMER_THRESHOLD}")
+        self.threshold = value
+
+    return property(get, put, doc="The former name of ``threshold``.")
+
+
+def _warn(what: str) -> None:
+    warnings.warn(f"{what} is now called threshold", DeprecationWarning, stacklevel=3)
 
 
 def checked_threshold(value: Any) -> float:
@@ -21,7 +63,7 @@ def checked_threshold(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         threshold = math.nan
     if not 0 <= threshold <= 1:
-        hint = f"30% is 0.3: score_threshold={threshold / 100:g}" if 1 < threshold <= 100 else None
+        hint = f"30% is 0.3: threshold={threshold / 100:g}" if 1 < threshold <= 100 else None
         raise SettingError(f"the threshold must be a number from 0 to 1: {value!r}", hint=hint)
     return threshold
 

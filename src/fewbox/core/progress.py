@@ -45,7 +45,8 @@ def make_console(**settings: Any) -> Any:
             """
             raise BrokenPipeError
 
-    return Console(**settings)
+    # Names of photos and classes may look like rich's markup, as "[red]", or like an emoji's name.
+    return Console(markup=False, emoji=False, **settings)
 
 
 class _LateConsole:
@@ -104,7 +105,7 @@ class _HalfMinutely:
         if self.total is not None:
             left = (self.total - self.done) * seconds / max(self.done - self._done_then, 1)
             parts = [f"{parts[0]} of {self.total}", f"{timedelta(seconds=round(left))} left"]
-        console.print(", ".join([*parts, remark] if remark else parts), markup=False)
+        console.print(", ".join([*parts, remark] if remark else parts))
         self._said_at, self._done_then = now, self.done
 
 
@@ -130,7 +131,7 @@ def progress_bar(title: str, total: int | None, *, show: bool = True) -> Iterato
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
+        TextColumn("{task.fields[remark]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, speed_estimate_period=_SPEED_OVER_S) as bar:
         task = bar.add_task(title, total=total, remark="")

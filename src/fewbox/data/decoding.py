@@ -205,7 +205,7 @@ def _completed(image: Any) -> Image.Image | None:
         name = str(image.filename)  # there is none for what came over a wire
         if name and name not in _told:
             _told.add(name)
-            console.print(f"{shown_name(Path(name))}: {LACKS_END}", markup=False)
+            console.print(f"{shown_name(Path(name))}: {LACKS_END}")
         return whole
     return None
 

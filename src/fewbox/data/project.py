@@ -291,7 +291,7 @@ class Project:
             if boxes and state.size_hw:
                 require_size(state.size_hw, images[-1].size_hw, f"{PROJECT_FILE}: {name}")
         if missing:
-            console.print(f"left out, no longer there: {', '.join(missing)}", markup=False)
+            console.print(f"left out, no longer there: {', '.join(missing)}")
         return AnnotationSet(tuple(images), tuple(self.labels()), PROJECT_FILE)
 
     def _load(self) -> _Loaded:

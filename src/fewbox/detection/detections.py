@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewbox.core.arguments import checked_threshold
+from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.data.images import ReducedImage, StrPath, read_image, upright_array
 from fewbox.detection.drawing import draw_boxes, save_picture
 from fewbox.errors import PhotoError, SettingError
@@ -157,13 +157,14 @@ class Detections:
         """The file name of the photo; None for one that came as an array."""
         return self.source.name if isinstance(self.source, Path) else None
 
-    def above(self, score_threshold: float) -> Detections:
-        """The detections with a higher score than ``score_threshold``, in the same order.
+    @takes_score_threshold
+    def above(self, threshold: float) -> Detections:
+        """The detections with a higher score than ``threshold``, in the same order.
 
         Raises:
             SettingError: the threshold is no number from 0 to 1.
         """
-        return self[self.scores > checked_threshold(score_threshold)]
+        return self[self.scores > checked_threshold(threshold)]
 
     def draw(
         self, image: StrPath | npt.NDArray[np.uint8] | Image.Image | ReducedImage | None = None

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from fewbox.core import counted
-from fewbox.core.arguments import checked_path
+from fewbox.core.arguments import checked_path, takes_score_threshold
 from fewbox.core.device import AUTO, CPU
 from fewbox.data.images import StrPath
 from fewbox.detection.batching import Batcher
@@ -79,17 +79,18 @@ class Detector(PhotoDetector):
         history: the losses of every step, if it was just fine-tuned; not kept in the file.
         precision: ``"float32"``, or ``"bfloat16"`` where the boxes were found to stay the same; used
             only on processors that compute in it.
-        score_threshold: :meth:`detect` returns detections with a higher score.
+        threshold: :meth:`detect` returns detections with a higher score.
         device: where the network computes; on the processor if not given.
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
-        >>> len(detector.detect("ducks/test/duck_01.jpg", score_threshold=0.5))
+        >>> len(detector.detect("ducks/test/duck_01.jpg", threshold=0.5))
         3
         >>> [found.photo_name for found in detector.detect(fewbox.find_photos("ducks/test"))][:2]
         ['duck_01.jpg', 'duck_02.jpg']
     """
 
+    @takes_score_threshold
     def __init__(
         self,
         *,
@@ -100,7 +101,7 @@ class Detector(PhotoDetector):
         provenance: Mapping[str, Any],
         history: Sequence[Mapping[str, float]] = (),
         precision: str = "float32",
-        score_threshold: float = SCORE_THRESHOLD,
+        threshold: float = SCORE_THRESHOLD,
         device: torch.device | None = None,
     ) -> None:
         if config.num_classes != len(labels):
@@ -112,7 +113,7 @@ class Detector(PhotoDetector):
         self.provenance = dict(provenance)
         self.history = [dict(row) for row in history]
         self.precision = precision
-        self.score_threshold = score_threshold
+        self.threshold = threshold
         self._device = device
 
     @property
@@ -184,24 +185,24 @@ class Detector(PhotoDetector):
             synchronize(self.device)
             return list(zip(codes, logits, strict=True))
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         if self._session is not None:
-            return run_session(self._session, image[None], score_threshold).of_photo(0)
+            return run_session(self._session, image[None], threshold).of_photo(0)
         network = self.network
         if is_processor(self._device):
-            boxes, scores, class_ids = network.find(image, score_threshold)
+            boxes, scores, class_ids = network.find(image, threshold)
         else:
             import torch
 
             codes, logits = self._batcher.run(network.prepare(image))
             size_hw = (image.shape[0], image.shape[1])
             with torch.inference_mode():
-                boxes, scores, class_ids = network.found(codes, logits, size_hw, score_threshold)
+                boxes, scores, class_ids = network.found(codes, logits, size_hw, threshold)
         return boxes.numpy(), scores.numpy(), class_ids.numpy()
 
-    def _detect_each(self, photos: Iterable[Any], score_threshold: float) -> list[Detections]:
+    def _detect_each(self, photos: Iterable[Any], threshold: float) -> list[Detections]:
         def detect(numbered: tuple[int, Any]) -> Detections:
-            return self._detect_one(numbered[1], score_threshold, f"photos[{numbered[0]}]")
+            return self._detect_one(numbered[1], threshold, f"photos[{numbered[0]}]")
 
         is_gpu = not is_processor(self._device)
         return [done.result() for done in run_each(detect, enumerate(photos), beside=is_gpu)]
@@ -229,7 +230,7 @@ class Detector(PhotoDetector):
             provenance=self.provenance,
             history=self.history,
             precision=precision,
-            score_threshold=self.score_threshold,
+            threshold=self.threshold,
             device=device,
         )
         if "_session" in self.__dict__ and is_processor(device):
@@ -257,15 +258,15 @@ class Detector(PhotoDetector):
         if path.suffix.lower() != ".safetensors":
             hint = f"name it {path.stem}.safetensors; for other programs: fewbox.export_detector"
             raise OutputError(f"{path}: a detector cannot be written as {path.suffix!r}", hint=hint)
-        weights = (
-            {name: self.weights[name] for name in self.network.head_names} if heads_only else self.weights
-        )
+        weights = self.weights
+        if heads_only:
+            weights = {name: weights[name] for name in self._family.head_names(self.config)}
         header = {
             "format_version": FORMAT_VERSION,
             "architecture": self._family.architecture,
             "config": self.config.to_dict(),
             "labels": self.labels,
-            "score_threshold": self.score_threshold,
+            "score_threshold": self.threshold,
             "precision": self.precision,
             "base": self.base,
             "heads_only": heads_only,
@@ -319,7 +320,7 @@ class Detector(PhotoDetector):
                 base=header["base"],
                 provenance=known_provenance(header["provenance"]),
                 precision=header["precision"],
-                score_threshold=header["score_threshold"],
+                threshold=header["score_threshold"],
                 device=chosen,
             )
             if not detector.is_graph:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fewbox import __version__
 from fewbox.core import counted
-from fewbox.core.arguments import checked_threshold
+from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.core.device import AUTO, CPU, may_have_gpu
 from fewbox.core.files import require_writable
 from fewbox.core.progress import console, progress_bar
@@ -62,12 +62,13 @@ class FolderSummary:
         return text
 
 
+@takes_score_threshold
 def detect_folder(
     detector: StrPath,
     photos: StrPath | Sequence[StrPath],
     output: StrPath,
     *,
-    score_threshold: float | None = None,
+    threshold: float | None = None,
     gif: StrPath | None = None,
     base: str | None = None,
     engine: str = AUTO,
@@ -87,7 +88,7 @@ def detect_folder(
         photos: folders, files or patterns.
         output: the folder for the results; made if it is not there. Or, for one photo, the picture to
             write: then there is no ``detections.json``.
-        score_threshold: lowest score to report; the detector's own if not given.
+        threshold: lowest score to report; the detector's own if not given.
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
@@ -105,8 +106,8 @@ def detect_folder(
             wanted of no pictures.
         OutputError: a result cannot be written, or would replace a photo.
     """
-    if score_threshold is not None:
-        score_threshold = checked_threshold(score_threshold)
+    if threshold is not None:
+        threshold = checked_threshold(threshold)
     if gif is not None and not pictures:
         raise SettingError(f"no pictures, nothing to animate: {gif}")
     tiles = None if tiles is None else checked_tiles(tiles)
@@ -118,7 +119,7 @@ def detect_folder(
     if show_progress:
         say_what_computes(loaded)
     loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
-    threshold = loaded.score_threshold if score_threshold is None else score_threshold
+    threshold = loaded.threshold if threshold is None else threshold
     file: tuple[object, ...] = (str(detector),)  # a base model by its name
     if Path(detector).exists():
         about = Path(detector).stat()
@@ -260,9 +261,9 @@ def _detect_and_draw(
     def detect(photo_and_target: tuple[Path, Path | None]) -> dict[str, Any]:
         path, target = photo_and_target
         if target is None:
-            return detector.detect(path, score_threshold=threshold).to_dict()
+            return detector.detect(path, threshold=threshold).to_dict()
         photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
-        found = replace(detector.detect(photo, score_threshold=threshold), source=path)
+        found = replace(detector.detect(photo, threshold=threshold), source=path)
         save_picture(found.draw(for_picture(photo, detector)), target)
         return found.to_dict() | {"picture": target.name}
 
@@ -282,7 +283,7 @@ def _detect_and_draw(
             try:
                 rows.add(number, row.result())
             except PhotoError as error:
-                console.print(f"skipped: {error.message}", markup=False)
+                console.print(f"skipped: {error.message}")
                 failed.append(paths[number].name)
             advance(paths[number].name)
     return failed

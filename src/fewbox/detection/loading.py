@@ -53,7 +53,7 @@ class ExportedDetector(PhotoDetector):
             self.labels = tuple(header["labels"])
             self.base = dict(header["base"])
             self.provenance = dict(header["provenance"])
-            self.score_threshold = float(header["score_threshold"])
+            self.threshold = float(header["score_threshold"])
         except (KeyError, TypeError, ValueError) as error:
             raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
         self.precision = engine.precision
@@ -64,8 +64,8 @@ class ExportedDetector(PhotoDetector):
         """What computes: ``cpu``, or a provider of ONNX Runtime's."""
         return self.engine.runs_on
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-        return self.engine.run(image[None], score_threshold).of_photo(0)
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        return self.engine.run(image[None], threshold).of_photo(0)
 
 
 TORCH = "torch"
@@ -217,7 +217,7 @@ def _loaded(path: Path, base: BaseModel | StrPath | None, device: str, *, is_bas
 
 def say_what_computes(detector: PhotoDetector) -> None:
     """Say in a line what a detector computes with."""
-    console.print(f"computing on: {detector.runs_on}", markup=False)
+    console.print(f"computing on: {detector.runs_on}")
 
 
 def _is_for_torch(device: str) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from fewbox.core.arguments import checked_threshold
+from fewbox.core.arguments import checked_threshold, former_threshold, takes_score_threshold
 from fewbox.core.boxes import pairwise_iou
 from fewbox.core.device import CPU
 from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
@@ -63,7 +63,7 @@ class PhotoDetector(ABC):
         base: where the weights that were not tuned came from.
         provenance: how the detector was made; JSON-ready.
         precision: that of the computation, ``"float32"``, ...
-        score_threshold: :meth:`detect` returns detections with a higher score.
+        threshold: :meth:`detect` returns detections with a higher score.
     """
 
     config: Config
@@ -71,7 +71,8 @@ class PhotoDetector(ABC):
     base: dict[str, str]
     provenance: dict[str, Any]
     precision: str
-    score_threshold: float
+    threshold: float
+    score_threshold = former_threshold()
     _looked_for_bgr = 0
 
     @property
@@ -83,7 +84,7 @@ class PhotoDetector(ABC):
         return f"{type(self).__name__}({', '.join(self.labels)}; base {self.base.get('name')})"
 
     @abstractmethod
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         """The objects in ``image`` ``[H, W, 3]``, upright RGB, whose score is above the threshold."""
 
     @overload
@@ -91,7 +92,7 @@ class PhotoDetector(ABC):
         self,
         photos: Photo,
         *,
-        score_threshold: float | None = None,
+        threshold: float | None = None,
         tiles: int | str | None = None,
         bgr: bool = False,
     ) -> Detections: ...
@@ -100,16 +101,17 @@ class PhotoDetector(ABC):
         self,
         photos: list[Any] | tuple[Any, ...] | Iterator[Any],
         *,
-        score_threshold: float | None = None,
+        threshold: float | None = None,
         tiles: int | str | None = None,
         bgr: bool = False,
     ) -> list[Detections]: ...
 
+    @takes_score_threshold
     def detect(
         self,
         photos: Photo | list[Any] | tuple[Any, ...] | Iterator[Any],
         *,
-        score_threshold: float | None = None,
+        threshold: float | None = None,
         tiles: int | str | None = None,
         bgr: bool = False,
     ) -> Detections | list[Detections]:
@@ -121,7 +123,7 @@ class PhotoDetector(ABC):
                 one axis more, or photos read by :func:`read_reduced`. A photo in a file that is at least
                 four times as large as the network's input is read at a half to an eighth of its size; boxes
                 are always in pixels of the whole photo.
-            score_threshold: only detections with a higher score; the detector's own if not given.
+            threshold: only detections with a higher score; the detector's own if not given.
             tiles: for large photos with small objects: look at overlapping tiles too, so many along the
                 longer side, 2 to 8, or ``"auto"``; see :class:`TiledDetector`.
             bgr: arrays and tensors are BGR, as OpenCV reads photos. Files and Pillow images say themselves
@@ -137,19 +139,18 @@ class PhotoDetector(ABC):
         if bgr:
             photos = map(_as_rgb, cast(Iterable[Any], photos)) if several else _as_rgb(photos)
         if tiles is not None:
-            return self.with_tiles(tiles).detect(photos, score_threshold=score_threshold)
-        threshold = checked_threshold(self.score_threshold if score_threshold is None else score_threshold)
+            return self.with_tiles(tiles).detect(photos, threshold=threshold)
+        threshold = checked_threshold(self.threshold if threshold is None else threshold)
         if several:
             return self._detect_each(cast(Iterable[Any], photos), threshold)
         return self._detect_one(photos, threshold, "photo")
 
-    def _detect_each(self, photos: Iterable[Any], score_threshold: float) -> list[Detections]:
+    def _detect_each(self, photos: Iterable[Any], threshold: float) -> list[Detections]:
         return [
-            self._detect_one(photo, score_threshold, f"photos[{number}]")
-            for number, photo in enumerate(photos)
+            self._detect_one(photo, threshold, f"photos[{number}]") for number, photo in enumerate(photos)
         ]
 
-    def _detect_one(self, photo: Any, score_threshold: float, name: str) -> Detections:
+    def _detect_one(self, photo: Any, threshold: float, name: str) -> Detections:
         source: Path | NDArray[np.uint8] | None = None
         if isinstance(photo, str | os.PathLike):
             source = photo_path(photo)
@@ -164,9 +165,9 @@ class PhotoDetector(ABC):
         else:
             source = upright_array(photo, name)
             read = ReducedImage(source, (source.shape[0], source.shape[1]))
-        boxes, scores, class_ids = self._find(read.image, score_threshold)
+        boxes, scores, class_ids = self._find(read.image, threshold)
         if len(scores) == 0 and hasattr(photo, "ndim"):
-            self._remark_if_bgr(read.image, score_threshold)
+            self._remark_if_bgr(read.image, threshold)
         return Detections(
             boxes=boxes * read.scale_xyxy,
             scores=scores,
@@ -176,16 +177,16 @@ class PhotoDetector(ABC):
             source=source,
         )
 
-    def _remark_if_bgr(self, image: NDArray[np.uint8], score_threshold: float) -> None:
+    def _remark_if_bgr(self, image: NDArray[np.uint8], threshold: float) -> None:
         """Say so if an array in which nothing is found makes sense as BGR; the first few are looked at."""
         self._looked_for_bgr += 1
         if self._looked_for_bgr > _MOST_LOOKED_FOR_BGR:
             return
-        if len(self._find(np.ascontiguousarray(image[..., ::-1]), score_threshold)[1]):
+        if len(self._find(np.ascontiguousarray(image[..., ::-1]), threshold)[1]):
             warnings.warn(
                 "nothing was found in an array taken as RGB, but something with red and blue swapped: if it "
                 "is BGR, as OpenCV reads photos, say so: detect(..., bgr=True)",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
@@ -213,7 +214,7 @@ def _take_after(wrapper: PhotoDetector, detector: PhotoDetector) -> None:
     """Give a detector that asks another one the attributes of that other one."""
     wrapper.config, wrapper.labels, wrapper.base = detector.config, detector.labels, detector.base
     wrapper.provenance, wrapper.precision = detector.provenance, detector.precision
-    wrapper.score_threshold = detector.score_threshold
+    wrapper.threshold = detector.threshold
 
 
 class TtaDetector(PhotoDetector):
@@ -235,17 +236,17 @@ class TtaDetector(PhotoDetector):
         """What computes for the detector that it asks."""
         return self.detector.runs_on
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
-        low = min(score_threshold, _LOWEST_SCORE)
-        plain = self.detector.detect(image, score_threshold=low)
-        mirrored = self.detector.detect(np.ascontiguousarray(image[:, ::-1]), score_threshold=low)
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        low = min(threshold, _LOWEST_SCORE)
+        plain = self.detector.detect(image, threshold=low)
+        mirrored = self.detector.detect(np.ascontiguousarray(image[:, ::-1]), threshold=low)
         boxes_back = mirrored.boxes.copy()  # in pixels of the photo
         boxes_back[:, [0, 2]] = image.shape[1] - mirrored.boxes[:, [2, 0]]
         boxes, scores, class_ids = _merge(
             (plain.boxes, plain.scores, plain.class_ids), (boxes_back, mirrored.scores, mirrored.class_ids)
         )
         order = np.argsort(-scores, kind="stable")
-        kept = order[scores[order] > score_threshold]
+        kept = order[scores[order] > threshold]
         return boxes[kept], scores[kept], class_ids[kept]
 
 
@@ -325,12 +326,12 @@ class TiledDetector(PhotoDetector):
         """The same detector with other tiles."""
         return self if tiles is None else TiledDetector(self.detector, tiles)
 
-    def _find(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         size_hw = image.shape[0], image.shape[1]
         tiles = self.tiles_of(size_hw)
         if not len(tiles):
-            return self.detector._find(image, score_threshold)
-        low = score_threshold / 2  # what scores half as much may still replace a piece of an object
+            return self.detector._find(image, threshold)
+        low = threshold / 2  # what scores half as much may still replace a piece of an object
         found = [self._find_in_whole(image, low)]
         doubtful = [seen_whole(found[0][0], tiles, size_hw)]  # a tile sees them larger
         for number, (x1, y1, x2, y2) in enumerate(tiles.tolist()):
@@ -340,13 +341,13 @@ class TiledDetector(PhotoDetector):
             left = ~(cut & seen_whole(boxes, tiles, size_hw))
             found.append((boxes[left], scores[left], class_ids[left]))
             doubtful.append(cut[left])
-        return self._merged(found, np.concatenate(doubtful), tiles, score_threshold)
+        return self._merged(found, np.concatenate(doubtful), tiles, threshold)
 
-    def _find_in_whole(self, image: NDArray[np.uint8], score_threshold: float) -> FoundArrays:
+    def _find_in_whole(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         """What is found in the photo whole, which is first made smaller, as it would have been read."""
         size_hw = image.shape[0], image.shape[1]
         smaller = ReducedImage(image, size_hw).reduced(self.detector.enough_hw(size_hw))
-        boxes, scores, class_ids = self.detector._find(smaller.image, score_threshold)
+        boxes, scores, class_ids = self.detector._find(smaller.image, threshold)
         return boxes * smaller.scale_xyxy, scores, class_ids
 
     def _merged(
@@ -354,7 +355,7 @@ class TiledDetector(PhotoDetector):
         found: list[FoundArrays],
         doubtful: NDArray[np.bool_],
         tiles: NDArray[np.int64],
-        score_threshold: float,
+        threshold: float,
     ) -> FoundArrays:
         """What was found in the photo whole, which comes first, and in its tiles, as one; best first."""
         boxes, scores = (np.concatenate([one[part] for one in found]) for part in (0, 1))
@@ -367,5 +368,5 @@ class TiledDetector(PhotoDetector):
             kept.append(rows[merge_views(boxes[rows], scores[rows], doubtful[rows], too_large[rows], iou)])
         order = np.concatenate([np.zeros(0, np.int64), *kept])
         order = order[np.argsort(-scores[order], kind="stable")]
-        order = order[scores[order] > score_threshold]
+        order = order[scores[order] > threshold]
         return boxes[order], scores[order], class_ids[order]

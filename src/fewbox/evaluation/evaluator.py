@@ -12,6 +12,7 @@ import numpy as np
 
 from fewbox import __version__
 from fewbox.core import counted
+from fewbox.core.arguments import former_threshold, takes_score_threshold
 from fewbox.core.device import AUTO, CPU
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
@@ -56,7 +57,7 @@ class Evaluation:
 
     Attributes:
         labels: the detector's classes.
-        score_threshold: the detector's own.
+        threshold: the detector's own.
         annotations: the photos that were looked at, in their order.
         skipped: names of photos that could not be read.
         learnt_from: names of photos that the detector was taught with, which make it look too good.
@@ -74,7 +75,7 @@ class Evaluation:
     """
 
     labels: tuple[str, ...]
-    score_threshold: float
+    threshold: float
     annotations: AnnotationSet
     skipped: tuple[str, ...]
     learnt_from: tuple[str, ...]
@@ -82,6 +83,8 @@ class Evaluation:
     outcomes: Outcomes
     metrics: CocoMetrics
     counts: ThresholdCounts
+
+    score_threshold = former_threshold()
 
     @cached_property
     def best_threshold(self) -> float | None:
@@ -106,13 +109,14 @@ class Evaluation:
         """The mean distance between a score and the share of right boxes with that score, 0 to 1."""
         return calibration_error(self.reliability)
 
-    def at(self, score_threshold: float) -> dict[str, Any]:
+    @takes_score_threshold
+    def at(self, threshold: float) -> dict[str, Any]:
         """Counts and shares of all classes together at the nearest of the thresholds tried."""
-        return self.counts.sum().at(score_threshold)
+        return self.counts.sum().at(threshold)
 
     def __str__(self) -> str:
         metrics, num_photos = self.metrics, len(self.annotations)
-        own, best = self.score_threshold, self.best_threshold
+        own, best = self.threshold, self.best_threshold
         lines = [
             f"{counted(num_photos, 'photo')}, {counted(self.annotations.num_boxes, 'box')}",
             f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
@@ -131,15 +135,17 @@ class Evaluation:
             lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
         return "\n".join(lines)
 
-    def in_words(self, score_threshold: float) -> str:
+    @takes_score_threshold
+    def in_words(self, threshold: float) -> str:
         """What the detector does at a threshold, such as ``finds 9 of 10; none of its 9 boxes is wrong``."""
-        at = self.at(score_threshold)
+        at = self.at(threshold)
         found, false_alarms = at["found"], at["false_alarms"]
         return f"{found_in_words(found, at['annotations'])}; {alarms_in_words(found, false_alarms)}"
 
-    def mistakes_in_words(self, score_threshold: float) -> list[str]:
+    @takes_score_threshold
+    def mistakes_in_words(self, threshold: float) -> list[str]:
         """What the mistakes are at a threshold: a line for the misses, if any, one for the false alarms."""
-        at = self.at(score_threshold)
+        at = self.at(threshold)
         lines = []
         if missed := at["annotations"] - at["found"]:
             lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
@@ -150,7 +156,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """All numbers, ready for JSON, as the reference describes them."""
         class_ids = range(len(self.labels))
-        confusion = self.outcomes.confusion(self.score_threshold, len(self.labels))
+        confusion = self.outcomes.confusion(self.threshold, len(self.labels))
         return {
             "format_version": FORMAT_VERSION,
             "fewbox": __version__,
@@ -160,7 +166,7 @@ class Evaluation:
             "learnt_from": self.learnt_from,
             "expected_ap50": self.expected_ap50,
             "coco": self.metrics.to_dict(),
-            "at_own_threshold": self.at(self.score_threshold),
+            "at_own_threshold": self.at(self.threshold),
             "at_best_threshold": None if self.best_threshold is None else self.at(self.best_threshold),
             "thresholds": self.counts.thresholds.tolist(),
             "classes": [self._class_numbers(class_id) for class_id in class_ids],
@@ -178,7 +184,7 @@ class Evaluation:
             "label": self.labels[class_id],
             "ap": none_if_nan(self.metrics.class_ap[class_id]),
             "ap50": none_if_nan(self.metrics.class_ap50[class_id]),
-            "at_own_threshold": counts.at(self.score_threshold),
+            "at_own_threshold": counts.at(self.threshold),
             "best_threshold": counts.best_threshold(),
             "found_above": counts.found.tolist(),
             "false_alarms_above": counts.false_alarms.tolist(),
@@ -242,10 +248,10 @@ def evaluate_detections(
     images = annotations.images
     outcomes = Outcomes.of(PredictionTable.of(detections), GroundTruthTable.of(images, detector.labels))
     num_classes = len(detector.labels)
-    thresholds = np.union1d(HUNDREDTHS, detector.score_threshold)
+    thresholds = np.union1d(HUNDREDTHS, detector.threshold)
     return Evaluation(
         labels=detector.labels,
-        score_threshold=detector.score_threshold,
+        threshold=detector.threshold,
         annotations=annotations,
         skipped=tuple(skipped),
         learnt_from=_learnt_from(detector, images),
@@ -285,7 +291,7 @@ def detect_all(
     """
 
     def look(image: AnnotatedImage) -> Detections:
-        return detector.detect(image.path, score_threshold=LOWEST_SCORE)
+        return detector.detect(image.path, threshold=LOWEST_SCORE)
 
     images: list[AnnotatedImage] = []
     detections: list[Detections] = []
@@ -299,7 +305,7 @@ def detect_all(
                 images.append(image)
             except PhotoError as error:
                 if show_progress:
-                    console.print(f"skipped: {error.message}", markup=False)
+                    console.print(f"skipped: {error.message}")
                 skipped.append(image.path.name)
             advance(image.path.name)
     if not images:

@@ -264,9 +264,9 @@ class ThresholdCounts:
         every = (self.annotations, self.found, self.alarms_by_kind, self.misses_by_kind)
         return ThresholdCounts(self.thresholds, *(counts[class_id] for counts in every))
 
-    def at(self, score_threshold: float) -> dict[str, Any]:
+    def at(self, threshold: float) -> dict[str, Any]:
         """The counts ``[T]`` and their shares at the nearest of the thresholds, ready for JSON."""
-        place = int(np.argmin(abs(self.thresholds - score_threshold)))
+        place = int(np.argmin(abs(self.thresholds - threshold)))
         recall = float(self.recall[place])
         return {
             "score_threshold": float(self.thresholds[place]),

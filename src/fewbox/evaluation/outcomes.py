@@ -151,14 +151,14 @@ class Outcomes:
         elsewhere = covers_another[predicted] & (alarm_on[predicted] != target)
         return Causes(alarm_kind, alarm_on, *_why_missed(self, pairs, same, elsewhere))
 
-    def confusion(self, score_threshold: float, num_classes: int) -> npt.NDArray[np.int64]:
+    def confusion(self, threshold: float, num_classes: int) -> npt.NDArray[np.int64]:
         """How often ground truth of one class was detected as another, ``[C + 1, C + 1]``.
 
         Row ``a``, column ``b``: ground truth of class ``a`` with a prediction of class ``b`` above the
         threshold. The last column counts the missed, the last row the other false alarms.
         """
-        classes, seen = self.ground_truth.class_ids, self.found_score > score_threshold
-        alarms = self.is_false_positive & (self.predictions.scores > score_threshold)
+        classes, seen = self.ground_truth.class_ids, self.found_score > threshold
+        alarms = self.is_false_positive & (self.predictions.scores > threshold)
         mistaken = alarms & (self.mistaken >= 0)
         mistaken[mistaken] = ~seen[self.mistaken[mistaken]]
         covered = self.mistaken[mistaken]

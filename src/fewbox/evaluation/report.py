@@ -108,7 +108,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
 def _score_words(evaluation: Evaluation) -> str:
     outcomes = evaluation.outcomes
     shown = (outcomes.is_true_positive | outcomes.is_false_positive) & (
-        outcomes.predictions.scores > evaluation.score_threshold
+        outcomes.predictions.scores > evaluation.threshold
     )
     return scores_in_words(outcomes.predictions.scores[shown], outcomes.is_true_positive[shown])
 
@@ -122,7 +122,7 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
     """What the script reads: every count at every threshold, and the words for it."""
     counts, total = evaluation.counts, evaluation.counts.sum()
     thresholds = counts.thresholds
-    own = int(np.argmin(abs(thresholds - evaluation.score_threshold)))
+    own = int(np.argmin(abs(thresholds - evaluation.threshold)))
     best = evaluation.best_threshold
     annotations = int(total.annotations[0])
     likely = [likely_share(int(found), annotations) for found in total.found]
@@ -165,7 +165,7 @@ def _confusion(evaluation: Evaluation) -> dict[str, Any]:
     They are those most often taken for another or another for them; of equal ones, the most frequent.
     """
     num_classes = len(evaluation.labels)
-    own = evaluation.outcomes.confusion(evaluation.score_threshold, num_classes)
+    own = evaluation.outcomes.confusion(evaluation.threshold, num_classes)
     among = own[:-1, :-1]
     mixed_up = among.sum(0) + among.sum(1) - 2 * among.diagonal()
     chosen = np.sort(np.lexsort((-own[:-1].sum(1), -mixed_up))[:MAX_CONFUSED])
@@ -224,7 +224,7 @@ def _path(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> str:
 def _pictures(evaluation: Evaluation) -> dict[str, Any]:
     """The photos with the most mistakes, and the worst mistakes."""
     outcomes, labels = evaluation.outcomes, evaluation.labels
-    threshold, num_photos = evaluation.score_threshold, len(evaluation.annotations)
+    threshold, num_photos = evaluation.threshold, len(evaluation.annotations)
     shown = outcomes.predictions.scores > threshold
     alarms = outcomes.predictions.photo_ids[outcomes.is_false_positive & shown]
     missed = outcomes.ground_truth.photo_ids[outcomes.counted & (outcomes.found_score <= threshold)]

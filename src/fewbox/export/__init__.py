@@ -52,7 +52,7 @@ class Exportable(Protocol):
     base: dict[str, str]
     provenance: dict[str, Any]
     precision: str
-    score_threshold: float
+    threshold: float
 
 
 def export_detector(
@@ -136,7 +136,7 @@ def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[s
         "architecture": architecture,
         "config": detector.config.to_dict(),
         "labels": detector.labels,
-        "score_threshold": detector.score_threshold,
+        "score_threshold": detector.threshold,
     }
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
     digest.update(hash_weights(detector.weights).encode())

@@ -150,8 +150,8 @@ def _add_learning(
         maps = read_by[weight]
         kernels = part.constant(kernel[:, :, None, None])
         shifts = part.constant(shift)
-        logits.append(_rows(part, part.op("Conv", maps, kernels, shifts)))
-        features.append(_rows(part, maps))
+        logits.append(part.cells(part.op("Conv", maps, kernels, shifts)))
+        features.append(part.cells(maps))
         levels.append({"weight": weight, "bias": bias, "columns_weight": kernels, "columns_bias": shifts})
     part.rename(part.op("Concat", *logits, axis=1), f"{_PREFIX}/base_logits")
     part.rename(part.op("Concat", *features, axis=1), f"{_PREFIX}/tower_features")
@@ -166,11 +166,6 @@ def _add_learning(
     ):
         graph.output.append(described(name, onnx.TensorProto.FLOAT, ["batch", "anchors", width]))
     return levels
-
-
-def _rows(graph: GraphBuilder, maps: str) -> str:
-    """Maps ``[N, D, h, w]`` as rows ``[N, h * w, D]``."""
-    return graph.op("Transpose", graph.op("Reshape", maps, graph.numbers(0, 0, -1)), perm=[0, 2, 1])
 
 
 def _compare(extractor: FeatureExtractor, path: Path, images: Sequence[NDArray[np.uint8]]) -> Agreement:

@@ -143,7 +143,7 @@ def finetune_within(
     """As :func:`finetune`, for whoever has more to do before the run ends, such as writing a file."""
     chosen = choose_processor_or(device)
     if show_progress:
-        console.print(f"computing on: {device_in_words(chosen)}", markup=False)
+        console.print(f"computing on: {device_in_words(chosen)}")
     annotations = annotation_set(annotations)
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(find_photos(negatives))

@@ -146,7 +146,7 @@ def finetune_deep(
     detector = trainer.detector()
     if held_out is not None and group.is_main:
         best = evaluate(detector, held_out, show_progress=False).best_threshold
-        detector.score_threshold = detector.score_threshold if best is None else best
+        detector.threshold = detector.threshold if best is None else best
     return detector
 
 

@@ -34,7 +34,7 @@ def save_held_out(
     scores: NDArray[np.float64],
     labels: Sequence[str],
     config: Config,
-    score_threshold: float,
+    threshold: float,
 ) -> None:
     """Draw held-out photos on one sheet, each twice: the boxes drawn, then the boxes found.
 
@@ -47,12 +47,12 @@ def save_held_out(
         scores: ``[K]`` of the detections, calibrated.
         labels: of the C classes.
         config: of the network, which knows its input from a photo.
-        score_threshold: detections with a higher score are shown.
+        threshold: detections with a higher score are shown.
 
     Raises:
         OutputError: the picture cannot be written.
     """
-    shown = scores > score_threshold
+    shown = scores > threshold
     sure = outcomes.found_score > (outcomes.predictions.scores[~shown].max() if (~shown).any() else -1.0)
     tiles = [_Tile(number, outcomes, shown, sure) for number in range(len(images))]
     tiles = [tile for tile in tiles if len(tile.drawn) or not images[tile.number].boxes]

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from fewbox.core.arguments import checked_path
 from fewbox.core.cache import cache_folder
-from fewbox.core.extras import is_installed
+from fewbox.core.extras import is_installed, require_packages
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
@@ -90,7 +90,7 @@ def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = No
     found = find_or_convert(base, batch_norm_eps)
     doubt = family_of(found.config).doubt(found.config)
     if doubt is not None and batch_norm_eps is None and entry_of_file(found.source_sha256) is None:
-        console.print(f"{base}: {doubt}", markup=False)
+        console.print(f"{base}: {doubt}")
     return found
 
 
@@ -107,7 +107,7 @@ def best_or_fetched(*, show_progress: bool = True) -> str:
             name = SMALL
         except DownloadError as error:
             if show_progress:
-                console.print(f"{SMALL} cannot be fetched: {error.message}", markup=False)
+                console.print(f"{SMALL} cannot be fetched: {error.message}")
     return name
 
 
@@ -159,6 +159,8 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
     from fewbox.models.download import fetch  # which takes long to import
 
+    if not any(family.writes_graphs and family.architecture == entry.reader for family in families()):
+        require_packages(["torch"], f"reading {entry.name}")  # said before it is fetched
     archive = fetch(entry, cache_folder() / "downloads")
     try:
         sha256 = official_sha256(archive)

@@ -384,4 +384,4 @@ def _progress_bar(title: str, show: bool) -> Iterator[_Report]:
 
 def _say(text: str, show: bool) -> None:
     if show:
-        console.print(text, markup=False)
+        console.print(text)

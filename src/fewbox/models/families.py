@@ -166,6 +166,13 @@ class Family:
             network = self.network_type()(config)
         return {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
 
+    def head_names(self, config: Any) -> tuple[str, ...]:
+        """The weights that fine-tuning changes; all else is frozen."""
+        import torch
+
+        with torch.device("meta"):
+            return tuple(self.network_type()(config).head_names)
+
     def base_graph(self, config: Any, weights: Mapping[str, Weight]) -> BaseGraph:
         """A base as a graph that gives what the linear probe learns on, where the family writes graphs."""
         raise NotImplementedError

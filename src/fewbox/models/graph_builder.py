@@ -139,6 +139,11 @@ class GraphBuilder:
         axis = self.numbers(0)
         return self.op("Concat", *(self.op("Unsqueeze", scalar, axis) for scalar in scalars), axis=0)
 
+    def cells(self, maps: str) -> str:
+        """Maps ``[N, D, h, w]`` as one row for each cell, ``[N, h * w, D]``."""
+        flat = self.op("Reshape", maps, self.numbers(0, 0, -1))
+        return self.op("Transpose", flat, perm=[0, 2, 1])
+
     def count_up(self, length: str) -> str:
         """0, 1, ... up to, and without, ``length``: int64."""
         return self.op("Range", self.number(0), length, self.number(1))

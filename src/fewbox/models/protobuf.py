@@ -259,19 +259,28 @@ def read_onnx(path: Path) -> OnnxGraph:
     with blaming(path):
         if path.stat().st_size > _MAX_BYTES:
             raise FaultError(f"too large for an ONNX file: {path.stat().st_size} bytes")
-        model = Message(memoryview(path.read_bytes()))
-        graph = model.message(7)
-        if not (stored := graph.pieces(1)):
-            raise FaultError("not an ONNX file: it has no nodes")
-        if len(stored) > _MAX_NODES:
-            raise FaultError(f"more than {_MAX_NODES} nodes")
-        messages = list(map(Message, stored))
-        nodes = tuple(map(_node, messages))
-        constants = {constant.text(8): constant for constant in graph.messages(5)}
-        constants |= dict(_constant_nodes(messages))
-        # Files of an early version list their constants among the inputs.
-        inputs = [value for value in graph.messages(11) if value.text(1) not in constants]
-        shape = inputs[0].message(2).message(1).message(2) if inputs else None  # of its type, of the tensor
-        sizes = () if shape is None else tuple(size.integer(1) for size in shape.messages(1))
-        metadata = {entry.text(1): entry.text(2) for entry in model.messages(14)}
-        return OnnxGraph(sizes, nodes, constants, metadata)
+        return onnx_graph(path.read_bytes())
+
+
+def onnx_graph(content: bytes) -> OnnxGraph:
+    """The graph of an ONNX file's content.
+
+    Raises:
+        FaultError: it is damaged, or no such content.
+    """
+    model = Message(memoryview(content))
+    graph = model.message(7)
+    if not (stored := graph.pieces(1)):
+        raise FaultError("not an ONNX file: it has no nodes")
+    if len(stored) > _MAX_NODES:
+        raise FaultError(f"more than {_MAX_NODES} nodes")
+    messages = list(map(Message, stored))
+    nodes = tuple(map(_node, messages))
+    constants = {constant.text(8): constant for constant in graph.messages(5)}
+    constants |= dict(_constant_nodes(messages))
+    # Files of an early version list their constants among the inputs.
+    inputs = [value for value in graph.messages(11) if value.text(1) not in constants]
+    shape = inputs[0].message(2).message(1).message(2) if inputs else None  # of its type, of the tensor
+    sizes = () if shape is None else tuple(size.integer(1) for size in shape.messages(1))
+    metadata = {entry.text(1): entry.text(2) for entry in model.messages(14)}
+    return OnnxGraph(sizes, nodes, constants, metadata)

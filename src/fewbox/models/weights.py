@@ -1,22 +1,17 @@
 """Weights on disk: our own safetensors files, and what PyTorch saved.
 
-Weights on disk: one safetensors file with a JSON header, memory-mapped when read.
-
-Unlike a pickle, such a file cannot run code, whoever made it.
-
-Read weights that PyTorch saved.
-
-Such a file is a pickle, and a pickle can run code when it is read. It is only ever read by the
-unpickler that knows nothing but tensors, and refused if it holds anything else.
+Ours are one safetensors file with a JSON header, memory-mapped when read. Unlike a pickle, such a file cannot
+run code, whoever made it. What PyTorch saved is a pickle; it is read by ``pickled.py``, which runs nothing,
+and refused if it holds anything but tensors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +23,7 @@ from safetensors.numpy import save
 from fewbox.core import former_name
 from fewbox.core.files import replacing
 from fewbox.errors import CheckpointError
+from fewbox.models.pickled import StoredTensor, UnknownStepError, kind_of, read_saved
 
 Weight = NDArray[Any]
 """An array of floating point numbers."""
@@ -87,29 +83,9 @@ def _header(metadata: Mapping[str, str] | None, header_name: str) -> dict[str, A
 
 _DOWNLOAD_AGAIN = "download the file again, and compare its size with the original's"
 
-# What numpy numbers are made of. Trainers keep the accuracy reached beside the weights in this form,
-# and nothing of it is needed: it is read as nothing, not by numpy.
-_NUMPY_NAMES = (
-    "numpy.dtype",
-    "numpy.dtypes.Float32DType",
-    "numpy.dtypes.Float64DType",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-)
-
-
-class _Ignored:
-    """Stands where a numpy number was."""
-
-    def __init__(self, *_: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        pass
-
 
 def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -> dict[str, Weight]:
-    """The tensors of a saved state dict, by name; this needs PyTorch.
+    """The tensors of a saved state dict, by name.
 
     Args:
         path: the file.
@@ -119,21 +95,24 @@ def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -
     Raises:
         CheckpointError: the file cannot be read, is damaged, or holds something other than tensors.
     """
-    import torch
+    with _blaming(path, needed):
+        return {name: tensor.array() for name, tensor in _stored_tensors(path, needed, entry).items()}
 
+
+def pickled_names(path: Path, *, needed: str, entry: str | None = None) -> list[str]:
+    """Only the names; arguments and errors as of :func:`read_pickled_weights`."""
+    with _blaming(path, needed):
+        return list(_stored_tensors(path, needed, entry))
+
+
+@contextmanager
+def _blaming(path: Path, needed: str) -> Iterator[None]:
+    """Raise what goes wrong with a file as a CheckpointError that names it."""
     try:
-        path.open("rb").close()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
-    try:
-        if zipfile.is_zipfile(path):  # the form since 2020; the one before it has no checksums
-            _check_members(path)
-        with torch.serialization.safe_globals([(_Ignored, name) for name in _NUMPY_NAMES]):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
+        yield
     except CheckpointError:
         raise
-    except pickle.UnpicklingError as error:
-        # Its own message recommends to read the file unsafely.
+    except UnknownStepError as error:
         raise CheckpointError(
             f"{path}: not a file of weights, damaged, or with more in it than weights, which is not run",
             hint=needed,
@@ -141,9 +120,27 @@ def read_pickled_weights(path: Path, *, needed: str, entry: str | None = None) -
     except Exception as error:  # where a file is cut off decides what fails: any line of the reader's may
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path}: damaged or cut off: {reason}", hint=_DOWNLOAD_AGAIN) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get(entry), Mapping):
+
+
+def _stored_tensors(path: Path, needed: str, entry: str | None) -> dict[str, StoredTensor]:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if zipfile.is_zipfile(path):  # the form since 2020; the one before it has no checksums
+        _check_members(path)
+    loaded = read_saved(path)
+    if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
         loaded = loaded[entry]
-    return _require_tensors(path, loaded, needed)
+    if not isinstance(loaded, dict) or not loaded:
+        raise CheckpointError(f"{path}: not a state dict but: {kind_of(loaded)}", hint=needed)
+    for name, value in loaded.items():
+        if not isinstance(name, str) or not isinstance(value, StoredTensor):
+            problem = f"not a state dict: {name!r} is no plain tensor but: {kind_of(value)}"
+            raise CheckpointError(f"{path}: {problem}", hint=needed)
+        if value.claims_too_much:  # would fill the memory
+            raise CheckpointError(f"{path}: {name}: claims more numbers than the file holds", hint=needed)
+    return loaded
 
 
 def fit_weights(
@@ -170,28 +167,13 @@ def fit_weights(
 
 
 def _check_members(path: Path) -> None:
-    """Compare every part of the archive with its checksum, which torch does not.
+    """Compare every part of the archive with its checksum.
 
     Raises:
-        CheckpointError: a part differs, or is packed, which torch never does and a trap may be.
+        CheckpointError: a part differs, or is packed, which PyTorch never does and a trap may be.
     """
     with zipfile.ZipFile(path) as archive:
         packed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
         damaged = packed[0] if packed else archive.testzip()
     if damaged is not None:
         raise CheckpointError(f"{path}: damaged: {damaged}", hint=_DOWNLOAD_AGAIN)
-
-
-def _require_tensors(path: Path, loaded: Any, needed: str) -> dict[str, Weight]:
-    import torch
-
-    if not isinstance(loaded, Mapping) or not loaded:
-        raise CheckpointError(f"{path}: not a state dict but: {type(loaded).__name__}", hint=needed)
-    for name, value in loaded.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
-            problem = f"not a state dict: {name!r} is no plain tensor but: {type(value).__name__}"
-            raise CheckpointError(f"{path}: {problem}", hint=needed)
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():  # would fill the memory
-            raise CheckpointError(f"{path}: {name}: claims more numbers than the file holds", hint=needed)
-    # numpy has fewer types than PyTorch; what was rounded is the same in float32.
-    return {name: (w.float() if w.is_floating_point() else w).detach().numpy() for name, w in loaded.items()}

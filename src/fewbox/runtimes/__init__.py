@@ -37,6 +37,6 @@ class Engine(Protocol):
     header: Mapping[str, Any]
     """What the file says of itself; see ``header.py``."""
 
-    def run(self, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
+    def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """The objects in ``photos`` ``[N, H, W, 3]``, upright RGB, whose score is above the threshold."""
         ...

@@ -74,9 +74,9 @@ class OnnxRuntimeEngine:
         self._session, used = _started(path, candidates[0], num_threads, device)
         self.runs_on = CPU if used == CPU else f"ONNX Runtime with {used}"
 
-    def run(self, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
+    def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""
-        return run_session(self._session, photos, score_threshold)
+        return run_session(self._session, photos, threshold)
 
 
 def open_session(
@@ -119,10 +119,10 @@ def _imported(path: Path | str) -> Any:
     return onnxruntime
 
 
-def run_session(session: Any, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
+def run_session(session: Any, photos: NDArray[np.uint8], threshold: float) -> Outputs:
     """As :meth:`Engine.run`, of a session of a detector's graph."""
-    threshold = np.array(score_threshold, np.float32)
-    found = session.run(["boxes", "scores", "class_ids"], {"photos": photos, "score_threshold": threshold})
+    given = {"photos": photos, "score_threshold": np.array(threshold, np.float32)}
+    found = session.run(["boxes", "scores", "class_ids"], given)
     return Outputs(*found)
 
 
@@ -157,7 +157,7 @@ def _started(path: Path, provider: str, num_threads: int | None, device: str) ->
                 return session, provider
         except DetectorFileError as error:
             reason = f": {error.message}"
-        console.print(f"ONNX Runtime cannot start {provider}, so the cpu computes{reason}", markup=False)
+        console.print(f"ONNX Runtime cannot start {provider}, so the cpu computes{reason}")
     return open_session(path, num_threads=num_threads), CPU
 
 

@@ -220,15 +220,15 @@ class OpenVinoEngine:
         ]
         self._of_thread = threading.local()
 
-    def run(self, photos: NDArray[np.uint8], score_threshold: float) -> Outputs:
+    def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""
-        each = [self._run_one(photos[n : n + 1], score_threshold) for n in range(len(photos))]
+        each = [self._run_one(photos[n : n + 1], threshold) for n in range(len(photos))]
         return Outputs(*(np.concatenate(parts) for parts in zip(*each, strict=True)))
 
-    def _run_one(self, photo: NDArray[np.uint8], score_threshold: float) -> Outputs:
+    def _run_one(self, photo: NDArray[np.uint8], threshold: float) -> Outputs:
         images = self.prepare(photo)
         self.compute(images)
-        return self.select(photo, score_threshold, images)
+        return self.select(photo, threshold, images)
 
     def compute(self, images: Any) -> None:
         """Run the network on its input; this thread's :meth:`select` reads what comes out."""
@@ -236,13 +236,12 @@ class OpenVinoEngine:
         network.set_input_tensor(images)
         network.infer()
 
-    def select(self, photo: NDArray[np.uint8], score_threshold: float, images: Any) -> Outputs:
+    def select(self, photo: NDArray[np.uint8], threshold: float, images: Any) -> Outputs:
         """The detections in a photo ``[1, H, W, 3]`` that this thread has computed last."""
         from openvino import Tensor
 
         _, network, select = self._requests()
-        threshold = np.array(score_threshold, np.float32)
-        given = [Tensor(photo), Tensor(threshold), images, *network.output_tensors]
+        given = [Tensor(photo), Tensor(np.array(threshold, np.float32)), images, *network.output_tensors]
         for number, tensor in enumerate(given):
             select.set_input_tensor(number, tensor)
         select.infer()

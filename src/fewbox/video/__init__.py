@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from fewbox.core import counted
-from fewbox.core.arguments import checked_threshold
+from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.core.files import replacing, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
@@ -70,12 +70,13 @@ class VideoSummary:
         return text
 
 
+@takes_score_threshold
 def detect_video(
     detector: PhotoDetector,
     source: FrameSource,
     output: StrPath,
     *,
-    score_threshold: float | None = None,
+    threshold: float | None = None,
     every: int = 1,
     tracking: bool = True,
     confirm: int = DEFAULT_CONFIRM,
@@ -93,7 +94,7 @@ def detect_video(
         source: a :class:`~fewbox.video.reader.VideoReader` or ``PhotoFrames``.
         output: ends in one of ``VIDEO_SUFFIXES``; the table goes beside it, ``film_tracks.csv`` for
             ``film.mp4``. Or ends in ``.csv``: then only the table is written.
-        score_threshold: lowest score of a new object; the detector's own if not given.
+        threshold: lowest score of a new object; the detector's own if not given.
         every: detect in every so many frames; in between, objects move on as they did. So they do in
             frames that a camera sends faster than the network works.
         tracking: give objects numbers.
@@ -110,7 +111,7 @@ def detect_video(
         VideoError: the stream stalled or broke off.
         OutputError: a result cannot be written.
     """
-    threshold = checked_threshold(detector.score_threshold if score_threshold is None else score_threshold)
+    threshold = checked_threshold(detector.threshold if threshold is None else threshold)
     if every < 1:
         raise SettingError(f"every must be 1 or more: {every}")
     if counters and not tracking:
@@ -243,7 +244,7 @@ class _FrameScheduler:
         return self._tracker.update(
             self._detector.detect(
                 frame.image if self._pixel_aspect == 1 else as_shown(frame.image, self._pixel_aspect),
-                score_threshold=self._tracker.lowest_score,
+                threshold=self._tracker.lowest_score,
             ),
             frame.time_s,
         )

@@ -124,10 +124,10 @@ class LineCounter(PassCounter):
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
-        >>> tracker = fewbox.Tracker(detector.score_threshold, rate=25)
+        >>> tracker = fewbox.Tracker(detector.threshold, rate=25)
         >>> line = fewbox.LineCounter((0, 240, 640, 240))
         >>> for frame in fewbox.find_photos("ducks/test"):
-        ...     found = detector.detect(frame, score_threshold=tracker.lowest_score)
+        ...     found = detector.detect(frame, threshold=tracker.lowest_score)
         ...     line.update(tracker.update(found))
         >>> list(line.counts)
         ['down', 'up']

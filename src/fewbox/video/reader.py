@@ -104,7 +104,7 @@ class PhotoFrames:
             try:
                 image = read_image(path)
             except PhotoError as error:
-                console.print(f"skipped: {error.message}", markup=False)
+                console.print(f"skipped: {error.message}")
                 continue
             if image.shape[:2] != self.size_hw:
                 image = np.array(ImageOps.pad(Image.fromarray(image), (width, height)))
@@ -263,13 +263,12 @@ class VideoReader:
 
     def _report_faults(self, time_s: float) -> None:
         if self._num_damaged:
-            console.print(f"{self.name}: {self._num_damaged} damaged packets left out", markup=False)
+            console.print(f"{self.name}: {self._num_damaged} damaged packets left out")
         stream = self._stream
         stated_s = float(stream.duration * self.time_base) if stream.duration else 0.0
         if time_s + float(1 / self.rate) < _MISSING_PART * stated_s:
             console.print(
-                f"{self.name}: ends after {time_s:.1f} s, but says it has {stated_s:.1f} s: it was cut off",
-                markup=False,
+                f"{self.name}: ends after {time_s:.1f} s, but says it has {stated_s:.1f} s: it was cut off"
             )
 
 

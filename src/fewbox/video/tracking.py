@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.core.arguments import checked_threshold
+from fewbox.core.arguments import checked_threshold, former_threshold, takes_score_threshold
 from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from fewbox.detection.detections import Detections
 from fewbox.errors import SettingError
@@ -157,7 +157,7 @@ class Tracker:
     next frame too. So what is seen by mistake, in one frame, takes no number away, and numbers have no gaps.
 
     Args:
-        score_threshold: an object with a higher score becomes a track; one that is tracked already may
+        threshold: an object with a higher score becomes a track; one that is tracked already may
             have as little as ``lowest_score``.
         rate: frames per second, where ``update`` is not told the time.
         confirm: in so many frames in a row an object is found before it gets its number; with 1, at once.
@@ -168,17 +168,20 @@ class Tracker:
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
-        >>> tracker = fewbox.Tracker(detector.score_threshold, rate=5)
+        >>> tracker = fewbox.Tracker(detector.threshold, rate=5)
         >>> for photo in fewbox.find_photos("ducks/test"):
-        ...     found = detector.detect(photo, score_threshold=tracker.lowest_score)
+        ...     found = detector.detect(photo, threshold=tracker.lowest_score)
         ...     tracked = tracker.update(found)
         >>> {type(each.track_id) for each in tracked} <= {int, type(None)}
         True
     """
 
+    score_threshold = former_threshold()
+
+    @takes_score_threshold
     def __init__(
         self,
-        score_threshold: float,
+        threshold: float,
         *,
         rate: float = 30.0,
         confirm: int = DEFAULT_CONFIRM,
@@ -190,8 +193,8 @@ class Tracker:
             raise SettingError(f"rate must be above 0: {rate}", hint="the number of frames per second")
         if not lost_s >= 0:
             raise SettingError(f"lost_s must be 0 or more: {lost_s}", hint="it is in seconds")
-        self.score_threshold = checked_threshold(score_threshold)
-        self.lowest_score = min(_LOWEST_SCORE, self.score_threshold)
+        self.threshold = checked_threshold(threshold)
+        self.lowest_score = min(_LOWEST_SCORE, self.threshold)
         self.num_tracks = 0
         self._confirm, self._lost_s, self._usual_step_s = confirm, lost_s, 1 / rate
         self._time_s: float | None = None
@@ -209,8 +212,8 @@ class Tracker:
         """
         is_first, self._labels, self._size_hw = not self._labels, found.class_names, found.size_hw
         self._advance(time_s)
-        certain = np.flatnonzero(found.scores > self.score_threshold)
-        uncertain = np.flatnonzero(found.scores <= self.score_threshold)
+        certain = np.flatnonzero(found.scores > self.threshold)
+        uncertain = np.flatnonzero(found.scores <= self.threshold)
         old, tentative = _split(self._tracks)
         measured, scores = xyxy_to_cxcywh(found.boxes.astype(np.float64)), found.scores.tolist()
         owner: dict[int, _Track] = {}
@@ -291,8 +294,8 @@ class Tracker:
 class Untracked:
     """Stands in for a :class:`Tracker` where no numbers are wanted: each frame is taken by itself."""
 
-    def __init__(self, score_threshold: float) -> None:
-        self.lowest_score = score_threshold
+    def __init__(self, threshold: float) -> None:
+        self.lowest_score = threshold
         self.num_tracks = 0
         self._last: list[TrackedBox] = []
 

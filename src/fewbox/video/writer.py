@@ -89,8 +89,7 @@ class VideoWriter:
         except ValueError:
             console.print(
                 f"{name}: its {stream.type} does not fit in {self._target.suffix} and is left out; "
-                ".mkv takes most kinds",
-                markup=False,
+                ".mkv takes most kinds"
             )
 
     def write(self, picture: Image.Image, pts: int) -> None:

@@ -1,1 +1,1 @@
-"""Draw boxes in a browser page, served to this machine alone. Only ``learning.py`` imports torch."""
+"""Draw boxes in a browser page, served to this machine alone. Torch is for bases that need it to learn."""

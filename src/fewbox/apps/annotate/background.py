@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from fewbox.apps.annotate.finishing import NO_TORCH, Finishing, FinishRun, end_process
+from fewbox.apps.annotate.finishing import Finishing, FinishRun, end_process
 from fewbox.apps.annotate.trying import Proposal, Tried, TryingProcess
 from fewbox.core.device import AUTO
-from fewbox.core.extras import is_installed
 from fewbox.data.project import Project
 from fewbox.errors import SettingError
 
@@ -131,9 +130,7 @@ class BackgroundLearner:
         self._saved = threading.Condition(self._lock)
         self._rounds_folder: tempfile.TemporaryDirectory[str] | None = None
         self._answered: str | None = None
-        if learn and not is_installed("torch"):
-            self._learning = Learning("off", NO_TORCH)
-        elif learn:
+        if learn:
             self._learning = Learning("waiting", "getting ready")
             self._start()
         else:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fewbox.core.device import AUTO
-from fewbox.core.extras import TRAIN, install, is_installed
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError
 from fewbox.runtimes.header import read_onnx_header
 
-NO_TORCH = f"learning needs torch, which is not installed: {install(TRAIN)}, then start this again"
+_NOT_TRIED = "not adapted, which might find more"
+"""How the line begins by which fine-tuning says what it did without, and what to install for it."""
 _END_SECONDS = 3.0
 
 
@@ -77,7 +77,7 @@ class FinishRun:
     def start(self) -> None:
         """Start it, unless it runs."""
         with self._lock:
-            if not is_installed("torch") or (self._process is not None and self._process.poll() is None):
+            if self._process is not None and self._process.poll() is None:
                 return
             self._lines = ["starting"]
             self._process = subprocess.Popen(
@@ -107,19 +107,21 @@ class FinishRun:
         command = shlex.join(["fewbox", *self._arguments()])
         output = str(self.output)
         with self._lock:
-            if self._process is None and not is_installed("torch"):
-                return Finishing("off", NO_TORCH, command, output)
             if self._process is None:
                 return Finishing("idle", "", command, output)
             code = self._process.poll()
             if code is None:
                 return Finishing("running", self._lines[-1], command, output)
             if code == 0:
-                wrote = next((line for line in self._lines if line.startswith("wrote ")), "done")
-                return Finishing("done", wrote, command, output, self._result())
+                says = "; ".join([self._line("wrote ") or "done", *filter(None, [self._line(_NOT_TRIED)])])
+                return Finishing("done", says, command, output, self._result())
             # As the command line prints an error: what is wrong, then what to do.
             told = [line.partition(": ")[2] for line in self._lines if line.startswith(("error:", "hint:"))]
             return Finishing("failed", "; ".join(told) or self._lines[-1], command, output)
+
+    def _line(self, beginning: str) -> str:
+        """What was printed that begins so; empty if nothing was."""
+        return next((line for line in self._lines if line.startswith(beginning)), "")
 
     def _result(self) -> Result:
         """What the detector's file says of it, and what to do next."""

@@ -23,6 +23,7 @@ from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted
 from fewbox.core.device import AUTO
+from fewbox.core.extras import in_words
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_size_hw
@@ -175,7 +176,7 @@ class Rounds:
         if self.detector is None or name in self.uncertainty or name in self.cached:
             return
         try:
-            found = self.detector.detect(self.project.path_of(name), score_threshold=CANDIDATE_SCORE)
+            found = self.detector.detect(self.project.path_of(name), threshold=CANDIDATE_SCORE)
         except PhotoError:
             self.uncertainty[name] = 0.0  # whoever opens the photo is told
             return
@@ -183,7 +184,7 @@ class Rounds:
         self.uncertainty[name] = max((1 - abs(2 * float(score) - 1) for score in found.scores), default=0.0)
         boxes = [
             asdict(Proposal(_rounded(box), label, round(float(score), 3)))
-            for box, score, label in found.above(max(SHOWN_SCORE, self.detector.score_threshold))
+            for box, score, label in found.above(max(SHOWN_SCORE, self.detector.threshold))
         ]
         _send({"name": name, "round": self.number, "boxes": boxes})
         self._report_ready()
@@ -206,6 +207,21 @@ def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, floa
 
 def _told(error: FewboxError) -> str:
     return error.message if error.hint is None else f"{error.message}; {error.hint}"
+
+
+def _rounds(photos: str, base: str, device: str, batch_norm_eps: str | None) -> Rounds:
+    """What learns.
+
+    Raises:
+        BaseModelError: the base cannot be found or used.
+        SettingError: there is no such device, or something that is needed is not installed.
+    """
+    eps = None if batch_norm_eps is None else float(batch_norm_eps)
+    chosen = choose_processor_or(device)
+    try:
+        return Rounds(Project(photos), load_base(base, batch_norm_eps=eps), chosen)
+    except ModuleNotFoundError as error:  # of an official file that is converted first
+        raise in_words(error, f"learning from {base}") from error
 
 
 def _has_boxes(state: PhotoState) -> bool:
@@ -258,14 +274,12 @@ def main(photos: str, base: str, device: str = AUTO, batch_norm_eps: str | None 
     orders: queue.Queue[dict[str, str]] = queue.Queue()
     threading.Thread(target=_read_orders, args=(orders,), daemon=True).start()
     try:
-        eps = None if batch_norm_eps is None else float(batch_norm_eps)
-        chosen = choose_processor_or(device)
-        base_model = load_base(base, batch_norm_eps=eps)
+        rounds = _rounds(photos, base, device, batch_norm_eps)
     except (BaseModelError, SettingError) as error:
         _report(Learning("off", _told(error)))
         threading.Event().wait()
         return
-    serve_orders(Rounds(Project(photos), base_model, chosen), orders)
+    serve_orders(rounds, orders)
 
 
 if __name__ == "__main__":

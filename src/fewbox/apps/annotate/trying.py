@@ -119,7 +119,7 @@ class _Opened:
         boxes = [
             ([round(edge, 1) for edge in box], label, round(float(score), 3)) for box, score, label in found
         ]
-        return {"boxes": boxes, "threshold": self._detector.score_threshold}
+        return {"boxes": boxes, "threshold": self._detector.threshold}
 
 
 def main(device: str) -> None:

@@ -33,6 +33,7 @@ from fewbox.apps.batch.workers import (
     work_on_cluster,
 )
 from fewbox.core import counted, num_cores
+from fewbox.core.arguments import takes_score_threshold
 from fewbox.core.device import AUTO, CPU, checked_device
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
@@ -42,6 +43,7 @@ from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, open_detect
 from fewbox.errors import OutputError
 
 
+@takes_score_threshold
 def detect_batch(
     detector: StrPath,
     photos: StrPath | Sequence[StrPath],
@@ -50,7 +52,7 @@ def detect_batch(
     cluster: str = "processes",
     address: str | None = None,
     workers: Workers | None = None,
-    score_threshold: float | None = None,
+    threshold: float | None = None,
     shard_size: int | None = None,
     retry_failed: bool = False,
     base: str | None = None,
@@ -70,7 +72,7 @@ def detect_batch(
         cluster: ``"processes"`` of this machine, or ``"ray"``.
         address: of a Ray cluster; without it one is started on this machine for this run.
         workers: how many, and what each is given.
-        score_threshold: lowest score to report; the detector's own if not given.
+        threshold: lowest score to report; the detector's own if not given.
         shard_size: photos per shard; a fitting number if not given.
         retry_failed: do again the shards with photos that could not be read.
         base: the base model of a file with only the heads.
@@ -86,13 +88,13 @@ def detect_batch(
         OutputError: the output belongs to another run, or cannot be written.
     """
     wanted = workers or Workers()
-    require_possible(cluster, score_threshold, shard_size, wanted.count, wanted.cpus)
+    require_possible(cluster, threshold, shard_size, wanted.count, wanted.cpus)
     tiles = None if tiles is None else checked_tiles(tiles)
     require_pyarrow()
     _require_folder_name(str(output))
     all_photos, storage = photo_places(photos), Storage(str(output))
     file, own_threshold = _whole_file(Path(detector), base, engine)
-    threshold = own_threshold if score_threshold is None else score_threshold
+    threshold = own_threshold if threshold is None else threshold
     with ExitStack() as stack:
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
@@ -144,10 +146,10 @@ def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, b
     """
     name = f"detector{path.suffix.lower()}"
     if path.suffix.lower() in EXPORT_SUFFIXES:
-        threshold = open_detector(path, engine=engine, device=CPU).score_threshold
+        threshold = open_detector(path, engine=engine, device=CPU).threshold
         return (name, path.read_bytes()), threshold
     detector, name = load_in_torch(path, base, CPU), "detector.safetensors"
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / name
         detector.save(copy)
-        return (name, copy.read_bytes()), detector.score_threshold
+        return (name, copy.read_bytes()), detector.threshold

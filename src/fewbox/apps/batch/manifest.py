@@ -64,7 +64,7 @@ class Manifest:
 def open_manifest(
     storage: Storage,
     detector: tuple[str, bytes],
-    score_threshold: float,
+    threshold: float,
     photos: Sequence[str],
     shard_size: int | None,
     num_workers: int,
@@ -75,7 +75,7 @@ def open_manifest(
     Args:
         storage: where results go.
         detector: the name and contents of the detector's file.
-        score_threshold: lowest score to report.
+        threshold: lowest score to report.
         photos: absolute paths and addresses.
         shard_size: photos per shard; if not given, as in the run to go on with, or else a fitting number.
         num_workers: among how many the shards are divided.
@@ -90,7 +90,7 @@ def open_manifest(
     manifest = Manifest(
         detector=detector[0],
         detector_sha256=hashlib.sha256(detector[1]).hexdigest(),
-        score_threshold=score_threshold,
+        score_threshold=threshold,
         num_photos=len(photos),
         photos_sha256=_sha256_of(photos),
         shard_size=shard_size or (fitting if before is None else before.shard_size),
@@ -216,7 +216,7 @@ def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
 
 
 def require_possible(
-    cluster: str, score_threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
+    cluster: str, threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
 ) -> None:
     """Refuse settings that make no sense.
 
@@ -227,8 +227,8 @@ def require_possible(
         raise SettingError(
             f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(_CLUSTERS)}"
         )
-    if score_threshold is not None:
-        checked_threshold(score_threshold)
+    if threshold is not None:
+        checked_threshold(threshold)
     for name, value, most in (
         ("--shard-size", shard_size, 1_000_000),
         ("--workers", num_workers, 100_000),

@@ -84,7 +84,7 @@ class ShardResult:
 
 
 def detect_shard(
-    detector: PhotoDetector, shard: Shard, score_threshold: float, storage: Storage, threads: int = 1
+    detector: PhotoDetector, shard: Shard, threshold: float, storage: Storage, threads: int = 1
 ) -> ShardResult:
     """Detect in every photo of a shard and write its tables.
 
@@ -98,7 +98,7 @@ def detect_shard(
     for offset, (name, read) in enumerate(_read_ahead(shard.photos, detector, threads)):
         row = {"photo_id": shard.first + offset, "photo": name}
         try:
-            detections: Detections = detector.detect(read(), score_threshold=score_threshold)
+            detections: Detections = detector.detect(read(), threshold=threshold)
         except PhotoError as error:
             nothing = {"width": None, "height": None, "detections": 0}
             photos.append(row | nothing | {"failure": error.message})

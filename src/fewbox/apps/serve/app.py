@@ -262,12 +262,12 @@ class Service:
         photos = await read_photos(request, self.config)
         if draw and len(photos) > 1:
             raise Refused(400, f"{len(photos)} photos cannot come back as one picture", "ask for JSON")
-        score_threshold = current.detector.score_threshold if threshold is None else threshold
+        threshold = current.detector.threshold if threshold is None else threshold
         detector = current.detector
         if tiles is not None:
             detector = TiledDetector(detector, tiles)
             await asyncio.to_thread(_require_few_tiles, detector, photos, self.config.max_tiles)
-        results = await self._detect_in(request, name, detector, photos, score_threshold, draw)
+        results = await self._detect_in(request, name, detector, photos, threshold, draw)
         done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
         failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
         if not done:
@@ -278,7 +278,7 @@ class Service:
             {
                 "detector": name,
                 "sha256": current.sha256,
-                "score_threshold": score_threshold,
+                "score_threshold": threshold,
                 **({} if tiles is None else {"tiles": tiles}),
                 "photos": [one.found.to_dict() | {"photo": photo} for photo, one in done],
                 "failed": [{"photo": photo, "error": e.message, "hint": e.hint} for photo, e in failed],
@@ -291,11 +291,11 @@ class Service:
         name: str,
         detector: PhotoDetector,
         photos: Sequence[PhotoBytes],
-        score_threshold: float,
+        threshold: float,
         draw: bool,
     ) -> list[tuple[str, PhotoResult | PhotoError]]:
         """The name of every photo, in their order, and what became of it."""
-        work = self.workers.detect(detector, photos, score_threshold, draw=draw)
+        work = self.workers.detect(detector, photos, threshold, draw=draw)
         try:
             results = await _until_client_leaves(request, work)
         except OverdueError as error:
@@ -340,7 +340,7 @@ def _describe(one: ServedDetector) -> dict[str, Any]:
     return {
         "name": one.name,
         "labels": list(current.detector.labels),
-        "score_threshold": current.detector.score_threshold,
+        "score_threshold": current.detector.threshold,
         "base": current.detector.base.get("name", ""),
         "sha256": current.sha256,
         "loaded_at": current.loaded_at,

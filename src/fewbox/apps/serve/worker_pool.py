@@ -52,7 +52,7 @@ class WorkerPool:
         self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="worker", initializer=_limit_torch)
 
     async def detect(
-        self, detector: PhotoDetector, photos: Sequence[PhotoBytes], score_threshold: float, *, draw: bool
+        self, detector: PhotoDetector, photos: Sequence[PhotoBytes], threshold: float, *, draw: bool
     ) -> list[PhotoResult | PhotoError]:
         """Detect in photos; for each, in their order, what was found or why it cannot be read.
 
@@ -62,7 +62,7 @@ class WorkerPool:
         loop = asyncio.get_running_loop()
         since = time.monotonic()
         work = [
-            loop.run_in_executor(self._pool, self._detect, detector, photo, score_threshold, draw, since)
+            loop.run_in_executor(self._pool, self._detect, detector, photo, threshold, draw, since)
             for photo in photos
         ]
         self.num_photos += len(work)
@@ -91,7 +91,7 @@ class WorkerPool:
             self._seconds_per_photo += _NEW_SHARE * (result.worked_seconds - self._seconds_per_photo)
 
     def _detect(
-        self, detector: PhotoDetector, photo: PhotoBytes, score_threshold: float, draw: bool, since: float
+        self, detector: PhotoDetector, photo: PhotoBytes, threshold: float, draw: bool, since: float
     ) -> PhotoResult | PhotoError:
         start = time.monotonic()
         if start - since > self.config.queue_seconds:
@@ -101,7 +101,7 @@ class WorkerPool:
                 read = read_for_picture(photo, detector)
             else:
                 read = read_reduced(photo, detector.enough_hw(read_size_hw(photo)))
-            found = detector.detect(read, score_threshold=score_threshold)
+            found = detector.detect(read, threshold=threshold)
             picture = None
             if draw:
                 png = io.BytesIO()

@@ -91,7 +91,7 @@ def read_annotations(
         return Project(boxes).annotation_set()
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
-        console.print(f"{raw.source}: {remark}", markup=False)
+        console.print(f"{raw.source}: {remark}")
     return to_annotation_set(raw, photos, label=label, strict=strict, skip_missing=skip_missing)
 
 
@@ -186,7 +186,7 @@ def to_annotation_set(
         require_plain_text(name, f"{raw.source}: label")
     annotations = AnnotationSet(tuple(images), labels, raw.source)
     if remark := fitting.remark():
-        console.print(f"{raw.source}: {remark}", markup=False)
+        console.print(f"{raw.source}: {remark}")
     return annotations
 
 
@@ -212,7 +212,7 @@ def _found(
         if not skip_missing:
             hint = "name their folder, or leave them out: --skip-missing (skip_missing=True in Python)"
             raise AnnotationError(f"{raw.source}: {told}", hint=hint)
-        console.print(f"{raw.source}: {told}; left out", markup=False)
+        console.print(f"{raw.source}: {told}; left out")
     for photo, path in found:
         if not isinstance(path, AnnotationError):
             yield photo, path

@@ -142,7 +142,7 @@ def left_out_in_words(names: Sequence[str]) -> str:
 def tell_left_out(names: Sequence[str]) -> None:
     """Say on stderr which photos were left out, if there are any: nothing is to vanish in silence."""
     if names:
-        console.print(left_out_in_words(names), markup=False)
+        console.print(left_out_in_words(names))
 
 
 def labels_in_use(photos: list[RawPhoto] | tuple[RawPhoto, ...], first: list[str]) -> tuple[str, ...]:

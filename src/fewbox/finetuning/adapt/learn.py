@@ -138,7 +138,7 @@ class Adaptation:
                 begun = step
 
     @torch.no_grad()
-    def detect(self, view: int, score_threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    def detect(self, view: int, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
         """What the weights as in :meth:`weights` find in a whole view.
 
         Boxes ``[K, 4]`` in pixels of the network's input, scores ``[K]`` and class ids ``[K]``.
@@ -149,7 +149,7 @@ class Adaptation:
         codes, logits = self.adapter.outputs(self.views.store.maps([self.views.store.whole(view)]))
         torch._foreach_copy_(learnt, latest)
         anchors = network.anchors(network.config.input_size_hw)
-        found: tuple[Tensor, Tensor, Tensor] = network.select(codes[0], logits[0], anchors, score_threshold)
+        found: tuple[Tensor, Tensor, Tensor] = network.select(codes[0], logits[0], anchors, threshold)
         return found
 
     def weights(self) -> dict[str, Weight]:

@@ -165,7 +165,7 @@ def _with_weights(start: Detector, folded: Mapping[str, Weight], history: list[d
         base=start.base,
         provenance=start.provenance | {"adapted": True},
         history=list(history),
-        score_threshold=start.score_threshold,
+        threshold=start.threshold,
         device=start.device,
     )
 
@@ -180,6 +180,6 @@ def calibrated(detector: Detector, expected: Estimate) -> Detector:
         base=detector.base,
         provenance=detector.provenance | {"estimate": expected.to_dict()},
         history=detector.history,
-        score_threshold=expected.score_threshold,
+        threshold=expected.score_threshold,
         device=detector.device,
     )

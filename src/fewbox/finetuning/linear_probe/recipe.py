@@ -253,7 +253,7 @@ def fit_detector(
             {"step": step, "total": sum(loss), "objects": loss.objects, "background": loss.background}
             for step, loss in enumerate(losses, start=1)
         ],
-        score_threshold=expected.score_threshold,
+        threshold=expected.score_threshold,
         device=device,
     )
     return Fitted(detector, expected, outcomes)

@@ -134,9 +134,9 @@ class _Retinanet(AnchorFamily):
     def reads(self, path: Path) -> bool:
         if path.suffix not in (".pth", ".pt"):
             return False
-        from fewbox.models.weights import read_pickled_weights
+        from fewbox.models.weights import pickled_names
 
-        names = read_pickled_weights(path, needed=_NEEDED, entry="model")
+        names = pickled_names(path, needed=_NEEDED, entry="model")
         return any(name.startswith("head.classification_head.") for name in names)
 
     def read(self, path: Path) -> tuple[RetinanetConfig, dict[str, Weight]]:

@@ -139,6 +139,11 @@ class _Yolox(Family):
 
         return weight_shapes(config)
 
+    def head_names(self, config: YoloxConfig) -> tuple[str, ...]:
+        from fewbox.models.yolox.shapes import head_names
+
+        return head_names(config)
+
     def base_graph(self, config: YoloxConfig, weights: Mapping[str, Weight]) -> BaseGraph:
         from fewbox.models.yolox.graph import base_graph
 

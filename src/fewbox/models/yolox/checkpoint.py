@@ -2,27 +2,25 @@
 
 The release's ``.pth`` holds a state dict under the names that the network has too. An export has
 every batch-norm folded into its convolution, and the names are lost with it. What is left is which
-convolution reads from which others, and that the network can tell of itself.
+convolution reads from which others, and that the graph that is written here tells too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
 from fewbox.core import former_name
 from fewbox.models.families import weight_shapes
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, read_onnx
 from fewbox.models.weights import Weight, fit_weights, read_pickled_weights
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
-from fewbox.models.yolox.network import YoloxDetector
-from fewbox.models.yolox.onnx_release import check_graph, traced
+from fewbox.models.yolox.graph import own_graph
+from fewbox.models.yolox.onnx_release import check_graph
 
 _STEM = "backbone.backbone.stem.conv.conv"
 _CLASS_HEAD = "head.cls_preds.0"
@@ -82,17 +80,15 @@ def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
             raise FaultError("not a YOLOX: it begins with no convolution", _NEEDED_EXPORT)
         stem_shape = graph.tensor(*kernels[0]).shape
         config = replace(_published(stem_shape, _NEEDED_EXPORT), norm_epsilon=None)
-        with torch.device("meta"):
-            network = YoloxDetector(config)
         weights: dict[str, Weight] = {}
-        nodes = _named_convolutions(graph, network)
+        nodes = _named_convolutions(graph, config)
         for name, node in nodes.items():
             if len(node.inputs) < 3:
                 raise FaultError(f"{name}: no bias, so no batch-norm is folded into it", _NEEDED_EXPORT)
             for part, constant in zip(("weight", "bias"), node.inputs[1:], strict=False):
                 weights[f"{name}.{part}"] = np.array(graph.tensor(constant), np.float32)
         names = {node.outputs[0]: name for name, node in nodes.items()}
-        config = check_graph(graph, names, network, config, _NEEDED_EXPORT)
+        config = check_graph(graph, names, config, _NEEDED_EXPORT)
         num_classes = weights[f"{_CLASS_HEAD}.bias"].size
         config = replace(config, num_classes=num_classes, size_hw=_input_size_hw(graph, config))
     return config, fit_weights(path, weights, weight_shapes(config), needed=_NEEDED_EXPORT)
@@ -117,20 +113,18 @@ class _Step(NamedTuple):
     outputs: Iterable[str]
 
 
-def _named_convolutions(graph: OnnxGraph, network: YoloxDetector) -> dict[str, OnnxNode]:
+def _named_convolutions(graph: OnnxGraph, config: YoloxConfig) -> dict[str, OnnxNode]:
     """Each convolution of the network, by name, and the node of the graph that computes it.
 
     That is the one that reads from the same convolutions; of several, their order decides. So a
     graph may differ in the order of its branches, and may not in how they are joined.
     """
     waiting: dict[tuple[str, ...], list[str]] = {}
-    for name, sources in _with_sources(_own_steps(network)):
+    own, own_names = own_graph(config)
+    for name, sources in _with_sources(_steps(own, own_names)):
         waiting.setdefault(sources, []).append(name)
     nodes = {node.outputs[0]: node for node in graph.nodes if node.kind == "Conv" and node.outputs}
-    steps = (
-        _Step(next(iter(n.outputs), None) if n.kind == "Conv" else None, n.inputs, n.outputs)
-        for n in graph.nodes
-    )
+    steps = _steps(graph, {output: output for output in nodes})
     names: dict[str, str] = {}
     for output, sources in _with_sources(steps):
         same = waiting.get(tuple(names[source] for source in sources))
@@ -142,12 +136,11 @@ def _named_convolutions(graph: OnnxGraph, network: YoloxDetector) -> dict[str, O
     return {name: nodes[output] for output, name in names.items()}
 
 
-def _own_steps(network: YoloxDetector) -> Iterator[_Step]:
-    """What the network itself computes."""
-    for node in traced(network).nodes:
-        name = str(node.target) if node.op == "call_module" else ""
-        is_convolution = isinstance(network.get_submodule(name), nn.Conv2d)
-        yield _Step(name if is_convolution else None, [n.name for n in node.all_input_nodes], [node.name])
+def _steps(graph: OnnxGraph, names: Mapping[str, str]) -> Iterator[_Step]:
+    """What a graph computes; ``names`` are those of its convolutions, by what they give."""
+    for node in graph.nodes:
+        name = names.get(next(iter(node.outputs), "")) if node.kind == "Conv" else None
+        yield _Step(name, node.inputs, node.outputs)
 
 
 def _with_sources(steps: Iterable[_Step]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from fewbox.models.features import BaseGraph, Coefficients, Floats
 from fewbox.models.graph_builder import GraphBuilder, Shape
+from fewbox.models.protobuf import OnnxGraph, onnx_graph
 from fewbox.models.yolox import STRIDES, YoloxConfig
+from fewbox.models.yolox.shapes import weight_shapes
 
 OBJECTNESS_SCALE = 3.0
 """Of the one column that already says 'there is something here, and this box fits it'."""
@@ -74,10 +76,8 @@ class YoloxGraph:
         return [self.g.op("Concat", *pair, axis=1) for pair in pairs]
 
     def rows(self, maps: Sequence[str]) -> str:
-        """Maps ``[N, D, h, w]`` as one row for each cell, ``[N, A, D]``."""
-        g, shape = self.g, self.g.numbers(0, 0, -1)
-        flat = [g.op("Transpose", g.op("Reshape", x, shape), perm=[0, 2, 1]) for x in maps]
-        return g.op("Concat", *flat, axis=1)
+        """Maps ``[N, D, h, w]`` of all levels as one row for each cell, ``[N, A, D]``."""
+        return self.g.op("Concat", *map(self.g.cells, maps), axis=1)
 
     def boxes(self, codes: str) -> str:
         """Boxes ``[N, A, 4]`` in pixels of the input; as ``decode_cells``."""
@@ -244,6 +244,20 @@ def add_network(
     if config.num_novel:
         scores.append(g.op("Sigmoid", network.head("novel", network.both(maps))))
     return boxes, scores[0] if len(scores) == 1 else g.op("Concat", *scores, axis=2)
+
+
+def own_graph(config: YoloxConfig) -> tuple[OnnxGraph, dict[str, str]]:
+    """The network up to the heads without its weights, and the names of its convolutions by their outputs."""
+    # Of a kernel the steps need the channels it gives and its side: no numbers.
+    empty = {name: np.zeros((s[0], 0, *s[2:]), np.float32) for name, s in weight_shapes(config).items()}
+    g = GraphBuilder("own")
+    network = YoloxGraph(g, config, empty, prefix="")
+    maps = network.towers("pixels")
+    for kind, of_tower in (("reg", maps.box_maps), ("obj", maps.box_maps), ("cls", maps.class_maps)):
+        network.head(kind, of_tower)  # in the order of the release's exports, which tells two of them apart
+    graph = onnx_graph(g.model({"pixels": (1, 3, *config.size_hw)}, {}))
+    convolutions = (node for node in graph.nodes if node.kind == "Conv")
+    return graph, {node.outputs[0]: node.inputs[1].removesuffix(".weight") for node in convolutions}
 
 
 def novel_head(coefficients: Coefficients, weights: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -34,6 +34,7 @@ from fewbox.models.network import Found, TowerMaps
 from fewbox.models.yolox import HEAD_CHANNELS, STAGE_CHANNELS, STRIDES, YoloxConfig
 from fewbox.models.yolox.csp_darknet import ConvLayer, CspDarknet, CspLayer, conv3x3
 from fewbox.models.yolox.graph import grid_cells
+from fewbox.models.yolox.shapes import head_names
 
 
 class Pafpn(nn.Module):
@@ -113,7 +114,7 @@ class YoloxDetector(nn.Module):
     def __init__(self, config: YoloxConfig) -> None:
         super().__init__()
         self.config = config
-        self.head_names = predictor_names(*(("novel",) if config.num_novel else ("reg", "obj", "cls")))
+        self.head_names = head_names(config)
         self.backbone = Pafpn(config)
         self.head = Head(config)
         self.eval().requires_grad_(False)
@@ -268,16 +269,6 @@ class YoloxDetector(nn.Module):
             weights[f"head.cls_preds.{level}.weight"] = (2 * kernel - 1) / channels**0.5
             weights[f"head.cls_preds.{level}.bias"] = torch.full((config.num_classes,), config.class_bias)
         return weights
-
-
-def predictor_names(*kinds: str) -> tuple[str, ...]:
-    """The names of the weights and biases of some kinds of head, ``cls``, ``obj``, ``reg`` or ``novel``."""
-    return tuple(
-        f"head.{kind}_preds.{level}.{part}"
-        for kind in kinds
-        for level in range(len(STRIDES))
-        for part in ("weight", "bias")
-    )
 
 
 def make_cells(size_hw: tuple[int, int]) -> Tensor:

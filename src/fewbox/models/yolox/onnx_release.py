@@ -1,4 +1,4 @@
-"""What an exported YOLOX computes between its convolutions, held against what the network here computes.
+"""What an exported YOLOX computes between its convolutions, held against the graph that is written here.
 
 Weights alone do not make a network: with another activation after each layer, another stride, or pixels
 that are scaled first, the same weights find something else. Both graphs are written as expressions over
@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any
-
-from torch import fx, nn
 
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode
 from fewbox.models.yolox import YoloxConfig
-from fewbox.models.yolox.csp_darknet import ACTIVATIONS
+from fewbox.models.yolox.graph import own_graph
 
 _PIXELS = "pixels"
-_OWN_WORDS = {"silu": "silu", "cat": "Concat", "add": "Add", "interpolate": "Resize"}
+_ACTIVATIONS = ("silu", "relu", "lrelu")  # in the words of a config, which are those of expressions too
 _SAME = ("Identity", "Cast", "Dropout")
 _NO_SCORES = frozenset(
     ("Softmax", "LogSoftmax", "HardSigmoid", "HardSwish", "Tanh", "Relu", "LeakyRelu", "Clip", "Exp")
@@ -64,15 +60,12 @@ class _Expressions:
         return {self._parts[each][0] for each in seen}
 
 
-def check_graph(
-    graph: OnnxGraph, names: Mapping[str, str], network: nn.Module, config: YoloxConfig, needed: str
-) -> YoloxConfig:
+def check_graph(graph: OnnxGraph, names: Mapping[str, str], config: YoloxConfig, needed: str) -> YoloxConfig:
     """``config`` with the activation that ``graph`` computes.
 
     Args:
         graph: an export.
         names: of the network's convolutions, by the output of the node that computes each.
-        network: the one of ``config``, with which names and structure are compared.
         config: all settings but the activation.
         needed: the hint of an error.
 
@@ -80,19 +73,21 @@ def check_graph(
         FaultError: the graph computes something else than a YOLOX; what, is named.
     """
     table = _Expressions()
-    ours, theirs = _own_inputs(network, table), _graph_inputs(graph, names, table)
-    _, second, *_ = ours
+    theirs = _graph_inputs(graph, names, table)
+    _, second, *_ = own_graph(config)[1].values()
     found = table.parts(theirs[second])[0]  # what becomes of the first convolution
-    if found in ACTIVATIONS:
+    if found in _ACTIVATIONS:
         # Of its values a Literal's names, which mypy cannot see.
         config = replace(config, activation=found)  # type: ignore[arg-type]
-        ours = _own_inputs(network, table, found)
-    for name, own in ours.items():
-        if theirs[name] != own:
-            raise FaultError(f"before {name}: {_difference(table, theirs[name], own)}", needed)
+    own, own_names = own_graph(config)
+    convolutions = {own_names[node.outputs[0]]: node for node in own.nodes if node.kind == "Conv"}
+    for name, expected in _graph_inputs(own, own_names, table).items():
+        if theirs[name] != expected:
+            raise FaultError(f"before {name}: {_difference(table, theirs[name], expected)}", needed)
     for node in graph.nodes:
         if node.kind == "Conv":
-            _check_convolution(node, names[node.outputs[0]], network, needed)
+            name = names[node.outputs[0]]
+            _check_convolution(node, name, convolutions[name], needed)
     _check_scores(graph, names, needed)
     return config
 
@@ -101,41 +96,6 @@ def _difference(table: _Expressions, found: int, expected: int) -> str:
     words, own_words = table.words(found), table.words(expected)
     extra, missing = sorted(words - own_words), sorted(own_words - words)
     return f"{', '.join(extra) or 'another order'} where YOLOX has {', '.join(missing) or 'none of it'}"
-
-
-@lru_cache(maxsize=1)  # it takes longer than all else that is compared, and is needed three times
-def traced(network: nn.Module) -> fx.Graph:
-    """What a network computes, step by step."""
-    return fx.Tracer().trace(network)
-
-
-def _own_inputs(network: nn.Module, table: _Expressions, activation: str = "silu") -> dict[str, int]:
-    """What each convolution of the network reads, by its name."""
-    known: dict[str, int] = {}
-    inputs: dict[str, int] = {}
-    for node in traced(network).nodes:
-        children = [known[source.name] for source in node.all_input_nodes]
-        if node.op == "placeholder":
-            known[node.name] = table.number(_PIXELS)
-        elif node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), nn.Conv2d):
-            inputs[str(node.target)] = children[0]
-            known[node.name] = table.number(str(node.target))
-        elif node.op == "call_module":  # what a batch-norm leaves when it is folded
-            known[node.name] = children[0]
-        else:
-            known[node.name] = table.number(_own_word(node, activation), *children)
-    return inputs
-
-
-def _own_word(node: fx.Node, activation: str) -> str:
-    kind = getattr(node.target, "__name__", str(node.target)).strip("_")
-    if kind == "max_pool2d":
-        return f"MaxPool {node.args[1]}"
-    if kind == "getitem":
-        index: Any = node.args[1]
-        return _slice_word({2: index[1].start, 3: index[2].start}) if isinstance(index, tuple) else kind
-    word = _OWN_WORDS.get(kind, kind)
-    return activation if word == "silu" else word
 
 
 def _graph_inputs(graph: OnnxGraph, names: Mapping[str, str], table: _Expressions) -> dict[str, int]:
@@ -241,20 +201,13 @@ def _slice_word(starts: Mapping[int, object]) -> str:
     return f"Slice of {starts.get(2, '-')} {starts.get(3, '-')}"
 
 
-def _check_convolution(node: OnnxNode, name: str, network: nn.Module, needed: str) -> None:
-    """Whether a convolution goes over its input as the network's does."""
-    own = network.get_submodule(name)
-    assert isinstance(own, nn.Conv2d)
-    assert not isinstance(own.padding, str)
-    expected = {
-        "strides": (own.stride, (1, 1)),
-        "pads": (own.padding * 2, (0,) * 4),
-        "dilations": (own.dilation, (1, 1)),
-    }
-    for what, (wanted, unsaid) in expected.items():
+def _check_convolution(node: OnnxNode, name: str, own: OnnxNode, needed: str) -> None:
+    """Whether a convolution goes over its input as our ``own`` does."""
+    for what, unsaid in (("strides", (1, 1)), ("pads", (0,) * 4), ("dilations", (1, 1))):
+        wanted = own.whole_numbers(what, unsaid)
         if (found := node.whole_numbers(what, unsaid)) != wanted:
             raise FaultError(f"{name}: {what} {list(found)}, YOLOX has {list(wanted)}", needed)
-    if node.attributes.get("group", 1) != own.groups or not _pads_as_told(node):
+    if node.attributes.get("group", 1) != own.attributes.get("group", 1) or not _pads_as_told(node):
         raise FaultError(f"{name}: another kind of convolution than YOLOX's", needed)
 
 

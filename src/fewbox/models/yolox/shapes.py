@@ -16,6 +16,17 @@ def weight_shapes(config: YoloxConfig) -> dict[str, Shape]:
     return shapes.of
 
 
+def head_names(config: YoloxConfig) -> tuple[str, ...]:
+    """The weights and biases of the heads that fine-tuning changes."""
+    kinds = ("novel",) if config.num_novel else ("reg", "obj", "cls")
+    return tuple(
+        f"head.{kind}_preds.{level}.{part}"
+        for kind in kinds
+        for level in range(len(STRIDES))
+        for part in ("weight", "bias")
+    )
+
+
 class _Shapes:
     """Collects the weights of layers."""
 

@@ -1,0 +1,96 @@
+"""``threshold`` was called ``score_threshold``: every public call still takes it, with a warning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fewbox
+from fewbox.apps.batch import detect_batch
+from fewbox.detection.detector import Detector
+from fewbox.detection.folder import detect_folder
+from fewbox.errors import SettingError
+from fewbox.evaluation.evaluator import Evaluation
+from tiny import make_photos, tiny_base
+
+BASE = tiny_base()
+
+
+def a_detector(**threshold: float) -> Detector:
+    labels, base = ("square", "b", "c"), BASE.origin()
+    return Detector(
+        config=BASE.config, weights=BASE.weights, labels=labels, base=base, provenance={}, **threshold
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("former")
+    make_photos(folder)
+    a_detector().save(folder / "d.safetensors")
+    return folder
+
+
+def a_film(folder: Path, threshold: dict[str, float]) -> None:
+    pytest.importorskip("av", reason="needs the extra fewbox[video]")
+    from fewbox.video import detect_video
+
+    detect_video(folder / "d.safetensors", folder, folder / "found.mp4", **threshold)
+
+
+# Each refuses a threshold of 30, whatever its name.
+CALLS: dict[str, Callable[[Path, dict[str, Any]], object]] = {
+    "PhotoDetector.detect": lambda folder, given: a_detector().detect(folder / "photo0.png", **given),
+    "Detections.above": lambda folder, given: a_detector().detect(folder / "photo0.png").above(**given),
+    "Tracker": lambda _, given: fewbox.Tracker(**given),
+    "detect_folder": lambda folder, given: detect_folder(
+        folder / "d.safetensors", folder, folder / "found", **given
+    ),
+    "detect_batch": lambda folder, given: detect_batch(
+        folder / "d.safetensors", folder, folder / "many", cluster="processes", **given
+    ),
+    "detect_video": a_film,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_takes_its_former_name(folder: Path, name: str) -> None:
+    with (
+        pytest.warns(DeprecationWarning, match=f"score_threshold of {name}.* is now called threshold"),
+        pytest.raises(SettingError, match="from 0 to 1: 30"),
+    ):
+        CALLS[name](folder, {"score_threshold": 30})
+    with pytest.raises(SettingError, match="from 0 to 1: 30"):
+        CALLS[name](folder, {"threshold": 30})
+
+
+def test_a_detector_is_made_with_its_former_name() -> None:
+    with pytest.warns(DeprecationWarning, match="now called threshold"):
+        assert a_detector(score_threshold=0.25).threshold == 0.25
+    with pytest.raises(TypeError, match="under both of its names"):
+        a_detector(score_threshold=0.25, threshold=0.25)
+
+
+@pytest.fixture(scope="module")
+def evaluation(folder: Path) -> Evaluation:
+    return fewbox.evaluate(a_detector(threshold=0.25), make_photos(folder), show_progress=False)
+
+
+@pytest.mark.parametrize("name", ["at", "in_words", "mistakes_in_words"])
+def test_an_evaluation_is_asked_with_its_former_name(evaluation: Evaluation, name: str) -> None:
+    ask = getattr(evaluation, name)
+    with pytest.warns(DeprecationWarning, match=f"{name} is now called threshold"):
+        assert ask(score_threshold=0.25) == ask(0.25)
+
+
+def test_what_has_a_threshold_has_it_under_its_former_name(evaluation: Evaluation) -> None:
+    for one in (a_detector(threshold=0.25), evaluation, fewbox.Tracker(0.25)):
+        with pytest.warns(DeprecationWarning, match=rf"{type(one).__name__}\.score_threshold is now called"):
+            assert one.score_threshold == 0.25
+    detector = a_detector()
+    with pytest.warns(DeprecationWarning, match="now called threshold"):
+        detector.score_threshold = 0.75
+    assert detector.threshold == 0.75
