@@ -3,7 +3,8 @@
 A draw takes photos from a data set's pool until every class has its shots, or as many photos as asked for;
 the test photos are always the same. ``probe`` is a crude recipe to compare with, for YOLOX alone,
 ``linear`` the linear probe at the base's own size of input, and
-``neck:RATE:EPOCHS`` and ``all:RATE:EPOCHS`` are full fine-tuning as people do it elsewhere. All runs are
+``neck:RATE:EPOCHS`` and ``all:RATE:EPOCHS`` are full fine-tuning as people do it elsewhere;
+``adapt:SIDE:STEPS`` adapts with an input of SIDE pixels, where ``best`` chooses both. All runs are
 kept in one JSON file, so a run that was stopped goes on where it was. The frozen base sees the test photos
 once: a tuned head is tried on what it saw then.
 
@@ -41,9 +42,12 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning.adapt.learn import AdaptSettings
+from fewbox.finetuning.adapt.recipe import adapt
 from fewbox.finetuning.api import finetune
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
+from fewbox.finetuning.input_size import with_input_size
 from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
@@ -189,6 +193,12 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
     name, _, effort = recipe.partition("/")
     if name == "probe":
         return probe(photos, base)
+    if name.startswith("adapt:"):
+        side, steps = map(int, name.split(":")[1:])
+        sized = base if side == base.config.input_size_hw[0] else with_input_size(base, side)
+        quick = FinetuneConfig(seed=seed, effort="quick")
+        start = Probe.of(photos, sized, quick, show_progress=False).fit().detector
+        return adapt(photos, start, AdaptSettings(seed=seed, steps=steps), show_progress=False)
     if ":" in name:
         layers, rate, epochs = name.split(":")
         settings = DeepConfig(
@@ -262,9 +272,9 @@ def runs_of(
 
 
 def recipe_of(text: str) -> str:
-    """A recipe by name, or full fine-tuning as ``LAYERS:RATE:EPOCHS``."""
+    """A recipe by name, full fine-tuning as ``LAYERS:RATE:EPOCHS`` or adapting as ``adapt:SIDE:STEPS``."""
     named = (*RECIPES, "best/long", "adapt/normal")
-    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+", text):
+    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+|adapt:\d+:\d+", text):
         return text
     raise argparse.ArgumentTypeError(f"no recipe: {text}")
 
