@@ -29,7 +29,7 @@ from fewbox.errors import SettingError
 from fewbox.finetuning.crossval import NOTHING_HELD_OUT
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
-from fewbox.finetuning.frozen import require_runnable
+from fewbox.finetuning.features import require_runnable
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun

@@ -31,8 +31,7 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
-from fewbox.finetuning.features import CachedPhoto
-from fewbox.finetuning.frozen import feature_extractor
+from fewbox.finetuning.features import CachedPhoto, feature_extractor
 from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.device import choose_processor_or
