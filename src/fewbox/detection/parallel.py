@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fewbox.core import num_cores
-from fewbox.core.cache import cache_folder
-from fewbox.core.files import write_text
+from fewbox.core.files import cache_folder, write_text
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import OutputError, PhotoError
 

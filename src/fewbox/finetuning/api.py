@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox import __version__
 from fewbox.config import FinetuneConfig
 from fewbox.core import importing_torch
-from fewbox.core.arguments import require_kind
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO, require_kind
 from fewbox.core.extras import TRAIN, install, is_installed, require_packages, version_of
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO
 from fewbox.core.extras import in_words
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet

@@ -33,8 +33,7 @@ from fewbox.apps.batch.workers import (
     work_on_cluster,
 )
 from fewbox.core import counted, num_cores
-from fewbox.core.arguments import takes_score_threshold
-from fewbox.core.device import AUTO, CPU, checked_device
+from fewbox.core.arguments import AUTO, CPU, checked_device, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places
