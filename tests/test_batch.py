@@ -21,8 +21,7 @@ from PIL import Image
 
 from exports import detector_of, exported, save_noise
 from fewbox.apps.batch import detect_batch
-from fewbox.apps.batch.shards import cut_into_shards, detect_shard, read_photo_rows
-from fewbox.apps.batch.storage import Storage
+from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
 from fewbox.apps.batch.workers import Workers
 from fewbox.cli import main
 from fewbox.detection.detector import Detector

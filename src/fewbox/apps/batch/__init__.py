@@ -22,8 +22,7 @@ from fewbox.apps.batch.manifest import (
     require_possible,
     write_report,
 )
-from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
-from fewbox.apps.batch.storage import Storage
+from fewbox.apps.batch.shards import Shard, ShardResult, Storage, cut_into_shards, require_pyarrow
 from fewbox.apps.batch.workers import (
     Work,
     Workers,
