@@ -34,9 +34,8 @@ from fewbox.detection.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, sh
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.export.graph import prepare
-from fewbox.models.graph_builder import GraphBuilder
+from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
-from fewbox.models.onnx_writing import OPSET
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes.header import read_openvino_header
 from fewbox.runtimes.openvino import OpenVinoEngine
@@ -64,6 +63,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def duck(exported_duck: ExportedDuck) -> Iterator[Detector]:
     """A detector whose export as ONNX, and then in int8, is made only once: both take seconds."""
+
     def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
         assert detector is exported_duck.detector
         shutil.copy(exported_duck.onnx, target)
