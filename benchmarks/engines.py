@@ -25,13 +25,13 @@ import onnxruntime
 import openvino
 import torch
 
+from fewbox.apps import openvino_export
 from fewbox.data.images import find_photos, read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
 from fewbox.detection.loading import ExportedDetector
 from fewbox.detection.parallel import run_parallel
 from fewbox.export import make_header
-from fewbox.export import openvino as openvino_model
 from fewbox.export.onnx import make_model
 from fewbox.models.base import load_base
 from fewbox.models.families import network_type
@@ -85,10 +85,10 @@ def export(name: str, folder: Path) -> dict[str, Path]:
     files["onnx"].write_bytes(model.SerializeToString())
     photos = [read_image(path) for path in find_photos(DUCKY / "train")]
     for precision in ("float32", "bfloat16", "int8"):
-        exported = openvino_model.read_onnx(files["onnx"])
+        exported = openvino_export.read_onnx(files["onnx"])
         if precision == "int8":
-            exported = openvino_model.quantize(exported, photos)
-        openvino_model.save_model(exported, header | {"precision": precision}, files[precision])
+            exported = openvino_export.quantize(exported, photos)
+        openvino_export.save_model(exported, header | {"precision": precision}, files[precision])
     return files
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from fewbox.apps import openvino_export
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector
 from fewbox.evaluation.evaluator import evaluate
 from fewbox.export import make_header
-from fewbox.export import openvino as openvino_model
 from fewbox.export.onnx import make_model
 from fewbox.models.base import load_base
 from fewbox.runtimes.openvino import OpenVinoEngine, last_convolutions, outside_network
@@ -58,26 +58,26 @@ def main() -> None:
             ("int8, all but activations", "int8"),
             ("int8, all but both: as exported", "int8"),
         ):
-            model = openvino_model.read_onnx(onnx)
+            model = openvino_export.read_onnx(onnx)
             if way.endswith("as exported"):
-                model = openvino_model.quantize(model, fitted)
+                model = openvino_export.quantize(model, fitted)
             elif precision == "int8":
                 model = quantize_otherwise(model, fitted, way)
             path = Path(folder) / f"{way[:4]}{len(way)}.xml"
-            openvino_model.save_model(model, header | {"precision": precision}, path)
+            openvino_export.save_model(model, header | {"precision": precision}, path)
             exported = ExportedDetector(OpenVinoEngine(path), path)
             metrics = evaluate(exported, others, show_progress=False).metrics
             print(f"| {way} | {100 * metrics.ap:.1f} | {100 * metrics.ap50:.1f} |", flush=True)
 
 
 def quantize_otherwise(model: object, photos: list[np.ndarray], way: str) -> object:
-    """As ``openvino_model.quantize``, with less left in float32."""
-    with openvino_model.quiet_nncf() as nncf:
+    """As ``openvino_export.quantize``, with less left in float32."""
+    with openvino_export.quiet_nncf() as nncf:
         kept = outside_network(model)
         if "last" in way:
             kept += last_convolutions(model)
         rows = [{"photos": photo[None], "score_threshold": np.float32(1)} for photo in photos]
-        types = list(openvino_model.ACTIVATIONS) if "activations" in way else []
+        types = list(openvino_export.ACTIVATIONS) if "activations" in way else []
         return nncf.quantize(
             model,
             nncf.Dataset(rows),

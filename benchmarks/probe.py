@@ -19,7 +19,7 @@ from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import Coefficients
-from fewbox.models.yolox.features import YoloxFeatureExtractor
+from fewbox.models.yolox.network import YoloxFeatureExtractor
 
 MATCHED_IOU = 0.6
 MAX_STEPS = 300

@@ -18,8 +18,15 @@ from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, OutputError, SettingError
 from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, cache_views
-from fewbox.finetuning.adapt.descent import Descent, share_at
-from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Round, fitting_window, inside
+from fewbox.finetuning.adapt.learn import (
+    Adaptation,
+    AdaptSettings,
+    Descent,
+    Round,
+    fitting_window,
+    inside,
+    share_at,
+)
 from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of

@@ -23,13 +23,13 @@ from fewbox.errors import SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning import pictures as held_out
+from fewbox.finetuning import crossval
 from fewbox.finetuning.api import finetune
+from fewbox.finetuning.crossval import save_held_out
 from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
 from fewbox.finetuning.linear_probe.targets import _drawn
-from fewbox.finetuning.pictures import save_held_out
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import Coefficients
@@ -162,8 +162,8 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     found = PredictionTable(np.array([0, 1, 1]), ids, np.stack([truth[0], truth[1] + 300, truth[1]]), scores)
     drawn = GroundTruthTable(np.arange(2), ids[:2], truth, np.zeros(2, bool))
     captions: list[str] = []
-    sheet = held_out.contact_sheet
-    monkeypatch.setattr(held_out, "contact_sheet", lambda *a: (captions.extend(a[3]), sheet(*a))[1])
+    sheet = crossval.contact_sheet
+    monkeypatch.setattr(crossval, "contact_sheet", lambda *a: (captions.extend(a[3]), sheet(*a))[1])
     target = tmp_path / "sheet.png"
     outcomes = Outcomes.of(found, drawn)
     save_held_out(target, photos.images, outcomes, scores, photos.labels, config, 0.5)

@@ -15,8 +15,7 @@ from PIL import Image, ImageEnhance
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import CheckReport, check_annotations
-from fewbox.data.checks.boxes import check_boxes
-from fewbox.data.checks.findings import KINDS
+from fewbox.data.checks.findings import KINDS, check_boxes
 from fewbox.data.formats import read_annotations, to_annotation_set
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto
 from fewbox.data.project import Project

@@ -19,9 +19,8 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
 from fewbox.finetuning import api
 from fewbox.finetuning.adapt import recipe as adapting
-from fewbox.finetuning.adapt import trial as trials
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
-from fewbox.finetuning.adapt.trial import Trial, can_be_tried, try_adapting
+from fewbox.finetuning.adapt.recipe import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.api import adapting_steps, why_not_adapt
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
@@ -202,12 +201,12 @@ def test_more_photos_are_learnt_from_for_longer() -> None:
 def test_what_is_clearly_worse_after_a_round_is_not_tried_further(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "coco_metrics", metrics_that_fall())
+    monkeypatch.setattr(adapting, "coco_metrics", metrics_that_fall())
     views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
     trial = try_adapting(probe, views, HOW, may_stay=True, show_progress=False)
     assert trial.aps == (0.5, 0.4)
     assert trial.best == 0
-    monkeypatch.setattr(trials, "coco_metrics", metrics_that_fall())
+    monkeypatch.setattr(adapting, "coco_metrics", metrics_that_fall())
     assert try_adapting(probe, views, HOW, may_stay=False, show_progress=False).aps == (0.5, 0.4, 0.3, 0.2)
 
 

@@ -25,9 +25,9 @@ from fewbox.cli import main
 from fewbox.config import DeepConfig
 from fewbox.core.boxes import pairwise_iou
 from fewbox.data.annotations import AnnotationSet
-from fewbox.detection.batching import Batcher
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import open_detector
+from fewbox.detection.parallel import Batcher
 from fewbox.detection.photo_detector import TtaDetector
 from fewbox.errors import SettingError
 from fewbox.finetuning.adapt.cache import cache_views

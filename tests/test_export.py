@@ -19,9 +19,8 @@ from fewbox.errors import ExportError, OutputError, PhotoError, SettingError
 from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found, export_detector
 from fewbox.export import onnx as onnx_model
 from fewbox.export.graph import prepare
-from fewbox.models.graph_builder import GraphBuilder
+from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
-from fewbox.models.onnx_writing import OPSET
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine

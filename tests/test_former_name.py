@@ -16,8 +16,8 @@ import fewbox
 from exports import detector_of, exported
 from fewbox import cli
 from fewbox.apps.batch.manifest import open_manifest
-from fewbox.apps.batch.storage import Storage
-from fewbox.core.cache import cache_folder
+from fewbox.apps.batch.shards import Storage
+from fewbox.core.files import cache_folder
 from fewbox.detection.detector import Detector
 from fewbox.runtimes.header import read_onnx_header, read_openvino_header
 

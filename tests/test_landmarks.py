@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fewbox.data.formats.shapes import LANDMARKS, OUTLINES, UNCLEAR, kind_of
+from fewbox.data.formats.raw import LANDMARKS, OUTLINES, UNCLEAR, kind_of
 
 FACE = ((-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.17, 0.25), (0.17, 0.25))
 PLATE = ((-0.46, -0.45), (0.46, -0.45), (0.46, 0.45), (-0.46, 0.45))

@@ -21,7 +21,7 @@ from PIL import Image
 from exported_duck import ExportedDuck
 from exports import detector_of, exported, noise
 from fewbox.apps import openvino_export
-from fewbox.apps.openvino_export import export_openvino
+from fewbox.apps.openvino_export import export_openvino, quiet_nncf
 from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotationSet
@@ -34,10 +34,8 @@ from fewbox.detection.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, sh
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.export.graph import prepare
-from fewbox.export.openvino import quiet_nncf
-from fewbox.models.graph_builder import GraphBuilder
+from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
-from fewbox.models.onnx_writing import OPSET
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes.header import read_openvino_header
 from fewbox.runtimes.openvino import OpenVinoEngine
@@ -65,7 +63,6 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def duck(exported_duck: ExportedDuck) -> Iterator[Detector]:
     """A detector whose export as ONNX, and then in int8, is made only once: both take seconds."""
-    from fewbox.export import openvino as openvino_model
 
     def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
         assert detector is exported_duck.detector
@@ -78,10 +75,10 @@ def duck(exported_duck: ExportedDuck) -> Iterator[Detector]:
             quantized.append(really_quantize(model, photos))
         return quantized[0].clone()
 
-    really_quantize = openvino_model.quantize
+    really_quantize = openvino_export.quantize
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(openvino_export, "export_detector", export)
-        patch.setattr(openvino_model, "quantize", quantize)
+        patch.setattr(openvino_export, "quantize", quantize)
         yield exported_duck.detector
 
 
@@ -387,8 +384,6 @@ class TestInt8:
 
 
 def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fewbox.export import openvino as openvino_model
-
     def read_another(path: Path) -> openvino.Model:
         model = openvino.Core().read_model(path)
         last = [node for node in model.get_ops() if node.get_type_name() == "Sigmoid"][-1].output(0)
@@ -398,7 +393,7 @@ def _damage_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
             reader.replace_source_output(damaged.output(0))
         return model
 
-    monkeypatch.setattr(openvino_model, "read_onnx", read_another)
+    monkeypatch.setattr(openvino_export, "read_onnx", read_another)
 
 
 @pytest.mark.slow

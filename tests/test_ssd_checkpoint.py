@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from fewbox.core.cache import cache_folder
+from fewbox.core.files import cache_folder
 from fewbox.errors import BaseModelError, CheckpointError
 from fewbox.models.base import find_base, load_base
 from fewbox.models.ssd.checkpoint import read_ssd_weights, tensor_paths

@@ -6,8 +6,13 @@ half a pixel; in int8, where every box moves, average precision on annotated pho
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import logging
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +29,17 @@ from fewbox.detection.loading import ExportedDetector
 from fewbox.detection.precision import MAX_SHIFT_PX, PrecisionCheck, moved_boxes
 from fewbox.errors import ExportError, SettingError
 from fewbox.evaluation.evaluator import evaluate
-from fewbox.export import compare_detector, export_detector, make_header, read_photos
+from fewbox.export import Anchors, AnchorsOf, compare_detector, export_detector, make_header, read_photos
+from fewbox.export.graph import ANCHORS
 from fewbox.models.families import build_network
-from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine
+from fewbox.runtimes.header import HEADER_KEY
+from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine, last_convolutions, outside_network
 
 MAX_AP_LOST = 1.0
 """How much average precision, of 100, int8 may cost."""
+ACTIVATIONS = ("Sigmoid", "Multiply", "Swish")
+"""Not in int8: SiLU multiplies a value with its sigmoid, and both in int8 cost YOLOX-nano a third of its
+AP; benchmarks/int8.py."""
 _MAX_CALIBRATION_PHOTOS = 300
 
 
@@ -68,20 +78,18 @@ def export_openvino(
     target = Path(target)
     require_writable(target, [".xml"])
     _check_settings(target, precision, photos, annotations)
-    from fewbox.export import openvino as openvino_model
-
     with tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
         onnx = Path(folder) / "detector.onnx"
         export_detector(detector, onnx, photos=photos)
-        model = openvino_model.read_onnx(onnx)
+        model = read_onnx(onnx)
     if precision == "int8":
         assert photos is not None
-        model = openvino_model.quantize(model, _calibration_photos(detector, photos))
+        model = quantize(model, _calibration_photos(detector, photos))
     architecture = detector.network.architecture
     header = make_header(detector, architecture, raw=False) | {"precision": precision}
     # The .bin is renamed first: there is never a new .xml without its weights.
     with replacing(target) as temporary, replacing(target.with_suffix(".bin")):
-        openvino_model.save_model(model, header, temporary)
+        save_model(model, header, temporary)
         words, holds = _compare(detector, temporary, precision, photos, annotations)
         if not holds and (precision == "float32" or not force):
             raise _not_the_same(target, precision, words)
@@ -128,8 +136,6 @@ def _compare(
         return words, before - after <= MAX_AP_LOST
     images = read_photos(photos, detector.config)
     if precision == "float32":
-        from fewbox.export.openvino import anchors_of
-
         network = build_network(detector.config, detector.weights)
         iou_threshold = detector.config.iou_threshold
         agreement = compare_detector(network, engine, anchors_of(file), images, iou_threshold)
@@ -158,3 +164,68 @@ def _not_the_same(target: Path, precision: str, words: str) -> ExportError:
         "int8": "use --precision float32, give more photos with --photos, or --force if that is good enough",
     }
     return ExportError(f"{target}: not written: {allowed[precision]}: {words}", hint=hints[precision])
+
+
+def read_onnx(path: Path) -> Any:
+    """The ``openvino.Model`` of a file that was exported as ONNX."""
+    import openvino
+
+    return openvino.Core().read_model(path)
+
+
+def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
+    """The same model with the network's convolutions in int8.
+
+    The range of every map is taken from ``photos``, so they should be like those the detector will see.
+    What prepares photos, what selects detections, activations and the last convolutions stay as they are.
+
+    Args:
+        model: of a whole export, not one with ``--raw``.
+        photos: each ``[H, W, 3]``.
+    """
+    with quiet_nncf() as nncf:
+        kept = [*outside_network(model), *last_convolutions(model)]
+        rows = [{"photos": photo[None], "score_threshold": np.float32(1)} for photo in photos]
+        return nncf.quantize(
+            model,
+            nncf.Dataset(rows),
+            subset_size=len(rows),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=kept, types=list(ACTIVATIONS), validate=False),
+        )
+
+
+def save_model(model: Any, header: Mapping[str, Any], target: Path) -> None:
+    """Write ``target``, ending in ``.xml``, and the file ``.bin`` beside it."""
+    import openvino
+
+    model.set_rt_info(json.dumps(header), [HEADER_KEY])
+    openvino.save_model(model, target, compress_to_fp16=False)
+
+
+def anchors_of(path: Path) -> AnchorsOf:
+    """What OpenVINO computes in float32 with a file, before anything is suppressed."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.add_outputs(list(ANCHORS))
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(image: NDArray[np.uint8], _pixels: Any) -> Anchors:
+        found = compiled({"photos": image[None], "score_threshold": np.array(1, np.float32)})
+        boxes, scores = (found[name][0] for name in ANCHORS)
+        return boxes, scores
+
+    return run
+
+
+@contextlib.contextmanager
+def quiet_nncf() -> Iterator[Any]:
+    """NNCF without its remarks, and without its messages to those who make it."""
+    os.environ.setdefault("NNCF_CI", "1")  # read when NNCF is imported: sends nothing
+    with contextlib.redirect_stdout(io.StringIO()):
+        import nncf
+
+        nncf.set_log_level(logging.ERROR)
+        yield nncf

@@ -153,7 +153,7 @@ def base_of(given: str | None) -> str:
 
 def _agrees(entry: ZooEntry) -> bool:
     """Whether the person at the terminal agrees to a download; somebody who did not is not asked again."""
-    from fewbox.core.cache import cache_folder
+    from fewbox.core.files import cache_folder
 
     refused = cache_folder() / f"no-{entry.name}"
     if not (sys.stdin.isatty() and sys.stderr.isatty()) or refused.exists():

@@ -11,7 +11,7 @@ from fewbox.commands import add_batch_norm_eps, add_device, base_of
 from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
-from fewbox.core.device import checked_device
+from fewbox.core.arguments import checked_device
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
 

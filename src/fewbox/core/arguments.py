@@ -1,16 +1,30 @@
-"""What callers give from Python, checked at the door, where it can still be said in their words."""
+"""What callers give, checked where it can still be said in their words: thresholds, paths, devices.
+
+A device is named as users do: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. No torch here: an exported
+detector is opened without it. ``models/device.py`` takes the device.
+"""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
+import re
+import shutil
 import warnings
 from collections.abc import Callable
 from functools import wraps
+from importlib import metadata
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from fewbox.errors import FewboxError, SettingError
+
+AUTO, CPU = "auto", "cpu"
+DEVICES = "auto, cpu, cuda, cuda:N, mps"
+_KNOWN = re.compile(r"auto|cpu|cuda(:\d{1,3})?|mps(:0)?")
+_OF_GPUS = ("nvidiactl", "nvhost-ctrl", "dxg", "kfd")
+"""Below ``/dev``: of NVIDIA, of its small boards, of Windows' Linux, of AMD."""
 
 FORMER_THRESHOLD = "score_threshold"
 """What ``threshold`` was called; files still call it so. The name goes with the next version."""
@@ -100,3 +114,29 @@ def require_kind(value: Any, kind: type, what: str, error: type[FewboxError], hi
 def kind_of(value: Any) -> str:
     """What something is, for a message: never its contents, which may be a million numbers."""
     return "None" if value is None else type(value).__name__
+
+
+def checked_device(value: Any) -> str:
+    """The name of a device; a ``torch.device`` will do.
+
+    Raises:
+        SettingError: there is no such kind of device.
+    """
+    name = str(value)
+    if not _KNOWN.fullmatch(name):
+        raise SettingError(f"unknown device: {name!r}", hint=f"choose one of: {DEVICES}")
+    return name
+
+
+def may_have_gpu() -> bool:
+    """Whether PyTorch might find a GPU here; to ask it takes the second that its import takes."""
+    try:
+        if metadata.version("torch").endswith("+cpu"):
+            return False
+    except metadata.PackageNotFoundError:
+        return False
+    if platform.system() == "Linux":
+        return any(Path("/dev", name).exists() for name in _OF_GPUS)
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    return shutil.which("nvidia-smi") is not None

@@ -1,4 +1,4 @@
-"""Write a file whole or not at all.
+"""Files: written whole or not at all, and where those lie that can be fetched or made again.
 
 Everything fewbox writes goes through :func:`replacing`: the bytes go to a temporary
 file beside the target, are flushed to the disk, and only then take the target's name.
@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from fewbox.core import former_name
 from fewbox.errors import OutputError
 
 
@@ -133,3 +134,15 @@ def output_error(target: Path, error: OSError) -> OutputError:
             f"{target}: not allowed to write here", hint="choose another place, or another user"
         )
     return OutputError(f"{target}: cannot be written: {error.strerror or error}")
+
+
+def cache_folder() -> Path:
+    """``FEWBOX_CACHE`` if set, or the platform's folder for such things."""
+    chosen = former_name.environment("FEWBOX_CACHE")
+    if chosen:
+        return Path(chosen)
+    try:
+        import platformdirs
+    except ModuleNotFoundError:  # an exported detector runs without it
+        return Path.home() / ".cache" / "fewbox"
+    return Path(platformdirs.user_cache_dir("fewbox", appauthor=False))

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from fewbox.data import FORMATS, PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.formats import annotated_image, read_files
+from fewbox.data.formats import annotated_image, format_of_file, read_files
 from fewbox.data.formats.csv_table import is_box_table
 from fewbox.data.formats.fitting import Fitting
 from fewbox.data.formats.folders import files_below
 from fewbox.data.formats.photos import PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto
-from fewbox.data.formats.recognition import format_of_file
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState, checked_label

@@ -21,8 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from fewbox.core.cache import cache_folder
-from fewbox.core.files import replacing, write_text
+from fewbox.core.files import cache_folder, replacing, write_text
 from fewbox.errors import PhotoError
 
 MAX_PHOTO_BYTES = 500_000_000

@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from fewbox.core import counted
-from fewbox.core.arguments import checked_path, takes_score_threshold
-from fewbox.core.device import AUTO, CPU
+from fewbox.core.arguments import AUTO, CPU, checked_path, takes_score_threshold
 from fewbox.data.images import StrPath
-from fewbox.detection.batching import Batcher
 from fewbox.detection.detections import Detections
-from fewbox.detection.parallel import run_each
+from fewbox.detection.parallel import Batcher, run_each
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
 from fewbox.export.graph import core_of_weights, detector_content

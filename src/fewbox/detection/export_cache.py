@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewbox import __version__
-from fewbox.core.cache import cache_folder
-from fewbox.core.files import output_error, replacing
+from fewbox.core.files import cache_folder, output_error, replacing
 from fewbox.data.images import StrPath
 from fewbox.errors import FewboxError, OutputError
 

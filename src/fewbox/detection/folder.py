@@ -11,8 +11,7 @@ from PIL import Image
 
 from fewbox import __version__
 from fewbox.core import counted
-from fewbox.core.arguments import checked_threshold, takes_score_threshold
-from fewbox.core.device import AUTO, CPU, may_have_gpu
+from fewbox.core.arguments import AUTO, CPU, checked_threshold, may_have_gpu, takes_score_threshold
 from fewbox.core.files import require_writable
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import importing_torch
-from fewbox.core.arguments import checked_path, kind_of
-from fewbox.core.device import AUTO, CPU, checked_device, may_have_gpu
+from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu
 from fewbox.core.extras import is_installed, require_packages
 from fewbox.core.progress import console
 from fewbox.data.images import StrPath

@@ -1,9 +1,13 @@
-"""Share the cores among many photos: how many at once, and how many threads for each.
+"""Share the cores, or a GPU, among many photos: how many at once, and how many threads for each.
 
 Each photo is read, detected in and drawn by one thread of Python. All three let other threads run meanwhile,
 so those of different photos overlap by themselves. One thread for each photo is best on most machines, see
 ``docs/decisions/0034-one-thread-a-photo-no-micro-batches.md``; before a long run that is measured, once for
 each machine and detector.
+
+A GPU is hardly slower with eight photos than with one, and Python asks it photo by photo. Whoever of the
+threads finds the GPU free hands over all photos that are ready, and the others find their results done. So a
+batch is as large as the GPU is slow, and a photo alone waits for nobody.
 """
 
 from __future__ import annotations
@@ -13,18 +17,22 @@ import hashlib
 import json
 import platform
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fewbox.core import num_cores
-from fewbox.core.cache import cache_folder
-from fewbox.core.files import write_text
+from fewbox.core.files import cache_folder, write_text
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import OutputError, PhotoError
+from fewbox.models.device import in_batches
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _MEASURED_FROM = 200
 """From so many photos on, measuring is worth the seconds it takes."""
@@ -135,3 +143,73 @@ def _limit_torch(num_threads: int) -> None:
     """Let PyTorch use so many threads for what this thread asks of it, if it is loaded."""
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(num_threads)
+
+
+class _Asked(Generic[Result]):
+    """An input and, once it is done, what came of it."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self.is_done = False
+        self.result: Result | None = None
+        self.error: Exception | None = None
+
+
+class Batcher(Generic[Result]):
+    """Computes inputs together that several threads ask for at about the same time.
+
+    Args:
+        compute: gives one result for each input ``[3, h, w]``; all inputs have one size.
+        most_at_once: inputs that it is given at the most; fewer from the first time on that they do not fit
+            into memory.
+    """
+
+    def __init__(self, compute: Callable[[Sequence[Tensor]], Sequence[Result]], most_at_once: int) -> None:
+        self._compute, self._most_at_once = compute, most_at_once
+        self._waiting: list[_Asked[Result]] = []
+        self._guard, self._turn = threading.Lock(), threading.Lock()
+
+    def run(self, pixels: Tensor) -> Result:
+        """What ``compute`` gives for an input, once it is its turn.
+
+        Raises:
+            SettingError: there is no memory for a single input.
+        """
+        mine = _Asked[Result](pixels)
+        with self._guard:
+            self._waiting.append(mine)
+        with self._turn:
+            if not mine.is_done:
+                self._do(self._next(mine))
+        if mine.error is not None:
+            raise mine.error
+        result: Any = mine.result
+        return result  # type: ignore[no-any-return]
+
+    def _next(self, mine: _Asked[Result]) -> list[_Asked[Result]]:
+        """Those to compute now: ``mine``, and others of its size that wait."""
+        with self._guard:
+            alike = [
+                one for one in self._waiting if one.pixels.shape == mine.pixels.shape and one is not mine
+            ]
+            batch = [mine, *alike[: self._most_at_once - 1]]
+            self._waiting = [one for one in self._waiting if one not in batch]
+        return batch
+
+    def _do(self, batch: list[_Asked[Result]]) -> None:
+        def compute(some: Sequence[_Asked[Result]]) -> Sequence[Result]:
+            results = self._compute([one.pixels for one in some])
+            largest.append(len(some))
+            return results
+
+        largest: list[int] = []
+        try:
+            for one, result in zip(batch, in_batches(compute, batch, len(batch)), strict=True):
+                one.result = result
+        except Exception as error:  # for each of the threads that wait for it
+            for one in batch:
+                one.error = error
+        if largest and max(largest) < len(batch):
+            self._most_at_once = max(largest)
+        for one in batch:
+            one.is_done = True

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from fewbox.core.arguments import checked_threshold, former_threshold, takes_score_threshold
+from fewbox.core.arguments import CPU, checked_threshold, former_threshold, takes_score_threshold
 from fewbox.core.boxes import pairwise_iou
-from fewbox.core.device import CPU
 from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
 from fewbox.data.images import (
     ReducedImage,

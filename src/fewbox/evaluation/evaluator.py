@@ -12,8 +12,7 @@ import numpy as np
 
 from fewbox import __version__
 from fewbox.core import counted
-from fewbox.core.arguments import former_threshold, takes_score_threshold
-from fewbox.core.device import AUTO, CPU
+from fewbox.core.arguments import AUTO, CPU, former_threshold, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set

@@ -10,9 +10,17 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from fewbox.models import onnx_writing
 from fewbox.models.families import Config, family_of
-from fewbox.models.graph_builder import GraphBuilder, Prepared, write_outputs
+from fewbox.models.graph_builder import (
+    FLOAT,
+    INT64,
+    UINT8,
+    GraphBuilder,
+    Prepared,
+    model_message,
+    value_message,
+    write_outputs,
+)
 from fewbox.models.weights import Weight
 from fewbox.runtimes.header import HEADER_KEY
 
@@ -54,19 +62,18 @@ def detector_content(core: Core, config: Config, header: Mapping[str, Any]) -> b
     threshold = after.op("Max", "score_threshold", after.real(config.score_threshold))
     found = family_of(config).select(after, prepared, *ANCHORS, threshold, config)
     write_outputs(after, prepared, found, after.size(ANCHORS[0], 0), config.max_detections)
-    described, f32 = onnx_writing.tensor_info, onnx_writing.FLOAT
     rows: list[str | int] = ["batch", config.max_detections]
-    return onnx_writing.model(
+    return model_message(
         [*before.node_bytes, *core.nodes, *after.node_bytes],
         [*before.constant_bytes, *core.constants, *after.constant_bytes],
         [
-            described("photos", onnx_writing.UINT8, ["batch", "height", "width", 3]),
-            described("score_threshold", f32, []),
+            value_message("photos", UINT8, ["batch", "height", "width", 3]),
+            value_message("score_threshold", FLOAT, []),
         ],
         [
-            described("boxes", f32, [*rows, 4]),
-            described("scores", f32, rows),
-            described("class_ids", onnx_writing.INT64, rows),
+            value_message("boxes", FLOAT, [*rows, 4]),
+            value_message("scores", FLOAT, rows),
+            value_message("class_ids", INT64, rows),
         ],
         version=str(header.get("fewbox_version", "")),
         metadata={HEADER_KEY: json.dumps(header)},

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from fewbox.export import Anchors, AnchorsOf
 from fewbox.export.graph import ANCHORS, IMAGES, Core, core_of_weights, detector_content
 from fewbox.models.families import Config, family_of
+from fewbox.models.graph_builder import IR_VERSION, OPSET
 from fewbox.models.network import Network
-from fewbox.models.onnx_writing import IR_VERSION, OPSET
 from fewbox.runtimes.header import HEADER_KEY
 from fewbox.runtimes.onnxruntime import open_session
 

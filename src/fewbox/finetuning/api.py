@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox import __version__
 from fewbox.config import FinetuneConfig
 from fewbox.core import importing_torch
-from fewbox.core.arguments import require_kind
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO, require_kind
 from fewbox.core.extras import TRAIN, install, is_installed, require_packages, version_of
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
@@ -29,7 +28,7 @@ from fewbox.errors import SettingError
 from fewbox.finetuning.crossval import NOTHING_HELD_OUT
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
-from fewbox.finetuning.frozen import require_runnable
+from fewbox.finetuning.features import require_runnable
 from fewbox.finetuning.input_size import SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun

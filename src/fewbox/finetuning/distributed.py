@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fewbox.core.device import AUTO, CPU, checked_device
+from fewbox.core.arguments import AUTO, CPU, checked_device
 from fewbox.errors import SettingError
 from fewbox.models.base import native_bfloat16
 from fewbox.models.device import choose_device, devices_here, gpu_has_bfloat16

@@ -23,7 +23,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.errors import SettingError
 from fewbox.finetuning.crossval import held_out_outcomes
 from fewbox.finetuning.estimate import mean_ap50
-from fewbox.finetuning.frozen import feature_extractor
+from fewbox.finetuning.features import feature_extractor
 from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of

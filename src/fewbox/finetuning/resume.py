@@ -26,8 +26,8 @@ from safetensors.numpy import load, save
 
 from fewbox import __version__
 from fewbox.core import counted, num_cores
-from fewbox.core.cache import cache_folder
 from fewbox.core.extras import version_of
+from fewbox.core.files import cache_folder
 from fewbox.data.annotations import AnnotatedImage
 
 LEAST_PHOTOS = 20

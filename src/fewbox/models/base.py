@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 
 from fewbox.core.arguments import checked_path
-from fewbox.core.cache import cache_folder
 from fewbox.core.extras import is_installed, require_packages
+from fewbox.core.files import cache_folder
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fewbox.core.device import AUTO, CPU, checked_device, may_have_gpu
+from fewbox.core.arguments import AUTO, CPU, checked_device, may_have_gpu
 from fewbox.core.extras import require_packages
 from fewbox.errors import SettingError
 

@@ -1,7 +1,6 @@
-"""Write a piece of an ONNX graph step by step, and the pieces that families of networks have in common.
+"""Write an ONNX graph step by step, without the package onnx; and the pieces that families have in common.
 
-What a step gives is called by its name, a string; constants are made where they are used. The package onnx
-is not needed. Only operators
+What a step gives is called by its name, a string; constants are made where they are used. Only operators
 that ONNX Runtime, its build for browsers and OpenVINO all have are used, and no numbers of 64-bit
 floating point, which some of them round to 32 bits.
 
@@ -9,11 +8,15 @@ After the network the boxes and scores of all anchors become the detections of e
 ``find`` of each network, for many photos at once. Detections are rows: the photo they are of, the anchor,
 the class. One row too many, of score -1, goes along, since steps over no rows at all are where runtimes
 differ.
+
+In a file all is messages of protobuf, whose fields have the numbers of ``onnx/onnx.proto``; ``protobuf.py``
+reads what is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +24,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox import __version__
-from fewbox.models import onnx_writing
 from fewbox.models.families import Config
 
 if TYPE_CHECKING:
     import onnx
+
+OPSET = 18
+IR_VERSION = 10  # what ONNX Runtime 1.18, of 2024, reads already
+FLOAT, UINT8, INT64, BFLOAT16 = 1, 2, 7, 16
+"""Of ``TensorProto.DataType``."""
+_TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.uint8): UINT8, np.dtype(np.int64): INT64}
 
 Shape = Sequence[int | str]
 """Of a tensor; a length that is not known has a name."""
@@ -66,26 +74,25 @@ class GraphBuilder:
         """One step with several outputs; their names."""
         base = f"{self.prefix}/{len(self.node_bytes)}_{kind}"
         names = [base if number == 0 else f"{base}_{number}" for number in range(outputs)]
-        self.node_bytes.append(onnx_writing.node(kind, inputs, names, attributes))
+        self.node_bytes.append(node_message(kind, inputs, names, attributes))
         return names
 
     def rename(self, name: str, output: str) -> None:
         """Give ``name`` as the graph's ``output``."""
-        self.node_bytes.append(onnx_writing.node("Identity", [name], [output], {}))
+        self.node_bytes.append(node_message("Identity", [name], [output], {}))
 
     def constant(self, values: NDArray[Any], name: str | None = None) -> str:
         """An array as it is, under a name of its own if it has one."""
         name = name or f"{self.prefix}/constant_{len(self.constant_bytes)}"
-        self.constant_bytes.append(onnx_writing.constant(name, values))
+        self.constant_bytes.append(constant_message(name, values))
         return name
 
     def model(self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> bytes:
         """The content of a file with all that was asked for; what goes in and comes out is float32."""
         described = (
-            [onnx_writing.tensor_info(name, onnx_writing.FLOAT, shape) for name, shape in some.items()]
-            for some in (inputs, outputs)
+            [value_message(name, FLOAT, shape) for name, shape in some.items()] for some in (inputs, outputs)
         )
-        return onnx_writing.model(
+        return model_message(
             self.node_bytes, self.constant_bytes, *described, version=__version__, metadata={}
         )
 
@@ -107,15 +114,15 @@ class GraphBuilder:
 
     def to_float(self, name: str) -> str:
         """The same numbers as float32."""
-        return self.op("Cast", name, to=onnx_writing.FLOAT)
+        return self.op("Cast", name, to=FLOAT)
 
     def to_int(self, name: str) -> str:
         """The same numbers as int64, cut to whole ones."""
-        return self.op("Cast", name, to=onnx_writing.INT64)
+        return self.op("Cast", name, to=INT64)
 
     def rounded(self, name: str) -> str:
         """The same float32 numbers rounded to bfloat16."""
-        return self.to_float(self.op("Cast", name, to=onnx_writing.BFLOAT16))
+        return self.to_float(self.op("Cast", name, to=BFLOAT16))
 
     def divide(self, numerator: str, denominator: str) -> tuple[str, str]:
         """Quotient and remainder of int64, rounded down; numbers up to 2**31, quotients up to 2**24.
@@ -280,3 +287,90 @@ def write_outputs(
         empty = g.op("Expand", g.constant(filling), shape)
         filled = g.op("ScatterND", empty, index, values)
         g.rename(g.op("Slice", filled, g.numbers(0), g.numbers(max_detections), g.numbers(1)), output)
+
+
+def _number(value: int) -> bytes:
+    """A number of variable length; one below 0 in two's complement of 64 bits."""
+    value &= (1 << 64) - 1
+    content = bytearray()
+    while value > 0x7F:
+        content.append(value & 0x7F | 0x80)
+        value >>= 7
+    content.append(value)
+    return bytes(content)
+
+
+def _whole(field: int, value: int) -> bytes:
+    return _number(field << 3) + _number(value)
+
+
+def _piece(field: int, content: bytes | str) -> bytes:
+    """A message or a text."""
+    content = content.encode() if isinstance(content, str) else content
+    return _number(field << 3 | 2) + _number(len(content)) + content
+
+
+def node_message(
+    kind: str, inputs: Iterable[str], outputs: Iterable[str], attributes: Mapping[str, Any]
+) -> bytes:
+    """One step, named after its first output."""
+    outputs = list(outputs)
+    parts = [*(_piece(1, name) for name in inputs), *(_piece(2, name) for name in outputs)]
+    parts += [_piece(3, outputs[0]), _piece(4, kind)]
+    parts += [_piece(5, _attribute(name, value)) for name, value in attributes.items()]
+    return b"".join(parts)
+
+
+def _attribute(name: str, value: float | str | Sequence[int]) -> bytes:
+    if isinstance(value, float):
+        stored, kind = _number(2 << 3 | 5) + struct.pack("<f", value), 1
+    elif isinstance(value, int):
+        stored, kind = _whole(3, value), 2
+    elif isinstance(value, str):
+        stored, kind = _piece(4, value), 3
+    else:
+        stored, kind = b"".join(_whole(8, each) for each in value), 7
+    return _piece(1, name) + stored + _whole(20, kind)
+
+
+def constant_message(name: str, values: NDArray[Any]) -> bytes:
+    """A tensor of float32, int64 or uint8."""
+    shape = b"".join(_whole(1, side) for side in values.shape)
+    return shape + _whole(2, _TYPES[values.dtype]) + _piece(8, name) + _piece(9, values.tobytes())
+
+
+def value_message(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
+    """What an input or output is: its type, and its shape, of which a length may be a word."""
+    sides = (_whole(1, side) if isinstance(side, int) else _piece(2, side) for side in shape)
+    of_tensor = _whole(1, kind) + _piece(2, b"".join(_piece(1, side) for side in sides))
+    return _piece(1, name) + _piece(2, _piece(1, of_tensor))
+
+
+def model_message(
+    nodes: Iterable[bytes],
+    constants: Iterable[bytes],
+    inputs: Iterable[bytes],
+    outputs: Iterable[bytes],
+    *,
+    version: str,
+    metadata: Mapping[str, str],
+) -> bytes:
+    """The content of a file.
+
+    Args:
+        nodes: as of :func:`node_message`, in an order in which they can be computed.
+        constants: as of :func:`constant_message`.
+        inputs: as of :func:`value_message`.
+        outputs: likewise.
+        version: of fewbox.
+        metadata: what the file says of itself.
+    """
+    graph = [_piece(2, "fewbox")]
+    for field, messages in ((1, nodes), (5, constants), (11, inputs), (12, outputs)):
+        for content in messages:  # not joined yet: weights may be hundreds of megabytes
+            graph += [_number(field << 3 | 2), _number(len(content)), content]
+    head = [_whole(1, IR_VERSION), _piece(2, "fewbox"), _piece(3, version)]
+    opset = _piece(8, _piece(1, "") + _whole(2, OPSET))
+    said = [_piece(14, _piece(1, name) + _piece(2, text)) for name, text in metadata.items()]
+    of_graph = [_number(7 << 3 | 2), _number(sum(map(len, graph)))]
+    return b"".join([*head, *of_graph, *graph, opset, *said])

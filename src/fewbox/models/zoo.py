@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from fewbox.core.cache import cache_folder
+from fewbox.core.files import cache_folder
 
 
 @dataclass(frozen=True)

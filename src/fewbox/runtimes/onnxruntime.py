@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import num_cores
-from fewbox.core.cache import cache_folder
-from fewbox.core.device import AUTO, CPU
-from fewbox.core.files import write_text
+from fewbox.core.arguments import AUTO, CPU
+from fewbox.core.files import cache_folder, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DetectorFileError, OutputError, SettingError
 from fewbox.runtimes import Outputs

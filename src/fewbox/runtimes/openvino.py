@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import num_cores
-from fewbox.core.cache import cache_folder
-from fewbox.core.device import CPU
+from fewbox.core.arguments import CPU
+from fewbox.core.files import cache_folder
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.families import config_from_dict, family_of
 from fewbox.runtimes import Outputs

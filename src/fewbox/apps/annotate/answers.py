@@ -9,15 +9,16 @@ project.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import zipfile
 from collections.abc import Sequence, Set
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.export import Export, export
 from fewbox.apps.annotate.previews import Previews
 from fewbox.apps.annotate.questions import LabelChange, NoSuchPhotoError, PhotoChange
 from fewbox.apps.annotate.tried import TriedPhotos
@@ -25,10 +26,21 @@ from fewbox.core import counted
 from fewbox.data import FORMATS, PROJECT_FILE
 from fewbox.data.annotations import require_size
 from fewbox.data.beside import find_beside, take_over
+from fewbox.data.formats.writing import annotation_texts
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
 from fewbox.errors import PhotoError
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file to download."""
+
+    name: str
+    content: bytes
+    remarks: tuple[str, ...]
+    """What the format cannot hold."""
 
 
 class Answers:
@@ -341,3 +353,25 @@ def _box(drawn: DrawnBox) -> dict[str, Any]:
     box = drawn.box
     corners = [box.x1, box.y1, box.x2, box.y2]
     return {"id": drawn.id, "box": corners, "label": box.label, "ignore": box.ignore}
+
+
+def export(project: Project, form: str) -> Export:
+    """The boxes as ``fewbox convert`` writes them; a format with a file per photo as a zip file.
+
+    Photos that are left out are not in it, and names of photos start from the folder of the project.
+
+    Raises:
+        AnnotationError: nothing has been drawn, or the format cannot hold a name or a label.
+        PhotoError: a photo cannot be read.
+        SettingError: there is no format of this name.
+    """
+    texts, remarks = annotation_texts(project.annotation_set(), project.folder, form)
+    stem = f"{project.folder.resolve().name or 'boxes'}_{form}"
+    if len(texts) == 1 and not any("/" in name for name in texts):
+        ((name, text),) = texts.items()
+        return Export(f"{stem}{Path(name).suffix}", text.encode(), remarks)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text.encode())
+    return Export(f"{stem}.zip", file.getvalue(), remarks)

@@ -21,7 +21,7 @@ from typing import Any, Literal, Protocol
 
 from fewbox.apps.annotate.finishing import Finishing, FinishRun, end_process
 from fewbox.apps.annotate.trying import Proposal, Tried, TryingProcess
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO
 from fewbox.data.project import Project
 from fewbox.errors import SettingError
 

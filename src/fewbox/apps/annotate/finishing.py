@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError
 from fewbox.runtimes.header import read_onnx_header

@@ -36,8 +36,7 @@ from fewbox.apps.http import (
     replaying,
     same_secret,
 )
-from fewbox.core.cache import cache_folder
-from fewbox.core.files import output_error
+from fewbox.core.files import cache_folder, output_error
 
 _MIN_LENGTH = 32
 LOCAL_NAMES = ("127.0.0.1", "localhost")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO
 from fewbox.core.extras import in_words
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
@@ -31,8 +31,7 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
-from fewbox.finetuning.features import CachedPhoto
-from fewbox.finetuning.frozen import feature_extractor
+from fewbox.finetuning.features import CachedPhoto, feature_extractor
 from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.device import choose_processor_or

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO
 from fewbox.errors import FewboxError, PhotoError, SettingError
 
 

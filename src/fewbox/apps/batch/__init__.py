@@ -22,8 +22,7 @@ from fewbox.apps.batch.manifest import (
     require_possible,
     write_report,
 )
-from fewbox.apps.batch.shards import Shard, ShardResult, cut_into_shards, require_pyarrow
-from fewbox.apps.batch.storage import Storage
+from fewbox.apps.batch.shards import Shard, ShardResult, Storage, cut_into_shards, require_pyarrow
 from fewbox.apps.batch.workers import (
     Work,
     Workers,
@@ -33,8 +32,7 @@ from fewbox.apps.batch.workers import (
     work_on_cluster,
 )
 from fewbox.core import counted, num_cores
-from fewbox.core.arguments import takes_score_threshold
-from fewbox.core.device import AUTO, CPU, checked_device
+from fewbox.core.arguments import AUTO, CPU, checked_device, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fewbox import __version__
-from fewbox.apps.batch.shards import PHOTOS, read_photo_rows, shard_name, shown_name
-from fewbox.apps.batch.storage import Storage
+from fewbox.apps.batch.shards import PHOTOS, Storage, read_photo_rows, shard_name, shown_name
 from fewbox.core import counted, former_name
 from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError

@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.apps.batch.manifest import Manifest
-from fewbox.apps.batch.shards import Shard, ShardResult, detect_shard
-from fewbox.apps.batch.storage import Storage
+from fewbox.apps.batch.shards import Shard, ShardResult, Storage, detect_shard
 from fewbox.detection.loading import open_detector
 from fewbox.errors import FewboxError, OutputError, SettingError
 

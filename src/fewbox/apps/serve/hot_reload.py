@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fewbox.core.device import AUTO
+from fewbox.core.arguments import AUTO
 from fewbox.detection.loading import open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, SettingError

@@ -23,13 +23,15 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
 from fewbox.data.annotations import short_names
-from fewbox.data.checks.boxes import SMALL_SIDE, check_boxes, count_small
 from fewbox.data.checks.findings import (
     ERROR,
     KINDS,
     NOTE,
+    SMALL_SIDE,
     WARNING,
     Finding,
+    check_boxes,
+    count_small,
     finding,
 )
 from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation

@@ -17,8 +17,17 @@ from typing import Any
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.folders import relative_name
 from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
-from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, not_read
-from fewbox.data.formats.shapes import OUTLINED, Points, outer_box, turned_corners
+from fewbox.data.formats.raw import (
+    OUTLINED,
+    Corners,
+    Points,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    not_read,
+    outer_box,
+    turned_corners,
+)
 from fewbox.errors import AnnotationError
 
 _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed", "left_out"})

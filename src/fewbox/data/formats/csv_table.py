@@ -33,8 +33,16 @@ from fewbox.data.formats.csv_columns import (
     number,
 )
 from fewbox.data.formats.folders import last_part, written_names
-from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import refuse_rotated, turned_corners
+from fewbox.data.formats.raw import (
+    Corners,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    labels_in_use,
+    not_read,
+    refuse_rotated,
+    turned_corners,
+)
 from fewbox.data.formats.text_file import number_in, read_text_of_windows
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError

@@ -14,8 +14,19 @@ from xml.etree.ElementTree import Element, SubElement
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import written_names
-from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import NO_INSIDE, OUTLINED, outer_box, require_single_outlines, turned_corners
+from fewbox.data.formats.raw import (
+    NO_INSIDE,
+    OUTLINED,
+    Corners,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    labels_in_use,
+    not_read,
+    outer_box,
+    require_single_outlines,
+    turned_corners,
+)
 from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
 from fewbox.errors import AnnotationError
 

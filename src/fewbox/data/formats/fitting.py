@@ -16,8 +16,7 @@ from pathlib import Path
 from fewbox.core import counted
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.decoding import lies_sideways
-from fewbox.data.formats.raw import Corners, RawBox, RawPhoto
-from fewbox.data.formats.shapes import refuse_rotated
+from fewbox.data.formats.raw import Corners, RawBox, RawPhoto, refuse_rotated
 from fewbox.data.photo_file import opened
 
 # Of its area: a box of which no more is in the photo says little about what is in the photo.

@@ -20,8 +20,20 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import written_names
 from fewbox.data.formats.json_file import JSON_HINT, Entry, entries, load_json
-from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import NO_INSIDE, OUTLINED, Points, outer_box, refuse_rotated, turned_corners
+from fewbox.data.formats.raw import (
+    NO_INSIDE,
+    OUTLINED,
+    Corners,
+    Points,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
+    labels_in_use,
+    not_read,
+    outer_box,
+    refuse_rotated,
+    turned_corners,
+)
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError
 

@@ -27,11 +27,16 @@ from fewbox.data.formats.folders import (
     source_name,
 )
 from fewbox.data.formats.json_file import Entry, load_object, refuse_unread
-from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import (
+from fewbox.data.formats.raw import (
     NO_INSIDE,
     OUTLINED,
+    Corners,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
     is_upright,
+    labels_in_use,
+    not_read,
     outer_box,
     require_single_outlines,
     upright_box,

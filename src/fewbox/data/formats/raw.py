@@ -1,19 +1,35 @@
-"""What a file of boxes says, before it is held against the photos.
+"""What a file of boxes says, before it is held against the photos; and which shapes a box may stand for.
 
 Every reader gives :class:`RawAnnotations`, whatever the format. Whoever wants all faults of
 a data set, and not only the first, begins here: nothing is known yet about whether the
 photos are there, have the stated sizes, and hold the boxes.
+
+Shapes that are no boxes: the box around an outline is what a person would draw around the same
+object, so it is taken. A rotated box is drawn to hold less than its own outer box, and several
+outlines of one object have one box together: both are refused, as any choice would be a guess. A box
+turned so little that no corner moves by more than a pixel is taken as upright. Points and lines have
+no inside and are left out.
+
+Landmarks, as of faces and licence plates, come after the box they belong to, so that box is read.
+YOLO writes both as nothing but numbers, outlines as ``x y x y ...`` and landmarks as ``cx cy width
+height x y ...``. ``kpt_shape`` in data.yaml says that it is the latter, but those who make such files
+by hand often have none. Then all lines together tell: landmarks lie in their box, and ``width height``
+read as a corner lies far from them; the corners of an outline are near each other, and in no such box.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
 from fewbox.core import counted, some_of
 from fewbox.core.progress import console
+from fewbox.errors import AnnotationError
 
 Corners = tuple[float, float, float, float]
 
@@ -149,3 +165,178 @@ def labels_in_use(photos: list[RawPhoto] | tuple[RawPhoto, ...], first: list[str
     """The labels ``first``, then those of boxes that are not among them, in the order of first use."""
     used = [box.label for photo in photos for box in photo.boxes if box.label is not None]
     return tuple(dict.fromkeys([*first, *used]))
+
+
+Points = tuple[tuple[float, float], ...]
+_Point = tuple[float, float]
+
+# How those that are left out are called in the remark about what was not read.
+OUTLINED = "outlines and masks, but for the box around each"
+NO_INSIDE = "points and lines"
+
+# Beyond this a box is turned for certain; below, whether it moves a corner is known with the photo.
+_MAX_DEGREES = 45.0
+
+
+def outer_box(points: Sequence[tuple[float, float]], where: str) -> Corners:
+    """The box around points.
+
+    Raises:
+        AnnotationError: there are fewer than two.
+    """
+    if len(points) < 2:
+        raise AnnotationError(f"{where}: an outline of {counted(len(points), 'point')}", hint="draw it again")
+    across, down = zip(*points, strict=True)
+    return min(across), min(down), max(across), max(down)
+
+
+def is_upright(points: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether four corners are those of an upright box."""
+    return len({x for x, _ in points}) <= 2 and len({y for _, y in points}) <= 2
+
+
+def upright_box(points: Sequence[tuple[float, float]]) -> Corners:
+    """The upright box of four corners that may be turned a little: each edge between its two corners."""
+    across, down = sorted(x for x, _ in points), sorted(y for _, y in points)
+    return sum(across[:2]) / 2, sum(down[:2]) / 2, sum(across[2:]) / 2, sum(down[2:]) / 2
+
+
+def refuse_rotated(where: str) -> NoReturn:
+    """Say that a rotated box is not read."""
+    message = f"{where}: the box is rotated, and boxes here are upright"
+    raise AnnotationError(message, hint="draw it again without rotation, or remove it")
+
+
+def turned_corners(
+    corners: Corners, degrees: float, where: str, *, about: tuple[float, float] | None = None
+) -> Points:
+    """The four corners of a box that is turned about its centre or another point; none if it is not.
+
+    Raises:
+        AnnotationError: it is turned far, be it by a quarter turn: tools disagree about its corners then.
+    """
+    turn = math.remainder(degrees, 360)
+    if turn == 0:
+        return ()
+    if abs(turn) > _MAX_DEGREES:
+        refuse_rotated(where)
+    x1, y1, x2, y2 = corners
+    x, y = about or ((x1 + x2) / 2, (y1 + y2) / 2)
+    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    offsets = [(x1 - x, y1 - y), (x2 - x, y1 - y), (x2 - x, y2 - y), (x1 - x, y2 - y)]
+    return tuple((x + across * cos - down * sin, y + across * sin + down * cos) for across, down in offsets)
+
+
+def require_single_outlines(groups: Iterable[Hashable], where: str) -> None:
+    """Refuse outlines of which several are one object.
+
+    Args:
+        groups: for each outline that belongs to a group, which.
+        where: the photo.
+
+    Raises:
+        AnnotationError: a group has more than one outline.
+    """
+    for group, count in Counter(groups).items():
+        if count > 1:
+            message = f"{where}: {count} outlines are in one group, {group!r}, so one object may have several"
+            raise AnnotationError(message, hint="draw one box around each object, or undo the group")
+
+
+OUTLINES, LANDMARKS, UNCLEAR = "outlines", "landmarks", "unclear"
+
+# So many lines must be landmarks in a box before it is believed: a few faces are drawn carelessly.
+_NEARLY_ALL = 0.9
+
+# So many times more lines must speak for one than for the other.
+_CLEARLY = 10
+
+# How far landmarks may lie outside their box, in parts of its sides, and a box outside its photo.
+_SLACK = 0.1
+
+# Landmarks fill their box more than this; so small an outline would be a coincidence in a box.
+_MIN_FILLED = 0.1
+
+# A corner of an outline lies at its rim, this far from the middle, in parts of the outline's sides.
+_MIN_OFF_CENTRE = 0.35
+
+# Outlines of fewer corners have corners so far apart that nothing can be told.
+_MIN_CORNERS = 6
+
+
+def kind_of(lines: Sequence[Sequence[float]]) -> str:
+    """Tell what lines are that have more than four numbers: ``OUTLINES``, ``LANDMARKS`` or ``UNCLEAR``.
+
+    Args:
+        lines: the numbers of each, without the class; all of one data set.
+    """
+    if len({len(numbers) for numbers in lines}) != 1:
+        return OUTLINES  # every skeleton has the same points
+    count = len(lines[0]) - 4
+    if count % 3 == 0 and all(_has_flags(numbers) and _is_box_of(numbers, 3) for numbers in lines):
+        return LANDMARKS
+    if count % 2:
+        return OUTLINES  # of which this is none, and it is refused as such
+    consistent = [numbers for numbers in lines if _is_box_of(numbers, 2)]
+    if len(consistent) == len(lines) and any(min(numbers) <= -_SLACK for numbers in lines):
+        return LANDMARKS  # -1 is a point that is not seen
+    apart = sum(_has_size_apart(numbers) for numbers in consistent)
+    outlines = sum(_is_outline(numbers) for numbers in consistent)
+    if len(consistent) < _NEARLY_ALL * len(lines):
+        return UNCLEAR if apart > len(lines) / 2 else OUTLINES
+    if apart > _CLEARLY * outlines and count > 4:  # two points may be two corners of a turned box
+        return LANDMARKS
+    return OUTLINES if outlines > _CLEARLY * apart and outlines * 2 >= len(lines) else UNCLEAR
+
+
+def _points(numbers: Sequence[float], step: int) -> list[_Point]:
+    """The landmarks that are seen: others are written as -1 or 0."""
+    pairs = zip(numbers[4::step], numbers[5::step], strict=True)
+    return [(x, y) for x, y in pairs if min(x, y) > -_SLACK and (x, y) != (0, 0)]
+
+
+def _has_flags(numbers: Sequence[float]) -> bool:
+    """Whether every third number says how well a point is seen."""
+    return all(flag in (-1, 0, 1, 2) for flag in numbers[6::3])
+
+
+def _is_box_of(numbers: Sequence[float], step: int) -> bool:
+    """Whether the first four numbers are a box in the photo, and the others points in it."""
+    x, y, width, height = numbers[:4]
+    sides = ((x, width), (y, height))
+    if any(side <= 0 or abs(centre - 0.5) + side / 2 > 0.5 + _SLACK * side for centre, side in sides):
+        return False
+    return all(
+        abs(value - centre) <= side * (0.5 + _SLACK)
+        for point in _points(numbers, step)
+        for value, (centre, side) in zip(point, sides, strict=True)
+    )
+
+
+def _extents(points: Sequence[_Point]) -> tuple[float, float, float, float]:
+    across, down = zip(*points, strict=True)
+    return min(across), min(down), max(across), max(down)
+
+
+def _has_size_apart(numbers: Sequence[float]) -> bool:
+    """Whether width or height, taken for a place, lies farther from the points than these from each other."""
+    x1, y1, x2, y2 = _extents([(numbers[0], numbers[1]), *_points(numbers, 2)])
+    width, height = numbers[2:4]
+    return max(x1 - width, width - x2) > x2 - x1 or max(y1 - height, height - y2) > y2 - y1
+
+
+def _is_outline(numbers: Sequence[float]) -> bool:
+    """Whether the numbers are corners of an outline, and hardly landmarks in a box."""
+    corners = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if len(corners) == 4 and is_upright(corners):
+        return True
+    if len(corners) < 4:
+        return False
+    x1, y1, x2, y2 = _extents(corners[2:])
+    if max((x2 - x1) / numbers[2], (y2 - y1) / numbers[3]) < _MIN_FILLED:
+        return True
+    sides = ((x1, x2, numbers[0]), (y1, y2, numbers[1]))
+    off = [abs((low + high) / 2 - first) / (high - low) for low, high, first in sides if high > low]
+    steps = [max(abs(a[0] - b[0]), abs(a[1] - b[1])) for a, b in pairwise([*corners, corners[0]])]
+    is_smooth = max(steps[:2]) <= 2 * max(steps[2:])
+    return len(corners) >= _MIN_CORNERS and is_smooth and max(off, default=0.0) >= _MIN_OFF_CENTRE

@@ -23,8 +23,7 @@ from fewbox.data.formats.folders import (
     places_of,
     source_name,
 )
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read
-from fewbox.data.formats.shapes import refuse_rotated
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read, refuse_rotated
 from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
 from fewbox.errors import AnnotationError
 

@@ -26,14 +26,17 @@ from fewbox.data.formats.folders import (
     places_of,
     source_name,
 )
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, not_read
-from fewbox.data.formats.shapes import (
+from fewbox.data.formats.raw import (
     LANDMARKS,
     OUTLINED,
     OUTLINES,
     UNCLEAR,
+    RawAnnotations,
+    RawBox,
+    RawPhoto,
     is_upright,
     kind_of,
+    not_read,
     outer_box,
     upright_box,
 )

@@ -23,12 +23,10 @@ from fewbox.core import counted, single_blas_thread
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.crossval import held_out_outcomes
+from fewbox.finetuning.crossval import held_out_outcomes, save_held_out
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
-from fewbox.finetuning.features import CachedPhoto, extract_features
-from fewbox.finetuning.frozen import feature_extractor
+from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
-from fewbox.finetuning.pictures import save_held_out
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of, weight_shapes

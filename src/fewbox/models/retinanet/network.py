@@ -145,7 +145,7 @@ class Head(nn.Module):
 class RetinanetDetector(nn.Module):
     """The whole network for ``config.num_classes`` classes.
 
-    Its weights are whatever they are when made; see ``retinanet_checkpoint.py`` for pretrained ones.
+    Its weights are whatever they are when made; see :func:`read_retinanet` for pretrained ones.
     """
 
     architecture: ClassVar[str] = "retinanet_resnet50_fpn"

@@ -10,8 +10,7 @@ import numpy as np
 from fewbox.models.features import BaseGraph, Coefficients, Floats
 from fewbox.models.graph_builder import GraphBuilder, Shape
 from fewbox.models.protobuf import OnnxGraph, onnx_graph
-from fewbox.models.yolox import STRIDES, YoloxConfig
-from fewbox.models.yolox.shapes import weight_shapes
+from fewbox.models.yolox import STRIDES, YoloxConfig, weight_shapes
 
 OBJECTNESS_SCALE = 3.0
 """Of the one column that already says 'there is something here, and this box fits it'."""

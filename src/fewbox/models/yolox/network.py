@@ -29,12 +29,12 @@ from torch import Tensor, nn
 from fewbox.core.boxes import nms_per_class, vote_boxes
 from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from fewbox.models.device import batch_for
+from fewbox.models.features import Coefficients, Floats
 from fewbox.models.letterbox import letterbox, letterbox_ratio
-from fewbox.models.network import Found, TowerMaps
-from fewbox.models.yolox import HEAD_CHANNELS, STAGE_CHANNELS, STRIDES, YoloxConfig
+from fewbox.models.network import Found, NetworkExtractor, TensorFeatures, TowerMaps
+from fewbox.models.yolox import HEAD_CHANNELS, STAGE_CHANNELS, STRIDES, YoloxConfig, head_names
 from fewbox.models.yolox.csp_darknet import ConvLayer, CspDarknet, CspLayer, conv3x3
-from fewbox.models.yolox.graph import grid_cells
-from fewbox.models.yolox.shapes import head_names
+from fewbox.models.yolox.graph import column_scale, grid_cells, novel_head
 
 
 class Pafpn(nn.Module):
@@ -296,3 +296,43 @@ def _likeliest_alone(scores: Tensor) -> Tensor:
     """Scores ``[A, C]`` with all but the highest of each row set to 0."""
     best, best_ids = scores.max(1)
     return best[:, None] * F.one_hot(best_ids, scores.shape[1])
+
+
+class YoloxFeatureExtractor(NetworkExtractor):
+    """Reads the cells of a YOLOX; a group is a level.
+
+    The columns are linear in the towers, so what is learnt on them is a 1x1 convolution of both.
+
+    Args:
+        network: the base's own, folded.
+    """
+
+    num_groups = len(STRIDES)
+
+    def __init__(self, network: YoloxDetector) -> None:
+        super().__init__(network)
+        self.column_scale = column_scale(network.config.num_classes)
+
+    def _read(self, image: NDArray[np.uint8]) -> TensorFeatures:
+        """One pass over a picture ``[H, W, 3]``; the last base logit is the base's objectness."""
+        network = self.network
+        pixels = network.batch_of([image])
+        maps = network.towers(network.features(pixels))
+        codes, logits = network.heads(maps)
+        logits = logits[0].float()
+        towers = [torch.cat(pair, 1)[0].flatten(1).T for pair in zip(*maps, strict=True)]
+        size_hw = (pixels.shape[2], pixels.shape[3])
+        return TensorFeatures(
+            base_logits=torch.cat((logits[:, 1:], logits[:, :1]), 1),
+            cells=torch.cat(towers),
+            groups=np.repeat(np.arange(len(towers)), [len(level) for level in towers]),
+            boxes=decode_cells(codes[0].float().cpu(), network.anchors(size_hw)).numpy(),
+            base_score=logits[:, 0].cpu().numpy(),
+        )
+
+    def head(self, coefficients: Coefficients, *, keep_classes: bool) -> dict[str, Floats]:
+        """The 1x1 convolution of both towers for every level; the base's heads are others, kept or not."""
+        state = self.network.state_dict()
+        return novel_head(
+            coefficients, {name: weight.float().cpu().numpy() for name, weight in state.items()}
+        )

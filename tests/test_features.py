@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fewbox.finetuning.api import finetune
-from fewbox.finetuning.frozen import GraphExtractor, feature_extractor
+from fewbox.finetuning.features import GraphExtractor, feature_extractor
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import AnchorFeatures, Coefficients, FeatureExtractor
