@@ -94,6 +94,30 @@ def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> N
         driver.page.context.set_offline(False)
 
 
+def test_photos_are_taken_one_after_the_other_each_after_a_countdown(open_teach: Any) -> None:
+    driver = open_teach()
+    driver.page.context.grant_permissions(["camera"])
+    driver.page.get_by_role("button", name="Take photos").click()
+    dialog = driver.page.get_by_role("dialog", name="Take photos")
+    dialog.get_by_role("button", name="Start").click()
+    for number in "321":
+        dialog.get_by_text(number, exact=True).wait_for()
+    dialog.get_by_text("1 photo taken").wait_for()
+    dialog.get_by_text("2 photos taken").wait_for()
+    dialog.get_by_role("button", name="Stop").click()
+    dialog.get_by_role("button", name="Take one now").click()
+    dialog.get_by_text("3 photos taken").wait_for()
+    track = driver.page.evaluate_handle(
+        "() => document.querySelector('#shooting video').srcObject.getTracks()[0]"
+    )
+    dialog.get_by_role("button", name="Done").click()
+    assert driver.page.evaluate("(track) => track.readyState", track) == "ended"  # its light is out
+    rows = driver.page.locator(".photos .row")
+    rows.nth(2).wait_for()
+    assert rows.count() == 3
+    assert driver.page.locator("h1").inner_text().startswith("camera-")
+
+
 LOOK = """async ({ width, height, lowest }) => {
   const { learner } = await import("./teach/start.js");
   const found = [];

@@ -1,5 +1,6 @@
 // The live camera, with the boxes of what has been learnt and how many pictures a second are looked at.
 
+import { Camera } from "../annotate/camera.js";
 import { colourOf, inkOn } from "../annotate/colours.js";
 
 const byId = (id) => document.getElementById(id);
@@ -10,26 +11,25 @@ export function connectLive(look, labelsOf, tellTrouble) {
   const video = dialog.querySelector("video");
   const canvas = dialog.querySelector("canvas");
   const says = dialog.querySelector("p");
+  const camera = new Camera(video);
 
   byId("open-live").addEventListener("click", async () => {
+    dialog.showModal();
+    says.textContent = "Starting";
     try {
-      if (!navigator.mediaDevices) throw new Error("browsers show the camera only by HTTPS and on this machine");
-      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      await video.play();
-      dialog.showModal();
-      await follow(await labelsOf());
+      if (await camera.open()) await follow(await labelsOf());
     } catch (error) {
       dialog.close();
-      stop();
       tellTrouble(error);
     }
   });
   dialog.querySelector("button").addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", stop);
+  dialog.addEventListener("close", () => camera.close());
 
   /** Look at one picture after the other, as fast as the worker answers. */
   async function follow(labels) {
-    while (dialog.open) {
+    const { srcObject: opened } = video;
+    while (camera.isOpen && video.srcObject === opened) {
       const started = performance.now();
       const picture = await createImageBitmap(video);
       const { boxes } = await look(await createImageBitmap(picture));
@@ -38,11 +38,6 @@ export function connectLive(look, labelsOf, tellTrouble) {
       const rate = 1000 / (performance.now() - started);
       says.textContent = `${boxes.length} found, ${rate.toFixed(1)} pictures a second`;
     }
-  }
-
-  function stop() {
-    for (const track of video.srcObject?.getTracks() ?? []) track.stop(); // else its light stays on
-    video.srcObject = null;
   }
 }
 

@@ -10,6 +10,7 @@ import { connectLive } from "./live.js";
 import { oneByOne } from "./previews.js";
 import { BrowserProject } from "./project.js";
 import { writeProject } from "./project_file.js";
+import { connectShooting } from "./shooting.js";
 import { Taking } from "./taking.js";
 
 const byId = (id) => document.getElementById(id);
@@ -38,7 +39,9 @@ const onClick = (id, does) => byId(id).addEventListener("click", () => does().ca
 onClick("save-detector", () => learner.download(download));
 onClick("save-project", saveProject);
 connectLive((picture) => learner.lookAtPicture(picture), () => project.labels(), tellTrouble);
-takeFiles((files) => inTurn(() => take(files)).catch(tellTrouble));
+const takeInTurn = (files) => inTurn(() => take(files)).catch(tellTrouble);
+takeFiles(takeInTurn);
+connectShooting(takeInTurn, tellTrouble);
 // So that the page opens without a network; browsers allow it only by HTTPS and on this machine.
 navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).catch(() => {});
 

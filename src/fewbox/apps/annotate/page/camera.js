@@ -1,64 +1,55 @@
-// The camera of this device, in the window that tries the detector.
+// The camera of this device: opened into a <video>, pictures of it, and closed, so that its light does not stay on.
 
-import { button, h, key } from "./dom.js";
-
+const WANTED = { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1080 } };
 const NEEDS_HTTPS =
-  "The camera needs https, or the page on the machine itself: start fewbox annotate with --certificate and --key. " +
-  "On a phone, Choose photos offers the camera too.";
+  "The camera needs https, or the page on the machine itself. On a phone, where photos are chosen, it is offered too.";
+const REASONS = { NotAllowedError: "the browser was not allowed to use it", NotFoundError: "there is none" };
 
 export class Camera {
-  #video = h("video", { autoplay: true, muted: true, playsInline: true });
-  #stream = null;
-  #take;
-  #tell;
+  #video;
+  #asked = 0; // how often it was opened or closed
 
-  /** `take(file)` gets each picture, `tell(text)` why there is none. */
-  constructor(take, tell) {
-    this.#take = take;
-    this.#tell = tell;
-    this.button = button("", () => (this.#stream ? this.stop() : this.#start()), "Camera");
-    const shoot = button("primary", () => this.shoot(), "Take a picture", key("Space"));
-    shoot.disabled = true; // until there is a picture to take
-    this.#video.onloadeddata = () => (shoot.disabled = false);
-    this.#video.onemptied = () => (shoot.disabled = true);
-    this.element = h("div", { class: "camera", hidden: true }, this.#video, shoot);
+  constructor(video) {
+    this.#video = video;
   }
 
-  async #start() {
-    if (!navigator.mediaDevices?.getUserMedia) return this.#tell(NEEDS_HTTPS);
-    try {
-      const wanted = { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1080 } };
-      this.#stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
-    } catch ({ name, message }) {
-      const says = { NotAllowedError: "the browser was not allowed to use it", NotFoundError: "there is none" };
-      return this.#tell(`No picture from the camera: ${says[name] ?? message}.`);
+  get isOpen() {
+    return this.#video.srcObject !== null;
+  }
+
+  /** Show what it sees; an Error says why it cannot. False if it was closed before it was open. */
+  async open() {
+    const asked = ++this.#asked;
+    if (!navigator.mediaDevices?.getUserMedia) throw new Error(NEEDS_HTTPS);
+    const stream = await navigator.mediaDevices.getUserMedia({ video: WANTED }).catch(({ name, message }) => {
+      throw new Error(`No picture from the camera: ${REASONS[name] ?? message}.`);
+    });
+    if (asked !== this.#asked) {
+      stopped(stream);
+      return false;
     }
-    this.#video.srcObject = this.#stream;
-    this.#show();
-    return undefined;
+    this.#video.srcObject = stream;
+    await this.#video.play().catch(() => {}); // it was closed meanwhile
+    return asked === this.#asked;
   }
 
-  #show() {
-    this.element.hidden = !this.#stream;
-    this.button.textContent = this.#stream ? "Close the camera" : "Camera";
-  }
-
-  /** Take a picture; false if the camera is not on. */
-  shoot() {
-    const { videoWidth: width, videoHeight: height } = this.#video;
-    if (!this.#stream || !width) return false;
-    const canvas = h("canvas", { width, height });
+  /** What it sees now, as the file of a photo. */
+  async picture() {
+    const { videoWidth, videoHeight } = this.#video;
+    const canvas = new OffscreenCanvas(videoWidth, videoHeight);
     canvas.getContext("2d").drawImage(this.#video, 0, 0);
     const [day, time] = new Date().toISOString().split(/T|\./);
-    const name = `camera-${day}-${time.replaceAll(":", "")}.jpg`;
-    canvas.toBlob((blob) => this.#take(new File([blob], name, { type: "image/jpeg" })), "image/jpeg", 0.92);
-    return true;
+    const blob = await canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
+    return new File([blob], `camera-${day}-${time.replaceAll(":", "")}.jpg`, { type: "image/jpeg" });
   }
 
-  stop() {
-    for (const track of this.#stream?.getTracks() ?? []) track.stop();
-    this.#stream = null;
+  close() {
+    this.#asked += 1;
+    stopped(this.#video.srcObject);
     this.#video.srcObject = null;
-    this.#show();
   }
+}
+
+function stopped(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
 }

@@ -62,6 +62,7 @@ export const httpStore = {
   learning: () => request("GET", "/api/learning"),
   finish: (start = false) => request(start ? "POST" : "GET", "/api/finish", start ? {} : undefined),
   heldOutUrl: () => `/api/finish/picture?${Date.now()}`, // each time another one
+  cameraHint: "fewbox annotate has --certificate and --key for https.",
   trying: () => request("GET", "/api/try"),
   tryPhoto: (name, file) => request("POST", `/api/try?name=${encodeURIComponent(name)}`, file),
   triedUrl: (id, side) => `/api/tried/${encodeURIComponent(id)}/image?side=${side}`,

@@ -1,9 +1,9 @@
 // Try it: photos from elsewhere, what the detector finds in them, and one key that takes one into the project.
 
-import { Camera } from "./camera.js";
 import { colourOf, inkOn } from "./colours.js";
 import { opened } from "./dialogs.js";
 import { button, h, key, text } from "./dom.js";
+import { Shooting } from "./shooting.js";
 import { counted } from "./words.js";
 
 const LARGEST = 50_000_000; // bytes
@@ -41,7 +41,9 @@ class Trying {
       this.add([...files.files]);
       files.value = "";
     };
-    this.#camera = new Camera((file) => this.add([file]), (says) => (this.#says.textContent = says));
+    const tell = (says) => (this.#says.textContent = says);
+    const inFull = (says) => (isSecureContext ? says : `${says} ${store.cameraHint ?? ""}`);
+    this.#camera = new Shooting((file) => this.add([file]), (says) => tell(inFull(says)));
     const choose = button("primary", () => files.click(), "Choose photos");
     const row = h("div", { class: "choose" }, choose, this.#camera.button, files, this.#says);
     this.dialog = opened(parent, "try", "Try it", row, this.#camera.element, this.#cards);
