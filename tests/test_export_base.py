@@ -15,10 +15,10 @@ from fewbox.cli import main
 from fewbox.errors import BaseModelError, DetectorFileError, ExportError
 from fewbox.export import base as exported_base
 from fewbox.export.base import export_base
-from fewbox.models.base import BaseModel
+from fewbox.models.base import BASE_HEADER, BaseModel, load_base
 from fewbox.models.families import build_network, family_of
 from fewbox.models.features import AnchorFeatures, FeatureExtractor
-from fewbox.runtimes.header import BASE_KEY, is_exported_detector, read_onnx_header
+from fewbox.runtimes.header import is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import open_session
 from made_once import made_once
 from tiny import tiny_base, tiny_config
@@ -47,7 +47,7 @@ def all_of(extractor: FeatureExtractor, image: np.ndarray) -> AnchorFeatures:
 
 def header_of(path: Path) -> dict:
     (entry,) = onnx.load(path).metadata_props
-    assert entry.key == BASE_KEY
+    assert entry.key == BASE_HEADER
     return json.loads(entry.value)
 
 
@@ -99,6 +99,13 @@ def test_no_detector_can_be_opened_from_it(written: Path, capsys: pytest.Capture
         read_onnx_header(written)
     assert main(["show", str(written)]) == 2
     assert "examples/web" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_nothing_is_learnt_from_it_in_python_and_the_cure_is_told(written: Path) -> None:
+    with pytest.raises(BaseModelError, match="a base prepared to learn from in a browser") as refused:
+        load_base(written)
+    assert refused.value.hint == "name what it was made from: --base made up"
 
 
 def test_a_base_whose_heads_read_more_than_a_cell_is_refused(tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ from fewbox.errors import BaseModelError, OutputError
 from fewbox.export import Agreement, iou_of_counterparts, not_the_same, read_photos, total_agreement
 from fewbox.export.graph import ANCHORS
 from fewbox.export.onnx import make_model
-from fewbox.models.base import BaseModel, take_weights
+from fewbox.models.base import BASE_HEADER, BaseModel, take_weights
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import AnchorFeatures, FeatureExtractor
 from fewbox.models.graph_builder import GraphBuilder
 from fewbox.models.weights import Weight
-from fewbox.runtimes.header import BASE_KEY, FORMAT_VERSION
+from fewbox.runtimes.header import FORMAT_VERSION
 from fewbox.runtimes.onnxruntime import open_session
 
 _UNLIKELY = -100.0
@@ -133,7 +133,7 @@ def _model(
         "levels": [{"anchors": count, **names} for count, names in zip(sizes, levels, strict=True)],
     }
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {BASE_KEY: json.dumps(header)})
+    onnx.helper.set_model_props(model, {BASE_HEADER: json.dumps(header)})
     onnx.checker.check_model(model)
     return model
 

@@ -8,7 +8,9 @@ from and under which licence.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import mmap
 import os
 import sys
 from dataclasses import dataclass
@@ -24,11 +26,12 @@ from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
+from fewbox.models.protobuf import FaultError, onnx_metadata
 from fewbox.models.weights import Weight, hash_weights, read_header, read_weights, write_weights
 from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base, entry_of_file
 
 BASE_HEADER = "fewbox_base"
-"""Under which name a converted file's header says what it is."""
+"""Under which name the header of a converted file, or of one exported to learn from, says what it is."""
 STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""
 _CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked
@@ -131,6 +134,8 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
             f"{base}: no base model of this name and no such file",
             hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
         )
+    if path.suffix == ".onnx":
+        _refuse_prepared(path)
     sha256 = official_sha256(path)
     own_eps = "" if batch_norm_eps is None else f"-eps-{batch_norm_eps!r}"
     cached = cached_base_path(f"{sha256[:16]}{own_eps}")
@@ -153,6 +158,24 @@ def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
         )
     if str(base) in ZOO or Path(base).suffix not in _PICKLED_FILES:
         raise SettingError(f"batch_norm_eps is only for a .pth: {base} states its own", hint="leave it out")
+
+
+def _refuse_prepared(path: Path) -> None:
+    """Of a base exported to learn from in a browser only what the linear probe reads there is left."""
+    try:
+        with path.open("rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # the network is not read
+        header = onnx_metadata(memoryview(content)).get(BASE_HEADER)
+        if header is None:
+            return
+        origin = json.loads(header)["base"]
+        name = origin["name"] if origin["name"] in ZOO else origin["source"]
+    except (OSError, ValueError, KeyError, TypeError, FaultError):
+        return  # whoever reads it as a model says what is wrong
+    raise BaseModelError(
+        f"{path}: a base prepared to learn from in a browser, no base model to learn from here",
+        hint=f"name what it was made from: --base {name}",
+    )
 
 
 def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:

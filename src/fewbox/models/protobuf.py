@@ -218,6 +218,18 @@ class OnnxGraph:
         return tuple(map(_signed, stored.integers(field_number)))
 
 
+def onnx_metadata(data: memoryview) -> dict[str, str]:
+    """The texts of ``ModelProto.metadata_props`` of an ONNX file, by key; the network is not read.
+
+    Raises:
+        FaultError: the file is damaged, or of another kind.
+    """
+    model = Message(data)
+    if not model.pieces(7):  # numbers of fields are those of onnx.proto
+        raise FaultError("it has no graph")
+    return {entry.text(1): entry.text(2) for entry in model.messages(14)}
+
+
 def _signed(number: int) -> int:
     """A number as protobuf means it: below 0 in two's complement of 64 bits."""
     return number - (1 << 64) if number >> 63 else number

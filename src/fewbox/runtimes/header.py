@@ -20,11 +20,10 @@ from xml.etree import ElementTree
 
 from fewbox.core import former_name
 from fewbox.errors import CheckpointError, DetectorFileError
-from fewbox.models.protobuf import FaultError, Message, blaming
+from fewbox.models.base import BASE_HEADER
+from fewbox.models.protobuf import blaming, onnx_metadata
 
 HEADER_KEY = "fewbox"
-BASE_KEY = "fewbox_base"
-"""In place of the header's key in a base to learn from, which is no detector; see ``export/base.py``."""
 VERSION_KEY = "fewbox_version"
 FORMAT_VERSION = 1
 EXPORT_ONE = "write one with: fewbox export duck.safetensors duck.onnx"
@@ -48,10 +47,10 @@ def read_onnx_header(path: Path) -> Mapping[str, Any]:
         with blaming(path, if_damaged=EXPORT_ONE), path.open("rb") as file:
             # Not closed here: whoever tells of a fault still holds pieces of it.
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            stored = _metadata(memoryview(content))
+            stored = onnx_metadata(memoryview(content))
     except CheckpointError as error:
         raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
-    if BASE_KEY in stored:
+    if BASE_HEADER in stored:
         raise DetectorFileError(
             f"{path}: a base to learn from in a browser, no detector yet",
             hint="open it in the page of examples/web: what is learnt there is a detector's file",
@@ -82,14 +81,6 @@ def read_openvino_header(path: Path) -> Mapping[str, Any]:
     except (OSError, ElementTree.ParseError) as error:
         raise DetectorFileError(f"{path}: not OpenVINO's, or damaged: {error}", hint=EXPORT_ONE) from error
     return parse_header(path, former_name.entry(told, HEADER_KEY))
-
-
-def _metadata(data: memoryview) -> dict[str, str]:
-    """The texts of ``ModelProto.metadata_props``, by key; numbers of fields are those of ``onnx.proto``."""
-    model = Message(data)
-    if not model.pieces(7):
-        raise FaultError("it has no graph")
-    return {entry.text(1): entry.text(2) for entry in model.messages(14)}
 
 
 def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
