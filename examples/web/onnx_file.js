@@ -13,10 +13,15 @@ export const BASE_KEY = "fewbox_base"; // of a base to learn from: see learning/
 const FORMAT_VERSION = 1;
 const EXPORT_ONE = "Write one with: fewbox export duck.safetensors duck.onnx";
 
+const headerText = (metadata) => metadata.get(HEADER_KEY) ?? metadata.get(FORMER_NAME);
+
+/** Whether metadata is that of a detector that fewbox exported. */
+export const isDetector = (metadata) => headerText(metadata) !== undefined;
+
 /** The header that `fewbox export` left in a file; throws a ReaderError if it is no such file. */
 export function readHeader(bytes) {
   const metadata = readMetadata(bytes);
-  const text = metadata.get(HEADER_KEY) ?? metadata.get(FORMER_NAME);
+  const text = headerText(metadata);
   if (text === undefined && metadata.has(BASE_KEY)) {
     throw new ReaderError("It is a base to learn from, and no detector yet", EXPORT_ONE);
   }
@@ -89,4 +94,4 @@ export function* fieldsOf(bytes) {
   }
 }
 
-const damaged = () => new ReaderError("It is not an ONNX file, or it is damaged", EXPORT_ONE);
+const damaged = () => new ReaderError("It is not an ONNX file, or it is damaged", "Write it again with: fewbox export");

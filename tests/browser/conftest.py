@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 from page_driver import PageDriver
+from teach_driver import FORGET
+from web_example import install_page, served
 
+import fewbox.apps.annotate
 from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data.project import Project
+from fewbox.export.base import export_base
+from fewbox.models.base import load_base
+from made_once import made_once
 from made_up_learner import MadeUpLearner
 
 if TYPE_CHECKING:
@@ -135,3 +142,28 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
 def _note_foreign(asked: str, url: str, problems: list[str]) -> None:
     if not asked.startswith((url.split("?")[0], "blob:", "data:", "about:")):
         problems.append(f"asked somebody else: {asked}")
+
+
+@pytest.fixture(scope="module")
+def teach_site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[str]:  # noqa: ARG001 - or it skips
+    """The address of examples/web, as ``npm install`` and ``npm run build`` make it."""
+    folder = install_page(tmp_path_factory.mktemp("web") / "page")
+    base = made_once("base_of_starter", lambda to: export_base(load_base("starter"), to / "base.onnx"))
+    shutil.copy(base / "base.onnx", folder)
+    shared_with = Path(fewbox.apps.annotate.__file__).parent / "page"
+    subprocess.run(["node", "build.js", str(shared_with)], cwd=folder, check=True)
+    with served(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def open_teach(open_page: Callable[..., PageDriver], teach_site: str) -> Callable[..., PageDriver]:
+    """Open the page that learns; a request to anybody but its own server fails the test."""
+
+    def start(**options: object) -> PageDriver:
+        driver = open_page(teach_site, **options)
+        driver.page.evaluate(FORGET)
+        driver.page.goto(f"{teach_site}learn.html")
+        return driver
+
+    return start

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,59 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from page_driver import MARK, PageDriver, assert_close, make_photos
-from web_example import install_page, served
+from teach_driver import add, kept_boxes, save
 
-import fewbox.apps.annotate
+import fewbox
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.detection.detections import Detections
 from fewbox.evaluation.evaluator import LOWEST_SCORE, evaluate_detections
-from fewbox.export.base import export_base
-from fewbox.models.base import load_base
-from made_once import made_once
-
-FORGET = """() => new Promise((done) => {
-  Object.assign(indexedDB.deleteDatabase("fewbox"), { onsuccess: done });
-})"""
-PAGE = Path(fewbox.apps.annotate.__file__).parent / "page"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[str]:  # noqa: ARG001 - or it skips
-    folder = install_page(tmp_path_factory.mktemp("web") / "page")
-    base = made_once("base_of_starter", lambda to: export_base(load_base("starter"), to / "base.onnx"))
-    shutil.copy(base / "base.onnx", folder)
-    subprocess.run(["node", "build.js", str(PAGE)], cwd=folder, check=True)
-    with served(folder) as url:
-        yield url
-
-
-@pytest.fixture
-def open_teach(open_page: Any, site: str) -> Any:
-    """Open the page; a request to anybody but its own server fails the test."""
-
-    def start(**options: Any) -> PageDriver:
-        driver: PageDriver = open_page(f"{site}", **options)
-        driver.page.evaluate(FORGET)  # what the test before has left in this browser
-        driver.page.goto(f"{site}learn.html")
-        return driver
-
-    return start
-
-
-def add(driver: PageDriver, *photos: Path) -> None:
-    driver.page.locator("#photo-files").set_input_files([str(photo) for photo in photos])
-
-
-def kept_boxes(driver: PageDriver) -> dict[str, list[Any]]:
-    """Label and corners of the boxes in the browser's database, by photo."""
-    photos = driver.page.evaluate(
-        """async () => {
-          const { Database } = await import("./teach/database.js");
-          return new Database().all("photos");
-        }"""
-    )
-    return {photo["name"]: [(box["label"], box["box"]) for box in photo["boxes"]] for photo in photos}
 
 
 def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> None:
@@ -142,9 +94,9 @@ def test_what_comes_out_is_what_fewbox_opens(open_teach: Any, tmp_path: Path) ->
     add(driver, project, *(image.path for image in here), other)
     driver.page.locator('.learning[data-state="ready"]').wait_for(timeout=60_000)
 
-    saved = save(driver, "Save project", tmp_path / "saved" / "annotations.json")
+    saved = save(driver, "Save project", tmp_path / "saved")
     assert_same_boxes(fewbox.read_annotations(saved, tmp_path).reviewed_only(), here)
-    file = save(driver, "Download", tmp_path / "duck.onnx")
+    file = save(driver, "Download", tmp_path)
     assert_found_by_both(driver, file, replace(test, images=test.images[:3]))
 
     driver.page.locator(".row", has_text="other.jpg").click()
@@ -158,14 +110,6 @@ def test_what_comes_out_is_what_fewbox_opens(open_teach: Any, tmp_path: Path) ->
     driver.page.get_by_role("button", name="Live camera").click()
     driver.page.get_by_text("pictures a second").wait_for()
     driver.page.get_by_role("button", name="Close").click()
-
-
-def save(driver: PageDriver, button: str, to: Path) -> Path:
-    with driver.page.expect_download() as saved:
-        driver.page.locator("header.own").get_by_role("button", name=button).click()
-    assert saved.value.suggested_filename == to.name.replace("duck", "rubber_duck")
-    saved.value.save_as(to)
-    return to
 
 
 def assert_same_boxes(saved: AnnotationSet, expected: list[AnnotatedImage]) -> None:

@@ -84,7 +84,8 @@ test("scores that claim too much are lowered, and good ones are left alone", () 
 
 test("what is no base is refused", () => {
   const graph = Uint8Array.of(0x3a, 2, 0x12, 0);
-  assert.throws(() => readBase(graph), { message: /not a base/, hint: /fewbox export --base/ });
+  const hint = /prepare it with: fewbox export --base yolox_nano.onnx -o base.onnx/;
+  assert.throws(() => readBase(graph, "yolox_nano.onnx"), { message: /not prepared/, hint });
   assert.throws(() => readBase(Uint8Array.of(1, 2, 3)), { message: /not an ONNX file/ });
 });
 

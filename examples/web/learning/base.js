@@ -16,10 +16,10 @@ export class Base {
 
   /**
    * `ort` is the module of onnxruntime-web, `bytes` the whole file in a Uint8Array, `executionProviders` what computes,
-   * the best first: `["webgpu", "wasm"]` with the module that has both.
+   * the best first: `["webgpu", "wasm"]` with the module that has both. `name` is what the file is called.
    */
-  static async open(ort, bytes, executionProviders = ["wasm"]) {
-    const file = readBase(bytes);
+  static async open(ort, bytes, { executionProviders = ["wasm"], name } = {}) {
+    const file = readBase(bytes, name);
     try {
       const session = await ort.InferenceSession.create(bytes, { executionProviders, logSeverityLevel: 4 });
       return new Base(ort, session, file);

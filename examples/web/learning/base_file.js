@@ -5,12 +5,11 @@
 // changed stays byte for byte.
 
 import { ReaderError } from "../errors.js";
-import { BASE_KEY, fieldsOf, readMetadata } from "../onnx_file.js";
+import { BASE_KEY, fieldsOf, isDetector, readMetadata } from "../onnx_file.js";
 import { sha256 } from "./sha256.js";
 
 const HEADER_KEY = "fewbox";
 const FORMAT_VERSION = 1;
-const EXPORT_ONE = "Write one with: fewbox export --base starter -o base.onnx";
 
 // Numbers of fields in onnx.proto3.
 const MODEL = { graph: 7, metadata: 14 };
@@ -32,10 +31,17 @@ const NAMES = { [GRAPH.node]: 3, [GRAPH.initializer]: TENSOR.name, [GRAPH.output
  * @property {{weight: Float32Array, bias: Float32Array}[]} levels [C * D] and [C] of each, the finest first
  */
 
-/** Open a base: BaseFile; throws a ReaderError if it is none. */
-export function readBase(bytes) {
-  const text = readMetadata(bytes).get(BASE_KEY);
-  if (text === undefined) throw new ReaderError("It is not a base to learn from", EXPORT_ONE);
+/** Open a base, from a file of that name: BaseFile; throws a ReaderError if it is none. */
+export function readBase(bytes, name = "FILE") {
+  const metadata = readMetadata(bytes);
+  const text = metadata.get(BASE_KEY);
+  if (text === undefined && isDetector(metadata)) {
+    throw new ReaderError("It is a detector, no base to learn from", "Open it in the page that uses a detector.");
+  }
+  if (text === undefined) {
+    const prepare = `If it is a YOLOX, prepare it with: fewbox export --base ${name} -o base.onnx`;
+    throw new ReaderError("It is a model, but not prepared to learn from", prepare);
+  }
   const header = JSON.parse(text);
   if (header.format_version !== FORMAT_VERSION) {
     const versions = `It has format ${header.format_version}, and this page reads format ${FORMAT_VERSION}`;

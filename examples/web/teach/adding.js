@@ -2,11 +2,17 @@
 
 const byId = (id) => document.getElementById(id);
 
+const INPUTS = {
+  "#add-photos": "photo-files",
+  "#add-folder": "folder-files",
+  "#open-project": "project-files",
+  "#base .choose": "base-file",
+};
+
 /** Hand what comes to `take(files)`; a file from a folder has its path there as `webkitRelativePath`. */
 export function takeFiles(take) {
-  const inputs = { "add-photos": "photo-files", "add-folder": "folder-files", "open-project": "project-files" };
-  for (const [button, input] of Object.entries(inputs)) {
-    byId(button).addEventListener("click", () => byId(input).click());
+  for (const [button, input] of Object.entries(INPUTS)) {
+    document.querySelector(button).addEventListener("click", () => byId(input).click());
     byId(input).addEventListener("change", ({ target }) => {
       take([...target.files]);
       target.value = ""; // so that the same file can be chosen again
@@ -22,7 +28,7 @@ function takeDropped(take) {
   const { classList } = document.body;
   const isOurs = ({ dataTransfer }) => {
     // Over a window of the annotation page photos are tried, as there.
-    return dataTransfer?.types.includes("Files") && !document.querySelector("dialog[open]");
+    return dataTransfer?.types.includes("Files") && !document.querySelector("#page dialog[open]");
   };
   const listen = (type, hear) => document.addEventListener(type, (event) => isOurs(event) && hear(event), true);
   listen("dragover", (event) => {

@@ -18,8 +18,9 @@ const counted = (count) => `${count} ${count === 1 ? "photo" : "photos"}`;
 export class Learner extends EventTarget {
   #project;
   #database;
-  #helper = null; // the worker with the base
-  #opening = null; // a promise of that
+  #helper = null; // the worker
+  #opening = null; // a promise of a base in it
+  #baseName = "";
   #said = { state: "waiting", message: "", round: 0, progress: 0, suggested_next: null };
   #found = new Map(); // photo id -> promise of what the last round finds there
   #sure = new Map(); // photo id -> how uncertain the last round is there, 0 to 1
@@ -90,16 +91,30 @@ export class Learner extends EventTarget {
     return this.#helper.ask("film", { picture }, [picture]);
   }
 
-  /** Learn from another base from here on; null for the one beside the page. */
-  async setBase(file) {
+  /** What the base is called that is learnt from; empty until it is open. */
+  get baseName() {
+    return this.#baseName;
+  }
+
+  /** The file of the base that a person has brought, if they have. */
+  ownBase() {
+    return this.#database.get("project", "base");
+  }
+
+  /** Learn from another base, a File, from here on; null for the one beside the page. */
+  async setBase(own) {
     await this.#opening?.catch(() => {});
-    const bytes = await readBaseFile(file);
-    const helper = this.#helper ?? new Helper("teach/worker.js");
-    await helper.ask("open", { bytes }, [bytes]);
-    await this.#database.put("project", file, "base");
-    this.#helper = helper;
-    this.#opening = Promise.resolve();
+    const before = this.#opening;
+    const loading = this.#load(own);
+    // While a base that cannot be opened is refused, and then, the one before stays.
+    this.#opening = before ? loading.catch(() => {}) : loading;
+    await loading.catch((error) => {
+      this.#opening = before;
+      throw error;
+    });
+    await this.#database.put("project", own, "base");
     this.#forget();
+    this.#say({ state: "waiting", message: "another base, from which it learns anew", suggested_next: null });
     this.#changed();
   }
 
@@ -143,10 +158,15 @@ export class Learner extends EventTarget {
   }
 
   async #openBase() {
-    const bytes = await readBaseFile(await this.#database.get("project", "base"));
-    const helper = this.#helper ?? new Helper("teach/worker.js");
-    await helper.ask("open", { bytes }, [bytes]);
-    this.#helper = helper;
+    await this.#load(await this.#database.get("project", "base"));
+  }
+
+  /** Have the worker open a base, which closes the one before. */
+  async #load(own) {
+    const bytes = await readBaseFile(own);
+    this.#helper ??= new Helper("teach/worker.js");
+    this.#baseName = await this.#helper.ask("open", { bytes, name: own?.name }, [bytes]);
+    this.dispatchEvent(new Event("change"));
   }
 
   /** One round, if there is enough to learn from and it has changed since the last one. */

@@ -88,6 +88,13 @@ export class BrowserProject extends EventTarget {
     });
   }
 
+  /** Forget photos, boxes and classes, all of them. */
+  async clear() {
+    await this.#database.change(["photos", "files", "project"], async ({ photos, files, project }) => {
+      await Promise.all([photos.clear(), files.clear(), project.delete("labels"), project.delete("awaited")].map(asPromise));
+    });
+  }
+
   /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
   async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [] }) {
     const result = await this.#database.change(BOTH, async ({ photos, project }) => {

@@ -3,6 +3,8 @@
 import { mount } from "../annotate/main.js";
 import { NOWHERE } from "../annotate/unsaved.js";
 import { takeFiles } from "./adding.js";
+import { connectAnew } from "./anew.js";
+import { connectBases } from "./bases.js";
 import { browserStore } from "./browser_store.js";
 import { Database } from "./database.js";
 import { Learner } from "./learner.js";
@@ -12,6 +14,7 @@ import { BrowserProject } from "./project.js";
 import { writeProject } from "./project_file.js";
 import { connectShooting } from "./shooting.js";
 import { Taking } from "./taking.js";
+import { zipped } from "./zip.js";
 
 const byId = (id) => document.getElementById(id);
 const tellTrouble = ({ message, hint }) => tell(hint ? `${message}; ${hint}` : message);
@@ -36,8 +39,12 @@ mount(byId("page"), store, {
 });
 learner.addEventListener("change", showLearning);
 const onClick = (id, does) => byId(id).addEventListener("click", () => does().catch(tellTrouble));
-onClick("save-detector", () => learner.download(download));
+const saveDetector = () => learner.download(download);
+onClick("save-detector", saveDetector);
 onClick("save-project", saveProject);
+onClick("save-photos", saveWithPhotos);
+connectAnew(project, learner, { save: saveWithPhotos, saveDetector, tellTrouble });
+connectBases(learner, tellTrouble).catch(tellTrouble);
 connectLive((picture) => learner.lookAtPicture(picture), () => project.labels(), tellTrouble);
 const takeInTurn = (files) => inTurn(() => take(files)).catch(tellTrouble);
 takeFiles(takeInTurn);
@@ -67,9 +74,20 @@ async function take(files) {
   if (first) navigator.storage?.persist?.(); // so that the browser asks before it makes room by forgetting them
 }
 
+async function projectFile() {
+  const text = writeProject(await project.photos(), await project.labels());
+  return new Blob([text], { type: "application/json" });
+}
+
 /** Hand out annotations.json. */
 async function saveProject() {
-  const text = writeProject(await project.photos(), await project.labels());
-  download("annotations.json", new Blob([text], { type: "application/json" }));
+  download("annotations.json", await projectFile());
   tell("annotations.json belongs beside the photos, which are not in it");
+}
+
+/** Hand out one file that the page opens again; unpacked, it is a folder for fewbox annotate. */
+async function saveWithPhotos() {
+  const entries = [{ name: "annotations.json", blob: await projectFile() }];
+  for (const { id, name } of await project.photos()) entries.push({ name, blob: await project.file(id) });
+  download("project.zip", await zipped(entries));
 }

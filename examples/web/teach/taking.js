@@ -1,7 +1,9 @@
-// What comes in: photos, a project file, and another base. A project file may come before its photos, or after them.
+// What comes in: photos, a project file, both in one file, and another base. A project file may come before its
+// photos, or after them.
 
 import { nameIn, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
+import { unzipped } from "./zip.js";
 
 const UNREADABLE = "this browser cannot read it as a picture; JPEG, PNG and WebP always work";
 
@@ -19,16 +21,30 @@ export class Taking {
 
   /** Take files one by one, so that one photo at a time is decoded; the id of the first photo added, or null. */
   async take(files) {
-    const bases = files.filter(({ name }) => /\.onnx$/i.test(name));
-    const projects = files.filter(({ name }) => /\.json$/i.test(name));
-    const photos = files.filter((file) => !bases.includes(file) && !projects.includes(file));
-    for (const file of bases) await this.#learner.setBase(file);
-    for (const file of projects) if (isOurs(file, files)) await this.#takeProject(await file.text());
-    return this.#takePhotos(photos, bases);
+    const isCalled = (suffix) => (file) => file.name.toLowerCase().endsWith(suffix);
+    const inside = await Promise.all(files.filter(isCalled(".zip")).map(unzipped));
+    const all = [...files.filter((file) => !isCalled(".zip")(file)), ...inside.flat()];
+    const bases = all.filter(isCalled(".onnx"));
+    const projects = all.filter(isCalled(".json"));
+    const photos = all.filter((file) => !bases.includes(file) && !projects.includes(file));
+    const told = [];
+    for (const file of bases) told.push(await this.#takeBase(file));
+    for (const file of projects) if (isOurs(file, all)) await this.#takeProject(await file.text());
+    return this.#takePhotos(photos, told);
   }
 
-  async #takePhotos(files, bases) {
-    const troubles = bases.map(({ name }) => `${name} is what is learnt from now`);
+  /** Learn from another base from now on; what has become of it. */
+  async #takeBase(file) {
+    this.#tell(`opening ${file.name}`);
+    try {
+      await this.#learner.setBase(file);
+      return `learning from ${this.#learner.baseName} from now on`;
+    } catch ({ message, hint }) {
+      return `${file.name}: ${message}. ${hint ?? ""}`;
+    }
+  }
+
+  async #takePhotos(files, troubles) {
     const awaited = await this.#project.awaited();
     let first = null;
     for (const [number, file] of files.entries()) {
@@ -76,6 +92,7 @@ function stated(awaited, file, { width, height }) {
   if (!name) return { name: file.name };
   const { width: across = width, height: down = height, ...state } = awaited.get(name);
   if (across === width && down === height) return { name, state };
-  const trouble = `${name}: has ${width} × ${height} pixels, and its boxes were drawn on ${across} × ${down}; they are left out`;
+  const trouble =
+    `${name}: has ${width} × ${height} pixels, and its boxes were drawn on ${across} × ${down}; they are left out`;
   return { name, trouble };
 }

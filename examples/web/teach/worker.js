@@ -8,7 +8,8 @@ import { ReaderError } from "../errors.js";
 import { readPixels } from "../pixels.js";
 import { loadRuntime, serve } from "../tasks.js";
 
-const MAX_LOOKS = 120; // 3.2 MB each with the starter: 40 photos to learn from, with their mirror images, and as many others
+// 3.2 MB each with the starter: 40 photos to learn from, with their mirror images, and as many others.
+const MAX_LOOKS = 120;
 
 let base = null;
 let learnt = null; // {head, labels, photos, ...}: what `learn` has told last
@@ -42,12 +43,14 @@ function needsLearnt() {
 }
 
 serve({
-  async open({ bytes }) {
-    const opened = await Base.open(await loadRuntime(), new Uint8Array(bytes));
+  /** Open a base, from a file of that name; what it calls itself. */
+  async open({ bytes, name }) {
+    const opened = await Base.open(await loadRuntime(), new Uint8Array(bytes), { name });
     await base?.close();
     base = opened;
     learnt = null;
     looks.clear();
+    return base.file.header.base.name;
   },
 
   async look(photo) {

@@ -1,0 +1,129 @@
+"""Projects and base models in the page of examples/web that learns."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_driver import MARK, PageDriver, assert_close, make_photos
+from teach_driver import add, kept_boxes, save, until_learnt
+
+import fewbox
+from fewbox.cli import main
+from fewbox.data import demo_photos
+from made_once import made_once
+
+DROP = """() => {
+  const files = new DataTransfer();
+  for (const file of document.querySelector("#handed-over").files) files.items.add(file);
+  const where = document.querySelector(".stage");
+  where.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
+}"""
+
+
+def drop(driver: PageDriver, *files: Path) -> None:
+    driver.page.evaluate(
+        "() => document.querySelector('#handed-over') ?? document.body.append(Object.assign("
+        "document.createElement('input'), { id: 'handed-over', type: 'file', multiple: true, hidden: true }))"
+    )
+    driver.page.locator("#handed-over").set_input_files([str(file) for file in files])
+    driver.page.evaluate(DROP)
+
+
+def test_a_project_begins_anew_and_what_was_saved_before_comes_back(open_teach: Any, tmp_path: Path) -> None:
+    driver = open_teach()
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.until_saved()
+    dialog = driver.page.get_by_role("dialog", name="New project")
+
+    driver.page.get_by_role("button", name="New project").click()
+    dialog.get_by_text("2 photos with 1 box will be deleted from this browser").wait_for()
+    file = save(driver, "Save it first, with its photos", tmp_path)
+    dialog.get_by_text("Saved").wait_for()
+    dialog.get_by_role("button", name="Keep this one").click()
+    assert set(kept_boxes(driver)) == {"photo1.png", "photo2.png"}
+
+    driver.page.get_by_role("button", name="New project").click()
+    dialog.get_by_role("button", name="Delete it").click()
+    driver.page.get_by_text("No photos here yet").wait_for()
+    assert kept_boxes(driver) == {}
+    assert driver.page.locator(".classes .label").count() == 0
+
+    driver.page.locator("#project-files").set_input_files(str(file))
+    driver.until_open("photo1.png")
+    driver.page.locator(".photos .row", has_text="photo2.png").wait_for()
+    ((label, box),) = kept_boxes(driver)["photo1.png"]
+    assert label == "mug"
+    assert_close(box, MARK)
+    shutil.unpack_archive(file, tmp_path / "unpacked")  # and for Python it is a folder
+    (first, second) = fewbox.read_annotations(tmp_path / "unpacked" / "annotations.json")
+    assert [one.label for one in first.boxes] == ["mug"]
+    assert second.path.read_bytes() == (tmp_path / "photo2.png").read_bytes()
+
+
+def test_a_zip_that_another_program_has_packed_is_a_project_too(open_teach: Any, tmp_path: Path) -> None:
+    train, _ = demo_photos()
+    train = replace(train, images=train.images[:1])
+    folder = tmp_path / "ducks"
+    folder.mkdir()
+    image = replace(train.images[0], path=Path(shutil.copy(train.images[0].path, folder)))
+    fewbox.write_annotations(replace(train, images=(image,)), folder / "annotations.json")
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "ducks")
+    driver = open_teach()
+    driver.page.locator("#project-files").set_input_files(packed)
+    driver.page.locator("h1", has_text=image.path.name).wait_for()
+    assert len(kept_boxes(driver)[image.path.name]) == len(image.boxes)
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(Path(packed).read_bytes()[:-30])
+    driver.page.locator("#project-files").set_input_files(str(broken))
+    driver.page.get_by_text("broken.zip: not a ZIP, or damaged").wait_for()
+
+
+@pytest.mark.shared
+def test_another_base_is_dropped_learnt_from_and_remembered(
+    open_teach: Any, tmp_path: Path, shared: Path
+) -> None:
+    official = shared / "weights" / "yolox_nano_coco.onnx"
+
+    def make(folder: Path) -> None:
+        assert main(["export", "--base", str(official), "-o", str(folder / "base.onnx")]) == 0
+
+    base = made_once("base_of_yolox_nano", make) / "base.onnx"
+    train, test = demo_photos()
+    images = [replace(image, path=Path(shutil.copy(image.path, tmp_path))) for image in train.images[:3]]
+    project = tmp_path / "annotations.json"
+    fewbox.write_annotations(replace(train, images=tuple(images)), project)
+
+    driver = open_teach()
+    drop(driver, official)
+    driver.page.get_by_text(
+        "prepare it with: fewbox export --base yolox_nano_coco.onnx -o base.onnx"
+    ).wait_for()
+    drop(driver, base)
+    told = driver.page.get_by_role("button", name="Base model")
+    driver.page.get_by_text("learning from yolox_nano_coco from now on").wait_for()
+    assert told.inner_text() == "Base: yolox_nano_coco"
+    driver.page.reload()
+    add(driver, project, *(image.path for image in images))
+    until_learnt(driver)
+    assert told.inner_text() == "Base: yolox_nano_coco"
+
+    file = save(driver, "Download", tmp_path)
+    assert fewbox.open_detector(file).base["name"] == "yolox_nano_coco"
+    found = tmp_path / "found"
+    assert main(["detect", str(file), str(test.images[0].path), "-o", str(found)]) == 0
+    others = replace(test, images=test.images[:3])
+    assert fewbox.evaluate(file, others, show_progress=False).metrics.ap50 > 0.5
+
+    told.click()
+    driver.page.get_by_role("button", name="Back to the one of this page").click()
+    driver.page.get_by_text("Base: starter").wait_for()
+    until_learnt(driver)
+    file = save(driver, "Download", tmp_path)
+    assert fewbox.open_detector(file).base["name"] == "starter"
