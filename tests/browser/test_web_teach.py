@@ -99,6 +99,15 @@ def test_what_comes_out_is_what_fewbox_opens(open_teach: Any, tmp_path: Path) ->
     file = save(driver, "Download", tmp_path)
     assert_found_by_both(driver, file, replace(test, images=test.images[:3]))
 
+    driver.page.get_by_role("button", name="Finish").click()
+    finish = driver.page.get_by_role("dialog")
+    finish.get_by_text("How it gets better").wait_for()
+    said = finish.inner_text()
+    assert "it learns again by itself" in said
+    for of_a_command_line in ("fine-tune", "Fine-tune", "--threshold"):
+        assert of_a_command_line not in said
+    driver.page.keyboard.press("Escape")
+
     driver.page.locator(".row", has_text="other.jpg").click()
     driver.page.get_by_role("button", name="Accept", exact=False).first.wait_for()
     assert len(driver.rows()) == len(test.images[0].boxes)  # proposed

@@ -32,6 +32,8 @@ test("the threshold is said in words", () => {
     "A box counts from a score of 42% on, which balances objects missed and false alarms. " +
       "Above 71% nine boxes in ten should be right: --threshold 0.71.",
   );
+  const alone = thresholdInWords({ overall: ALL, score_threshold: 0.42, precise_threshold: 0.71 }, "");
+  assert.match(alone, /nine boxes in ten should be right\.$/); // where there is no command to tell it
   assert.doesNotMatch(thresholdInWords({ overall: ALL, score_threshold: 0.42, precise_threshold: 0.42 }), /nine/);
 });
 

@@ -4,6 +4,8 @@
 import { Previews, sizeOf } from "./previews.js";
 
 const EMPTY = "Drop photos here, paste them, or press Add photos. They stay in this browser.";
+const TRASHED =
+  "It goes from this browser, with its boxes, once this page is closed. The file that you added stays where it is.";
 
 /** `project` is a BrowserProject, `learner` who proposes boxes, `download(name, blob)` hands a file to the person. */
 export function browserStore(project, learner, download) {
@@ -13,13 +15,15 @@ export function browserStore(project, learner, download) {
   const image = (id, side) => previews.get(id, side, () => project.file(id));
 
   return {
+    learnsAlone: true, // by itself, after each change, and there is no command line
     ifEmpty: EMPTY,
-    whenTrashed: "It goes from this browser, with its boxes, once this page is closed. The file that you added stays where it is.",
+    whenTrashed: TRASHED,
 
     async project() {
       const photos = await project.photos();
       const { suggested_next } = learner.learning();
-      return { name: "fewbox", key: "browser", labels: await project.labels(), photos: photos.map(asRow), suggested_next };
+      const labels = await project.labels();
+      return { name: "fewbox", key: "browser", labels, photos: photos.map(asRow), suggested_next };
     },
     photo: (id) => project.photo(id),
     patch: (id, change) => project.patch(id, change),

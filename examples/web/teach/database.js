@@ -4,8 +4,8 @@ const NAME = "fewbox";
 const VERSION = 1;
 
 /**
- * Stores: `photos` has for each id `{ id, order, name, width, height, boxes, reviewed, left_out, trashed }`, `files` the
- * photo itself, apart so that a box that moves rewrites no photo, and `project` values by name.
+ * Stores: `photos` has for each id `{ id, order, name, width, height, boxes, reviewed, left_out, trashed }`,
+ * `files` the photo itself, apart so that a box that moves rewrites no photo, and `project` values by name.
  */
 export class Database {
   #opened;

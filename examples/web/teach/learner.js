@@ -49,11 +49,12 @@ export class Learner extends EventTarget {
     if (!this.#told) return { state: "off", message, command: "" };
     const name = this.fileName;
     const next = [
-      ["Find it in other photos", `fewbox detect ${name} PHOTOS -o found`],
-      ["See all that is known of it", `fewbox show ${name}`],
+      ["Download it, and open it on the page Use a detector: on this device or another, without this project", ""],
+      ["Find it in many photos, with fewbox on a computer", `fewbox detect ${name} PHOTOS -o found`],
     ];
     const result = { estimate: this.#told.estimate, picture: null, next };
-    return { state: "done", message: state === "ready" ? message : `${message} …`, command: "", does: `Download ${name}`, result };
+    const says = state === "ready" ? message : `${message} …`;
+    return { state: "done", message: says, command: "", does: `Download ${name}`, result };
   }
 
   /** What the detector's file is called, once something has been learnt. */

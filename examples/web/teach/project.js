@@ -91,7 +91,8 @@ export class BrowserProject extends EventTarget {
   /** Forget photos, boxes and classes, all of them. */
   async clear() {
     await this.#database.change(["photos", "files", "project"], async ({ photos, files, project }) => {
-      await Promise.all([photos.clear(), files.clear(), project.delete("labels"), project.delete("awaited")].map(asPromise));
+      const asked = [photos.clear(), files.clear(), project.delete("labels"), project.delete("awaited")];
+      await Promise.all(asked.map(asPromise));
     });
   }
 

@@ -47,8 +47,8 @@ function inOneLine(entry) {
 }
 
 /**
- * What a file says: `{ labels, photos }`, where `photos` has for each name `{ width, height, boxes, reviewed, left_out }`.
- * Fields of other programs are not kept.
+ * What a file says: `{ labels, photos }`, where `photos` has for each name
+ * `{ width, height, boxes, reviewed, left_out }`. Fields of other programs are not kept.
  */
 export function readProject(text) {
   const { images, annotations, categories } = parsed(text);
@@ -93,7 +93,8 @@ function parsed(text) {
 }
 
 function refuse(why) {
-  throw new ReaderError(`not a project file of fewbox: ${why}`, "open the annotations.json of fewbox annotate, or other COCO");
+  const hint = "open the annotations.json of fewbox annotate, or other COCO";
+  throw new ReaderError(`not a project file of fewbox: ${why}`, hint);
 }
 
 /** Of names in a project file the one that a photo goes by: its path below the folder, or else its name alone. */

@@ -117,7 +117,7 @@ function resultOf({ state, result: { estimate, picture, next } }, store, tryIt) 
   if (state === "done") {
     const lines = estimateInWords(estimate).map((line) => h("li", {}, line));
     made.push(h("h3", {}, "How good it will be"), h("ul", { class: "estimate" }, ...lines));
-    if (estimate) made.push(h("p", {}, thresholdInWords(estimate)));
+    if (estimate) made.push(h("p", {}, thresholdInWords(estimate, store.learnsAlone ? "" : "--threshold")));
   }
   if (picture) {
     const alt = "Held-out photos: boxes drawn beside boxes found";
@@ -134,12 +134,14 @@ function resultOf({ state, result: { estimate, picture, next } }, store, tryIt) 
     made.push(h("div", { class: "step" }, text("", says), button("", () => tryIt(), "Try it")));
   }
   for (const [says, command] of next) {
-    made.push(h("div", { class: "step" }, text("", says), copied(command)));
+    const does = command ? [copied(command)] : [];
+    made.push(h("div", { class: command ? "step" : "step whole" }, text("", says), ...does));
   }
   if (state === "done") {
+    const again = store.learnsAlone ? "and it learns again by itself" : "fine-tune again";
     const better = [
       ...(estimate?.remarks ?? []),
-      "what helps most: photos on which it fails: take them in with Try it, correct their boxes, fine-tune again",
+      `what helps most: photos on which it fails: take them in with Try it, correct their boxes, ${again}`,
     ];
     const lines = better.map((line) => h("li", {}, line));
     made.push(h("h3", {}, "How it gets better"), h("ul", { class: "better" }, ...lines));

@@ -26,7 +26,7 @@ export const KEYS = [
   entry(["g"], ["G"], "the photo the detector is least sure of", (act) => act.goToSuggested()),
   once(["r"], ["R"], "reviewed or not, for a photo without boxes", (act) => act.toggleReviewed()),
   once(["o"], ["O"], "leave the photo out, or take it in again", (act) => act.toggleLeftOut()),
-  once(["Shift+Delete", "Shift+Backspace"], ["Shift", "Delete"], "delete the photo from the disk", (act) =>
+  once(["Shift+Delete", "Shift+Backspace"], ["Shift", "Delete"], "delete the photo", (act) =>
     act.trashPhoto(),
   ),
   once(["t"], ["T"], "try the detector on other photos", (act) => act.tryIt()),

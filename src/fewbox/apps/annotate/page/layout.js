@@ -4,7 +4,7 @@ import { MOD, button, h, icon, iconButton, key, text } from "./dom.js";
 
 const OUT_HINT = "Left out: nothing is learnt from it";
 const OUT = "Leave the photo out, or take it in again (O)";
-const TRASH = "Delete the photo from the disk (Shift Delete)";
+const TRASH = "Delete the photo (Shift Delete)";
 
 export function makeLayout(act) {
   const parts = {

@@ -55,9 +55,10 @@ class Trying {
   async #tellDetector() {
     const { detector } = await this.#store.trying().catch(() => ({}));
     if (detector === undefined || this.#cards.firstChild) return;
+    const first = `draw boxes in two photos${this.#store.learnsAlone ? "" : ", or press Finish and Fine-tune now"}`;
     this.#says.textContent = detector
       ? `Drop photos here: they are looked at with ${detector}, and stay out of the project until you take one.`
-      : "Nothing has been learnt yet: draw boxes in two photos, or press Finish and Fine-tune now.";
+      : `Nothing has been learnt yet: ${first}.`;
   }
 
   add(files) {

@@ -75,11 +75,13 @@ export function estimateInWords(estimate) {
   return (isOneKnown ? classes : [overall, ...classes]).map(line);
 }
 
-/** What the score threshold does. */
-export function thresholdInWords({ overall, score_threshold: usual, precise_threshold: precise }) {
+/** What the score threshold does; `option` is how a command is told another one, empty where there is none. */
+export function thresholdInWords(estimate, option = "--threshold") {
+  const { overall, score_threshold: usual, precise_threshold: precise } = estimate;
   const from = `A box counts from a score of ${percent(usual)} on`;
   if (!overall.objects) return `${from}: a usual value, as nothing was held out to find a better one.`;
   const balanced = `${from}, which balances objects missed and false alarms.`;
   if (!precise || precise <= usual) return balanced;
-  return `${balanced} Above ${percent(precise)} nine boxes in ten should be right: --threshold ${precise.toFixed(2)}.`;
+  const set = option && `: ${option} ${precise.toFixed(2)}`;
+  return `${balanced} Above ${percent(precise)} nine boxes in ten should be right${set}.`;
 }
