@@ -4,6 +4,7 @@
 //
 // FOLDER has the modules of the annotation page; without it, those of this clone. They become annotate/, copied
 // anew each time, so that there is one source of them. base.onnx, where it is not there yet, is written by fewbox.
+// It is packed, since not every server packs what it sends, and so is the runtime for graphics cards.
 
 import { execFileSync } from "node:child_process";
 import { access, copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
@@ -23,7 +24,14 @@ for (const name of await readdir(source)) {
 const base = fileURLToPath(here("base.onnx"));
 const isThere = await access(base).then(() => true, () => false);
 if (!isThere) execFileSync("fewbox", ["export", "--base", "starter", "-o", base], { stdio: "inherit" });
-await writeFile(`${base}.gz`, gzipSync(await readFile(base), { level: 9 }));
+const pack = async (from, to) => writeFile(to, gzipSync(await readFile(from), { level: 9 }));
+await pack(base, `${base}.gz`);
+
+const ORT = "ort-wasm-simd-threaded";
+const dist = (name) => here(`node_modules/onnxruntime-web/dist/${name}`);
+// For graphics cards, and only fetched where there is one.
+await pack(dist(`${ORT}.asyncify.wasm`), here(`runtime/${ORT}.asyncify.wasm.gz`));
+for (const name of ["ort.webgpu.min.mjs", `${ORT}.asyncify.mjs`]) await copyFile(dist(name), here(`runtime/${name}`));
 
 /** Every file of the page, for offline.js. */
 async function listed(folder) {
@@ -31,10 +39,12 @@ async function listed(folder) {
   const inside = entries.map((entry) => {
     const path = `${folder}${entry.name}`;
     if (entry.isDirectory()) return entry.name === "node_modules" ? [] : listed(`${path}/`);
-    return /\.(html|css|m?js|svg|wasm|webmanifest|gz)$/.test(entry.name) && !NOT_SERVED.has(entry.name) ? [path] : [];
+    const isKept = /\.(html|css|m?js|svg|webmanifest|gz)$/.test(entry.name) && !NOT_KEPT.test(entry.name);
+    return isKept ? [path] : [];
   });
   return (await Promise.all(inside)).flat();
 }
 
-const NOT_SERVED = new Set(["build.js", "copy_runtime.js", "offline.js"]);
+// Nor the runtime for graphics cards, which not everybody needs: it is kept once it was fetched.
+const NOT_KEPT = /^(build|copy_runtime|offline)\.js$|webgpu|asyncify/;
 await writeFile(here("offline.json"), JSON.stringify(await listed("./"), null, 1));

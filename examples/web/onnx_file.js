@@ -94,4 +94,4 @@ export function* fieldsOf(bytes) {
   }
 }
 
-const damaged = () => new ReaderError("It is not an ONNX file, or it is damaged", "Write it again with: fewbox export");
+const damaged = () => new ReaderError("It is not an ONNX file, or it is damaged", "Write one with: fewbox export");

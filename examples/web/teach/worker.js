@@ -1,12 +1,12 @@
 // Beside the page, so that drawing never waits: looks at photos, learns, and finds what has been learnt.
 
-import { Base } from "../learning/base.js";
 import { headerOf, writeDetector } from "../learning/base_file.js";
 import { detect } from "../learning/detect.js";
 import { learn } from "../learning/fit.js";
 import { ReaderError } from "../errors.js";
 import { readPixels } from "../pixels.js";
-import { loadRuntime, serve } from "../tasks.js";
+import { serve } from "../tasks.js";
+import { openBase } from "./computing.js";
 
 // 3.2 MB each with the starter: 40 photos to learn from, with their mirror images, and as many others.
 const MAX_LOOKS = 120;
@@ -45,7 +45,7 @@ function needsLearnt() {
 serve({
   /** Open a base, from a file of that name; what it calls itself. */
   async open({ bytes, name }) {
-    const opened = await Base.open(await loadRuntime(), new Uint8Array(bytes), { name });
+    const opened = await openBase(new Uint8Array(bytes), name);
     await base?.close();
     base = opened;
     learnt = null;
