@@ -26,7 +26,7 @@ const learner = new Learner(project, database);
 const taking = new Taking(project, learner, tell);
 const store = browserStore(project, learner, download);
 let session = null;
-export { learner }; // for tests and for the console
+export { learner, project }; // for tests and for the console
 const inTurn = oneByOne();
 
 await project.emptyTrash().catch(tellTrouble);
