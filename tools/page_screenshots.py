@@ -2,12 +2,15 @@
 
     python tools/page_screenshots.py docs/images        about three minutes
 
-Needs Chromium. The picture in a notebook is taken only where JupyterLab is installed.
+Needs Chromium. The picture in a notebook is taken only where JupyterLab is installed, those of the page that
+learns only where it is built: npm install --prefix examples/web && npm run build --prefix examples/web
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import http.server
 import importlib.util
 import io
 import os
@@ -15,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,6 +36,13 @@ from renderer import render_ducks
 DRAWN = 4
 """Photos whose boxes are drawn before the first picture."""
 NOTEBOOK_PORT = 8897
+WEB_PAGE = Path(__file__).parents[1] / "examples/web"
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+    "device_scale_factor": 2,
+}
 
 
 def main() -> None:
@@ -45,7 +56,12 @@ def main() -> None:
     parsed.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as running:
         folder = make_project(Path(temporary))
-        browser = running.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        film = Path(temporary) / "camera.mjpeg"  # what the camera sees
+        film.write_bytes((folder / "duck9.jpg").read_bytes())
+        camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
+        browser = running.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", *camera]
+        )
 
         def take(name: str, url: str, act: Callable[[Any], None], **options: Any) -> None:
             if parsed.only and name not in parsed.only:
@@ -54,7 +70,8 @@ def main() -> None:
             page.goto(url)
             act(page)
             page.wait_for_timeout(800)
-            save(page.screenshot(), parsed.output / f"annotate-{name}.png")
+            whose = "" if name.startswith("web") else "annotate-"
+            save(page.screenshot(), parsed.output / f"{whose}{name}.png")
             page.close()
 
         command = ["-m", "fewbox.cli", "annotate", folder.name, "--no-browser", "-o", "duck.safetensors"]
@@ -68,6 +85,13 @@ def main() -> None:
             take("finish", url, lambda page: page.locator(".finish").click(), color_scheme="light")
             size = {"viewport": {"width": 1280, "height": 1250}}
             take("result", url, fine_tune, color_scheme="light", **size)
+        if (WEB_PAGE / "offline.json").exists():
+            with served_folder(WEB_PAGE) as url:
+                teach = partial(teach_in_browser, folder)
+                take("web-learn", url, teach, color_scheme="light")
+                take("web-learn-phone", url, teach, color_scheme="dark", **PHONE)
+                options = {"color_scheme": "dark", "permissions": ["camera"]}
+                take("web-learn-camera", url, partial(take_photos, folder), **options)
         if importlib.util.find_spec("jupyterlab") is not None:
             options = [f"--port={NOTEBOOK_PORT}", "--no-browser", "--allow-root", "--IdentityProvider.token="]
             os.environ["JUPYTER_CONFIG_DIR"] = str(Path(temporary) / "config")  # always a first start
@@ -115,6 +139,33 @@ def served(command: list[str], folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+@contextmanager
+def served_folder(folder: Path) -> Iterator[str]:
+    """Serve the page that learns, as any server of static files does."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/learn.html"
+    server.shutdown()
+
+
+def teach_in_browser(folder: Path, page: Any) -> None:
+    """Add photos with the boxes of the first ones, and go to where something is proposed."""
+    files = [folder / "annotations.json", *sorted(folder.glob("duck[1-8].jpg"))]
+    page.locator("#project-files").set_input_files([str(file) for file in files])
+    show_proposals(page)
+
+
+def take_photos(folder: Path, page: Any) -> None:
+    """Take the first photos with the camera, and wait for the countdown to the next."""
+    page.locator("#photo-files").set_input_files(str(folder / "duck1.jpg"))
+    page.locator("h1", has_text="duck1").wait_for()
+    page.get_by_role("button", name="Take photos").click()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_text("2 photos taken").wait_for()
+    page.locator("#shooting output", has_text="2").wait_for()
 
 
 def show_proposals(page: Any) -> None:

@@ -7,6 +7,7 @@ import { connectAnew } from "./anew.js";
 import { connectBases } from "./bases.js";
 import { browserStore } from "./browser_store.js";
 import { Database } from "./database.js";
+import { sendKeysTo } from "./focus.js";
 import { Learner } from "./learner.js";
 import { connectLive } from "./live.js";
 import { oneByOne } from "./previews.js";
@@ -37,6 +38,7 @@ mount(byId("page"), store, {
   onOpen: (id) => history.replaceState(null, "", `#${encodeURIComponent(id)}`),
   onStart: (started) => (session = started),
 });
+sendKeysTo(byId("page"), document.querySelector("header.own"));
 learner.addEventListener("change", showLearning);
 const onClick = (id, does) => byId(id).addEventListener("click", () => does().catch(tellTrouble));
 const saveDetector = () => learner.download(download);
