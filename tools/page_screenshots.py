@@ -155,7 +155,11 @@ def teach_in_browser(folder: Path, page: Any) -> None:
     """Add photos with the boxes of the first ones, and go to where something is proposed."""
     files = [folder / "annotations.json", *sorted(folder.glob("duck[1-8].jpg"))]
     page.locator("#project-files").set_input_files([str(file) for file in files])
-    show_proposals(page)
+    page.locator('.learning[data-state="ready"]').wait_for(timeout=240_000, state="attached")
+    for _ in range(5):
+        page.keyboard.press("d")
+        page.wait_for_timeout(500)
+    page.locator(".offers button").first.wait_for()
 
 
 def take_photos(folder: Path, page: Any) -> None:

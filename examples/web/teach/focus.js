@@ -8,7 +8,7 @@ export function sendKeysTo(page, header) {
     const isFromBar = header.contains(event.target) && !OF_BUTTONS.includes(event.key);
     const stage = page.querySelector(".stage");
     if (!stage || (event.target !== document.body && !isFromBar)) return;
-    stage.focus({ preventScroll: true });
+    stage.focus({ preventScroll: true, focusVisible: false });
     if (!stage.dispatchEvent(new KeyboardEvent("keydown", event))) event.preventDefault();
   });
   // Else Space would press the button again that was clicked last.
