@@ -16,6 +16,7 @@ from web_example import install_page, served
 
 import fewbox.apps.annotate
 from fewbox.apps.annotate.app import AnnotateServer
+from fewbox.data import demo_photos
 from fewbox.data.project import Project
 from fewbox.export.base import export_base
 from fewbox.models.base import load_base
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # No graphics card, no sandbox (which root may not have), no request that the page did not make; a camera
-# that is made up.
+# that is made up, and shows a film.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -47,13 +48,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the camera sees: a rendered duck that does not move."""
+    film = tmp_path_factory.mktemp("camera") / "duck.mjpeg"
+    film.write_bytes(demo_photos()[1].images[0].path.read_bytes())
+    return film
+
+
 @pytest.fixture(scope="module")  # not longer: while it runs, no other test could run an event loop
-def browser() -> Iterator[Browser]:
+def browser(film: Path) -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
     if CHROMIUM is None:
         pytest.skip("needs chromium (on Debian: apt-get install chromium)")
     with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        seen = f"--use-file-for-fake-video-capture={film}"
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, seen])
         yield chromium
         chromium.close()
 
