@@ -5,6 +5,7 @@ First, once: npm install --prefix examples/web && npm run build --prefix example
 
     python benchmarks/web_page.py                     about six minutes
     python benchmarks/web_page.py --only memory       a part of it: time, ap, memory, load
+    python benchmarks/web_page.py --only graphics     two minutes: WebGPU on a card that Chromium imitates
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ ROUND_TRIP = 0.04
 TWELVE_MEGAPIXELS = (4000, 3000)
 NUM_LARGE = 20
 PATIENCE = 240_000
+IMITATED = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--ignore-gpu-blocklist"]
+"""A graphics card that Chromium imitates on the processor."""
 _UNTIL_LEARNT = """async (message) => {
   const { learner } = await import("./teach/start.js");
   const isSo = () => learner.learning().state === "ready" && learner.learning().message === message;
@@ -66,6 +69,21 @@ _FIND = """async ([sizes, lowest]) => {
     found.push((await learner.look(file, sizes[at], lowest)).boxes);
   }
   return found;
+}"""
+_LOOK = """async (providers) => {
+  const { Base } = await import("./learning/base.js");
+  const { readBaseFile } = await import("./teach/base.js");
+  const { WEBGPU, loadRuntime } = await import("./tasks.js");
+  const ort = await loadRuntime(WEBGPU);
+  const bytes = new Uint8Array(await readBaseFile(null));
+  const base = await Base.open(ort, bytes, { executionProviders: providers });
+  const image = new ImageData(640, 480);
+  for (const at of image.data.keys()) image.data[at] = (at * 2654435761) >>> 7; // any pixels
+  await base.look(image); // the first time, what is to be computed is compiled
+  const started = performance.now();
+  const { towerFeatures, baseLogits } = await base.look(image);
+  const seconds = (performance.now() - started) / 1000;
+  return { seconds, features: [...towerFeatures], logits: [...baseLogits] };
 }"""
 _HAND_OVER = """() => document.body.append(Object.assign(document.createElement("input"),
   { id: "handed-over", type: "file", multiple: true, hidden: true }))"""
@@ -312,6 +330,19 @@ def measure_load(browser: Browser, train: AnnotationSet, scratch: Path) -> None:
             print(f"    {line.sent / 1e6:.2f} MB in all, with what is kept for offline use")
 
 
+def measure_graphics(browser: Browser) -> None:
+    """Whether WebGPU tells what WASM does, and how long a look takes on a card that is none."""
+    with served(PAGE) as (url, _), visitor(browser) as context:
+        page = context.new_page()
+        page.goto(url)
+        ours, expected = (page.evaluate(_LOOK, providers) for providers in (["webgpu"], ["wasm"]))
+    for name, told in (("WebGPU, imitated", ours), ("WASM, one thread", expected)):
+        print(f"a look by {name}: {told['seconds']:.2f} s")
+    for part in ("features", "logits"):
+        apart = np.abs(np.subtract(ours[part], expected[part])).max()
+        print(f"{part} apart by {apart:.1e} at the most")
+
+
 def main() -> None:
     """Measure one after the other."""
     parts: dict[str, Callable[..., None]] = {"time": measure_time, "ap": measure_ap}
@@ -319,7 +350,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
+    usual = list(parts)
+    parts["graphics"] = measure_graphics
+    parser.add_argument("--only", nargs="+", choices=parts, default=usual)
     parsed = parser.parse_args()
     if not (PAGE / "offline.json").exists():
         raise SystemExit("first: npm install --prefix examples/web && npm run build --prefix examples/web")
@@ -329,8 +362,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, sync_playwright() as running:
         given = {"train": train, "test": test, "scratch": Path(name)}
         for part in parsed.only:
+            arguments = IMITATED if part == "graphics" else ["--disable-gpu"]
             browser = running.chromium.launch(
-                executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+                executable_path=shutil.which("chromium"), args=["--no-sandbox", *arguments]
             )
             needed = parts[part].__annotations__.keys() & given.keys()
             parts[part](browser, **{key: given[key] for key in needed})

@@ -3,7 +3,7 @@
 import { Base } from "../learning/base.js";
 import { WEBGPU, loadRuntime } from "../tasks.js";
 
-const SLOW = 1000; // milliseconds a look; a processor takes 300 on one core
+const SLOW = 250; // milliseconds a look; one core of a processor takes 100 to 300
 
 /** Open a base at the quicker of the two; `name` is what its file is called. */
 export async function openBase(bytes, name) {
