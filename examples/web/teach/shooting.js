@@ -59,7 +59,10 @@ export function connectShooting(take, tellTrouble) {
     if (series) return stop();
     series = new AbortController();
     button("repeat").textContent = "Stop";
-    return repeat(series).catch(tellTrouble);
+    return repeat(series).catch((error) => {
+      stop();
+      tellTrouble(error);
+    });
   });
   button("once").addEventListener("click", () => shoot().catch(tellTrouble));
   button("done").addEventListener("click", () => dialog.close());
