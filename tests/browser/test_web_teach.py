@@ -66,7 +66,8 @@ def test_photos_are_taken_one_after_the_other_each_after_a_countdown(open_teach:
         "() => document.querySelector('#shooting video').srcObject.getTracks()[0]"
     )
     dialog.get_by_role("button", name="Done").click()
-    assert driver.page.evaluate("(track) => track.readyState", track) == "ended"  # its light is out
+    # Its light goes out, once the window has closed.
+    driver.page.wait_for_function("(track) => track.readyState === 'ended'", arg=track)
     rows = driver.page.locator(".photos .row")
     rows.nth(2).wait_for()
     assert rows.count() == 3
