@@ -21,9 +21,8 @@ from fewbox.config import FinetuneConfig
 from fewbox.data import DEMO_FOLDER, demo_photos
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
-from fewbox.models.base import BASE_HEADER
 from fewbox.models.weights import write_weights
-from fewbox.models.zoo import cached_base_path
+from fewbox.models.zoo import BASE_HEADER, cached_base_path
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
 

@@ -28,10 +28,17 @@ from fewbox.models.archive import content_sha256
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
 from fewbox.models.protobuf import FaultError, onnx_metadata
 from fewbox.models.weights import Weight, hash_weights, read_header, read_weights, write_weights
-from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path, default_base, entry_of_file
+from fewbox.models.zoo import (
+    BASE_HEADER,
+    SMALL,
+    STARTER,
+    ZOO,
+    ZooEntry,
+    cached_base_path,
+    default_base,
+    entry_of_file,
+)
 
-BASE_HEADER = "fewbox_base"
-"""Under which name the header of a converted file, or of one exported to learn from, says what it is."""
 STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""
 _CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked

@@ -225,6 +225,8 @@ ZOO: dict[str, ZooEntry] = {
 """All base models by name."""
 
 
+BASE_HEADER = "fewbox_base"
+"""Under which name the header of a converted file, or of one exported to learn from, says what it is."""
 STARTER = "starter"
 """The name of the base that comes with the package."""
 SMALL = "yolox_nano"

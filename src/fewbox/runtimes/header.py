@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 
 from fewbox.core import former_name
 from fewbox.errors import CheckpointError, DetectorFileError
-from fewbox.models.base import BASE_HEADER
 from fewbox.models.protobuf import blaming, onnx_metadata
+from fewbox.models.zoo import BASE_HEADER
 
 HEADER_KEY = "fewbox"
 VERSION_KEY = "fewbox_version"
