@@ -23,6 +23,7 @@ from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.adapt.recipe import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.api import adapting_steps, why_not_adapt
 from fewbox.finetuning.cure import larger_base, likeliest_cure
+from fewbox.finetuning.linear_probe import recipe as probing
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.models.base import BaseModel
 from tiny import make_base, tiny_base
@@ -225,6 +226,21 @@ def test_best_does_not_try_where_nothing_can_be_held_out(fitted: Fitted) -> None
     reason = why_not_adapt(fitted._replace(outcomes=None), NORMAL, keep_classes=False)
     assert reason is not None
     assert reason.startswith("not adapted: no photos to hold out")
+
+
+def test_best_adapts_untried_where_the_probe_does_not_even_find_what_it_learnt_from(
+    fitted: Fitted, photos: AnnotationSet, base: BaseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = fitted._replace(outcomes=None, ap50_where_learnt=0.12)
+    assert why_not_adapt(lost, NORMAL, keep_classes=False) is None
+    monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
+    monkeypatch.setattr(probing, "ap50_where_learnt", lambda *_: 0.12)
+    plan = fewbox.finetune(photos[:1], base, show_progress=False).provenance["plan"]
+    assert plan[-2].startswith("adapted: 8 steps")
+    assert plan[-1] == (
+        "adapted without a trial, as nothing can be held out: "
+        "even where the linear probe has learnt, its AP50 is 12%"
+    )
 
 
 def test_best_does_not_try_where_nearly_all_is_found(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,9 @@ VIEWS = {"quick": 8, "normal": 16, "long": 32}
 """Of each photo that adapting learns from, itself among them."""
 WELL_FOUND = 0.9
 """AP50 of the linear probe in photos held out from which on ``best`` leaves it at that."""
+NOT_EVEN_FOUND = 0.5
+"""AP50 of the linear probe in the one photo it has learnt from, below which ``best`` adapts without a trial:
+no box of the base holds the objects."""
 PRECISION_PHOTOS = 2
 """Photos on which bfloat16 is tried; each costs two passes of the network."""
 
@@ -240,9 +243,12 @@ def _probed_or_adapted(
     fitted = probe.fit(keep_classes=keep_classes)
     reason = why_not_adapt(fitted, settings, keep_classes=keep_classes) if recipe == "best" else ""
     if must_adapt or reason is None:
-        fitted = _adapted(
-            probe, fitted, settings, may_stay=not must_adapt, show_progress=show_progress, run=run
-        )
+        untried, own = fitted.outcomes is None, fitted.ap50_where_learnt
+        may_stay = not must_adapt and not untried
+        fitted = _adapted(probe, fitted, settings, may_stay=may_stay, show_progress=show_progress, run=run)
+        if untried and not must_adapt:
+            words = f"even where the linear probe has learnt, its AP50 is {own:.0%}"
+            fitted = fitted.with_reason(f"adapted without a trial, as nothing can be held out: {words}")
     elif reason:
         fitted = fitted.with_reason(reason)
     cure = likeliest_cure(annotations, base, settings, fitted)
@@ -288,10 +294,12 @@ def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: boo
     if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
         return ""
     if fitted.outcomes is None:
-        return NOTHING_HELD_OUT
-    found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))
-    if found >= WELL_FOUND:
-        return f"not adapted: AP50 in photos held out is {found:.0%} already"
+        if fitted.ap50_where_learnt >= NOT_EVEN_FOUND:
+            return NOTHING_HELD_OUT
+    else:
+        found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))
+        if found >= WELL_FOUND:
+            return f"not adapted: AP50 in photos held out is {found:.0%} already"
     if not is_installed("torch"):
         return f"not adapted, which might find more: it needs torch, not installed: {install(TRAIN)}"
     return None

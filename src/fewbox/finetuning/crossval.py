@@ -27,6 +27,7 @@ from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
 from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.finetuning.linear_probe.logistic import logits_of
 from fewbox.finetuning.linear_probe.targets import DesignMatrix
@@ -121,7 +122,19 @@ def outcomes_in(
         num_classes: C.
         found: in each photo, by a detector that has not learnt from it.
     """
-    checked = checked_classes(photos, folds, num_classes)
+    return _outcomes(photos, checked_classes(photos, folds, num_classes), found)
+
+
+def ap50_where_learnt(
+    photos: Sequence[CachedPhoto], coefficients: Coefficients, iou_threshold: float, num_classes: int
+) -> float:
+    """AP50 of a head in the very photos it has learnt from: low only where no box of the base holds them."""
+    found = [detect_in(photo.features, coefficients, iou_threshold) for photo in photos]
+    return mean_ap50(_outcomes(photos, np.ones(num_classes, bool), found), num_classes)
+
+
+def _outcomes(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_], found: Sequence[Found]) -> Outcomes:
+    """What became of what was found, as to the classes ``[C]`` that are checked."""
     parts: list[Found] = []
     for boxes, scores, class_ids in found:
         known = checked[class_ids]

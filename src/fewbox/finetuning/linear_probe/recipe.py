@@ -23,7 +23,7 @@ from fewbox.core import counted, single_blas_thread
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning.crossval import held_out_outcomes, save_held_out
+from fewbox.finetuning.crossval import ap50_where_learnt, held_out_outcomes, save_held_out
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor
 from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
@@ -206,6 +206,8 @@ class Fitted(NamedTuple):
     estimate: Estimate
     outcomes: Outcomes | None
     """Of detections in photos held out; None if nothing could be held out."""
+    ap50_where_learnt: float = 1.0
+    """In the photos it has learnt from, if nothing could be held out."""
 
     def with_reason(self, reason: str) -> Fitted:
         """The same, with a line more in its plan."""
@@ -239,6 +241,9 @@ def fit_detector(
         if budget.folds:
             iou_threshold = config.iou_threshold
             outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, iou_threshold, len(labels))
+        own = 1.0
+        if outcomes is None:
+            own = ap50_where_learnt(photos, coefficients, config.iou_threshold, len(labels))
     expected = estimate_of_photos(photos, labels, outcomes)
     head = extractor.head(expected.calibration.of_head(coefficients), keep_classes=keep_classes)
     detector = Detector(
@@ -254,7 +259,7 @@ def fit_detector(
         threshold=expected.score_threshold,
         device=device,
     )
-    return Fitted(detector, expected, outcomes)
+    return Fitted(detector, expected, outcomes, own)
 
 
 def _all_labels(base: BaseModel, novel: Sequence[str]) -> tuple[str, ...]:
