@@ -207,7 +207,7 @@ class Fitted(NamedTuple):
     outcomes: Outcomes | None
     """Of detections in photos held out; None if nothing could be held out."""
     ap50_where_learnt: float = 1.0
-    """In the photos it has learnt from, if nothing could be held out."""
+    """In the photos it has learnt from."""
 
     def with_reason(self, reason: str) -> Fitted:
         """The same, with a line more in its plan."""
@@ -241,9 +241,7 @@ def fit_detector(
         if budget.folds:
             iou_threshold = config.iou_threshold
             outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, iou_threshold, len(labels))
-        own = 1.0
-        if outcomes is None:
-            own = ap50_where_learnt(photos, coefficients, config.iou_threshold, len(labels))
+        own = ap50_where_learnt(photos, coefficients, config.iou_threshold, len(labels))
     expected = estimate_of_photos(photos, labels, outcomes)
     head = extractor.head(expected.calibration.of_head(coefficients), keep_classes=keep_classes)
     detector = Detector(
