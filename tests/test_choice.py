@@ -204,13 +204,13 @@ def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> No
     assert can_be_tried(Probe.of(photos, base, FinetuneConfig(effort="quick"), show_progress=False))
 
 
-@pytest.mark.slow
 def test_more_photos_are_learnt_from_for_longer() -> None:
     steps = [adapting_steps("normal", count) for count in (1, 2, 8, 10, 16, 100)]
     assert steps == [60, 60, 200, 250, 400, 400]
     assert adapting_steps("quick", 10) < adapting_steps("normal", 10) < adapting_steps("long", 10)
 
 
+@pytest.mark.slow
 def test_what_is_clearly_worse_after_a_round_is_not_tried_further(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 import fewbox
 from fewbox.cli import main
 from fewbox.commands import base_of
+from fewbox.core import extras
 from fewbox.data import demo_photos
 from fewbox.errors import DownloadError
 from fewbox.models import base as bases
@@ -83,6 +84,12 @@ def test_a_person_who_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch
 
 def test_auto_fetches_without_asking_and_only_once(fetched: list[str]) -> None:
     assert base_of("auto") == base_of("auto") == base_of(None) == SMALL
+    assert fetched == [SMALL]
+
+
+def test_the_small_base_needs_no_torch(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "is_installed", lambda package: package != "torch")
+    assert base_of("auto") == SMALL
     assert fetched == [SMALL]
 
 

@@ -16,7 +16,15 @@ from exports import KINDS, detector_of, exported, noise, save_noise, wrap
 from fewbox import export as exporter
 from fewbox.detection.detector import Detector
 from fewbox.errors import ExportError, OutputError, PhotoError, SettingError
-from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, MIN_SCORE, compare_found, export_detector
+from fewbox.export import (
+    MAX_SCORE_DIFFERENCE,
+    MIN_IOU,
+    MIN_SCORE,
+    Agreement,
+    compare_found,
+    export_detector,
+    total_agreement,
+)
 from fewbox.export import onnx as onnx_model
 from fewbox.export.graph import prepare
 from fewbox.models.graph_builder import OPSET, GraphBuilder
@@ -276,6 +284,31 @@ class TestComparing:
         sliver = np.array([[10, 10, 10.0014, 30]], np.float32)
         moved = sliver + np.array([0, 0, 1.5e-5, 0], np.float32)
         assert compare_found((sliver, self.score, self.class_id), (moved, self.score, self.class_id)).holds
+
+    def test_several_slivers_at_one_place(self) -> None:
+        slivers = np.array([[0, 10, 0, 30]] * 2, np.float32)
+        found = (slivers, np.array([0.9, 0.5], np.float32), np.array([0, 0]))
+        assert compare_found(found, found).holds
+        assert not compare_found(found, (slivers, np.array([0.9, 0.6], np.float32), found[2])).holds
+
+    def test_what_is_no_number_is_never_the_same(self) -> None:
+        found = (self.box, self.score, self.class_id)
+        for edge in range(4):
+            broken = self.box.copy()
+            broken[0, edge] = np.nan
+            unknown = (broken, self.score, self.class_id)
+            for one, other in ((found, unknown), (unknown, found), (unknown, unknown)):
+                assert not compare_found(one, other, iou_threshold=0.5).holds
+        unlike = (self.box, np.array([np.nan], np.float32), self.class_id)
+        assert not compare_found(found, unlike).holds
+
+    def test_a_photo_of_no_numbers_counts_whichever_it_is(self) -> None:
+        good = Agreement(1, 3, 1.0, 0.0, 0.0)
+        for measures in ((np.nan, 0, 0), (1, np.nan, 0), (1, 0, np.nan)):
+            bad = Agreement(1, 3, *measures)
+            assert not bad.holds
+            for photos in ([bad, good, good], [good, bad, good], [good, good, bad]):
+                assert not total_agreement(photos).holds
 
     def test_either_of_two_that_are_as_likely_may_be_kept(self) -> None:
         found, other = (self.box, self.score, self.class_id), (self.box + 3, self.score, self.class_id)

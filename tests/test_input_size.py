@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,7 @@ from fewbox.errors import FewboxError, SettingError
 from fewbox.finetuning import input_size
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
-from fewbox.finetuning.input_size import choose_input_size, clearly_best, sides_to_try
+from fewbox.finetuning.input_size import choose_input_size, clearly_best, photos_to_try, sides_to_try
 from fewbox.finetuning.linear_probe import recipe
 from fewbox.finetuning.linear_probe.recipe import Probe, budget_for
 from fewbox.models.base import BaseModel, load_base
@@ -177,6 +178,31 @@ def test_of_many_photos_some_are_tried_on(monkeypatch: pytest.MonkeyPatch) -> No
     choose_input_size(photos, load_base("starter"), FinetuneConfig())
     assert len(seen[0]) == 30
     assert (seen[0][0], seen[0][-1]) == (photos[0], photos[-1])
+
+
+@pytest.mark.parametrize(
+    "at", [range(6), range(0, 300, 10), range(290, 300), range(100, 200), [7], range(300)]
+)
+def test_photos_that_show_something_are_among_them(at: Sequence[int]) -> None:
+    photos = photos_with(60, (960, 1280), count=300)
+    speck = replace(photos[0].boxes[0], ignore=True)
+    images = tuple(
+        image if number in at else replace(image, boxes=(speck,) if number % 2 else ())
+        for number, image in enumerate(photos)
+    )
+    tried = photos_to_try(replace(photos, images=images))
+    assert len(tried) == len(set(tried)) == 30
+    assert list(tried) == [image for image in images if image in set(tried)]
+    showing = sum(any(not box.ignore for box in image.boxes) for image in tried)
+    assert showing == (30 if len(at) == 300 else min(len(at), 20))
+
+
+def test_where_nothing_can_be_held_out_the_option_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: None)
+    (reason,) = choose_input_size(
+        photos_with(60, (960, 1280)), load_base("starter"), FinetuneConfig()
+    ).reasons
+    assert reason.endswith("--input-size 1024")
 
 
 def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

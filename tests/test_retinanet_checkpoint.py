@@ -252,7 +252,7 @@ def test_a_changed_byte_is_found(path: Path) -> None:
 def test_a_packed_archive_is_refused(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("weights/data.pkl", bytes(10_000))
-    with pytest.raises(CheckpointError, match=r"damaged: weights/data\.pkl"):
+    with pytest.raises(CheckpointError, match=r"packed: weights/data\.pkl"):
         read_retinanet(path)
 
 

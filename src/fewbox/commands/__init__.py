@@ -136,13 +136,12 @@ def base_of(given: str | None) -> str:
     ``auto`` fetches a small base where only the starter is at hand. If none is given, a person at the
     terminal is asked whether to, once and for all.
     """
-    from fewbox.core.extras import is_installed
     from fewbox.models.zoo import SMALL, STARTER, ZOO, default_base
 
     if given not in (None, "auto"):
         return str(given)
     name = default_base()
-    if name == STARTER and is_installed("torch") and (given == "auto" or _agrees(ZOO[SMALL])):
+    if name == STARTER and (given == "auto" or _agrees(ZOO[SMALL])):
         from fewbox.models.base import best_or_fetched
 
         name = best_or_fetched()

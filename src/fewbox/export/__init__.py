@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,6 +215,16 @@ class Agreement:
     largest_score_share: float = 0.0
     """Of the likeliest anchors: how far two scores are apart, in parts of the higher; rounding left out."""
 
+    def __post_init__(self) -> None:
+        """What is no number is as far apart as can be: in comparisons, and in ``min``, it would pass."""
+        for name, worst in (
+            ("lowest_iou", 0.0),
+            ("largest_score_difference", math.inf),
+            ("largest_score_share", math.inf),
+        ):
+            if math.isnan(getattr(self, name)):
+                object.__setattr__(self, name, worst)
+
     @property
     def holds(self) -> bool:
         """Whether some boxes were compared, and all are the same."""
@@ -261,7 +272,7 @@ def _anchors_of_one(network: Network, anchors_of: AnchorsOf, image: NDArray[np.u
         len(chosen),
         float(iou_of_counterparts(boxes[chosen], their_boxes[chosen]).min()),
         float(np.abs(scores - their_scores).max()),
-        max(0.0, float(shares.max())),
+        float(np.maximum(shares, 0).max()),
     )
 
 
@@ -304,15 +315,17 @@ def compare_found(expected: Arrays, actual: Arrays, iou_threshold: float | None 
         (boxes, scores, class_ids), (others, their_scores, their_ids) = one, other
         same_class = class_ids[:, None] == their_ids[None, :]
         iou = np.where(_is_same(boxes[:, None], others), 1.0, pairwise_iou(boxes, others))
-        iou = np.where(same_class, iou, 0.0)
+        iou = np.where(same_class & ~np.isnan(iou), iou, 0.0)
+        apart = np.nan_to_num(np.abs(scores[:, None] - their_scores[None, :]), nan=np.inf)
         if iou_threshold is not None:
-            is_tied = np.abs(scores[:, None] - their_scores[None, :]) <= _TIED
+            is_tied = apart <= _TIED
             iou = np.where(is_tied & (iou > iou_threshold), np.maximum(iou, MIN_IOU), iou)
         for row in np.flatnonzero(scores > MIN_SCORE):
             count += 1
-            best = int(iou[row].argmax()) if len(others) else 0
-            lowest = min(lowest, float(iou[row, best]) if len(others) else 0.0)
-            furthest = max(furthest, float(abs(scores[row] - their_scores[best])) if len(others) else 1.0)
+            highest = float(iou[row].max(initial=0.0))
+            # Of slivers at an edge several may be the same: none suppresses another.
+            nearest = float(apart[row][iou[row] == highest].min(initial=1.0))
+            lowest, furthest = min(lowest, highest), max(furthest, nearest)
     return Agreement(1, -(-count // 2), lowest, furthest)
 
 

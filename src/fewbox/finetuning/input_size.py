@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fewbox.config import FinetuneConfig
 from fewbox.core import single_blas_thread
@@ -41,6 +42,8 @@ MIN_PHOTOS = 4
 """With fewer, held-out photos say nothing about so small a difference."""
 MOST_PHOTOS = 30
 """Of more photos so many, evenly spaced, are tried on: with all of them it would take too long."""
+MIN_WITH_BOXES = 20
+"""Among those, if there are so many: few of many photos may show anything."""
 MAX_WORK = 5e14
 """Pixels looked at, times the network's weights: about a minute on two cores. It is no limit of time, so
 that the same photos and seed give the same detector on any machine."""
@@ -100,10 +103,13 @@ def choose_input_size(
         if not sides:
             return SizedBase(base)
         affordable = _affordable(sides, len(annotations), base)
+        tried = None
         if may_try and affordable and settings.effort != "quick":
-            sized = _best_size(
+            tried = _best_size(
                 annotations, base, settings, affordable, show_progress=show_progress, device=device
             )
+        if tried is not None:
+            sized = tried
         else:
             words = f"a larger input may find more, and takes longer: --input-size {sides[-1]}"
             sized = SizedBase(base, (f"{_small_in_words(annotations, base.config)}; {words}",))
@@ -161,6 +167,22 @@ def _affordable(sides: list[int], num_photos: int, base: BaseModel) -> list[int]
     return tried[1:]
 
 
+def photos_to_try(annotations: AnnotationSet) -> AnnotationSet:
+    """At most ``MOST_PHOTOS``, in their order: evenly spaced ones with boxes, and evenly spaced others."""
+    if len(annotations) <= MOST_PHOTOS:
+        return annotations
+    shows = np.array([any(not box.ignore for box in image.boxes) for image in annotations])
+    room = round(MOST_PHOTOS * shows.mean())
+    room = min(max(room, MIN_WITH_BOXES, MOST_PHOTOS - int((~shows).sum())), int(shows.sum()))
+    chosen = (_evenly(np.flatnonzero(shows), room), _evenly(np.flatnonzero(~shows), MOST_PHOTOS - room))
+    return annotations[np.sort(np.concatenate(chosen))]
+
+
+def _evenly(numbers: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """``count`` of ``numbers``, from the first to the last."""
+    return numbers[np.linspace(0, max(len(numbers) - 1, 0), count).round().astype(np.int64)]
+
+
 def _best_size(
     annotations: AnnotationSet,
     base: BaseModel,
@@ -169,20 +191,22 @@ def _best_size(
     *,
     show_progress: bool,
     device: torch.device | None,
-) -> SizedBase:
-    """The base with the size that finds most on held-out photos; a larger one must be clearly better."""
+) -> SizedBase | None:
+    """The base with the size that finds most on held-out photos; a larger one must be clearly better.
+
+    None if nothing can be held out.
+    """
     candidates = {_in_words(base.config): base} | {
         f"{side}x{side}": with_input_size(base, side) for side in sides
     }
-    count = len(annotations)
-    tried_on = annotations[np.linspace(0, count - 1, min(count, MOST_PHOTOS)).round().astype(np.int64)]
+    tried_on = photos_to_try(annotations)
     take_weights(base, base.config, {})  # a base that lacks a weight is refused before any work
     found: dict[str, float] = {}
     with progress_bar("trying sizes of the input", len(candidates), show=show_progress) as advance:
         for size, candidate in candidates.items():
             ap50 = held_out_ap50(tried_on, candidate, settings, device)
             if ap50 is None:
-                return SizedBase(base)
+                return None
             found[size] = ap50
             advance(size)
     chosen = clearly_best(found)

@@ -17,6 +17,7 @@ import pickletools
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[Any]
 
+_BEGIN = b"\x80"  # of every pickle that PyTorch wrote
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the form before 2020
 _TYPES = {
     "FloatStorage": "<f4",
@@ -39,8 +41,14 @@ _TYPES = {
     "BoolStorage": "?",
 }
 _BFLOAT16 = "BFloat16Storage"
-# Trainers keep the accuracy reached beside the weights, as a number of numpy, and nothing of it is needed.
+_WIDENED = (_BFLOAT16, "HalfStorage")  # to float32, which numpy computes with
+# Trainers keep the accuracy reached beside the weights, as a number of numpy, and what their schedule and
+# their optimizer know; nothing of it is needed.
 _UNREAD = (
+    "__builtin__ bytearray",
+    "__builtin__ complex",
+    "__builtin__ set",
+    "collections Counter",
     "numpy dtype",
     "numpy.dtypes Float32DType",
     "numpy.dtypes Float64DType",
@@ -48,6 +56,7 @@ _UNREAD = (
     "numpy._core.multiarray scalar",
     "_codecs encode",
     "torch Size",
+    "torch device",
     "torch.serialization _get_layout",
     "torch._utils _rebuild_sparse_tensor",
 )
@@ -65,6 +74,9 @@ class _Name(str):
 
 class _Unread:
     """What was not read."""
+
+
+_KEYS = (str, int, float, bool, type(None), _Name, _Unread)  # of a dict; to look up a tuple may take for ever
 
 
 class _Mark:
@@ -92,9 +104,14 @@ class StoredTensor:
     _read: Callable[[_Storage], bytes] = field(repr=False, compare=False)
 
     @property
+    def count(self) -> int:
+        """How many numbers it says it has."""
+        return math.prod(self.shape)
+
+    @property
     def claims_too_much(self) -> bool:
         """Whether it has more numbers than its storage, as one made of repeated ones has."""
-        return math.prod(self.shape) > self._storage.length
+        return self.count > self._storage.length
 
     def array(self) -> Numbers:
         """Its numbers; those of bfloat16 and halves become float32, which numpy computes with.
@@ -104,10 +121,10 @@ class StoredTensor:
             OSError: it cannot be read.
         """
         dtype = np.dtype(_TYPES[self._storage.kind])
+        if self.count == 0:
+            return np.zeros(self.shape, np.float32 if self._storage.kind in _WIDENED else dtype)
         flat = np.frombuffer(self._read(self._storage), dtype, self._storage.length)
         reach = sum((side - 1) * stride for side, stride in zip(self.shape, self._strides, strict=True))
-        if math.prod(self.shape) == 0:
-            return np.zeros(self.shape, dtype)
         if min(self._offset, *self.shape, *self._strides, 0) < 0 or self._offset + reach >= len(flat):
             raise ValueError("a tensor reaches beyond its storage")
         strides = [stride * dtype.itemsize for stride in self._strides]
@@ -115,8 +132,8 @@ class StoredTensor:
             flat[self._offset :], self.shape, strides, writeable=False
         ).copy()
         if self._storage.kind == _BFLOAT16:
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values.astype(np.float32) if values.dtype == np.float16 else values
+            return np.asarray(values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32) if self._storage.kind in _WIDENED else values
 
 
 def read_saved(path: Path) -> Any:
@@ -127,19 +144,29 @@ def read_saved(path: Path) -> Any:
         ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile: it is damaged.
         OSError: it cannot be read.
     """
-    return _read_archive(path) if zipfile.is_zipfile(path) else _read_in_a_row(path)
+    if zipfile.is_zipfile(path):
+        return _read_archive(path)
+    with path.open("rb") as file:
+        begin = file.read(2)
+    if begin == b"PK" or not begin:
+        raise EOFError("its end is missing" if begin else "it is empty")
+    if begin[:1] != _BEGIN:
+        raise UnknownStepError("no pickle")
+    return _read_in_a_row(path)
 
 
 def _read_archive(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
-        (described,) = (
-            name for name in archive.namelist() if name.count("/") == 1 and name.endswith("/data.pkl")
-        )
-        folder = described.removesuffix("data.pkl")
-        if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
+        names = archive.namelist()
+        described = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(described) != 1:
+            raise UnknownStepError("an archive of something else")
+        folder = described[0].removesuffix("data.pkl")
+        if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder").strip() != b"little":
             raise UnknownStepError("numbers whose first byte is the highest")
-        content = archive.read(described)
+        content = archive.read(described[0])
 
+    @lru_cache(maxsize=1)  # many tensors may be parts of one storage
     def read(storage: _Storage) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(f"{folder}data/{storage.key}")
@@ -149,12 +176,16 @@ def _read_archive(path: Path) -> Any:
 
 def _read_in_a_row(path: Path) -> Any:
     """Four pickles, the keys of all storages, and the storages in that order."""
-    places: dict[str, int] = {}
+    places: dict[str, tuple[int, int]] = {}
 
+    @lru_cache(maxsize=1)  # many tensors may be parts of one storage
     def read(storage: _Storage) -> bytes:
+        begin, length = places[storage.key]
+        if storage.length != length:
+            raise ValueError("a storage is said to be of two lengths")
         with path.open("rb") as file:
-            file.seek(places[storage.key])
-            return file.read(storage.length * np.dtype(_TYPES[storage.kind]).itemsize)
+            file.seek(begin)
+            return file.read(length * np.dtype(_TYPES[storage.kind]).itemsize)
 
     with path.open("rb") as file:
         if _value(file, read) != _MAGIC or _value(file, read) != _VERSION:
@@ -165,10 +196,11 @@ def _read_in_a_row(path: Path) -> Any:
         content = _value(file, read, sizes)
         for key in _value(file, read):
             length = int.from_bytes(file.read(8), "little", signed=True)
-            places[key] = file.tell()
-            file.seek(length * sizes[key], io.SEEK_CUR)
-        if file.tell() > path.stat().st_size:
-            raise EOFError("cut off")
+            places[key] = file.tell(), length
+            end = file.tell() + length * sizes[key]
+            if not file.tell() <= end <= path.stat().st_size:
+                raise EOFError("a storage is longer than the file")
+            file.seek(end)
     return content
 
 
@@ -203,6 +235,8 @@ def _value(file: IO[bytes], read: Callable[[_Storage], bytes], sizes: dict[str, 
                 stack[-int(opcode.name[-1]) :] = [tuple(stack[-int(opcode.name[-1]) :])]
             case "BINPUT" | "LONG_BINPUT":
                 memo[given] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[given])
             case "APPEND" | "APPENDS":
@@ -215,6 +249,8 @@ def _value(file: IO[bytes], read: Callable[[_Storage], bytes], sizes: dict[str, 
                 stack.pop()  # what else is known of an object: of weights, nothing that is needed
             case "GLOBAL":
                 stack.append(_Name(given))
+            case "STACK_GLOBAL":
+                stack[-2:] = [_Name(" ".join(stack[-2:]))]
             case "BINPERSID":
                 stack.append(_storage(stack.pop(), {} if sizes is None else sizes))
             case "REDUCE":
@@ -227,7 +263,7 @@ def _value(file: IO[bytes], read: Callable[[_Storage], bytes], sizes: dict[str, 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
     """Take what came after the last mark, and the mark."""
-    at = max(number for number, value in enumerate(stack) if value is _Mark)
+    at = next(number for number in reversed(range(len(stack))) if stack[number] is _Mark)
     values = stack[at + 1 :]
     del stack[at:]
     return values
@@ -237,6 +273,8 @@ def _put(target: Any, kind: type[list[Any] | dict[Any, Any]], items: Iterable[tu
     if type(target) is not kind:
         raise UnknownStepError(f"values put into: {type(target).__name__}")
     for key, value in items:
+        if type(key) not in _KEYS:
+            raise UnknownStepError(f"a key: {type(key).__name__}")
         if isinstance(target, list):
             target.append(value)
         else:
@@ -245,6 +283,8 @@ def _put(target: Any, kind: type[list[Any] | dict[Any, Any]], items: Iterable[tu
 
 def _storage(described: Any, sizes: dict[str, int]) -> _Storage:
     """Of ``("storage", type, key, device, length)``; before 2020 with what it is a view of."""
+    if not isinstance(described, tuple) or len(described) not in (5, 6):  # a module's source, for one
+        raise UnknownStepError("something that is stored otherwise")
     word, kind, key, _, length, *view = described
     module, _, name = kind.partition(" ") if isinstance(kind, _Name) else ("", "", "")
     is_plain = word == "storage" and module == "torch" and name in _TYPES and not any(view)
@@ -267,8 +307,10 @@ def _reduced(name: Any, arguments: Any, read: Callable[[_Storage], bytes]) -> An
             if not isinstance(storage, _Storage) or not all(isinstance(number, int) for number in whole):
                 raise UnknownStepError("a tensor without numbers")
             return StoredTensor(tuple(shape), storage, offset, tuple(strides), read)
-        case "torch._utils _rebuild_parameter":
+        case "torch._utils _rebuild_parameter" | "torch._utils _rebuild_parameter_with_state":
             return arguments[0]
+        case "torch._tensor _rebuild_from_type_v2":  # something more was noted at a tensor
+            return _reduced(arguments[0], arguments[2], read)
         case _ if name in _UNREAD:
             return _Unread()
     raise UnknownStepError(f"a call of: {name}")

@@ -81,6 +81,8 @@ def _header(metadata: Mapping[str, str] | None, header_name: str) -> dict[str, A
     return header
 
 
+_MOST_SHARING = 4
+"""Numbers of all tensors together for each byte of the file: those that share a storage are read each."""
 _DOWNLOAD_AGAIN = "download the file again, and compare its size with the original's"
 
 
@@ -128,17 +130,19 @@ def _stored_tensors(path: Path, needed: str, entry: str | None) -> dict[str, Sto
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from error
     if zipfile.is_zipfile(path):  # the form since 2020; the one before it has no checksums
-        _check_members(path)
+        _check_members(path, needed)
     loaded = read_saved(path)
     if isinstance(loaded, dict) and isinstance(loaded.get(entry), dict):
         loaded = loaded[entry]
     if not isinstance(loaded, dict) or not loaded:
         raise CheckpointError(f"{path}: not a state dict but: {kind_of(loaded)}", hint=needed)
+    room = _MOST_SHARING * path.stat().st_size
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, StoredTensor):
             problem = f"not a state dict: {name!r} is no plain tensor but: {kind_of(value)}"
             raise CheckpointError(f"{path}: {problem}", hint=needed)
-        if value.claims_too_much:  # would fill the memory
+        room -= value.count
+        if value.claims_too_much or room < 0:  # would fill the memory
             raise CheckpointError(f"{path}: {name}: claims more numbers than the file holds", hint=needed)
     return loaded
 
@@ -166,14 +170,17 @@ def fit_weights(
     return {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
 
 
-def _check_members(path: Path) -> None:
+def _check_members(path: Path, needed: str) -> None:
     """Compare every part of the archive with its checksum.
 
     Raises:
-        CheckpointError: a part differs, or is packed, which PyTorch never does and a trap may be.
+        CheckpointError: a part differs, or is packed, which PyTorch never does to weights and a trap may be.
     """
     with zipfile.ZipFile(path) as archive:
-        packed = [m.filename for m in archive.infolist() if m.compress_type != zipfile.ZIP_STORED]
-        damaged = packed[0] if packed else archive.testzip()
+        for part in archive.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                problem = f"not a file of weights that PyTorch saved: packed: {part.filename}"
+                raise CheckpointError(f"{path}: {problem}", hint=needed)
+        damaged = archive.testzip()
     if damaged is not None:
         raise CheckpointError(f"{path}: damaged: {damaged}", hint=_DOWNLOAD_AGAIN)
