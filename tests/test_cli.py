@@ -382,6 +382,11 @@ def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.Capture
     assert "ssd_resnet50_fpn_640" in message
 
 
+def test_the_page_does_not_open_on_an_unknown_base(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["annotate", str(project / "photos"), "--base", "resnet", "--no-browser", "--port", "0"]) == 2
+    assert "resnet: no base model of this name and no such file" in failure(capsys)
+
+
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -278,13 +278,13 @@ def _adapted(
         from fewbox.finetuning.adapt.learn import AdaptSettings
         from fewbox.finetuning.adapt.recipe import adapt_fitted
 
-    steps = adapting_steps(settings.effort, len(probe.annotations))
+    steps = adapting_steps(settings.effort, sum(bool(photo.boxes) for photo in probe.annotations))
     how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
     return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
 
 
 def adapting_steps(effort: str, num_photos: int) -> int:
-    """In proportion to the photos: two are known by heart after steps in which sixteen are hardly learnt."""
+    """In proportion to photos with boxes: two are known by heart after steps in which sixteen hardly are."""
     return round(STEPS[effort] * min(max(num_photos / 8, FEWER_STEPS), MORE_STEPS))
 
 

@@ -121,6 +121,20 @@ def best_or_fetched(*, show_progress: bool = True) -> str:
     return name
 
 
+def require_named(base: str | os.PathLike[str]) -> None:
+    """Refuse, before any work, what is neither the name of a base nor the file of one (BaseModelError)."""
+    if str(base) in ZOO:
+        return
+    path = Path(base)
+    if not path.exists() and not path.with_name(f"{path.name}.index").exists():
+        raise BaseModelError(
+            f"{base}: no base model of this name and no such file",
+            hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
+        )
+    if path.suffix == ".onnx":
+        _refuse_prepared(path)
+
+
 def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None = None) -> BaseModel:
     """As :func:`load_base`, without a remark: for those who need only the weights."""
     if batch_norm_eps is not None:
@@ -136,13 +150,7 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
         return read_base(cached)
     if path.suffix == ".safetensors" and path.is_file():
         return _read_given(path)
-    if not path.exists() and not path.with_name(f"{path.name}.index").exists():
-        raise BaseModelError(
-            f"{base}: no base model of this name and no such file",
-            hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
-        )
-    if path.suffix == ".onnx":
-        _refuse_prepared(path)
+    require_named(base)
     sha256 = official_sha256(path)
     own_eps = "" if batch_norm_eps is None else f"-eps-{batch_norm_eps!r}"
     cached = cached_base_path(f"{sha256[:16]}{own_eps}")
