@@ -40,7 +40,7 @@ def test_both_see_what_the_other_does_and_the_second_at_one_photo_is_told_and_ch
     dialog.get_by_role("button", name="Camera").tap()
     dialog.get_by_text("The camera needs https").wait_for()
     phone.press("Escape")
-    dialog.wait_for(state="hidden")  # a key pressed before that is the dialog's
+    dialog.wait_for(state="detached")  # a key pressed before that is the dialog's
     phone.press("d")
     phone.until_open("photo2.png")
     phone.draw_mark()

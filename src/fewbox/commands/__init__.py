@@ -135,16 +135,10 @@ def base_of(given: str | None) -> str:
 
     ``auto`` fetches a small base where only the starter is at hand. If none is given, a person at the
     terminal is asked whether to, once and for all.
-
-    Raises:
-        BaseModelError: ``given`` is neither the name of a base nor the file of one.
     """
     from fewbox.models.zoo import SMALL, STARTER, ZOO, default_base
 
     if given not in (None, "auto"):
-        from fewbox.models.base import require_named
-
-        require_named(str(given))  # the page would learn in vain, and say so only later
         return str(given)
     name = default_base()
     if name == STARTER and (given == "auto" or _agrees(ZOO[SMALL])):

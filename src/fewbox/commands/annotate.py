@@ -103,6 +103,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     from fewbox.apps.annotate.background import BackgroundLearner
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
+    from fewbox.models.base import require_named
     from fewbox.models.zoo import STARTER
 
     project = Project(parsed.photos)
@@ -115,6 +116,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
         with project.editing() as content:
             content.add_labels(labels)
     base = base_of(parsed.base) if parsed.learn else parsed.base or STARTER
+    require_named(base)  # the page would open, and only who learns in the background would say so
     learner = BackgroundLearner(
         project,
         base=base,
