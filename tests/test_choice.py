@@ -52,7 +52,7 @@ def probe(photos: AnnotationSet, base: BaseModel) -> Probe:
 
 @pytest.fixture
 def fitted(probe: Probe) -> Fitted:
-    return probe.fit()._replace(ap50_where_learnt=1.0)
+    return probe.fit()._replace(ap50_where_learnt=lambda: 1.0)
 
 
 def trial_of(fitted: Fitted, *aps: float) -> Trial:
@@ -89,7 +89,7 @@ def test_where_no_box_of_the_base_holds_the_objects_it_adapts_unless_that_is_wor
     assert trial.best == 0
     assert replace(trial, boxes_fit=False).best == 2
     assert replace(trial_of(fitted, 0.30, 0.2, 0.1), boxes_fit=False).best == 0
-    lost = fitted._replace(ap50_where_learnt=0.42)
+    lost = fitted._replace(ap50_where_learnt=lambda: 0.42)
     assert adapted(probe, lost, trial, monkeypatch).detector.provenance["adapted"]
     assert adapted(probe, fitted, trial, monkeypatch).detector is fitted.detector
 
@@ -243,7 +243,7 @@ def test_best_does_not_try_where_nothing_can_be_held_out(fitted: Fitted) -> None
 def test_best_adapts_untried_where_the_probe_does_not_even_find_what_it_learnt_from(
     fitted: Fitted, photos: AnnotationSet, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = fitted._replace(outcomes=None, ap50_where_learnt=0.12)
+    lost = fitted._replace(outcomes=None, ap50_where_learnt=lambda: 0.12)
     assert why_not_adapt(lost, NORMAL, keep_classes=False) is None
     monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
     monkeypatch.setattr(probing, "ap50_where_learnt", lambda *_: 0.12)

@@ -243,11 +243,10 @@ def _probed_or_adapted(
     fitted = probe.fit(keep_classes=keep_classes)
     reason = why_not_adapt(fitted, settings, keep_classes=keep_classes) if recipe == "best" else ""
     if must_adapt or reason is None:
-        untried, own = fitted.outcomes is None, fitted.ap50_where_learnt
-        may_stay = not must_adapt and not untried
+        may_stay = not must_adapt and fitted.outcomes is not None
         fitted = _adapted(probe, fitted, settings, may_stay=may_stay, show_progress=show_progress, run=run)
-        if untried and not must_adapt:
-            words = f"even where the linear probe has learnt, its AP50 is {own:.0%}"
+        if not must_adapt and not may_stay:
+            words = f"even where the linear probe has learnt, its AP50 is {fitted.ap50_where_learnt():.0%}"
             fitted = fitted.with_reason(f"adapted without a trial, as nothing can be held out: {words}")
     elif reason:
         fitted = fitted.with_reason(reason)
@@ -294,7 +293,7 @@ def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: boo
     if keep_classes or settings.effort == "quick" or not family_of(config).adapts(config):
         return ""
     if fitted.outcomes is None:
-        if fitted.ap50_where_learnt >= NOT_EVEN_FOUND:
+        if fitted.ap50_where_learnt() >= NOT_EVEN_FOUND:
             return NOTHING_HELD_OUT
     else:
         found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fewbox.core import counted
+from fewbox.core import counted, single_blas_thread
 from fewbox.core.boxes import nms_per_class
 from fewbox.data.annotations import AnnotatedImage
 from fewbox.data.images import read_reduced
@@ -129,7 +129,8 @@ def ap50_where_learnt(
     photos: Sequence[CachedPhoto], coefficients: Coefficients, iou_threshold: float, num_classes: int
 ) -> float:
     """AP50 of a head in the very photos it has learnt from: low only where no box of the base holds them."""
-    found = [detect_in(photo.features, coefficients, iou_threshold) for photo in photos]
+    with single_blas_thread():
+        found = [detect_in(photo.features, coefficients, iou_threshold) for photo in photos]
     return mean_ap50(_outcomes(photos, np.ones(num_classes, bool), found), num_classes)
 
 

@@ -66,7 +66,7 @@ def adapt_fitted(
         views = views_of(annotations, start, how, show_progress=show_progress, computed=computed)
         if can_try:
             trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
-            trial = replace(trial, boxes_fit=fitted.ap50_where_learnt >= HELD)
+            trial = replace(trial, boxes_fit=fitted.ap50_where_learnt() >= HELD)
     except KeyboardInterrupt:
         return fitted.with_reason("not adapted: stopped before it was known what that brings")
     rounds = how.rounds if trial is None else trial.best
@@ -89,7 +89,7 @@ def adapt_fitted(
         aps = detector.provenance["ap_by_round"] = trial.aps[: done[-1].number + 1]
         words += f"; AP in photos held out {aps[-1]:.1%}, of the linear probe {aps[0]:.1%}"
     detector.provenance["plan"] = (*probe.budget.reasons, words)
-    return Fitted(detector, expected, outcomes)
+    return fitted._replace(detector=detector, estimate=expected, outcomes=outcomes)
 
 
 def views_of(

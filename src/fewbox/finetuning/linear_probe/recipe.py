@@ -12,7 +12,7 @@ docs/decisions/0022-best-recipe.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -206,8 +206,8 @@ class Fitted(NamedTuple):
     estimate: Estimate
     outcomes: Outcomes | None
     """Of detections in photos held out; None if nothing could be held out."""
-    ap50_where_learnt: float = 1.0
-    """In the photos it has learnt from."""
+    ap50_where_learnt: Callable[[], float]
+    """In the photos it has learnt from; looked for only when asked, as few who fit a detector want it."""
 
     def with_reason(self, reason: str) -> Fitted:
         """The same, with a line more in its plan."""
@@ -241,7 +241,6 @@ def fit_detector(
         if budget.folds:
             iou_threshold = config.iou_threshold
             outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, iou_threshold, len(labels))
-        own = ap50_where_learnt(photos, coefficients, config.iou_threshold, len(labels))
     expected = estimate_of_photos(photos, labels, outcomes)
     head = extractor.head(expected.calibration.of_head(coefficients), keep_classes=keep_classes)
     detector = Detector(
@@ -257,6 +256,7 @@ def fit_detector(
         threshold=expected.score_threshold,
         device=device,
     )
+    own = partial(ap50_where_learnt, photos, coefficients, config.iou_threshold, len(labels))
     return Fitted(detector, expected, outcomes, own)
 
 
