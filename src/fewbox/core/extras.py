@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
-from importlib import metadata
 
 from fewbox.errors import SettingError
 
@@ -26,6 +25,8 @@ def is_installed(package: str) -> bool:
 
 def version_of(package: str) -> str | None:
     """The version that is installed, if any; nothing is imported."""
+    from importlib import metadata  # which takes longer to import than all else here
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

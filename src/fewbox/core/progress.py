@@ -59,8 +59,16 @@ class _LateConsole:
     @property
     def is_terminal(self) -> bool:
         """Whether somebody looks on; answered without rich where nobody does."""
+        return self._may_be_terminal and bool(getattr(self._made, "is_terminal", False))
+
+    @property
+    def _may_be_terminal(self) -> bool:
         forced = os.environ.get("FORCE_COLOR") or os.environ.get("TTY_COMPATIBLE") == "1"
-        return bool((forced or sys.stderr.isatty()) and getattr(self._made, "is_terminal", False))
+        return bool(forced or sys.stderr.isatty())
+
+    def print(self, text: str, **settings: Any) -> None:
+        """Print a line; without rich where nobody looks on, who would not see a difference."""
+        (self._made if self._may_be_terminal else _Lines()).print(text, **settings)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._made, name)
