@@ -97,6 +97,11 @@ class AnnotatedImage:
         if self.boxes:
             object.__setattr__(self, "reviewed", True)
 
+    @property
+    def objects(self) -> tuple[Box, ...]:
+        """The boxes that are learnt from and have to be found: all but those to ignore."""
+        return tuple(box for box in self.boxes if not box.ignore)
+
     def __repr__(self) -> str:
         height, width = self.size_hw
         boxes = counted(len(self.boxes), "box") if self.reviewed else "not reviewed"
@@ -244,7 +249,7 @@ class AnnotationSet:
     @property
     def num_boxes(self) -> int:
         """How many boxes there are to learn from: those to ignore do not count."""
-        return sum(not box.ignore for image in self.images for box in image.boxes)
+        return sum(len(image.objects) for image in self.images)
 
     def reviewed_only(self) -> AnnotationSet:
         """The same set without the photos nobody has looked at; the labels stay."""

@@ -277,7 +277,7 @@ def _adapted(
         from fewbox.finetuning.adapt.learn import AdaptSettings
         from fewbox.finetuning.adapt.recipe import adapt_fitted
 
-    steps = adapting_steps(settings.effort, sum(bool(photo.boxes) for photo in probe.annotations))
+    steps = adapting_steps(settings.effort, sum(bool(photo.objects) for photo in probe.annotations))
     how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
     return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
 

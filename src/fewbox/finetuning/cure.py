@@ -40,7 +40,7 @@ def _cure(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig,
         return "another base, that has seen real photos: --base yolox_nano (8 MB, downloaded once)"
     if settings.effort == "quick" and family_of(config).adapts(config):
         return "more effort: --effort normal also tries to teach the layers that make the boxes"
-    boxes = Counter(box.label for photo in annotations for box in photo.boxes if not box.ignore)
+    boxes = Counter(box.label for photo in annotations for box in photo.objects)
     label, fewest = min(boxes.items(), key=lambda item: item[1])
     if fewest < FEW_OBJECTS:
         return f"more photos: {counted(fewest, 'box')} of {label} {'is' if fewest == 1 else 'are'} few"

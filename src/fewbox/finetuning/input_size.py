@@ -147,10 +147,9 @@ def median_short_side(annotations: AnnotationSet, config: Config) -> float | Non
     sides = []
     for image in annotations:
         (height, width), (covered_h, covered_w) = image.size_hw, config.covered_hw(image.size_hw)
-        for box in image.boxes:
-            if not box.ignore:
-                in_input = (box.x2 - box.x1) * covered_w / width, (box.y2 - box.y1) * covered_h / height
-                sides.append(min(in_input))
+        for box in image.objects:
+            in_input = (box.x2 - box.x1) * covered_w / width, (box.y2 - box.y1) * covered_h / height
+            sides.append(min(in_input))
     return float(np.median(sides)) if sides else None
 
 
@@ -171,7 +170,7 @@ def photos_to_try(annotations: AnnotationSet) -> AnnotationSet:
     """At most ``MOST_PHOTOS``, in their order: evenly spaced ones with boxes, and evenly spaced others."""
     if len(annotations) <= MOST_PHOTOS:
         return annotations
-    shows = np.array([any(not box.ignore for box in image.boxes) for image in annotations])
+    shows = np.array([bool(image.objects) for image in annotations])
     room = round(MOST_PHOTOS * shows.mean())
     room = min(max(room, MIN_WITH_BOXES, MOST_PHOTOS - int((~shows).sum())), int(shows.sum()))
     chosen = (_evenly(np.flatnonzero(shows), room), _evenly(np.flatnonzero(~shows), MOST_PHOTOS - room))

@@ -67,7 +67,7 @@ def features_of(heads: Heads[Features], annotations: AnnotationSet, *, show_prog
     photos = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for image in annotations:
-            learnt = [box for box in image.boxes if not box.ignore]
+            learnt = image.objects
             class_ids = [annotations.labels.index(box.label) for box in learnt]
             ignored = corners_of([box for box in image.boxes if box.ignore])
             ids = torch.tensor(class_ids, dtype=torch.int64)

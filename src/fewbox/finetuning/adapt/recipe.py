@@ -31,6 +31,22 @@ from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
 from fewbox.models.families import build_network, family_of, require_adaptable
 from fewbox.models.weights import Weight
 
+FOLDS = 2
+"""Each costs a run of half the steps. What comes out is cautious: half of the photos teach less."""
+LIFT = 0.4
+"""Of the logit of AP50, from half of the photos and half of the steps to all: measured, 0.4 on the mean of
+eight draws from sets far from COCO."""
+MIN_SCORE = 0.01
+"""Of detections in held-out photos."""
+LEAST_GAIN, CLEAR_GAIN, CLEAR_RATIO = 0.005, 0.03, 1.25
+"""AP is clearly higher if it is so by the first, and by the second or times the third: photos are few."""
+HELD = 0.65
+"""AP50 of the linear probe in the photos it has learnt from, below which the base's boxes do not hold the
+objects. Measured: 0.91 or more of ducks and raccoons, 0.08 to 0.63 of seven sets far from COCO."""
+CHANCE = 0.25
+"""Divided by the root of the number of objects held out: a gain of AP that chance alone may give. If half of
+them are found, that is half of a standard deviation, as both detectors see the same objects."""
+
 
 def adapt_fitted(
     probe: Probe,
@@ -188,23 +204,6 @@ def calibrated(detector: Detector, expected: Estimate) -> Detector:
         threshold=expected.score_threshold,
         device=detector.device,
     )
-
-
-FOLDS = 2
-"""Each costs a run of half the steps. What comes out is cautious: half of the photos teach less."""
-LIFT = 0.4
-"""Of the logit of AP50, from half of the photos and half of the steps to all: measured, 0.4 on the mean of
-eight draws from sets far from COCO."""
-MIN_SCORE = 0.01
-"""Of detections in held-out photos."""
-LEAST_GAIN, CLEAR_GAIN, CLEAR_RATIO = 0.005, 0.03, 1.25
-"""AP is clearly higher if it is so by the first, and by the second or times the third: photos are few."""
-HELD = 0.65
-"""AP50 of the linear probe in the photos it has learnt from, below which the base's boxes do not hold the
-objects. Measured: 0.91 or more of ducks and raccoons, 0.08 to 0.63 of seven sets far from COCO."""
-CHANCE = 0.25
-"""Divided by the root of the number of objects held out: a gain of AP that chance alone may give. If half of
-them are found, that is half of a standard deviation, as both detectors see the same objects."""
 
 
 @dataclass(frozen=True, eq=False)
