@@ -14,6 +14,7 @@ from fewbox.core import extras
 from fewbox.data import demo_photos
 from fewbox.errors import DownloadError
 from fewbox.models import base as bases
+from fewbox.models import zoo
 from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path
 
 
@@ -91,6 +92,18 @@ def test_the_small_base_needs_no_torch(fetched: list[str], monkeypatch: pytest.M
     monkeypatch.setattr(extras, "is_installed", lambda package: package != "torch")
     assert base_of("auto") == SMALL
     assert fetched == [SMALL]
+
+
+def test_a_base_that_only_torch_runs_is_not_the_default_without_it(
+    fetched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (SMALL, "ssd_resnet50_fpn_640"):
+        cached_base_path(name).parent.mkdir(parents=True, exist_ok=True)
+        cached_base_path(name).write_bytes(bases.STARTER_PATH.read_bytes())
+    assert base_of(None) == "ssd_resnet50_fpn_640"  # the better one
+    monkeypatch.setattr(zoo, "is_installed", lambda package: package != "torch")
+    assert base_of(None) == SMALL
+    assert fetched == []
 
 
 @pytest.mark.usefixtures("no_network")

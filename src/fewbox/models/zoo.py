@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from fewbox.core.extras import is_installed
 from fewbox.core.files import cache_folder
 
 
@@ -53,6 +54,11 @@ class ZooEntry:
     def file_name(self) -> str:
         """What the file at ``url`` is called."""
         return PurePosixPath(urlsplit(self.url or "").path).name
+
+    @property
+    def needs_torch(self) -> bool:
+        """Whether only PyTorch runs it; a YOLOX and the starter run in ONNX Runtime too."""
+        return self.reader in ("tf_ssd", "retinanet")
 
 
 # The bucket behind http://download.tensorflow.org, which the zoo's page links to, by its https address.
@@ -251,9 +257,12 @@ def is_at_hand(entry: ZooEntry) -> bool:
 def default_base() -> str:
     """The name of the base to start from if none is asked for.
 
-    The one in the cache with the highest published accuracy; without any, the one in the package.
+    The one in the cache with the highest published accuracy, of those that run here; without any, the one in
+    the package.
     """
     cached = [entry for entry in ZOO.values() if entry.coco_ap is not None and is_at_hand(entry)]
+    if not is_installed("torch"):
+        cached = [entry for entry in cached if not entry.needs_torch]
     return max(cached, key=lambda entry: entry.coco_ap or 0.0).name if cached else STARTER
 
 
