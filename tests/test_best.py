@@ -371,6 +371,17 @@ def test_who_learnt_from_half_of_the_photos_makes_scores_no_surer() -> None:
     assert -2 < lowered.shift < -1
 
 
+def test_what_chance_alone_may_do_to_few_scores_lowers_none() -> None:
+    """Two of eight boxes at 0.5 are right: of eight that says little, of eighty much."""
+    scores, right = np.linspace(0.45, 0.55, 8), np.arange(8) % 4 == 0
+    few, many = (
+        made_outcomes(scores, right, np.arange(8)),
+        made_outcomes(np.repeat(scores, 10), np.repeat(right, 10), np.tile(np.arange(10), 8)),
+    )
+    assert calibrate(few, 0.4) == Calibration()
+    assert calibrate(many, 0.4).shift < -0.4
+
+
 def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_photos() -> None:
     outcomes = made_outcomes(np.linspace(0.9, 0.6, 40), np.arange(40) % 2 == 0)
     plain, lifted = (

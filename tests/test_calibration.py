@@ -7,6 +7,7 @@ import pytest
 
 from fewbox.evaluation.metrics import (
     calibration_error,
+    calibration_error_by_chance,
     expected_calibration_error,
     reliability_bins,
 )
@@ -32,6 +33,19 @@ def test_honest_scores_have_a_small_calibration_error_and_boastful_ones_a_large_
     right = generator.random(20_000) < scores
     assert expected_calibration_error(scores, right) < 0.02
     assert expected_calibration_error(np.sqrt(scores), right) > 0.12
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_what_chance_alone_makes_of_few_honest_scores(count: int):
+    generator = np.random.default_rng(count)
+    errors, told = [], []
+    for _ in range(200):
+        scores = generator.random(count)
+        bins = reliability_bins(scores, generator.random(count) < scores)
+        errors.append(calibration_error(bins))
+        told.append(calibration_error_by_chance(bins))
+    assert np.mean(told) == pytest.approx(np.mean(errors), rel=0.1)
+    assert calibration_error_by_chance([]) == 0
 
 
 @pytest.mark.parametrize(

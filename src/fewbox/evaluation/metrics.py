@@ -204,6 +204,17 @@ def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
     return sum(one.count * abs(one.share_right - one.mean_score) for one in bins) / max(total, 1)
 
 
+def calibration_error_by_chance(bins: Sequence[ReliabilityBin]) -> float:
+    """The expected calibration error that scores which mean what they say would have, for so few predictions.
+
+    In a bin of n predictions with mean score p the share of right ones is off by sqrt(2 p (1 - p) / (pi n))
+    on the mean: the mean absolute deviation of a binomial share, in its normal approximation.
+    """
+    total = sum(one.count for one in bins)
+    spreads = (one.count * one.mean_score * (1 - one.mean_score) for one in bins)
+    return sum(math.sqrt(2 * spread / math.pi) for spread in spreads) / max(total, 1)
+
+
 HUNDREDTHS = np.arange(100) / 100
 """``[100]`` score thresholds to try. As in detecting, only a higher score is above one."""
 

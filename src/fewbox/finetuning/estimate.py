@@ -21,7 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import counted, some_of
-from fewbox.evaluation.metrics import average_precision, count_above, expected_calibration_error
+from fewbox.evaluation.metrics import (
+    average_precision,
+    calibration_error,
+    calibration_error_by_chance,
+    count_above,
+    reliability_bins,
+)
 from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
 if TYPE_CHECKING:
@@ -36,8 +42,9 @@ _STEPS = 100
 WELL_CALIBRATED = 0.06
 """Expected calibration error in photos held out below which nothing is corrected: measured, what so little
 asks for is as often wrong as right."""
-WELL_CALIBRATED_BY_HALF = 0.1
-"""The same where those who detect have learnt from half of the photos only."""
+MORE_THAN_CHANCE = 0.1
+"""The same where those who detect have learnt from half of the photos only, beyond the error that so few
+detections would have by chance: measured, less than that says nothing of a detector that learns from all."""
 _CROSSED = 5
 """Parts of the photos, to see whether a calibration serves others than those it is made from."""
 
@@ -82,10 +89,10 @@ def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
         out = photo_ids % _CROSSED == fold
         crossed[out] = _most_likely(scores[~out], correct[~out]).applied(scores[out])
     shown = scores >= SHOWN_SCORE
-    as_learnt, by_others = (
-        expected_calibration_error(some[shown], correct[shown]) for some in (scores, crossed)
-    )
-    if as_learnt < (WELL_CALIBRATED_BY_HALF if lift else WELL_CALIBRATED) or by_others >= as_learnt:
+    bins, bins_by_others = (reliability_bins(some[shown], correct[shown]) for some in (scores, crossed))
+    as_learnt, by_others = calibration_error(bins), calibration_error(bins_by_others)
+    well = MORE_THAN_CHANCE + calibration_error_by_chance(bins) if lift else WELL_CALIBRATED
+    if as_learnt < well or by_others >= as_learnt:
         return Calibration()
     asked = _most_likely(scores, correct)
     return Calibration(min(asked.stretch, 1.0), min(asked.shift + lift, 0.0)) if lift else asked
