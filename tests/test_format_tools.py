@@ -198,7 +198,7 @@ class TestYOLO:
         write(folder / "labels" / "a.txt", line)
         write(folder / "data.yaml", self.NAMES)
         said = refusal(folder)
-        assert "a.txt: lines of 11 numbers may be outlines, or landmarks after a box" in said
+        assert "a.txt: line 1: lines of 11 numbers may be outlines, or landmarks after a box" in said
         assert "kpt_shape: [5, 2]" in said
         for more, expected in (("task: segment", (45, 27, 60, 36)), ("kpt_shape: [3, 2]", (20, 12, 80, 48))):
             write(folder / "data.yaml", f"{self.NAMES}{more}\n")

@@ -92,3 +92,34 @@ def test_a_file_that_repeats_the_photos_of_a_part_is_refused(tmp_path: Path) -> 
         fewbox.read_annotations(root)
     assert "all.json" in str(caught.value)
     assert "train/_annotations.coco.json" in str(caught.value)
+
+
+FACE = "0 0.5 0.5 0.2 0.3 0.45 0.45 0.55 0.45 0.5 0.5 0.46 0.55 0.54 0.55\n"
+PLATE = "0 0.5 0.5 0.2 0.3 0.41 0.36 0.59 0.36 0.59 0.64 0.41 0.64\n"
+TRIANGLE = "0 0.2 0.1 0.4 0.5 0.3 0.2\n"
+TURNED = "0 .2 .1 .4 .3 .4 .5 .1 .5\n"
+
+
+def make_yolo_sets(root: Path, **lines: str) -> Path:
+    """Data sets of one photo each, with a ``data.yaml`` of their own."""
+    for name, line in lines.items():
+        (root / name / "images").mkdir(parents=True)
+        (root / name / "labels").mkdir()
+        Image.new("RGB", SIZE).save(root / name / "images" / f"{name}.jpg")
+        (root / name / "labels" / f"{name}.txt").write_text(line)
+        (root / name / "data.yaml").write_text(f"names: [{name}]\n")
+    return root
+
+
+def test_each_set_of_yolo_tells_by_itself_what_its_lines_are(tmp_path: Path) -> None:
+    annotations = fewbox.read_annotations(make_yolo_sets(tmp_path, face=FACE, leaf=TRIANGLE, plate=PLATE))
+    boxes = {image.path.stem: image.boxes[0] for image in annotations}
+    around = {name: [round(edge) for edge in (b.x1, b.y1, b.x2, b.y2)] for name, b in boxes.items()}
+    box = [256, 168, 384, 312]
+    assert around == {"face": box, "leaf": [128, 48, 256, 240], "plate": box}
+
+
+def test_outlines_of_another_set_make_no_outline_of_a_turned_box(tmp_path: Path) -> None:
+    folder = make_yolo_sets(tmp_path, leaf=TRIANGLE, ship=TURNED)
+    with pytest.raises(AnnotationError, match="the box is rotated"):
+        fewbox.read_annotations(folder)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,16 @@ _MAX_PART = 10.0
 
 @dataclass(frozen=True)
 class _Classes:
-    """The labels by class id, and where they stand; ``kind``: what longer lines are, if that is said."""
+    """The labels by class id, and where they stand; ``kind``: what longer lines are, if that is said.
+
+    ``data_set``: what lines with these classes have in common. A ``data.yaml`` is one of its own; lists
+    with the same names may stand in every folder of one.
+    """
 
     where: str
     labels: dict[int, str]
     kind: str | None = None
+    data_set: Hashable = None
 
     def __post_init__(self) -> None:
         for label, count in Counter(self.labels.values()).items():
@@ -118,10 +123,16 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
         ids = ", ".join(map(str, sorted(unnamed_ids)))
         raise AnnotationError(f"{source}: no names for the classes {ids}", hint=_NAMES_HINT)
     left_out: Counter[str] = Counter()
-    boxes = _boxes(lines, source, left_out)
+    in_set: dict[Hashable, list[int]] = {}
+    for number, path in enumerate(files):
+        classes = by_folder[path.parent]
+        in_set.setdefault(classes and classes.data_set, []).append(number)
+    boxes: dict[int, list[RawBox]] = {}
+    for numbers in in_set.values():
+        boxes |= zip(numbers, _boxes([lines[n] for n in numbers], left_out), strict=True)
     photos = [
-        RawPhoto(name_below(path, folder), path.stem, tuple(of_file), reviewed=True, file=path)
-        for path, of_file in zip(files, boxes, strict=True)
+        RawPhoto(name_below(path, folder), path.stem, tuple(boxes[number]), reviewed=True, file=path)
+        for number, path in enumerate(files)
     ]
     labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
     places, remarks = places_of("yolo", files, folder), not_read(left_out)
@@ -195,14 +206,14 @@ def _line_of(line: str, classes: _Classes | None, where: str, unnamed_ids: set[i
     return _Line(where, _label(class_id, classes, where), parts, classes.kind)
 
 
-def _boxes(lines: list[list[_Line]], source: str, left_out: Counter[str]) -> list[list[RawBox]]:
-    """The boxes of the lines of each file; what longer lines are, those of all files tell together."""
+def _boxes(lines: list[list[_Line]], left_out: Counter[str]) -> list[list[RawBox]]:
+    """The boxes of the lines of each file of one data set; what longer lines are, all tell together."""
     longer = [line for of_file in lines for line in of_file if len(line.parts) > 4]
     doubtful = [line for line in longer if line.kind is None]
     kind = kind_of([line.parts for line in doubtful]) if doubtful else None
     if kind == UNCLEAR:
         count = len(doubtful[0].parts) + 1
-        message = f"{source}: lines of {count} numbers may be outlines, or landmarks after a box"
+        message = f"{doubtful[0].where}: lines of {count} numbers may be outlines, or landmarks after a box"
         raise AnnotationError(message, hint=_KIND_HINT)
     outlines = [_outline(line) for line in longer if (line.kind or kind) == OUTLINES]
     # A data set of outlines has some with other numbers of corners; else these are turned boxes.
@@ -275,9 +286,8 @@ def _classes_in(folder: Path) -> list[_Classes]:
     for path in files:
         if path.name in _LISTS or path.suffix.lower() == _LIST_SUFFIX:
             lines = enumerate(read_text_of_windows(path)[0].splitlines())
-            found.append(
-                _Classes(path.name, {number: line.strip() for number, line in lines if line.strip()})
-            )
+            labels = {number: line.strip() for number, line in lines if line.strip()}
+            found.append(_Classes(path.name, labels, data_set=tuple(labels.items())))
     return found
 
 
@@ -300,7 +310,7 @@ def _classes_of_yaml(path: Path) -> _Classes:
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
     task = content.get("task")
     kind = LANDMARKS if "kpt_shape" in content or task == "pose" else OUTLINES if task == "segment" else None
-    return _Classes(path.name, labels, kind)
+    return _Classes(path.name, labels, kind, path)
 
 
 def _lines(image: AnnotatedImage, class_ids: dict[str, int]) -> str:
