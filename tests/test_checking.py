@@ -238,6 +238,15 @@ class TestPhotos:
         (row,) = mugs.check().findings
         assert (row.kind, row.severity) == ("photo-flipped", "note")
 
+    def test_12_bits_in_a_file_of_16_are_almost_black(self, mugs: DataSet) -> None:
+        grey = np.asarray(scene(9).convert("L")).astype(np.uint16)
+        mugs.photo("dark.png", Image.fromarray(grey * 16), COCO_BOX)
+        (row,) = mugs.check().findings
+        assert (row.kind, row.file, row.severity) == ("photo-dark", "dark.png", "warning")
+        assert row.what == "its brightest pixel is 14 of 255"
+        Image.fromarray(grey * 257).save(mugs.folder / "dark.png")
+        assert not mugs.check().findings
+
     def test_a_jpeg_that_lacks_its_end_is_worth_a_note(self, mugs: DataSet) -> None:
         path = mugs.folder / "mug0.jpg"
         path.write_bytes(path.read_bytes()[:-2])

@@ -55,6 +55,9 @@ from fewbox.errors import AnnotationError, PhotoError, SettingError
 RARE = 10
 """A class with so many times fewer boxes than the most frequent one is rare."""
 
+DARK = 32
+"""A photo without a brighter grey, of 255, is almost black; 12 bits of a 16-bit file reach 15."""
+
 MANY_SMALL = 0.25
 """Tiles take many times as long: they are worth it where more than such a part of the boxes needs them."""
 
@@ -97,6 +100,7 @@ class _Look:
     size_hw: tuple[int, int]
     orientation: int
     lacks_end: bool
+    brightest: int
     perceptual_hash: PerceptualHash | None
 
     @property
@@ -263,7 +267,8 @@ def _look_at(path: Path) -> _Look | PhotoError:
         has_no_end = is_jpeg and lacks_end(path.read_bytes())
     except PhotoError as error:
         return error
-    return _Look(reduced.size_hw, turned, has_no_end, perceptual_hash(reduced.image))
+    brightest = int(reduced.image.max())
+    return _Look(reduced.size_hw, turned, has_no_end, brightest, perceptual_hash(reduced.image))
 
 
 def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]:
@@ -281,6 +286,8 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
             yield finding("photo-flipped", part.names[path], what, place=stated.where)
     yield from _check_small(part, input_side)
     for path, look in part.looks.items():
+        if look.brightest < DARK:
+            yield finding("photo-dark", part.names[path], f"its brightest pixel is {look.brightest} of 255")
         if look.lacks_end:
             yield finding("photo-without-end", part.names[path], LACKS_END)
     if part.is_annotated:

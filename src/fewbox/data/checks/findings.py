@@ -170,6 +170,12 @@ KINDS = {
         "photos that show the same",
         "keep one: the other teaches nothing, and if they part ways it spoils the test",
     ),
+    "photo-dark": Kind(
+        WARNING,
+        "photos that are almost black",
+        "make them brighter, all by the same factor, here and where you detect: a camera that uses 12 bits "
+        "of a 16-bit file leaves such photos",
+    ),
     "photo-not-reviewed": Kind(
         WARNING,
         "photos that nobody has looked at",
