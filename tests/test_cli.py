@@ -497,6 +497,8 @@ def test_photos_held_out_are_evaluated_on(tmp_path: Path, capsys: pytest.Capture
     assert "COCO AP" in printed
     assert (tmp_path / "duck_report.html").stat().st_size > 10_000
     assert len(Detector.load(output).provenance["photos"]) == 3
+    assert main([*command, "-o", str(output)]) == 0
+    assert not (tmp_path / "duck_report.html").exists(), "it is of the detector before"
 
 
 @pytest.mark.parametrize("share", ["0", "100%", "1.5", "some", "nan"])

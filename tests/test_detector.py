@@ -209,6 +209,8 @@ def test_bfloat16_is_used_only_where_the_boxes_stay(
     )
     assert not PrecisionCheck(True, 0, 0.0).holds
     assert "nothing was found" in str(PrecisionCheck(True, 0, 0.0))
+    lost = "detecting in float32: of 2 boxes bfloat16 does not find all"
+    assert str(PrecisionCheck(True, 2, float("inf"))) == lost
     monkeypatch.setattr("fewbox.detection.detector.native_bfloat16", lambda: False)
     check = check_bfloat16(detector, photos)
     assert not check.holds

@@ -10,6 +10,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +146,8 @@ def _compare(
         found, shift_px = moved_boxes(exact, exported, image)
         count += found
         furthest = max(furthest, shift_px)
-    words = f"{counted(count, 'box')} in {counted(len(images), 'photo')} moved by up to {furthest:.2f} pixels"
+    moved = "not all were found" if math.isinf(furthest) else f"moved by up to {furthest:.2f} pixels"
+    words = f"{counted(count, 'box')} in {counted(len(images), 'photo')}: {moved}"
     if count == 0:
         words = f"nothing was found in {counted(len(images), 'photo')}, so nobody knows by how much it does"
     return words, PrecisionCheck(True, count, furthest).holds

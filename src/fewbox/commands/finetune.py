@@ -115,7 +115,10 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     from fewbox.finetuning.resume import UnfinishedRun
     from fewbox.models.base import load_base
 
-    held_out = parsed.output.with_name(f"{parsed.output.stem}_held_out.jpg")
+    held_out, report, curve = (
+        parsed.output.with_name(f"{parsed.output.stem}_{name}")
+        for name in ("held_out.jpg", "report.html", "loss.png")
+    )
     if held_out.is_file():
         held_out.unlink()  # that of the detector before says nothing of this one
     with UnfinishedRun() as run:
@@ -132,14 +135,14 @@ def run_finetune(parsed: argparse.Namespace) -> int:
             device=parsed.device,
         )
         _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
-    curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
+    report.unlink(missing_ok=True)  # nor does a report of it
     made = detector.provenance
     save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     if held_out.exists():
         print(f"held-out photos, beside the boxes drawn in them: {held_out}")
     if kept_apart is not None:
-        _evaluate(detector, kept_apart, parsed.output)
+        _evaluate(detector, kept_apart, parsed.output, report)
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
     return 0
 
@@ -155,13 +158,12 @@ def _share(text: str) -> float:
     return share
 
 
-def _evaluate(detector: Detector, photos: AnnotationSet, output: Path) -> None:
+def _evaluate(detector: Detector, photos: AnnotationSet, output: Path, report: Path) -> None:
     """Say how good the detector is on photos that it has not learnt from, and write the report."""
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
     evaluation = evaluate(detector, photos)
-    report = output.with_name(f"{output.stem}_report.html")
     save_report(evaluation, report, title=output.name)
     print(f"not learnt from: {evaluation}\nwrote {report}: open it in a browser")
 

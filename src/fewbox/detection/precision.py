@@ -6,6 +6,7 @@ that moves the boxes depends on the weights, so it is tried on photos rather tha
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,10 +47,11 @@ class PrecisionCheck:
         if self.num_boxes == 0:
             return "detecting in float32: nothing was found, so nobody knows what bfloat16 does to boxes"
         chosen = "bfloat16" if self.holds else "float32"
-        return (
-            f"detecting in {chosen}: bfloat16 moves {counted(self.num_boxes, 'box')} by up to "
-            f"{self.max_shift_px:.2f} pixels (allowed: {MAX_SHIFT_PX})"
-        )
+        boxes = counted(self.num_boxes, "box")
+        if math.isinf(self.max_shift_px):
+            return f"detecting in {chosen}: of {boxes} bfloat16 does not find all"
+        moved = f"bfloat16 moves {boxes} by up to {self.max_shift_px:.2f} pixels"
+        return f"detecting in {chosen}: {moved} (allowed: {MAX_SHIFT_PX})"
 
 
 def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionCheck:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.config import FinetuneConfig
-from fewbox.core import single_blas_thread
+from fewbox.core import counted, single_blas_thread
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
 from fewbox.errors import SettingError
@@ -249,8 +249,8 @@ def held_out_ap50(
 
 
 def _small_in_words(annotations: AnnotationSet, config: Config) -> str:
-    short = median_short_side(annotations, config)
-    return f"half the boxes are smaller than {short:.0f} pixels at {_in_words(config)}"
+    short = round(median_short_side(annotations, config) or 0)
+    return f"half the boxes are smaller than {counted(short, 'pixel')} at {_in_words(config)}"
 
 
 def _in_words(config: Config) -> str:
