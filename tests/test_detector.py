@@ -174,6 +174,8 @@ def test_folder_run_reports_bad_photos_and_does_the_rest(
     document = json.loads((out / "detections.json").read_text())
     assert [row["photo"] for row in document["photos"]] == [p.name for p in photos]
     assert document["failed"] == ["bad.jpg"]
+    alone = detect_folder(tmp_path / "d.safetensors", bad, tmp_path / "found.jpg")
+    assert str(alone) == "1 of 1 photo could not be read: bad.jpg", "it names no picture that is not there"
     for photo, row in zip(photos, document["photos"], strict=True):
         assert Image.open(out / row["picture"]).size == (160, 120)
         assert len(row["detections"]) == len(detector.detect(photo, threshold=LOW))

@@ -526,7 +526,7 @@ def test_offline_says_so_at_once_and_what_to_do_instead(server, entry, folder, w
     assert error.message.startswith(f"{entry.url}: cannot be fetched: ")
     assert "refused" in error.message
     assert f"fetch {entry.url} with a browser" in error.hint
-    assert f"--base /path/to/{NAME}" in error.hint
+    assert f"give the file in place of the name {entry.name}" in error.hint
     assert f"save it as {folder / NAME}" in error.hint
     assert waits == []
 

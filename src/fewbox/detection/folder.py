@@ -54,11 +54,14 @@ class FolderSummary:
 
     def __str__(self) -> str:
         done = self.num_photos - len(self.failed)
-        text = f"{counted(self.num_detections, 'detection')} in {counted(done, 'photo')}: {self.written}"
+        lines = []
+        if done or self.written.suffix == ".json":  # no picture is drawn of a photo that cannot be read
+            found = counted(self.num_detections, "detection")
+            lines.append(f"{found} in {counted(done, 'photo')}: {self.written}")
         if self.failed:
-            names = ", ".join(self.failed)
-            text += f"\n{len(self.failed)} of {counted(self.num_photos, 'photo')} could not be read: {names}"
-        return text
+            names, count = ", ".join(self.failed), counted(self.num_photos, "photo")
+            lines.append(f"{len(self.failed)} of {count} could not be read: {names}")
+        return "\n".join(lines)
 
 
 @takes_score_threshold

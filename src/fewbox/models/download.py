@@ -70,8 +70,8 @@ def fetch(entry: ZooEntry, folder: Path, *, show_progress: bool = True) -> Path:
                 part.finish(_receive(source, part, show_progress), entry.sha256)
     except _FetchError as failure:
         hint = (
-            f"try again later, or fetch {entry.url} with a browser, and either give the file "
-            f"(--base /path/to/{entry.file_name}) or save it as {target}"
+            f"try again later, or fetch {entry.url} with a browser, and either give the file in place of "
+            f"the name {entry.name} or save it as {target}"
         )
         raise DownloadError(f"{source.url}: cannot be fetched: {failure}", hint=hint) from failure
     except OSError as error:  # of the disk: those of the network are failures
