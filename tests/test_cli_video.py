@@ -61,6 +61,17 @@ def test_photos_in_a_row_by_pattern(detector: str, tmp_path: Path) -> None:
     assert [float(moment) for moment in times_of(tmp_path / "boxes.mov")] == [0, 0.5, 1]
 
 
+def test_a_photo_in_a_row_that_cannot_be_read_is_told_in_the_end(
+    detector: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number}.png")
+    (tmp_path / "2.png").write_bytes(b"no photo")
+    assert main(["detect", detector, str(tmp_path), "-o", str(tmp_path / "row.mp4")]) == 2
+    assert capsys.readouterr().out.endswith("1 of 3 photos could not be read: 2.png\n")
+    assert (tmp_path / "row.mp4").exists()
+
+
 def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tmp_path: Path) -> None:
     frames = [Image.fromarray(picture(10 * number)) for number in range(3)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])

@@ -159,7 +159,10 @@ def run_video(parsed: argparse.Namespace) -> int:
     counters = _counters(parsed, source)
     summary = _detect(parsed, _open_detector(parsed, source), source, Path(parsed.output), counters)
     print(summary)
-    return _ended(parsed, interrupted=summary.interrupted, num_failed=0)
+    failed = source.failed if isinstance(source, PhotoFrames) else []
+    if failed:
+        print(f"{len(failed)} of {source.name} could not be read: {', '.join(failed)}")
+    return _ended(parsed, interrupted=summary.interrupted, num_failed=len(failed))
 
 
 def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:

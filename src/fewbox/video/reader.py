@@ -79,6 +79,9 @@ class FrameSource(Protocol):
 class PhotoFrames:
     """Photos as the frames of a video, one after the other; those of another size are fitted to the first.
 
+    Attributes:
+        failed: the names of those that could not be read, once all were gone through.
+
     Raises:
         PhotoError: none of the photos can be read.
     """
@@ -93,18 +96,21 @@ class PhotoFrames:
         self.rate = Fraction(frames_per_second).limit_denominator(1001)
         self.time_base = 1 / self.rate
         self.total: int | None = len(paths)
+        self.failed: list[str] = []
         self._paths = paths
         self.size_hw = _first_size_hw(paths)
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames; a photo that cannot be read is reported and left out."""
         height, width = self.size_hw
+        self.failed.clear()
         pts = 0
         for path in self._paths:
             try:
                 image = read_image(path)
             except PhotoError as error:
                 console.print(f"skipped: {error.message}")
+                self.failed.append(path.name)
                 continue
             if image.shape[:2] != self.size_hw:
                 image = np.array(ImageOps.pad(Image.fromarray(image), (width, height)))
