@@ -161,9 +161,10 @@ class TestRefusals:
         assert not target_in(folder, form).exists()
 
     @pytest.mark.parametrize("form", FOLDER_FORMATS)
-    def test_two_photos_of_one_stem(self, folder: Path, form: str) -> None:
-        images = [AnnotatedImage(folder / name, SIZE_HW, (), True) for name in ("x.png", "X.jpg")]
-        with pytest.raises(AnnotationError, match=r"x\.png and X\.jpg would have one file of boxes"):
+    @pytest.mark.parametrize("names", [("x.png", "X.jpg"), ("a/x.png", "b/x.png")])
+    def test_two_photos_of_one_stem(self, folder: Path, form: str, names: tuple[str, str]) -> None:
+        images = [AnnotatedImage(folder / name, SIZE_HW, (), True) for name in names]
+        with pytest.raises(AnnotationError, match=f"{names[0]} and {names[1]} would have one file of boxes"):
             write_annotations(AnnotationSet(tuple(images), ()), target_in(folder, form), form)
 
     def test_targets_and_formats_that_do_not_go_together(self, folder: Path) -> None:

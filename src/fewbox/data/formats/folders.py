@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, short_names
 from fewbox.data.formats.text_file import read_text_of_windows
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.data.remote import shown_name
@@ -326,16 +326,14 @@ def images_by_stem(annotations: AnnotationSet) -> dict[str, AnnotatedImage]:
         AnnotationError: two photos would have one file, also where capital letters do not count.
     """
     images: dict[str, AnnotatedImage] = {}
-    stems: dict[str, str] = {}
+    paths: dict[str, Path] = {}
     for image in annotations.reviewed_only():
-        stem, name = image.path.stem, image.path.name
-        if stem.casefold() in stems:
-            message = (
-                f"{annotations.source}: {stems[stem.casefold()]} and {name} would have one file of boxes"
-            )
+        stem = image.path.stem
+        if other := paths.get(stem.casefold()):
+            names = " and ".join(short_names([other, image.path]))
             hint = "rename one of them, or choose a format that is one file: coco"
-            raise AnnotationError(message, hint=hint)
-        stems[stem.casefold()] = name
+            raise AnnotationError(f"{annotations.source}: {names} would have one file of boxes", hint=hint)
+        paths[stem.casefold()] = image.path
         images[stem] = image
     return images
 
