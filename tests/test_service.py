@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -209,6 +210,11 @@ class TestStrangers:
         assert refused(ask(server, f"{DUCK}?format=png", *two), 400, "cannot come back as one picture")
         assert refused(ask(server, f"{DUCK}?threshold=7", png()), 422, "threshold")
         assert refused(ask(server, f"{DUCK}?format=gif", png()), 422, "format")
+        misspelt = ask(server, f"{DUCK}?treshold=0.9", png())
+        assert refused(misspelt, 422, "unknown parameter: 'treshold'")
+        asked = ask(server, "/openapi.json").json()["paths"]["/v1/detectors/{name}/detect"]["post"]
+        known = [row["name"] for row in asked["parameters"] if row["in"] == "query"]
+        assert misspelt.json()["hint"] == f"there are: {', '.join(known)}"
         missing = ask(server, "/v1/detectors/cat/detect", png())
         assert refused(missing, 404, "no such detector: cat")
         assert missing.json()["hint"] == "there are: duck, raccoon"
@@ -418,21 +424,27 @@ def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_the_command_stops_when_told(duck: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_command_stops_when_told(duck: Path, times: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "fewbox.cli", "serve", str(duck), "--port", "0"],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         env={name: value for name, value in os.environ.items() if name != "FEWBOX_API_KEY"},
     )
     assert process.stdout is not None
+    assert process.stderr is not None
     try:
         assert process.stdout.readline() == "duck: finds duck, mug, lid\n"
         address = process.stdout.readline().split()[-1]
         with urllib.request.urlopen(f"{address}/healthz", timeout=20) as answer:  # waits until it is answered
             assert json.load(answer)["status"] == "ok"
-        process.send_signal(signal.SIGTERM)
+        for _ in range(times):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)  # or the two become one
         assert process.wait(30) == 0
+        assert "Traceback" not in process.stderr.read()
     finally:
         process.kill()
 

@@ -38,6 +38,7 @@ from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector
 from fewbox.errors import PhotoError
 
+_ASKED = ("threshold", "format", "tiles")
 _FIELD = "photo"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = "multipart/form-data"
@@ -257,6 +258,9 @@ class Service:
         ] = None,
     ) -> Response:
         """Find the detector's objects in one photo or several."""
+        unknown = sorted(request.query_params.keys() - _ASKED)
+        if unknown:
+            raise Refused(422, f"unknown parameter: {unknown[0]!r}", f"there are: {', '.join(_ASKED)}")
         current = self._named(name).current
         draw = (format or _preferred(request.headers.get("accept", ""))) == "png"
         photos = await read_photos(request, self.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from types import FrameType
@@ -98,6 +99,12 @@ class _DrainingServer(uvicorn.Server):
         if self.admission.stopping:
             self.should_exit = self.force_exit = True
         self.admission.stopping = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close connections, and let the application end too where uvicorn would tear it off."""
+        await super().shutdown(sockets)
+        if self.force_exit:
+            await self.lifespan.shutdown()
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to end now, as uvicorn asks from time to time."""
