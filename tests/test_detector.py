@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,6 +158,22 @@ def test_failed_save_leaves_the_file_that_was_there(
         detector.save(path)
     assert [p.name for p in tmp_path.iterdir()] == ["d.safetensors"]
     assert path.read_text() == "kept"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are shorter there")
+def test_names_as_long_as_a_file_system_takes_them(
+    detector: Detector, photos: list[Path], tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "d.safetensors")
+    photo = tmp_path / ("鴨" * 82 + ".png")  # 250 bytes: no room for more in the name of a temporary file
+    shutil.copy(photos[0], photo)
+    out = tmp_path / "out"
+    assert not detect_folder(tmp_path / "d.safetensors", photo, out).failed
+    assert sorted(path.name for path in out.iterdir()) == ["detections.json", photo.name]
+    too_long = shutil.copy(photos[0], tmp_path / f"{'x' * 248}.webp")  # its picture would end in .webp.png
+    with pytest.raises(OutputError, match="cannot be written"):
+        detect_folder(tmp_path / "d.safetensors", too_long, out)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ A full disk, Ctrl-C or a killed process leaves what was there before.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,8 @@ from pathlib import Path
 
 from fewbox.core import former_name
 from fewbox.errors import OutputError
+
+_MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes three
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     if not target.name:
         raise OutputError(f"{target}: cannot be written: it is a folder", hint="name a file")
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    temporary = _temporary_beside(target)
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +49,15 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def _temporary_beside(target: Path) -> Path:
+    """Where ``target`` is written first; of a name that leaves no room for more, a digest stands for it."""
+    for stem in (target.stem, hashlib.sha256(os.fsencode(target.stem)).hexdigest()[:32]):
+        name = f".{stem}.{os.getpid()}.tmp{target.suffix}"
+        if len(os.fsencode(name)) <= _MAX_NAME_BYTES:
+            break
+    return target.with_name(name)
 
 
 def _flush_folder(folder: Path) -> None:
