@@ -511,13 +511,17 @@ def test_a_share_that_leaves_nothing_is_refused(share: str, capsys: pytest.Captu
 
 @pytest.mark.parametrize(
     ("command", "message", "which"),
-    [("detect", "required: DETECTOR, PHOTOS", "fewbox detect"), ("fly", "invalid choice: 'fly'", "fewbox")],
+    [
+        ("detect", "required: DETECTOR, PHOTOS", "fewbox detect"),
+        ("fly", "invalid choice: 'fly'", "fewbox"),
+        ("show duck.onnx --treshold 1", "unrecognized arguments: --treshold 1", "fewbox show"),
+    ],
 )
 def test_a_wrong_command_line_is_a_line_and_a_hint(
     command: str, message: str, which: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        main([command])
+        main(command.split())
     what, hint = capsys.readouterr().err.splitlines()
     assert what.startswith("error: ")
     assert message in what

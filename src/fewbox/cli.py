@@ -11,7 +11,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fewbox import __version__
 from fewbox.core.extras import in_words
@@ -85,6 +85,13 @@ def _write_to_nobody() -> None:
 
 class _Parser(argparse.ArgumentParser):
     """One whose errors are a line and a hint, as all others here, without a list of every option."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does, but a command refuses what it does not know itself: its own help is of use."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the command line, and end."""
