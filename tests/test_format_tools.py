@@ -443,6 +443,12 @@ class TestLabelStudio:
         with pytest.raises(AnnotationError, match="not Label Studio's export 'JSON'"):
             read_annotations(path, folder / "images", format="labelstudio")
 
+    def test_read_as_another_format_it_is_not_shown_whole(self, folder: Path) -> None:
+        path = write(folder / "export.json", [task(region(), region(), region())] * 6)
+        with pytest.raises(AnnotationError, match=r"must be an object: \[\{") as caught:
+            read_annotations(path, folder / "images", format="coco")
+        assert len(caught.value.message) < 200
+
 
 def cvat(*shapes: str, labels: str = "<label><name>duck</name></label>") -> str:
     return (

@@ -20,6 +20,13 @@ JSON_HINT = "write the file again with the tool it comes from"
 _HUGE = 1e300
 
 _TRUTHS = {"0": 0, "1": 1}
+_MAX_SHOWN = 80
+
+
+def _shown(value: Any) -> str:
+    """A value as messages show it, in a line's length."""
+    text = reprlib.repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Entry:
 
     def refuse(self, key: str, expected: str) -> NoReturn:
         """Say what the field ``key`` must be."""
-        value = reprlib.repr(self.fields[key])
+        value = _shown(self.fields[key])
         raise AnnotationError(f"{self.where}: {key} must be {expected}: {value}", hint=JSON_HINT)
 
     def whole(self, key: str) -> int:
@@ -128,7 +135,7 @@ def entries(values: list[Any], where: str) -> list[Entry]:
     """
     for number, value in enumerate(values):
         if not isinstance(value, dict):
-            message = f"{where}[{number}] must be an object: {reprlib.repr(value)}"
+            message = f"{where}[{number}] must be an object: {_shown(value)}"
             raise AnnotationError(message, hint=JSON_HINT)
     return [Entry(f"{where}[{number}]", value) for number, value in enumerate(values)]
 
@@ -172,7 +179,7 @@ def refuse_unread(entry: Entry, read: Collection[str]) -> None:
             isinstance(member, dict) and _PLACES & {name.lower().replace("_", "") for name in member}
             for member in members
         ):
-            message = f"{entry.where}: {reprlib.repr(key)} holds boxes that would not be read"
+            message = f"{entry.where}: {_shown(key)} holds boxes that would not be read"
             raise AnnotationError(message, hint="put them where this format has its boxes")
 
 
@@ -209,7 +216,7 @@ def parse_object(text: str, source: str) -> Entry:
     """As :func:`load_object`, of a text."""
     top = parse_json(text, source)
     if not isinstance(top, dict):
-        message = f"{source}: must be an object: {reprlib.repr(top)}"
+        message = f"{source}: must be an object: {_shown(top)}"
         raise AnnotationError(message, hint=JSON_HINT)
     return Entry(source, top)
 
@@ -228,7 +235,7 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(fields) < len(pairs):
         keys = [key for key, _ in pairs]
         double = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"{double!r} stands twice in the object {reprlib.repr(fields)}")
+        raise ValueError(f"{double!r} stands twice in the object {_shown(fields)}")
     return fields
 
 
