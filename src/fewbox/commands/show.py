@@ -136,7 +136,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
     made, base = facts["provenance"], facts["base"]
     rows = {
         "finds": ", ".join(label.replace(" ", _UNBROKEN) for label in facts["labels"]),
-        "base": f"{base['name']}, {base['licence']}",
+        "base": f"{base['name']}, licence {base['licence']}",
         "input": _input_in_words(facts["input_size_hw"]),
     }
     if not made:
