@@ -109,6 +109,24 @@ def write_tiff(
     path.write_bytes(begin + data + struct.pack(f"{order}H", len(entries)) + table + bytes(4))
 
 
+def save_tiff_of_planes(path: Path, rgb: np.ndarray) -> None:
+    """A TIFF of 16 bits whose channels lie one after the other, as of many microscopes."""
+    order = ">" if rgb.dtype.str[0] == ">" else "<"
+    height, width, _ = rgb.shape
+    plane, end = rgb[..., 0].nbytes, 8 + rgb.nbytes
+    lists = struct.pack(f"{order}4H6I", 16, 16, 16, 0, 8, 8 + plane, 8 + 2 * plane, plane, plane, plane)
+    table = struct.pack(f"{order}H", 9)
+    for tag, kind, count, value in (
+        *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, end)),
+        *((262, 3, 1, 2), (273, 4, 3, end + 8), (277, 3, 1, 3)),
+        *((278, 4, 1, height), (279, 4, 3, end + 20), (284, 3, 1, 2)),
+    ):
+        short = kind == 3 and count == 1
+        table += struct.pack(f"{order}HHI" + ("H2x" if short else "I"), tag, kind, count, value)
+    begin = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, end + len(lists))
+    path.write_bytes(begin + rgb.transpose(2, 0, 1).tobytes() + lists + table + bytes(4))
+
+
 class TestFindPhotos:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:
@@ -313,6 +331,12 @@ class TestModes:
         values = np.array([[0, 16, 2048, 4095]])
         save_tiff_of_12_bits(tmp_path / "a.tiff", 4095 - values if white_is_0 else values, white_is_0)
         np.testing.assert_array_equal(read_image(tmp_path / "a.tiff")[0, :, 0], [0, 1, 128, 255])
+
+    @pytest.mark.parametrize("kind", ["<u2", ">u2"])
+    def test_16_bit_colours_in_planes(self, tmp_path: Path, kind: str) -> None:
+        rgb = np.random.default_rng(0).integers(0, 256, (24, 40, 3))
+        save_tiff_of_planes(tmp_path / "a.tiff", (rgb * 257).astype(kind))
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tiff"), rgb)
 
     def test_pillow_is_left_as_it_was(self, tmp_path: Path) -> None:
         before = dict(TiffImagePlugin.OPEN_INFO)

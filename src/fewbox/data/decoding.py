@@ -170,13 +170,22 @@ def decode(image: Image.Image) -> Image.Image:
         image.load()
         return image
     tiff: Any = image
-    tiff.tile = [_in_native_order(tile) for tile in tiff.tile]
+    tiff.tile = [_in_native_order(_whole_plane(tile, tiff)) for tile in tiff.tile]
     name, tiff.filename = tiff.filename, ""
     try:
         image.load()
     finally:
         tiff.filename = name
     return image
+
+
+def _whole_plane(tile: Any, tiff: Any) -> Any:
+    """The part of a TIFF that has its channels apart: of 16 bits each, Pillow would take them for 8."""
+    channel, *more = tile.args
+    bits = tiff.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))[0]
+    if tile.codec_name != "raw" or len(channel) > 1 or bits != 16:
+        return tile
+    return tile._replace(args=(f"{channel};16{'B' if tiff.tag_v2.prefix == b'MM' else 'L'}", *more))
 
 
 def _in_native_order(tile: Any) -> Any:
