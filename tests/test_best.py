@@ -366,8 +366,8 @@ def test_who_learnt_from_half_of_the_photos_makes_scores_no_surer() -> None:
     logits = np.log(honest / (1 - honest))
     too_modest, too_sure = (1 / (1 + np.exp(-by(logits))) for by in (lambda x: 0.4 * x, lambda x: x + 2))
     assert calibrate(made_outcomes(too_modest, right)).stretch > 1.5
-    assert calibrate(made_outcomes(too_modest, right), 0.4).stretch <= 1
-    lowered = calibrate(made_outcomes(too_sure, right), 0.4)
+    assert calibrate(made_outcomes(too_modest, right), 0.8).stretch <= 1
+    lowered = calibrate(made_outcomes(too_sure, right), 0.8)
     assert -2 < lowered.shift < -1
 
 
@@ -378,8 +378,8 @@ def test_what_chance_alone_may_do_to_few_scores_lowers_none() -> None:
         made_outcomes(scores, right, np.arange(8)),
         made_outcomes(np.repeat(scores, 10), np.repeat(right, 10), np.tile(np.arange(10), 8)),
     )
-    assert calibrate(few, 0.4) == Calibration()
-    assert calibrate(many, 0.4).shift < -0.4
+    assert calibrate(few, 0.8) == Calibration()
+    assert calibrate(many, 0.8).shift < -0.4
 
 
 def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_photos() -> None:
