@@ -264,7 +264,10 @@ class TestSplit:
         assert [len(part) for part in photos.split(0.01)] == [3, 9]
 
     def test_what_cannot_be_divided_is_refused(self, photos) -> None:
-        with pytest.raises(AnnotationError, match="3 photos that look alike cannot be divided"):
-            photos[:3].split(0.8)
+        for count, says in ((3, "all 3 photos look alike"), (1, "1 photo"), (0, "0 photos")):
+            with pytest.raises(AnnotationError, match=f"cannot be divided: {says}"):
+                photos[:count].split(0.8)
+        with pytest.raises(SettingError, match="not chosen by a name"):
+            photos["a.jpg"]  # type: ignore[call-overload]
         with pytest.raises(SettingError, match="above 0 and below 1: 80"):
             photos.split(80)

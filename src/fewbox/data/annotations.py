@@ -203,6 +203,9 @@ class AnnotationSet:
         """One photo by its number, or a set of those in a slice, a mask ``[N]`` or numbers; labels stay."""
         if isinstance(chosen, int | np.integer):
             return self.images[chosen]
+        if isinstance(chosen, str):
+            hint = "by number, slice or mask, such as photos[[p.path.name == 'cup1.jpg' for p in photos]]"
+            raise SettingError(f"photos are not chosen by a name: {chosen!r}", hint=hint)
         if not isinstance(chosen, slice):
             chosen = np.asarray(chosen, None if len(chosen) else np.int64)
         return replace(self, images=tuple(self.images[row] for row in np.arange(len(self))[chosen]))
@@ -235,8 +238,9 @@ class AnnotationSet:
             raise SettingError(f"a share must be above 0 and below 1: {share!r}", hint="0.8, for example")
         groups = groups_alike([image.path for image in self.images])
         if len(groups) < 2:
-            what = f"{self.source}: {counted(len(self), 'photo')} that look alike cannot be divided"
-            raise AnnotationError(what, hint="add photos of other moments or places")
+            what = f"all {len(self)} photos look alike" if len(self) > 1 else counted(len(self), "photo")
+            hint = "add photos of other moments or places"
+            raise AnnotationError(f"{self.source}: cannot be divided: {what}", hint=hint)
         labels = [{box.label for box in image.boxes} for image in self.images]
         is_first = np.isin(np.arange(len(self)), divided(groups, labels, share, seed))
         return self[is_first], self[~is_first]
