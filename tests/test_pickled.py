@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fewbox.errors import CheckpointError
+from fewbox.models.pickled import UnknownStepError, read_saved
 from fewbox.models.weights import read_pickled_weights
 
 
@@ -48,6 +49,18 @@ def test_every_tensor_is_what_it_was(tmp_path: Path, new_form: bool, protocol: i
         assert read[name].shape == tuple(tensor.shape)
         assert tensor.dtype.is_floating_point == np.issubdtype(read[name].dtype, np.floating)
         assert np.array_equal(read[name].astype(np.float64), tensor.detach().double().numpy()), name
+
+
+def test_packed_numbers_are_not_taken_for_numbers(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(100)}, tmp_path / "w.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in plain.namelist():
+            packed.writestr(member, plain.read(member))
+    with pytest.raises(UnknownStepError, match="packed numbers"):
+        read_saved(tmp_path / "packed.pth")["w"].array()
 
 
 def test_a_trained_module_is_read(tmp_path: Path) -> None:

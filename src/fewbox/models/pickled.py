@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import math
 import pickletools
+import struct
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[Any]
 
+_LENGTHS_AT = 26  # in what stands before each member of a zip archive: how long its name and more of it are
 _BEGIN = b"\x80"  # of every pickle that PyTorch wrote
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the form before 2020
 _TYPES = {
@@ -165,11 +167,19 @@ def _read_archive(path: Path) -> Any:
         if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder").strip() != b"little":
             raise UnknownStepError("numbers whose first byte is the highest")
         content = archive.read(described[0])
+        members = {member.filename: member for member in archive.infolist()}
 
     @lru_cache(maxsize=1)  # many tensors may be parts of one storage
     def read(storage: _Storage) -> bytes:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(f"{folder}data/{storage.key}")
+        member = members[f"{folder}data/{storage.key}"]
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise UnknownStepError("packed numbers")
+        # A ZipFile would read the list of all members again for each; one kept open would keep the file.
+        with path.open("rb") as file:
+            file.seek(member.header_offset + _LENGTHS_AT)
+            name_length, extra_length = struct.unpack("<HH", file.read(4))
+            file.seek(name_length + extra_length, io.SEEK_CUR)
+            return file.read(member.file_size)
 
     return _value(io.BytesIO(content), read)
 
