@@ -40,6 +40,8 @@ MISSING = ("torch", "matplotlib", "google_crc32c", "onnx", "onnxscript")
 INSTALL = "hint: pip install '.[train]'"
 NOT_ADAPTED = "not adapted, which might find more: it needs torch, not installed"
 
+NUM_PHOTOS = 3  # two to draw boxes in, and one to find something in
+
 pytestmark = pytest.mark.slow
 
 
@@ -65,7 +67,7 @@ class Plain:
         (folder / "sitecustomize.py").write_text(FINDER)
         self.environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'src'}"}
         (folder / "photos").mkdir()
-        for photo in duck.photos:
+        for photo in duck.photos[:NUM_PHOTOS]:
             (folder / "photos" / photo.name).write_bytes(photo.read_bytes())
         (folder / "duck.onnx").write_bytes(duck.onnx.read_bytes())
         duck.detector.save(folder / "duck.safetensors")
@@ -76,7 +78,7 @@ class Plain:
         of_ssd.save(folder / "ssd.safetensors")
         header = base.origin() | {"architecture": "ssd_resnet_fpn", "config": base.config.to_dict()}
         write_weights(folder / "ssd_base.safetensors", base.weights, BASE_HEADER, header)
-        names = {photo.stem for photo in duck.photos}
+        names = {photo.stem for photo in duck.photos[:NUM_PHOTOS]}
         rows = [
             f"{image.path.stem}.png,{box.x1},{box.y1},{box.x2},{box.y2},{box.label}"
             for image in demo_photos()[1]
@@ -129,7 +131,14 @@ MAKES = {
 
 def test_what_works_without(plain: Plain) -> None:
     commands = [command.split() for command in MAKES]
-    code = f"from fewbox.cli import main; print([main(arguments) for arguments in {commands!r}])"
+    code = f"""
+from fewbox.apps import demo
+from fewbox.cli import main
+
+few = [photos[:4] for photos in demo.demo_photos()]
+demo.demo_photos = lambda: few
+print([main(arguments) for arguments in {commands!r}])
+"""
     assert plain.python(code).splitlines()[-1] == str([0] * len(MAKES))
     for made in MAKES.values():
         assert (plain.folder / made).stat().st_size > 0
@@ -138,7 +147,7 @@ def test_what_works_without(plain: Plain) -> None:
 def test_the_same_is_found(plain: Plain, exported_duck: ExportedDuck) -> None:
     plain.run("detect duck.onnx photos -o again --no-pictures")
     found = json.loads((plain.folder / "again/detections.json").read_text())["photos"]
-    expected = exported_duck.detector.detect(list(exported_duck.photos))
+    expected = exported_duck.detector.detect(list(exported_duck.photos[:NUM_PHOTOS]))
     assert sum(map(len, expected)) > 0
     assert [len(photo["detections"]) for photo in found] == [len(one) for one in expected]
 
@@ -328,61 +337,82 @@ print(detector.provenance["plan"][-1], len(detector.detect("photos/duck_01.png")
     assert int(count) > 0
 
 
-@pytest.mark.parametrize(
-    ("command", "says", "cure"),
-    [
+REFUSED = [
+    (
+        "finetune photos --boxes boxes.csv -o d.safetensors --base ssd_base.safetensors",
+        "learning from tiny needs torch",
+        INSTALL,
+    ),
+    (
+        "finetune photos --boxes boxes.csv -o d.safetensors --base starter --device cuda",
+        "computing on cuda needs torch",
+        INSTALL,
+    ),
+    *(
         (
-            "finetune photos --boxes boxes.csv -o d.safetensors --base ssd_base.safetensors",
-            "learning from tiny needs torch",
+            f"finetune photos --boxes boxes.csv -o d.safetensors --base starter --recipe {recipe}",
+            f"the recipe {recipe} needs torch",
             INSTALL,
-        ),
-        (
-            "finetune photos --boxes boxes.csv -o d.safetensors --base starter --device cuda",
-            "computing on cuda needs torch",
-            INSTALL,
-        ),
-        *(
-            (
-                f"finetune photos --boxes boxes.csv -o d.safetensors --base starter --recipe {recipe}",
-                f"the recipe {recipe} needs torch",
-                INSTALL,
-            )
-            for recipe in ("adapt", "seed")
-        ),
-        (
-            "finetune-deep photos --boxes boxes.csv --base yolox_s -o d.safetensors",
-            "fine-tuning needs torch",
-            INSTALL,
-        ),
-        (
-            "bases --download retinanet_resnet50_fpn",
-            "reading retinanet_resnet50_fpn needs torch",
-            INSTALL,
-        ),
-        (
-            "export duck.safetensors d.onnx",
-            "d.onnx: exporting needs torch, onnx, onnxscript",
-            INSTALL,
-        ),
-        (
-            "detect ssd.safetensors photos -o found2",
-            "ssd.safetensors: needs torch",
-            f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
-        ),
-        (
-            "show ssd.safetensors",
-            "ssd.safetensors: needs torch",
-            f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
-        ),
-        (
-            "detect ssd.safetensors photos -o found2 --engine onnxruntime",
-            "ssd.safetensors: needs torch",
-            f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
-        ),
-    ],
-)
-def test_what_needs_torch_says_so_with_the_cure(plain: Plain, command: str, says: str, cure: str) -> None:
-    code, out, err = plain.run(command)
+        )
+        for recipe in ("adapt", "seed")
+    ),
+    (
+        "finetune-deep photos --boxes boxes.csv --base yolox_s -o d.safetensors",
+        "fine-tuning needs torch",
+        INSTALL,
+    ),
+    (
+        "bases --download retinanet_resnet50_fpn",
+        "reading retinanet_resnet50_fpn needs torch",
+        INSTALL,
+    ),
+    (
+        "export duck.safetensors d.onnx",
+        "d.onnx: exporting needs torch, onnx, onnxscript",
+        INSTALL,
+    ),
+    (
+        "detect ssd.safetensors photos -o found2",
+        "ssd.safetensors: needs torch",
+        f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
+    ),
+    (
+        "show ssd.safetensors",
+        "ssd.safetensors: needs torch",
+        f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
+    ),
+    (
+        "detect ssd.safetensors photos -o found2 --engine onnxruntime",
+        "ssd.safetensors: needs torch",
+        f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
+    ),
+]
+NOT_THERE = "detect cup.safetensors photos -o found2"
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json
+from fewbox.cli import main
+
+answers = {{}}
+for command in {commands!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(command.split())
+    answers[command] = (code, out.getvalue(), err.getvalue())
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(plain: Plain) -> dict[str, tuple[int, str, str]]:
+    """The exit code of each command, and what it prints to stdout and stderr; all of them in one process."""
+    commands = [command for command, _, _ in REFUSED] + [NOT_THERE]
+    return json.loads(plain.python(ONE_AFTER_THE_OTHER.format(commands=commands)))
+
+
+@pytest.mark.parametrize(("command", "says", "cure"), REFUSED)
+def test_what_needs_torch_says_so_with_the_cure(
+    refused: dict[str, tuple[int, str, str]], command: str, says: str, cure: str
+) -> None:
+    code, out, err = refused[command]
     assert (code, out) == (2, "")
     assert [line for line in err.splitlines() if not line.startswith("computing on")] == [
         f"error: {says}, not installed",
@@ -390,8 +420,10 @@ def test_what_needs_torch_says_so_with_the_cure(plain: Plain, command: str, says
     ]
 
 
-def test_a_file_that_is_not_there_is_no_reason_to_install_anything(plain: Plain) -> None:
-    _, _, err = plain.run("detect cup.safetensors photos -o found2")
+def test_a_file_that_is_not_there_is_no_reason_to_install_anything(
+    refused: dict[str, tuple[int, str, str]],
+) -> None:
+    _, _, err = refused[NOT_THERE]
     assert err.splitlines()[0] == "error: cup.safetensors: no such file"
 
 
