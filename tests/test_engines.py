@@ -20,13 +20,13 @@ from fewbox.export import (
 
 def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None:
     """Every engine that is installed finds in ``photos`` what ``detector`` finds."""
+    threshold = MIN_SCORE - MAX_SCORE_DIFFERENCE
+    found = [detector.detect(photo, threshold=threshold) for photo in photos]
     for name in EXPORT_ENGINES:
         engine = open_detector(exported, engine=name, num_threads=1)
         num_boxes = 0
-        for photo in photos:
-            expected, actual = (
-                one.detect(photo, threshold=MIN_SCORE - MAX_SCORE_DIFFERENCE) for one in (detector, engine)
-            )
+        for photo, expected in zip(photos, found, strict=True):
+            actual = engine.detect(photo, threshold=threshold)
             assert actual.class_names == expected.class_names
             assert actual.size_hw == expected.size_hw
             agreement = compare_found(
