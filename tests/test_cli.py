@@ -33,7 +33,7 @@ import fewbox.cli
 stdout, stderr, *commands = sys.argv[1:]
 for number, command in enumerate(commands):
     if command.startswith(("show", "detect", "evaluate")):
-        import fewbox.detection.detector
+        import torch
         gc.freeze()  # or each fork would look through all of torch when it ends
     child = os.fork()
     if not child:
