@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from exported_duck import ExportedDuck, export_duck
 from fewbox.finetuning import api
+from fewbox.finetuning.adapt import learn
 from fewbox.models.base import BaseModel, convert_base, load_base
 from made_once import made_once
 
@@ -79,10 +80,22 @@ def golden_base(golden_archive: Path) -> BaseModel:
     return load_base(folder / "b.safetensors")
 
 
+@pytest.fixture(scope="module")
+def in_float32() -> Iterator[None]:
+    """What is learnt detects in float32; whether bfloat16 would do is not tried, with two networks more.
+
+    For tests of what is learnt. That it is tried, and when it is taken, tests/test_detector.py holds.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "with_fastest_precision", lambda detector, *_, **__: detector)
+        yield
+
+
 @pytest.fixture
 def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adapting as everywhere else, but for eight steps on two views of each photo."""
-    monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
+    """Adapting as everywhere else, but for four steps, in two rounds, on two views of each photo."""
+    monkeypatch.setattr(learn, "AdaptSettings", functools.partial(learn.AdaptSettings, rounds=2))
+    monkeypatch.setattr(api, "adapting_steps", lambda *_: 4)
     for effort in api.VIEWS:
         monkeypatch.setitem(api.VIEWS, effort, 2)
 

@@ -38,6 +38,8 @@ from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config
 
+pytestmark = pytest.mark.usefixtures("in_float32")
+
 QUICK = FinetuneConfig(effort="quick")
 
 

@@ -29,6 +29,8 @@ from fewbox.models.base import BaseModel
 from tiny import make_base, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
 
+pytestmark = pytest.mark.usefixtures("in_float32")
+
 NORMAL = FinetuneConfig()
 HOW = AdaptSettings(steps=6, rounds=3, batch_size=2, views=2)
 
@@ -277,7 +279,7 @@ def test_the_recipe_best_says_what_it_chose_and_is_the_same_every_time(
     assert all(np.array_equal(once.weights[name], again.weights[name]) for name in once.weights)
     assert once.provenance["recipe"] == "best"
     assert once.provenance["plan"][-1].partition(":")[0] in ("adapted", "not adapted")
-    assert said.count("in photos held out") >= 5  # each round, and the choice
+    assert said.count("in photos held out") >= 3  # each of two rounds, and the choice
     assert said.count("score threshold") == 1
 
 

@@ -31,6 +31,8 @@ from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config
 
+pytestmark = pytest.mark.usefixtures("in_float32")
+
 Tuned = tuple[SsdDetector, dict[str, Tensor], list[PhotoFeatures]]
 
 QUICK = FinetuneConfig(steps=6, batch_size=2)

@@ -33,6 +33,8 @@ from fewbox.models.boxes import paired_iou
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
 
+pytestmark = pytest.mark.usefixtures("in_float32")
+
 psutil = pytest.importorskip("psutil")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import fewbox
 from fewbox.data.annotations import AnnotationSet
-from fewbox.finetuning import api, features, resume
+from fewbox.finetuning import features, resume
 from fewbox.finetuning.adapt import cache as maps
 from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.linear_probe import recipe as probing
@@ -21,7 +21,7 @@ from fewbox.models.base import BaseModel
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_float32")]
 
 NUM_PHOTOS = resume.LEAST_PHOTOS
 KILLED = """
@@ -136,11 +136,10 @@ def interrupted(photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch, recipe: 
             learn(photos, yolox(), recipe=recipe)
 
 
+@pytest.mark.usefixtures("short_adapting")
 def test_maps_for_adapting_are_kept_too(
     tmp_path: Path, photos: AnnotationSet, looked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
-    monkeypatch.setitem(api.VIEWS, "quick", 2)
     interrupted(photos, monkeypatch, "adapt")
     assert len(looked) == 2 * NUM_PHOTOS
     looked.clear()

@@ -21,6 +21,8 @@ from orientations import STORED, orientation
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
 
+pytestmark = pytest.mark.usefixtures("in_float32")
+
 LOW = 0.0005
 
 
@@ -84,26 +86,28 @@ def intersections_over_unions(first: np.ndarray, second: np.ndarray) -> np.ndarr
     return both / (areas[0] + areas[1] - both)
 
 
+@pytest.fixture(scope="module")
+def detector(shared: Path) -> Detector:
+    """YOLOX-nano with all classes of COCO."""
+    base = load_base(shared / "weights" / "yolox_nano_coco.onnx")
+    labels = [str(number) for number in range(base.config.num_classes)]
+    return Detector(
+        config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
+    )
+
+
+@pytest.fixture(scope="module")
+def large(shared: Path) -> np.ndarray:
+    """A desk with a screen, keyboard and mouse, with the noise of a camera."""
+    with Image.open(shared / "data" / "coco128_val" / "images" / "000000001503.jpg") as photo:
+        enlarged = np.asarray(photo.convert("RGB").resize((2560, 1920), Image.Resampling.LANCZOS))
+    noise = np.random.default_rng(0).normal(0, 4, enlarged.shape)
+    return np.clip(enlarged + noise, 0, 255).astype(np.uint8)
+
+
 @pytest.mark.shared
 class TestLargePhotos:
     """On a real photo, four times as large as the network's input and more."""
-
-    @pytest.fixture
-    def detector(self, shared: Path) -> Detector:
-        """YOLOX-nano with all classes of COCO."""
-        base = load_base(shared / "weights" / "yolox_nano_coco.onnx")
-        labels = [str(number) for number in range(base.config.num_classes)]
-        return Detector(
-            config=base.config, weights=base.weights, labels=labels, base=base.origin(), provenance={}
-        )
-
-    @pytest.fixture
-    def large(self, shared: Path) -> np.ndarray:
-        """A desk with a screen, keyboard and mouse, with the noise of a camera."""
-        with Image.open(shared / "data" / "coco128_val" / "images" / "000000001503.jpg") as photo:
-            enlarged = np.asarray(photo.convert("RGB").resize((2560, 1920), Image.Resampling.LANCZOS))
-        noise = np.random.default_rng(0).normal(0, 4, enlarged.shape)
-        return np.clip(enlarged + noise, 0, 255).astype(np.uint8)
 
     @pytest.mark.slow
     def test_every_orientation_gives_the_same_boxes(
