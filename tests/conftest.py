@@ -10,20 +10,21 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from hypothesis import settings
 
-from exported_duck import ExportedDuck, export_duck
-from fewbox.finetuning import api
-from fewbox.finetuning.adapt import learn
-from fewbox.models.base import BaseModel, convert_base, load_base
 from made_once import made_once
+
+if TYPE_CHECKING:
+    from exported_duck import ExportedDuck
+    from fewbox.models.base import BaseModel
+
+# Nothing here imports torch: the process that only hands out tests would load it, while all others wait.
 
 # Threads that wait for each other on a busy machine are many times slower than one alone; here, and in what
 # tests start.
-torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Nothing that a test starts may go on after it; tests/test_export_cache.py asks for it where it needs it.
@@ -73,6 +74,8 @@ def golden_archive(shared: Path) -> Path:
 @pytest.fixture(scope="session")
 def golden_base(golden_archive: Path) -> BaseModel:
     """The golden base model, read from its archive once."""
+    from fewbox.models.base import convert_base, load_base
+
     facts = {"name": golden_archive.name, "source": "tests", "source_sha256": "0" * 64, "licence": "none"}
     folder = made_once(
         "golden_base", lambda half: convert_base(golden_archive, half / "b.safetensors", **facts)
@@ -86,6 +89,8 @@ def in_float32() -> Iterator[None]:
 
     For tests of what is learnt. That it is tried, and when it is taken, tests/test_detector.py holds.
     """
+    from fewbox.finetuning import api
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "with_fastest_precision", lambda detector, *_, **__: detector)
         yield
@@ -94,6 +99,9 @@ def in_float32() -> Iterator[None]:
 @pytest.fixture
 def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Adapting as everywhere else, but for four steps, in two rounds, on two views of each photo."""
+    from fewbox.finetuning import api
+    from fewbox.finetuning.adapt import learn
+
     monkeypatch.setattr(learn, "AdaptSettings", functools.partial(learn.AdaptSettings, rounds=2))
     monkeypatch.setattr(api, "adapting_steps", lambda *_: 4)
     for effort in api.VIEWS:
@@ -104,6 +112,8 @@ def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
 def exported_duck(tmp_path_factory: pytest.TempPathFactory) -> ExportedDuck:
     """A detector of the demo's ducks, the same one exported, and photos of ducks to look in."""
     pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[train]'")
+    from exported_duck import export_duck
+
     return export_duck(tmp_path_factory.mktemp("exported_duck"))
 
 
@@ -118,13 +128,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (-early.get(item.path.name, 0), -slow[item.path]))
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported is no garbage, so that none is looked for meanwhile."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
     """What is there once all tests are known stays: Python need not look through it for garbage each time.
 
-    With the many objects of PyTorch that took every tenth second. What tests make is looked through less
+    With the many objects of PyTorch, that took every tenth second. What tests make is looked through less
     often too.
     """
-    gc.collect()
+    import torch
+
+    torch.set_num_threads(1)
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
