@@ -136,5 +136,5 @@ def test_offline_the_error_says_what_to_fetch_and_where_to_put_it(monkeypatch: p
         load_base("ssd_resnet50_fpn_640")
     message = str(caught.value)
     assert "ssd_resnet50_v1_fpn_640x640_coco17_tpu-8.tar.gz" in message
-    assert "--base" in message
+    assert "save it as" in message
     assert str(cache_folder()) in message
