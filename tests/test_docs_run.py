@@ -220,7 +220,7 @@ def shell(desk: Path) -> Iterator[Shell]:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_adapting")
+@pytest.mark.usefixtures("short_adapting", "in_float32")
 @pytest.mark.skipif(
     not {"curl", "openssl"} <= {n for n in ("curl", "openssl") if shutil.which(n)},
     reason="needs curl and openssl",
