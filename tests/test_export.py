@@ -187,15 +187,20 @@ def change(model: onnx.ModelProto, head: str, part: str, new: Callable[[np.ndarr
         constant.CopyFrom(onnx.numpy_helper.from_array(numbers, constant.name))
 
 
-def unsure(model: onnx.ModelProto) -> Detector:
-    """A detector, and its ``model``, that find everything unlikely, as one does of what is in no photo."""
+def biased(model: onnx.ModelProto, by: float) -> Detector:
+    """A detector, and its ``model``, that find everything as much likelier: logits are ``by`` higher."""
     detector = detector_of("yolox_all_novel")
     weights = {
-        name: value - 9 if "novel_preds" in name and "bias" in name else value
+        name: value + by if "novel_preds" in name and "bias" in name else value
         for name, value in detector.weights.items()
     }
-    change(model, "novel_preds", "bias", lambda bias: bias - 9)
+    change(model, "novel_preds", "bias", lambda bias: bias + by)
     return wrap(detector.config, weights)
+
+
+def unsure(model: onnx.ModelProto) -> Detector:
+    """They find everything unlikely, as a detector does of what is in no photo."""
+    return biased(model, by=-9)
 
 
 @pytest.mark.slow
@@ -204,6 +209,16 @@ def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx
     assert (tmp_path / "d.onnx").exists()
     assert same.num_photos == 3
     assert same.num_boxes >= 300
+
+
+@pytest.mark.slow
+def test_a_detector_that_is_sure_of_many_boxes_that_overlap(tmp_path: Path, model: onnx.ModelProto) -> None:
+    detector = biased(model, by=14)
+    found = detector.network.find(noise((90, 140)), 0.999)
+    assert len(found.scores) > 1
+    same = export_detector(detector, tmp_path / "d.onnx", photos=save_noise(tmp_path))
+    assert (tmp_path / "d.onnx").exists()
+    assert same.lowest_iou >= MIN_IOU
 
 
 class TestNothingIsWritten:
@@ -218,6 +233,15 @@ class TestNothingIsWritten:
             export_detector(detector, target, photos=save_noise(tmp_path))
         assert target.read_text() == "from before"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["d.onnx", "noise0.png", "noise1.png"]
+
+    @pytest.mark.slow
+    def test_if_other_boxes_are_suppressed(self, tmp_path: Path, model: onnx.ModelProto) -> None:
+        (step,) = [node for node in model.graph.node if node.op_type == "NonMaxSuppression"]
+        (iou,) = [one for one in model.graph.initializer if one.name == step.input[3]]
+        number = onnx.numpy_helper.to_array(iou) * np.float32(0.1)
+        iou.CopyFrom(onnx.numpy_helper.from_array(number, iou.name))
+        with pytest.raises(ExportError, match=r"d\.onnx: not written: it does not find the same"):
+            export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
 
     @pytest.mark.slow
     def test_if_it_is_otherwise_unsure_where_neither_finds_anything(

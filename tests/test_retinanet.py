@@ -411,14 +411,18 @@ def test_select_finds_nothing_below_the_threshold() -> None:
 
 
 def test_an_anchor_is_a_candidate_once_for_every_class() -> None:
-    anchors = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]])
-    logits = torch.tensor([[1.0, -9, 3], [2, -9, -9]])
-    boxes, scores, class_ids = best_candidates(
-        torch.zeros(2, 4), logits, anchors, score_threshold=0.5, max_kept=10
-    )
-    torch.testing.assert_close(scores, torch.tensor([3.0, 2, 1]).sigmoid())
+    scores = torch.tensor([[0.6, 0.1, 0.9], [0.8, 0.1, 0.1]])
+    rows, best, class_ids = best_candidates(scores, score_threshold=0.5, max_kept=10)
+    assert rows.tolist() == [0, 1, 0]
+    assert best.tolist() == scores[[0, 1, 0], [2, 0, 0]].tolist()
     assert class_ids.tolist() == [2, 0, 0]
-    assert boxes.tolist() == anchors[[0, 1, 0]].tolist()
+
+
+def test_candidates_that_are_as_likely_keep_their_order() -> None:
+    scores = torch.ones(300, 2)
+    rows, best, class_ids = best_candidates(scores, score_threshold=0.5, max_kept=101)
+    assert (2 * rows + class_ids).tolist() == list(range(101))
+    assert len(best) == 101
 
 
 def test_only_boxes_of_one_class_suppress_each_other() -> None:

@@ -69,7 +69,12 @@ class ToyNetwork(nn.Module):
     @torch.no_grad()
     def find(self, image: np.ndarray, score_threshold: float) -> Found:
         codes, logits = self.forward(self.batch_of([image]))
-        boxes, scores = self.decode(codes[0], self.anchors((SIDE, SIDE))), self.scores(logits[0])
+        return self.found(codes[0], logits[0], image.shape[:2], score_threshold)
+
+    def found(
+        self, codes: Tensor, logits: Tensor, photo_size_hw: tuple[int, int], score_threshold: float
+    ) -> Found:
+        boxes, scores = self.decode(codes, self.anchors((SIDE, SIDE))), self.scores(logits)
         rows, class_ids = nms_per_class(
             boxes.numpy(),
             scores.numpy(),
@@ -79,7 +84,7 @@ class ToyNetwork(nn.Module):
             max_detections=self.config.max_detections,
         )
         kept, ids = torch.from_numpy(rows), torch.from_numpy(class_ids)
-        return Found(self.to_photo(boxes[kept], image.shape[:2]), scores[kept, ids], ids)
+        return Found(self.to_photo(boxes[kept], photo_size_hw), scores[kept, ids], ids)
 
     @staticmethod
     def new_class_head(config: ToyConfig, generator: torch.Generator) -> dict[str, Tensor]:

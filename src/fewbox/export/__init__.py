@@ -2,11 +2,13 @@
 
 What is compared are anchors, one by one: the likeliest of each photo, however unlikely they are. So any
 photo will do, also one in which nothing is found; and no two boxes that are nearly alike can be taken for
-each other. What is found in the end is compared as well, where something is.
+each other. What is found in the end is compared as well, where something is: with what PyTorch selects of
+the file's own anchors, as the last bit of a score can decide which of many boxes are kept.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -283,7 +285,10 @@ def compare_detector(
     images: Sequence[NDArray[np.uint8]],
     iou_threshold: float,
 ) -> Agreement:
-    """The anchors of photos ``[H, W, 3]``, and what ``network`` and ``engine`` find in them.
+    """The anchors of photos ``[H, W, 3]``, and what ``network`` and ``engine`` select of them.
+
+    Both are given the file's anchors: of boxes that are as likely as each other, it is the last bit of a
+    score that says which is kept, which others it then suppresses, and so on.
 
     Args:
         network: the original.
@@ -292,15 +297,30 @@ def compare_detector(
         images: the photos.
         iou_threshold: from which IoU on one box suppresses another.
     """
+    import torch
+
     results, threshold = [compare_anchors(network, anchors_of, images)], MIN_SCORE - MAX_SCORE_DIFFERENCE
+    if not results[0].holds:
+        return results[0]
+    selection = _selection_of(network)
     for image in images:
-        found = network.find(image, threshold)
+        their_boxes, their_scores = map(torch.from_numpy, anchors_of(image, network.batch_of([image])))
+        found = selection.found(their_boxes, their_scores, (image.shape[0], image.shape[1]), threshold)
         expected = (found.boxes.numpy(), found.scores.numpy(), found.class_ids.numpy())
         boxes, scores, class_ids = (part[0] for part in engine.run(image[None], threshold))
         is_one = class_ids >= 0
         actual = (boxes[is_one], scores[is_one], class_ids[is_one])
         results.append(replace(compare_found(expected, actual, iou_threshold), num_photos=0))
     return total_agreement(results)
+
+
+def _selection_of(network: Network) -> Network:
+    """The network, with boxes in place of codes and scores in place of logits."""
+    selection: Any = copy.copy(network)
+    selection.decode = lambda boxes, _anchors: boxes
+    selection.scores = lambda scores: scores
+    chosen: Network = selection
+    return chosen
 
 
 def compare_found(expected: Arrays, actual: Arrays, iou_threshold: float | None = None) -> Agreement:

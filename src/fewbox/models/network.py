@@ -63,7 +63,8 @@ class Network(Protocol):
     ) -> Found:
         """As :meth:`find`, of what :meth:`forward` gave for one photo, ``[A, 4]`` and ``[A, ...]``.
 
-        From any device; what is found lies in the memory of the processor.
+        What they mean is asked of :meth:`decode` and :meth:`scores` alone. From any device; what is found
+        lies in the memory of the processor.
         """
         ...
 

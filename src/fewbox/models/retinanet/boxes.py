@@ -60,27 +60,24 @@ def decode_corner_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def best_candidates(
-    codes: Tensor, logits: Tensor, anchors: Tensor, *, score_threshold: float, max_kept: int
+    scores: Tensor, *, score_threshold: float, max_kept: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes ``[K, 4]``, not clipped, scores ``[K]`` and class ids ``[K]`` of one level, best score first.
+    """Rows ``[K]``, scores ``[K]`` and class ids ``[K]`` of one level, best score first, on the processor.
 
-    An anchor is a candidate once for every class whose score is above the threshold.
+    An anchor is a candidate once for every class whose score is above the threshold. Equal scores keep
+    their order, as with ONNX: a sort, for ``topk`` promises none.
 
     Args:
-        codes: ``[A, 4]``.
-        logits: ``[A, C]``.
-        anchors: ``[A, 4]``.
+        scores: ``[A, C]``.
         score_threshold: only higher scores count.
         max_kept: how many to return at the most.
     """
-    all_scores = torch.sigmoid(logits).flatten()  # [A * C]
+    all_scores = scores.flatten()  # [A * C]
     candidates = (all_scores > score_threshold).nonzero()[:, 0]
     # Few are left; what follows is done on the processor.
-    scores, order = all_scores[candidates].cpu().topk(min(max_kept, len(candidates)))
-    chosen = candidates.cpu()[order]
-    anchor_ids, class_ids = chosen // logits.shape[1], chosen % logits.shape[1]
-    chosen_codes = codes[anchor_ids.to(codes.device)].cpu()
-    return decode_corner_boxes(chosen_codes, anchors[anchor_ids]), scores, class_ids
+    best, order = all_scores[candidates].cpu().sort(descending=True, stable=True)
+    chosen = candidates.cpu()[order[:max_kept]]
+    return chosen // scores.shape[1], best[:max_kept], chosen % scores.shape[1]
 
 
 def suppress_within_classes(

@@ -308,11 +308,14 @@ class RetinanetDetector(nn.Module):
         threshold = max(score_threshold, c.score_threshold)
         anchors = make_corner_anchors(self.input_size_hw(photo_size_hw), c)
         lengths = [len(level) for level in anchors]
-        codes_of, logits_of = torch.split(codes.float(), lengths), torch.split(logits.float(), lengths)
-        found = [
-            best_candidates(*level, score_threshold=threshold, max_kept=c.max_per_level)
-            for level in zip(codes_of, logits_of, anchors, strict=True)
-        ]
+        codes_of, scores_of = torch.split(codes.float(), lengths), torch.split(self.scores(logits), lengths)
+        found = []
+        for level_codes, level_scores, level_anchors in zip(codes_of, scores_of, anchors, strict=True):
+            rows, best, ids = best_candidates(
+                level_scores, score_threshold=threshold, max_kept=c.max_per_level
+            )
+            chosen = level_codes[rows.to(codes.device)].cpu()
+            found.append((self.decode(chosen, level_anchors[rows]), best, ids))
         boxes, scores, class_ids = (torch.cat(parts) for parts in zip(*found, strict=True))
         boxes = clip_boxes(boxes, self.resized_size_hw(photo_size_hw))
         kept = suppress_within_classes(
