@@ -21,6 +21,7 @@ from fewbox.config import FinetuneConfig
 from fewbox.data import DEMO_FOLDER, demo_photos
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
+from fewbox.errors import OutputError
 from fewbox.models.weights import write_weights
 from fewbox.models.zoo import BASE_HEADER, cached_base_path
 from tiny import make_base, make_photos
@@ -499,6 +500,28 @@ def test_photos_held_out_are_evaluated_on(tmp_path: Path, capsys: pytest.Capture
     assert len(Detector.load(output).provenance["photos"]) == 3
     assert main([*command, "-o", str(output)]) == 0
     assert not (tmp_path / "duck_report.html").exists(), "it is of the detector before"
+
+
+@pytest.mark.slow
+def test_files_beside_a_detector_stay_until_there_is_another(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("d.safetensors", "d_held_out.jpg", "d_report.html", "d_loss.png")
+    for name in names:
+        (project / name).write_text("kept")
+
+    def full_disk(*_arguments: object, **_options: object) -> None:
+        raise OutputError("no space left on the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "save", full_disk)
+        assert run_finetune(project, "--recipe", "probe", "--effort", "quick") == 2
+    assert "no space left on the disk" in failure(capsys)
+    assert [(project / name).read_text() for name in names] == ["kept"] * 4
+
+    assert run_finetune(project, "--recipe", "probe", "--effort", "quick") == 0
+    assert Image.open(project / "d_held_out.jpg").size[0] > 400
+    assert not (project / "d_report.html").exists()
 
 
 @pytest.mark.parametrize("share", ["0", "100%", "1.5", "some", "nan"])

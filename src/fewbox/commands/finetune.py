@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import shutil
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from fewbox.commands import (
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core.extras import EXPORTING, is_installed, require_packages
-from fewbox.core.files import require_writable
+from fewbox.core.files import replacing, require_writable
 from fewbox.errors import ExportError, SettingError
 
 if TYPE_CHECKING:
@@ -119,9 +121,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         parsed.output.with_name(f"{parsed.output.stem}_{name}")
         for name in ("held_out.jpg", "report.html", "loss.png")
     )
-    if held_out.is_file():
-        held_out.unlink()  # that of the detector before says nothing of this one
-    with UnfinishedRun() as run:
+    with UnfinishedRun() as run, tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+        picture = Path(folder) / held_out.name
         detector = finetune_within(
             run,
             annotations,
@@ -131,11 +132,16 @@ def run_finetune(parsed: argparse.Namespace) -> int:
             negatives=parsed.negatives,
             keep_classes=parsed.keep_classes,
             show_progress=True,
-            held_out=held_out,
+            held_out=picture,
             device=parsed.device,
         )
         _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
-    report.unlink(missing_ok=True)  # nor does a report of it
+        # Only now: until then they are of the detector that is there, from now on they say nothing of it.
+        for former in (held_out, report):
+            former.unlink(missing_ok=True)
+        if picture.exists():
+            with replacing(held_out) as temporary:
+                shutil.copyfile(picture, temporary)
     made = detector.provenance
     save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
