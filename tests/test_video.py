@@ -333,6 +333,13 @@ def test_a_line_counts_what_crosses_it_and_is_drawn(film: Path, tmp_path: Path) 
     assert first[60, 100].min() > 150
 
 
+def test_counts_of_an_earlier_run_do_not_stay_beside_the_film(film: Path, tmp_path: Path) -> None:
+    detect(film, tmp_path / "boxes.mp4", counters=[LineCounter((80, 0, 80, 120))])
+    again = detect(film, tmp_path / "boxes.mp4", every=5)
+    assert tmp_path / "boxes_tracks.json" in again.outputs
+    assert json.loads((tmp_path / "boxes_tracks.json").read_text())["counted"] == []
+
+
 def test_a_new_object_is_shown_at_once_and_numbered_when_it_is_confirmed(film: Path, tmp_path: Path) -> None:
     class SeesLate(SeesYellow):
         left = 10

@@ -101,8 +101,8 @@ def detect_video(
         confirm: in so many frames in a row, of those that are looked at, an object is found before it gets
             its number; until then its box is shown and written without. 1 gives numbers at once.
         counters: lines and zones that count what passes; drawn into the video.
-        summary_json: write ``film_tracks.json`` too, which says when each object was there; with ``counters``
-            it is written in any case.
+        summary_json: write ``film_tracks.json`` too, which says when each object was there; in any case with
+            ``counters``, and in place of an earlier one.
         show_progress: show how far the work has come.
 
     Raises:
@@ -159,7 +159,9 @@ def _targets(source: FrameSource, output: Path, with_summary: bool) -> _Targets:
         video, table, stem = None, output, stem.removesuffix(_TABLE_NAME)
     else:
         video, table = output, output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
-    return _Targets(video, table, output.with_name(f"{stem}_tracks.json") if with_summary else None)
+    summary = output.with_name(f"{stem}_tracks.json")
+    # One that an earlier run has left would else stand beside a film that it says nothing of.
+    return _Targets(video, table, summary if with_summary or summary.exists() else None)
 
 
 def _run(
