@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fewbox.data import FOLDER_FORMATS, FORMATS
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, read_raw, write_annotations
@@ -392,11 +393,34 @@ class TestWhatIsWritten:
         with pytest.raises(AnnotationError, match="would have one name as copies"):
             write_annotations(AnnotationSet(tuple(images), ()), root / "out", "voc", copy_photos=True)
 
-    def test_names_stay_plain_where_none_repeats(self, root: Path) -> None:
-        tree("a/1.jpg", "b/2.jpg")
-        images = [AnnotatedImage(Path(name), (60, 100), (), True) for name in ("a/1.jpg", "b/2.jpg")]
+    def test_names_stay_plain_where_all_lie_in_one_folder(self, root: Path) -> None:
+        tree("a/1.jpg", "a/2.jpg")
+        images = [AnnotatedImage(Path(name), (60, 100), (), True) for name in ("a/1.jpg", "a/2.jpg")]
         write_annotations(AnnotationSet(tuple(images), ()), root / "boxes.csv")
         assert Path("boxes.csv").read_text().splitlines()[1:] == ["1.jpg,,,,,", "2.jpg,,,,,"]
+
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_photos_in_folders_below_are_found_again(self, root: Path, form: str) -> None:
+        names = ("photos/a/1.jpg", "photos/a/2.jpg", "photos/b/c/3.jpg")
+        tree(*names)
+        images = [
+            AnnotatedImage(Path(name), (60, 100), (Box(number, 2, 90, 40, "duck"),), True)
+            for number, name in enumerate(names)
+        ]
+        boxes = {"csv": "out/boxes.csv", "cvat": "out/boxes.xml"}.get(form, "out/boxes.json")
+        boxes = "out/boxes" if form in FOLDER_FORMATS else boxes
+        write_annotations(AnnotationSet(tuple(images), ("duck",)), boxes, form)
+        if form == "yolo":  # which knows no folders
+            text = refusal(boxes, "photos")
+            assert "hint: there is photos/a/1.jpg, in a folder below: name that folder" in text
+            assert found(boxes, "photos/a", "photos/b/c") == list(names)
+            return
+        assert found(boxes, "photos") == list(names)
+        got = read_annotations(boxes, "photos")
+        assert [image.boxes[0].x1 for image in got] == pytest.approx([0, 1, 2])
+        save_photo(root / "photos/other/1.jpg")
+        Path("photos/a/1.jpg").unlink()
+        assert "photo not found" in refusal(boxes, "photos")
 
 
 def test_thousands_of_photos_of_one_name_are_found_by_looking_at_each_once(

@@ -165,17 +165,20 @@ def relative_name(photo: Path, folder: Path) -> str:
 
 
 def written_names(photos: Sequence[Path], folder: Path | None = None) -> list[str]:
-    """What to call photos in a file: their names; if one repeats, paths.
+    """What to call photos in a file: their names; if they lie in several folders, or one repeats, paths.
+
+    Of photos on other machines the folders do not count: they are those of the cache.
 
     Args:
         photos: the photos.
         folder: where paths begin; left out, in the folder above those of the photos.
     """
     names = [photo.name for photo in photos]
-    if len({composed(name) for name in names}) == len(names):
+    places = [os.path.realpath(photo.parent) for photo in photos]
+    local = [place for place, photo in zip(places, photos, strict=True) if shown_name(photo) == str(photo)]
+    if len({composed(name) for name in names}) == len(names) and len(set(local)) < 2:
         return names
     if folder is None:
-        places = [os.path.realpath(photo.parent) for photo in photos]
         try:
             folder = Path(os.path.commonpath(places))
         except ValueError:  # Windows: on several drives

@@ -226,12 +226,16 @@ class PhotoFinder:
         return []
 
     def _deeper(self, photo: RawPhoto, name: str, paths: Sequence[Path]) -> Iterator[Path]:
-        """Photos deep below the folders whose path ends as the name does."""
+        """Photos deep below the folders whose path ends as the name, or another path in the file, does."""
         stated = folders_in(name)
         best = max((common_end(stated, self._folders_of(path)) for path in paths), default=0)
         if best < len(stated) and (self._is_given or not paths):
             for path in self._below.exactly(name):
                 if common_end(stated, self._folders_of(path)):
+                    yield self._known(path)
+        elif self._is_given and not paths:  # VOC has the folder on its own
+            for path in self._below.exactly(name):
+                if any(common_end(folders_in(said), self._folders_of(path)) for said in photo.paths):
                     yield self._known(path)
 
     def _nearest(self, photo: RawPhoto, paths: list[Path]) -> list[Path]:
