@@ -524,6 +524,13 @@ def test_files_beside_a_detector_stay_until_there_is_another(
     assert not (project / "d_report.html").exists()
 
 
+def test_a_refused_run_leaves_no_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = project / "found"
+    assert main(["detect", str(project / "none.safetensors"), str(project / "photos"), "-o", str(found)]) == 2
+    assert "none.safetensors: no such file" in capsys.readouterr().err
+    assert not found.exists()
+
+
 @pytest.mark.parametrize("share", ["0", "100%", "1.5", "some", "nan"])
 def test_a_share_that_leaves_nothing_is_refused(share: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

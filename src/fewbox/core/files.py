@@ -2,7 +2,8 @@
 
 Everything fewbox writes goes through :func:`replacing`: the bytes go to a temporary
 file beside the target, are flushed to the disk, and only then take the target's name.
-A full disk, Ctrl-C or a killed process leaves what was there before.
+A full disk, Ctrl-C or a killed process leaves what was there before; the temporary file
+of a process that was killed goes when something is to be written into its folder again.
 """
 
 from __future__ import annotations
@@ -10,15 +11,20 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fewbox.core import former_name
 from fewbox.errors import OutputError
 
+_TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
+_ABANDONED_S = 3600.0  # another machine's process may be at work in a shared folder
 _MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes three
 
 
@@ -100,6 +106,9 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
     """Refuse a target that could not be written, before the work whose result it is to hold.
 
+    The folder is not made yet, in case the work is refused. What a process that was killed has left in it,
+    half-written, is removed.
+
     Raises:
         OutputError: the name ends in none of ``suffixes``, or the folder cannot be written.
     """
@@ -110,11 +119,37 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
             hint=f"use a name that ends in one of: {', '.join(suffixes)}",
         )
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
+        there = next(folder for folder in (target.parent, *target.parent.parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
             pass
+        if there == target.parent:
+            _remove_abandoned(there)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove temporary files of :func:`replacing` whose process has ended, untouched for long."""
+    for path in folder.iterdir():
+        if match := _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):  # somebody else has removed it, or has it open
+                about = path.lstat()
+                is_old = time.time() - about.st_mtime > _ABANDONED_S
+                if stat.S_ISREG(about.st_mode) and is_old and not _runs(int(match[1])):
+                    path.unlink()
+
+
+def _runs(process_id: int) -> bool:
+    """Whether there is such a process; on Windows, where asking would end it, nobody knows."""
+    if os.name == "nt":
+        return False
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _mode_for(target: Path) -> int:
