@@ -17,6 +17,8 @@ from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
+from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import api
 from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
@@ -299,9 +301,10 @@ def poor(fitted: Fitted, ap50: float) -> Fitted:
     return fitted._replace(estimate=estimate)
 
 
-def boxes_of(side: float, count: int) -> AnnotationSet:
+def boxes_of(side: float, count: int, photo_side: int = 1000) -> AnnotationSet:
     boxes = tuple(Box(0, 0, side, side, "bolt") for _ in range(count))
-    return AnnotationSet((AnnotatedImage(Path("a.jpg"), (1000, 1000), boxes, reviewed=True),), ("bolt",))
+    size_hw = (photo_side, photo_side)
+    return AnnotationSet((AnnotatedImage(Path("a.jpg"), size_hw, boxes, reviewed=True),), ("bolt",))
 
 
 @pytest.mark.parametrize(
@@ -321,6 +324,27 @@ def test_a_poor_estimate_names_the_likeliest_cure(
     assert line is not None
     assert line.startswith(f"that is little; the likeliest cure: {cure}")
     assert likeliest_cure(boxes_of(side, count), base, settings, poor(fitted, 0.8)) is None
+
+
+def test_a_poor_estimate_names_tiles_loose_boxes_or_photos_where_these_are_likelier(
+    fitted: Fitted, base: BaseModel
+) -> None:
+    settings, unsure = FinetuneConfig(), poor(fitted, 0.2)
+    # Every size of input is larger than such a photo, which has more pixels than the base's own shows.
+    assert "likeliest cure: tiles" in str(likeliest_cure(boxes_of(8, 20, 300), base, settings, unsure))
+    corners = np.array([[0.0, 0.0, 50.0, 50.0]] * 3)
+    numbers, ids = np.arange(3), np.zeros(3, np.int64)
+    truth = GroundTruthTable(numbers, ids, corners, np.zeros(3, bool))
+    a_third = corners + np.array([25.0, 0.0, 25.0, 0.0])  # their IoU
+    beside = PredictionTable(numbers, ids, a_third, np.full(3, 0.9))
+    loose = unsure._replace(outcomes=Outcomes.of(beside, truth))
+    assert "cure: boxes that agree" in str(likeliest_cure(boxes_of(500, 20), base, settings, loose))
+    unknown = unsure._replace(outcomes=None)
+    small, largest = (
+        likeliest_cure(boxes_of(500, 20), one, settings, unknown) for one in (base, tiny_base())
+    )
+    assert "cure: a larger base: --base yolox_nano" in str(small)
+    assert "cure: more photos, that show what the photos to come will show" in str(largest)
 
 
 def test_the_next_larger_base_is_of_the_same_kind(base: BaseModel) -> None:

@@ -197,7 +197,7 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
     """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
     from fewbox.models.download import fetch  # which takes long to import
 
-    if not any(family.writes_graphs and family.architecture == entry.reader for family in families()):
+    if entry.needs_torch:
         require_packages(["torch"], f"reading {entry.name}")  # said before it is fetched
     archive = fetch(entry, cache_folder() / "downloads")
     try:
