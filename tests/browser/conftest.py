@@ -174,6 +174,8 @@ def open_teach(open_page: Callable[..., PageDriver], teach_site: str) -> Callabl
         driver = open_page(teach_site, **options)
         driver.page.evaluate(FORGET)
         driver.page.goto(f"{teach_site}learn.html")
+        # Until all of it runs nobody takes files, and Playwright hands them over at once.
+        driver.page.evaluate('async () => void (await import("./teach/start.js"))')
         return driver
 
     return start
