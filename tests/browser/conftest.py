@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from page_driver import PageDriver
-from teach_driver import FORGET
+from teach_driver import FORGET, until_it_runs
 from web_example import install_page, served
 
 import fewbox.apps.annotate
@@ -174,8 +174,7 @@ def open_teach(open_page: Callable[..., PageDriver], teach_site: str) -> Callabl
         driver = open_page(teach_site, **options)
         driver.page.evaluate(FORGET)
         driver.page.goto(f"{teach_site}learn.html")
-        # Until all of it runs nobody takes files, and Playwright hands them over at once.
-        driver.page.evaluate('async () => void (await import("./teach/start.js"))')
+        until_it_runs(driver)
         return driver
 
     return start

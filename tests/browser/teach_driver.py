@@ -13,7 +13,13 @@ FORGET = """() => new Promise((done) => {
 """What the test before has left in this browser."""
 
 
+def until_it_runs(driver: PageDriver) -> None:
+    """Wait for all of a page just loaded: before that nobody takes the files that Playwright hands over."""
+    driver.page.evaluate('async () => void (await import("./teach/start.js"))')
+
+
 def add(driver: PageDriver, *photos: Path) -> None:
+    until_it_runs(driver)
     driver.page.locator("#photo-files").set_input_files([str(photo) for photo in photos])
 
 
