@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from made_up_learner import StillLearner
 PORT = 8931
 URL = f"http://127.0.0.1:{PORT}"
 TOKEN = "t" * 43
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """Make ``cert.pem`` and its ``key.pem`` with openssl, for a machine called laptop."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    named = ["-subj", "/CN=laptop", "-keyout", str(key), "-out", str(certificate), "-days", "2"]
+    subprocess.run([*made, *named], check=True, capture_output=True)
+    return certificate, key
 
 
 class Page(TestClient):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from annotate_client import PORT, TOKEN, a_box, make_photos
+from annotate_client import PORT, TOKEN, a_box, make_photos, write_certificate
 from fewbox.apps.annotate.app import AnnotateServer, make_app
 from fewbox.apps.annotate.guard import LOCAL_NAMES, token_of
 from fewbox.commands import annotate as command
@@ -112,10 +111,7 @@ def test_each_start_has_a_token_of_its_own_and_not_the_one_of_this_machine(folde
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
 def test_with_a_certificate_it_is_https(folder: Path, tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    named = ["-subj", "/CN=laptop", "-keyout", str(key), "-out", str(certificate), "-days", "2"]
-    subprocess.run([*made, *named], check=True, capture_output=True)
+    certificate, key = write_certificate(tmp_path)
     with shared(folder, certificate=certificate, key=key) as served:
         assert served.url.startswith("https://")
         trusting = ssl.create_default_context(cafile=str(certificate))

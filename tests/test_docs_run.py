@@ -21,6 +21,7 @@ import pytest
 from PIL import Image
 
 import fewbox
+from annotate_client import write_certificate
 from exported_duck import ExportedDuck
 from fewbox import cli
 from fewbox.data.formats import write_coco
@@ -127,9 +128,7 @@ def _name_as_pages_do(desk: Path) -> None:
     for file, folder in {"boxes": "photos", "photos/annotations": "photos", "test": "test"}.items():
         boxes = fewbox.read_annotations(desk / f"{folder}.csv", desk / folder, label="rubber_duck")
         write_coco(boxes, desk / f"{file}.json")
-    certificate = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    files = ["-nodes", "-subj", "/CN=laptop", "-days", "2", "-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run([*certificate, *files], cwd=desk, check=True, capture_output=True)
+    write_certificate(desk)
 
 
 def cache_a_small_yolox_s() -> None:
@@ -221,10 +220,7 @@ def shell(desk: Path) -> Iterator[Shell]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_adapting", "in_float32")
-@pytest.mark.skipif(
-    not {"curl", "openssl"} <= {n for n in ("curl", "openssl") if shutil.which(n)},
-    reason="needs curl and openssl",
-)
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
 @pytest.mark.parametrize("page", RUN, ids=page_name)
 def test_what_a_page_shows_runs(page: Path, shell: Shell) -> None:
     told = page.read_text("utf-8")
