@@ -149,7 +149,7 @@ def count_proposals(folder: Path, base: str) -> None:
     other = read_annotations(DUCKY / "test_boxes_coco.json", DUCKY / "test").images[:12]
     for image in (*learnt, *other):
         shutil.copy(image.path, folder)
-    truth = {image.path.name: [b for b in image.boxes if not b.ignore] for image in (*learnt, *other)}
+    truth = {image.path.name: image.objects for image in (*learnt, *other)}
     proposed: dict[str, list[list[float]]] = {}
     learning.CANDIDATES = len(truth)
     learning._send = lambda message: proposed.update(

@@ -28,7 +28,7 @@ KEPT = {"linear probe": "linear_normal", "best": "best_normal"}
 
 def picture_of(data: DataSet, photo: AnnotatedImage, detectors: Path) -> Image.Image:
     """Ground truth, what the linear probe finds, and what ``best`` finds, beside each other."""
-    image, known = read_image(photo.path), [box for box in photo.boxes if not box.ignore]
+    image, known = read_image(photo.path), photo.objects
     ids = [data.labels.index(box.label) for box in known]
     corners = [(box.x1, box.y1, box.x2, box.y2) for box in known]
     drawn, captions = (

@@ -89,7 +89,7 @@ def far_set(name: str) -> Division:
     groups = GROUPINGS[name]([image.path.name for image in images])
     counts = np.zeros((len(images), len(read.labels)))
     for row, image in enumerate(images):
-        for label, count in Counter(box.label for box in image.boxes if not box.ignore).items():
+        for label, count in Counter(box.label for box in image.objects).items():
             counts[row, read.labels.index(label)] = count
     is_test = _divided(np.array(groups), counts)
     test = [image for image, chosen in zip(images, is_test, strict=True) if chosen]

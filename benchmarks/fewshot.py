@@ -79,7 +79,7 @@ class DataSet:
         counts = dict.fromkeys(self.labels, 0)
         for exact in (True, False):
             for place in order:
-                labels = [box.label for box in self.pool[place].boxes if not box.ignore]
+                labels = [box.label for box in self.pool[place].objects]
                 wanted = any(counts[label] < shots for label in labels)
                 fits = all(counts[label] + labels.count(label) <= shots for label in labels)
                 if place not in chosen and wanted and (fits or not exact):
@@ -94,7 +94,7 @@ class DataSet:
         chosen: list[int] = []
         shown: set[str] = set()
         for place in order:
-            labels = {box.label for box in self.pool[place].boxes if not box.ignore}
+            labels = {box.label for box in self.pool[place].objects}
             if len(chosen) < count and not labels <= shown:
                 chosen.append(place)
                 shown |= labels

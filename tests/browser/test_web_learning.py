@@ -121,9 +121,9 @@ class InPython(NamedTuple):
             {
                 "name": image.path.name,
                 "size": {"height": image.size_hw[0], "width": image.size_hw[1]},
-                "boxes": [[b.x1, b.y1, b.x2, b.y2] for b in image.boxes if not b.ignore],
+                "boxes": [[b.x1, b.y1, b.x2, b.y2] for b in image.objects],
                 "ignored": [[b.x1, b.y1, b.x2, b.y2] for b in image.boxes if b.ignore],
-                "classIds": [self.annotations.labels.index(b.label) for b in image.boxes if not b.ignore],
+                "classIds": [self.annotations.labels.index(b.label) for b in image.objects],
             }
             for image in self.annotations
         ]
