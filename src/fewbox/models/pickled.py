@@ -167,11 +167,10 @@ def _read_archive(path: Path) -> Any:
         if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder").strip() != b"little":
             raise UnknownStepError("numbers whose first byte is the highest")
         content = archive.read(described[0])
-        members = {member.filename: member for member in archive.infolist()}
 
     @lru_cache(maxsize=1)  # many tensors may be parts of one storage
     def read(storage: _Storage) -> bytes:
-        member = members[f"{folder}data/{storage.key}"]
+        member = archive.getinfo(f"{folder}data/{storage.key}")  # which a closed one knows too
         if member.compress_type != zipfile.ZIP_STORED:
             raise UnknownStepError("packed numbers")
         # A ZipFile would read the list of all members again for each; one kept open would keep the file.

@@ -58,7 +58,7 @@ class ZooEntry:
     @property
     def needs_torch(self) -> bool:
         """Whether only PyTorch runs it; a YOLOX and the starter run in ONNX Runtime too."""
-        return self.reader in ("tf_ssd", "retinanet")
+        return self.reader not in ("yolox", "fewbox")
 
 
 # The bucket behind http://download.tensorflow.org, which the zoo's page links to, by its https address.
