@@ -4,9 +4,9 @@ A draw takes photos from a data set's pool until every class has its shots, or a
 the test photos are always the same. ``probe`` is a crude recipe to compare with, for YOLOX alone,
 ``linear`` the linear probe at the base's own size of input, and
 ``neck:RATE:EPOCHS`` and ``all:RATE:EPOCHS`` are full fine-tuning as people do it elsewhere;
-``adapt:SIDE:STEPS`` adapts with an input of SIDE pixels, where ``best`` chooses both. All runs are
-kept in one JSON file, so a run that was stopped goes on where it was. The frozen base sees the test photos
-once: a tuned head is tried on what it saw then.
+``adapt:SIDE:STEPS:MIXING`` adapts with an input of SIDE pixels and goes that part of the way, where ``best``
+chooses all three. All runs are kept in one JSON file, so a run that was stopped goes on where it was. The
+frozen base sees the test photos once: a tuned head is tried on what it saw then.
 
     python benchmarks/fewshot.py results.json                     everything there is not yet
     python benchmarks/fewshot.py results.json --draws 3 --shots 5 a quick look
@@ -194,11 +194,12 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
     if name == "probe":
         return probe(photos, base)
     if name.startswith("adapt:"):
-        side, steps = map(int, name.split(":")[1:])
-        sized = base if side == base.config.input_size_hw[0] else with_input_size(base, side)
+        side, steps, mixing = (float(part) for part in name.split(":")[1:])
+        sized = base if side == base.config.input_size_hw[0] else with_input_size(base, int(side))
         quick = FinetuneConfig(seed=seed, effort="quick")
         start = Probe.of(photos, sized, quick, show_progress=False).fit().detector
-        return adapt(photos, start, AdaptSettings(seed=seed, steps=steps), show_progress=False)
+        how = AdaptSettings(seed=seed, steps=int(steps), mixing=mixing)
+        return adapt(photos, start, how, show_progress=False)
     if ":" in name:
         layers, rate, epochs = name.split(":")
         settings = DeepConfig(
@@ -272,9 +273,9 @@ def runs_of(
 
 
 def recipe_of(text: str) -> str:
-    """A recipe by name, full fine-tuning as ``LAYERS:RATE:EPOCHS`` or adapting as ``adapt:SIDE:STEPS``."""
+    """A recipe by name, full fine-tuning as ``LAYERS:RATE:EPOCHS``, or ``adapt:SIDE:STEPS:MIXING``."""
     named = (*RECIPES, "best/long", "adapt/normal")
-    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+|adapt:\d+:\d+", text):
+    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+|adapt:\d+:\d+:[\d.]+", text):
         return text
     raise argparse.ArgumentTypeError(f"no recipe: {text}")
 

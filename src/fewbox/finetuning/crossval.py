@@ -34,7 +34,6 @@ from fewbox.finetuning.linear_probe.targets import DesignMatrix
 from fewbox.models.families import Config
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats
 
-NOTHING_HELD_OUT = "not adapted: no photos to hold out that could say whether it finds more"
 FOLD_STEPS = 40
 """Of L-BFGS: half of the fit to all photos, as every fold costs a fit."""
 MIN_SCORE = 0.01

@@ -1,11 +1,12 @@
 """Learning from cached maps, in rounds, after each of which there is a network; and how a step is made.
 
-A step is Adam, drawn back to where learning began; what comes out is the mean of the last steps. Written
-out because torch.optim imports the compiler: about a second.
+A step is Adam, drawn back to where learning began; what comes out is the mean of the last steps, or lies
+between that and the start. Written out because torch.optim imports the compiler: about a second.
 
-Kingma and Ba, "Adam", 2015; Li et al., "Explicit Inductive Bias for Transfer Learning" (L2-SP), 2018. A step
-is as long as a layer's weights are large (Shazeer and Stern, "Adafactor", 2018, section 8), so that
-one rate fits layers with and without batch-norms folded into them.
+Kingma and Ba, "Adam", 2015; Li et al., "Explicit Inductive Bias for Transfer Learning" (L2-SP), 2018;
+Wortsman et al., "Robust fine-tuning of zero-shot models" (WiSE-FT), 2022, equation 1. A step is as long as a
+layer's weights are large (Shazeer and Stern, "Adafactor", 2018, section 8), so that one rate fits layers with
+and without batch-norms folded into them.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ class Descent:
         self.steps = 0
 
     @torch.no_grad()
+    def mixed(self, mixing: float) -> list[Tensor]:
+        """The weights that lie that part of the way from the start to the mean of the last steps."""
+        return list(torch._foreach_lerp(self.start, self.mean, mixing))
+
+    @torch.no_grad()
     def step(self, gradients: list[Tensor], share: float) -> None:
         """One step of ``share``, 0 to 1, of the highest size."""
         self.steps += 1
@@ -107,6 +113,8 @@ class AdaptSettings:
     """What part of the way back to the start a step of full size goes (L2-SP)."""
     mean_of: float = 20.0
     """Of about how many of the last steps the result is the mean."""
+    mixing: float = 1.0
+    """What part of the way from the start to where learning ends the result lies (WiSE-FT)."""
     max_gradient: float = 20.0
     """Norm that a step's gradient is cut to."""
     window: int | None = None
@@ -211,7 +219,7 @@ class Adaptation:
         """
         learnt, network = self.descent.weights, self.adapter.network
         latest = [w.detach().clone() for w in learnt]
-        torch._foreach_copy_(learnt, self.descent.mean)
+        torch._foreach_copy_(learnt, self.descent.mixed(self.settings.mixing))
         codes, logits = self.adapter.outputs(self.views.store.maps([self.views.store.whole(view)]))
         torch._foreach_copy_(learnt, latest)
         anchors = network.anchors(network.config.input_size_hw)
@@ -219,9 +227,10 @@ class Adaptation:
         return found
 
     def weights(self) -> dict[str, Weight]:
-        """The weights as they are now: of what learns the mean of the last steps."""
+        """The weights as they are now: of what learns the mean of the last steps, mixed with the start."""
         now = {name: w.detach().clone().cpu() for name, w in self.adapter.network.state_dict().items()}
-        now |= {n: w.clone().cpu() for n, w in zip(self.names, self.descent.mean, strict=True)}
+        mixed = self.descent.mixed(self.settings.mixing)
+        now |= {n: w.clone().cpu() for n, w in zip(self.names, mixed, strict=True)}
         return {name: weight.numpy() for name, weight in now.items()}
 
     def _batches(self) -> Iterator[list[int]]:

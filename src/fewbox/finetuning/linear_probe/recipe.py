@@ -51,6 +51,9 @@ RIDGE = 100.0
 gives 0.2 more."""
 MAX_STEPS = 80
 """Of L-BFGS; it ends sooner once a step hardly lowers the loss."""
+HELD = 0.7
+"""AP50 in the photos learnt from, from which on the base's boxes hold the objects. Measured with five
+photos: 0.72 to 1.0 of ducks, raccoons and circuit boards, 0.09 to 0.72 of seven sets far from COCO."""
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,10 @@ class Fitted(NamedTuple):
     """Of detections in photos held out; None if nothing could be held out."""
     ap50_where_learnt: Callable[[], float]
     """In the photos it has learnt from; looked for only when asked, as few who fit a detector want it."""
+
+    def boxes_hold(self) -> bool:
+        """Whether the base has boxes that hold the objects: those learnt from are found."""
+        return self.ap50_where_learnt() >= HELD
 
     def with_reason(self, reason: str) -> Fitted:
         """The same, with a line more in its plan."""
