@@ -78,8 +78,8 @@ def add_finetune(commands: Any) -> None:
         choices=["best", "probe", "adapt", "seed"],
         default="best",
         help="how to learn: probe ranks the boxes of the base, in seconds; adapt also teaches the layers "
-        "that make the boxes, for objects unlike those of COCO, in about a minute; best takes what finds "
-        "more in photos held out (default: %(default)s)",
+        "that make the boxes, for objects unlike those of COCO, in about a minute; best does so unless the "
+        "first finds more in photos held out, or nearly all (default: %(default)s)",
     )
     finetune.add_argument(
         "--hold-out",
