@@ -194,11 +194,11 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
     if name == "probe":
         return probe(photos, base)
     if name.startswith("adapt:"):
-        side, steps, mixing = (float(part) for part in name.split(":")[1:])
-        sized = base if side == base.config.input_size_hw[0] else with_input_size(base, int(side))
+        _, side, steps, mixing = name.split(":")
+        sized = base if int(side) == base.config.input_size_hw[0] else with_input_size(base, int(side))
         quick = FinetuneConfig(seed=seed, effort="quick")
         start = Probe.of(photos, sized, quick, show_progress=False).fit().detector
-        how = AdaptSettings(seed=seed, steps=int(steps), mixing=mixing)
+        how = AdaptSettings(seed=seed, steps=int(steps), mixing=float(mixing))
         return adapt(photos, start, how, show_progress=False)
     if ":" in name:
         layers, rate, epochs = name.split(":")

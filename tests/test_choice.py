@@ -136,9 +136,8 @@ def test_where_the_boxes_of_the_base_hold_the_objects_it_goes_halfway(
 def test_large_objects_need_large_windows_and_get_fewer_steps(side: float, steps: int) -> None:
     truth = ViewTruth(torch.tensor([[0.0, 0.0, side, side]]), torch.zeros(1, dtype=torch.int64))
     store = SimpleNamespace(whole=lambda view: Window(view, 0, 0, 13, 13))
-    views: Any = SimpleNamespace(store=store, truths=[truth], chosen=[0])
-    start: Any = SimpleNamespace(config=SimpleNamespace(input_size_hw=(416, 416)))
-    assert adapting.steps_in_time(100, start, views) == steps
+    views: Any = SimpleNamespace(store=store, truths=[truth], chosen=[0], stride=32)
+    assert adapting.steps_in_time(100, views) == steps
 
 
 def folded(detector: Detector) -> NDArray[np.float32]:

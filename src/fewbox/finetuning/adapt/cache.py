@@ -130,6 +130,8 @@ class CachedViews:
     """Which photo each is a view of."""
     chosen: list[int]
     """The numbers of those that are learnt from."""
+    stride: int
+    """Pixels of the input that a cell of the coarsest map stands for."""
 
     def of_photo(self, photo: int) -> int:
         """The number of the view that is the photo itself."""
@@ -190,7 +192,7 @@ def cache_views(
     if show_progress and computed is not None and computed.num_found:
         console.print(computed.in_words(len(annotations)))
     assert store is not None  # a set that may be learnt from has photos
-    return CachedViews(store, truths, photos, list(range(len(truths))))
+    return CachedViews(store, truths, photos, list(range(len(truths))), adapter.coarsest_stride)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.metrics import coco_metrics, none_if_nan
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
-from fewbox.finetuning.adapt.learn import LEAST_WINDOW, Adaptation, AdaptSettings, fitting_window
+from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, steps_in_time
 from fewbox.finetuning.crossval import Found, checked_classes, folds_of, outcomes_in
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
@@ -41,9 +41,7 @@ MIN_SCORE = 0.01
 """Of detections in held-out photos."""
 HALFWAY = 0.5
 """Of the way from the linear probe that a detector goes where the base's boxes hold the objects. Measured
-with one and five photos: 57 AP of raccoons, where the linear probe has 51 and all of the way 43."""
-FEWEST_STEPS = 30
-"""However large the objects are."""
+with five photos: 57 AP of raccoons, where the linear probe has 50 and all of the way 44."""
 CLEAR_GAIN, CHANCE = 0.03, 0.5
 """AP differs by more than chance if it does by the first, and by the second divided by the root of the number
 of objects held out: a standard deviation of the share that is found, if that is half."""
@@ -71,10 +69,10 @@ def adapt_fitted(
         run: where what is computed of each photo is kept, if it is, until that ends.
     """
     annotations, start = probe.annotations, fitted.detector
-    halfway = fitted.boxes_hold()
     trial = None
     done: list[AdaptedRound] = []
     try:
+        halfway = fitted.boxes_hold()
         computed = None
         if run is not None:
             base, num_views = probe.base, how.views_of(len(annotations))
@@ -82,7 +80,7 @@ def adapt_fitted(
             computed = run.computed(len(annotations), "maps", *decided_by, num_views, how.seed)
         views = views_of(annotations, start, how, show_progress=show_progress, computed=computed)
         if halfway:
-            how = replace(how, mixing=HALFWAY, steps=steps_in_time(how.steps, start, views))
+            how = replace(how, mixing=HALFWAY, steps=steps_in_time(how.steps, views))
         if can_be_tried(probe):
             trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
     except KeyboardInterrupt:
@@ -112,19 +110,6 @@ def adapt_fitted(
         words += f"; AP in photos held out {aps[-1]:.1%}, of the linear probe {aps[0]:.1%}"
     detector.provenance["plan"] = (*probe.budget.reasons, words)
     return fitted._replace(detector=detector, estimate=expected, outcomes=outcomes)
-
-
-def steps_in_time(steps: int, start: Detector, views: CachedViews) -> int:
-    """As many as take the time of ``steps`` from the least windows, where large objects need larger ones.
-
-    Measured, halfway: five raccoons, 57 AP with 125 steps from whole views, 55 with 31.
-    """
-    whole = views.store.whole(views.chosen[0])
-    height, _ = start.config.input_size_hw or (0, 0)
-    stride = height // whole.rows
-    window = fitting_window([views.truths[view] for view in views.chosen], stride)
-    larger = max(min(window, whole.rows), LEAST_WINDOW) / LEAST_WINDOW
-    return max(round(steps / larger**2), min(steps, FEWEST_STEPS))
 
 
 def views_of(
