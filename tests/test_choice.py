@@ -63,11 +63,11 @@ def fitted(probe: Probe) -> Fitted:
     return probe.fit()._replace(ap50_where_learnt=lambda: 1.0)
 
 
-def trial_of(fitted: Fitted, *aps: float, objects: int = 0) -> Trial:
+def trial_of(fitted: Fitted, *aps: float, objects: int = 0, mixing: float = 0.5) -> Trial:
     """With so many objects in photos held out; 0 for those of the photos."""
     assert fitted.outcomes is not None
     if not objects:
-        return Trial(aps, (fitted.outcomes,) * len(aps))
+        return Trial(mixing, aps, (fitted.outcomes,) * len(aps))
     truth = replace(
         fitted.outcomes.ground_truth,
         photo_ids=np.zeros(objects, np.int64),
@@ -75,7 +75,7 @@ def trial_of(fitted: Fitted, *aps: float, objects: int = 0) -> Trial:
         boxes=np.zeros((objects, 4)),
         ignore=np.zeros(objects, bool),
     )
-    return Trial(aps, (replace(fitted.outcomes, ground_truth=truth),) * len(aps))
+    return Trial(mixing, aps, (replace(fitted.outcomes, ground_truth=truth),) * len(aps))
 
 
 def adapted(
@@ -129,6 +129,28 @@ def test_where_the_boxes_of_the_base_hold_the_objects_it_goes_halfway(
     all_of_the_way = adapting.adapt(probe.annotations, fitted.detector, HOW, show_progress=False)
     begun, end, got = (folded(made) for made in (fitted.detector, all_of_the_way, detector))
     assert np.abs(end - begun).max() > 1e-3
+    np.testing.assert_allclose(got, begun + mixing * (end - begun), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("where_learnt", "mixing", "words"),
+    [(0.72, 1.0, "and all of the way"), (0.63, 0.5, "and halfway back")],
+)
+def test_photos_held_out_may_say_how_far_it_goes(
+    where_learnt: float,
+    mixing: float,
+    words: str,
+    probe: Probe,
+    fitted: Fitted,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = fitted._replace(ap50_where_learnt=lambda: where_learnt)
+    monkeypatch.setattr(adapting, "calibrated", lambda detector, _: detector)
+    trial = trial_of(fitted, 0.1, 0.2, 0.3, 0.4, mixing=mixing)
+    detector = adapted(probe, start, trial, monkeypatch).detector
+    assert f"{words}, as that finds more; AP" in detector.provenance["plan"][-1]
+    all_of_the_way = adapting.adapt(probe.annotations, fitted.detector, HOW, show_progress=False)
+    begun, end, got = (folded(made) for made in (fitted.detector, all_of_the_way, detector))
     np.testing.assert_allclose(got, begun + mixing * (end - begun), atol=1e-5)
 
 
@@ -250,19 +272,34 @@ def test_more_photos_are_learnt_from_for_longer() -> None:
 def test_what_is_clearly_worse_after_a_round_is_not_tried_further(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapting, "coco_metrics", metrics_that_fall())
+    monkeypatch.setattr(adapting, "coco_metrics", metrics_of(0.5, 0.4, 0.4))
     monkeypatch.setattr(adapting, "CHANCE", 0.1)  # as if more objects were held out
     views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
     trial = try_adapting(probe, views, HOW, may_stay=True, show_progress=False)
     assert trial.aps == (0.5, 0.4)
     assert trial.best == 0
-    monkeypatch.setattr(adapting, "coco_metrics", metrics_that_fall())
+    monkeypatch.setattr(adapting, "coco_metrics", metrics_of(0.5, 0.4, 0.4, 0.3, 0.3, 0.2, 0.2))
     assert try_adapting(probe, views, HOW, may_stay=False, show_progress=False).aps == (0.5, 0.4, 0.3, 0.2)
 
 
-def metrics_that_fall() -> Callable[..., SimpleNamespace]:
-    aps = iter((0.5, 0.4, 0.3, 0.2))
-    return lambda *_: SimpleNamespace(ap=next(aps))
+@pytest.mark.slow
+@pytest.mark.parametrize(("gain", "mixing"), [(0.02, 0.5), (0.08, 1.0)])
+def test_the_other_part_of_the_way_is_gone_if_that_finds_more_than_chance(
+    gain: float, mixing: float, probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "CHANCE", 0.1)  # as if more objects were held out
+    views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
+    monkeypatch.setattr(adapting, "coco_metrics", metrics_of(0.5, 0.6, 0.6 + gain))
+    halfway = replace(HOW, mixing=0.5, rounds=1, steps=4)
+    trial = try_adapting(probe, views, halfway, may_stay=True, show_progress=False)
+    assert trial.mixing == mixing
+    assert trial.aps == (0.5, 0.6 if mixing == 0.5 else 0.6 + gain)
+
+
+def metrics_of(*aps: float) -> Callable[..., SimpleNamespace]:
+    """Of the linear probe, then of each round: as far as asked for, and all or half of the way."""
+    following = iter(aps)
+    return lambda *_: SimpleNamespace(ap=next(following))
 
 
 def test_best_does_not_try_what_cannot_be_or_must_be_quick(fitted: Fitted) -> None:

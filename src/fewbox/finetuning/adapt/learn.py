@@ -212,14 +212,14 @@ class Adaptation:
                 begun = step
 
     @torch.no_grad()
-    def detect(self, view: int, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What the weights as in :meth:`weights` find in a whole view.
+    def detect(self, view: int, threshold: float, mixing: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What the mean of the last weights, mixed with the start, finds in a whole view.
 
         Boxes ``[K, 4]`` in pixels of the network's input, scores ``[K]`` and class ids ``[K]``.
         """
         learnt, network = self.descent.weights, self.adapter.network
         latest = [w.detach().clone() for w in learnt]
-        torch._foreach_copy_(learnt, self.descent.mixed(self.settings.mixing))
+        torch._foreach_copy_(learnt, self.descent.mixed(mixing))
         codes, logits = self.adapter.outputs(self.views.store.maps([self.views.store.whole(view)]))
         torch._foreach_copy_(learnt, latest)
         anchors = network.anchors(network.config.input_size_hw)

@@ -86,6 +86,8 @@ def adapt_fitted(
     except KeyboardInterrupt:
         return fitted.with_reason("not adapted: stopped before it was known what that brings")
     rounds = how.rounds if trial is None else trial.best
+    if trial is not None:
+        how = replace(how, mixing=trial.mixing)
     if trial is not None and rounds == 0 and may_stay:
         before, after = trial.aps[0], max(trial.aps[1:])
         return fitted.with_reason(
@@ -101,7 +103,9 @@ def adapt_fitted(
     detector = calibrated(done[-1].detector, expected)
     steps, views_of_each = counted(len(detector.history), "step"), how.views_of(len(annotations))
     words = f"adapted: {steps} on {counted(views_of_each, 'view')} of each photo"
-    if halfway:
+    if how.mixing != (HALFWAY if halfway else 1.0):
+        words += f", and {'all of the way' if halfway else 'halfway back'}, as that finds more"
+    elif halfway:
         words += ", and halfway back, as the base's boxes hold the objects"
     if trial is None:
         words += "; untried, as nothing can be held out"
@@ -214,6 +218,8 @@ def calibrated(detector: Detector, expected: Estimate) -> Detector:
 class Trial:
     """What was found in photos held out, after each round; round 0 is the linear probe."""
 
+    mixing: float
+    """What part of the way from the linear probe the weights lie that it was found with."""
     aps: tuple[float, ...]
     """AP as in COCO, 0 to 1."""
     outcomes: tuple[Outcomes, ...]
@@ -267,6 +273,7 @@ def try_adapting(
     photos, num_classes = probe.photos, len(probe.annotations.labels)
     halves = folds_of(len(photos), FOLDS)
     shorter = replace(settings, steps=settings.steps // FOLDS)
+    other = 1.0 if settings.mixing < 1 else HALFWAY
     runs = []
     for held_out in halves:
         runs.append(Adaptation.of(probe.fit_without(held_out), views.without(held_out), shorter))
@@ -274,21 +281,22 @@ def try_adapting(
     def look(trial: Trial) -> Trial:
         found: dict[int, Found] = {}
         for held_out, run in zip(halves, runs, strict=True):
-            found |= {number: _found_in(probe, run, number) for number in held_out}
+            found |= {number: _found_in(probe, run, number, trial.mixing) for number in held_out}
         outcomes = outcomes_in(photos, FOLDS, num_classes, [found[n] for n in range(len(photos))])
         metrics = coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes)
         ap = none_if_nan(metrics.ap) or 0.0
-        return Trial((*trial.aps, ap), (*trial.outcomes, outcomes))
+        return replace(trial, aps=(*trial.aps, ap), outcomes=(*trial.outcomes, outcomes))
 
     learning = [run.rounds() for run in runs]
     with progress_bar("trying to adapt", settings.rounds + 1, show=show_progress) as advance:
-        trial = look(Trial((), ()))
+        trial = look(Trial(settings.mixing, (), ()))
+        also = replace(trial, mixing=other)
         advance("")
         for number in range(1, settings.rounds + 1):
             # Beside each other: a step has too little work for more than one thread or two.
             for done in run_parallel(next, learning, max(num_cores() // FOLDS, 1)):
                 done.result()
-            trial = look(trial)
+            trial, also = look(trial), look(also)
             ap, before = trial.aps[-1], trial.aps[0]
             if show_progress:
                 console.print(
@@ -296,14 +304,15 @@ def try_adapting(
                     f"of the linear probe {before:.0%}"
                 )
             advance(f"AP {ap:.0%}")
-            if may_stay and trial.is_worse(number):
+            if may_stay and trial.is_worse(number) and also.is_worse(number):
                 break
-    return trial
+    return also if also.aps[also.best] >= trial.aps[trial.best] + trial.by_chance else trial
 
 
-def _found_in(probe: Probe, run: Adaptation, number: int) -> Found:
+def _found_in(probe: Probe, run: Adaptation, number: int, mixing: float) -> Found:
     """What a run finds in a photo; boxes in pixels of the network's input, within the photo."""
-    boxes, scores, class_ids = (part.numpy() for part in run.detect(run.views.of_photo(number), MIN_SCORE))
+    found = run.detect(run.views.of_photo(number), MIN_SCORE, mixing)
+    boxes, scores, class_ids = (part.numpy() for part in found)
     config, size_hw = probe.base.config, probe.annotations.images[number].size_hw
     boxes = config.to_photo(boxes, size_hw)
     inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
