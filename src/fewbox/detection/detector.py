@@ -84,7 +84,7 @@ class Detector(PhotoDetector):
         >>> detector = fewbox.Detector.load("duck.safetensors")
         >>> len(detector.detect("ducks/test/duck_01.jpg", threshold=0.5))
         3
-        >>> [found.photo_name for found in detector.detect(fewbox.find_photos("ducks/test"))][:2]
+        >>> [found.photo_name for found in detector.detect(fewbox.find_photos("ducks/test/duck_0*.jpg"))][:2]
         ['duck_01.jpg', 'duck_02.jpg']
     """
 

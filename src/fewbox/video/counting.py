@@ -126,7 +126,7 @@ class LineCounter(PassCounter):
         >>> detector = fewbox.Detector.load("duck.safetensors")
         >>> tracker = fewbox.Tracker(detector.threshold, rate=25)
         >>> line = fewbox.LineCounter((0, 240, 640, 240))
-        >>> for frame in fewbox.find_photos("ducks/test"):
+        >>> for frame in fewbox.find_photos("ducks/test/duck_0*.jpg"):
         ...     found = detector.detect(frame, threshold=tracker.lowest_score)
         ...     line.update(tracker.update(found))
         >>> list(line.counts)

@@ -169,7 +169,7 @@ class Tracker:
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
         >>> tracker = fewbox.Tracker(detector.threshold, rate=5)
-        >>> for photo in fewbox.find_photos("ducks/test"):
+        >>> for photo in fewbox.find_photos("ducks/test/duck_0*.jpg"):
         ...     found = detector.detect(photo, threshold=tracker.lowest_score)
         ...     tracked = tracker.update(found)
         >>> {type(each.track_id) for each in tracked} <= {int, type(None)}
