@@ -165,7 +165,8 @@ def options_in(text: str) -> set[str]:
 
 @pytest.mark.slow
 def test_options_in_sentences_are_options() -> None:
-    ours = {option for parser in commands().values() for option in parser._option_string_actions}
+    parsers = commands()
+    ours = {option for parser in parsers.values() for option in parser._option_string_actions}
     of_torchrun = {"--nnodes", "--rdzv-endpoint"}
     scripts = "".join(
         path.read_text() for name in ("benchmarks", "tools") for path in (ROOT / name).glob("*.py")
@@ -178,8 +179,8 @@ def test_options_in_sentences_are_options() -> None:
         for code in re.findall(r"`([^`]+)`", sentences):
             command = re.match(r"fewbox ([a-z][a-z-]+)", code)
             if command is not None:
-                assert command[1] in commands(), f"{name_of(page)}: {code}"
-                known = {*commands()[command[1]]._option_string_actions}
+                assert command[1] in parsers, f"{name_of(page)}: {code}"
+                known = {*parsers[command[1]]._option_string_actions}
             else:
                 known = ours | of_torchrun | theirs
             assert options_in(code) <= known | {"--help"}, f"{name_of(page)}: {code}"
