@@ -491,7 +491,7 @@ def test_photos_held_out_are_evaluated_on(tmp_path: Path, capsys: pytest.Capture
     photos, boxes = str(DEMO_FOLDER / "train"), tmp_path / "boxes.json"
     write_coco(demo_photos()[0], boxes)
     output = tmp_path / "duck.safetensors"
-    command = ["finetune", photos, "--boxes", str(boxes), "--base", "starter", "--effort", "quick"]
+    command = ["finetune", photos, "--boxes", str(boxes), "--effort", "quick"]
     assert main([*command, "--hold-out", "40%", "-o", str(output)]) == 0
     printed = capsys.readouterr().out
     assert "not learnt from: 2 photos" in printed
