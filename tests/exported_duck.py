@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
+from fewbox.apps import openvino_export
 from fewbox.core.boxes import pairwise_iou
 from fewbox.data import demo_photos
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
+from fewbox.detection.export_cache import keep_export
 from fewbox.export import export_detector
 from fewbox.finetuning.api import finetune
 from made_once import made_once
@@ -44,6 +49,50 @@ def _make(folder: Path) -> None:
     export_detector(detector, folder / "duck.onnx", photos=[image.path for image in test.images[:1]])
     for image in test.images[:6]:
         Image.open(image.path).save(folder / f"{image.path.stem}.png")
+
+
+def keep_in_cache(duck: ExportedDuck, file: Path) -> Path:
+    """The export of the duck's ``file`` where fewbox looks for it, as after the first ``fewbox detect``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fewbox.export.export_detector", lambda _, target: shutil.copy(duck.onnx, target))
+        return keep_export(file, duck.detector)
+
+
+def openvino_duck(duck: ExportedDuck) -> Path:
+    """The duck's file for OpenVINO, ``duck.xml``; its weights are beside it."""
+
+    def make(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            export_once(patch, duck)
+            openvino_export.export_openvino(duck.detector, folder / "duck.xml", photos=duck.photos[:1])
+
+    return made_once("openvino_duck", make) / "duck.xml"
+
+
+def export_once(patch: pytest.MonkeyPatch, duck: ExportedDuck) -> None:
+    """Have what is made for OpenVINO begin from the ONNX file of the duck that is there."""
+
+    def export(detector: Detector, target: Path, *, photos: object) -> None:  # noqa: ARG001
+        assert detector is duck.detector
+        shutil.copy(duck.onnx, target)
+
+    patch.setattr(openvino_export, "export_detector", export)
+
+
+def quantize_once(patch: pytest.MonkeyPatch) -> None:
+    """Have NNCF round the export of the duck to int8 once for all tests; nothing else is exported in int8.
+
+    Most of its time goes into looking through the graph, which is the same whatever photos it is fitted to.
+    """
+    really_quantize = openvino_export.quantize
+
+    def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
+        def make(folder: Path) -> None:
+            openvino_export.save_model(really_quantize(model, photos), {}, folder / "duck.xml")
+
+        return openvino_export.read_onnx(made_once("int8_duck", make) / "duck.xml")
+
+    patch.setattr(openvino_export, "quantize", quantize)
 
 
 def assert_same(found: list[dict[str, Any]], expected: Detections) -> None:

@@ -19,6 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from exported_duck import openvino_duck
 from exports import detector_of, exported, save_noise
 from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
@@ -243,11 +244,9 @@ def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_here")
-def test_a_detector_of_two_files_reaches_the_workers(folder, tmp_path) -> None:
+def test_a_detector_of_two_files_reaches_the_workers(folder, tmp_path, exported_duck) -> None:
     pytest.importorskip("openvino", reason="needs the extra fewbox[openvino]")
-    pytest.importorskip("onnxscript", reason="needs the extra fewbox[train]")
-    assert main(["export", str(folder / "d.safetensors"), str(tmp_path / "d.xml")]) == 0
-    summary = detect_batch(tmp_path / "d.xml", few(folder, tmp_path), tmp_path / "out")
+    summary = detect_batch(openvino_duck(exported_duck), few(folder, tmp_path), tmp_path / "out")
     assert (summary.done, summary.failed) == (4, 0)
 
 
