@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ import pytest
 import torch
 
 from annotate_client import a_box
-from exported_duck import ExportedDuck
+from exported_duck import ExportedDuck, keep_in_cache
 from fewbox.data import demo_photos
 from fewbox.detection.detector import Detector
 from fewbox.models.weights import write_weights
@@ -56,6 +55,18 @@ class Without(PathFinder):
         return None if name.partition(".")[0] in {MISSING!r} else super().find_spec(name, path, target)
 
 sys.meta_path[:] = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json
+from fewbox.cli import main
+
+answers = {{}}
+for command in {commands!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(command.split())
+    answers[command] = (code, out.getvalue(), err.getvalue())
+print(json.dumps(answers))
 """
 
 
@@ -104,6 +115,12 @@ class Plain:
         assert "Traceback" not in err, err
         return process.returncode, out, err
 
+    def run_all(self, commands: Sequence[str]) -> dict[str, tuple[int, str, str]]:
+        """As :meth:`run`, of each, one after the other in one process: to start one takes half a second."""
+        answers = json.loads(self.python(ONE_AFTER_THE_OTHER.format(commands=[*commands])))
+        assert not [command for command, (_, _, err) in answers.items() if "Traceback" in err], answers
+        return answers
+
     def python(self, code: str) -> str:
         process = self.start("-c", code)
         out, err = process.communicate(timeout=120)
@@ -129,7 +146,9 @@ MAKES = {
 }
 
 
-def test_what_works_without(plain: Plain) -> None:
+@pytest.fixture(scope="module")
+def makes(plain: Plain) -> str:
+    """The exit codes of the commands in ``MAKES``, which have run one after the other."""
     commands = [command.split() for command in MAKES]
     code = f"""
 from fewbox.apps import demo
@@ -139,14 +158,18 @@ few = [photos[:4] for photos in demo.demo_photos()]
 demo.demo_photos = lambda: few
 print([main(arguments) for arguments in {commands!r}])
 """
-    assert plain.python(code).splitlines()[-1] == str([0] * len(MAKES))
+    return plain.python(code).splitlines()[-1]
+
+
+def test_what_works_without(plain: Plain, makes: str) -> None:
+    assert makes == str([0] * len(MAKES))
     for made in MAKES.values():
         assert (plain.folder / made).stat().st_size > 0
 
 
+@pytest.mark.usefixtures("makes")
 def test_the_same_is_found(plain: Plain, exported_duck: ExportedDuck) -> None:
-    plain.run("detect duck.onnx photos -o again --no-pictures")
-    found = json.loads((plain.folder / "again/detections.json").read_text())["photos"]
+    found = json.loads((plain.folder / "found/detections.json").read_text())["photos"]
     expected = exported_duck.detector.detect(list(exported_duck.photos[:NUM_PHOTOS]))
     assert sum(map(len, expected)) > 0
     assert [len(photo["detections"]) for photo in found] == [len(one) for one in expected]
@@ -154,8 +177,10 @@ def test_the_same_is_found(plain: Plain, exported_duck: ExportedDuck) -> None:
 
 def test_videos(plain: Plain) -> None:
     pytest.importorskip("av", reason="needs the extra fewbox[video]")
-    assert plain.run("detect duck.onnx photos -o ducks.mp4")[0] == 0
-    assert plain.run("detect duck.onnx ducks.mp4 -o again.mp4")[0] == 0
+    answers = plain.run_all(
+        ["detect duck.onnx photos -o ducks.mp4", "detect duck.onnx ducks.mp4 -o again.mp4"]
+    )
+    assert [code for code, _, _ in answers.values()] == [0, 0]
 
 
 def test_many_workers(plain: Plain) -> None:
@@ -166,12 +191,11 @@ def test_many_workers(plain: Plain) -> None:
 
 
 def test_words_of_a_detector_and_of_photos(plain: Plain) -> None:
-    code, out, _ = plain.run("show duck.onnx")
-    assert code == 0
-    assert "finds:  " in out
-    assert "AP50" in out  # the estimate of held-out photos
-    assert plain.run("check photos --boxes boxes.csv")[0] == 0
-    assert plain.run("bases")[0] == 0
+    answers = plain.run_all(["show duck.onnx", "check photos --boxes boxes.csv", "bases"])
+    assert [code for code, _, _ in answers.values()] == [0, 0, 0]
+    said = answers["show duck.onnx"][1]
+    assert "finds:  " in said
+    assert "AP50" in said  # the estimate of held-out photos
     assert plain.run("--version")[0] == 0
 
 
@@ -290,37 +314,53 @@ def serving(plain: Plain, command: str, before: str) -> Iterator[str]:
         process.kill()
 
 
-@pytest.mark.parametrize("written", ["learnt.safetensors", "learnt.onnx"])
-def test_the_linear_probe_learns_and_detects(plain: Plain, written: str) -> None:
-    asked = "--boxes boxes.csv --base starter --effort quick --reviewed-only"
-    code, out, err = plain.run(f"finetune photos {asked} -o {written}")
-    assert code == 0, err
-    assert f"wrote {written}" in out
-    folder = f"found_by_{written.partition('.')[2]}"
-    assert plain.run(f"detect {written} photos -o {folder}")[0] == 0
-    found = json.loads((plain.folder / folder / "detections.json").read_text())["photos"]
-    assert sum(len(photo["detections"]) for photo in found) >= len(found)
+ASKED = "--boxes boxes.csv --effort quick --reviewed-only"
+LEARNT = {
+    "learnt.safetensors": "--base starter",
+    "learnt.onnx": "--base starter",
+    "of_pth.safetensors": "--base nano.pth --heads-only",
+    "of_onnx.safetensors": "--base nano.onnx --heads-only",
+}
+"""Detectors, and how they are asked for; nano.pth and nano.onnx are a YOLOX as its release offers it."""
 
 
 @pytest.fixture(scope="module")
-def official(plain: Plain) -> dict[str, Path]:
-    """A YOLOX as its release offers it, as a pickle of PyTorch and as an ONNX file."""
+def learnt(plain: Plain) -> dict[str, tuple[int, str, str]]:
+    """Of each detector what ``fewbox finetune`` says; each has detected in the photos too."""
     network = random_yolox(replace(YOLOX_SIZES["nano"], size_hw=(416, 416)))
     torch.save({"model": network.state_dict()}, plain.folder / "nano.pth")
     onnx.save(exported(network.fold()), plain.folder / "nano.onnx")
-    return {"pth": plain.folder / "nano.pth", "onnx": plain.folder / "nano.onnx"}
+    teach = {f"finetune photos {ASKED} {how} -o {detector}": detector for detector, how in LEARNT.items()}
+    search = {f"detect {detector} photos -o {found_by(detector)}": detector for detector in LEARNT}
+    answers = plain.run_all([*teach, *search])
+    assert [answers[command][0] for command in search] == [0] * len(LEARNT)
+    return {detector: answers[command] for command, detector in teach.items()}
+
+
+def found_by(detector: str) -> str:
+    return f"found_by_{detector.replace('.', '_')}"
+
+
+@pytest.mark.parametrize("written", ["learnt.safetensors", "learnt.onnx"])
+def test_the_linear_probe_learns_and_detects(
+    plain: Plain, learnt: dict[str, tuple[int, str, str]], written: str
+) -> None:
+    code, out, err = learnt[written]
+    assert code == 0, err
+    assert f"wrote {written}" in out
+    found = json.loads((plain.folder / found_by(written) / "detections.json").read_text())["photos"]
+    assert sum(len(photo["detections"]) for photo in found) >= len(found)
 
 
 @pytest.mark.parametrize("kind", ["pth", "onnx"])
 def test_an_official_yolox_is_converted_and_learns(
-    plain: Plain, official: dict[str, Path], kind: str
+    plain: Plain, learnt: dict[str, tuple[int, str, str]], kind: str
 ) -> None:
     """As after ``fewbox bases --download yolox_nano``, which converts the file that it has fetched."""
-    asked = f"--boxes boxes.csv --base {official[kind].name} --effort quick --reviewed-only"
-    code, out, err = plain.run(f"finetune photos {asked} --heads-only -o of_{kind}.safetensors")
+    code, out, err = learnt[f"of_{kind}.safetensors"]
     assert code == 0, err
     assert f"wrote of_{kind}.safetensors (0." in out  # the heads alone
-    assert plain.run(f"detect of_{kind}.safetensors photos -o found_of_{kind}")[0] == 0
+    assert (plain.folder / found_by(f"of_{kind}.safetensors") / "detections.json").is_file()
 
 
 def test_the_best_recipe_says_what_it_could_not_try(plain: Plain) -> None:
@@ -388,24 +428,13 @@ REFUSED = [
     ),
 ]
 NOT_THERE = "detect cup.safetensors photos -o found2"
-ONE_AFTER_THE_OTHER = """
-import contextlib, io, json
-from fewbox.cli import main
-
-answers = {{}}
-for command in {commands!r}:
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        code = main(command.split())
-    answers[command] = (code, out.getvalue(), err.getvalue())
-print(json.dumps(answers))
-"""
 
 
 @pytest.fixture(scope="module")
 def refused(plain: Plain) -> dict[str, tuple[int, str, str]]:
     """The exit code of each command, and what it prints to stdout and stderr; all of them in one process."""
     commands = [command for command, _, _ in REFUSED] + [NOT_THERE]
-    return json.loads(plain.python(ONE_AFTER_THE_OTHER.format(commands=commands)))
+    return plain.run_all(commands)
 
 
 @pytest.mark.parametrize(("command", "says", "cure"), REFUSED)
@@ -427,18 +456,8 @@ def test_a_file_that_is_not_there_is_no_reason_to_install_anything(
     assert err.splitlines()[0] == "error: cup.safetensors: no such file"
 
 
-def test_an_export_that_the_cache_has_runs(
-    plain: Plain, exported_duck: ExportedDuck, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fewbox.detection.export_cache import keep_export
-
-    detector = plain.folder / "duck.safetensors"
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            "fewbox.export.export_detector",
-            lambda _, target: shutil.copyfile(exported_duck.onnx, target),
-        )
-        cached = keep_export(detector, Detector.load(detector))
+def test_an_export_that_the_cache_has_runs(plain: Plain, exported_duck: ExportedDuck) -> None:
+    cached = keep_in_cache(exported_duck, plain.folder / "duck.safetensors")
     try:
         assert plain.run("detect duck.safetensors photos -o found3")[0] == 0
     finally:
