@@ -12,6 +12,13 @@ from onnx import helper, numpy_helper
 from fewbox.models.yolox.network import YoloxDetector
 
 
+class ByConvolutions(torch.fx.Tracer):
+    """Sees convolutions as steps, also where they are not PyTorch's own class but one made of it."""
+
+    def is_leaf_module(self, module: torch.nn.Module, name: str) -> bool:
+        return isinstance(module, torch.nn.Conv2d) or super().is_leaf_module(module, name)
+
+
 def exported(network: YoloxDetector) -> onnx.ModelProto:
     """The network as YOLOX's script exports it; constants other than those of the heads have no name."""
     nodes: list[onnx.NodeProto] = []
@@ -23,7 +30,7 @@ def exported(network: YoloxDetector) -> onnx.ModelProto:
         constants.append(numpy_helper.from_array(values, name or str(1000 + numbered)))
         return constants[-1].name
 
-    for step in torch.fx.symbolic_trace(network).graph.nodes:
+    for step in ByConvolutions().trace(network).nodes:
         inputs = [source.name for source in step.all_input_nodes]
         if step.op != "placeholder" and made.issuperset(inputs):
             new = onnx_nodes(network, step, inputs, constant)

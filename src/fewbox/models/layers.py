@@ -50,6 +50,15 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     return F.pad(x, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution that draws no weights where they could not be kept: on the device ``meta``."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights; on ``meta`` that would change nothing and take longer than all else."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class FrozenBatchNorm(nn.Module):
     """Batch-norm by the averages learnt in pretraining, whatever mode the network is in."""
 
@@ -91,7 +100,7 @@ class ConvNorm(nn.Module):
         super().__init__()
         if padding is None and stride == 1:
             padding = kernel // 2  # what SAME means without a stride
-        self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding or 0, bias=False)
+        self.conv = Conv2d(channels_in, channels_out, kernel, stride, padding or 0, bias=False)
         self.norm: nn.Module = FrozenBatchNorm(channels_out, epsilon)
         self.relu = relu
         self.pads_same = padding is None
@@ -218,15 +227,15 @@ class BottleneckV15(nn.Module):
     ) -> None:
         super().__init__()
         inner = channels_out // 4
-        self.conv1 = nn.Conv2d(channels_in, inner, 1, bias=False)
+        self.conv1 = Conv2d(channels_in, inner, 1, bias=False)
         self.bn1: nn.Module = FrozenBatchNorm(inner, epsilon)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
+        self.conv2 = Conv2d(inner, inner, 3, stride, padding=1, bias=False)
         self.bn2: nn.Module = FrozenBatchNorm(inner, epsilon)
-        self.conv3 = nn.Conv2d(inner, channels_out, 1, bias=False)
+        self.conv3 = Conv2d(inner, channels_out, 1, bias=False)
         self.bn3: nn.Module = FrozenBatchNorm(channels_out, epsilon)
         self.downsample = nn.Sequential()
         if project:
-            self.downsample.append(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False))
+            self.downsample.append(Conv2d(channels_in, channels_out, 1, stride, bias=False))
             self.downsample.append(FrozenBatchNorm(channels_out, epsilon))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -249,7 +258,7 @@ class ResNet50(nn.Module):
 
     def __init__(self, epsilon: float) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1: nn.Module = FrozenBatchNorm(64, epsilon)
         channels = 64
         for stage, (blocks, channels_out) in enumerate(
@@ -286,7 +295,7 @@ class FeaturePyramid(nn.Module):
 
     def __init__(self, channels_in: tuple[int, ...], channels: int, max_level: int, epsilon: float) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in channels_in)
+        self.laterals = nn.ModuleList(Conv2d(c, channels, 1) for c in channels_in)
         self.smooth = nn.ModuleList(
             ConvNorm(channels, channels, 3, stride=1, epsilon=epsilon) for _ in channels_in[:-1]
         )

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from fewbox.models.boxes import clip_boxes, flatten_cells, nonempty
 from fewbox.models.device import batch_for
-from fewbox.models.layers import STAGE_CHANNELS, ResNet50, sigmoid_focal_loss
+from fewbox.models.layers import STAGE_CHANNELS, Conv2d, ResNet50, sigmoid_focal_loss
 from fewbox.models.network import Found, TowerMaps
 from fewbox.models.retinanet import RetinanetConfig
 from fewbox.models.retinanet.boxes import (
@@ -46,8 +46,8 @@ class CoarseLevels(nn.Module):
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.p6 = nn.Conv2d(channels_in, channels, 3, stride=2, padding=1)
-        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        self.p6 = Conv2d(channels_in, channels, 3, stride=2, padding=1)
+        self.p7 = Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """A map of stride 32, ``[N, channels_in, h, w]``, to P6 and P7."""
@@ -65,9 +65,9 @@ class Pyramid(nn.Module):
     def __init__(self, channels: int, coarse_source: str) -> None:
         super().__init__()
         widths = STAGE_CHANNELS[1:]
-        self.inner_blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(w, channels, 1)) for w in widths)
+        self.inner_blocks = nn.ModuleList(nn.Sequential(Conv2d(w, channels, 1)) for w in widths)
         self.layer_blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1)) for _ in widths
+            nn.Sequential(Conv2d(channels, channels, 3, padding=1)) for _ in widths
         )
         self.coarse_source = coarse_source
         self.extra_blocks = CoarseLevels({"c5": widths[-1], "p5": channels}[coarse_source], channels)
@@ -105,7 +105,7 @@ def make_tower(config: RetinanetConfig) -> nn.Sequential:
     channels, groups = config.tower_channels, config.tower_groups
     tower = nn.Sequential()
     for _ in range(config.tower_layers):
-        layer = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=groups is None))
+        layer = nn.Sequential(Conv2d(channels, channels, 3, padding=1, bias=groups is None))
         if groups is not None:
             layer.append(nn.GroupNorm(groups, channels))
         tower.append(layer.append(nn.ReLU(inplace=True)))
@@ -119,9 +119,9 @@ class ClassificationHead(nn.Module):
         super().__init__()
         channels, k = config.tower_channels, config.anchors_per_cell
         self.conv = make_tower(config)
-        self.cls_logits = nn.Conv2d(channels, k * config.num_base, 3, padding=1)
+        self.cls_logits = Conv2d(channels, k * config.num_base, 3, padding=1)
         if config.num_novel:
-            self.novel_logits = nn.Conv2d(channels, k * config.num_novel, 3, padding=1)
+            self.novel_logits = Conv2d(channels, k * config.num_novel, 3, padding=1)
 
 
 class RegressionHead(nn.Module):
@@ -130,7 +130,7 @@ class RegressionHead(nn.Module):
     def __init__(self, config: RetinanetConfig) -> None:
         super().__init__()
         self.conv = make_tower(config)
-        self.bbox_reg = nn.Conv2d(config.tower_channels, config.anchors_per_cell * 4, 3, padding=1)
+        self.bbox_reg = Conv2d(config.tower_channels, config.anchors_per_cell * 4, 3, padding=1)
 
 
 class Head(nn.Module):

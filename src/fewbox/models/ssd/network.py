@@ -26,6 +26,7 @@ from fewbox.models.boxes import clip_boxes, decode_boxes, encode_boxes, flatten_
 from fewbox.models.device import batch_for
 from fewbox.models.layers import (
     STAGE_CHANNELS,
+    Conv2d,
     FeaturePyramid,
     FrozenBatchNorm,
     ResNet,
@@ -45,7 +46,7 @@ class Tower(nn.Module):
     def __init__(self, channels_in: int, channels: int, layers: int, levels: int, epsilon: float) -> None:
         super().__init__()
         widths = [channels_in] + [channels] * layers
-        self.convs = nn.ModuleList(nn.Conv2d(w, channels, 3, padding=1, bias=False) for w in widths[:-1])
+        self.convs = nn.ModuleList(Conv2d(w, channels, 3, padding=1, bias=False) for w in widths[:-1])
         self.norms = nn.ModuleList(
             nn.ModuleList(FrozenBatchNorm(channels, epsilon) for _ in range(layers)) for _ in range(levels)
         )
@@ -72,7 +73,7 @@ class FoldedTower(nn.Module):
                 assert isinstance(conv, nn.Conv2d)
                 assert isinstance(norm, FrozenBatchNorm)
                 kernel, bias = folded(conv.weight, norm)
-                layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, device="meta")
+                layer = Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, device="meta")
                 layer.weight, layer.bias = nn.Parameter(kernel, False), nn.Parameter(bias, False)
                 layers.extend((layer, nn.ReLU6(inplace=True)))
             self.levels.append(layers)
@@ -110,11 +111,11 @@ class SsdDetector(nn.Module):
         self.class_tower: Tower | FoldedTower = Tower(*shape, config.tower_norm_epsilon)
         self.box_tower: Tower | FoldedTower = Tower(*shape, config.tower_norm_epsilon)
         k = config.anchors_per_cell
-        self.class_head = nn.Conv2d(config.tower_channels, k * (config.num_base + 1), 3, padding=1)
+        self.class_head = Conv2d(config.tower_channels, k * (config.num_base + 1), 3, padding=1)
         if config.num_novel:
-            self.novel_head = nn.Conv2d(config.tower_channels, k * config.num_novel, 3, padding=1)
+            self.novel_head = Conv2d(config.tower_channels, k * config.num_novel, 3, padding=1)
             self.head_names = self.novel_names
-        self.box_head = nn.Conv2d(config.tower_channels, k * 4, 3, padding=1)
+        self.box_head = Conv2d(config.tower_channels, k * 4, 3, padding=1)
         self.eval().requires_grad_(False)
 
     def fold(self) -> SsdDetector:

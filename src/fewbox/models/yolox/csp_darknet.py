@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fewbox.models.layers import FrozenBatchNorm, fold_norm
+from fewbox.models.layers import Conv2d, FrozenBatchNorm, fold_norm
 from fewbox.models.yolox import STAGE_CHANNELS, YoloxConfig
 
 ACTIVATIONS: dict[str, Callable[..., Tensor]] = {
@@ -40,7 +40,7 @@ class ConvLayer(nn.Module):
         groups: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
+        self.conv = Conv2d(
             channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=config.is_folded
         )
         self.activate = ACTIVATIONS[config.activation]

@@ -30,6 +30,7 @@ from fewbox.core.boxes import nms_per_class, vote_boxes
 from fewbox.models.boxes import clip_boxes, cxcywh_to_xyxy, nonempty
 from fewbox.models.device import batch_for
 from fewbox.models.features import Coefficients, Floats
+from fewbox.models.layers import Conv2d
 from fewbox.models.letterbox import letterbox, letterbox_ratio
 from fewbox.models.network import Found, NetworkExtractor, TensorFeatures, TowerMaps
 from fewbox.models.yolox import HEAD_CHANNELS, STAGE_CHANNELS, STRIDES, YoloxConfig, head_names
@@ -89,7 +90,7 @@ class Head(nn.Module):
             return nn.Sequential(*(conv3x3(config, channels, channels) for _ in range(2)))
 
         def predictor(channels_in: int, columns: int) -> nn.Conv2d:
-            return nn.Conv2d(channels_in, columns, 1)
+            return Conv2d(channels_in, columns, 1)
 
         self.stems = nn.ModuleList(ConvLayer(config, config.channels(c), channels, 1) for c in STAGE_CHANNELS)
         self.cls_convs = nn.ModuleList(tower() for _ in STRIDES)
