@@ -265,6 +265,13 @@ def test_photos_without_objects_teach_that_there_is_none() -> None:
 # --- training
 
 
+@pytest.fixture(scope="module")
+def trained(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Learner, Path]:
+    """What a run of few steps has learnt, and its folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    return train(scenes, folder, settings()), folder
+
+
 @pytest.mark.slow
 def test_a_batch_can_be_learnt_by_heart(scenes: Path) -> None:
     batch = mix(pool_of(scenes), np.random.default_rng(0), 2, SIDE)
@@ -275,9 +282,8 @@ def test_a_batch_can_be_learnt_by_heart(scenes: Path) -> None:
 
 @pytest.mark.slow
 def test_a_resumed_run_ends_as_an_uninterrupted_one(
-    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenes: Path, trained: tuple[Learner, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(scenes, tmp_path / "whole", settings())
     learn = Learner.learn
 
     def killed_at_step_2(learner: Learner, batch: CastBatch) -> object:
@@ -291,21 +297,22 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(
     monkeypatch.setattr(Learner, "learn", learn)
     learner = train(scenes, tmp_path / "broken", settings(save_seconds=0))
     assert learner.step == 4
-    _, whole = learnt_weights(tmp_path / "whole" / CHECKPOINT_NAME, 5)
+    _, whole = learnt_weights(trained[1] / CHECKPOINT_NAME, 5)
     _, resumed = learnt_weights(tmp_path / "broken" / CHECKPOINT_NAME, 5)
     for name, weight in whole.items():
         torch.testing.assert_close(resumed[name], weight, rtol=0, atol=0)
     with pytest.raises(SettingError, match="another network"):
         train(scenes, tmp_path / "broken", settings(side=96))
-    rows = [json.loads(line) for line in (tmp_path / "whole" / LOG_NAME).read_text().splitlines()]
+    rows = [json.loads(line) for line in (trained[1] / LOG_NAME).read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 4]
 
 
 @pytest.mark.slow
-def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: Path) -> None:
-    train(scenes, tmp_path, settings())
-    target = tmp_path / "starter.safetensors"
-    export(tmp_path / CHECKPOINT_NAME, target, side=96, num_classes=5)
+def test_an_exported_base_is_read_back_and_can_be_tuned(
+    trained: tuple[Learner, Path], tmp_path: Path
+) -> None:
+    checkpoint, target = trained[1] / CHECKPOINT_NAME, tmp_path / "starter.safetensors"
+    export(checkpoint, target, side=96, num_classes=5)
     base = read_base(target)
     assert {w.dtype for w in base.weights.values()} == {np.dtype(np.float32)}
     assert target.stat().st_size < 2.2 * sum(w.size for w in base.weights.values())  # two bytes each
@@ -313,7 +320,7 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
     assert len(report.restored) + len(report.new) == len(weights)
     assert config.size_hw == (96, 96)
 
-    learnt_config, learnt_by_name = learnt_weights(tmp_path / CHECKPOINT_NAME, 5)
+    learnt_config, learnt_by_name = learnt_weights(checkpoint, 5)
     learnt = YoloxDetector(learnt_config)
     learnt.load_state_dict(learnt_by_name)
     pixels = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)) * 255
@@ -323,9 +330,9 @@ def test_an_exported_base_is_read_back_and_can_be_tuned(scenes: Path, tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_classes_of_a_base_are_characters(scenes: Path, tmp_path: Path) -> None:
-    learner = train(scenes, tmp_path, settings())
-    every, some = (learnt_weights(tmp_path / CHECKPOINT_NAME, n)[1] for n in (KIND.num_characters, 3))
+def test_the_classes_of_a_base_are_characters(trained: tuple[Learner, Path]) -> None:
+    learner, folder = trained
+    every, some = (learnt_weights(folder / CHECKPOINT_NAME, n)[1] for n in (KIND.num_characters, 3))
     for level in range(3):
         name = f"head.cls_preds.{level}.weight"
         torch.testing.assert_close(every[name].flatten(1), learner.tutors.characters.weight.detach())
@@ -333,16 +340,16 @@ def test_the_classes_of_a_base_are_characters(scenes: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_a_run_may_begin_with_the_weights_of_another(scenes: Path, tmp_path: Path) -> None:
-    first = train(scenes, tmp_path / "first", settings())
+def test_a_run_may_begin_with_the_weights_of_another(trained: tuple[Learner, Path]) -> None:
+    first, folder = trained
     second = Learner(settings(seed=1), KIND.num_characters, CPU)
-    second.start_from(tmp_path / "first" / CHECKPOINT_NAME)
+    second.start_from(folder / CHECKPOINT_NAME)
     assert second.step == 0
     for name, weight in second.network.state_dict().items():
         torch.testing.assert_close(weight, first.average[name], rtol=0, atol=0)
     torch.testing.assert_close(second.tutors.state_dict(), first.tutors.state_dict(), rtol=0, atol=0)
     with pytest.raises(SettingError, match="another cast"):
-        Learner(settings(), KIND.num_characters + 1, CPU).start_from(tmp_path / "first" / CHECKPOINT_NAME)
+        Learner(settings(), KIND.num_characters + 1, CPU).start_from(folder / CHECKPOINT_NAME)
 
 
 @pytest.mark.slow
