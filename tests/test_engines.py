@@ -10,6 +10,7 @@ import pytest
 from exported_duck import ExportedDuck
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import EXPORT_ENGINES, open_detector
+from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.export import (
     MAX_SCORE_DIFFERENCE,
     MIN_IOU,
@@ -18,12 +19,17 @@ from fewbox.export import (
 )
 
 
-def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None:
-    """Every engine that is installed finds in ``photos`` what ``detector`` finds."""
+@pytest.fixture(scope="module")
+def engines(exported_duck: ExportedDuck) -> list[PhotoDetector]:
+    """The exported duck in every engine that is installed."""
+    return [open_detector(exported_duck.onnx, engine=name, num_threads=1) for name in EXPORT_ENGINES]
+
+
+def require_same(detector: Detector, engines: list[PhotoDetector], photos: list[Path]) -> None:
+    """Every engine finds in ``photos`` what ``detector`` finds."""
     threshold = MIN_SCORE - MAX_SCORE_DIFFERENCE
     found = [detector.detect(photo, threshold=threshold) for photo in photos]
-    for name in EXPORT_ENGINES:
-        engine = open_detector(exported, engine=name, num_threads=1)
+    for engine in engines:
         num_boxes = 0
         for photo, expected in zip(photos, found, strict=True):
             actual = engine.detect(photo, threshold=threshold)
@@ -41,13 +47,13 @@ def require_same(detector: Detector, exported: Path, photos: list[Path]) -> None
 
 
 @pytest.mark.slow
-def test_rendered_ducks(exported_duck: ExportedDuck) -> None:
-    require_same(exported_duck.detector, exported_duck.onnx, exported_duck.photos[:4])
+def test_rendered_ducks(exported_duck: ExportedDuck, engines: list[PhotoDetector]) -> None:
+    require_same(exported_duck.detector, engines, exported_duck.photos[:4])
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-def test_real_photos(exported_duck: ExportedDuck, shared: Path) -> None:
+def test_real_photos(exported_duck: ExportedDuck, engines: list[PhotoDetector], shared: Path) -> None:
     ducks = sorted((shared / "data/ducky/test").glob("*.jpg"))[::15]
     raccoons = sorted((shared / "data/raccoon/images").glob("*.jpg"))[:4]  # of many sizes
-    require_same(exported_duck.detector, exported_duck.onnx, ducks + raccoons)
+    require_same(exported_duck.detector, engines, ducks + raccoons)

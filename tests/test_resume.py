@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,7 @@ learn(photos_in(Path(sys.argv[2])), yolox())
 """
 
 
+@cache
 def yolox() -> BaseModel:
     config = tiny_yolox_config()
     return make_base(config, random_yolox(config).state_dict())

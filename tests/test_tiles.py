@@ -313,9 +313,11 @@ def test_small_ducks_in_a_large_photo(
 
 @pytest.fixture(scope="module")
 def painter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The file of a detector with random weights, which finds something anywhere."""
+    """The file of a detector with random weights, which finds something anywhere, above 0.4 not too much."""
     path = tmp_path_factory.mktemp("painter") / "d.safetensors"
-    random_detector().save(path)
+    detector = random_detector()
+    detector.threshold = 0.4
+    detector.save(path)
     return str(path)
 
 

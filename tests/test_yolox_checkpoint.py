@@ -37,6 +37,12 @@ def weights() -> dict[str, Tensor]:
     return dict(random_yolox(NANO).state_dict())
 
 
+@pytest.fixture(scope="module")
+def folded() -> YoloxDetector:
+    """The network of the same weights, its batch-norms folded."""
+    return random_yolox(NANO).fold()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "yolox.pth"
@@ -71,14 +77,17 @@ def test_reads_what_is_published(path: Path, size: str) -> None:
 
 @pytest.mark.slow
 def test_another_epsilon_can_be_stated(
-    weights: dict[str, Tensor], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights: dict[str, Tensor],
+    folded: YoloxDetector,
+    path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
     torch.save({"model": weights}, path)
     assert load_base(path).config.norm_epsilon == 1e-3
     assert load_base(path, batch_norm_eps=1e-5).config.norm_epsilon == 1e-5
-    folded = dict(random_yolox(NANO).fold().state_dict())
-    torch.save({"model": folded}, path)
+    torch.save({"model": folded.state_dict()}, path)
     assert load_base(path).config.norm_epsilon is None
     with pytest.raises(SettingError, match="no batch-norms left"):
         load_base(path, batch_norm_eps=1e-5)
@@ -109,8 +118,7 @@ def test_reads_a_bare_state_dict_in_the_form_before_2020_and_in_half_precision(
     assert same(read, {name: tensor.float() for name, tensor in halves.items()})
 
 
-def test_reads_folded_weights(path: Path) -> None:
-    folded = random_yolox(NANO).fold()
+def test_reads_folded_weights(folded: YoloxDetector, path: Path) -> None:
     torch.save(folded.state_dict(), path)
     config, read = read_yolox(path)
     assert config == folded.config
@@ -235,9 +243,9 @@ def test_changed_bytes_are_noticed(weights: dict[str, Tensor], path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def export() -> onnx.ModelProto:
+def export(folded: YoloxDetector) -> onnx.ModelProto:
     """A nano for two classes as the release's script exports it: folded, and most names lost."""
-    return exported(random_yolox(NANO).fold())
+    return exported(folded)
 
 
 def read_export(model: onnx.ModelProto, tmp_path: Path) -> tuple[YoloxConfig, dict[str, Tensor]]:
@@ -253,9 +261,8 @@ def changed(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @pytest.mark.slow
-def test_reads_an_export(export: onnx.ModelProto, tmp_path: Path) -> None:
+def test_reads_an_export(export: onnx.ModelProto, folded: YoloxDetector, tmp_path: Path) -> None:
     config, read = read_export(export, tmp_path)
-    folded = random_yolox(NANO).fold()
     assert config == folded.config
     assert config.is_folded
     assert same(read, dict(folded.state_dict()))
@@ -277,7 +284,9 @@ def test_both_files_make_the_same_network(
 
 
 @pytest.mark.slow
-def test_order_of_branches_does_not_matter(export: onnx.ModelProto, tmp_path: Path) -> None:
+def test_order_of_branches_does_not_matter(
+    export: onnx.ModelProto, folded: YoloxDetector, tmp_path: Path
+) -> None:
     model, done = changed(export), {"pixels"} | {constant.name for constant in export.graph.initializer}
     waiting, nodes = list(export.graph.node), []
     done.add("")
@@ -291,7 +300,7 @@ def test_order_of_branches_does_not_matter(export: onnx.ModelProto, tmp_path: Pa
     model.graph.node.extend(nodes)
     orders = [[node.input[1] for node in convolutions(m)] for m in (export, model)]
     assert orders[0] != orders[1]
-    assert same(read_export(model, tmp_path)[1], dict(random_yolox(NANO).fold().state_dict()))
+    assert same(read_export(model, tmp_path)[1], dict(folded.state_dict()))
 
 
 @pytest.mark.slow
@@ -310,8 +319,10 @@ def test_input_may_have_another_size(
 
 
 @pytest.mark.slow
-def test_constants_may_be_halves_or_lists_or_inputs(export: onnx.ModelProto, tmp_path: Path) -> None:
-    model, expected = changed(export), dict(random_yolox(NANO).fold().state_dict())
+def test_constants_may_be_halves_or_lists_or_inputs(
+    export: onnx.ModelProto, folded: YoloxDetector, tmp_path: Path
+) -> None:
+    model, expected = changed(export), dict(folded.state_dict())
     for constant in model.graph.initializer:
         values = numpy_helper.to_array(constant)
         if constant.name == "head.obj_preds.0.weight":
