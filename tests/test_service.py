@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from exported_duck import ExportedDuck
 from fewbox.apps import http as sockets
 from fewbox.apps.serve import hot_reload
 from fewbox.apps.serve.app import PAGE
@@ -425,9 +426,9 @@ def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
-def test_the_command_stops_when_told(duck: Path, times: int) -> None:
+def test_the_command_stops_when_told(exported_duck: ExportedDuck, times: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "fewbox.cli", "serve", str(duck), "--port", "0"],
+        [sys.executable, "-m", "fewbox.cli", "serve", str(exported_duck.onnx), "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -436,7 +437,7 @@ def test_the_command_stops_when_told(duck: Path, times: int) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        assert process.stdout.readline() == "duck: finds duck, mug, lid\n"
+        assert process.stdout.readline() == "duck: finds rubber_duck\n"
         address = process.stdout.readline().split()[-1]
         with urllib.request.urlopen(f"{address}/healthz", timeout=20) as answer:  # waits until it is answered
             assert json.load(answer)["status"] == "ok"
