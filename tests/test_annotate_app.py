@@ -301,11 +301,11 @@ class TestPictures:
 
     @pytest.mark.slow
     def test_sizes(self, page: Page, folder: Path) -> None:
-        Image.effect_noise((4000, 3000), 80).save(folder / "large.jpg")
+        Image.effect_noise((2000, 1500), 80).save(folder / "large.jpg")
         address = page.address("large.jpg")
         assert picture(page, f"{address}/image?side=160").size == (160, 120)
         assert picture(page, f"{address}/image?side=1600").size == (1600, 1200)
-        assert picture(page, f"{address}/image").size == (4000, 3000)
+        assert picture(page, f"{address}/image").size == (2000, 1500)
         assert picture(page, f"{page.address('out1.jpg')}/image?side=1600").size == (
             100,
             60,

@@ -47,6 +47,7 @@ def photos_with(short_side: float, photo_hw: tuple[int, int], count: int = 5) ->
     return AnnotationSet(tuple(images), ("thing",))
 
 
+@cache
 def square_base() -> BaseModel:
     """A tiny YOLOX whose photos are far larger than its input."""
     config = replace(tiny_yolox_config(), size_hw=(320, 320))
