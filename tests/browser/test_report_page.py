@@ -133,7 +133,7 @@ def test_photos_can_be_filtered_and_enlarged_by_keyboard(open_report: Any, photo
     page.keyboard.press("Escape")
     assert not dialog.is_visible()
     # The picture goes back when the browser has told the page that the dialog is closed.
-    page.wait_for_function("document.querySelectorAll('#photos > li .picture').length === 4")
+    page.wait_for_function("() => document.querySelectorAll('#photos > li .picture').length === 4")
 
 
 def test_dark_and_light(open_report: Any, photos: AnnotationSet):
