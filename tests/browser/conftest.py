@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import threading
@@ -24,6 +25,8 @@ from made_once import made_once
 from made_up_learner import MadeUpLearner
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from playwright.sync_api import Browser, Page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -48,24 +51,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the camera sees: a rendered duck that does not move."""
-    film = tmp_path_factory.mktemp("camera") / "duck.mjpeg"
-    film.write_bytes(demo_photos()[1].images[0].path.read_bytes())
-    return film
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, AbstractEventLoop]]:
+    """One for all files, as it takes a second to start, and the event loop of what drives it.
 
-
-@pytest.fixture(scope="module")  # not longer: while it runs, no other test could run an event loop
-def browser(film: Path) -> Iterator[Browser]:
+    Playwright has its loop marked as running between any two calls, and then no test of another file could
+    run one. So it is marked only while the tests of a file here run.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright to drive a browser")
     if CHROMIUM is None:
         pytest.skip("needs chromium (on Debian: apt-get install chromium)")
+    film = tmp_path_factory.mktemp("camera") / "duck.mjpeg"  # what the camera sees: a duck that does not move
+    film.write_bytes(demo_photos()[1].images[0].path.read_bytes())
     with playwright.sync_playwright() as running:
         seen = f"--use-file-for-fake-video-capture={film}"
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, seen])
-        yield chromium
-        chromium.close()
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, seen])
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield browser, loop
+        asyncio._set_running_loop(loop)
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: tuple[Browser, AbstractEventLoop]) -> Iterator[Browser]:
+    """Chromium for the tests of one file, which leave nothing to those of the next."""
+    browser, loop = chromium
+    asyncio._set_running_loop(loop)
+    yield browser
+    for context in browser.contexts:
+        context.close()
+    asyncio._set_running_loop(None)
 
 
 @pytest.fixture(autouse=True)
