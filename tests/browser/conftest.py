@@ -190,8 +190,8 @@ def _note_foreign(asked: str, url: str, problems: list[str]) -> None:
         problems.append(f"asked somebody else: {asked}")
 
 
-@pytest.fixture(scope="module")
-def teach_site(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[str]:  # noqa: ARG001 - or it skips
+@pytest.fixture(scope="session")
+def teach_site(tmp_path_factory: pytest.TempPathFactory, chromium: object) -> Iterator[str]:  # noqa: ARG001 - or it skips
     """The address of examples/web, as ``npm install`` and ``npm run build`` make it."""
     folder = install_page(tmp_path_factory.mktemp("web") / "page")
     base = made_once("base_of_starter", lambda to: export_base(load_base("starter"), to / "base.onnx"))
