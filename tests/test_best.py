@@ -26,7 +26,7 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import crossval
 from fewbox.finetuning.api import finetune
 from fewbox.finetuning.crossval import save_held_out
-from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, calibrate, estimate
+from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, Lift, calibrate, estimate
 from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
 from fewbox.finetuning.linear_probe.targets import _drawn
@@ -368,8 +368,8 @@ def test_who_learnt_from_half_of_the_photos_makes_scores_no_surer() -> None:
     logits = np.log(honest / (1 - honest))
     too_modest, too_sure = (1 / (1 + np.exp(-by(logits))) for by in (lambda x: 0.4 * x, lambda x: x + 2))
     assert calibrate(made_outcomes(too_modest, right)).stretch > 1.5
-    assert calibrate(made_outcomes(too_modest, right), 0.8).stretch <= 1
-    lowered = calibrate(made_outcomes(too_sure, right), 0.8)
+    assert calibrate(made_outcomes(too_modest, right), learnt_less=True).stretch <= 1
+    lowered = calibrate(made_outcomes(too_sure, right), learnt_less=True)
     assert -2 < lowered.shift < -1
 
 
@@ -380,18 +380,19 @@ def test_what_chance_alone_may_do_to_few_scores_lowers_none() -> None:
         made_outcomes(scores, right, np.arange(8)),
         made_outcomes(np.repeat(scores, 10), np.repeat(right, 10), np.tile(np.arange(10), 8)),
     )
-    assert calibrate(few, 0.8) == Calibration()
-    assert calibrate(many, 0.8).shift < -0.4
+    assert calibrate(few, learnt_less=True) == Calibration()
+    assert calibrate(many, learnt_less=True).shift < -0.4
 
 
 def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_photos() -> None:
     outcomes = made_outcomes(np.linspace(0.9, 0.6, 40), np.arange(40) % 2 == 0)
-    plain, lifted = (
-        estimate(outcomes, ("duck",), 40, Calibration(), lift=lift).overall.ap50 for lift in (0.0, 0.5)
+    plain, lifted, unsure = (
+        estimate(outcomes, ("duck",), 40, Calibration(), lift=lift).overall
+        for lift in (None, Lift(0.5, 0.0), Lift(0.5, 0.8))
     )
-    assert plain is not None
-    assert lifted is not None
-    assert plain < lifted < plain + 0.15
+    assert plain.ap50 < lifted.ap50 < plain.ap50 + 0.15
+    assert lifted.low - unsure.low > 0.03
+    assert unsure.high - lifted.high > 0.03
 
 
 def test_more_objects_make_a_narrower_interval() -> None:

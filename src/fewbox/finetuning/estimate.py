@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,19 @@ MORE_THAN_CHANCE = 0.1
 detections would have by chance: measured, less than that says nothing of a detector that learns from all."""
 _CROSSED = 5
 """Parts of the photos, to see whether a calibration serves others than those it is made from."""
+RIGHT_MORE_OFTEN = 0.4
+"""Of the logit of a score: boxes of who learns from all photos are right more often than those of who learnt
+from half of them."""
+
+
+class Lift(NamedTuple):
+    """How much higher the logit of AP50 will be than in photos held out: a normal distribution.
+
+    For detectors that have learnt from more photos, and for longer, than those who detected there.
+    """
+
+    mean: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ class Calibration:
         )
 
 
-def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
+def calibrate(outcomes: Outcomes, *, learnt_less: bool = False) -> Calibration:
     """The calibration that held-out detections ask for; the fewer they are, the nearer to the usual one.
 
     Scores stay as they were learnt if they mean what they say already, or if what some photos ask for makes
@@ -78,9 +91,8 @@ def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
 
     Args:
         outcomes: of detections in photos held out.
-        lift: as of :func:`estimate_of_photos`. Then boxes will be right more often too, though half as much:
-            AP50 also rises as objects are found at last. And scores are never made surer: those who learnt
-            for a shorter time are less sure.
+        learnt_less: those who detected there have learnt from far fewer photos, for a shorter time. Then
+            boxes will be right more often, and scores are never made surer.
     """
     counts = outcomes.is_true_positive | outcomes.is_false_positive
     scores, correct = outcomes.predictions.scores[counts], outcomes.is_true_positive[counts]
@@ -92,11 +104,13 @@ def calibrate(outcomes: Outcomes, lift: float = 0.0) -> Calibration:
     shown = scores >= SHOWN_SCORE
     bins, bins_by_others = (reliability_bins(some[shown], correct[shown]) for some in (scores, crossed))
     as_learnt, by_others = calibration_error(bins), calibration_error(bins_by_others)
-    well = MORE_THAN_CHANCE + calibration_error_by_chance(bins) if lift else WELL_CALIBRATED
+    well = MORE_THAN_CHANCE + calibration_error_by_chance(bins) if learnt_less else WELL_CALIBRATED
     if as_learnt < well or by_others >= as_learnt:
         return Calibration()
     asked = _most_likely(scores, correct)
-    return Calibration(min(asked.stretch, 1.0), min(asked.shift + lift / 2, 0.0)) if lift else asked
+    if not learnt_less:
+        return asked
+    return Calibration(min(asked.stretch, 1.0), min(asked.shift + RIGHT_MORE_OFTEN, 0.0))
 
 
 def _most_likely(scores: NDArray[np.float64], is_right: NDArray[np.bool_]) -> Calibration:
@@ -174,14 +188,17 @@ class Estimate:
 
 
 def estimate_of_photos(
-    photos: Sequence[CachedPhoto], labels: Sequence[str], outcomes: Outcomes | None, lift: float = 0.0
+    photos: Sequence[CachedPhoto],
+    labels: Sequence[str],
+    outcomes: Outcomes | None,
+    lift: Lift | None = None,
 ) -> Estimate:
     """What held-out ``outcomes`` in ``photos`` say, with what should be said of the photos themselves.
 
-    ``lift`` is how much higher the logit of AP50 will be than in the photos held out, where those who
-    detect there have learnt from far fewer photos.
+    ``lift`` is for ``outcomes`` of those who have learnt from far fewer photos.
     """
-    calibration = Calibration() if outcomes is None else calibrate(outcomes, lift)
+    learnt_less = lift is not None
+    calibration = Calibration() if outcomes is None else calibrate(outcomes, learnt_less=learnt_less)
     shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
     boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
     warnings = data_warnings(photos, outcomes)
@@ -195,7 +212,7 @@ def estimate(
     calibration: Calibration,
     warnings: Sequence[str] = (),
     boxless: Sequence[str] = (),
-    lift: float = 0.0,
+    lift: Lift | None = None,
 ) -> Estimate:
     """Put together what is known.
 
@@ -210,21 +227,23 @@ def estimate(
         calibration: made from the same outcomes.
         warnings: what else should be said with the numbers, as of :func:`data_warnings`.
         boxless: the labels of which there is no box at all.
-        lift: of the logit of each class's AP50.
+        lift: of the logit of each class's AP50, the same for all classes in each draw.
     """
     generator = np.random.default_rng(0)
+    lifts = np.sort(generator.normal(*lift, _DRAWS)) if lift else None
     classes, draws = [], []
     for class_id, label in enumerate(labels):
         found, objects = (0.0, 0) if outcomes is None else _held_out_ap50(outcomes, class_id)
         if objects == 0:
             classes.append(Expected(label, 0))
             continue
-        if lift:
-            found = float(_sigmoid(_logits(np.array(found)) + lift))
-        hits = USUAL_AP50 * USUAL_OBJECTS + found * objects * OBJECT_WORTH
-        misses = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - found) * objects * OBJECT_WORTH
+        expected = np.full(_DRAWS, found)
+        if lifts is not None:
+            expected = _sigmoid(_logits(expected) + lifts)
+        hits = USUAL_AP50 * USUAL_OBJECTS + expected * objects * OBJECT_WORTH
+        misses = (1 - USUAL_AP50) * USUAL_OBJECTS + (1 - expected) * objects * OBJECT_WORTH
         # Sorted: what makes one class easy or hard, such as size or clutter, does so for the others too.
-        draws.append(np.sort(generator.beta(hits, misses, _DRAWS)))
+        draws.append(np.sort(generator.beta(hits, misses)))
         classes.append(_expected(label, objects, draws[-1]))
     held_out = sum(one.objects for one in classes)
     overall = _expected("", held_out, np.mean(draws, 0)) if draws else Expected("", 0)
