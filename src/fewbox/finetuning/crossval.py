@@ -113,7 +113,8 @@ def outcomes_in(
     """What became of what was found in photos held out.
 
     Boxes are in pixels of the network's input. A class of which all objects are in one fold is left out,
-    as no detector could know it there.
+    as no detector could know it there, and what is found on its objects is ignored: once all photos are
+    learnt from, they will no longer be taken for those of another class.
 
     Args:
         photos: N of them.
@@ -174,12 +175,14 @@ def detect_in(features: AnchorFeatures, coefficients: Coefficients, iou_threshol
 
 
 def _ground_truth(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_]) -> GroundTruthTable:
-    """The ground truth of the classes that are checked; a region to ignore counts for each of them."""
+    """The ground truth of the classes that are checked; objects of others are regions to ignore for them."""
     rows = []
     for number, photo in enumerate(photos):
-        learnt = zip(photo.class_ids.tolist(), photo.boxes.tolist(), strict=True)
-        rows += [(number, class_id, box, False) for class_id, box in learnt if checked[class_id]]
-        rows += [(number, c, box, True) for box in photo.ignored.tolist() for c in np.flatnonzero(checked)]
+        known = checked[photo.class_ids]
+        learnt = zip(photo.class_ids[known].tolist(), photo.boxes[known].tolist(), strict=True)
+        rows += [(number, class_id, box, False) for class_id, box in learnt]
+        ignored = [*photo.ignored.tolist(), *photo.boxes[~known].tolist()]
+        rows += [(number, c, box, True) for box in ignored for c in np.flatnonzero(checked)]
     return GroundTruthTable(
         photo_ids=np.array([row[0] for row in rows], np.int64),
         class_ids=np.array([row[1] for row in rows], np.int64),
