@@ -137,7 +137,7 @@ function heldOut(base, photos, design, { folds, kept }, numClasses) {
     }
   }
   const truths = photos.map(({ classIds, inputBoxes, inputIgnored }) => {
-    // Once all photos are learnt from, objects of such a class will no longer be taken for those of another.
+    // Once all photos are learnt from, objects of an unchecked class will no longer be taken for those of another.
     const unknown = [...inputBoxes].filter((_, place) => !isChecked[classIds[Math.floor(place / 4)]]);
     return { boxes: inputBoxes, classIds, ignored: [...inputIgnored, ...unknown] };
   });

@@ -197,8 +197,9 @@ def estimate_of_photos(
 
     ``lift`` is for ``outcomes`` of those who have learnt from far fewer photos.
     """
-    learnt_less = lift is not None
-    calibration = Calibration() if outcomes is None else calibrate(outcomes, learnt_less=learnt_less)
+    calibration = Calibration()
+    if outcomes is not None:
+        calibration = calibrate(outcomes, learnt_less=lift is not None)
     shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
     boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
     warnings = data_warnings(photos, outcomes)
