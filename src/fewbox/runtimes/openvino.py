@@ -222,6 +222,7 @@ class OpenVinoEngine:
         self._select = compiled(parts.select)
         # When it is first needed: a YOLOX, which prepares photos without it, opens by a quarter sooner.
         self._prepare = cache(lambda: compiled(parts.prepare))
+        self._one_compiles = threading.Lock()  # threads that begin together would each do it
         self._of_thread = threading.local()
 
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
@@ -258,7 +259,9 @@ class OpenVinoEngine:
         images = family_of(self._config).prepared_array(photo[0], self._config)
         if images is not None:
             return Tensor(images)
-        prepare = self._request("prepare", self._prepare())
+        with self._one_compiles:
+            compiled = self._prepare()
+        prepare = self._request("prepare", compiled)
         prepare.set_input_tensor(Tensor(photo))
         prepare.infer()
         return prepare.get_output_tensor(0)
