@@ -6,8 +6,6 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -395,26 +393,6 @@ def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_p
     assert plain.ap50 < lifted.ap50 < plain.ap50 + 0.15
     assert lifted.low - unsure.low > 0.03
     assert unsure.high - lifted.high > 0.03
-
-
-def test_objects_that_no_half_could_know_are_held_against_none() -> None:
-    """The king is in one photo alone: who learns from the other has no name for it but pawn."""
-    pawn, king = [10.0, 10.0, 50.0, 90.0], [60.0, 10.0, 100.0, 90.0]
-    first, second = (
-        SimpleNamespace(
-            boxes=np.array(boxes), class_ids=np.arange(len(boxes)), ignored=np.zeros((0, 4), np.float32)
-        )
-        for boxes in ([pawn, king], [pawn])
-    )
-    elsewhere = [200.0, 10.0, 240.0, 90.0]
-    found = [
-        (np.array([pawn, king, elsewhere]), np.array([0.9, 0.8, 0.7]), np.zeros(3, np.int64)),
-        (np.array([pawn]), np.array([0.9]), np.zeros(1, np.int64)),
-    ]
-    photos: Any = [first, second]
-    outcomes = crossval.outcomes_in(photos, 2, 2, found)
-    assert outcomes.is_true_positive.tolist() == [True, False, False, True]
-    assert outcomes.is_false_positive.tolist() == [False, False, True, False]
 
 
 def test_more_objects_make_a_narrower_interval() -> None:

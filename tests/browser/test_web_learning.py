@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from fewbox.detection.detector import Detector
 from fewbox.export import compare_found
 from fewbox.export.base import export_base
 from fewbox.export.onnx import make_model
+from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.estimate import Calibration
 from fewbox.finetuning.linear_probe import logistic
 from fewbox.finetuning.linear_probe import recipe as probe_recipe
@@ -261,6 +263,18 @@ def test_both_come_to_the_same_head(
     assert_found_alike(known, answer)
     assert_same_estimate(answer["estimate"], fitted.estimate.to_dict())
     assert_is_the_export(tmp_path / "duck.onnx", detector_with(known, answer))
+
+
+@pytest.mark.usefixtures("ask")
+def test_both_hold_the_same_photos_out(open_page: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    class_ids = [generator.integers(0, 6, generator.integers(0, 7)).tolist() for _ in range(23)]
+    with served(tmp_path / "page") as url:
+        told = open_page(f"{url}").page.evaluate(
+            "async (classIds) => (await import('/learning/fit.js')).stratifiedFolds(classIds, 4)", class_ids
+        )
+    photos: Any = [SimpleNamespace(class_ids=np.array(shown, np.int64)) for shown in class_ids]
+    assert told == stratified_folds(photos, 4)
 
 
 @pytest.mark.shared

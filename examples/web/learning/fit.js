@@ -116,13 +116,16 @@ function designFor(base, photos, { views, background }, seed) {
 
 /** What became of detections in every photo by a head that has not learnt from it; null if nothing can be checked. */
 function heldOut(base, photos, design, { folds, kept }, numClasses) {
+  if (folds === 0) return null;
+  const divided = stratifiedFolds(photos.map(({ classIds }) => [...classIds]), folds);
   const seenIn = Array.from({ length: numClasses }, () => new Set());
-  photos.forEach(({ classIds }, number) => classIds.forEach((classId) => seenIn[classId].add(number % folds)));
+  divided.forEach((numbers, fold) =>
+    numbers.forEach((number) => photos[number].classIds.forEach((classId) => seenIn[classId].add(fold))),
+  );
   const isChecked = seenIn.map((some) => some.size > 1); // no detector could know a class that is in one fold alone
-  if (folds === 0 || !isChecked.some(Boolean)) return null;
+  if (!isChecked.some(Boolean)) return null;
   const found = [];
-  for (let fold = 0; fold < folds; fold++) {
-    const numbers = [...photos.keys()].filter((number) => number % folds === fold);
+  for (const numbers of divided) {
     const { coefficients } = fit(design, numClasses, { ridge: RIDGE, maxSteps: FOLD_STEPS, heldOut: numbers });
     const head = headOf(base, coefficients);
     for (const number of numbers) {
@@ -142,6 +145,42 @@ function heldOut(base, photos, design, { folds, kept }, numClasses) {
     return { boxes: inputBoxes, classIds, ignored: [...inputIgnored, ...unknown] };
   });
   return outcomesOf(found, truths, isChecked);
+}
+
+/**
+ * The numbers of the photos that each fold holds out, with every class spread over the folds. Photos of the rarest
+ * classes come first, and each goes to the fold that shows its rarest class in the fewest photos, then its next
+ * rarest, then to the one with the fewest objects.
+ */
+export function stratifiedFolds(classIds, numFolds) {
+  const seenIn = new Map();
+  for (const shown of classIds) for (const id of new Set(shown)) seenIn.set(id, (seenIn.get(id) ?? 0) + 1);
+  const rarestFirst = classIds.map((shown) => [...new Set(shown)].sort((a, b) => seenIn.get(a) - seenIn.get(b) || a - b));
+  const rank = (number) => [seenIn.get(rarestFirst[number][0]) ?? Infinity, -classIds[number].length, number];
+  const folds = Array.from({ length: numFolds }, (_, fold) => ({ fold, numbers: [], shows: new Map(), objects: 0 }));
+  const size = Math.floor(classIds.length / numFolds);
+  let larger = classIds.length % numFolds;
+  for (const number of [...classIds.keys()].sort((a, b) => inOrder(rank(a), rank(b)))) {
+    const room = folds.filter(({ numbers }) => numbers.length < size + (larger > 0 ? 1 : 0));
+    const burden = ({ fold, numbers, shows, objects }) => [
+      ...rarestFirst[number].map((id) => shows.get(id) ?? 0),
+      objects,
+      numbers.length,
+      fold,
+    ];
+    const [least] = room.sort((a, b) => inOrder(burden(a), burden(b)));
+    least.numbers.push(number);
+    for (const id of rarestFirst[number]) least.shows.set(id, (least.shows.get(id) ?? 0) + 1);
+    least.objects += classIds[number].length;
+    if (least.numbers.length > size) larger--;
+  }
+  return folds.map(({ numbers }) => numbers.sort((a, b) => a - b));
+}
+
+/** As a comparison of lists of numbers of one length: by the first place in which they differ. */
+function inOrder(a, b) {
+  const place = a.findIndex((value, i) => value !== b[i]);
+  return place < 0 ? 0 : a[place] < b[place] ? -1 : 1;
 }
 
 /** The anchors that the base finds likeliest to show anything, `count` of them at the most. */

@@ -11,6 +11,8 @@ Letters in shapes: N photos, K detections, M annotations, C classes.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,8 @@ _GAP = 6
 
 Found = tuple[Floats, Floats, NDArray[np.int64]]
 """Boxes ``[K, 4]`` in pixels of the network's input, scores ``[K]`` and class ids ``[K]`` of one photo."""
+Folds = Sequence[list[int]]
+"""The numbers of the photos that each fold holds out; every photo is in one fold."""
 
 
 def held_out_outcomes(
@@ -62,7 +66,7 @@ def held_out_outcomes(
     Args:
         photos: N of them.
         design: what there is to learn in all of them.
-        folds: into how many parts the photos are divided, 2 to N.
+        folds: into how many the photos are divided, 2 to N.
         ridge: as in the fit to all photos.
         iou_threshold: of NMS.
         num_classes: C.
@@ -72,12 +76,12 @@ def held_out_outcomes(
         coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
         return [detect_in(photos[number].features, coefficients, iou_threshold) for number in held_out]
 
-    return cross_validate(photos, folds, num_classes, detect)
+    return cross_validate(photos, stratified_folds(photos, folds), num_classes, detect)
 
 
 def cross_validate(
     photos: Sequence[CachedPhoto],
-    folds: int,
+    folds: Folds,
     num_classes: int,
     detect: Callable[[list[int]], list[Found]],
 ) -> Outcomes | None:
@@ -85,7 +89,7 @@ def cross_validate(
 
     Args:
         photos: N of them.
-        folds: into how many parts the photos are divided, 2 to N.
+        folds: two or more, as by :func:`stratified_folds`.
         num_classes: C.
         detect: learns from all photos but those of the given numbers, and detects in each of these.
 
@@ -95,20 +99,48 @@ def cross_validate(
     if not checked_classes(photos, folds, num_classes).any():
         return None
     found: dict[int, Found] = {}
-    each = folds_of(len(photos), folds)
     # Beside each other: a fit has too little work for more than one thread.
-    for held_out, done in zip(each, run_parallel(detect, each, 1), strict=True):
+    for held_out, done in zip(folds, run_parallel(detect, folds, 1), strict=True):
         found |= zip(held_out, done.result(), strict=True)
     return outcomes_in(photos, folds, num_classes, [found[number] for number in range(len(photos))])
 
 
-def folds_of(num_photos: int, folds: int) -> list[list[int]]:
-    """The numbers of the photos that each fold holds out."""
-    return [list(range(fold, num_photos, folds)) for fold in range(folds)]
+def stratified_folds(photos: Sequence[CachedPhoto], num_folds: int) -> list[list[int]]:
+    """The numbers of the photos that each fold holds out, with every class spread over the folds.
+
+    Photos of the rarest classes come first, and each goes to the fold that shows its rarest class in the
+    fewest photos, then its next rarest, then to the one with the fewest objects: a greedy form of iterative
+    stratification (Sechidis et al., On the Stratification of Multi-Label Data, 2011). Of photos with one
+    object of one class each, a fold has every ``num_folds``-th.
+
+    Args:
+        photos: N of them.
+        num_folds: 2 to N; the folds differ by one photo at the most.
+    """
+    seen_in = Counter(class_id for photo in photos for class_id in set(photo.class_ids.tolist()))
+    rarest_first = [sorted(set(photo.class_ids.tolist()), key=lambda c: (seen_in[c], c)) for photo in photos]
+
+    def rank(number: int) -> tuple[float, int]:
+        fewest = min((seen_in[c] for c in rarest_first[number]), default=math.inf)
+        return fewest, -len(photos[number].class_ids)
+
+    folds: list[list[int]] = [[] for _ in range(num_folds)]
+    shows: list[Counter[int]] = [Counter() for _ in range(num_folds)]
+    objects = [0] * num_folds
+    size, larger = divmod(len(photos), num_folds)
+    for number in sorted(range(len(photos)), key=rank):
+        classes = rarest_first[number]
+        room = [fold for fold in range(num_folds) if len(folds[fold]) < size + (larger > 0)]
+        *_, fold = min(([shows[f][c] for c in classes], objects[f], len(folds[f]), f) for f in room)
+        folds[fold].append(number)
+        shows[fold].update(classes)
+        objects[fold] += len(photos[number].class_ids)
+        larger -= len(folds[fold]) > size
+    return [sorted(fold) for fold in folds]
 
 
 def outcomes_in(
-    photos: Sequence[CachedPhoto], folds: int, num_classes: int, found: Sequence[Found]
+    photos: Sequence[CachedPhoto], folds: Folds, num_classes: int, found: Sequence[Found]
 ) -> Outcomes:
     """What became of what was found in photos held out.
 
@@ -118,7 +150,7 @@ def outcomes_in(
 
     Args:
         photos: N of them.
-        folds: into how many parts they were divided, as by :func:`folds_of`.
+        folds: as by :func:`stratified_folds`.
         num_classes: C.
         found: in each photo, by a detector that has not learnt from it.
     """
@@ -150,11 +182,12 @@ def _outcomes(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_], found: 
     return Outcomes.of(predictions, _ground_truth(photos, checked))
 
 
-def checked_classes(photos: Sequence[CachedPhoto], folds: int, num_classes: int) -> NDArray[np.bool_]:
+def checked_classes(photos: Sequence[CachedPhoto], folds: Folds, num_classes: int) -> NDArray[np.bool_]:
     """Which classes ``[C]`` have objects in two folds or more."""
-    in_fold = np.zeros((folds, num_classes), bool)
-    for number, photo in enumerate(photos):
-        in_fold[number % folds, photo.class_ids] = True
+    in_fold = np.zeros((len(folds), num_classes), bool)
+    for fold, held_out in enumerate(folds):
+        for number in held_out:
+            in_fold[fold, photos[number].class_ids] = True
     checked: NDArray[np.bool_] = in_fold.sum(0) > 1
     return checked
 

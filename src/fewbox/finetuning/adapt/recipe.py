@@ -25,7 +25,7 @@ from fewbox.evaluation.metrics import coco_metrics, none_if_nan
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, steps_in_time
-from fewbox.finetuning.crossval import Found, checked_classes, folds_of, outcomes_in
+from fewbox.finetuning.crossval import Found, checked_classes, outcomes_in, stratified_folds
 from fewbox.finetuning.estimate import Estimate, Lift, estimate_of_photos
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
@@ -254,7 +254,9 @@ class Trial:
 def can_be_tried(probe: Probe) -> bool:
     """Whether photos can be held out: there are two at least, and some class has objects in both halves."""
     photos, num_classes = probe.photos, len(probe.annotations.labels)
-    return len(photos) >= FOLDS and bool(checked_classes(photos, FOLDS, num_classes).any())
+    if len(photos) < FOLDS:
+        return False
+    return bool(checked_classes(photos, stratified_folds(photos, FOLDS), num_classes).any())
 
 
 def try_adapting(
@@ -272,7 +274,7 @@ def try_adapting(
         show_progress: print AP after each round.
     """
     photos, num_classes = probe.photos, len(probe.annotations.labels)
-    halves = folds_of(len(photos), FOLDS)
+    halves = stratified_folds(photos, FOLDS)
     shorter = replace(settings, steps=settings.steps // FOLDS)
     runs = []
     for held_out in halves:
@@ -282,7 +284,7 @@ def try_adapting(
         found: dict[int, Found] = {}
         for held_out, run in zip(halves, runs, strict=True):
             found |= {number: _found_in(probe, run, number, trial.mixing) for number in held_out}
-        outcomes = outcomes_in(photos, FOLDS, num_classes, [found[n] for n in range(len(photos))])
+        outcomes = outcomes_in(photos, halves, num_classes, [found[n] for n in range(len(photos))])
         metrics = coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes)
         ap = none_if_nan(metrics.ap) or 0.0
         return replace(trial, aps=(*trial.aps, ap), outcomes=(*trial.outcomes, outcomes))
