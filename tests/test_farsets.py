@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections import Counter
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+
+from fewbox.finetuning.crossval import checked_classes, stratified_folds
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -68,3 +73,20 @@ def test_no_group_is_on_both_sides_and_every_class_is(farsets: ModuleType, name:
         assert {box.label for image in side for box in image.boxes} == set(division.labels)
     again = farsets.far_set(name)
     assert [image.path for image in again.test] == [image.path for image in division.test]
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("name", ["chess_pieces", "dental_xray", "underwater_robosub"])
+def test_ten_photos_are_divided_so_that_all_that_can_be_is_checked(farsets: ModuleType, name: str) -> None:
+    """Of these, halves of every second photo leave 13 classes unchecked that two photos show."""
+    division = farsets.far_set(name)
+    for first in range(0, len(division.pool) - 9, 10):
+        shown = [
+            [division.labels.index(box.label) for box in image.objects] for image in division.pool[first:]
+        ]
+        photos: Any = [SimpleNamespace(class_ids=np.array(ids)) for ids in shown[:10]]
+        checked = checked_classes(photos, stratified_folds(photos, 2), len(division.labels))
+        seen_in = Counter(class_id for ids in shown[:10] for class_id in set(ids))
+        assert set(np.flatnonzero(checked)) == {class_id for class_id, count in seen_in.items() if count > 1}
