@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from fewbox.core import num_cores
 from made_once import made_once
 
 if TYPE_CHECKING:
@@ -126,6 +127,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     early = {name: len(FIRST) - place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: (-early.get(item.path.name, 0), -slow[item.path]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than cores: some of the tests wait, for a disk, a server or a browser."""
+    return num_cores() + 1
 
 
 @pytest.hookimpl(wrapper=True)
