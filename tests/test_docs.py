@@ -239,6 +239,20 @@ def test_environment_variables_extras_and_metrics_are_those_of_the_code() -> Non
         assert f'"{metric.removesuffix("_total")}"' in source
 
 
+def test_only_what_needs_torch_is_said_to_need_the_extra() -> None:
+    """``tests/test_without_torch.py`` runs the other commands without it."""
+    sections = re.split(r"^### fewbox ", REFERENCE, flags=re.M)[1:]
+    needs = {
+        part.split()[0] for part in sections if re.search(r"needs the\s+extra\s+`fewbox\[train\]", part, re.I)
+    }
+    assert needs == {"finetune-deep", "export"}
+    for page in PAGES:
+        if "decisions" not in page.parts and page.name not in ("CHANGELOG.md", "README.md"):
+            assert "extra `export`" not in page.read_text(encoding="utf-8"), (
+                f"{name_of(page)}: it is `train` now"
+            )
+
+
 def test_folders_of_the_cache_are_those_of_the_code() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     used = set(re.findall(r"cache_folder\(\) / \"(\w+)\"", source))
