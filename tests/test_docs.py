@@ -346,6 +346,25 @@ def test_every_decision_is_listed() -> None:
         assert headings == ["Context", "Decision", "Consequences"]
 
 
+def test_files_that_decisions_name_are_there_or_have_moved() -> None:
+    folder = ROOT / "docs/decisions"
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", (folder / "README.md").read_text(encoding="utf-8"), re.M)
+    then, now = (set(re.findall(r"`([\w/]+\.py)`", " ".join(row[side] for row in rows))) for side in (0, 1))
+    files = [path.as_posix() for name in ("src", "tests", "tools") for path in (ROOT / name).rglob("*.py")]
+    files += [path.as_posix() for path in (ROOT / "benchmarks").glob("*.py")]
+
+    def is_there(name: str) -> bool:
+        return any(path.endswith(f"/{name}") for path in files)
+
+    assert [name for name in now if not is_there(name)] == []
+    named = {
+        name
+        for path in folder.glob("[0-9]*.md")
+        for name in re.findall(r"`(\w[\w/]*/\w+\.py)`", path.read_text(encoding="utf-8"))
+    }
+    assert {name for name in named if not is_there(name)} <= then
+
+
 def test_the_licence_is_the_plain_text() -> None:
     licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert licence.split()[:4] == ["Apache", "License", "Version", "2.0,"]
