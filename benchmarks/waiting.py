@@ -6,7 +6,7 @@ started, and the peak of its memory. The same beside programs that never pause. 
 How fine-tuning grows from 5 photos to 500. The two checkouts take turns, as the speed of a shared machine
 drifts; what they are compared by are medians.
 
-    git worktree add ../before v0.1.0
+    git worktree add ../before COMMIT
     python benchmarks/waiting.py --against ../before
     python benchmarks/waiting.py --against ../before --leave-out busy install growth    cold starts alone
 
