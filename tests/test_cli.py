@@ -24,6 +24,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
 from fewbox.models.weights import write_weights
 from fewbox.models.zoo import BASE_HEADER, cached_base_path
+from reference_fields import fields_of
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
 
@@ -111,6 +112,8 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert main([*arguments, "--gif", str(gif), "--threshold", "0.001"]) == 0
     assert "detections in 3 photos" in capsys.readouterr().out
     document = json.loads((out / "detections.json").read_text())
+    assert document.keys() == fields_of("detections.json") - {"tiles"}
+    assert document["photos"][0].keys() == fields_of("detections.json", table=1)
     assert len(document["photos"]) == 3
     assert gif.exists()
     arguments[-1] = str(project / "listed")

@@ -23,6 +23,7 @@ from fewbox.detection.folder import detect_folder
 from fewbox.detection.precision import PrecisionCheck, check_bfloat16, max_shift_px
 from fewbox.errors import DetectorFileError, OutputError, PhotoError, SettingError
 from fewbox.finetuning.api import finetune
+from reference_fields import fields_of
 from tiny import make_photos, tiny_base
 
 LOW = 0.01
@@ -100,6 +101,7 @@ def test_header_tells_where_the_detector_comes_from(detector: Detector, tmp_path
     detector.save(tmp_path / "d.safetensors")
     with safe_open(tmp_path / "d.safetensors", framework="np") as file:
         header = json.loads(file.metadata()["fewbox_detector"])
+    assert header.keys() == fields_of("The detector file")
     assert header["labels"] == ["square"]
     assert header["base"]["weights_sha256"] == tiny_base().weights_sha256
     assert header["provenance"]["settings"]["steps"] == 30

@@ -19,6 +19,7 @@ from fewbox.errors import AnnotationError, PhotoError
 from fewbox.evaluation.evaluator import Evaluation, evaluate
 from fewbox.evaluation.report import render_report
 from known_detector import KnownDetector, corners
+from reference_fields import fields_of
 from tiny import make_photos, tiny_base, tiny_config
 
 
@@ -231,7 +232,7 @@ def run(project: Path, *more: str) -> int:
 
 @pytest.mark.slow
 def test_the_command_prints_words_and_writes_a_report(project: Path, capsys: pytest.CaptureFixture[str]):
-    assert run(project, "-o", str(project / "report")) == 0
+    assert run(project, "--tiles", "2", "-o", str(project / "report")) == 0
     printed = capsys.readouterr().out
     assert "4 photos, 4 boxes" in printed
     assert "at threshold 0.50, the detector's own: finds " in printed
@@ -239,7 +240,8 @@ def test_the_command_prints_words_and_writes_a_report(project: Path, capsys: pyt
     assert f"wrote {project / 'report' / 'report.html'}" in printed
     assert "square.safetensors" in (project / "report" / "report.html").read_text()
     numbers = json.loads((project / "report" / "evaluation.json").read_text())
-    assert numbers["detector"] == "square.safetensors"
+    assert numbers.keys() == fields_of("evaluation.json")
+    assert (numbers["detector"], numbers["tiles"]) == ("square.safetensors", 2)
     assert (numbers["photos"], numbers["skipped"]) == (4, [])
 
 
