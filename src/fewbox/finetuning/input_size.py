@@ -22,8 +22,9 @@ from fewbox.core import counted, single_blas_thread
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
 from fewbox.errors import SettingError
+from fewbox.evaluation.metrics import average_precision
+from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import held_out_outcomes
-from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.features import feature_extractor
 from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
 from fewbox.models.base import BaseModel, take_weights
@@ -245,7 +246,19 @@ def held_out_ap50(
     with single_blas_thread():
         design = design_of(photos, extractor)
         outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
-    return None if outcomes is None else mean_ap50(outcomes, num_classes)
+    return None if outcomes is None else pooled_ap50(outcomes)
+
+
+def pooled_ap50(outcomes: Outcomes) -> float:
+    """AP50 with the detections of all classes in one ranking; 0 if no object was held out.
+
+    The mean of classes with a handful of objects each is too much a matter of chance to choose by.
+    """
+    order = np.argsort(-outcomes.predictions.scores, kind="stable")
+    objects = int(outcomes.counted.sum())
+    if not objects:
+        return 0.0
+    return average_precision(outcomes.is_true_positive[order], outcomes.is_false_positive[order], objects)
 
 
 def _small_in_words(annotations: AnnotationSet, config: Config) -> str:
