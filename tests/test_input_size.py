@@ -22,10 +22,19 @@ from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, SettingError
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
+from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import input_size
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
-from fewbox.finetuning.input_size import choose_input_size, clearly_best, photos_to_try, sides_to_try
+from fewbox.finetuning.estimate import mean_ap50
+from fewbox.finetuning.input_size import (
+    choose_input_size,
+    clearly_best,
+    photos_to_try,
+    pooled_ap50,
+    sides_to_try,
+)
 from fewbox.finetuning.linear_probe import recipe
 from fewbox.finetuning.linear_probe.recipe import Probe, budget_for
 from fewbox.models.base import BaseModel, load_base
@@ -172,6 +181,28 @@ def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
         "input 416x416: half the boxes are smaller than 20 pixels at 416x416, "
         "but AP50 on held-out photos is 31%, and 32% with 640x640 and 30% with 1024x1024",
     )
+
+
+def outcomes_of(finds: Sequence[bool], class_ids: Sequence[int]) -> Outcomes:
+    """One detection for each object, which it covers or not."""
+    ids, left = np.array(class_ids), 20.0 * np.arange(len(finds))
+    boxes = np.stack((left, 0 * left, left + 10, 0 * left + 10), 1)
+    where = np.where(np.array(finds)[:, None], boxes, boxes + 50)
+    photos, scores = 0 * ids, np.linspace(0.9, 0.5, len(finds))
+    return Outcomes.of(
+        PredictionTable(photos, ids, where, scores),
+        GroundTruthTable(photos, ids, boxes, np.zeros(len(ids), bool)),
+    )
+
+
+def test_one_object_of_a_rare_class_does_not_outweigh_ten_of_another() -> None:
+    class_ids = [0] * 10 + [1]
+    small, large = (
+        outcomes_of(found, class_ids) for found in ([True] * 4 + [False] * 6 + [True], [True] * 10 + [False])
+    )
+    assert mean_ap50(small, 2) > mean_ap50(large, 2) + 0.1
+    assert pooled_ap50(large) > pooled_ap50(small) + 0.3
+    assert pooled_ap50(outcomes_of([True, False], [0, 0])) == mean_ap50(outcomes_of([True, False], [0, 0]), 1)
 
 
 def test_of_many_photos_some_are_tried_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,7 +234,15 @@ def clearly_best(found: Mapping[str, float]) -> str:
 def held_out_ap50(
     annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, device: torch.device | None = None
 ) -> float | None:
-    """AP50 by cross-validation of a linear probe; None if nothing can be held out.
+    """AP50 by cross-validation of a linear probe; None if nothing can be held out."""
+    outcomes = outcomes_at(annotations, base, settings, device)
+    return None if outcomes is None else pooled_ap50(outcomes)
+
+
+def outcomes_at(
+    annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, device: torch.device | None = None
+) -> Outcomes | None:
+    """What a linear probe finds in photos held out; None if nothing can be.
 
     With the views and folds of the effort ``quick``: sizes are compared, and all of them learn as little.
     """
@@ -245,8 +253,7 @@ def held_out_ap50(
     config = family_of(base.config).probe_config(base.config, num_classes, keep_classes=False)
     with single_blas_thread():
         design = design_of(photos, extractor)
-        outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
-    return None if outcomes is None else pooled_ap50(outcomes)
+        return held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
 
 
 def pooled_ap50(outcomes: Outcomes) -> float:
