@@ -137,6 +137,11 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
         raise output_error(target, error) from error
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is called as those that :func:`replacing` writes first."""
+    return _TEMPORARY.fullmatch(path.name) is not None and stat.S_ISREG(path.lstat().st_mode)
+
+
 def _remove_abandoned(folder: Path) -> None:
     """Remove temporary files of :func:`replacing` whose process has ended, untouched for long."""
     for path in folder.iterdir():
