@@ -545,6 +545,8 @@ def test_a_share_that_leaves_nothing_is_refused(share: str, capsys: pytest.Captu
         ("detect", "required: DETECTOR, PHOTOS", "fewbox detect"),
         ("fly", "invalid choice: 'fly'", "fewbox"),
         ("show duck.onnx --treshold 1", "unrecognized arguments: --treshold 1", "fewbox show"),
+        ("annotate photos --port 99999", "a port is from 0 to 65535: 99999", "fewbox annotate"),
+        ("serve duck.onnx --port -1", "a port is from 0 to 65535: -1", "fewbox serve"),
     ],
 )
 def test_a_wrong_command_line_is_a_line_and_a_hint(

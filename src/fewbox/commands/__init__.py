@@ -120,6 +120,14 @@ def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
         )
 
 
+def port(text: str) -> int:
+    """The number of a port; of a larger one the system would take what is left over after 65536."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is from 0 to 65535: {number}")
+    return number
+
+
 def add_batch_norm_eps(parser: argparse.ArgumentParser) -> None:
     """Add ``--batch-norm-eps``, which some bases' files do not state; see ``load_base``."""
     parser.add_argument(

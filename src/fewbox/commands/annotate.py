@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_batch_norm_eps, add_device, base_of
+from fewbox.commands import add_batch_norm_eps, add_device, base_of, port
 from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
@@ -69,7 +69,7 @@ def add_annotate(commands: Any) -> None:
 def _add_address(annotate: argparse.ArgumentParser) -> None:
     """Add what says where the page is and how one gets there."""
     annotate.add_argument(
-        "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
+        "--port", type=port, help="the port of the page (default: the first free one from 8931 on)"
     )
     annotate.add_argument(
         "--host",
