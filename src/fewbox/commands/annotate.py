@@ -15,6 +15,8 @@ from fewbox.core.arguments import checked_device
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
 
+_FRAMES = 30
+
 
 def add_annotate(commands: Any) -> None:
     """Add the command to ``commands``, argparse's subparsers."""
@@ -30,10 +32,9 @@ def add_annotate(commands: Any) -> None:
     annotate.add_argument(
         "--frames",
         type=int,
-        default=30,
         metavar="N",
         help="of a film: how many frames to pick at most, the sharpest and most different ones; they are "
-        "written into the folder FILM_frames beside it (default: %(default)s)",
+        f"written into the folder FILM_frames beside it (default: {_FRAMES})",
     )
     annotate.add_argument(
         "--labels",
@@ -160,11 +161,14 @@ def _tell_others(url: str) -> None:
         )
 
 
-def _photos_of(given: str, frames: int) -> str:
+def _photos_of(given: str, frames: int | None) -> str:
     """What was given; of a film the folder with its frames, which are written if they are not there yet."""
     film = Path(given)
     if not given.lower().endswith(FILM_SUFFIXES) or film.is_dir():
+        if frames is not None:
+            raise SettingError(f"--frames is for a film, not for {given}", hint="leave it out")
         return given
+    frames = _FRAMES if frames is None else frames
     if frames < 1:
         raise SettingError(f"--frames must be a number from 1: {frames}")
     folder = film.with_name(f"{film.stem}_frames")
