@@ -97,10 +97,12 @@ function refuse(why) {
   throw new ReaderError(`not a project file of fewbox: ${why}`, hint);
 }
 
-/** Of names in a project file the one that a photo goes by: its path below the folder, or else its name alone. */
+/**
+ * Of names in a project file the one that a photo goes by: its path below the folder that was given, or one of which
+ * the other is the end. A photo of another folder is none.
+ */
 export function nameIn(photos, file) {
-  const path = file.webkitRelativePath?.split("/").slice(1).join("/");
-  if (path && photos.has(path)) return path;
-  const isSo = (name) => name === file.name || name.endsWith(`/${file.name}`);
-  return [...photos.keys()].find(isSo) ?? null;
+  const path = file.webkitRelativePath?.split("/").slice(1).join("/") || file.name;
+  if (photos.has(path)) return path;
+  return [...photos.keys()].find((name) => name.endsWith(`/${path}`) || path.endsWith(`/${name}`)) ?? null;
 }
