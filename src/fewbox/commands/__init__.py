@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fewbox.errors import AnnotationError
@@ -174,6 +175,7 @@ def _agrees(entry: ZooEntry) -> bool:
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in ("", "y", "yes"):
         return True
-    refused.parent.mkdir(parents=True, exist_ok=True)
-    refused.touch()
+    with suppress(OSError):  # a cache that cannot be written: then the person is asked again
+        refused.parent.mkdir(parents=True, exist_ok=True)
+        refused.touch()
     return False
