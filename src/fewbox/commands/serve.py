@@ -53,7 +53,8 @@ def run_serve(parsed: argparse.Namespace) -> int:
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(ServiceConfig)}
     config = ServiceConfig(**settings)
     try:
-        from fewbox.apps.serve.server import DetectionServer, is_loopback, key_from_environment, require_key
+        from fewbox.apps.http import is_loopback
+        from fewbox.apps.serve.server import DetectionServer, key_from_environment, require_key
     except ModuleNotFoundError as error:
         hint = "pip install '.[serve]'"
         raise SettingError(f"the service needs {error.name}, which is not installed", hint=hint) from error
