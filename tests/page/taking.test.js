@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { readProject } from "../../examples/web/teach/project_file.js";
 import { Taking } from "../../examples/web/teach/taking.js";
 
 globalThis.createImageBitmap = async () => ({ width: 100, height: 60, close() {} }); // which node has not
@@ -77,4 +78,31 @@ test("a project file in a folder without photos speaks of those beside it", asyn
   const { taking, added } = makeTaking();
   await taking.take([fileAt("all/images/1.jpg"), projectFile("all/boxes/annotations.json", { "1.jpg": 7 })]);
   assert.deepEqual(added, [["1.jpg", 7]]);
+});
+
+test("boxes that are outside of a photo whose size the file does not say are left out, and it is told", async () => {
+  const { taking, added, told } = makeTaking();
+  const content = JSON.parse(await projectFile("a.json", { "1.jpg": 50, "2.jpg": 100 }).text());
+  for (const image of content.images) delete image.width;
+  await taking.take([fileAt("a.json", JSON.stringify(content))]);
+  await taking.take(["1.jpg", "2.jpg"].map((name) => fileAt(name)));
+  assert.deepEqual(added, [["1.jpg", 50], ["2.jpg", null]]);
+  assert.match(told(), /2\.jpg: has 100 × 60 pixels, and its boxes reach further; they are left out/);
+});
+
+test("a project file that is not certain is refused, with what is wrong", () => {
+  const [image, box] = [{ id: 1, file_name: "1.jpg", width: 100, height: 60 }, { image_id: 1, category_id: 1 }];
+  const read = (images, boxes, categories = [{ id: 1, name: "cup" }]) =>
+    readProject(JSON.stringify({ images, annotations: boxes.map((one) => ({ ...box, ...one })), categories }));
+  const good = { id: 1, bbox: [10, 10, 20, 20] };
+  const [{ box: moved }] = read([image], [{ id: 1, bbox: [-0.5, 10, 100.9, 20] }]).photos.get("1.jpg").boxes;
+  assert.deepEqual(moved, [0, 10, 100, 30]);
+  for (const [given, says] of [
+    [[[image, { ...image, id: 2 }], [good]], /two images are called 1\.jpg/],
+    [[[image, { ...image, file_name: "2.jpg" }], [good]], /two images have the id 1/],
+    [[[image], [good], [{ id: 1, name: "cup" }, { id: 1, name: "lid" }]], /two categories have the id 1/],
+    [[[image], [{ ...good, box_id: "k" }, { ...good, id: 2, box_id: "k" }]], /annotation 2: another box .* box_id k/],
+    [[[image], [{ id: 1, bbox: [10, 10, -5, 20] }]], /annotation 1: bbox has no inside/],
+    [[[image], [{ id: 1, bbox: [90, 10, 20, 20] }]], /annotation 1: bbox lies outside of its photo, 100 × 60/],
+  ]) assert.throws(() => read(...given), { message: says });
 });

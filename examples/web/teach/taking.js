@@ -1,7 +1,7 @@
 // What comes in: photos, a project file, both in one file, and another base. A project file may come before its
 // photos, or after them.
 
-import { nameIn, readProject } from "./project_file.js";
+import { boxInside, nameIn, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
 
@@ -105,8 +105,10 @@ function stated(awaited, file, { width, height }) {
   const key = nameIn(awaited, file);
   if (!key) return { name: file.name };
   const { width: across = width, height: down = height, name = key, ...state } = awaited.get(key);
-  if (across === width && down === height) return { key, name, state };
-  const trouble =
-    `${name}: has ${width} × ${height} pixels, and its boxes were drawn on ${across} × ${down}; they are left out`;
+  const boxes = state.boxes.map((one) => ({ ...one, box: boxInside(one.box, { width, height }) }));
+  const isOfIt = across === width && down === height && boxes.every(({ box }) => box);
+  if (isOfIt) return { key, name, state: { ...state, boxes } };
+  const why = across === width && down === height ? "reach further" : `were drawn on ${across} × ${down}`;
+  const trouble = `${name}: has ${width} × ${height} pixels, and its boxes ${why}; they are left out`;
   return { key, name, trouble };
 }
