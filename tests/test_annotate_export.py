@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 import zipfile
 from pathlib import Path
 
@@ -53,3 +55,18 @@ def test_the_formats_are_listed_and_another_one_is_refused(page: Page) -> None:
 def test_before_anything_is_drawn_it_is_said_that_there_is_nothing(tmp_path: Path) -> None:
     page = Page(make_photos(tmp_path / "none", "out1.jpg"))
     assert page.get("/api/export?format=coco").status_code == 409
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_name_that_is_no_text_is_written_or_refused(tmp_path: Path, form: str) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    page = Page(make_photos(tmp_path / "photos", name))
+    page.patch(page.address(name), json={"put": [a_box("k1")]})
+    answer = page.get(f"/api/export?format={form}")
+    if form in ("coco", "labelstudio"):
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code == 409
+        assert "caf" in answer.json()["error"]
+        assert "rename" in answer.json()["hint"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,24 @@ def test_what_is_found_is_told_with_the_threshold_and_nothing_gets_into_the_proj
     }  # fmt: skip
     assert page.get("/api/tried/1/image?side=50").headers["content-type"] == "image/jpeg"
     assert list(page.photos()) == ["a.jpg", "b.jpg"]
+
+
+def test_where_the_disk_is_full_nothing_of_the_photo_is_left(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[Path] = []
+
+    def half(path: Path, content: bytes) -> int:
+        parts.append(path)
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", half)
+        answer = tried(page)
+    assert answer.status_code == 507
+    assert [path.exists() for path in parts] == [False]
 
 
 def test_a_photo_taken_in_is_new_not_reviewed_and_its_boxes_are_proposed(page: Page) -> None:

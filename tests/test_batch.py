@@ -21,6 +21,7 @@ from PIL import Image
 
 from exported_duck import openvino_duck
 from exports import detector_of, exported, save_noise
+from fewbox.apps import batch
 from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
 from fewbox.apps.batch.workers import Workers
@@ -423,3 +424,28 @@ def test_a_cluster_without_room_is_refused(folder, tmp_path) -> None:
     files = (folder / "d.safetensors", folder / "photos", tmp_path / "out")
     with pytest.raises(SettingError, match="worker of 50 cores and 0 GPUs: the cluster has 3 cores"):
         detect_batch(*files, cluster="ray", workers=Workers(None, 50))
+
+
+def test_a_run_that_was_stopped_between_the_two_files_of_its_detector_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = save_noise(tmp_path)
+    (tmp_path / "d.xml").write_bytes(b"<net/>")
+    (tmp_path / "d.bin").write_bytes(b"weights")
+    monkeypatch.setattr(batch, "_whole_file", lambda *_: (("detector.xml", b"<net/>"), 0.5))
+    monkeypatch.setattr(batch, "_what_is_left", lambda *_: [])
+    monkeypatch.setattr(batch, "write_report", lambda *_: None)
+    write, output = Storage.write, tmp_path / "out"
+
+    def stopped(storage: Storage, name: str, data: bytes) -> None:
+        if any(output.glob("detector.*")):
+            raise KeyboardInterrupt
+        write(storage, name, data)
+
+    with monkeypatch.context() as once:
+        once.setattr(Storage, "write", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            detect_batch(tmp_path / "d.xml", photo, output)
+    detect_batch(tmp_path / "d.xml", photo, output)
+    assert (output / "detector.xml").read_bytes() == b"<net/>"
+    assert (output / "detector.bin").read_bytes() == b"weights"

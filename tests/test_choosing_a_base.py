@@ -83,6 +83,15 @@ def test_a_person_who_refused_is_not_asked_again(monkeypatch: pytest.MonkeyPatch
     assert base_of("auto") == SMALL  # who says so on the command line gets it
 
 
+def test_a_refusal_that_cannot_be_noted_counts_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
+    types(monkeypatch, "no\n")
+    assert base_of(None) == STARTER
+
+
 def test_auto_fetches_without_asking_and_only_once(fetched: list[str]) -> None:
     assert base_of("auto") == base_of("auto") == base_of(None) == SMALL
     assert fetched == [SMALL]

@@ -391,6 +391,29 @@ def test_the_page_does_not_open_on_an_unknown_base(project: Path, capsys: pytest
     assert "resnet: no base model of this name and no such file" in failure(capsys)
 
 
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("annotate photos --frames 5 --base gone", "--frames is for a film, not for photos"),
+        ("bases --download starter --json", "--json is for the list, not for --download"),
+        (
+            "finetune-deep photos --base yolox_s -o d.safetensors --held-out-boxes b.json",
+            "--held-out-boxes are those of --held-out",
+        ),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    command: str,
+    says: str,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project)
+    assert main(command.split()) == 2
+    assert says in failure(capsys)
+
+
 def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -548,6 +571,8 @@ def test_a_share_that_leaves_nothing_is_refused(share: str, capsys: pytest.Captu
         ("detect", "required: DETECTOR, PHOTOS", "fewbox detect"),
         ("fly", "invalid choice: 'fly'", "fewbox"),
         ("show duck.onnx --treshold 1", "unrecognized arguments: --treshold 1", "fewbox show"),
+        ("annotate photos --port 99999", "a port is from 0 to 65535: 99999", "fewbox annotate"),
+        ("serve duck.onnx --port -1", "a port is from 0 to 65535: -1", "fewbox serve"),
     ],
 )
 def test_a_wrong_command_line_is_a_line_and_a_hint(

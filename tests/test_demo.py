@@ -69,7 +69,7 @@ def test_a_coco_base_in_the_cache_is_used(
     """And an earlier demo is replaced."""
     few = [replace(photos, images=photos.images[:2]) for photos in demo_photos()]
     monkeypatch.setattr(demo, "demo_photos", lambda: few)
-    earlier = tmp_path / "demo/photos/train/earlier.jpg"
+    earlier = tmp_path / "demo/found/.duck_40.4711.tmp.jpg"
     earlier.parent.mkdir(parents=True)
     earlier.touch()
     archive, cached = shared / "weights/yolox_nano_coco.onnx", cached_base_path("yolox_nano")
@@ -85,3 +85,26 @@ def test_it_replaces_nothing_but_a_demo(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["demo", "-o", str(tmp_path)]) == 2
     assert "is no folder of an earlier demo" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize("theirs", ["photos/train/cup.jpg", "photos/train/annotations.json", "found/cup.jpg"])
+def test_a_folder_laid_out_like_a_demo_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, theirs: str
+) -> None:
+    """Photos of one's own often lie in ``photos/train`` too."""
+    monkeypatch.setattr(demo, "finetune", lambda *_: pytest.fail("went on"))
+    for name in ("photos/train/duck_01.jpg", theirs):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("years of work")
+    assert main(["demo", "-o", str(tmp_path)]) == 2
+    assert f"is no folder of an earlier demo: {theirs}" in capsys.readouterr().err
+    assert (tmp_path / theirs).read_text() == "years of work"
+
+
+def test_a_demo_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    left = ["photos/train/duck_01.jpg", "photos/train/boxes.json", "found/.duck_07.4711.tmp.jpg", "ducks.gif"]
+    for name in left:
+        (tmp_path / "demo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "demo" / name).touch()
+    demo._make_room(tmp_path / "demo")
+    assert not (tmp_path / "demo").exists()

@@ -138,6 +138,7 @@ def test_nothing_is_written_if_it_tells_something_else(
         (["--base", "starter"], "one file to write is needed"),
         (["--base", "starter", "--raw", "-o", "b.onnx"], "--raw is for detectors"),
         (["--base", "starter", "--precision", "int8", "-o", "b.onnx"], "--precision int8 is for detectors"),
+        (["--base", "starter", "--force", "-o", "b.onnx"], "--force is for --precision bfloat16 or"),
         (["--base", "starter", "-o", "b.xml"], ".onnx"),
     ],
 )

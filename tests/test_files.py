@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from fewbox.core.files import require_writable
+from fewbox.core.files import new_folder, replacing, require_writable, write_text
 from fewbox.errors import OutputError
 
 KILLED = """
@@ -48,3 +50,56 @@ def test_a_folder_is_made_only_when_something_is_written(tmp_path: Path) -> None
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match=r"cup\.jpg: cannot be written"):
         require_writable(tmp_path / "file" / "cup.jpg", [".jpg"])
+
+
+def test_two_threads_write_one_file_and_each_of_them_whole(tmp_path: Path) -> None:
+    target = tmp_path / "cup.txt"
+    with replacing(target) as first:
+        first.write_text("first")
+        with ThreadPoolExecutor(1) as other:
+            other.submit(write_text, target, "second").result()
+        assert target.read_text() == "second"
+    assert target.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_two_threads_fill_one_folder_and_the_second_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "labels"
+
+    def fill() -> None:
+        with new_folder(target) as folder:
+            (folder / "cup.txt").write_text("second")
+
+    def fill_while_another_does() -> None:
+        with new_folder(target) as folder, ThreadPoolExecutor(1) as other:
+            (folder / "cup.txt").write_text("first")
+            other.submit(fill).result()
+
+    with pytest.raises(OutputError, match="cannot be written"):
+        fill_while_another_does()
+    assert [path.read_text() for path in target.iterdir()] == ["second"]
+
+
+@pytest.fixture
+def private() -> Iterator[None]:
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no umask")
+@pytest.mark.usefixtures("private")
+def test_threads_that_write_leave_the_umask_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    umask = os.umask
+
+    def slow(mask: int) -> int:
+        before = umask(mask)
+        time.sleep(0.05)  # time for the other thread
+        return before
+
+    monkeypatch.setattr(os, "umask", slow)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(lambda name: write_text(tmp_path / name, "private"), ("a.txt", "b.txt")))
+    monkeypatch.undo()
+    assert os.umask(0o077) == 0o077, "files made from now on would be readable for all"
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}

@@ -239,6 +239,10 @@ class TestCOCOOfOtherTools:
             ),
             (coco({}, categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "of other categories"),
             (coco({"bbox": None, "segmentation": {"counts": "xyz"}}), "must be a list of outlines"),
+            (
+                coco({"bbox": None, "segmentation": [[20, 10, 60, 30, 40, 60, 5]]}),
+                "segmentation: 0 must be pairs of numbers, x and y",
+            ),
             (coco({"bbox": None}), "bbox must be four numbers"),
             (coco({}, width=200.5), "width must be a whole number: 200.5"),
             (coco({"image_id": ""}), "image_id must be a whole number or a text"),

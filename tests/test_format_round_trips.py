@@ -167,6 +167,14 @@ class TestRefusals:
         with pytest.raises(AnnotationError, match=f"{names[0]} and {names[1]} would have one file of boxes"):
             write_annotations(AnnotationSet(tuple(images), ()), target_in(folder, form), form)
 
+    @pytest.mark.parametrize("name", ["classes.png", "labels.png"])
+    def test_a_photo_called_as_a_list_of_classes(self, folder: Path, name: str) -> None:
+        """Its boxes would be read as names of classes, and refuse those of all others."""
+        images = (AnnotatedImage(folder / name, SIZE_HW, (), True),)
+        with pytest.raises(AnnotationError, match=f"the boxes of {name} would lie where YOLO has a list"):
+            write_annotations(AnnotationSet(images, ()), folder / "out", "yolo")
+        assert not (folder / "out").exists()
+
     def test_targets_and_formats_that_do_not_go_together(self, folder: Path) -> None:
         annotations = three_states(folder)
         with pytest.raises(SettingError, match=r"boxes\.dat: the name does not tell the format"):

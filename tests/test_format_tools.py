@@ -232,6 +232,7 @@ class TestYOLO:
             ("0 0.3 0.3 0.2 nan\n", NAMES, "line 1: not understood"),
             ("0 0.3 0.3 0.2 0.4 0.9\n", NAMES, "line 1: six numbers"),
             ("0 30 20 20 24\n", NAMES, "line 1: must be parts of the photo, 0 to 1: 30"),
+            ("0 -30 .2 .2 .2\n", NAMES, "line 1: must be parts of the photo, 0 to 1: -30"),
             ("0 1.1 0.3 0.4 0.4\n", NAMES, "a.png: box 1: lies outside the photo"),
             ("2 0.3 0.3 0.2 0.4\n", NAMES, "line 1: class 2 has no name in data.yaml"),
             ("0 .2 .1 .4 .3 .4 .5 .1 .5\n", NAMES, "the box is rotated"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +30,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.detection.detector import Detector
+from fewbox.errors import OutputError, SettingError
 from fewbox.finetuning.linear_probe.recipe import Fitted
 from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
@@ -182,6 +186,37 @@ class TestRounds:
         assert said[-1]["learning"]["message"] == "learnt from 2 photos"
         assert "photo4.png" not in [message.get("name") for message in said]
 
+    def test_one_that_is_moved_away_meanwhile_is_passed_by(
+        self, rounds: Rounds, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            self.draw(rounds, f"photo{number}.png")
+        labels = rounds.project.labels
+
+        def labels_and_gone() -> list[str]:
+            rounds.project.path_of("photo2.png").unlink(missing_ok=True)
+            return labels()
+
+        monkeypatch.setattr(rounds.project, "labels", labels_and_gone)
+        rounds.learn()
+        assert said[-1]["learning"]["message"] == "learnt from 2 photos"
+
+    def test_it_learns_on_where_there_is_no_room_to_try_it(
+        self, rounds: Rounds, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        def no_room(_: Path) -> None:
+            raise OutputError("no space left on the disk", hint="free some space")
+
+        monkeypatch.setattr(rounds, "save", no_room)
+        orders: queue.Queue[dict[str, Any]] = queue.Queue()
+        orders.put({"do": "save", "round": 1, "file": "r.safetensors"})
+        orders.put({"do": "end"})
+        with pytest.raises(KeyError, match="name"):  # what it does not know ends it
+            learning.serve_orders(rounds, orders)
+        assert said == [
+            {"saved": "1 r.safetensors", "error": "no space left on the disk", "hint": "free some space"}
+        ]
+
 
 class TestProcess:
     @pytest.fixture
@@ -226,6 +261,32 @@ class TestProcess:
             assert "only for a .pth: starter states its own" in learner.learning().message
         finally:
             learner.close()
+
+    def test_why_a_photo_cannot_be_tried_is_told(self, project: Project, tmp_path: Path) -> None:
+        learner = BackgroundLearner(project, base="starter", output=tmp_path / "d.safetensors", learn=False)
+        answers = [{"error": "no space left on the disk", "hint": "free some space"}, {}]
+
+        class Process:
+            """The one that learns; its disk is full at first."""
+
+            def __init__(self) -> None:
+                self.stdin = self
+
+            def write(self, text: str) -> None:
+                order = json.loads(text)
+                answer = {"saved": f"{order['round']} {order['file']}"} | answers.pop(0)
+                threading.Thread(target=learner._take, args=(answer,)).start()
+
+            def flush(self) -> None:
+                pass
+
+        learner._learning = Learning("ready", "", 1)
+        learner._process = Process()  # type: ignore[assignment]
+        with pytest.raises(SettingError, match="no space left on the disk"):
+            learner.try_photo(tmp_path / "photo0.png")
+        assert learner._save_round() is not None
+        learner._process = None
+        learner.close()
 
     @pytest.mark.slow
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")

@@ -104,6 +104,19 @@ def test_photos_of_one_name_do_not_replace_each_other_in_the_trash(folder: Path)
     assert (folder / "out1.jpg").read_bytes().endswith(b" ")
 
 
+def test_a_photo_whose_name_looks_like_a_numbered_one_is_not_brought_back_for_another(folder: Path) -> None:
+    """Telephones call a photo that was edited ``out1~1.jpg``."""
+    project = Project(folder)
+    first = (folder / "out1.jpg").read_bytes()
+    (folder / "out2.jpg").rename(folder / "out1~1.jpg")
+    project.trash("out1~1.jpg")
+    project.trash("out1.jpg")
+    project.restore("out1.jpg")
+    assert (folder / "out1.jpg").read_bytes() == first
+    project.restore("out1~1.jpg")
+    assert (folder / "out1~1.jpg").exists()
+
+
 def test_a_photo_that_has_come_since_is_not_written_over(folder: Path) -> None:
     page = Page(folder)
     address = page.address("out1.jpg")

@@ -410,6 +410,10 @@ def test_photos_in_which_nothing_is_found_will_do(
     [
         (["duck.onnx", "--precision", "int8"], "only OpenVINO's files can be in int8"),
         (["duck.xml", "--raw"], "--raw is for ONNX"),
+        (["duck.onnx", "--boxes", "boxes.json"], "--boxes is for --precision int8"),
+        (["duck.xml", "--strict", "--precision", "bfloat16"], "--strict is for --precision int8"),
+        (["duck.xml", "--force"], "--force is for --precision bfloat16 or --precision int8"),
+        (["duck.onnx", "--force"], "--force is for --precision bfloat16 or --precision int8"),
     ],
 )
 def test_the_command_refuses(

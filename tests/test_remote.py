@@ -17,7 +17,7 @@ from PIL import Image
 from fewbox.config import FinetuneConfig
 from fewbox.data import remote
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
-from fewbox.data.remote import is_remote
+from fewbox.data.remote import cached_path, is_remote
 from fewbox.detection.folder import detect_folder
 from fewbox.errors import PhotoError
 from fewbox.finetuning.api import finetune
@@ -65,6 +65,12 @@ def test_what_is_an_address() -> None:
         assert is_remote(address)
     for place in ("photos/a.jpg", "C:\\photos", "c:/photos", "c://photos", Path("photos"), "1s://a"):
         assert not is_remote(place)
+
+
+def test_a_name_of_many_bytes_fits_the_cache() -> None:
+    path = cached_path(f"https://x.org/{'%E5%86%99' * 110}.jpg")
+    assert path.name.endswith("写写.jpg")
+    assert len(os.fsencode(path.name)) <= 120
 
 
 class TestMemory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -422,6 +424,40 @@ def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: 
         random_detector(("pan", "pot", "lid")).save(path)
         wait_until(lambda: health() == "ok")
         assert labels() == ["pan", "pot", "lid"]
+
+
+@pytest.mark.slow
+def test_files_are_followed_on_after_one_could_not_be_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot_reload, "POLL_SECONDS", 0.05)
+    path = tmp_path / "duck.safetensors"
+    random_detector().save(path)
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fault(*_: object, **__: object) -> None:
+        raise RuntimeError("the engine is at fault")
+
+    with serving([path]) as server:
+
+        def told() -> str | None:
+            about: str | None = ask(server, "/healthz").json()["detectors"]["duck"]
+            return about
+
+        for module, name, does, says in (
+            (tempfile, "TemporaryDirectory", no_room, "cannot be read: No space left on device"),
+            (hot_reload, "open_detector", fault, "cannot be loaded; the service's log says why"),
+        ):
+            with monkeypatch.context() as broken:
+                broken.setattr(module, name, does)
+                random_detector(("cup", "mug", "lid"), seed=1).save(path)
+                wait_until(lambda says=says: told() == f"duck.safetensors: {says}")
+                assert ask(server, DUCK, png()).status == 200
+            random_detector(("pan", "pot", "lid")).save(path)
+            wait_until(lambda: told() is None)
+        assert ask(server, "/v1/detectors/duck").json()["labels"] == ["pan", "pot", "lid"]
 
 
 @pytest.mark.slow

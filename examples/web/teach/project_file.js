@@ -3,6 +3,7 @@
 import { ReaderError } from "../errors.js";
 
 const BOX_ID = /^[A-Za-z0-9_-]{1,64}$/;
+const MAX_OUTSIDE = 1; // pixels, by which tools that count from 1 are off
 const short = (value) => Math.round(value * 100) / 100; // finer than a hand can draw
 
 /** The file's text; `photos` are those of a BrowserProject, in their order. */
@@ -52,12 +53,18 @@ function inOneLine(entry) {
  */
 export function readProject(text) {
   const { images, annotations, categories } = parsed(text);
-  const labels = new Map(categories.map(({ id, name }) => [id, name]));
+  const labels = new Map();
+  for (const { id, name } of categories) {
+    if ((labels.get(id) ?? name) !== name) refuse(`two categories have the id ${id}`);
+    labels.set(id, name);
+  }
   if (![...labels.values()].every((label) => typeof label === "string" && label)) refuse("a class without a name");
   const photos = new Map();
   const byId = new Map();
   for (const { id, file_name: name, width, height, reviewed = false, left_out = false } of images) {
     if (typeof name !== "string" || !name) refuse("an image without a file_name");
+    if (photos.has(name)) refuse(`two images are called ${name}`);
+    if (byId.has(id)) refuse(`two images have the id ${id}`);
     const photo = { width, height, boxes: [], reviewed: Boolean(reviewed), left_out: Boolean(left_out) };
     photos.set(name, photo);
     byId.set(id, photo);
@@ -71,12 +78,22 @@ export function readProject(text) {
     if (bbox?.length !== 4 || !bbox.every(Number.isFinite)) refuse(`${where}: bbox is not four numbers`);
     const [x, y, width, height] = bbox;
     const photo = byId.get(image_id);
-    const box = [x, y, x + width, y + height].map((edge) => Number(edge.toFixed(6)));
+    if (width <= 0 || height <= 0) refuse(`${where}: bbox has no inside`);
+    if (photo.boxes.some((other) => other.id === box_id)) refuse(`${where}: another box has the box_id ${box_id}`);
+    const stated = [x, y, x + width, y + height].map((edge) => Number(edge.toFixed(6)));
+    const box = photo.width ? boxInside(stated, photo) : stated;
+    if (!box) refuse(`${where}: bbox lies outside of its photo, ${photo.width} × ${photo.height}`);
     photo.boxes.push({ id: box_id, box, label: labels.get(category_id), ignore: Boolean(iscrowd) });
     photo.reviewed = true;
   }
   const inOrder = [...labels].sort(([a], [b]) => a - b).map(([, label]) => label);
   return { labels: inOrder, photos };
+}
+
+/** A box with edges up to a pixel outside of its photo moved onto the border; null if it lies further outside. */
+export function boxInside([x1, y1, x2, y2], { width, height }) {
+  if (Math.max(-x1, -y1, x2 - width, y2 - height) > MAX_OUTSIDE) return null;
+  return [Math.max(x1, 0), Math.max(y1, 0), Math.min(x2, width), Math.min(y2, height)];
 }
 
 function parsed(text) {
@@ -97,10 +114,12 @@ function refuse(why) {
   throw new ReaderError(`not a project file of fewbox: ${why}`, hint);
 }
 
-/** Of names in a project file the one that a photo goes by: its path below the folder, or else its name alone. */
+/**
+ * Of names in a project file the one that a photo goes by: its path below the folder that was given, or one of which
+ * the other is the end. A photo of another folder is none.
+ */
 export function nameIn(photos, file) {
-  const path = file.webkitRelativePath?.split("/").slice(1).join("/");
-  if (path && photos.has(path)) return path;
-  const isSo = (name) => name === file.name || name.endsWith(`/${file.name}`);
-  return [...photos.keys()].find(isSo) ?? null;
+  const path = file.webkitRelativePath?.split("/").slice(1).join("/") || file.name;
+  if (photos.has(path)) return path;
+  return [...photos.keys()].find((name) => name.endsWith(`/${path}`) || path.endsWith(`/${name}`)) ?? null;
 }

@@ -1,7 +1,7 @@
 // What comes in: photos, a project file, both in one file, and another base. A project file may come before its
 // photos, or after them.
 
-import { nameIn, readProject } from "./project_file.js";
+import { boxInside, nameIn, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
 
@@ -29,7 +29,9 @@ export class Taking {
     const photos = all.filter((file) => !bases.includes(file) && !projects.includes(file));
     const told = [];
     for (const file of bases) told.push(await this.#takeBase(file));
-    for (const file of projects) if (isOurs(file, all)) await this.#takeProject(await file.text());
+    for (const file of projects) {
+      if (isOurs(file, all)) await this.#takeProject(await file.text(), homeOf(file, photos));
+    }
     return this.#takePhotos(photos, told);
   }
 
@@ -55,30 +57,42 @@ export class Taking {
         if (!isFromFolder) troubles.push(`${file.name}: ${UNREADABLE}`); // folders have other files too
         continue;
       }
-      const { name, state, trouble } = stated(awaited, file, size);
+      const { key, name, state, trouble } = stated(awaited, file, size);
       if (trouble) troubles.push(trouble);
       const added = await this.#project.add(file, name, size, state);
       first ??= added.id;
-      if (awaited.delete(name)) await this.#project.setAwaited(awaited);
+      if (awaited.delete(key)) await this.#project.setAwaited(awaited);
     }
     if (awaited.size) troubles.push(`${inPhotos(awaited.size)} of the project file still to be added`);
     this.#tell(troubles.join("; "));
     return first;
   }
 
-  /** Take the boxes of photos that are here, where nobody has drawn any; keep the others until their photos come. */
-  async #takeProject(text) {
-    const { labels, photos } = readProject(text);
+  /**
+   * Take the boxes of photos that are here, where nobody has drawn any; keep the others until their photos come,
+   * with those of other project files. They are told apart by `folder`, see `homeOf`.
+   */
+  async #takeProject(text, folder) {
+    const { labels, photos: stated } = readProject(text);
+    const photos = new Map([...stated].map(([name, state]) => [folder + name, { ...state, name }]));
     await this.#project.changeLabels({ labels });
     for (const photo of await this.#project.photos()) {
-      const state = photos.get(photo.name);
+      const key = folder + photo.name;
+      const state = photos.get(key);
       if (!state || state.width !== photo.width || state.height !== photo.height) continue;
-      photos.delete(photo.name);
+      photos.delete(key);
       const { boxes: put, reviewed, left_out } = state;
       if (!photo.reviewed) await this.#project.patch(photo.id, { put, reviewed, left_out });
     }
-    await this.#project.setAwaited(photos);
+    await this.#project.setAwaited(new Map([...(await this.#project.awaited()), ...photos]));
   }
+}
+
+/** The folder of a project file in what was given, as "a/", where its photos are; empty if there are none in it. */
+function homeOf({ webkitRelativePath: path }, photos) {
+  const below = (one) => one.split("/").slice(1);
+  const folder = below(path).slice(0, -1).map((one) => `${one}/`).join("");
+  return photos.some((photo) => below(photo.webkitRelativePath).join("/").startsWith(folder)) ? folder : "";
 }
 
 /** In a folder, other programs have files of that ending too. */
@@ -86,13 +100,15 @@ const isOurs = (file, files) => !file.webkitRelativePath || files.length === 1 |
 
 const inPhotos = (count) => (count === 1 ? "1 photo is" : `${count} photos are`);
 
-/** What a project file says of a photo: `{ name, state, trouble }`. */
+/** What a project file says of a photo, `{ name, state, trouble }`, and under which `key` of `awaited`. */
 function stated(awaited, file, { width, height }) {
-  const name = nameIn(awaited, file);
-  if (!name) return { name: file.name };
-  const { width: across = width, height: down = height, ...state } = awaited.get(name);
-  if (across === width && down === height) return { name, state };
-  const trouble =
-    `${name}: has ${width} × ${height} pixels, and its boxes were drawn on ${across} × ${down}; they are left out`;
-  return { name, trouble };
+  const key = nameIn(awaited, file);
+  if (!key) return { name: file.name };
+  const { width: across = width, height: down = height, name = key, ...state } = awaited.get(key);
+  const boxes = state.boxes.map((one) => ({ ...one, box: boxInside(one.box, { width, height }) }));
+  const isOfIt = across === width && down === height && boxes.every(({ box }) => box);
+  if (isOfIt) return { key, name, state: { ...state, boxes } };
+  const why = across === width && down === height ? "reach further" : `were drawn on ${across} × ${down}`;
+  const trouble = `${name}: has ${width} × ${height} pixels, and its boxes ${why}; they are left out`;
+  return { key, name, trouble };
 }

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
 from fewbox.core import counted
-from fewbox.core.files import replacing, write_text
+from fewbox.core.files import is_temporary, output_error, replacing, write_text
 from fewbox.core.progress import console
 from fewbox.data import DEMO_BOXES_NAME, demo_photos
 from fewbox.data.annotations import AnnotationSet
@@ -32,6 +32,15 @@ from fewbox.models.base import load_base
 from fewbox.models.zoo import default_base
 
 _SHEET_PHOTOS = 20
+_WRITTEN = (
+    "duck.safetensors",
+    "duck_loss.png",
+    "ducks.gif",
+    "contact_sheet.png",
+    "report.html",
+    "figures.json",
+)
+"""Beside the photos and the pictures of what was found in them."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +119,33 @@ def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:
 
 
 def _make_room(output: Path) -> None:
-    """Remove an earlier demo; never anything else."""
+    """Remove an earlier demo; never anything else.
+
+    Raises:
+        OutputError: ``output`` holds something that no demo writes, or cannot be removed.
+    """
     if not output.exists():
         return
-    if not output.is_dir() or (any(output.iterdir()) and not (output / "photos" / "train").is_dir()):
-        raise OutputError(
-            f"{output}: exists, and is no folder of an earlier demo", hint="name another: -o FOLDER"
-        )
-    shutil.rmtree(output)
+    foreign = None if not output.is_dir() else next(_not_of_a_demo(output), None)
+    if not output.is_dir() or foreign is not None:
+        beside = "" if foreign is None else f": {foreign.relative_to(output)}"
+        message = f"{output}: exists, and is no folder of an earlier demo{beside}"
+        raise OutputError(message, hint="name another: -o FOLDER")
+    try:
+        shutil.rmtree(output)
+    except OSError as error:
+        raise output_error(output, error) from error
+
+
+def _not_of_a_demo(output: Path) -> Iterator[Path]:
+    """What lies in a folder and was written by somebody else: other files, and drawn boxes."""
+    names = {photos.source: {image.path.name for image in photos} for photos in demo_photos()}
+    ours = {output / name for name in _WRITTEN} | {output / "found" / "detections.json"}
+    for part, photos in names.items():
+        ours |= {output / "photos" / part / name for name in (*photos, DEMO_BOXES_NAME)}
+        ours |= {output / "found" / name for name in photos}
+    folders = {parent for path in ours for parent in path.parents}
+    for path in sorted(output.rglob("*")):
+        is_ours = path in ours or (path in folders and path.is_dir() and not path.is_symlink())
+        if not is_ours and not (path.parent in folders and is_temporary(path)):
+            yield path

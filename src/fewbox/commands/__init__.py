@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from fewbox.errors import AnnotationError
@@ -120,6 +121,14 @@ def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
         )
 
 
+def port(text: str) -> int:
+    """The number of a port; of a larger one the system would take what is left over after 65536."""
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"a port is from 0 to 65535: {number}")
+    return number
+
+
 def add_batch_norm_eps(parser: argparse.ArgumentParser) -> None:
     """Add ``--batch-norm-eps``, which some bases' files do not state; see ``load_base``."""
     parser.add_argument(
@@ -166,6 +175,7 @@ def _agrees(entry: ZooEntry) -> bool:
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() in ("", "y", "yes"):
         return True
-    refused.parent.mkdir(parents=True, exist_ok=True)
-    refused.touch()
+    with suppress(OSError):  # a cache that cannot be written: then the person is asked again
+        refused.parent.mkdir(parents=True, exist_ok=True)
+        refused.touch()
     return False

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_batch_norm_eps, add_device, base_of
+from fewbox.commands import add_batch_norm_eps, add_device, base_of, port
 from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
 from fewbox.core.arguments import checked_device
 from fewbox.core.files import require_writable
 from fewbox.errors import SettingError
+
+_FRAMES = 30
 
 
 def add_annotate(commands: Any) -> None:
@@ -30,10 +32,9 @@ def add_annotate(commands: Any) -> None:
     annotate.add_argument(
         "--frames",
         type=int,
-        default=30,
         metavar="N",
         help="of a film: how many frames to pick at most, the sharpest and most different ones; they are "
-        "written into the folder FILM_frames beside it (default: %(default)s)",
+        f"written into the folder FILM_frames beside it (default: {_FRAMES})",
     )
     annotate.add_argument(
         "--labels",
@@ -69,7 +70,7 @@ def add_annotate(commands: Any) -> None:
 def _add_address(annotate: argparse.ArgumentParser) -> None:
     """Add what says where the page is and how one gets there."""
     annotate.add_argument(
-        "--port", type=int, help="the port of the page (default: the first free one from 8931 on)"
+        "--port", type=port, help="the port of the page (default: the first free one from 8931 on)"
     )
     annotate.add_argument(
         "--host",
@@ -160,11 +161,14 @@ def _tell_others(url: str) -> None:
         )
 
 
-def _photos_of(given: str, frames: int) -> str:
+def _photos_of(given: str, frames: int | None) -> str:
     """What was given; of a film the folder with its frames, which are written if they are not there yet."""
     film = Path(given)
     if not given.lower().endswith(FILM_SUFFIXES) or film.is_dir():
+        if frames is not None:
+            raise SettingError(f"--frames is for a film, not for {given}", hint="leave it out")
         return given
+    frames = _FRAMES if frames is None else frames
     if frames < 1:
         raise SettingError(f"--frames must be a number from 1: {frames}")
     folder = film.with_name(f"{film.stem}_frames")

@@ -143,6 +143,10 @@ def run_video(parsed: argparse.Namespace) -> int:
     if not 0.01 <= fps <= 1000:
         raise SettingError(f"--fps must be a number from 0.01 to 1000: {fps}")
     videos = [source for source in parsed.photos if _is_video(source, read_as_photo=False)]
+    if videos and parsed.fps is not None:
+        raise SettingError(f"--fps is for photos in a row, not for {videos[0]}", hint="leave it out")
+    if parsed.no_tracking and parsed.confirm is not None:
+        raise SettingError("--confirm numbers objects, and --no-tracking does not", hint="leave one out")
     into_folder = Path(parsed.output).suffix.lower() not in _WRITTEN
     if into_folder:
         targets = _targets(videos, Path(parsed.output), "_tracks.csv" if parsed.no_pictures else "")

@@ -86,6 +86,7 @@ def run_export(parsed: argparse.Namespace) -> int:
             f"{parsed.output}: only OpenVINO's files can be in {parsed.precision}",
             hint="name the file duck.xml",
         )
+    _refuse_idle(parsed)
     _require_weights(Path(parsed.detector))
     require_packages(EXPORTING, f"{parsed.output}: exporting")
     from fewbox.detection.loading import load_in_torch
@@ -108,6 +109,7 @@ def _run_export_base(parsed: argparse.Namespace) -> int:
     if parsed.raw or parsed.precision != "float32":
         option = "--raw" if parsed.raw else f"--precision {parsed.precision}"
         raise SettingError(f"{option} is for detectors, not for a base to learn from", hint="leave it out")
+    _refuse_idle(parsed)
     require_writable(parsed.output, [".onnx"])
     require_packages([*EXPORTING, "torch"], f"{parsed.output}: exporting")
     from fewbox.export.base import export_base
@@ -118,6 +120,23 @@ def _run_export_base(parsed: argparse.Namespace) -> int:
     size = parsed.output.stat().st_size / 1e6
     print(f"wrote {parsed.output} ({size:.1f} MB), a base to learn from in a browser")
     return 0
+
+
+def _refuse_idle(parsed: argparse.Namespace) -> None:
+    """Refuse options that would change nothing, as somebody counts on them.
+
+    Raises:
+        SettingError: there is one.
+    """
+    measured, rounded = ("int8",), ("bfloat16", "int8")
+    for option, is_given, precisions in (
+        ("--boxes", parsed.boxes is not None, measured),
+        ("--strict", parsed.strict, measured),
+        ("--force", parsed.force, rounded),
+    ):
+        if is_given and parsed.precision not in precisions:
+            wanted = " or ".join(f"--precision {name}" for name in precisions)
+            raise SettingError(f"{option} is for {wanted}", hint="leave it out")
 
 
 def _require_weights(detector: Path) -> None:

@@ -252,6 +252,10 @@ def add_finetune_deep(commands: Any) -> None:
 
 def run_finetune_deep(parsed: argparse.Namespace) -> int:
     """``fewbox finetune-deep``, or one of its processes."""
+    if parsed.held_out_boxes is not None and not parsed.held_out:
+        raise SettingError(
+            "--held-out-boxes are those of --held-out", hint="give that too: --held-out PHOTOS"
+        )
     config = DeepConfig(**{spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(DeepConfig)})
     annotations = annotations_of(
         parsed.boxes, parsed.photos, parsed.label, parsed.strict, parsed.skip_missing

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import add_device, add_engine, add_settings
+from fewbox.commands import add_device, add_engine, add_settings, port
 from fewbox.config import ServiceConfig
 from fewbox.errors import SettingError
 
@@ -36,7 +36,7 @@ def add_serve(commands: Any) -> None:
         "(default: %(default)s)",
     )
     serve.add_argument(
-        "--port", type=_port, default=8000, help="the port; 0 is any free one (default: %(default)s)"
+        "--port", type=port, default=8000, help="the port; 0 is any free one (default: %(default)s)"
     )
     serve.add_argument(
         "--base",
@@ -53,7 +53,8 @@ def run_serve(parsed: argparse.Namespace) -> int:
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(ServiceConfig)}
     config = ServiceConfig(**settings)
     try:
-        from fewbox.apps.serve.server import DetectionServer, is_loopback, key_from_environment, require_key
+        from fewbox.apps.http import is_loopback
+        from fewbox.apps.serve.server import DetectionServer, key_from_environment, require_key
     except ModuleNotFoundError as error:
         hint = "pip install '.[serve]'"
         raise SettingError(f"the service needs {error.name}, which is not installed", hint=hint) from error
@@ -79,10 +80,3 @@ def run_serve(parsed: argparse.Namespace) -> int:
     print(f"serving at {server.url}\nstop with Ctrl-C", flush=True)
     server.run()
     return 0
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"a port is from 0 to 65535: {number}")
-    return number

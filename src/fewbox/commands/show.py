@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.core import counted
-from fewbox.errors import BaseModelError
+from fewbox.errors import BaseModelError, SettingError
 from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
 
 _UNBROKEN = "\u00a0"
@@ -36,6 +36,8 @@ def add_bases(commands: Any) -> None:
 def run_bases(parsed: argparse.Namespace) -> int:
     """``fewbox bases``."""
     if parsed.download:
+        if parsed.json:
+            raise SettingError("--json is for the list, not for --download", hint="run the command for each")
         return _download(parsed.download)
     if parsed.json:
         print(

@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ from fewbox.errors import OutputError
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
 _ABANDONED_S = 3600.0  # another machine's process may be at work in a shared folder
 _MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes three
+_asking_for_umask = threading.Lock()
 
 
 @contextmanager
@@ -60,10 +62,17 @@ def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
 def _temporary_beside(target: Path) -> Path:
     """Where ``target`` is written first; of a name that leaves no room for more, a digest stands for it."""
     for stem in (target.stem, hashlib.sha256(os.fsencode(target.stem)).hexdigest()[:32]):
-        name = f".{stem}.{os.getpid()}.tmp{target.suffix}"
+        name = f".{stem}.{_writer()}.tmp{target.suffix}"
         if len(os.fsencode(name)) <= _MAX_NAME_BYTES:
             break
     return target.with_name(name)
+
+
+def _writer() -> str:
+    """Who writes, the process last: two threads that write one file must not share a temporary one."""
+    if threading.current_thread() is threading.main_thread():
+        return str(os.getpid())
+    return f"{threading.get_native_id()}.{os.getpid()}"
 
 
 def _flush_folder(folder: Path) -> None:
@@ -86,7 +95,7 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             the disk is full.
     """
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{_writer()}.tmp")
     try:
         if target.is_dir() and any(target.iterdir()):
             hint = "choose another name, or remove the folder"
@@ -128,6 +137,11 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
         raise output_error(target, error) from error
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a file is called as those that :func:`replacing` writes first."""
+    return _TEMPORARY.fullmatch(path.name) is not None and stat.S_ISREG(path.lstat().st_mode)
+
+
 def _remove_abandoned(folder: Path) -> None:
     """Remove temporary files of :func:`replacing` whose process has ended, untouched for long."""
     for path in folder.iterdir():
@@ -156,8 +170,9 @@ def _mode_for(target: Path) -> int:
     """The permissions of the file that is replaced, or of any new file: some writers make theirs private."""
     if target.exists():
         return target.stat().st_mode & 0o777
-    umask = os.umask(0o022)
-    os.umask(umask)
+    with _asking_for_umask:  # the system tells it only to who sets it; two at once would keep what was set
+        umask = os.umask(0o022)
+        os.umask(umask)
     return 0o666 & ~umask
 
 

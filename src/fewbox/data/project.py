@@ -233,16 +233,18 @@ class Project:
 
     def _trashed(self, name: str) -> list[Path]:
         """The photos that had this name when they were moved into the trash, the last one last."""
-        first = self.folder / TRASH / name
-        places = [first]
-        while places[-1].exists():
-            places.append(first.with_stem(f"{first.stem}~{len(places)}"))
-        return places[:-1]
+        places: list[Path] = []
+        while (place := self._place(name, len(places))).exists():
+            places.append(place)
+        return places
 
     def _free_place(self, name: str) -> Path:
-        first = self.folder / TRASH / name
-        count = len(self._trashed(name))
-        return first.with_stem(f"{first.stem}~{count}") if count else first
+        return self._place(name, len(self._trashed(name)))
+
+    def _place(self, name: str, number: int) -> Path:
+        """Where a photo is kept if ``number`` others of its name are there; no other name leads there."""
+        trash = self.folder / TRASH
+        return trash / f"~{number}" / name if number else trash / name
 
     @contextmanager
     def editing(self) -> Iterator[ProjectFile]:

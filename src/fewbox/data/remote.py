@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import re
 import shutil
 import threading
@@ -33,6 +34,7 @@ MAX_CACHE_BYTES = 2_000_000_000
 _NOTE = "address.txt"
 _KEEP_NOTES_S = 30 * 24 * 3600.0
 _UNFIT_FOR_A_NAME = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_MAX_NAME_BYTES = 120
 _FETCHES_PER_CLEANING = 32
 _fetched = itertools.count()
 
@@ -51,11 +53,18 @@ def cached_path(address: str) -> Path:
     folder = _copies() / hashlib.sha256(address.encode()).hexdigest()[:24]
     last_part = path_in(address).name
     name = _UNFIT_FOR_A_NAME.sub("_", unquote(last_part) if _is_web(address) else last_part)
-    path = folder / (name.lstrip(".")[-120:] or "photo")
+    path = folder / _short(name.lstrip("."))
     path.unlink(missing_ok=True)
     _copies().mkdir(mode=0o700, parents=True, exist_ok=True)  # an address may hold a password
     write_text(folder / _NOTE, address)
     return path
+
+
+def _short(name: str) -> str:
+    """The end of a name, as file systems count bytes: of a Japanese letter three, and 255 in all."""
+    while len(os.fsencode(name)) > _MAX_NAME_BYTES:
+        name = name[1:]
+    return name or "photo"
 
 
 def shown_name(path: Path) -> str:

@@ -30,7 +30,7 @@ from fewbox.data.formats.writing import annotation_texts
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.errors import PhotoError
+from fewbox.errors import AnnotationError, PhotoError
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ def export(project: Project, form: str) -> Export:
     Photos that are left out are not in it, and names of photos start from the folder of the project.
 
     Raises:
-        AnnotationError: nothing has been drawn, or the format cannot hold a name or a label.
+        AnnotationError: nothing has been drawn, or the format, or a ZIP, cannot hold a name or a label.
         PhotoError: a photo cannot be read.
         SettingError: there is no format of this name.
     """
@@ -373,5 +373,9 @@ def export(project: Project, form: str) -> Export:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in texts.items():
-            archive.writestr(name, text.encode())
+            try:
+                archive.writestr(name, text.encode())
+            except UnicodeEncodeError as error:  # bytes that Linux allows, and are no text
+                hint = "rename the photo, or export the boxes as coco"
+                raise AnnotationError(f"{name!r}: no name for a file in a ZIP", hint=hint) from error
     return Export(f"{stem}.zip", file.getvalue(), remarks)

@@ -130,6 +130,7 @@ class BackgroundLearner:
         self._saved = threading.Condition(self._lock)
         self._rounds_folder: tempfile.TemporaryDirectory[str] | None = None
         self._answered: str | None = None
+        self._refusal: SettingError | None = None
         if learn:
             self._learning = Learning("waiting", "getting ready")
             self._start()
@@ -164,7 +165,9 @@ class BackgroundLearner:
             if "learning" in message:
                 self._learning = Learning(**message["learning"])
             elif "saved" in message:
-                self._answered = message["saved"]
+                self._answered, self._refusal = message["saved"], None
+                if "error" in message:  # such as a full disk
+                    self._refusal = SettingError(message["error"], hint=message["hint"])
                 self._saved.notify_all()
             else:
                 boxes = [
@@ -231,7 +234,8 @@ class BackgroundLearner:
             self._rounds_folder = self._rounds_folder or tempfile.TemporaryDirectory(prefix="fewbox-rounds-")
             file = Path(self._rounds_folder.name) / "round.safetensors"
             wanted = f"{number} {file}"
-            if self._answered != wanted:
+            if self._answered != wanted or self._refusal is not None:
+                self._answered = None
                 if self._process is None:
                     hint = "press Finish and Fine-tune now, or start 'fewbox annotate' again"
                     raise SettingError("the learning process has ended", hint=hint)
@@ -239,6 +243,8 @@ class BackgroundLearner:
                 if not self._saved.wait_for(lambda: self._answered == wanted, _SAVE_SECONDS):
                     hint = "try again in a moment"
                     raise SettingError("it is learning just now", hint=hint)
+                if self._refusal is not None:
+                    raise self._refusal
             return file
 
     def finish(self) -> None:

@@ -130,7 +130,11 @@ class Rounds:
     def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
         """Equal as long as the photo and what there is to learn in it are the same."""
         boxes = [drawn.box for drawn in state.boxes]
-        return (self.project.path_of(name).stat().st_mtime_ns, boxes, labels)
+        try:
+            changed_ns = self.project.path_of(name).stat().st_mtime_ns
+        except OSError:  # somebody has just moved it away; as one that cannot be read it is passed by
+            changed_ns = None
+        return (changed_ns, boxes, labels)
 
     def _cache(
         self, states: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
@@ -258,11 +262,19 @@ def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, Any]]) -> None:
             first = min(first, time.monotonic())
             learn_at = time.monotonic() + QUIET_SECONDS
         elif order["do"] == "save":
-            rounds.save(Path(order["file"]))
-            _send({"saved": f"{order['round']} {order['file']}"})
+            _send({"saved": f"{order['round']} {order['file']}", **_saved(rounds, Path(order["file"]))})
         else:
             rounds.wanted.append(order["name"])
             rounds.propose(order["name"])
+
+
+def _saved(rounds: Rounds, file: Path) -> dict[str, Any]:
+    """Write what the last round has learnt, and say why it could not be written; learning goes on."""
+    try:
+        rounds.save(file)
+    except FewboxError as error:
+        return {"error": error.message, "hint": error.hint}
+    return {}
 
 
 def main(photos: str, base: str, device: str = AUTO, batch_norm_eps: str | None = None) -> None:

@@ -70,6 +70,7 @@ class TriedPhotos:
             height, width = read_size_hw(path)
             found = self._learner.try_photo(path)
         except OSError as error:
+            path.unlink(missing_ok=True)  # a part of it would keep the disk full
             raise files.output_error(path, error) from error
         except FewboxError as error:
             path.unlink(missing_ok=True)

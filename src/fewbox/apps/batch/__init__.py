@@ -99,9 +99,9 @@ def detect_batch(
             count = stack.enter_context(ray_cluster(address, wanted))
         manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, tiles)
         if storage.read(manifest.detector) != file[1]:
-            storage.write(manifest.detector, file[1])
             if weights := weights_name(manifest.detector):
                 storage.write(weights, Path(detector).with_suffix(".bin").read_bytes())
+            storage.write(manifest.detector, file[1])  # last: where it is, its weights are too
         work = Work(storage.where, manifest, wanted.cpus, engine, checked_device(device), uuid4().hex[:8])
         todo = _what_is_left(storage, manifest, all_photos, retry_failed, show_progress)
         if todo and cluster == "ray":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from fewbox.core.arguments import AUTO
 from fewbox.detection.loading import open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, SettingError
+
+_log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How often files are checked for a change."""
@@ -79,6 +82,9 @@ class ServedDetector:
             self.current = load_copy(self.path, self.base, self.engine, self.device)
         except FewboxError as error:
             self.error = error.message
+        except Exception:  # a fault of ours or of an engine: the files are followed on all the same
+            _log.exception("%s: cannot be loaded", self.path)
+            self.error = f"{self.path.name}: cannot be loaded; the service's log says why"
         else:
             self.error = None
             self.num_reloads += 1
@@ -100,25 +106,30 @@ def load_copy(path: Path, base: str | None, engine: str = AUTO, device: str = AU
         DetectorFileError: the file cannot be read, or the detector fails on the photo. Messages name the
             file without its folder, as strangers may read them.
     """
-    with tempfile.TemporaryDirectory(prefix="fewbox-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / path.name
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="fewbox-", ignore_cleanup_errors=True) as folder:
+            copy = Path(folder) / path.name
             shutil.copyfile(path, copy)
             if path.suffix.lower() == ".xml":  # OpenVINO's, which keep their weights beside them
                 shutil.copyfile(path.with_suffix(".bin"), copy.with_suffix(".bin"))
-        except OSError as error:
-            raise DetectorFileError(f"{path.name}: cannot be read: {error.strerror}") from error
-        with copy.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        try:
-            detector = open_detector(copy, engine=engine, base=base, num_threads=1, device=device)
-            detector.detect(np.full((64, 64, 3), 127, np.uint8))
-        except FewboxError as error:
-            message = error.message.replace(f"{copy.parent}{os.sep}", "")
-            raise DetectorFileError(message, hint=error.hint) from error
-        except ValueError as error:  # such as scores that are not a number
-            raise DetectorFileError(f"{path.name}: what it finds makes no sense: {error}") from error
-    return Loaded(detector, sha256, time.time())
+            with copy.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return Loaded(_opened(copy, base, engine, device), sha256, time.time())
+    except OSError as error:  # there may be no room for the copy
+        raise DetectorFileError(f"{path.name}: cannot be read: {error.strerror or error}") from error
+
+
+def _opened(copy: Path, base: str | None, engine: str, device: str) -> PhotoDetector:
+    """The detector in a file, once it has looked at an empty photo; errors as for :func:`load_copy`."""
+    try:
+        detector = open_detector(copy, engine=engine, base=base, num_threads=1, device=device)
+        detector.detect(np.full((64, 64, 3), 127, np.uint8))
+    except FewboxError as error:
+        message = error.message.replace(f"{copy.parent}{os.sep}", "")
+        raise DetectorFileError(message, hint=error.hint) from error
+    except ValueError as error:  # such as scores that are not a number
+        raise DetectorFileError(f"{copy.name}: what it finds makes no sense: {error}") from error
+    return detector
 
 
 def name_detectors(paths: Sequence[Path]) -> Mapping[str, Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 import socket
 import time
@@ -11,7 +10,7 @@ from types import FrameType
 
 import uvicorn
 
-from fewbox.apps.http import listen, server_settings
+from fewbox.apps.http import is_loopback, listen, server_settings
 from fewbox.apps.serve.admission import Admission
 from fewbox.apps.serve.app import make_app
 from fewbox.apps.serve.hot_reload import ServedDetector
@@ -139,11 +138,3 @@ def require_key(host: str, key: str | None) -> None:
     if key is None and not is_loopback(host):
         hint = f"set {_KEY_VARIABLE}, which requests then have to carry, or leave --host out"
         raise SettingError(f"other machines can reach {host}, so the service needs a key", hint=hint)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -184,8 +184,11 @@ def _corners(entry: Entry, left_out: Counter[str]) -> Corners:
     outlines = entry.value("segmentation", list, "a list of outlines, where bbox is missing")
     points: list[tuple[float, float]] = []
     for number, outline in enumerate(outlines):
-        numbers = Entry(f"{entry.where}: segmentation", {str(number): outline}).numbers(str(number))
-        points += zip(numbers[::2], numbers[1::2], strict=False)
+        one = Entry(f"{entry.where}: segmentation", {str(number): outline})
+        numbers = one.numbers(str(number))
+        if len(numbers) % 2:
+            one.refuse(str(number), "pairs of numbers, x and y")
+        points += zip(numbers[::2], numbers[1::2], strict=True)
     left_out[OUTLINED] += 1
     return outer_box(points, entry.where)
 

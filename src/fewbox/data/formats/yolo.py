@@ -143,6 +143,9 @@ def yolo_texts(annotations: AnnotationSet) -> dict[str, str]:
     """The files of a folder by name; photos that nobody has looked at have none."""
     class_ids = {label: number for number, label in enumerate(annotations.labels)}
     images = images_by_stem(annotations).items()
+    if listed := next((image.path.name for stem, image in images if f"{stem}.txt" in _LISTS), None):
+        message = f"{annotations.source}: the boxes of {listed} would lie where YOLO has a list of classes"
+        raise AnnotationError(message, hint="rename the photo, or choose a format that is one file: coco")
     texts = {f"labels/{stem}.txt": _lines(image, class_ids) for stem, image in images}
     # No "path": without it the folders are those beside this file. Trainers insist on "val".
     content = {"train": "images", "val": "images", "names": {n: label for label, n in class_ids.items()}}
@@ -199,7 +202,8 @@ def _line_of(line: str, classes: _Classes | None, where: str, unnamed_ids: set[i
         hint = "a sixth number is the score of a detection: these boxes were computed, not drawn"
         raise AnnotationError(f"{where}: six numbers", hint=hint)
     if max(map(abs, parts)) > _MAX_PART:
-        raise AnnotationError(f"{where}: must be parts of the photo, 0 to 1: {max(parts):g}", hint=_LINE_HINT)
+        farthest = max(parts, key=abs)
+        raise AnnotationError(f"{where}: must be parts of the photo, 0 to 1: {farthest:g}", hint=_LINE_HINT)
     if classes is None:
         unnamed_ids.add(class_id)
         return _Line(where, None, parts, None)

@@ -1,0 +1,108 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { readProject } from "../../examples/web/teach/project_file.js";
+import { Taking } from "../../examples/web/teach/taking.js";
+
+globalThis.createImageBitmap = async () => ({ width: 100, height: 60, close() {} }); // which node has not
+
+/** A file as it comes from a folder of that name, or as it was chosen alone. */
+function fileAt(path, content = "") {
+  const file = new File([content], path.split("/").at(-1));
+  const isInFolder = path.includes("/");
+  return Object.defineProperty(file, "webkitRelativePath", { value: isInFolder ? path : "" });
+}
+
+/** A project file with one box in each photo, which begins at the number that is given. */
+function projectFile(path, edges) {
+  const names = Object.keys(edges);
+  const content = {
+    images: names.map((name, id) => ({ id, file_name: name, width: 100, height: 60 })),
+    annotations: names.map((name, id) => ({ id, image_id: id, category_id: 1, bbox: [edges[name], 0, 10, 10] })),
+    categories: [{ id: 1, name: "cup" }],
+  };
+  return fileAt(path, JSON.stringify(content));
+}
+
+/** A project, and the photos in it: [name, where its box begins, or null if it has none]. */
+function makeTaking() {
+  let awaited = new Map();
+  const added = [];
+  const project = {
+    awaited: async () => new Map(awaited),
+    setAwaited: async (states) => (awaited = new Map(states)),
+    changeLabels: async () => {},
+    photos: async () => [],
+    add: async (file, name, size, state) => {
+      added.push([name, state?.boxes[0]?.box[0] ?? null]);
+      return { id: name, name };
+    },
+  };
+  let told = "";
+  return { taking: new Taking(project, {}, (text) => (told = text)), added, told: () => told };
+}
+
+test("of several project files none is forgotten, be they taken at once or one after the other", async () => {
+  const { taking, added, told } = makeTaking();
+  await taking.take([projectFile("a.json", { "1.jpg": 1 }), projectFile("b.json", { "2.jpg": 2 })]);
+  await taking.take([projectFile("c.json", { "3.jpg": 3 })]);
+  assert.match(told(), /^3 photos are of the project file/);
+  await taking.take(["1.jpg", "2.jpg", "3.jpg"].map((name) => fileAt(name)));
+  assert.deepEqual(added, [["1.jpg", 1], ["2.jpg", 2], ["3.jpg", 3]]);
+});
+
+test("photos of one name in two folders get the boxes of the project file in their own", async () => {
+  const { taking, added } = makeTaking();
+  const files = ["all/a/1.jpg", "all/b/1.jpg"].map((path) => fileAt(path));
+  const projects = [1, 2].map((edge) => projectFile(`all/${"ab"[edge - 1]}/annotations.json`, { "1.jpg": edge }));
+  await taking.take([...files, ...projects]);
+  assert.deepEqual(added, [["1.jpg", 1], ["1.jpg", 2]]); // the project numbers them
+});
+
+test("a photo of another folder does not get the boxes of one that is missing", async () => {
+  const { taking, added } = makeTaking();
+  const others = ["all/b/1.jpg", "all/a/2.jpg"].map((path) => fileAt(path));
+  await taking.take([...others, projectFile("all/a/annotations.json", { "1.jpg": 1, "2.jpg": 2 })]);
+  assert.deepEqual(added, [["1.jpg", null], ["2.jpg", 2]]);
+});
+
+test("a folder is known by its end, and a photo without one by its name", async () => {
+  for (const [stated, path] of [["train/1.jpg", "train/1.jpg"], ["1.jpg", "all/train/1.jpg"], ["x/1.jpg", "1.jpg"]]) {
+    const { taking, added } = makeTaking();
+    await taking.take([projectFile("a.json", { [stated]: 7 })]);
+    await taking.take([fileAt(path)]);
+    assert.deepEqual(added, [[stated, 7]]);
+  }
+});
+
+test("a project file in a folder without photos speaks of those beside it", async () => {
+  const { taking, added } = makeTaking();
+  await taking.take([fileAt("all/images/1.jpg"), projectFile("all/boxes/annotations.json", { "1.jpg": 7 })]);
+  assert.deepEqual(added, [["1.jpg", 7]]);
+});
+
+test("boxes that are outside of a photo whose size the file does not say are left out, and it is told", async () => {
+  const { taking, added, told } = makeTaking();
+  const content = JSON.parse(await projectFile("a.json", { "1.jpg": 50, "2.jpg": 100 }).text());
+  for (const image of content.images) delete image.width;
+  await taking.take([fileAt("a.json", JSON.stringify(content))]);
+  await taking.take(["1.jpg", "2.jpg"].map((name) => fileAt(name)));
+  assert.deepEqual(added, [["1.jpg", 50], ["2.jpg", null]]);
+  assert.match(told(), /2\.jpg: has 100 × 60 pixels, and its boxes reach further; they are left out/);
+});
+
+test("a project file that is not certain is refused, with what is wrong", () => {
+  const [image, box] = [{ id: 1, file_name: "1.jpg", width: 100, height: 60 }, { image_id: 1, category_id: 1 }];
+  const read = (images, boxes, categories = [{ id: 1, name: "cup" }]) =>
+    readProject(JSON.stringify({ images, annotations: boxes.map((one) => ({ ...box, ...one })), categories }));
+  const good = { id: 1, bbox: [10, 10, 20, 20] };
+  const [{ box: moved }] = read([image], [{ id: 1, bbox: [-0.5, 10, 100.9, 20] }]).photos.get("1.jpg").boxes;
+  assert.deepEqual(moved, [0, 10, 100, 30]);
+  for (const [given, says] of [
+    [[[image, { ...image, id: 2 }], [good]], /two images are called 1\.jpg/],
+    [[[image, { ...image, file_name: "2.jpg" }], [good]], /two images have the id 1/],
+    [[[image], [good], [{ id: 1, name: "cup" }, { id: 1, name: "lid" }]], /two categories have the id 1/],
+    [[[image], [{ ...good, box_id: "k" }, { ...good, id: 2, box_id: "k" }]], /annotation 2: another box .* box_id k/],
+    [[[image], [{ id: 1, bbox: [10, 10, -5, 20] }]], /annotation 1: bbox has no inside/],
+    [[[image], [{ id: 1, bbox: [90, 10, 20, 20] }]], /annotation 1: bbox lies outside of its photo, 100 × 60/],
+  ]) assert.throws(() => read(...given), { message: says });
+});
