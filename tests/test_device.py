@@ -5,6 +5,7 @@ Where there is no GPU one is pretended; see ``pretend_gpu.py``. What only a real
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -29,7 +31,7 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.loading import open_detector
 from fewbox.detection.parallel import Batcher
 from fewbox.detection.photo_detector import TtaDetector
-from fewbox.errors import SettingError
+from fewbox.errors import DetectorFileError, SettingError
 from fewbox.finetuning.adapt.cache import cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.deep import Trainer, finetune_deep
@@ -38,6 +40,7 @@ from fewbox.models import families
 from fewbox.models.base import BaseModel
 from fewbox.models.device import choose_device, in_batches
 from fewbox.models.families import build_network, family_of
+from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
 from pretend_gpu import PretendTensor, pretend_gpu
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
@@ -416,6 +419,19 @@ class TestProvidersOfOnnxRuntime:
     ) -> None:
         monkeypatch.setattr("fewbox.runtimes.onnxruntime._MAX_SCORE_SHIFT", -1)
         assert open_detector(exported_duck.onnx, engine="onnxruntime").runs_on == "cpu"
+
+    def test_one_without_photos_is_refused_before_anything_is_measured(
+        self, exported_duck: ExportedDuck, providers: list[str], tmp_path: Path
+    ) -> None:
+        info = onnx.helper.make_tensor_value_info
+        node = onnx.helper.make_node("Identity", ["images"], ["boxes"])
+        graph = onnx.helper.make_graph([node], "g", [info("images", 1, [1])], [info("boxes", 1, [1])])
+        model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)])
+        header = {**read_onnx_header(exported_duck.onnx), "input": "images"}
+        onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+        onnx.save(model, tmp_path / "raw.onnx")
+        with pytest.raises(DetectorFileError, match="was exported with --raw"):
+            open_detector(tmp_path / "raw.onnx", engine="onnxruntime")
 
     def test_the_engine_overrules(self, exported_duck: ExportedDuck, providers: list[str]) -> None:
         detector = open_detector(exported_duck.onnx, engine="onnxruntime:directml", device="cpu")
