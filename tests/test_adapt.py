@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +168,17 @@ def test_many_maps_go_to_a_file_and_come_back_as_they_were() -> None:
         part = store.maps([Window(2, 1, 2, 2, 3)])
         assert np.array_equal(part[0], maps[0][:, :, 2:6, 4:10])
         assert np.array_equal(part[1], maps[1][:, :, 1:3, 2:5])
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room cannot be set aside here")
+def test_no_room_for_many_maps_is_said_before_any_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match="fewbox-maps: no space left on the disk"):
+        MapStore(3, [(4, 8, 12)], most_in_memory=0)
+    assert not MapStore(3, [(4, 8, 12)]).is_spilled  # few need none
 
 
 def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:

@@ -10,17 +10,22 @@ Letters in shapes: V views, M boxes of a view.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewbox.core.files import output_error
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
@@ -72,6 +77,9 @@ class MapStore:
         shapes: ``(D, h, w)`` of each of a view's maps.
         most_in_memory: bytes; if the maps need more they are kept in a file that nobody else sees.
         device: where they are used.
+
+    Raises:
+        OutputError: the disk has no room for that file.
     """
 
     def __init__(
@@ -86,7 +94,7 @@ class MapStore:
         size = (num_views, int(self._ends[-1]))
         num_bytes = 2 * size[0] * size[1]
         self.is_spilled = num_bytes > most_in_memory
-        self._file = tempfile.TemporaryFile(prefix="fewbox-maps-") if self.is_spilled else None  # noqa: SIM115
+        self._file = _file_of(num_bytes) if self.is_spilled else None
         self._rows: NDArray[np.float16]
         if self._file is None:
             self._rows = np.empty(size, np.float16)
@@ -118,6 +126,27 @@ class MapStore:
         """All of a view."""
         _, rows, columns = self.shapes[-1]
         return Window(view, 0, 0, rows, columns)
+
+
+def _file_of(num_bytes: int) -> IO[bytes]:
+    """A temporary file of so many bytes."""
+    try:
+        file = tempfile.TemporaryFile(prefix="fewbox-maps-")  # noqa: SIM115 - it lives as long as its maps
+        _set_aside(file, num_bytes)
+    except OSError as error:
+        raise output_error(Path(tempfile.gettempdir()) / "fewbox-maps", error) from error
+    return file
+
+
+def _set_aside(file: IO[bytes], num_bytes: int) -> None:
+    """Have the disk keep room for a file, where it can; else the process that finds it full is ended."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+            raise
 
 
 @dataclass(frozen=True, eq=False)
