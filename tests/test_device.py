@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from fewbox.core.boxes import pairwise_iou
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import open_detector
-from fewbox.detection.parallel import Batcher
+from fewbox.detection.parallel import Batcher, run_parallel
 from fewbox.detection.photo_detector import TtaDetector
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.finetuning.adapt.cache import cache_views
@@ -82,6 +84,23 @@ def _detector(base: BaseModel, device: torch.device = CPU) -> Detector:
         threshold=0.01,
         device=device,
     )
+
+
+def test_threads_that_begin_together_build_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def slow(*given: Any) -> Any:
+        built.append(given)
+        time.sleep(0.1)
+        return build_network(*given)
+
+    monkeypatch.setattr("fewbox.detection.detector.build_network", slow)
+    # As from Python 3.12 on, where a cached property has no lock.
+    monkeypatch.setattr(Detector.__dict__["network"], "lock", nullcontext(), raising=False)
+    detector = _detector(_yolox_base())
+    looks = run_parallel(detector.detect, [_image(number) for number in range(4)], 1)
+    assert len([done.result() for done in looks]) == 4
+    assert len(built) == 1
 
 
 def _image(seed: int = 0, size_hw: tuple[int, int] = (120, 160)) -> NDArray[np.uint8]:
