@@ -273,6 +273,16 @@ def test_there_is_a_detector_after_each_round_and_ctrl_c_keeps_the_last(
     kept.detect(photos.images[0].path)
 
 
+def test_ctrl_c_before_the_first_round_leaves_the_detector_as_it_is(
+    with_norms: Detector, photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewbox.finetuning.adapt.recipe.cache_views", stopped)
+    assert adapt(photos, with_norms, SETTINGS, show_progress=False) is with_norms
+
+
 def test_only_a_yolox_of_new_classes_is_adapted(with_norms: Detector, photos: AnnotationSet) -> None:
     config = replace(with_norms.config, num_novel=0)
     detector = Detector(config=config, weights={}, labels=photos.labels, base={}, provenance={})
