@@ -14,6 +14,7 @@ import errno
 import math
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -195,28 +196,36 @@ def cache_views(
         computed: what a run before has computed, and where this one keeps it; None keeps nothing.
     """
     store: MapStore | None = None
+    one_makes_it = threading.Lock()
     truths: list[ViewTruth] = []
     photos: list[int] = []
 
-    def look(number: int) -> list[_Looked]:
+    def look(number: int) -> list[ViewTruth]:
         photo, generator = annotations.images[number], np.random.default_rng((seed, number))
         compute = partial(_views_of_photo, adapter, photo, annotations.labels, views, generator)
         if computed is None:
-            return compute()
+            return kept(number, compute())
         unpack = partial(_from_arrays, device=device_of(adapter.network))
-        return computed.of_photo(number, photo, compute, _to_arrays, unpack)
+        return kept(number, computed.of_photo(number, photo, compute, _to_arrays, unpack))
+
+    def kept(number: int, looked: Sequence[_Looked]) -> list[ViewTruth]:
+        """What is in the views of a photo. Their maps are stored at once: those of many photos may wait."""
+        nonlocal store
+        with one_makes_it:
+            if store is None:
+                maps, _ = looked[0]
+                shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
+                store = MapStore(views * len(annotations), shapes, most_in_memory, maps[0].device)
+        for place, (maps, _) in enumerate(looked, start=number * views):
+            store.put(place, maps)
+        return [truth for _, truth in looked]
 
     # One thread a photo: faster than all threads on one after the other, and the same on any machine.
     looks = run_parallel(look, range(len(annotations)), 1)
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for number, looked in enumerate(looks):
-            for maps, truth in looked.result():
-                if store is None:
-                    shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
-                    store = MapStore(views * len(annotations), shapes, most_in_memory, maps[0].device)
-                store.put(len(truths), maps)
-                truths.append(truth)
-                photos.append(number)
+            truths += looked.result()
+            photos += [number] * views
             advance(annotations.images[number].path.name)
     if show_progress and computed is not None and computed.num_found:
         console.print(computed.in_words(len(annotations)))
