@@ -12,6 +12,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.data.images import ReducedImage
 from fewbox.detection.detections import Detections
 
 WIDTH, HEIGHT = 160, 120
@@ -103,14 +104,14 @@ class SeesYellow:
     labels = ("square",)
     threshold = 0.5
 
-    def detect(self, image: npt.NDArray[np.uint8], *, threshold: float) -> Detections:
-        yellow = (image[..., 0] > 180) & (image[..., 2] < 110)
+    def detect(self, frame: ReducedImage, *, threshold: float) -> Detections:
+        yellow = (frame.image[..., 0] > 180) & (frame.image[..., 2] < 110)
         ys, xs = np.nonzero(yellow)
         found = [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]] if len(xs) else []
         return Detections(
-            boxes=np.array(found, np.float32).reshape(-1, 4),
+            boxes=np.array(found, np.float32).reshape(-1, 4) * frame.scale_xyxy,
             scores=np.full(len(found), 0.9, np.float32),
             class_ids=np.zeros(len(found), np.int64),
             class_names=self.labels,
-            size_hw=image.shape[:2],
+            size_hw=frame.size_hw,
         )

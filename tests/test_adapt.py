@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +17,12 @@ from torch import Tensor
 
 import fewbox
 from fewbox.data import demo_photos
-from fewbox.data.annotations import AnnotationSet
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
+from fewbox.detection import parallel
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, OutputError, SettingError
+from fewbox.finetuning.adapt import cache
 from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, cache_views
 from fewbox.finetuning.adapt.learn import (
     Adaptation,
@@ -168,6 +174,41 @@ def test_many_maps_go_to_a_file_and_come_back_as_they_were() -> None:
         assert np.array_equal(part[1], maps[1][:, :, 1:3, 2:5])
 
 
+def test_no_more_maps_wait_to_be_stored_than_photos_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, stored, most = [], [], 0
+
+    def two_views(*_: object) -> list[tuple[list[torch.Tensor], ViewTruth]]:
+        nonlocal most
+        nothing = ViewTruth(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+        made.extend(range(2))
+        most = max(most, len(made) - len(stored))
+        return [([torch.ones(1, 2, 2, 2)], nothing)] * 2
+
+    def slowly(_: MapStore, view: int, __: object) -> None:
+        time.sleep(0.005)
+        stored.append(view)
+
+    monkeypatch.setattr(cache, "_views_of_photo", two_views)
+    monkeypatch.setattr(MapStore, "put", slowly)
+    monkeypatch.setattr(parallel, "num_cores", lambda: 2)
+    images = tuple(AnnotatedImage(Path(f"{number}.jpg"), (9, 9), (), True) for number in range(20))
+    views = cache_views(SimpleNamespace(coarsest_stride=32), AnnotationSet(images, ("a",)), 2, seed=0)
+    assert sorted(stored) == list(range(40))
+    assert views.photos == [number for number in range(20) for _ in range(2)]
+    assert most <= 3 * 2  # of the three photos that two cores look at
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room cannot be set aside here")
+def test_no_room_for_many_maps_is_said_before_any_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OutputError, match="fewbox-maps: no space left on the disk"):
+        MapStore(3, [(4, 8, 12)], most_in_memory=0)
+    assert not MapStore(3, [(4, 8, 12)]).is_spilled  # few need none
+
+
 def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:
     boxes = torch.tensor([[40.0, 40, 60, 60], [90, 40, 110, 60], [100, 40, 140, 60], [0, 0, 20, 20]])
     truth = ViewTruth(boxes, torch.tensor([0, 1, 2, 3]))
@@ -258,6 +299,16 @@ def test_there_is_a_detector_after_each_round_and_ctrl_c_keeps_the_last(
         if name.startswith("backbone.backbone."):
             assert np.array_equal(weight, with_norms.weights[name])
     kept.detect(photos.images[0].path)
+
+
+def test_ctrl_c_before_the_first_round_leaves_the_detector_as_it_is(
+    with_norms: Detector, photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fewbox.finetuning.adapt.recipe.cache_views", stopped)
+    assert adapt(photos, with_norms, SETTINGS, show_progress=False) is with_norms
 
 
 def test_only_a_yolox_of_new_classes_is_adapted(with_norms: Detector, photos: AnnotationSet) -> None:

@@ -19,7 +19,7 @@ from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
-from fewbox.errors import SettingError
+from fewbox.errors import FinetuneError, SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
@@ -123,6 +123,16 @@ def test_the_loss_of_twice_the_photos_is_the_same_per_object() -> None:
     assert few[0].background == pytest.approx(4 * np.log(2))  # four times as many
     assert np.array(many[0]) == pytest.approx(np.array(few[0]))
     assert sum(few[-1]) < sum(few[0])
+
+
+def test_a_loss_that_is_no_number_ends_it() -> None:
+    columns = np.random.default_rng(0).standard_normal((10, 3), np.float32)
+    columns[4, 1] = np.nan
+    targets, nothing = np.eye(10, 1, dtype=np.float32), np.zeros((10, 0), np.float32)
+    rows = Rows(columns, nothing, [10], targets, np.ones((10, 1), np.float32))
+    start = Coefficients(*(np.zeros(shape, np.float32) for shape in ((3, 1), (1, 0, 1), (1,))))
+    with pytest.raises(FinetuneError, match="step 1: the loss is not finite"):
+        fit_logistic(rows, 1.0, start, 3)
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1])

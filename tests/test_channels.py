@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from PIL import Image
 from fewbox.detection.detections import Detections
 from fewbox.detection.photo_detector import FoundArrays, PhotoDetector, TtaDetector
 from fewbox.models.yolox import YOLOX_SIZES
+from fewbox.video import detect_video
+from fewbox.video.reader import PhotoFrames
 
 RED = np.zeros((40, 60, 3), np.uint8) + np.array([200, 60, 20], np.uint8)
 BGR = np.ascontiguousarray(RED[..., ::-1])
@@ -79,6 +82,21 @@ def test_an_array_that_makes_sense_as_bgr_only_gets_a_remark_a_few_times() -> No
     assert len(detector.detect(BGR)) == 0
     assert len(FindsRed().detect(np.zeros_like(RED))) == 0  # nothing to remark: it makes no sense either way
     assert len(FindsRed().detect(Image.fromarray(BGR))) == 0  # a picture knows its channels
+
+
+def test_mirrored_too_nobody_doubts_the_channels_of_a_file(tmp_path: Path) -> None:
+    Image.fromarray(BGR).save(tmp_path / "blue.png")
+    assert len(TtaDetector(FindsRed()).detect(tmp_path / "blue.png")) == 0
+    with pytest.warns(UserWarning, match="bgr=True") as told:
+        assert len(TtaDetector(FindsRed()).detect(BGR)) == 0
+    assert len(told) == 1
+
+
+def test_nobody_doubts_the_channels_of_a_film(tmp_path: Path) -> None:
+    Image.fromarray(BGR).save(tmp_path / "blue.png")
+    film = PhotoFrames([tmp_path / "blue.png"] * 3, 5)
+    summary = detect_video(FindsRed(), film, tmp_path / "boxes.csv", show_progress=False)
+    assert (summary.num_frames_detected, summary.num_boxes) == (3, 0)
 
 
 def test_a_batch_gives_a_list() -> None:

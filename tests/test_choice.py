@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,7 @@ from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe import recipe as probing
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
+from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network
 from tiny import make_base, tiny_base
@@ -209,6 +211,20 @@ def test_ctrl_c_while_trying_keeps_the_linear_probe(
 
     monkeypatch.setattr(adapting, "try_adapting", stopped)
     result = adapting.adapt_fitted(probe, fitted, HOW, may_stay=True, show_progress=False)
+    assert result.detector is fitted.detector
+    assert result.detector.provenance["plan"][-1].startswith("not adapted: stopped")
+
+
+def test_ctrl_c_while_pytorch_is_loaded_keeps_the_linear_probe(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def stopped() -> Iterator[None]:
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(api, "importing_torch", stopped)
+    result = api._adapted(probe, fitted, NORMAL, may_stay=True, show_progress=False, run=UnfinishedRun())
     assert result.detector is fitted.detector
     assert result.detector.provenance["plan"][-1].startswith("not adapted: stopped")
 

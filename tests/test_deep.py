@@ -148,9 +148,32 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -
     for name, value in whole.weights.items():
         assert np.array_equal(again.weights[name], value)
     with pytest.raises(
-        SettingError, match=r"c\.pt: of a run with other photos, another base or other settings"
+        SettingError, match=r"c\.pt: of a run with other photos or boxes, another base or other settings"
     ):
         finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(seed=1))
+
+
+def test_a_checkpoint_of_other_classes_or_boxes_is_of_another_run(photos, base, tmp_path) -> None:
+    one_more = replace(photos, labels=(*photos.labels, "other"))
+    Trainer(one_more, base, settings(), ALONE).save(tmp_path / "c.pt")
+    first, *others = photos.images
+    moved = replace(first, boxes=tuple(replace(box, x1=box.x1 + 1) for box in first.boxes))
+    for changed in (
+        replace(one_more, labels=one_more.labels[::-1]),
+        replace(one_more, images=(moved, *others)),
+    ):
+        with pytest.raises(SettingError, match="of a run with other photos or boxes"):
+            Trainer(changed, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
+    Trainer(one_more, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
+
+
+def test_a_damaged_checkpoint_is_named(photos, base, tmp_path) -> None:
+    trainer, checkpoint = Trainer(photos, base, settings(), ALONE), tmp_path / "c.pt"
+    trainer.save(checkpoint)
+    for content in (b"", b"garbage", checkpoint.read_bytes()[:5000]):
+        checkpoint.write_bytes(content)
+        with pytest.raises(FinetuneError, match=r"c\.pt: not a checkpoint of this command, or damaged"):
+            trainer.resume_from(checkpoint)
 
 
 @pytest.mark.slow

@@ -5,13 +5,17 @@ Where there is no GPU one is pretended; see ``pretend_gpu.py``. What only a real
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -27,9 +31,9 @@ from fewbox.core.boxes import pairwise_iou
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import open_detector
-from fewbox.detection.parallel import Batcher
+from fewbox.detection.parallel import Batcher, run_parallel
 from fewbox.detection.photo_detector import TtaDetector
-from fewbox.errors import SettingError
+from fewbox.errors import DetectorFileError, SettingError
 from fewbox.finetuning.adapt.cache import cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.deep import Trainer, finetune_deep
@@ -38,6 +42,7 @@ from fewbox.models import families
 from fewbox.models.base import BaseModel
 from fewbox.models.device import choose_device, in_batches
 from fewbox.models.families import build_network, family_of
+from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
 from pretend_gpu import PretendTensor, pretend_gpu
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
@@ -79,6 +84,23 @@ def _detector(base: BaseModel, device: torch.device = CPU) -> Detector:
         threshold=0.01,
         device=device,
     )
+
+
+def test_threads_that_begin_together_build_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+
+    def slow(*given: Any) -> Any:
+        built.append(given)
+        time.sleep(0.1)
+        return build_network(*given)
+
+    monkeypatch.setattr("fewbox.detection.detector.build_network", slow)
+    # As from Python 3.12 on, where a cached property has no lock.
+    monkeypatch.setattr(Detector.__dict__["network"], "lock", nullcontext(), raising=False)
+    detector = _detector(_yolox_base())
+    looks = run_parallel(detector.detect, [_image(number) for number in range(4)], 1)
+    assert len([done.result() for done in looks]) == 4
+    assert len(built) == 1
 
 
 def _image(seed: int = 0, size_hw: tuple[int, int] = (120, 160)) -> NDArray[np.uint8]:
@@ -416,6 +438,19 @@ class TestProvidersOfOnnxRuntime:
     ) -> None:
         monkeypatch.setattr("fewbox.runtimes.onnxruntime._MAX_SCORE_SHIFT", -1)
         assert open_detector(exported_duck.onnx, engine="onnxruntime").runs_on == "cpu"
+
+    def test_one_without_photos_is_refused_before_anything_is_measured(
+        self, exported_duck: ExportedDuck, providers: list[str], tmp_path: Path
+    ) -> None:
+        info = onnx.helper.make_tensor_value_info
+        node = onnx.helper.make_node("Identity", ["images"], ["boxes"])
+        graph = onnx.helper.make_graph([node], "g", [info("images", 1, [1])], [info("boxes", 1, [1])])
+        model = onnx.helper.make_model(graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 18)])
+        header = {**read_onnx_header(exported_duck.onnx), "input": "images"}
+        onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+        onnx.save(model, tmp_path / "raw.onnx")
+        with pytest.raises(DetectorFileError, match="was exported with --raw"):
+            open_detector(tmp_path / "raw.onnx", engine="onnxruntime")
 
     def test_the_engine_overrules(self, exported_duck: ExportedDuck, providers: list[str]) -> None:
         detector = open_detector(exported_duck.onnx, engine="onnxruntime:directml", device="cpu")

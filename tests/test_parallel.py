@@ -49,6 +49,21 @@ def test_only_a_few_are_begun_ahead() -> None:
     assert sum(1 for _ in results) == 999
 
 
+def test_nothing_more_is_begun_after_an_error() -> None:
+    begun = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05 if number == 0 else 0.5)
+        raise ValueError(number)
+
+    results = run_parallel(work, range(1000), 4)  # two at once, five submitted ahead
+    with pytest.raises(ValueError, match="0"):
+        next(results).result()
+    results.close()  # as a loop does that is left
+    assert begun == [0, 1, 2]
+
+
 class _Slow:
     """A detector that is fast with two threads only."""
 

@@ -89,6 +89,10 @@ def test_round_trip_under_either_alias(tmp_path: Path) -> None:
             ),
             r"shape \[5\], but pipeline.config describes \[24\]",
         ),
+        (
+            lambda t: t["model/_feature_extractor/_coarse_feature_layers/1/1/beta"].fill(np.inf),
+            r"pyramid\.coarse\.1\.norm\.bias: not all of its numbers are finite",
+        ),
     ],
 )
 def test_misfits_are_named(tmp_path: Path, change: Callable[[Tensors], object], says: str) -> None:

@@ -186,13 +186,9 @@ class RemembersSizes(SeesYellow):
         super().__init__()
         self.seen: set[tuple[int, ...]] = set()
 
-    def detect(self, image: Any, *, threshold: float) -> Any:
-        pixels = image.image if isinstance(image, ReducedImage) else image
-        self.seen.add(pixels.shape[:2])
-        found = super().detect(pixels, threshold=threshold)
-        if isinstance(image, ReducedImage):
-            found = replace(found, boxes=found.boxes * image.scale_xyxy, size_hw=image.size_hw)
-        return found
+    def detect(self, frame: ReducedImage, *, threshold: float) -> Any:
+        self.seen.add(frame.image.shape[:2])
+        return super().detect(frame, threshold=threshold)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -344,9 +340,9 @@ def test_a_new_object_is_shown_at_once_and_numbered_when_it_is_confirmed(film: P
     class SeesLate(SeesYellow):
         left = 10
 
-        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
+        def detect(self, frame: ReducedImage, *, threshold: float) -> Any:
             self.left -= 1
-            shown = image if self.left < 0 else np.zeros_like(image)
+            shown = frame if self.left < 0 else replace(frame, image=np.zeros_like(frame.image))
             return super().detect(shown, threshold=threshold)
 
     summary = detect(film, tmp_path / "boxes.csv", SeesLate(), summary_json=True)
@@ -381,9 +377,9 @@ def test_memory_does_not_grow_with_the_film(
             count(self.image)
 
     class Slow(SeesYellow):
-        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
+        def detect(self, frame: ReducedImage, *, threshold: float) -> Any:
             time.sleep(0.005)
-            return super().detect(image, threshold=threshold)
+            return super().detect(frame, threshold=threshold)
 
     draw = video._draw
     monkeypatch.setattr(video_reader, "Frame", Counted)
@@ -400,11 +396,11 @@ class Interrupted(SeesYellow):
     def __init__(self, error: type[BaseException] = KeyboardInterrupt) -> None:
         self.left, self.error = 20, error
 
-    def detect(self, image: np.ndarray, *, threshold: float) -> Any:
+    def detect(self, frame: ReducedImage, *, threshold: float) -> Any:
         if self.left == 0:
             raise self.error
         self.left -= 1
-        return super().detect(image, threshold=threshold)
+        return super().detect(frame, threshold=threshold)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -444,12 +440,12 @@ def test_a_killed_process_leaves_a_hidden_file_that_can_be_played(tmp_path: Path
     class Watched(SeesYellow):
         num_looks = 0
 
-        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
+        def detect(self, frame: ReducedImage, *, threshold: float) -> Any:
             self.num_looks += 1
             if self.num_looks == 140:
                 (hidden,) = tmp_path.glob(f".boxes.*{suffix}")
                 shutil.copy(hidden, left)
-            return super().detect(image, threshold=threshold)
+            return super().detect(frame, threshold=threshold)
 
     detect(film, tmp_path / f"boxes{suffix}", Watched())
     played = [item for item in VideoReader(str(left)) if isinstance(item, Frame)]
@@ -563,9 +559,9 @@ def test_a_stream_that_stalls(stalling_camera: str, tmp_path: Path, monkeypatch:
 
 def test_a_camera_faster_than_the_network_is_not_looked_at_in_every_frame(film: Path, tmp_path: Path) -> None:
     class Slow(SeesYellow):
-        def detect(self, image: np.ndarray, *, threshold: float) -> Any:
+        def detect(self, frame: ReducedImage, *, threshold: float) -> Any:
             time.sleep(0.2)
-            return super().detect(image, threshold=threshold)
+            return super().detect(frame, threshold=threshold)
 
     source = VideoReader(str(film))
     source.live = True

@@ -60,6 +60,18 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 # --- the release's .pth
 
 
+def test_weights_that_are_no_numbers_are_refused(
+    path: Path, weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
+    broken = weights[STEM].clone()
+    broken[0, 0, 0, 0] = torch.nan
+    torch.save({"model": {**weights, STEM: broken}}, path)
+    for _ in range(2):  # nothing is left of it in the cache
+        with pytest.raises(CheckpointError, match=rf"{STEM}: not all of its numbers are finite"):
+            load_base(path)
+
+
 @pytest.mark.parametrize("size", ["nano", "tiny"])
 def test_reads_what_is_published(path: Path, size: str) -> None:
     with torch.device("meta"):

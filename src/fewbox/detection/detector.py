@@ -10,6 +10,7 @@ processor.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +62,8 @@ SCORE_THRESHOLD = 0.5
 
 _HEADER = "fewbox_detector"
 _MAKE_ONE = "make one with: fewbox finetune"
+_ONE_BUILDS = threading.RLock()
+"""Threads that begin together would each build the network: cached properties do, from Python 3.12 on."""
 DEEPER_RECIPES = ("adapt", "deep")
 """By which more than the heads learns; where another recipe has chosen to adapt, ``provenance`` says so."""
 
@@ -184,15 +187,18 @@ class Detector(PhotoDetector):
             return list(zip(codes, logits, strict=True))
 
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
-        if self._session is not None:
-            return run_session(self._session, image[None], threshold).of_photo(0)
-        network = self.network
-        if is_processor(self._device):
+        with _ONE_BUILDS:
+            session = self._session
+            network = self.network if session is None else None
+            batcher = None if is_processor(self._device) else self._batcher
+        if network is None:
+            return run_session(session, image[None], threshold).of_photo(0)
+        if batcher is None:
             boxes, scores, class_ids = network.find(image, threshold)
         else:
             import torch
 
-            codes, logits = self._batcher.run(network.prepare(image))
+            codes, logits = batcher.run(network.prepare(image))
             size_hw = (image.shape[0], image.shape[1])
             with torch.inference_mode():
                 boxes, scores, class_ids = network.found(codes, logits, size_hw, threshold)

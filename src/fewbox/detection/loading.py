@@ -24,7 +24,7 @@ from fewbox.errors import CheckpointError, DetectorFileError, ExportError, Outpu
 from fewbox.models.families import config_from_dict
 from fewbox.models.zoo import ZOO, base_labels
 from fewbox.runtimes import Engine
-from fewbox.runtimes.header import EXPORT_ONE, is_exported_detector, read_onnx_header, require_photos
+from fewbox.runtimes.header import EXPORT_ONE, is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
 
@@ -41,13 +41,12 @@ class ExportedDetector(PhotoDetector):
         path: its file, for messages.
 
     Raises:
-        DetectorFileError: the file was exported with ``--raw``, or its header is damaged.
+        DetectorFileError: its header is damaged.
     """
 
     def __init__(self, engine: Engine, path: Path) -> None:
         header = self.header = dict(engine.header)
         try:
-            require_photos(path, header)
             self.config = config_from_dict(header["architecture"], header["config"])
             self.labels = tuple(header["labels"])
             self.base = dict(header["base"])

@@ -50,16 +50,21 @@ def run_parallel(
     One more is under way, as one may be waiting for a disk or a network at any time.
 
     Returns:
-        The results in the order of the items. Only a few items are begun before their results are asked for.
+        The results in the order of the items. Only a few items are begun before their results are asked for,
+        and no more once nobody asks any longer, as after an error or Ctrl-C.
     """
     at_once = num_cores() // num_threads + 1
     with ThreadPoolExecutor(at_once, initializer=_limit_torch, initargs=(num_threads,)) as pool:
         ahead: deque[Future[Result]] = deque()
-        for item in items:
-            ahead.append(pool.submit(work, item))
-            if len(ahead) > 2 * at_once:
-                yield ahead.popleft()
-        yield from ahead
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) > 2 * at_once:
+                    yield ahead.popleft()
+            yield from ahead
+        finally:
+            for waiting in ahead:
+                waiting.cancel()
 
 
 def run_each(

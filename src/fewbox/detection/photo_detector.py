@@ -237,13 +237,11 @@ class TtaDetector(PhotoDetector):
 
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         low = min(threshold, _LOWEST_SCORE)
-        plain = self.detector.detect(image, threshold=low)
-        mirrored = self.detector.detect(np.ascontiguousarray(image[:, ::-1]), threshold=low)
-        boxes_back = mirrored.boxes.copy()  # in pixels of the photo
-        boxes_back[:, [0, 2]] = image.shape[1] - mirrored.boxes[:, [2, 0]]
-        boxes, scores, class_ids = _merge(
-            (plain.boxes, plain.scores, plain.class_ids), (boxes_back, mirrored.scores, mirrored.class_ids)
-        )
+        plain = self.detector._find(image, low)
+        mirrored, their_scores, their_ids = self.detector._find(np.ascontiguousarray(image[:, ::-1]), low)
+        boxes_back = mirrored.copy()  # in pixels of the photo
+        boxes_back[:, [0, 2]] = image.shape[1] - mirrored[:, [2, 0]]
+        boxes, scores, class_ids = _merge(plain, (boxes_back, their_scores, their_ids))
         order = np.argsort(-scores, kind="stable")
         kept = order[scores[order] > threshold]
         return boxes[kept], scores[kept], class_ids[kept]

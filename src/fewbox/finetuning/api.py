@@ -267,10 +267,12 @@ def _adapted(
     """As :func:`adapt_fitted`, for which PyTorch is loaded only now."""
     if show_progress and "torch" not in sys.modules:
         console.print("loading PyTorch, to see what adapting brings")
-    with importing_torch():
-        from fewbox.finetuning.adapt.learn import AdaptSettings
-        from fewbox.finetuning.adapt.recipe import adapt_fitted
-
+    try:
+        with importing_torch():
+            from fewbox.finetuning.adapt.learn import AdaptSettings
+            from fewbox.finetuning.adapt.recipe import adapt_fitted
+    except KeyboardInterrupt:  # that takes seconds, and the linear probe's detector is there
+        return fitted.untried()
     steps = adapting_steps(settings.effort, sum(bool(photo.objects) for photo in probe.annotations))
     how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
     return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)

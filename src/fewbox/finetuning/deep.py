@@ -13,6 +13,7 @@ and several processes divide the samples of a step without talking to each other
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -185,6 +186,7 @@ class Trainer:
             "settings": asdict(settings),
             "base": base.weights_sha256,
             "photos": [[image.path.name, len(image.boxes)] for image in annotations],
+            "boxes": _digest_of_boxes(annotations),
         }
         self._saved = time.monotonic()
         self._most_at_once = settings.batch_size
@@ -314,13 +316,21 @@ class Trainer:
 
         Raises:
             SettingError: it is of another run.
+            FinetuneError: it is damaged.
         """
         if not checkpoint.exists():
             return
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if state["run"] != self._run:
+        try:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            run = state["run"]
+        except Exception as error:  # where a file is cut off decides what fails
+            raise FinetuneError(
+                f"{checkpoint}: not a checkpoint of this command, or damaged: {type(error).__name__}",
+                hint="remove it to begin anew",
+            ) from error
+        if run != self._run:
             raise SettingError(
-                f"{checkpoint}: of a run with other photos, another base or other settings",
+                f"{checkpoint}: of a run with other photos or boxes, another base or other settings",
                 hint="remove it to begin anew, or give the same as before to go on",
             )
         self.network.load_state_dict(state["network"])
@@ -346,6 +356,12 @@ class Trainer:
         wanted, device = self.settings.precision, self.group.device
         dtype = fastest_dtype(device) if wanted == "fastest" else getattr(torch, wanted)
         return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def _digest_of_boxes(annotations: AnnotationSet) -> str:
+    """What tells boxes and classes from others: those of a checkpoint have to be the same, in their order."""
+    told = (annotations.labels, [image.boxes for image in annotations])
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def trainable(config: Config, weights: Mapping[str, Weight], layers: str) -> Any:

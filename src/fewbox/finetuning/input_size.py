@@ -38,7 +38,7 @@ SMALL_SIDE = 32
 AIM_SIDE = 48
 """Pixels of the input that the median shorter side is brought to, if the photos have so many."""
 MIN_GAIN = 0.02
-"""In AP50 on held-out photos, by which a larger input must be better than the next smaller one tried."""
+"""In AP50 on held-out photos, by which a larger input must be better than the one it is taken instead of."""
 MIN_PHOTOS = 4
 """With fewer, held-out photos say nothing about so small a difference."""
 MOST_PHOTOS = 30
@@ -223,7 +223,7 @@ def _best_size(
 
 
 def clearly_best(found: Mapping[str, float]) -> str:
-    """The size to take, of AP50 by size in rising order: the smallest that no larger one clearly beats."""
+    """The size to take, of AP50 by size in rising order: each that clearly beats the one taken so far."""
     chosen, *larger = found
     for size in larger:
         if found[size] >= found[chosen] + MIN_GAIN:

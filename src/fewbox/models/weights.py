@@ -153,8 +153,8 @@ def fit_weights(
     """Exactly the weights that ``shapes`` lists, in its order, as float32.
 
     Raises:
-        CheckpointError: one is missing, has another shape or is of whole numbers, or there is one
-            too many. It is named.
+        CheckpointError: one is missing, has another shape, is of whole numbers or not finite, or there is
+            one too many. It is named.
     """
     for name, wanted in shapes.items():
         if name not in tensors:
@@ -167,7 +167,23 @@ def fit_weights(
             raise CheckpointError(f"{path}: {problem}", hint=needed)
     if surplus := sorted(tensors.keys() - shapes.keys()):
         raise CheckpointError(f"{path}: tensor that no part of the network takes: {surplus[0]}", hint=needed)
-    return {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
+    fitted = {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
+    require_finite(path, fitted)
+    return fitted
+
+
+def require_finite(path: Path, weights: Mapping[str, Weight]) -> None:
+    """Refuse what training leaves that went wrong: whatever learnt from it would find nothing, in silence.
+
+    Raises:
+        CheckpointError: a weight has a number that is not finite. It is named.
+    """
+    for name, weight in weights.items():
+        if not np.isfinite(weight).all():
+            raise CheckpointError(
+                f"{path}: {name}: not all of its numbers are finite",
+                hint="take a checkpoint from before its training went wrong; a published one, download again",
+            )
 
 
 def _check_members(path: Path, needed: str) -> None:

@@ -19,7 +19,7 @@ from fewbox.core.files import cache_folder, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DetectorFileError, OutputError, SettingError
 from fewbox.runtimes import Outputs
-from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header
+from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header, require_photos
 
 PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
 
     Raises:
         SettingError: ONNX Runtime is not installed, or has nothing for the device.
-        DetectorFileError: the file is missing, damaged, or not an exported detector.
+        DetectorFileError: the file is missing, damaged, not an exported detector, or takes no photos.
 
     Attributes:
         runs_on: what computes: ``cpu``, or such as ``ONNX Runtime with cuda``.
@@ -67,6 +67,7 @@ class OnnxRuntimeEngine:
         self, path: Path, *, num_threads: int | None = None, device: str = CPU, provider: str | None = None
     ) -> None:
         self.header = read_onnx_header(path)
+        require_photos(path, self.header)
         candidates = _candidates(path, device, provider)
         if len(candidates) > 1:
             candidates = [_fastest(path, candidates, num_threads)]

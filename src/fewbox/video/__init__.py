@@ -245,8 +245,7 @@ class _FrameScheduler:
         self.num_frames_detected += 1
         return self._tracker.update(
             self._detector.detect(
-                frame.image if self._pixel_aspect == 1 else as_shown(frame.image, self._pixel_aspect),
-                threshold=self._tracker.lowest_score,
+                as_shown(frame.image, self._pixel_aspect), threshold=self._tracker.lowest_score
             ),
             frame.time_s,
         )

@@ -68,8 +68,7 @@ def _frames(film: Path, title: str) -> Iterator[tuple[int, npt.NDArray[np.uint8]
     with progress_bar(title, reader.total) as advance:
         for item in reader:
             if isinstance(item, Frame):
-                square = reader.pixel_aspect == 1
-                yield number, item.image if square else as_shown(item.image, reader.pixel_aspect).image
+                yield number, as_shown(item.image, reader.pixel_aspect).image
                 number += 1
                 advance("")
 

@@ -119,8 +119,13 @@ class PhotoFrames:
 
 
 def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
-    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels."""
+    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels.
+
+    No array, of which a detector that finds nothing would doubt that it is RGB.
+    """
     height, width = image.shape[:2]
+    if pixel_aspect == 1:
+        return ReducedImage(image, (height, width))
     stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
     size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
     shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)

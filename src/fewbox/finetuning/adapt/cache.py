@@ -10,17 +10,23 @@ Letters in shapes: V views, M boxes of a view.
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fewbox.core.files import output_error
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
@@ -72,6 +78,9 @@ class MapStore:
         shapes: ``(D, h, w)`` of each of a view's maps.
         most_in_memory: bytes; if the maps need more they are kept in a file that nobody else sees.
         device: where they are used.
+
+    Raises:
+        OutputError: the disk has no room for that file.
     """
 
     def __init__(
@@ -86,7 +95,7 @@ class MapStore:
         size = (num_views, int(self._ends[-1]))
         num_bytes = 2 * size[0] * size[1]
         self.is_spilled = num_bytes > most_in_memory
-        self._file = tempfile.TemporaryFile(prefix="fewbox-maps-") if self.is_spilled else None  # noqa: SIM115
+        self._file = _file_of(num_bytes) if self.is_spilled else None
         self._rows: NDArray[np.float16]
         if self._file is None:
             self._rows = np.empty(size, np.float16)
@@ -118,6 +127,27 @@ class MapStore:
         """All of a view."""
         _, rows, columns = self.shapes[-1]
         return Window(view, 0, 0, rows, columns)
+
+
+def _file_of(num_bytes: int) -> IO[bytes]:
+    """A temporary file of so many bytes."""
+    try:
+        file = tempfile.TemporaryFile(prefix="fewbox-maps-")  # noqa: SIM115 - it lives as long as its maps
+        _set_aside(file, num_bytes)
+    except OSError as error:
+        raise output_error(Path(tempfile.gettempdir()) / "fewbox-maps", error) from error
+    return file
+
+
+def _set_aside(file: IO[bytes], num_bytes: int) -> None:
+    """Have the disk keep room for a file, where it can; else the process that finds it full is ended."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file.fileno(), 0, num_bytes)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
+            raise
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,28 +196,36 @@ def cache_views(
         computed: what a run before has computed, and where this one keeps it; None keeps nothing.
     """
     store: MapStore | None = None
+    one_makes_it = threading.Lock()
     truths: list[ViewTruth] = []
     photos: list[int] = []
 
-    def look(number: int) -> list[_Looked]:
+    def look(number: int) -> list[ViewTruth]:
         photo, generator = annotations.images[number], np.random.default_rng((seed, number))
         compute = partial(_views_of_photo, adapter, photo, annotations.labels, views, generator)
         if computed is None:
-            return compute()
+            return kept(number, compute())
         unpack = partial(_from_arrays, device=device_of(adapter.network))
-        return computed.of_photo(number, photo, compute, _to_arrays, unpack)
+        return kept(number, computed.of_photo(number, photo, compute, _to_arrays, unpack))
+
+    def kept(number: int, looked: Sequence[_Looked]) -> list[ViewTruth]:
+        """What is in the views of a photo. Their maps are stored at once: those of many photos may wait."""
+        nonlocal store
+        with one_makes_it:
+            if store is None:
+                maps, _ = looked[0]
+                shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
+                store = MapStore(views * len(annotations), shapes, most_in_memory, maps[0].device)
+        for place, (maps, _) in enumerate(looked, start=number * views):
+            store.put(place, maps)
+        return [truth for _, truth in looked]
 
     # One thread a photo: faster than all threads on one after the other, and the same on any machine.
     looks = run_parallel(look, range(len(annotations)), 1)
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
         for number, looked in enumerate(looks):
-            for maps, truth in looked.result():
-                if store is None:
-                    shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
-                    store = MapStore(views * len(annotations), shapes, most_in_memory, maps[0].device)
-                store.put(len(truths), maps)
-                truths.append(truth)
-                photos.append(number)
+            truths += looked.result()
+            photos += [number] * views
             advance(annotations.images[number].path.name)
     if show_progress and computed is not None and computed.num_found:
         console.print(computed.in_words(len(annotations)))

@@ -86,7 +86,7 @@ def adapt_fitted(
             trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
             how = replace(how, mixing=trial.mixing)
     except KeyboardInterrupt:
-        return fitted.with_reason("not adapted: stopped before it was known what that brings")
+        return fitted.untried()
     rounds = how.rounds if trial is None else trial.best
     if trial is not None and rounds == 0 and may_stay:
         before, after = trial.aps[0], max(trial.aps[1:])
@@ -169,11 +169,11 @@ def adapt(
         FinetuneError: the loss is no longer a finite number.
     """
     require_adaptable(start.config, str(start))
-    if views is None:
-        views = views_of(annotations, start, settings, show_progress=show_progress)
-    learning = Adaptation.of(start, views, settings)
-    latest = start
+    latest, learning = start, None
     try:
+        if views is None:
+            views = views_of(annotations, start, settings, show_progress=show_progress)
+        learning = Adaptation.of(start, views, settings)
         with progress_bar("adapting", settings.rounds, show=show_progress) as advance:
             for done in learning.rounds():
                 latest = _with_weights(start, done.weights, learning.history)
@@ -181,7 +181,8 @@ def adapt(
                 advance(f"loss {done.loss:.3f}")
     except KeyboardInterrupt:
         if show_progress:
-            console.print(f"stopped after {len(learning.history)} of {settings.steps} steps")
+            steps = 0 if learning is None else len(learning.history)
+            console.print(f"stopped after {steps} of {settings.steps} steps")
     return latest
 
 

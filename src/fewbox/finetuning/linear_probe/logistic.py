@@ -1,12 +1,13 @@
 """Logistic regression of several classes at once: the loss, and its minimum by L-BFGS.
 
-The problem is convex and smooth, so trial is one answer and no learning rate to choose.
+The problem is convex and smooth, so there is one answer and no learning rate to choose.
 
 Letters in shapes: R rows, C classes, S columns of base logits and D of tower features, G groups, A anchors.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fewbox.errors import FinetuneError
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats, group_slices
 
 Vector = NDArray[np.float64]
@@ -58,6 +60,9 @@ def fit_logistic(
 
     The loss is the weighted binary cross-entropy, summed, and ``ridge / 2`` times the squares of all
     coefficients but the biases.
+
+    Raises:
+        FinetuneError: the loss is not a finite number.
     """
     weight_of_objects = max(float(np.sum(rows.weights * rows.targets, dtype=np.float64)), 1e-12)
     latest = LogLoss(0.0, 0.0)
@@ -85,8 +90,14 @@ def fit_logistic(
         latest = LogLoss(of_objects / weight_of_objects, (total - of_objects) / weight_of_objects)
         return total + ridge / 2 * float(penalised @ penalised), gradient + ridge * penalised
 
+    def end_step() -> None:
+        if not math.isfinite(sum(latest)):
+            hint = "what the base gives is none: train or download it again, or take another one"
+            raise FinetuneError(f"step {len(history) + 1}: the loss is not finite", hint=hint)
+        history.append(latest)
+
     first = np.concatenate([part.ravel() for part in parts]).astype(np.float64)
-    vector = minimise(loss_and_gradient, first, max_steps, lambda: history.append(latest))
+    vector = minimise(loss_and_gradient, first, max_steps, end_step)
     return unpacked(vector), history
 
 

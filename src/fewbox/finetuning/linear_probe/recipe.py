@@ -222,6 +222,10 @@ class Fitted(NamedTuple):
         made["plan"] = (*made["plan"], reason)
         return self
 
+    def untried(self) -> Fitted:
+        """The same, where somebody has stopped before it was known what adapting brings."""
+        return self.with_reason("not adapted: stopped before it was known what that brings")
+
     def with_remark(self, remark: str) -> Fitted:
         """The same, with a remark before the others of its estimate."""
         told = replace(self.estimate, remarks=(remark, *self.estimate.remarks))

@@ -16,7 +16,7 @@ from fewbox.models.families import weight_shapes
 from fewbox.models.layers import BLOCKS_PER_STAGE
 from fewbox.models.ssd import SsdConfig
 from fewbox.models.ssd.tf_checkpoint import TensorBundle
-from fewbox.models.weights import Weight
+from fewbox.models.weights import Weight, require_finite
 
 _EXTRACTOR = "model/_feature_extractor"
 _PREDICTOR = "model/_box_predictor"
@@ -31,8 +31,8 @@ def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Weigh
     """All weights of the network that ``config`` describes, under their names in ``state_dict``.
 
     Raises:
-        CheckpointError: a weight is missing or has another shape, or the checkpoint has a tensor
-            that no part of the network takes. Each is named.
+        CheckpointError: a weight is missing, has another shape or is not finite, or the checkpoint has
+            a tensor that no part of the network takes. Each is named.
     """
     expected = weight_shapes(config)
     weights: dict[str, Weight] = {}
@@ -50,6 +50,7 @@ def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Weigh
     if left_over:
         raise _misfit(bundle, f"tensor that no part of the network takes: {left_over[0]}")
     assert weights.keys() == expected.keys()
+    require_finite(bundle.prefix, weights)
     return weights
 
 
