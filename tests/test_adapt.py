@@ -32,6 +32,7 @@ from fewbox.finetuning.adapt.learn import (
     fitting_window,
     inside,
     share_at,
+    starts_around,
 )
 from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
 from fewbox.models.base import BaseModel
@@ -215,6 +216,27 @@ def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:
     seen = inside(truth, Window(0, 1, 1, 2, 2), 32)  # 32 to 96 both ways
     assert seen.class_ids.tolist() == [0, IGNORED_ID]
     assert seen.boxes.tolist() == [[8, 8, 28, 28], [58, 8, 78, 28]]
+
+
+@pytest.mark.parametrize(
+    ("span", "starts"),
+    [
+        ((3, 5), range(4)),  # all of it is seen
+        ((3, 10), range(3, 4)),  # just fits
+        ((3, 11), range(1, 8)),  # does not: its centre, 7, from the last column to the first
+        ((2.5, 11.5), range(1, 8)),
+        ((0, 12), range(7)),
+        ((10, 19), range(8, 14)),
+        ((18, 20), range(13, 14)),  # at the border
+    ],
+)
+def test_windows_lie_on_all_sides_of_an_object(span: tuple[float, float], starts: range) -> None:
+    box = np.array([span[0], span[0], span[1], span[1]], np.float64)
+    first, last = starts_around(box, 7, np.array([13, 13]))
+    assert (first.tolist(), last.tolist()) == ([starts[0]] * 2, [starts[-1]] * 2)
+    truth = ViewTruth(torch.tensor(box[None] * 32, dtype=torch.float32), torch.tensor([4]))
+    for start in starts:
+        assert inside(truth, Window(0, start, start, 7, 7), 32).class_ids.tolist() == [4]
 
 
 def test_the_window_follows_from_the_objects() -> None:

@@ -3,12 +3,13 @@
 //
 // Letters in shapes: A anchors, R of them that are learnt from, S base logits, D tower features, G levels.
 
-import { iouAt } from "./boxes.js";
+import { areaAt, iouAt, sharedArea } from "./boxes.js";
 import { at, baseScores, countOf } from "./features.js";
 
 const MATCHED_IOU = 0.6;
 const NEAR_IOU = 0.2;
 const IGNORED_IOU = 0.3;
+const IGNORED_SHARE = 0.5;
 const OBJECT_WEIGHT = 20;
 const TOWER_SCALE = 0.4;
 
@@ -32,7 +33,8 @@ export function assignTargets(features, { boxes, classIds, ignored }, generator,
   const certain = likeliest(baseScores(features), numBackground);
   for (let region = 0; region < ignored.length / 4; region++) {
     for (let row = 0; row < count; row++) {
-      if (iouAt(ignored, region, features.boxes, row) >= IGNORED_IOU) weights[row] = 0;
+      const share = sharedArea(features.boxes, row, ignored, region) / Math.max(areaAt(features.boxes, row), 1e-12);
+      if (share >= IGNORED_SHARE || iouAt(ignored, region, features.boxes, row) >= IGNORED_IOU) weights[row] = 0;
     }
   }
   if (classIds.length) {
@@ -75,7 +77,9 @@ function matchAnchors(anchors, boxes) {
   }
   const isPositive = Uint8Array.from(bestIou, (iou) => iou >= Math.fround(MATCHED_IOU));
   // The best anchor of a box shows it in any case; of two boxes with the same one, the first has it.
-  for (const [box, row] of [...bestAnchor.entries()].reverse()) [isPositive[row], matched[row]] = [1, box];
+  for (const [box, row] of [...bestAnchor.entries()].reverse()) {
+    if (iouAt(boxes, box, anchors, row) > 0) [isPositive[row], matched[row]] = [1, box];
+  }
   return { matched, bestIou, isPositive };
 }
 

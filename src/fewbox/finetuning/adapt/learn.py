@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox.detection.detector import Detector
@@ -304,12 +305,8 @@ class Adaptation:
             left, top = draw.integers(0, most + 1).tolist()
             return Window(view, top, left, side, side)
         box = learnt[draw.integers(len(learnt))].double().numpy() / self.adapter.coarsest_stride
-        # All of the box if it fits, else its centre.
-        low, high = np.ceil(box[2:] - side), np.floor(box[:2])
-        centre = (box[:2] + box[2:]) / 2
-        low = np.where(low > high, np.ceil(centre - side), low).clip(0, most)
-        high = np.where(high < low, np.floor(centre), high).clip(low, most)
-        left, top = draw.integers(low, high + 1).astype(int).tolist()
+        first, last = starts_around(box, side, most)
+        left, top = draw.integers(first, last + 1).tolist()
         return Window(view, top, left, side, side)
 
 
@@ -340,6 +337,23 @@ def fitting_window(truths: Sequence[ViewTruth], stride: int) -> int:
         return 0
     usual = float((boxes[:, 2:] - boxes[:, :2]).amax(1).median())
     return max(LEAST_WINDOW, math.ceil(usual / WELL_INSIDE / stride))
+
+
+def starts_around(
+    box: NDArray[np.float64], side: int, most: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where windows that hold a box may begin, or its centre if it does not fit: the first ``[2]``, the last.
+
+    Args:
+        box: corners ``[4]`` in cells.
+        side: of the window, in cells.
+        most: ``[2]`` the last left and top that there are.
+    """
+    first, last = np.ceil(box[2:] - side), np.floor(box[:2])
+    fits, centre = first <= last, (box[:2] + box[2:]) / 2
+    first = np.where(fits, first, np.floor(centre - side) + 1).clip(0, most).astype(np.int64)
+    last = np.where(fits, last, np.floor(centre)).clip(first, most).astype(np.int64)
+    return first, last
 
 
 def inside(truth: ViewTruth, place: Window, stride: int) -> ViewTruth:

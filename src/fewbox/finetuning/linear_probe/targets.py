@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core.boxes import pairwise_iou
+from fewbox.core.boxes import box_areas, intersection_areas, pairwise_iou
 from fewbox.finetuning.linear_probe.logistic import LogLoss, Rows, fit_logistic
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats, PictureFeatures
 
@@ -21,6 +21,9 @@ NEAR_IOU = 0.2
 """Overlap from which on an anchor is always learnt from: its box is easily taken for right."""
 IGNORED_IOU = 0.3
 """Overlap with a region to ignore from which on an anchor teaches nothing."""
+IGNORED_SHARE = 0.5
+"""The share of an anchor's own box inside of such a region from which on it teaches nothing either: one of a
+crowd. So COCO's evaluation has it."""
 OBJECT_WEIGHT = 20.0
 """What all anchors of one object weigh together, where an anchor of the background weighs 1."""
 TOWER_SCALE = 0.4
@@ -53,7 +56,8 @@ def assign_targets(
     """Decide which anchors of an image teach what.
 
     An anchor shows the annotation that its box overlaps most, if by enough; the best anchor of an
-    annotation shows it in any case. All others are background, but for those on ignored regions.
+    annotation shows it in any case, unless none overlaps it. All others are background, but for those
+    on ignored regions.
 
     Args:
         features: all anchors of the image.
@@ -70,13 +74,18 @@ def assign_targets(
     targets, weights = np.zeros((count, num_classes), np.float32), np.ones(count, np.float32)
     near = np.zeros(count, bool)
     if len(ignored):
-        weights[pairwise_iou(ignored, features.boxes).max(0) >= IGNORED_IOU] = 0
+        inside = intersection_areas(ignored[:, None], features.boxes) / np.maximum(
+            box_areas(features.boxes), 1e-12
+        )
+        overlaps = pairwise_iou(ignored, features.boxes) >= IGNORED_IOU
+        weights[(overlaps | (inside >= IGNORED_SHARE)).any(0)] = 0
     if len(boxes):
         iou = pairwise_iou(boxes, features.boxes)  # [M, A]
         best_iou, matched = iou.max(0), iou.argmax(0)  # [A]
         positive = best_iou >= MATCHED_IOU
         for box, anchor in reversed(list(enumerate(iou.argmax(1).tolist()))):
-            positive[anchor], matched[anchor] = True, box
+            if iou[box, anchor] > 0:
+                positive[anchor], matched[anchor] = True, box
         targets[positive, class_ids[matched[positive]]] = 1
         per_object = np.maximum(np.bincount(matched[positive], minlength=len(boxes)), 1)
         weights[positive] = OBJECT_WEIGHT / per_object[matched[positive]]
