@@ -261,6 +261,23 @@ def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe,
             assert trial.outcomes[0].predictions.scores[rows][:5] == pytest.approx(expected, abs=0.02)
 
 
+def test_what_hinders_adapting_leaves_the_linear_probe(
+    photos: AnnotationSet,
+    base: BaseModel,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("fewbox-maps: no space left on the disk", hint="make room in /tmp")
+
+    monkeypatch.setattr(adapting, "cache_views", full)
+    plan = fewbox.finetune(photos[:2], base).provenance["plan"]
+    assert plan[-1] == "not adapted: fewbox-maps: no space left on the disk (make room in /tmp)"
+    assert plan[-1] in capsys.readouterr().err.replace("\n", " ")
+    with pytest.raises(OutputError, match="no space left"):
+        fewbox.finetune(photos[:2], base, recipe="adapt", show_progress=False)
+
+
 def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> None:
     one = replace(photos, images=photos.images[:1])
     probe = Probe.of(one, base, FinetuneConfig(effort="quick"), show_progress=False)

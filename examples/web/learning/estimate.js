@@ -98,7 +98,8 @@ function logGamma(x) {
 function thresholdsOf(outcomes, calibration) {
   if (!outcomes?.isRight.some(Boolean)) return [USUAL_THRESHOLD, null];
   const balanced = bestF1(outcomes) / 2;
-  const scores = outcomes.detections.map(({ score }) => calibrated(calibration, score)).sort((a, b) => b - a);
+  const counts = outcomes.detections.filter((_, place) => outcomes.isRight[place] || outcomes.isWrong[place]);
+  const scores = counts.map(({ score }) => calibrated(calibration, score)).sort((a, b) => b - a);
   let [sum, precise] = [0, null];
   scores.forEach((score, place) => {
     sum += score;

@@ -24,7 +24,7 @@ from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath, find_photos
 from fewbox.detection.detector import Detector
 from fewbox.detection.precision import check_bfloat16
-from fewbox.errors import SettingError
+from fewbox.errors import FinetuneError, OutputError, SettingError
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.features import require_runnable
@@ -264,7 +264,7 @@ def _adapted(
     show_progress: bool,
     run: UnfinishedRun,
 ) -> Fitted:
-    """As :func:`adapt_fitted`, for which PyTorch is loaded only now."""
+    """As :func:`adapt_fitted`, for which PyTorch is loaded only now; what hinders it leaves what there is."""
     if show_progress and "torch" not in sys.modules:
         console.print("loading PyTorch, to see what adapting brings")
     try:
@@ -275,7 +275,17 @@ def _adapted(
         return fitted.untried()
     steps = adapting_steps(settings.effort, sum(bool(photo.objects) for photo in probe.annotations))
     how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
-    return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
+    try:
+        return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
+    except (
+        FinetuneError,
+        OutputError,
+        SettingError,
+    ) as error:  # no room, no memory, a loss that is no number
+        if not may_stay:
+            raise
+        hint = "" if error.hint is None else f" ({error.hint})"
+        return fitted.with_reason(f"not adapted: {error.message}{hint}")
 
 
 def adapting_steps(effort: str, num_photos: int) -> int:

@@ -291,7 +291,8 @@ def thresholds(
     if outcomes is None or not outcomes.is_true_positive.any():
         return USUAL_THRESHOLD, None
     best_f1 = float(count_above(outcomes, num_classes).sum().f1.max())
-    scores = np.sort(calibration.applied(outcomes.predictions.scores))[::-1]
+    counts = outcomes.is_true_positive | outcomes.is_false_positive
+    scores = np.sort(calibration.applied(outcomes.predictions.scores[counts]))[::-1]
     mean_above = np.cumsum(scores) / np.arange(1, len(scores) + 1)
     precise = scores[mean_above >= TARGET_PRECISION]
     return best_f1 / 2, max(float(precise[-1]) if len(precise) else TARGET_PRECISION, best_f1 / 2)
