@@ -163,6 +163,19 @@ class TestDetecting:
         picture = Image.open(io.BytesIO(ask(server, f"{DUCK}?format=png", png()).body))
         assert np.array_equal(np.array(picture), np.array(Detector.load(duck).detect(photo).draw()))
 
+    def test_the_picture_of_a_large_photo_shows_what_the_numbers_say(
+        self, server: DetectionServer, duck: Path
+    ) -> None:
+        noise = np.random.default_rng(0).integers(0, 255, (100, 180, 3), np.uint8)
+        photo, stream = Image.fromarray(noise.repeat(10, 0).repeat(10, 1)), io.BytesIO()
+        photo.save(stream, "PNG")
+        picture = Image.open(io.BytesIO(ask(server, f"{DUCK}?format=png", stream.getvalue()).body))
+        found = Detector.load(duck).detect(stream.getvalue())
+        assert len(found) > 0
+        numbers = ask(server, DUCK, stream.getvalue()).json()["photos"][0]["detections"]
+        assert numbers == found.to_dict()["detections"]
+        assert np.array_equal(np.array(picture), np.array(found.draw(photo)))
+
     def test_every_detector_has_its_name(self, server: DetectionServer) -> None:
         listed = ask(server, "/v1/detectors").json()["detectors"]
         assert [(one["name"], one["labels"][0]) for one in listed] == [

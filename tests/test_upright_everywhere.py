@@ -154,3 +154,27 @@ class TestLargePhotos:
         exact = detector.detect(large)
         found = np.array([detection["box"] for detection in row["detections"]])
         np.testing.assert_allclose(found[0] / 4000, exact.boxes[0] / 2560, atol=0.02)
+
+    def test_pictures_do_not_change_what_is_found(
+        self, detector: Detector, large: np.ndarray, tmp_path: Path
+    ) -> None:
+        photo = Image.fromarray(large).resize((3840, 2880))
+        noise = np.random.default_rng(0).normal(0, 25, (2880, 3840, 3))
+        noisy = Image.fromarray(np.clip(np.asarray(photo) + noise, 0, 255).astype(np.uint8))
+        noisy.save(tmp_path / "large.jpg", quality=85)
+        detector.save(tmp_path / "d.safetensors")
+        exact = detector.detect(tmp_path / "large.jpg")
+        for pictures in (False, True):
+            output = tmp_path / f"out_{pictures}"
+            detect_folder(
+                tmp_path / "d.safetensors",
+                tmp_path / "large.jpg",
+                output,
+                pictures=pictures,
+                show_progress=False,
+            )
+            (row,) = json.loads((output / "detections.json").read_text())["photos"]
+            scores = [detection["score"] for detection in row["detections"]]
+            boxes = np.array([detection["box"] for detection in row["detections"]])
+            np.testing.assert_allclose(scores, exact.scores, atol=0.005)
+            np.testing.assert_allclose(boxes, exact.boxes, atol=2.5)

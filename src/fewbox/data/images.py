@@ -263,15 +263,15 @@ class ReducedImage:
     def reduced(self, at_least_hw: tuple[float, float]) -> ReducedImage:
         """The photo as small as :func:`read_reduced` would have read it."""
         divisor = _divisor(self.image.shape[:2], at_least_hw)
-        return ReducedImage(np.asarray(Image.fromarray(self.image).reduce(divisor)), self.size_hw)
+        smaller = Image.fromarray(self.image).reduce(divisor) if divisor > 1 else self.image
+        return ReducedImage(np.asarray(smaller), self.size_hw)
 
 
 def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> ReducedImage:
     """Read a photo at a half, a quarter or an eighth of its size, for a network or a preview.
 
     That takes a fraction of the time and memory. Each pixel is the mean of those it stands for, so a
-    network that would have skipped pixels of the whole photo sees less noise, and slightly different
-    numbers; see ``docs/photos.md`` for how different.
+    network gives slightly different numbers than of the whole photo; see ``docs/photos.md``.
 
     A JPEG is decoded at that size; other formats are decoded whole, then made smaller.
 

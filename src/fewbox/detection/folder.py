@@ -266,7 +266,7 @@ def _detect_and_draw(
         if target is None:
             return detector.detect(path, threshold=threshold).to_dict()
         photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
-        found = replace(detector.detect(photo, threshold=threshold), source=path)
+        found = replace(detector.detect(for_detector(photo, detector), threshold=threshold), source=path)
         save_picture(found.draw(for_picture(photo, detector)), target)
         return found.to_dict() | {"picture": target.name}
 
@@ -302,6 +302,11 @@ def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> Re
     (height, width), (enough_h, enough_w) = size_hw, detector.enough_hw(size_hw)
     times = PICTURE_SIDE / max(size_hw)
     return read_reduced(photo, (max(enough_h, height * times), max(enough_w, width * times)))
+
+
+def for_detector(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
+    """The photo as large as the detector reads it, so that a picture does not change what is found in it."""
+    return photo.reduced(detector.enough_hw(photo.size_hw))
 
 
 def for_picture(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:

@@ -15,7 +15,7 @@ from fewbox.config import ServiceConfig
 from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detections import Detections
-from fewbox.detection.folder import for_picture, read_for_picture
+from fewbox.detection.folder import for_detector, for_picture, read_for_picture
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import PhotoError
 
@@ -101,7 +101,7 @@ class WorkerPool:
                 read = read_for_picture(photo, detector)
             else:
                 read = read_reduced(photo, detector.enough_hw(read_size_hw(photo)))
-            found = detector.detect(read, threshold=threshold)
+            found = detector.detect(for_detector(read, detector), threshold=threshold)
             picture = None
             if draw:
                 png = io.BytesIO()
