@@ -240,6 +240,24 @@ def test_colours_stay_what_they_were(tmp_path: Path) -> None:
         assert np.abs(shown.to_ndarray().astype(int) - again.to_ndarray()).max() <= 2
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264rgb", ".mp4"), ("png", ".mov")])
+def test_a_film_in_rgb_is_not_written_as_if_it_were(tmp_path: Path, codec: str, suffix: str) -> None:
+    """H.264 may state the matrix of RGB only of planes that are as large as each other: Annex E of H.264."""
+    path = tmp_path / f"screen{suffix}"
+    image = np.zeros((48, 64, 3), np.uint8) + np.array([90, 40, 200], np.uint8)
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream(codec, rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        film.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        film.mux(stream.encode(None))
+    detect(path, tmp_path / "boxes.mp4")
+    with av.open(str(path)) as before, av.open(str(tmp_path / "boxes.mp4")) as after:
+        assert next(before.decode(video=0)).colorspace == 0  # RGB
+        again = next(after.decode(video=0))
+    assert (again.format.name, again.colorspace) == ("yuv420p", 1)  # BT.709
+    assert np.abs(again.to_ndarray(format="rgb24").astype(int) - image).max() <= 3
+
+
 def test_odd_sizes(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(picture(number)[:101, :131]).save(tmp_path / f"{number}.png")

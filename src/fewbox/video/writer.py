@@ -34,6 +34,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What videos are written as."""
 _TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
 
+_RGB, _BT709 = 0, 1  # as ITU-T H.273 numbers matrices
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
 _SECONDS_PER_FRAGMENT = 2
 # Written to the disk at once, not to a buffer that dies with the process.
@@ -61,7 +62,8 @@ class VideoWriter:
 
         self._target = target
         self._time_base = source.time_base
-        self._color_space = source.color[0]
+        # A recording of a screen may be in RGB. What is written is not; players would show it green and pink.
+        self._color_space = _BT709 if source.color[0] == _RGB else source.color[0]
         options = _FORMAT if path.suffix.lower() == ".mkv" else _MP4
         with _as_output_error(target):
             self._container = av.open(str(path), "w", options=options)
@@ -80,7 +82,8 @@ class VideoWriter:
         context = stream.codec_context
         context.sample_aspect_ratio = source.pixel_aspect
         context.time_base = source.time_base
-        context.colorspace, context.color_primaries, context.color_trc = source.color
+        context.colorspace = self._color_space
+        _, context.color_primaries, context.color_trc = source.color
         return stream
 
     def _add_copy(self, stream: av.stream.Stream, name: str) -> None:
