@@ -470,10 +470,15 @@ def test_a_killed_process_leaves_a_hidden_file_that_can_be_played(tmp_path: Path
     assert 50 <= len(played) < 140
 
 
-def test_a_film_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = write_film(tmp_path / "film.mp4", options={"movflags": "faststart"}).read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 6 // 10])
-    summary = detect(tmp_path / "cut.mp4", tmp_path / "boxes.mp4")
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    options = {"movflags": "faststart"} if suffix == ".mp4" else {}
+    film = write_film(tmp_path / f"film{suffix}", options=options)
+    detect(film, tmp_path / "boxes.mp4")
+    assert "cut off" not in capsys.readouterr().err
+    whole, cut = film.read_bytes(), tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole[: len(whole) * 6 // 10])
+    summary = detect(cut, tmp_path / "boxes.mp4")
     assert 10 < summary.num_frames < 45
     assert len(images_of(tmp_path / "boxes.mp4")) == summary.num_frames
     assert "but says it has 2.0 s: it was cut off" in capsys.readouterr().err

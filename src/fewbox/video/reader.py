@@ -8,6 +8,7 @@ video; each frame keeps its time there, however irregular.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ _MISSING_PART = 0.9  # a video that ends before this part of the length it state
 _MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE = Fraction(25)
 _HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
+_DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # such as 00:01:23.040000000
 _UNKNOWN_COLOR = (2, 2, 2)
 _KEPT_TYPES = ("audio", "subtitle")
 
@@ -275,12 +277,21 @@ class VideoReader:
     def _report_faults(self, time_s: float) -> None:
         if self._num_damaged:
             console.print(f"{self.name}: {self._num_damaged} damaged packets left out")
-        stream = self._stream
-        stated_s = float(stream.duration * self.time_base) if stream.duration else 0.0
+        stated_s = self._stated_s()
         if time_s + float(1 / self.rate) < _MISSING_PART * stated_s:
             console.print(
                 f"{self.name}: ends after {time_s:.1f} s, but says it has {stated_s:.1f} s: it was cut off"
             )
+
+    def _stated_s(self) -> float:
+        """How long the film says it is; 0 if it does not. Matroska says it of each track in a tag."""
+        if self._stream.duration:
+            return float(self._stream.duration * self.time_base)
+        tag = _DURATION.fullmatch(self._stream.metadata.get("DURATION", ""))
+        if tag is None:
+            return 0.0
+        hours, minutes, seconds = map(float, tag.groups())
+        return max(3600 * hours + 60 * minutes + seconds - float(self._begin_s), 0.0)
 
 
 def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
