@@ -229,6 +229,36 @@ def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
     assert [row["photo_id"] for row in tables(output)[0]] == [0, 1, 2, 3]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are no text")
+@pytest.mark.parametrize("cpus", [1, 2])
+@pytest.mark.usefixtures("in_here")
+def test_names_that_are_no_text_are_escaped_in_tables(folder, tmp_path, cpus) -> None:
+    photos, output = few(folder, tmp_path, 1), tmp_path / "out"
+    (photos / "p0.png").rename(photos / os.fsdecode(b"caf\xe9.png"))
+    (photos / os.fsdecode(b"no\xe9.png")).write_bytes(b"no photo")
+    summary = detect_batch(folder / "d.onnx", photos, output, workers=Workers(1, cpus))
+    assert (summary.done, summary.failed) == (2, 1)
+    good, bad = tables(output)[0]
+    assert (good["photo"], bad["photo"]) == (f"{photos}/caf\\udce9.png", f"{photos}/no\\udce9.png")
+    assert tables(output)[1][0]["photo"] == good["photo"]
+    assert bad["photo"] in (output / "failures.csv").read_text()
+
+
+@pytest.mark.parametrize("size", [0, 40])
+@pytest.mark.usefixtures("in_here")
+def test_a_damaged_table_is_named_with_the_cure(folder, tmp_path, size) -> None:
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    before = detect_batch(folder / "d.onnx", photos, output)
+    table = output / "photos" / "000001.parquet"
+    os.truncate(table, size)
+    for again in (False, True):
+        with pytest.raises(OutputError, match=r"photos/000001\.parquet: the table is damaged") as failure:
+            detect_batch(folder / "d.onnx", photos, output, retry_failed=again)
+        assert failure.value.hint == "remove it, and the same command does its photos again"
+    table.unlink()
+    assert detect_batch(folder / "d.onnx", photos, output) == before
+
+
 @pytest.mark.slow  # where the export has not been made yet
 @pytest.mark.usefixtures("in_here")
 def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:

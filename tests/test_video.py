@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import socket
 import sys
@@ -352,6 +353,15 @@ def test_counts_of_an_earlier_run_do_not_stay_beside_the_film(film: Path, tmp_pa
     again = detect(film, tmp_path / "boxes.mp4", every=5)
     assert tmp_path / "boxes_tracks.json" in again.outputs
     assert json.loads((tmp_path / "boxes_tracks.json").read_text())["counted"] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are no text")
+def test_a_film_whose_name_is_no_text(film: Path, tmp_path: Path) -> None:
+    strange = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    shutil.copy(film, strange)
+    detect(strange, tmp_path / "boxes.mp4", counters=[LineCounter((80, 0, 80, 120))])
+    said = json.loads((tmp_path / "boxes_tracks.json").read_text())
+    assert (said["video"], said["frames"], len(said["counted"])) == (strange.name, 50, 1)
 
 
 def test_a_new_object_is_shown_at_once_and_numbered_when_it_is_confirmed(film: Path, tmp_path: Path) -> None:

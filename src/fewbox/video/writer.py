@@ -228,7 +228,9 @@ class TrackSummary:
             for number, stay in sorted(self._stays.items())
         ]
         said = {**about, "objects": objects, "counted": [counter.to_dict() for counter in counters]}
-        write_text(self._target, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+        # The name of a film may hold bytes that are no text; Python's escape for these is JSON's.
+        write_text(self._target, text.encode("utf-8", "backslashreplace").decode())
 
 
 @contextlib.contextmanager

@@ -185,7 +185,7 @@ def detect_shard(
             detections: Detections = detector.detect(read(), threshold=threshold)
         except PhotoError as error:
             nothing = {"width": None, "height": None, "detections": 0}
-            photos.append(row | nothing | {"failure": error.message})
+            photos.append(row | nothing | {"failure": _as_text(error.message)})
             continue
         height, width = detections.size_hw
         row |= {"width": width, "height": height}
@@ -201,16 +201,31 @@ def detect_shard(
 
 def shown_name(photo: str) -> str:
     """What tables call a photo: its path, or its address without what may be secret in it."""
-    return without_secrets(photo) if is_remote(photo) else photo
+    return without_secrets(photo) if is_remote(photo) else _as_text(photo)
+
+
+def _as_text(text: str) -> str:
+    """Text; bytes that are none, which names may hold on Linux, become escapes, as tables are UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def read_photo_rows(storage: Storage, number: int) -> list[dict[str, Any]]:
-    """The rows of a finished shard's table of photos."""
+    """The rows of a finished shard's table of photos.
+
+    Raises:
+        OutputError: the table cannot be read.
+    """
+    import pyarrow
     import pyarrow.parquet as parquet
 
-    data = storage.read(f"{PHOTOS}/{shard_name(number)}")
+    name = f"{PHOTOS}/{shard_name(number)}"
+    data = storage.read(name)
     assert data is not None, "only finished shards are asked for"
-    rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(data)).to_pylist()
+    try:
+        rows: list[dict[str, Any]] = parquet.read_table(io.BytesIO(data)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        hint = "remove it, and the same command does its photos again"
+        raise OutputError(f"{storage}/{name}: the table is damaged or cut off", hint=hint) from error
     return rows
 
 
@@ -238,7 +253,7 @@ def _read_ahead(
     readers = _FETCHES if any(map(is_remote, photos)) else threads - 1
     if readers == 0:
         for photo in photos:
-            yield photo, partial(_decode, Path(photo), detector)
+            yield shown_name(photo), partial(_decode, Path(photo), detector)
         return
     with ThreadPoolExecutor(readers) as pool:
         ahead: deque[tuple[str, Callable[[], ReducedImage]]] = deque()
