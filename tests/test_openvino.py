@@ -21,7 +21,7 @@ from PIL import Image
 from exported_duck import ExportedDuck, export_once, openvino_duck, quantize_once
 from exports import detector_of, exported, noise
 from fewbox.apps import openvino_export
-from fewbox.apps.openvino_export import export_openvino, quiet_nncf
+from fewbox.apps.openvino_export import export_openvino, quiet_nncf, save_model
 from fewbox.apps.serve.hot_reload import load_copy
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotationSet
@@ -316,6 +316,13 @@ class TestAFile:
     def test_in_float32_is_not_run_in_int8(self, duck_file: Path) -> None:
         with pytest.raises(SettingError, match="its weights are in float32, not in int8"):
             OpenVinoEngine(duck_file, precision="int8")
+
+    def test_may_have_a_name_in_capitals(self, tmp_path: Path) -> None:
+        number = openvino.opset13.parameter([1], np.float32)
+        target = tmp_path / "DUCK.XML"
+        save_model(openvino.Model([number], [number], "whole"), {"format_version": 1}, target)
+        assert {path.name for path in tmp_path.iterdir()} == {"DUCK.XML", "DUCK.bin"}
+        assert openvino.Core().read_model(target).get_friendly_name() == "whole"
 
     def test_of_a_network_alone(self, tmp_path: Path) -> None:
         number = openvino.opset13.parameter([1], np.float32)

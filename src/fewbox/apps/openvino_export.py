@@ -202,7 +202,9 @@ def save_model(model: Any, header: Mapping[str, Any], target: Path) -> None:
     import openvino
 
     model.set_rt_info(json.dumps(header), [HEADER_KEY])
-    openvino.save_model(model, target, compress_to_fp16=False)
+    written = target.with_suffix(".xml")  # OpenVINO refuses a name that ends in .XML, as of other systems
+    openvino.save_model(model, written, compress_to_fp16=False)
+    written.replace(target)
 
 
 def anchors_of(path: Path) -> AnchorsOf:
