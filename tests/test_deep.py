@@ -19,7 +19,7 @@ from fewbox.config import DeepConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
-from fewbox.errors import FinetuneError, SettingError
+from fewbox.errors import FinetuneError, PhotoError, SettingError
 from fewbox.finetuning.deep import AugmentedDataset, Trainer, finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.models.base import STARTER_PATH, BaseModel, read_base
@@ -188,6 +188,17 @@ def test_what_cannot_be_is_refused(photos, base, tmp_path) -> None:
         )
     with pytest.raises(SettingError, match="layers must be one of towers, neck, all: 'some'"):
         settings(layers="some")
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_a_photo_that_cannot_be_read_is_told_without_a_traceback(base, tmp_path, loaders) -> None:
+    photos = make_photos(tmp_path, 2)
+    photos.images[1].path.write_bytes(photos.images[1].path.read_bytes()[:200])
+    with pytest.raises(PhotoError) as failure:
+        finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(loaders=loaders))
+    assert failure.value.message.startswith(f"{photos.images[1].path}: the photo is damaged or incomplete")
+    assert failure.value.hint
+    assert "Traceback" not in str(failure.value)
 
 
 def test_samples_follow_from_their_number(photos) -> None:

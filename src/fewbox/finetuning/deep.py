@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +34,7 @@ from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_reduced
 from fewbox.detection.detector import Detector
-from fewbox.errors import FinetuneError, SettingError
+from fewbox.errors import FewboxError, FinetuneError, SettingError
 from fewbox.evaluation.evaluator import evaluate, require_known_labels
 from fewbox.finetuning.api import provenance
 from fewbox.finetuning.augment import ZOOM, augment
@@ -87,6 +87,17 @@ class AugmentedDataset(Dataset[Example]):
         boxes = torch.from_numpy(view.boxes[in_view]).float()
         return self.prepare(view.image), boxes, torch.from_numpy(ids[in_view])
 
+    def __getitems__(self, numbers: Sequence[int]) -> list[Example] | FewboxError:
+        """Several, as PyTorch asks for them; or why not: of what is raised it would make a traceback."""
+        try:
+            return [self[number] for number in numbers]
+        except FewboxError as error:
+            return error
+
+
+def _batch_or_error(examples: list[Example] | FewboxError) -> Batch | FewboxError:
+    return examples if isinstance(examples, FewboxError) else Batch.of(examples)
+
 
 _MAX_GRADIENT = 10.0  # norm; one bad batch must not undo what a thousand have taught
 _SECONDS_BETWEEN_SAVES = 300.0
@@ -122,6 +133,7 @@ def finetune_deep(
         SettingError: the base is no YOLOX, the batch cannot be divided among the processes, or the
             checkpoint is of another run.
         FinetuneError: the loss is no longer a finite number.
+        PhotoError: a photo cannot be read.
     """
     settings = config or DeepConfig()
     annotations.require_reviewed()
@@ -192,7 +204,11 @@ class Trainer:
         self._most_at_once = settings.batch_size
 
     def batches(self) -> Iterator[Batch]:
-        """This process's part of every step's batch from here on, on its device."""
+        """This process's part of every step's batch from here on, on its device.
+
+        Raises:
+            PhotoError: a photo cannot be read.
+        """
         size = self.settings.batch_size
         numbers = [
             list(range(step * size + self.group.rank, (step + 1) * size, self.group.size))
@@ -202,10 +218,12 @@ class Trainer:
             self.dataset,
             batch_sampler=numbers,
             num_workers=self.settings.loaders,
-            collate_fn=Batch.of,
+            collate_fn=_batch_or_error,
             pin_memory=self.group.device.type == "cuda",
         )
         for batch in loader:
+            if isinstance(batch, FewboxError):
+                raise batch
             yield batch.to(self.group.device)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
