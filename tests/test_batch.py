@@ -24,7 +24,7 @@ from exports import detector_of, exported, save_noise
 from fewbox.apps import batch
 from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
-from fewbox.apps.batch.workers import Workers
+from fewbox.apps.batch.workers import Workers, ray_cluster
 from fewbox.cli import main
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import open_detector
@@ -362,6 +362,12 @@ def test_a_place_that_cannot_be_used_is_named(folder, tmp_path) -> None:
         (["--engine-cluster", "processes", "--cluster-address", "auto"], "are for a Ray cluster"),
         (["--engine-cluster", "ray", "--gif", "all.gif"], "--gif is for photos in a folder"),
         (["--engine-cluster", "processes", "--shard-size", "0"], "--shard-size must be a number from 1 to"),
+        (
+            ["--engine-cluster", "ray", "--gpus-per-worker", "-1"],
+            "must be a part from 0 to 1, or a whole number",
+        ),
+        (["--engine-cluster", "ray", "--gpus-per-worker", "nan"], "or a whole number up to 1024: nan"),
+        (["--engine-cluster", "ray", "--gpus-per-worker", "1.5"], "or a whole number up to 1024: 1.5"),
         (["--engine-cluster", "processes", "-o", "found.jpg"], "found.jpg: the tables go into a folder"),
         (["--engine-cluster", "processes", "--threshold", "2"], "the threshold must be a number from 0 to 1"),
     ],
@@ -454,6 +460,24 @@ def test_a_cluster_without_room_is_refused(folder, tmp_path) -> None:
     files = (folder / "d.safetensors", folder / "photos", tmp_path / "out")
     with pytest.raises(SettingError, match="worker of 50 cores and 0 GPUs: the cluster has 3 cores"):
         detect_batch(*files, cluster="ray", workers=Workers(None, 50))
+
+
+def test_a_machine_without_room_is_refused_however_many_workers_are_wanted(monkeypatch) -> None:
+    """Ray would wait for a GPU to come, and say nothing."""
+    pytest.importorskip("ray", reason="needs the extra fewbox[ray]")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr("fewbox.apps.batch.workers._connect", lambda *_: None)
+    with (
+        pytest.raises(SettingError, match="a worker of 1 cores and 1 GPUs: the cluster has 3 cores"),
+        ray_cluster(None, Workers(2, 1, 1)),
+    ):
+        pass
+    with ray_cluster(None, Workers(2, 1)) as count:
+        assert count == 2
+    with ray_cluster("elsewhere:6379", Workers(2, 1, 1)) as count:  # which may grow
+        assert count == 2
 
 
 def test_a_run_that_was_stopped_between_the_two_files_of_its_detector_goes_on(

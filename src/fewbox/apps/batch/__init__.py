@@ -86,7 +86,7 @@ def detect_batch(
         OutputError: the output belongs to another run, or cannot be written.
     """
     wanted = workers or Workers()
-    require_possible(cluster, threshold, shard_size, wanted.count, wanted.cpus)
+    require_possible(cluster, threshold, shard_size, wanted.count, wanted.cpus, wanted.gpus)
     tiles = None if tiles is None else checked_tiles(tiles)
     require_pyarrow()
     _require_folder_name(str(output))

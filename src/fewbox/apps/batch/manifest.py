@@ -26,6 +26,7 @@ _CLUSTERS = ("processes", "ray")
 """What workers can be."""
 _MOST_IN_SHARD = 1000
 """Photos: a worker then needs about a minute for a shard, which is what is lost when it dies."""
+_MOST_GPUS = 1024
 _SHARDS_PER_WORKER = 8
 """At least, so that all workers finish at about the same time."""
 
@@ -215,7 +216,12 @@ def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
 
 
 def require_possible(
-    cluster: str, threshold: float | None, shard_size: int | None, num_workers: int | None, cpus: int
+    cluster: str,
+    threshold: float | None,
+    shard_size: int | None,
+    num_workers: int | None,
+    cpus: int,
+    gpus: float,
 ) -> None:
     """Refuse settings that make no sense.
 
@@ -235,6 +241,10 @@ def require_possible(
     ):
         if value is not None and not 1 <= value <= most:
             raise SettingError(f"{name} must be a number from 1 to {most}: {value}")
+    if not 0 <= gpus <= _MOST_GPUS or (gpus > 1 and gpus % 1):
+        raise SettingError(
+            f"--gpus-per-worker must be a part from 0 to 1, or a whole number up to {_MOST_GPUS}: {gpus:g}"
+        )
 
 
 def _sha256_of(photos: Iterable[str]) -> str:

@@ -226,7 +226,7 @@ def ray_cluster(address: str | None, workers: Workers) -> Iterator[int]:
     """Connect to a cluster, or start one here; yields the number of workers there is room for.
 
     Raises:
-        SettingError: Ray is not installed, or there is no cluster at the address.
+        SettingError: Ray is not installed, there is no cluster at the address, or no room for a worker.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing calls home
     # Else it warns of the arguments with which Ray Data itself makes its actors.
@@ -240,10 +240,10 @@ def ray_cluster(address: str | None, workers: Workers) -> Iterator[int]:
     if is_ours:
         _connect(ray, address, workers)
     try:
-        if workers.count is not None:
-            yield workers.count
-        else:
-            yield _room(ray.cluster_resources(), workers)
+        starts_here = is_ours and address is None
+        # A cluster elsewhere may grow when it is asked for more; what this machine lacks it lacks for ever.
+        room = _room(ray.cluster_resources(), workers) if workers.count is None or starts_here else 0
+        yield room if workers.count is None else workers.count
     finally:
         if is_ours:
             ray.shutdown()
