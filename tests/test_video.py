@@ -121,6 +121,39 @@ def test_sound_that_does_not_fit_is_told(tmp_path: Path, capsys: pytest.CaptureF
     assert "its audio does not fit in .mp4 and is left out; .mkv takes most kinds" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_sound_of_a_broadcast_is_kept(tmp_path: Path, suffix: str) -> None:
+    """In a transport stream each packet of AAC has a head of its own (ADTS), in other files none has."""
+    broadcast = write_film(tmp_path / "film.ts")
+    assert packets_of(broadcast, "audio")[5][1][:2] in (b"\xff\xf1", b"\xff\xf9")
+    assert detect(broadcast, tmp_path / f"boxes{suffix}").num_frames == 50
+    sounds = []
+    for path in (broadcast, tmp_path / f"boxes{suffix}"):
+        with av.open(str(path)) as film:
+            sounds.append(np.concatenate([part.to_ndarray() for part in film.decode(audio=0)], axis=1))
+    before, after = sounds
+    assert np.array_equal(before[:, -after.shape[1] :], after)
+    assert after.shape[1] > 80_000
+
+
+def test_sound_that_only_the_header_refuses_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as film:
+        image = film.add_stream("libx264", rate=RATE)
+        image.width, image.height, image.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        sound = film.add_stream("flac", rate=44100, layout="mono", format="s16")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 44100, 0
+        film.mux(image.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        film.mux(sound.encode(frame))
+        for stream in film.streams:
+            film.mux(stream.encode(None))
+    assert detect(path, tmp_path / "boxes.mov").num_frames == 1
+    assert "its audio does not fit in .mov and is left out; .mkv takes most kinds" in capsys.readouterr().err
+
+
 def test_irregular_times_are_kept(tmp_path: Path) -> None:
     ticks = np.cumsum([0, *np.random.default_rng(0).integers(100, 3000, 29)]).tolist()
     film = write_film(tmp_path / "film.mp4", ticks=ticks, audio=False)

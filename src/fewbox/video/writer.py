@@ -27,6 +27,7 @@ from fewbox.video.tracking import TrackedBox
 
 if TYPE_CHECKING:
     import av
+    from av.bitstream import BitStreamFilterContext
 
     from fewbox.video.reader import FrameSource, Packet
 
@@ -69,6 +70,7 @@ class VideoWriter:
             self._container = av.open(str(path), "w", options=options)
             self._stream = self._add_video(source)
         self._copies: dict[int, av.stream.Stream] = {}
+        self._filters: dict[int, BitStreamFilterContext] = {}
         for stream in source.kept:
             self._add_copy(stream, source.name)
 
@@ -87,13 +89,23 @@ class VideoWriter:
         return stream
 
     def _add_copy(self, stream: av.stream.Stream, name: str) -> None:
+        import av
+        from av.bitstream import BitStreamFilterContext
+
         try:
+            # Some kinds are refused only when the header is written, and then the film with them.
+            with av.open(io.BytesIO(), "w", format=self._container.format.name) as trial:
+                trial.add_stream_from_template(stream)
+                trial.start_encoding()
             self._copies[stream.index] = self._container.add_stream_from_template(stream)
-        except ValueError:
+        except (ValueError, av.FFmpegError):
             console.print(
                 f"{name}: its {stream.type} does not fit in {self._target.suffix} and is left out; "
                 ".mkv takes most kinds"
             )
+            return
+        if stream.codec_context.name == "aac":  # whose packets have heads in a .ts, which no .mp4 takes
+            self._filters[stream.index] = BitStreamFilterContext("aac_adtstoasc", stream)
 
     def write(self, picture: Image.Image, pts: int) -> None:
         """Add a frame, shown from ``pts`` on."""
@@ -110,14 +122,20 @@ class VideoWriter:
             self._container.mux(self._stream.encode(frame))
 
     def copy(self, packet: Packet) -> None:
-        """Add a packet of sound or subtitles as it is; one whose time runs backwards is left out."""
+        """Add a packet of sound or subtitles as it is; one whose time runs backwards is left out.
+
+        So is one that is damaged.
+        """
         import av
 
-        copy = self._copies.get(packet.stream.index)
-        if copy is not None:
-            packet.stream = copy
-            with _as_output_error(self._target), contextlib.suppress(av.ArgumentError):
-                self._container.mux(packet)
+        index = packet.stream.index
+        copy, stripped = self._copies.get(index), self._filters.get(index)
+        if copy is None:
+            return
+        with _as_output_error(self._target), contextlib.suppress(av.ArgumentError, av.InvalidDataError):
+            for part in stripped.filter(packet) if stripped else [packet]:
+                part.stream = copy
+                self._container.mux(part)
 
     def close(self) -> None:
         """Write the frames that the encoder still holds and end the file."""
