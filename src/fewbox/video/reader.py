@@ -285,13 +285,10 @@ class VideoReader:
 
     def _stated_s(self) -> float:
         """How long the film says it is; 0 if it does not. Matroska says it of each track in a tag."""
-        if self._stream.duration:
-            return float(self._stream.duration * self.time_base)
-        tag = _DURATION.fullmatch(self._stream.metadata.get("DURATION", ""))
-        if tag is None:
-            return 0.0
-        hours, minutes, seconds = map(float, tag.groups())
-        return max(3600 * hours + 60 * minutes + seconds - float(self._begin_s), 0.0)
+        if tag := _DURATION.fullmatch(self._stream.metadata.get("DURATION", "")):
+            hours, minutes, seconds = map(float, tag.groups())
+            return 3600 * hours + 60 * minutes + seconds - float(self._begin_s)
+        return float(self._stream.duration * self.time_base) if self._stream.duration else 0.0
 
 
 def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
