@@ -136,6 +136,19 @@ def test_sound_of_a_broadcast_is_kept(tmp_path: Path, suffix: str) -> None:
     assert after.shape[1] > 80_000
 
 
+def test_a_film_joined_of_parts_goes_on(tmp_path: Path) -> None:
+    """As by ``cat a.ts b.ts``: the times of the second part begin anew."""
+    part = write_film(tmp_path / "part.ts").read_bytes()
+    (tmp_path / "film.ts").write_bytes(3 * part)
+    assert detect(tmp_path / "film.ts", tmp_path / "boxes.mp4").num_frames == 150
+    steps = np.diff([float(time) for time in times_of(tmp_path / "boxes.mp4")])
+    assert steps.min() > 0.039
+    assert steps.max() < 0.041
+    sound = np.array([float(time) for time, _ in packets_of(tmp_path / "boxes.mp4", "audio")])
+    assert 5.8 < sound[-1] < 6.3
+    assert 0 < np.diff(sound).min() <= np.diff(sound).max() < 0.1
+
+
 def test_sound_that_only_the_header_refuses_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

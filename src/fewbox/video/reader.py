@@ -35,6 +35,7 @@ TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
+_BACK_S = 1  # times that fall back by more begin anew, as where transport streams are joined
 _MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE = Fraction(25)
 _HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
@@ -172,6 +173,8 @@ class VideoReader:
         self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
         self._num_damaged = 0
         self._last_pts = -1
+        self._shift_s = Fraction(0)
+        self._shifts: dict[int, tuple[Fraction, Fraction]] = {}
         self._items = self._read()
         self._before = self._until_first_frame()
 
@@ -220,6 +223,7 @@ class VideoReader:
         time_s = 0.0
         with _as_video_error(self.name):
             for packet in self._container.demux([self._stream, *self.kept]):
+                self._go_on(packet)
                 if packet.stream is self._stream:
                     for decoded in self._decode(packet):
                         frame = self._frame(decoded)
@@ -228,6 +232,26 @@ class VideoReader:
                 elif packet.dts is not None:  # the last one of each stream is empty
                     yield self._from_begin(packet)
         self._report_faults(time_s)
+
+    def _go_on(self, packet: Packet) -> None:
+        """Where times begin anew, in a film that was joined of several, let them go on.
+
+        Sound and picture come there one after the other, and are moved by the same time.
+        """
+        if packet.dts is None:
+            return
+        unit, index = packet.time_base, packet.stream.index
+        time_s = packet.dts * unit
+        shift_s, last_s = self._shifts.get(index, (Fraction(0), time_s))
+        if time_s + shift_s < last_s - _BACK_S:
+            needed_s = last_s + (packet.duration * unit if packet.duration else 1 / self.rate) - time_s
+            if self._shift_s == shift_s or abs(self._shift_s - needed_s) > _BACK_S:
+                self._shift_s = needed_s
+            shift_s = self._shift_s
+        self._shifts[index] = shift_s, time_s + shift_s
+        if shift_s:
+            packet.dts += round(shift_s / unit)
+            packet.pts = None if packet.pts is None else packet.pts + round(shift_s / unit)
 
     def _decode(self, packet: Packet) -> list[Any]:
         import av
