@@ -19,6 +19,8 @@ from fewbox.detection.detector import Detector
 from tiny_yolox import random_yolox, tiny_yolox_config
 
 BOUNDARY = "a-line-no-photo-holds"
+LONG = 120
+"""Seconds after which a test gives up: so many that a busy machine does not matter."""
 
 
 @dataclass
@@ -45,14 +47,22 @@ class HeldDetector:
     def __init__(self, inner: Detector) -> None:
         self.inner = inner
         self.release = threading.Event()
-        self.begun = threading.Semaphore(0)
+        self._begun = threading.Semaphore(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    def wait_for_a_photo(self) -> None:
+        """Return once it has been given one."""
+        assert self._begun.acquire(timeout=LONG)
+
+    def has_begun(self) -> bool:
+        """Whether it has been given one more photo that nobody waited for."""
+        return self._begun.acquire(blocking=False)
+
     def detect(self, photo: Any, *, threshold: float) -> Any:
-        self.begun.release()
-        assert self.release.wait(20)
+        self._begun.release()
+        assert self.release.wait(LONG)
         return self.inner.detect(photo, threshold=threshold)
 
 
@@ -70,7 +80,7 @@ def serving(
         yield server
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(LONG)
         assert not thread.is_alive()
 
 
@@ -82,7 +92,7 @@ def ask(
     method: str | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
     try:
         kind = {"Content-Type": "image/png"} if body is not None else {}
         connection.request(
@@ -105,7 +115,7 @@ def form(*files: tuple[str, bytes], field: str = "photo") -> tuple[bytes, dict[s
     }
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = LONG) -> None:
     """Return once ``true`` says so."""
     end = time.monotonic() + seconds
     while not true():
