@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ from fewbox.apps.serve.server import DetectionServer
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG, wait_until
 
 BOUNDARY = "a-line-no-photo-holds"
-LONG = 120
-"""Seconds after which a test gives up: so many that a busy machine does not matter."""
 
 
 @dataclass
@@ -113,11 +111,3 @@ def form(*files: tuple[str, bytes], field: str = "photo") -> tuple[bytes, dict[s
     return body + f"--{BOUNDARY}--\r\n".encode(), {
         "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"
     }
-
-
-def wait_until(true: Callable[[], bool], seconds: float = LONG) -> None:
-    """Return once ``true`` says so."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)

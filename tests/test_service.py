@@ -35,7 +35,8 @@ from fewbox.cli import main
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
 from fewbox.detection.photo_detector import TiledDetector
-from service_client import LONG, Answer, HeldDetector, ask, form, random_detector, serving, wait_until
+from service_client import Answer, HeldDetector, ask, form, random_detector, serving
+from waiting import LONG, wait_until
 
 KEY = "a key that nobody guesses"
 DUCK = "/v1/detectors/duck/detect"
