@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import time
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 LONG = 180
 """Seconds after which a test gives up: so many that it does not matter what else the machine does."""
+_TRIED = itertools.count()
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = LONG) -> Any:
@@ -50,7 +52,7 @@ def free_port() -> int:
     One that the system gives to whoever asks for any could be given to another process meanwhile. Those it
     gives begin at 32768 on Linux; each process of tests begins elsewhere below that.
     """
-    for number in range(1000):
+    for number in itertools.islice(_TRIED, 1000):
         port = 20_000 + (os.getpid() * 97 + number) % 12_000
         with socket.socket() as probe:
             try:
