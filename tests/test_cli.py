@@ -27,6 +27,7 @@ from fewbox.models.zoo import BASE_HEADER, cached_base_path
 from reference_fields import fields_of
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG
 
 EACH_IN_A_FORK = """
 import gc, os, runpy, sys
@@ -504,7 +505,7 @@ def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
     while "step 10 of" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "stopped; nothing half-written is left behind"
     assert "Traceback" not in err

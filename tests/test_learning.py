@@ -34,7 +34,7 @@ from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
-from waiting import has_ended, wait_until
+from waiting import LONG, has_ended, wait_until
 
 pytestmark = pytest.mark.usefixtures("in_float32")
 
@@ -332,7 +332,8 @@ class TestDucks:
         origin = url.partition("/?")[0]
         children = psutil.Process(process.pid).children()
         assert len(children) == 1
-        with process.stdout, httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
+        asking = httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=LONG)
+        with process.stdout, asking as client:
             client.get(url)
             ids = {row["name"]: row["id"] for row in client.get("/api/project").json()["photos"]}
             for image in ducks.images[2:4]:
