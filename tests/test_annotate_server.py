@@ -183,11 +183,19 @@ class TestPort:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 class TestKilled:
+    @pytest.fixture(autouse=True)
+    def no_server_goes_on(self) -> Iterator[None]:
+        self.started: list[subprocess.Popen[str]] = []
+        yield
+        for process in self.started:
+            process.kill()
+
     def start(self, folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
         command = [sys.executable, "-m", "fewbox.cli", "annotate", str(folder), "--port", str(port)]
         process = subprocess.Popen(
             [*command, "--no-browser", "--no-learn", "--labels", "mug,lid"], stdout=subprocess.PIPE, text=True
         )
+        self.started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == f"2 photos; boxes go to {folder / 'annotations.json'}\n"
         return process, process.stdout.readline().split()[1]
@@ -227,6 +235,7 @@ class TestKilled:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        self.started.append(process)
         assert process.stdout is not None
         while "stop with Ctrl-C" not in process.stdout.readline():
             assert process.poll() is None

@@ -494,13 +494,14 @@ runpy.run_module("fewbox.cli", run_name="__main__")
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
-def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
+def test_ctrl_c_leaves_no_half_file(project: Path, request: pytest.FixtureRequest) -> None:
     (project / "d.safetensors").write_text("kept")
     command = [sys.executable, "-m", "fewbox.cli", "finetune", str(project / "photos")]
     command += ["--boxes", str(project / "photos" / "boxes.json"), "-o", str(project / "d.safetensors")]
     process = subprocess.Popen(
         [*command, "--recipe", "seed", "--steps", "100000"], stderr=subprocess.PIPE, text=True
     )
+    request.addfinalizer(process.kill)
     assert process.stderr is not None
     while "step 10 of" not in process.stderr.readline():
         assert process.poll() is None

@@ -214,12 +214,16 @@ def endless_camera(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
 def test_ctrl_c_closes_a_film_that_can_be_played(
-    detector: str, endless_camera: tuple[str, Callable[[], None]], tmp_path: Path
+    detector: str,
+    endless_camera: tuple[str, Callable[[], None]],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     address, switch_off = endless_camera
     out = tmp_path / "out" / "boxes.mp4"
     command = [sys.executable, "-m", "fewbox.cli", "detect", detector, address, "-o", str(out)]
     process = subprocess.Popen([*command, "--threshold", LOW], stdout=subprocess.PIPE, text=True)
+    request.addfinalizer(process.kill)
     while not any(table.stat().st_size > 200 for table in out.parent.glob(".*.csv")):
         assert process.poll() is None
         time.sleep(0.05)
