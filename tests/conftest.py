@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 
 from fewbox.core import num_cores
 from made_once import made_once
@@ -36,6 +37,10 @@ os.environ["FEWBOX_BACKGROUND_EXPORT"] = "0"
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("fuzz", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+if settings.get_current_profile_name() == "same":
+    # Hypothesis also tries numbers and words from the modules that are loaded: those depend on what the tests
+    # before have imported, and with several processes that is never the same. There is no setting for it.
+    providers._get_local_constants = lambda: providers._local_constants
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 MOST_SECONDS = 5.0
@@ -156,6 +161,14 @@ def pytest_collection_finish() -> None:
     torch.set_num_threads(1)
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same random numbers for a test whatever the process has done before."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from fewbox.apps.serve.server import DetectionServer
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG, wait_until
 
 BOUNDARY = "a-line-no-photo-holds"
 
@@ -45,14 +45,22 @@ class HeldDetector:
     def __init__(self, inner: Detector) -> None:
         self.inner = inner
         self.release = threading.Event()
-        self.begun = threading.Semaphore(0)
+        self._begun = threading.Semaphore(0)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
+    def wait_for_a_photo(self) -> None:
+        """Return once it has been given one."""
+        assert self._begun.acquire(timeout=LONG)
+
+    def has_begun(self) -> bool:
+        """Whether it has been given one more photo that nobody waited for."""
+        return self._begun.acquire(blocking=False)
+
     def detect(self, photo: Any, *, threshold: float) -> Any:
-        self.begun.release()
-        assert self.release.wait(20)
+        self._begun.release()
+        assert self.release.wait(LONG)
         return self.inner.detect(photo, threshold=threshold)
 
 
@@ -70,7 +78,7 @@ def serving(
         yield server
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(LONG)
         assert not thread.is_alive()
 
 
@@ -82,7 +90,7 @@ def ask(
     method: str | None = None,
 ) -> Answer:
     """One request on a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
     try:
         kind = {"Content-Type": "image/png"} if body is not None else {}
         connection.request(
@@ -103,11 +111,3 @@ def form(*files: tuple[str, bytes], field: str = "photo") -> tuple[bytes, dict[s
     return body + f"--{BOUNDARY}--\r\n".encode(), {
         "Content-Type": f"multipart/form-data; boundary={BOUNDARY}"
     }
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    """Return once ``true`` says so."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.02)

@@ -21,6 +21,7 @@ from fewbox.commands import annotate as command
 from fewbox.data.project import Project
 from fewbox.errors import OutputError, SettingError
 from made_up_learner import StillLearner
+from waiting import LONG
 
 PHONE = f"http://192.168.1.7:{PORT}"
 
@@ -45,7 +46,7 @@ def shared(folder: Path, **options: Any) -> Iterator[AnnotateServer]:
         yield served
     finally:
         served.stop()
-        thread.join(10)
+        thread.join(LONG)
 
 
 def test_a_phone_gets_in_by_the_token_which_becomes_a_cookie(folder: Path) -> None:
@@ -104,7 +105,7 @@ def test_each_start_has_a_token_of_its_own_and_not_the_one_of_this_machine(folde
         assert len(tokens | {token_of(folder)}) == 3
         assert one.url.startswith("http://")
         for address in {one.url.partition("/?")[0], f"http://127.0.0.1:{one.port}"}:
-            with httpx2.Client(base_url=address, timeout=30) as client:
+            with httpx2.Client(base_url=address, timeout=LONG) as client:
                 assert client.get(f"/?token={one.url.partition('token=')[2]}").status_code == 200
                 assert client.get("/api/project").status_code == 200
 
@@ -117,7 +118,7 @@ def test_with_a_certificate_it_is_https(folder: Path, tmp_path: Path) -> None:
         trusting = ssl.create_default_context(cafile=str(certificate))
         trusting.check_hostname = False
         base = f"https://127.0.0.1:{served.port}"
-        with httpx2.Client(base_url=base, verify=trusting, timeout=30) as client:
+        with httpx2.Client(base_url=base, verify=trusting, timeout=LONG) as client:
             answer = client.get(f"/?token={served.url.partition('token=')[2]}")
             assert answer.headers["set-cookie"].endswith("; Secure")
             assert client.get("/api/project", headers={"Origin": base}).status_code == 200

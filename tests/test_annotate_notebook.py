@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from fewbox.apps.annotate import notebook_page
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.notebook_page import NotebookLearner, NotebookPage, bundled
 from fewbox.errors import AnnotationError, PhotoError, SettingError
+from waiting import has_ended, wait_until
 
 IMAGES = [np.full((30 + 10 * number, 40, 3), 60 * number, np.uint8) for number in range(3)]
 
@@ -214,11 +214,7 @@ class TestLearning:
             assert "gone: no base model of this name" in said
             process = psutil.Process(int(number))
             kernel.kill()
-        for _ in range(200):
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-                return
-            time.sleep(0.1)
-        raise AssertionError("it goes on")
+        wait_until(lambda: has_ended(process))
 
 
 def test_without_anywidget_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

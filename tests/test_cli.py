@@ -27,6 +27,7 @@ from fewbox.models.zoo import BASE_HEADER, cached_base_path
 from reference_fields import fields_of
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG
 
 EACH_IN_A_FORK = """
 import gc, os, runpy, sys
@@ -493,18 +494,19 @@ runpy.run_module("fewbox.cli", run_name="__main__")
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
-def test_ctrl_c_leaves_no_half_file(project: Path) -> None:
+def test_ctrl_c_leaves_no_half_file(project: Path, request: pytest.FixtureRequest) -> None:
     (project / "d.safetensors").write_text("kept")
     command = [sys.executable, "-m", "fewbox.cli", "finetune", str(project / "photos")]
     command += ["--boxes", str(project / "photos" / "boxes.json"), "-o", str(project / "d.safetensors")]
     process = subprocess.Popen(
         [*command, "--recipe", "seed", "--steps", "100000"], stderr=subprocess.PIPE, text=True
     )
+    request.addfinalizer(process.kill)
     assert process.stderr is not None
     while "step 10 of" not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert err.splitlines()[-1] == "stopped; nothing half-written is left behind"
     assert "Traceback" not in err

@@ -22,6 +22,7 @@ from fewbox.commands.detect_video import _stem
 from fewbox.detection.detector import Detector
 from films import images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG
 
 LOW = "0.02"  # scores of random weights are low
 
@@ -202,7 +203,7 @@ def endless_camera(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
         with connection:
             connection.recv(4096)
             connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + data[: len(data) * 3 // 4])
-            off.wait(60)
+            off.wait(LONG)
 
     threading.Thread(target=serve, daemon=True).start()
     yield f"http://127.0.0.1:{server.getsockname()[1]}/camera.ts", off.set
@@ -213,19 +214,23 @@ def endless_camera(tmp_path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
 def test_ctrl_c_closes_a_film_that_can_be_played(
-    detector: str, endless_camera: tuple[str, Callable[[], None]], tmp_path: Path
+    detector: str,
+    endless_camera: tuple[str, Callable[[], None]],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     address, switch_off = endless_camera
     out = tmp_path / "out" / "boxes.mp4"
     command = [sys.executable, "-m", "fewbox.cli", "detect", detector, address, "-o", str(out)]
     process = subprocess.Popen([*command, "--threshold", LOW], stdout=subprocess.PIPE, text=True)
+    request.addfinalizer(process.kill)
     while not any(table.stat().st_size > 200 for table in out.parent.glob(".*.csv")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     time.sleep(0.2)
     switch_off()
-    printed, _ = process.communicate(timeout=60)
+    printed, _ = process.communicate(timeout=LONG)
     assert process.returncode == 130
     frames = len(images_of(out))
     assert frames > 0

@@ -30,6 +30,7 @@ from fewbox.models.yolox.network import make_cells
 from fewbox.models.zoo import BASE_HEADER
 from tiny import make_base, make_photos, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG
 
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 NUM_PHOTOS = 6
@@ -73,7 +74,7 @@ def test_two_processes_learn_what_one_learns(command, base, tmp_path, capsys) ->
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*torchrun, "-m", "fewbox.cli", *command, "-o", str(two)],
-        env=environment, capture_output=True, text=True, timeout=180,
+        env=environment, capture_output=True, text=True, timeout=LONG,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1

@@ -47,6 +47,7 @@ from pretend_gpu import PretendTensor, pretend_gpu
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG, wait_until
 
 CPU = torch.device("cpu")
 QUICK = fewbox.FinetuneConfig(effort="quick", steps=3)
@@ -340,7 +341,7 @@ class TestPhotosOfSeveralThreads:
         def compute(inputs: Sequence[Tensor]) -> list[float]:
             sizes.append(len(inputs))
             first_runs.set()
-            may_end.wait(30)
+            may_end.wait(LONG)
             return [float(one.sum()) for one in inputs]
 
         batcher = Batcher(compute, 8)
@@ -351,11 +352,10 @@ class TestPhotosOfSeveralThreads:
 
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
         threads[0].start()
-        assert first_runs.wait(30)
+        assert first_runs.wait(LONG)
         for thread in threads[1:]:
             thread.start()
-        while len(batcher._waiting) < 5:
-            threading.Event().wait(0.001)
+        wait_until(lambda: len(batcher._waiting) == 5)
         may_end.set()
         for thread in threads:
             thread.join()

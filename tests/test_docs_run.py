@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from fewbox.models.zoo import cached_base_path
 from films import TICKS, write_film
 from tiny import make_base
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG, free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -146,9 +146,7 @@ class Shell:
     def __init__(self, desk: Path) -> None:
         self.desk = desk
         self.server: subprocess.Popen[str] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.names: dict[str, Any] = {
             "fewbox": fewbox,
@@ -203,7 +201,7 @@ class Shell:
     def stop(self) -> None:
         if self.server is not None:
             self.server.terminate()
-            self.server.wait(20)
+            self.server.wait(LONG)
             assert self.server.stdout is not None
             self.server.stdout.close()
             self.server = None

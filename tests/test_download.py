@@ -30,7 +30,7 @@ from fewbox.errors import DownloadError, OutputError
 from fewbox.models import download
 from fewbox.models.download import fetch
 from fewbox.models.zoo import ZOO, ZooEntry
-from service_client import wait_until
+from waiting import LONG, wait_until
 
 NAME = "model.tar.gz"
 BODY = random.Random(0).randbytes(300_000)
@@ -106,7 +106,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(payload)
         if answer.hold is not None:
             self.wfile.flush()
-            answer.hold.wait(10)
+            answer.hold.wait(LONG)
 
     def handle(self):
         try:
@@ -294,7 +294,7 @@ def test_a_cut_chunked_answer_is_not_taken_for_the_end(server, entry, folder):
 
 
 def test_a_silent_server_is_left_and_asked_again(server, entry, folder, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT_S", 1.0)  # for it to go on, on a busy machine too
     forever = threading.Event()
     server.answers = [Answer(send=HALF, hold=forever), Answer()]
     assert fetch(entry, folder).read_bytes() == BODY

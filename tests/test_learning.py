@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +34,11 @@ from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
+from waiting import LONG, has_ended, wait_until
 
 pytestmark = pytest.mark.usefixtures("in_float32")
 
 psutil = pytest.importorskip("psutil")
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    """What ``condition`` gives, as soon as it is something."""
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < until, "it does not come"
-        time.sleep(0.1)
-    return found
 
 
 class TestRounds:
@@ -235,7 +225,7 @@ class TestProcess:
             "state": "idle", "message": "", "command": command, "output": str(output), "result": None
         }  # fmt: skip
         learner.finish()
-        wait_for(lambda: learner.finishing().state == "failed")
+        wait_until(lambda: learner.finishing().state == "failed")
         assert "annotations.json: no such file; draw boxes with" in learner.finishing().message.replace(
             "hint: ", ""
         )
@@ -257,7 +247,7 @@ class TestProcess:
         try:
             assert "--base starter -o" in learner.finishing().command
             assert learner.finishing().command.endswith("--batch-norm-eps 1e-05")
-            wait_for(lambda: learner.learning().state == "off")
+            wait_until(lambda: learner.learning().state == "off")
             assert "only for a .pth: starter states its own" in learner.learning().message
         finally:
             learner.close()
@@ -311,7 +301,7 @@ class TestProcess:
             process = psutil.Process(int(number))
             assert process.is_running()
             server.send_signal(signal.SIGKILL)
-        wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 20)
+        wait_until(lambda: has_ended(process))
 
 
 @pytest.mark.shared
@@ -321,7 +311,7 @@ class TestDucks:
 
     @pytest.mark.slow
     def test_two_photos_are_drawn_the_others_are_proposed_and_a_detector_is_made(
-        self, shared: Path, tmp_path: Path
+        self, shared: Path, tmp_path: Path, request: pytest.FixtureRequest
     ) -> None:
         ducks = read_annotations(
             shared / "data/ducky/train_boxes.csv", shared / "data/ducky/train", label="duck"
@@ -335,13 +325,15 @@ class TestDucks:
         process = subprocess.Popen(
             [*command, "--base", str(base), "-o", str(output)], stdout=subprocess.PIPE, text=True
         )
+        request.addfinalizer(process.kill)
         assert process.stdout is not None
         process.stdout.readline()
         url = process.stdout.readline().split()[1]
         origin = url.partition("/?")[0]
         children = psutil.Process(process.pid).children()
         assert len(children) == 1
-        with process.stdout, httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
+        asking = httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=LONG)
+        with process.stdout, asking as client:
             client.get(url)
             ids = {row["name"]: row["id"] for row in client.get("/api/project").json()["photos"]}
             for image in ducks.images[2:4]:
@@ -349,13 +341,13 @@ class TestDucks:
                 body = {"put": [a_box(box=[box.x1, box.y1, box.x2, box.y2], label="duck")]}
                 assert client.patch(f"/api/photos/{ids[image.path.name]}", json=body).status_code == 200
             drawn = (folder / "annotations.json").read_bytes()
-            ready = wait_for(lambda: self.learnt(client))
+            ready = wait_until(lambda: self.learnt(client))
             assert ready["round"] == 1
             others = [image for image in ducks if image.path.name not in drawn.decode()]
             found = 0
             for image in others:
                 address = f"/api/photos/{ids[image.path.name]}/proposals"
-                wait_for(lambda address=address: not client.get(address).json()["pending"])
+                wait_until(lambda address=address: not client.get(address).json()["pending"])
                 for proposed in client.get(address).json()["boxes"]:
                     (true,) = corners_of(image.boxes)
                     found += float(paired_iou(torch.tensor([proposed["box"]]), true[None])) > 0.5
@@ -372,7 +364,7 @@ class TestDucks:
 
             command_shown = client.post("/api/finish", json={}).json()["command"]
             assert command_shown == f"fewbox finetune {folder} --reviewed-only --base {base} -o {output}"
-            wait_for(lambda: client.get("/api/finish").json()["state"] != "running")
+            wait_until(lambda: client.get("/api/finish").json()["state"] != "running")
             finished = client.get("/api/finish").json()
             assert finished["state"] == "done"
             estimate = Detector.load(output).provenance["estimate"]
@@ -387,8 +379,8 @@ class TestDucks:
                 assert picture.content[:2] == b"\xff\xd8"
             assert Detector.load(output).labels == ("duck",)
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        wait_for(lambda: not psutil.pid_exists(children[0].pid) or children[0].status() == "zombie", 20)
+        process.wait()
+        wait_until(lambda: has_ended(children[0]))
 
     def learnt(self, client: httpx2.Client) -> dict[str, Any] | None:
         answer = client.get("/api/learning").json()

@@ -8,7 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.errors import DetectorFileError
 from tiny import make_photos
+from waiting import LONG, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +39,7 @@ def test_results_come_in_order() -> None:
 
 @pytest.mark.parametrize(("num_threads", "at_once"), [(1, 5), (2, 3), (4, 2)])
 def test_cores_are_shared(num_threads: int, at_once: int) -> None:
-    together = threading.Barrier(at_once, timeout=10)  # breaks unless so many are at work at once
+    together = threading.Barrier(at_once, timeout=LONG)  # breaks unless so many are at work at once
     done = [one.result() for one in run_parallel(lambda _: together.wait(), range(2 * at_once), num_threads)]
     assert sorted(set(done)) == list(range(at_once))
 
@@ -49,34 +53,47 @@ def test_only_a_few_are_begun_ahead() -> None:
     assert sum(1 for _ in results) == 999
 
 
-def test_nothing_more_is_begun_after_an_error() -> None:
+def test_nothing_more_is_begun_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = []
+    closing = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **options: Any) -> None:
+            closing.set()
+            super().shutdown(*args, **options)
+
+    monkeypatch.setattr(parallel, "ThreadPoolExecutor", Pool)
 
     def work(number: int) -> None:
         begun.append(number)
-        time.sleep(0.05 if number == 0 else 0.5)
+        if number > 0:
+            assert closing.wait(LONG)
         raise ValueError(number)
 
     results = run_parallel(work, range(1000), 4)  # two at once, five submitted ahead
     with pytest.raises(ValueError, match="0"):
         next(results).result()
+    wait_until(lambda: len(begun) == 3)  # those that hold both threads
     results.close()  # as a loop does that is left
-    assert begun == [0, 1, 2]
+    assert sorted(begun) == [0, 1, 2]
 
 
 class _Slow:
     """A detector that is fast with two threads only."""
 
+    clock = 0.0
+
     def __init__(self, num_threads: int) -> None:
-        self.seconds = 0.001 if num_threads == 2 else 0.03
+        self.seconds = 1 if num_threads == 2 else 30
 
     def detect(self, path: Path) -> Detections:
-        time.sleep(self.seconds)
+        _Slow.clock += self.seconds
         none = np.zeros(0, np.float32)
         return Detections(none.reshape(0, 4), none, none.astype(np.int64), ("duck",), (1, 1))
 
 
-def test_the_fastest_is_found_and_remembered(tmp_path: Path) -> None:
+def test_the_fastest_is_found_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "time", SimpleNamespace(perf_counter=lambda: _Slow.clock))
     photos = [image.path for image in make_photos(tmp_path)] * 100
     detector = tmp_path / "duck.onnx"
     detector.write_text("a detector")

@@ -26,6 +26,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.errors import AnnotationError, OutputError, PhotoError
+from waiting import LONG
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs fork and SIGKILL")
 
@@ -304,7 +305,7 @@ class Writers:
 
     def close(self) -> None:
         self.stdin.close()
-        self.process.wait(10)
+        self.process.wait(LONG)
         self.stdout.close()
 
 

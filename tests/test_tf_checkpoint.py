@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import contextlib
 import random
 import struct
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -400,17 +398,22 @@ def test_damage_under_a_right_checksum_gives_an_error_or_an_array(prefix: Path) 
     empty_block = bytes(4) + trailer(bytes(4))
     content = index[: index.index(empty_block) - len(trailer(b""))]  # of the only block with entries
     rng = random.Random(1)
+    assert try_everything(prefix)
+    outcomes = []
     for _ in range(150):
         Path(f"{prefix}.index").write_bytes(table_of_block(changed(content, rng)))
-        try_everything(prefix)
+        outcomes.append(try_everything(prefix))
+    assert set(outcomes) == {True, False}
 
 
 def test_a_changed_object_graph_gives_an_error_or_names(prefix: Path) -> None:
     graph = object_graph({name: name.upper() for name in some_tensors()}, {})
     rng = random.Random(2)
+    outcomes = []
     for _ in range(100):
         write_bundle(prefix, {}, graph=changed(graph, rng))
-        try_everything(prefix)
+        outcomes.append(try_everything(prefix))
+    assert set(outcomes) == {True, False}
 
 
 def changed(content: bytes, rng: random.Random) -> bytes:
@@ -421,18 +424,27 @@ def changed(content: bytes, rng: random.Random) -> bytes:
     return bytes(changing)
 
 
-def try_everything(prefix: Path) -> None:
-    with contextlib.suppress(CheckpointError), TensorBundle.open(prefix) as bundle:
-        keys = bundle.keys()
-        for key in keys:
-            try_reading(bundle, key)
-        assert all(bundle.full_names().values())
-        bundle.key_at("model/layer_with_weights-0/kernel")
+def try_everything(prefix: Path) -> bool:
+    """Whether nothing of a checkpoint is found to be damaged; any other error is one too many."""
+    is_sound = True
+    try:
+        with TensorBundle.open(prefix) as bundle:
+            keys = bundle.keys()
+            for key in keys:
+                is_sound &= try_reading(bundle, key)
+            assert all(bundle.full_names().values())
+            bundle.key_at("model/layer_with_weights-0/kernel")
+    except CheckpointError:
+        return False
+    return is_sound
 
 
-def try_reading(bundle: TensorBundle, key: str) -> None:
-    with contextlib.suppress(CheckpointError):
+def try_reading(bundle: TensorBundle, key: str) -> bool:
+    try:
         assert bundle.read(key).shape == bundle.shape(key)
+    except CheckpointError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")
@@ -475,11 +487,8 @@ def test_official_paths_that_are_aliases(official: Path) -> None:
 
 
 @pytest.mark.golden
-def test_official_tensors_are_sound_and_opening_is_quick(official: Path) -> None:
-    start = time.perf_counter()
-    bundle = TensorBundle.open(official)
-    assert time.perf_counter() - start < 0.5  # a few milliseconds: 131 MB are not read
-    with bundle:
+def test_official_tensors_are_sound(official: Path) -> None:
+    with TensorBundle.open(official) as bundle:
         arrays = list(map(bundle.read, bundle.keys()))
     assert sum(array.size for array in arrays) == 32_916_219
     assert {array.dtype.name for array in arrays} == {"float32", "int64"}

@@ -34,6 +34,7 @@ from made_once import ROOT
 from test_yolox_checkpoint import exported
 from tiny import tiny_base
 from tiny_yolox import random_yolox
+from waiting import LONG
 
 MISSING = ("torch", "matplotlib", "google_crc32c", "onnx", "onnxscript")
 INSTALL = "hint: pip install '.[train]'"
@@ -111,7 +112,7 @@ class Plain:
     def run(self, command: str) -> tuple[int, str, str]:
         """The exit code of a command, and what it prints to stdout and stderr."""
         process = self.start("-m", "fewbox.cli", *command.split())
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LONG)
         assert "Traceback" not in err, err
         return process.returncode, out, err
 
@@ -123,7 +124,7 @@ class Plain:
 
     def python(self, code: str) -> str:
         process = self.start("-c", code)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=LONG)
         assert process.returncode == 0, err
         return out
 
@@ -218,7 +219,7 @@ def test_the_service(plain: Plain) -> None:
         photo = (plain.folder / "photos/duck_01.png").read_bytes()
         headers = {"Content-Type": "image/png"}
         request = urllib.request.Request(f"{url}/v1/detectors/duck/detect", photo, headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=LONG) as answer:
             assert len(json.load(answer)["photos"][0]["detections"]) > 0
 
 
@@ -230,7 +231,7 @@ def a_page(plain: Plain, options: str) -> Iterator[Any]:
     drawn = {image.path.stem: image.boxes[0] for image in demo_photos()[1] if image.boxes}
     with serving(plain, f"annotate photos --labels duck --no-browser {options}", "open ") as url:
         origin = url.partition("/?")[0]
-        with httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=60) as client:
+        with httpx2.Client(base_url=origin, headers={"Origin": origin}, timeout=LONG) as client:
             client.get(url.removeprefix(origin))
             rows = client.get("/api/project").json()["photos"]
             for row in [row for row in rows if Path(row["name"]).stem in drawn][:2]:
@@ -243,7 +244,7 @@ def a_page(plain: Plain, options: str) -> Iterator[Any]:
 
 def comes_to(client: Any, address: str, *states: str) -> dict[str, Any]:
     """The answer, once its state is one of these."""
-    until = time.monotonic() + 120
+    until = time.monotonic() + LONG
     while (answer := client.get(address).json())["state"] not in states:
         assert time.monotonic() < until, answer
         time.sleep(0.1)
@@ -308,7 +309,7 @@ def serving(plain: Plain, command: str, before: str) -> Iterator[str]:
         assert line is not None, process.stderr
         yield line.removeprefix(before).strip()
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=LONG)
         assert "Traceback" not in err
     finally:
         process.kill()

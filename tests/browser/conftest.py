@@ -23,6 +23,7 @@ from fewbox.export.base import export_base
 from fewbox.models.base import load_base
 from made_once import made_once
 from made_up_learner import MadeUpLearner
+from waiting import LONG
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -129,7 +130,8 @@ def serve(learner: MadeUpLearner) -> Iterator[Callable[[Path], str]]:
     yield start
     for server, thread in running:
         server.stop()
-        thread.join(10)
+        thread.join(LONG)
+        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +154,7 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
         page = None if expects_trouble else idle_pages.pop(kind, None)
         if page is None:
             context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})
-            context.set_default_timeout(20_000)
+            context.set_default_timeout(60_000)
             page = context.new_page()
         heard = [] if expects_trouble else problems
         listeners = {

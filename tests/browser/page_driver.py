@@ -6,6 +6,7 @@ Where things are is found by the pixels on the screen, not by the page's own num
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from waiting import LONG
+
 Serve = Callable[[Path], str]
 OpenPage = Callable[..., "PageDriver"]
 Corners = tuple[float, float, float, float]
 MARK: Corners = (120, 80, 260, 200)
 SIZE_WH = (400, 300)
 
-# Where on the screen the red of a mark is, by the pixels of the canvas that shows the photo.
-_FIND_MARK = """() => {
+# Where on the screen the red of a mark is, by the pixels of the canvas that shows the photo, once the
+# page has drawn what is new: it does so in the next frame, and the photo in the one after.
+_FIND_MARK = """async () => {
+  for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
   const canvas = document.querySelector(".stage canvas");
   if (!canvas?.width) return null;
   const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -93,18 +98,18 @@ class PageDriver:
 
     def mark(self) -> Corners:
         """Where the mark is on the screen, once it stays where it is."""
-        before = None
-        for _ in range(100):
+        before, end = None, time.monotonic() + LONG
+        while time.monotonic() < end:
             now = self.page.evaluate(_FIND_MARK)
             if now is not None and now == before:
                 return tuple(now)
             before = now
-            self.page.wait_for_timeout(40)
         raise AssertionError(f"no mark on the screen: {before}")
 
     def until_sharp(self, aspect: float) -> None:
         """Wait until the mark has its true aspect, which it has not in a picture of fewer pixels."""
-        for _ in range(100):
+        end = time.monotonic() + LONG
+        while time.monotonic() < end:
             x1, y1, x2, y2 = self.mark()
             if abs((x2 - x1) / (y2 - y1) / aspect - 1) < 0.005:
                 return

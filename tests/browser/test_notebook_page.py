@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
+from waiting import LONG, free_port
 
 pytestmark = pytest.mark.slow
 DUCKS = demo_photos()
@@ -42,9 +42,7 @@ def jupyter(tmp_path: Path) -> Iterator[str]:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "work" / "draw.ipynb")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=secret"]
     command = [sys.executable, "-m", "jupyterlab", *options, "--LabApp.news_url=", "--expose-app-in-browser"]
     settings = {"JUPYTER_CONFIG_DIR": str(tmp_path / "config"), "IPYTHONDIR": str(tmp_path / "ipython")}
@@ -57,7 +55,7 @@ def jupyter(tmp_path: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}/lab/tree/draw.ipynb?token=secret"
         finally:
             server.terminate()
-            server.wait(20)
+            server.wait(LONG)
 
 
 def add_ducks(folder: Path) -> None:

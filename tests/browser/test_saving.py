@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from page_driver import (
 
 from fewbox.apps.annotate.background import Learning, Proposal, Proposals
 from made_up_learner import MadeUpLearner
+from waiting import free_port
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
@@ -62,9 +62,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 def test_a_server_killed_while_drawing_loses_nothing(tmp_path: Path, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process, url = start_command(folder, port)
     try:
         page = open_page(url, expects_trouble=True)

@@ -13,6 +13,7 @@ from test_drawing_boxes import PHONE
 from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data.project import Project
 from made_up_learner import MadeUpLearner
+from waiting import LONG
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def shared(tmp_path: Path, learner: MadeUpLearner) -> Iterator[AnnotateServer]:
     thread.start()
     yield server
     server.stop()
-    thread.join(10)
+    thread.join(LONG)
 
 
 def test_both_see_what_the_other_does_and_the_second_at_one_photo_is_told_and_chooses(
