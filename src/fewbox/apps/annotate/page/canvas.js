@@ -20,7 +20,6 @@ export class Stage {
   #element;
   #session;
   #pictures;
-  #picture = null; // an ImageBitmap of the photo
   #isFitted = true;
   #filter = ""; // CSS: how the photo is shown; its pixels stay as they are
   #stale = new Set();
@@ -38,9 +37,9 @@ export class Stage {
     const { id, width, height, error } = this.#session.current ?? {};
     const photo = width && !error ? { id, width, height } : null;
     if (this.photo?.id !== photo?.id) {
+      this.#pictures.shown = null;
       this.#pictures.forgetFullSize();
       Object.assign(this, { photo, pointer: null });
-      this.#picture = null;
       this.fit();
     }
     await this.#sharpen();
@@ -113,10 +112,11 @@ export class Stage {
     const longer = Math.max(photo.width, photo.height);
     const isTooCoarse = longer > preview && longer * this.view.scale * devicePixelRatio > preview;
     for (const side of isTooCoarse ? [preview, 0] : [preview]) {
-      if (this.#picture && (side || this.#picture.width >= photo.width)) continue;
+      const { shown } = this.#pictures;
+      if (shown && (side || shown.width >= photo.width)) continue;
       const picture = await this.#pictures.get(photo.id, side);
       if (photo !== this.photo) return;
-      this.#picture = picture;
+      this.#pictures.shown = picture;
       this.#redraw("photo");
     }
   }
@@ -152,12 +152,13 @@ export class Stage {
   }
 
   #paintPhoto(context) {
-    if (!this.photo || !this.#picture?.width) return; // a closed bitmap has no width
+    const { shown } = this.#pictures;
+    if (!this.photo || !shown) return;
     const [left, top, right, bottom] = boxOnStage(this.view, [0, 0, this.photo.width, this.photo.height]);
     // Far in, pixels are to be seen as what they are: an edge lies between two of them.
     context.imageSmoothingEnabled = this.view.scale < 6;
     context.imageSmoothingQuality = "medium";
-    context.drawImage(this.#picture, left, top, right - left, bottom - top);
+    context.drawImage(shown, left, top, right - left, bottom - top);
   }
 
   #paintBoxes(context) {

@@ -3,7 +3,7 @@
 import { colourOf, inkOn } from "./colours.js";
 import { button, h, icon, iconButton, key, rebuilt, text } from "./dom.js";
 import { PhotoGrid, thumbnail } from "./list.js";
-import { counted, inWords, isShown, sizeOf, stateOf } from "./words.js";
+import { counted, filterOf, inWords, isShown, sizeOf, stateOf } from "./words.js";
 
 const ROW = { width: null, height: 56 }; // CSS pixels
 
@@ -62,7 +62,7 @@ export class Panels {
       ["unreviewed", "Not reviewed"],
       ["empty", "Reviewed, no boxes"],
       ...(photos.some((photo) => photo.left_out) || filter === "out" ? [["out", "Left out"]] : []),
-      ...labels.map((label) => [`class ${label}`, `With ${label}`]),
+      ...labels.map((label) => [filterOf(label), `With ${label}`]),
     ];
     const options = filters.map(([value, says]) => {
       const count = photos.filter((photo) => isShown(photo, value)).length;

@@ -1,11 +1,11 @@
-// One person at one project: which photo is open, what is in it, which photos count as reviewed, what is
-// proposed, and what can be taken back. It knows the store and the saver, not the document. It says "draft" when
-// only the box being drawn is to be shown anew, and all that a list of photos says.
+// One person at one project: which photo is open, what is in it, which photos count as reviewed, what is proposed, and
+// what can be taken back. It knows the store and the saver, not the document. It says "draft" when only the box being
+// drawn is to be shown anew, and all that a list of photos says.
 
 import { Histories, NO_CHANGE, applied } from "./history.js";
 import { PhotoList } from "./photo_list.js";
 import { Proposals, asBox } from "./proposals.js";
-import { counted, isOpen } from "./words.js";
+import { counted, isOfNone, isOpen } from "./words.js";
 
 const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
 
@@ -85,6 +85,7 @@ export class Project extends PhotoList {
     const active = this.labels[this.active];
     this.labels = [...new Set([...project.labels, ...this.saver.pendingLabels])];
     this.active = Math.max(this.labels.indexOf(active), 0);
+    if (isOfNone(this.filter, this.labels)) this.filter = "all";
     this.suggested = project.suggested_next;
     if (before !== this.#changes) return;
     this.version = project.version;

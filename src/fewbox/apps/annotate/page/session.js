@@ -4,7 +4,7 @@ import { SAME_PLACE, beside, iou, isBox, moved, resampled, resized } from "./geo
 import { NO_CHANGE, applied, newId } from "./history.js";
 import { Keeping } from "./keeping.js";
 import { asBox } from "./proposals.js";
-import { bestMatch, counted, described, isShown } from "./words.js";
+import { bestMatch, counted, described, filterOf, isShown } from "./words.js";
 
 export class Session extends Keeping {
   hidesAll = false; // no box and no proposal is shown; what is saved stays as it is
@@ -198,6 +198,7 @@ export class Session extends Keeping {
     this.active = Math.max(labels.indexOf(active === label ? other : active), 0);
     for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other ?? label;
     if (this.hiddenLabels.delete(label) && other) this.hiddenLabels.add(other);
+    if (this.filter === filterOf(label) && other) this.filter = filterOf(other);
     await this.refresh();
   }
 
