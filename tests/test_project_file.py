@@ -215,6 +215,18 @@ class TestLabels:
         content.remove_label("lid")
         assert reopened(content).labels == ["cup"]
 
+    def test_one_that_is_brought_back_has_its_place_again_unless_that_is_taken(self) -> None:
+        content = ProjectFile(None, "annotations.json")
+        content.add_labels(["mug", "lid", "cup"])
+        mug, cup = content.category_id("mug"), content.category_id("cup")
+        content.remove_label("mug")
+        content.restore_label("mug", mug)
+        assert reopened(content).labels == ["mug", "lid", "cup"]
+        content.remove_label("cup")
+        content.add_labels(["jar"])
+        content.restore_label("cup", cup)
+        assert reopened(content).labels == ["mug", "lid", "jar", "cup"]
+
     def test_refused(self) -> None:
         content = ProjectFile(None, "annotations.json")
         content.change_photo("a.jpg", SIZE_HW, put=[drawn("k", 1, 2, 3, 4, label="mug")])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from page_driver import MARK, PageDriver, assert_close, make_photos
 from teach_driver import add, kept_boxes, save, until_learnt
+from test_classes import press_in_row, until_class
 
 import fewbox
 from fewbox.cli import main
@@ -129,3 +130,37 @@ def test_another_base_is_dropped_learnt_from_and_remembered(
     until_learnt(driver)
     file = save(driver, "Download", tmp_path)
     assert fewbox.open_detector(file).base["name"] == "starter"
+
+
+def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_trash(
+    open_teach: Any, tmp_path: Path
+) -> None:
+    driver = open_teach()
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.press("Escape", "n")
+    driver.answer("constructor")  # which all objects of JavaScript have
+    driver.press("1", "d")
+    driver.until_open("photo2.png")
+    driver.draw_mark()
+    driver.until_saved()
+    driver.press("Shift+Delete")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.until_open("photo1.png")
+    press_in_row(driver, "mug", "Rename mug")
+    driver.answer("cup")
+    until_class(driver, "cup", "constructor")
+    press_in_row(driver, "cup", "Delete the class cup")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the class").click()
+    until_class(driver, "constructor")
+    driver.press("Control+z")
+    until_class(driver, "cup", "constructor")
+    driver.until_saved()
+    driver.press("Control+z")
+    until_class(driver, "mug", "constructor")
+    driver.press("Control+z")
+    driver.until_open("photo2.png")
+    assert driver.rows() == ["mug"]
+    assert [[label for label, _ in boxes] for boxes in kept_boxes(driver).values()] == [["mug"], ["mug"]]

@@ -97,25 +97,30 @@ export class BrowserProject extends EventTarget {
   }
 
   /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
-  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [] }) {
+  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [], restore = null }) {
     const result = await this.#database.change(BOTH, async ({ photos, project }) => {
       let labels = await addLabels(project, added);
       const losing = new Set([...gone, ...Object.keys(merge)]);
+      const asked = [...losing, ...remove, ...Object.keys(rename)];
+      const missing = asked.find((label) => !labels.includes(label));
+      if (missing !== undefined) throw refused(`no class has the label ${missing}`);
+      const lost = [...losing, ...remove].map((label) => ({ label, at: labels.indexOf(label) })).at(-1);
       const other = new Map([...Object.entries(rename), ...Object.entries(merge)]);
       const before = [];
       for (const photo of await asPromise(photos.getAll())) {
         const put = photo.boxes.filter(({ label }) => losing.has(label));
-        if (put.length && !photo.trashed) before.push([photo.id, { put, delete: [], reviewed: photo.reviewed }]);
+        if (put.length) before.push([photo.id, { put, delete: [], reviewed: photo.reviewed }]);
         const left = photo.boxes.filter(({ label }) => !gone.includes(label));
         const boxes = left.map((box) => ({ ...box, label: other.get(box.label) ?? box.label }));
         const reviewed = photo.reviewed && (boxes.length > 0 || photo.boxes.length === 0);
         await asPromise(photos.put({ ...photo, boxes, reviewed }));
       }
-      labels = labels.map((label) => rename[label] ?? label);
-      if (new Set(labels).size < labels.length) throw refused("two classes would have one name");
       labels = labels.filter((label) => !losing.has(label) && !remove.includes(label));
+      labels = labels.map((label) => other.get(label) ?? label);
+      if (new Set(labels).size < labels.length) throw refused("two classes would have one name");
+      if (restore && !labels.includes(restore.label)) labels.splice(restore.at, 0, restore.label);
       await asPromise(project.put(labels, "labels"));
-      return losing.size ? { labels, before } : { labels };
+      return { labels, before, lost };
     });
     this.#changed();
     return result;

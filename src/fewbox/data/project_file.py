@@ -236,14 +236,19 @@ class ProjectFile:
         if box.ignore != entry.flag("iscrowd"):
             entry.fields["iscrowd"] = int(box.ignore)
 
-    def _category_id(self, label: str) -> int:
+    def _category_id(self, label: str, wanted: int | None = None) -> int:
+        """The id of a class, which is added if it is not there; under the id ``wanted`` if that is free."""
         for category_id, known in self._labels.items():
             if known == label:
                 return category_id
-        category_id = max(self._labels, default=0) + 1
+        next_id = max(self._labels, default=0) + 1
+        category_id = next_id if wanted is None or wanted in self._labels else wanted
         self._labels[category_id] = label
-        self._top["categories"].append({"id": category_id, "name": label})
-        self._lines.pop(id(self._top["categories"][-1]), None)
+        entry = {"id": category_id, "name": label}
+        categories = self._top["categories"]
+        later = (at for at, other in enumerate(categories) if other["id"] > category_id)
+        categories.insert(next(later, len(categories)), entry)
+        self._lines.pop(id(entry), None)
         return category_id
 
     def add_labels(self, labels: Iterable[str]) -> None:
@@ -254,6 +259,18 @@ class ProjectFile:
         """
         for label in labels:
             self._category_id(checked_label(label))
+
+    def category_id(self, label: str) -> int:
+        """The id of a class; an AnnotationError if there is no such class."""
+        return int(self._category(label)["id"])
+
+    def restore_label(self, label: str, category_id: int) -> None:
+        """Add a class that was removed, under the id that it had, so that it comes back to its place.
+
+        Raises:
+            AnnotationError: the label is empty or too long.
+        """
+        self._category_id(checked_label(label), category_id)
 
     def rename_label(self, old: str, new: str) -> None:
         """Give a class another name; its boxes follow.

@@ -192,7 +192,7 @@ export class Session extends Keeping {
   }
 
   /** Go on with other classes, where what was `label` is `other` now, or gone. */
-  async #takeLabels(labels, label, other = null) {
+  async #takeLabels(labels, label = null, other = null) {
     const active = this.labels[this.active];
     this.labels = labels;
     this.active = Math.max(labels.indexOf(active === label ? other : active), 0);
@@ -220,17 +220,16 @@ export class Session extends Keeping {
 
   /** Let a class go by a change of the labels; undo brings it back with its boxes. */
   #loseClass(label, other, asked, says) {
-    let lost; // [[photo id, change]], which bring its boxes back
+    let gone; // {before, lost}: [[photo id, change]], which bring its boxes back, and what brings back the class
     const again = async () => {
-      const { labels, before = [] } = await this.store.labels(asked);
-      lost = before;
+      const { labels, ...rest } = await this.store.labels(asked);
+      gone = rest;
       await this.#takeLabels(labels, label, other);
     };
     const back = async () => {
-      this.labels = [...this.labels, label];
-      this.saver.addLabels([label]);
-      for (const [id, change] of lost) this.saver.add(id, change);
-      await this.refresh();
+      const { labels } = await this.store.labels({ restore: gone.lost });
+      for (const [id, change] of gone.before ?? []) this.saver.add(id, change);
+      await this.#takeLabels(labels);
     };
     return this.doStep({ again, back, ...says, isOfClasses: true });
   }
