@@ -35,6 +35,7 @@ export function askForName(parent, title, before = "", hint = "") {
     maxLength: 100,
     required: true,
     autocomplete: "off",
+    dir: "auto",
     placeholder: "for example: mug",
     "aria-label": title,
   });

@@ -2,7 +2,7 @@
 
 import { colourOf } from "./colours.js";
 import { opened } from "./dialogs.js";
-import { button, h, text } from "./dom.js";
+import { button, h, named, text } from "./dom.js";
 import { exportRow } from "./exporting.js";
 import { PhotoGrid, thumbnail } from "./list.js";
 import { counted, estimateInWords, inWords, isOpen, stateOf, thresholdInWords } from "./words.js";
@@ -56,7 +56,7 @@ function sheetPhoto(photo, go, session, store) {
   };
   const mark = text("mark");
   mark.dataset.state = stateOf(photo);
-  const caption = h("span", { class: "caption" }, mark, text("file", photo.name));
+  const caption = h("span", { class: "caption" }, mark, named("file", photo.name));
   const made = button("", go, picture, caption);
   made.setAttribute("aria-label", `${photo.name}, ${inWords(photo)}`);
   return made;

@@ -1,7 +1,7 @@
 // What stands around the photo, shown anew whenever the session or the saver says so.
 
 import { colourOf, inkOn } from "./colours.js";
-import { button, h, icon, iconButton, key, rebuilt, text } from "./dom.js";
+import { button, h, icon, iconButton, key, named, rebuilt, text } from "./dom.js";
 import { PhotoGrid, thumbnail } from "./list.js";
 import { counted, filterOf, inWords, isShown, sizeOf, stateOf } from "./words.js";
 
@@ -90,7 +90,7 @@ export class Panels {
     if (row.dataset.says === says) return;
     row.dataset.says = says;
     if (!row.firstChild) {
-      row.append(thumbnail(photo, this.#store), text("mark"), text("file"), text("number"));
+      row.append(thumbnail(photo, this.#store), text("mark"), named("file"), text("number"));
       row.setAttribute("role", "option");
       row.id = `fewbox-${photo.id}`;
       row.onclick = () => this.#act.open(photo.id);
@@ -158,7 +158,7 @@ export class Panels {
     return h(
       "div",
       { class: isActive ? "row active" : "row" },
-      pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
+      pick(isActive, () => this.#act.chooseClass(number), swatch, named("label", label), photos),
       remove,
       iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
       iconButton(isHidden ? "hidden" : "eye", says, () => this.#act.toggleClass(label), isHidden ? "eye off" : "eye"),
@@ -197,7 +197,7 @@ export class Panels {
     const frame = text(isProposal ? "frame proposed" : "frame");
     frame.style.borderColor = colourOf(this.#session.labels.indexOf(item.label));
     const detail = isProposal ? `${Math.round(100 * item.score)}%?` : item.ignore ? "ignored" : sizeOf(item);
-    const label = text("label", item.label);
+    const label = named("label", item.label);
     if (this.#session.isHidden(item)) label.append(" (hidden)");
     const says = isProposal ? "Dismiss the proposal" : `Delete ${item.label}`;
     return h(
