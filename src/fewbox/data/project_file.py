@@ -30,6 +30,7 @@ _BOX_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Finer than a hand can draw on any screen, and short enough to be read in a diff.
 _DECIMALS = 2
 
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # Persian and the scripts of India are written with them
 _NEW = '{"info": {}, "images": [], "annotations": [], "categories": []}'
 
 # JSON has no word for infinity and the like. Not ASCII, so that a diff shows names as they are.
@@ -238,16 +239,15 @@ class ProjectFile:
 
     def _category_id(self, label: str, wanted: int | None = None) -> int:
         """The id of a class, which is added if it is not there; under the id ``wanted`` if that is free."""
-        for category_id, known in self._labels.items():
-            if known == label:
-                return category_id
+        same = [category_id for category_id, known in self._labels.items() if _plain(known) == label]
+        if same:
+            return same[0]
         next_id = max(self._labels, default=0) + 1
         category_id = next_id if wanted is None or wanted in self._labels else wanted
         self._labels[category_id] = label
         entry = {"id": category_id, "name": label}
         categories = self._top["categories"]
-        later = (at for at, other in enumerate(categories) if other["id"] > category_id)
-        categories.insert(next(later, len(categories)), entry)
+        categories.insert(sum(other["id"] < category_id for other in categories), entry)
         self._lines.pop(id(entry), None)
         return category_id
 
@@ -265,11 +265,7 @@ class ProjectFile:
         return int(self._category(label)["id"])
 
     def restore_label(self, label: str, category_id: int) -> None:
-        """Add a class that was removed, under the id that it had, so that it comes back to its place.
-
-        Raises:
-            AnnotationError: the label is empty or too long.
-        """
+        """Add a class that was removed, under the id that it had, so that it comes back to its place."""
         self._category_id(checked_label(label), category_id)
 
     def rename_label(self, old: str, new: str) -> None:
@@ -373,11 +369,16 @@ def checked_label(label: str) -> str:
     Raises:
         AnnotationError: nothing is left, or it is too long or not one line of text.
     """
-    name = unicodedata.normalize("NFC", label).strip()
-    if not name or len(name) > MAX_LABEL_LENGTH or not name.isprintable():
-        hint = f"use a name of 1 to {MAX_LABEL_LENGTH} characters"
+    name = _plain(label)
+    seen = name.translate(_JOINERS)
+    if not seen or len(name) > MAX_LABEL_LENGTH or not seen.isprintable():
+        hint = f"use a name of 1 to {MAX_LABEL_LENGTH} characters, all of them visible"
         raise AnnotationError(f"not a name for a class: {label[:120]!r}", hint=hint)
     return name
+
+
+def _plain(label: str) -> str:
+    return unicodedata.normalize("NFC", label).strip()
 
 
 def _key(name: str) -> str:

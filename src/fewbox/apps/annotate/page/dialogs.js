@@ -47,7 +47,7 @@ export function askForName(parent, title, before = "", hint = "") {
   return new Promise((resolve) => {
     let answer = null;
     form.addEventListener("submit", () => {
-      answer = input.value.trim() || null;
+      answer = input.value.normalize().trim() || null;
     });
     dialog.addEventListener("close", () => resolve(answer));
   });
