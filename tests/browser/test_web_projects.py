@@ -164,3 +164,35 @@ def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_t
     driver.until_open("photo2.png")
     assert driver.rows() == ["mug"]
     assert [[label for label, _ in boxes] for boxes in kept_boxes(driver).values()] == [["mug"], ["mug"]]
+
+
+def test_two_windows_see_each_others_work_and_neither_empties_the_trash_of_the_other(
+    open_teach: Any, tmp_path: Path
+) -> None:
+    driver = open_teach()
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.until_saved()
+    driver.press("Shift+Delete")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.until_open("photo2.png")
+    other = PageDriver(driver.page.context.new_page())
+    other.page.goto(driver.page.url)
+    other.until_open("photo2.png")
+    driver.page.bring_to_front()
+    driver.press("Control+z")
+    driver.until_open("photo1.png")
+    assert driver.rows() == ["mug"]
+    other.page.locator(".list .row", has_text="photo1.png").wait_for()  # by itself, within seconds
+    other.page.bring_to_front()
+    other.draw_mark()
+    driver.page.locator(".tally", has_text="2 boxes").wait_for()
+    other.page.close()
+    driver.press("Shift+Delete")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.until_open("photo2.png")
+    driver.page.reload()
+    driver.until_open("photo2.png")
+    assert set(kept_boxes(driver)) == {"photo2.png"}  # alone, it empties the trash

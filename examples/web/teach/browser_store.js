@@ -20,11 +20,13 @@ export function browserStore(project, learner, download) {
     whenTrashed: TRASHED,
 
     async project() {
+      const { version } = project; // before all else: what changes meanwhile is asked for again
       const photos = await project.photos();
       const { suggested_next } = learner.learning();
       const labels = await project.labels();
-      return { name: "fewbox", key: "browser", labels, photos: photos.map(asRow), suggested_next };
+      return { name: "fewbox", key: "browser", labels, photos: photos.map(asRow), suggested_next, version };
     },
+    version: async () => project.version,
     photo: (id) => project.photo(id),
     patch: (id, change) => project.patch(id, change),
     trash: (id) => project.setTrashed(id, true),

@@ -5,15 +5,22 @@ import { applied, newId } from "../annotate/history.js";
 import { asPromise } from "./database.js";
 
 const BOTH = ["photos", "project"];
+const WINDOWS = "fewbox project"; // what its windows are called among each other
 const MAX_LABEL_LENGTH = 100;
 
 export class BrowserProject extends EventTarget {
+  version = 0; // how often another window has changed it
   #database;
+  #others = new BroadcastChannel(WINDOWS);
 
   /** It says "change" whenever there is something else to learn from. */
   constructor(database) {
     super();
     this.#database = database;
+    this.#others.onmessage = () => {
+      this.version += 1;
+      this.dispatchEvent(new Event("change"));
+    };
   }
 
   /** The photos in the order in which they came, but for those in the trash. */
@@ -72,20 +79,23 @@ export class BrowserProject extends EventTarget {
   /** Move a photo into the trash, or back. */
   async setTrashed(id, trashed) {
     await this.#database.change(["photos"], async ({ photos }) => {
-      await asPromise(photos.put({ ...(await asPromise(photos.get(id))), trashed }));
+      const photo = await asPromise(photos.get(id));
+      if (!photo) throw refused("the browser no longer has this photo", "add it again");
+      await asPromise(photos.put({ ...photo, trashed }));
     });
     this.#changed();
   }
 
-  /** Forget what is in the trash: after a reload nothing can bring it back. */
-  async emptyTrash() {
-    await this.#database.change(["photos", "files"], async ({ photos, files }) => {
+  /** Forget what is in the trash, if no other window is open that could bring it back. */
+  emptyTrash() {
+    const empty = async ({ photos, files }) => {
       for (const { id, trashed } of await asPromise(photos.getAll())) {
         if (!trashed) continue;
         await asPromise(photos.delete(id));
         await asPromise(files.delete(id));
       }
-    });
+    };
+    return ifAlone(() => this.#database.change(["photos", "files"], empty));
   }
 
   /** Forget photos, boxes and classes, all of them. */
@@ -94,6 +104,7 @@ export class BrowserProject extends EventTarget {
       const asked = [photos.clear(), files.clear(), project.delete("labels"), project.delete("awaited")];
       await Promise.all(asked.map(asPromise));
     });
+    this.#others.postMessage("");
   }
 
   /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
@@ -136,8 +147,17 @@ export class BrowserProject extends EventTarget {
   }
 
   #changed() {
+    this.#others.postMessage("");
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** Call `does` if this page is open in no other window; from here on it is open in this one. */
+async function ifAlone(does) {
+  const { locks } = navigator; // undefined if the page comes neither from this machine nor by https
+  if (!locks) return void (await does());
+  await locks.request(WINDOWS, { ifAvailable: true }, (lock) => lock && does());
+  locks.request(WINDOWS, { mode: "shared" }, () => new Promise(() => {}));
 }
 
 const refused = (message, hint) => new StoreError(message, { hint, refused: true });

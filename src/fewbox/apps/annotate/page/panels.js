@@ -25,7 +25,13 @@ export class Panels {
     this.#store = store;
     this.#act = act;
     this.#list = new PhotoGrid(parts.list, ROW, (...row) => this.#fillRow(...row));
-    parts.filter.onchange = () => session.setFilter(parts.filter.value);
+    let isPointed = false; // after a choice with the mouse the keys are for the photo again
+    parts.filter.onpointerdown = () => (isPointed = true);
+    parts.filter.onkeydown = () => (isPointed = false);
+    parts.filter.onchange = () => {
+      session.setFilter(parts.filter.value);
+      if (isPointed) parts.stage.focus({ preventScroll: true });
+    };
     parts.list.addEventListener("keydown", (event) => this.#listKey(event));
     parts.search.oninput = () => session.setSearch(parts.search.value);
     parts.search.addEventListener("keydown", (event) => this.#searchKey(event));
