@@ -196,3 +196,40 @@ def test_two_windows_see_each_others_work_and_neither_empties_the_trash_of_the_o
     driver.page.reload()
     driver.until_open("photo2.png")
     assert set(kept_boxes(driver)) == {"photo2.png"}  # alone, it empties the trash
+
+
+def test_no_photo_is_suggested_that_is_left_out_nor_one_by_what_is_forgotten(
+    open_teach: Any, tmp_path: Path
+) -> None:
+    train, test = demo_photos()
+    project = tmp_path / "annotations.json"
+    fewbox.write_annotations(replace(train, images=train.images[:2]), project)
+    others = [
+        Path(shutil.copy(image.path, tmp_path / f"other{n}.jpg")) for n, image in enumerate(test.images[:2])
+    ]
+    driver = open_teach()
+    add(driver, project, *(image.path for image in train.images[:2]), *others)
+    until_learnt(driver)
+    suggestion = driver.page.locator(".suggestion strong")
+    suggestion.wait_for()
+    driver.press("Home", "o")  # one photo is too few
+    driver.page.locator('.learning[data-state="waiting"]').wait_for()
+    suggestion.wait_for(state="detached", timeout=3000)
+    driver.press("o")
+    until_learnt(driver)
+    suggestion.wait_for()
+    driver.press("g")
+    driver.page.locator("h1", has_text="other").wait_for()
+    driver.press("o", "Home")
+    driver.page.locator("h1", has_text=train.images[0].path.name).wait_for()
+    suggestion.wait_for(state="detached", timeout=3000)
+
+
+def test_what_cannot_be_tried_is_told_by_its_name(open_teach: Any, tmp_path: Path) -> None:
+    driver = open_teach()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    driver.page.locator(".stage").focus()
+    driver.press("t")
+    driver.page.locator("dialog.try input[type=file]").set_input_files(str(broken))
+    driver.page.get_by_text("broken.jpg: this browser cannot read it as a picture").wait_for()

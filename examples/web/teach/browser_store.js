@@ -1,7 +1,9 @@
 // The third store of the annotation page: the project in this browser, with a learner in a worker beside it.
 // Its methods are those of annotate/http_store.js; what they give is told in apps/annotate/answers.py.
 
+import { ReaderError } from "../errors.js";
 import { Previews, sizeOf } from "./previews.js";
+import { UNREADABLE } from "./taking.js";
 
 const EMPTY = "Drop photos here, paste them, or press Add photos. They stay in this browser.";
 const TRASHED =
@@ -51,7 +53,9 @@ export function browserStore(project, learner, download) {
 
     trying: async () => ({ detector: learner.isLearnt ? "what has been learnt" : null }),
     async tryPhoto(name, file) {
-      const size = await sizeOf(file);
+      const size = await sizeOf(file).catch(() => {
+        throw new ReaderError(`${name}: ${UNREADABLE}`);
+      });
       const { boxes, threshold } = await learner.look(file, size);
       const id = String(tried.size);
       tried.set(id, { name, file, size, url: URL.createObjectURL(file) });

@@ -3,7 +3,7 @@
 import { colourOf, inkOn } from "./colours.js";
 import { button, h, icon, iconButton, key, named, rebuilt, text } from "./dom.js";
 import { PhotoGrid, thumbnail } from "./list.js";
-import { counted, filterOf, inWords, isShown, sizeOf, stateOf } from "./words.js";
+import { counted, filterOf, inWords, isOpen, isShown, sizeOf, stateOf } from "./words.js";
 
 const ROW = { width: null, height: 56 }; // CSS pixels
 
@@ -134,7 +134,7 @@ export class Panels {
 
   #showSuggestion() {
     const { suggested, photos, current } = this.#session;
-    const photo = photos.find(({ id, reviewed }) => id === suggested && !reviewed);
+    const photo = photos.find((one) => one.id === suggested && isOpen(one));
     const isNews = photo && photo !== current;
     const go = () => this.#act.goToSuggested();
     rebuilt(this.#parts.suggestion, isNews ? photo.id : "", () =>

@@ -25,7 +25,7 @@ export function isShown(photo, filter, search = "") {
   if (filter === "out") return Boolean(photo.left_out);
   if (filter === "unreviewed") return !photo.reviewed && !photo.left_out;
   if (filter === "empty") return photo.reviewed && photo.num_boxes === 0;
-  return filter === "all" || photo.labels.map(filterOf).includes(filter);
+  return filter === "all" || photo.labels.includes(filter.slice(OF_CLASS.length));
 }
 
 // Some systems write an accented letter as two signs, which look like the one that a keyboard writes.
