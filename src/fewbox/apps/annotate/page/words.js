@@ -21,7 +21,7 @@ export const isOfNone = (filter, labels) => filter.startsWith(OF_CLASS) && !labe
 
 /** Whether a photo passes a search and a filter: "all", "unreviewed", "empty", "out", or that of a class. */
 export function isShown(photo, filter, search = "") {
-  if (!isCalled(photo, search)) return false;
+  if (search && !isCalled(photo, search)) return false;
   if (filter === "out") return Boolean(photo.left_out);
   if (filter === "unreviewed") return !photo.reviewed && !photo.left_out;
   if (filter === "empty") return photo.reviewed && photo.num_boxes === 0;
