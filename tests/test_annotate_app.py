@@ -251,7 +251,10 @@ class TestLabels:
         ]
         page.patch(page.address("out1.jpg"), json={"put": [a_box(label="mug")]})
         answer = page.put("/api/labels", json={"rename": {"mug": "Tässchen"}, "remove": ["cup"]})
-        assert answer.json() == {"labels": ["Tässchen", "lid"]}
+        assert answer.json()["labels"] == ["Tässchen", "lid"]
+        lost = answer.json()["lost"]
+        assert page.put("/api/labels", json={"restore": lost}).json()["labels"] == ["Tässchen", "lid", "cup"]
+        page.put("/api/labels", json={"remove": ["cup"]})
         assert page.photos()["out1.jpg"]["labels"] == ["Tässchen"]
 
     def test_refused(self, page: Page) -> None:

@@ -215,6 +215,18 @@ class TestLabels:
         content.remove_label("lid")
         assert reopened(content).labels == ["cup"]
 
+    def test_one_that_is_brought_back_has_its_place_again_unless_that_is_taken(self) -> None:
+        content = ProjectFile(None, "annotations.json")
+        content.add_labels(["mug", "lid", "cup"])
+        mug, cup = content.category_id("mug"), content.category_id("cup")
+        content.remove_label("mug")
+        content.restore_label("mug", mug)
+        assert reopened(content).labels == ["mug", "lid", "cup"]
+        content.remove_label("cup")
+        content.add_labels(["jar"])
+        content.restore_label("cup", cup)
+        assert reopened(content).labels == ["mug", "lid", "jar", "cup"]
+
     def test_refused(self) -> None:
         content = ProjectFile(None, "annotations.json")
         content.change_photo("a.jpg", SIZE_HW, put=[drawn("k", 1, 2, 3, 4, label="mug")])
@@ -226,10 +238,22 @@ class TestLabels:
         with pytest.raises(AnnotationError, match="no class has the label 'cup'"):
             content.remove_label("cup")
 
-    @pytest.mark.parametrize("label", ["", "  ", "a\nb", "x" * 101, "a\0"])
+    @pytest.mark.parametrize("label", ["", "  ", "\u200d", "a\nb", "x" * 101, "a\0", "a\u202eb"])
     def test_names_for_classes(self, label: str) -> None:
         with pytest.raises(AnnotationError, match="not a name for a class"):
             checked_label(label)
+
+    @pytest.mark.parametrize("label", ["کتاب\u200cخانه", "क्\u200dष", "👩\u200d🔬"])
+    def test_signs_that_join_letters_or_part_them_belong_to_names(self, label: str) -> None:
+        assert checked_label(label) == label
+
+    @pytest.mark.parametrize("spelled", ["mug ", "me\u0301tal"])
+    def test_a_class_that_another_program_spelled_otherwise_stays_one(self, spelled: str) -> None:
+        image = {"id": 1, "file_name": "a.jpg", "width": 400, "height": 300}
+        top = {"images": [image], "annotations": [], "categories": [{"id": 7, "name": spelled}]}
+        content = ProjectFile(json.dumps(top), "annotations.json")
+        content.change_photo("a.jpg", SIZE_HW, put=[drawn("k", 1, 2, 3, 4, label=spelled)])
+        assert reopened(content).labels == [spelled]
 
 
 class TestMalformed:

@@ -122,3 +122,30 @@ def test_a_new_name_is_undone_done_again_and_what_was_drawn_before_it_is_undone_
     page.until_saved()
     page.page.locator(".of-photo .row").wait_for(state="detached")
     assert labels_in_file(folder, "photo2.png") == []
+
+
+def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_trash(
+    folder: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(folder))
+    drawn(page)
+    page.press("Escape", "1", "d")
+    page.until_open("photo3.png")
+    page.draw_mark()
+    page.until_saved()
+    assert labels_in_file(folder, "photo3.png") == ["mug"]
+    page.press("Shift+Delete")
+    page.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    page.until_open("photo2.png")
+    press_in_row(page, "mug", "Delete the class mug")
+    page.page.locator("dialog.sure").get_by_role("button", name="Delete the class").click()
+    until_class(page, "lid")
+    page.press("Control+z")
+    until_class(page, "mug", "lid")  # the digit 1 means mug again
+    page.until_saved()
+    page.press("Control+z")
+    page.until_open("photo3.png")
+    page.until_saved()
+    assert page.rows() == ["mug"]
+    assert sorted(labels_in_file(folder, "photo1.png")) == ["lid", "mug"]
+    assert labels_in_file(folder, "photo3.png") == ["mug"]

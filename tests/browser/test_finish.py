@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from page_driver import OpenPage, Serve, make_photos, marked_photo
+import pytest
+from page_driver import MARK, SIZE_WH, OpenPage, Serve, make_photos, marked_photo
 from test_drawing_boxes import PHONE
 
 from fewbox.apps.annotate.finishing import Finishing, Result
@@ -48,3 +49,22 @@ def test_it_ends_with_the_estimate_the_threshold_held_out_photos_and_what_to_do(
     picture.wait_for()
     page.page.wait_for_function("() => document.querySelector('img.held-out').naturalWidth === 800")
     assert picture.bounding_box()["width"] <= PHONE["viewport"]["width"]
+
+
+def test_boxes_stay_on_their_photos_when_a_phone_is_turned(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(make_photos(tmp_path / "photos", 1)), viewport={"width": 390, "height": 800})
+    page.draw_mark("mug")
+    page.until_saved()
+    page.page.get_by_role("button", name="Finish").click()
+    mark, image = page.page.locator("dialog .mark-box"), page.page.locator("dialog .thumbnail")
+    mark.wait_for()
+    for width in (390, 490):
+        page.page.set_viewport_size({"width": width, "height": 800})
+        page.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+        over, under = mark.bounding_box(), image.bounding_box()
+        assert over
+        assert under
+        assert over["x"] - under["x"] == pytest.approx(MARK[0] / SIZE_WH[0] * under["width"], abs=1.5)
+        assert over["width"] == pytest.approx((MARK[2] - MARK[0]) / SIZE_WH[0] * under["width"], abs=1.5)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from page_driver import MARK, PageDriver, assert_close, make_photos
 from teach_driver import add, kept_boxes, save, until_learnt
+from test_classes import press_in_row, until_class
 
 import fewbox
 from fewbox.cli import main
@@ -129,3 +130,106 @@ def test_another_base_is_dropped_learnt_from_and_remembered(
     until_learnt(driver)
     file = save(driver, "Download", tmp_path)
     assert fewbox.open_detector(file).base["name"] == "starter"
+
+
+def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_trash(
+    open_teach: Any, tmp_path: Path
+) -> None:
+    driver = open_teach()
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.press("Escape", "n")
+    driver.answer("constructor")  # which all objects of JavaScript have
+    driver.press("1", "d")
+    driver.until_open("photo2.png")
+    driver.draw_mark()
+    driver.until_saved()
+    driver.press("Shift+Delete")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.until_open("photo1.png")
+    press_in_row(driver, "mug", "Rename mug")
+    driver.answer("cup")
+    until_class(driver, "cup", "constructor")
+    press_in_row(driver, "cup", "Delete the class cup")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the class").click()
+    until_class(driver, "constructor")
+    driver.press("Control+z")
+    until_class(driver, "cup", "constructor")
+    driver.until_saved()
+    driver.press("Control+z")
+    until_class(driver, "mug", "constructor")
+    driver.press("Control+z")
+    driver.until_open("photo2.png")
+    assert driver.rows() == ["mug"]
+    assert [[label for label, _ in boxes] for boxes in kept_boxes(driver).values()] == [["mug"], ["mug"]]
+
+
+def test_two_windows_see_each_others_work_and_neither_empties_the_trash_of_the_other(
+    open_teach: Any, tmp_path: Path
+) -> None:
+    driver = open_teach()
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.until_saved()
+    driver.press("Shift+Delete")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.until_open("photo2.png")
+    other = PageDriver(driver.page.context.new_page())
+    other.page.goto(driver.page.url)
+    other.until_open("photo2.png")
+    driver.page.bring_to_front()
+    driver.press("Control+z")
+    driver.until_open("photo1.png")
+    assert driver.rows() == ["mug"]
+    other.page.locator(".list .row", has_text="photo1.png").wait_for()  # by itself, within seconds
+    other.page.bring_to_front()
+    other.draw_mark()
+    driver.page.locator(".tally", has_text="2 boxes").wait_for()
+    other.page.close()
+    driver.press("Shift+Delete")
+    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.until_open("photo2.png")
+    driver.page.reload()
+    driver.until_open("photo2.png")
+    assert set(kept_boxes(driver)) == {"photo2.png"}  # alone, it empties the trash
+
+
+def test_no_photo_is_suggested_that_is_left_out_nor_one_by_what_is_forgotten(
+    open_teach: Any, tmp_path: Path
+) -> None:
+    train, test = demo_photos()
+    project = tmp_path / "annotations.json"
+    fewbox.write_annotations(replace(train, images=train.images[:2]), project)
+    others = [
+        Path(shutil.copy(image.path, tmp_path / f"other{n}.jpg")) for n, image in enumerate(test.images[:2])
+    ]
+    driver = open_teach()
+    add(driver, project, *(image.path for image in train.images[:2]), *others)
+    until_learnt(driver)
+    suggestion = driver.page.locator(".suggestion strong")
+    suggestion.wait_for()
+    driver.press("Home", "o")  # one photo is too few
+    driver.page.locator('.learning[data-state="waiting"]').wait_for()
+    suggestion.wait_for(state="detached", timeout=3000)
+    driver.press("o")
+    until_learnt(driver)
+    suggestion.wait_for()
+    driver.press("g")
+    driver.page.locator("h1", has_text="other").wait_for()
+    driver.press("o", "Home")
+    driver.page.locator("h1", has_text=train.images[0].path.name).wait_for()
+    suggestion.wait_for(state="detached", timeout=3000)
+
+
+def test_what_cannot_be_tried_is_told_by_its_name(open_teach: Any, tmp_path: Path) -> None:
+    driver = open_teach()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no photo")
+    driver.page.locator(".stage").focus()
+    driver.press("t")
+    driver.page.locator("dialog.try input[type=file]").set_input_files(str(broken))
+    driver.page.get_by_text("broken.jpg: this browser cannot read it as a picture").wait_for()

@@ -234,3 +234,37 @@ test("what has just been drawn is selected and not held; what is picked up is he
   session.nudge(1, 0);
   assert.deepEqual([session.selected, session.held], [id, id]);
 });
+
+test("undo held down takes a step back once, and then the one before", async () => {
+  const { session, store } = await opened(1, {});
+  let labels = ["raccoon", "cat"];
+  const asked = [];
+  store.labels = async ({ rename }) => {
+    asked.push(rename);
+    await turn();
+    labels = labels.map((label) => rename[label] ?? label);
+    return { labels };
+  };
+  await session.renameClass("cat", "lynx");
+  await session.renameClass("lynx", "bobcat");
+  const held = [session.undo(), session.undo(), session.undo()];
+  await Promise.all(held);
+  assert.deepEqual([asked.length, labels], [3, ["raccoon", "lynx"]]);
+  await session.undo();
+  assert.deepEqual(labels, ["raccoon", "cat"]);
+  await Promise.all([session.redo(), session.redo()]);
+  assert.deepEqual(labels, ["raccoon", "lynx"]);
+});
+
+test("whoever goes on while a photo is being deleted stays where they are", async () => {
+  const { session, store } = await opened(3, {});
+  store.trash = turn;
+  const deleted = session.trashPhoto();
+  session.step(1);
+  session.step(1);
+  await deleted;
+  await turn();
+  assert.equal(session.current.id, "3");
+  assert.ok(session.state);
+  assert.deepEqual(session.photos.map(({ id }) => id), ["2", "3"]);
+});

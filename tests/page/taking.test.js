@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readProject } from "../../examples/web/teach/project_file.js";
+import { readProject, writeProject } from "../../examples/web/teach/project_file.js";
 import { Taking } from "../../examples/web/teach/taking.js";
 
 globalThis.createImageBitmap = async () => ({ width: 100, height: 60, close() {} }); // which node has not
@@ -40,6 +40,18 @@ function makeTaking() {
   let told = "";
   return { taking: new Taking(project, {}, (text) => (told = text)), added, told: () => told };
 }
+
+test("blanks around the name of a class are no part of it", () => {
+  const image = { id: 1, file_name: "1.jpg", width: 100, height: 60 };
+  const categories = [{ id: 1, name: "cup " }, { id: 2, name: "me\u0301tal" }];
+  const annotations = categories.map(({ id }) => ({ id, image_id: 1, category_id: id, bbox: [0, 0, 10, 10] }));
+  const { labels, photos } = readProject(JSON.stringify({ images: [image], annotations, categories }));
+  assert.deepEqual(labels, ["cup", "métal"]);
+  const written = JSON.parse(writeProject([{ ...image, name: "1.jpg", ...photos.get("1.jpg") }], labels));
+  assert.deepEqual(written.annotations.map(({ category_id }) => category_id), [1, 2]);
+  const blank = [{ id: 1, name: " " }];
+  assert.throws(() => readProject(JSON.stringify({ images: [], annotations: [], categories: blank })), /without a name/);
+});
 
 test("of several project files none is forgotten, be they taken at once or one after the other", async () => {
   const { taking, added, told } = makeTaking();

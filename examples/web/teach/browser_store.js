@@ -1,7 +1,9 @@
 // The third store of the annotation page: the project in this browser, with a learner in a worker beside it.
 // Its methods are those of annotate/http_store.js; what they give is told in apps/annotate/answers.py.
 
+import { ReaderError } from "../errors.js";
 import { Previews, sizeOf } from "./previews.js";
+import { UNREADABLE } from "./taking.js";
 
 const EMPTY = "Drop photos here, paste them, or press Add photos. They stay in this browser.";
 const TRASHED =
@@ -20,11 +22,13 @@ export function browserStore(project, learner, download) {
     whenTrashed: TRASHED,
 
     async project() {
+      const { version } = project; // before all else: what changes meanwhile is asked for again
       const photos = await project.photos();
       const { suggested_next } = learner.learning();
       const labels = await project.labels();
-      return { name: "fewbox", key: "browser", labels, photos: photos.map(asRow), suggested_next };
+      return { name: "fewbox", key: "browser", labels, photos: photos.map(asRow), suggested_next, version };
     },
+    version: async () => project.version,
     photo: (id) => project.photo(id),
     patch: (id, change) => project.patch(id, change),
     trash: (id) => project.setTrashed(id, true),
@@ -49,7 +53,9 @@ export function browserStore(project, learner, download) {
 
     trying: async () => ({ detector: learner.isLearnt ? "what has been learnt" : null }),
     async tryPhoto(name, file) {
-      const size = await sizeOf(file);
+      const size = await sizeOf(file).catch(() => {
+        throw new ReaderError(`${name}: ${UNREADABLE}`);
+      });
       const { boxes, threshold } = await learner.look(file, size);
       const id = String(tried.size);
       tried.set(id, { name, file, size, url: URL.createObjectURL(file) });

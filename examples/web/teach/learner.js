@@ -178,7 +178,7 @@ export class Learner extends EventTarget {
     if (missing > 0) {
       const where = missing === 2 ? "two photos" : "one more photo";
       this.#forgetRound();
-      return this.#say({ state: "waiting", message: `draw boxes in ${where}` });
+      return this.#say({ state: "waiting", message: `draw boxes in ${where}`, suggested_next: null });
     }
     const used = new Set(reviewed.flatMap(({ boxes }) => boxes.map(({ label }) => label)));
     const labels = (await this.#project.labels()).filter((label) => used.has(label));

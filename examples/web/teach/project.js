@@ -5,15 +5,22 @@ import { applied, newId } from "../annotate/history.js";
 import { asPromise } from "./database.js";
 
 const BOTH = ["photos", "project"];
+const WINDOWS = "fewbox project"; // what its windows are called among each other
 const MAX_LABEL_LENGTH = 100;
 
 export class BrowserProject extends EventTarget {
+  version = 0; // how often another window has changed it
   #database;
+  #others = new BroadcastChannel(WINDOWS);
 
   /** It says "change" whenever there is something else to learn from. */
   constructor(database) {
     super();
     this.#database = database;
+    this.#others.onmessage = () => {
+      this.version += 1;
+      this.dispatchEvent(new Event("change"));
+    };
   }
 
   /** The photos in the order in which they came, but for those in the trash. */
@@ -72,20 +79,23 @@ export class BrowserProject extends EventTarget {
   /** Move a photo into the trash, or back. */
   async setTrashed(id, trashed) {
     await this.#database.change(["photos"], async ({ photos }) => {
-      await asPromise(photos.put({ ...(await asPromise(photos.get(id))), trashed }));
+      const photo = await asPromise(photos.get(id));
+      if (!photo) throw refused("the browser no longer has this photo", "add it again");
+      await asPromise(photos.put({ ...photo, trashed }));
     });
     this.#changed();
   }
 
-  /** Forget what is in the trash: after a reload nothing can bring it back. */
-  async emptyTrash() {
-    await this.#database.change(["photos", "files"], async ({ photos, files }) => {
+  /** Forget what is in the trash, if no other window is open that could bring it back. */
+  emptyTrash() {
+    const empty = async ({ photos, files }) => {
       for (const { id, trashed } of await asPromise(photos.getAll())) {
         if (!trashed) continue;
         await asPromise(photos.delete(id));
         await asPromise(files.delete(id));
       }
-    });
+    };
+    return ifAlone(() => this.#database.change(["photos", "files"], empty));
   }
 
   /** Forget photos, boxes and classes, all of them. */
@@ -94,28 +104,34 @@ export class BrowserProject extends EventTarget {
       const asked = [photos.clear(), files.clear(), project.delete("labels"), project.delete("awaited")];
       await Promise.all(asked.map(asPromise));
     });
+    this.#others.postMessage("");
   }
 
   /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
-  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [] }) {
+  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [], restore = null }) {
     const result = await this.#database.change(BOTH, async ({ photos, project }) => {
       let labels = await addLabels(project, added);
       const losing = new Set([...gone, ...Object.keys(merge)]);
+      const asked = [...losing, ...remove, ...Object.keys(rename)];
+      const missing = asked.find((label) => !labels.includes(label));
+      if (missing !== undefined) throw refused(`no class has the label ${missing}`);
+      const lost = [...losing, ...remove].map((label) => ({ label, at: labels.indexOf(label) })).at(-1);
       const other = new Map([...Object.entries(rename), ...Object.entries(merge)]);
       const before = [];
       for (const photo of await asPromise(photos.getAll())) {
         const put = photo.boxes.filter(({ label }) => losing.has(label));
-        if (put.length && !photo.trashed) before.push([photo.id, { put, delete: [], reviewed: photo.reviewed }]);
+        if (put.length) before.push([photo.id, { put, delete: [], reviewed: photo.reviewed }]);
         const left = photo.boxes.filter(({ label }) => !gone.includes(label));
         const boxes = left.map((box) => ({ ...box, label: other.get(box.label) ?? box.label }));
         const reviewed = photo.reviewed && (boxes.length > 0 || photo.boxes.length === 0);
         await asPromise(photos.put({ ...photo, boxes, reviewed }));
       }
-      labels = labels.map((label) => rename[label] ?? label);
-      if (new Set(labels).size < labels.length) throw refused("two classes would have one name");
       labels = labels.filter((label) => !losing.has(label) && !remove.includes(label));
+      labels = labels.map((label) => other.get(label) ?? label);
+      if (new Set(labels).size < labels.length) throw refused("two classes would have one name");
+      if (restore && !labels.includes(restore.label)) labels.splice(restore.at, 0, restore.label);
       await asPromise(project.put(labels, "labels"));
-      return losing.size ? { labels, before } : { labels };
+      return { labels, before, lost };
     });
     this.#changed();
     return result;
@@ -131,8 +147,17 @@ export class BrowserProject extends EventTarget {
   }
 
   #changed() {
+    this.#others.postMessage("");
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** Call `does` if this page is open in no other window; from here on it is open in this one. */
+async function ifAlone(does) {
+  const { locks } = navigator; // undefined if the page comes neither from this machine nor by https
+  if (!locks) return void (await does());
+  await locks.request(WINDOWS, { ifAvailable: true }, (lock) => lock && does());
+  locks.request(WINDOWS, { mode: "shared" }, () => new Promise(() => {}));
 }
 
 const refused = (message, hint) => new StoreError(message, { hint, refused: true });

@@ -55,10 +55,11 @@ export function readProject(text) {
   const { images, annotations, categories } = parsed(text);
   const labels = new Map();
   for (const { id, name } of categories) {
-    if ((labels.get(id) ?? name) !== name) refuse(`two categories have the id ${id}`);
-    labels.set(id, name);
+    const label = typeof name === "string" ? name.normalize().trim() : "";
+    if (!label) refuse("a class without a name");
+    if ((labels.get(id) ?? label) !== label) refuse(`two categories have the id ${id}`);
+    labels.set(id, label);
   }
-  if (![...labels.values()].every((label) => typeof label === "string" && label)) refuse("a class without a name");
   const photos = new Map();
   const byId = new Map();
   for (const { id, file_name: name, width, height, reviewed = false, left_out = false } of images) {

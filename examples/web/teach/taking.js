@@ -5,7 +5,7 @@ import { boxInside, nameIn, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
 
-const UNREADABLE = "this browser cannot read it as a picture; JPEG, PNG and WebP always work";
+export const UNREADABLE = "this browser cannot read it as a picture; JPEG, PNG and WebP always work";
 
 export class Taking {
   #project;

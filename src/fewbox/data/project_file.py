@@ -30,6 +30,7 @@ _BOX_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Finer than a hand can draw on any screen, and short enough to be read in a diff.
 _DECIMALS = 2
 
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # Persian and the scripts of India are written with them
 _NEW = '{"info": {}, "images": [], "annotations": [], "categories": []}'
 
 # JSON has no word for infinity and the like. Not ASCII, so that a diff shows names as they are.
@@ -236,14 +237,18 @@ class ProjectFile:
         if box.ignore != entry.flag("iscrowd"):
             entry.fields["iscrowd"] = int(box.ignore)
 
-    def _category_id(self, label: str) -> int:
-        for category_id, known in self._labels.items():
-            if known == label:
-                return category_id
-        category_id = max(self._labels, default=0) + 1
+    def _category_id(self, label: str, wanted: int | None = None) -> int:
+        """The id of a class, which is added if it is not there; under the id ``wanted`` if that is free."""
+        same = [category_id for category_id, known in self._labels.items() if _plain(known) == label]
+        if same:
+            return same[0]
+        next_id = max(self._labels, default=0) + 1
+        category_id = next_id if wanted is None or wanted in self._labels else wanted
         self._labels[category_id] = label
-        self._top["categories"].append({"id": category_id, "name": label})
-        self._lines.pop(id(self._top["categories"][-1]), None)
+        entry = {"id": category_id, "name": label}
+        categories = self._top["categories"]
+        categories.insert(sum(other["id"] < category_id for other in categories), entry)
+        self._lines.pop(id(entry), None)
         return category_id
 
     def add_labels(self, labels: Iterable[str]) -> None:
@@ -254,6 +259,14 @@ class ProjectFile:
         """
         for label in labels:
             self._category_id(checked_label(label))
+
+    def category_id(self, label: str) -> int:
+        """The id of a class; an AnnotationError if there is no such class."""
+        return int(self._category(label)["id"])
+
+    def restore_label(self, label: str, category_id: int) -> None:
+        """Add a class that was removed, under the id that it had, so that it comes back to its place."""
+        self._category_id(checked_label(label), category_id)
 
     def rename_label(self, old: str, new: str) -> None:
         """Give a class another name; its boxes follow.
@@ -356,11 +369,16 @@ def checked_label(label: str) -> str:
     Raises:
         AnnotationError: nothing is left, or it is too long or not one line of text.
     """
-    name = unicodedata.normalize("NFC", label).strip()
-    if not name or len(name) > MAX_LABEL_LENGTH or not name.isprintable():
-        hint = f"use a name of 1 to {MAX_LABEL_LENGTH} characters"
+    name = _plain(label)
+    seen = name.translate(_JOINERS)
+    if not seen or len(name) > MAX_LABEL_LENGTH or not seen.isprintable():
+        hint = f"use a name of 1 to {MAX_LABEL_LENGTH} characters, all of them visible"
         raise AnnotationError(f"not a name for a class: {label[:120]!r}", hint=hint)
     return name
+
+
+def _plain(label: str) -> str:
+    return unicodedata.normalize("NFC", label).strip()
 
 
 def _key(name: str) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.previews import Previews
-from fewbox.apps.annotate.questions import LabelChange, NoSuchPhotoError, PhotoChange
+from fewbox.apps.annotate.questions import LabelChange, LostLabel, NoSuchPhotoError, PhotoChange
 from fewbox.apps.annotate.tried import TriedPhotos
 from fewbox.core import counted
 from fewbox.data import FORMATS, PROJECT_FILE
@@ -29,7 +29,7 @@ from fewbox.data.beside import find_beside, take_over
 from fewbox.data.formats.writing import annotation_texts
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
-from fewbox.data.project_file import DrawnBox, PhotoState
+from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.errors import AnnotationError, PhotoError
 
 
@@ -146,16 +146,20 @@ class Answers:
         return {}
 
     def change_labels(self, asked: LabelChange) -> dict[str, Any]:
-        """Add, rename, remove, merge and delete labels.
+        """Add, rename, remove, merge and delete labels, and bring one back.
 
         ``before`` of the answer has for each photo whose boxes were merged or deleted its id and the change
-        that brings them back.
+        that brings them back. ``lost`` is what brings the label back to its place, with the boxes of photos
+        that are not there, as those in the trash, to which nobody else can put any.
         """
         losing = {*asked.delete, *(asked.merge or ())[:1]}
-        names = self._list_names() if losing else ()
+        there = set(filter(self._project.is_there, self._list_names() if losing else ()))
         with self._project.editing() as content:
+            names = sorted(there | {*content.names}) if losing else ()
             before = [(name, _restoring(content.photo(name), losing)) for name in names]
+            before = [(name, change) for name, change in before if change["put"]]
             content.add_labels(asked.add)
+            gone = [(label, content.category_id(label)) for label in (*losing, *asked.remove)]
             if asked.rename is not None:
                 content.rename_label(*asked.rename)
             for label in asked.remove:
@@ -164,11 +168,16 @@ class Answers:
                 content.merge_label(*asked.merge)
             for label in asked.delete:
                 content.delete_label(label)
+            if asked.restore is not None:
+                _restore(content, asked.restore)
         if asked.rename is not None or losing:
             self._learner.photos_changed()
         answer: dict[str, Any] = {"labels": self._project.labels()}
         if losing:
-            answer["before"] = [[photo_id(name), change] for name, change in before if change["put"]]
+            answer["before"] = [[photo_id(name), change] for name, change in before if name in there]
+        if gone:
+            photos = [{"name": name, **change} for name, change in before if name not in there]
+            answer["lost"] = {"label": gone[-1][0], "id": gone[-1][1], "photos": photos}
         return answer
 
     def beside(self) -> dict[str, Any]:
@@ -347,6 +356,15 @@ def _restoring(state: PhotoState, labels: Set[str]) -> dict[str, Any]:
     """The change that brings boxes of these labels back, once they have got another one or are gone."""
     boxes = [_box(drawn) for drawn in state.boxes if drawn.box.label in labels]
     return {"put": boxes, "delete": [], "reviewed": state.reviewed}
+
+
+def _restore(content: ProjectFile, lost: LostLabel) -> None:
+    """Bring a label back, and its boxes in photos that are not there, whose size the file has."""
+    content.restore_label(lost.label, lost.category_id)
+    for name, change in lost.photos:
+        size_hw = content.photo(name).size_hw
+        if size_hw is not None:
+            content.change_photo(name, size_hw, put=change.put, reviewed=change.reviewed)
 
 
 def _box(drawn: DrawnBox) -> dict[str, Any]:

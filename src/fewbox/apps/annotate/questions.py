@@ -23,10 +23,20 @@ class PhotoChange:
 
 
 @dataclass(frozen=True)
+class LostLabel:
+    """A label that was removed, merged or deleted, to be brought back."""
+
+    label: str
+    category_id: int
+    photos: tuple[tuple[str, PhotoChange], ...]
+    """Names of photos that are not there, and what brings back their boxes."""
+
+
+@dataclass(frozen=True)
 class LabelChange:
     """Labels to add, then one to rename, then some to remove that no box has.
 
-    Then one to merge into another, and some to delete with their boxes.
+    Then one to merge into another, some to delete with their boxes, and one to bring back.
     """
 
     add: tuple[str, ...]
@@ -34,6 +44,7 @@ class LabelChange:
     remove: tuple[str, ...]
     merge: tuple[str, str] | None = None
     delete: tuple[str, ...] = ()
+    restore: LostLabel | None = None
 
 
 class NoSuchPhotoError(Exception):
@@ -54,21 +65,30 @@ def read_photo_change(body: bytes) -> PhotoChange:
     """
     request = _parse(body)
     try:
-        put = tuple(map(_read_box, request.entries("put"))) if "put" in request.fields else ()
-        reviewed, left_out = (
-            request.flag(key) if request.fields.get(key) is not None else None
-            for key in ("reviewed", "left_out")
-        )
-        seen = request.text("seen") if "seen" in request.fields else None
-        return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen)
+        return _read_change(request)
     except AnnotationError as error:
         raise BadRequestError(error.message) from error
+
+
+def _read_change(request: Entry) -> PhotoChange:
+    put = tuple(map(_read_box, request.entries("put"))) if "put" in request.fields else ()
+    reviewed, left_out = (
+        request.flag(key) if request.fields.get(key) is not None else None for key in ("reviewed", "left_out")
+    )
+    seen = request.text("seen") if "seen" in request.fields else None
+    return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen)
+
+
+def _read_lost(entry: Entry) -> LostLabel:
+    photos = tuple((photo.text("name"), _read_change(photo)) for photo in entry.entries("photos"))
+    return LostLabel(entry.text("label"), entry.whole("id"), photos)
 
 
 def read_label_change(body: bytes) -> LabelChange:
     """Read what is to be done with labels; each part may be left out.
 
-    ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["a"], "merge": {"b": "c"}, "delete": ["d"]}``
+    ``{"labels": ["mug"], "rename": {"old": "new"}, "remove": ["a"], "merge": {"b": "c"}, "delete": ["d"],
+    "restore": {"label": "e", "id": 1, "photos": [{"name": "a.jpg", "put": [box, ...], "reviewed": true}]}}``
 
     Raises:
         BadRequestError: it is malformed; the message says where.
@@ -77,7 +97,8 @@ def read_label_change(body: bytes) -> LabelChange:
     try:
         rename, merge = _pair(request, "rename"), _pair(request, "merge")
         remove, delete = _texts(request, "remove"), _texts(request, "delete")
-        return LabelChange(_texts(request, "labels"), rename, remove, merge, delete)
+        restore = _read_lost(request.entry("restore")) if "restore" in request.fields else None
+        return LabelChange(_texts(request, "labels"), rename, remove, merge, delete, restore)
     except AnnotationError as error:
         raise BadRequestError(error.message) from error
 

@@ -20,7 +20,6 @@ export class Stage {
   #element;
   #session;
   #pictures;
-  #picture = null; // an ImageBitmap of the photo
   #isFitted = true;
   #filter = ""; // CSS: how the photo is shown; its pixels stay as they are
   #stale = new Set();
@@ -38,9 +37,9 @@ export class Stage {
     const { id, width, height, error } = this.#session.current ?? {};
     const photo = width && !error ? { id, width, height } : null;
     if (this.photo?.id !== photo?.id) {
+      this.#pictures.shown = null;
       this.#pictures.forgetFullSize();
       Object.assign(this, { photo, pointer: null });
-      this.#picture = null;
       this.fit();
     }
     await this.#sharpen();
@@ -113,10 +112,11 @@ export class Stage {
     const longer = Math.max(photo.width, photo.height);
     const isTooCoarse = longer > preview && longer * this.view.scale * devicePixelRatio > preview;
     for (const side of isTooCoarse ? [preview, 0] : [preview]) {
-      if (this.#picture && (side || this.#picture.width >= photo.width)) continue;
+      const { shown } = this.#pictures;
+      if (shown && (side || shown.width >= photo.width)) continue;
       const picture = await this.#pictures.get(photo.id, side);
       if (photo !== this.photo) return;
-      this.#picture = picture;
+      this.#pictures.shown = picture;
       this.#redraw("photo");
     }
   }
@@ -145,22 +145,24 @@ export class Stage {
     if (stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
     if (!stale.has("boxes")) return;
     const context = cleared(boxCanvas);
-    this.#paintBoxes(context);
+    this.#paintBoxes(context, this.size);
     this.#paintKnob(context);
     if (this.pointer) paintCrossHair(context, this.pointer, this.size);
     if (this.finger) this.#paintLens(context, this.finger);
   }
 
   #paintPhoto(context) {
-    if (!this.photo || !this.#picture?.width) return; // a closed bitmap has no width
+    const { shown } = this.#pictures;
+    if (!this.photo || !shown) return;
     const [left, top, right, bottom] = boxOnStage(this.view, [0, 0, this.photo.width, this.photo.height]);
     // Far in, pixels are to be seen as what they are: an edge lies between two of them.
     context.imageSmoothingEnabled = this.view.scale < 6;
     context.imageSmoothingQuality = "medium";
-    context.drawImage(this.#picture, left, top, right - left, bottom - top);
+    context.drawImage(shown, left, top, right - left, bottom - top);
   }
 
-  #paintBoxes(context) {
+  /** Draw the boxes; their labels stay in sight in what is as large as `room`. */
+  #paintBoxes(context, room) {
     const { draft, shownItems, selected, held, labels, question } = this.#session;
     context.font = FONT;
     const shown = shownItems.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
@@ -173,7 +175,7 @@ export class Stage {
       // What a drag would move, or what is asked about, is filled; what has just been drawn has handles only.
       const isFilled = item.id === held || item === draft || Boolean(question?.items.includes(item));
       paintBox(context, corners, item, colour, { isSelected: isFocused(item), isFilled });
-      paintTag(context, corners, tagOf(item, Boolean(draft) && isFocused(item)), colour);
+      paintTag(context, corners, tagOf(item, Boolean(draft) && isFocused(item)), colour, room);
     }
   }
 
@@ -211,7 +213,7 @@ export class Stage {
     context.filter = this.#filter || "none"; // which Safari leaves out: there the lens shows the photo as it is
     this.#paintPhoto(context);
     context.filter = "none";
-    this.#paintBoxes(context);
+    this.#paintBoxes(context, { width: Infinity, height: Infinity });
     this.view = own;
     paintCrossHair(context, centre, this.size);
     context.restore();
@@ -269,10 +271,11 @@ function tagOf(item, isMoving) {
   return words.join(" ").trim();
 }
 
-function paintTag(context, [left, top], text, colour) {
-  if (!text) return;
+function paintTag(context, [left, top, right, bottom], text, colour, room) {
+  if (!text || right < 0 || bottom < 0 || left > room.width || top > room.height) return;
   const width = context.measureText(text).width + 12;
-  const [x, y] = [Math.max(left - 2, 0), top - TAG - 2 < 0 ? top : top - TAG - 2];
+  const x = Math.max(Math.min(left - 2, room.width - width), 0);
+  const y = top - TAG - 2 < 0 ? Math.max(top, 0) : top - TAG - 2;
   context.fillStyle = colour;
   context.beginPath();
   context.roundRect(x, y, width, TAG, 3);

@@ -35,6 +35,7 @@ export function askForName(parent, title, before = "", hint = "") {
     maxLength: 100,
     required: true,
     autocomplete: "off",
+    dir: "auto",
     placeholder: "for example: mug",
     "aria-label": title,
   });
@@ -46,7 +47,7 @@ export function askForName(parent, title, before = "", hint = "") {
   return new Promise((resolve) => {
     let answer = null;
     form.addEventListener("submit", () => {
-      answer = input.value.trim() || null;
+      answer = input.value.normalize().trim() || null;
     });
     dialog.addEventListener("close", () => resolve(answer));
   });

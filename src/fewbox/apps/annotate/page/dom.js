@@ -60,6 +60,9 @@ export function icon(name) {
 
 export const text = (className, content = "") => h("span", { class: className }, content);
 
+/** A name that somebody has given: one that is written from right to left is cut off at its own end. */
+export const named = (className, content = "") => h("span", { class: className, dir: "auto" }, content);
+
 export function button(className, onclick, ...children) {
   return h("button", { type: "button", class: className, onclick }, ...children);
 }

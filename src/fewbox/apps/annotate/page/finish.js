@@ -2,7 +2,7 @@
 
 import { colourOf } from "./colours.js";
 import { opened } from "./dialogs.js";
-import { button, h, text } from "./dom.js";
+import { button, h, named, text } from "./dom.js";
 import { exportRow } from "./exporting.js";
 import { PhotoGrid, thumbnail } from "./list.js";
 import { counted, estimateInWords, inWords, isOpen, stateOf, thresholdInWords } from "./words.js";
@@ -43,23 +43,29 @@ function sheetPhoto(photo, go, session, store) {
   const picture = h("span", { class: "picture" }, image);
   image.onload = async () => {
     const { boxes, width, height } = await store.photo(photo.id).catch(() => ({ boxes: [] }));
-    const [x, y] = [image.offsetWidth / width, image.offsetHeight / height];
-    for (const { box, label } of boxes) {
+    const marks = boxes.map(({ label }) => {
       const mark = text("mark-box");
-      mark.style.left = `${image.offsetLeft + box[0] * x}px`;
-      mark.style.top = `${image.offsetTop + box[1] * y}px`;
-      mark.style.width = `${(box[2] - box[0]) * x}px`;
-      mark.style.height = `${(box[3] - box[1]) * y}px`;
       mark.style.borderColor = colourOf(session.labels.indexOf(label));
-      picture.append(mark);
-    }
+      return mark;
+    });
+    picture.append(...marks);
+    const place = () => boxes.forEach(({ box }, at) => putMark(marks[at], box, image, { width, height }));
+    new ResizeObserver(place).observe(picture); // at once, and when a phone is turned
   };
   const mark = text("mark");
   mark.dataset.state = stateOf(photo);
-  const caption = h("span", { class: "caption" }, mark, text("file", photo.name));
+  const caption = h("span", { class: "caption" }, mark, named("file", photo.name));
   const made = button("", go, picture, caption);
   made.setAttribute("aria-label", `${photo.name}, ${inWords(photo)}`);
   return made;
+}
+
+/** Put a mark around a box of a photo of this size over its picture. */
+function putMark({ style }, [x1, y1, x2, y2], image, { width, height }) {
+  const [x, y] = [image.offsetWidth / width, image.offsetHeight / height];
+  const [left, top] = [image.offsetLeft + x1 * x, image.offsetTop + y1 * y];
+  const place = { left, top, width: (x2 - x1) * x, height: (y2 - y1) * y };
+  for (const [name, value] of Object.entries(place)) style[name] = `${value}px`;
 }
 
 /** A command to copy. */

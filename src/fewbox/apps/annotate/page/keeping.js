@@ -8,6 +8,7 @@ import { counted } from "./words.js";
 export class Keeping extends Project {
   #steps = []; // {order, back, again, undone, done, history}
   #undone = []; // what was taken back: one of those steps, or null for a change of the open photo
+  #isBusy = false; // while one of those steps is on its way: a key that is held down must not take it back twice
 
   /** Leave the photo out: it is neither learnt from nor to do; or take it in again. */
   toggleLeftOut() {
@@ -44,7 +45,7 @@ export class Keeping extends Project {
 
   /** Whether everything is saved, as what changes the folder or many photos needs it; if not, say so. */
   isSettled() {
-    if (this.saver.status.kind === "saved") return true;
+    if (this.saver.status.kind === "saved" && !this.#isBusy) return true;
     this.tell("not now: wait until everything is saved");
     return false;
   }
@@ -65,9 +66,9 @@ export class Keeping extends Project {
 
   async #trash(id) {
     const photo = this.photo(id);
-    const isOpen = photo === this.current;
-    const next = this.neighbour(1) ?? this.neighbour(-1) ?? this.photos.find((other) => other !== photo);
     await this.store.trash(id);
+    const isOpen = photo === this.current; // somebody may have gone on meanwhile
+    const next = this.neighbour(1) ?? this.neighbour(-1) ?? this.photos.find((other) => other !== photo);
     this.photos = this.photos.filter((other) => other !== photo);
     this.clashes.delete(photo);
     if (!isOpen) return;
@@ -109,7 +110,7 @@ export class Keeping extends Project {
       await this.refresh();
     };
     await this.doStep({ again, back, undone: "what was taken over is gone again" });
-    this.#offerUndo(`${counted(taken.boxes, "box", "boxes")} taken over`);
+    if (taken) this.#offerUndo(`${counted(taken.boxes, "box", "boxes")} taken over`);
   }
 
   /**
@@ -117,10 +118,22 @@ export class Keeping extends Project {
    * `done` and `undone`. With `isOfClasses`, older changes can be undone only once it is, as they know other classes.
    */
   async doStep(step) {
-    await step.again();
+    if (!(await this.#alone(step.again))) return;
     this.#note(step);
     if (step.done) this.#offerUndo(step.done);
     this.changed();
+  }
+
+  /** Do a part of a step; false if that is not possible now. */
+  async #alone(does) {
+    if (!this.isSettled()) return false;
+    this.#isBusy = true;
+    try {
+      await does();
+    } finally {
+      this.#isBusy = false;
+    }
+    return true;
   }
 
   #note({ isOfClasses = false, ...step }) {
@@ -153,9 +166,8 @@ export class Keeping extends Project {
       if (this.lastStep) this.#undone.push(null);
       return super.undo();
     }
-    if (!this.isSettled()) return undefined;
-    await step.back();
-    this.#steps.pop();
+    if (!(await this.#alone(step.back))) return undefined;
+    this.#steps = this.#steps.filter((other) => other !== step);
     return this.#settleStep(step, this.#undone, step.undone);
   }
 
@@ -166,9 +178,8 @@ export class Keeping extends Project {
       this.#undone.pop();
       return super.redo();
     }
-    if (!this.isSettled()) return undefined;
-    await step.again();
-    this.#undone.pop();
+    if (!(await this.#alone(step.again))) return undefined;
+    this.#undone = this.#undone.filter((other) => other !== step);
     step.order = this.nextStep();
     return this.#settleStep(step, this.#steps, step.done);
   }

@@ -8,7 +8,7 @@ const TRASH = "Delete the photo (Shift Delete)";
 
 export function makeLayout(act) {
   const parts = {
-    name: h("h1"),
+    name: h("h1", { dir: "auto" }),
     count: text("count"),
     filter: h("select", { "aria-label": "Which photos to show" }),
     search: h("input", { type: "search", placeholder: "Jump to a photo (J)", autocomplete: "off", spellcheck: false }),

@@ -1,9 +1,9 @@
 // What stands around the photo, shown anew whenever the session or the saver says so.
 
 import { colourOf, inkOn } from "./colours.js";
-import { button, h, icon, iconButton, key, rebuilt, text } from "./dom.js";
+import { button, h, icon, iconButton, key, named, rebuilt, text } from "./dom.js";
 import { PhotoGrid, thumbnail } from "./list.js";
-import { counted, inWords, isShown, sizeOf, stateOf } from "./words.js";
+import { counted, filterOf, inWords, isOpen, isShown, sizeOf, stateOf } from "./words.js";
 
 const ROW = { width: null, height: 56 }; // CSS pixels
 
@@ -25,7 +25,13 @@ export class Panels {
     this.#store = store;
     this.#act = act;
     this.#list = new PhotoGrid(parts.list, ROW, (...row) => this.#fillRow(...row));
-    parts.filter.onchange = () => session.setFilter(parts.filter.value);
+    let isPointed = false; // after a choice with the mouse the keys are for the photo again
+    parts.filter.onpointerdown = () => (isPointed = true);
+    parts.filter.onkeydown = () => (isPointed = false);
+    parts.filter.onchange = () => {
+      session.setFilter(parts.filter.value);
+      if (isPointed) parts.stage.focus({ preventScroll: true });
+    };
     parts.list.addEventListener("keydown", (event) => this.#listKey(event));
     parts.search.oninput = () => session.setSearch(parts.search.value);
     parts.search.addEventListener("keydown", (event) => this.#searchKey(event));
@@ -62,7 +68,7 @@ export class Panels {
       ["unreviewed", "Not reviewed"],
       ["empty", "Reviewed, no boxes"],
       ...(photos.some((photo) => photo.left_out) || filter === "out" ? [["out", "Left out"]] : []),
-      ...labels.map((label) => [`class ${label}`, `With ${label}`]),
+      ...labels.map((label) => [filterOf(label), `With ${label}`]),
     ];
     const options = filters.map(([value, says]) => {
       const count = photos.filter((photo) => isShown(photo, value)).length;
@@ -90,7 +96,7 @@ export class Panels {
     if (row.dataset.says === says) return;
     row.dataset.says = says;
     if (!row.firstChild) {
-      row.append(thumbnail(photo, this.#store), text("mark"), text("file"), text("number"));
+      row.append(thumbnail(photo, this.#store), text("mark"), named("file"), text("number"));
       row.setAttribute("role", "option");
       row.id = `fewbox-${photo.id}`;
       row.onclick = () => this.#act.open(photo.id);
@@ -128,7 +134,7 @@ export class Panels {
 
   #showSuggestion() {
     const { suggested, photos, current } = this.#session;
-    const photo = photos.find(({ id, reviewed }) => id === suggested && !reviewed);
+    const photo = photos.find((one) => one.id === suggested && isOpen(one));
     const isNews = photo && photo !== current;
     const go = () => this.#act.goToSuggested();
     rebuilt(this.#parts.suggestion, isNews ? photo.id : "", () =>
@@ -158,7 +164,7 @@ export class Panels {
     return h(
       "div",
       { class: isActive ? "row active" : "row" },
-      pick(isActive, () => this.#act.chooseClass(number), swatch, text("label", label), photos),
+      pick(isActive, () => this.#act.chooseClass(number), swatch, named("label", label), photos),
       remove,
       iconButton("pencil", `Rename ${label}`, () => this.#act.rename(label), "quiet"),
       iconButton(isHidden ? "hidden" : "eye", says, () => this.#act.toggleClass(label), isHidden ? "eye off" : "eye"),
@@ -197,7 +203,7 @@ export class Panels {
     const frame = text(isProposal ? "frame proposed" : "frame");
     frame.style.borderColor = colourOf(this.#session.labels.indexOf(item.label));
     const detail = isProposal ? `${Math.round(100 * item.score)}%?` : item.ignore ? "ignored" : sizeOf(item);
-    const label = text("label", item.label);
+    const label = named("label", item.label);
     if (this.#session.isHidden(item)) label.append(" (hidden)");
     const says = isProposal ? "Dismiss the proposal" : `Delete ${item.label}`;
     return h(

@@ -3,6 +3,7 @@
 const KEPT = 6;
 
 export class Pictures {
+  shown = null; // the ImageBitmap that is in sight, which stays open
   #store;
   #kept = new Map(); // "side id" -> promise of an ImageBitmap; the least recently used first
 
@@ -32,7 +33,7 @@ export class Pictures {
   }
 
   #forget(key) {
-    this.#kept.get(key).then((bitmap) => bitmap.close(), () => {});
+    this.#kept.get(key).then((bitmap) => bitmap === this.shown || bitmap.close(), () => {});
     this.#kept.delete(key);
   }
 }

@@ -1,11 +1,11 @@
-// One person at one project: which photo is open, what is in it, which photos count as reviewed, what is
-// proposed, and what can be taken back. It knows the store and the saver, not the document. It says "draft" when
-// only the box being drawn is to be shown anew, and all that a list of photos says.
+// One person at one project: which photo is open, what is in it, which photos count as reviewed, what is proposed, and
+// what can be taken back. It knows the store and the saver, not the document. It says "draft" when only the box being
+// drawn is to be shown anew, and all that a list of photos says.
 
 import { Histories, NO_CHANGE, applied } from "./history.js";
 import { PhotoList } from "./photo_list.js";
 import { Proposals, asBox } from "./proposals.js";
-import { counted, isOpen } from "./words.js";
+import { counted, isOfNone, isOpen } from "./words.js";
 
 const AGAIN = 1000; // milliseconds until what is not there yet is asked for again
 
@@ -60,8 +60,9 @@ export class Project extends PhotoList {
     if (this.current) await this.#readBoxes(this.current);
     else if (current) {
       this.tell(`${current.name} is no longer there`);
-      const at = Math.min(photos.indexOf(current), this.photos.length - 1);
-      if (at >= 0) this.#open(this.photos[at]);
+      const next = this.photos[photos.indexOf(current)] ?? this.photos.at(-1);
+      if (next) this.#open(next);
+      else Object.assign(this, { state: null, question: null, selected: null, held: null });
     }
     this.changed();
   }
@@ -85,6 +86,7 @@ export class Project extends PhotoList {
     const active = this.labels[this.active];
     this.labels = [...new Set([...project.labels, ...this.saver.pendingLabels])];
     this.active = Math.max(this.labels.indexOf(active), 0);
+    if (isOfNone(this.filter, this.labels)) this.filter = "all";
     this.suggested = project.suggested_next;
     if (before !== this.#changes) return;
     this.version = project.version;
@@ -126,8 +128,7 @@ export class Project extends PhotoList {
       if (this.current !== photo || this.state) return undefined;
       this.trouble = error;
       this.changed();
-      setTimeout(() => this.current === photo && !this.state && this.#readBoxes(photo), AGAIN);
-      return undefined;
+      return void setTimeout(() => this.current === photo && !this.state && this.#readBoxes(photo), AGAIN);
     }
     return this.#readProposals(photo);
   }
@@ -150,9 +151,9 @@ export class Project extends PhotoList {
 
   #show(photo, state) {
     if (!photo.error) this.#states.set(photo.id, state);
-    const labels = [...new Set(state.boxes.map(({ label }) => label))];
-    const { reviewed, left_out = false } = state;
-    Object.assign(photo, { reviewed, left_out, num_boxes: state.boxes.length, labels });
+    const { reviewed, left_out = false, boxes } = state;
+    const labels = [...new Set(boxes.map(({ label }) => label))];
+    Object.assign(photo, { reviewed, left_out, num_boxes: boxes.length, labels });
     if (photo === this.current && !photo.error) {
       Object.assign(this, { state, trouble: null });
       if (!this.items.some((item) => item.id === this.selected)) this.selected = this.held = null;
@@ -162,8 +163,7 @@ export class Project extends PhotoList {
 
   takeLearning(learning) {
     const isNewRound = learning.round !== this.learning.round;
-    this.learning = learning;
-    this.suggested = learning.suggested_next;
+    Object.assign(this, { learning, suggested: learning.suggested_next });
     if (isNewRound && this.current) this.#readProposals(this.current);
     this.changed();
   }

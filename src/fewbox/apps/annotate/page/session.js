@@ -4,7 +4,7 @@ import { SAME_PLACE, beside, iou, isBox, moved, resampled, resized } from "./geo
 import { NO_CHANGE, applied, newId } from "./history.js";
 import { Keeping } from "./keeping.js";
 import { asBox } from "./proposals.js";
-import { bestMatch, counted, described, isShown } from "./words.js";
+import { bestMatch, counted, described, filterOf, isShown } from "./words.js";
 
 export class Session extends Keeping {
   hidesAll = false; // no box and no proposal is shown; what is saved stays as it is
@@ -192,12 +192,13 @@ export class Session extends Keeping {
   }
 
   /** Go on with other classes, where what was `label` is `other` now, or gone. */
-  async #takeLabels(labels, label, other = null) {
+  async #takeLabels(labels, label = null, other = null) {
     const active = this.labels[this.active];
     this.labels = labels;
     this.active = Math.max(labels.indexOf(active === label ? other : active), 0);
     for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other ?? label;
     if (this.hiddenLabels.delete(label) && other) this.hiddenLabels.add(other);
+    if (this.filter === filterOf(label) && other) this.filter = filterOf(other);
     await this.refresh();
   }
 
@@ -219,17 +220,16 @@ export class Session extends Keeping {
 
   /** Let a class go by a change of the labels; undo brings it back with its boxes. */
   #loseClass(label, other, asked, says) {
-    let lost; // [[photo id, change]], which bring its boxes back
+    let gone; // {before, lost}: [[photo id, change]], which bring its boxes back, and what brings back the class
     const again = async () => {
-      const { labels, before = [] } = await this.store.labels(asked);
-      lost = before;
+      const { labels, ...rest } = await this.store.labels(asked);
+      gone = rest;
       await this.#takeLabels(labels, label, other);
     };
     const back = async () => {
-      this.labels = [...this.labels, label];
-      this.saver.addLabels([label]);
-      for (const [id, change] of lost) this.saver.add(id, change);
-      await this.refresh();
+      const { labels } = await this.store.labels({ restore: gone.lost });
+      for (const [id, change] of gone.before ?? []) this.saver.add(id, change);
+      await this.#takeLabels(labels);
     };
     return this.doStep({ again, back, ...says, isOfClasses: true });
   }

@@ -2,7 +2,7 @@
 
 import { colourOf, inkOn } from "./colours.js";
 import { opened } from "./dialogs.js";
-import { button, h, key, text } from "./dom.js";
+import { button, h, key, named, text } from "./dom.js";
 import { Shooting } from "./shooting.js";
 import { counted } from "./words.js";
 
@@ -91,7 +91,7 @@ class Trying {
     card.setAttribute("aria-label", `${name}, ${says}`);
     card.replaceChildren(
       h("div", { class: "tried" }, image, ...marks),
-      h("div", { class: "caption" }, text("file", name), text("number", says)),
+      h("div", { class: "caption" }, named("file", name), text("number", says)),
       take,
     );
     await image.decode().catch(() => {});

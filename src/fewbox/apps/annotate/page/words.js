@@ -11,13 +11,21 @@ export function stateOf(photo) {
 /** Whether somebody still has to look at it. */
 export const isOpen = (photo) => !photo.reviewed && !photo.error && !photo.left_out;
 
-/** Whether a photo passes a search and a filter: "all", "unreviewed", "empty", "out", or "class " and a label. */
+const OF_CLASS = "class ";
+
+/** The filter that shows the photos with a class. */
+export const filterOf = (label) => OF_CLASS + label;
+
+/** Whether a filter is for a class that is not one of `labels`. */
+export const isOfNone = (filter, labels) => filter.startsWith(OF_CLASS) && !labels.map(filterOf).includes(filter);
+
+/** Whether a photo passes a search and a filter: "all", "unreviewed", "empty", "out", or that of a class. */
 export function isShown(photo, filter, search = "") {
-  if (!isCalled(photo, search)) return false;
+  if (search && !isCalled(photo, search)) return false;
   if (filter === "out") return Boolean(photo.left_out);
   if (filter === "unreviewed") return !photo.reviewed && !photo.left_out;
   if (filter === "empty") return photo.reviewed && photo.num_boxes === 0;
-  return filter === "all" || photo.labels.includes(filter.slice("class ".length));
+  return filter === "all" || photo.labels.includes(filter.slice(OF_CLASS.length));
 }
 
 // Some systems write an accented letter as two signs, which look like the one that a keyboard writes.
