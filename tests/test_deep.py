@@ -166,6 +166,7 @@ def test_a_checkpoint_of_other_classes_or_boxes_is_of_another_run(photos, base, 
         with pytest.raises(SettingError, match="of a run with other photos or boxes"):
             Trainer(changed, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
     Trainer(one_more, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
+    Trainer(one_more, base, settings(loaders=3), ALONE).resume_from(tmp_path / "c.pt")
 
 
 def test_a_damaged_checkpoint_is_named(photos, base, tmp_path) -> None:

@@ -194,8 +194,10 @@ class Trainer:
         self.steps = math.ceil(settings.epochs * self.photos_per_epoch / settings.batch_size)
         self.step = 0
         self.history: list[dict[str, float]] = []
+        decided_by = asdict(settings)
+        del decided_by["loaders"]  # which changes nothing of what is learnt
         self._run = {
-            "settings": asdict(settings),
+            "settings": decided_by,
             "base": base.weights_sha256,
             "photos": [[image.path.name, len(image.boxes)] for image in annotations],
             "boxes": _digest_of_boxes(annotations),
