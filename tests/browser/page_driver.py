@@ -136,6 +136,10 @@ class PageDriver:
         self.page.locator("dialog[open]").wait_for(state="detached")
         self.page.locator(".label", has_text=label).first.wait_for()
 
+    def confirm(self, what: str) -> None:
+        """Press the button called ``what`` in the window that asks whether one is sure."""
+        self.page.locator("dialog.sure").get_by_role("button", name=what, exact=True).click()
+
     def touch(self, kind: str, *points: tuple[float, float]) -> None:
         """``touchStart``, ``touchMove`` or ``touchEnd``: where the fingers are now."""
         places = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]

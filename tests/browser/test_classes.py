@@ -68,7 +68,7 @@ def test_merging_can_be_thought_better_of(folder: Path, serve: Serve, open_page:
     press_in_row(page, "lid", "Rename lid")
     page.page.locator("dialog input").fill("mug")
     page.press("Enter")
-    page.page.locator("dialog.sure").get_by_role("button", name="Cancel").click()
+    page.confirm("Cancel")
     page.page.locator("dialog").wait_for(state="detached")
     assert labels_in_file(folder, "photo1.png") == ["mug", "lid"]
 
@@ -135,10 +135,10 @@ def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_t
     page.until_saved()
     assert labels_in_file(folder, "photo3.png") == ["mug"]
     page.press("Shift+Delete")
-    page.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    page.confirm("Delete the photo")
     page.until_open("photo2.png")
     press_in_row(page, "mug", "Delete the class mug")
-    page.page.locator("dialog.sure").get_by_role("button", name="Delete the class").click()
+    page.confirm("Delete the class")
     until_class(page, "lid")
     page.press("Control+z")
     until_class(page, "mug", "lid")  # the digit 1 means mug again

@@ -35,7 +35,7 @@ def test_a_list_of_one_class_follows_its_name(tmp_path: Path, serve: Serve, open
     assert options.evaluate("(all) => all.selectedOptions[0].textContent") == "With cup (1)"
     assert rows.count() == 1
     press_in_row(page, "cup", "Delete the class cup")
-    page.page.locator("dialog.sure").get_by_role("button", name="Delete the class", exact=True).click()
+    page.confirm("Delete the class")
     page.page.locator(".list .row").nth(2).wait_for()  # all are listed, as the menu says
     assert options.evaluate("(all) => all.selectedOptions[0].textContent") == "All photos (3)"
 

@@ -34,12 +34,18 @@ def drop(driver: PageDriver, *files: Path) -> None:
     driver.page.evaluate(DROP)
 
 
-def test_a_project_begins_anew_and_what_was_saved_before_comes_back(open_teach: Any, tmp_path: Path) -> None:
-    driver = open_teach()
-    make_photos(tmp_path, 2)
-    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+def with_a_mug_in_one_of_two(open_teach: Any, folder: Path) -> PageDriver:
+    """The page with two photos, in the first of which a mug is drawn."""
+    driver: PageDriver = open_teach()
+    make_photos(folder, 2)
+    add(driver, folder / "photo1.png", folder / "photo2.png")
     driver.until_open("photo1.png")
     driver.draw_mark("mug")
+    return driver
+
+
+def test_a_project_begins_anew_and_what_was_saved_before_comes_back(open_teach: Any, tmp_path: Path) -> None:
+    driver = with_a_mug_in_one_of_two(open_teach, tmp_path)
     driver.until_saved()
     dialog = driver.page.get_by_role("dialog", name="New project")
 
@@ -135,11 +141,7 @@ def test_another_base_is_dropped_learnt_from_and_remembered(
 def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_trash(
     open_teach: Any, tmp_path: Path
 ) -> None:
-    driver = open_teach()
-    make_photos(tmp_path, 2)
-    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
-    driver.until_open("photo1.png")
-    driver.draw_mark("mug")
+    driver = with_a_mug_in_one_of_two(open_teach, tmp_path)
     driver.press("Escape", "n")
     driver.answer("constructor")  # which all objects of JavaScript have
     driver.press("1", "d")
@@ -147,13 +149,13 @@ def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_t
     driver.draw_mark()
     driver.until_saved()
     driver.press("Shift+Delete")
-    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.confirm("Delete the photo")
     driver.until_open("photo1.png")
     press_in_row(driver, "mug", "Rename mug")
     driver.answer("cup")
     until_class(driver, "cup", "constructor")
     press_in_row(driver, "cup", "Delete the class cup")
-    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the class").click()
+    driver.confirm("Delete the class")
     until_class(driver, "constructor")
     driver.press("Control+z")
     until_class(driver, "cup", "constructor")
@@ -169,14 +171,10 @@ def test_undo_brings_a_class_back_to_its_place_with_the_boxes_of_photos_in_the_t
 def test_two_windows_see_each_others_work_and_neither_empties_the_trash_of_the_other(
     open_teach: Any, tmp_path: Path
 ) -> None:
-    driver = open_teach()
-    make_photos(tmp_path, 2)
-    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
-    driver.until_open("photo1.png")
-    driver.draw_mark("mug")
+    driver = with_a_mug_in_one_of_two(open_teach, tmp_path)
     driver.until_saved()
     driver.press("Shift+Delete")
-    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.confirm("Delete the photo")
     driver.until_open("photo2.png")
     other = PageDriver(driver.page.context.new_page())
     other.page.goto(driver.page.url)
@@ -191,7 +189,7 @@ def test_two_windows_see_each_others_work_and_neither_empties_the_trash_of_the_o
     driver.page.locator(".tally", has_text="2 boxes").wait_for()
     other.page.close()
     driver.press("Shift+Delete")
-    driver.page.locator("dialog.sure").get_by_role("button", name="Delete the photo").click()
+    driver.confirm("Delete the photo")
     driver.until_open("photo2.png")
     driver.page.reload()
     driver.until_open("photo2.png")

@@ -58,6 +58,11 @@ def some_of(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def escaped(text: str) -> str:
+    """Text that any file can hold: bytes that are none, as names on Linux may have, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def importing_torch() -> Iterator[None]:
     """Import PyTorch, or what needs it, a fifth sooner.

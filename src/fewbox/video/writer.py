@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from fewbox.core import escaped
 from fewbox.core.files import output_error, write_text
 from fewbox.core.progress import console
 from fewbox.video.counting import PassCounter
@@ -247,8 +248,7 @@ class TrackSummary:
         ]
         said = {**about, "objects": objects, "counted": [counter.to_dict() for counter in counters]}
         text = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
-        # The name of a film may hold bytes that are no text; Python's escape for these is JSON's.
-        write_text(self._target, text.encode("utf-8", "backslashreplace").decode())
+        write_text(self._target, escaped(text))  # the name of a film; such an escape is one of JSON's too
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fewbox.core import escaped
 from fewbox.core.files import replacing
 from fewbox.data.images import ReducedImage, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes, PhotoFile
@@ -185,7 +186,7 @@ def detect_shard(
             detections: Detections = detector.detect(read(), threshold=threshold)
         except PhotoError as error:
             nothing = {"width": None, "height": None, "detections": 0}
-            photos.append(row | nothing | {"failure": _as_text(error.message)})
+            photos.append(row | nothing | {"failure": escaped(error.message)})
             continue
         height, width = detections.size_hw
         row |= {"width": width, "height": height}
@@ -201,12 +202,7 @@ def detect_shard(
 
 def shown_name(photo: str) -> str:
     """What tables call a photo: its path, or its address without what may be secret in it."""
-    return without_secrets(photo) if is_remote(photo) else _as_text(photo)
-
-
-def _as_text(text: str) -> str:
-    """Text; bytes that are none, which names may hold on Linux, become escapes, as tables are UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return without_secrets(photo) if is_remote(photo) else escaped(photo)
 
 
 def read_photo_rows(storage: Storage, number: int) -> list[dict[str, Any]]:
