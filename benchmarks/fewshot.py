@@ -11,7 +11,6 @@ frozen base sees the test photos once: a tuned head is tried on what it saw then
     python benchmarks/fewshot.py results.json                     everything there is not yet
     python benchmarks/fewshot.py results.json --draws 3 --shots 5 a quick look
     python benchmarks/fewshot.py results.json --data far --photos 5 10 15 --recipes best/normal neck:0.01:60
-    python benchmarks/fewshot.py results.json --table             the table only
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import tempfile
 import time
 import xml.etree.ElementTree as ET
@@ -52,6 +50,7 @@ from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.network import TowerMaps
+from fewshot_tables import recipe_rows
 from machine import DUCKY, SHARED, describe_machine
 from probe import probe
 
@@ -280,40 +279,6 @@ def recipe_of(text: str) -> str:
     raise argparse.ArgumentTypeError(f"no recipe: {text}")
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """One row per data set, number of shots and recipe."""
-    lines = [
-        "| base, data, shots | recipe | draws | AP | AP50 | recall | AP against seed's "
-        "| AP50 in interval | ECE before, after | s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for key, row in results.items():
-        base, data, shots, draw, recipe = key.split("|")
-        groups.setdefault((f"{base}, {data}, {shots}", recipe), {})[draw] = row
-    for (where, recipe), rows in sorted(groups.items()):
-        lines.append(_row(where, recipe, rows, groups.get((where, "seed"), {})))
-    return "\n".join(lines)
-
-
-def _row(where: str, recipe: str, rows: dict[str, Any], seeds: dict[str, Any]) -> str:
-    def spread(values: list[float], scale: float = 100) -> str:
-        return f"{scale * statistics.mean(values):.1f} ± {scale * statistics.pstdev(values):.1f}"
-
-    columns = [spread([row[key] for row in rows.values()]) for key in ("ap", "ap50", "recall")]
-    paired = [row["ap"] - seeds[draw]["ap"] for draw, row in rows.items() if draw in seeds]
-    columns.append(spread(paired) if paired and recipe != "seed" else "")
-    known = [row for row in rows.values() if "low" in row]
-    held = sum(row["low"] <= row["ap50"] <= row["high"] for row in known)
-    columns.append(f"{held} of {len(known)}" if known else "")
-    after = statistics.mean(row["ece"] for row in rows.values())
-    as_learnt = [row["ece_before"] for row in rows.values() if "ece_before" in row]
-    before = f"{statistics.mean(as_learnt):.2f}, " if as_learnt else ""
-    columns.append(f"{before}{after:.2f}")
-    columns.append(f"{statistics.median(row['seconds'] for row in rows.values()):.1f}")
-    return f"| {where} | {recipe} | {len(rows)} | " + " | ".join(columns) + " |"
-
-
 def main() -> None:
     """Run what is not in the file yet and print the table."""
     parser = argparse.ArgumentParser(
@@ -328,12 +293,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--recipes", nargs="+", type=recipe_of, default=list(RECIPES))
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the detectors, for far_pictures.py")
-    parser.add_argument("--table", action="store_true", help="only print the table")
     parsed = parser.parse_args()
     torch.set_num_threads(1)
     results = json.loads(parsed.results.read_text()) if parsed.results.exists() else {}
     print(describe_machine())
-    for base in [] if parsed.table else [load_base(name) for name in parsed.bases]:
+    for base in map(load_base, parsed.bases):
         names = dict.fromkeys(n for name in parsed.data for n in (FAR_SETS if name == "far" else [name]))
         for data in map(data_set, names):
             test = None
@@ -345,7 +309,7 @@ def main() -> None:
                     results[key] = run(base, data, test, size, draw, recipe, parsed.keep)
                     write_text(parsed.results, json.dumps(results, indent=0))
                     print(key, json.dumps({k: round(v, 3) for k, v in results[key].items()}), flush=True)
-    print(table(results))
+    print(recipe_rows(results))
 
 
 if __name__ == "__main__":
