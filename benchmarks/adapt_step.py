@@ -76,8 +76,9 @@ def main() -> None:
 
 
 def plain(config: YoloxConfig, weights, views, batch) -> Callable[[], None]:  # type: ignore[no-untyped-def]
-    """The step of a network of which all but the backbone learns, from pixels."""
+    """The step of a network of which the same layers learn, from pixels."""
     network = trainable(config, dict(weights), "neck")
+    network.backbone.backbone.dark5.requires_grad_(True)
     pixels = torch.rand(len(batch), 3, *config.size_hw).mul(255).contiguous(memory_format=torch.channels_last)
     cells = make_cells(config.size_hw)
     learnt = [p for p in network.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Adapting: what follows the backbone learns from maps that the frozen backbone gave once."""
+"""Adapting: the later layers learn from maps that the frozen ones gave once."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ from tiny_yolox import random_yolox, tiny_yolox_config
 
 pytestmark = pytest.mark.usefixtures("in_float32")
 
+FROZEN = tuple(f"backbone.backbone.{stage}." for stage in ("stem", "dark2", "dark3", "dark4"))
 SETTINGS = AdaptSettings(steps=6, rounds=3, batch_size=4, window=0)
 
 
@@ -100,7 +101,7 @@ def test_the_loss_falls(start: tuple[YoloxConfig, dict[str, Tensor]], views: Cac
 
 
 @pytest.mark.slow
-def test_after_each_round_there_is_a_network_and_the_backbone_is_the_one_it_was(
+def test_after_each_round_there_is_a_network_and_what_is_frozen_is_as_it_was(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:
     config, weights = start
@@ -113,7 +114,7 @@ def test_after_each_round_there_is_a_network_and_the_backbone_is_the_one_it_was(
         _network(config, one.weights)
         for name, weight in one.weights.items():
             is_same = np.array_equal(weight, weights[name])
-            assert is_same == name.startswith("backbone.backbone."), name
+            assert is_same == name.startswith(FROZEN), name
 
 
 @pytest.mark.slow
@@ -154,7 +155,9 @@ def test_gradients_are_those_of_the_plain_network(
     for network in (learning.adapter.network, plain):
         named = dict(network.named_parameters())
         learnt = [named[name].requires_grad_() for name in learning.names]
-        codes, logits = network.heads(network.towers(network.backbone.merged(*maps)))
+        c3, c4 = maps
+        pyramid = network.backbone.merged(c3, c4, network.backbone.backbone.dark5(c4))
+        codes, logits = network.heads(network.towers(pyramid))
         sums.append(torch.autograd.grad(codes.square().mean() + logits.square().mean(), learnt))
     for name, ours, theirs in zip(learning.names, *sums, strict=True):
         atol = 1e-4 * float(theirs.abs().max()) + 1e-9
@@ -162,17 +165,17 @@ def test_gradients_are_those_of_the_plain_network(
 
 
 def test_many_maps_go_to_a_file_and_come_back_as_they_were() -> None:
-    shapes = [(4, 8, 12), (6, 4, 6)]
+    shapes, scales = [(4, 8, 12), (6, 4, 6)], (4, 2)
     maps = [torch.randn(1, *shape).half().float() for shape in shapes]
-    stores = [MapStore(3, shapes, most_in_memory=limit) for limit in (10**6, 0)]
+    stores = [MapStore(3, shapes, scales, most_in_memory=limit) for limit in (10**6, 0)]
     assert [store.is_spilled for store in stores] == [False, True]
     for store in stores:
         store.put(2, maps)
         for kept, given in zip(store.maps([store.whole(2)]), maps, strict=True):
             assert np.array_equal(kept, given)
-        part = store.maps([Window(2, 1, 2, 2, 3)])
-        assert np.array_equal(part[0], maps[0][:, :, 2:6, 4:10])
-        assert np.array_equal(part[1], maps[1][:, :, 1:3, 2:5])
+        part = store.maps([Window(2, top=1, left=2, rows=1, columns=1)])
+        assert np.array_equal(part[0], maps[0][:, :, 4:8, 8:12])
+        assert np.array_equal(part[1], maps[1][:, :, 2:4, 4:6])
 
 
 def test_no_more_maps_wait_to_be_stored_than_photos_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +186,7 @@ def test_no_more_maps_wait_to_be_stored_than_photos_are_looked_at(monkeypatch: p
         nothing = ViewTruth(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
         made.extend(range(2))
         most = max(most, len(made) - len(stored))
-        return [([torch.ones(1, 2, 2, 2)], nothing)] * 2
+        return [([torch.ones(1, 2, 4, 4)], nothing)] * 2
 
     def slowly(_: MapStore, view: int, __: object) -> None:
         time.sleep(0.005)
@@ -193,7 +196,9 @@ def test_no_more_maps_wait_to_be_stored_than_photos_are_looked_at(monkeypatch: p
     monkeypatch.setattr(MapStore, "put", slowly)
     monkeypatch.setattr(parallel, "num_cores", lambda: 2)
     images = tuple(AnnotatedImage(Path(f"{number}.jpg"), (9, 9), (), True) for number in range(20))
-    views = cache_views(SimpleNamespace(coarsest_stride=32), AnnotationSet(images, ("a",)), 2, seed=0)
+    views = cache_views(
+        SimpleNamespace(coarsest_stride=32, map_strides=(16,)), AnnotationSet(images, ("a",)), 2, seed=0
+    )
     assert sorted(stored) == list(range(40))
     assert views.photos == [number for number in range(20) for _ in range(2)]
     assert most <= 3 * 2  # of the three photos that two cores look at
@@ -206,8 +211,8 @@ def test_no_room_for_many_maps_is_said_before_any_is_kept(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OutputError, match="fewbox-maps: no space left on the disk"):
-        MapStore(3, [(4, 8, 12)], most_in_memory=0)
-    assert not MapStore(3, [(4, 8, 12)]).is_spilled  # few need none
+        MapStore(3, [(4, 8, 12)], [1], most_in_memory=0)
+    assert not MapStore(3, [(4, 8, 12)], [1]).is_spilled  # few need none
 
 
 def test_a_window_holds_the_boxes_whose_centres_are_in_it() -> None:
@@ -253,7 +258,7 @@ def test_the_window_follows_from_the_objects() -> None:
 def test_a_frozen_part_does_not_move(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:
-    rates = dict(SETTINGS.rates) | {"neck": 0.0}
+    rates = dict(SETTINGS.rates) | {"last stage": 0.0, "neck": 0.0}
     weights = _adapted(start, views, replace(SETTINGS, rates=rates))[1][-1].weights
     assert all(np.array_equal(w, start[1][n]) for n, w in weights.items() if n.startswith("backbone."))
     assert not np.array_equal(weights["head.reg_preds.0.weight"], start[1]["head.reg_preds.0.weight"])
@@ -318,7 +323,7 @@ def test_there_is_a_detector_after_each_round_and_ctrl_c_keeps_the_last(
     assert kept is seen[1].detector
     assert len(kept.history) == 4
     for name, weight in kept.weights.items():
-        if name.startswith("backbone.backbone."):
+        if name.startswith(FROZEN):
             assert np.array_equal(weight, with_norms.weights[name])
     kept.detect(photos.images[0].path)
 
@@ -363,7 +368,7 @@ def test_the_recipe_makes_a_detector_with_an_estimate_and_the_same_one_again(
     assert once.provenance["estimate"]["overall"]["objects"] > 0
     assert [row["step"] for row in once.history] == list(range(1, 5))
     for name, weight in tiny_yolox.weights.items():
-        if name.startswith("backbone.backbone."):
+        if name.startswith(FROZEN):
             assert np.array_equal(once.weights[name], weight)
     once.save(tmp_path / "d.safetensors")
     loaded, photo = Detector.load(tmp_path / "d.safetensors"), photos.images[0].path

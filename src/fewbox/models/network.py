@@ -342,20 +342,22 @@ class BatchLoss:
 
 
 class Adapter(Protocol):
-    """A network whose layers above the backbone learn from maps that the frozen backbone gave once."""
+    """A network whose later layers learn from maps that the frozen ones gave once."""
 
     network: Any
     parts: Mapping[str, tuple[str, ...]]
     """What learns, in parts that may learn at rates of their own: how the names of their weights begin."""
+    map_strides: Sequence[int]
+    """Pixels of the input that a cell of each map stands for that the frozen layers give."""
     coarsest_stride: int
-    """Pixels of the input that a cell of the last map stands for."""
+    """And that a cell of the coarsest map of the network does. Windows begin at such cells."""
 
-    def backbone(self, pixels: Tensor) -> list[Tensor]:
+    def frozen(self, pixels: Tensor) -> list[Tensor]:
         """The maps ``[N, D, h, w]``, finest first, of ``pixels`` ``[N, 3, h, w]``."""
         ...
 
     def outputs(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of the backbone's maps."""
+        """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of these maps."""
         ...
 
     def anchors(self, size_hw: tuple[int, int]) -> Tensor:

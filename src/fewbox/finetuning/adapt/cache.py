@@ -1,6 +1,6 @@
-"""What the frozen backbone gives for views of photos: computed once, kept in half precision.
+"""What the frozen layers give for views of photos: computed once, kept in half precision.
 
-    photo -> views -> backbone -> maps in half precision, in memory or, if they are many, in a file
+    photo -> views -> frozen layers -> maps in half precision, in memory or, if they are many, in a file
 
 Half precision keeps 11 bits of what float32 keeps 24; the maps are activations of a network whose
 answers do not hang on the others. A view of a YOLOX-nano takes 0.6 MB.
@@ -61,7 +61,7 @@ _Looked = tuple[list[Tensor], ViewTruth]
 
 @dataclass(frozen=True)
 class Window:
-    """A part of a view, in cells of its coarsest map."""
+    """A part of a view, in cells of the network's coarsest map."""
 
     view: int
     top: int
@@ -76,6 +76,7 @@ class MapStore:
     Args:
         num_views: V.
         shapes: ``(D, h, w)`` of each of a view's maps.
+        scales: how many cells of each map lie along a side of a window's cell.
         most_in_memory: bytes; if the maps need more they are kept in a file that nobody else sees.
         device: where they are used.
 
@@ -87,10 +88,11 @@ class MapStore:
         self,
         num_views: int,
         shapes: Sequence[tuple[int, int, int]],
+        scales: Sequence[int],
         most_in_memory: int = MOST_IN_MEMORY,
         device: torch.device | None = None,
     ) -> None:
-        self.shapes, self.device = list(shapes), device or torch.device("cpu")
+        self.shapes, self.scales, self.device = list(shapes), list(scales), device or torch.device("cpu")
         self._ends = np.cumsum([math.prod(shape) for shape in self.shapes]).tolist()
         size = (num_views, int(self._ends[-1]))
         num_bytes = 2 * size[0] * size[1]
@@ -109,10 +111,9 @@ class MapStore:
 
     def maps(self, places: Sequence[Window]) -> list[Tensor]:
         """The maps ``[N, D, h, w]`` float32, channels last, of N windows of one size."""
-        starts = [0, *self._ends[:-1]]
+        ranges = zip([0, *self._ends[:-1]], self._ends, strict=True)
         maps = []
-        for start, end, (depth, h, w) in zip(starts, self._ends, self.shapes, strict=True):
-            scale = h // self.shapes[-1][1]  # cells of this map along a side of one of the coarsest
+        for (start, end), (depth, h, w), scale in zip(ranges, self.shapes, self.scales, strict=True):
             parts = []
             for place in places:
                 whole = self._rows[place.view, start:end].reshape(h, w, depth)
@@ -125,8 +126,8 @@ class MapStore:
 
     def whole(self, view: int) -> Window:
         """All of a view."""
-        _, rows, columns = self.shapes[-1]
-        return Window(view, 0, 0, rows, columns)
+        _, h, w = self.shapes[-1]
+        return Window(view, 0, 0, h // self.scales[-1], w // self.scales[-1])
 
 
 def _file_of(num_bytes: int) -> IO[bytes]:
@@ -184,7 +185,7 @@ def cache_views(
     most_in_memory: int = MOST_IN_MEMORY,
     computed: ComputedArrays | None = None,
 ) -> CachedViews:
-    """Show ``views`` views of every photo, itself the first, to the backbone.
+    """Show ``views`` views of every photo, itself the first, to the frozen layers.
 
     Args:
         adapter: of the network.
@@ -215,7 +216,8 @@ def cache_views(
             if store is None:
                 maps, _ = looked[0]
                 shapes = [(x.shape[1], x.shape[2], x.shape[3]) for x in maps]
-                store = MapStore(views * len(annotations), shapes, most_in_memory, maps[0].device)
+                scales = [adapter.coarsest_stride // stride for stride in adapter.map_strides]
+                store = MapStore(views * len(annotations), shapes, scales, most_in_memory, maps[0].device)
         for place, (maps, _) in enumerate(looked, start=number * views):
             store.put(place, maps)
         return [truth for _, truth in looked]
@@ -237,13 +239,13 @@ def cache_views(
 def _views_of_photo(
     adapter: Adapter, photo: AnnotatedImage, labels: Sequence[str], views: int, generator: np.random.Generator
 ) -> list[_Looked]:
-    """The backbone's maps of the views of a photo, and what there is in each."""
+    """The frozen layers' maps of the views of a photo, and what there is in each."""
     network = adapter.network
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
     shown = with_views(network.config, read_image(photo.path), corners, views - 1, generator)
 
     def look(some: Sequence[AugmentedView]) -> list[_Looked]:
-        maps = adapter.backbone(network.batch_of([view.image for view in some]))
+        maps = adapter.frozen(network.batch_of([view.image for view in some]))
         halves = [torch.split(x.half(), 1) for x in maps]
         of_views = zip(some, zip(*halves, strict=True), strict=True)
         return [(list(own), _truth(network.config, photo, view, labels)) for view, own in of_views]

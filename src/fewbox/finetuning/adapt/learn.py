@@ -109,7 +109,13 @@ class AdaptSettings:
     rounds: int = 4
     batch_size: int = 8
     rates: Mapping[str, float] = field(
-        default_factory=lambda: {"neck": 0.007, "towers": 0.007, "boxes": 0.007, "classes": 0.014}
+        default_factory=lambda: {
+            "last stage": 0.007,
+            "neck": 0.007,
+            "towers": 0.007,
+            "boxes": 0.007,
+            "classes": 0.014,
+        }
     )
     """The highest step of each part, as a share of the size of its weights; 0 keeps it frozen."""
     pull: float = 0.0

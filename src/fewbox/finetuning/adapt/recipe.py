@@ -1,7 +1,7 @@
 """Adapting: from the linear probe's detector to one whose neck, towers and heads have learnt.
 
     photos -> linear probe -> novel head at its start
-           -> augmented views -> frozen backbone -> cached maps -> rounds of learning -> detector
+           -> augmented views -> frozen layers -> cached maps -> rounds of learning -> detector
 
 The linear probe ranks the boxes of a frozen base. On objects unlike those of COCO no box of the base holds
 them, however many photos there are; then the layers that make the boxes have to learn. Whether that pays,
@@ -78,7 +78,7 @@ def adapt_fitted(
         if run is not None:
             base, num_views = probe.base, how.views_of(len(annotations))
             decided_by = (base.weights_sha256, base.config, start.device, annotations.labels)
-            computed = run.computed(len(annotations), "maps", *decided_by, num_views, how.seed)
+            computed = run.computed(len(annotations), "C3 and C4", *decided_by, num_views, how.seed)
         views = views_of(annotations, start, how, show_progress=show_progress, computed=computed)
         if halfway:
             how = replace(how, mixing=HALFWAY, steps=steps_in_time(how.steps, views))
@@ -124,7 +124,7 @@ def views_of(
     show_progress: bool,
     computed: ComputedArrays | None = None,
 ) -> CachedViews:
-    """What the backbone of ``start`` gives for views of all photos."""
+    """What the frozen layers of ``start`` give for views of all photos."""
     adapter = family_of(start.config).adapter(build_network(start.config, start.weights, device=start.device))
     num_views = settings.views_of(len(annotations))
     return cache_views(
@@ -151,7 +151,7 @@ def adapt(
     show_progress: bool = True,
     on_round: Callable[[AdaptedRound], None] = lambda _: None,
 ) -> Detector:
-    """What ``start`` becomes when all that follows its backbone learns.
+    """What ``start`` becomes when all that follows its frozen layers learns.
 
     After each round there is a detector. A run that is interrupted (Ctrl-C) ends with that of the last
     whole round, or with ``start``.
@@ -160,7 +160,7 @@ def adapt(
         annotations: photos with boxes; every one must have been looked at.
         start: a YOLOX of novel classes alone, as the linear probe makes it.
         settings: how long and how fast.
-        views: of ``annotations``, if the backbone has seen them already.
+        views: of ``annotations``, if the frozen layers have seen them already.
         show_progress: show how far the work has come, and the loss of every round.
         on_round: told after each round.
 
@@ -187,7 +187,7 @@ def adapt(
 
 
 def _with_weights(start: Detector, folded: Mapping[str, Weight], history: list[dict[str, float]]) -> Detector:
-    """``start`` with the weights of a folded network, its backbone bit for bit as before."""
+    """``start`` with the weights of a folded network, what is frozen bit for bit as before."""
     return Detector(
         config=start.config,
         weights=family_of(start.config).adapted_weights(folded, start.weights, start.config),

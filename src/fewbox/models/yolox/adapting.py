@@ -1,4 +1,6 @@
-"""What of a YOLOX adapts: neck, towers and all predictors learn from the maps of its frozen backbone.
+"""What of a YOLOX adapts: the backbone's last stage, neck, towers and all predictors.
+
+They learn from C3 and C4, the maps of the frozen stages.
 
 A convolution and its activation are one step of the backward pass, for maps with the channels last. PyTorch's
 own way through a 1x1 convolution on one thread copies every map to columns and back. With the
@@ -7,7 +9,7 @@ channels last it is one matrix product each for the outputs, the inputs' gradien
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -76,21 +78,27 @@ class LearningPredictor(nn.Conv2d):
         return rows.permute(0, 3, 1, 2)
 
 
+_FROZEN = tuple(f"backbone.backbone.{stage}." for stage in ("stem", "dark2", "dark3", "dark4"))
+"""How the names of weights begin that do not learn."""
+
+
 class YoloxAdapter:
     """See :class:`~fewbox.models.network.Adapter`.
 
     Args:
-        network: folded, with a head of novel classes alone; what follows its backbone is changed in place.
+        network: folded, with a head of novel classes alone; what is not frozen is changed in place.
     """
 
     parts: Mapping[str, tuple[str, ...]] = MappingProxyType(
         {
+            "last stage": ("backbone.backbone.dark5.",),
             "neck": ("backbone.",),
             "towers": ("head.stems", "head.cls_convs", "head.reg_convs"),
             "boxes": ("head.reg_preds",),
             "classes": ("head.novel_preds",),
         }
     )
+    map_strides: Sequence[int] = STRIDES[:2]
     coarsest_stride = STRIDES[-1]
 
     def __init__(self, network: YoloxDetector) -> None:
@@ -98,14 +106,15 @@ class YoloxAdapter:
         _make_learning(network)
 
     @torch.no_grad()
-    def backbone(self, pixels: Tensor) -> list[Tensor]:
+    def frozen(self, pixels: Tensor) -> list[Tensor]:
         """The maps ``[N, D, h, w]``, finest first, that everything learns from."""
-        maps: list[Tensor] = self.network.backbone.backbone(pixels)
-        return maps
+        return self.network.backbone.backbone.before_last_stage(pixels)
 
     def outputs(self, maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of the backbone's maps of N views."""
-        return self.network.heads(self.network.towers(self.network.backbone.merged(*maps)))
+        """Codes ``[N, A, 4]`` and logits ``[N, A, C]`` of the frozen maps of N views."""
+        c3, c4 = maps
+        pyramid = self.network.backbone.merged(c3, c4, self.network.backbone.backbone.dark5(c4))
+        return self.network.heads(self.network.towers(pyramid))
 
     def anchors(self, size_hw: tuple[int, int]) -> Tensor:
         """All cells ``[A, 4]`` of an input, or of a window of it."""
@@ -121,15 +130,15 @@ def unfolded(
 ) -> dict[str, Weight]:
     """The weights ``folded`` under the names of ``before``, a network with batch-norms or without.
 
-    The kernels stay as learnt, and the batch-norm after each scales by 1 and adds the bias. What lies in
-    the backbone is taken from ``before``.
+    The kernels stay as learnt, and the batch-norm after each scales by 1 and adds the bias. What is frozen
+    is taken from ``before``.
     """
     epsilon = config.norm_epsilon
     weights: dict[str, Weight] = {}
     for name, old in before.items():
         layer, _, what = name.rpartition(".")
         conv_bias = f"{layer.removesuffix('.bn')}.conv.bias"
-        if name.startswith("backbone.backbone."):
+        if name.startswith(_FROZEN):
             weights[name] = old
         elif epsilon is None or not layer.endswith(".bn"):
             weights[name] = folded[name]
@@ -153,13 +162,12 @@ def calibrated(weights: Mapping[str, Weight], stretch: float, shift: float) -> d
 
 
 def _make_learning(network: YoloxDetector) -> None:
-    """Let all that follows the backbone of a folded network learn, with layers made for it."""
-    frozen = set(network.backbone.backbone.modules())
-    for owner in [module for module in network.modules() if module not in frozen]:
+    """Let all that follows the frozen stages of a folded network learn, with layers made for it."""
+    for owner in [module for name, module in network.named_modules() if not f"{name}.".startswith(_FROZEN)]:
         for name, child in list(owner.named_children()):
             if isinstance(child, ConvLayer):
                 setattr(owner, name, LearningLayer(child))
             elif isinstance(owner, nn.ModuleList) and isinstance(child, nn.Conv2d):
                 setattr(owner, name, LearningPredictor(child))
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(not name.startswith("backbone.backbone."))
+        parameter.requires_grad_(not name.startswith(_FROZEN))

@@ -168,6 +168,10 @@ class CspDarknet(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """``[N, 3, H, W]`` to C3 ``[N, 256 * width, H/8, W/8]``, C4 ``[N, 512 * width, ...]``, C5."""
-        c3 = self.dark3(self.dark2(self.stem(pixels)))
-        c4 = self.dark4(c3)
+        c3, c4 = self.before_last_stage(pixels)
         return [c3, c4, self.dark5(c4)]
+
+    def before_last_stage(self, pixels: Tensor) -> list[Tensor]:
+        """C3 and C4; C5 follows from C4 by the last stage, ``dark5``."""
+        c3 = self.dark3(self.dark2(self.stem(pixels)))
+        return [c3, self.dark4(c3)]
