@@ -250,6 +250,17 @@ def test_a_damaged_table_is_named_with_the_cure(folder, tmp_path, size) -> None:
     assert detect_batch(folder / "d.onnx", photos, output) == before
 
 
+@pytest.mark.parametrize("kind", ["photos", "detections"])
+@pytest.mark.usefixtures("in_here")
+def test_a_table_that_somebody_deleted_is_made_again(folder, tmp_path, kind, capsys) -> None:
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    summary, before = detect_batch(folder / "d.onnx", photos, output), tables(output)
+    (output / kind / "000001.parquet").unlink()
+    assert detect_batch(folder / "d.onnx", photos, output) == summary
+    assert "3 of 4 shards are done already" in capsys.readouterr().err
+    assert tables(output) == before
+
+
 @pytest.mark.slow  # where the export has not been made yet
 @pytest.mark.usefixtures("in_here")
 def test_an_exported_detector_does_the_same(folder, tmp_path) -> None:
