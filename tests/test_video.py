@@ -27,7 +27,7 @@ from PIL import Image
 from fewbox import video
 from fewbox.data.images import ReducedImage
 from fewbox.errors import OutputError, SettingError, VideoError
-from fewbox.video import MAX_WAITING, VideoSummary, detect_video
+from fewbox.video import MAX_WAITING, VideoSummary, detect_video, opening
 from fewbox.video import reader as video_reader
 from fewbox.video.counting import LineCounter, ZoneCounter
 from fewbox.video.reader import Frame, PhotoFrames, VideoReader
@@ -288,6 +288,30 @@ def test_colours_stay_what_they_were(tmp_path: Path) -> None:
             shown, again = next(before.decode(video=0)), next(after.decode(video=0))
         assert (again.colorspace, again.color_primaries, again.color_trc) == color
         assert np.abs(shown.to_ndarray().astype(int) - again.to_ndarray()).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("number", "coded", "to"),
+    [
+        (8, "YCgCo", "zscale=m=709"),
+        (10, "BT.2020 with constant luminance", "zscale=m=709:t=709:p=709"),
+        (14, "ICtCp", "zscale=m=709:t=709:p=709"),
+    ],
+)
+def test_colours_that_cannot_be_read_are_named_with_the_cure(
+    tmp_path: Path, number: int, coded: str, to: str
+) -> None:
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.colorspace = number
+        film.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        film.mux(stream.encode(None))
+    with pytest.raises(VideoError) as refused:
+        detect(path, tmp_path / "boxes.mp4")
+    assert refused.value.message == f"{path}: its colours are coded as {coded}, which cannot be read here"
+    assert refused.value.hint == f"convert it first: ffmpeg -i IN -vf {to} -c:v libx264 OUT.mp4"
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264rgb", ".mp4"), ("png", ".mov")])
@@ -631,7 +655,7 @@ def stalling_camera(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_stream_that_stalls(stalling_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_reader, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(opening, "TIMEOUT_S", 1.0)
     with pytest.raises(VideoError, match=r"camera.ts: sent nothing for 1 s") as raised:
         detect(stalling_camera, tmp_path / "boxes.mp4")
     kept = len(images_of(tmp_path / "boxes.mp4"))
@@ -708,5 +732,5 @@ def test_what_is_refused(film: Path, tmp_path: Path) -> None:
 
 
 def test_where_webcams_are() -> None:
-    assert video_reader._webcam(2, "linux") == ("/dev/video2", "v4l2")
-    assert video_reader._webcam(0, "darwin") == ("0", "avfoundation")
+    assert opening.webcam(2, "linux") == ("/dev/video2", "v4l2")
+    assert opening.webcam(0, "darwin") == ("0", "avfoundation")
