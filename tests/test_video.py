@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -148,6 +149,34 @@ def test_a_film_joined_of_parts_goes_on(tmp_path: Path) -> None:
     sound = np.array([float(time) for time, _ in packets_of(tmp_path / "boxes.mp4", "audio")])
     assert 5.8 < sound[-1] < 6.3
     assert 0 < np.diff(sound).min() <= np.diff(sound).max() < 0.1
+
+
+@pytest.mark.parametrize("places", [(9, 14), (9,)], ids=["both", "shown"])
+def test_a_damaged_time_costs_the_rest_of_the_film_nothing(tmp_path: Path, places: tuple[int, ...]) -> None:
+    """A frame in the middle says that it is shown, and decoded, or only shown, three hours later."""
+    data = bytearray(write_film(tmp_path / "film.ts").read_bytes())
+    # ISO/IEC 13818-1, 2.4.3.6: the head of a packet of video that states both times.
+    heads = [found.start() for found in re.finditer(rb"\x00\x00\x01\xe0...\xc0", data, re.DOTALL)]
+    for place in places:
+        data[heads[20] + place] |= 0x02  # bit 30 of a time in 90000ths of a second
+    (tmp_path / "film.ts").write_bytes(data)
+    assert detect(tmp_path / "film.ts", tmp_path / "boxes.mp4").num_frames == 50
+    steps = np.diff([float(time) for time in times_of(tmp_path / "boxes.mp4")])
+    assert steps.max() < 0.1
+    assert steps.sum() == pytest.approx(49 / RATE, abs=0.001)
+    sound = np.array([float(time) for time, _ in packets_of(tmp_path / "boxes.mp4", "audio")])
+    assert 1.8 < sound[-1] < 2.3
+
+
+def test_a_pause_of_a_stream_stays_one(tmp_path: Path) -> None:
+    later = 90 * TICKS
+    ticks = [*range(0, 10240, 512), *range(later, later + 10240, 512)]
+    film = write_film(tmp_path / "film.ts", ticks=ticks, audio=False)
+    detect(film, tmp_path / "boxes.mp4")
+    times = [float(time) for time in times_of(tmp_path / "boxes.mp4")]
+    assert times[-1] == pytest.approx(90 + 19 / RATE, abs=0.001)
+    assert times[19] < 1
+    assert times[21] > 89  # the first one after it follows those before it
 
 
 def test_sound_that_only_the_header_refuses_is_told(

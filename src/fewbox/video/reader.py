@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
 _BACK_S = 1  # times that fall back by more begin anew, as where transport streams are joined
+_AHEAD_S = 10  # a time there that is ahead by more is damaged, unless the next one says the same
 _MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE = Fraction(25)
 _HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
@@ -41,6 +42,8 @@ _YCGCO = 8
 _RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
 """By the numbers of ITU-T H.273."""
 _KEPT_TYPES = ("audio", "subtitle")
+_BROADCAST = ("mpegts", "hls")
+_STEADY_TYPES = ("audio", "video")  # between two subtitles any time may pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +175,9 @@ class VideoReader:
         self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
         self._num_damaged = 0
         self._last_pts = -1
+        self._is_broadcast = self._container.format.name in _BROADCAST
+        self._last_dts: dict[int, int] = {}
+        self._doubted: set[int] = set()
         self._shift_s = Fraction(0)
         self._shifts: dict[int, tuple[Fraction, Fraction]] = {}
         self._items = self._read()
@@ -222,6 +228,7 @@ class VideoReader:
         time_s = 0.0
         with as_video_error(self.name):
             for packet in self._container.demux([self._stream, *self.kept]):
+                self._mend_time(packet)
                 self._go_on(packet)
                 if packet.stream is self._stream:
                     for decoded in self._decode(packet):
@@ -231,6 +238,21 @@ class VideoReader:
                 elif packet.dts is not None:  # the last one of each stream is empty
                     yield self._from_begin(packet)
         self._report_faults(time_s)
+
+    def _mend_time(self, packet: Packet) -> None:
+        """In a transport stream, let one time that is far ahead of those around it follow the one before."""
+        if packet.dts is None or not self._is_broadcast or packet.stream.type not in _STEADY_TYPES:
+            return
+        index, most = packet.stream.index, _AHEAD_S / packet.time_base
+        last = self._last_dts.get(index, packet.dts)
+        if packet.dts - last > most and index not in self._doubted:
+            self._doubted.add(index)
+            packet.dts = last + (packet.duration or round(1 / (self.rate * packet.time_base)))
+        else:  # after a pause all times are ahead
+            self._doubted.discard(index)
+        if packet.pts is not None and packet.pts - packet.dts > most:
+            packet.pts = packet.dts
+        self._last_dts[index] = packet.dts
 
     def _go_on(self, packet: Packet) -> None:
         """Where times begin anew, in a film that was joined of several, let them go on.
