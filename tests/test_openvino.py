@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -244,6 +246,21 @@ class TestAFile:
         assert compiled
         OpenVinoEngine(duck_file, num_threads=1)
         assert sorted((cache / "openvino").iterdir()) == compiled
+
+    @pytest.mark.slow
+    def test_of_what_is_compiled_the_newest_is_kept(
+        self, duck_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
+        OpenVinoEngine(duck_file, num_threads=1)
+        compiled = set((tmp_path / "openvino").iterdir())
+        old, older = (tmp_path / "openvino" / f"{days}.blob" for days in (1, 2))
+        for path, age_s in ((old, 86_400), (older, 172_800)):
+            path.touch()
+            os.utime(path, (time.time() - age_s,) * 2)
+        monkeypatch.setattr("fewbox.runtimes.openvino.MAX_COMPILED", len(compiled) + 1)
+        OpenVinoEngine(duck_file, num_threads=1)
+        assert set((tmp_path / "openvino").iterdir()) == {*compiled, old}
 
     @pytest.mark.slow
     def test_in_bfloat16_moves_no_box_far(
