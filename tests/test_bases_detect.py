@@ -14,7 +14,7 @@ import torch
 import fewbox
 from fewbox.cli import main
 from fewbox.detection.loading import names_base
-from fewbox.errors import DetectorFileError
+from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.models.zoo import COCO_LABELS, ZOO
 from tiny_yolox import random_yolox
@@ -51,6 +51,16 @@ def test_a_base_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert json.loads((tmp_path / "found/detections.json").read_text())["labels"][0] == "starter class 0"
     assert main(["detect", "startr", str(photo), "-o", str(tmp_path / "found")]) == 2
     assert "startr: no such file, and no base model of this name" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime", "onnxruntime:cuda"])
+def test_an_engine_that_no_base_runs_in_is_refused_with_the_cure(engine: str) -> None:
+    with pytest.raises(SettingError) as refused:
+        fewbox.open_detector("starter", engine=engine)
+    assert refused.value.message == f"starter: a base model runs in torch, not in {engine}"
+    export = "fewbox export starter starter_exported.onnx"
+    assert refused.value.hint == f"leave --engine out, or run its export: {export}"
 
 
 def test_a_file_that_is_called_like_a_base_is_the_file(

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from fewbox.errors import OutputError, PhotoError, SettingError
 from fewbox.export import export_detector
 from tiny_yolox import random_yolox, tiny_yolox_config
 from waiting import LONG, has_ended, wait_until, words_of
-from web_server import serving
+from web_server import WebServer, serving
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra fewbox[ray]")
 
@@ -85,7 +87,7 @@ def tables(output: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def assert_complete(output: Path, right: dict[str, list[tuple[Any, ...]]]) -> None:
     photos, detections = tables(output)
-    assert sorted(row["photo_id"] for row in photos) == list(range(NUM_PHOTOS))
+    assert sorted(row["photo_id"] for row in photos) == list(range(len(right) + 1))
     assert sorted(row["photo"] for row in photos if row["failure"] is None) == sorted(right)
     found: dict[str, list[tuple[Any, ...]]] = {photo: [] for photo in right}
     for row in detections:
@@ -102,10 +104,51 @@ def num_done(output: Path) -> int:
     return len(list((output / "photos").glob("[!.]*"))) if (output / "photos").is_dir() else 0
 
 
-def start(folder: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+@dataclass(frozen=True)
+class Halted:
+    """Photos for a run that comes to no end before :meth:`go_on`, however fast the machine.
+
+    Attributes:
+        photos: the first ten, those that a server holds back, each in a shard of its own, and the others.
+        right: what is to be found in each but the one that is none.
+    """
+
+    photos: list[str]
+    right: dict[str, list[tuple[Any, ...]]]
+    web: WebServer
+
+    def has_come_there(self) -> bool:
+        """Whether a photo is asked for that is held back."""
+        return any(path in self.web.held for path in self.web.asked)
+
+    def go_on(self) -> None:
+        """Let all photos be fetched."""
+        for event in self.web.held.values():
+            event.set()
+
+
+FIRST = 5
+"""The shards before those that are held back."""
+
+
+@pytest.fixture
+def halted(folder: Path, right: dict[str, list[tuple[Any, ...]]], request) -> Iterator[Halted]:
+    pytest.importorskip("aiohttp", reason="needs the extra fewbox[remote]")
+    with serving() as web:
+        local = [str(folder / f"photos/p{number}.png") for number in range(2 * FIRST + request.param)]
+        photos, found = local[: 2 * FIRST], dict(right)
+        for path in local[2 * FIRST :]:
+            name = f"/{Path(path).name}"
+            web.files[name], web.held[name] = Path(path).read_bytes(), threading.Event()
+            found[f"{web.address}{name}"] = right[path]
+            photos += [f"{web.address}{name}", path]
+        yield Halted([*photos, str(folder / "photos")], found, web)
+
+
+def start(folder: Path, halted: Halted, output: Path, *more: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "fewbox.cli", "detect", str(folder / "d.onnx")]
-    arguments = [str(folder / "photos"), "-o", str(output), "--shard-size", "2", "--workers", "2", *more]
+    arguments = [*halted.photos, "-o", str(output), "--shard-size", "2", "--workers", "2", *more]
     return subprocess.Popen(
         [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -122,17 +165,19 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, right) -> None:
-    process = start(folder, tmp_path / "out", "--engine-cluster", "processes")
-    wait_until(lambda: num_done(tmp_path / "out") > 0)
-    assert num_done(tmp_path / "out") < NUM_PHOTOS // 2, "too fast to be interrupted"
+@pytest.mark.parametrize("halted", [2], indirect=True)
+def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, halted) -> None:
+    process = start(folder, halted, tmp_path / "out", "--engine-cluster", "processes")
+    wait_until(lambda: num_done(tmp_path / "out") == FIRST)
     workers_of(psutil.Process(process.pid))[0].kill()
+    halted.go_on()
     code, printed = end_of(process)
     assert code == 2
-    assert f"1 of {NUM_PHOTOS} photos could not be read" in printed
-    assert_complete(tmp_path / "out", right)
+    assert f"1 of {len(halted.right) + 1} photos could not be read" in printed
+    assert_complete(tmp_path / "out", halted.right)
     report = json.loads((tmp_path / "out/report.json").read_text())
-    assert (report["done"], report["failed"], report["missing_shards"]) == (NUM_PHOTOS, 1, [])
+    done = (report["done"], report["failed"], report["missing_shards"])
+    assert done == (len(halted.right) + 1, 1, [])
     rows = (tmp_path / "out/failures.csv").read_text().splitlines()
     assert rows[0] == "photo,reason"
     assert len(rows) == 2
@@ -140,26 +185,31 @@ def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, right) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, right, how, capsys) -> None:
+@pytest.mark.parametrize(
+    ("halted", "how"), [(2, signal.SIGKILL), (1, signal.SIGINT)], indirect=["halted"], ids=["kill", "int"]
+)
+def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, halted, how, capsys) -> None:
     output = tmp_path / "out"
     workers = "2" if how == signal.SIGKILL else "1"
-    process = start(folder, output, "--engine-cluster", "processes", "--workers", workers)
-    wait_until(lambda: num_done(output) > 2)
+    process = start(folder, halted, output, "--engine-cluster", "processes", "--workers", workers)
+    wait_until(lambda: num_done(output) == FIRST)
     workers = workers_of(psutil.Process(process.pid))
     process.send_signal(how)
+    process.wait(LONG)
+    halted.go_on()  # workers hold what the command prints open as long as they live
     code, printed = end_of(process)
     assert code == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert (how == signal.SIGINT) == ("the same command goes on from there" in printed)
     wait_until(lambda: all(has_ended(worker) for worker in workers))
     done = {path.name: path.stat().st_mtime_ns for path in (output / "photos").glob("[!.]*")}
-    assert 2 < len(done) < NUM_PHOTOS // 2
+    assert FIRST <= len(done) <= FIRST + 2  # a worker ends when it is done with its shard
     if how == signal.SIGINT:
         return  # from here on it is the same
-    files = (folder / "d.onnx", folder / "photos", output)
-    assert detect_batch(*files, workers=Workers(1)).done == NUM_PHOTOS
-    assert f"{len(done)} of {NUM_PHOTOS // 2} shards are done already" in capsys.readouterr().err
-    assert_complete(output, right)
+    files = (folder / "d.onnx", halted.photos, output)
+    assert detect_batch(*files, workers=Workers(1)).done == len(halted.right) + 1
+    num_shards = (len(halted.right) + 1) // 2
+    assert f"{len(done)} of {num_shards} shards are done already" in capsys.readouterr().err
+    assert_complete(output, halted.right)
     assert all((output / "photos" / name).stat().st_mtime_ns == time_ns for name, time_ns in done.items())
 
 
@@ -248,6 +298,17 @@ def test_a_damaged_table_is_named_with_the_cure(folder, tmp_path, size) -> None:
         assert failure.value.hint == "remove it, and the same command does its photos again"
     table.unlink()
     assert detect_batch(folder / "d.onnx", photos, output) == before
+
+
+@pytest.mark.parametrize("kind", ["photos", "detections"])
+@pytest.mark.usefixtures("in_here")
+def test_a_table_that_somebody_deleted_is_made_again(folder, tmp_path, kind, capsys) -> None:
+    photos, output = few(folder, tmp_path), tmp_path / "out"
+    summary, before = detect_batch(folder / "d.onnx", photos, output), tables(output)
+    (output / kind / "000001.parquet").unlink()
+    assert detect_batch(folder / "d.onnx", photos, output) == summary
+    assert "3 of 4 shards are done already" in capsys.readouterr().err
+    assert tables(output) == before
 
 
 @pytest.mark.slow  # where the export has not been made yet
@@ -409,38 +470,40 @@ def actors() -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_loses_no_photo(folder, tmp_path, right, ray_address) -> None:
+@pytest.mark.parametrize("halted", [1], indirect=True)  # Ray may begin with it; the other worker goes on
+def test_a_cluster_that_loses_a_worker_loses_no_photo(folder, tmp_path, halted, ray_address) -> None:
     output = tmp_path / "out"
-    process = start(folder, output, "--engine-cluster", "ray", "--cluster-address", ray_address)
+    process = start(folder, halted, output, "--engine-cluster", "ray", "--cluster-address", ray_address)
     # On a busy machine one of the two may have done everything before the other is there.
     (first,) = wait_until(actors)[:1]
     first.suspend()
     wait_until(lambda: len(actors()) == 2)
     first.resume()
     wait_until(lambda: num_done(output) > 0)
-    assert num_done(output) < NUM_PHOTOS // 2, "too fast to be interrupted"
     first.kill()
+    halted.go_on()
     code, printed = end_of(process)
     assert code == 2, printed
-    assert f"1 of {NUM_PHOTOS} photos could not be read" in printed
-    assert_complete(output, right)
+    assert f"1 of {len(halted.right) + 1} photos could not be read" in printed
+    assert_complete(output, halted.right)
     assert json.loads((output / "report.json").read_text())["missing_shards"] == []
 
 
 @pytest.mark.slow
-def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, right, ray_address) -> None:
+@pytest.mark.parametrize("halted", [1], indirect=True)
+def test_a_cluster_goes_on_after_its_driver_is_killed(folder, tmp_path, halted, ray_address) -> None:
     output = tmp_path / "out"
     cluster = ("--engine-cluster", "ray", "--cluster-address", ray_address)
-    process = start(folder, output, *cluster, "--workers", "1")
-    wait_until(lambda: num_done(output) > 0 or process.poll() is not None)
+    process = start(folder, halted, output, *cluster, "--workers", "1")
+    wait_until(lambda: halted.has_come_there() or process.poll() is not None)
     process.kill()
-    end_of(process)
-    done = num_done(output)
-    assert 0 < done < NUM_PHOTOS // 2
+    _, printed = end_of(process)
+    assert halted.has_come_there(), printed
+    halted.go_on()
     # In this process, which is connected already; and the workers may be still at it.
-    summary = detect_batch(folder / "d.onnx", folder / "photos", output, cluster="ray", workers=Workers(1))
-    assert (summary.done, summary.failed) == (NUM_PHOTOS, 1)
-    assert_complete(output, right)
+    summary = detect_batch(folder / "d.onnx", halted.photos, output, cluster="ray", workers=Workers(1))
+    assert (summary.done, summary.failed) == (len(halted.right) + 1, 1)
+    assert_complete(output, halted.right)
 
 
 @pytest.mark.slow

@@ -120,6 +120,10 @@ def test_memory_does_not_grow_with_the_number_of_objects(monkeypatch: pytest.Mon
         (lambda: LineCounter((5, 5, 5, 5)), "the two ends of a line are one point: 5,5,5,5"),
         (lambda: ZoneCounter((1, 2, 3, 4)), "these numbers are no zone: 1,2,3,4\nhint: three corners"),
         (lambda: ZoneCounter((0, 0, 5, 5, 9, 9)), "a zone without an area: 0,0,5,5,9,9"),
+        (
+            lambda: ZoneCounter((0, 0, 90, 0, 0, 50, 99, 50)),
+            "a zone whose edges cross: 0,0,90,0,0,50,99,50\nhint: give its corners in the order in which",
+        ),
     ],
 )
 def test_what_is_no_line_or_zone(wrong: object, says: str) -> None:

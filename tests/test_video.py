@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -27,7 +28,7 @@ from PIL import Image
 from fewbox import video
 from fewbox.data.images import ReducedImage
 from fewbox.errors import OutputError, SettingError, VideoError
-from fewbox.video import MAX_WAITING, VideoSummary, detect_video
+from fewbox.video import MAX_WAITING, VideoSummary, detect_video, opening
 from fewbox.video import reader as video_reader
 from fewbox.video.counting import LineCounter, ZoneCounter
 from fewbox.video.reader import Frame, PhotoFrames, VideoReader
@@ -148,6 +149,34 @@ def test_a_film_joined_of_parts_goes_on(tmp_path: Path) -> None:
     sound = np.array([float(time) for time, _ in packets_of(tmp_path / "boxes.mp4", "audio")])
     assert 5.8 < sound[-1] < 6.3
     assert 0 < np.diff(sound).min() <= np.diff(sound).max() < 0.1
+
+
+@pytest.mark.parametrize("places", [(9, 14), (9,)], ids=["both", "shown"])
+def test_a_damaged_time_costs_the_rest_of_the_film_nothing(tmp_path: Path, places: tuple[int, ...]) -> None:
+    """A frame in the middle says that it is shown, and decoded, or only shown, three hours later."""
+    data = bytearray(write_film(tmp_path / "film.ts").read_bytes())
+    # ISO/IEC 13818-1, 2.4.3.6: the head of a packet of video that states both times.
+    heads = [found.start() for found in re.finditer(rb"\x00\x00\x01\xe0...\xc0", data, re.DOTALL)]
+    for place in places:
+        data[heads[20] + place] |= 0x02  # bit 30 of a time in 90000ths of a second
+    (tmp_path / "film.ts").write_bytes(data)
+    assert detect(tmp_path / "film.ts", tmp_path / "boxes.mp4").num_frames == 50
+    steps = np.diff([float(time) for time in times_of(tmp_path / "boxes.mp4")])
+    assert steps.max() < 0.1
+    assert steps.sum() == pytest.approx(49 / RATE, abs=0.001)
+    sound = np.array([float(time) for time, _ in packets_of(tmp_path / "boxes.mp4", "audio")])
+    assert 1.8 < sound[-1] < 2.3
+
+
+def test_a_pause_of_a_stream_stays_one(tmp_path: Path) -> None:
+    later = 90 * TICKS
+    ticks = [*range(0, 10240, 512), *range(later, later + 10240, 512)]
+    film = write_film(tmp_path / "film.ts", ticks=ticks, audio=False)
+    detect(film, tmp_path / "boxes.mp4")
+    times = [float(time) for time in times_of(tmp_path / "boxes.mp4")]
+    assert times[-1] == pytest.approx(90 + 19 / RATE, abs=0.001)
+    assert times[19] < 1
+    assert times[21] > 89  # the first one after it follows those before it
 
 
 def test_sound_that_only_the_header_refuses_is_told(
@@ -288,6 +317,30 @@ def test_colours_stay_what_they_were(tmp_path: Path) -> None:
             shown, again = next(before.decode(video=0)), next(after.decode(video=0))
         assert (again.colorspace, again.color_primaries, again.color_trc) == color
         assert np.abs(shown.to_ndarray().astype(int) - again.to_ndarray()).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("number", "coded", "to"),
+    [
+        (8, "YCgCo", "zscale=m=709"),
+        (10, "BT.2020 with constant luminance", "zscale=m=709:t=709:p=709"),
+        (14, "ICtCp", "zscale=m=709:t=709:p=709"),
+    ],
+)
+def test_colours_that_cannot_be_read_are_named_with_the_cure(
+    tmp_path: Path, number: int, coded: str, to: str
+) -> None:
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.colorspace = number
+        film.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        film.mux(stream.encode(None))
+    with pytest.raises(VideoError) as refused:
+        detect(path, tmp_path / "boxes.mp4")
+    assert refused.value.message == f"{path}: its colours are coded as {coded}, which cannot be read here"
+    assert refused.value.hint == f"convert it first: ffmpeg -i IN -vf {to} -c:v libx264 OUT.mp4"
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264rgb", ".mp4"), ("png", ".mov")])
@@ -631,7 +684,7 @@ def stalling_camera(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_stream_that_stalls(stalling_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_reader, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(opening, "TIMEOUT_S", 1.0)
     with pytest.raises(VideoError, match=r"camera.ts: sent nothing for 1 s") as raised:
         detect(stalling_camera, tmp_path / "boxes.mp4")
     kept = len(images_of(tmp_path / "boxes.mp4"))
@@ -708,5 +761,5 @@ def test_what_is_refused(film: Path, tmp_path: Path) -> None:
 
 
 def test_where_webcams_are() -> None:
-    assert video_reader._webcam(2, "linux") == ("/dev/video2", "v4l2")
-    assert video_reader._webcam(0, "darwin") == ("0", "avfoundation")
+    assert opening.webcam(2, "linux") == ("/dev/video2", "v4l2")
+    assert opening.webcam(0, "darwin") == ("0", "avfoundation")

@@ -140,7 +140,8 @@ MAKES = {
     "detect duck.onnx photos -o tracks.csv": "tracks.csv",
     "evaluate duck.onnx photos --boxes boxes.csv -o report": "report/report.html",
     "detect duck.safetensors photos -o found_by_weights": "found_by_weights/detections.json",
-    "detect starter photos/duck_01.png -o characters.jpg": "characters.jpg",
+    "detect duck.safetensors photos -o by_graph --engine onnxruntime": "by_graph/detections.json",
+    "detect starter photos/duck_01.png -o characters.jpg --engine onnxruntime": "characters.jpg",
     "demo -o demo --base starter": "demo/duck.safetensors",
     "convert boxes.csv photos -o boxes.json": "boxes.json",
     "convert boxes.csv photos -o yolo --to yolo": "yolo/data.yaml",
@@ -426,6 +427,17 @@ REFUSED = [
         "detect ssd.safetensors photos -o found2 --engine onnxruntime",
         "ssd.safetensors: needs torch",
         f"{INSTALL}; or export it where torch is: fewbox export ssd.safetensors ssd.onnx",
+    ),
+    (
+        "detect duck.safetensors photos -o found2 --engine torch",
+        "duck.safetensors: --engine torch needs torch",
+        INSTALL,
+    ),
+    ("detect starter photos -o found2 --engine torch", "starter: --engine torch needs torch", INSTALL),
+    (
+        "detect duck.safetensors photos -o found2 --engine openvino",
+        "duck.safetensors: exporting it for openvino needs torch, onnx, onnxscript",
+        INSTALL,
     ),
 ]
 NOT_THERE = "detect cup.safetensors photos -o found2"

@@ -20,6 +20,7 @@ class WebServer:
         stated_bytes: the length it claims for a path, instead of the right one.
         seconds_between_bytes: how slowly it sends a path.
         statuses: the status with which it refuses a path.
+        held: paths that it answers only once their event is set.
         asked: the paths of all GET requests.
     """
 
@@ -28,6 +29,7 @@ class WebServer:
     stated_bytes: dict[str, int] = field(default_factory=dict)
     seconds_between_bytes: dict[str, float] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    held: dict[str, threading.Event] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def answer(self, path: str, query: str) -> tuple[int, str, bytes]:
@@ -74,6 +76,8 @@ def serving() -> Iterator[WebServer]:
         def _send(self, *, with_content: bool) -> None:
             parts = urlsplit(self.path)
             path = unquote(parts.path)
+            if path in web.held:
+                web.held[path].wait()
             status, kind, content = web.answer(path, parts.query)
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -97,5 +101,7 @@ def serving() -> Iterator[WebServer]:
     try:
         yield web
     finally:
+        for event in web.held.values():
+            event.set()
         server.shutdown()
         server.server_close()

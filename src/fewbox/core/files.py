@@ -17,7 +17,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -196,6 +196,17 @@ def output_error(target: Path, error: OSError) -> OutputError:
             f"{target}: not allowed to write here", hint="choose another place, or another user"
         )
     return OutputError(f"{target}: cannot be written: {error.strerror or error}")
+
+
+def keep_newest(paths: Iterable[Path], count: int) -> None:
+    """Remove all but the ``count`` files that were changed last; what another process holds stays."""
+    changed: list[tuple[float, Path]] = []
+    for path in paths:
+        with suppress(OSError):  # removed by another process
+            changed.append((path.stat().st_mtime, path))
+    for _, path in sorted(changed, reverse=True)[count:]:
+        with suppress(OSError):
+            path.unlink()
 
 
 def cache_folder() -> Path:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewbox import __version__
-from fewbox.core.files import cache_folder, output_error, replacing
+from fewbox.core.files import cache_folder, keep_newest, output_error, replacing
 from fewbox.data.images import StrPath
 from fewbox.errors import FewboxError, OutputError
 
@@ -171,23 +171,13 @@ def _forget_all_but_newest() -> None:
     """Keep the cache within bounds."""
     folder = _folder()
     for pattern in ("*.onnx", f"*{_REFUSED}"):
-        newest_first = sorted(folder.glob(pattern), key=_changed, reverse=True)
-        for path in newest_first[MAX_EXPORTS:]:
-            with contextlib.suppress(OSError):
-                path.unlink()
+        keep_newest(folder.glob(pattern), MAX_EXPORTS)
     for half in folder.glob(".half-*"):
-        if time.time() - _changed(half) > _ABANDONED_S:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # removed by another process
+            if time.time() - half.stat().st_mtime > _ABANDONED_S:
                 for path in half.iterdir():
                     path.unlink()
                 half.rmdir()
-
-
-def _changed(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # removed by another process
-        return 0.0
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fewbox.core import importing_torch
 from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu
-from fewbox.core.extras import is_installed, require_packages
+from fewbox.core.extras import EXPORTING, is_installed, require_packages
 from fewbox.core.progress import console
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
@@ -128,12 +128,14 @@ def open_detector(
     device = checked_device(device)
     if names_base(path):
         try:
-            return load_in_torch(path, base, device)
+            detector = load_in_torch(path, base, device, engine)
         except CheckpointError as error:
             if path.suffix.lower() != ".onnx":
                 raise
             told = f"{path}: not a detector that fewbox exported, and no base model"
             raise DetectorFileError(f"{told}: {error.message}", hint=EXPORT_ONE) from error
+        _require_runs_base(path, engine)
+        return detector
     if path.suffix.lower() in EXPORT_SUFFIXES:
         if engine == TORCH:
             raise SettingError(
@@ -142,14 +144,30 @@ def open_detector(
             )
         return _run_exported(path, engine, num_threads, device)
     in_torch = engine == TORCH or (engine == AUTO and _is_for_torch(device))
-    exported = None if in_torch else _export_of(path, name, base, num_photos)
+    exported = None if in_torch else _export_of(path, engine, base, num_photos)
     if exported is not None:
         try:
             return _run_exported(exported, engine, num_threads, device, num_photos)
         except DetectorFileError:
             if engine != AUTO:
                 raise  # else it can be done without
-    return load_in_torch(path, base, device)
+    return load_in_torch(path, base, device, engine)
+
+
+def _require_runs_base(path: Path, engine: str) -> None:
+    """Refuse an engine that a base model does not run in."""
+    if engine in (AUTO, TORCH) or _runs_graphs(engine):
+        return
+    exported = f"{path.name.partition('.')[0]}_exported.onnx"
+    raise SettingError(
+        f"{path}: a base model runs in torch, not in {engine}",
+        hint=f"leave --engine out, or run its export: fewbox export {path} {exported}",
+    )
+
+
+def _runs_graphs(engine: str) -> bool:
+    """Whether what a family writes as a graph runs in ``engine`` as it is: it does without PyTorch."""
+    return engine == EXPORT_ENGINES[0] and not is_installed(TORCH)
 
 
 def names_base(path: Path) -> bool:
@@ -162,13 +180,16 @@ def names_base(path: Path) -> bool:
     return path.is_dir() or suffix in (".pth", ".pt", ".gz", ".tgz")
 
 
-def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: str = AUTO) -> Detector:
+def load_in_torch(
+    path: Path, base: BaseModel | StrPath | None = None, device: str = AUTO, engine: str = AUTO
+) -> Detector:
     """The detector in a ``.safetensors`` file, or a base model, run by PyTorch.
 
-    Where that is not installed, a network that its family writes as a graph runs in ONNX Runtime.
+    Where that is not installed, a network that its family writes as a graph runs in ONNX Runtime, unless
+    ``engine`` is ``"torch"``.
 
     Raises:
-        SettingError: torch is needed and not installed.
+        SettingError: torch is needed, or asked for, and not installed.
         DetectorFileError: as for :meth:`Detector.load`.
         BaseModelError: as for :func:`fewbox.load_base`.
     """
@@ -178,6 +199,8 @@ def load_in_torch(path: Path, base: BaseModel | StrPath | None = None, device: s
         raise DetectorFileError(f"{path}: no such file, and no base model of this name", hint=known)
     if not path.exists() and not is_base:
         raise DetectorFileError(f"{path}: no such file", hint="check the spelling")
+    if engine == TORCH:
+        require_packages([TORCH], f"{path}: --engine torch")
     if is_installed(TORCH):
         with importing_torch():
             import torch  # noqa: F401 - then the network itself computes, whatever its family
@@ -299,9 +322,13 @@ def _export_of(
         return cached
     if engine == AUTO and (cached is not None or num_photos is None or num_photos < MANY_PHOTOS):
         return None
+    if _runs_graphs(engine):
+        return None
     detector = load_in_torch(path, base, CPU)
     from fewbox.export import can_export
 
+    if engine != AUTO:
+        require_packages(EXPORTING, f"{path}: exporting it for {engine}")
     if engine == AUTO and not (can_export() and (rounds or detector.precision == "float32")):
         return None
     try:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fewbox.core import num_cores
 from fewbox.core.arguments import CPU
-from fewbox.core.files import cache_folder
+from fewbox.core.files import cache_folder, keep_newest
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.families import config_from_dict, family_of
 from fewbox.runtimes import Outputs
@@ -30,6 +30,8 @@ from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header, read_openvino_h
 
 NETWORK_INPUT = "network/images"
 """The tensor between the first part and the network, in every exported file."""
+MAX_COMPILED = 60
+"""So many of the parts that were compiled last are kept: those of 20 detectors or more."""
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
@@ -279,6 +281,7 @@ def _compiled_cache() -> dict[str, str]:
     kept = cache_folder() / "openvino"
     try:
         kept.mkdir(parents=True, exist_ok=True)
+        keep_newest(kept.glob("*.blob"), MAX_COMPILED)
     except OSError:
         return {}
     return {"CACHE_DIR": str(kept)}

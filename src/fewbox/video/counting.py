@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -171,7 +172,7 @@ class ZoneCounter(PassCounter):
             frame.
 
     Raises:
-        SettingError: it has fewer than three corners, or no area.
+        SettingError: it has fewer than three corners, or no area, or its edges cross.
 
     Examples:
         >>> zone = fewbox.ZoneCounter((0, 0, 320, 0, 320, 240, 0, 240))
@@ -184,6 +185,9 @@ class ZoneCounter(PassCounter):
     def __init__(self, zone: Sequence[float]) -> None:
         points = _checked_points("zone", zone, at_least=3)
         (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+        edges = list(zip(points, np.roll(points, -1, axis=0), strict=True))
+        if any(_cut(*one, *other) for one, other in combinations(edges, 2)):
+            raise SettingError(f"a zone whose edges cross: {_as_text(zone)}", hint=_ROUND_HINT)
         if abs((x * next_y - y * next_x).sum()) < 1e-9:
             raise SettingError(f"a zone without an area: {_as_text(zone)}", hint=_ZONE_HINT)
         super().__init__(points, ("in", "out", "inside"))
@@ -211,6 +215,7 @@ class ZoneCounter(PassCounter):
 
 
 _LINE_HINT = "two points of the frame, as x1,y1,x2,y2"
+_ROUND_HINT = "give its corners in the order in which one meets them on the way round it"
 _ZONE_HINT = "three corners or more, one after the other, as x1,y1,x2,y2,x3,y3"
 
 
@@ -268,6 +273,13 @@ def _as_text(numbers: Sequence[float]) -> str:
 def _cross(first: Point, second: Point) -> float:
     """Above 0 if ``second`` points to the right of ``first``, where y goes down."""
     return float(first[0] * second[1] - first[1] * second[0])
+
+
+def _cut(start: Point, end: Point, other_start: Point, other_end: Point) -> bool:
+    """Whether two edges go through each other; not where they only touch, as those of one corner do."""
+    way, other_way = end - start, other_end - other_start
+    parted = _cross(way, other_start - start) * _cross(way, other_end - start) < 0
+    return parted and _cross(other_way, start - other_start) * _cross(other_way, end - other_start) < 0
 
 
 def _in_words(found: Counter[str]) -> str:

@@ -7,11 +7,8 @@ video; each frame keeps its time there, however irregular.
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,23 +22,28 @@ from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data.images import ReducedImage, read_image, read_size_hw
 from fewbox.errors import PhotoError, VideoError
+from fewbox.video.opening import CONVERT, as_video_error, open_source, require_pyav
 
 if TYPE_CHECKING:
     import av
 
     Packet: TypeAlias = av.Packet[Any]
 
-TIMEOUT_S = 10.0
-"""A stream that sends nothing for so long has stalled."""
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
 _BACK_S = 1  # times that fall back by more begin anew, as where transport streams are joined
+_AHEAD_S = 10  # a time there that is ahead by more is damaged, unless the next one says the same
 _MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE = Fraction(25)
 _HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # such as 00:01:23.040000000
 _UNKNOWN_COLOR = (2, 2, 2)
+_YCGCO = 8
+_RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
+"""By the numbers of ITU-T H.273."""
 _KEPT_TYPES = ("audio", "subtitle")
+_BROADCAST = ("mpegts", "hls")
+_STEADY_TYPES = ("audio", "video")  # between two subtitles any time may pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +160,8 @@ class VideoReader:
     def __init__(self, source: str) -> None:
         require_pyav()
         self.name = source
-        with _as_video_error(source):
-            self._container = _open(source)
+        with as_video_error(source):
+            self._container = open_source(source)
         self._stream = self._video_stream()
         self.kept = tuple(stream for stream in self._container.streams if stream.type in _KEPT_TYPES)
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -173,6 +175,9 @@ class VideoReader:
         self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
         self._num_damaged = 0
         self._last_pts = -1
+        self._is_broadcast = self._container.format.name in _BROADCAST
+        self._last_dts: dict[int, int] = {}
+        self._doubted: set[int] = set()
         self._shift_s = Fraction(0)
         self._shifts: dict[int, tuple[Fraction, Fraction]] = {}
         self._items = self._read()
@@ -194,7 +199,7 @@ class VideoReader:
         for stream in self._container.streams.video:
             if not stream.disposition & Disposition.attached_pic:
                 if stream.codec_context is None:
-                    raise VideoError(f"{self.name}: its codec is not known here", hint=_CONVERT)
+                    raise VideoError(f"{self.name}: its codec is not known here", hint=CONVERT)
                 stream.thread_type = "AUTO"
                 return stream
         raise VideoError(f"{self.name}: has no video, only {self._contents()}", hint="choose another file")
@@ -217,12 +222,13 @@ class VideoReader:
                 return before
             if len(before) > _MAX_PACKETS_BEFORE_FRAMES:
                 break
-        raise VideoError(f"{self.name}: not one frame of it can be read", hint=_CONVERT)
+        raise VideoError(f"{self.name}: not one frame of it can be read", hint=CONVERT)
 
     def _read(self) -> Iterator[Frame | Packet]:
         time_s = 0.0
-        with _as_video_error(self.name):
+        with as_video_error(self.name):
             for packet in self._container.demux([self._stream, *self.kept]):
+                self._mend_time(packet)
                 self._go_on(packet)
                 if packet.stream is self._stream:
                     for decoded in self._decode(packet):
@@ -232,6 +238,21 @@ class VideoReader:
                 elif packet.dts is not None:  # the last one of each stream is empty
                     yield self._from_begin(packet)
         self._report_faults(time_s)
+
+    def _mend_time(self, packet: Packet) -> None:
+        """In a transport stream, let one time that is far ahead of those around it follow the one before."""
+        if packet.dts is None or not self._is_broadcast or packet.stream.type not in _STEADY_TYPES:
+            return
+        index, most = packet.stream.index, _AHEAD_S / packet.time_base
+        last = self._last_dts.get(index, packet.dts)
+        if packet.dts - last > most and index not in self._doubted:
+            self._doubted.add(index)
+            packet.dts = last + (packet.duration or round(1 / (self.rate * packet.time_base)))
+        else:  # after a pause all times are ahead
+            self._doubted.discard(index)
+        if packet.pts is not None and packet.pts - packet.dts > most:
+            packet.pts = packet.dts
+        self._last_dts[index] = packet.dts
 
     def _go_on(self, packet: Packet) -> None:
         """Where times begin anew, in a film that was joined of several, let them go on.
@@ -273,6 +294,7 @@ class VideoReader:
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
             self.pixel_aspect = 1 / aspect if sideways else aspect
         height, width = self.size_hw[::-1] if sideways else self.size_hw
+        _require_known_colors(self.name, decoded.colorspace)
         image = decoded.to_ndarray(
             format="rgb24", width=width, height=height, src_color_range=decoded.color_range
         )
@@ -315,6 +337,17 @@ class VideoReader:
         return float(self._stream.duration * self.time_base) if self._stream.duration else 0.0
 
 
+def _require_known_colors(name: str, color_space: int) -> None:
+    """Refuse colours that FFmpeg's libswscale cannot make RGB."""
+    if coded := _RARE_COLORS.get(color_space):
+        # Only the first is a matrix and no more; of the others the film has to state primaries and transfer.
+        to = "zscale=m=709" if color_space == _YCGCO else "zscale=m=709:t=709:p=709"
+        raise VideoError(
+            f"{name}: its colours are coded as {coded}, which cannot be read here",
+            hint=f"convert it first: ffmpeg -i IN -vf {to} -c:v libx264 OUT.mp4",
+        )
+
+
 def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
     """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
 
@@ -327,68 +360,3 @@ def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
     if matrix is None:
         return np.eye(2, dtype=np.int32)
     return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
-
-
-_CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
-
-
-def require_pyav() -> None:
-    """Refuse to begin without PyAV.
-
-    Raises:
-        VideoError: it is not installed.
-    """
-    try:
-        importlib.import_module("av")
-    except ImportError as error:
-        hint = "install it: pip install '.[video]'"
-        raise VideoError("videos need PyAV, which is not installed", hint=hint) from error
-
-
-def _open(source: str) -> av.container.InputContainer:
-    import av
-
-    if source.isdecimal() and not Path(source).exists():
-        device, driver = _webcam(int(source), sys.platform)
-        return av.open(device, format=driver, timeout=TIMEOUT_S)
-    # Over UDP, the default, a busy network tears frames apart.
-    options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
-    return av.open(source, options=options, timeout=TIMEOUT_S)
-
-
-def _webcam(number: int, platform: str) -> tuple[str, str]:
-    """The name of a webcam and of its driver, as FFmpeg wants them.
-
-    Raises:
-        VideoError: there is no such webcam.
-    """
-    if platform == "linux":
-        return f"/dev/video{number}", "v4l2"
-    if platform == "darwin":
-        return str(number), "avfoundation"
-    import av
-
-    cameras = [device for device in av.enumerate_input_devices("dshow") if "video" in device.media_types]
-    if number >= len(cameras):
-        raise VideoError(f"webcam {number}: there are {len(cameras)} webcams, counted from 0")
-    return f"video={cameras[number].name}", "dshow"
-
-
-@contextmanager
-def _as_video_error(source: str) -> Iterator[None]:
-    """Turn FFmpeg's errors into ones that a user understands."""
-    import av
-
-    try:
-        yield
-    except av.FFmpegError as error:
-        what, hint = str(error.strerror or error), "is the address or the path right?"
-        if isinstance(error, FileNotFoundError):
-            what = "no such file or device"
-        elif isinstance(error, av.ExitError | TimeoutError):
-            what, hint = f"sent nothing for {TIMEOUT_S:.0f} s", "check the camera and the network"
-        elif isinstance(error, av.InvalidDataError):
-            what, hint = "not a video, or damaged or cut off", _CONVERT
-        elif isinstance(error, av.DecoderNotFoundError):
-            what, hint = "its codec is not known here", _CONVERT
-        raise VideoError(f"{source}: {what}", hint=hint) from error

@@ -23,7 +23,7 @@ from fewbox.core import escaped
 from fewbox.core.files import output_error, write_text
 from fewbox.core.progress import console
 from fewbox.video.counting import PassCounter
-from fewbox.video.reader import require_pyav
+from fewbox.video.opening import require_pyav
 from fewbox.video.tracking import TrackedBox
 
 if TYPE_CHECKING:

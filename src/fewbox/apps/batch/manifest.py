@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fewbox import __version__
-from fewbox.apps.batch.shards import PHOTOS, Storage, read_photo_rows, shard_name, shown_name
+from fewbox.apps.batch.shards import DETECTIONS, PHOTOS, Storage, read_photo_rows, shard_name, shown_name
 from fewbox.core import counted, former_name
 from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError
@@ -108,7 +108,7 @@ def open_manifest(
 
 def done_shards(storage: Storage, manifest: Manifest, *, without_failures: bool) -> list[int]:
     """The numbers of the shards that are done; ``without_failures``, of those where every photo was read."""
-    names = storage.names(PHOTOS)
+    names = storage.names(PHOTOS) & storage.names(DETECTIONS)
     done = [number for number in range(manifest.num_shards) if shard_name(number) in names]
     if without_failures:
         return [

@@ -1,8 +1,8 @@
 """One shard of a run over many photos: which photos, what is found in them, its two tables, their storage.
 
 A run's photos are numbered in the order of their list and cut into shards of equal size. A shard's tables
-are written once all of its photos are done, that of the photos last: if that table is there, the shard is
-done; if not, it is done again. The same shard always gives the same tables under the same names, so it does
+are written once all of its photos are done, that of the photos last: if both are there, the shard is done; if
+not, it is done again. The same shard always gives the same tables under the same names, so it does
 no harm if two machines work on it, or a worker dies half-way through writing.
 
 Machines that work together must all see the storage under the same name.
