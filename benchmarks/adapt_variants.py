@@ -209,29 +209,21 @@ class OwnTargets(Adaptation):
             yolox_loss.simota_assign = before
 
 
-def with_stages(adaptation: Adaptation, number: int) -> Adaptation:
-    """The same, but the last one or two stages of the backbone learn too, from the map before them."""
+def with_two_stages(adaptation: Adaptation) -> Adaptation:
+    """The same, but the stage before the last of the backbone learns too, from the map before it."""
     adapter: Any = adaptation.adapter
     backbone = adapter.network.backbone.backbone
-    stages = [backbone.dark4, backbone.dark5][-number:]
-    for stage in stages:
-        for bottleneck in (module for module in stage.modules() if isinstance(module, Bottleneck)):
-            bottleneck.forward = partial(_added, bottleneck)  # type: ignore[method-assign]
-        for owner in list(stage.modules()):
-            for name, child in list(owner.named_children()):
-                if isinstance(child, ConvLayer):
-                    setattr(owner, name, LearningLayer(child))
-        for weight in stage.parameters():
-            weight.requires_grad_(True)
+    for bottleneck in (module for module in backbone.dark4.modules() if isinstance(module, Bottleneck)):
+        bottleneck.forward = partial(_added, bottleneck)  # type: ignore[method-assign]
+    for owner in list(backbone.dark4.modules()):
+        for name, child in list(owner.named_children()):
+            if isinstance(child, ConvLayer):
+                setattr(owner, name, LearningLayer(child))
+    backbone.dark4.requires_grad_(True)
     outputs = adapter.outputs
-
-    def outputs_of(maps: list[Tensor]) -> tuple[Tensor, Tensor]:
-        c4 = maps[1] if number == 1 else backbone.dark4(maps[0])
-        both: tuple[Tensor, Tensor] = outputs([maps[0], c4, backbone.dark5(c4)])
-        return both
-
-    adapter.outputs = outputs_of
-    adapter.parts = {"stages": ("backbone.backbone",), **adapter.parts}
+    adapter.outputs = lambda maps: outputs([maps[0], backbone.dark4(maps[0])])
+    stages = ("backbone.backbone.dark4.", "backbone.backbone.dark5.")
+    adapter.parts = {**adapter.parts, "last stage": stages}
     return type(adaptation)(adapter, adaptation.views, adaptation.settings)
 
 
@@ -248,15 +240,14 @@ class Variant:
     settings: AdaptSettings = SETTINGS
     kind: type[Adaptation] = Adaptation
     descent: Callable[[Adaptation, list[float]], Descent] | None = None
-    stages: int = 0
-    """Of the backbone, that learn too."""
+    two_stages: bool = False
 
     def learnt(self, start: Detector, views: CachedViews, steps_share: float) -> Detector:
         """The detector after the last step."""
         settings = replace(self.settings, steps=round(self.settings.steps * steps_share))
         learning = self.kind.of(start, views, settings)
-        if self.stages:
-            learning = with_stages(learning, self.stages)
+        if self.two_stages:
+            learning = with_two_stages(learning)
         if self.descent is not None:
             rates = [self.settings.rates[learning._part_of(name)] for name in learning.names]
             learning.descent = self.descent(learning, rates)
@@ -302,12 +293,9 @@ VARIANTS = {
     "box head frozen": Variant(rates(boxes=0.0)),
     "neck frozen": Variant(rates(neck=0.0)),
     "one rate for all parts": Variant(rates(classes=0.007)),
-    "last stage of the backbone too": Variant(rates(stages=0.007), stages=1),
-    "last stage, half the rate": Variant(rates(stages=0.0035), stages=1),
-    "last stage, twice the rate": Variant(rates(stages=0.014), stages=1),
-    "last two stages": Variant(rates(stages=0.007), stages=2),
-    "last two stages, half the rate": Variant(rates(stages=0.0035), stages=2),
-    "last stage, whole views, 60 steps": Variant(replace(rates(stages=0.007), window=0, steps=60), stages=1),
+    "last stage frozen": Variant(rates(**{"last stage": 0.0})),
+    "last stage at half the rate": Variant(rates(**{"last stage": 0.0035})),
+    "last two stages": Variant(two_stages=True),
     "whole views, 60 steps": Variant(replace(SETTINGS, window=0, steps=60)),
     "8 views": Variant(replace(SETTINGS, views=8, most_views=160)),
     "32 views": Variant(replace(SETTINGS, views=32, most_views=640)),

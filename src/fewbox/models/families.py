@@ -244,7 +244,7 @@ class Family:
         raise NotImplementedError
 
     def adapts(self, config: Any) -> bool:
-        """Whether the layers above the backbone of such a network can learn from cached maps."""
+        """Whether the later layers of such a network can learn from cached maps."""
         return False
 
     def adapter(self, network: Any) -> Adapter:

@@ -1,1 +1,1 @@
-"""Adapting: neck, towers and heads learn from what the frozen backbone gave, once, for many views."""
+"""Adapting: the later layers learn from what the frozen ones gave, once, for many views."""

@@ -1,4 +1,4 @@
-"""Adapting: from the linear probe's detector to one whose neck, towers and heads have learnt.
+"""Adapting: from the linear probe's detector to one of which all but the first layers have learnt.
 
     photos -> linear probe -> novel head at its start
            -> augmented views -> frozen layers -> cached maps -> rounds of learning -> detector
