@@ -69,7 +69,8 @@ def finetune(
 
     ``recipe="best"`` begins with the linear probe: logistic regression on frozen features of augmented views.
     With a YOLOX or the starter it then tries, on photos held out, whether to let all but the first stages of
-    the backbone learn too, which objects that look like nothing in COCO need, and does so unless that finds less.
+    the backbone learn too, which objects need that look like nothing in COCO, and does so unless that finds
+    less.
     With the effort ``quick``, or if the linear probe finds nine objects in ten, that is left out.
     ``recipe="probe"`` is the linear probe in any case, and ``recipe="adapt"`` adapts it in any case.
     ``recipe="seed"`` is the one of TensorFlow's "eager few shot" notebook: a new class head,

@@ -346,8 +346,8 @@ class Adapter(Protocol):
 
     network: Any
     parts: Mapping[str, tuple[str, ...]]
-    """What learns, in parts that may learn at rates of their own: how the names of their weights begin. The first
-    part that fits counts."""
+    """What learns, in parts that may learn at rates of their own: how the names of their weights begin. Of
+    two parts that fit the first counts."""
     map_strides: Sequence[int]
     """Pixels of the input that a cell of each map stands for that the frozen layers give."""
     coarsest_stride: int
