@@ -131,6 +131,9 @@ def _name_as_pages_do(desk: Path) -> None:
     for file, folder in {"boxes": "photos", "photos/annotations": "photos", "test": "test"}.items():
         boxes = fewbox.read_annotations(desk / f"{folder}.csv", desk / folder, label="rubber_duck")
         write_coco(boxes, desk / f"{file}.json")
+    for part, folder in {"train": "train", "valid": "test"}.items():  # as an export of Roboflow has them
+        boxes = fewbox.read_annotations(desk / f"{folder}.csv", desk / folder, label="rubber_duck")
+        fewbox.write_annotations(boxes, desk / "chess" / part, "yolo", copy_photos=True)
     write_certificate(desk)
 
 

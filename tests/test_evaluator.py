@@ -14,6 +14,7 @@ import fewbox
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import write_coco
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, PhotoError
 from fewbox.evaluation.evaluator import Evaluation, evaluate
@@ -148,6 +149,18 @@ def test_photos_it_learnt_from_are_pointed_out(squares: AnnotationSet):
     assert "1 of 4 photos seems to be one it learnt from" in str(evaluation)
     detector.provenance = {"photos": [*taught, {"name": "photo9.png", "boxes": 1}]}
     assert evaluate(detector, squares).learnt_from == ()  # one common name of three is a coincidence
+
+
+def test_photos_it_learnt_from_are_known_by_their_content(squares: AnnotationSet, tmp_path: Path):
+    detector = finds_all(squares)
+    first, *_, last = (image.path for image in squares)
+    taught = [{"name": f"{number}.png", "boxes": 1, "sha256": "0" * 64} for number in range(20)]
+    detector.provenance = {"photos": [*taught, {"name": "x.png", "boxes": 9, "sha256": content_hash(first)}]}
+    evaluation = evaluate(detector, squares)
+    assert evaluation.learnt_from == (first.name,)  # one of 21, under another name, with other boxes
+    detector.provenance = {"photos": [{"name": last.name, "boxes": 1, "sha256": "0" * 64}]}
+    assert evaluate(detector, squares).learnt_from == ()  # another photo of the same name
+    assert content_hash(tmp_path / "gone.png") is None
 
 
 def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import io
 import threading
@@ -63,6 +65,13 @@ PhotoFile = Path | PhotoBytes
 def open_file(photo: PhotoFile) -> BinaryIO:
     """The bytes of the photo's file, from its beginning."""
     return io.BytesIO(photo.data) if isinstance(photo, PhotoBytes) else photo.open("rb")
+
+
+def content_hash(path: Path) -> str | None:
+    """The SHA-256 of the photo's file; None if it is not there to be read."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detections import Detections
 from fewbox.detection.loading import opened_detector
 from fewbox.detection.parallel import run_each
@@ -319,10 +320,14 @@ def detect_all(
 def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
     """Names of photos that seem to be ones the detector was taught with.
 
-    The detector's file knows their names and numbers of boxes. Two sets may both have a ``duck_04.jpg``
-    with one duck in it, so only if at least half of the photos it was taught with are there, they are.
+    The detector's file knows them by their content. An older one knows their names and numbers of boxes
+    only. Two sets may both have a ``duck_04.jpg`` with one duck in it, so only if at least half of the
+    photos it was taught with are there, they are.
     """
-    taught = {(photo["name"], photo["boxes"]) for photo in detector.provenance.get("photos", ())}
+    photos = detector.provenance.get("photos", ())
+    if known := {photo.get("sha256") for photo in photos} - {None}:
+        return tuple(image.path.name for image in images if content_hash(image.path) in known)
+    taught = {(photo["name"], photo["boxes"]) for photo in photos}
     names = tuple(image.path.name for image in images if (image.path.name, len(image.boxes)) in taught)
     return names if 2 * len(names) >= len(taught) else ()
 

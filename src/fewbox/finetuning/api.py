@@ -22,6 +22,7 @@ from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath, find_photos
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
 from fewbox.detection.precision import check_bfloat16
 from fewbox.errors import FinetuneError, OutputError, SettingError
@@ -320,7 +321,9 @@ def provenance(
         "onnxruntime": version_of("onnxruntime"),
         "recipe": recipe,
         "settings": asdict(settings),
-        "photos": [{"name": i.path.name, "boxes": len(i.boxes)} for i in annotations],
+        "photos": [
+            {"name": i.path.name, "boxes": len(i.boxes), "sha256": content_hash(i.path)} for i in annotations
+        ],
         "final_loss": history[-1]["total"],
     }
 
