@@ -63,14 +63,26 @@ def annotations_of(
         AnnotationError: ``--boxes`` is not given for photos from several folders, or boxes cannot be read.
         PhotoError: a photo cannot be read.
     """
+    from fewbox.data import PROJECT_FILE
+    from fewbox.data.beside import boxes_beside
     from fewbox.data.formats import read_annotations
+    from fewbox.data.images import find_photos
     from fewbox.data.project import Project
 
     if boxes is not None:
         return read_annotations(boxes, photos, label=label, strict=strict, skip_missing=skip_missing)
     if len(photos) > 1:
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
-    return Project(photos[0]).annotation_set()
+    project = Project(photos[0])
+    if not project.file.exists() and (beside := boxes_beside(project.folder)):
+        # Who names a data.yaml means the photos of its folder.
+        place = project.folder if project.photos.is_file() else project.photos
+        hint = f"draw boxes with: fewbox annotate {place}; or name those that lie there: {place} "
+        hint += f"--boxes {beside}"
+        raise AnnotationError(f"{project.folder / PROJECT_FILE}: no such file", hint=hint)
+    if not project.folder.is_dir():
+        find_photos(photos)  # which says that the folder itself is not there
+    return project.annotation_set()
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:
