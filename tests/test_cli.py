@@ -119,7 +119,7 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert gif.exists()
     arguments[-1] = str(project / "listed")
     assert main([*arguments, "--no-pictures", "--threshold", "0.001"]) == 0
-    assert [path.name for path in (project / "listed").iterdir()] == ["detections.json"]
+    assert sorted(path.name for path in (project / "listed").iterdir()) == ["counts.csv", "detections.json"]
     listed = json.loads((project / "listed/detections.json").read_text())
     assert [row["detections"] for row in listed["photos"]] == [
         row["detections"] for row in document["photos"]

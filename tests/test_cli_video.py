@@ -62,6 +62,22 @@ def test_photos_in_a_row_by_pattern(detector: str, tmp_path: Path) -> None:
     assert [float(moment) for moment in times_of(tmp_path / "boxes.mov")] == [0, 0.5, 1]
 
 
+def test_who_wants_a_table_of_photos_is_told_of_what_it_is(
+    detector: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number}.png")
+    arguments = ["detect", detector, str(tmp_path / "*.png"), "--threshold", LOW]
+    assert main([*arguments, "-o", str(tmp_path / "counts.csv")]) == 0
+    told = capsys.readouterr().err
+    assert "the photos are taken for the frames of one film" in told
+    assert f"name a folder: -o {tmp_path / 'counts'}, and see counts.csv in it" in told
+    assert main([*arguments, "-o", str(tmp_path / "counts")]) == 0
+    assert (tmp_path / "counts" / "counts.csv").read_text().startswith("photo,a,b,c\n0.png,")
+    assert main([*arguments, "-o", str(tmp_path / "row.csv"), "--fps", "5"]) == 0
+    assert "taken for" not in capsys.readouterr().err  # who says how fast they come means a film
+
+
 def test_a_photo_in_a_row_that_cannot_be_read_is_told_in_the_end(
     detector: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

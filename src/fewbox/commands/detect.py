@@ -25,9 +25,9 @@ def add_detect(commands: Any) -> None:
     detect = commands.add_parser(
         "detect",
         help="find the object in photos or a video",
-        description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
-        "Or in videos, a stream or a webcam; writes videos with tracks, and counts. Or in any number of "
-        "photos, with many workers, into tables.",
+        description="Find a detector's objects in photos; writes annotated pictures, detections.json, and "
+        "counts.csv, which says how many are in each. Or in videos, a stream or a webcam; writes videos with "
+        "tracks, and counts. Or in any number of photos, with many workers, into tables.",
     )
     detect.add_argument(
         "detector",
@@ -59,7 +59,7 @@ def add_detect(commands: Any) -> None:
     detect.add_argument(
         "--no-pictures",
         action="store_true",
-        help="write only detections.json, or the tables of videos, which is faster",
+        help="write only detections.json and counts.csv, or the tables of videos, which is faster",
     )
     detect.add_argument(
         "--base",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewbox.core.progress import console
 from fewbox.errors import OutputError, SettingError, VideoError
 
 if TYPE_CHECKING:
@@ -160,6 +161,12 @@ def run_video(parsed: argparse.Namespace) -> int:
     from fewbox.video.reader import PhotoFrames, VideoReader
 
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
+    if not videos and parsed.fps is None and parsed.output.lower().endswith(".csv"):
+        # Who wants to know how many there are in each photo would get objects tracked through all of them.
+        console.print(
+            f"the photos are taken for the frames of one film, {fps:g} a second (--fps); to count in each by "
+            f"itself, name a folder: -o {Path(parsed.output).with_suffix('')}, and see counts.csv in it"
+        )
     counters = _counters(parsed, source)
     summary = _detect(parsed, _open_detector(parsed, source), source, Path(parsed.output), counters)
     print(summary)
