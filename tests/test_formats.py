@@ -111,7 +111,16 @@ class TestCSV:
         [
             ("", "boxes.csv: the file is empty", "the first row"),
             ("a.png,1,2,3,4\n", "row 1: columns not understood: 'a.png,1,2,3,4'", "the first row"),
-            ("filename,class,xmin,ymin,xmax\n", "row 1: columns not understood", "the first row"),
+            (
+                "filename,class,xmin,ymin,xmax\n",
+                "row 1: columns not understood",
+                "clear for the box; the first",
+            ),
+            (
+                " ,Label,Area,BX,BY,Width,Height\n1,a.png,9,1,2,3,4\n",
+                "understood",
+                "for the photo and the box;",
+            ),
             (PIXEL_CSV + "a.png,1,2,3\n", "row 4: 4 columns, but the first row has 5", "comma"),
             (PIXEL_CSV + "a.png,1,2,three,4\n", "row 4: x2: not a number: 'three'", "decimal point"),
             ("image;x1;y1;x2;y2\na.png;1,5;2;3;4", "row 2: x1: not a number: '1,5'", "decimal point"),

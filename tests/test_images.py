@@ -579,6 +579,11 @@ def test_grey_of_twelve_bits_in_sixteen_is_told_once(
     assert capsys.readouterr().err == ""
 
 
+def test_an_array_of_sixteen_bits_is_refused_with_a_way_that_does_not_wrap_round() -> None:
+    with pytest.raises(PhotoError, match=r"uint8, 0 to 255: uint16\nhint: .*of 16 bits: image // 256"):
+        upright_array(np.full((4, 5), 4000, np.uint16))
+
+
 def test_that_other_pages_are_not_read_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

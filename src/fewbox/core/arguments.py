@@ -77,7 +77,7 @@ def checked_threshold(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         threshold = math.nan
     if not 0 <= threshold <= 1:
-        hint = f"30% is 0.3: threshold={threshold / 100:g}" if 1 < threshold <= 100 else None
+        hint = f"{threshold:g}% is threshold={threshold / 100:g}" if 1 < threshold <= 100 else None
         raise SettingError(f"the threshold must be a number from 0 to 1: {value!r}", hint=hint)
     return threshold
 

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted, some_of
-from fewbox.core.arguments import kind_of
+from fewbox.core.arguments import checked_path, kind_of
 from fewbox.data.images import StrPath, read_size_hw
 from fewbox.errors import AnnotationError, SettingError
 
@@ -36,6 +36,7 @@ MIN_SIDE = 1e-3
 MAX_OUTSIDE = 1.0
 
 _REDRAW_HINT = "draw the box again, or remove it"
+_SAVE_HINT = "an image in memory is saved first: PIL.Image.fromarray(image).save('photo.png')"
 _OUTSIDE_HINT = (
     "check that the boxes belong to this photo as it is now: not to another size of it, "
     "nor to the photo before it was turned upright"
@@ -177,7 +178,8 @@ class AnnotationSet:
         if not len(paths) == len(boxes) == len(per_photo):
             raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")
         images = []
-        for path, corners, names in zip(map(Path, paths), boxes, per_photo, strict=True):
+        places = [checked_path(path, "a photo", AnnotationError, _SAVE_HINT) for path in paths]
+        for path, corners, names in zip(places, boxes, per_photo, strict=True):
             of_photo = _boxes_from_array(corners, names, path.name)
             images.append(AnnotatedImage(path, read_size_hw(path), of_photo, reviewed=True))
         used = dict.fromkeys(box.label for image in images for box in image.boxes)
@@ -383,9 +385,8 @@ def _checked_side(
     if not (math.isfinite(low) and math.isfinite(high)):
         raise AnnotationError(f"{where}: every edge must be a number: {values}", hint=_REDRAW_HINT)
     if high <= low:
-        raise AnnotationError(
-            f"{where}: {high_name} must be greater than {low_name}: {values}", hint=_REDRAW_HINT
-        )
+        told = f"{where}: {high_name} must be greater than {low_name}: {values}"
+        raise AnnotationError(told, hint=f"{_REDRAW_HINT}; x1,y1 and x2,y2 are corners, not sides")
     if low < -MAX_OUTSIDE or high > length + MAX_OUTSIDE:
         raise AnnotationError(
             f"{where}: lies outside the photo: {values}, {length_name} of the photo {length}",
