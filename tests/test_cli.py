@@ -380,6 +380,33 @@ def test_boxes_that_were_drawn_need_no_name(project: Path, capsys: pytest.Captur
     assert "name them: --boxes FILE" in failure(capsys)
 
 
+def test_what_is_named_twice_is_joined_or_refused_and_never_forgotten(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parse = build_parser().parse_args
+    deep = ["finetune-deep", "p", "--base", "b", "-o", "d"]
+    for command, option in (
+        (["finetune", "p", "-o", "d"], "--negatives"),
+        (deep, "--negatives"),
+        (deep, "--held-out"),
+        (["check", "p"], "--test"),
+        (["export", "d", "f"], "--photos"),
+        (["bases"], "--download"),
+    ):
+        parsed = parse([*command, option, "a", "b", option, "c"])
+        assert getattr(parsed, option.strip("-").replace("-", "_")) == ["a", "b", "c"]
+        assert not getattr(parse(command), option.strip("-").replace("-", "_"))
+    for command, option in (
+        (["finetune", "p", "-o", "d"], "--boxes"),
+        (["evaluate", "d", "p"], "--boxes"),
+        (["check", "p"], "--test-boxes"),
+        (["export", "d", "f"], "--boxes"),
+        (deep, "--held-out-boxes"),
+    ):
+        assert main([*command, option, "a.csv", option, "b.csv"]) == 2
+        assert f"{option} was given twice: a.csv, b.csv\nhint: make one file" in failure(capsys)
+
+
 def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_finetune(project, "--base", "resnet") == 2
     message = failure(capsys)

@@ -20,11 +20,27 @@ PHOTOS_HELP = "folders, files, patterns or addresses"
 LABEL_HELP = "name of the class, where the file of boxes has none (default: %(default)s)"
 
 
+class OneOfBoxes(argparse.Action):
+    """An option that names boxes; if it is given again, as argparse would let it, the first would not count."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Take the name.
+
+        Raises:
+            AnnotationError: it is the second one.
+        """
+        if (first := getattr(namespace, self.dest)) is not None:
+            hint = "make one file of them; in Python sets of photos are added: first + second"
+            raise AnnotationError(f"{option_string} was given twice: {first}, {values}", hint=hint)
+        setattr(namespace, self.dest, values)
+
+
 def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
     """Add the arguments that :func:`annotations_of` takes."""
     command.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     command.add_argument(
         "--boxes",
+        action=OneOfBoxes,
         metavar="BOXES",
         help="a file of boxes, or a folder of them (default: those drawn with 'fewbox annotate PHOTOS')",
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import (
     LABEL_HELP,
+    OneOfBoxes,
     add_batch_norm_eps,
     add_device,
     add_photos_with_boxes,
@@ -61,6 +62,7 @@ def add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--negatives",
         nargs="+",
+        action="extend",
         default=[],
         metavar="PHOTOS",
         help="photos with none of the objects",
@@ -236,15 +238,26 @@ def add_finetune_deep(commands: Any) -> None:
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
     deep.add_argument(
-        "--negatives", nargs="+", default=[], metavar="PHOTOS", help="photos with none of the objects"
+        "--negatives",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PHOTOS",
+        help="photos with none of the objects",
     )
     deep.add_argument(
         "--held-out",
         nargs="+",
+        action="extend",
         metavar="PHOTOS",
         help="other photos, to measure AP on after every epoch, and to choose the score threshold",
     )
-    deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn in them)")
+    deep.add_argument(
+        "--held-out-boxes",
+        action=OneOfBoxes,
+        metavar="BOXES",
+        help="their boxes (default: those drawn in them)",
+    )
     add_device(deep)
     add_settings(deep, DeepConfig)
     deep.set_defaults(run=run_finetune_deep)
