@@ -21,7 +21,7 @@ LABEL_HELP = "name of the class, where the file of boxes has none (default: %(de
 
 
 class OneOfBoxes(argparse.Action):
-    """An option that names boxes; if it is given again, as argparse would let it, the first would not count."""
+    """An option that names boxes; argparse would let a second one replace the first without a word."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
         """Take the name.
