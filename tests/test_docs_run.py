@@ -110,6 +110,7 @@ def desk(tmp_path: Path, exported_duck: ExportedDuck, monkeypatch: pytest.Monkey
     keep_in_cache(exported_duck, desk / "duck.safetensors")  # so that no worker loads PyTorch
     quantize_once(monkeypatch)
     shutil.copy(desk / "duck.onnx", desk / "mug.onnx")
+    shutil.copy(desk / "duck.safetensors", desk / "new_duck.safetensors")
     (desk / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(desk)
     return desk

@@ -16,7 +16,7 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
-from fewbox.errors import AnnotationError, PhotoError
+from fewbox.errors import AnnotationError, PhotoError, SettingError
 from fewbox.evaluation.evaluator import Evaluation, evaluate
 from fewbox.evaluation.report import render_report
 from known_detector import KnownDetector, corners
@@ -53,6 +53,24 @@ def test_a_detector_that_is_always_right(squares: AnnotationSet):
     }
     assert "finds all 4; none of its 4 boxes is wrong" in str(evaluation)
     assert evaluation.expected_calibration_error == pytest.approx(0.2)  # always right, and says 0.8
+
+
+def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):
+    # Right at 0.9, 0.7 and 0.3, wrong at 0.625 and 0.25, where a score of just the threshold does not count.
+    rows = {}
+    for image, score in zip(squares, (0.9, 0.7, 0.3), strict=False):
+        rows[image.path.name] = [(corners(image.boxes[0]), score, 0)]
+    rows[squares.images[0].path.name] += [((0, 0, 9, 9), 0.625, 0), ((100, 0, 109, 9), 0.25, 0)]
+    evaluation = evaluate(KnownDetector(rows, squares.labels, 0.1), squares)
+    assert evaluation.threshold_for(1) == evaluation.threshold_for(0.9) == pytest.approx(0.63)
+    assert evaluation.threshold_for(0.65) == pytest.approx(0.25)
+    words = "at threshold 0.63, from which nine boxes in ten are right: finds 2 of 4; none of its 2 boxes"
+    assert words in str(evaluation)
+    assert "from which nine" not in str(evaluate(finds_all(squares), squares))  # at its own they are
+    nothing = evaluate(KnownDetector({}, squares.labels), squares)
+    assert nothing.threshold_for(0.5) is None
+    with pytest.raises(SettingError, match=r"95% is precision=0\.95"):
+        evaluation.threshold_for(95)
 
 
 def test_mistakes_on_an_object_are_told_apart_from_those_on_something_else(squares: AnnotationSet):

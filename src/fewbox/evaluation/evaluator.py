@@ -12,7 +12,7 @@ import numpy as np
 
 from fewbox import __version__
 from fewbox.core import counted
-from fewbox.core.arguments import AUTO, CPU, former_threshold, takes_score_threshold
+from fewbox.core.arguments import AUTO, CPU, checked_threshold, former_threshold, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
@@ -47,6 +47,9 @@ from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
+
+PRECISE = 0.9
+"""A share of right boxes that ``finetune`` names a threshold for too."""
 
 FORMAT_VERSION = 1
 
@@ -91,6 +94,23 @@ class Evaluation:
         """The score threshold with the highest F1, all classes together; None if nothing was found."""
         return self.counts.sum().best_threshold()
 
+    def threshold_for(self, precision: float) -> float | None:
+        """The lowest score threshold from which on such a share of the boxes is right, all classes together.
+
+        None where no threshold is high enough. The share is that in these photos: of 20 boxes that are all
+        right, on others like these 16 may be.
+
+        Raises:
+            SettingError: ``precision`` is no number from 0 to 1.
+
+        Examples:
+            >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+            >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+            >>> 0 < evaluation.threshold_for(precision=0.95) < 1
+            True
+        """
+        return self.counts.sum().threshold_for(checked_threshold(precision, "precision"))
+
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
         """How often predictions of each score are true positives.
@@ -124,6 +144,10 @@ class Evaluation:
         ]
         if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
+        precise = self.threshold_for(PRECISE)
+        if precise is not None and precise > max(own, best or 0):
+            words = self.in_words(precise)
+            lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
         if self.expected_ap50:
             lines.append(expected_in_words(**self.expected_ap50))
