@@ -77,6 +77,8 @@ def test_commands_say_so_of_a_data_yaml_and_of_its_folder(
     assert f"{root / 'images'} --boxes {root / 'labels'}\n" in capsys.readouterr().err
     assert main(["finetune", str(tmp_path / "gone"), "-o", str(tmp_path / "d.safetensors")]) == 2
     assert f"{tmp_path / 'gone'}: no such photo or folder" in capsys.readouterr().err
+    assert main(["annotate", str(tmp_path / "gone"), "--no-browser"]) == 2
+    assert f"{tmp_path / 'gone'}: no such photo or folder" in capsys.readouterr().err
 
 
 def test_what_was_drawn_reviewed_or_left_out_here_stays_as_it_is(folder: Path, tmp_path: Path) -> None:

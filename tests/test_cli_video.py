@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewbox.cli import main
-from fewbox.commands.detect_video import _stem
+from fewbox.cli import build_parser, main
+from fewbox.commands.detect_video import _stem, is_for_video
 from fewbox.detection.detector import Detector
 from films import images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
@@ -140,6 +140,12 @@ def test_what_is_refused(
     assert main(["detect", "d.safetensors", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {says}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_webcam_may_be_called_as_linux_does() -> None:
+    parsed = build_parser().parse_args(["detect", "d.safetensors", "/dev/video63", "-o", "found"])
+    assert is_for_video(parsed)
+    assert parsed.photos == ["63"]
 
 
 def test_several_films_go_to_a_folder_as_photos_do(

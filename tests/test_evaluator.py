@@ -181,6 +181,11 @@ def test_photos_it_learnt_from_are_known_by_their_content(squares: AnnotationSet
     assert content_hash(tmp_path / "gone.png") is None
 
 
+def test_two_detectors_are_evaluated_one_after_the_other(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "old.safetensors", "new.onnx", "photos"]) == 2
+    assert "one detector at a time, not new.onnx too\nhint: evaluate each" in capsys.readouterr().err
+
+
 def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
     detector = finds_all(squares)
     assert evaluate(detector, squares).expected_ap50 is None

@@ -100,6 +100,17 @@ class TestCSV:
         with pytest.raises(AnnotationError, match="row 3: ignore must be 0 or 1: 'no!'"):
             read_annotations(write(folder, text.replace("4,\n", "4,no!\n")))
 
+    def test_a_label_that_is_not_used_is_told(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write(folder, "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\n")
+        for label in ("object", "cup"):
+            read_annotations(folder / "boxes.csv", label=label)
+            assert "not used" not in capsys.readouterr().err
+        assert read_annotations(folder / "boxes.csv", label="mug").labels == ("duck", "cup")
+        assert (
+            "boxes.csv: its boxes have classes already, duck, cup; the label mug is"
+            in capsys.readouterr().err
+        )
+
     def test_labels_are_in_the_order_of_first_use(self, folder: Path) -> None:
         text = "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\nc.png,1,1,9,9,duck\n"
         got = read_annotations(write(folder, text), label="unused")

@@ -24,6 +24,8 @@ FILM_SUFFIXES = (
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".m3u8"),
 )
 _STREAMED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
+_WEBCAM = re.compile(r"^/dev/video([0-9]+)$")
+"""What Linux calls a webcam, by its number."""
 _DEFAULT_FPS = 25.0
 _LINE, _ZONE = "--count-line", "--count-zone"
 
@@ -83,6 +85,7 @@ def is_for_video(parsed: argparse.Namespace) -> bool:
         SettingError: the options do not go together, or photos and videos are given.
         OutputError: a video is to be written in a format that can only be read.
     """
+    parsed.photos = [_WEBCAM.sub(r"\1", source) for source in parsed.photos]
     if Path(parsed.output).suffix.lower() in _WRITTEN:
         refuse_photo_options(parsed, f"not for {parsed.output}")
         if parsed.engine_cluster is not None:

@@ -16,6 +16,7 @@ from fewbox.commands import (
     annotations_of,
 )
 from fewbox.core.files import require_writable, write_text
+from fewbox.errors import SettingError
 
 _REPORT_NAME = "report.html"
 _NUMBERS_NAME = "evaluation.json"
@@ -58,6 +59,9 @@ def add_evaluate(commands: Any) -> None:
 
 def run_evaluate(parsed: argparse.Namespace) -> int:
     """``fewbox evaluate``; 2 if a photo could not be read."""
+    if also := [photo for photo in parsed.photos if photo.lower().endswith((".safetensors", ".onnx"))]:
+        hint = "evaluate each on the same photos, and compare what is printed"
+        raise SettingError(f"one detector at a time, not {also[0]} too", hint=hint)
     if parsed.output is not None:
         require_writable(parsed.output / _REPORT_NAME, [".html"])
     from fewbox.core.tiles import checked_tiles

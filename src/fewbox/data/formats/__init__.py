@@ -103,6 +103,9 @@ def read_annotations(
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}")
+    if raw.labels and label not in ("object", *raw.labels):
+        own = some_of(raw.labels, _SHOWN)
+        console.print(f"{raw.source}: its boxes have classes already, {own}; the label {label} is not used")
     annotations = to_annotation_set(raw, photos, label=label, strict=strict, skip_missing=skip_missing)
     if parts := splits_in_words(image.path for image in annotations):
         # Who learns from all of them and then evaluates on one has learnt what is asked.
