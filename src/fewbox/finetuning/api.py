@@ -212,7 +212,16 @@ def _checked_settings(
         raise SettingError(message, hint="use the recipe: best")
     settings = FinetuneConfig() if config is None else config
     require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
-    return settings if effort is None else replace(settings, effort=effort)
+    settings = settings if effort is None else replace(settings, effort=effort)
+    # What would change nothing is refused: who asks for more steps wants to get something for them.
+    others = ("effort",) if recipe == "seed" else ("steps", "batch_size", "learning_rate", "momentum")
+    for name in others:
+        if getattr(settings, name) != getattr(FinetuneConfig, name):
+            hint = "leave it out, or choose its recipe"
+            hint += "" if recipe == "seed" else "; for more work: --effort long, effort='long' in Python"
+            whose = "best, probe and adapt" if recipe == "seed" else "seed"
+            raise SettingError(f"{name} is a setting of {whose}, not of the recipe {recipe}", hint=hint)
+    return settings
 
 
 def _probed_or_adapted(
