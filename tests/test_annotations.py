@@ -183,6 +183,15 @@ class TestFromArrays:
         with pytest.raises(ValueError, match=message):
             AnnotationSet.from_arrays(paths, boxes, labels)
 
+    def test_negatives_may_be_a_folder_as_everywhere(self, paths: list[Path], tmp_path: Path) -> None:
+        made = AnnotationSet.from_arrays(paths[:1], [[[1, 2, 3, 4]]], "duck")
+        (tmp_path / "none").mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / "none" / "empty.png")
+        for given in (tmp_path / "none", str(tmp_path / "none"), [tmp_path / "none" / "empty.png"]):
+            both = made.with_negatives(given)
+            assert [(image.path.name, image.reviewed) for image in both[1:]] == [("empty.png", True)]
+        assert len(made.with_negatives([])) == 1
+
     def test_images_in_memory_and_sides_for_corners_are_refused_with_the_cure(
         self, paths: list[Path]
     ) -> None:

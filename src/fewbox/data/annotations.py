@@ -25,11 +25,10 @@ import numpy.typing as npt
 
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, kind_of
-from fewbox.data.images import StrPath, read_size_hw
+from fewbox.data.images import StrPath, find_photos, read_size_hw
 from fewbox.errors import AnnotationError, SettingError
 
-# A narrower box is a slip of the mouse or a rounding error, and its logarithm, which the
-# box coder takes, would be of no use.
+# A narrower box is a slip of the mouse or a rounding error; its logarithm, for the coder, would be no use.
 MIN_SIDE = 1e-3
 
 # Tools that count pixels from 1, or include the last one, end up to one pixel outside.
@@ -261,14 +260,15 @@ class AnnotationSet:
         """The same set without the photos nobody has looked at; the labels stay."""
         return replace(self, images=tuple(image for image in self.images if image.reviewed))
 
-    def with_negatives(self, photos: Sequence[StrPath]) -> AnnotationSet:
-        """The same set and photos in which there is none of its objects; each counts as looked at.
+    def with_negatives(self, photos: StrPath | Sequence[StrPath]) -> AnnotationSet:
+        """The same set and photos, or folders of them, with none of its objects; each counts as looked at.
 
         Raises:
             PhotoError: a photo cannot be read.
             AnnotationError: a photo has the name of another one.
         """
-        empty = [AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in map(Path, photos)]
+        paths = find_photos(photos) if photos else ()
+        empty = (AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in paths)
         return replace(self, images=(*self.images, *empty))
 
     def require_reviewed(self) -> None:

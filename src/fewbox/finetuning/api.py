@@ -21,7 +21,7 @@ from fewbox.core.extras import TRAIN, install, is_installed, require_packages, v
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
-from fewbox.data.images import StrPath, find_photos
+from fewbox.data.images import StrPath
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
 from fewbox.detection.precision import check_bfloat16
@@ -110,7 +110,7 @@ def finetune(
         ('rubber_duck',)
         >>> detector.save("duck.safetensors")
     """
-    settings = _checked_settings(config, effort, recipe, keep_classes=keep_classes)
+    settings = checked_settings(config, effort, recipe, keep_classes=keep_classes)
     with UnfinishedRun() as run:
         return finetune_within(
             run,
@@ -145,7 +145,7 @@ def finetune_within(
         console.print(f"computing on: {device_in_words(chosen)}")
     annotations = annotation_set(annotations)
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
-        annotations = annotations.with_negatives(find_photos(negatives))
+        annotations = annotations.with_negatives(negatives)
     annotations.require_reviewed()
     if base == "auto":
         base = best_or_fetched(show_progress=show_progress)
@@ -201,10 +201,14 @@ def _by_seed(
     return finetune_seed(annotations, base, settings, show_progress=show_progress, device=device)
 
 
-def _checked_settings(
+def checked_settings(
     config: FinetuneConfig | None, effort: str | None, recipe: str, *, keep_classes: bool
 ) -> FinetuneConfig:
-    """The settings that were asked for, if they and the recipe go together."""
+    """The settings that were asked for, if they and the recipe go together.
+
+    Raises:
+        SettingError: there is no such recipe, or it does not do what is asked for.
+    """
     if recipe not in RECIPES:
         raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
     if keep_classes and recipe not in ("best", "probe"):
