@@ -66,6 +66,8 @@ def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):
     assert evaluation.threshold_for(0.65) == pytest.approx(0.25)
     words = "at threshold 0.63, from which nine boxes in ten are right: finds 2 of 4; none of its 2 boxes"
     assert words in str(evaluation)
+    assert "nine in ten right: 0.63</button>" in render_report(evaluation, "d")
+    assert "nine in ten right" not in render_report(evaluate(finds_all(squares), squares), "d")
     assert "from which nine" not in str(evaluate(finds_all(squares), squares))  # at its own they are
     nothing = evaluate(KnownDetector({}, squares.labels), squares)
     assert nothing.threshold_for(0.5) is None

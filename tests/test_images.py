@@ -584,6 +584,25 @@ def test_an_array_of_sixteen_bits_is_refused_with_a_way_that_does_not_wrap_round
         upright_array(np.full((4, 5), 4000, np.uint16))
 
 
+def test_a_photo_that_is_transparent_everywhere_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_told", set())
+    Image.new("RGBA", (10, 6), (9, 90, 9, 0)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").min() == 255
+    assert "a.png: transparent everywhere" in capsys.readouterr().err
+    Image.new("RGBA", (10, 6), (9, 90, 9, 1)).save(tmp_path / "b.png")
+    read_image(tmp_path / "b.png")
+    assert capsys.readouterr().err == ""
+
+
+def test_of_a_pattern_photos_are_listed_first(tmp_path: Path) -> None:
+    with pytest.raises(
+        PhotoError, match=r"no such photo\nhint: of a pattern list the photos: fewbox.find_photos"
+    ):
+        read_image(tmp_path / "*.jpg")
+
+
 def test_that_other_pages_are_not_read_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

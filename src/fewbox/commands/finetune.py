@@ -150,7 +150,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     if held_out.exists():
-        print(f"held-out photos, beside the boxes drawn in them: {held_out}")
+        print(f"held-out photos, beside the boxes drawn in them (dashed: missed, or wrong): {held_out}")
     if kept_apart is not None:
         _evaluate(detector, kept_apart, parsed.output, report)
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")

@@ -200,6 +200,7 @@ def _in_native_order(tile: Any) -> Any:
 
 _told: set[str] = set()
 _FIRST_PAGE = "only the first of its pages is read, as of every TIFF with several"
+_TRANSPARENT = "transparent everywhere, so that it is white; save such photos without transparency"
 _DARK = 32  # a camera that uses 12 bits of a 16-bit file leaves a photo without a grey above 15
 _TOO_DARK = (
     "almost black, as where a camera uses 12 bits of 16; make such photos brighter, all by the same factor, "
@@ -253,6 +254,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() == (0, 0):
+            _tell(image, _TRANSPARENT, once=True)
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 

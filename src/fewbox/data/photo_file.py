@@ -133,7 +133,9 @@ def told_as_photo_error(path: PhotoFile) -> Iterator[None]:
         name = _shown(path)
         raise PhotoError(f"{name}: not enough memory to read this photo", hint=_SMALLER_HINT) from error
     except FileNotFoundError as error:
-        raise PhotoError(f"{_shown(path)}: no such photo", hint=SPELLING_HINT) from error
+        is_pattern = any(sign in str(path) for sign in "*?[")
+        hint = "of a pattern list the photos: fewbox.find_photos(...)" if is_pattern else SPELLING_HINT
+        raise PhotoError(f"{_shown(path)}: no such photo", hint=hint) from error
     except Exception as error:
         name = _shown(path)
         # On damaged bytes Pillow's decoders raise SyntaxError, struct.error, IndexError and

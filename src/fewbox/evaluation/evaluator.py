@@ -48,7 +48,7 @@ from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
 
-PRECISE = 0.9
+_PRECISE = 0.9
 """A share of right boxes that ``finetune`` names a threshold for too."""
 
 FORMAT_VERSION = 1
@@ -112,6 +112,12 @@ class Evaluation:
         return self.counts.sum().threshold_for(checked_threshold(precision, "precision"))
 
     @cached_property
+    def precise_threshold(self) -> float | None:
+        """From which nine boxes in ten are right; None if they are so at its own threshold, or the best."""
+        precise = self.threshold_for(_PRECISE)
+        return precise if precise and precise > max(self.threshold, self.best_threshold or 0) else None
+
+    @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
         """How often predictions of each score are true positives.
 
@@ -144,8 +150,7 @@ class Evaluation:
         ]
         if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
-        precise = self.threshold_for(PRECISE)
-        if precise is not None and precise > max(own, best or 0):
+        if (precise := self.precise_threshold) is not None:
             words = self.in_words(precise)
             lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
