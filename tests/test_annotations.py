@@ -183,6 +183,11 @@ class TestFromArrays:
         with pytest.raises(ValueError, match=message):
             AnnotationSet.from_arrays(paths, boxes, labels)
 
+    def test_a_photo_made_by_hand_takes_its_path_as_text_and_a_list_of_boxes(self, paths: list[Path]) -> None:
+        image = AnnotatedImage(str(paths[0]), (60, 100), [DUCK], reviewed=False)  # type: ignore[arg-type]
+        assert image == AnnotatedImage(paths[0], (60, 100), (DUCK,), reviewed=True)
+        assert repr(AnnotationSet((image,), ("duck",))) == "AnnotationSet(1 photo, 1 box; duck)"
+
     def test_negatives_may_be_a_folder_as_everywhere(self, paths: list[Path], tmp_path: Path) -> None:
         made = AnnotationSet.from_arrays(paths[:1], [[[1, 2, 3, 4]]], "duck")
         (tmp_path / "none").mkdir()

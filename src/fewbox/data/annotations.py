@@ -82,8 +82,7 @@ class AnnotatedImage:
     """One photo, its upright size in pixels, and the boxes in it.
 
     Examples:
-        >>> from pathlib import Path
-        >>> empty = fewbox.AnnotatedImage(Path("table.jpg"), size_hw=(480, 640), boxes=(), reviewed=True)
+        >>> empty = fewbox.AnnotatedImage("table.jpg", size_hw=(480, 640), boxes=(), reviewed=True)
         >>> empty.path.name, len(empty.boxes), empty.reviewed
         ('table.jpg', 0, True)
     """
@@ -94,8 +93,9 @@ class AnnotatedImage:
     reviewed: bool
 
     def __post_init__(self) -> None:
-        if self.boxes:
-            object.__setattr__(self, "reviewed", True)
+        reviewed = self.reviewed or bool(self.boxes)
+        for name, value in (("path", Path(self.path)), ("boxes", tuple(self.boxes)), ("reviewed", reviewed)):
+            object.__setattr__(self, name, value)
 
     @property
     def objects(self) -> tuple[Box, ...]:
