@@ -183,6 +183,24 @@ def test_photos_it_learnt_from_are_known_by_their_content(squares: AnnotationSet
     assert content_hash(tmp_path / "gone.png") is None
 
 
+@pytest.mark.parametrize(
+    ("given", "folder"), [("rep/report.html", "rep"), ("rep.html", "rep"), ("a.json", "a")]
+)
+def test_the_results_go_into_a_folder(
+    given: str,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "d.safetensors", "photos", "-o", given]) == 2
+    assert f"{given}: report.html and evaluation.json go into a folder\nhint: name one: -o {folder}\n" in (
+        capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_two_detectors_are_evaluated_one_after_the_other(capsys: pytest.CaptureFixture[str]):
     assert main(["evaluate", "old.safetensors", "new.onnx", "photos"]) == 2
     assert "one detector at a time, not new.onnx too\nhint: evaluate each" in capsys.readouterr().err

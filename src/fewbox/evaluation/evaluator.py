@@ -303,7 +303,7 @@ def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> N
         return
     near = [(label, difflib.get_close_matches(label, labels, n=1)) for label in unknown]
     guesses = [f"{label!r} may be {close[0]!r}" for label, close in near if close]
-    knows = f"the detector knows {', '.join(labels)}"
+    knows = f"the detector knows {some_names(labels)}"
     raise AnnotationError(
         f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
         hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
