@@ -127,6 +127,12 @@ def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tm
             "--engine-cluster is for a run into tables",
         ),
         (["none.mp4", "-o", "c.mp4"], "none.mp4: no such file"),
+        (
+            ["film.mp4", "-o", "found", "--workers", "2"],
+            "--workers is for a run with many workers\nhint: leave",
+        ),
+        (["film.mp4", "-o", "c.mp4", "--shard-size", "9"], "--shard-size is for a run with many workers"),
+        (["film.mp4", "-o", "c.mp4", "--retry-failed"], "only for a run with many workers: --retry-failed"),
     ],
 )
 def test_what_is_refused(

@@ -85,6 +85,7 @@ def add_detect(commands: Any) -> None:
 def run_detect(parsed: argparse.Namespace) -> int:
     """``fewbox detect``."""
     if is_for_video(parsed):
+        _refuse_batch_options(parsed, "leave it out")
         return run_video(parsed)
     if _is_batch(parsed):
         return _run_batch(parsed)
@@ -160,18 +161,22 @@ def _is_batch(parsed: argparse.Namespace) -> bool:
                 hint="add --engine-cluster ray",
             )
         return True
+    _refuse_batch_options(parsed, "add --engine-cluster processes, or ray")
+    return False
+
+
+def _refuse_batch_options(parsed: argparse.Namespace, hint: str) -> None:
+    """Refuse what only a run with many workers can be given.
+
+    Raises:
+        SettingError: such an option is given, or an address to write to.
+    """
     for option in ("cluster_address", "workers", "cpus_per_worker", "gpus_per_worker", "shard_size"):
         if getattr(parsed, option) is not None:
-            raise SettingError(
-                f"--{option.replace('_', '-')} is for a run with many workers",
-                hint="add --engine-cluster processes, or ray",
-            )
+            raise SettingError(f"--{option.replace('_', '-')} is for a run with many workers", hint=hint)
     if parsed.retry_failed or is_remote(parsed.output):
         what = "--retry-failed" if parsed.retry_failed else f"an address as output: {parsed.output}"
-        raise SettingError(
-            f"only for a run with many workers: {what}", hint="add --engine-cluster processes, or ray"
-        )
-    return False
+        raise SettingError(f"only for a run with many workers: {what}", hint=hint)
 
 
 def _run_batch(parsed: argparse.Namespace) -> int:
