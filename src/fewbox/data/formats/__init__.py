@@ -103,9 +103,6 @@ def read_annotations(
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}")
-    if raw.labels and label not in ("object", *raw.labels):
-        own = some_of(raw.labels, _SHOWN)
-        console.print(f"{raw.source}: its boxes have classes already, {own}; the label {label} is not used")
     annotations = to_annotation_set(raw, photos, label=label, strict=strict, skip_missing=skip_missing)
     if parts := splits_in_words(image.path for image in annotations):
         # Who learns from all of them and then evaluates on one has learnt what is asked.
@@ -185,6 +182,9 @@ def to_annotation_set(
     skip_missing: bool = False,
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
+    if raw.labels and label not in ("object", *raw.labels):
+        own = some_of(raw.labels, _SHOWN)
+        console.print(f"{raw.source}: its boxes have classes already, {own}; the label {label} is not used")
     fitting = Fitting(strict)
     finder = PhotoFinder(raw, None if photos is None else given_places(photos))
     mentioned: dict[str, RawPhoto] = {}  # by its real path, as one photo may be reached in two ways
