@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,9 +70,17 @@ def open_file(photo: PhotoFile) -> BinaryIO:
 
 def content_hash(path: Path) -> str | None:
     """The SHA-256 of the photo's file; None if it is not there to be read."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(OSError):
+        about = path.stat()
+        return _hash_of(path, about.st_size, about.st_mtime_ns)
     return None
+
+
+@lru_cache(1 << 16)  # deep fine-tuning asks after every epoch
+def _hash_of(path: Path, size: int, changed_ns: int) -> str:
+    """The hash of a file of this size and age, which are there only to tell it from a former one."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
