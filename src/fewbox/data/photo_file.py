@@ -77,8 +77,8 @@ def content_hash(path: Path) -> str | None:
 
 
 @lru_cache(1 << 16)  # deep fine-tuning asks after every epoch
-def _hash_of(path: Path, size: int, changed_ns: int) -> str:
-    """The hash of a file of this size and age, which are there only to tell it from a former one."""
+def _hash_of(path: Path, *_as_it_is: int) -> str:
+    """The hash of a file; its size and age tell it from what was there before."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
