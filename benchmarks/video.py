@@ -20,7 +20,6 @@ from pathlib import Path
 import av
 import numpy as np
 
-from fewbox.config import FinetuneConfig
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image
 from fewbox.detection.detector import Detector
@@ -46,7 +45,7 @@ def main() -> None:
     parsed = parser.parse_args()
     print(describe_machine())
     annotations = read_annotations(DUCKY / "train_boxes.csv", DUCKY / "train", label="duck")
-    detector = finetune(annotations, parsed.base, config=FinetuneConfig(steps=20), show_progress=False)
+    detector = finetune(annotations, parsed.base, effort="quick", show_progress=False)
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder, "film.mp4")
         write_film(film, find_photos(DUCKY / "test")[: parsed.photos])

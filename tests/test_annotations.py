@@ -80,7 +80,7 @@ class TestChecks:
             AnnotationSet(images, ("duck",), "train_boxes.csv")
         assert str(caught.value) == (
             "train_boxes.csv: robertducky2.jpg: box 1: x2 must be greater than x1: x1=40, x2=12\n"
-            "hint: draw the box again, or remove it"
+            "hint: draw the box again, or remove it; x1,y1 and x2,y2 are corners, not sides"
         )
 
     def test_boxes_count_from_one(self) -> None:
@@ -182,6 +182,30 @@ class TestFromArrays:
     ) -> None:
         with pytest.raises(ValueError, match=message):
             AnnotationSet.from_arrays(paths, boxes, labels)
+
+    def test_a_photo_made_by_hand_takes_its_path_as_text_and_a_list_of_boxes(self, paths: list[Path]) -> None:
+        image = AnnotatedImage(str(paths[0]), (60, 100), [DUCK], reviewed=False)  # type: ignore[arg-type]
+        assert image == AnnotatedImage(paths[0], (60, 100), (DUCK,), reviewed=True)
+        assert repr(AnnotationSet((image,), ("duck",))) == "AnnotationSet(1 photo, 1 box; duck)"
+
+    def test_negatives_may_be_a_folder_as_everywhere(self, paths: list[Path], tmp_path: Path) -> None:
+        made = AnnotationSet.from_arrays(paths[:1], [[[1, 2, 3, 4]]], "duck")
+        (tmp_path / "none").mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / "none" / "empty.png")
+        for given in (tmp_path / "none", str(tmp_path / "none"), [tmp_path / "none" / "empty.png"]):
+            both = made.with_negatives(given)
+            assert [(image.path.name, image.reviewed) for image in both[1:]] == [("empty.png", True)]
+        assert len(made.with_negatives([])) == 1
+
+    def test_images_in_memory_and_sides_for_corners_are_refused_with_the_cure(
+        self, paths: list[Path]
+    ) -> None:
+        with pytest.raises(AnnotationError, match=r"by its path, not as ndarray\nhint: .* saved first"):
+            AnnotationSet.from_arrays([np.zeros((9, 9, 3), np.uint8)], [[]], "duck")
+        with pytest.raises(
+            AnnotationError, match=r"x2 must be greater than x1.*\nhint: .*are corners, not sides"
+        ):
+            AnnotationSet.from_arrays(paths, [[], [[20, 10, 9, 8]]], "duck")
 
     def test_boxes_are_checked(self, paths: list[Path]) -> None:
         with pytest.raises(AnnotationError, match=r"^photos: b\.png: box 1: .*outside"):

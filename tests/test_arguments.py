@@ -126,7 +126,7 @@ class TestThreshold:
 
     def test_is_held_wherever_one_is_given(self, detector: Detector, photos: Path) -> None:
         photo = fewbox.find_photos(photos)[0]
-        with pytest.raises(SettingError, match=r"from 0 to 1: 30\nhint: 30% is 0.3: threshold=0.3"):
+        with pytest.raises(SettingError, match=r"from 0 to 1: 30\nhint: 30% is threshold=0.3"):
             detector.detect(photo, threshold=30)
         with pytest.raises(SettingError, match="from 0 to 1"):
             detector.detect(photo).above(math.nan)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from annotate_client import Page, a_box, make_photos
+from fewbox.cli import main
 from fewbox.data import FOLDER_FORMATS, FORMATS
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.beside import find_beside, take_over
@@ -50,6 +51,34 @@ def test_every_format_is_found_and_taken_over(folder: Path, tmp_path: Path, form
     assert [rows[f"out{n}.jpg"]["num_boxes"] for n in (1, 2, 3)] == [1, 2, 0]
     assert not rows["out3.jpg"]["reviewed"]
     assert page.get("/api/beside").json()["offers"] == []  # nothing is left to take over
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_commands_say_how_to_name_boxes_that_lie_there(
+    folder: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_beside(folder, form, tmp_path)
+    file = {"cvat": "boxes.xml", "csv": "boxes.csv"}.get(form, "boxes.json")
+    boxes = folder if form in FOLDER_FORMATS else folder / file
+    assert main(["finetune", str(folder), "-o", str(tmp_path / "d.safetensors")]) == 2
+    assert f"or name those that lie there: {folder} --boxes {boxes}\n" in capsys.readouterr().err
+
+
+def test_commands_say_so_of_a_data_yaml_and_of_its_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = AnnotationSet.from_arrays([folder / "out1.jpg"], [[(10, 20, 40, 50)]], "mug")
+    root = tmp_path / "chess"
+    write_annotations(photos, root, "yolo", copy_photos=True)
+    for given in (root, root / "data.yaml"):
+        assert main(["finetune", str(given), "-o", str(tmp_path / "d.safetensors")]) == 2
+        assert f"{root} --boxes {root}\n" in capsys.readouterr().err
+    assert main(["finetune", str(root / "images"), "-o", str(tmp_path / "d.safetensors")]) == 2
+    assert f"{root / 'images'} --boxes {root / 'labels'}\n" in capsys.readouterr().err
+    assert main(["finetune", str(tmp_path / "gone"), "-o", str(tmp_path / "d.safetensors")]) == 2
+    assert f"{tmp_path / 'gone'}: no such photo or folder" in capsys.readouterr().err
+    assert main(["annotate", str(tmp_path / "gone"), "--no-browser"]) == 2
+    assert f"{tmp_path / 'gone'}: no such photo or folder" in capsys.readouterr().err
 
 
 def test_what_was_drawn_reviewed_or_left_out_here_stays_as_it_is(folder: Path, tmp_path: Path) -> None:

@@ -284,6 +284,12 @@ class TestPhotos:
         alike = next(row for row in rows if row.kind == "photo-twice")
         assert (alike.file, alike.what[:29]) == ("sill/cup.jpg", "shows the same as desk/cup.jp")
 
+    def test_no_photos_at_all_are_not_in_order(self, tmp_path: Path) -> None:
+        (tmp_path / "images").mkdir()
+        scene(9).save(tmp_path / "images" / "cup.jpg")
+        with pytest.raises(PhotoError, match="no photos in this folder"):
+            check_annotations(None, tmp_path, show_progress=False)
+
     def test_not_reviewed(self, mugs: DataSet) -> None:
         mugs.photo("empty.jpg", scene(7), reviewed=True)
         mugs.photo("skipped.jpg", scene(8))
@@ -353,6 +359,7 @@ class TestPerceptualHash:
         test.photo("frame.jpg", scene(1).rotate(1.0, Image.Resampling.BICUBIC))
         (row,) = mugs.check(test_photos=test.folder).findings
         assert (row.kind, row.severity, row.file) == ("photo-nearly-in-both", "warning", "frame.jpg")
+        assert row.what.startswith("looks like mug1.jpg")
 
     def test_photos_that_show_nothing_are_not_alike(self) -> None:
         assert perceptual_hash(np.full((80, 80, 3), 200, np.uint8)) is None

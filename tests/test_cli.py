@@ -17,8 +17,10 @@ from PIL import Image
 
 from exports import exported
 from fewbox.cli import build_parser, main
+from fewbox.commands.finetune import _held_out
 from fewbox.config import FinetuneConfig
 from fewbox.data import DEMO_FOLDER, demo_photos
+from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
@@ -119,7 +121,7 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert gif.exists()
     arguments[-1] = str(project / "listed")
     assert main([*arguments, "--no-pictures", "--threshold", "0.001"]) == 0
-    assert [path.name for path in (project / "listed").iterdir()] == ["detections.json"]
+    assert sorted(path.name for path in (project / "listed").iterdir()) == ["counts.csv", "detections.json"]
     listed = json.loads((project / "listed/detections.json").read_text())
     assert [row["detections"] for row in listed["photos"]] == [
         row["detections"] for row in document["photos"]
@@ -380,6 +382,59 @@ def test_boxes_that_were_drawn_need_no_name(project: Path, capsys: pytest.Captur
     assert "name them: --boxes FILE" in failure(capsys)
 
 
+def test_what_a_recipe_does_not_heed_is_refused(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = ["--boxes", str(project / "photos" / "boxes.json"), "-o", str(project / "d.safetensors")]
+    for options, says in (
+        (["--steps", "500"], "steps is a setting of seed, not of the recipe best"),
+        (["--recipe", "seed", "--effort", "long"], "effort is a setting of best"),
+        (["--recipe", "seed", "--keep-classes"], "the recipe seed does not keep the base's classes"),
+    ):
+        assert main(["finetune", str(project / "photos"), *boxes, *options]) == 2
+        assert says in failure(capsys)
+    boxes[-1] = str(project / "detector")
+    assert main(["finetune", str(project / "photos"), *boxes]) == 2
+    assert "detector: no ending says what to write\nhint: use a name that ends in one of" in failure(capsys)
+
+
+def test_that_fewer_photos_are_held_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = make_photos(tmp_path, 3).images
+    paths = [image.path for image in images]
+    for number in range(7):
+        paths.append(shutil.copy(images[0].path, tmp_path / f"again{number}.png"))
+    photos = AnnotationSet.from_arrays(paths, [[(1, 2, 30, 40)]] * len(paths), "square")
+    assert len(_held_out(photos, 0.4, 0)[1]) == 2
+    assert "held out: 2 of 10 photos, not 40%: photos that look alike stay" in capsys.readouterr().err
+    assert len(_held_out(photos[:3], 0.34, 0)[1]) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_what_is_named_twice_is_joined_or_refused_and_never_forgotten(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    parse = build_parser().parse_args
+    deep = ["finetune-deep", "p", "--base", "b", "-o", "d"]
+    for command, option in (
+        (["finetune", "p", "-o", "d"], "--negatives"),
+        (deep, "--negatives"),
+        (deep, "--held-out"),
+        (["check", "p"], "--test"),
+        (["export", "d", "f"], "--photos"),
+        (["bases"], "--download"),
+    ):
+        parsed = parse([*command, option, "a", "b", option, "c"])
+        assert getattr(parsed, option.strip("-").replace("-", "_")) == ["a", "b", "c"]
+        assert not getattr(parse(command), option.strip("-").replace("-", "_"))
+    for command, option in (
+        (["finetune", "p", "-o", "d"], "--boxes"),
+        (["evaluate", "d", "p"], "--boxes"),
+        (["check", "p"], "--test-boxes"),
+        (["export", "d", "f"], "--boxes"),
+        (deep, "--held-out-boxes"),
+    ):
+        assert main([*command, option, "a.csv", option, "b.csv"]) == 2
+        assert f"{option} was given twice: a.csv, b.csv\nhint: make one file" in failure(capsys)
+
+
 def test_unknown_base_lists_the_known_ones(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_finetune(project, "--base", "resnet") == 2
     message = failure(capsys)
@@ -543,11 +598,11 @@ def test_files_beside_a_detector_stay_until_there_is_another(
 
     with monkeypatch.context() as patch:
         patch.setattr(Detector, "save", full_disk)
-        assert run_finetune(project, "--recipe", "probe", "--effort", "quick") == 2
+        assert run_finetune(project, "--recipe", "probe", "--effort", "quick", "--steps", "100") == 2
     assert "no space left on the disk" in failure(capsys)
     assert [(project / name).read_text() for name in names] == ["kept"] * 4
 
-    assert run_finetune(project, "--recipe", "probe", "--effort", "quick") == 0
+    assert run_finetune(project, "--recipe", "probe", "--effort", "quick", "--steps", "100") == 0
     assert Image.open(project / "d_held_out.jpg").size[0] > 400
     assert not (project / "d_report.html").exists()
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewbox.cli import main
-from fewbox.commands.detect_video import _stem
+from fewbox.cli import build_parser, main
+from fewbox.commands.detect_video import _stem, is_for_video
 from fewbox.detection.detector import Detector
 from films import images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
@@ -60,6 +60,22 @@ def test_photos_in_a_row_by_pattern(detector: str, tmp_path: Path) -> None:
     arguments = ["detect", detector, str(tmp_path / "*.png"), "-o", str(tmp_path / "boxes.mov")]
     assert main([*arguments, "--fps", "2", "--no-tracking"]) == 0
     assert [float(moment) for moment in times_of(tmp_path / "boxes.mov")] == [0, 0.5, 1]
+
+
+def test_who_wants_a_table_of_photos_is_told_of_what_it_is(
+    detector: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        Image.fromarray(picture(number)).save(tmp_path / f"{number}.png")
+    arguments = ["detect", detector, str(tmp_path / "*.png"), "--threshold", LOW]
+    assert main([*arguments, "-o", str(tmp_path / "counts.csv")]) == 0
+    told = capsys.readouterr().err
+    assert "the photos are taken for the frames of one film" in told
+    assert f"name a folder: -o {tmp_path / 'counts'}, and see counts.csv in it" in told
+    assert main([*arguments, "-o", str(tmp_path / "counts")]) == 0
+    assert (tmp_path / "counts" / "counts.csv").read_text().startswith("photo,a,b,c\n0.png,")
+    assert main([*arguments, "-o", str(tmp_path / "row.csv"), "--fps", "5"]) == 0
+    assert "taken for" not in capsys.readouterr().err  # who says how fast they come means a film
 
 
 def test_a_photo_in_a_row_that_cannot_be_read_is_told_in_the_end(
@@ -111,6 +127,12 @@ def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tm
             "--engine-cluster is for a run into tables",
         ),
         (["none.mp4", "-o", "c.mp4"], "none.mp4: no such file"),
+        (
+            ["film.mp4", "-o", "found", "--workers", "2"],
+            "--workers is for a run with many workers\nhint: leave",
+        ),
+        (["film.mp4", "-o", "c.mp4", "--shard-size", "9"], "--shard-size is for a run with many workers"),
+        (["film.mp4", "-o", "c.mp4", "--retry-failed"], "only for a run with many workers: --retry-failed"),
     ],
 )
 def test_what_is_refused(
@@ -124,6 +146,12 @@ def test_what_is_refused(
     assert main(["detect", "d.safetensors", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {says}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_webcam_may_be_called_as_linux_does() -> None:
+    parsed = build_parser().parse_args(["detect", "d.safetensors", "/dev/video63", "-o", "found"])
+    assert is_for_video(parsed)
+    assert parsed.photos == ["63"]
 
 
 def test_several_films_go_to_a_folder_as_photos_do(

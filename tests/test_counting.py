@@ -118,6 +118,11 @@ def test_memory_does_not_grow_with_the_number_of_objects(monkeypatch: pytest.Mon
         (lambda: LineCounter((1, 2, 3)), "these numbers are no line: 1,2,3\nhint: two points"),
         (lambda: LineCounter((1, 2, 3, float("nan"))), "these numbers are no line: 1,2,3,nan"),
         (lambda: LineCounter((5, 5, 5, 5)), "the two ends of a line are one point: 5,5,5,5"),
+        (
+            lambda: LineCounter((0, 0.5, 1, 0.5)),
+            "a line is in pixels, not in parts of the frame: 0,0.5,1,0.5\nhint",
+        ),
+        (lambda: ZoneCounter((0, 0, 1, 0, 1, 1)), "a zone is in pixels, not in parts of the frame"),
         (lambda: ZoneCounter((1, 2, 3, 4)), "these numbers are no zone: 1,2,3,4\nhint: three corners"),
         (lambda: ZoneCounter((0, 0, 5, 5, 9, 9)), "a zone without an area: 0,0,5,5,9,9"),
         (

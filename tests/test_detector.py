@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,7 +106,8 @@ def test_header_tells_where_the_detector_comes_from(detector: Detector, tmp_path
     assert header["labels"] == ["square"]
     assert header["base"]["weights_sha256"] == tiny_base().weights_sha256
     assert header["provenance"]["settings"]["steps"] == 30
-    assert header["provenance"]["photos"][0] == {"name": "photo0.png", "boxes": 1}
+    photo = header["provenance"]["photos"][0]
+    assert (photo["name"], photo["boxes"], len(photo["sha256"])) == ("photo0.png", 1, 64)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 100, 5000, 1_000_000])
@@ -172,7 +174,7 @@ def test_names_as_long_as_a_file_system_takes_them(
     shutil.copy(photos[0], photo)
     out = tmp_path / "out"
     assert not detect_folder(tmp_path / "d.safetensors", photo, out).failed
-    assert sorted(path.name for path in out.iterdir()) == ["detections.json", photo.name]
+    assert sorted(path.name for path in out.iterdir()) == ["counts.csv", "detections.json", photo.name]
     too_long = shutil.copy(photos[0], tmp_path / f"{'x' * 248}.webp")  # its picture would end in .webp.png
     with pytest.raises(OutputError, match="cannot be written"):
         detect_folder(tmp_path / "d.safetensors", too_long, out)
@@ -194,6 +196,11 @@ def test_folder_run_reports_bad_photos_and_does_the_rest(
     document = json.loads((out / "detections.json").read_text())
     assert [row["photo"] for row in document["photos"]] == [p.name for p in photos]
     assert document["failed"] == ["bad.jpg"]
+    counts = (out / "counts.csv").read_text().splitlines()
+    assert counts[0] == ",".join(["photo", *detector.labels])
+    for row, line in zip(document["photos"], counts[1:], strict=True):
+        found = Counter(one["label"] for one in row["detections"])
+        assert line == ",".join([row["photo"], *(str(found[label]) for label in detector.labels)])
     alone = detect_folder(tmp_path / "d.safetensors", bad, tmp_path / "found.jpg")
     assert str(alone) == "1 of 1 photo could not be read: bad.jpg", "it names no picture that is not there"
     for photo, row in zip(photos, document["photos"], strict=True):

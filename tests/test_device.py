@@ -50,7 +50,8 @@ from tiny_yolox import random_yolox, tiny_yolox_config
 from waiting import LONG, wait_until
 
 CPU = torch.device("cpu")
-QUICK = fewbox.FinetuneConfig(effort="quick", steps=3)
+QUICK = fewbox.FinetuneConfig(effort="quick")
+QUICKLY = {"seed": fewbox.FinetuneConfig(steps=3)}
 HAS_CUDA = torch.cuda.is_available()
 needs_cuda = pytest.mark.skipif(not HAS_CUDA, reason="needs a CUDA device, and a PyTorch that has CUDA")
 
@@ -178,9 +179,13 @@ class TestEverythingLiesWhereItBelongs:
     @pytest.mark.parametrize("recipe", ["seed", "probe"])
     def test_fine_tuning(self, kind: str, recipe: str, photos: AnnotationSet, tmp_path: Path) -> None:
         base = BASES[kind]()
-        here = fewbox.finetune(photos, base, recipe=recipe, config=QUICK, show_progress=False, device="cpu")
+        here = fewbox.finetune(
+            photos, base, recipe=recipe, config=QUICKLY.get(recipe, QUICK), show_progress=False, device="cpu"
+        )
         with pretend_gpu() as device:
-            there = fewbox.finetune(photos, base, recipe=recipe, config=QUICK, show_progress=False)
+            there = fewbox.finetune(
+                photos, base, recipe=recipe, config=QUICKLY.get(recipe, QUICK), show_progress=False
+            )
             assert there.device == device
             assert all(isinstance(weight, PretendTensor) for weight in there.network.parameters())
             there.save(tmp_path / "there.safetensors")
@@ -484,7 +489,12 @@ class TestOnCuda:
         self, recipe: str, photos: AnnotationSet, tmp_path: Path
     ) -> None:
         detector = fewbox.finetune(
-            photos, _yolox_base(), recipe=recipe, config=QUICK, show_progress=False, device="cuda"
+            photos,
+            _yolox_base(),
+            recipe=recipe,
+            config=QUICKLY.get(recipe, QUICK),
+            show_progress=False,
+            device="cuda",
         )
         assert detector.device.type == "cuda"
         detector.save(tmp_path / "d.safetensors")

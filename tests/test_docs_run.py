@@ -110,6 +110,7 @@ def desk(tmp_path: Path, exported_duck: ExportedDuck, monkeypatch: pytest.Monkey
     keep_in_cache(exported_duck, desk / "duck.safetensors")  # so that no worker loads PyTorch
     quantize_once(monkeypatch)
     shutil.copy(desk / "duck.onnx", desk / "mug.onnx")
+    shutil.copy(desk / "duck.safetensors", desk / "new_duck.safetensors")
     (desk / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(desk)
     return desk
@@ -131,6 +132,9 @@ def _name_as_pages_do(desk: Path) -> None:
     for file, folder in {"boxes": "photos", "photos/annotations": "photos", "test": "test"}.items():
         boxes = fewbox.read_annotations(desk / f"{folder}.csv", desk / folder, label="rubber_duck")
         write_coco(boxes, desk / f"{file}.json")
+    for part, folder in {"train": "train", "valid": "test"}.items():  # as an export of Roboflow has them
+        boxes = fewbox.read_annotations(desk / f"{folder}.csv", desk / folder, label="rubber_duck")
+        fewbox.write_annotations(boxes, desk / "chess" / part, "yolo", copy_photos=True)
     write_certificate(desk)
 
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageChops, ImageFont
 from fewbox.detection import letters
 from fewbox.detection.drawing import class_color, contact_sheet, draw_boxes, save_gif, save_picture
 from fewbox.errors import OutputError
+from orientations import orientation
 
 HEIGHT, WIDTH = 120, 200
 
@@ -191,9 +192,11 @@ def test_letters_beyond_ascii_are_drawn():
         assert shown.shape != unknown.shape or (shown != unknown).any(), letter
 
 
-def test_arrays_and_pillow_images_give_the_same_pictures(tmp_path: Path) -> None:
+def test_arrays_pillow_images_and_paths_give_the_same_pictures(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
-    given = (image, Image.fromarray(image))
+    path = tmp_path / "lying.png"  # as a phone stores it, with the note to turn it
+    Image.fromarray(np.rot90(image)).save(path, exif=orientation(6))
+    given = (image, Image.fromarray(image), path, str(path), Image.open(path))
     assert len({contact_sheet([one], 1, 100).tobytes() for one in given}) == 1
     assert len({draw_boxes(one, [(5, 5, 30, 25)], ["duck"], [0]).tobytes() for one in given}) == 1
     for number, one in enumerate(given):

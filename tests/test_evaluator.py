@@ -14,8 +14,9 @@ import fewbox
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import write_coco
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
-from fewbox.errors import AnnotationError, PhotoError
+from fewbox.errors import AnnotationError, PhotoError, SettingError
 from fewbox.evaluation.evaluator import Evaluation, evaluate
 from fewbox.evaluation.report import render_report
 from known_detector import KnownDetector, corners
@@ -52,6 +53,26 @@ def test_a_detector_that_is_always_right(squares: AnnotationSet):
     }
     assert "finds all 4; none of its 4 boxes is wrong" in str(evaluation)
     assert evaluation.expected_calibration_error == pytest.approx(0.2)  # always right, and says 0.8
+
+
+def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):
+    # Right at 0.9, 0.7 and 0.3, wrong at 0.625 and 0.25, where a score of just the threshold does not count.
+    rows = {}
+    for image, score in zip(squares, (0.9, 0.7, 0.3), strict=False):
+        rows[image.path.name] = [(corners(image.boxes[0]), score, 0)]
+    rows[squares.images[0].path.name] += [((0, 0, 9, 9), 0.625, 0), ((100, 0, 109, 9), 0.25, 0)]
+    evaluation = evaluate(KnownDetector(rows, squares.labels, 0.1), squares)
+    assert evaluation.threshold_for(1) == evaluation.threshold_for(0.9) == pytest.approx(0.63)
+    assert evaluation.threshold_for(0.65) == pytest.approx(0.25)
+    words = "at threshold 0.63, from which nine boxes in ten are right: finds 2 of 4; none of its 2 boxes"
+    assert words in str(evaluation)
+    assert "nine in ten right: 0.63</button>" in render_report(evaluation, "d")
+    assert "nine in ten right" not in render_report(evaluate(finds_all(squares), squares), "d")
+    assert "from which nine" not in str(evaluate(finds_all(squares), squares))  # at its own they are
+    nothing = evaluate(KnownDetector({}, squares.labels), squares)
+    assert nothing.threshold_for(0.5) is None
+    with pytest.raises(SettingError, match=r"95% is precision=0\.95"):
+        evaluation.threshold_for(95)
 
 
 def test_mistakes_on_an_object_are_told_apart_from_those_on_something_else(squares: AnnotationSet):
@@ -148,6 +169,41 @@ def test_photos_it_learnt_from_are_pointed_out(squares: AnnotationSet):
     assert "1 of 4 photos seems to be one it learnt from" in str(evaluation)
     detector.provenance = {"photos": [*taught, {"name": "photo9.png", "boxes": 1}]}
     assert evaluate(detector, squares).learnt_from == ()  # one common name of three is a coincidence
+
+
+def test_photos_it_learnt_from_are_known_by_their_content(squares: AnnotationSet, tmp_path: Path):
+    detector = finds_all(squares)
+    first, *_, last = (image.path for image in squares)
+    taught = [{"name": f"{number}.png", "boxes": 1, "sha256": "0" * 64} for number in range(20)]
+    detector.provenance = {"photos": [*taught, {"name": "x.png", "boxes": 9, "sha256": content_hash(first)}]}
+    evaluation = evaluate(detector, squares)
+    assert evaluation.learnt_from == (first.name,)  # one of 21, under another name, with other boxes
+    detector.provenance = {"photos": [{"name": last.name, "boxes": 1, "sha256": "0" * 64}]}
+    assert evaluate(detector, squares).learnt_from == ()  # another photo of the same name
+    assert content_hash(tmp_path / "gone.png") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"), [("rep/report.html", "rep"), ("rep.html", "rep"), ("a.json", "a")]
+)
+def test_the_results_go_into_a_folder(
+    given: str,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "d.safetensors", "photos", "-o", given]) == 2
+    assert f"{given}: report.html and evaluation.json go into a folder\nhint: name one: -o {folder}\n" in (
+        capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_detectors_are_evaluated_one_after_the_other(capsys: pytest.CaptureFixture[str]):
+    assert main(["evaluate", "old.safetensors", "new.onnx", "photos"]) == 2
+    assert "one detector at a time, not new.onnx too\nhint: evaluate each" in capsys.readouterr().err
 
 
 def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):

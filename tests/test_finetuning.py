@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,21 @@ def plain_loss(
         localization = localization + error.sum()
         positives += int(is_match.sum())
     return (classification + localization / 4) / max(positives, 1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "says"),
+    [
+        ("best", {"steps": 500}, "steps is a setting of seed, not of the recipe best\nhint: .*--effort long"),
+        ("adapt", {"learning_rate": 0.1}, "learning_rate is a setting of seed, not of the recipe adapt"),
+        ("seed", {"effort": "long"}, "effort is a setting of best, probe and adapt, not of the recipe seed"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(
+    tmp_path: Path, recipe: str, setting: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(SettingError, match=says):
+        finetune(make_photos(tmp_path), tiny_base(), recipe=recipe, config=FinetuneConfig(**setting))
 
 
 @pytest.mark.slow
@@ -125,7 +141,8 @@ def test_empty_photos_teach_and_unseen_ones_are_refused(tmp_path: Path) -> None:
     empty = replace(photos.images[2], boxes=(), reviewed=True)
     with_negative = replace(photos, images=(*photos.images[:2], empty))
     detector = finetune(with_negative, tiny_base(), config=QUICK, recipe="seed", show_progress=False)
-    assert detector.provenance["photos"][2] == {"name": "photo2.png", "boxes": 0}
+    photo = detector.provenance["photos"][2]
+    assert (photo["name"], photo["boxes"]) == ("photo2.png", 0)
     unseen = replace(photos, images=(*photos.images[:2], replace(empty, reviewed=False)))
     with pytest.raises(AnnotationError, match=r"1 of 3 photos .* not marked as reviewed: photo2\.png"):
         finetune(unseen, tiny_base(), config=QUICK, recipe="seed", show_progress=False)

@@ -68,6 +68,23 @@ def test_each_part_keeps_its_boxes(tmp_path: Path, form: str) -> None:
     assert got.labels == ("duck",)
 
 
+@pytest.mark.parametrize("form", [*NAMES, "yolo"])
+def test_that_several_parts_are_read_is_told(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "set"
+    if form == "yolo":
+        for part in make_tree(tmp_path / "from", "csv").iterdir():
+            fewbox.write_annotations(fewbox.read_annotations(part), root / part.name, form, copy_photos=True)
+    else:
+        make_tree(root, form)
+    assert "parts" not in capsys.readouterr().err
+    fewbox.read_annotations(root)
+    assert "set: photos of several parts: train 2, val 2; to read one alone" in capsys.readouterr().err
+    fewbox.read_annotations(root / "train")
+    assert "parts" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", NAMES)
 def test_a_missing_photo_is_not_taken_from_another_part(tmp_path: Path, form: str) -> None:
     root = make_tree(tmp_path / "set", form)

@@ -100,6 +100,17 @@ class TestCSV:
         with pytest.raises(AnnotationError, match="row 3: ignore must be 0 or 1: 'no!'"):
             read_annotations(write(folder, text.replace("4,\n", "4,no!\n")))
 
+    def test_a_label_that_is_not_used_is_told(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        write(folder, "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\n")
+        for label in ("object", "cup"):
+            read_annotations(folder / "boxes.csv", label=label)
+            assert "not used" not in capsys.readouterr().err
+        assert read_annotations(folder / "boxes.csv", label="mug").labels == ("duck", "cup")
+        assert (
+            "boxes.csv: its boxes have classes already, duck, cup; the label mug is"
+            in capsys.readouterr().err
+        )
+
     def test_labels_are_in_the_order_of_first_use(self, folder: Path) -> None:
         text = "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\nc.png,1,1,9,9,duck\n"
         got = read_annotations(write(folder, text), label="unused")
@@ -111,7 +122,16 @@ class TestCSV:
         [
             ("", "boxes.csv: the file is empty", "the first row"),
             ("a.png,1,2,3,4\n", "row 1: columns not understood: 'a.png,1,2,3,4'", "the first row"),
-            ("filename,class,xmin,ymin,xmax\n", "row 1: columns not understood", "the first row"),
+            (
+                "filename,class,xmin,ymin,xmax\n",
+                "row 1: columns not understood",
+                "clear for the box; the first",
+            ),
+            (
+                " ,Label,Area,BX,BY,Width,Height\n1,a.png,9,1,2,3,4\n",
+                "understood",
+                "for the photo and the box;",
+            ),
             (PIXEL_CSV + "a.png,1,2,3\n", "row 4: 4 columns, but the first row has 5", "comma"),
             (PIXEL_CSV + "a.png,1,2,three,4\n", "row 4: x2: not a number: 'three'", "decimal point"),
             ("image;x1;y1;x2;y2\na.png;1,5;2;3;4", "row 2: x1: not a number: '1,5'", "decimal point"),

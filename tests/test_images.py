@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, features
 
-from fewbox.data import photo_file
+from fewbox.data import decoding, photo_file
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw, upright_array
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.errors import PhotoError
@@ -560,3 +560,59 @@ def test_real_photos(shared: Path) -> None:
     assert [path.name for path in photos[:3]] == ["out1.jpg", "out2.jpg", "out3.jpg"]
     assert len(photos) == 49
     assert read_image(photos[0]).shape == (*read_size_hw(photos[0]), 3) == (540, 960, 3)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_grey_of_twelve_bits_in_sixteen_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(decoding, "_told", set())
+    grey = np.linspace(0, 4095, 60).reshape(6, 10).astype(np.uint16)
+    paths = [tmp_path / f"{number}{suffix}" for number in range(2)]
+    for path in paths:
+        Image.fromarray(grey).save(path)
+        assert read_image(path).max() == 15
+    assert capsys.readouterr().err.count("almost black") == 1
+    monkeypatch.setattr(decoding, "_told", set())
+    Image.fromarray(grey * 16).save(paths[0])
+    assert read_image(paths[0]).max() == 255
+    assert capsys.readouterr().err == ""
+
+
+def test_an_array_of_sixteen_bits_is_refused_with_a_way_that_does_not_wrap_round() -> None:
+    with pytest.raises(PhotoError, match=r"uint8, 0 to 255: uint16\nhint: .*of 16 bits: image // 256"):
+        upright_array(np.full((4, 5), 4000, np.uint16))
+
+
+def test_a_photo_that_is_transparent_everywhere_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_told", set())
+    Image.new("RGBA", (10, 6), (9, 90, 9, 0)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").min() == 255
+    assert "a.png: transparent everywhere" in capsys.readouterr().err
+    Image.new("RGBA", (10, 6), (9, 90, 9, 1)).save(tmp_path / "b.png")
+    read_image(tmp_path / "b.png")
+    assert capsys.readouterr().err == ""
+
+
+def test_of_a_pattern_photos_are_listed_first(tmp_path: Path) -> None:
+    with pytest.raises(
+        PhotoError, match=r"no such photo\nhint: of a pattern list the photos: fewbox.find_photos"
+    ):
+        read_image(tmp_path / "*.jpg")
+
+
+def test_that_other_pages_are_not_read_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_told", set())
+    pages = [Image.new("L", (10, 6), shade) for shade in (90, 200)]
+    pages[0].save(tmp_path / "one.tif")
+    assert read_image(tmp_path / "one.tif").max() == 90
+    assert capsys.readouterr().err == ""
+    for name in ("stack.tif", "other.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+        assert read_image(tmp_path / name).max() == 90
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "stack.tif: only the first of its pages is read" in told

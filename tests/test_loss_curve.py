@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fewbox.detection.letters import font_for
-from fewbox.errors import OutputError
+from fewbox.errors import OutputError, SettingError
 from fewbox.finetuning.loss_curve import Sheet, Text, draw_loss_curve, log_ticks, save_loss_curve, ticks
 
 
@@ -171,7 +171,7 @@ def test_short_and_odd_histories_are_drawn(tmp_path, steps, value):
 
 
 def test_no_steps_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="at least one step"):
+    with pytest.raises(SettingError, match="at least one step\nhint: a detector has its history"):
         save_loss_curve([], tmp_path / "loss.png")
 
 

@@ -14,7 +14,6 @@ import fsspec
 import pytest
 from PIL import Image
 
-from fewbox.config import FinetuneConfig
 from fewbox.data import remote
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
 from fewbox.data.remote import cached_path, is_remote
@@ -179,8 +178,7 @@ class TestWeb:
     @pytest.mark.slow
     def test_detecting_goes_on_after_what_cannot_be_fetched(self, web: WebServer, tmp_path: Path) -> None:
         sample = make_photos(tmp_path)
-        config = FinetuneConfig(steps=1, batch_size=1)
-        finetune(sample, tiny_base(), config=config, show_progress=False).save(tmp_path / "d.safetensors")
+        finetune(sample, tiny_base(), effort="quick", show_progress=False).save(tmp_path / "d.safetensors")
         web.files = {"/a.jpg": jpeg(50), "/b.jpg": jpeg(60)[:300]}
         photos = [f"{web.address}/{name}.jpg" for name in "abc"]
         summary = detect_folder(tmp_path / "d.safetensors", photos, tmp_path / "out", show_progress=False)

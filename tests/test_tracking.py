@@ -211,6 +211,11 @@ def test_what_a_tracker_refuses() -> None:
         Tracker(2)
 
 
+def test_boxes_alone_are_no_detections() -> None:
+    with pytest.raises(SettingError, match="found must be of the type Detections, not ndarray"):
+        Tracker(0.5).update(np.zeros((1, 4), np.float32))  # type: ignore[arg-type]
+
+
 def test_another_class_in_the_same_place_is_another_object() -> None:
     tracker = Tracker(0.5, confirm=1)
     tracker.update(found([square(100, 100)], class_ids=[0]))

@@ -617,7 +617,7 @@ def test_what_is_no_video(film: Path, tmp_path: Path) -> None:
         VideoReader(str(tmp_path / "cut.mp4"))
     with pytest.raises(VideoError, match=r"none.mp4: no such file"):
         VideoReader(str(tmp_path / "none.mp4"))
-    with pytest.raises(VideoError, match="no such file or device"):
+    with pytest.raises(VideoError, match="63: no such webcam\nhint: the first one is 0"):
         VideoReader("63")
 
 

@@ -1,10 +1,6 @@
 """Settings of fine-tuning and of the service: names, defaults, limits and help, stated once.
 
-Settings: names, defaults, limits and help, stated once; and those of fine-tuning.
-
 The command line is built from such dataclasses, so a setting has no second home.
-
-The limits of the service: names, defaults and help, stated once.
 """
 
 from __future__ import annotations

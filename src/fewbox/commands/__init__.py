@@ -20,11 +20,27 @@ PHOTOS_HELP = "folders, files, patterns or addresses"
 LABEL_HELP = "name of the class, where the file of boxes has none (default: %(default)s)"
 
 
+class OneOfBoxes(argparse.Action):
+    """An option that names boxes; argparse would let a second one replace the first without a word."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Take the name.
+
+        Raises:
+            AnnotationError: it is the second one.
+        """
+        if (first := getattr(namespace, self.dest)) is not None:
+            hint = "make one file of them; in Python sets of photos are added: first + second"
+            raise AnnotationError(f"{option_string} was given twice: {first}, {values}", hint=hint)
+        setattr(namespace, self.dest, values)
+
+
 def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:
     """Add the arguments that :func:`annotations_of` takes."""
     command.add_argument("photos", nargs="+", metavar="PHOTOS", help=PHOTOS_HELP)
     command.add_argument(
         "--boxes",
+        action=OneOfBoxes,
         metavar="BOXES",
         help="a file of boxes, or a folder of them (default: those drawn with 'fewbox annotate PHOTOS')",
     )
@@ -63,14 +79,26 @@ def annotations_of(
         AnnotationError: ``--boxes`` is not given for photos from several folders, or boxes cannot be read.
         PhotoError: a photo cannot be read.
     """
+    from fewbox.data import PROJECT_FILE
+    from fewbox.data.beside import boxes_beside
     from fewbox.data.formats import read_annotations
+    from fewbox.data.images import find_photos
     from fewbox.data.project import Project
 
     if boxes is not None:
         return read_annotations(boxes, photos, label=label, strict=strict, skip_missing=skip_missing)
     if len(photos) > 1:
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
-    return Project(photos[0]).annotation_set()
+    project = Project(photos[0])
+    if not project.file.exists() and (beside := boxes_beside(project.folder)):
+        # Who names a data.yaml means the photos of its folder.
+        place = project.folder if project.photos.is_file() else project.photos
+        hint = f"draw boxes with: fewbox annotate {place}; or name those that lie there: {place} "
+        hint += f"--boxes {beside}"
+        raise AnnotationError(f"{project.folder / PROJECT_FILE}: no such file", hint=hint)
+    if not project.folder.is_dir():
+        find_photos(photos)  # which says that the folder itself is not there
+    return project.annotation_set()
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:

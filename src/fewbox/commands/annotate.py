@@ -108,6 +108,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     from fewbox.models.zoo import STARTER
 
     project = Project(parsed.photos)
+    if not project.folder.is_dir():
+        find_photos(parsed.photos)  # which says that it is not there
     names = project.photo_names() or find_photos(parsed.photos)  # which says what is wrong if there are none
     folder_name = project.folder.resolve().name
     output = parsed.output or Path(f"{folder_name or 'detector'}.safetensors")

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands import LABEL_HELP, add_photos_with_boxes
+from fewbox.commands import LABEL_HELP, OneOfBoxes, add_photos_with_boxes
 from fewbox.core import counted
 from fewbox.errors import SettingError
 from fewbox.models.zoo import ZOO, default_base
@@ -34,9 +34,18 @@ def add_check(commands: Any) -> None:
     add_photos_with_boxes(check)
     check.add_argument("--label", default="object", help=LABEL_HELP)
     check.add_argument(
-        "--test", nargs="+", metavar="PHOTOS", help="photos to test on, compared with those to learn from"
+        "--test",
+        nargs="+",
+        action="extend",
+        metavar="PHOTOS",
+        help="photos to test on, compared with those to learn from",
     )
-    check.add_argument("--test-boxes", metavar="BOXES", help="the boxes of --test (default: as for --boxes)")
+    check.add_argument(
+        "--test-boxes",
+        action=OneOfBoxes,
+        metavar="BOXES",
+        help="the boxes of --test (default: as for --boxes)",
+    )
     check.add_argument(
         "--base",
         help="a name from 'fewbox bases': its input says which boxes are tiny (default: the "

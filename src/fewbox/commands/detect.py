@@ -25,9 +25,9 @@ def add_detect(commands: Any) -> None:
     detect = commands.add_parser(
         "detect",
         help="find the object in photos or a video",
-        description="Find a detector's objects in photos; writes annotated pictures and detections.json. "
-        "Or in videos, a stream or a webcam; writes videos with tracks, and counts. Or in any number of "
-        "photos, with many workers, into tables.",
+        description="Find a detector's objects in photos; writes annotated pictures, detections.json, and "
+        "counts.csv, which says how many are in each. Or in videos, a stream or a webcam; writes videos with "
+        "tracks, and counts. Or in any number of photos, with many workers, into tables.",
     )
     detect.add_argument(
         "detector",
@@ -59,7 +59,7 @@ def add_detect(commands: Any) -> None:
     detect.add_argument(
         "--no-pictures",
         action="store_true",
-        help="write only detections.json, or the tables of videos, which is faster",
+        help="write only detections.json and counts.csv, or the tables of videos, which is faster",
     )
     detect.add_argument(
         "--base",
@@ -85,6 +85,7 @@ def add_detect(commands: Any) -> None:
 def run_detect(parsed: argparse.Namespace) -> int:
     """``fewbox detect``."""
     if is_for_video(parsed):
+        _refuse_batch_options(parsed, "leave it out")
         return run_video(parsed)
     if _is_batch(parsed):
         return _run_batch(parsed)
@@ -160,18 +161,22 @@ def _is_batch(parsed: argparse.Namespace) -> bool:
                 hint="add --engine-cluster ray",
             )
         return True
+    _refuse_batch_options(parsed, "add --engine-cluster processes, or ray")
+    return False
+
+
+def _refuse_batch_options(parsed: argparse.Namespace, hint: str) -> None:
+    """Refuse what only a run with many workers can be given.
+
+    Raises:
+        SettingError: such an option is given, or an address to write to.
+    """
     for option in ("cluster_address", "workers", "cpus_per_worker", "gpus_per_worker", "shard_size"):
         if getattr(parsed, option) is not None:
-            raise SettingError(
-                f"--{option.replace('_', '-')} is for a run with many workers",
-                hint="add --engine-cluster processes, or ray",
-            )
+            raise SettingError(f"--{option.replace('_', '-')} is for a run with many workers", hint=hint)
     if parsed.retry_failed or is_remote(parsed.output):
         what = "--retry-failed" if parsed.retry_failed else f"an address as output: {parsed.output}"
-        raise SettingError(
-            f"only for a run with many workers: {what}", hint="add --engine-cluster processes, or ray"
-        )
-    return False
+        raise SettingError(f"only for a run with many workers: {what}", hint=hint)
 
 
 def _run_batch(parsed: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewbox.core.progress import console
 from fewbox.errors import OutputError, SettingError, VideoError
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ FILM_SUFFIXES = (
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".m3u8"),
 )
 _STREAMED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
+_WEBCAM = re.compile(r"^/dev/video([0-9]+)$")
+"""What Linux calls a webcam, by its number."""
 _DEFAULT_FPS = 25.0
 _LINE, _ZONE = "--count-line", "--count-zone"
 
@@ -82,6 +85,7 @@ def is_for_video(parsed: argparse.Namespace) -> bool:
         SettingError: the options do not go together, or photos and videos are given.
         OutputError: a video is to be written in a format that can only be read.
     """
+    parsed.photos = [_WEBCAM.sub(r"\1", source) for source in parsed.photos]
     if Path(parsed.output).suffix.lower() in _WRITTEN:
         refuse_photo_options(parsed, f"not for {parsed.output}")
         if parsed.engine_cluster is not None:
@@ -160,6 +164,12 @@ def run_video(parsed: argparse.Namespace) -> int:
     from fewbox.video.reader import PhotoFrames, VideoReader
 
     source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
+    if not videos and parsed.fps is None and parsed.output.lower().endswith(".csv"):
+        # Who wants to know how many there are in each photo would get objects tracked through all of them.
+        console.print(
+            f"the photos are taken for the frames of one film, {fps:g} a second (--fps); to count in each by "
+            f"itself, name a folder: -o {Path(parsed.output).with_suffix('')}, and see counts.csv in it"
+        )
     counters = _counters(parsed, source)
     summary = _detect(parsed, _open_detector(parsed, source), source, Path(parsed.output), counters)
     print(summary)

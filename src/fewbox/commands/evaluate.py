@@ -16,6 +16,7 @@ from fewbox.commands import (
     annotations_of,
 )
 from fewbox.core.files import require_writable, write_text
+from fewbox.errors import OutputError, SettingError
 
 _REPORT_NAME = "report.html"
 _NUMBERS_NAME = "evaluation.json"
@@ -58,8 +59,11 @@ def add_evaluate(commands: Any) -> None:
 
 def run_evaluate(parsed: argparse.Namespace) -> int:
     """``fewbox evaluate``; 2 if a photo could not be read."""
+    if also := [photo for photo in parsed.photos if photo.lower().endswith((".safetensors", ".onnx"))]:
+        hint = "evaluate each on the same photos, and compare what is printed"
+        raise SettingError(f"one detector at a time, not {also[0]} too", hint=hint)
     if parsed.output is not None:
-        require_writable(parsed.output / _REPORT_NAME, [".html"])
+        _require_folder(parsed.output)
     from fewbox.core.tiles import checked_tiles
     from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector, say_what_computes
@@ -91,3 +95,17 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     if parsed.engine == "auto":
         export_later(parsed.detector, base=parsed.base)
     return 2 if evaluation.skipped else 0
+
+
+def _require_folder(output: Path) -> None:
+    """Refuse what is no folder for the results.
+
+    Raises:
+        OutputError: it is the name of a file, or cannot be written.
+    """
+    if output.suffix.lower() in (".html", ".json") and not output.is_dir():
+        folder = output.parent if output.parent.name else output.with_suffix("")
+        raise OutputError(
+            f"{output}: {_REPORT_NAME} and {_NUMBERS_NAME} go into a folder", hint=f"name one: -o {folder}"
+        )
+    require_writable(output / _REPORT_NAME, [".html"])

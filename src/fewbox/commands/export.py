@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands import add_strict, annotations_of
+from fewbox.commands import OneOfBoxes, add_strict, annotations_of
 from fewbox.core.extras import EXPORTING, require_packages
 from fewbox.core.files import require_writable
 from fewbox.errors import DetectorFileError, SettingError
@@ -40,6 +40,7 @@ def add_export(commands: Any) -> None:
     export.add_argument(
         "--photos",
         nargs="+",
+        action="extend",
         metavar="PHOTOS",
         help="photos to compare on, best with the objects in them (default: three of the demo's, "
         "which do as well for float32)",
@@ -57,6 +58,7 @@ def add_export(commands: Any) -> None:
     )
     export.add_argument(
         "--boxes",
+        action=OneOfBoxes,
         metavar="BOXES",
         help="for int8, to say what it costs: a file of boxes, or a folder of them (default: those drawn "
         "with 'fewbox annotate PHOTOS')",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import (
     LABEL_HELP,
+    OneOfBoxes,
     add_batch_norm_eps,
     add_device,
     add_photos_with_boxes,
@@ -61,6 +62,7 @@ def add_finetune(commands: Any) -> None:
     finetune.add_argument(
         "--negatives",
         nargs="+",
+        action="extend",
         default=[],
         metavar="PHOTOS",
         help="photos with none of the objects",
@@ -96,7 +98,10 @@ def add_finetune(commands: Any) -> None:
 def run_finetune(parsed: argparse.Namespace) -> int:
     """``fewbox finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
+    from fewbox.finetuning.api import checked_settings, finetune_within
+
     config = FinetuneConfig.from_dict(settings)
+    config = checked_settings(config, None, parsed.recipe, keep_classes=parsed.keep_classes)
     annotations = annotations_of(
         parsed.boxes, parsed.photos, parsed.label, parsed.strict, parsed.skip_missing
     )
@@ -106,13 +111,12 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     _require_output(parsed.output, heads_only=parsed.heads_only)
     kept_apart = None
     if parsed.hold_out is not None:  # which reads every photo
-        annotations, kept_apart = annotations.split(1 - parsed.hold_out, seed=parsed.seed)
+        annotations, kept_apart = _held_out(annotations, parsed.hold_out, parsed.seed)
     recipe = parsed.recipe
     if parsed.heads_only and recipe == "adapt":
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
-    from fewbox.finetuning.api import finetune_within
     from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.finetuning.resume import UnfinishedRun
     from fewbox.models.base import load_base
@@ -146,7 +150,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
     print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
     if held_out.exists():
-        print(f"held-out photos, beside the boxes drawn in them: {held_out}")
+        print(f"held-out photos, beside the boxes drawn in them (dashed: missed, or wrong): {held_out}")
     if kept_apart is not None:
         _evaluate(detector, kept_apart, parsed.output, report)
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
@@ -162,6 +166,20 @@ def _share(text: str) -> float:
     if not 0 < share < 1:
         raise argparse.ArgumentTypeError(f"a share between 0% and 100%, such as 20%: {text!r}")
     return share
+
+
+def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[AnnotationSet, AnnotationSet]:
+    """The photos to learn from, and those kept apart; if these are far more or fewer, that is told."""
+    from fewbox.core import counted
+    from fewbox.core.progress import console
+
+    taught, apart = photos.split(1 - share, seed=seed)
+    if abs(len(apart) - share * len(photos)) > max(1, 0.1 * len(photos)):
+        console.print(
+            f"held out: {len(apart)} of {counted(len(photos), 'photo')}, not {share:.0%}: photos that look "
+            "alike stay together"
+        )
+    return taught, apart
 
 
 def _evaluate(detector: Detector, photos: AnnotationSet, output: Path, report: Path) -> None:
@@ -236,15 +254,26 @@ def add_finetune_deep(commands: Any) -> None:
         "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
     )
     deep.add_argument(
-        "--negatives", nargs="+", default=[], metavar="PHOTOS", help="photos with none of the objects"
+        "--negatives",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PHOTOS",
+        help="photos with none of the objects",
     )
     deep.add_argument(
         "--held-out",
         nargs="+",
+        action="extend",
         metavar="PHOTOS",
         help="other photos, to measure AP on after every epoch, and to choose the score threshold",
     )
-    deep.add_argument("--held-out-boxes", metavar="BOXES", help="their boxes (default: those drawn in them)")
+    deep.add_argument(
+        "--held-out-boxes",
+        action=OneOfBoxes,
+        metavar="BOXES",
+        help="their boxes (default: those drawn in them)",
+    )
     add_device(deep)
     add_settings(deep, DeepConfig)
     deep.set_defaults(run=run_finetune_deep)
@@ -268,7 +297,6 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     _require_output(parsed.output)
     require_packages(["torch"], "fine-tuning")
     from fewbox.core.progress import console
-    from fewbox.data.images import find_photos
     from fewbox.finetuning.api import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
     from fewbox.finetuning.distributed import process_group
@@ -277,7 +305,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     from fewbox.models.device import device_in_words
 
     if parsed.negatives:
-        annotations = annotations.with_negatives(find_photos(parsed.negatives))
+        annotations = annotations.with_negatives(parsed.negatives)
     checkpoint = parsed.output.with_name(f"{parsed.output.stem}_checkpoint.pt")
     with process_group(parsed.device) as group:
         if group.is_main:

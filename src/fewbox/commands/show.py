@@ -27,7 +27,12 @@ def add_bases(commands: Any) -> None:
         description="List the base models: accuracy as published, licences, sizes, and what is here already.",
     )
     bases.add_argument(
-        "--download", nargs="+", default=[], metavar="NAME", help="fetch these now, to work without a network"
+        "--download",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="fetch these now, to work without a network",
     )
     bases.add_argument("--json", action="store_true", help="everything that is known of each, for programs")
     bases.set_defaults(run=run_bases)

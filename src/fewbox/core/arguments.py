@@ -66,8 +66,8 @@ def _warn(what: str) -> None:
     warnings.warn(f"{what} is now called threshold", DeprecationWarning, stacklevel=3)
 
 
-def checked_threshold(value: Any) -> float:
-    """A score threshold as a plain float; any kind of number will do, numpy's too.
+def checked_threshold(value: Any, name: str = "threshold") -> float:
+    """A score threshold, or another share, as a plain float; any kind of number will do, numpy's too.
 
     Raises:
         SettingError: it is no number from 0 to 1; above 1 nothing would ever be found.
@@ -77,8 +77,8 @@ def checked_threshold(value: Any) -> float:
     except (TypeError, ValueError, OverflowError):
         threshold = math.nan
     if not 0 <= threshold <= 1:
-        hint = f"30% is 0.3: threshold={threshold / 100:g}" if 1 < threshold <= 100 else None
-        raise SettingError(f"the threshold must be a number from 0 to 1: {value!r}", hint=hint)
+        hint = f"{threshold:g}% is {name}={threshold / 100:g}" if 1 < threshold <= 100 else None
+        raise SettingError(f"the {name} must be a number from 0 to 1: {value!r}", hint=hint)
     return threshold
 
 

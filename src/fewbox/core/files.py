@@ -123,10 +123,8 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
     """
     target = Path(target)
     if target.suffix.lower() not in suffixes:
-        raise OutputError(
-            f"{target}: cannot be written as {target.suffix!r}",
-            hint=f"use a name that ends in one of: {', '.join(suffixes)}",
-        )
+        what = f"cannot be written as {target.suffix!r}" if target.suffix else "no ending says what to write"
+        raise OutputError(f"{target}: {what}", hint=f"use a name that ends in one of: {', '.join(suffixes)}")
     try:
         there = next(folder for folder in (target.parent, *target.parent.parents) if folder.exists())
         with tempfile.TemporaryFile(dir=there):

@@ -71,9 +71,9 @@ def demo_photos() -> tuple[AnnotationSet, AnnotationSet]:
         >>> len(train), len(test), train.labels
         (5, 40, ('rubber_duck',))
     """
-    from fewbox.data.formats import read_annotations
+    from fewbox.data.formats import read_raw, to_annotation_set
 
-    everything = read_annotations(DEMO_FOLDER / DEMO_BOXES_NAME, format="coco")
+    everything = to_annotation_set(read_raw(DEMO_FOLDER / DEMO_BOXES_NAME, "coco"))
     train, test = (
         tuple(image for image in everything if image.path.parent.name == name) for name in ("train", "test")
     )

@@ -24,18 +24,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted, some_of
-from fewbox.core.arguments import kind_of
-from fewbox.data.images import StrPath, read_size_hw
+from fewbox.core.arguments import checked_path, kind_of
+from fewbox.data.images import StrPath, find_photos, read_size_hw
 from fewbox.errors import AnnotationError, SettingError
 
-# A narrower box is a slip of the mouse or a rounding error, and its logarithm, which the
-# box coder takes, would be of no use.
+# A narrower box is a slip of the mouse or a rounding error; its logarithm, for the coder, would be no use.
 MIN_SIDE = 1e-3
 
 # Tools that count pixels from 1, or include the last one, end up to one pixel outside.
 MAX_OUTSIDE = 1.0
 
 _REDRAW_HINT = "draw the box again, or remove it"
+_SAVE_HINT = "an image in memory is saved first: PIL.Image.fromarray(image).save('photo.png')"
 _OUTSIDE_HINT = (
     "check that the boxes belong to this photo as it is now: not to another size of it, "
     "nor to the photo before it was turned upright"
@@ -82,8 +82,7 @@ class AnnotatedImage:
     """One photo, its upright size in pixels, and the boxes in it.
 
     Examples:
-        >>> from pathlib import Path
-        >>> empty = fewbox.AnnotatedImage(Path("table.jpg"), size_hw=(480, 640), boxes=(), reviewed=True)
+        >>> empty = fewbox.AnnotatedImage("table.jpg", size_hw=(480, 640), boxes=(), reviewed=True)
         >>> empty.path.name, len(empty.boxes), empty.reviewed
         ('table.jpg', 0, True)
     """
@@ -94,8 +93,9 @@ class AnnotatedImage:
     reviewed: bool
 
     def __post_init__(self) -> None:
-        if self.boxes:
-            object.__setattr__(self, "reviewed", True)
+        reviewed = self.reviewed or bool(self.boxes)
+        for name, value in (("path", Path(self.path)), ("boxes", tuple(self.boxes)), ("reviewed", reviewed)):
+            object.__setattr__(self, name, value)
 
     @property
     def objects(self) -> tuple[Box, ...]:
@@ -177,7 +177,8 @@ class AnnotationSet:
         if not len(paths) == len(boxes) == len(per_photo):
             raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")
         images = []
-        for path, corners, names in zip(map(Path, paths), boxes, per_photo, strict=True):
+        places = [checked_path(path, "a photo", AnnotationError, _SAVE_HINT) for path in paths]
+        for path, corners, names in zip(places, boxes, per_photo, strict=True):
             of_photo = _boxes_from_array(corners, names, path.name)
             images.append(AnnotatedImage(path, read_size_hw(path), of_photo, reviewed=True))
         used = dict.fromkeys(box.label for image in images for box in image.boxes)
@@ -259,14 +260,15 @@ class AnnotationSet:
         """The same set without the photos nobody has looked at; the labels stay."""
         return replace(self, images=tuple(image for image in self.images if image.reviewed))
 
-    def with_negatives(self, photos: Sequence[StrPath]) -> AnnotationSet:
-        """The same set and photos in which there is none of its objects; each counts as looked at.
+    def with_negatives(self, photos: StrPath | Sequence[StrPath]) -> AnnotationSet:
+        """The same set and photos, or folders of them, with none of its objects; each counts as looked at.
 
         Raises:
             PhotoError: a photo cannot be read.
             AnnotationError: a photo has the name of another one.
         """
-        empty = [AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in map(Path, photos)]
+        paths = find_photos(photos) if photos else ()
+        empty = (AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in paths)
         return replace(self, images=(*self.images, *empty))
 
     def require_reviewed(self) -> None:
@@ -383,9 +385,8 @@ def _checked_side(
     if not (math.isfinite(low) and math.isfinite(high)):
         raise AnnotationError(f"{where}: every edge must be a number: {values}", hint=_REDRAW_HINT)
     if high <= low:
-        raise AnnotationError(
-            f"{where}: {high_name} must be greater than {low_name}: {values}", hint=_REDRAW_HINT
-        )
+        told = f"{where}: {high_name} must be greater than {low_name}: {values}"
+        raise AnnotationError(told, hint=f"{_REDRAW_HINT}; x1,y1 and x2,y2 are corners, not sides")
     if low < -MAX_OUTSIDE or high > length + MAX_OUTSIDE:
         raise AnnotationError(
             f"{where}: lies outside the photo: {values}, {length_name} of the photo {length}",

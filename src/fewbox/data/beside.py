@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewbox.data import FORMATS, PROJECT_FILE
+from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotated_image, format_of_file, read_files
 from fewbox.data.formats.csv_table import is_box_table
@@ -76,6 +76,20 @@ def find_beside(project: Project) -> list[BesideBoxes]:
             images = dict(_placed(raw, project, names, set(free), told))
             found.append(BesideBoxes(form, images, tuple(dict.fromkeys(told))))
     return found
+
+
+def boxes_beside(folder: Path) -> Path | None:
+    """What other programs have left beside the photos in a folder, to be named as their boxes.
+
+    A file if it is the only one, else the folder of a format with one file for each photo; None where there
+    is nothing, or more than one thing that may be meant.
+    """
+    files, _ = _files_by_format(folder)
+    places = [(form, *place) for form, found in files.items() for place in found]
+    if len(places) != 1:
+        return None
+    form, place, inside = places[0]
+    return inside[0] if len(inside) == 1 and form not in FOLDER_FORMATS else place
 
 
 def take_over(project: Project, form: str) -> dict[str, list[str]]:

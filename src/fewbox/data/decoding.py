@@ -170,6 +170,8 @@ def decode(image: Image.Image) -> Image.Image:
         image.load()
         return image
     tiff: Any = image
+    if tiff.is_animated:  # a stack or a series of a microscope, whose other pages may be what is asked about
+        _tell(tiff, _FIRST_PAGE, once=True)
     tiff.tile = [_in_native_order(_whole_plane(tile, tiff)) for tile in tiff.tile]
     name, tiff.filename = tiff.filename, ""
     try:
@@ -197,6 +199,13 @@ def _in_native_order(tile: Any) -> Any:
 
 
 _told: set[str] = set()
+_FIRST_PAGE = "only the first of its pages is read, as of every TIFF with several"
+_TRANSPARENT = "transparent everywhere, so that it is white; save such photos without transparency"
+_DARK = 32  # a camera that uses 12 bits of a 16-bit file leaves a photo without a grey above 15
+_TOO_DARK = (
+    "almost black, as where a camera uses 12 bits of 16; make such photos brighter, all by the same factor, "
+    "those to learn from and those to look in (fewbox check lists them)"
+)
 
 
 def _completed(image: Any) -> Image.Image | None:
@@ -211,12 +220,18 @@ def _completed(image: Any) -> Image.Image | None:
             width, height = whole.size
             whole.draft(None, (width // image.decoderconfig[0], height // image.decoderconfig[0]))
         whole.load()
-        name = str(image.filename)  # there is none for what came over a wire
-        if name and name not in _told:
-            _told.add(name)
-            console.print(f"{shown_name(Path(name))}: {LACKS_END}")
+        _tell(image, LACKS_END)
         return whole
     return None
+
+
+def _tell(image: Any, what: str, *, once: bool = False) -> None:
+    """Say on stderr what there is to say of a photo's file: once of each, or ``once`` for all of them."""
+    name = str(getattr(image, "filename", ""))  # there is none for what came over a wire
+    key = what if once else name
+    if name and key not in _told:
+        _told.add(key)
+        console.print(f"{shown_name(Path(name))}: {what}")
 
 
 def upright_rgb(image: Image.Image, divided_by: int = 1) -> RGBArray:
@@ -234,9 +249,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         bits, is_negative = _grey_of_tiff(image)
         grey = _grey8(np.asarray(image), bits, is_negative)
+        if grey.max() < _DARK:
+            _tell(image, _TOO_DARK, once=True)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
+        if rgba.getchannel("A").getextrema() == (0, 0):
+            _tell(image, _TRANSPARENT, once=True)
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 

@@ -50,7 +50,7 @@ PHOTO_SUFFIXES = frozenset(
 _DIVISORS = (8, 4, 2)
 
 _PHOTO_KINDS = "a path, the bytes of a photo's file, an array [H, W, 3] uint8 RGB, or a Pillow image"
-_TO_UINT8 = "of values 0 to 255: image.astype('uint8'); of values 0 to 1: (image * 255).round() before"
+_TO_UINT8 = "of 0 to 255: image.astype('uint8'); of 0 to 1: image * 255 first; of 16 bits: image // 256 first"
 _SUFFIX_HINT = "photos end in " + ", ".join(sorted(PHOTO_SUFFIXES))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,6 +66,21 @@ PhotoFile = Path | PhotoBytes
 def open_file(photo: PhotoFile) -> BinaryIO:
     """The bytes of the photo's file, from its beginning."""
     return io.BytesIO(photo.data) if isinstance(photo, PhotoBytes) else photo.open("rb")
+
+
+def content_hash(path: Path) -> str | None:
+    """The SHA-256 of the photo's file; None if it is not there to be read."""
+    with contextlib.suppress(OSError):
+        about = path.stat()
+        return _hash_of(path, about.st_size, about.st_mtime_ns)
+    return None
+
+
+@lru_cache(1 << 16)  # deep fine-tuning asks after every epoch
+def _hash_of(path: Path, *_as_it_is: int) -> str:
+    """The hash of a file; its size and age tell it from what was there before."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
@@ -124,7 +142,9 @@ def told_as_photo_error(path: PhotoFile) -> Iterator[None]:
         name = _shown(path)
         raise PhotoError(f"{name}: not enough memory to read this photo", hint=_SMALLER_HINT) from error
     except FileNotFoundError as error:
-        raise PhotoError(f"{_shown(path)}: no such photo", hint=SPELLING_HINT) from error
+        is_pattern = any(sign in str(path) for sign in "*?[")
+        hint = "of a pattern list the photos: fewbox.find_photos(...)" if is_pattern else SPELLING_HINT
+        raise PhotoError(f"{_shown(path)}: no such photo", hint=hint) from error
     except Exception as error:
         name = _shown(path)
         # On damaged bytes Pillow's decoders raise SyntaxError, struct.error, IndexError and

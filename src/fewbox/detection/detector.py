@@ -260,7 +260,7 @@ class Detector(PhotoDetector):
                 hint="leave --heads-only out, in Python heads_only",
             )
         if path.suffix.lower() != ".safetensors":
-            hint = f"name it {path.stem}.safetensors; for other programs: fewbox.export_detector"
+            hint = f"name it {path.stem or 'duck'}.safetensors; for other programs: fewbox.export_detector"
             raise OutputError(f"{path}: a detector cannot be written as {path.suffix!r}", hint=hint)
         weights = self.weights
         if heads_only:

@@ -8,6 +8,7 @@ picture. Nothing here changes the image it is given, but for ``draw_path``.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
-from fewbox.data.images import StrPath, upright_array
+from fewbox.data.images import StrPath, read_image, upright_array
 from fewbox.detection.letters import cut_to_width, font_for
 from fewbox.errors import OutputError
 
-Picture = npt.NDArray[np.uint8] | Image.Image
+Picture = npt.NDArray[np.uint8] | Image.Image | StrPath
 RGB = tuple[int, int, int]
 # Whole pixels: left, top, and the first column and row past the end.
 _Rect = tuple[int, int, int, int]
@@ -70,7 +71,7 @@ def draw_boxes(
     The first box lies on top, and where tags crowd it has first choice of a place for its own.
 
     Args:
-        image: ``[H, W, 3]`` RGB or ``[H, W]`` grey, or a Pillow image.
+        image: ``[H, W, 3]`` RGB or ``[H, W]`` grey, a Pillow image, or the path of a photo.
         boxes: ``[M, 4]``, ``(x1, y1, x2, y2)`` in pixels; what lies outside the picture is cut off.
         tags: M texts; an empty one draws no tag, one too long for the picture is cut short.
         class_ids: M ids, which choose the colours; if not given, all have that of the first class.
@@ -95,7 +96,7 @@ def draw_boxes(
             f"{counted(len(corners), 'box')}, {counted(len(tags), 'tag')}, "
             f"{counted(len(ids), 'class id')}, {len(flags)} dashed"
         )
-    picture = Image.fromarray(upright_array(image))
+    picture = _pillow(image)
     canvas = ImageDraw.Draw(picture)
     scale = _Scale.of(picture)
     visible = [
@@ -255,7 +256,8 @@ def contact_sheet(
     bring more than would fit in memory.
 
     Args:
-        pictures: at least one, Pillow images or arrays; each is scaled to fit a square of ``tile_width``.
+        pictures: at least one, Pillow images, arrays or paths; each is scaled to fit a square of
+            ``tile_width``.
         columns: tiles per row; if not given, the sheet becomes about as wide as a screen.
         tile_width: in pixels.
         captions: one text per picture, written below it.
@@ -300,8 +302,10 @@ def contact_sheet(
 
 
 def _pillow(picture: Picture) -> Image.Image:
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(upright_array(picture))
-    return image.convert("RGB")
+    """A copy, upright and RGB."""
+    if isinstance(picture, str | os.PathLike):
+        return Image.fromarray(read_image(picture))
+    return Image.fromarray(upright_array(picture))
 
 
 def save_picture(picture: Image.Image, target: Path) -> None:

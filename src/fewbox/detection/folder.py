@@ -1,4 +1,4 @@
-"""Detect in many photos: annotated pictures, one JSON file, and an animation if wanted."""
+"""Detect in many photos: annotated pictures, one JSON file, a table, and an animation if wanted."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
-from fewbox.detection.rows import RowFile, write_rows
+from fewbox.detection.rows import RowFile, write_counts, write_rows
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600
 """Pictures of photos more than twice as long are drawn at a reduced size, with a longer side above this."""
+
+COUNTS_NAME = "counts.csv"
+"""How many objects of each class are in each photo, beside ``detections.json``."""
 
 _FILE_SUFFIXES = PHOTO_SUFFIXES | {
     *(".json", ".jsonl", ".txt", ".html", ".pdf", ".svg", ".xml", ".yaml", ".zip", ".parquet"),
@@ -58,7 +61,8 @@ class FolderSummary:
         lines = []
         if done or self.written.suffix == ".json":  # no picture is drawn of a photo that cannot be read
             found = counted(self.num_detections, "detection")
-            lines.append(f"{found} in {counted(done, 'photo')}: {self.written}")
+            table = f", {COUNTS_NAME}" if self.written.suffix == ".json" else ""
+            lines.append(f"{found} in {counted(done, 'photo')}: {self.written}{table}")
         if self.failed:
             names, count = ", ".join(self.failed), counted(self.num_photos, "photo")
             lines.append(f"{len(self.failed)} of {count} could not be read: {names}")
@@ -81,7 +85,7 @@ def detect_folder(
     pictures: bool = True,
     show_progress: bool = True,
 ) -> FolderSummary:
-    """Run a detector file over photos; write a picture of each and ``detections.json``.
+    """Run a detector file over photos; write a picture of each, ``detections.json`` and ``counts.csv``.
 
     A photo that cannot be read is reported and left out; the others are done all the same. Large photos
     are read, and their pictures drawn, at a reduced size; boxes are in pixels of the whole photo.
@@ -99,7 +103,7 @@ def detect_folder(
         mirror: detect in each photo's mirror image too; see :class:`TtaDetector`.
         tiles: detect in tiles of each photo too, so many along its longer side, or ``"auto"``; see
             :class:`TiledDetector`. Then large photos are read whole.
-        pictures: write a picture of each photo; without, only ``detections.json`` is written, sooner.
+        pictures: write a picture of each photo; without, only the numbers are written, sooner.
         show_progress: show how far the work has come.
 
     Raises:
@@ -134,6 +138,7 @@ def detect_folder(
             write_rows(
                 written, _head(Path(detector).name, loaded.labels, threshold, tiles), iter(rows), failed
             )
+            write_counts(written.with_name(COUNTS_NAME), loaded.labels, iter(rows))
         if gif is not None and rows:
             _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
     return FolderSummary(written, len(paths), rows.num_detections, tuple(failed))
@@ -208,6 +213,7 @@ def save_found(found: Sequence[Detections], detector: str, threshold: float, out
         save_picture(one.draw(), target)
     rows = [one.to_dict() | {"picture": target.name} for one, target in zip(shown, targets, strict=True)]
     write_rows(output / "detections.json", _head(detector, shown[0].class_names, threshold), iter(rows), [])
+    write_counts(output / COUNTS_NAME, shown[0].class_names, iter(rows))
     _animate(targets, gif)
 
 

@@ -6,13 +6,16 @@ the same command leaves these photos out; at its end the file is removed.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
+from fewbox.core import escaped
 from fewbox.core.files import output_error, replacing
 
 LEAST_PHOTOS = 100
@@ -134,6 +137,20 @@ def write_rows(
             between = ",\n"
         file.write("]" if between == "\n" else "\n ]")
         file.write(f',\n "failed": {_indented(failed, 1)}\n}}\n')
+
+
+def write_counts(target: Path, labels: Sequence[str], rows: Iterator[dict[str, Any]]) -> None:
+    """Write how many objects of each class are in each photo, as a table: a row a photo, a column a class.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["photo", *labels])
+        for row in rows:
+            counts = Counter(found["class_id"] for found in row["detections"])
+            table.writerow([escaped(row["photo"]), *(counts[number] for number in range(len(labels)))])
 
 
 def _indented(value: object, depth: int) -> str:

@@ -12,11 +12,12 @@ import numpy as np
 
 from fewbox import __version__
 from fewbox.core import counted
-from fewbox.core.arguments import AUTO, CPU, former_threshold, takes_score_threshold
+from fewbox.core.arguments import AUTO, CPU, checked_threshold, former_threshold, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detections import Detections
 from fewbox.detection.loading import opened_detector
 from fewbox.detection.parallel import run_each
@@ -46,6 +47,9 @@ from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
+
+_PRECISE = 0.9
+"""A share of right boxes that ``finetune`` names a threshold for too."""
 
 FORMAT_VERSION = 1
 
@@ -90,6 +94,29 @@ class Evaluation:
         """The score threshold with the highest F1, all classes together; None if nothing was found."""
         return self.counts.sum().best_threshold()
 
+    def threshold_for(self, precision: float) -> float | None:
+        """The lowest score threshold from which on such a share of the boxes is right, all classes together.
+
+        None where no threshold is high enough. The share is that in these photos: of 20 boxes that are all
+        right, on others like these 16 may be.
+
+        Raises:
+            SettingError: ``precision`` is no number from 0 to 1.
+
+        Examples:
+            >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+            >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+            >>> 0 < evaluation.threshold_for(precision=0.95) < 1
+            True
+        """
+        return self.counts.sum().threshold_for(checked_threshold(precision, "precision"))
+
+    @cached_property
+    def precise_threshold(self) -> float | None:
+        """From which nine boxes in ten are right; None if they are so at its own threshold, or the best."""
+        precise = self.threshold_for(_PRECISE)
+        return precise if precise and precise > max(self.threshold, self.best_threshold or 0) else None
+
     @cached_property
     def reliability(self) -> tuple[ReliabilityBin, ...]:
         """How often predictions of each score are true positives.
@@ -123,6 +150,9 @@ class Evaluation:
         ]
         if best is not None and f"{best:.2f}" != f"{own:.2f}":
             lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
+        if (precise := self.precise_threshold) is not None:
+            words = self.in_words(precise)
+            lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
         if self.expected_ap50:
             lines.append(expected_in_words(**self.expected_ap50))
@@ -273,7 +303,7 @@ def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> N
         return
     near = [(label, difflib.get_close_matches(label, labels, n=1)) for label in unknown]
     guesses = [f"{label!r} may be {close[0]!r}" for label, close in near if close]
-    knows = f"the detector knows {', '.join(labels)}"
+    knows = f"the detector knows {some_names(labels)}"
     raise AnnotationError(
         f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
         hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
@@ -319,10 +349,14 @@ def detect_all(
 def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
     """Names of photos that seem to be ones the detector was taught with.
 
-    The detector's file knows their names and numbers of boxes. Two sets may both have a ``duck_04.jpg``
-    with one duck in it, so only if at least half of the photos it was taught with are there, they are.
+    The detector's file knows them by their content. An older one knows their names and numbers of boxes
+    only. Two sets may both have a ``duck_04.jpg`` with one duck in it, so only if at least half of the
+    photos it was taught with are there, they are.
     """
-    taught = {(photo["name"], photo["boxes"]) for photo in detector.provenance.get("photos", ())}
+    photos = detector.provenance.get("photos", ())
+    if known := {photo.get("sha256") for photo in photos} - {None}:
+        return tuple(image.path.name for image in images if content_hash(image.path) in known)
+    taught = {(photo["name"], photo["boxes"]) for photo in photos}
     names = tuple(image.path.name for image in images if (image.path.name, len(image.boxes)) in taught)
     return names if 2 * len(names) >= len(taught) else ()
 

@@ -305,6 +305,12 @@ class ThresholdCounts:
         longest = int(np.argmax(ends - starts))
         return float(self.thresholds[(starts[longest] + ends[longest] - 1) // 2])
 
+    def threshold_for(self, precision: float) -> float | None:
+        """The lowest threshold from which on precision is so high, for counts ``[T]``; None if at none."""
+        enough = np.flatnonzero(self.precision < precision)
+        first = int(enough[-1]) + 1 if len(enough) else 0
+        return float(self.thresholds[first]) if first < len(self.found) and self.found[first] else None
+
 
 def count_above(
     outcomes: Outcomes, num_classes: int, thresholds: npt.NDArray[np.float64] = HUNDREDTHS

@@ -123,7 +123,7 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
     counts, total = evaluation.counts, evaluation.counts.sum()
     thresholds = counts.thresholds
     own = int(np.argmin(abs(thresholds - evaluation.threshold)))
-    best = evaluation.best_threshold
+    best, precise = evaluation.best_threshold, evaluation.precise_threshold
     annotations = int(total.annotations[0])
     likely = [likely_share(int(found), annotations) for found in total.found]
     return {
@@ -132,6 +132,7 @@ def _numbers(evaluation: Evaluation) -> dict[str, Any]:
         "first": min(own, int(np.searchsorted(thresholds, SHOWN_SCORE))),
         "own": own,
         "best": own if best is None else int(np.argmin(abs(thresholds - best))),
+        "precise": None if precise is None else int(np.argmin(abs(thresholds - precise))),
         "words": [evaluation.in_words(threshold) for threshold in thresholds],
         "likely": [f"{low:.0%} to {high:.0%}" for low, high in likely],
         "alarm_words": _sentences(ALARM_KINDS, total.alarms_by_kind, alarm_kinds_in_words),

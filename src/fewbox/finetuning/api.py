@@ -21,7 +21,8 @@ from fewbox.core.extras import TRAIN, install, is_installed, require_packages, v
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
-from fewbox.data.images import StrPath, find_photos
+from fewbox.data.images import StrPath
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
 from fewbox.detection.precision import check_bfloat16
 from fewbox.errors import FinetuneError, OutputError, SettingError
@@ -110,7 +111,7 @@ def finetune(
         ('rubber_duck',)
         >>> detector.save("duck.safetensors")
     """
-    settings = _checked_settings(config, effort, recipe, keep_classes=keep_classes)
+    settings = checked_settings(config, effort, recipe, keep_classes=keep_classes)
     with UnfinishedRun() as run:
         return finetune_within(
             run,
@@ -145,7 +146,7 @@ def finetune_within(
         console.print(f"computing on: {device_in_words(chosen)}")
     annotations = annotation_set(annotations)
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
-        annotations = annotations.with_negatives(find_photos(negatives))
+        annotations = annotations.with_negatives(negatives)
     annotations.require_reviewed()
     if base == "auto":
         base = best_or_fetched(show_progress=show_progress)
@@ -201,10 +202,14 @@ def _by_seed(
     return finetune_seed(annotations, base, settings, show_progress=show_progress, device=device)
 
 
-def _checked_settings(
+def checked_settings(
     config: FinetuneConfig | None, effort: str | None, recipe: str, *, keep_classes: bool
 ) -> FinetuneConfig:
-    """The settings that were asked for, if they and the recipe go together."""
+    """The settings that were asked for, if they and the recipe go together.
+
+    Raises:
+        SettingError: there is no such recipe, or it does not do what is asked for.
+    """
     if recipe not in RECIPES:
         raise SettingError(f"unknown recipe: {recipe!r}", hint=f"recipes: {', '.join(RECIPES)}")
     if keep_classes and recipe not in ("best", "probe"):
@@ -212,7 +217,16 @@ def _checked_settings(
         raise SettingError(message, hint="use the recipe: best")
     settings = FinetuneConfig() if config is None else config
     require_kind(settings, FinetuneConfig, "config", SettingError, "FinetuneConfig(seed=1), for example")
-    return settings if effort is None else replace(settings, effort=effort)
+    settings = settings if effort is None else replace(settings, effort=effort)
+    # What would change nothing is refused: who asks for more steps wants to get something for them.
+    others = ("effort",) if recipe == "seed" else ("steps", "batch_size", "learning_rate", "momentum")
+    for name in others:
+        if getattr(settings, name) != getattr(FinetuneConfig, name):
+            hint = "leave it out, or choose its recipe"
+            hint += "" if recipe == "seed" else "; for more work: --effort long, effort='long' in Python"
+            whose = "best, probe and adapt" if recipe == "seed" else "seed"
+            raise SettingError(f"{name} is a setting of {whose}, not of the recipe {recipe}", hint=hint)
+    return settings
 
 
 def _probed_or_adapted(
@@ -321,7 +335,9 @@ def provenance(
         "onnxruntime": version_of("onnxruntime"),
         "recipe": recipe,
         "settings": asdict(settings),
-        "photos": [{"name": i.path.name, "boxes": len(i.boxes)} for i in annotations],
+        "photos": [
+            {"name": i.path.name, "boxes": len(i.boxes), "sha256": content_hash(i.path)} for i in annotations
+        ],
         "final_loss": history[-1]["total"],
     }
 

@@ -19,7 +19,7 @@ from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
 from fewbox.data.images import StrPath
 from fewbox.detection.letters import font_for
-from fewbox.errors import OutputError
+from fewbox.errors import OutputError, SettingError
 
 # From below to above, so that the total lies on top: name, colour (Okabe and Ito), line width. The heads of
 # SSD, RetinaNet and YOLOX have a loss of the class and one of the box; a novel head leaves the box alone.
@@ -208,10 +208,11 @@ def draw_loss_curve(
             detector's ``provenance["ap_by_round"]``; drawn above the estimate.
 
     Raises:
-        ValueError: there are no steps.
+        SettingError: there are no steps.
     """
     if not history:
-        raise ValueError("a loss curve needs at least one step")
+        hint = "a detector has its history right after fine-tuning; its file does not"
+        raise SettingError("a loss curve needs at least one step", hint=hint)
     height = _TALL if ap_by_round else _HEIGHT
     width = _LEFT + _LOSSES_WIDTH + _BESIDE
     beside = _LEFT + _LOSSES_WIDTH + _BETWEEN

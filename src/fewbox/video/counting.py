@@ -260,6 +260,11 @@ def _checked_points(
     values = np.asarray(numbers, np.float64)
     if values.ndim == 1 and values.size % 2 == 0 and np.isfinite(values).all():
         points = values.reshape(-1, 2)
+        if points.size and (points >= 0).all() and (points <= 1).all():  # one pixel, which nothing crosses
+            hint = "multiply x by the width and y by the height of the frame"
+            raise SettingError(
+                f"a {kind} is in pixels, not in parts of the frame: {_as_text(numbers)}", hint=hint
+            )
         if at_least <= len(points) <= (at_most or len(points)):
             return points
     hint = _LINE_HINT if kind == "line" else _ZONE_HINT

@@ -71,7 +71,9 @@ def as_video_error(source: str) -> Iterator[None]:
         yield
     except av.FFmpegError as error:
         what, hint = str(error.strerror or error), "is the address or the path right?"
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and source.isdecimal():
+            what, hint = "no such webcam", "the first one is 0; is it connected, and free?"
+        elif isinstance(error, FileNotFoundError):
             what = "no such file or device"
         elif isinstance(error, av.ExitError | TimeoutError):
             what, hint = f"sent nothing for {TIMEOUT_S:.0f} s", "check the camera and the network"

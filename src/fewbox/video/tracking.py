@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.core.arguments import checked_threshold, former_threshold, takes_score_threshold
+from fewbox.core.arguments import checked_threshold, former_threshold, require_kind, takes_score_threshold
 from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from fewbox.detection.detections import Detections
 from fewbox.errors import SettingError
@@ -209,7 +209,11 @@ class Tracker:
         Args:
             found: detections down to ``lowest_score``.
             time_s: when the frame is shown; if not given, ``1 / rate`` after the one before.
+
+        Raises:
+            SettingError: these are no detections.
         """
+        require_kind(found, Detections, "found", SettingError, "it is what detector.detect(frame) gives")
         is_first, self._labels, self._size_hw = not self._labels, found.class_names, found.size_hw
         self._advance(time_s)
         certain = np.flatnonzero(found.scores > self.threshold)

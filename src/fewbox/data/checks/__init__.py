@@ -38,7 +38,7 @@ from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import read_raw
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
-from fewbox.data.images import StrPath, given_places, read_reduced
+from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
 from fewbox.data.photo_file import SPELLING_HINT, opened
 from fewbox.data.remote import shown_name
 from fewbox.data.similar import (
@@ -207,6 +207,8 @@ def _read_part(
             photos.setdefault(os.path.realpath(path), path)
     if left_out:
         part.findings.append(finding("not-read", part.source, left_out_in_words(list(left_out))))
+    if boxes is None and places is not None and not photos:
+        find_photos(places)  # which says why there are none
     part.photos = list(photos.values())
     part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
     if raw is not None:
@@ -364,7 +366,8 @@ def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
     """What spoils a test: photos that were learnt from, and classes that were not."""
     for path, other, distance in _alike(test, train, NEARLY_SAME):
         kind = "photo-in-both" if distance <= SAME else "photo-nearly-in-both"
-        what = f"shows the same as {train.names[other]} (distance {distance:.2f})"
+        shows = "shows the same as" if distance <= SAME else "looks like"
+        what = f"{shows} {train.names[other]} (distance {distance:.2f})"
         yield finding(kind, test.names[path], what)
     for name, count in test.labels.items():
         if count and not train.labels[name]:

@@ -28,7 +28,7 @@ from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import is_box_table, read_csv
 from fewbox.data.formats.cvat import read_cvat
 from fewbox.data.formats.fitting import Fitting
-from fewbox.data.formats.folders import files_below, folders_of_photos
+from fewbox.data.formats.folders import files_below, folders_of_photos, splits_in_words
 from fewbox.data.formats.json_file import load_json
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
@@ -103,7 +103,11 @@ def read_annotations(
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}")
-    return to_annotation_set(raw, photos, label=label, strict=strict, skip_missing=skip_missing)
+    annotations = to_annotation_set(raw, photos, label=label, strict=strict, skip_missing=skip_missing)
+    if parts := splits_in_words(image.path for image in annotations):
+        # Who learns from all of them and then evaluates on one has learnt what is asked.
+        console.print(f"{raw.source}: photos of several parts: {parts}; to read one alone, name its folder")
+    return annotations
 
 
 def annotation_set(given: AnnotationSet | StrPath) -> AnnotationSet:
@@ -178,6 +182,9 @@ def to_annotation_set(
     skip_missing: bool = False,
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
+    if raw.labels and label not in ("object", *raw.labels):
+        own = some_of(raw.labels, _SHOWN)
+        console.print(f"{raw.source}: its boxes have classes already, {own}; the label {label} is not used")
     fitting = Fitting(strict)
     finder = PhotoFinder(raw, None if photos is None else given_places(photos))
     mentioned: dict[str, RawPhoto] = {}  # by its real path, as one photo may be reached in two ways

@@ -19,8 +19,8 @@ from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError
 
 HINT = (
-    "the first row must be image,ymin,xmin,ymax,xmax (parts of the photo, 0 to 1) "
-    "or image,x1,y1,x2,y2 (pixels), with a column label where there are several classes"
+    "the first row must name the columns: image,x1,y1,x2,y2 or image,left,top,width,height (pixels), "
+    "or image,ymin,xmin,ymax,xmax (parts of the photo, 0 to 1); and label where there are several classes"
 )
 
 # The best name first: a table may have the path of a photo beside its name.
@@ -150,7 +150,10 @@ def columns_of(header: Sequence[str], source: str) -> Columns:
     image = next((name for name in _IMAGES.split() if names.count(name) == 1), None)
     if edges is None or image is None or names.count("ignore") > 1 or {"x3", "y3"} <= {*names}:
         shown = ",".join(header)[:200]
-        raise AnnotationError(f"{source}: row 1: columns not understood: {shown!r}", hint=HINT)
+        lacks = {"the photo": image is None, "the box": edges is None}
+        none_for = " and ".join(what for what, is_missing in lacks.items() if is_missing)
+        hint = f"no columns that are clear for {none_for}; {HINT}" if none_for else HINT
+        raise AnnotationError(f"{source}: row 1: columns not understood: {shown!r}", hint=hint)
     x, y, right, low = (names.index(name) for name in edges.names)
     box, taken = (x, y, right, low), {names.index(image), x, y, right, low}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import takewhile
@@ -212,6 +213,12 @@ def are_of_two_splits(first: Folders, second: Folders) -> bool:
 def names_another_split(name: str, folders: Folders) -> bool:
     """Whether a name in a file says that its photo is of another part of a data set than these folders."""
     return are_of_two_splits(folders_in(name)[-2:], folders[-2:])
+
+
+def splits_in_words(photos: Iterable[Path]) -> str:
+    """Such as ``train 8, val 3``, by the folders of the photos; "" where they are not of several parts."""
+    found = Counter(split for photo in photos if (split := _split_of(folders_of(photo))))
+    return ", ".join(f"{split} {count}" for split, count in found.items()) if len(found) > 1 else ""
 
 
 @lru_cache(1 << 16)
