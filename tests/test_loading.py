@@ -61,7 +61,7 @@ class TestEveryCommandTakesAnExport:
         for engine, file in (("torch", "d.safetensors"), ("onnxruntime", "d.onnx")):
             arguments = [str(folder / file), str(folder / "photos"), "--threshold", "0.3", "--engine", engine]
             assert main(["detect", *arguments, "-o", str(tmp_path / engine)]) == 0
-            assert len(list((tmp_path / engine).glob("*"))) == 4  # three pictures and the numbers
+            assert len(list((tmp_path / engine).glob("*"))) == 5  # three pictures, the numbers, the counts
         assert same(tmp_path / "torch" / "detections.json", tmp_path / "onnxruntime" / "detections.json")
 
     @pytest.mark.slow
