@@ -83,8 +83,8 @@ def adapt_fitted(
             computed = run.computed(len(annotations), "C3 and C4", *decided_by, num_views, how.seed)
         views = views_of(annotations, start, how, show_progress=show_progress, computed=computed)
         if halfway:
-            steps, rates = steps_in_time(how.steps, views), {**how.rates, "last stage": 0.0}
-            how = replace(how, mixing=HALFWAY, steps=steps, rates=rates)
+            fewer, rates = steps_in_time(how.steps, views), {**how.rates, "last stage": 0.0}
+            how = replace(how, mixing=HALFWAY, steps=fewer, rates=rates)
         if can_be_tried(probe):
             trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
             how = replace(how, mixing=trial.mixing)
