@@ -229,7 +229,7 @@ def run(
     start, start_cpu = time.perf_counter(), time.process_time()
     detector = learnt(base, photos, recipe, draw)
     row: dict[str, Any] = {"seconds": time.perf_counter() - start, "photos": len(photos)}
-    row["cpu_seconds"] = time.process_time() - start_cpu
+    row |= {"cpu_seconds": time.process_time() - start_cpu, "steps": len(detector.history)}
     if keep is not None:
         name = f"{data.name}_{size}_{draw}_{recipe}".replace(" ", "_").replace("/", "_")
         detector.save(keep / f"{name}.safetensors")

@@ -16,6 +16,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from fewbox.core import counted, num_cores
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
@@ -45,8 +47,8 @@ with five photos: 57 AP of raccoons, where the linear probe has 50 and all of th
 the backbone stays frozen there: a draw of five raccoons and one of ten, 54 and 57 AP, and 32 and 47 where it
 learns."""
 CLEAR_GAIN, CHANCE = 0.03, 0.5
-"""AP differs by more than chance if it does by the first, and by the second divided by the root of the number
-of objects held out: a standard deviation of the share that is found, if that is half."""
+"""AP differs by more than chance if it does by the first, and by a standard deviation. The second is that of
+whether one object is found, if half are; that of the share of ``n`` is less by the root of ``n``."""
 
 
 def adapt_fitted(
@@ -246,13 +248,12 @@ class Trial:
 
     @property
     def by_chance(self) -> float:
-        """What an AP may differ from another by chance."""
-        return max(CLEAR_GAIN, CHANCE / math.sqrt(max(self.num_objects, 1)))
-
-    @property
-    def num_objects(self) -> int:
-        """Of the photos held out."""
-        return int((~self.outcomes[0].ground_truth.ignore).sum())
+        """What an AP may differ from another by chance: it is the mean of the classes', however rare."""
+        truth = self.outcomes[0].ground_truth
+        _, counts = np.unique(truth.class_ids[~truth.ignore], return_counts=True)
+        if len(counts) == 0:
+            return CHANCE
+        return max(CLEAR_GAIN, CHANCE * math.sqrt((1 / counts).sum()) / len(counts))
 
 
 def can_be_tried(probe: Probe) -> bool:
