@@ -70,7 +70,7 @@ def fitted(probe: Probe) -> Fitted:
 def trial_of(
     fitted: Fitted, *aps: float, objects: int = 0, rare: Sequence[int] = (), mixing: float = 0.5
 ) -> Trial:
-    """With so many objects in photos held out, of one class, and these of others; 0 for those of the photos."""
+    """With so many objects held out, and ``rare`` ones of other classes; 0 for those of the photos."""
     assert fitted.outcomes is not None
     if not objects:
         return Trial(mixing, aps, (fitted.outcomes,) * len(aps))
