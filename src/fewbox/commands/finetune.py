@@ -55,18 +55,7 @@ def add_finetune(commands: Any) -> None:
     )
     add_batch_norm_eps(finetune)
     finetune.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
-    finetune.add_argument("--label", default="object", help=LABEL_HELP)
-    finetune.add_argument(
-        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
-    )
-    finetune.add_argument(
-        "--negatives",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="PHOTOS",
-        help="photos with none of the objects",
-    )
+    _add_what_to_learn_from(finetune)
     finetune.add_argument(
         "--keep-classes",
         action="store_true",
@@ -93,6 +82,22 @@ def add_finetune(commands: Any) -> None:
     add_device(finetune)
     add_settings(finetune, FinetuneConfig)
     finetune.set_defaults(run=run_finetune)
+
+
+def _add_what_to_learn_from(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which photos and classes are learnt, for both ways to fine-tune."""
+    command.add_argument("--label", default="object", help=LABEL_HELP)
+    command.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
+    command.add_argument(
+        "--negatives",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="PHOTOS",
+        help="photos with none of the objects",
+    )
 
 
 def run_finetune(parsed: argparse.Namespace) -> int:
@@ -249,18 +254,7 @@ def add_finetune_deep(commands: Any) -> None:
     deep.add_argument("--base", required=True, help="a YOLOX: a name from 'fewbox bases', or a file")
     add_batch_norm_eps(deep)
     deep.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help=_OUTPUT_HELP)
-    deep.add_argument("--label", default="object", help=LABEL_HELP)
-    deep.add_argument(
-        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
-    )
-    deep.add_argument(
-        "--negatives",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="PHOTOS",
-        help="photos with none of the objects",
-    )
+    _add_what_to_learn_from(deep)
     deep.add_argument(
         "--held-out",
         nargs="+",
