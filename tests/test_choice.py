@@ -124,10 +124,10 @@ def test_few_objects_held_out_do_not_decide_against_what_nearly_always_helps(fit
 
 
 def test_a_class_with_few_objects_held_out_does_not_decide_when_to_stop(fitted: Fitted) -> None:
-    # Cars from above: AP is the mean of four classes, and of trucks there is one.
+    # Cars from above, ten shots, draw 1: AP is the mean of four classes, and of trucks there are three.
     aps = (0.08, 0.27, 0.20, 0.19, 0.19)
-    assert trial_of(fitted, *aps, objects=150).best == 1
-    assert trial_of(fitted, *aps, objects=150, rare=(5, 2, 1)).best == 4
+    assert trial_of(fitted, *aps, objects=142).best == 1
+    assert trial_of(fitted, *aps, objects=142, rare=(12, 11, 3)).best == 4
 
 
 @pytest.mark.parametrize(("where_learnt", "mixing"), [(0.72, 0.5), (0.63, 1.0)])
