@@ -38,8 +38,8 @@ from fewbox.models.base import BaseModel, load_base
 from fewbox.models.boxes import NEGATIVE, match_anchors
 from fewbox.models.network import Batch, BatchLoss
 from fewbox.models.yolox import loss as yolox_loss
-from fewbox.models.yolox.adapting import LearningLayer
-from fewbox.models.yolox.csp_darknet import Bottleneck, ConvLayer
+from fewbox.models.yolox.adapting import replace_layers
+from fewbox.models.yolox.csp_darknet import Bottleneck
 from fewshot import TestPhotos, data_set
 from machine import SHARED, describe_machine
 
@@ -70,8 +70,7 @@ class Momentum(Descent):
         torch._foreach_add_(self.first, gradients)
         torch._foreach_add_(self.weights, self.first, alpha=-self.rate * share)
         self.steps += 1
-        kept = min(1 - 1 / self.mean_of, self.steps / (self.steps + 3))
-        torch._foreach_lerp_(self.mean, self.weights, 1 - kept)
+        self.take_into_mean()
 
 
 class AdamW(Descent):
@@ -122,8 +121,7 @@ class LowRank(Descent):
         for number, left, right in self.factors:
             self.weights[number].copy_(self.start[number] + (left @ right).view_as(self.start[number]))
         self.steps += 1
-        kept = min(1 - 1 / self.mean_of, self.steps / (self.steps + 3))
-        torch._foreach_lerp_(self.mean, self.weights, 1 - kept)
+        self.take_into_mean()
 
 
 class Mosaic(Adaptation):
@@ -215,10 +213,7 @@ def with_two_stages(adaptation: Adaptation) -> Adaptation:
     backbone = adapter.network.backbone.backbone
     for bottleneck in (module for module in backbone.dark4.modules() if isinstance(module, Bottleneck)):
         bottleneck.forward = partial(_added, bottleneck)  # type: ignore[method-assign]
-    for owner in list(backbone.dark4.modules()):
-        for name, child in list(owner.named_children()):
-            if isinstance(child, ConvLayer):
-                setattr(owner, name, LearningLayer(child))
+    replace_layers(list(backbone.dark4.modules()))
     backbone.dark4.requires_grad_(True)
     outputs = adapter.outputs
     adapter.outputs = lambda maps: outputs([maps[0], backbone.dark4(maps[0])])

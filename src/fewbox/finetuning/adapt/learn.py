@@ -81,6 +81,11 @@ class Descent:
         if self.pull:
             torch._foreach_lerp_(self.weights, self.start, self.pull * share)
         torch._foreach_add_(self.weights, moves)
+        self.take_into_mean()
+
+    @torch.no_grad()
+    def take_into_mean(self) -> None:
+        """Let the mean of the last steps follow the weights as they are after one more."""
         kept = min(1 - 1 / self.mean_of, self.steps / (self.steps + 3)) if self.mean_of > 1 else 0.0
         torch._foreach_lerp_(self.mean, self.weights, 1 - kept)
 

@@ -9,7 +9,7 @@ channels last it is one matrix product each for the outputs, the inputs' gradien
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -161,13 +161,19 @@ def calibrated(weights: Mapping[str, Weight], stretch: float, shift: float) -> d
     return changed
 
 
-def _make_learning(network: YoloxDetector) -> None:
-    """Let all that follows the frozen stages of a folded network learn, with layers made for it."""
-    for owner in [module for name, module in network.named_modules() if not f"{name}.".startswith(_FROZEN)]:
+def replace_layers(owners: Iterable[nn.Module]) -> None:
+    """Put those made for learning in the place of the folded layers right below each of ``owners``."""
+    for owner in owners:
         for name, child in list(owner.named_children()):
             if isinstance(child, ConvLayer):
                 setattr(owner, name, LearningLayer(child))
             elif isinstance(owner, nn.ModuleList) and isinstance(child, nn.Conv2d):
                 setattr(owner, name, LearningPredictor(child))
+
+
+def _make_learning(network: YoloxDetector) -> None:
+    """Let all that follows the frozen stages of a folded network learn, with layers made for it."""
+    modules = network.named_modules()
+    replace_layers([module for name, module in modules if not f"{name}.".startswith(_FROZEN)])
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(not name.startswith(_FROZEN))
