@@ -34,6 +34,7 @@ from fewbox.evaluation.error_analysis import (
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import (
     HUNDREDTHS,
+    TARGET_PRECISION,
     CocoMetrics,
     ReliabilityBin,
     ThresholdCounts,
@@ -47,9 +48,6 @@ from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
-
-_PRECISE = 0.9
-"""A share of right boxes that ``finetune`` names a threshold for too."""
 
 FORMAT_VERSION = 1
 
@@ -114,7 +112,7 @@ class Evaluation:
     @cached_property
     def precise_threshold(self) -> float | None:
         """From which nine boxes in ten are right; None if they are so at its own threshold, or the best."""
-        precise = self.threshold_for(_PRECISE)
+        precise = self.threshold_for(TARGET_PRECISION)
         return precise if precise and precise > max(self.threshold, self.best_threshold or 0) else None
 
     @cached_property

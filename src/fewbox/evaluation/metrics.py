@@ -215,6 +215,8 @@ def calibration_error_by_chance(bins: Sequence[ReliabilityBin]) -> float:
     return sum(math.sqrt(2 * spread / math.pi) for spread in spreads) / max(total, 1)
 
 
+TARGET_PRECISION = 0.9
+"""Share of right boxes that a precise threshold aims at."""
 HUNDREDTHS = np.arange(100) / 100
 """``[100]`` score thresholds to try. As in detecting, only a higher score is above one."""
 
@@ -307,8 +309,8 @@ class ThresholdCounts:
 
     def threshold_for(self, precision: float) -> float | None:
         """The lowest threshold from which on precision is so high, for counts ``[T]``; None if at none."""
-        enough = np.flatnonzero(self.precision < precision)
-        first = int(enough[-1]) + 1 if len(enough) else 0
+        too_low = np.flatnonzero(self.precision < precision)
+        first = int(too_low[-1]) + 1 if len(too_low) else 0
         return float(self.thresholds[first]) if first < len(self.found) and self.found[first] else None
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fewbox.core import counted, some_of
 from fewbox.evaluation.metrics import (
+    TARGET_PRECISION,
     average_precision,
     calibration_error,
     calibration_error_by_chance,
@@ -145,8 +146,6 @@ def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 COVERAGE = 0.8
 """How often AP50 on new photos of the same kind lies in the interval."""
-TARGET_PRECISION = 0.9
-"""Share of right boxes that the precise threshold aims at."""
 USUAL_AP50, USUAL_OBJECTS = 0.75, 0.5
 """The prior: the usual detector, and how many held-out objects it counts as."""
 OBJECT_WORTH = 0.4
