@@ -268,3 +268,25 @@ test("whoever goes on while a photo is being deleted stays where they are", asyn
   assert.ok(session.state);
   assert.deepEqual(session.photos.map(({ id }) => id), ["2", "3"]);
 });
+
+test("a photo that is being deleted is not asked for, though the project has changed", async () => {
+  const { session, store } = await opened(2, {});
+  const { photo } = store;
+  const asked = [];
+  store.photo = async (id) => {
+    asked.push(id);
+    await turn(); // long enough for the next step to begin
+    return photo(id);
+  };
+  let isAsking = false;
+  store.trash = async () => {
+    isAsking = asked.length > answered;
+    await Promise.all([turn(), session.catchUp()]);
+  };
+  let answered = 0;
+  const before = session.catchUp().then(() => (answered = asked.length));
+  await Promise.all([before, session.trashPhoto()]);
+  assert.equal(isAsking, false); // what was asked before is answered first
+  assert.deepEqual(asked.filter((id) => id === "1"), ["1"]); // and nothing is asked meanwhile
+  assert.equal(session.current.id, "2");
+});

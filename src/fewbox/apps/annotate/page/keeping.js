@@ -9,6 +9,7 @@ export class Keeping extends Project {
   #steps = []; // {order, back, again, undone, done, history}
   #undone = []; // what was taken back: one of those steps, or null for a change of the open photo
   #isBusy = false; // while one of those steps is on its way: a key that is held down must not take it back twice
+  #catchingUp = null; // a promise: what others have changed is being read
 
   /** Leave the photo out: it is neither learnt from nor to do; or take it in again. */
   toggleLeftOut() {
@@ -48,6 +49,12 @@ export class Keeping extends Project {
     if (this.saver.status.kind === "saved" && !this.#isBusy) return true;
     this.tell("not now: wait until everything is saved");
     return false;
+  }
+
+  /** Read everything again, as others may have changed it; a step does that itself, and waits for this to end. */
+  catchUp() {
+    if (!this.#isBusy) this.#catchingUp = this.refresh().catch(() => {});
+    return this.#catchingUp;
   }
 
   /** Move the photo into the trash beside the photos, and open the next one. */
@@ -129,6 +136,7 @@ export class Keeping extends Project {
     if (!this.isSettled()) return false;
     this.#isBusy = true;
     try {
+      await this.#catchingUp; // or it would ask for a photo that has just been deleted
       await does();
     } finally {
       this.#isBusy = false;

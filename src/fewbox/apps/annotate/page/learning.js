@@ -19,6 +19,6 @@ export async function followChanges(session, store, signal) {
     await new Promise((resolve) => setTimeout(resolve, SOON));
     if (document.hidden || session.saver.status.kind === "saving") continue; // whoever comes back has it read again
     const version = await store.version().catch(() => session.version);
-    if (version !== session.version) await session.refresh().catch(() => {});
+    if (version !== session.version) await session.catchUp();
   }
 }

@@ -44,7 +44,7 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   listenToDrops(element, act, stop.signal);
   listenToKeys(element, parts, pointer, session, act, stop.signal);
   showChanges({ session, saver, stage, panels, parts, act, onOpen });
-  addEventListener("focus", () => session.refresh().catch(() => {}), { signal: stop.signal });
+  addEventListener("focus", () => session.catchUp(), { signal: stop.signal });
   addEventListener("online", () => saver.retry(), { signal: stop.signal });
   addEventListener("beforeunload", (event) => saver.safe || event.preventDefault(), { signal: stop.signal });
   const tell = (error) => show(parts.said, `${error.message}. ${error.hint ?? ""}`, true);
@@ -214,13 +214,13 @@ function showChanges({ session, saver, stage, panels, parts, act, onOpen }) {
   let isDue = false;
   let opened = null;
   let retry = null; // timer; set while the picture cannot be had
-  const showPicture = () => stage.show().then(
+  const showPicture = (photo = session.current) => stage.show().then(
     () => {
       retry = null;
       if (stage.photo) stage.preload([session.neighbour(1), session.neighbour(-1)]);
     },
     (error) => {
-      if (error.refused) session.refuse(error);
+      if (error.refused) session.refuse(error, photo); // by now another one may be open
       else retry ??= setTimeout(() => {
         retry = null;
         showPicture();

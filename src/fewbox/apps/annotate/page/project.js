@@ -134,7 +134,7 @@ export class Project extends PhotoList {
   }
 
   /** Note why a photo cannot be had. */
-  refuse({ message, hint }, photo = this.current) {
+  refuse({ message, hint }, photo) {
     photo.error = hint ? `${message}; ${hint}` : message;
     this.changed();
   }
