@@ -57,11 +57,11 @@ def test_an_export_for_openvino_from_before_opens(tmp_path: Path) -> None:
 
 def test_a_run_from_before_goes_on(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    begun = open_manifest(storage, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1)
+    begun = open_manifest(storage, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1, {})
     path = tmp_path / "run.json"
     path.write_text(path.read_text().replace('"fewbox"', '"goldeneye"'))
     assert '"goldeneye"' in path.read_text()
-    assert open_manifest(storage, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1) == begun
+    assert open_manifest(storage, ("d.onnx", b"..."), 0.5, ["a.jpg"], 1, 1, {}) == begun
 
 
 def test_the_old_environment_variables_work_and_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,15 @@ def add_tiles(command: argparse.ArgumentParser, more: str) -> None:
     )
 
 
+def add_agnostic_nms(command: argparse.ArgumentParser) -> None:
+    """Add ``--agnostic-nms``."""
+    command.add_argument(
+        "--agnostic-nms",
+        action="store_true",
+        help="one class for each object: of boxes that overlap, the surest stays, whatever their classes",
+    )
+
+
 def add_settings(parser: argparse.ArgumentParser, config: Any) -> None:
     """Add an option for each field of a dataclass, with its default, limits and help."""
     for spec in dataclasses.fields(config):

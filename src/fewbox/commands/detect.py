@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import PHOTOS_HELP, add_device, add_engine, add_tiles
+from fewbox.commands import PHOTOS_HELP, add_agnostic_nms, add_device, add_engine, add_tiles
 from fewbox.commands.detect_video import (
     add_video_options,
     is_for_video,
@@ -77,6 +77,7 @@ def add_detect(commands: Any) -> None:
         ", N (2 to 8) along its longer side, or auto (which --tiles alone means), by its size; takes as many "
         "times as long as there are tiles",
     )
+    add_agnostic_nms(detect)
     add_video_options(detect)
     _add_batch_options(detect)
     detect.set_defaults(run=run_detect)
@@ -103,6 +104,7 @@ def run_detect(parsed: argparse.Namespace) -> int:
         device=parsed.device,
         mirror=parsed.mirror,
         tiles=parsed.tiles,
+        agnostic_nms=parsed.agnostic_nms,
         pictures=not parsed.no_pictures,
     )
     print(summary)
@@ -203,6 +205,7 @@ def _run_batch(parsed: argparse.Namespace) -> int:
             engine=parsed.engine,
             device=parsed.device,
             tiles=parsed.tiles,
+            agnostic_nms=parsed.agnostic_nms,
         )
     except KeyboardInterrupt:
         print("what is done is kept; the same command goes on from there", file=sys.stderr)

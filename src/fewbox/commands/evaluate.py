@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.commands import (
+    add_agnostic_nms,
     add_device,
     add_engine,
     add_photos_with_boxes,
@@ -54,6 +55,7 @@ def add_evaluate(commands: Any) -> None:
         "--mirror", action="store_true", help="look at each photo mirrored too, as detect does"
     )
     add_tiles(evaluate, ", as detect does")
+    add_agnostic_nms(evaluate)
     evaluate.set_defaults(run=run_evaluate)
 
 
@@ -67,7 +69,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     from fewbox.core.tiles import checked_tiles
     from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector, say_what_computes
-    from fewbox.detection.photo_detector import TtaDetector
+    from fewbox.detection.photo_detector import AgnosticDetector, TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
@@ -77,13 +79,15 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     if parsed.mirror:
         detector = TtaDetector(detector)
     detector = detector.with_tiles(tiles)
+    if parsed.agnostic_nms:
+        detector = AgnosticDetector(detector)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict, parsed.skip_missing)
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     evaluation = evaluate(detector, annotations)
-    about = {"detector": Path(parsed.detector).name} | ({} if tiles is None else {"tiles": tiles})
+    about = {"detector": Path(parsed.detector).name, **detector.options}
     numbers = json.dumps(about | evaluation.to_dict(), indent=1)
     print(numbers if parsed.json else evaluation)
     if parsed.output is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
-from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
+from fewbox.detection.photo_detector import AgnosticDetector, PhotoDetector, TtaDetector
 from fewbox.detection.rows import RowFile, write_counts, write_rows
 from fewbox.errors import OutputError, PhotoError, SettingError
 
@@ -82,6 +82,7 @@ def detect_folder(
     device: str = AUTO,
     mirror: bool = False,
     tiles: int | str | None = None,
+    agnostic_nms: bool = False,
     pictures: bool = True,
     show_progress: bool = True,
 ) -> FolderSummary:
@@ -103,6 +104,7 @@ def detect_folder(
         mirror: detect in each photo's mirror image too; see :class:`TtaDetector`.
         tiles: detect in tiles of each photo too, so many along its longer side, or ``"auto"``; see
             :class:`TiledDetector`. Then large photos are read whole.
+        agnostic_nms: one class for each object; see :class:`AgnosticDetector`.
         pictures: write a picture of each photo; without, only the numbers are written, sooner.
         show_progress: show how far the work has come.
 
@@ -126,18 +128,18 @@ def detect_folder(
     if show_progress:
         say_what_computes(loaded)
     loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
+    loaded = AgnosticDetector(loaded) if agnostic_nms else loaded
     threshold = loaded.threshold if threshold is None else threshold
     file: tuple[object, ...] = (str(detector),)  # a base model by its name
     if Path(detector).exists():
         about = Path(detector).stat()
         file = (Path(detector).resolve(), about.st_size, about.st_mtime_ns, base)
-    how = (__version__, type(loaded).__name__, engine, device, mirror, tiles, threshold, pictures)
+    how = (__version__, type(loaded).__name__, engine, device, {**loaded.options}, threshold, pictures)
     with RowFile(paths, written.parent, file, how) as rows:
         failed = _detect_and_draw(loaded, paths, targets, threshold, num_threads, rows, show_progress)
         if written not in targets:
-            write_rows(
-                written, _head(Path(detector).name, loaded.labels, threshold, tiles), iter(rows), failed
-            )
+            head = _head(Path(detector).name, loaded.labels, threshold, loaded.options)
+            write_rows(written, head, iter(rows), failed)
             write_counts(written.with_name(COUNTS_NAME), loaded.labels, iter(rows))
         if gif is not None and rows:
             _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
@@ -218,11 +220,10 @@ def save_found(found: Sequence[Detections], detector: str, threshold: float, out
 
 
 def _head(
-    detector: str, labels: Sequence[str], threshold: float, tiles: int | str | None = None
+    detector: str, labels: Sequence[str], threshold: float, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What ``detections.json`` says before its photos."""
-    head = {"detector": detector, "labels": labels, "score_threshold": threshold}
-    return head if tiles is None else head | {"tiles": tiles}
+    return {"detector": detector, "labels": labels, "score_threshold": threshold, **(options or {})}
 
 
 def _opened(
@@ -317,7 +318,7 @@ def for_detector(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
 
 def for_picture(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
     """The photo as large as its picture is drawn; tiles may have needed more of it."""
-    if not isinstance(detector, TiledDetector):
+    if "tiles" not in detector.options:
         return photo
     height, width = photo.size_hw
     times = PICTURE_SIDE / max(photo.size_hw)

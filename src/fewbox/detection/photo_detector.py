@@ -1,4 +1,4 @@
-"""What every detector does with a photo, whatever computes the boxes; test-time augmentation; and tiles.
+"""What every detector does with a photo, whatever computes the boxes; and with its mirror image and tiles.
 
 No torch here.
 """
@@ -9,8 +9,9 @@ import io
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, Protocol, cast, overload
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from fewbox.core.arguments import CPU, checked_threshold, former_threshold, takes_score_threshold
-from fewbox.core.boxes import pairwise_iou
+from fewbox.core.boxes import nms, pairwise_iou
 from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
 from fewbox.data.images import (
     ReducedImage,
@@ -63,6 +64,7 @@ class PhotoDetector(ABC):
         provenance: how the detector was made; JSON-ready.
         precision: that of the computation, ``"float32"``, ...
         threshold: :meth:`detect` returns detections with a higher score.
+        options: what it does beside the usual, such as ``{"tiles": "auto"}``; JSON-ready.
     """
 
     config: Config
@@ -71,6 +73,7 @@ class PhotoDetector(ABC):
     provenance: dict[str, Any]
     precision: str
     threshold: float
+    options: Mapping[str, Any] = MappingProxyType({})
     score_threshold = former_threshold()
     _looked_for_bgr = 0
 
@@ -93,6 +96,7 @@ class PhotoDetector(ABC):
         *,
         threshold: float | None = None,
         tiles: int | str | None = None,
+        agnostic_nms: bool = False,
         bgr: bool = False,
     ) -> Detections: ...
     @overload
@@ -102,6 +106,7 @@ class PhotoDetector(ABC):
         *,
         threshold: float | None = None,
         tiles: int | str | None = None,
+        agnostic_nms: bool = False,
         bgr: bool = False,
     ) -> list[Detections]: ...
 
@@ -112,6 +117,7 @@ class PhotoDetector(ABC):
         *,
         threshold: float | None = None,
         tiles: int | str | None = None,
+        agnostic_nms: bool = False,
         bgr: bool = False,
     ) -> Detections | list[Detections]:
         """Find the objects in a photo; for several, in a list, generator or batch, a list in their order.
@@ -125,6 +131,7 @@ class PhotoDetector(ABC):
             threshold: only detections with a higher score; the detector's own if not given.
             tiles: for large photos with small objects: look at overlapping tiles too, so many along the
                 longer side, 2 to 8, or ``"auto"``; see :class:`TiledDetector`.
+            agnostic_nms: one class for each object; see :class:`AgnosticDetector`.
             bgr: arrays and tensors are BGR, as OpenCV reads photos. Files and Pillow images say themselves
                 what they are.
 
@@ -137,6 +144,8 @@ class PhotoDetector(ABC):
         several = isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase)
         if bgr:
             photos = map(_as_rgb, cast(Iterable[Any], photos)) if several else _as_rgb(photos)
+        if agnostic_nms:
+            return AgnosticDetector(self.with_tiles(tiles)).detect(photos, threshold=threshold)
         if tiles is not None:
             return self.with_tiles(tiles).detect(photos, threshold=threshold)
         threshold = checked_threshold(self.threshold if threshold is None else threshold)
@@ -209,14 +218,26 @@ def _as_rgb(photo: Any) -> Any:
     return np.ascontiguousarray(upright_array(photo)[..., ::-1])
 
 
-def _take_after(wrapper: PhotoDetector, detector: PhotoDetector) -> None:
-    """Give a detector that asks another one the attributes of that other one."""
-    wrapper.config, wrapper.labels, wrapper.base = detector.config, detector.labels, detector.base
-    wrapper.provenance, wrapper.precision = detector.provenance, detector.precision
-    wrapper.threshold = detector.threshold
+class _AskingDetector(PhotoDetector):
+    """Asks another detector, and makes something else of what that finds."""
+
+    def __init__(self, detector: PhotoDetector) -> None:
+        self.detector = detector
+        self.config, self.labels, self.base = detector.config, detector.labels, detector.base
+        self.provenance, self.precision = detector.provenance, detector.precision
+        self.threshold, self.options = detector.threshold, detector.options
+
+    @property
+    def runs_on(self) -> str:
+        """What computes for the detector that it asks."""
+        return self.detector.runs_on
+
+    def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
+        """The smallest size at which :meth:`detect` loses nothing of a photo."""
+        return self.detector.enough_hw(photo_size_hw)
 
 
-class TtaDetector(PhotoDetector):
+class TtaDetector(_AskingDetector):
     """Test-time augmentation: detects in each photo and in its mirror image.
 
     That finds a little more and takes twice as long. A detection's score is the mean of both passes, where a
@@ -227,13 +248,8 @@ class TtaDetector(PhotoDetector):
     """
 
     def __init__(self, detector: PhotoDetector) -> None:
-        self.detector = detector
-        _take_after(self, detector)
-
-    @property
-    def runs_on(self) -> str:
-        """What computes for the detector that it asks."""
-        return self.detector.runs_on
+        super().__init__(detector)
+        self.options = {**detector.options, "mirror": True}
 
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         low = min(threshold, _LOWEST_SCORE)
@@ -270,7 +286,7 @@ def _merge(plain: FoundArrays, mirrored: FoundArrays) -> FoundArrays:
     )
 
 
-class TiledDetector(PhotoDetector):
+class TiledDetector(_AskingDetector):
     """Detects in each photo whole and in overlapping tiles of it, so that small objects are not lost.
 
     Tiles and the photo whole are views of the same objects. NMS joins what several of them show. A box that
@@ -285,22 +301,14 @@ class TiledDetector(PhotoDetector):
         tiles: along the longer side of a photo, 2 to 8, or ``"auto"``: so many that no more than two pixels
             become one.
 
-    Attributes:
-        tiles: as given.
-
     Raises:
         SettingError: there cannot be so many tiles.
     """
 
     def __init__(self, detector: PhotoDetector, tiles: int | str) -> None:
-        self.detector = detector
+        super().__init__(detector)
         self.tiles = checked_tiles(tiles)
-        _take_after(self, detector)
-
-    @property
-    def runs_on(self) -> str:
-        """What computes for the detector that it asks."""
-        return self.detector.runs_on
+        self.options = {**detector.options, "tiles": self.tiles}
 
     def tiles_of(self, photo_size_hw: tuple[int, int]) -> NDArray[np.int64]:
         """The tiles ``[T, 4]`` of a photo, in its pixels; none if it is looked at only whole."""
@@ -367,3 +375,24 @@ class TiledDetector(PhotoDetector):
         order = order[np.argsort(-scores[order], kind="stable")]
         order = order[scores[order] > threshold]
         return boxes[order], scores[order], class_ids[order]
+
+
+class AgnosticDetector(_AskingDetector):
+    """Class-agnostic NMS: of boxes that overlap, the surest stays, whatever their classes.
+
+    Else each class is suppressed by itself, so that one part may be "ok" and "scratched" at once. Not for
+    objects of different classes that share a box, such as a shirt and who wears it.
+    """
+
+    def __init__(self, detector: PhotoDetector) -> None:
+        super().__init__(detector)
+        self.options = {**detector.options, "agnostic_nms": True}
+
+    def with_tiles(self, tiles: int | str | None) -> PhotoDetector:
+        """The same detector looking at tiles of each photo too, which are joined before classes are."""
+        return self if tiles is None else AgnosticDetector(self.detector.with_tiles(tiles))
+
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        boxes, scores, class_ids = self.detector._find(image, threshold)
+        kept = nms(boxes, scores, iou_threshold=self.config.iou_threshold, max_kept=len(scores))
+        return boxes[kept], scores[kept], class_ids[kept]

@@ -57,6 +57,7 @@ def detect_batch(
     engine: str = AUTO,
     device: str = AUTO,
     tiles: int | str | None = None,
+    agnostic_nms: bool = False,
     show_progress: bool = True,
 ) -> RunSummary:
     """Run a detector over photos with many workers; write tables of what it finds, and a report.
@@ -77,6 +78,7 @@ def detect_batch(
         engine: what computes, as for :func:`open_detector`.
         device: where each worker computes, as for :func:`open_detector`.
         tiles: look at tiles of each photo too; see :class:`TiledDetector`.
+        agnostic_nms: one class for each object; see :class:`AgnosticDetector`.
         show_progress: show how far the work has come.
 
     Raises:
@@ -87,7 +89,8 @@ def detect_batch(
     """
     wanted = workers or Workers()
     require_possible(cluster, threshold, shard_size, wanted.count, wanted.cpus, wanted.gpus)
-    tiles = None if tiles is None else checked_tiles(tiles)
+    options = {} if tiles is None else {"tiles": checked_tiles(tiles)}
+    options |= {"agnostic_nms": True} if agnostic_nms else {}
     require_pyarrow()
     _require_folder_name(str(output))
     all_photos, storage = photo_places(photos), Storage(str(output))
@@ -97,7 +100,7 @@ def detect_batch(
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
         if cluster == "ray":
             count = stack.enter_context(ray_cluster(address, wanted))
-        manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, tiles)
+        manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, options)
         if storage.read(manifest.detector) != file[1]:
             if weights := weights_name(manifest.detector):
                 storage.write(weights, Path(detector).with_suffix(".bin").read_bytes())

@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ class Manifest:
         photos_sha256: of the list, in its order.
         shard_size: photos in each shard but the last.
         tiles: along the longer side of each photo, or ``"auto"``; None without.
+        agnostic_nms: whether each object has one class.
     """
 
     detector: str
@@ -54,6 +55,7 @@ class Manifest:
     photos_sha256: str
     shard_size: int
     tiles: int | str | None = None
+    agnostic_nms: bool = False
 
     @property
     def num_shards(self) -> int:
@@ -68,7 +70,7 @@ def open_manifest(
     photos: Sequence[str],
     shard_size: int | None,
     num_workers: int,
-    tiles: int | str | None = None,
+    options: Mapping[str, Any],
 ) -> Manifest:
     """Begin a run, or go on with the one whose results are in ``storage`` already.
 
@@ -79,7 +81,7 @@ def open_manifest(
         photos: absolute paths and addresses.
         shard_size: photos per shard; if not given, as in the run to go on with, or else a fitting number.
         num_workers: among how many the shards are divided.
-        tiles: along the longer side of each photo, if tiles are looked at.
+        options: what the detector does beside the usual, as :attr:`PhotoDetector.options` has it.
 
     Raises:
         OutputError: the output belongs to another run, or cannot be written.
@@ -94,14 +96,16 @@ def open_manifest(
         num_photos=len(photos),
         photos_sha256=_sha256_of(photos),
         shard_size=shard_size or (fitting if before is None else before.shard_size),
-        tiles=tiles,
+        **options,
     )
     if before is not None:
         _require_same(before, manifest, storage)
         return before
-    document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | asdict(manifest)
-    if tiles is None:  # as it was before there were tiles
-        del document["tiles"]
+    # What is not asked for is left out, as before there was such an option.
+    said = {
+        name: value for name, value in asdict(manifest).items() if value is not None and value is not False
+    }
+    document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | said
     storage.write(_MANIFEST, json.dumps(document, indent=1).encode())
     return manifest
 
@@ -213,6 +217,9 @@ def _require_same(before: Manifest, now: Manifest, storage: Storage) -> None:
     ):
         if before_value != value:
             raise OutputError(f"{where}: begun with {name} of {before_value}, not {value}", hint=hint)
+    if before.agnostic_nms != now.agnostic_nms:
+        begun = "with --agnostic-nms, not without" if before.agnostic_nms else "without --agnostic-nms"
+        raise OutputError(f"{where}: begun {begun}", hint=hint)
 
 
 def require_possible(

@@ -35,10 +35,10 @@ from fewbox.core import counted
 from fewbox.core.tiles import AUTO, MAX_TILES, MIN_TILES
 from fewbox.data.images import read_size_hw
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.photo_detector import PhotoDetector, TiledDetector
+from fewbox.detection.photo_detector import AgnosticDetector, PhotoDetector, TiledDetector
 from fewbox.errors import PhotoError
 
-_ASKED = ("threshold", "format", "tiles")
+_ASKED = ("threshold", "format", "tiles", "agnostic_nms")
 _FIELD = "photo"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = "multipart/form-data"
@@ -256,6 +256,9 @@ class Service:
                 "too, so many along its longer side, or auto, by its size; it takes as many times as long",
             ),
         ] = None,
+        agnostic_nms: Annotated[
+            bool, Query(description="one class for each object: of boxes that overlap, only the surest")
+        ] = False,
     ) -> Response:
         """Find the detector's objects in one photo or several."""
         unknown = sorted(request.query_params.keys() - _ASKED)
@@ -271,6 +274,8 @@ class Service:
         if tiles is not None:
             detector = TiledDetector(detector, tiles)
             await asyncio.to_thread(_require_few_tiles, detector, photos, self.config.max_tiles)
+        if agnostic_nms:
+            detector = AgnosticDetector(detector)
         results = await self._detect_in(request, name, detector, photos, threshold, draw)
         done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
         failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
@@ -283,7 +288,8 @@ class Service:
                 "detector": name,
                 "sha256": current.sha256,
                 "score_threshold": threshold,
-                **({} if tiles is None else {"tiles": tiles}),
+                **detector.options,
+                **({} if tiles is None else {"tiles": tiles}),  # as it was asked for
                 "photos": [one.found.to_dict() | {"photo": photo} for photo, one in done],
                 "failed": [{"photo": photo, "error": e.message, "hint": e.hint} for photo, e in failed],
             }
