@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -20,9 +21,10 @@ from PIL import Image
 from fewbox.cli import build_parser, main
 from fewbox.commands.detect_video import _stem, is_for_video
 from fewbox.detection.detector import Detector
-from films import images_of, picture, times_of, write_film
+from films import TICKS, images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
 from waiting import LONG
+from web_server import serving
 
 LOW = "0.02"  # scores of random weights are low
 
@@ -217,6 +219,25 @@ def test_what_the_results_of_streams_are_called(monkeypatch: pytest.MonkeyPatch,
     assert _stem("0") == "webcam_0"
     assert _stem("rtsp://user:secret@camera.local:554/front.sdp?token=1") == "camera.local_554_front"
     assert _stem("films/duck.and.cup.mp4") == "duck.and.cup"
+
+
+def test_what_a_web_server_calls_a_film_is_one(detector: str, tmp_path: Path) -> None:
+    """As a camera's address ends in no file's name; one that names a photo is not asked what it is."""
+    film = write_film(tmp_path / "camera.ts", ticks=range(0, 4 * TICKS // 25, TICKS // 25), audio=False)
+    photo = io.BytesIO()
+    Image.fromarray(picture(0)).save(photo, "JPEG")
+    with serving() as web:
+        web.files = {"/stream": film.read_bytes(), "/picture": photo.getvalue(), "/p.jpg": photo.getvalue()}
+        web.kinds = {"/stream": "video/mp2t"}
+        command = ["detect", detector, "--threshold", LOW]
+        assert main([*command, f"{web.address}/stream?user=ann", "-o", str(tmp_path / "found")]) == 0
+        tables = [path.name for path in (tmp_path / "found").glob("*_stream_tracks.csv")]
+        assert tables == [f"{web.address[7:].replace(':', '_')}_stream_tracks.csv"]
+        assert main([*command, f"{web.address}/picture", "-o", str(tmp_path / "photos")]) == 0
+        assert (tmp_path / "photos" / "counts.csv").exists()
+        web.asked.clear()
+        assert main([*command, f"{web.address}/p.jpg?width=100", "-o", str(tmp_path / "photo")]) == 0
+        assert len(web.asked) == 1
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ class WebServer:
         files: contents by path, such as ``/photos/a.jpg``.
         stated_bytes: the length it claims for a path, instead of the right one.
         seconds_between_bytes: how slowly it sends a path.
+        kinds: the kind of content it says a path has, instead of a JPEG.
         statuses: the status with which it refuses a path.
         held: paths that it answers only once their event is set.
         asked: the paths of all GET requests.
@@ -28,6 +29,7 @@ class WebServer:
     files: dict[str, bytes] = field(default_factory=dict)
     stated_bytes: dict[str, int] = field(default_factory=dict)
     seconds_between_bytes: dict[str, float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
     held: dict[str, threading.Event] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -37,7 +39,7 @@ class WebServer:
         if path in self.statuses:
             return self.statuses[path], "text/plain", b"no"
         if path in self.files:
-            return 200, "image/jpeg", self.files[path]
+            return 200, self.kinds.get(path, "image/jpeg"), self.files[path]
         if "list-type" in parse_qs(query):
             return 200, "application/xml", self._s3_listing(path, parse_qs(query))
         inside = [name for name in self.files if name.rpartition("/")[0] == path.rstrip("/")]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewbox.core.progress import console
+from fewbox.data.remote import is_film, path_in
 from fewbox.errors import OutputError, SettingError, VideoError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
 _WRITTEN = (*_VIDEOS, ".csv")
 FILM_SUFFIXES = (
     *(*_VIDEOS, ".webm", ".avi", ".wmv", ".flv"),
-    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".m3u8"),
+    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".mjpg", ".m3u8"),
 )
 _STREAMED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
 _WEBCAM = re.compile(r"^/dev/video([0-9]+)$")
@@ -319,4 +320,14 @@ def _is_video(source: str, *, read_as_photo: bool) -> bool:
         return not Path(source).exists()
     if not read_as_photo and (is_address or source.lower().endswith(".gif")):
         return True
-    return source.lower().endswith(FILM_SUFFIXES)
+    if source.lower().endswith(FILM_SUFFIXES):
+        return True
+    return bool(is_address) and _may_be_a_camera(source) and is_film(source)
+
+
+def _may_be_a_camera(address: str) -> bool:
+    """Whether an address names neither photos nor a folder of them, as http://camera.local/stream."""
+    from fewbox.data.images import PHOTO_SUFFIXES
+
+    suffix = path_in(address).suffix.lower()
+    return suffix not in PHOTO_SUFFIXES and not address.endswith("/") and "*" not in address

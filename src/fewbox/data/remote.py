@@ -38,6 +38,10 @@ _MAX_NAME_BYTES = 120
 _FETCHES_PER_CLEANING = 32
 _fetched = itertools.count()
 
+_ANSWER_SECONDS = 10.0
+_FILM_KINDS = ("multipart/x-mixed-replace", "application/vnd.apple.mpegurl", "application/x-mpegurl")
+"""Beside ``video/``: JPEG after JPEG, and lists of parts of a film."""
+
 _CONNECTION_HINT = "check the address and the connection, then run the command again"
 
 Result = TypeVar("Result")
@@ -152,6 +156,24 @@ def path_in(address: str) -> PurePosixPath:
 
 def _is_web(address: str) -> bool:
     return address.lower().startswith(("http://", "https://"))
+
+
+def is_film(address: str) -> bool:
+    """Whether a web server says that it sends a film there, or what a camera shows.
+
+    Only the beginning of its answer is read, as a camera never ends. One that does not answer says nothing.
+    """
+    if not _is_web(address):
+        return False
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(address, timeout=_ANSWER_SECONDS) as answer:
+            kind: str = answer.headers.get_content_type()
+    except (OSError, ValueError, HTTPException):
+        return False
+    return kind.startswith("video/") or kind in _FILM_KINDS
 
 
 def _copies() -> Path:
