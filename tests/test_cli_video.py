@@ -229,8 +229,10 @@ def test_what_a_web_server_calls_a_film_is_one(detector: str, tmp_path: Path) ->
     with serving() as web:
         web.files = {"/stream": film.read_bytes(), "/picture": photo.getvalue(), "/p.jpg": photo.getvalue()}
         web.kinds = {"/stream": "video/mp2t"}
+        web.passwords = {"/stream": "ann:p@ss"}
         command = ["detect", detector, "--threshold", LOW]
-        assert main([*command, f"{web.address}/stream?user=ann", "-o", str(tmp_path / "found")]) == 0
+        camera = web.address.replace("//", "//ann:p%40ss@")
+        assert main([*command, f"{camera}/stream?user=ann", "-o", str(tmp_path / "found")]) == 0
         tables = [path.name for path in (tmp_path / "found").glob("*_stream_tracks.csv")]
         assert tables == [f"{web.address[7:].replace(':', '_')}_stream_tracks.csv"]
         assert main([*command, f"{web.address}/picture", "-o", str(tmp_path / "photos")]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ class WebServer:
         seconds_between_bytes: how slowly it sends a path.
         kinds: the kind of content it says a path has, instead of a JPEG.
         statuses: the status with which it refuses a path.
+        passwords: the name and password, ``ann:secret``, that it wants for a path.
         held: paths that it answers only once their event is set.
         asked: the paths of all GET requests.
     """
@@ -31,6 +33,7 @@ class WebServer:
     seconds_between_bytes: dict[str, float] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict)
     held: dict[str, threading.Event] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
@@ -80,6 +83,13 @@ def serving() -> Iterator[WebServer]:
             path = unquote(parts.path)
             if path in web.held:
                 web.held[path].wait()
+            wanted = base64.b64encode(web.passwords.get(path, "").encode()).decode()
+            if path in web.passwords and self.headers["Authorization"] != f"Basic {wanted}":
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             status, kind, content = web.answer(path, parts.query)
             self.send_response(status)
             self.send_header("Content-Type", kind)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from fewbox.core.files import cache_folder, replacing, write_text
 from fewbox.errors import PhotoError
@@ -166,14 +166,26 @@ def is_film(address: str) -> bool:
     if not _is_web(address):
         return False
     from http.client import HTTPException
-    from urllib.request import urlopen
 
     try:
-        with urlopen(address, timeout=_ANSWER_SECONDS) as answer:
+        with _opened(address) as answer:
             kind: str = answer.headers.get_content_type()
     except (OSError, ValueError, HTTPException):
         return False
     return kind.startswith("video/") or kind in _FILM_KINDS
+
+
+def _opened(address: str) -> Any:
+    """The answer of a web server, which may ask for the name and password that the address has."""
+    from urllib import request
+
+    parts = urlsplit(address)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    known = request.HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        known.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+    asking = request.HTTPBasicAuthHandler(known), request.HTTPDigestAuthHandler(known)
+    return request.build_opener(*asking).open(bare, timeout=_ANSWER_SECONDS)
 
 
 def _copies() -> Path:
