@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ import yaml
 
 import fewbox
 from fewbox import cli
+from fewbox.data.images import PHOTO_SUFFIXES
 from reference_options import commands, with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -251,6 +253,25 @@ def test_only_what_needs_torch_is_said_to_need_the_extra() -> None:
             assert "extra `export`" not in page.read_text(encoding="utf-8"), (
                 f"{name_of(page)}: it is `train` now"
             )
+
+
+def test_endings_of_photos_and_parameters_of_the_service_are_listed() -> None:
+    photos = (ROOT / "docs/photos.md").read_text(encoding="utf-8").partition("## What is refused")[0]
+    names = set(re.findall(r"\w+", photos.upper())) | {"TIF"}
+    assert {suffix[1:].upper() for suffix in PHOTO_SUFFIXES} <= names
+    asked = re.search(r"^_ASKED = (\(.+\))$", (ROOT / "src/fewbox/apps/serve/app.py").read_text(), re.M)
+    assert asked is not None
+    ask = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)=", ask, re.M) == list(ast.literal_eval(asked[1]))
+
+
+def test_contributing_says_what_is_in_each_folder() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone, so nobody knows which folders are the project's")
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {file.split("/")[0] for file in files.split("\n") if "/" in file and file[0] != "."}
+    _, _, beside = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("Beside `src`, ")
+    assert {"src", *re.findall(r"^\| `(\w+)` \|", beside.partition("\n## ")[0], re.M)} == folders
 
 
 def test_folders_of_the_cache_are_those_of_the_code() -> None:
