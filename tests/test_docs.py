@@ -230,9 +230,9 @@ def test_environment_variables_extras_and_metrics_are_those_of_the_code() -> Non
     assert set(re.findall(r"^\| `(FEWBOX_\w+)` \|", REFERENCE, re.M)) == variables
     assert set(re.findall(r"\bFEWBOX_[A-Z_]+\b", pages)) == variables
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    sentence = re.search(r"^Extras: .*?\n\n", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert sentence is not None
-    assert set(re.findall(r"`(\w+)`", sentence[0])) == extras.keys()
+    table = re.search(r"^\| Extra \|.*?\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert table is not None
+    assert set(re.findall(r"`(\w+)`", table[0])) == extras.keys()
     installed = [
         name for found in re.findall(r"(?:\.|fewbox)\[([a-z,]+)\]", pages) for name in found.split(",")
     ]
