@@ -21,6 +21,7 @@ import yaml
 
 import fewbox
 from fewbox import cli
+from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.data.images import PHOTO_SUFFIXES
 from reference_options import commands, with_tables
 
@@ -255,10 +256,12 @@ def test_only_what_needs_torch_is_said_to_need_the_extra() -> None:
             )
 
 
-def test_endings_of_photos_and_parameters_of_the_service_are_listed() -> None:
+def test_endings_of_photos_and_films_and_parameters_of_the_service_are_listed() -> None:
     photos = (ROOT / "docs/photos.md").read_text(encoding="utf-8").partition("## What is refused")[0]
     names = set(re.findall(r"\w+", photos.upper())) | {"TIF"}
     assert {suffix[1:].upper() for suffix in PHOTO_SUFFIXES} <= names
+    films = (ROOT / "docs/video.md").read_text(encoding="utf-8")
+    assert [suffix for suffix in FILM_SUFFIXES if f"`{suffix}`" not in films] == []
     asked = re.search(r"^_ASKED = (\(.+\))$", (ROOT / "src/fewbox/apps/serve/app.py").read_text(), re.M)
     assert asked is not None
     ask = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
