@@ -11,6 +11,7 @@ import io
 import json
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ import yaml
 
 import fewbox
 from fewbox import cli
+from fewbox.commands.detect_video import FILM_SUFFIXES
+from fewbox.data.images import PHOTO_SUFFIXES
 from reference_options import commands, with_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -228,9 +231,9 @@ def test_environment_variables_extras_and_metrics_are_those_of_the_code() -> Non
     assert set(re.findall(r"^\| `(FEWBOX_\w+)` \|", REFERENCE, re.M)) == variables
     assert set(re.findall(r"\bFEWBOX_[A-Z_]+\b", pages)) == variables
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    sentence = re.search(r"^Extras: .*?\n\n", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert sentence is not None
-    assert set(re.findall(r"`(\w+)`", sentence[0])) == extras.keys()
+    table = re.search(r"^\| Extra \|.*?\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+    assert table is not None
+    assert set(re.findall(r"`(\w+)`", table[0])) == extras.keys()
     installed = [
         name for found in re.findall(r"(?:\.|fewbox)\[([a-z,]+)\]", pages) for name in found.split(",")
     ]
@@ -251,6 +254,27 @@ def test_only_what_needs_torch_is_said_to_need_the_extra() -> None:
             assert "extra `export`" not in page.read_text(encoding="utf-8"), (
                 f"{name_of(page)}: it is `train` now"
             )
+
+
+def test_endings_of_photos_and_films_and_parameters_of_the_service_are_listed() -> None:
+    photos = (ROOT / "docs/photos.md").read_text(encoding="utf-8").partition("## What is refused")[0]
+    names = set(re.findall(r"\w+", photos.upper())) | {"TIF"}
+    assert {suffix[1:].upper() for suffix in PHOTO_SUFFIXES} <= names
+    films = (ROOT / "docs/video.md").read_text(encoding="utf-8")
+    assert [suffix for suffix in FILM_SUFFIXES if f"`{suffix}`" not in films] == []
+    asked = re.search(r"^_ASKED = (\(.+\))$", (ROOT / "src/fewbox/apps/serve/app.py").read_text(), re.M)
+    assert asked is not None
+    ask = (ROOT / "docs/serve.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)=", ask, re.M) == list(ast.literal_eval(asked[1]))
+
+
+def test_contributing_says_what_is_in_each_folder() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone, so nobody knows which folders are the project's")
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {file.split("/")[0] for file in files.split("\n") if "/" in file and file[0] != "."}
+    _, _, beside = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("Beside `src`, ")
+    assert {"src", *re.findall(r"^\| `(\w+)` \|", beside.partition("\n## ")[0], re.M)} == folders
 
 
 def test_folders_of_the_cache_are_those_of_the_code() -> None:

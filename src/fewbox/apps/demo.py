@@ -21,7 +21,7 @@ from fewbox.data import DEMO_BOXES_NAME, demo_photos
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.drawing import contact_sheet, save_picture
-from fewbox.detection.folder import save_found
+from fewbox.detection.folder import COUNTS_NAME, save_found
 from fewbox.errors import OutputError
 from fewbox.evaluation.error_analysis import alarm_kinds_in_words
 from fewbox.evaluation.evaluator import detect_all, evaluate_detections
@@ -140,7 +140,8 @@ def _make_room(output: Path) -> None:
 def _not_of_a_demo(output: Path) -> Iterator[Path]:
     """What lies in a folder and was written by somebody else: other files, and drawn boxes."""
     names = {photos.source: {image.path.name for image in photos} for photos in demo_photos()}
-    ours = {output / name for name in _WRITTEN} | {output / "found" / "detections.json"}
+    ours = {output / name for name in _WRITTEN}
+    ours |= {output / "found" / name for name in ("detections.json", COUNTS_NAME)}
     for part, photos in names.items():
         ours |= {output / "photos" / part / name for name in (*photos, DEMO_BOXES_NAME)}
         ours |= {output / "found" / name for name in photos}
