@@ -43,7 +43,7 @@ class PrecisionCheck:
 
     def __str__(self) -> str:
         if not self.tried:
-            return "detecting in float32: this processor does not compute in bfloat16"
+            return "detecting in float32: this device does not compute in bfloat16"
         if self.num_boxes == 0:
             return "detecting in float32: nothing was found, so nobody knows what bfloat16 does to boxes"
         chosen = "bfloat16" if self.holds else "float32"
