@@ -42,6 +42,25 @@ def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: Open
     assert page.page.locator(".tally").inner_text() == "1 of 3 reviewed · 1 box"
 
 
+def test_until_the_boxes_of_a_photo_have_come_their_list_is_busy(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    page.draw_mark("mug")
+    page.until_saved()
+    held: list[Any] = []
+    page.page.route("**/api/photos/*", lambda route: held.append(route))
+    page.page.reload()
+    page.page.locator("h1", has_text="photo1.png").wait_for()
+    page.page.locator('.of-photo [aria-busy="true"]').wait_for(state="attached")
+    for one in held:
+        one.continue_()
+    page.page.unroute("**/api/photos/*")
+    page.mark()
+    assert page.rows() == ["mug"]
+
+
 def start_command(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
     """Run ``fewbox annotate`` as a person would, and read the address it prints."""
     options = ["--no-browser", "--no-learn", "--port", str(port)]

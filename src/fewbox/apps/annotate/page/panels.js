@@ -188,10 +188,11 @@ export class Panels {
   }
 
   #showBoxes() {
-    const { items, selected, labels, state } = this.#session;
+    const { current, items, selected, labels, state } = this.#session;
     const toDo = state && !state.reviewed && !state.left_out ? "Drag on the photo to draw a box." : "";
     const hint = state?.reviewed ? "Nothing: reviewed and empty." : toDo;
     const hidden = items.map((item) => this.#session.isHidden(item));
+    this.#parts.boxes.ariaBusy = Boolean(current) && !current.error && !state; // they have not come yet
     rebuilt(this.#parts.boxes, [items, selected, labels, hint, hidden], () => {
       if (items.length) return items.map((item) => this.#boxRow(item, item.id === selected));
       return [h("p", { class: "hint" }, hint)];
