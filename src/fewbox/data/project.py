@@ -125,6 +125,11 @@ class Project:
         """Where the photo ``name`` is."""
         return self.folder / name
 
+    def whereabouts(self, name: str) -> Path:
+        """Where the photo ``name`` is, or where :meth:`trash` has moved it last."""
+        path = self.path_of(name)
+        return path if path.exists() else [path, *self._trashed(name)][-1]
+
     def labels(self) -> list[str]:
         """The labels in the order of their category ids.
 
@@ -201,17 +206,18 @@ class Project:
         path = self.path_of(name)
         if not path.exists():
             raise PhotoError(f"{name}: no longer there", hint="reload the page")
-        (before,) = self.states([name])
-        place = self._free_place(name)
-        self.change_photo(name, left_out=True)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(place)
-        except OSError as error:
-            self.change_photo(name, left_out=before.left_out, reviewed=before.reviewed)
-            raise files.output_error(place, error) from error
-        self._found -= {name}
-        return place
+        with self._lock:  # or it could be listed half way, as left out and still there
+            (before,) = self.states([name])
+            place = self._free_place(name)
+            self.change_photo(name, left_out=True)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+            except OSError as error:
+                self.change_photo(name, left_out=before.left_out, reviewed=before.reviewed)
+                raise files.output_error(place, error) from error
+            self._found -= {name}
+            return place
 
     def restore(self, name: str) -> None:
         """Move a photo back that :meth:`trash` has moved, the one moved last; it stays left out.

@@ -14,7 +14,7 @@ import os
 import zipfile
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -223,13 +223,13 @@ class Answers:
 
     def image_tag(self, key: str, side: int | None) -> str:
         """The tag of a photo's picture, which changes with it; the picture is not made for that."""
-        return self._previews.tag(self._project.path_of(self._name(key)), side)
+        return self._previews.tag(partial(self._project.whereabouts, self._name(key)), side)
 
     def image(self, key: str, side: int | None) -> tuple[bytes, str]:
-        """The photo, upright, as a JPEG no larger than asked for; and its tag."""
+        """The photo, upright, as a JPEG no larger than asked for; and its tag. Also of one in the trash."""
         name = self._name(key)
         try:
-            picture = self._previews.picture(self._project.path_of(name), side)
+            picture = self._previews.picture(partial(self._project.whereabouts, name), side)
         except PhotoError as error:
             self._unreadable[name] = error.message
             raise
