@@ -33,10 +33,11 @@ def press_in_row(page: PageDriver, label: str, says: str) -> None:
 
 
 def until_class(page: PageDriver, *labels: str) -> None:
-    """Wait until the classes are these."""
+    """Wait until the classes are these and all is saved: a step that is on its way cannot be undone."""
     says = f"""() => [...document.querySelectorAll("[aria-label=Classes] .label")]
         .map((label) => label.textContent).join() === {",".join(labels)!r}"""
     page.page.wait_for_function(says)
+    page.until_saved()
 
 
 def test_two_classes_are_merged_once_the_number_of_boxes_is_told_and_undo_parts_them(

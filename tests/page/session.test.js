@@ -290,3 +290,21 @@ test("a photo that is being deleted is not asked for, though the project has cha
   assert.deepEqual(asked.filter((id) => id === "1"), ["1"]); // and nothing is asked meanwhile
   assert.equal(session.current.id, "2");
 });
+
+test("as long as a step is on its way not all is saved, and once it is done the next one can be", async () => {
+  const { session, store } = await opened(2, {});
+  let restored;
+  store.trash = async () => {};
+  store.restore = () => new Promise((resolve) => (restored = resolve));
+  await session.trashPhoto();
+  const shown = [];
+  session.addEventListener("change", () => shown.push(session.isBusy));
+  const back = session.undo();
+  await turn();
+  assert.ok(session.isBusy);
+  assert.equal(session.isSettled(), false);
+  restored();
+  await back;
+  assert.equal(session.isBusy, false);
+  assert.deepEqual([shown[0], shown.at(-1)], [true, false]); // and the page is told of both
+});

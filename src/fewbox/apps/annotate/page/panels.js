@@ -305,10 +305,16 @@ export class Panels {
     learning.dataset.state = state;
   }
 
-  /** The state of saving: quiet when all is well, loud when not. */
+  /** The state of saving; as long as a step is on its way that changes many photos, not all is saved. */
+  get #status() {
+    const { status } = this.#saver;
+    return status.kind === "saved" && this.#session.isBusy ? { kind: "saving" } : status;
+  }
+
+  /** Show it: quiet when all is well, loud when not. */
   showSaved() {
     const { saved } = this.#parts;
-    const { kind, error } = this.#saver.status;
+    const { kind, error } = this.#status;
     const isTrouble = kind === "failed" || kind === "refused";
     saved.dataset.state = kind;
     saved.title = error?.hint ?? "";
@@ -325,7 +331,7 @@ export class Panels {
   }
 
   #savedInWords() {
-    const { kind, at, error, retryAt, kept } = this.#saver.status;
+    const { kind, at, error, retryAt, kept } = this.#status;
     if (kind === "saving") return "Saving…";
     if (kind === "saved") return at ? `Saved ${at.toLocaleTimeString("en-GB")}` : "All saved";
     if (kind === "refused") return `Not saved: ${error.message}.`;
