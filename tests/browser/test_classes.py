@@ -102,7 +102,7 @@ def test_a_class_is_deleted_with_its_boxes_no_photo_becomes_background_and_undo_
 
 
 def test_a_new_name_is_undone_done_again_and_what_was_drawn_before_it_is_undone_too(
-    tmp_path: Path, folder: Path, serve: Serve, open_page: OpenPage
+    folder: Path, serve: Serve, open_page: OpenPage
 ) -> None:
     page = open_page(serve(folder))
     drawn(page)
@@ -110,7 +110,6 @@ def test_a_new_name_is_undone_done_again_and_what_was_drawn_before_it_is_undone_
     page.answer("cap")
     assert labels_in_file(folder, "photo2.png") == ["cap"]
     said = page.page.locator(".said", has_text="lid is cap now")
-    page.page.screenshot(path=str(tmp_path / "undo.png"))
     said.get_by_role("button", name="Undo").click()
     until_class(page, "mug", "lid")
     assert labels_in_file(folder, "photo2.png") == ["lid"]
