@@ -308,3 +308,23 @@ test("as long as a step is on its way not all is saved, and once it is done the 
   assert.equal(session.isBusy, false);
   assert.deepEqual([shown[0], shown.at(-1)], [true, false]); // and the page is told of both
 });
+
+test("a change of one's own is no reason to read all again, and one of somebody else is", async () => {
+  const { session, store } = await opened(2, {});
+  let version = 1;
+  const { project, patch } = store;
+  store.project = async () => ({ ...(await project()), version });
+  const written = () => ({ files: [version, (version += 1)] });
+  store.labels = async ({ labels }) => ({ labels: ["raccoon", "cat", ...labels], ...written() });
+  store.patch = async (...asked) => ({ ...(await patch(...asked)), ...written() });
+  await session.refresh();
+  session.addClass("dog");
+  session.draw([1, 1, 20, 20]);
+  await turn();
+  assert.deepEqual([session.version, version], [3, 3]);
+  session.letGo();
+  version += 1; // somebody else
+  session.addClass("cow");
+  await turn();
+  assert.deepEqual([session.version, version], [3, 5]);
+});
