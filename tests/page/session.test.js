@@ -328,3 +328,13 @@ test("a change of one's own is no reason to read all again, and one of somebody 
   await turn();
   assert.deepEqual([session.version, version], [3, 5]);
 });
+
+test("Space before the boxes of a photo have come does not pass it over", async () => {
+  const { session, onServer } = await opened(3, {});
+  session.reviewAndNext(() => {});
+  session.reviewAndNext(() => {}); // of the second nobody has seen anything yet
+  assert.equal(session.current.id, "2");
+  await next(session);
+  assert.equal(session.current.id, "3");
+  assert.deepEqual(await onServer("2"), [true, []]);
+});
