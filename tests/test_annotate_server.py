@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -58,8 +58,9 @@ def hung_up(connection: socket.socket) -> bytes:
     """What the server still says before it closes a connection."""
     connection.settimeout(LONG)
     parts = []
-    while part := connection.recv(65536):
-        parts.append(part)
+    with suppress(ConnectionResetError):  # it has closed before the last bytes came
+        while part := connection.recv(65536):
+            parts.append(part)
     return b"".join(parts)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from annotate_client import Page, a_box, make_photos
+from fewbox.apps.annotate import previews
 from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, write_annotations
 from fewbox.data.project import TRASH, Project
+from waiting import LONG
 
 
 @pytest.fixture
@@ -126,3 +130,43 @@ def test_a_photo_that_has_come_since_is_not_written_over(folder: Path) -> None:
     assert answer.status_code == 422
     assert "another photo has this name" in answer.json()["error"]
     assert (folder / "out1.jpg").read_bytes() == b"another"
+
+
+def test_whoever_asks_for_the_picture_of_a_photo_that_goes_to_the_trash_is_not_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Page(folder)
+    address = page.address("out1.jpg")
+    make = previews.make_picture
+
+    def gone_meanwhile(path: Path, side: int | None) -> bytes:
+        if (folder / "out1.jpg").exists():
+            page.project.trash("out1.jpg")
+        return make(path, side)
+
+    monkeypatch.setattr(previews, "make_picture", gone_meanwhile)
+    assert page.get(f"{address}/image?side=160").status_code == 200
+    assert not (folder / "out1.jpg").exists()
+    assert page.get(f"{address}/image?side=160").status_code == 200
+    page.post(f"{address}/restore", json={})
+    assert page.photos()["out1.jpg"]["error"] is None
+    (folder / "out1.jpg").unlink()
+    assert page.get(f"{address}/image?side=160").status_code == 422
+
+
+def test_nobody_is_told_of_a_photo_half_way_to_the_trash(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, listed = Project(folder), []
+    change = project.change_photo
+
+    def change_and_list(name: str, **change_to: Any) -> None:
+        change(name, **change_to)
+        asking.start()
+        asking.join(0.2)  # it is made to wait
+
+    asking = threading.Thread(target=lambda: listed.append(project.photo_names()))
+    monkeypatch.setattr(project, "change_photo", change_and_list)
+    project.trash("out1.jpg")
+    asking.join(LONG)
+    assert listed == [["out2.jpg", "out3.jpg"]]

@@ -280,6 +280,17 @@ class TestWindows:
         assert len(box_ids(folder)) == 60
 
 
+def test_a_change_of_others_is_not_taken_for_a_part_of_ones_own(folder: Path) -> None:
+    project, other = Project(folder), Project(folder)
+    seen = project.version
+    with project.noting() as versions:
+        other.change_photo("out1.jpg", put=[drawn("theirs")])
+        between = other.version
+        project.change_photo("out1.jpg", put=[drawn("mine")])
+    assert versions == [between, project.version]
+    assert len({seen, between, project.version}) == 3
+
+
 class Writers:
     """A process of ``project_writer.py``; it forks one writer after the other."""
 

@@ -260,8 +260,7 @@ class TestStrangers:
 
     def test_a_photo_that_does_not_go_on(self, duck: Path) -> None:
         with serving([duck], ServiceConfig(workers=1, body_seconds=0.3)) as server:
-            with _connection(server, "Content-Length: 1000") as client:
-                client.sendall(b"half a photo")
+            with _connection(server, "Content-Length: 1000", b"half a photo") as client:
                 answer = _read_all(client)
             assert b" 408 " in answer.splitlines()[0]
             assert b"the body took too long to arrive" in answer
@@ -525,10 +524,10 @@ def test_wrong_files_and_settings(duck: Path, tmp_path: Path, capsys: pytest.Cap
     assert "in use" in capsys.readouterr().err
 
 
-def _connection(server: DetectionServer, header: str) -> socket.socket:
+def _connection(server: DetectionServer, header: str, body: bytes = b"") -> socket.socket:
     client = socket.create_connection(("127.0.0.1", server.port), LONG)
     head = f"POST {DUCK} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n{header}\r\n\r\n"
-    client.sendall(head.encode())
+    client.sendall(head.encode() + body)
     return client
 
 

@@ -154,7 +154,7 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
         page = None if expects_trouble else idle_pages.pop(kind, None)
         if page is None:
             context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})
-            context.set_default_timeout(60_000)
+            context.set_default_timeout(1000 * LONG)
             page = context.new_page()
         heard = [] if expects_trouble else problems
         listeners = {
@@ -171,6 +171,7 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
             if expects_trouble or kind in idle_pages:
                 page.context.close()
                 return
+            page.evaluate("() => sessionStorage.clear()")  # sooner or later another server has this port
             page.goto("about:blank")
             page.unroute_all()
             for event, listener in listeners.items():

@@ -27,7 +27,7 @@ SIZE_WH = (400, 300)
 _FIND_MARK = """async () => {
   for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
   const canvas = document.querySelector(".stage canvas");
-  if (!canvas?.width) return null;
+  if (!canvas?.width || !document.querySelector('.of-photo [aria-busy="false"]')) return null;
   const { data, width } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   let [x1, y1, x2, y2] = [Infinity, Infinity, -1, -1];
   for (let at = 0; at < data.length; at += 4) {
@@ -38,6 +38,13 @@ _FIND_MARK = """async () => {
   const { left, top } = canvas.getBoundingClientRect();
   const scale = canvas.width / canvas.getBoundingClientRect().width;
   return x2 < 0 ? null : [left + x1 / scale, top + y1 / scale, left + x2 / scale, top + y2 / scale];
+}"""
+
+# The boxes that are listed, once the page has drawn what is new.
+_ROWS = """async () => {
+  await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  return [...document.querySelectorAll(".of-photo .row")].map((row) =>
+    (row.classList.contains("active") ? "*" : "") + row.querySelector(".label").innerText);
 }"""
 
 
@@ -97,7 +104,10 @@ class PageDriver:
         return text
 
     def mark(self) -> Corners:
-        """Where the mark is on the screen, once it stays where it is."""
+        """Where the mark is on the screen, once it stays where it is and the photo's boxes are there too.
+
+        Where the size of a photo is known, it is shown before its boxes have come, and cannot be drawn in.
+        """
         before, end = None, time.monotonic() + LONG
         while time.monotonic() < end:
             now = self.page.evaluate(_FIND_MARK)
@@ -158,8 +168,5 @@ class PageDriver:
 
     def rows(self) -> list[str]:
         """The boxes and proposals listed beside the photo, the selected one with a star."""
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-        return [
-            ("*" if "active" in row.get_attribute("class") else "") + row.locator(".label").inner_text()
-            for row in self.page.locator(".of-photo .row").all()
-        ]
+        rows: list[str] = self.page.evaluate(_ROWS)
+        return rows

@@ -35,7 +35,7 @@ def kept_boxes(driver: PageDriver) -> dict[str, list[Any]]:
 
 
 def until_learnt(driver: PageDriver) -> None:
-    driver.page.locator('.learning[data-state="ready"]').wait_for(timeout=60_000)
+    driver.page.locator('.learning[data-state="ready"]').wait_for()
 
 
 def save(driver: PageDriver, button: str, folder: Path) -> Path:

@@ -177,6 +177,7 @@ def test_rename_and_remove_a_class(tmp_path: Path, serve: Serve, open_page: Open
     page.page.get_by_role("button", name="Rename mugg").click()
     page.answer("mug")
     page.page.get_by_role("button", name="Rename mug", exact=True).wait_for(state="attached")
+    page.until_saved()
     page.page.get_by_role("button", name="Remove nothing").click()
     page.page.get_by_role("button", name="Remove nothing").wait_for(state="detached")
     assert [label for label, _ in boxes_in_file(folder, "photo1.png")] == ["mug"]

@@ -32,6 +32,7 @@ def test_a_list_of_one_class_follows_its_name(tmp_path: Path, serve: Serve, open
     press_in_row(page, "mug", "Rename mug")
     page.answer("cup")
     page.page.locator(".filter option", has_text="With cup (1)").wait_for(state="attached")
+    page.until_saved()
     assert options.evaluate("(all) => all.selectedOptions[0].textContent") == "With cup (1)"
     assert rows.count() == 1
     press_in_row(page, "cup", "Delete the class cup")

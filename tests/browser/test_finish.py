@@ -62,7 +62,8 @@ def test_boxes_stay_on_their_photos_when_a_phone_is_turned(
     mark.wait_for()
     for width in (390, 490):
         page.page.set_viewport_size({"width": width, "height": 800})
-        page.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 50)))")
+        page.page.wait_for_function("(width) => innerWidth === width", arg=width)
+        page.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
         over, under = mark.bounding_box(), image.bounding_box()
         assert over
         assert under

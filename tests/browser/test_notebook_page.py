@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
-from waiting import LONG, free_port
+from waiting import LONG, free_port, wait_until
 
 pytestmark = pytest.mark.slow
 DUCKS = demo_photos()
@@ -70,20 +69,21 @@ def add_ducks(folder: Path) -> None:
 
 
 def until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
+    def answers() -> bool:
         assert server.poll() is None, "JupyterLab has ended; see jupyter.log"
         try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
+            with urllib.request.urlopen(url, timeout=LONG):
+                return True
         except OSError:
-            time.sleep(0.2)
-    raise AssertionError("JupyterLab does not answer")
+            return False
+
+    wait_until(answers)
 
 
 def test_draw_in_a_notebook(jupyter: str, tmp_path: Path, open_page: OpenPage) -> None:
     page = open_page(jupyter, expects_trouble=True, viewport={"width": 1400, "height": 1000})
     run_cell(page, 0)
-    page.page.locator(".fewbox .stage canvas").first.wait_for(timeout=60_000)
+    page.page.locator(".fewbox .stage canvas").first.wait_for()
     page.page.locator(".fewbox").scroll_into_view_if_needed()
     page.draw_mark()
     page.press("d", "d", "a")  # to the second photo; in the notebook's own keys "d" twice deletes a cell
@@ -95,11 +95,11 @@ def test_draw_in_a_notebook(jupyter: str, tmp_path: Path, open_page: OpenPage) -
     assert page.page.locator(".jp-Notebook .jp-CodeCell").count() == len(CELLS)
 
     # It learns from what is drawn, leads to the photo it is least sure of, and proposes.
-    page.page.locator('.learning[data-state="ready"]').wait_for(timeout=120_000, state="attached")
-    page.page.locator(".suggestion button", has_text="Least sure of").click(timeout=60_000)
+    page.page.locator('.learning[data-state="ready"]').wait_for(state="attached")
+    page.page.locator(".suggestion button", has_text="Least sure of").click()
     page.page.locator("h1", has_text="z_duck").wait_for()
     page.page.get_by_role("option", name="z_duck6.jpg").click()
-    page.page.locator(".offers button").first.wait_for(timeout=60_000)
+    page.page.locator(".offers button").first.wait_for()
     page.press("Enter")
     page.until_saved()
 
@@ -125,5 +125,5 @@ def corners_of(image: AnnotatedImage) -> Corners:
 
 def run_cell(page: PageDriver, number: int) -> None:
     cell = page.page.locator(".jp-Notebook .jp-CodeCell").nth(number)
-    cell.locator(".jp-InputArea-editor").click(timeout=60_000)
+    cell.locator(".jp-InputArea-editor").click()
     page.keyboard.press("Control+Enter")

@@ -15,6 +15,7 @@ from fewbox.evaluation.evaluator import Evaluation
 from fewbox.evaluation.report import save_report
 from report_samples import EVIL_LABEL, evaluation_of, evil_evaluation
 from tiny import make_photos
+from waiting import LONG
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def open_report(browser: Any, tmp_path: Path) -> Iterator[Any]:
     complaints: list[str] = []
     requests: list[str] = []
     page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.set_default_timeout(1000 * LONG)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))

@@ -48,7 +48,7 @@ def test_with_a_hundred_classes_the_boxes_of_the_photo_are_listed_too(
     assert status
     assert box["y"] + box["height"] <= status["y"]
     page.page.locator(".of-photo .row").hover()
-    page.page.locator(".of-photo").get_by_role("button", name="Delete class 0").click(timeout=3000)
+    page.page.locator(".of-photo").get_by_role("button", name="Delete class 0").click()
     assert page.rows() == []
 
 
@@ -91,7 +91,7 @@ def test_on_an_enlarged_page_there_is_room_for_the_photo(
     assert stage
     assert stage["height"] > 200
     for name in ("Delete the photo (Shift Delete)", "Reviewed, next"):  # what has no room is scrolled to
-        page.page.get_by_role("button", name=name).first.click(trial=True, timeout=3000)
+        page.page.get_by_role("button", name=name).first.click(trial=True)
 
 
 def test_on_an_enlarged_page_that_learns_too(open_teach: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from page_driver import (
     MARK,
     OpenPage,
+    PageDriver,
     Serve,
     assert_close,
     boxes_in_file,
@@ -40,6 +42,36 @@ def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: Open
     page.page.locator(".of-photo .row").wait_for()
     assert page.rows() == ["mug"]
     assert page.page.locator(".tally").inner_text() == "1 of 3 reviewed · 1 box"
+
+
+def hold(page: PageDriver, asked: str) -> Callable[[], None]:
+    """Hold back what the page asks from now on, until what this returns is called."""
+    held: list[Any] = []
+    is_over: list[bool] = []
+    page.page.route(asked, lambda route: route.continue_() if is_over else held.append(route))
+
+    def go_on() -> None:
+        is_over.append(True)
+        for route in held:
+            route.continue_()
+
+    return go_on
+
+
+def test_until_the_boxes_of_a_photo_have_come_their_list_is_busy(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    page.draw_mark("mug")
+    page.until_saved()
+    go_on = hold(page, "**/api/photos/*")
+    page.page.reload()
+    page.page.locator("h1", has_text="photo1.png").wait_for()
+    page.page.locator('.of-photo [aria-busy="true"]').wait_for(state="attached")
+    go_on()
+    page.mark()
+    assert page.rows() == ["mug"]
 
 
 def start_command(folder: Path, port: int) -> tuple[subprocess.Popen[str], str]:
@@ -80,8 +112,10 @@ def test_a_server_killed_while_drawing_loses_nothing(tmp_path: Path, open_page: 
         page.press("Escape")
         page.drag((x1 - 60, y1), (x1 - 10, y2))
 
+        go_on = hold(page, "**/api/photos/*")  # or it could be saved before the button is pressed
         process, _ = start_command(folder, port)  # the same token: the open page goes on
         page.page.get_by_role("button", name="Try now").click()
+        go_on()
         page.until_saved()
         assert len(boxes_in_file(folder, "photo1.png")) == 3
 

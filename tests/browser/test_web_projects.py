@@ -212,7 +212,7 @@ def test_no_photo_is_suggested_that_is_left_out_nor_one_by_what_is_forgotten(
     suggestion.wait_for()
     driver.press("Home", "o")  # one photo is too few
     driver.page.locator('.learning[data-state="waiting"]').wait_for()
-    suggestion.wait_for(state="detached", timeout=3000)
+    suggestion.wait_for(state="detached")
     driver.press("o")
     until_learnt(driver)
     suggestion.wait_for()
@@ -220,7 +220,7 @@ def test_no_photo_is_suggested_that_is_left_out_nor_one_by_what_is_forgotten(
     driver.page.locator("h1", has_text="other").wait_for()
     driver.press("o", "Home")
     driver.page.locator("h1", has_text=train.images[0].path.name).wait_for()
-    suggestion.wait_for(state="detached", timeout=3000)
+    suggestion.wait_for(state="detached")
 
 
 def test_what_cannot_be_tried_is_told_by_its_name(open_teach: Any, tmp_path: Path) -> None:

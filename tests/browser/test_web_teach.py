@@ -49,28 +49,40 @@ def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> N
         driver.page.context.set_offline(False)
 
 
+# Notes what the window says, as each number of the countdown stays for a second only.
+_HEAR = """() => {
+  window.heard = [];
+  const note = (changes) => {
+    for (const { target } of changes) window.heard.push(target.textContent.split(",")[0]);
+  };
+  const told = document.querySelectorAll("#shooting output, #shooting p");
+  for (const element of told) new MutationObserver(note).observe(element, { childList: true });
+}"""
+_TAKEN = "Number.parseInt(document.querySelector('#shooting p').textContent)"
+
+
 def test_photos_are_taken_one_after_the_other_each_after_a_countdown(open_teach: Any) -> None:
     driver = open_teach()
     driver.page.context.grant_permissions(["camera"])
     driver.page.get_by_role("button", name="Take photos").click()
     dialog = driver.page.get_by_role("dialog", name="Take photos")
+    driver.page.evaluate(_HEAR)
     dialog.get_by_role("button", name="Start").click()
-    for number in "321":
-        dialog.get_by_text(number, exact=True).wait_for()
-    dialog.get_by_text("1 photo taken").wait_for()
-    dialog.get_by_text("2 photos taken").wait_for()
+    driver.page.wait_for_function(f"() => {_TAKEN} >= 2")
     dialog.get_by_role("button", name="Stop").click()
+    countdown = ["3", "2", "1", ""]
+    expected = [*countdown, "1 photo taken", *countdown, "2 photos taken"]
+    assert driver.page.evaluate("window.heard")[: len(expected)] == expected
+    before = driver.page.evaluate(_TAKEN)
     dialog.get_by_role("button", name="Take one now").click()
-    dialog.get_by_text("3 photos taken").wait_for()
+    driver.page.wait_for_function(f"(before) => {_TAKEN} > before", arg=before)
     track = driver.page.evaluate_handle(
         "() => document.querySelector('#shooting video').srcObject.getTracks()[0]"
     )
     dialog.get_by_role("button", name="Done").click()
     # Its light goes out, once the window has closed.
     driver.page.wait_for_function("(track) => track.readyState === 'ended'", arg=track)
-    rows = driver.page.locator(".photos .row")
-    rows.nth(2).wait_for()
-    assert rows.count() == 3
+    driver.page.wait_for_function(f"() => document.querySelectorAll('.photos .row').length === {_TAKEN}")
     assert driver.page.locator("h1").inner_text().startswith("camera-")
 
 
@@ -96,7 +108,7 @@ def test_what_comes_out_is_what_fewbox_opens(open_teach: Any, tmp_path: Path) ->
 
     driver = open_teach()
     add(driver, project, *(image.path for image in here), other)
-    driver.page.locator('.learning[data-state="ready"]').wait_for(timeout=60_000)
+    driver.page.locator('.learning[data-state="ready"]').wait_for()
 
     saved = save(driver, "Save project", tmp_path / "saved")
     assert_same_boxes(fewbox.read_annotations(saved, tmp_path).reviewed_only(), here)

@@ -290,3 +290,51 @@ test("a photo that is being deleted is not asked for, though the project has cha
   assert.deepEqual(asked.filter((id) => id === "1"), ["1"]); // and nothing is asked meanwhile
   assert.equal(session.current.id, "2");
 });
+
+test("as long as a step is on its way not all is saved, and once it is done the next one can be", async () => {
+  const { session, store } = await opened(2, {});
+  let restored;
+  store.trash = async () => {};
+  store.restore = () => new Promise((resolve) => (restored = resolve));
+  await session.trashPhoto();
+  const shown = [];
+  session.addEventListener("change", () => shown.push(session.isBusy));
+  const back = session.undo();
+  await turn();
+  assert.ok(session.isBusy);
+  assert.equal(session.isSettled(), false);
+  restored();
+  await back;
+  assert.equal(session.isBusy, false);
+  assert.deepEqual([shown[0], shown.at(-1)], [true, false]); // and the page is told of both
+});
+
+test("a change of one's own is no reason to read all again, and one of somebody else is", async () => {
+  const { session, store } = await opened(2, {});
+  let version = 1;
+  const { project, patch } = store;
+  store.project = async () => ({ ...(await project()), version });
+  const written = () => ({ files: [version, (version += 1)] });
+  store.labels = async ({ labels }) => ({ labels: ["raccoon", "cat", ...labels], ...written() });
+  store.patch = async (...asked) => ({ ...(await patch(...asked)), ...written() });
+  await session.refresh();
+  session.addClass("dog");
+  session.draw([1, 1, 20, 20]);
+  await turn();
+  assert.deepEqual([session.version, version], [3, 3]);
+  session.letGo();
+  version += 1; // somebody else
+  session.addClass("cow");
+  await turn();
+  assert.deepEqual([session.version, version], [3, 5]);
+});
+
+test("Space before the boxes of a photo have come does not pass it over", async () => {
+  const { session, onServer } = await opened(3, {});
+  session.reviewAndNext(() => {});
+  session.reviewAndNext(() => {}); // of the second nobody has seen anything yet
+  assert.equal(session.current.id, "2");
+  await next(session);
+  assert.equal(session.current.id, "3");
+  assert.deepEqual(await onServer("2"), [true, []]);
+});

@@ -113,16 +113,15 @@ export class Learner extends EventTarget {
       this.#opening = before;
       throw error;
     });
-    await this.#database.put("project", own, "base");
-    this.#forget();
-    this.#say({ state: "waiting", message: "another base, from which it learns anew", suggested_next: null });
     this.#changed();
+    await this.#database.put("project", own, "base");
   }
 
   #forget() {
     this.#told = null;
     this.#learntFrom = { says: "", ids: new Set(), labels: [] };
     for (const known of [this.#found, this.#sure, this.#seen]) known.clear();
+    this.#say({ state: "waiting", message: "another base, from which it learns anew", suggested_next: null });
   }
 
   #changed() {
@@ -166,7 +165,9 @@ export class Learner extends EventTarget {
   async #load(own) {
     const bytes = await readBaseFile(own);
     this.#helper ??= new Helper("teach/worker.js");
+    const isFirst = !this.#baseName;
     this.#baseName = await this.#helper.ask("open", { bytes, name: own?.name }, [bytes]);
+    if (!isFirst) this.#forget(); // at once, as the worker has: there is nothing to download any more
     this.dispatchEvent(new Event("change"));
   }
 

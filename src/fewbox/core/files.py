@@ -217,3 +217,12 @@ def cache_folder() -> Path:
     except ModuleNotFoundError:  # an exported detector runs without it
         return Path.home() / ".cache" / "fewbox"
     return Path(platformdirs.user_cache_dir("fewbox", appauthor=False))
+
+
+def version_of(path: Path) -> str:
+    """Changes whenever a file does; empty while there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ""
+    return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"

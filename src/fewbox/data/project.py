@@ -43,9 +43,11 @@ LOCK_SECONDS = 10
 class _Loaded:
     """The project file as it was read or written last."""
 
-    version: tuple[int, ...]
+    version: str
     data: bytes
     content: ProjectFile
+    version_before: str = ""
+    """That of the file to which the last change was made."""
 
 
 class Project:
@@ -113,9 +115,9 @@ class Project:
             return set(self._load().content.names)
 
     @property
-    def version(self) -> tuple[int, ...]:
+    def version(self) -> str:
         """Changes whenever the project file does, whoever has written it."""
-        return _version_of(self.file)
+        return files.version_of(self.file)
 
     def is_there(self, name: str) -> bool:
         """Whether the photo ``name`` is where it should be."""
@@ -124,6 +126,11 @@ class Project:
     def path_of(self, name: str) -> Path:
         """Where the photo ``name`` is."""
         return self.folder / name
+
+    def whereabouts(self, name: str) -> Path:
+        """Where the photo ``name`` is, or where :meth:`trash` has moved it last."""
+        path = self.path_of(name)
+        return path if path.exists() else [path, *self._trashed(name)][-1]
 
     def labels(self) -> list[str]:
         """The labels in the order of their category ids.
@@ -201,17 +208,18 @@ class Project:
         path = self.path_of(name)
         if not path.exists():
             raise PhotoError(f"{name}: no longer there", hint="reload the page")
-        (before,) = self.states([name])
-        place = self._free_place(name)
-        self.change_photo(name, left_out=True)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            path.rename(place)
-        except OSError as error:
-            self.change_photo(name, left_out=before.left_out, reviewed=before.reviewed)
-            raise files.output_error(place, error) from error
-        self._found -= {name}
-        return place
+        with self._lock:  # or it could be listed half way, as left out and still there
+            (before,) = self.states([name])
+            place = self._free_place(name)
+            self.change_photo(name, left_out=True)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
+            except OSError as error:
+                self.change_photo(name, left_out=before.left_out, reviewed=before.reviewed)
+                raise files.output_error(place, error) from error
+            self._found -= {name}
+            return place
 
     def restore(self, name: str) -> None:
         """Move a photo back that :meth:`trash` has moved, the one moved last; it stays left out.
@@ -262,7 +270,16 @@ class Project:
             data = loaded.content.to_bytes()
             if data != loaded.data:
                 self._write(data)
-            self._loaded = _Loaded(_version_of(self.file), data, loaded.content)
+            self._loaded = _Loaded(files.version_of(self.file), data, loaded.content, loaded.version)
+
+    @contextmanager
+    def noting(self) -> Iterator[list[str]]:
+        """Give a list that holds, once a block with one change has ended, the versions right around it."""
+        versions: list[str] = []
+        with self._lock:
+            yield versions
+            assert self._loaded is not None
+            versions += [self._loaded.version_before, self._loaded.version]
 
     def annotation_set(self) -> AnnotationSet:
         """All photos with their boxes, to learn from, without those that somebody has left out.
@@ -298,16 +315,16 @@ class Project:
 
     def _load(self) -> _Loaded:
         """The file as it is, read again if another program has written it."""
-        version = _version_of(self.file)
+        version = files.version_of(self.file)
         if self._loaded is None or self._loaded.version != version:
             self._loaded = self._read(version)
         return self._loaded
 
-    def _read(self, version: tuple[int, ...]) -> _Loaded:
+    def _read(self, version: str) -> _Loaded:
         try:
             data = self.file.read_bytes()
         except FileNotFoundError:
-            return _Loaded((), b"", ProjectFile(None, PROJECT_FILE))
+            return _Loaded("", b"", ProjectFile(None, PROJECT_FILE))
         except OSError as error:
             raise AnnotationError(f"{self.file}: cannot be read: {error.strerror or error}") from error
         try:
@@ -377,12 +394,3 @@ def _is_below(name: str) -> bool:
     """Whether a path in a file stays in the folder: a file from a stranger must not open other folders."""
     anchored = PurePosixPath(name).anchor or PureWindowsPath(name).anchor
     return not anchored and ".." not in PurePosixPath(name).parts
-
-
-def _version_of(path: Path) -> tuple[int, ...]:
-    """Changes whenever the file does; empty while there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return ()
-    return (status.st_ino, status.st_size, status.st_mtime_ns)

@@ -14,7 +14,7 @@ import os
 import zipfile
 from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,12 @@ class Answers:
         what the page has seen. ``files`` are the versions of the project before and after.
         """
         name = self._name(key)
-        files = [self.version()]
-        before, after = self._project.exchange_photo(
-            name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
-        )
+        with self._project.noting() as files:
+            before, after = self._project.exchange_photo(
+                name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
+            )
         self._learner.photos_changed()
-        answer = _photo(name, after.size_hw, after) | {"files": [*files, self.version()]}
+        answer = _photo(name, after.size_hw, after) | {"files": files}
         # A change that changes nothing was sent before, and only its answer was lost.
         if asked.seen is not None and asked.seen != _version_of(before) and before != after:
             answer["meanwhile"] = _photo(name, before.size_hw, before)
@@ -132,7 +132,7 @@ class Answers:
 
     def version(self) -> str:
         """Changes whenever somebody changes the project."""
-        return "-".join(f"{number:x}" for number in self._project.version)
+        return self._project.version
 
     def trash(self, key: str) -> dict[str, Any]:
         """Move a photo into the trash, and say where it is now."""
@@ -150,11 +150,11 @@ class Answers:
 
         ``before`` of the answer has for each photo whose boxes were merged or deleted its id and the change
         that brings them back. ``lost`` is what brings the label back to its place, with the boxes of photos
-        that are not there, as those in the trash, to which nobody else can put any.
+        that are not there, as those in the trash, to which nobody else can put any. ``files`` as of a photo.
         """
         losing = {*asked.delete, *(asked.merge or ())[:1]}
         there = set(filter(self._project.is_there, self._list_names() if losing else ()))
-        with self._project.editing() as content:
+        with self._project.noting() as files, self._project.editing() as content:
             names = sorted(there | {*content.names}) if losing else ()
             before = [(name, _restoring(content.photo(name), losing)) for name in names]
             before = [(name, change) for name, change in before if change["put"]]
@@ -172,7 +172,7 @@ class Answers:
                 _restore(content, asked.restore)
         if asked.rename is not None or losing:
             self._learner.photos_changed()
-        answer: dict[str, Any] = {"labels": self._project.labels()}
+        answer: dict[str, Any] = {"labels": self._project.labels(), "files": files}
         if losing:
             answer["before"] = [[photo_id(name), change] for name, change in before if name in there]
         if gone:
@@ -223,13 +223,13 @@ class Answers:
 
     def image_tag(self, key: str, side: int | None) -> str:
         """The tag of a photo's picture, which changes with it; the picture is not made for that."""
-        return self._previews.tag(self._project.path_of(self._name(key)), side)
+        return self._previews.tag(partial(self._project.whereabouts, self._name(key)), side)
 
     def image(self, key: str, side: int | None) -> tuple[bytes, str]:
-        """The photo, upright, as a JPEG no larger than asked for; and its tag."""
+        """The photo, upright, as a JPEG no larger than asked for; and its tag. Also of one in the trash."""
         name = self._name(key)
         try:
-            picture = self._previews.picture(self._project.path_of(name), side)
+            picture = self._previews.picture(partial(self._project.whereabouts, name), side)
         except PhotoError as error:
             self._unreadable[name] = error.message
             raise

@@ -6,7 +6,9 @@ import io
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -21,6 +23,7 @@ _QUALITY = {"thumbnail": 75, "preview": 88}
 
 
 _Key = tuple[str, int, int, int | None]
+_T = TypeVar("_T")
 
 
 class Previews:
@@ -31,16 +34,19 @@ class Previews:
         self._kept: OrderedDict[_Key, bytes] = OrderedDict()
         self._bytes = 0
 
-    def picture(self, path: Path, side: int | None) -> tuple[bytes, str]:
+    def picture(self, find: Callable[[], Path], side: int | None) -> tuple[bytes, str]:
         """A photo as JPEG, and a tag that changes with it.
 
         Args:
-            path: the photo.
+            find: says where the photo is.
             side: the longer side is at most this; a smaller photo, or any for None, keeps its size.
 
         Raises:
             PhotoError: the photo cannot be read.
         """
+        return _followed(find, lambda path: self._picture(path, side))
+
+    def _picture(self, path: Path, side: int | None) -> tuple[bytes, str]:
         key = (*_version_of(path), side)
         with self._lock:
             if key in self._kept:
@@ -56,13 +62,24 @@ class Previews:
         return picture, _tag(key)
 
     @staticmethod
-    def tag(path: Path, side: int | None) -> str:
-        """The tag of a picture, without making it.
+    def tag(find: Callable[[], Path], side: int | None) -> str:
+        """The tag of a picture, without making it; ``find`` says where the photo is.
 
         Raises:
             PhotoError: the photo is not there.
         """
-        return _tag((*_version_of(path), side))
+        return _followed(find, lambda path: _tag((*_version_of(path), side)))
+
+
+def _followed(find: Callable[[], Path], read: Callable[[Path], _T]) -> _T:
+    """What ``read`` makes of a photo, also if that is moved meanwhile: a page shows it until it has gone."""
+    path = find()
+    try:
+        return read(path)
+    except PhotoError:
+        if find() == path:
+            raise
+    return _followed(find, read)
 
 
 def make_picture(path: Path, side: int | None) -> bytes:

@@ -48,9 +48,10 @@ function sheetPhoto(photo, go, session, store) {
       mark.style.borderColor = colourOf(session.labels.indexOf(label));
       return mark;
     });
-    picture.append(...marks);
     const place = () => boxes.forEach(({ box }, at) => putMark(marks[at], box, image, { width, height }));
-    new ResizeObserver(place).observe(picture); // at once, and when a phone is turned
+    place();
+    picture.append(...marks);
+    new ResizeObserver(place).observe(picture); // a phone may be turned
   };
   const mark = text("mark");
   mark.dataset.state = stateOf(photo);

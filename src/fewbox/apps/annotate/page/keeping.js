@@ -44,6 +44,11 @@ export class Keeping extends Project {
     this.changed();
   }
 
+  /** Whether a step that changes more than the open photo is on its way. */
+  get isBusy() {
+    return this.#isBusy;
+  }
+
   /** Whether everything is saved, as what changes the folder or many photos needs it; if not, say so. */
   isSettled() {
     if (this.saver.status.kind === "saved" && !this.#isBusy) return true;
@@ -135,11 +140,13 @@ export class Keeping extends Project {
   async #alone(does) {
     if (!this.isSettled()) return false;
     this.#isBusy = true;
+    this.changed();
     try {
       await this.#catchingUp; // or it would ask for a photo that has just been deleted
       await does();
     } finally {
       this.#isBusy = false;
+      this.changed();
     }
     return true;
   }

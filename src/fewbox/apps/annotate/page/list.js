@@ -90,7 +90,9 @@ export function thumbnail(photo, store) {
   const image = h("img", { alt: "", decoding: "async", draggable: false, class: "thumbnail" });
   image.onerror = () => image.removeAttribute("src"); // the photo itself says why, once it is opened
   setTimeout(async () => {
-    if (image.isConnected && !photo.error) image.src = await store.imageUrl(photo.id, THUMBNAIL);
+    if (!image.isConnected || photo.error) return;
+    const address = await store.imageUrl(photo.id, THUMBNAIL).catch(() => null); // the photo may have gone
+    if (address) image.src = address;
   }, SETTLED);
   return image;
 }

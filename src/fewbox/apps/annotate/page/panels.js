@@ -188,10 +188,11 @@ export class Panels {
   }
 
   #showBoxes() {
-    const { items, selected, labels, state } = this.#session;
+    const { current, items, selected, labels, state } = this.#session;
     const toDo = state && !state.reviewed && !state.left_out ? "Drag on the photo to draw a box." : "";
     const hint = state?.reviewed ? "Nothing: reviewed and empty." : toDo;
     const hidden = items.map((item) => this.#session.isHidden(item));
+    this.#parts.boxes.ariaBusy = Boolean(current) && !current.error && !state; // they have not come yet
     rebuilt(this.#parts.boxes, [items, selected, labels, hint, hidden], () => {
       if (items.length) return items.map((item) => this.#boxRow(item, item.id === selected));
       return [h("p", { class: "hint" }, hint)];
@@ -304,10 +305,16 @@ export class Panels {
     learning.dataset.state = state;
   }
 
-  /** The state of saving: quiet when all is well, loud when not. */
+  /** The state of saving; as long as a step is on its way that changes many photos, not all is saved. */
+  get #status() {
+    const { status } = this.#saver;
+    return status.kind === "saved" && this.#session.isBusy ? { kind: "saving" } : status;
+  }
+
+  /** Show it: quiet when all is well, loud when not. */
   showSaved() {
     const { saved } = this.#parts;
-    const { kind, error } = this.#saver.status;
+    const { kind, error } = this.#status;
     const isTrouble = kind === "failed" || kind === "refused";
     saved.dataset.state = kind;
     saved.title = error?.hint ?? "";
@@ -324,7 +331,7 @@ export class Panels {
   }
 
   #savedInWords() {
-    const { kind, at, error, retryAt, kept } = this.#saver.status;
+    const { kind, at, error, retryAt, kept } = this.#status;
     if (kind === "saving") return "Saving…";
     if (kind === "saved") return at ? `Saved ${at.toLocaleTimeString("en-GB")}` : "All saved";
     if (kind === "refused") return `Not saved: ${error.message}.`;

@@ -248,9 +248,10 @@ export class Project extends PhotoList {
 
   /** Mark the photo as reviewed and go on, or call `atEnd` if there is none to go on to. */
   reviewAndNext(atEnd) {
-    if (!this.current || this.question) return;
+    const { current, question, state, trouble } = this;
+    if (!current || question) return;
+    if (!state && !current.error && !trouble) return void this.tell("not yet: its boxes are still to come");
     this.settle(() => {
-      const { current } = this;
       this.#markReviewed();
       const step = this.#histories.of(current.id).last;
       const isLater = (photo) => photo !== current && isOpen(photo);
@@ -278,12 +279,11 @@ export class Project extends PhotoList {
       if (count && isEmpty()) {
         this.#late.push(photo);
         this.tell(`${count} proposed in ${photo.name}, which counts as empty`);
-        return this.changed();
+        return void this.changed();
       }
-      if (!isMore && this.learning.state !== "learning") return undefined;
+      if (!isMore && this.learning.state !== "learning") return;
       await new Promise((resolve) => setTimeout(resolve, AGAIN));
     }
-    return undefined;
   }
 
   /** Open a photo again in which something was proposed too late; it counts as not reviewed again. */

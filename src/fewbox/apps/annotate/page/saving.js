@@ -133,7 +133,7 @@ export class Saver extends EventTarget {
     if (this.#labels.length) {
       const labels = this.#labels;
       try {
-        await this.#store.labels({ labels });
+        this.#acknowledge(null, await this.#store.labels({ labels }));
       } catch (error) {
         if (!error.refused) throw error; // else the boxes that have such a label are refused, and it is said
       }
@@ -149,7 +149,7 @@ export class Saver extends EventTarget {
       this.#sent = null;
       if (state.version) this.#versions.set(id, state.version);
       this.#keep();
-      this.dispatchEvent(new CustomEvent("acknowledged", { detail: { id, state } }));
+      this.#acknowledge(id, state);
     } catch (error) {
       this.#sent = null;
       const waiting = combined(change, this.#queued.get(id) ?? NO_CHANGE);
@@ -162,6 +162,11 @@ export class Saver extends EventTarget {
       this.#refusal = error;
       this.#keep();
     }
+  }
+
+  /** Say what the store answered; `id` is that of the photo, null after new labels. */
+  #acknowledge(id, state) {
+    this.dispatchEvent(new CustomEvent("acknowledged", { detail: { id, state } }));
   }
 
   #pause(milliseconds) {
