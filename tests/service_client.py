@@ -70,7 +70,7 @@ def serving(
 ) -> Iterator[DetectionServer]:
     """Detector files behind HTTP, until the block ends."""
     served = [ServedDetector(path.stem, path) for path in paths]
-    server = DetectionServer(served, config or ServiceConfig(workers=1), port=0, key=key)
+    server = DetectionServer(served, config or ServiceConfig(queue_seconds=LONG, workers=1), port=0, key=key)
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_until(lambda: server.has_started)

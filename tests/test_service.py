@@ -70,7 +70,7 @@ def duck(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(duck: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DetectionServer]:
     raccoon = tmp_path_factory.mktemp("others") / "raccoon.safetensors"
     random_detector(("raccoon", "bin", "fence"), seed=1).save(raccoon)
-    config = ServiceConfig(workers=1, max_megabytes=1, max_megapixels=2, max_photos=3)
+    config = ServiceConfig(queue_seconds=LONG, workers=1, max_megabytes=1, max_megapixels=2, max_photos=3)
     with serving([duck, raccoon], config) as running:
         yield running
 
@@ -138,12 +138,12 @@ class TestDetecting:
     def test_one_request_cannot_ask_for_endless_work(self, duck: Path) -> None:
         photo, broken = ("a.png", png(size_hw=(180, 180))), ("b.png", b"no photo")
         most = len(TiledDetector(Detector.load(duck), 3).tiles_of((180, 180)))
-        with serving([duck], ServiceConfig(workers=1, max_tiles=most)) as running:
+        with serving([duck], ServiceConfig(queue_seconds=LONG, workers=1, max_tiles=most)) as running:
             assert ask(running, f"{DUCK}?tiles=3", *form(photo, broken)).status == 200
             answer = ask(running, f"{DUCK}?tiles=3", *form(photo, photo))
             assert refused(answer, 400, f"more than {most} tiles in one request: {2 * most}")
             assert ask(running, DUCK, *form(photo, photo)).status == 200
-        with serving([duck], ServiceConfig(workers=1, max_tiles=0)) as running:
+        with serving([duck], ServiceConfig(queue_seconds=LONG, workers=1, max_tiles=0)) as running:
             assert refused(ask(running, f"{DUCK}?tiles=3", photo[1]), 400, "more than 0 tiles")
 
     @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ class TestStrangers:
             assert b" 413 " in client.recv(1000).splitlines()[0]
 
     def test_a_photo_that_does_not_go_on(self, duck: Path) -> None:
-        with serving([duck], ServiceConfig(workers=1, body_seconds=0.3)) as server:
+        with serving([duck], ServiceConfig(queue_seconds=LONG, workers=1, body_seconds=0.3)) as server:
             with _connection(server, "Content-Length: 1000", b"half a photo") as client:
                 answer = _read_all(client)
             assert b" 408 " in answer.splitlines()[0]
@@ -320,7 +320,7 @@ class TestKey:
 
 class TestLoad:
     def test_more_than_the_queue_come_back_later(self, duck: Path, held: HeldDetector) -> None:
-        with serving([duck], ServiceConfig(workers=1, queue=2)) as server:
+        with serving([duck], ServiceConfig(queue_seconds=LONG, workers=1, queue=2)) as server:
             hold(server, held)
             answers: list[Answer] = []
             clients = [
