@@ -54,6 +54,22 @@ class TestProject:
             }  # fmt: skip
         assert [row["id"] for row in Page(page.folder).get("/api/project").json()["photos"]] == ids
 
+    def test_a_photo_that_was_copied_only_by_half_is_one_again_when_all_of_it_has_come(
+        self, page: Page
+    ) -> None:
+        path, address = page.folder / "out2.jpg", page.address("out2.jpg")
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+
+        def errors() -> list[str | None]:
+            return [row["error"] for row in page.get("/api/project").json()["photos"]]
+
+        assert page.get(f"{address}/image").status_code == 422
+        assert ["damaged" in str(error) for error in errors()] == [False, True, False]
+        path.write_bytes(whole)
+        assert errors() == [None, None, None]
+        assert page.get(f"{address}/image").status_code == 200
+
     def test_after_drawing(self, page: Page) -> None:
         boxes = [a_box("k1"), a_box("k2", label="lid"), a_box("k3", label="lid")]
         page.patch(page.address("out2.jpg"), json={"put": boxes})

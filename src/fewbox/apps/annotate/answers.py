@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.apps.annotate.background import Learner
-from fewbox.apps.annotate.previews import Previews
+from fewbox.apps.annotate.previews import Previews, UnreadablePhotos
 from fewbox.apps.annotate.questions import LabelChange, LostLabel, NoSuchPhotoError, PhotoChange
 from fewbox.apps.annotate.tried import TriedPhotos
 from fewbox.core import counted
@@ -60,7 +60,7 @@ class Answers:
         self._tried = TriedPhotos(project, learner)
         self._names: dict[str, str] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._unreadable: dict[str, str] = {}
+        self._unreadable = UnreadablePhotos()
 
     def project(self) -> dict[str, Any]:
         """All photos, without their boxes, and the labels."""
@@ -87,7 +87,7 @@ class Answers:
 
     def _row(self, name: str, state: PhotoState) -> dict[str, Any]:
         height, width = self._sizes.get(name) or state.size_hw or (None, None)
-        error = self._unreadable.get(name)
+        error = self._unreadable.why(self._project.path_of(name))
         if not self._project.is_there(name):
             error = f"no longer there; its {counted(len(state.boxes), 'box is', 'boxes are')} kept"
         return {
@@ -228,12 +228,10 @@ class Answers:
     def image(self, key: str, side: int | None) -> tuple[bytes, str]:
         """The photo, upright, as a JPEG no larger than asked for; and its tag. Also of one in the trash."""
         name = self._name(key)
-        try:
+        path = self._project.path_of(name)
+        with self._unreadable.noting(path):
             picture = self._previews.picture(partial(self._project.whereabouts, name), side)
-        except PhotoError as error:
-            self._unreadable[name] = error.message
-            raise
-        self._unreadable.pop(name, None)
+        self._unreadable.forget(path)
         return picture
 
     def proposals(self, key: str, *, reviewed: bool = False) -> dict[str, Any]:
@@ -318,11 +316,8 @@ class Answers:
         path = self._project.path_of(name)
         if not path.exists():
             raise PhotoError(f"{name}: no longer there", hint="put the photo back; its boxes are kept")
-        try:
+        with self._unreadable.noting(path):
             self._sizes[name] = read_size_hw(path)
-        except PhotoError as error:
-            self._unreadable[name] = error.message
-            raise
         return self._sizes[name]
 
 

@@ -6,7 +6,8 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -71,6 +72,38 @@ class Previews:
         return _followed(find, lambda path: _tag((*_version_of(path), side)))
 
 
+class UnreadablePhotos:
+    """Photos that could not be read, until their files change: one may have been copied only by half."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[tuple[str, int, int] | None, str]] = {}
+
+    @contextmanager
+    def noting(self, path: Path) -> Iterator[None]:
+        """Note that a photo cannot be read, if what is done meanwhile finds that.
+
+        Raises:
+            PhotoError: what that raises.
+        """
+        before = _version_if_there(path)
+        try:
+            yield
+        except PhotoError as error:
+            self._known[path] = (before, error.message)
+            raise
+
+    def forget(self, path: Path) -> None:
+        """Note that a photo has been read."""
+        self._known.pop(path, None)
+
+    def why(self, path: Path) -> str | None:
+        """Why a photo cannot be read; None if it can, or if nobody has tried since its file has changed."""
+        if path not in self._known:
+            return None
+        version, message = self._known[path]
+        return message if version == _version_if_there(path) else None
+
+
 def _followed(find: Callable[[], Path], read: Callable[[Path], _T]) -> _T:
     """What ``read`` makes of a photo, also if that is moved meanwhile: a page shows it until it has gone."""
     path = find()
@@ -106,6 +139,13 @@ def _version_of(path: Path) -> tuple[str, int, int]:
     except OSError as error:
         raise PhotoError(f"{path}: no such photo", hint="put it back, or reload the page") from error
     return (os.fspath(path), status.st_mtime_ns, status.st_size)
+
+
+def _version_if_there(path: Path) -> tuple[str, int, int] | None:
+    try:
+        return _version_of(path)
+    except PhotoError:
+        return None
 
 
 def _tag(key: _Key) -> str:
