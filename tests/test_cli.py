@@ -115,7 +115,7 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     assert main([*arguments, "--gif", str(gif), "--threshold", "0.001"]) == 0
     assert "detections in 3 photos" in capsys.readouterr().out
     document = json.loads((out / "detections.json").read_text())
-    assert document.keys() == fields_of("detections.json") - {"tiles"}
+    assert document.keys() == fields_of("detections.json") - {"tiles", "mirror", "agnostic_nms"}
     assert document["photos"][0].keys() == fields_of("detections.json", table=1)
     assert len(document["photos"]) == 3
     assert gif.exists()
