@@ -27,10 +27,10 @@ class Counting:
 
     labels = ("duck",)
     threshold = 0.5
-    options: dict[str, object] = {}
 
     def __init__(self) -> None:
         self.looked, self.stop_after, self.score = 0, 1000, 0.75
+        self.options: dict[str, object] = {}
 
     def with_tiles(self, _tiles: object) -> Counting:
         return self
