@@ -35,6 +35,9 @@ class Counting:
     def with_tiles(self, _tiles: object) -> Counting:
         return self
 
+    def with_agnostic_nms(self, _wanted: bool) -> Counting:
+        return self
+
     def enough_hw(self, size_hw: tuple[int, int]) -> tuple[float, float]:
         return size_hw
 

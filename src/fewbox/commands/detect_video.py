@@ -245,7 +245,6 @@ def _stem(video: str) -> str:
 def _open_detector(parsed: argparse.Namespace, source: FrameSource) -> PhotoDetector:
     from fewbox.core.tiles import checked_tiles
     from fewbox.detection.loading import open_detector, say_what_computes
-    from fewbox.detection.photo_detector import AgnosticDetector
 
     tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)
     detector = open_detector(
@@ -256,8 +255,7 @@ def _open_detector(parsed: argparse.Namespace, source: FrameSource) -> PhotoDete
         device=parsed.device,
     )
     say_what_computes(detector)
-    detector = detector.with_tiles(tiles)
-    return AgnosticDetector(detector) if parsed.agnostic_nms else detector
+    return detector.with_tiles(tiles).with_agnostic_nms(parsed.agnostic_nms)
 
 
 def _counters(parsed: argparse.Namespace, source: FrameSource) -> list[PassCounter]:

@@ -69,7 +69,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     from fewbox.core.tiles import checked_tiles
     from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector, say_what_computes
-    from fewbox.detection.photo_detector import AgnosticDetector, TtaDetector
+    from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation.evaluator import evaluate
     from fewbox.evaluation.report import save_report
 
@@ -78,9 +78,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     say_what_computes(detector)
     if parsed.mirror:
         detector = TtaDetector(detector)
-    detector = detector.with_tiles(tiles)
-    if parsed.agnostic_nms:
-        detector = AgnosticDetector(detector)
+    detector = detector.with_tiles(tiles).with_agnostic_nms(parsed.agnostic_nms)
     # Boxes without a label can only be of the one class there is.
     label = detector.labels[0] if len(detector.labels) == 1 else "object"
     annotations = annotations_of(parsed.boxes, parsed.photos, label, parsed.strict, parsed.skip_missing)

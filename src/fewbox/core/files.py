@@ -223,6 +223,6 @@ def version_of(path: Path) -> str:
     """Changes whenever a file does; empty while there is none."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     return f"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"

@@ -29,7 +29,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
-from fewbox.detection.photo_detector import AgnosticDetector, PhotoDetector, TtaDetector
+from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.detection.rows import RowFile, write_counts, write_rows
 from fewbox.errors import OutputError, PhotoError, SettingError
 
@@ -127,8 +127,7 @@ def detect_folder(
     loaded, num_threads = _opened(Path(detector), paths, engine, base, device)
     if show_progress:
         say_what_computes(loaded)
-    loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles)
-    loaded = AgnosticDetector(loaded) if agnostic_nms else loaded
+    loaded = (TtaDetector(loaded) if mirror else loaded).with_tiles(tiles).with_agnostic_nms(agnostic_nms)
     threshold = loaded.threshold if threshold is None else threshold
     file: tuple[object, ...] = (str(detector),)  # a base model by its name
     if Path(detector).exists():

@@ -144,10 +144,8 @@ class PhotoDetector(ABC):
         several = isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase)
         if bgr:
             photos = map(_as_rgb, cast(Iterable[Any], photos)) if several else _as_rgb(photos)
-        if agnostic_nms:
-            return AgnosticDetector(self.with_tiles(tiles)).detect(photos, threshold=threshold)
-        if tiles is not None:
-            return self.with_tiles(tiles).detect(photos, threshold=threshold)
+        if tiles is not None or agnostic_nms:
+            return self.with_tiles(tiles).with_agnostic_nms(agnostic_nms).detect(photos, threshold=threshold)
         threshold = checked_threshold(self.threshold if threshold is None else threshold)
         if several:
             return self._detect_each(cast(Iterable[Any], photos), threshold)
@@ -209,6 +207,10 @@ class PhotoDetector(ABC):
             SettingError: there cannot be so many tiles.
         """
         return self if tiles is None else TiledDetector(self, tiles)
+
+    def with_agnostic_nms(self, wanted: bool) -> PhotoDetector:
+        """The same detector giving each object one class; as it is if that is not ``wanted``."""
+        return AgnosticDetector(self) if wanted else self
 
 
 def _as_rgb(photo: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from PIL import Image
 
+from fewbox.core import files
 from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.errors import PhotoError
 
@@ -76,7 +77,7 @@ class UnreadablePhotos:
     """Photos that could not be read, until their files change: one may have been copied only by half."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[tuple[str, int, int] | None, str]] = {}
+        self._known: dict[Path, tuple[str, str]] = {}
 
     @contextmanager
     def noting(self, path: Path) -> Iterator[None]:
@@ -85,7 +86,7 @@ class UnreadablePhotos:
         Raises:
             PhotoError: what that raises.
         """
-        before = _version_if_there(path)
+        before = files.version_of(path)
         try:
             yield
         except PhotoError as error:
@@ -101,7 +102,7 @@ class UnreadablePhotos:
         if path not in self._known:
             return None
         version, message = self._known[path]
-        return message if version == _version_if_there(path) else None
+        return message if version == files.version_of(path) else None
 
 
 def _followed(find: Callable[[], Path], read: Callable[[Path], _T]) -> _T:
@@ -139,13 +140,6 @@ def _version_of(path: Path) -> tuple[str, int, int]:
     except OSError as error:
         raise PhotoError(f"{path}: no such photo", hint="put it back, or reload the page") from error
     return (os.fspath(path), status.st_mtime_ns, status.st_size)
-
-
-def _version_if_there(path: Path) -> tuple[str, int, int] | None:
-    try:
-        return _version_of(path)
-    except PhotoError:
-        return None
 
 
 def _tag(key: _Key) -> str:

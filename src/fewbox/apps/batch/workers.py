@@ -25,7 +25,6 @@ from typing import Any
 from fewbox.apps.batch.manifest import Manifest
 from fewbox.apps.batch.shards import Shard, ShardResult, Storage, detect_shard
 from fewbox.detection.loading import open_detector
-from fewbox.detection.photo_detector import AgnosticDetector
 from fewbox.errors import FewboxError, OutputError, SettingError
 
 MOST_DEATHS = 3
@@ -90,8 +89,8 @@ class ShardWorker:
         if weights := weights_name(work.manifest.detector):
             path.with_suffix(".bin").write_bytes(self.storage.read(weights) or b"")
         detector = open_detector(path, engine=work.engine, num_threads=work.threads, device=work.device)
-        detector = detector.with_tiles(work.manifest.tiles)
-        self.detector = AgnosticDetector(detector) if work.manifest.agnostic_nms else detector
+        asked = work.manifest
+        self.detector = detector.with_tiles(asked.tiles).with_agnostic_nms(asked.agnostic_nms)
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(work.threads)
 

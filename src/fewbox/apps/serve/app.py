@@ -35,7 +35,7 @@ from fewbox.core import counted
 from fewbox.core.tiles import AUTO, MAX_TILES, MIN_TILES
 from fewbox.data.images import read_size_hw
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.photo_detector import AgnosticDetector, PhotoDetector, TiledDetector
+from fewbox.detection.photo_detector import PhotoDetector, TiledDetector
 from fewbox.errors import PhotoError
 
 _ASKED = ("threshold", "format", "tiles", "agnostic_nms")
@@ -275,7 +275,7 @@ class Service:
             detector = TiledDetector(detector, tiles)
             await asyncio.to_thread(_require_few_tiles, detector, photos, self.config.max_tiles)
         if agnostic_nms:
-            detector = AgnosticDetector(detector)
+            detector = detector.with_agnostic_nms(True)
         results = await self._detect_in(request, name, detector, photos, threshold, draw)
         done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
         failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
