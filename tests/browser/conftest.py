@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 import pytest
 from page_driver import PageDriver
-from teach_driver import FORGET, until_it_runs
-from web_example import install_page, served
+from teach_driver import BASES, FORGET, until_it_runs
+from web_example import built_page, keeper_of, served
 
-import fewbox.apps.annotate
 from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.data import demo_photos
 from fewbox.data.project import Project
-from fewbox.export.base import export_base
-from fewbox.models.base import load_base
-from made_once import made_once
 from made_up_learner import MadeUpLearner
 from waiting import LONG
 
@@ -50,8 +46,9 @@ FEATURES_OFF = [
     "PreconnectToSearch",
     "ThirdPartyStoragePartitioning",
 ]
-# No graphics card, no sandbox (which root may not have), no request that the page did not make; a camera
-# that is made up, and shows a film.
+# No graphics card, no sandbox (which root may not have), no request that the page did not make; one process
+# for all pages of a window, as a new one for each costs more than a tenth of a second; a camera that is made
+# up, and shows a film.
 ARGUMENTS = [
     f"--disable-features={','.join(FEATURES_OFF)}",
     "--no-sandbox",
@@ -61,6 +58,8 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--process-per-site",
+    "--disable-site-isolation-trials",
     "--use-fake-device-for-media-stream",
 ]
 
@@ -144,14 +143,22 @@ def idle_pages() -> dict[str, Page]:
 def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callable[..., PageDriver]]:
     """Open an address in a browser window; whatever goes wrong in the page fails the test.
 
-    Every server has a port of its own, so that a page keeps nothing for the next test that goes there.
+    Every server has a port of its own, so that a page keeps nothing for the next test that goes there. One
+    that ``expects_trouble`` may hear of errors. ``before`` is called with the window before it goes there.
     """
     opened: list[Callable[[], None]] = []
     problems: list[str] = []
 
-    def start(url: str, *, expects_trouble: bool = False, **options: object) -> PageDriver:
+    def start(
+        url: str,
+        *,
+        expects_trouble: bool = False,
+        permissions: Sequence[str] = (),
+        before: Callable[[Page], object] = lambda _: None,
+        **options: object,
+    ) -> PageDriver:
         kind = repr(sorted(options.items()))
-        page = None if expects_trouble else idle_pages.pop(kind, None)
+        page = idle_pages.pop(kind, None)
         if page is None:
             context = browser.new_context(**{"viewport": {"width": 1100, "height": 760}, **options})
             context.set_default_timeout(1000 * LONG)
@@ -168,17 +175,22 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
             page.on(event, listener)
 
         def leave() -> None:
-            if expects_trouble or kind in idle_pages:
+            if kind in idle_pages or page.is_closed():
                 page.context.close()
                 return
             page.evaluate("() => sessionStorage.clear()")  # sooner or later another server has this port
             page.goto("about:blank")
             page.unroute_all()
+            page.context.set_offline(False)
+            page.context.clear_permissions()
             for event, listener in listeners.items():
                 page.remove_listener(event, listener)
             idle_pages[kind] = page
 
         opened.append(leave)
+        page.context.grant_permissions(list(permissions))
+        before(page)
+        page.bring_to_front()  # one behind another is drawn once a second
         page.goto(url)
         return PageDriver(page)
 
@@ -189,30 +201,55 @@ def open_page(browser: Browser, idle_pages: dict[str, Page]) -> Iterator[Callabl
 
 
 def _note_foreign(asked: str, url: str, problems: list[str]) -> None:
-    if not asked.startswith((url.split("?")[0], "blob:", "data:", "about:")):
+    if not asked.startswith((urljoin(url, "/"), "blob:", "data:", "about:")):
         problems.append(f"asked somebody else: {asked}")
 
 
 @pytest.fixture(scope="session")
-def teach_site(tmp_path_factory: pytest.TempPathFactory, chromium: object) -> Iterator[str]:  # noqa: ARG001 - or it skips
+def held() -> dict[str, threading.Event]:
+    """Paths that ``teach_site`` answers only once their event is set."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def teach_site(chromium: object, held: dict[str, threading.Event]) -> Iterator[str]:  # noqa: ARG001 - or it skips
     """The address of examples/web, as ``npm install`` and ``npm run build`` make it."""
-    folder = install_page(tmp_path_factory.mktemp("web") / "page")
-    base = made_once("base_of_starter", lambda to: export_base(load_base("starter"), to / "base.onnx"))
-    shutil.copy(base / "base.onnx", folder)
-    shared_with = Path(fewbox.apps.annotate.__file__).parent / "page"
-    subprocess.run(["node", "build.js", str(shared_with)], cwd=folder, check=True)
-    with served(folder) as url:
+    with served(built_page(), held) as url:
         yield url
 
 
 @pytest.fixture
-def open_teach(open_page: Callable[..., PageDriver], teach_site: str) -> Callable[..., PageDriver]:
-    """Open the page that learns; a request to anybody but its own server fails the test."""
+def bases_come(held: dict[str, threading.Event]) -> Iterator[threading.Event]:
+    """For a page opened without a base: it comes once this is set, at the latest when the page is gone."""
+    come = threading.Event()
+    yield come
+    come.set()
+    held.clear()
 
-    def start(**options: object) -> PageDriver:
-        driver = open_page(teach_site, **options)
-        driver.page.evaluate(FORGET)
-        driver.page.goto(f"{teach_site}learn.html")
+
+@pytest.fixture
+def open_teach(
+    bases_come: threading.Event,  # before open_page, to end after it
+    open_page: Callable[..., PageDriver],
+    teach_site: str,
+    held: dict[str, threading.Event],
+) -> Callable[..., PageDriver]:
+    """Open the page that learns; a request to anybody but its own server fails the test.
+
+    Without ``base``, what is learnt from has not come yet, as on a slow network: the page does all but learn.
+    Only with ``offline`` does it keep its files, to open without its server.
+    """
+
+    def start(*, base: bool = True, offline: bool = False, **options: object) -> PageDriver:
+        if not base:
+            held.update(dict.fromkeys(BASES, bases_come))
+
+        def before(page: Page) -> None:
+            keeper_of(page, teach_site, runtime=base and not offline).evaluate(FORGET)
+
+        workers = "allow" if offline else "block"
+        url = f"{teach_site}learn.html"
+        driver = open_page(url, before=before, service_workers=workers, **options)
         until_it_runs(driver)
         return driver
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from page_driver import PageDriver
 
+BASES = ("/base.onnx.gz", "/base.onnx")
+"""Where the page asks for what it learns from."""
+
 FORGET = """() => new Promise((done) => {
   Object.assign(indexedDB.deleteDatabase("fewbox"), { onsuccess: done });
 })"""

@@ -95,7 +95,7 @@ def test_on_an_enlarged_page_there_is_room_for_the_photo(
 
 
 def test_on_an_enlarged_page_that_learns_too(open_teach: Any, tmp_path: Path) -> None:
-    driver = open_teach(**ENLARGED)
+    driver = open_teach(base=False, **ENLARGED)
     make_photos(tmp_path, 1)
     add(driver, tmp_path / "photo1.png")
     _, top, _, bottom = driver.mark()

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from web_example import SOURCE, install_page, served
+from web_example import SOURCE, install_page, served, starter_base
 
 import fewbox
 from fewbox.config import FinetuneConfig
@@ -22,7 +22,6 @@ from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.export import compare_found
-from fewbox.export.base import export_base
 from fewbox.export.onnx import make_model
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.estimate import Calibration
@@ -34,7 +33,6 @@ from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.features import Coefficients, group_slices
 from fewbox.runtimes.header import read_onnx_header
-from made_once import made_once
 
 PARTS = ("boxes", "baseLogits", "towerFeatures", "levels")
 _MODULES = """
@@ -162,10 +160,7 @@ def ducks(num_classes: int = 1) -> AnnotationSet:
 
 @pytest.fixture
 def base_file() -> Path:
-    def make(folder: Path) -> None:
-        export_base(load_base("starter"), folder / "base.onnx")
-
-    return made_once("base_of_starter", make) / "base.onnx"
+    return starter_base()
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def drop(driver: PageDriver, *files: Path) -> None:
 
 def with_a_mug_in_one_of_two(open_teach: Any, folder: Path) -> PageDriver:
     """The page with two photos, in the first of which a mug is drawn."""
-    driver: PageDriver = open_teach()
+    driver: PageDriver = open_teach(base=False)
     make_photos(folder, 2)
     add(driver, folder / "photo1.png", folder / "photo2.png")
     driver.until_open("photo1.png")
@@ -84,7 +84,7 @@ def test_a_zip_that_another_program_has_packed_is_a_project_too(open_teach: Any,
     image = replace(train.images[0], path=Path(shutil.copy(train.images[0].path, folder)))
     fewbox.write_annotations(replace(train, images=(image,)), folder / "annotations.json")
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "ducks")
-    driver = open_teach()
+    driver = open_teach(base=False)
     driver.page.locator("#project-files").set_input_files(packed)
     driver.page.locator("h1", has_text=image.path.name).wait_for()
     assert len(kept_boxes(driver)[image.path.name]) == len(image.boxes)
@@ -188,6 +188,7 @@ def test_two_windows_see_each_others_work_and_neither_empties_the_trash_of_the_o
     other.draw_mark()
     driver.page.locator(".tally", has_text="2 boxes").wait_for()
     other.page.close()
+    driver.page.bring_to_front()
     driver.press("Shift+Delete")
     driver.confirm("Delete the photo")
     driver.until_open("photo2.png")

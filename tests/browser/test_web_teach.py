@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from fewbox.detection.detections import Detections
 from fewbox.evaluation.evaluator import LOWEST_SCORE, evaluate_detections
 
 
-def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> None:
-    driver = open_teach()
+def test_photos_and_boxes_outlive_a_reload(
+    open_teach: Any, tmp_path: Path, bases_come: threading.Event
+) -> None:
+    driver = open_teach(base=False, offline=True)
     driver.page.get_by_text("No photos here yet").wait_for()
     make_photos(tmp_path, 2)
     add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
@@ -37,6 +40,7 @@ def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> N
     assert kept_boxes(driver)["photo2.png"] == []
 
     # Nothing answers any more: page, photos and boxes are all in this browser.
+    bases_come.set()
     driver.page.evaluate("async () => { await navigator.serviceWorker.ready; }")
     driver.page.context.set_offline(True)
     try:
@@ -45,6 +49,7 @@ def test_photos_and_boxes_outlive_a_reload(open_teach: Any, tmp_path: Path) -> N
         assert driver.rows() == ["mug"]
         # With what the service worker adds to headers, the runtime may use more than one core.
         assert driver.page.evaluate("crossOriginIsolated")
+        driver.page.get_by_text("Base: starter").wait_for()  # it runs
     finally:
         driver.page.context.set_offline(False)
 
@@ -62,8 +67,7 @@ _TAKEN = "Number.parseInt(document.querySelector('#shooting p').textContent)"
 
 
 def test_photos_are_taken_one_after_the_other_each_after_a_countdown(open_teach: Any) -> None:
-    driver = open_teach()
-    driver.page.context.grant_permissions(["camera"])
+    driver = open_teach(base=False, permissions=["camera"])
     driver.page.get_by_role("button", name="Take photos").click()
     dialog = driver.page.get_by_role("dialog", name="Take photos")
     driver.page.evaluate(_HEAR)

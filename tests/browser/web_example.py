@@ -8,12 +8,17 @@ import http.server
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
+import fewbox.apps.annotate
+from fewbox.export.base import export_base
+from fewbox.models.base import load_base
 from made_once import made_once
 
 SOURCE = Path(__file__).parents[2] / "examples/web"
@@ -32,6 +37,31 @@ def install_page(folder: Path) -> Path:
     return folder
 
 
+def built_page() -> Path:
+    """The folder that ``npm install`` and ``npm run build`` make, with the starter; only to read."""
+    shared_with = Path(fewbox.apps.annotate.__file__).parent / "page"
+    digest = hashlib.sha256()
+    for file in sorted(path for folder in (SOURCE, shared_with) for path in folder.rglob("*")):
+        if file.is_file() and "node_modules" not in file.parts and "runtime" not in file.parts:
+            digest.update(f"{file}\n".encode() + file.read_bytes())
+
+    def build(folder: Path) -> None:
+        page = install_page(folder / "page")
+        shutil.copy(starter_base(), page)
+        subprocess.run(["node", "build.js", str(shared_with)], cwd=page, check=True)
+
+    return made_once(f"page_{digest.hexdigest()[:16]}", build) / "page"
+
+
+def starter_base() -> Path:
+    """The starter, as the page takes what it learns from."""
+
+    def make(folder: Path) -> None:
+        export_base(load_base("starter"), folder / "base.onnx")
+
+    return made_once("base_of_starter", make) / "base.onnx"
+
+
 def _install(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
@@ -48,11 +78,43 @@ def _install(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+_KEEP_RUNTIME = """async () => {
+  const { fetchUnpacked } = await import("/packed.js");
+  const bytes = await fetchUnpacked("/runtime/ort-wasm-simd-threaded.wasm.gz");
+  window.runtime = await WebAssembly.compile(bytes);
+}"""
+
+
+def keeper_of(page: Any, site: str, *, runtime: bool = True) -> Any:
+    """A page of the same window that stays open, at a picture of the site.
+
+    With ``runtime`` it has compiled onnxruntime-web. Chromium then compiles it for no other page, nor makes
+    what runs often quicker once more, which together take a page 2 s of processor time.
+    """
+    address = f"{site}icon.svg"
+    keeper = next((other for other in page.context.pages if other.url == address), None)
+    if keeper is None:
+        keeper = page.context.new_page()
+        keeper.goto(address)
+    if runtime and not keeper.evaluate("() => Boolean(window.runtime)"):
+        keeper.evaluate(_KEEP_RUNTIME)
+    return keeper
+
+
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address at which Python's own server serves a folder."""
+def served(folder: Path, held: Mapping[str, threading.Event] = MappingProxyType({})) -> Iterator[str]:
+    """The address at which Python's own server serves a folder.
+
+    A path in ``held`` is answered once the path's event is set.
+    """
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path in held:
+                held[self.path].wait()
+            with suppress(OSError):  # the page may be gone
+                super().do_GET()
+
         def log_message(self, *_: object) -> None:
             pass
 
