@@ -322,7 +322,7 @@ def test_from_pixels_to_a_file_that_fewbox_opens(
     folder = install_page(tmp_path / "page")
     prepare_folder(folder, base_file)
     images = []
-    for image in ducks().images:
+    for image in ducks().images[:3]:
         png = folder / f"{image.path.stem}.png"
         Image.open(image.path).save(png)  # decoders of JPEG differ in the last bit
         images.append(replace(image, path=png))
@@ -333,7 +333,7 @@ def test_from_pixels_to_a_file_that_fewbox_opens(
     (tmp_path / "duck.onnx").write_bytes(base64.b64decode(answer["file"]))
     assert_found_alike(known, answer)
     detector = fewbox.open_detector(tmp_path / "duck.onnx", engine="onnxruntime")
-    assert detector.provenance["plan"] == ["5 photos, effort quick: 1 view of each beside the photo itself"]
+    assert detector.provenance["plan"] == ["3 photos, effort quick: 1 view of each beside the photo itself"]
     for image, rows in zip(known.annotations, answer["found"], strict=True):
         told = detector.engine.run(np.array(Image.open(image.path))[None], THRESHOLD)
         is_one = told.class_ids[0] >= 0
