@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import pickle
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from made_once import made_once
 
 if TYPE_CHECKING:
     from exported_duck import ExportedDuck
+    from fewbox.apps.batch.shards import Shard, ShardResult
+    from fewbox.apps.batch.workers import Work
     from fewbox.models.base import BaseModel
 
 # Nothing here imports torch: the process that only hands out tests would load it, while all others wait.
@@ -112,6 +115,21 @@ def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "adapting_steps", lambda *_: 4)
     for effort in api.VIEWS:
         monkeypatch.setitem(api.VIEWS, effort, 2)
+
+
+@pytest.fixture
+def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a run over many photos that are no processes, where only what is around them is tested.
+
+    Each process would import PyTorch. What they are told goes through pickle all the same.
+    """
+    from fewbox.apps import batch
+    from fewbox.apps.batch.workers import ShardWorker
+
+    def work_here(work: Work, shards: Iterable[Shard], _: int) -> Iterator[ShardResult]:
+        return map(ShardWorker(pickle.loads(pickle.dumps(work))).work, shards)
+
+    monkeypatch.setattr(batch, "work_in_processes", work_here)
 
 
 @pytest.fixture(scope="session")

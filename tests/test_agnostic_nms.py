@@ -122,6 +122,7 @@ def test_in_a_film(painter: Path, photo: str, expected: Detections, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_here")
 def test_in_a_run_with_workers_which_goes_on_only_the_same_way(
     painter: Path, photo: str, expected: Detections, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -221,17 +221,6 @@ def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:
     return tmp_path / "few"
 
 
-@pytest.fixture
-def in_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that are no processes, where only what is around them is tested."""
-    from fewbox.apps import batch as many
-    from fewbox.apps.batch.workers import ShardWorker
-
-    monkeypatch.setattr(
-        many, "work_in_processes", lambda work, shards, _: map(ShardWorker(work).work, shards)
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("in_here")
 def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:

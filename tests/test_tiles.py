@@ -400,6 +400,7 @@ def test_a_film_in_tiles(tmp_path: Path, painter: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("in_here")
 def test_a_run_with_workers_in_tiles(
     tmp_path: Path, painter: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
