@@ -435,22 +435,19 @@ def test_what_is_missing_is_named(folder, tmp_path, monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
-    """A cluster on this machine with room for two workers."""
+    """A cluster on this machine with room for two workers, as a run without an address starts it."""
     ray = pytest.importorskip("ray", reason="needs the extra fewbox[ray]")
     # Ray lets its workers wait for everything else on the machine; there, tests would take minutes.
     # And for each driver it starts idle processes, as many as there are cores, that nobody needs here.
     settings = dict.fromkeys(
         ("RAY_worker_niceness", "RAY_USAGE_STATS_ENABLED", "RAY_prestart_worker_first_driver"), "0"
     )
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ |= settings
-    ray.init(
-        "local", num_cpus=3, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False
-    )
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
-    for name, value in before.items():
-        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        with ray_cluster(None, Workers(2)) as count:
+            assert count == 2
+            yield ray.get_runtime_context().gcs_address
 
 
 def actors() -> list[psutil.Process]:

@@ -21,7 +21,7 @@ from PIL import Image
 
 import fewbox
 from annotate_client import write_certificate
-from exported_duck import ExportedDuck, keep_in_cache, quantize_once
+from exported_duck import ExportedDuck, export_once, keep_in_cache, quantize_once
 from fewbox import cli
 from fewbox.data.formats import write_coco
 from fewbox.models.weights import write_weights
@@ -106,8 +106,8 @@ def desk(tmp_path: Path, exported_duck: ExportedDuck, monkeypatch: pytest.Monkey
     for name in ("duck.safetensors", "duck.onnx"):
         exported = exported_duck.onnx.with_name(name)
         shutil.copy(exported, desk / name)
-    monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")  # idle processes, one for each core
     keep_in_cache(exported_duck, desk / "duck.safetensors")  # so that no worker loads PyTorch
+    export_once(monkeypatch, exported_duck)
     quantize_once(monkeypatch)
     shutil.copy(desk / "duck.onnx", desk / "mug.onnx")
     shutil.copy(desk / "duck.safetensors", desk / "new_duck.safetensors")
@@ -162,6 +162,8 @@ class Shell:
         """The same with this machine's addresses in place of those a page makes up."""
         text = re.sub(r"(127\.0\.0\.1|duck\.example):8000", f"127.0.0.1:{self.port}", text)
         text = text.replace("https://example.org", "s3://bucket")
+        # A cluster of Ray's takes ten seconds to start; tests/test_batch.py starts one.
+        text = text.replace("--engine-cluster ray", "--engine-cluster processes")
         return text.replace("s3://bucket", f"file://{self.desk}/bucket")
 
     def run(self, line: str) -> None:
