@@ -107,14 +107,16 @@ def in_float32() -> Iterator[None]:
 
 @pytest.fixture
 def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adapting as everywhere else, but for four steps, in two rounds, on two views of each photo."""
+    """Learning as everywhere else, but from fewer views; and adapting for four steps, in two rounds."""
     from fewbox.finetuning import api
     from fewbox.finetuning.adapt import learn
+    from fewbox.finetuning.linear_probe import recipe
 
     monkeypatch.setattr(learn, "AdaptSettings", functools.partial(learn.AdaptSettings, rounds=2))
     monkeypatch.setattr(api, "adapting_steps", lambda *_: 4)
     for effort in api.VIEWS:
         monkeypatch.setitem(api.VIEWS, effort, 2)
+        monkeypatch.setitem(recipe.AUGMENTED_VIEWS, effort, recipe.AUGMENTED_VIEWS["quick"])
 
 
 @pytest.fixture

@@ -394,6 +394,7 @@ def test_the_recipe_best_says_what_it_chose_and_is_the_same_every_time(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_adapting")
 def test_heads_only_leaves_all_else_as_it_was(photos: AnnotationSet, tmp_path: Path) -> None:
     fewbox.write_annotations(photos, tmp_path / "boxes.json")
     from fewbox.cli import main

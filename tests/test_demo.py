@@ -30,6 +30,7 @@ def nothing_cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_adapting", "in_float32")
 def test_it_needs_nothing_and_finds_ducks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "demo"
     assert main(["demo", "-o", str(output)]) == 0
@@ -64,7 +65,7 @@ def test_it_speaks_before_it_loads_torch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.usefixtures("short_adapting")
+@pytest.mark.usefixtures("short_adapting", "in_float32")
 def test_a_coco_base_in_the_cache_is_used(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,7 +151,7 @@ def test_the_page_of_python_names_has_each_once() -> None:
 
 
 @pytest.mark.slow  # an export takes most of it
-@pytest.mark.usefixtures("short_adapting")
+@pytest.mark.usefixtures("short_adapting", "in_float32")
 def test_examples_of_python_names_run(run_examples: Callable[[Sequence[str]], None]) -> None:
     run_examples(re.findall(r"^::: fewbox\.(\w+)$", API, re.M))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +18,10 @@ from made_once import ROOT
 
 
 @pytest.mark.slow
-def test_learn_and_test(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short_adapting", "in_float32")
+def test_learn_and_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for library in ("supervision", "pycocotools"):
         pytest.importorskip(library, reason=f"needs {library}: pip install {library}")
     script, folder, out = ROOT / "examples/learn_and_test.py", tmp_path / "photos", tmp_path / "out"
@@ -29,17 +31,15 @@ def test_learn_and_test(tmp_path: Path) -> None:
     for image in some:
         shutil.copy(image.path, folder)
     fewbox.write_coco(some, tmp_path / "boxes.json")
-    done = subprocess.run(
-        [sys.executable, script, folder, tmp_path / "boxes.json", out],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"FEWBOX_MIRROR": "http://127.0.0.1:9", "FEWBOX_CACHE": str(tmp_path / "cache")},
-    )
-    assert done.returncode == 0, done.stderr
-    by_fewbox = re.search(r"AP50[^0-9]*(\d+(?:\.\d+)?)", done.stdout)
-    by_pycocotools = re.search(r"IoU=0\.50 +\| area= +all .*= (\d\.\d+)", done.stdout)
-    assert by_fewbox is not None, done.stdout
-    assert by_pycocotools is not None, done.stdout
+    monkeypatch.setenv("FEWBOX_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "argv", list(map(str, (script, folder, tmp_path / "boxes.json", out))))
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    by_fewbox = re.search(r"AP50[^0-9]*(\d+(?:\.\d+)?)", printed)
+    by_pycocotools = re.search(r"IoU=0\.50 +\| area= +all .*= (\d\.\d+)", printed)
+    assert by_fewbox is not None, printed
+    assert by_pycocotools is not None, printed
     assert float(by_pycocotools[1]) > 0.5
     assert Detector.load(out / "detector.safetensors").labels
     pictures = sorted(out.glob("*.jpg"))
