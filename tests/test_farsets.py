@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -30,6 +32,12 @@ def farsets() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def far_set(farsets: ModuleType, shared: Path) -> Callable[[str], Any]:  # noqa: ARG001
+    """Each set divided once: that takes up to a second."""
+    return functools.cache(farsets.far_set)
+
+
 @pytest.mark.parametrize(
     ("name", "photos", "groups"),
     [
@@ -49,7 +57,6 @@ def test_photos_that_look_alike_are_one_group(
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize(
     "name",
     [
@@ -62,8 +69,10 @@ def test_photos_that_look_alike_are_one_group(
         "aerial_cars",
     ],
 )
-def test_no_group_is_on_both_sides_and_every_class_is(farsets: ModuleType, name: str) -> None:
-    division = farsets.far_set(name)
+def test_no_group_is_on_both_sides_and_every_class_is(
+    farsets: ModuleType, far_set: Callable[[str], Any], name: str
+) -> None:
+    division = far_set(name)
     pool, test = ([image.path.name for image in side] for side in (division.pool, division.test))
     group = farsets.GROUPINGS[name]
     of = dict(zip(pool + test, group(pool + test), strict=True))
@@ -71,17 +80,26 @@ def test_no_group_is_on_both_sides_and_every_class_is(farsets: ModuleType, name:
     assert 30 <= len(test) <= farsets.MOST_TEST_PHOTOS <= len(pool)
     for side in (division.pool, division.test):
         assert {box.label for image in side for box in image.boxes} == set(division.labels)
-    again = farsets.far_set(name)
-    assert [image.path for image in again.test] == [image.path for image in division.test]
 
 
 @pytest.mark.slow
 @pytest.mark.shared
-@pytest.mark.usefixtures("shared")
+def test_a_set_is_always_divided_alike(farsets: ModuleType, far_set: Callable[[str], Any]) -> None:
+    division, again = far_set("underwater_robosub"), farsets.far_set("underwater_robosub")
+    assert again is not division
+    for side in ("pool", "test"):
+        paths, same = ([image.path for image in getattr(one, side)] for one in (division, again))
+        assert paths == same
+
+
+@pytest.mark.slow
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["chess_pieces", "dental_xray", "underwater_robosub"])
-def test_ten_photos_are_divided_so_that_all_that_can_be_is_checked(farsets: ModuleType, name: str) -> None:
+def test_ten_photos_are_divided_so_that_all_that_can_be_is_checked(
+    far_set: Callable[[str], Any], name: str
+) -> None:
     """Of these, halves of every second photo leave 13 classes unchecked that two photos show."""
-    division = farsets.far_set(name)
+    division = far_set(name)
     for first in range(0, len(division.pool) - 9, 10):
         shown = [
             [division.labels.index(box.label) for box in image.objects] for image in division.pool[first:]
