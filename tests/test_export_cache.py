@@ -21,7 +21,7 @@ from fewbox.detection.export_cache import export_later, export_now, find_export
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import ExportError, OutputError
 
-pytest.importorskip("onnxscript", reason="needs what exports detectors: pip install '.[export]'")
+pytestmark = pytest.mark.usefixtures("can_export")
 
 
 @pytest.fixture(autouse=True)
