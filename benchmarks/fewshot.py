@@ -5,8 +5,9 @@ the test photos are always the same. ``probe`` is a crude recipe to compare with
 ``linear`` the linear probe at the base's own size of input, and
 ``neck:RATE:EPOCHS`` and ``all:RATE:EPOCHS`` are full fine-tuning as people do it elsewhere;
 ``adapt:SIDE:STEPS:MIXING`` adapts with an input of SIDE pixels and goes that part of the way, where ``best``
-chooses all three. All runs are kept in one JSON file, so a run that was stopped goes on where it was. The
-frozen base sees the test photos once: a tuned head is tried on what it saw then.
+chooses all three; ``:VIEWS`` after it is how many views of all photos there are at the most. All runs are
+kept in one JSON file, so a run that was stopped goes on where it was. The frozen base sees the test photos
+once: a tuned head is tried on what it saw then.
 
     python benchmarks/fewshot.py results.json                     everything there is not yet
     python benchmarks/fewshot.py results.json --draws 3 --shots 5 a quick look
@@ -22,7 +23,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -193,11 +194,13 @@ def learnt(base: BaseModel, photos: AnnotationSet, recipe: str, seed: int) -> De
     if name == "probe":
         return probe(photos, base)
     if name.startswith("adapt:"):
-        _, side, steps, mixing = name.split(":")
+        _, side, steps, mixing, *most_views = name.split(":")
         sized = base if int(side) == base.config.input_size_hw[0] else with_input_size(base, int(side))
         quick = FinetuneConfig(seed=seed, effort="quick")
         start = Probe.of(photos, sized, quick, show_progress=False).fit().detector
         how = AdaptSettings(seed=seed, steps=int(steps), mixing=float(mixing))
+        if most_views:
+            how = replace(how, most_views=int(most_views[0]))
         return adapt(photos, start, how, show_progress=False)
     if ":" in name:
         layers, rate, epochs = name.split(":")
@@ -272,9 +275,9 @@ def runs_of(
 
 
 def recipe_of(text: str) -> str:
-    """A recipe by name, full fine-tuning as ``LAYERS:RATE:EPOCHS``, or ``adapt:SIDE:STEPS:MIXING``."""
+    """A recipe by name, full fine-tuning as ``LAYERS:RATE:EPOCHS``, or ``adapt:SIDE:STEPS:MIXING:VIEWS``."""
     named = (*RECIPES, "best/long", "adapt/normal")
-    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+|adapt:\d+:\d+:[\d.]+", text):
+    if text in named or re.fullmatch(r"(towers|neck|all):[\d.e-]+:\d+|adapt:\d+:\d+:[\d.]+(:\d+)?", text):
         return text
     raise argparse.ArgumentTypeError(f"no recipe: {text}")
 

@@ -307,8 +307,8 @@ def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> No
 
 
 def test_more_photos_are_learnt_from_for_longer() -> None:
-    steps = [adapting_steps("normal", count) for count in (1, 2, 8, 10, 16, 100)]
-    assert steps == [60, 60, 200, 250, 400, 400]
+    steps = [adapting_steps("normal", count) for count in (1, 2, 8, 10, 24, 100)]
+    assert steps == [60, 60, 200, 250, 600, 600]
     assert adapting_steps("quick", 10) < adapting_steps("normal", 10) < adapting_steps("long", 10)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from fewbox.errors import FewboxError, SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import input_size
+from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
 from fewbox.finetuning.estimate import mean_ap50
@@ -89,9 +91,10 @@ def test_regions_to_ignore_are_no_small_boxes() -> None:
     ("found", "best"),
     [
         ({"416": 0.40}, "416"),
-        ({"416": 0.40, "640": 0.41}, "416"),
-        ({"416": 0.40, "640": 0.45, "896": 0.46}, "640"),
-        ({"416": 0.40, "640": 0.41, "896": 0.45}, "896"),
+        ({"416": 0.40, "640": 0.405}, "416"),
+        ({"416": 0.40, "640": 0.45, "896": 0.46}, "896"),
+        ({"416": 0.40, "640": 0.45, "896": 0.45}, "640"),
+        ({"416": 0.40, "640": 0.405, "896": 0.45}, "896"),
         ({"416": 0.40, "640": 0.50, "896": 0.30}, "640"),
     ],
 )
@@ -164,8 +167,45 @@ def test_where_no_size_is_tried_the_option_is_named(
     assert reason.endswith("--input-size 1024")
 
 
+@pytest.mark.parametrize(
+    ("how", "judge"),
+    [
+        ({"recipe": "best"}, "adapting"),
+        ({"recipe": "adapt"}, "adapting"),
+        ({"recipe": "probe"}, "probe"),
+        ({"recipe": "best", "effort": "quick"}, None),
+        ({"recipe": "best", "keep_classes": True}, None),
+    ],
+)
+def test_sizes_are_compared_by_what_follows(
+    monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], judge: str | None
+) -> None:
+    asked = []
+    monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: asked.append("probe"))
+    monkeypatch.setattr(adapting, "ap50_of_brief_adapting", lambda *_: asked.append("adapting"))
+    with pytest.raises(FewboxError, match=r"0\.jpg"):  # it is not there, but its size is known
+        fewbox.finetune(photos_with(60, (960, 1280)), "starter", show_progress=False, **how)
+    assert asked == [] if judge is None else [judge]
+
+
+@pytest.mark.slow
+def test_far_away_ducks_are_found_better_by_a_larger_input_after_brief_adapting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapting, "BRIEF_STEPS", 10)
+    train, _ = demo_photos()
+    train, base = far_away(train, tmp_path / "train", 4), load_base("starter")
+    judged = {
+        name: adapting.ap50_of_brief_adapting(train, sized, FinetuneConfig())
+        for name, sized in (("416", base), ("640", input_size.with_input_size(base, 640)))
+    }
+    assert clearly_best(judged) == "640"
+    one = replace(train, images=train.images[:1])
+    assert adapting.ap50_of_brief_adapting(one, base, FinetuneConfig()) is None
+
+
 def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    worth = {416: 0.31, 640: 0.42, 1024: 0.43}
+    worth = {416: 0.31, 640: 0.42, 1024: 0.41}
     monkeypatch.setattr(input_size, "held_out_ap50", lambda _, base, *__: worth[base.config.size_hw[0]])
     photos, base = photos_with(60, (960, 1280)), load_base("starter")
     sized = choose_input_size(photos, base, FinetuneConfig())
@@ -174,7 +214,7 @@ def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
         "input 640x640 instead of 416x416: half the boxes are smaller than 20 pixels at 416x416; "
         "AP50 on held-out photos 42% instead of 31%",
     )
-    worth[640] = 0.32
+    worth[640] = 0.315
     worth[1024] = 0.3
     sized = choose_input_size(photos, base, FinetuneConfig())
     assert sized.base.config == base.config

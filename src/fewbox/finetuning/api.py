@@ -29,7 +29,7 @@ from fewbox.errors import FinetuneError, OutputError, SettingError
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.features import require_runnable
-from fewbox.finetuning.input_size import SizedBase, choose_input_size
+from fewbox.finetuning.input_size import Judge, SizedBase, choose_input_size
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
@@ -43,7 +43,7 @@ RECIPES = ("best", "probe", "adapt", "seed")
 """``best`` chooses between ``probe`` and ``adapt``."""
 STEPS = {"quick": 60, "normal": 200, "long": 600}
 """Of adapting to eight photos, each from eight views."""
-FEWER_STEPS, MORE_STEPS = 0.3, 2.0
+FEWER_STEPS, MORE_STEPS = 0.3, 3.0
 """Of those at the least and at the most: measured, docs/decisions/0080-adapting-on-cached-maps.md."""
 VIEWS = {"quick": 8, "normal": 16, "long": 32}
 """Of each photo that adapting learns from, itself among them."""
@@ -163,6 +163,7 @@ def finetune_within(
             base_model,
             settings,
             may_try=not keep_classes,
+            judge=_judge_of_sizes(base_model, settings, recipe),
             show_progress=show_progress,
             device=chosen,
         )
@@ -185,6 +186,24 @@ def finetune_within(
     if sized.reasons:
         detector.provenance["plan"] = (*sized.reasons, *detector.provenance.get("plan", ()))
     return with_fastest_precision(detector, annotations, show_progress=show_progress)
+
+
+def _judge_of_sizes(base: BaseModel, settings: FinetuneConfig, recipe: str) -> Judge | None:
+    """Sizes of the input are compared by a few steps of adapting, where adapting is what follows."""
+    family = family_of(base.config)
+    adapts = family.adapts(family.probe_config(base.config, 1, keep_classes=False))
+    if recipe not in ("best", "adapt") or settings.effort == "quick" or not adapts:
+        return None
+    if not is_installed("torch"):
+        return None
+
+    def judge(*of: Any) -> float | None:  # PyTorch is loaded only if there is anything to compare
+        with importing_torch():
+            from fewbox.finetuning.adapt.recipe import ap50_of_brief_adapting
+
+        return ap50_of_brief_adapting(*of)
+
+    return judge
 
 
 def _by_seed(

@@ -138,7 +138,7 @@ class AdaptSettings:
     """The share of the windows that lie anywhere; the others are around a box."""
     views: int = 16
     """Of each photo, itself among them, while there are few photos."""
-    most_views: int = 320
+    most_views: int = 480
     """Of all photos."""
     seed: int = 0
 
