@@ -22,10 +22,10 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.errors import FewboxError, SettingError
+from fewbox.errors import FewboxError, FinetuneError, SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning import input_size
+from fewbox.finetuning import api, input_size
 from fewbox.finetuning.adapt import recipe as adapting
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
@@ -186,6 +186,21 @@ def test_sizes_are_compared_by_what_follows(
     with pytest.raises(FewboxError, match=r"0\.jpg"):  # it is not there, but its size is known
         fewbox.finetune(photos_with(60, (960, 1280)), "starter", show_progress=False, **how)
     assert asked == [] if judge is None else [judge]
+
+
+def test_where_adapting_is_hindered_the_size_stays_and_the_option_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def adapt(*_: object) -> float:
+        raise FinetuneError("step 3: the loss is not finite")
+
+    monkeypatch.setattr(adapting, "ap50_of_brief_adapting", adapt)
+    base, settings = load_base("starter"), FinetuneConfig()
+    judge = api._judge_of_sizes(base, settings, "best")
+    sized = choose_input_size(photos_with(60, (960, 1280)), base, settings, judge=judge)
+    assert sized.base is base
+    (reason,) = sized.reasons
+    assert reason.endswith("--input-size 1024")
 
 
 @pytest.mark.slow

@@ -201,7 +201,14 @@ def _judge_of_sizes(base: BaseModel, settings: FinetuneConfig, recipe: str) -> J
         with importing_torch():
             from fewbox.finetuning.adapt.recipe import ap50_of_brief_adapting
 
-        return ap50_of_brief_adapting(*of)
+        try:
+            return ap50_of_brief_adapting(*of)
+        except (
+            FinetuneError,
+            OutputError,
+            SettingError,
+        ):  # adapting will tell
+            return None
 
     return judge
 
