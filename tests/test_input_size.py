@@ -91,10 +91,10 @@ def test_regions_to_ignore_are_no_small_boxes() -> None:
     ("found", "best"),
     [
         ({"416": 0.40}, "416"),
-        ({"416": 0.40, "640": 0.405}, "416"),
+        ({"416": 0.40, "640": 0.41}, "416"),
         ({"416": 0.40, "640": 0.45, "896": 0.46}, "896"),
         ({"416": 0.40, "640": 0.45, "896": 0.45}, "640"),
-        ({"416": 0.40, "640": 0.405, "896": 0.45}, "896"),
+        ({"416": 0.40, "640": 0.41, "896": 0.45}, "896"),
         ({"416": 0.40, "640": 0.50, "896": 0.30}, "640"),
     ],
 )
@@ -229,7 +229,7 @@ def test_held_out_photos_decide(monkeypatch: pytest.MonkeyPatch) -> None:
         "input 640x640 instead of 416x416: half the boxes are smaller than 20 pixels at 416x416; "
         "AP50 on held-out photos 42% instead of 31%",
     )
-    worth[640] = 0.315
+    worth[640] = 0.32
     worth[1024] = 0.3
     sized = choose_input_size(photos, base, FinetuneConfig())
     assert sized.base.config == base.config

@@ -37,7 +37,7 @@ SMALL_SIDE = 32
 """Pixels of the input: boxes are small if half of them have a shorter side below it."""
 AIM_SIDE = 48
 """Pixels of the input that the median shorter side is brought to, if the photos have so many."""
-MIN_GAIN = 0.01
+MIN_GAIN = 0.02
 """In AP50 on held-out photos, by which a larger input must be better than the base's own. Between larger ones
 there is no such margin: what comes out gains more by pixels than what is compared here."""
 MIN_PHOTOS = 4
