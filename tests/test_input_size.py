@@ -185,7 +185,7 @@ def test_sizes_are_compared_by_what_follows(
     monkeypatch.setattr(adapting, "ap50_of_brief_adapting", lambda *_: asked.append("adapting"))
     with pytest.raises(FewboxError, match=r"0\.jpg"):  # it is not there, but its size is known
         fewbox.finetune(photos_with(60, (960, 1280)), "starter", show_progress=False, **how)
-    assert asked == [] if judge is None else [judge]
+    assert asked == ([] if judge is None else [judge])
 
 
 def test_where_adapting_is_hindered_the_size_stays_and_the_option_is_named(
