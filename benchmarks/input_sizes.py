@@ -1,8 +1,8 @@
 """Which size of the input photos held out speak for, draw by draw, and by which number.
 
-Where adapting follows, the size is chosen by AP50 after a few steps of it, with all classes in one ranking.
-Beside it are the same number of the linear probe, by which the recipe ``probe`` chooses, and the mean of the
-classes' AP50, by which both once chose. Draws of one set should agree.
+Where adapting follows, the size is chosen by AP50 with all classes in one ranking, the mean of before and
+after a few steps of it. Beside it are the same number of the linear probe, by which the recipe ``probe``
+chooses, and the mean of the classes' AP50, by which both once chose. Draws of one set should agree.
 
     python benchmarks/input_sizes.py
     python benchmarks/input_sizes.py --photos --shots 10 --draws 2
@@ -40,7 +40,9 @@ def judged(base: BaseModel, drawn: AnnotationSet, draw: int) -> dict[str, dict[s
     found: dict[str, dict[str, float]] = {number: {} for number in NUMBERS}
     photos, settings = photos_to_try(drawn), FinetuneConfig(seed=draw)
     larger = sides_to_try(drawn, base.config)
-    for side in [base.config.input_size_hw[0], *larger] if larger else []:
+    if not larger:
+        return {}
+    for side in [base.config.input_size_hw[0], *larger]:
         sized = with_input_size(base, side)
         outcomes = outcomes_at(photos, sized, settings)
         adapted = ap50_of_brief_adapting(photos, sized, settings)
@@ -49,7 +51,7 @@ def judged(base: BaseModel, drawn: AnnotationSet, draw: int) -> dict[str, dict[s
         values = (mean_ap50(outcomes, len(drawn.labels)), pooled_ap50(outcomes), adapted)
         for number, value in zip(NUMBERS, values, strict=True):
             found[number][str(side)] = value
-    return found if larger else {}
+    return found
 
 
 def draws_of(

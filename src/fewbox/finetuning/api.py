@@ -49,6 +49,8 @@ VIEWS = {"quick": 8, "normal": 16, "long": 32}
 """Of each photo that adapting learns from, itself among them."""
 WELL_FOUND = 0.9
 """AP50 of the linear probe in photos held out from which on ``best`` leaves it at that."""
+HINDERS_ADAPTING = (FinetuneError, OutputError, SettingError)
+"""What may end it: no room, no memory, a loss that is no number."""
 PRECISION_PHOTOS = 2
 """Photos on which bfloat16 is tried; each costs two passes of the network."""
 
@@ -192,9 +194,8 @@ def _judge_of_sizes(base: BaseModel, settings: FinetuneConfig, recipe: str) -> J
     """Sizes of the input are compared by a few steps of adapting, where adapting is what follows."""
     family = family_of(base.config)
     adapts = family.adapts(family.probe_config(base.config, 1, keep_classes=False))
-    if recipe not in ("best", "adapt") or settings.effort == "quick" or not adapts:
-        return None
-    if not is_installed("torch"):
+    follows = recipe in ("best", "adapt") and settings.effort != "quick"
+    if not (adapts and follows and is_installed("torch")):
         return None
 
     def judge(*of: Any) -> float | None:  # PyTorch is loaded only if there is anything to compare
@@ -203,11 +204,7 @@ def _judge_of_sizes(base: BaseModel, settings: FinetuneConfig, recipe: str) -> J
 
         try:
             return ap50_of_brief_adapting(*of)
-        except (
-            FinetuneError,
-            OutputError,
-            SettingError,
-        ):  # adapting will tell
+        except HINDERS_ADAPTING:  # the base's size stays, and adapting itself will tell
             return None
 
     return judge
@@ -318,11 +315,7 @@ def _adapted(
     how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
     try:
         return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
-    except (
-        FinetuneError,
-        OutputError,
-        SettingError,
-    ) as error:  # no room, no memory, a loss that is no number
+    except HINDERS_ADAPTING as error:
         if not may_stay:
             raise
         hint = "" if error.hint is None else f" ({error.hint})"
