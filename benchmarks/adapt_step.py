@@ -1,7 +1,8 @@
 """A step of adapting beside the same step the plain way: whole network forward, same layers backward.
 
 Both learn from eight views with the same loss, in turns; the quickest of the turns counts, in processor
-time of one thread. Then the least that a step of an SSD costs: pyramid, towers and heads, there and back.
+time of one thread. Then what a second thread brings, by the clock, and the least that a step of an SSD
+costs: pyramid, towers and heads, there and back.
 
     python benchmarks/adapt_step.py
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -69,6 +71,8 @@ def main() -> None:
             best[name] = min(best[name], time.process_time() - begin)
     for name, seconds in best.items():
         print(f"{name}: {1000 * seconds / len(batch):.1f} ms a view, {seconds / best['plain']:.2f} of plain")
+    one, two = (1000 * seconds for seconds in by_the_clock(learning, batch))  # the last size of windows
+    print(f"a step by the clock: {one:.0f} ms with one thread, {two:.0f} ms with two")
     print(f"peak of memory {peak_of_this_process_mb():.0f} MB")
     for side, count in ((640, 1), (256, 8)):
         words = "whole view" if count == 1 else f"{count} windows of {side} pixels"
@@ -94,6 +98,19 @@ def plain(config: YoloxConfig, weights, views, batch) -> Callable[[], None]:  # 
         optimizer.step()
 
     return step
+
+
+def by_the_clock(learning: Adaptation, batch: list[int]) -> list[float]:
+    """Median seconds of a step with one thread and with two, in turns."""
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(TURNS):
+        for threads, turns in seconds.items():
+            torch.set_num_threads(threads)
+            begin = time.perf_counter()
+            learning.learn(batch, 1)
+            turns.append(time.perf_counter() - begin)
+    torch.set_num_threads(1)
+    return [statistics.median(turns) for turns in seconds.values()]
 
 
 def ssd_step(side: int, count: int) -> float:

@@ -264,6 +264,23 @@ def test_a_frozen_part_does_not_move(
     assert not np.array_equal(weights["head.reg_preds.0.weight"], start[1]["head.reg_preds.0.weight"])
 
 
+def test_two_threads_learn_the_same_from_halves_of_a_step(
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+) -> None:
+    """And twice the same bytes."""
+    alone = _adapted(start, views, replace(SETTINGS, steps=3))[0]
+    torch.set_num_threads(2)
+    try:
+        halves = [_adapted(start, views, replace(SETTINGS, steps=3))[0] for _ in range(2)]
+    finally:
+        torch.set_num_threads(1)
+    assert halves[0].history[-1] == pytest.approx(alone.history[-1], rel=1e-4)
+    assert halves[0].history == halves[1].history
+    for mine, again, other in zip(*(one.descent.mean for one in (*halves, alone)), strict=True):
+        assert torch.equal(mine, again)
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-3)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
 ) -> None:

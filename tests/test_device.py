@@ -290,6 +290,7 @@ class TestOutOfMemory:
         config = replace(tiny_yolox_config("nano"), num_novel=1, num_classes=1)
         network = random_yolox(config).fold()
         weights = {name: weight.clone() for name, weight in network.state_dict().items()}
+        tried: list[int] = []
 
         def adaptation(room: int) -> Adaptation:
             own = {name: weight.clone() for name, weight in weights.items()}
@@ -297,13 +298,14 @@ class TestOutOfMemory:
             loss = adapter.loss
 
             def with_room(codes: Tensor, *others: Any) -> Any:
+                tried.append(len(codes))
                 if len(codes) > room:
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 return loss(codes, *others)
 
             monkeypatch.setattr(adapter, "loss", with_room)
             views = cache_views(adapter, photos, 3, 0)
-            return Adaptation(adapter, views, AdaptSettings(batch_size=6, window=0, steps=2))
+            return Adaptation(adapter, views, AdaptSettings(batch_size=6, window=0, steps=5))
 
         whole, parts = adaptation(6), adaptation(2)
         for one in (whole, parts):
@@ -311,31 +313,42 @@ class TestOutOfMemory:
         assert parts.history[0] == pytest.approx(whole.history[0], rel=1e-5)
         for mine, other in zip(parts.descent.first, whole.descent.first, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+        tried.clear()
+        for step in range(2, 6):
+            parts.learn(list(range(6)), step)
+        assert set(tried) == {1}, "what did not fit once is not tried again"
         with pytest.raises(SettingError, match="not even for one"):
             adaptation(0).learn(list(range(6)), 1)
 
     def test_a_step_of_deep_fine_tuning_is_the_same_from_parts(
         self, photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        config = DeepConfig(epochs=1, batch_size=3, precision="float32", loaders=0, layers="all")
-        rows, gradients = [], []
+        config = DeepConfig(epochs=5, batch_size=3, precision="float32", loaders=0, layers="all")
+        rows, gradients, tried = [], [], []
         for room in (3, 1):
             trainer = Trainer(photos, _yolox_base(), config, ProcessGroup(0, 1, CPU))
             loss = trainer._loss
 
             def with_room(batch: Any, loss: Any = loss, room: int = room) -> Any:
+                tried.append(len(batch.pixels))
                 if len(batch.pixels) > room:
                     raise torch.OutOfMemoryError("CUDA out of memory")
                 return loss(batch)
 
             monkeypatch.setattr(trainer, "_loss", with_room)
-            rows.append(trainer.train_step(next(iter(trainer.batches()))))
+            batches = trainer.batches()
+            rows.append(trainer.train_step(next(batches)))
             gradients.append(
-                [weight.grad for weight in trainer.network.parameters() if weight.grad is not None]
+                [weight.grad.clone() for weight in trainer.network.parameters() if weight.grad is not None]
             )
         assert rows[1] == pytest.approx(rows[0], rel=1e-5)
         for mine, other in zip(*gradients, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+        tried.clear()
+        for batch in batches:
+            trainer.train_step(batch)
+        assert trainer.step > 3
+        assert set(tried) == {1}, "what did not fit once is not tried again"
 
 
 class TestPhotosOfSeveralThreads:

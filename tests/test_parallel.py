@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fewbox.detection import parallel
 from fewbox.detection.detections import Detections
@@ -42,6 +43,29 @@ def test_cores_are_shared(num_threads: int, at_once: int) -> None:
     together = threading.Barrier(at_once, timeout=LONG)  # breaks unless so many are at work at once
     done = [one.result() for one in run_parallel(lambda _: together.wait(), range(2 * at_once), num_threads)]
     assert sorted(set(done)) == list(range(at_once))
+
+
+def test_threads_that_come_to_pytorch_later_have_as_many_of_its_own_as_before() -> None:
+    """What one thread sets holds for all others that have not asked PyTorch for anything yet."""
+    found: list[int] = []
+
+    def count(_: int = 0) -> int:
+        return torch.get_num_threads()
+
+    def share() -> None:
+        found.extend(done.result() for done in run_parallel(count, range(3), 1))
+        found.append(count())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for work in (share, lambda: found.append(count())):
+            one = threading.Thread(target=work)
+            one.start()
+            one.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 1, 1, 3, 3]
 
 
 def test_only_a_few_are_begun_ahead() -> None:

@@ -54,7 +54,10 @@ def run_parallel(
         and no more once nobody asks any longer, as after an error or Ctrl-C.
     """
     at_once = num_cores() // num_threads + 1
-    with ThreadPoolExecutor(at_once, initializer=_limit_torch, initargs=(num_threads,)) as pool:
+    with (
+        _torch_threads_kept(),
+        ThreadPoolExecutor(at_once, initializer=_limit_torch, initargs=(num_threads,)) as pool,
+    ):
         ahead: deque[Future[Result]] = deque()
         try:
             for item in items:
@@ -142,6 +145,22 @@ def _identity(detector: Path, engine: str) -> str:
         parts = [hashlib.file_digest(file, "sha256").hexdigest(), engine]
     parts += [platform.node(), platform.machine(), str(num_cores())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def _torch_threads_kept() -> Iterator[None]:
+    """What a thread limits PyTorch to holds for all threads too that ask it for the first time afterwards.
+
+    So this one asks first, and sets its own number again for those to come.
+    """
+    if (torch := sys.modules.get("torch")) is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _limit_torch(num_threads: int) -> None:

@@ -42,7 +42,7 @@ from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.input_size import with_input_size
 from fewbox.models.base import BaseModel, restore
-from fewbox.models.device import attempt, halved
+from fewbox.models.device import as_fits
 from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_type
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio
@@ -250,10 +250,11 @@ class Trainer:
     def _learn_as_fits(self, batch: Batch) -> list[float]:
         """Gradients and losses of the whole batch, from parts of it if a device's memory asks for that."""
         size = len(batch.pixels)
-        losses = attempt(lambda: self._learn_at_once(batch)) if self._most_at_once >= size else None
-        while losses is None:
-            self._most_at_once = halved(min(self._most_at_once, size))
-            losses = attempt(lambda: self._learn_in_parts(batch, self._most_at_once))
+
+        def learn(most: int) -> list[float]:
+            return self._learn_at_once(batch) if most >= size else self._learn_in_parts(batch, most)
+
+        losses, self._most_at_once = as_fits(learn, min(self._most_at_once, size))
         return losses
 
     def _learn_at_once(self, batch: Batch) -> list[float]:

@@ -9,6 +9,7 @@ PyTorch is imported where it is asked; the processor is chosen without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fewbox.core.arguments import AUTO, CPU, checked_device, may_have_gpu
@@ -178,6 +179,20 @@ def attempt(compute: Callable[[], Result]) -> Result | None:
         if not is_out_of_memory(error):
             raise
     return None
+
+
+def as_fits(learn: Callable[[int], Result], size: int) -> tuple[Result, int]:
+    """What ``learn`` makes of a batch in parts of ``size`` at the most, and the size that went well.
+
+    That is halved until the device's memory holds a part; where a run goes on with it, the next step begins
+    with parts that fit.
+
+    Raises:
+        SettingError: there is no memory for parts of one.
+    """
+    while (learnt := attempt(partial(learn, size))) is None:
+        size = halved(size)
+    return learnt, size
 
 
 def halved(size: int) -> int:

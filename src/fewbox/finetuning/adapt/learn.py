@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fewbox.detection.detector import Detector
+from fewbox.detection.parallel import run_parallel
 from fewbox.errors import FinetuneError
 from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
-from fewbox.models.device import attempt, halved
+from fewbox.models.device import as_fits
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID, Adapter, Batch, BatchLoss
 from fewbox.models.weights import Weight
@@ -159,12 +160,12 @@ class Round:
 
 
 class _Learnt(NamedTuple):
-    """Of one step: the losses, and the gradients of what learns."""
+    """Of one step, or of a part of its windows."""
 
-    total: float
-    box: float
-    classes: float
+    losses: NDArray[np.float64]
+    """``[4]`` sums: all, of boxes, of classes; and how many places are matched, which they are divided by."""
     gradients: list[Tensor]
+    """Of what learns; of a whole step of the mean, of a part of it of the sum."""
 
 
 class Adaptation:
@@ -259,39 +260,44 @@ class Adaptation:
     def learn(self, chosen: list[int], step: int) -> None:
         """One step, number ``step`` from 1, from some views."""
         places = [self._place(view) for view in chosen]
-        learnt = attempt(lambda: self._learnt_at_once(places)) if self._most_at_once >= len(places) else None
-        while learnt is None:  # no memory for all at once: the same from parts of them
-            self._most_at_once = halved(min(self._most_at_once, len(places)))
-            learnt = attempt(lambda: self._learnt_in_parts(places, self._most_at_once))
-        total, box, classes, gradients = learnt
+        learnt, self._most_at_once = as_fits(lambda most: self._learnt_from(places, most), self._most_at_once)
+        total, box, classes = (learnt.losses[:3] / max(learnt.losses[3], 1)).tolist()
         if not math.isfinite(total):
             raise FinetuneError(f"step {step}: the loss is not finite")
-        norm = float(torch.stack(torch._foreach_norm(gradients)).square().sum().sqrt())
+        norm = float(torch.stack(torch._foreach_norm(learnt.gradients)).square().sum().sqrt())
         if norm > self.settings.max_gradient:
-            torch._foreach_mul_(gradients, self.settings.max_gradient / norm)
-        self.descent.step(gradients, share_at(step - 1, self.settings.steps))
+            torch._foreach_mul_(learnt.gradients, self.settings.max_gradient / norm)
+        self.descent.step(learnt.gradients, share_at(step - 1, self.settings.steps))
         row = {"step": step, "total": total, "localization": box, "classification": classes}
         self.history.append(row)
 
-    def _learnt_at_once(self, places: Sequence[Window]) -> _Learnt:
-        loss = self._loss(places)
-        count = max(int(loss.num_matched), 1)
-        minimised = loss.total / count
-        gradients = list(torch.autograd.grad(minimised, self.descent.weights))
-        box, classes = (float(part.detach()) / count for part in (loss.box, loss.classes))
-        return _Learnt(float(minimised.detach()), box, classes, gradients)
+    def _learnt_from(self, places: Sequence[Window], most: int) -> _Learnt:
+        """One step, from parts of ``most`` windows if the memory does not hold all."""
+        # PyTorch's threads wait for each other at every layer; two of Python's with half of the windows each,
+        # only at the end.
+        threads = torch.get_num_threads()
+        beside = most >= len(places) > 1 and threads > 1 and self.views.store.device.type == "cpu"
+        if beside:
+            most = math.ceil(len(places) / 2)
+        elif most >= len(places):
+            return self._learnt_of(places, whole=True)
+        parts = [places[start : start + most] for start in range(0, len(places), most)]
+        learnt: Iterator[_Learnt] = map(self._learnt_of, parts)
+        if beside:
+            learnt = (one.result() for one in run_parallel(self._learnt_of, parts, threads // 2))
+        losses, gradients = next(learnt)
+        for part in learnt:
+            losses = losses + part.losses
+            torch._foreach_add_(gradients, part.gradients)
+        torch._foreach_div_(gradients, max(float(losses[3]), 1.0))
+        return _Learnt(losses, gradients)
 
-    def _learnt_in_parts(self, places: Sequence[Window], size: int) -> _Learnt:
-        sums, gradients = np.zeros(4), [torch.zeros_like(w) for w in self.descent.weights]
-        for start in range(0, len(places), size):
-            loss = self._loss(places[start : start + size])
-            torch._foreach_add_(gradients, list(torch.autograd.grad(loss.total, self.descent.weights)))
-            parts = (loss.total, loss.box, loss.classes, loss.num_matched)
-            sums += [float(part.detach()) for part in parts]
-        count = max(sums[3], 1.0)
-        torch._foreach_div_(gradients, count)
-        total, box, classes = (sums[:3] / count).tolist()
-        return _Learnt(total, box, classes, gradients)
+    def _learnt_of(self, places: Sequence[Window], *, whole: bool = False) -> _Learnt:
+        loss = self._loss(places)
+        minimised = loss.total / max(int(loss.num_matched), 1) if whole else loss.total
+        gradients = list(torch.autograd.grad(minimised, self.descent.weights))
+        sums = (loss.total, loss.box, loss.classes, loss.num_matched)
+        return _Learnt(np.array([float(one.detach()) for one in sums]), gradients)
 
     def _loss(self, places: Sequence[Window]) -> BatchLoss:
         """Of some windows, summed."""

@@ -13,7 +13,7 @@ and for how many rounds, is tried on photos held out:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -290,14 +290,17 @@ def try_adapting(
     photos, num_classes = probe.photos, len(probe.annotations.labels)
     halves = stratified_folds(photos, FOLDS)
     shorter = replace(settings, steps=settings.steps // FOLDS)
-    runs = []
-    for held_out in halves:
-        runs.append(Adaptation.of(probe.fit_without(held_out), views.without(held_out), shorter))
+    runs = [Adaptation.of(probe.fit_without(half), views.without(half), shorter) for half in halves]
+    # Halves are beside each other: a step, or a photo, has too little work for more than one thread or two.
+    threads = max(num_cores() // FOLDS, 1)
 
     def look(trial: Trial) -> Trial:
+        def find(half: tuple[Adaptation, list[int]]) -> dict[int, Found]:
+            return _found_in(probe, *half, trial.mixing)
+
         found: dict[int, Found] = {}
-        for held_out, run in zip(halves, runs, strict=True):
-            found |= {number: _found_in(probe, run, number, trial.mixing) for number in held_out}
+        for done in run_parallel(find, zip(runs, halves, strict=True), threads):
+            found |= done.result()
         outcomes = outcomes_in(photos, halves, num_classes, [found[n] for n in range(len(photos))])
         metrics = coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes)
         ap = none_if_nan(metrics.ap) or 0.0
@@ -310,8 +313,7 @@ def try_adapting(
             trials.append(replace(trials[0], mixing=1.0))
         advance("")
         for number in range(1, settings.rounds + 1):
-            # Beside each other: a step has too little work for more than one thread or two.
-            for done in run_parallel(next, learning, max(num_cores() // FOLDS, 1)):
+            for done in run_parallel(next, learning, threads):
                 done.result()
             trials = [look(trial) for trial in trials]
             ap, before = trials[0].aps[-1], trials[0].aps[0]
@@ -344,16 +346,19 @@ def ap50_of_brief_adapting(
     if not can_be_tried(probe):
         return None
     how = AdaptSettings(steps=FOLDS * BRIEF_STEPS, rounds=1, views=BRIEF_VIEWS, seed=settings.seed)
-    views = views_of(annotations, probe.fit().detector, how, show_progress=False)
+    views = views_of(annotations, probe.fit_without(()), how, show_progress=False)
     trial = try_adapting(probe, views, how, may_stay=False, show_progress=False)
     return float(np.mean([pooled_ap50(outcomes) for outcomes in trial.outcomes]))
 
 
-def _found_in(probe: Probe, run: Adaptation, number: int, mixing: float) -> Found:
-    """What a run finds in a photo; boxes in pixels of the network's input, within the photo."""
-    found = run.detect(run.views.of_photo(number), MIN_SCORE, mixing)
-    boxes, scores, class_ids = (part.numpy() for part in found)
-    config, size_hw = probe.base.config, probe.annotations.images[number].size_hw
-    boxes = config.to_photo(boxes, size_hw)
-    inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
-    return config.to_input(boxes[inside], size_hw), scores[inside], class_ids[inside]
+def _found_in(probe: Probe, run: Adaptation, numbers: Iterable[int], mixing: float) -> dict[int, Found]:
+    """What a run finds in each of some photos; boxes in pixels of the network's input, within the photo."""
+    result = {}
+    for number in numbers:
+        found = run.detect(run.views.of_photo(number), MIN_SCORE, mixing)
+        boxes, scores, class_ids = (part.numpy() for part in found)
+        config, size_hw = probe.base.config, probe.annotations.images[number].size_hw
+        boxes = config.to_photo(boxes, size_hw)
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        result[number] = config.to_input(boxes[inside], size_hw), scores[inside], class_ids[inside]
+    return result
