@@ -1,9 +1,13 @@
-"""The sets that accuracy is measured on: nothing that is tested on looks like what was learnt from."""
+"""The sets that accuracy is measured on: nothing that is tested on looks like what was learnt from.
+
+And the README has what the pages of accuracy say of them.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -108,3 +112,17 @@ def test_ten_photos_are_divided_so_that_all_that_can_be_is_checked(
         checked = checked_classes(photos, stratified_folds(photos, 2), len(division.labels))
         seen_in = Counter(class_id for ids in shown[:10] for class_id in set(ids))
         assert set(np.flatnonzero(checked)) == {class_id for class_id, count in seen_in.items() if count > 1}
+
+
+def test_the_accuracy_that_the_readme_tells_is_that_of_the_pages() -> None:
+    root = BENCHMARKS.parent
+    table = (root / "README.md").read_text(encoding="utf-8").partition("| object | learnt from |")[2]
+    told = re.findall(r"^\|[^|]+\| 10 boxes[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", table, re.M)
+    assert len(told) == 5
+    rows = [
+        set(re.findall(r"(?<=\| )[\d.]+", line))
+        for page in ("accuracy.md", "far.md")
+        for line in (root / "docs" / page).read_text(encoding="utf-8").splitlines()
+    ]
+    for numbers in told:
+        assert any(row >= set(numbers) for row in rows), f"not on the pages: {numbers}"
