@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -30,8 +32,10 @@ from fewbox.data.images import ReducedImage
 from fewbox.errors import OutputError, SettingError, VideoError
 from fewbox.video import MAX_WAITING, VideoSummary, detect_video, opening
 from fewbox.video import reader as video_reader
+from fewbox.video.arrivals import Arrivals
 from fewbox.video.counting import LineCounter, ZoneCounter
 from fewbox.video.reader import Frame, PhotoFrames, VideoReader
+from fewbox.video.tracking import Tracker
 from fewbox.video.writer import VideoWriter
 from films import (
     HEIGHT,
@@ -710,6 +714,59 @@ def test_a_camera_faster_than_the_network_is_not_looked_at_in_every_frame(
     summary = detect_video(Slow(), source, tmp_path / "boxes.mp4", show_progress=False)
     assert summary.num_frames == 50
     assert 10 <= summary.num_frames_detected <= 13  # of two seconds, half a one late
+
+
+def test_a_camera_whose_clock_is_slow_is_looked_at_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(video, "time", SimpleNamespace(monotonic=lambda: now))
+    source: Any = SimpleNamespace(live=True, pixel_aspect=Fraction(1))
+    scheduler = video._FrameScheduler(SeesYellow(), Tracker(0.5, rate=10), 1, source)
+    image = np.zeros((8, 8, 3), np.uint8)
+    for number in range(1000):
+        now = number / 10 * 1.02  # two seconds late after a hundred
+        scheduler.update(Frame(image, number, number / 10, came_at=now))
+    assert scheduler.num_frames_detected == 1000
+
+
+@pytest.mark.parametrize("work_s", [0.01, 0.2], ids=["faster than the camera", "slower"])
+def test_when_frames_came_is_known_though_they_had_to_lie_and_wait(work_s: float) -> None:
+    """A camera sends ten frames a second for six seconds, and says 25."""
+    arrivals, now, waited = Arrivals(Fraction(25)), 0.0, 0
+    for number in range(60):
+        asked_at = now
+        now = max(now + 0.001, number / 10)
+        waited += arrivals.note(asked_at, now)
+        assert arrivals.came_at == pytest.approx(number / 10, abs=0.002)
+        now += work_s if number > 5 else 0.01
+    assert (waited > 55) == (work_s < 0.1)
+
+
+@pytest.mark.slow
+def test_the_film_of_a_camera_that_sends_photos_takes_as_long_as_they_did(tmp_path: Path) -> None:
+    """FFmpeg takes them for frames of a film with 25 a second."""
+    file = io.BytesIO()
+    Image.fromarray(picture(0)).save(file, "JPEG")
+    part = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(file.getvalue())
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            kind = b"multipart/x-mixed-replace; boundary=frame"
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\n\r\n")
+            for _ in range(10):
+                connection.sendall(part + file.getvalue() + b"\r\n")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/stream"
+        with contextlib.suppress(VideoError):  # that it ends is no end of a film
+            detect(address, tmp_path / "boxes.mp4")
+    times = times_of(tmp_path / "boxes.mp4")
+    assert len(times) == 10
+    assert float(times[-1]) > 0.6  # 0.36 if there were 25 a second
+    assert [float(row["time_s"]) for row in rows_of(tmp_path / "boxes_tracks.csv")][-1] > 0.6
 
 
 @contextmanager

@@ -237,6 +237,9 @@ class _FrameScheduler:
         now = time.monotonic()
         if self._num_frames == 0:
             self._began = now - frame.time_s
+        elif frame.came_at is not None:
+            # A camera's clock need not go as ours does; but nothing waits behind a frame that was waited for.
+            self._began = frame.came_at - frame.time_s
         late = self._live and now - self._began - frame.time_s > _MAX_LAG_S
         is_due = self._num_frames % self._every == 0 and (not late or self.num_frames_detected == 0)
         self._num_frames += 1

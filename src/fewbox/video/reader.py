@@ -8,6 +8,7 @@ video; each frame keeps its time there, however irregular.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,7 @@ from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data.images import ReducedImage, read_image, read_size_hw
 from fewbox.errors import PhotoError, VideoError
+from fewbox.video.arrivals import Arrivals
 from fewbox.video.opening import CONVERT, as_video_error, open_source, require_pyav
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ _RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICt
 """By the numbers of ITU-T H.273."""
 _KEPT_TYPES = ("audio", "subtitle")
 _BROADCAST = ("mpegts", "hls")
+_UNTIMED = ("mpjpeg", "mjpeg")
+"""One JPEG after the other: FFmpeg gives them times as of 25 a second, however fast a camera sends them."""
+_MILLISECOND = Fraction(1, 1000)
 _STEADY_TYPES = ("audio", "video")  # between two subtitles any time may pass
 
 
@@ -55,6 +60,8 @@ class Frame:
     pts: int
     """When it is shown, in units of the video's ``time_base``."""
     time_s: float
+    came_at: float | None = None
+    """By ``time.monotonic``, of a camera's frame that had to be waited for: no other one waits behind it."""
 
 
 class FrameSource(Protocol):
@@ -168,6 +175,10 @@ class VideoReader:
         self.rate = rate if rate and rate <= _HIGHEST_RATE else _USUAL_RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         self.live = self._container.duration is None and not Path(source).is_file()
+        self._untimed = self.live and self._container.format.name in _UNTIMED
+        if self._untimed:
+            self.time_base = _MILLISECOND
+        self._came_at: float | None = None
         self.total = self._count()
         self.size_hw = (0, 0)
         self.color = _UNKNOWN_COLOR
@@ -227,7 +238,7 @@ class VideoReader:
     def _read(self) -> Iterator[Frame | Packet]:
         time_s = 0.0
         with as_video_error(self.name):
-            for packet in self._container.demux([self._stream, *self.kept]):
+            for packet in self._packets():
                 self._mend_time(packet)
                 self._go_on(packet)
                 if packet.stream is self._stream:
@@ -238,6 +249,23 @@ class VideoReader:
                 elif packet.dts is not None:  # the last one of each stream is empty
                     yield self._from_begin(packet)
         self._report_faults(time_s)
+
+    def _packets(self) -> Iterator[Packet]:
+        """All there are; of a live source it is noted when one had to be waited for."""
+        packets = self._container.demux([self._stream, *self.kept])
+        if not self.live:
+            yield from packets
+            return
+        arrivals, began_at, asked_at = Arrivals(self.rate), None, time.monotonic()
+        for packet in packets:
+            if arrivals.note(asked_at, time.monotonic()):
+                self._came_at = arrivals.came_at
+            if self._untimed and packet.dts is not None:
+                began_at = arrivals.came_at if began_at is None else began_at
+                packet.pts = packet.dts = round((arrivals.came_at - began_at) / _MILLISECOND)
+                packet.time_base = _MILLISECOND
+            yield packet
+            asked_at = time.monotonic()
 
     def _mend_time(self, packet: Packet) -> None:
         """In a transport stream, let one time that is far ahead of those around it follow the one before."""
@@ -310,7 +338,8 @@ class VideoReader:
         elif self._last_pts >= 0:
             pts = self._last_pts + max(1, round(1 / (self.rate * self.time_base)))
         self._last_pts = pts
-        return Frame(np.ascontiguousarray(image), pts, float(pts * self.time_base))
+        came_at, self._came_at = self._came_at, None
+        return Frame(np.ascontiguousarray(image), pts, float(pts * self.time_base), came_at)
 
     def _from_begin(self, packet: Packet) -> Packet:
         begin = round(self._begin_s / packet.time_base)
