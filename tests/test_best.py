@@ -19,7 +19,7 @@ from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
-from fewbox.errors import FinetuneError, SettingError
+from fewbox.errors import FinetuneError, OutputError, SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
@@ -161,6 +161,23 @@ def test_a_picture_of_held_out_photos(tmp_path: Path) -> None:
         assert sheet.width > sheet.height  # two columns of two photos, each twice side by side
         colors = np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)
     assert len(colors) > 100
+
+
+def test_a_picture_that_cannot_be_written_costs_no_detector(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = make_photos(tmp_path, count=4)
+    with pytest.raises(OutputError, match=r"held.webp: cannot be written as '.webp'"):  # before any work
+        finetune("nowhere", "no base", held_out=tmp_path / "held.webp")
+
+    def full(_: object, target: Path) -> None:
+        raise OutputError(f"{target}: no space left on the disk")
+
+    monkeypatch.setattr(crossval, "save_picture", full)
+    picture = tmp_path / "held_out.jpg"
+    detector = finetune(photos, yolox_base(), config=QUICK, show_progress=False, held_out=picture)
+    assert detector.labels == photos.labels
+    assert "no picture of photos held out" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewbox.core import WhileAnyone
 from fewbox.detection import parallel
 from fewbox.detection.detections import Detections
 from fewbox.detection.parallel import run_parallel, threads_per_photo
@@ -66,6 +69,32 @@ def test_threads_that_come_to_pytorch_later_have_as_many_of_its_own_as_before() 
     finally:
         torch.set_num_threads(before)
     assert found == [1, 1, 1, 3, 3]
+
+
+def test_what_threads_change_together_is_as_before_once_the_last_has_done() -> None:
+    threads = 8
+
+    @contextmanager
+    def changed() -> Iterator[None]:
+        nonlocal threads
+        before, threads = threads, 1
+        yield
+        threads = before
+
+    change, second_is_in = WhileAnyone(changed), threading.Event()
+
+    def first() -> None:
+        with change():
+            assert second_is_in.wait(LONG)
+
+    one = threading.Thread(target=first)
+    with change():
+        one.start()
+        wait_until(lambda: change._num == 2)
+    assert threads == 1, "the other still wants it so"
+    second_is_in.set()
+    one.join()
+    assert threads == 8
 
 
 def test_only_a_few_are_begun_ahead() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 
 
 def num_cores() -> int:
@@ -26,17 +27,53 @@ def let_threads_sleep() -> None:
         os.environ["KMP_BLOCKTIME"] = "0"  # milliseconds; Intel's and LLVM's
 
 
-@contextmanager
-def single_blas_thread() -> Iterator[None]:
-    """Multiply matrices with one thread, whoever asks for it in this process meanwhile.
+class WhileAnyone:
+    """One change of the process that several threads ask for: the first makes it, the last takes it back.
 
-    Those of a few thousand rows are too small for more. Several threads of Python that each ask for all of
-    BLAS's threads would wait for each other most of the time, and those spin.
+    Each of them doing so by itself, the second would note the first one's change as how it had been before.
+
+    Args:
+        change: makes it, as a context manager.
     """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[object]]) -> None:
+        self._change = change
+        self._lock = threading.Lock()
+        self._num = 0
+        self._made: AbstractContextManager[object] | None = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Within it the change is made."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._change()
+                self._made.__enter__()
+            self._num += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num -= 1
+                if not self._num:
+                    made, self._made = self._made, None
+                    made.__exit__(None, None, None)
+
+
+@contextmanager
+def _limited_blas() -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):
         yield
+
+
+single_blas_thread = WhileAnyone(_limited_blas)
+"""Multiply matrices with one thread, whoever asks for it in this process meanwhile.
+
+Those of a few thousand rows are too small for more. Several threads of Python that each ask for all of
+BLAS's threads would wait for each other most of the time, and those spin.
+"""
 
 
 def counted(number: int, one: str, many: str | None = None) -> str:

@@ -25,7 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fewbox.core import num_cores
+from fewbox.core import WhileAnyone, num_cores
 from fewbox.core.files import cache_folder, write_text
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import OutputError, PhotoError
@@ -148,19 +148,15 @@ def _identity(detector: Path, engine: str) -> str:
 
 
 @contextlib.contextmanager
-def _torch_threads_kept() -> Iterator[None]:
-    """What a thread limits PyTorch to holds for all threads too that ask it for the first time afterwards.
+def _torch_threads_set_again() -> Iterator[None]:
+    """What a thread limits PyTorch to holds for all threads too that ask it for the first time afterwards."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 0
+    yield
+    if before:
+        sys.modules["torch"].set_num_threads(before)
 
-    So this one asks first, and sets its own number again for those to come.
-    """
-    if (torch := sys.modules.get("torch")) is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+_torch_threads_kept = WhileAnyone(_torch_threads_set_again)
 
 
 def _limit_torch(num_threads: int) -> None:

@@ -18,14 +18,16 @@ from fewbox.config import FinetuneConfig
 from fewbox.core import importing_torch
 from fewbox.core.arguments import AUTO, require_kind
 from fewbox.core.extras import TRAIN, install, is_installed, require_packages, version_of
+from fewbox.core.files import require_writable
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
+from fewbox.detection.drawing import PICTURE_FORMATS
 from fewbox.detection.precision import check_bfloat16
-from fewbox.errors import FinetuneError, OutputError, SettingError
+from fewbox.errors import FinetuneError, OutputError, PhotoError, SettingError
 from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.features import require_runnable
@@ -102,6 +104,7 @@ def finetune(
     Raises:
         AnnotationError: a photo has not been looked at, or there is no box at all.
         PhotoError: a photo cannot be read.
+        OutputError: ``held_out`` cannot be written there.
         BaseModelError: the base cannot be found or used.
         FinetuneError: the loss is no longer a finite number.
         SettingError: there is no such recipe or device.
@@ -144,6 +147,8 @@ def finetune_within(
 ) -> Detector:
     """As :func:`finetune`, for whoever has more to do before the run ends, such as writing a file."""
     chosen = choose_processor_or(device)
+    if held_out is not None:
+        require_writable(held_out, list(PICTURE_FORMATS))
     if show_progress:
         console.print(f"computing on: {device_in_words(chosen)}")
     annotations = annotation_set(annotations)
@@ -289,7 +294,10 @@ def _probed_or_adapted(
         said = fitted.detector.provenance["plan"][len(reasons) :]
         console.print("\n".join((*said, estimate_in_words(fitted.estimate.to_dict()))))
     if held_out is not None:
-        probe.save_held_out(held_out, fitted)
+        try:
+            probe.save_held_out(held_out, fitted)
+        except (OutputError, PhotoError) as error:  # what was learnt is worth more than a picture
+            console.print(f"no picture of photos held out: {error}")
     return fitted.detector
 
 
