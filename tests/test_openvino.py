@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from exported_duck import ExportedDuck, export_once, openvino_duck, quantize_onc
 from exports import detector_of, exported, noise
 from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino, quiet_nncf, save_model
-from fewbox.apps.serve.hot_reload import load_copy
+from fewbox.apps.serve.hot_reload import ServedDetector, load_copy
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
@@ -290,6 +292,40 @@ class TestAFile:
         shutil.copy(duck_file, tmp_path / "duck.xml")
         with pytest.raises(DetectorFileError, match=r"duck\.bin: no such file\nhint: copy duck\.bin"):
             open_detector(tmp_path / "duck.xml")
+
+    @pytest.mark.slow
+    def test_with_the_weights_of_another(self, duck_file: Path, tmp_path: Path) -> None:
+        """They fit, and would find something else under this one's labels; files of before cannot tell."""
+        text = duck_file.read_text()
+        weights = bytearray(duck_file.with_suffix(".bin").read_bytes())
+        weights[len(weights) // 2] ^= 1
+        (tmp_path / "duck.xml").write_text(text)
+        (tmp_path / "duck.bin").write_bytes(weights)
+        with pytest.raises(DetectorFileError, match=r"duck\.bin: not the weights of duck\.xml"):
+            open_detector(tmp_path / "duck.xml")
+        (tmp_path / "duck.xml").write_text(re.sub(r", &quot;weights_sha256&quot;: &quot;\w+&quot;", "", text))
+        assert open_detector(tmp_path / "duck.xml").labels == ("rubber_duck",)
+
+    @pytest.mark.slow
+    def test_served_is_replaced_once_both_its_files_have_come(self, duck_file: Path, tmp_path: Path) -> None:
+        for suffix in (".xml", ".bin"):
+            shutil.copy(duck_file.with_suffix(suffix), tmp_path / f"duck{suffix}")
+        served = ServedDetector("duck", tmp_path / "duck.xml")
+        first = served.current
+        weights = bytearray(duck_file.with_suffix(".bin").read_bytes())
+        former = hashlib.sha256(weights).hexdigest()
+        weights[len(weights) // 2] ^= 1
+        text = duck_file.read_text().replace(former, hashlib.sha256(weights).hexdigest())
+        (tmp_path / "duck.xml").write_text(text)
+        assert served.has_changed()
+        served.reload()
+        assert served.current is first
+        assert "not the weights of duck.xml" in str(served.error)
+        (tmp_path / "duck.bin").write_bytes(weights)
+        assert served.has_changed()
+        served.reload()
+        assert served.error is None
+        assert served.current is not first
 
     @pytest.mark.slow
     @pytest.mark.parametrize("cut", [0, 1000])

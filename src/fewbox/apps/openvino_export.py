@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fewbox.core import counted
 from fewbox.core.extras import missing_packages, require_packages
-from fewbox.core.files import replacing, require_writable
+from fewbox.core.files import replacing, require_writable, sha256_of
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.detection.detector import Detector
@@ -33,7 +33,7 @@ from fewbox.evaluation.evaluator import evaluate
 from fewbox.export import Anchors, AnchorsOf, compare_detector, export_detector, make_header, read_photos
 from fewbox.export.graph import ANCHORS
 from fewbox.models.families import build_network
-from fewbox.runtimes.header import HEADER_KEY
+from fewbox.runtimes.header import HEADER_KEY, files_of
 from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine, last_convolutions, outside_network
 
 MAX_AP_LOST = 1.0
@@ -201,8 +201,11 @@ def save_model(model: Any, header: Mapping[str, Any], target: Path) -> None:
     """Write ``target``, ending in ``.xml``, and the file ``.bin`` beside it."""
     import openvino
 
-    model.set_rt_info(json.dumps(header), [HEADER_KEY])
     written = target.with_suffix(".xml")  # OpenVINO refuses a name that ends in .XML, as of other systems
+    openvino.save_model(model, written, compress_to_fp16=False)
+    # Again, now that it is known what the header must say of the weights, which stay the same.
+    told = {**header, "weights_sha256": sha256_of(files_of(written)[-1])}
+    model.set_rt_info(json.dumps(told), [HEADER_KEY])
     openvino.save_model(model, written, compress_to_fp16=False)
     written.replace(target)
 

@@ -92,12 +92,13 @@ def run_export(parsed: argparse.Namespace) -> int:
     _require_weights(Path(parsed.detector))
     require_packages(EXPORTING, f"{parsed.output}: exporting")
     from fewbox.detection.loading import load_in_torch
+    from fewbox.runtimes.header import files_of
 
     detector = load_in_torch(Path(parsed.detector), parsed.base, "cpu")
     words = _write_openvino(detector, parsed) if is_openvino else _write_onnx(detector, parsed)
-    size = sum(file.stat().st_size for file in _files(parsed.output))
+    size = sum(file.stat().st_size for file in files_of(parsed.output))
     print(words)
-    print(f"wrote {' and '.join(map(str, _files(parsed.output)))} ({size / 1e6:.1f} MB)")
+    print(f"wrote {' and '.join(map(str, files_of(parsed.output)))} ({size / 1e6:.1f} MB)")
     return 0
 
 
@@ -151,10 +152,6 @@ def _require_weights(detector: Path) -> None:
             f"{detector}: is an export already, which cannot be exported again",
             hint=f"give the .safetensors file it was made from, or fine-tune again into one{told}",
         )
-
-
-def _files(output: Path) -> list[Path]:
-    return [output, output.with_suffix(".bin")] if output.suffix.lower() == ".xml" else [output]
 
 
 def _write_onnx(detector: Detector, parsed: argparse.Namespace) -> str:

@@ -219,6 +219,12 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("fewbox", appauthor=False))
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of what is in a file, as it is written in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def version_of(path: Path) -> str:
     """Changes whenever a file does; empty while there is none."""
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import io
 import threading
@@ -16,6 +15,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from fewbox.core.files import sha256_of
 from fewbox.data.remote import fetch_missing, shown_name
 from fewbox.errors import PhotoError
 
@@ -79,8 +79,7 @@ def content_hash(path: Path) -> str | None:
 @lru_cache(1 << 16)  # deep fine-tuning asks after every epoch
 def _hash_of(path: Path, *_as_it_is: int) -> str:
     """The hash of a file; its size and age tell it from what was there before."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 @contextmanager

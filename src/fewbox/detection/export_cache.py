@@ -13,7 +13,6 @@ damaged is therefore seen to be, and made anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewbox import __version__
-from fewbox.core.files import cache_folder, keep_newest, output_error, replacing
+from fewbox.core.files import cache_folder, keep_newest, output_error, replacing, sha256_of
 from fewbox.data.images import StrPath
 from fewbox.errors import FewboxError, OutputError
 
@@ -154,8 +153,7 @@ def _key(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+    return sha256_of(path)[:32]
 
 
 def _kept(key: str) -> list[Path]:

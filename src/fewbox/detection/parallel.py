@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fewbox.core import WhileAnyone, num_cores
-from fewbox.core.files import cache_folder, write_text
+from fewbox.core.files import cache_folder, sha256_of, write_text
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import OutputError, PhotoError
 from fewbox.models.device import in_batches
@@ -141,9 +141,7 @@ def _seconds(detector: PhotoDetector, photos: Sequence[Path], num_threads: int) 
 
 def _identity(detector: Path, engine: str) -> str:
     """What names the machine, the detector and the engine."""
-    with detector.open("rb") as file:
-        parts = [hashlib.file_digest(file, "sha256").hexdigest(), engine]
-    parts += [platform.node(), platform.machine(), str(num_cores())]
+    parts = [sha256_of(detector), engine, platform.node(), platform.machine(), str(num_cores())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 

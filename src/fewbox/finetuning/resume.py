@@ -27,7 +27,7 @@ from safetensors.numpy import load, save
 from fewbox import __version__
 from fewbox.core import counted, num_cores
 from fewbox.core.extras import version_of
-from fewbox.core.files import cache_folder
+from fewbox.core.files import cache_folder, sha256_of
 from fewbox.data.annotations import AnnotatedImage
 
 LEAST_PHOTOS = 20
@@ -122,8 +122,7 @@ class ComputedArrays:
             PhotoError: as ``compute``, which is left to say why a photo cannot be read.
         """
         try:
-            with photo.path.open("rb") as file:
-                contents = hashlib.file_digest(file, "sha256").hexdigest()
+            contents = sha256_of(photo.path)
         except OSError:
             return compute()
         path = self.folder / _name_of(number, contents, photo.size_hw, photo.boxes)

@@ -7,7 +7,6 @@ from and under which licence.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import mmap
@@ -21,7 +20,7 @@ from safetensors import SafetensorError
 
 from fewbox.core.arguments import checked_path
 from fewbox.core.extras import is_installed, require_packages
-from fewbox.core.files import cache_folder
+from fewbox.core.files import cache_folder, sha256_of
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
@@ -262,8 +261,7 @@ def official_sha256(path: Path) -> str:
     """SHA-256 of what an official checkpoint holds, without unpacking it."""
     if path.suffix not in _SINGLE_FILES:
         return content_sha256(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def read_base(path: Path) -> BaseModel:

@@ -6,6 +6,7 @@ input               "photos", or "images" of a file written with --raw
 architecture, config, labels, score_threshold, precision, base, provenance
 as in the detector it was made from
 detector_sha256     identifies that detector
+weights_sha256      of an .xml of OpenVINO: of the .bin that belongs to it
 """
 
 from __future__ import annotations
@@ -81,6 +82,11 @@ def read_openvino_header(path: Path) -> Mapping[str, Any]:
     except (OSError, ElementTree.ParseError) as error:
         raise DetectorFileError(f"{path}: not OpenVINO's, or damaged: {error}", hint=EXPORT_ONE) from error
     return parse_header(path, former_name.entry(told, HEADER_KEY))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that an exported detector is made of: OpenVINO's keeps its weights in one beside it."""
+    return [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
 
 
 def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:

@@ -22,11 +22,17 @@ from numpy.typing import NDArray
 
 from fewbox.core import num_cores
 from fewbox.core.arguments import CPU
-from fewbox.core.files import cache_folder, keep_newest
+from fewbox.core.files import cache_folder, keep_newest, sha256_of
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.families import config_from_dict, family_of
 from fewbox.runtimes import Outputs
-from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header, read_openvino_header, require_photos
+from fewbox.runtimes.header import (
+    EXPORT_ONE,
+    files_of,
+    read_onnx_header,
+    read_openvino_header,
+    require_photos,
+)
 
 NETWORK_INPUT = "network/images"
 """The tensor between the first part and the network, in every exported file."""
@@ -192,7 +198,7 @@ class OpenVinoEngine:
         read_header = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         self.header: Mapping[str, Any] = read_header(path)
         require_photos(path, self.header)
-        model = _read(core, path)
+        model = _read(core, path, self.header)
         self.precision = _chosen_precision(path, self.header, precision, core)
         try:
             self._config = config_from_dict(self.header["architecture"], self.header["config"])
@@ -296,11 +302,14 @@ def _start(path: Path) -> Any:
     return openvino.Core()
 
 
-def _read(core: Any, path: Path) -> Any:
-    weights = path.with_suffix(".bin")
-    if path.suffix.lower() == ".xml" and not weights.is_file():
-        hint = f"copy {weights.name} to where {path.name} is: the two belong together"
+def _read(core: Any, path: Path, header: Mapping[str, Any]) -> Any:
+    weights = files_of(path)[-1]
+    hint = f"copy {weights.name} to where {path.name} is: the two belong together"
+    if not weights.is_file():
         raise DetectorFileError(f"{weights}: no such file", hint=hint)
+    # Weights of another detector fit as well, and would find something else under this one's labels.
+    if "weights_sha256" in header and sha256_of(weights) != header["weights_sha256"]:
+        raise DetectorFileError(f"{weights}: not the weights of {path.name}, or not all of them", hint=hint)
     try:
         return core.read_model(path)
     except RuntimeError as error:

@@ -8,7 +8,6 @@ if all went well.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
 import shutil
@@ -21,9 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from fewbox.core.arguments import AUTO
+from fewbox.core.files import sha256_of
 from fewbox.detection.loading import open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, SettingError
+from fewbox.runtimes.header import files_of
 
 _log = logging.getLogger(__name__)
 
@@ -109,12 +110,9 @@ def load_copy(path: Path, base: str | None, engine: str = AUTO, device: str = AU
     try:
         with tempfile.TemporaryDirectory(prefix="fewbox-", ignore_cleanup_errors=True) as folder:
             copy = Path(folder) / path.name
-            shutil.copyfile(path, copy)
-            if path.suffix.lower() == ".xml":  # OpenVINO's, which keep their weights beside them
-                shutil.copyfile(path.with_suffix(".bin"), copy.with_suffix(".bin"))
-            with copy.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return Loaded(_opened(copy, base, engine, device), sha256, time.time())
+            for source, target in zip(files_of(path), files_of(copy), strict=True):
+                shutil.copyfile(source, target)
+            return Loaded(_opened(copy, base, engine, device), sha256_of(copy), time.time())
     except OSError as error:  # there may be no room for the copy
         raise DetectorFileError(f"{path.name}: cannot be read: {error.strerror or error}") from error
 
@@ -148,10 +146,10 @@ def name_detectors(paths: Sequence[Path]) -> Mapping[str, Path]:
     return named
 
 
-def _state_of(path: Path) -> tuple[int, ...] | None:
-    """What tells a file from the one that replaces it; None while there is none."""
+def _state_of(path: Path) -> list[tuple[int, ...]] | None:
+    """What tells a detector's files from those that replace them; None while one is missing."""
     try:
-        state = path.stat()
+        states = [one.stat() for one in files_of(path)]
     except OSError:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    return [(state.st_mtime_ns, state.st_size, state.st_ino) for state in states]
