@@ -14,6 +14,7 @@ class AtOnce extends EventTarget {
   }
 
   postMessage({ id, task, given }) {
+    if (task === "learn") AtOnce.learntFrom = given;
     const results = { open: given.name, learn: { estimate: null, scoreThreshold: 0.5 }, find: { boxes: [] } };
     setTimeout(() => this.#say({ id, result: results[task] }));
   }
@@ -21,11 +22,33 @@ class AtOnce extends EventTarget {
 
 const base = (name) => new File([new Uint8Array(4)], name);
 
-/** A project of two photos in which something is drawn. */
+/** A project of photos in which one box is drawn each, of these labels. */
 class Drawn extends EventTarget {
-  photos = async () => ["1", "2"].map((id) => ({ id, name: id, reviewed: true, boxes: [{ label: "duck", box: [0, 0, 1, 1] }] }));
-  labels = async () => ["duck"];
+  constructor(...drawn) {
+    super();
+    this.all = (drawn.length ? drawn : ["duck", "duck"]).map((label, number) => {
+      const [id, box] = [String(number), { label, box: [0, 0, 1, 1], ignore: false }];
+      return { id, name: id, width: 9, height: 9, reviewed: true, boxes: [box] };
+    });
+  }
+
+  photos = async () => this.all.map((photo) => ({ ...photo }));
+  photo = async (id) => this.all.find((photo) => photo.id === id);
+  labels = async () => ["duck", "mug"];
   file = async () => base("photo");
+
+  change(number, changed) {
+    Object.assign(this.all[number], changed);
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** A learner of a project, whose worker does at once what it is asked. */
+function learnerOf(project, context, database = { get: async () => base("one.onnx") }) {
+  const { Worker: before } = globalThis;
+  globalThis.Worker = AtOnce;
+  context.after(() => (globalThis.Worker = before));
+  return new Learner(project, database);
 }
 
 async function until(learner, isSo) {
@@ -33,12 +56,9 @@ async function until(learner, isSo) {
 }
 
 test("once another base is there, nothing of the one before is called learnt or ready", async (context) => {
-  const { Worker: before } = globalThis;
-  globalThis.Worker = AtOnce;
-  context.after(() => (globalThis.Worker = before));
   let kept;
   const database = { get: async () => base("one.onnx"), put: () => new Promise((resolve) => (kept = resolve)) };
-  const learner = new Learner(new Drawn(), database);
+  const learner = learnerOf(new Drawn(), context, database);
   await until(learner, () => learner.learning().state === "ready");
   assert.ok(learner.isLearnt);
   const setting = learner.setBase(base("two.onnx"));
@@ -48,4 +68,20 @@ test("once another base is there, nothing of the one before is called learnt or 
   kept();
   await setting;
   assert.deepEqual([learner.isLearnt, learner.learning().state], [true, "ready"]);
+});
+
+test("a class that is first drawn when there are more photos than it learns from is learnt", async (context) => {
+  const learner = learnerOf(new Drawn(...Array(60).fill("duck"), "mug"), context);
+  await until(learner, () => learner.learning().state === "ready");
+  const { photos, labels } = AtOnce.learntFrom;
+  assert.equal(photos.length, 40);
+  assert.ok(photos.some(({ classIds }) => classIds.includes(labels.indexOf("mug"))));
+});
+
+test("photos with nothing but boxes to ignore are not enough to learn from", async (context) => {
+  const project = new Drawn();
+  project.all[1].boxes[0].ignore = true;
+  const learner = learnerOf(project, context);
+  await until(learner, () => learner.learning().message);
+  assert.equal(learner.learning().message, "draw boxes in one more photo");
 });

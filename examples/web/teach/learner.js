@@ -3,6 +3,7 @@
 
 import { Helper } from "../engine.js";
 import { readBaseFile } from "./base.js";
+import { chooseLessons, objectsIn } from "./lessons.js";
 
 const MIN_PHOTOS = 2; // with boxes
 const MAX_PHOTOS = 40; // that are learnt from, and that are looked at ahead
@@ -175,7 +176,7 @@ export class Learner extends EventTarget {
   async #learn() {
     const photos = await this.#project.photos();
     const reviewed = photos.filter((photo) => photo.reviewed && !photo.left_out);
-    const missing = MIN_PHOTOS - reviewed.filter(({ boxes }) => boxes.length).length;
+    const missing = MIN_PHOTOS - reviewed.filter((photo) => objectsIn(photo).size).length;
     if (missing > 0) {
       const where = missing === 2 ? "two photos" : "one more photo";
       this.#forgetRound();
@@ -183,8 +184,7 @@ export class Learner extends EventTarget {
     }
     const used = new Set(reviewed.flatMap(({ boxes }) => boxes.map(({ label }) => label)));
     const labels = (await this.#project.labels()).filter((label) => used.has(label));
-    const inOrder = reviewed.sort((a, b) => b.boxes.length - a.boxes.length).slice(0, MAX_PHOTOS);
-    const chosen = inOrder.sort((a, b) => (a.name < b.name ? -1 : 1));
+    const chosen = chooseLessons(reviewed, MAX_PHOTOS);
     const says = JSON.stringify([labels, chosen.map(({ id, boxes }) => [id, boxes])]);
     if (says === this.#learntFrom.says) return undefined;
     const message = `learning from ${counted(chosen.length)}`;

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbox.apps.annotate.background import Learning
+from fewbox.apps.annotate.lessons import choose_lessons, objects_in
 from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO
@@ -95,16 +96,14 @@ class Rounds:
         left_out = {
             name for name, state in zip(names, self.project.states(names), strict=True) if state.left_out
         }
-        missing = MIN_PHOTOS - sum(_has_boxes(state) for state in states.values())
+        missing = MIN_PHOTOS - sum(bool(objects_in(state)) for state in states.values())
         if missing > 0:
             where = "two photos" if missing == 2 else "one more photo"
             _report(Learning("waiting", f"draw boxes in {where}", self.number))
             return
         used = {drawn.box.label for state in states.values() for drawn in state.boxes}
         labels = tuple(label for label in self.project.labels() if label in used)
-        # Those already cached first, then those with boxes.
-        order = sorted(states, key=lambda name: (name not in self.cached, not states[name].boxes))
-        chosen = {name: states[name] for name in sorted(order[:MAX_PHOTOS])}
+        chosen = {name: states[name] for name in choose_lessons(states, MAX_PHOTOS)}
         versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
         if versions == self.learnt_from:
             return
@@ -225,10 +224,6 @@ def _rounds(photos: str, base: str, device: str, batch_norm_eps: str | None) -> 
         return Rounds(Project(photos), load_base(base, batch_norm_eps=eps), chosen)
     except ModuleNotFoundError as error:  # of an official file that is converted first
         raise in_words(error, f"learning from {base}") from error
-
-
-def _has_boxes(state: PhotoState) -> bool:
-    return any(not drawn.box.ignore for drawn in state.boxes)
 
 
 def _report(learning: Learning) -> None:
