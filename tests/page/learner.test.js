@@ -85,3 +85,27 @@ test("photos with nothing but boxes to ignore are not enough to learn from", asy
   await until(learner, () => learner.learning().message);
   assert.equal(learner.learning().message, "draw boxes in one more photo");
 });
+
+test("after a round that failed, photos that are what they were are called learnt from again", async (context) => {
+  const project = new Drawn();
+  const learner = learnerOf(project, context);
+  await until(learner, () => learner.learning().state === "ready");
+  const { file, all: [{ boxes }] } = project;
+  project.file = () => Promise.reject(new Error("the browser no longer has this photo"));
+  project.change(0, { boxes: [{ ...boxes[0], box: [0, 0, 2, 2] }] });
+  await until(learner, () => learner.learning().state === "failed");
+  project.file = file;
+  project.change(0, { boxes });
+  await until(learner, () => learner.learning().state === "ready");
+  assert.equal(learner.learning().message, "learnt from 2 photos");
+});
+
+test("a photo that was left out is not proposed as the next one", async (context) => {
+  const project = new Drawn("duck", "duck", "duck", "duck");
+  for (const photo of project.all.slice(2)) Object.assign(photo, { reviewed: false, boxes: [] });
+  const learner = learnerOf(project, context);
+  await until(learner, () => learner.learning().suggested_next === "2");
+  project.change(2, { left_out: true });
+  await until(learner, () => learner.learning().suggested_next !== "2");
+  assert.equal(learner.learning().suggested_next, "3");
+});

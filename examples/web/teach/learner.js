@@ -186,7 +186,7 @@ export class Learner extends EventTarget {
     const labels = (await this.#project.labels()).filter((label) => used.has(label));
     const chosen = chooseLessons(reviewed, MAX_PHOTOS);
     const says = JSON.stringify([labels, chosen.map(({ id, boxes }) => [id, boxes])]);
-    if (says === this.#learntFrom.says) return undefined;
+    if (says === this.#learntFrom.says) return this.#suggest(); // it may have failed since
     const message = `learning from ${counted(chosen.length)}`;
     this.#say({ state: "learning", message, progress: 0 });
     await this.#open();
@@ -242,6 +242,10 @@ export class Learner extends EventTarget {
   /** Look at photos that nobody has reviewed, and say of which the last round is least sure. */
   async #suggest() {
     const open = (await this.#project.photos()).filter(({ reviewed, left_out }) => !reviewed && !left_out);
+    const ids = new Set(open.map(({ id }) => id));
+    for (const id of [...this.#sure.keys()].filter((id) => !ids.has(id))) {
+      for (const known of [this.#found, this.#sure]) known.delete(id);
+    }
     for (const { id } of open.slice(0, CANDIDATES)) {
       if (this.#since) break;
       await this.#candidates(id).catch(() => {});

@@ -81,12 +81,15 @@ class Rounds:
         self.number = 0
         self.cached: dict[str, tuple[object, CachedPhoto]] = {}
         self.learnt_from: object = None
+        self.lessons: frozenset[str] = frozenset()
         self.detector: Detector | None = None
         self.wanted: list[str] = []
         self.uncertainty: dict[str, float] = {}
+        self.is_ready = False
 
     def learn(self) -> None:
         """One round, if there is enough to learn from and it has changed since the last one."""
+        self.is_ready = False
         names = self.project.photo_names()
         states = {
             name: state
@@ -105,8 +108,16 @@ class Rounds:
         labels = tuple(label for label in self.project.labels() if label in used)
         chosen = {name: states[name] for name in choose_lessons(states, MAX_PHOTOS)}
         versions = {name: self._version(name, state, labels) for name, state in chosen.items()}
-        if versions == self.learnt_from:
-            return
+        if versions != self.learnt_from:
+            self._fit(chosen, versions, labels)
+        settled = states.keys() | left_out
+        # Also if nothing is new: since then it may have said that it waits, or that it failed.
+        self._look([name for name in names if name not in settled and self.project.path_of(name).exists()])
+
+    def _fit(
+        self, chosen: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
+    ) -> None:
+        """Learn from these photos; if that fails, what was learnt before stays."""
         self._cache(chosen, versions, labels)
         photos = [photo for _, photo in self.cached.values()]
         if len(photos) < MIN_PHOTOS:
@@ -120,11 +131,9 @@ class Rounds:
             keep_classes=False,
             device=self.device,
         ).detector
-        self.learnt_from = versions
+        self.learnt_from, self.lessons = versions, frozenset(self.cached)
         self.number += 1
         self.uncertainty.clear()
-        settled = states.keys() | left_out
-        self._look([name for name in names if name not in settled and self.project.path_of(name).exists()])
 
     def _version(self, name: str, state: PhotoState, labels: tuple[str, ...]) -> object:
         """Equal as long as the photo and what there is to learn in it are the same."""
@@ -163,6 +172,9 @@ class Rounds:
     def _look(self, names: list[str]) -> None:
         """Look at photos that nobody has reviewed: first the ones asked for, then the next, then others."""
         half = CANDIDATES // 2
+        self.is_ready = True
+        there = set(names)
+        self.uncertainty = {name: known for name, known in self.uncertainty.items() if name in there}
         self.wanted = [name for name in self.wanted if name in names][-half:]
         others = [*names[:half], *names[:: max(1, len(names) // half)]]
         for name in list(dict.fromkeys([*reversed(self.wanted), *others]))[:CANDIDATES]:
@@ -175,7 +187,7 @@ class Rounds:
         Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
         is empty, and the detector would repeat it. The round that follows tells.
         """
-        if self.detector is None or name in self.uncertainty or name in self.cached:
+        if self.detector is None or name in self.uncertainty or name in self.lessons:
             return
         try:
             found = self.detector.detect(self.project.path_of(name), threshold=CANDIDATE_SCORE)
@@ -189,7 +201,8 @@ class Rounds:
             for box, score, label in found.above(max(SHOWN_SCORE, self.detector.threshold))
         ]
         _send({"name": name, "round": self.number, "boxes": boxes})
-        self._report_ready()
+        if self.is_ready:  # else what it said last stays: for what it waits, or why it failed
+            self._report_ready()
 
     def save(self, file: Path) -> None:
         """Write what the last round has learnt, so that somebody can try it."""
@@ -198,7 +211,7 @@ class Rounds:
 
     def _report_ready(self) -> None:
         suggested = max(self.uncertainty, key=lambda name: self.uncertainty[name], default=None)
-        message = f"learnt from {counted(len(self.cached), 'photo')}"
+        message = f"learnt from {counted(len(self.lessons), 'photo')}"
         _report(Learning("ready", message, self.number, 1.0, suggested))
 
 
