@@ -18,6 +18,9 @@ import fewbox
 from fewbox.apps.annotate import notebook_page
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.notebook_page import NotebookLearner, NotebookPage, bundled
+from fewbox.data.annotations import Box
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
 from fewbox.errors import AnnotationError, PhotoError, SettingError
 from waiting import has_ended, wait_until
 
@@ -82,6 +85,51 @@ def test_boxes_do_not_become_those_of_other_images(tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match=r"image2\.png: holds another image") as caught:
         annotate([IMAGES[0], IMAGES[2], IMAGES[1]], folder=tmp_path)
     assert "folder=..." in str(caught.value)
+
+
+MANY = [np.full((20, 30, 3), 20 * number, np.uint8) for number in range(12)]
+
+
+def test_boxes_of_the_first_images_are_there_once_there_are_more(tmp_path: Path) -> None:
+    Frontend(annotate(MANY[:5], folder=tmp_path)).draw(1, (1, 1, 9, 9))
+    more = annotate(MANY, folder=tmp_path)
+    assert [len(boxes) for boxes in more.boxes] == [0, 1, *[0] * 10]
+    Frontend(more).draw(11, (2, 2, 8, 8))
+    assert annotate(MANY[:5], folder=tmp_path).boxes[1].tolist() == [[1, 1, 9, 9]]
+    assert len(list(tmp_path.glob("*.png"))) == 12
+
+
+class TestFormerNames:
+    """Former versions put zeros before the number, as many as there were images."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """As a former version left it, with a box in the second of twelve images."""
+        for number, image in enumerate(MANY, start=1):
+            Image.fromarray(image).save(tmp_path / f"image{number:02d}.png")
+        box = Box(1, 1, 9, 9, "mug")
+        Project(tmp_path).change_photo("image02.png", put=[DrawnBox("b", box)])
+        return tmp_path
+
+    @pytest.mark.parametrize("count", [5, 12])
+    def test_what_was_drawn_is_there(self, folder: Path, count: int) -> None:
+        page = annotate(MANY[:count], folder=folder)
+        assert page.boxes[1].tolist() == [[1, 1, 9, 9]]
+        assert len(list(folder.glob("*.png"))) == 12
+
+    @pytest.mark.parametrize("drawn_in", ["image1.png", "image01.png"])
+    def test_of_two_files_of_one_image_the_one_with_boxes_counts(self, folder: Path, drawn_in: str) -> None:
+        shutil.copy(folder / "image01.png", folder / "image1.png")
+        box = Box(3, 3, 7, 7, "mug")
+        Project(folder).change_photo(drawn_in, put=[DrawnBox("b", box)])
+        for images in (MANY, MANY[:5]):
+            assert annotate(images, folder=folder).boxes[0].tolist() == [[3, 3, 7, 7]]
+
+    def test_a_file_of_another_image_gives_it_no_boxes(self, folder: Path) -> None:
+        with pytest.raises(AnnotationError, match=r"image01\.png: holds another image"):
+            annotate(MANY[1:4], folder=folder)
+        Image.fromarray(MANY[1]).save(folder / "image1.png")  # of a cell with fewer images
+        assert annotate([MANY[1], MANY[1]], folder=folder).paths[0] == folder / "image1.png"
 
 
 def test_deleted_boxes_and_boxes_to_ignore_are_not_returned(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ everything is there again after the cell is run again or the kernel restarted.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ from fewbox.models.zoo import default_base
 
 if TYPE_CHECKING:
     from fewbox.apps.annotate.notebook_page import NotebookPage
+
+_NAME = re.compile(r"image0*([1-9]\d*)\.png")
 
 Picture = npt.NDArray[np.generic] | Image.Image
 
@@ -117,19 +120,34 @@ def _paths_of(images: Sequence[StrPath] | Sequence[Picture], folder: Path) -> li
         return [path.absolute() for path in find_photos([os.fspath(image) for image in images])]  # type: ignore[arg-type]
     if len(in_memory) < len(images):
         raise PhotoError("give either names of photos, or images in memory: not both")
-    digits = len(str(len(images)))
-    paths = [folder.absolute() / f"image{number:0{digits}d}.png" for number in range(1, len(images) + 1)]
-    for path, image in zip(paths, in_memory, strict=True):
-        _keep(path, upright_array(image))
-    return paths
+    target = folder.absolute()
+    known: dict[int, list[Path]] = {}
+    for path in sorted(target.glob("image*.png"), key=lambda path: len(path.name)):
+        if numbered := _NAME.fullmatch(path.name):
+            known.setdefault(int(numbered[1]), []).append(path)
+    return [
+        _kept(target / f"image{number}.png", known.get(number, []), upright_array(image))
+        for number, image in enumerate(in_memory, start=1)
+    ]
 
 
-def _keep(path: Path, image: RGBArray) -> None:
-    """Write an image unless it is there already; it must not get the boxes of another image."""
-    if path.exists():
-        if not np.array_equal(read_image(path), image):
-            hint = "choose another folder: fewbox.annotate(images, folder=...)"
-            raise AnnotationError(f"{path}: holds another image, which may have boxes", hint=hint)
-        return
-    with replacing(path) as temporary:
-        Image.fromarray(image).save(temporary)
+def _kept(path: Path, known: Sequence[Path], image: RGBArray) -> Path:
+    """Where an image is; it is written unless it is there already, and must not get the boxes of another one.
+
+    Args:
+        path: where it belongs, however many images there are: the next cell may have more of them.
+        known: files of its number. Former versions put zeros before it, by how many images there were.
+        image: the image.
+    """
+    same = [file for file in known if np.array_equal(read_image(file), image)]
+    if known and not same:
+        hint = "choose another folder: fewbox.annotate(images, folder=...)"
+        raise AnnotationError(f"{known[0]}: holds another image, which may have boxes", hint=hint)
+    if len(same) > 1:
+        states = Project(path.parent).states([file.name for file in same])
+        said = {file: (bool(state.boxes), state.reviewed) for file, state in zip(same, states, strict=True)}
+        return max(same, key=said.__getitem__)  # the first one of those of which most is said
+    if not same:
+        with replacing(path) as temporary:
+            Image.fromarray(image).save(temporary)
+    return same[0] if same else path
