@@ -21,7 +21,8 @@ from fewbox.data.formats.photos import PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
-from fewbox.data.project_file import DrawnBox, PhotoState, checked_label
+from fewbox.data.project_file import DrawnBox, PhotoState
+from fewbox.data.project_names import checked_label
 from fewbox.errors import AnnotationError, FewboxError, PhotoError
 
 _NOT_OURS = frozenset({PROJECT_FILE, "detections.json"})

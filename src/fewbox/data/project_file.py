@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,16 +20,14 @@ from typing import Any
 from fewbox.core import counted
 from fewbox.data.annotations import Box, checked_box, require_size
 from fewbox.data.formats.json_file import Entry, parse_object, unused_id
+from fewbox.data.project_names import checked_label, photo_key, plain_label
 from fewbox.errors import AnnotationError
 
-MAX_LABEL_LENGTH = 100
-"""Longer names of classes are a slip: they fit no list and no picture."""
 _BOX_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # Finer than a hand can draw on any screen, and short enough to be read in a diff.
 _DECIMALS = 2
 
-_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # Persian and the scripts of India are written with them
 _NEW = '{"info": {}, "images": [], "annotations": [], "categories": []}'
 
 # JSON has no word for infinity and the like. Not ASCII, so that a diff shows names as they are.
@@ -100,12 +97,12 @@ class ProjectFile:
 
     def _read_image(self, entry: Entry) -> None:
         name = entry.text("file_name")
-        if _key(name) in self._images:
+        if photo_key(name) in self._images:
             entry.refuse("file_name", "different from the names before it")
         entry.flag("reviewed"), entry.flag("left_out")
         entry.size_hw("height", "width")
         self._boxes[unused_id(entry, self._boxes)] = {}
-        self._images[_key(name)] = entry
+        self._images[photo_key(name)] = entry
 
     def _read_box(self, entry: Entry) -> None:
         image_id = entry.whole("image_id")
@@ -135,7 +132,7 @@ class ProjectFile:
 
     def photo(self, name: str) -> PhotoState:
         """What is said about a photo; of one that the file does not know, that nobody has looked at it."""
-        key = _key(name)
+        key = photo_key(name)
         if key not in self._images:
             return PhotoState()
         if key not in self._states:
@@ -182,7 +179,7 @@ class ProjectFile:
             AnnotationError: a box does not fit the photo, or has no proper label.
         """
         before = self.photo(name)
-        self._states.pop(_key(name), None)
+        self._states.pop(photo_key(name), None)
         where = f"{self._source}: {name}"
         if before.boxes and before.size_hw and size_hw:
             require_size(before.size_hw, size_hw, where)
@@ -206,12 +203,12 @@ class ProjectFile:
 
     def _image_entry(self, name: str, size_hw: tuple[int, int] | None) -> dict[str, Any]:
         """The photo's entry, made if there is none, with the photo's size if that is known."""
-        if _key(name) not in self._images:
+        if photo_key(name) not in self._images:
             fields = {"id": max(self._boxes, default=0) + 1, "file_name": name}
-            self._images[_key(name)] = Entry(f"{self._source}: {name}", fields)
+            self._images[photo_key(name)] = Entry(f"{self._source}: {name}", fields)
             self._boxes[fields["id"]] = {}  # type: ignore[index]
             self._top["images"].append(fields)
-        entry = self._images[_key(name)].fields
+        entry = self._images[photo_key(name)].fields
         if size_hw is not None:
             entry["width"], entry["height"] = size_hw[1], size_hw[0]
         return entry
@@ -239,7 +236,7 @@ class ProjectFile:
 
     def _category_id(self, label: str, wanted: int | None = None) -> int:
         """The id of a class, which is added if it is not there; under the id ``wanted`` if that is free."""
-        same = [category_id for category_id, known in self._labels.items() if _plain(known) == label]
+        same = [category_id for category_id, known in self._labels.items() if plain_label(known) == label]
         if same:
             return same[0]
         next_id = max(self._labels, default=0) + 1
@@ -361,29 +358,6 @@ class ProjectFile:
         if line is None:
             line = self._lines[id(entry)] = _to_json(entry)
         return line
-
-
-def checked_label(label: str) -> str:
-    """The name of a class without blanks around it, its accents spelled in the usual one of two ways.
-
-    Raises:
-        AnnotationError: nothing is left, or it is too long or not one line of text.
-    """
-    name = _plain(label)
-    seen = name.translate(_JOINERS)
-    if not seen or len(name) > MAX_LABEL_LENGTH or not seen.isprintable():
-        hint = f"use a name of 1 to {MAX_LABEL_LENGTH} characters, all of them visible"
-        raise AnnotationError(f"not a name for a class: {label[:120]!r}", hint=hint)
-    return name
-
-
-def _plain(label: str) -> str:
-    return unicodedata.normalize("NFC", label).strip()
-
-
-def _key(name: str) -> str:
-    """What photos are compared by: macOS spells an accent as a sign of its own, Windows has its own slash."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
 def _box_id(entry: Entry) -> str:
