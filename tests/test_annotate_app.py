@@ -211,7 +211,7 @@ class TestDrawing:
         address = page.address("out1.jpg")
         page.patch(address, json={"put": [a_box()]})
         Image.new("RGB", (60, 100)).save(page.folder / "out1.jpg")
-        for answer in (page.get(address), page.patch(address, json={"delete": ["k1"]})):
+        for answer in (page.get(address), page.patch(address, json={"put": [a_box("k2")]})):
             assert answer.status_code == 409
             assert "100 x 60 in the file, 60 x 100 upright" in answer.json()["error"]
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from annotate_client import Page, a_box, make_photos
 from fewbox.apps.annotate import previews
 from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, write_annotations
 from fewbox.data.project import TRASH, Project
+from fewbox.errors import AnnotationError
 from waiting import LONG
 
 
@@ -71,6 +73,58 @@ def test_one_that_cannot_be_read_can_be_left_out(folder: Path) -> None:
     answer = page.patch(page.address("out4.jpg"), json={"left_out": True})
     assert (answer.status_code, answer.json()["left_out"]) == (200, True)
     assert names(read_annotations(folder)) == ["out1.jpg", "out2.jpg"]
+
+
+class TestTurned:
+    """A photo that was turned after its boxes were drawn: nothing learns from the project while it counts."""
+
+    @pytest.fixture(autouse=True)
+    def turn_out1(self, folder: Path) -> None:
+        with Image.open(folder / "out1.jpg") as photo:
+            photo.rotate(90, expand=True).save(folder / "out1.jpg")
+        with pytest.raises(AnnotationError, match="width x height differ"):
+            read_annotations(folder)
+
+    def test_it_can_be_left_out_and_is_still_noticed_when_it_is_taken_in_again(self, folder: Path) -> None:
+        page = Page(folder)
+        address = page.address("out1.jpg")
+        assert page.patch(address, json={"left_out": True}).status_code == 200
+        for boxes in ("", "annotations.json"):
+            assert names(read_annotations(folder / boxes)) == ["out2.jpg"]
+        refused = page.patch(address, json={"left_out": False})
+        assert refused.status_code == 409
+        assert "width x height differ: 100 x 60 in the file, 60 x 100 upright" in refused.text
+        make_photos(folder, "out1.jpg")  # turned back
+        assert page.patch(address, json={"left_out": False}).status_code == 200
+        assert [len(image.boxes) for image in read_annotations(folder)] == [1, 0]
+
+    def test_it_can_be_put_into_the_trash(self, folder: Path) -> None:
+        page = Page(folder)
+        assert page.post(f"{page.address('out1.jpg')}/trash", json={}).status_code == 200
+        assert (folder / TRASH / "out1.jpg").exists()
+        assert names(read_annotations(folder)) == ["out2.jpg"]
+
+    def test_it_is_not_left_out_if_it_cannot_be_put_into_the_trash(self, folder: Path) -> None:
+        (folder / TRASH).write_text("in the way")
+        page = Page(folder)
+        assert page.post(f"{page.address('out1.jpg')}/trash", json={}).status_code >= 400
+        assert page.photos()["out1.jpg"]["left_out"] is False
+
+    def test_its_boxes_can_be_deleted_and_drawn_anew(self, folder: Path) -> None:
+        page = Page(folder)
+        address = page.address("out1.jpg")
+        assert page.patch(address, json={"delete": ["k1"], "reviewed": False}).status_code == 200
+        assert page.patch(address, json={"put": [a_box("k2", (20, 10, 50, 90))]}).status_code == 200
+        (image, _) = read_annotations(folder)
+        assert [(box.x1, box.y1, box.x2, box.y2) for box in image.boxes] == [(20, 10, 50, 90)]
+
+    @pytest.mark.parametrize("change", [{}, {"delete": ["k1"]}, {"left_out": True}])
+    def test_a_window_that_shows_it_as_it_was_draws_nothing_in_it(
+        self, folder: Path, change: dict[str, Any]
+    ) -> None:
+        page = Page(folder)
+        drawn = change | {"put": [a_box("k2", (20, 10, 50, 50))]}
+        assert page.patch(page.address("out1.jpg"), json=drawn).status_code == 409
 
 
 def test_the_learner_passes_it_over(folder: Path) -> None:

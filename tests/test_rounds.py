@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fewbox.apps.annotate import learning
 from fewbox.apps.annotate.learning import Rounds
@@ -100,6 +101,17 @@ class TestBackToWhatItWas:
         rounds.project.change_photo(suggested, left_out=True)
         rounds.learn()
         assert last_said(said)["suggested_next"] not in (None, suggested)
+
+
+def test_a_photo_turned_since_its_boxes_were_drawn_is_passed_by(
+    rounds: Rounds, said: list[dict[str, Any]]
+) -> None:
+    draw(rounds, 0, 1, 2)
+    path = rounds.project.path_of("photo2.png")
+    with Image.open(path) as photo:
+        photo.rotate(90, expand=True).save(path)
+    rounds.learn()
+    assert last_said(said)["message"] == "learnt from 2 photos"
 
 
 class OneRound(queue.Queue[dict[str, Any]]):

@@ -216,7 +216,8 @@ class Project:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(place)
             except OSError as error:
-                self.change_photo(name, left_out=before.left_out, reviewed=before.reviewed)
+                with self.editing() as content:  # whatever size the photo has by now
+                    content.change_photo(name, None, left_out=before.left_out, reviewed=before.reviewed)
                 raise files.output_error(place, error) from error
             self._found -= {name}
             return place

@@ -176,13 +176,19 @@ class ProjectFile:
                 is left out counts as not reviewed, so that no other program takes it for background.
 
         Raises:
-            AnnotationError: a box does not fit the photo, or has no proper label.
+            AnnotationError: a box does not fit the photo, or has no proper label. Or the photo had another
+                size when its boxes were drawn: then it can be left out, or all of them be deleted.
         """
         before = self.photo(name)
         self._states.pop(photo_key(name), None)
         where = f"{self._source}: {name}"
+        is_out = before.left_out if left_out is None else left_out
+        stay = {drawn.id for drawn in before.boxes} - {*delete}
         if before.boxes and before.size_hw and size_hw:
-            require_size(before.size_hw, size_hw, where)
+            if put or (stay and not is_out):
+                require_size(before.size_hw, size_hw, where)
+            if stay:  # the size that they were drawn on, so that taking the photo in again still notices
+                size_hw = before.size_hw
         entry = self._image_entry(name, size_hw)
         boxes = self._boxes[entry["id"]]
         gone = {boxes.pop(box_id).fields["id"] for box_id in set(delete) & boxes.keys()}
@@ -194,7 +200,6 @@ class ProjectFile:
             box = checked_box(drawn.box, size_hw, [drawn.box.label], f"{where}: box {drawn.id}")
             self._put(entry["id"], drawn.id, box, self._category_id(label))
         looked_at = before.reviewed if reviewed is None else reviewed
-        is_out = before.left_out if left_out is None else left_out
         entry["reviewed"] = (looked_at and not is_out) or bool(boxes)
         entry.pop("left_out", None)
         if is_out:

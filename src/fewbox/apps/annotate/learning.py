@@ -158,6 +158,8 @@ class Rounds:
                     path = self.project.path_of(name)
                     boxes = tuple(drawn.box for drawn in state.boxes)
                     image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
+                    if boxes and state.size_hw not in (None, image.size_hw):
+                        continue  # turned or resized since: its boxes are no longer where its objects are
                     annotations = AnnotationSet((image,), labels, PROJECT_FILE)
                     (photo,) = cache_photos(
                         self.extractor, self.base.config, annotations, budget, SEED, show_progress=False
