@@ -273,6 +273,14 @@ class TestLabels:
         page.put("/api/labels", json={"remove": ["cup"]})
         assert page.photos()["out1.jpg"]["labels"] == ["Tässchen"]
 
+    def test_boxes_of_a_deleted_class_come_back_once_however_a_photo_is_spelled(self, page: Page) -> None:
+        page.patch(page.address("out1.jpg"), json={"put": [a_box(label="mug")]})
+        text = page.project.file.read_text()
+        page.project.file.write_text(text.replace('"out1.jpg"', '"./out1.jpg"'))  # another tool
+        answer = page.put("/api/labels", json={"delete": ["mug"]}).json()
+        assert [photo for photo, _ in answer["before"]] == [page.photos()["out1.jpg"]["id"]]
+        assert answer["lost"]["photos"] == []
+
     def test_refused(self, page: Page) -> None:
         page.patch(page.address("out1.jpg"), json={"put": [a_box(label="mug")]})
         for body, status in (

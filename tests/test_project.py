@@ -114,6 +114,33 @@ class TestPhotos:
         assert len(json.loads((tmp_path / "elsewhere.json").read_bytes())["annotations"]) == 1
 
     @pytest.mark.parametrize(
+        "name", ["./desk/1.jpg", ".\\desk\\1.jpg", "desk//1.jpg", "desk/./1.jpg", "././desk/1.jpg"]
+    )
+    def test_a_photo_is_one_however_another_tool_spells_its_name(self, tmp_path: Path, name: str) -> None:
+        folder = make_photos(tmp_path / "photos", "desk/1.jpg", "desk/2.jpg")
+        image = {"id": 1, "file_name": name, "width": 100, "height": 60}
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 30, 40]}
+        top = {"images": [image], "annotations": [box], "categories": [{"id": 1, "name": "mug"}]}
+        (folder / "annotations.json").write_text(json.dumps(top))
+        project = Project(folder / "**" / "*.jpg")
+        assert project.photo_names() == ["desk/1.jpg", "desk/2.jpg"]
+        assert [len(image.boxes) for image in project.annotation_set()] == [1, 0]
+        project.change_photo("desk/1.jpg", put=[drawn("k")])
+        assert json.loads(project.file.read_bytes())["images"] == [image | {"reviewed": True}]
+        # The folder alone, where only the file speaks of it; and once it is left out.
+        assert Project(folder).photo_names() == ["desk/1.jpg"]
+        Project(folder).change_photo("desk/1.jpg", left_out=True)
+        assert Project(folder).photo_names() == ["desk/1.jpg"]
+
+    @posix_only
+    def test_a_backslash_in_the_name_of_a_photo(self, folder: Path) -> None:
+        make_photos(folder, "a\\b.jpg")
+        project = Project(folder)
+        project.change_photo("a\\b.jpg", put=[drawn("k")])
+        assert project.photo_names() == ["a\\b.jpg", "out1.jpg", "out2.jpg", "out10.jpg"]
+        assert project.annotation_set().num_boxes == 1
+
+    @pytest.mark.parametrize(
         "name", ["../secret.jpg", "/etc/secret.jpg", "C:\\secret.jpg", "\\\\host\\x.jpg"]
     )
     def test_photos_outside_are_kept_but_not_opened(self, folder: Path, name: str) -> None:

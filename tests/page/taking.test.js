@@ -53,6 +53,29 @@ test("blanks around the name of a class are no part of it", () => {
   assert.throws(() => readProject(JSON.stringify({ images: [], annotations: [], categories: blank })), /without a name/);
 });
 
+for (const name of ["./a/Küche.jpg", ".\\a\\Küche.jpg", "a//Ku\u0308che.jpg"]) {
+  test(`${JSON.stringify(name)} of another tool is the photo a/Küche.jpg, be its name spelled this way or that`, async () => {
+    for (const path of ["all/a/Küche.jpg", "all/a/Ku\u0308che.jpg"]) {
+      const { taking, added } = makeTaking();
+      await taking.take([projectFile("all/annotations.json", { [name]: 3 }), fileAt(path)]);
+      assert.deepEqual(added, [["a/Küche.jpg", 3]]);
+    }
+  });
+}
+
+test("a photo that is here already gets the boxes of a project file that spells its name otherwise", async () => {
+  const put = [];
+  const project = {
+    awaited: async () => new Map(),
+    setAwaited: async (states) => assert.equal(states.size, 0),
+    changeLabels: async () => {},
+    photos: async () => [{ id: "7", name: "Ku\u0308che.jpg", width: 100, height: 60, reviewed: false }],
+    patch: async (id, { put: [{ box }] }) => put.push([id, box[0]]),
+  };
+  await new Taking(project, {}, () => {}).take([projectFile("a.json", { "./Küche.jpg": 3 })]);
+  assert.deepEqual(put, [["7", 3]]);
+});
+
 test("of several project files none is forgotten, be they taken at once or one after the other", async () => {
   const { taking, added, told } = makeTaking();
   await taking.take([projectFile("a.json", { "1.jpg": 1 }), projectFile("b.json", { "2.jpg": 2 })]);

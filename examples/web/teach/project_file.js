@@ -62,8 +62,9 @@ export function readProject(text) {
   }
   const photos = new Map();
   const byId = new Map();
-  for (const { id, file_name: name, width, height, reviewed = false, left_out = false } of images) {
-    if (typeof name !== "string" || !name) refuse("an image without a file_name");
+  for (const { id, file_name, width, height, reviewed = false, left_out = false } of images) {
+    const name = typeof file_name === "string" ? plainPath(file_name) : "";
+    if (!name) refuse("an image without a file_name");
     if (photos.has(name)) refuse(`two images are called ${name}`);
     if (byId.has(id)) refuse(`two images have the id ${id}`);
     const photo = { width, height, boxes: [], reviewed: Boolean(reviewed), left_out: Boolean(left_out) };
@@ -97,6 +98,12 @@ export function boxInside([x1, y1, x2, y2], { width, height }) {
   return [Math.max(x1, 0), Math.max(y1, 0), Math.min(x2, width), Math.min(y2, height)];
 }
 
+/** What photos are compared by: macOS spells accents and Windows slashes otherwise, and tools write "./a.jpg". */
+export function plainPath(name) {
+  const parts = name.normalize().replaceAll("\\", "/").split("/");
+  return parts.filter((part) => part && part !== ".").join("/");
+}
+
 function parsed(text) {
   let top;
   try {
@@ -120,7 +127,7 @@ function refuse(why) {
  * the other is the end. A photo of another folder is none.
  */
 export function nameIn(photos, file) {
-  const path = file.webkitRelativePath?.split("/").slice(1).join("/") || file.name;
+  const path = plainPath(file.webkitRelativePath?.split("/").slice(1).join("/") || file.name);
   if (photos.has(path)) return path;
   return [...photos.keys()].find((name) => name.endsWith(`/${path}`) || path.endsWith(`/${name}`)) ?? null;
 }

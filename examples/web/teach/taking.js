@@ -1,7 +1,7 @@
 // What comes in: photos, a project file, both in one file, and another base. A project file may come before its
 // photos, or after them.
 
-import { boxInside, nameIn, readProject } from "./project_file.js";
+import { boxInside, nameIn, plainPath, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
 
@@ -74,10 +74,10 @@ export class Taking {
    */
   async #takeProject(text, folder) {
     const { labels, photos: stated } = readProject(text);
-    const photos = new Map([...stated].map(([name, state]) => [folder + name, { ...state, name }]));
+    const photos = new Map([...stated].map(([name, state]) => [plainPath(folder + name), { ...state, name }]));
     await this.#project.changeLabels({ labels });
     for (const photo of await this.#project.photos()) {
-      const key = folder + photo.name;
+      const key = plainPath(folder + photo.name);
       const state = photos.get(key);
       if (!state || state.width !== photo.width || state.height !== photo.height) continue;
       photos.delete(key);

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.formats.raw import tell_left_out
 from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
+from fewbox.data.project_names import photo_key
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 
@@ -95,14 +95,14 @@ class Project:
         with self._lock:
             names = self._names_found()
             self._found = frozenset(names)
-            known = {unicodedata.normalize("NFC", name) for name in names}
+            known = {photo_key(name) for name in names}
             content = self._load().content
             mentioned = [
-                name.replace("\\", "/")
+                name
                 for name in content.names
                 if not content.photo(name).left_out or self.path_of(name).exists()
             ]
-        return names + [name for name in mentioned if unicodedata.normalize("NFC", name) not in known]
+        return names + [name for name in mentioned if photo_key(name) not in known]
 
     def _names_found(self) -> list[str]:
         if self.photos != self.folder:

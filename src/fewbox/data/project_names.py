@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import PurePosixPath
 
 from fewbox.errors import AnnotationError
 
@@ -31,6 +32,12 @@ def plain_label(label: str) -> str:
     return unicodedata.normalize("NFC", label).strip()
 
 
+def photo_path(name: str) -> str:
+    """The path of a photo, plainly spelled: Windows has its own slash, and some tools write ``./a.jpg``."""
+    path = name.replace("\\", "/")
+    return str(PurePosixPath(path)) if "./" in path or "//" in path else path
+
+
 def photo_key(name: str) -> str:
-    """What photos are compared by: macOS spells an accent as a sign of its own, Windows has its own slash."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
+    """What photos are compared by: their paths, of which macOS spells an accent as a sign of its own."""
+    return unicodedata.normalize("NFC", photo_path(name))

@@ -30,6 +30,7 @@ from fewbox.data.formats.writing import annotation_texts
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
+from fewbox.data.project_names import photo_key
 from fewbox.errors import AnnotationError, PhotoError
 
 
@@ -155,7 +156,8 @@ class Answers:
         losing = {*asked.delete, *(asked.merge or ())[:1]}
         there = set(filter(self._project.is_there, self._list_names() if losing else ()))
         with self._project.noting() as files, self._project.editing() as content:
-            names = sorted(there | {*content.names}) if losing else ()
+            known = {photo_key(name): name for name in (*content.names, *there)}
+            names = sorted(known.values()) if losing else ()
             before = [(name, _restoring(content.photo(name), losing)) for name in names]
             before = [(name, change) for name, change in before if change["put"]]
             content.add_labels(asked.add)
