@@ -198,10 +198,10 @@ def base_of(given: str | None) -> str:
 
 def _agrees(entry: ZooEntry) -> bool:
     """Whether the person at the terminal agrees to a download; somebody who did not is not asked again."""
-    from fewbox.core.files import cache_folder
+    from fewbox.core.files import cache_folder, is_there
 
     refused = cache_folder() / f"no-{entry.name}"
-    if not (sys.stdin.isatty() and sys.stderr.isatty()) or refused.exists():
+    if not (sys.stdin.isatty() and sys.stderr.isatty()) or is_there(refused):
         return False
     size = f"{(entry.bytes or 0) / 1e6:.0f} MB"
     print(

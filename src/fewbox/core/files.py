@@ -196,6 +196,11 @@ def output_error(target: Path, error: OSError) -> OutputError:
     return OutputError(f"{target}: cannot be written: {error.strerror or error}")
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file; not where nobody may look for it, as ``Path.exists`` would raise."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def keep_newest(paths: Iterable[Path], count: int) -> None:
     """Remove all but the ``count`` files that were changed last; what another process holds stays."""
     changed: list[tuple[float, Path]] = []
@@ -217,6 +222,14 @@ def cache_folder() -> Path:
     except ModuleNotFoundError:  # an exported detector runs without it
         return Path.home() / ".cache" / "fewbox"
     return Path(platformdirs.user_cache_dir("fewbox", appauthor=False))
+
+
+def cached_files(folder: Path, pattern: str) -> list[Path]:
+    """The files in a folder of the cache, by name; none where this user may not look into it."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError:
+        return []
 
 
 def sha256_of(path: Path) -> str:

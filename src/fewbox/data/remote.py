@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from fewbox.core.files import cache_folder, replacing, write_text
+from fewbox.core.files import cache_folder, output_error, replacing, write_text
 from fewbox.errors import PhotoError
 
 MAX_PHOTO_BYTES = 500_000_000
@@ -53,13 +53,20 @@ def is_remote(place: object) -> bool:
 
 
 def cached_path(address: str) -> Path:
-    """The path at which a remote photo will lie once it is read; nothing is fetched yet."""
+    """The path at which a remote photo will lie once it is read; nothing is fetched yet.
+
+    Raises:
+        OutputError: the cache cannot be written.
+    """
     folder = _copies() / hashlib.sha256(address.encode()).hexdigest()[:24]
     last_part = path_in(address).name
     name = _UNFIT_FOR_A_NAME.sub("_", unquote(last_part) if _is_web(address) else last_part)
     path = folder / _short(name.lstrip("."))
-    path.unlink(missing_ok=True)
-    _copies().mkdir(mode=0o700, parents=True, exist_ok=True)  # an address may hold a password
+    try:
+        path.unlink(missing_ok=True)
+        _copies().mkdir(mode=0o700, parents=True, exist_ok=True)  # an address may hold a password
+    except OSError as error:  # mostly: the cache is somebody else's
+        raise output_error(path, error) from error
     write_text(folder / _NOTE, address)
     return path
 

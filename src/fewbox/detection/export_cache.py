@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewbox import __version__
-from fewbox.core.files import cache_folder, keep_newest, output_error, replacing, sha256_of
+from fewbox.core.files import cache_folder, cached_files, keep_newest, output_error, replacing, sha256_of
 from fewbox.data.images import StrPath
 from fewbox.errors import FewboxError, OutputError
 
@@ -49,7 +49,8 @@ def find_export(path: Path) -> Path | None:
     for kept in _kept(_key(path)):
         with contextlib.suppress(OSError):
             if kept.stem.endswith(_digest(kept)):
-                os.utime(kept)  # the ones used last are kept
+                with contextlib.suppress(OSError):  # somebody else's, which this user may only read
+                    os.utime(kept)  # the ones used last are kept
                 return kept
             kept.unlink()
     return None
@@ -157,7 +158,7 @@ def _digest(path: Path) -> str:
 
 
 def _kept(key: str) -> list[Path]:
-    return list(_folder().glob(f"{key}-*.onnx"))
+    return cached_files(_folder(), f"{key}-*.onnx")
 
 
 def _is_decided(key: str) -> bool:

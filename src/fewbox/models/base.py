@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from fewbox.core.arguments import checked_path
 from fewbox.core.extras import is_installed, require_packages
-from fewbox.core.files import cache_folder, sha256_of
+from fewbox.core.files import cache_folder, cached_files, is_there, sha256_of
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
 from fewbox.models.archive import content_sha256
@@ -144,7 +144,7 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
         return read_base(STARTER_PATH)
     if entry is not None:
         cached = cached_base_path(entry.name)
-        if not cached.exists():
+        if not is_there(cached):
             _fetch_and_convert(entry, cached)
         return read_base(cached)
     if path.suffix == ".safetensors" and path.is_file():
@@ -153,7 +153,7 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
     sha256 = official_sha256(path)
     own_eps = "" if batch_norm_eps is None else f"-eps-{batch_norm_eps!r}"
     cached = cached_base_path(f"{sha256[:16]}{own_eps}")
-    if not cached.exists():
+    if not is_there(cached):
         name = path.name.removesuffix(".tar.gz").removesuffix(path.suffix)
         official = entry_of_file(sha256)
         if official is not None:
@@ -211,7 +211,7 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
         )
     except BaseModelError:
         # Another process may have finished, and removed the archive, in the middle of our reading.
-        if not cached.exists():
+        if not is_there(cached):
             archive.unlink(missing_ok=True)  # else a bad file would be found again by every later run
             raise
     archive.unlink(missing_ok=True)
@@ -303,7 +303,7 @@ def _read_given(path: Path) -> BaseModel:
 
 def find_base(weights_sha256: str) -> BaseModel | None:
     """The base with these weights, if it is in the package or the cache."""
-    for path in (STARTER_PATH, *sorted((cache_folder() / "bases").glob("*.safetensors"))):
+    for path in (STARTER_PATH, *cached_files(cache_folder() / "bases", "*.safetensors")):
         try:
             found = read_header(path, BASE_HEADER).get("weights_sha256")
         except (OSError, SafetensorError, ValueError):

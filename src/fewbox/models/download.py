@@ -34,7 +34,7 @@ from filelock import FileLock, Timeout
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from fewbox.core import former_name
-from fewbox.core.files import output_error, write_text
+from fewbox.core.files import is_there, output_error, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DownloadError
 from fewbox.models.zoo import ZooEntry
@@ -59,7 +59,7 @@ def fetch(entry: ZooEntry, folder: Path, *, show_progress: bool = True) -> Path:
         OutputError: ``folder`` cannot be written, or the disk is full.
     """
     target = folder / entry.file_name
-    if target.exists():  # it has this name only when it is whole
+    if is_there(target):  # it has this name only when it is whole
         return target
     source = _Source.of(entry)
     part = _Part(target)

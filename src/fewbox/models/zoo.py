@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from fewbox.core.extras import is_installed
-from fewbox.core.files import cache_folder
+from fewbox.core.files import cache_folder, is_there
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def entry_of_file(sha256: str) -> ZooEntry | None:
 
 def is_at_hand(entry: ZooEntry) -> bool:
     """Whether a base can be used without a download."""
-    return entry.url is None or cached_base_path(entry.name).exists()
+    return entry.url is None or is_there(cached_base_path(entry.name))
 
 
 def default_base() -> str:

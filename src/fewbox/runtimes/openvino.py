@@ -224,7 +224,12 @@ class OpenVinoEngine:
         rounds = self.precision != "float32" and _has_bfloat16(core)
 
         def compiled(part: Any, hint: str = "f32") -> Any:
-            return core.compile_model(part, "CPU", settings | {"INFERENCE_PRECISION_HINT": hint})
+            try:
+                return core.compile_model(part, "CPU", settings | {"INFERENCE_PRECISION_HINT": hint})
+            except RuntimeError:  # maybe of a cache whose files this user may neither read nor replace
+                if settings.pop("CACHE_DIR", None) is None:
+                    raise
+                return compiled(part, hint)
 
         self._network = compiled(parts.network, "bf16" if rounds else "f32")
         self._select = compiled(parts.select)
