@@ -139,6 +139,27 @@ def test_what_another_run_left_is_not_taken_up_after_it(tmp_path: Path, detector
     assert detector.looked == NUM_PHOTOS
 
 
+@pytest.mark.parametrize("one", [True, False])
+def test_pictures_that_another_run_has_replaced_meanwhile_are_drawn_again(
+    tmp_path: Path, detector: Counting, one: bool
+) -> None:
+    """One of few photos, which leaves no rows of its own, or of a single photo, whose picture is named."""
+    out, photos = tmp_path / "out", sorted((tmp_path / "photos").iterdir())
+    run(tmp_path)
+    drawn = {photo.name: (out / photo.name).read_bytes() for photo in photos}
+    stop_after(detector, 4, tmp_path)
+    detector.score = 0.99
+    if one:
+        detect_folder(tmp_path / "d.onnx", photos[1], out / photos[1].name, threshold=0.1)
+    else:
+        detect_folder(tmp_path / "d.onnx", photos[1:3], out, threshold=0.1)
+    assert (out / photos[1].name).read_bytes() != drawn[photos[1].name]
+    detector.looked, detector.score = 0, 0.75
+    run(tmp_path)
+    assert {photo.name: (out / photo.name).read_bytes() for photo in photos} == drawn
+    assert detector.looked == NUM_PHOTOS - 4 + (1 if one else 2)  # the other rows are taken up
+
+
 def test_half_a_line_is_left_out(tmp_path: Path, detector: Counting) -> None:
     stop_after(detector, 4, tmp_path)
     (unfinished,) = (tmp_path / "out").glob(".*")

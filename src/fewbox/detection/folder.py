@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -276,9 +275,6 @@ def _detect_and_draw(
         save_picture(found.draw(for_picture(photo, detector)), target)
         return found.to_dict() | {"picture": target.name}
 
-    for number, target in enumerate(targets):
-        if target is not None and not os.path.exists(target):  # noqa: PTH110 - Path raises on names too long
-            rows.forget(number)
     todo = [number for number in range(len(paths)) if number not in rows]
     if show_progress and len(rows):
         console.print(

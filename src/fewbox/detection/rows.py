@@ -1,7 +1,8 @@
 """The rows of ``detections.json`` while they come: on the disk, where they need no memory.
 
 A run over many photos keeps them in the output folder, a line for each photo that is done. If it is killed,
-the same command leaves these photos out; at its end the file is removed.
+the same command leaves these photos out, but for those whose picture is no longer the one that was drawn;
+at its end the file is removed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from fewbox.core import escaped
-from fewbox.core.files import output_error, replacing
+from fewbox.core.files import output_error, replacing, version_of
 
 LEAST_PHOTOS = 100
 """Fewer are looked at again in a few seconds."""
@@ -37,7 +38,7 @@ class RowFile:
     """
 
     def __init__(self, photos: Sequence[Path], output: Path, *decided_by: object) -> None:
-        self._photos = photos
+        self._photos, self._output = photos, output
         self._key = hashlib.sha256(repr(decided_by).encode()).hexdigest()[:16]
         self._starts: dict[int, int] = {}
         self._counts: dict[int, int] = {}
@@ -81,7 +82,7 @@ class RowFile:
         """
         photo = self._photos[number]
         try:
-            line = json.dumps([self._key, *_stamp(photo), row]).encode() + b"\n"
+            line = json.dumps([self._key, *self._stamps(number, row), row]).encode() + b"\n"
             self._starts[number], self._counts[number] = self._file.seek(0, 2), len(row["detections"])
             self._file.write(line)
             self._file.flush()
@@ -93,9 +94,10 @@ class RowFile:
             self._file.seek(self._starts[number])
             yield json.loads(self._file.readline())[-1]
 
-    def forget(self, number: int) -> None:
-        """Let the photo of this number be done again."""
-        self._starts.pop(number, None)
+    def _stamps(self, number: int, row: dict[str, Any]) -> list[str | int]:
+        """What tells a photo and its picture from others; whatever draws into the folder may replace this."""
+        picture = version_of(self._output / row["picture"]) if "picture" in row else "none"
+        return [*_stamp(self._photos[number]), picture]
 
     def _find_done(self) -> None:
         """Find the rows that a run like this one has left; if it was another, begin anew."""
@@ -111,7 +113,7 @@ class RowFile:
                 self._starts.clear()
                 break
             number = numbers.get(stamp[0]) if stamp and isinstance(stamp[0], str) else None
-            if number is not None and line.endswith(b"\n") and tuple(stamp) == _stamp(self._photos[number]):
+            if number is not None and line.endswith(b"\n") and stamp == self._stamps(number, row):
                 self._starts[number], self._counts[number] = start, len(row["detections"])
             start += len(line)
         if not self._starts:
