@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewbox.cli import main
-from fewbox.core.boxes import pairwise_iou
+from fewbox.core.boxes import FoundArrays, pairwise_iou
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
-from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.models.yolox import YoloxConfig
 from service_client import ask, random_detector, serving
 

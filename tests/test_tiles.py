@@ -17,14 +17,14 @@ from PIL import Image
 
 from exported_duck import ExportedDuck
 from fewbox.cli import build_parser, main
-from fewbox.core.boxes import pairwise_iou
+from fewbox.core.boxes import FoundArrays, pairwise_iou
 from fewbox.core.tiles import MAX_REDUCTION, OVERLAP, checked_tiles, tile_grid
 from fewbox.data import demo_photos
 from fewbox.data.images import read_image
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import EXPORT_ENGINES, open_detector
-from fewbox.detection.photo_detector import FoundArrays, PhotoDetector, TiledDetector, TtaDetector
+from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
 from fewbox.errors import SettingError
 from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.models.families import Config

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fewbox.detection.photo_detector import FoundArrays, PhotoDetector, TtaDetector
+from fewbox.core.boxes import FoundArrays
+from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.models.yolox import YoloxConfig
 
 WIDTH = 100

@@ -20,6 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Real = TypeVar("Real", np.float32, np.float64)
+FoundArrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
+"""Boxes ``[K, 4]`` in pixels of an image, clipped to it, scores ``[K]``, best first, class ids ``[K]``."""
+
+_SAME_IOU = 0.5  # overlap from which on boxes of two looks at a photo are one detection
 
 
 def xyxy_to_cxcywh(boxes: NDArray[Real]) -> NDArray[Real]:
@@ -182,3 +186,30 @@ def vote_boxes(
     weights = np.where(iou >= vote_iou, iou * scores[:, class_ids].T, 0)
     means: NDArray[np.float32] = weights @ boxes / np.maximum(weights.sum(1, keepdims=True), 1e-12)
     return means.astype(np.float32)
+
+
+def merge_looks(first: FoundArrays, second: FoundArrays) -> FoundArrays:
+    """What two looks at a photo find as one; best first, each takes the best partner that overlaps it.
+
+    A score is the mean of both, where a look that did not find it counts as 0; a box is the mean of both,
+    weighted by score. They come in no order.
+    """
+    boxes, scores, class_ids = first
+    their_boxes, their_scores, their_ids = second
+    partners = pairwise_iou(boxes, their_boxes) >= _SAME_IOU
+    partners &= class_ids[:, None] == their_ids[None]
+    means, totals, taken = boxes.copy(), scores.copy(), np.zeros(len(their_scores), bool)
+    for row in range(len(scores)):
+        free = np.flatnonzero(partners[row] & ~taken)
+        if len(free):
+            partner = free[0]  # of the highest score, as they are sorted
+            taken[partner] = True
+            totals[row] += their_scores[partner]
+            share = scores[row] / totals[row]
+            means[row] = share * boxes[row] + (1 - share) * their_boxes[partner]
+    alone = ~taken
+    return (
+        np.concatenate((means, their_boxes[alone])).astype(np.float32),
+        (np.concatenate((totals, their_scores[alone])) / 2).astype(np.float32),
+        np.concatenate((class_ids, their_ids[alone])),
+    )

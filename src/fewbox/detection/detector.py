@@ -22,10 +22,11 @@ from safetensors import SafetensorError
 
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO, CPU, checked_path, takes_score_threshold
+from fewbox.core.boxes import FoundArrays
 from fewbox.data.images import StrPath
 from fewbox.detection.detections import Detections
 from fewbox.detection.parallel import Batcher, run_each
-from fewbox.detection.photo_detector import FoundArrays, PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
 from fewbox.export.graph import core_of_weights, detector_content
 from fewbox.models.base import BaseModel, find_base, find_or_convert, native_bfloat16

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from fewbox.core.arguments import CPU, checked_threshold, former_threshold, takes_score_threshold
-from fewbox.core.boxes import nms, pairwise_iou
+from fewbox.core.boxes import FoundArrays, merge_looks, nms
 from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
 from fewbox.data.images import (
     ReducedImage,
@@ -36,8 +36,6 @@ from fewbox.models.families import SUPPRESSION_IOU, Config
 
 _MIN_OVERSIZE = 2
 """A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
-_SAME_IOU = 0.5
-"""Overlap from which on a box in the photo and one in its mirror image are one detection."""
 _MOST_LOOKED_FOR_BGR = 3
 _LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
 
@@ -50,8 +48,6 @@ class TensorLike(Protocol):
 
 
 Photo = StrPath | bytes | PhotoBytes | BinaryIO | NDArray[np.uint8] | Image | TensorLike | ReducedImage
-FoundArrays = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]
-"""Boxes ``[K, 4]`` in pixels of an image, clipped to it, scores ``[K]``, best first, class ids ``[K]``."""
 
 
 class PhotoDetector(ABC):
@@ -259,33 +255,10 @@ class TtaDetector(_AskingDetector):
         mirrored, their_scores, their_ids = self.detector._find(np.ascontiguousarray(image[:, ::-1]), low)
         boxes_back = mirrored.copy()  # in pixels of the photo
         boxes_back[:, [0, 2]] = image.shape[1] - mirrored[:, [2, 0]]
-        boxes, scores, class_ids = _merge(plain, (boxes_back, their_scores, their_ids))
+        boxes, scores, class_ids = merge_looks(plain, (boxes_back, their_scores, their_ids))
         order = np.argsort(-scores, kind="stable")
         kept = order[scores[order] > threshold]
         return boxes[kept], scores[kept], class_ids[kept]
-
-
-def _merge(plain: FoundArrays, mirrored: FoundArrays) -> FoundArrays:
-    """The detections of both passes as one; best first, each takes the best partner that overlaps it."""
-    boxes, scores, class_ids = plain
-    their_boxes, their_scores, their_ids = mirrored
-    partners = pairwise_iou(boxes, their_boxes) >= _SAME_IOU
-    partners &= class_ids[:, None] == their_ids[None]
-    means, totals, taken = boxes.copy(), scores.copy(), np.zeros(len(their_scores), bool)
-    for row in range(len(scores)):
-        free = np.flatnonzero(partners[row] & ~taken)
-        if len(free):
-            partner = free[0]  # of the highest score, as they are sorted
-            taken[partner] = True
-            totals[row] += their_scores[partner]
-            share = scores[row] / totals[row]
-            means[row] = share * boxes[row] + (1 - share) * their_boxes[partner]
-    alone = ~taken
-    return (
-        np.concatenate((means, their_boxes[alone])).astype(np.float32),
-        (np.concatenate((totals, their_scores[alone])) / 2).astype(np.float32),
-        np.concatenate((class_ids, their_ids[alone])),
-    )
 
 
 class TiledDetector(_AskingDetector):
