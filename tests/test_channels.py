@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,8 +30,10 @@ class FindsRed(PhotoDetector):
     def __init__(self) -> None:
         self.config, self.labels, self.base = YOLOX_SIZES["nano"].changed(num_classes=1), ("red",), {}
         self.provenance, self.precision, self.threshold = {}, "float32", 0.5
+        self.looks = 0
 
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        self.looks += 1
         height, width = image.shape[:2]
         count = int(image[..., 0].mean() > image[..., 2].mean())
         boxes = np.array([[0, 0, width, height]] * count, np.float32).reshape(-1, 4)
@@ -83,6 +87,23 @@ def test_an_array_that_makes_sense_as_bgr_only_gets_a_remark_a_few_times() -> No
     assert len(detector.detect(BGR)) == 0
     assert len(FindsRed().detect(np.zeros_like(RED))) == 0  # nothing to remark: it makes no sense either way
     assert len(FindsRed().detect(Image.fromarray(BGR))) == 0  # a picture knows its channels
+
+
+@pytest.mark.parametrize("options", [{}, {"agnostic_nms": True}, {"tiles": "auto"}])
+@pytest.mark.parametrize("wrap", [lambda detector: detector, TtaDetector])
+def test_frames_in_which_nothing_is_are_looked_at_once_after_the_first(
+    options: dict[str, Any], wrap: Callable[[PhotoDetector], PhotoDetector]
+) -> None:
+    """With options too, as a camera's frames are given one by one."""
+    detector = FindsRed()
+    asked, empty = wrap(detector), np.zeros_like(RED)
+    looks = []
+    for _ in range(5):
+        detector.looks = 0
+        asked.detect(empty, **options)
+        looks.append(detector.looks)
+    once = 2 if isinstance(asked, TtaDetector) else 1
+    assert looks == [2 * once, 2 * once, 2 * once, once, once]
 
 
 def test_mirrored_too_nobody_doubts_the_channels_of_a_file(tmp_path: Path) -> None:

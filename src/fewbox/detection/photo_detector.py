@@ -181,8 +181,7 @@ class PhotoDetector(ABC):
 
     def _remark_if_bgr(self, image: NDArray[np.uint8], threshold: float) -> None:
         """Say so if an array in which nothing is found makes sense as BGR; the first few are looked at."""
-        self._looked_for_bgr += 1
-        if self._looked_for_bgr > _MOST_LOOKED_FOR_BGR:
+        if not self._is_early_look():
             return
         if len(self._find(np.ascontiguousarray(image[..., ::-1]), threshold)[1]):
             warnings.warn(
@@ -190,6 +189,11 @@ class PhotoDetector(ABC):
                 "is BGR, as OpenCV reads photos, say so: detect(..., bgr=True)",
                 stacklevel=5,
             )
+
+    def _is_early_look(self) -> bool:
+        """Whether this is one of the first looks for BGR, which are counted."""
+        self._looked_for_bgr += 1
+        return self._looked_for_bgr <= _MOST_LOOKED_FOR_BGR
 
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """The smallest size at which :meth:`detect` loses nothing of a photo."""
@@ -229,6 +233,10 @@ class _AskingDetector(PhotoDetector):
     def runs_on(self) -> str:
         """What computes for the detector that it asks."""
         return self.detector.runs_on
+
+    def _is_early_look(self) -> bool:
+        """Counted where they last: what asks may be made anew for each photo."""
+        return self.detector._is_early_look()
 
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """The smallest size at which :meth:`detect` loses nothing of a photo."""
