@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from fewbox.cli import main
 from fewbox.core.boxes import FoundArrays, pairwise_iou
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
-from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
 from fewbox.models.yolox import YoloxConfig
 from service_client import ask, random_detector, serving
 
@@ -54,6 +55,39 @@ def test_tiles_are_joined_before_classes_are() -> None:
     found = Inspector().detect(large, tiles=2, agnostic_nms=True)
     assert len(Inspector().detect(large, tiles=2)) > len(found) > 2
     assert not overlapping(found, 0.65)
+
+
+class Wavering(Inspector):
+    """Takes a part for whole if it is on the left of what it looks at, for scratched on the right."""
+
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        rows, columns = np.nonzero(image[..., 0])
+        if not len(rows):
+            return np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        is_right = int(columns.mean() > image.shape[1] / 2)
+        scores = np.array([0.9, 0.6], np.float32)
+        kept = scores > threshold
+        return np.array([box, box], np.float32)[kept], scores[kept], np.array([is_right, 1 - is_right])[kept]
+
+
+def in_tiles(detector: PhotoDetector) -> PhotoDetector:
+    return TiledDetector(detector, 2)
+
+
+@pytest.mark.parametrize("wrap", [TtaDetector, in_tiles, lambda detector: in_tiles(TtaDetector(detector))])
+def test_one_class_for_each_object_in_whatever_order_detectors_are_wrapped(
+    wrap: Callable[[PhotoDetector], PhotoDetector],
+) -> None:
+    photo = np.zeros((200, 200, 3), np.uint8)
+    photo[80:110, 90:130] = 200
+    assert len(wrap(Wavering()).detect(photo)) == 2
+    first = wrap(Wavering().with_agnostic_nms(True))
+    last = wrap(Wavering()).with_agnostic_nms(True)
+    (one,), (other,) = first.detect(photo), last.detect(photo)
+    assert one.label == other.label
+    assert one.score == other.score
+    assert first.options == last.options
 
 
 def overlapping(found: Detections, most: float) -> bool:

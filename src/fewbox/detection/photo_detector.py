@@ -85,6 +85,10 @@ class PhotoDetector(ABC):
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         """The objects in ``image`` ``[H, W, 3]``, upright RGB, whose score is above the threshold."""
 
+    def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        """As :meth:`_find`, before class-agnostic NMS, which comes after all looks have been joined."""
+        return self._find(image, threshold)
+
     @overload
     def detect(
         self,
@@ -234,6 +238,18 @@ class _AskingDetector(PhotoDetector):
         """What computes for the detector that it asks."""
         return self.detector.runs_on
 
+    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        found = self._find_each_class(image, threshold)
+        if "agnostic_nms" not in self.options:  # neither of this one nor of any that it asks
+            return found
+        boxes, scores, class_ids = found
+        kept = nms(boxes, scores, iou_threshold=self.config.iou_threshold, max_kept=len(scores))
+        return boxes[kept], scores[kept], class_ids[kept]
+
+    @abstractmethod
+    def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        """What is made of what the other finds."""
+
     def _is_early_look(self) -> bool:
         """Counted where they last: what asks may be made anew for each photo."""
         return self.detector._is_early_look()
@@ -257,10 +273,12 @@ class TtaDetector(_AskingDetector):
         super().__init__(detector)
         self.options = {**detector.options, "mirror": True}
 
-    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+    def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         low = min(threshold, _LOWEST_SCORE)
-        plain = self.detector._find(image, low)
-        mirrored, their_scores, their_ids = self.detector._find(np.ascontiguousarray(image[:, ::-1]), low)
+        plain = self.detector._find_each_class(image, low)
+        mirrored, their_scores, their_ids = self.detector._find_each_class(
+            np.ascontiguousarray(image[:, ::-1]), low
+        )
         boxes_back = mirrored.copy()  # in pixels of the photo
         boxes_back[:, [0, 2]] = image.shape[1] - mirrored[:, [2, 0]]
         boxes, scores, class_ids = merge_looks(plain, (boxes_back, their_scores, their_ids))
@@ -314,16 +332,18 @@ class TiledDetector(_AskingDetector):
         """The same detector with other tiles."""
         return self if tiles is None else TiledDetector(self.detector, tiles)
 
-    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+    def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         size_hw = image.shape[0], image.shape[1]
         tiles = self.tiles_of(size_hw)
         if not len(tiles):
-            return self.detector._find(image, threshold)
+            return self.detector._find_each_class(image, threshold)
         low = threshold / 2  # what scores half as much may still replace a piece of an object
         found = [self._find_in_whole(image, low)]
         doubtful = [seen_whole(found[0][0], tiles, size_hw)]  # a tile sees them larger
         for number, (x1, y1, x2, y2) in enumerate(tiles.tolist()):
-            boxes, scores, class_ids = self.detector._find(np.ascontiguousarray(image[y1:y2, x1:x2]), low)
+            boxes, scores, class_ids = self.detector._find_each_class(
+                np.ascontiguousarray(image[y1:y2, x1:x2]), low
+            )
             boxes = boxes + np.array((x1, y1, x1, y1), np.float32)
             cut = is_cut(boxes, tiles[number], size_hw)
             left = ~(cut & seen_whole(boxes, tiles, size_hw))
@@ -335,7 +355,7 @@ class TiledDetector(_AskingDetector):
         """What is found in the photo whole, which is first made smaller, as it would have been read."""
         size_hw = image.shape[0], image.shape[1]
         smaller = ReducedImage(image, size_hw).reduced(self.detector.enough_hw(size_hw))
-        boxes, scores, class_ids = self.detector._find(smaller.image, threshold)
+        boxes, scores, class_ids = self.detector._find_each_class(smaller.image, threshold)
         return boxes * smaller.scale_xyxy, scores, class_ids
 
     def _merged(
@@ -375,7 +395,5 @@ class AgnosticDetector(_AskingDetector):
         """The same detector looking at tiles of each photo too, which are joined before classes are."""
         return self if tiles is None else AgnosticDetector(self.detector.with_tiles(tiles))
 
-    def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
-        boxes, scores, class_ids = self.detector._find(image, threshold)
-        kept = nms(boxes, scores, iou_threshold=self.config.iou_threshold, max_kept=len(scores))
-        return boxes[kept], scores[kept], class_ids[kept]
+    def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
+        return self.detector._find_each_class(image, threshold)
