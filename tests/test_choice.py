@@ -30,6 +30,7 @@ from fewbox.finetuning.adapt.recipe import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.api import adapting_steps, why_not_adapt
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.cure import larger_base, likeliest_cure
+from fewbox.finetuning.estimate import Calibration
 from fewbox.finetuning.linear_probe import recipe as probing
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
@@ -454,6 +455,23 @@ def test_a_poor_estimate_names_tiles_loose_boxes_or_photos_where_these_are_likel
     )
     assert "cure: a larger base: --base yolox_nano" in str(small)
     assert "cure: more photos, that show what the photos to come will show" in str(largest)
+
+
+@pytest.mark.parametrize(("score", "shift", "is_told"), [(0.2, 3.0, True), (0.7, -3.0, False)])
+def test_what_the_detector_finds_once_its_scores_are_calibrated_is_not_missed(
+    fitted: Fitted, base: BaseModel, score: float, shift: float, is_told: bool
+) -> None:
+    """Loose boxes are the cure if most misses are theirs: three, beside four that are found or not."""
+    numbers, ids, corners = np.arange(7), np.zeros(7, np.int64), np.array([[0.0, 0.0, 50.0, 50.0]] * 7)
+    boxes = corners + np.array([[25.0, 0.0, 25.0, 0.0]] * 3 + [[0.0] * 4] * 4)
+    scores = np.array([0.9] * 3 + [score] * 4)
+    truth = GroundTruthTable(numbers, ids, corners, np.zeros(7, bool))
+    unsure = poor(fitted, 0.2)
+    estimate = replace(unsure.estimate, calibration=Calibration(1.0, shift), score_threshold=0.5)
+    outcomes = Outcomes.of(PredictionTable(numbers, ids, boxes, scores), truth)
+    loose = unsure._replace(outcomes=outcomes, estimate=estimate)
+    line = str(likeliest_cure(boxes_of(500, 20), base, FinetuneConfig(), loose))
+    assert ("cure: boxes that agree" in line) == is_told
 
 
 def test_the_next_larger_base_is_of_the_same_kind(base: BaseModel) -> None:

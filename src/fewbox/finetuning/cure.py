@@ -62,10 +62,11 @@ def _cure(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig,
 
 def _mostly_misplaced(fitted: Fitted) -> bool:
     """Whether most objects that were missed in photos held out have a box that is not quite on them."""
-    assert fitted.outcomes is not None
-    missed = fitted.outcomes.causes.miss_kind[
-        fitted.outcomes.counted & (fitted.outcomes.found_score < fitted.estimate.score_threshold)
-    ]
+    outcomes, estimate = fitted.outcomes, fitted.estimate
+    assert outcomes is not None
+    # The threshold is for scores as the detector gives them; in outcomes they are as learnt, 0 if not found.
+    is_sure = estimate.calibration.applied(outcomes.found_score) > estimate.score_threshold
+    missed = outcomes.causes.miss_kind[outcomes.counted & ~(is_sure & (outcomes.found_score > 0))]
     return len(missed) > 0 and float(np.mean(missed == MISS_KINDS.index("localization"))) > 0.5
 
 
