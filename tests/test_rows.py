@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from fewbox.data.images import ReducedImage, read_size_hw
 from fewbox.detection import folder, rows
 from fewbox.detection.detections import Detections
 from fewbox.detection.folder import FolderSummary, detect_folder
+from fewbox.errors import OutputError
 from tiny import make_photos
 
 NUM_PHOTOS = 6
@@ -181,6 +186,52 @@ def test_a_photo_that_cannot_be_read_is_tried_again(tmp_path: Path, detector: Co
     assert [row["photo"] for row in json.loads(document(tmp_path))["photos"]] == [
         f"photo{number}.png" for number in range(NUM_PHOTOS)
     ]
+
+
+class OnAFullDisk(io.FileIO):
+    def write(self, _data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_named_with_the_cure(
+    tmp_path: Path, detector: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in a traceback, though the buffer tries to write what it holds once more when it is closed."""
+    out, opened = tmp_path / "out", Path.open
+
+    def open_full(path: Path, *how: Any, **more: Any) -> Any:
+        is_of_rows = path.name.endswith(".jsonl")
+        return io.BufferedRandom(OnAFullDisk(path, "a+")) if is_of_rows else opened(path, *how, **more)
+
+    monkeypatch.setattr(Path, "open", open_full)
+    with pytest.raises(OutputError, match="no space left on the disk") as refused:
+        run(tmp_path)
+    assert refused.value.hint == f"free some space on the disk that holds {out}, then try again"
+    assert detector.looked == 1
+
+
+@pytest.mark.usefixtures("detector")
+def test_where_temporary_files_have_no_room_it_is_not_the_photo_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many boxes in few photos outgrow the memory that is set aside for them."""
+
+    made = tempfile.TemporaryFile
+
+    def full(*arguments: Any, **settings: Any) -> Any:
+        if settings.get("dir") is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return made(*arguments, **settings)
+
+    monkeypatch.setattr(rows, "LEAST_PHOTOS", NUM_PHOTOS + 1)
+    monkeypatch.setattr(rows, "_IN_MEMORY", 100)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(OutputError, match="no space left on the disk") as refused:
+        run(tmp_path)
+    assert (
+        refused.value.hint
+        == f"free some space on the disk that holds {tempfile.gettempdir()}, then try again"
+    )
 
 
 def test_few_photos_leave_nothing_behind(

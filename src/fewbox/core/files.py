@@ -201,6 +201,14 @@ def is_there(path: Path) -> bool:
     return os.path.exists(path)  # noqa: PTH110
 
 
+def temporary_place() -> Path:
+    """The system's folder for temporary files, to name it where there is no room."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError:  # none of those that were tried can be written
+        return Path(os.environ.get("TMPDIR", "/tmp"))
+
+
 def keep_newest(paths: Iterable[Path], count: int) -> None:
     """Remove all but the ``count`` files that were changed last; what another process holds stays."""
     changed: list[tuple[float, Path]] = []

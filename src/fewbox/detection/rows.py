@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from fewbox.core import escaped
-from fewbox.core.files import output_error, replacing, version_of
+from fewbox.core.files import output_error, replacing, temporary_place, version_of
+from fewbox.errors import OutputError
 
 LEAST_PHOTOS = 100
 """Fewer are looked at again in a few seconds."""
@@ -52,13 +53,17 @@ class RowFile:
             self._file = self._path.open("a+b")
             self._find_done()
         except OSError as error:
-            raise output_error(self._path, error) from error
+            raise self._no_room(error) from error
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error: type[BaseException] | None, *about: object) -> None:
-        self._file.close()
+        try:
+            self._file.close()  # writes again what a full disk has refused
+        except OSError as failure:
+            if error is None:
+                raise self._no_room(failure) from failure
         if self._path is not None and (error is None or not self._starts):
             self._path.unlink(missing_ok=True)
 
@@ -80,14 +85,17 @@ class RowFile:
         Raises:
             OutputError: the disk is full.
         """
-        photo = self._photos[number]
         try:
             line = json.dumps([self._key, *self._stamps(number, row), row]).encode() + b"\n"
             self._starts[number], self._counts[number] = self._file.seek(0, 2), len(row["detections"])
             self._file.write(line)
             self._file.flush()
         except OSError as error:
-            raise output_error(self._path or photo, error) from error
+            raise self._no_room(error) from error
+
+    def _no_room(self, error: OSError) -> OutputError:
+        """Rows of few photos outgrow the memory set aside for them, too, and go to a temporary file."""
+        return output_error(self._path or temporary_place() / "fewbox-rows", error)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for number in sorted(self._starts):
