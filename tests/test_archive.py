@@ -318,9 +318,9 @@ def test_a_full_disk_is_said_to_be_full(folder: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     archive = packed(folder)
-    for name in ("_write", "tempfile.TemporaryDirectory"):
+    for name in ("fewbox.models.archive._write", "tempfile.TemporaryDirectory"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"fewbox.models.archive.{name}", lambda *_, **__: fail())
+            patch.setattr(name, lambda *_, **__: fail())
             with pytest.raises(OutputError, match="no space left on the disk"):
                 read_value(archive)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +214,16 @@ def test_a_detector_that_finds_nothing_in_the_photos(tmp_path: Path, model: onnx
 
 
 @pytest.mark.slow
+def test_temporary_files_need_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_arguments: object, **_settings: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full_disk)
+    export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
+    assert (tmp_path / "d.onnx").exists()
+
+
+@pytest.mark.slow
 def test_a_detector_that_is_sure_of_many_boxes_that_overlap(tmp_path: Path, model: onnx.ModelProto) -> None:
     detector = biased(model, by=14)
     found = detector.network.find(noise((90, 140)), 0.999)
@@ -267,6 +279,23 @@ class TestNothingIsWritten:
         with pytest.raises(OutputError, match=r"d\.onnx: no space left on the disk"):
             export_detector(detector_of("yolox_all_novel"), tmp_path / "d.onnx", photos=save_noise(tmp_path))
         assert not list(tmp_path.glob("*.onnx"))
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("place", ["made", "written"])
+    def test_if_there_is_no_room_for_temporary_files_which_are_blamed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+    ) -> None:
+        def full_disk(*_arguments: object, **_settings: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(onnx_model, "_HAS_TRACER", True)
+        made_or_written = tempfile if place == "made" else onnx_model.torch.onnx
+        monkeypatch.setattr(made_or_written, "TemporaryDirectory" if place == "made" else "export", full_disk)
+        with pytest.raises(OutputError, match="no space left on the disk") as refused:
+            export_detector(detector_of("yolox_with_novel"), tmp_path / "d.onnx", raw=True)
+        hint = f"free some space on the disk that holds {tempfile.gettempdir()}, then try again"
+        assert refused.value.hint == hint
+        assert not list(tmp_path.iterdir())
 
     def test_without_the_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(exporter, "EXPORTING", ("onnx", "not_installed_here"))

@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from fewbox.core import counted
 from fewbox.core.extras import missing_packages, require_packages
-from fewbox.core.files import replacing, require_writable, sha256_of
+from fewbox.core.files import replacing, require_writable, sha256_of, temporary_folder
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.detection.detector import Detector
@@ -79,7 +78,7 @@ def export_openvino(
     target = Path(target)
     require_writable(target, [".xml"])
     _check_settings(target, precision, photos, annotations)
-    with tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+    with temporary_folder() as folder:
         onnx = Path(folder) / "detector.onnx"
         export_detector(detector, onnx, photos=photos)
         model = read_onnx(onnx)

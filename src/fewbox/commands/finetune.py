@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import math
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from fewbox.commands import (
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core.extras import EXPORTING, is_installed, require_packages
-from fewbox.core.files import replacing, require_writable
+from fewbox.core.files import replacing, require_writable, temporary_folder
 from fewbox.errors import ExportError, SettingError
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         parsed.output.with_name(f"{parsed.output.stem}_{name}")
         for name in ("held_out.jpg", "report.html", "loss.png")
     )
-    with UnfinishedRun() as run, tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+    with UnfinishedRun() as run, temporary_folder() as folder:
         picture = Path(folder) / held_out.name
         detector = finetune_within(
             run,

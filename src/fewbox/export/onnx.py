@@ -7,7 +7,6 @@ import importlib.util
 import io
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from fewbox.core.files import output_error, temporary_folder
 from fewbox.export import Anchors, AnchorsOf
 from fewbox.export.graph import ANCHORS, IMAGES, Core, core_of_weights, detector_content
 from fewbox.models.families import Config, family_of
@@ -75,18 +75,22 @@ def _by_tracing(core: nn.Module, images: Tensor, is_flexible: bool) -> onnx.Mode
 
     It follows a size only as long as nothing makes a Python number of it.
     """
-    with torch.no_grad(), tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
+    flexible = _flexible_axes(is_flexible)
+    with torch.no_grad(), temporary_folder() as folder:
         written = Path(folder) / "core.onnx"
-        torch.onnx.export(
-            core,
-            (images,),
-            written,
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["boxes", "scores"],
-            dynamic_axes={name: {0: "batch", **axes} for name, axes in _flexible_axes(is_flexible).items()},
-        )
+        try:
+            torch.onnx.export(
+                core,
+                (images,),
+                written,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["images"],
+                output_names=["boxes", "scores"],
+                dynamic_axes={name: {0: "batch", **axes} for name, axes in flexible.items()},
+            )
+        except OSError as error:
+            raise output_error(Path(folder), error) from error
         model = onnx.load(written)
     steps = []
     for node in model.graph.node:
@@ -182,10 +186,7 @@ def anchors_of(path: Path, *, raw: bool) -> AnchorsOf:
         return lambda _image, pixels: _first(session.run(["boxes", "scores"], {"images": pixels.numpy()}))
     model = onnx.load(path)
     model.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, ANCHORS))
-    with tempfile.TemporaryDirectory(prefix="fewbox-") as folder:
-        shown = Path(folder) / path.name
-        onnx.save(model, shown)
-        session = open_session(shown)
+    session = open_session(model.SerializeToString())
     threshold = np.array(1, np.float32)
     return lambda image, _pixels: _first(
         session.run(list(ANCHORS), {"photos": image[None], "score_threshold": threshold})

@@ -20,7 +20,6 @@ import hashlib
 import io
 import re
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import BinaryIO
 
-from fewbox.core.files import output_error
+from fewbox.core.files import output_error, temporary_folder
 from fewbox.errors import BaseModelError, CheckpointError
 
 _INDEX = re.compile(r"(ckpt-(\d{1,18}))\.index")
@@ -197,12 +196,7 @@ def _other_kind(names: Iterable[str]) -> str | None:
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
     """A folder to make and unpack to, in a folder where nothing of others lies beside it."""
-    try:
-        # On Windows a file that is still mapped cannot be deleted; it is left to the system.
-        temporary = tempfile.TemporaryDirectory(prefix="fewbox-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise output_error(Path(tempfile.gettempdir()) / "fewbox", error) from error
-    with temporary as outer:
+    with temporary_folder() as outer:
         yield Path(outer) / "unpacked"
 
 

@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol
 from fewbox.apps.annotate.finishing import Finishing, FinishRun, end_process
 from fewbox.apps.annotate.trying import Proposal, Tried, TryingProcess
 from fewbox.core.arguments import AUTO
+from fewbox.core.files import temporary_folder
 from fewbox.data.project import Project
 from fewbox.errors import SettingError
 
@@ -231,7 +232,7 @@ class BackgroundLearner:
             number = self._learning.round
             if number == 0:
                 return None
-            self._rounds_folder = self._rounds_folder or tempfile.TemporaryDirectory(prefix="fewbox-rounds-")
+            self._rounds_folder = self._rounds_folder or temporary_folder("fewbox-rounds-")
             file = Path(self._rounds_folder.name) / "round.safetensors"
             wanted = f"{number} {file}"
             if self._answered != wanted or self._refusal is not None:

@@ -86,7 +86,7 @@ class TriedPhotos:
     def _place(self, name: str) -> tuple[str, Path]:
         with self._lock:
             if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="fewbox-try-", ignore_cleanup_errors=True)
+                self._folder = files.temporary_folder("fewbox-try-")
             self._count += 1
             key = str(self._count)
             return key, Path(self._folder.name) / f"{key}{Path(name).suffix}"

@@ -7,7 +7,6 @@ Shards and tables are the same whether the workers are processes of this machine
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -33,6 +32,7 @@ from fewbox.apps.batch.workers import (
 )
 from fewbox.core import counted, num_cores
 from fewbox.core.arguments import AUTO, CPU, checked_device, takes_score_threshold
+from fewbox.core.files import temporary_folder
 from fewbox.core.progress import console, progress_bar
 from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places
@@ -150,7 +150,7 @@ def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, b
         threshold = open_detector(path, engine=engine, device=CPU).threshold
         return (name, path.read_bytes()), threshold
     detector, name = load_in_torch(path, base, CPU), "detector.safetensors"
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         copy = Path(folder) / name
         detector.save(copy)
         return (name, copy.read_bytes()), detector.threshold

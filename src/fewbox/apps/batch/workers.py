@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from typing import Any
 
 from fewbox.apps.batch.manifest import Manifest
 from fewbox.apps.batch.shards import Shard, ShardResult, Storage, detect_shard
+from fewbox.core.files import output_error, temporary_folder
 from fewbox.detection.loading import open_detector
 from fewbox.errors import FewboxError, OutputError, SettingError
 
@@ -83,11 +83,16 @@ class ShardWorker:
                 hint="the output must be a folder that all machines share, or an address such as s3://...",
             )
         # Kept as long as the worker: the weights are read from the file when they are needed.
-        self._folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._folder = temporary_folder()
         path = Path(self._folder.name) / work.manifest.detector
-        path.write_bytes(data)
-        if weights := weights_name(work.manifest.detector):
-            path.with_suffix(".bin").write_bytes(self.storage.read(weights) or b"")
+        weights = weights_name(work.manifest.detector)
+        beside = (self.storage.read(weights) or b"") if weights else None
+        try:
+            path.write_bytes(data)
+            if beside is not None:
+                path.with_suffix(".bin").write_bytes(beside)
+        except OSError as error:
+            raise output_error(path, error) from error
         detector = open_detector(path, engine=work.engine, num_threads=work.threads, device=work.device)
         asked = work.manifest
         self.detector = detector.with_tiles(asked.tiles).with_agnostic_nms(asked.agnostic_nms)

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -26,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fewbox.core.files import output_error
+from fewbox.core.files import output_error, temporary_place
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
@@ -136,7 +135,7 @@ def _file_of(num_bytes: int) -> IO[bytes]:
         file = tempfile.TemporaryFile(prefix="fewbox-maps-")  # noqa: SIM115 - it lives as long as its maps
         _set_aside(file, num_bytes)
     except OSError as error:
-        raise output_error(Path(tempfile.gettempdir()) / "fewbox-maps", error) from error
+        raise output_error(temporary_place() / "fewbox-maps", error) from error
     return file
 
 
