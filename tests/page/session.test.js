@@ -338,3 +338,62 @@ test("Space before the boxes of a photo have come does not pass it over", async 
   assert.equal(session.current.id, "3");
   assert.deepEqual(await onServer("2"), [true, []]);
 });
+
+/** A photo in which two raccoons are proposed, and what the next round is to propose there. */
+async function inHand() {
+  const [first, second] = [raccoon([0, 0, 20, 20], 0.9), raccoon([50, 50, 90, 90], 0.8)];
+  const proposed = { 1: { boxes: [first, second] } };
+  const { session } = await opened(1, proposed);
+  session.select(session.proposals[0].id);
+  const nextRound = async (...boxes) => {
+    proposed[1] = { boxes };
+    session.takeLearning({ ...session.learning, round: session.learning.round + 1 });
+    await turn();
+  };
+  const places = () => session.state.boxes.map(({ box }) => box);
+  return { session, nextRound, places, first, second };
+}
+
+test("what is in hand stays so when a new round is surer of something else, and moves with its object", async () => {
+  const { session, nextRound, places, second } = await inHand();
+  await nextRound({ ...second, score: 0.95 }, raccoon([1, 0, 21, 20], 0.7));
+  assert.deepEqual([session.selectedItem.box, session.held], [[1, 0, 21, 20], session.selected]);
+  session.nudge(1, 0);
+  assert.deepEqual(places(), [[2, 0, 22, 20]]);
+  assert.deepEqual(session.proposals.map(({ box }) => box), [second.box]);
+});
+
+for (const [key, act] of Object.entries({
+  arrow: (session) => session.nudge(1, 0),
+  Delete: (session) => session.deleteSelected(),
+  I: (session) => session.toggleIgnore(),
+  2: (session) => session.chooseClass(1),
+})) {
+  test(`what a new round no longer proposes is in nobody's hand: ${key}`, async () => {
+    const { session, nextRound, places, second } = await inHand();
+    await nextRound({ ...second, score: 0.95 });
+    assert.deepEqual([session.selected, session.held], [null, null]);
+    act(session);
+    assert.deepEqual(places(), []);
+    assert.deepEqual(session.proposals.map(({ box, label }) => [box, label]), [[second.box, "raccoon"]]);
+  });
+}
+
+test("of two proposals on one object each goes on as the one that lies closest", async () => {
+  const { session, nextRound } = await inHand();
+  await nextRound(raccoon([0, 0, 20, 20], 0.9), raccoon([0, 0, 20, 28], 0.8));
+  session.select(session.proposals[1].id);
+  await nextRound(raccoon([0, 0, 20, 27], 0.9), raccoon([0, 0, 20, 19], 0.8));
+  assert.deepEqual(session.selectedItem.box, [0, 0, 20, 27]);
+});
+
+test("arrow keys on proposals of two rounds are undone one after the other", async () => {
+  const { session, nextRound, places, second } = await inHand();
+  session.nudge(1, 0);
+  await nextRound(second);
+  session.select(session.proposals[0].id);
+  session.nudge(1, 0);
+  assert.equal(places().length, 2);
+  await session.undo();
+  assert.deepEqual(places(), [[1, 0, 21, 20]]);
+});

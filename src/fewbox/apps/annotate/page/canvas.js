@@ -166,7 +166,8 @@ export class Stage {
     const { draft, shownItems, selected, held, labels, question } = this.#session;
     context.font = FONT;
     const shown = shownItems.map((item) => (item.id === draft?.id ? { ...item, ...draft } : item));
-    if (draft && draft.id === null) shown.push(draft);
+    // Also where a new round no longer proposes what is being moved: it becomes a box all the same.
+    if (draft && !shownItems.some(({ id }) => id === draft.id)) shown.push(draft);
     const isFocused = (item) => item.id === selected || item === draft || item.id === draft?.id;
     // The surest proposal lies above the others, and what one has in hand above all.
     for (const item of shown.reverse().sort((a, b) => isFocused(a) - isFocused(b))) {

@@ -156,9 +156,14 @@ export class Project extends PhotoList {
     Object.assign(photo, { reviewed, left_out, num_boxes: boxes.length, labels });
     if (photo === this.current && !photo.error) {
       Object.assign(this, { state, trouble: null });
-      if (!this.items.some((item) => item.id === this.selected)) this.selected = this.held = null;
+      this.#letGoOfGone();
     }
     this.changed();
+  }
+
+  /** What is no longer there is no longer in hand. */
+  #letGoOfGone() {
+    if (!this.selectedItem) this.selected = this.held = null;
   }
 
   takeLearning(learning) {
@@ -177,6 +182,7 @@ export class Project extends PhotoList {
     const count = this.proposals.length;
     if (count && count !== before) this.say(`${count} proposed; Enter accepts one`);
     if (isMore) setTimeout(() => photo === this.current && this.#readProposals(photo), AGAIN);
+    this.#letGoOfGone();
     this.changed();
   }
 
@@ -199,17 +205,6 @@ export class Project extends PhotoList {
 
   get selectedItem() {
     return this.items.find(({ id }) => id === this.selected) ?? null;
-  }
-
-  step(direction) {
-    const next = this.neighbour(direction);
-    if (next) this.open(next.id);
-    else this.tell(direction > 0 ? "this is the last photo" : "this is the first photo");
-  }
-
-  goToSuggested() {
-    if (this.photo(this.suggested)) this.open(this.suggested);
-    else this.tell("no photo is suggested yet");
   }
 
   // From here on: whether a photo counts as reviewed.

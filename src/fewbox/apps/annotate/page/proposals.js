@@ -11,6 +11,7 @@ export class Proposals {
   #found = new Map(); // photo id -> [{id, box, label, score}]
   #decided = new Map(); // photo id -> [{box, label}]
   #awaited = new Set(); // ids of photos for which more may come
+  #count = 0; // of all that was ever proposed
 
   constructor(store) {
     this.#store = store;
@@ -20,9 +21,27 @@ export class Proposals {
   async read(id) {
     this.#awaited.add(id);
     const { boxes, pending } = await this.#store.proposals(id);
-    this.#found.set(id, boxes.map((box, number) => ({ ...box, id: `:${number}` }))); // no box has such an id
+    this.#found.set(id, this.#named(boxes, this.#found.get(id) ?? []));
     if (!pending) this.#awaited.delete(id);
     return Boolean(pending);
+  }
+
+  /**
+   * Give each box an id, which no box of one's own has: that of the proposal `before` that means the same object,
+   * or else one that nothing had yet. The place in an answer is none, as the next round has another order.
+   */
+  #named(boxes, before) {
+    const isSame = (box, old) => old.label === box.label && iou(old.box, box.box) > SAME_PLACE;
+    const closeness = ([box, old]) => iou(box.box, old.box);
+    const pairs = boxes.flatMap((box) => before.filter((old) => isSame(box, old)).map((old) => [box, old]));
+    const ids = new Map(); // box -> id
+    const used = new Set();
+    for (const [box, { id }] of pairs.sort((a, b) => closeness(b) - closeness(a))) {
+      if (ids.has(box) || used.has(id)) continue;
+      ids.set(box, id);
+      used.add(id);
+    }
+    return boxes.map((box) => ({ ...box, id: ids.get(box) ?? `:${this.#count++}` }));
   }
 
   /** Whether the answer for a photo is still to come. */

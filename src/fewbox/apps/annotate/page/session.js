@@ -317,6 +317,17 @@ export class Session extends Keeping {
     return true;
   }
 
+  step(direction) {
+    const next = this.neighbour(direction);
+    if (next) this.open(next.id);
+    else this.tell(direction > 0 ? "this is the last photo" : "this is the first photo");
+  }
+
+  goToSuggested() {
+    if (this.photo(this.suggested)) this.open(this.suggested);
+    else this.tell("no photo is suggested yet");
+  }
+
   /** Open the first (-1) or the last (1) photo. */
   goToEnd(direction) {
     const photo = this.shownPhotos.at(direction < 0 ? 0 : -1);
