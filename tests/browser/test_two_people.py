@@ -69,6 +69,9 @@ def test_both_see_what_the_other_does_and_the_second_at_one_photo_is_told_and_ch
     phone.page.screenshot(path=str(tmp_path / "two-phone.png"))
     one.page.screenshot(path=str(tmp_path / "two.png"))
     assert len(boxes_in_file(folder, "photo3.png")) == 2
+    phone.press("w")  # what is drawn from here on is counted, too
+    asks.get_by_role("button", name="Only mine (2 boxes)").wait_for()
+    phone.until_saved()
     asks.get_by_role("button", name="Only theirs (1 box)").tap()
     phone.until_saved()
     (theirs,) = boxes_in_file(folder, "photo3.png")
@@ -76,4 +79,4 @@ def test_both_see_what_the_other_does_and_the_second_at_one_photo_is_told_and_ch
     one.page.get_by_role("option", name="photo3.png, 1 box").wait_for()
     phone.press("Control+z")
     phone.until_saved()
-    assert len(boxes_in_file(folder, "photo3.png")) == 2
+    assert len(boxes_in_file(folder, "photo3.png")) == 3

@@ -32,15 +32,28 @@ export class Keeping extends Project {
   #setFlags(photo, flags) {
     const { reviewed = photo.reviewed, left_out } = flags;
     Object.assign(photo, { reviewed, left_out });
-    this.saver.add(photo.id, { ...NO_CHANGE, ...flags });
+    this.#send(photo.id, { ...NO_CHANGE, ...flags });
     this.changed();
+  }
+
+  /** Change a photo that need not be the open one. */
+  #send(id, change) {
+    this.saver.add(id, change);
+    this.clashes.follow(this.photo(id), change);
+  }
+
+  /** What the open photo, which was changed here and elsewhere, is to be by `which`: "mine" or "theirs". */
+  wanted(which) {
+    const { boxes = [] } = this.state ?? {}; // they are still to come
+    return this.clashes.wanted(this.current, which, { boxes }, this.labels);
   }
 
   /** What to keep of a photo that was changed here and elsewhere: "mine", "theirs", or else both. */
   keep(which, photo = this.current) {
-    const clash = this.clashes.get(photo);
+    const isChoice = which !== "both" && photo === this.current && this.state;
+    const wanted = isChoice ? this.wanted(which) : null;
     this.clashes.delete(photo);
-    if (which !== "both" && photo === this.current && this.state) this.change(difference(this.state, clash[which]));
+    if (wanted) this.change(difference(this.state, wanted));
     this.changed();
   }
 
@@ -118,7 +131,7 @@ export class Keeping extends Project {
       await this.refresh();
     };
     const back = async () => {
-      for (const [id, change] of taken.before) this.saver.add(id, change);
+      for (const [id, change] of taken.before) this.#send(id, change);
       await this.refresh();
     };
     await this.doStep({ again, back, undone: "what was taken over is gone again" });

@@ -231,9 +231,12 @@ export class Panels {
     const clash = clashes.has(current) ? current : photos.find((photo) => clashes.has(photo));
     const count = question?.items.length ?? 0;
     const own = state?.boxes.length ?? 0;
-    rebuilt(this.#parts.asks, [count, own, late[0]?.name, clash?.name, clash === current], () => {
+    // What is drawn now, or a class that goes, is counted in.
+    const sides = clash && clash === current ? ["mine", "theirs"].map((one) => this.#session.wanted(one)) : [];
+    const counts = sides.map(({ boxes }) => boxes.length);
+    rebuilt(this.#parts.asks, [count, own, late[0]?.name, clash?.name, counts], () => {
       if (count) return this.#question(count, own);
-      if (clash) return clash === current ? this.#clash(clash) : this.#clashElsewhere(clash);
+      if (clash) return clash === current ? this.#clash(...counts) : this.#clashElsewhere(clash);
       return late.length ? this.#tooLate(late[0]) : [];
     });
   }
@@ -249,9 +252,8 @@ export class Panels {
     ];
   }
 
-  #clash(photo) {
-    const { mine, theirs } = this.#session.clashes.get(photo);
-    const one = (name, { boxes }) => `Only ${name} (${counted(boxes.length, "box", "boxes")})`;
+  #clash(mine, theirs) {
+    const one = (name, count) => `Only ${name} (${counted(count, "box", "boxes")})`;
     const keep = (which) => () => this.#act.keep(which);
     return [
       h("p", {}, h("strong", {}, "Somebody else has changed this photo while you did. "), "What both drew is saved."),

@@ -2,6 +2,7 @@
 // what can be taken back. It knows the store and the saver, not the document. It says "draft" when only the box being
 // drawn is to be shown anew, and all that a list of photos says.
 
+import { Clashes } from "./clashes.js";
 import { Histories, NO_CHANGE, applied } from "./history.js";
 import { PhotoList } from "./photo_list.js";
 import { Proposals, asBox } from "./proposals.js";
@@ -22,7 +23,7 @@ export class Project extends PhotoList {
   learning = { state: "off", message: "", round: 0, progress: 0 };
   suggested = null; // id of the photo the detector is least sure of
   version = null; // of the project, as it was read last
-  clashes = new Map(); // photo -> {mine, theirs}: what it was here and elsewhere, before both became one
+  clashes = new Clashes(); // of one's own changes with those of others
   askForLabel = async () => null;
   store;
   saver;
@@ -74,7 +75,7 @@ export class Project extends PhotoList {
     this.#take(id, state);
     const photo = this.photo(id);
     if (!meanwhile || !photo) return;
-    this.clashes.set(photo, { mine: mine ?? state, theirs: meanwhile });
+    this.clashes.note(photo, mine ?? state, meanwhile, this.labels);
     this.tell(`somebody else has changed ${photo.name} meanwhile`);
     this.changed();
   }
@@ -362,6 +363,7 @@ export class Project extends PhotoList {
     const { reviewed, left_out: isOut = false } = this.state;
     const isOther = (change.reviewed ?? reviewed) !== reviewed || (change.left_out ?? isOut) !== isOut;
     if (isOther || change.put.length + change.delete.length) this.saver.add(this.current.id, change);
+    this.clashes.follow(this.current, change);
     this.#show(this.current, applied(this.state, change));
   }
 

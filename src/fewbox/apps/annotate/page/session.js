@@ -188,6 +188,7 @@ export class Session extends Keeping {
 
   async #rename(label, other) {
     const { labels } = await this.store.labels({ rename: { [label]: other } });
+    this.clashes.rename(label, other);
     await this.#takeLabels(labels, label, other);
   }
 
