@@ -103,8 +103,15 @@ export class Keeping extends Project {
   }
 
   async #restore(id) {
-    await this.store.restore(id);
+    const refusal = await this.store.restore(id).then(
+      () => null,
+      (error) => {
+        if (error.refused) return error;
+        throw error;
+      },
+    );
     await this.refresh();
+    if (refusal && !this.photo(id)) throw refusal; // or somebody else has brought it back
   }
 
   /** Copy a photo that was tried into the project; undo moves it into the trash. */
@@ -194,7 +201,7 @@ export class Keeping extends Project {
       if (this.lastStep) this.#undone.push(null);
       return super.undo();
     }
-    if (!(await this.#alone(step.back))) return undefined;
+    if (!(await this.#tried(step, step.back))) return undefined;
     this.#steps = this.#steps.filter((other) => other !== step);
     return this.#settleStep(step, this.#undone, step.undone);
   }
@@ -206,10 +213,24 @@ export class Keeping extends Project {
       this.#undone.pop();
       return super.redo();
     }
-    if (!(await this.#alone(step.again))) return undefined;
+    if (!(await this.#tried(step, step.again))) return undefined;
     this.#undone = this.#undone.filter((other) => other !== step);
     step.order = this.nextStep();
     return this.#settleStep(step, this.#steps, step.done);
+  }
+
+  /** Take a step back or do it again; one that is refused is given up, or it would bar the way to all others. */
+  async #tried(step, does) {
+    try {
+      return await this.#alone(does);
+    } catch (error) {
+      if (error.refused) {
+        const isOther = (other) => other !== step;
+        [this.#steps, this.#undone] = [this.#steps.filter(isOther), this.#undone.filter(isOther)];
+        this.changed();
+      }
+      throw error;
+    }
   }
 
   #settleStep(step, steps, says) {

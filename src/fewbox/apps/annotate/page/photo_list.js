@@ -15,6 +15,17 @@ export class PhotoList extends EventTarget {
     return this.photos.find((photo) => photo.id === id);
   }
 
+  /** List the photos of `rows`, where `now(row)` is what to show of one, or null if it is shown as it is by now. */
+  takeRows(rows, now) {
+    const known = new Map(this.photos.map((photo) => [photo.id, photo]));
+    this.photos = rows.map((row) => {
+      const photo = known.get(row.id) ?? row; // one photo stays one object
+      const { width, height } = photo;
+      return Object.assign(photo, now(row), row.width ? {} : { width, height });
+    });
+    this.current = this.photo(this.current?.id) ?? null;
+  }
+
   get shownPhotos() {
     return this.photos.filter((photo) => isShown(photo, this.filter, this.search));
   }

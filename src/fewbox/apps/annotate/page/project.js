@@ -4,6 +4,7 @@
 
 import { Clashes } from "./clashes.js";
 import { Histories, NO_CHANGE, applied } from "./history.js";
+import { Order } from "./order.js";
 import { PhotoList } from "./photo_list.js";
 import { Proposals, asBox } from "./proposals.js";
 import { counted, isOfNone, isOpen } from "./words.js";
@@ -33,7 +34,7 @@ export class Project extends PhotoList {
   #late = []; // photos marked as empty before the answer came that something is proposed there
   #isFresh = false; // nobody had looked at the current photo when it was opened
   #ledBy = null; // the step of the history that opened it
-  #changes = 0; // counts changes and answers, so that an older answer is told from a newer one
+  #order = new Order(); // of changes and answers
 
   constructor(store, saver) {
     super();
@@ -81,7 +82,7 @@ export class Project extends PhotoList {
   }
 
   async #readProject() {
-    const before = this.#changes;
+    const before = this.#order.now;
     const project = await this.store.project();
     this.name = project.name;
     const active = this.labels[this.active];
@@ -89,16 +90,12 @@ export class Project extends PhotoList {
     this.active = Math.max(this.labels.indexOf(active), 0);
     if (isOfNone(this.filter, this.labels)) this.filter = "all";
     this.suggested = project.suggested_next;
-    if (before !== this.#changes) return;
-    this.version = project.version;
-    const known = new Map(this.photos.map((photo) => [photo.id, photo]));
-    this.photos = project.photos.map((row) => {
-      const photo = known.get(row.id) ?? row; // one photo stays one object
-      const { width, height } = photo;
+    if (before === this.#order.now) this.version = project.version; // else it is asked for again
+    this.takeRows(project.photos, (row) => {
+      if (this.#order.isNewer(row.id, before)) return null;
       const { reviewed = row.reviewed, left_out = row.left_out } = this.saver.pending(row.id);
-      return Object.assign(photo, row, row.width ? {} : { width, height }, { reviewed, left_out });
+      return { ...row, reviewed, left_out };
     });
-    this.current = this.photo(this.current?.id) ?? null;
   }
 
   /** Open a photo; if something in this one is to be decided first, that is asked before. */
@@ -119,10 +116,10 @@ export class Project extends PhotoList {
 
   async #readBoxes(photo) {
     if (photo.error) return;
-    const before = this.#changes;
+    const before = this.#order.now;
     try {
       const state = await this.store.photo(photo.id);
-      if (before === this.#changes) this.#take(photo.id, state);
+      if (!this.#order.isNewer(photo.id, before)) this.#take(photo.id, state);
       else if (this.current === photo && !this.state) await this.#readBoxes(photo);
     } catch (error) {
       if (error.refused) return this.refuse(error, photo);
@@ -145,7 +142,7 @@ export class Project extends PhotoList {
     const photo = this.photo(id);
     if (!photo) return;
     this.saver.saw(id, version);
-    this.#changes += 1;
+    this.#order.note(id);
     Object.assign(photo, width ? { width, height } : {}, { error: error ?? photo.error });
     this.#show(photo, applied({ boxes, reviewed, left_out }, this.saver.pending(id)));
   }
@@ -359,7 +356,7 @@ export class Project extends PhotoList {
   }
 
   #apply(change) {
-    this.#changes += 1;
+    this.#order.note(this.current.id);
     const { reviewed, left_out: isOut = false } = this.state;
     const isOther = (change.reviewed ?? reviewed) !== reviewed || (change.left_out ?? isOut) !== isOut;
     if (isOther || change.put.length + change.delete.length) this.saver.add(this.current.id, change);
