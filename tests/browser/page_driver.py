@@ -155,6 +155,12 @@ class PageDriver:
         places = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
         self._devices.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
 
+    def move_to_screen(self, width: int, height: int, density: float) -> None:
+        """Move the window to a screen of another density, where it is as large as before."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": density, "mobile": False}
+        self._devices.send("Emulation.setDeviceMetricsOverride", screen)
+        self.page.wait_for_function("density => devicePixelRatio === density", arg=density)
+
     def press(self, *keys: str) -> None:
         for key in keys:
             self.keyboard.press(key)

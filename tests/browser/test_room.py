@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_driver import OpenPage, PageDriver, Serve, make_photos
+from page_driver import MARK, OpenPage, PageDriver, Serve, assert_close, boxes_in_file, make_photos
 from teach_driver import add
 
 ENLARGED: dict[str, Any] = {"viewport": {"width": 683, "height": 384}}  # a laptop of 1366 × 768 at 200%
@@ -18,6 +18,10 @@ TAGGED = """([x1, y2]) => {
   const isOurs = (at) => data[at] === 0x56 && data[at + 1] === 0xb4 && data[at + 2] === 0xe9;
   return Array.from({ length: data.length / 4 }, (_, at) => 4 * at).filter(isOurs).length;
 }"""
+
+# Whether photo and boxes are drawn at the pixels of the screen.
+IS_SHARP = """() => [...document.querySelectorAll(".stage canvas")].every(
+  (canvas) => Math.abs(canvas.width - canvas.clientWidth * devicePixelRatio) <= 1)"""
 
 
 @pytest.fixture
@@ -92,6 +96,25 @@ def test_on_an_enlarged_page_there_is_room_for_the_photo(
     assert stage["height"] > 200
     for name in ("Delete the photo (Shift Delete)", "Reviewed, next"):  # what has no room is scrolled to
         page.page.get_by_role("button", name=name).first.click(trial=True)
+
+
+def test_on_a_screen_of_another_density_boxes_are_where_they_are_seen(
+    folder: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    width, height = 1000, 700
+    page = open_page(serve(folder), viewport={"width": width, "height": height})
+    page.draw_mark("mug")
+    before = page.mark()
+    for number, density in enumerate((2, 1.25), 2):
+        page.move_to_screen(width, height, density)
+        page.press("d")  # all is drawn anew
+        page.until_open(f"photo{number}.png")
+        assert_close(page.mark(), before)
+        assert page.page.evaluate(IS_SHARP)
+        page.draw_mark()
+        page.until_saved()
+        ((_, box),) = boxes_in_file(folder, f"photo{number}.png")
+        assert_close(box, MARK)
 
 
 def test_on_an_enlarged_page_that_learns_too(open_teach: Any, tmp_path: Path) -> None:

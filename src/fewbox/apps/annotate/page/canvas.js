@@ -20,6 +20,9 @@ export class Stage {
   #element;
   #session;
   #pictures;
+  #observer = new ResizeObserver(() => this.#resize());
+  #stop = new AbortController();
+  #density = 1; // pixels of the screen in one of the stage, which the canvases were made for
   #isFitted = true;
   #filter = ""; // CSS: how the photo is shown; its pixels stay as they are
   #stale = new Set();
@@ -28,8 +31,24 @@ export class Stage {
     this.#element = element;
     this.#session = session;
     this.#pictures = pictures;
-    this.observer = new ResizeObserver(() => this.#resize());
-    this.observer.observe(element);
+    this.#observer.observe(element);
+    this.#followDensity();
+  }
+
+  /** Follow the window no longer. */
+  stop() {
+    this.#observer.disconnect();
+    this.#stop.abort();
+  }
+
+  /** The window may go to a screen of another density, by which no size changes. */
+  #followDensity() {
+    const moved = () => {
+      this.#followDensity();
+      this.#resize();
+    };
+    const here = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    here.addEventListener("change", moved, { once: true, signal: this.#stop.signal });
   }
 
   /** Show the session's current photo once its size and picture are there; throw if it cannot be had. */
@@ -125,12 +144,14 @@ export class Stage {
     const { width, height } = this.#element.getBoundingClientRect();
     if (!width || !height) return;
     this.size = { width, height };
+    this.#density = devicePixelRatio;
     for (const canvas of this.#element.querySelectorAll("canvas")) {
-      canvas.width = Math.round(width * devicePixelRatio);
-      canvas.height = Math.round(height * devicePixelRatio);
+      canvas.width = Math.round(width * this.#density);
+      canvas.height = Math.round(height * this.#density);
     }
     if (this.#isFitted) this.fit();
     this.#redraw("photo", "boxes");
+    this.#sharpen().catch(() => {}); // whoever called show() is told
   }
 
   #redraw(...layers) {
@@ -139,12 +160,13 @@ export class Stage {
   }
 
   #paint() {
+    if (this.#density !== devicePixelRatio) this.#resize(); // not told yet
     const [photoCanvas, boxCanvas] = this.#element.querySelectorAll("canvas");
     const stale = this.#stale;
     this.#stale = new Set();
-    if (stale.has("photo")) this.#paintPhoto(cleared(photoCanvas));
+    if (stale.has("photo")) this.#paintPhoto(cleared(photoCanvas, this.#density));
     if (!stale.has("boxes")) return;
-    const context = cleared(boxCanvas);
+    const context = cleared(boxCanvas, this.#density);
     this.#paintBoxes(context, this.size);
     this.#paintKnob(context);
     if (this.pointer) paintCrossHair(context, this.pointer, this.size);
@@ -224,11 +246,11 @@ export class Stage {
   }
 }
 
-function cleared(canvas) {
+function cleared(canvas, density) {
   const context = canvas.getContext("2d");
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, canvas.width, canvas.height);
-  context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
+  context.setTransform(density, 0, 0, density, 0, 0);
   return context;
 }
 

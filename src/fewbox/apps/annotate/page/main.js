@@ -58,7 +58,7 @@ export function mount(element, store, { unsaved, kept = null, first = null, onOp
   return () => {
     stop.abort();
     panels.stop();
-    stage.observer.disconnect();
+    stage.stop();
     parts.root.remove();
   };
 }
