@@ -24,16 +24,27 @@ async function keepAll() {
 }
 
 async function answer(request) {
-  const cache = await caches.open(CACHE);
+  let response;
   try {
-    const response = await fetch(request);
-    if (response.status === 200) await cache.put(request, response.clone());
-    return isolated(response);
+    response = await whole(await fetch(request));
   } catch (error) {
-    const kept = await cache.match(request, { ignoreSearch: true });
+    const kept = await (await caches.open(CACHE)).match(request, { ignoreSearch: true });
     if (kept) return isolated(kept);
     throw error;
   }
+  if (response.status === 0) return response; // a redirect, which the browser follows, or from elsewhere: closed to us
+  if (response.status === 200) await keep(request, response.clone()).catch(() => {}); // no room, or Vary: *
+  return isolated(response);
+}
+
+/** The same once all of it is here: an answer that breaks off is none. */
+async function whole(response) {
+  if (response.status !== 200) return response;
+  return new Response(await response.blob(), { status: 200, headers: response.headers });
+}
+
+async function keep(request, response) {
+  await (await caches.open(CACHE)).put(request, response);
 }
 
 function isolated(response) {
