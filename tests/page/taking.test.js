@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readProject, writeProject } from "../../examples/web/teach/project_file.js";
-import { Taking } from "../../examples/web/teach/taking.js";
-
-globalThis.createImageBitmap = async () => ({ width: 100, height: 60, close() {} }); // which node has not
+import { BrowserProject, MemoryDatabase, Taking, browserStore } from "./browser_project.js";
 
 /** A file as it comes from a folder of that name, or as it was chosen alone. */
 function fileAt(path, content = "") {
@@ -25,20 +23,17 @@ function projectFile(path, edges) {
 
 /** A project, and the photos in it: [name, where its box begins, or null if it has none]. */
 function makeTaking() {
-  let awaited = new Map();
-  const added = [];
-  const project = {
-    awaited: async () => new Map(awaited),
-    setAwaited: async (states) => (awaited = new Map(states)),
-    changeLabels: async () => {},
-    photos: async () => [],
-    add: async (file, name, size, state) => {
-      added.push([name, state?.boxes[0]?.box[0] ?? null]);
-      return { id: name, name };
-    },
-  };
+  const project = new BrowserProject(new MemoryDatabase());
   let told = "";
-  return { taking: new Taking(project, {}, (text) => (told = text)), added, told: () => told };
+  return {
+    project,
+    taking: new Taking(project, {}, (text) => (told = text)),
+    told: () => told,
+    added: async () => (await project.photos()).map(({ name, boxes }) => [name, boxes[0]?.box[0] ?? null]),
+    labels: async () => (await project.photos()).flatMap(({ boxes }) => boxes.map(({ label }) => label)),
+    /** What a person has who saves the project and opens it again. */
+    reopened: async () => readProject(writeProject(await project.photos(), await project.labels())),
+  };
 }
 
 test("blanks around the name of a class are no part of it", () => {
@@ -58,22 +53,17 @@ for (const name of ["./a/Küche.jpg", ".\\a\\Küche.jpg", "a//Ku\u0308che.jpg"])
     for (const path of ["all/a/Küche.jpg", "all/a/Ku\u0308che.jpg"]) {
       const { taking, added } = makeTaking();
       await taking.take([projectFile("all/annotations.json", { [name]: 3 }), fileAt(path)]);
-      assert.deepEqual(added, [["a/Küche.jpg", 3]]);
+      assert.deepEqual(await added(), [["a/Küche.jpg", 3]]);
     }
   });
 }
 
 test("a photo that is here already gets the boxes of a project file that spells its name otherwise", async () => {
-  const put = [];
-  const project = {
-    awaited: async () => new Map(),
-    setAwaited: async (states) => assert.equal(states.size, 0),
-    changeLabels: async () => {},
-    photos: async () => [{ id: "7", name: "Ku\u0308che.jpg", width: 100, height: 60, reviewed: false }],
-    patch: async (id, { put: [{ box }] }) => put.push([id, box[0]]),
-  };
-  await new Taking(project, {}, () => {}).take([projectFile("a.json", { "./Küche.jpg": 3 })]);
-  assert.deepEqual(put, [["7", 3]]);
+  const { taking, added, told } = makeTaking();
+  await taking.take([fileAt("Ku\u0308che.jpg")]);
+  await taking.take([projectFile("a.json", { "./Küche.jpg": 3 })]);
+  assert.deepEqual(await added(), [["Ku\u0308che.jpg", 3]]);
+  assert.equal(told(), "");
 });
 
 test("of several project files none is forgotten, be they taken at once or one after the other", async () => {
@@ -82,7 +72,7 @@ test("of several project files none is forgotten, be they taken at once or one a
   await taking.take([projectFile("c.json", { "3.jpg": 3 })]);
   assert.match(told(), /^3 photos are of the project file/);
   await taking.take(["1.jpg", "2.jpg", "3.jpg"].map((name) => fileAt(name)));
-  assert.deepEqual(added, [["1.jpg", 1], ["2.jpg", 2], ["3.jpg", 3]]);
+  assert.deepEqual(await added(), [["1.jpg", 1], ["2.jpg", 2], ["3.jpg", 3]]);
 });
 
 test("photos of one name in two folders get the boxes of the project file in their own", async () => {
@@ -90,14 +80,14 @@ test("photos of one name in two folders get the boxes of the project file in the
   const files = ["all/a/1.jpg", "all/b/1.jpg"].map((path) => fileAt(path));
   const projects = [1, 2].map((edge) => projectFile(`all/${"ab"[edge - 1]}/annotations.json`, { "1.jpg": edge }));
   await taking.take([...files, ...projects]);
-  assert.deepEqual(added, [["1.jpg", 1], ["1.jpg", 2]]); // the project numbers them
+  assert.deepEqual(await added(), [["1.jpg", 1], ["1-2.jpg", 2]]);
 });
 
 test("a photo of another folder does not get the boxes of one that is missing", async () => {
   const { taking, added } = makeTaking();
   const others = ["all/b/1.jpg", "all/a/2.jpg"].map((path) => fileAt(path));
   await taking.take([...others, projectFile("all/a/annotations.json", { "1.jpg": 1, "2.jpg": 2 })]);
-  assert.deepEqual(added, [["1.jpg", null], ["2.jpg", 2]]);
+  assert.deepEqual(await added(), [["1.jpg", null], ["2.jpg", 2]]);
 });
 
 test("a folder is known by its end, and a photo without one by its name", async () => {
@@ -105,14 +95,14 @@ test("a folder is known by its end, and a photo without one by its name", async 
     const { taking, added } = makeTaking();
     await taking.take([projectFile("a.json", { [stated]: 7 })]);
     await taking.take([fileAt(path)]);
-    assert.deepEqual(added, [[stated, 7]]);
+    assert.deepEqual(await added(), [[stated, 7]]);
   }
 });
 
 test("a project file in a folder without photos speaks of those beside it", async () => {
   const { taking, added } = makeTaking();
   await taking.take([fileAt("all/images/1.jpg"), projectFile("all/boxes/annotations.json", { "1.jpg": 7 })]);
-  assert.deepEqual(added, [["1.jpg", 7]]);
+  assert.deepEqual(await added(), [["1.jpg", 7]]);
 });
 
 test("boxes that are outside of a photo whose size the file does not say are left out, and it is told", async () => {
@@ -121,7 +111,7 @@ test("boxes that are outside of a photo whose size the file does not say are lef
   for (const image of content.images) delete image.width;
   await taking.take([fileAt("a.json", JSON.stringify(content))]);
   await taking.take(["1.jpg", "2.jpg"].map((name) => fileAt(name)));
-  assert.deepEqual(added, [["1.jpg", 50], ["2.jpg", null]]);
+  assert.deepEqual(await added(), [["1.jpg", 50], ["2.jpg", null]]);
   assert.match(told(), /2\.jpg: has 100 × 60 pixels, and its boxes reach further; they are left out/);
 });
 
@@ -140,4 +130,77 @@ test("a project file that is not certain is refused, with what is wrong", () => 
     [[[image], [{ id: 1, bbox: [10, 10, -5, 20] }]], /annotation 1: bbox has no inside/],
     [[[image], [{ id: 1, bbox: [90, 10, 20, 20] }]], /annotation 1: bbox lies outside of its photo, 100 × 60/],
   ]) assert.throws(() => read(...given), { message: says });
+});
+
+const PHOTOS = ["1.jpg", "2.jpg"];
+
+/** A project whose file was opened before its photos, with the classes cup, of two boxes, and lid. */
+async function withoutPhotos() {
+  const made = makeTaking();
+  await made.taking.take([projectFile("a.json", { "1.jpg": 1, "2.jpg": 2 })]);
+  await made.project.changeLabels({ labels: ["lid"] });
+  return { ...made, addPhotos: () => made.taking.take(PHOTOS.map((name) => fileAt(name))) };
+}
+
+for (const [done, change, classes, labels] of [
+  ["renamed", { rename: { cup: "mug" } }, ["mug", "lid"], ["mug", "mug"]],
+  ["merged", { merge: { cup: "lid" } }, ["lid"], ["lid", "lid"]],
+  ["deleted", { delete: ["cup"] }, ["lid"], []],
+  ["removed", { remove: ["cup"] }, ["lid"], []],
+]) {
+  test(`a class that is ${done} before its photos are added is so in them, and in the file that is saved`, async () => {
+    const { project, addPhotos, labels: labelsOfBoxes, reopened } = await withoutPhotos();
+    await project.changeLabels(change);
+    await addPhotos();
+    assert.deepEqual(await project.labels(), classes);
+    assert.deepEqual(await labelsOfBoxes(), labels);
+    assert.deepEqual((await project.photos()).map(({ reviewed }) => reviewed), PHOTOS.map(() => labels.length > 0));
+    assert.deepEqual((await reopened()).labels, classes);
+  });
+
+  test(`a class that was ${done} before its photos were added comes back with all boxes`, async () => {
+    for (const areAddedBetween of [true, false]) {
+      const { project, addPhotos, added, labels: labelsOfBoxes } = await withoutPhotos();
+      const { lost, before } = await project.changeLabels(change);
+      if (areAddedBetween) await addPhotos();
+      await project.changeLabels(lost ? { restore: lost } : { rename: { mug: "cup" } });
+      for (const [id, back] of before) await project.patch(id, back);
+      if (!areAddedBetween) await addPhotos();
+      assert.deepEqual(await project.labels(), ["cup", "lid"]);
+      assert.deepEqual(await labelsOfBoxes(), ["cup", "cup"]);
+      assert.deepEqual(await added(), [["1.jpg", 1], ["2.jpg", 2]]);
+      assert.ok((await project.photos()).every(({ reviewed }) => reviewed));
+    }
+  });
+}
+
+test("a class that only boxes to come have is one as soon as their photo is added", async () => {
+  const { project, taking, reopened } = makeTaking();
+  const boxes = [{ id: "a", box: [0, 0, 9, 9], label: "cup", ignore: false }];
+  await project.expect(new Map([["1.jpg", { boxes, reviewed: true, left_out: false }]])); // by a page of another day
+  await taking.take([fileAt("1.jpg")]);
+  assert.deepEqual(await project.labels(), ["cup"]);
+  assert.deepEqual((await reopened()).labels, ["cup"]);
+});
+
+test("a class that is renamed while photos are being added is renamed in all of them", async () => {
+  const { project, addPhotos, labels } = await withoutPhotos();
+  const adding = addPhotos();
+  await new Promise((resolve) => project.addEventListener("change", resolve, { once: true })); // the first is in
+  await project.changeLabels({ rename: { cup: "mug" } });
+  await adding;
+  assert.deepEqual(await project.labels(), ["mug", "lid"]);
+  assert.deepEqual(await labels(), ["mug", "mug"]);
+});
+
+test("whoever deletes a class is told of boxes still to come, and photos in the trash have none of it", async () => {
+  const { project, taking, labels } = await withoutPhotos();
+  await taking.take([fileAt("1.jpg")]);
+  assert.deepEqual((await browserStore(project, {}).labelCounts()).cup, [2, 2]);
+  const [{ id }] = await project.photos();
+  await project.setTrashed(id, true);
+  await project.changeLabels({ remove: ["cup"] });
+  await project.setTrashed(id, false);
+  assert.deepEqual(await project.labels(), ["lid"]);
+  assert.deepEqual(await labels(), []);
 });

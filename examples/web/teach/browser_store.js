@@ -36,7 +36,8 @@ export function browserStore(project, learner, download) {
     labels: (change) => project.changeLabels(change),
     async labelCounts() {
       const counts = Object.fromEntries((await project.labels()).map((label) => [label, [0, 0]]));
-      for (const { boxes } of await project.photos()) {
+      const toCome = (await project.awaited()).values(); // their boxes are lost with a class too
+      for (const { boxes } of [...(await project.photos()), ...toCome]) {
         for (const { label } of boxes) counts[label][0] += 1;
         for (const label of new Set(boxes.map((box) => box.label))) counts[label][1] += 1;
       }

@@ -46,16 +46,29 @@ export class BrowserProject extends EventTarget {
   }
 
   /** Keep a photo, under another name if one of this name is there; `{ id, name }`. */
-  async add(file, name, { width, height }, state = {}) {
+  add(file, name, size) {
+    return this.addKnown(file, size, () => ({ name }));
+  }
+
+  /**
+   * Keep a photo as `known(awaited)` tells it of what is awaited now, `{ name, key, state, ...told }`: from then on
+   * `key` is awaited no more. `{ id, name, ...told }`.
+   */
+  async addKnown(file, { width, height }, known) {
     const id = newId();
-    const added = await this.#database.change(["photos", "files"], async ({ photos, files }) => {
+    const added = await this.#database.change([...BOTH, "files"], async ({ photos, files, project }) => {
       const all = await asPromise(photos.getAll());
+      const awaited = await awaitedIn(project);
+      const { name, key, state, ...told } = known(awaited);
       const photo = { boxes: [], reviewed: false, left_out: false, ...state, id, width, height };
+      if (state) photo.stated = key; // where boxes come back to, once their class does
       photo.name = unusedName(name, all);
       photo.order = Math.max(0, ...all.map(({ order }) => order)) + 1;
       await asPromise(files.put(file, id));
       await asPromise(photos.put(photo));
-      return { id, name: photo.name };
+      await addLabels(project, photo.boxes.map(({ label }) => label));
+      if (awaited.delete(key)) await asPromise(project.put([...awaited], "awaited"));
+      return { id, name: photo.name, ...told };
     });
     this.#changed();
     return added;
@@ -107,30 +120,36 @@ export class BrowserProject extends EventTarget {
     this.#others.postMessage("");
   }
 
-  /** Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py. */
-  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: gone = [], restore = null }) {
+  /**
+   * Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py; also those of
+   * photos that are still to come.
+   */
+  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: deleted = [], restore = null }) {
     const result = await this.#database.change(BOTH, async ({ photos, project }) => {
       let labels = await addLabels(project, added);
+      const gone = new Set([...deleted, ...remove]);
       const losing = new Set([...gone, ...Object.keys(merge)]);
-      const asked = [...losing, ...remove, ...Object.keys(rename)];
-      const missing = asked.find((label) => !labels.includes(label));
+      const missing = [...losing, ...Object.keys(rename)].find((label) => !labels.includes(label));
       if (missing !== undefined) throw refused(`no class has the label ${missing}`);
-      const lost = [...losing, ...remove].map((label) => ({ label, at: labels.indexOf(label) })).at(-1);
       const other = new Map([...Object.entries(rename), ...Object.entries(merge)]);
       const before = [];
       for (const photo of await asPromise(photos.getAll())) {
-        const put = photo.boxes.filter(({ label }) => losing.has(label));
-        if (put.length) before.push([photo.id, { put, delete: [], reviewed: photo.reviewed }]);
-        const left = photo.boxes.filter(({ label }) => !gone.includes(label));
-        const boxes = left.map((box) => ({ ...box, label: other.get(box.label) ?? box.label }));
-        const reviewed = photo.reviewed && (boxes.length > 0 || photo.boxes.length === 0);
-        await asPromise(photos.put({ ...photo, boxes, reviewed }));
+        before.push(...losses(photo.id, photo, losing));
+        await asPromise(photos.put(relabelled(photo, gone, other)));
       }
-      labels = labels.filter((label) => !losing.has(label) && !remove.includes(label));
-      labels = labels.map((label) => other.get(label) ?? label);
+      const stated = [];
+      const awaited = await awaitedIn(project);
+      for (const [key, state] of awaited) {
+        stated.push(...losses(key, state, losing));
+        awaited.set(key, relabelled(state, gone, other));
+      }
+      await asPromise(project.put([...awaited], "awaited"));
+      const lost = [...losing].map((label) => ({ label, at: labels.indexOf(label), stated })).at(-1);
+      labels = labels.filter((label) => !losing.has(label)).map((label) => other.get(label) ?? label);
       if (new Set(labels).size < labels.length) throw refused("two classes would have one name");
       if (restore && !labels.includes(restore.label)) labels.splice(restore.at, 0, restore.label);
       await asPromise(project.put(labels, "labels"));
+      if (restore) await putBack(restore.stated, photos, project);
       return { labels, before, lost };
     });
     this.#changed();
@@ -138,12 +157,16 @@ export class BrowserProject extends EventTarget {
   }
 
   /** What a project file said of photos that have not been added yet, by name. */
-  async awaited() {
-    return new Map(await this.#database.get("project", "awaited"));
+  awaited() {
+    return this.#database.change(["project"], ({ project }) => awaitedIn(project), "readonly");
   }
 
-  setAwaited(states) {
-    return this.#database.put("project", [...states], "awaited");
+  /** Await these photos too, which a project file tells of. */
+  expect(states) {
+    return this.#database.change(["project"], async ({ project }) => {
+      const awaited = new Map([...(await awaitedIn(project)), ...states]);
+      await asPromise(project.put([...awaited], "awaited"));
+    });
   }
 
   #changed() {
@@ -161,6 +184,33 @@ async function ifAlone(does) {
 }
 
 const refused = (message, hint) => new StoreError(message, { hint, refused: true });
+
+const awaitedIn = async (project) => new Map(await asPromise(project.get("awaited")));
+
+/** `[[key, change]]`, the change that brings back what a photo loses with classes; empty if it has none of them. */
+function losses(key, { boxes, reviewed }, losing) {
+  const put = boxes.filter(({ label }) => losing.has(label));
+  return put.length ? [[key, { put, delete: [], reviewed }]] : [];
+}
+
+/** A photo without the boxes of classes that are gone, where others have another name. */
+function relabelled(photo, gone, other) {
+  const left = photo.boxes.filter(({ label }) => !gone.has(label));
+  const boxes = left.map((box) => ({ ...box, label: other.get(box.label) ?? box.label }));
+  return { ...photo, boxes, reviewed: photo.reviewed && (boxes.length > 0 || photo.boxes.length === 0) };
+}
+
+/** Bring boxes back that a class had in photos that were still to come, be they here by now or not. */
+async function putBack(stated, photos, project) {
+  const awaited = await awaitedIn(project);
+  const all = await asPromise(photos.getAll());
+  for (const [key, change] of stated) {
+    if (awaited.has(key)) awaited.set(key, applied(awaited.get(key), change));
+    const photo = all.find((one) => one.stated === key);
+    if (photo) await asPromise(photos.put(applied(photo, change)));
+  }
+  await asPromise(project.put([...awaited], "awaited"));
+}
 
 async function addLabels(project, added) {
   const known = (await asPromise(project.get("labels"))) ?? [];

@@ -47,7 +47,6 @@ export class Taking {
   }
 
   async #takePhotos(files, troubles) {
-    const awaited = await this.#project.awaited();
     let first = null;
     for (const [number, file] of files.entries()) {
       this.#tell(`adding ${number + 1} of ${files.length}`);
@@ -57,13 +56,13 @@ export class Taking {
         if (!isFromFolder) troubles.push(`${file.name}: ${UNREADABLE}`); // folders have other files too
         continue;
       }
-      const { key, name, state, trouble } = stated(awaited, file, size);
+      // Of what is awaited in that moment: a class may be renamed while photos come.
+      const { id, trouble } = await this.#project.addKnown(file, size, (awaited) => stated(awaited, file, size));
       if (trouble) troubles.push(trouble);
-      const added = await this.#project.add(file, name, size, state);
-      first ??= added.id;
-      if (awaited.delete(key)) await this.#project.setAwaited(awaited);
+      first ??= id;
     }
-    if (awaited.size) troubles.push(`${inPhotos(awaited.size)} of the project file still to be added`);
+    const left = (await this.#project.awaited()).size;
+    if (left) troubles.push(`${inPhotos(left)} of the project file still to be added`);
     this.#tell(troubles.join("; "));
     return first;
   }
@@ -84,7 +83,7 @@ export class Taking {
       const { boxes: put, reviewed, left_out } = state;
       if (!photo.reviewed) await this.#project.patch(photo.id, { put, reviewed, left_out });
     }
-    await this.#project.setAwaited(new Map([...(await this.#project.awaited()), ...photos]));
+    await this.#project.expect(photos);
   }
 }
 
