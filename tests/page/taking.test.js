@@ -132,6 +132,14 @@ test("a project file that is not certain is refused, with what is wrong", () => 
   ]) assert.throws(() => read(...given), { message: says });
 });
 
+test("photos whose names are one, spelled in two ways, get two names, and the saved file opens again", async () => {
+  for (const names of [["Küche.jpg", "Ku\u0308che.jpg", "Küche.jpg"], ["a/1.jpg", "a\\1.jpg", "./a/1.jpg"]]) {
+    const { project, reopened } = makeTaking();
+    for (const name of names) await project.add(fileAt("1.jpg"), name, { width: 100, height: 60 });
+    assert.equal((await reopened()).photos.size, 3);
+  }
+});
+
 const PHOTOS = ["1.jpg", "2.jpg"];
 
 /** A project whose file was opened before its photos, with the classes cup, of two boxes, and lid. */

@@ -3,6 +3,7 @@
 import { StoreError } from "../annotate/http_store.js";
 import { applied, newId } from "../annotate/history.js";
 import { asPromise } from "./database.js";
+import { plainPath } from "./project_file.js";
 
 const BOTH = ["photos", "project"];
 const WINDOWS = "fewbox project"; // what its windows are called among each other
@@ -220,11 +221,11 @@ async function addLabels(project, added) {
   return labels;
 }
 
-/** The name, or with a number where that is taken. */
+/** The name, or with a number where that is taken, be it spelled otherwise: in the project file they are compared so. */
 function unusedName(name, photos) {
-  const taken = new Set(photos.map((photo) => photo.name));
+  const taken = new Set(photos.map((photo) => plainPath(photo.name)));
   const [, stem, suffix] = /^(.*?)(\.\w+)?$/s.exec(name);
   let free = name;
-  for (let number = 2; taken.has(free); number++) free = `${stem}-${number}${suffix ?? ""}`;
+  for (let number = 2; taken.has(plainPath(free)); number++) free = `${stem}-${number}${suffix ?? ""}`;
   return free;
 }
