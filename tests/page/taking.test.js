@@ -87,7 +87,7 @@ test("a photo of another folder does not get the boxes of one that is missing", 
   const { taking, added } = makeTaking();
   const others = ["all/b/1.jpg", "all/a/2.jpg"].map((path) => fileAt(path));
   await taking.take([...others, projectFile("all/a/annotations.json", { "1.jpg": 1, "2.jpg": 2 })]);
-  assert.deepEqual(await added(), [["1.jpg", null], ["2.jpg", 2]]);
+  assert.deepEqual(await added(), [["b/1.jpg", null], ["2.jpg", 2]]);
 });
 
 test("a folder is known by its end, and a photo without one by its name", async () => {
@@ -96,6 +96,72 @@ test("a folder is known by its end, and a photo without one by its name", async 
     await taking.take([projectFile("a.json", { [stated]: 7 })]);
     await taking.take([fileAt(path)]);
     assert.deepEqual(await added(), [[stated, 7]]);
+  }
+});
+
+const SEVERAL = /^1\.jpg is not added, as there are several of this name; add the whole folder, or give it another name/;
+
+test("a photo that may be one of several in the project file gets no other's boxes, but its own with its folder", async () => {
+  for (const names of [{ "a/1.jpg": 1, "b/1.jpg": 2 }, { "1.jpg": 1, "b/1.jpg": 2 }]) {
+    const { taking, added, told } = makeTaking();
+    await taking.take([projectFile("a.json", names)]);
+    await taking.take([fileAt("1.jpg")]);
+    assert.deepEqual(await added(), []);
+    assert.match(told(), SEVERAL);
+    const [first, second] = Object.keys(names);
+    await taking.take([fileAt(`all/${second}`)]);
+    await taking.take([fileAt("1.jpg")]); // which is either, though only one is still to come
+    assert.deepEqual(await added(), [[second, 2]]);
+    assert.match(told(), SEVERAL);
+    await taking.take([fileAt(`all/${first}`)]);
+    await taking.take([fileAt("1.jpg")]); // all boxes have their photos: it is one more
+    assert.deepEqual((await added()).map(([, edge]) => edge), [2, 1, null]);
+    assert.equal(told(), "");
+  }
+});
+
+test("a folder that is chosen without the one above gets the boxes of its own photos", async () => {
+  const { taking, added } = makeTaking();
+  await taking.take([projectFile("a.json", { "train/1.jpg": 1, "val/1.jpg": 2, "x/test/1.jpg": 3, "x/1.jpg": 4 })]);
+  for (const folder of ["val", "test", "train"]) await taking.take([fileAt(`${folder}/1.jpg`)]);
+  assert.deepEqual(await added(), [["val/1.jpg", 2], ["x/test/1.jpg", 3], ["train/1.jpg", 1]]);
+});
+
+test("a folder that may be the one of the project file or one in it gets no boxes of the other", async () => {
+  const { taking, added, told } = makeTaking();
+  await taking.take([projectFile("a.json", { "1.jpg": 1, "a/1.jpg": 2 })]);
+  await taking.take([fileAt("a/1.jpg")]);
+  assert.deepEqual(await added(), []);
+  assert.match(told(), SEVERAL);
+  await taking.take(["all/a/1.jpg", "all/1.jpg"].map((path) => fileAt(path)));
+  assert.deepEqual(await added(), [["a/1.jpg", 2], ["1.jpg", 1]]);
+});
+
+test("of several photos that may be the one in the project file none gets its boxes but the one in its place", async () => {
+  const { taking, added, told } = makeTaking();
+  await taking.take([projectFile("a.json", { "1.jpg": 1 })]);
+  await taking.take(["all/b/1.jpg", "all/c/1.jpg"].map((path) => fileAt(path)));
+  assert.deepEqual(await added(), []);
+  assert.match(told(), /^1\.jpg and 1 more are not added, as there are several of this name/);
+  await taking.take(["all/b/1.jpg", "all/c/1.jpg", "all/1.jpg"].map((path) => fileAt(path)));
+  assert.deepEqual(await added(), [["b/1.jpg", null], ["c/1.jpg", null], ["1.jpg", 1]]);
+});
+
+test("a project file that comes after its photos gives boxes to those that it means alone", async () => {
+  const paths = ["all/a/1.jpg", "all/b/1.jpg"];
+  for (const [given, names, edges] of [
+    [paths, { "b/1.jpg": 2, "a/1.jpg": 1 }, [1, 2]],
+    [paths, { "1.jpg": 7 }, [null, null]],
+    [["all/images/1.jpg"], { "1.jpg": 7 }, [7]],
+    [["1.jpg"], { "1.jpg": 7 }, [7]],
+    [["1.jpg"], { "1.jpg": 7, "a/1.jpg": 8 }, [null]],
+    [["1.jpg", "all/a/1.jpg"], { "1.jpg": 7, "a/1.jpg": 8 }, [7, 8]],
+  ]) {
+    const { taking, added, told } = makeTaking();
+    for (const path of given) await taking.take([fileAt(path)]);
+    await taking.take([projectFile("a.json", names)]);
+    assert.deepEqual((await added()).map(([, edge]) => edge), edges);
+    assert.equal(/1\.jpg.* not given boxes, as there are several of this name/.test(told()), edges.includes(null));
   }
 });
 
@@ -185,7 +251,7 @@ for (const [done, change, classes, labels] of [
 test("a class that only boxes to come have is one as soon as their photo is added", async () => {
   const { project, taking, reopened } = makeTaking();
   const boxes = [{ id: "a", box: [0, 0, 9, 9], label: "cup", ignore: false }];
-  await project.expect(new Map([["1.jpg", { boxes, reviewed: true, left_out: false }]])); // by a page of another day
+  await project.expect(new Map([["1.jpg", { boxes, reviewed: true, left_out: false }]]), ["1.jpg"]); // by a page of another day
   await taking.take([fileAt("1.jpg")]);
   assert.deepEqual(await project.labels(), ["cup"]);
   assert.deepEqual((await reopened()).labels, ["cup"]);

@@ -115,8 +115,8 @@ export class BrowserProject extends EventTarget {
   /** Forget photos, boxes and classes, all of them. */
   async clear() {
     await this.#database.change(["photos", "files", "project"], async ({ photos, files, project }) => {
-      const asked = [photos.clear(), files.clear(), project.delete("labels"), project.delete("awaited")];
-      await Promise.all(asked.map(asPromise));
+      const values = ["labels", "awaited", "stated"].map((name) => project.delete(name));
+      await Promise.all([photos.clear(), files.clear(), ...values].map(asPromise));
     });
     this.#others.postMessage("");
   }
@@ -125,10 +125,10 @@ export class BrowserProject extends EventTarget {
    * Add, rename, remove, merge and delete classes, as `change_labels` in apps/annotate/answers.py; also those of
    * photos that are still to come.
    */
-  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, delete: deleted = [], restore = null }) {
+  async changeLabels({ labels: added = [], rename = {}, remove = [], merge = {}, restore = null, ...asked }) {
     const result = await this.#database.change(BOTH, async ({ photos, project }) => {
       let labels = await addLabels(project, added);
-      const gone = new Set([...deleted, ...remove]);
+      const gone = new Set([...(asked.delete ?? []), ...remove]);
       const losing = new Set([...gone, ...Object.keys(merge)]);
       const missing = [...losing, ...Object.keys(rename)].find((label) => !labels.includes(label));
       if (missing !== undefined) throw refused(`no class has the label ${missing}`);
@@ -162,11 +162,18 @@ export class BrowserProject extends EventTarget {
     return this.#database.change(["project"], ({ project }) => awaitedIn(project), "readonly");
   }
 
-  /** Await these photos too, which a project file tells of. */
-  expect(states) {
+  /** The names of all photos of which project files told, whether they are still awaited or not. */
+  async stated() {
+    return [...new Set([...((await this.#database.get("project", "stated")) ?? []), ...(await this.awaited()).keys()])];
+  }
+
+  /** Await these photos too, of those of which a project file tells, `names`. */
+  expect(states, names) {
     return this.#database.change(["project"], async ({ project }) => {
       const awaited = new Map([...(await awaitedIn(project)), ...states]);
       await asPromise(project.put([...awaited], "awaited"));
+      const stated = (await asPromise(project.get("stated"))) ?? [];
+      await asPromise(project.put([...new Set([...stated, ...names])], "stated"));
     });
   }
 
@@ -221,7 +228,7 @@ async function addLabels(project, added) {
   return labels;
 }
 
-/** The name, or with a number where that is taken, be it spelled otherwise: in the project file they are compared so. */
+/** The name, or with a number where that is taken, be it spelled otherwise: in the project file both are one. */
 function unusedName(name, photos) {
   const taken = new Set(photos.map((photo) => plainPath(photo.name)));
   const [, stem, suffix] = /^(.*?)(\.\w+)?$/s.exec(name);

@@ -123,11 +123,54 @@ function refuse(why) {
 }
 
 /**
- * Of names in a project file the one that a photo goes by: its path below the folder that was given, or one of which
- * the other is the end. A photo of another folder is none.
+ * Which names in project files photos go by: a Map from each of `files`, by `name` and `webkitRelativePath`, to its
+ * name or undefined. It is null where several names may be its own, or one name that of several photos, and `isOpen`
+ * says that there are boxes to be had: those of another photo would be worse than none.
  */
-export function nameIn(photos, file) {
-  const path = plainPath(file.webkitRelativePath?.split("/").slice(1).join("/") || file.name);
-  if (photos.has(path)) return path;
-  return [...photos.keys()].find((name) => name.endsWith(`/${path}`) || path.endsWith(`/${name}`)) ?? null;
+export function namesOf(files, names, isOpen = () => true) {
+  const alike = new Map(); // names by their last part
+  for (const name of names) pushTo(alike, lastPart(name), name);
+  const claims = files.map((file) => claimOf(file, alike));
+  const claimed = new Map(); // for each name how sure it is that photos are it
+  for (const { sure, found } of claims) {
+    for (const name of found) pushTo(claimed, name, sure);
+  }
+  return new Map(files.map((file, index) => [file, nameBy(claims[index], claimed, isOpen)]));
 }
+
+/** The names that a photo may go by, the surest alone, and its own path: `{ sure, found, full }`. */
+function claimOf({ name, webkitRelativePath: given }, alike) {
+  const full = plainPath(given || name);
+  const names = alike.get(lastPart(full)) ?? [];
+  const below = plainPath(belowFolder(given));
+  if (!below) return { sure: 0, found: names.filter((one) => endsIn(one, full)), full };
+  const ways = [
+    (one) => endsIn(one, below) || endsIn(below, one),
+    (one) => endsIn(one, full),
+    (one) => one === below || one === full,
+  ];
+  for (const sure of [2, 1, 0]) {
+    const found = names.filter(ways[sure]);
+    if (found.length) return { sure, found, full };
+  }
+  return { sure: 0, found: [], full };
+}
+
+function nameBy({ sure, found, full }, claimed, isOpen) {
+  const left = found.filter((name) => Math.max(...claimed.get(name)) === sure); // others have their whole path
+  if (!left.length) return undefined;
+  const isOnly = found.length === 1 || (left.length === 1 && left[0] === full);
+  if (isOnly && claimed.get(left[0]).filter((one) => one === sure).length === 1) return left[0];
+  return left.some(isOpen) ? null : undefined;
+}
+
+/** A path without the folder that was chosen. */
+export const belowFolder = (path) => path.split("/").slice(1).join("/");
+
+function pushTo(lists, key, value) {
+  if (!lists.has(key)) lists.set(key, []);
+  lists.get(key).push(value);
+}
+
+const lastPart = (path) => path.split("/").at(-1);
+const endsIn = (path, end) => path === end || path.endsWith(`/${end}`);

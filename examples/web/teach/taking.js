@@ -1,7 +1,7 @@
 // What comes in: photos, a project file, both in one file, and another base. A project file may come before its
 // photos, or after them.
 
-import { boxInside, nameIn, plainPath, readProject } from "./project_file.js";
+import { belowFolder, boxInside, namesOf, plainPath, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
 
@@ -30,7 +30,7 @@ export class Taking {
     const told = [];
     for (const file of bases) told.push(await this.#takeBase(file));
     for (const file of projects) {
-      if (isOurs(file, all)) await this.#takeProject(await file.text(), homeOf(file, photos));
+      if (isOurs(file, all)) told.push(...(await this.#takeProject(await file.text(), homeOf(file, photos))));
     }
     return this.#takePhotos(photos, told);
   }
@@ -47,6 +47,9 @@ export class Taking {
   }
 
   async #takePhotos(files, troubles) {
+    const toCome = await this.#project.awaited();
+    const names = namesOf(files, await this.#project.stated(), (name) => toCome.has(name));
+    const doubtful = [];
     let first = null;
     for (const [number, file] of files.entries()) {
       this.#tell(`adding ${number + 1} of ${files.length}`);
@@ -56,11 +59,18 @@ export class Taking {
         if (!isFromFolder) troubles.push(`${file.name}: ${UNREADABLE}`); // folders have other files too
         continue;
       }
+      const name = names.get(file);
+      if (name === null) {
+        doubtful.push(file.name);
+        continue;
+      }
       // Of what is awaited in that moment: a class may be renamed while photos come.
-      const { id, trouble } = await this.#project.addKnown(file, size, (awaited) => stated(awaited, file, size));
+      const known = (awaited) => stated(awaited, name, file, size);
+      const { id, trouble } = await this.#project.addKnown(file, size, known);
       if (trouble) troubles.push(trouble);
       first ??= id;
     }
+    if (doubtful.length) troubles.push(doubt("added", doubtful));
     const left = (await this.#project.awaited()).size;
     if (left) troubles.push(`${inPhotos(left)} of the project file still to be added`);
     this.#tell(troubles.join("; "));
@@ -69,29 +79,45 @@ export class Taking {
 
   /**
    * Take the boxes of photos that are here, where nobody has drawn any; keep the others until their photos come,
-   * with those of other project files. They are told apart by `folder`, see `homeOf`.
+   * with those of other project files. They are told apart by `folder`, see `homeOf`. What is in doubt, in words.
    */
   async #takeProject(text, folder) {
     const { labels, photos: stated } = readProject(text);
     const photos = new Map([...stated].map(([name, state]) => [plainPath(folder + name), { ...state, name }]));
     await this.#project.changeLabels({ labels });
-    for (const photo of await this.#project.photos()) {
-      const key = plainPath(folder + photo.name);
-      const state = photos.get(key);
+    const here = await this.#project.photos();
+    const files = new Map(here.map((photo) => [photo, asFile(photo)]));
+    const expected = [...photos.keys()];
+    const names = namesOf([...files.values()], expected);
+    const doubtful = [];
+    for (const photo of here) {
+      const key = names.get(files.get(photo));
+      if (key === null && !photo.reviewed) doubtful.push(photo.name);
+      // One that was chosen alone, or came with a project file, is known by its whole name.
+      const isIt = key === plainPath(folder + photo.name) || (photo.name.includes("/") && !photo.stated);
+      const state = isIt && photos.get(key);
       if (!state || state.width !== photo.width || state.height !== photo.height) continue;
       photos.delete(key);
       const { boxes: put, reviewed, left_out } = state;
       if (!photo.reviewed) await this.#project.patch(photo.id, { put, reviewed, left_out });
     }
-    await this.#project.expect(photos);
+    await this.#project.expect(photos, expected);
+    return doubtful.length ? [doubt("given boxes", doubtful)] : [];
   }
+}
+
+/** A photo of the project as what it was added as, by its path if that is known. */
+const asFile = ({ name }) => ({ name, webkitRelativePath: name.includes("/") ? `/${name}` : "" });
+
+function doubt(done, names) {
+  const are = names.length === 1 ? `${names[0]} is` : `${names[0]} and ${names.length - 1} more are`;
+  return `${are} not ${done}, as there are several of this name; add the whole folder, or give it another name`;
 }
 
 /** The folder of a project file in what was given, as "a/", where its photos are; empty if there are none in it. */
 function homeOf({ webkitRelativePath: path }, photos) {
-  const below = (one) => one.split("/").slice(1);
-  const folder = below(path).slice(0, -1).map((one) => `${one}/`).join("");
-  return photos.some((photo) => below(photo.webkitRelativePath).join("/").startsWith(folder)) ? folder : "";
+  const folder = belowFolder(path).split("/").slice(0, -1).map((one) => `${one}/`).join("");
+  return photos.some((photo) => belowFolder(photo.webkitRelativePath).startsWith(folder)) ? folder : "";
 }
 
 /** In a folder, other programs have files of that ending too. */
@@ -99,10 +125,9 @@ const isOurs = (file, files) => !file.webkitRelativePath || files.length === 1 |
 
 const inPhotos = (count) => (count === 1 ? "1 photo is" : `${count} photos are`);
 
-/** What a project file says of a photo, `{ name, state, trouble }`, and under which `key` of `awaited`. */
-function stated(awaited, file, { width, height }) {
-  const key = nameIn(awaited, file);
-  if (!key) return { name: file.name };
+/** What a project file says of the photo that it calls `key`, as `addKnown` takes it; `trouble`: what does not fit. */
+function stated(awaited, key, file, { width, height }) {
+  if (!awaited.has(key)) return { name: plainPath(belowFolder(file.webkitRelativePath)) || file.name };
   const { width: across = width, height: down = height, name = key, ...state } = awaited.get(key);
   const boxes = state.boxes.map((one) => ({ ...one, box: boxInside(one.box, { width, height }) }));
   const isOfIt = across === width && down === height && boxes.every(({ box }) => box);
