@@ -6,3 +6,6 @@ export class ReaderError extends Error {
     this.hint = hint;
   }
 }
+
+/** An error in one line. */
+export const inWords = ({ message, hint }) => (hint ? `${message}; ${hint}` : message);

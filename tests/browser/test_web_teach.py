@@ -90,6 +90,23 @@ def test_photos_are_taken_one_after_the_other_each_after_a_countdown(open_teach:
     assert driver.page.locator("h1").inner_text().startswith("camera-")
 
 
+_FULL = """() => {
+  IDBObjectStore.prototype.put = () => {
+    throw new DOMException("The quota has been exceeded.", "QuotaExceededError");
+  };
+}"""
+
+
+def test_with_the_storage_full_no_photo_is_said_to_be_taken(open_teach: Any) -> None:
+    driver = open_teach(base=False, permissions=["camera"])
+    driver.page.get_by_role("button", name="Take photos").click()
+    dialog = driver.page.get_by_role("dialog", name="Take photos")
+    driver.page.evaluate(_FULL)
+    dialog.get_by_role("button", name="Take one now").click()
+    dialog.get_by_text("Stopped: The quota has been exceeded.").wait_for()
+    assert driver.page.locator(".photos .row").count() == 0
+
+
 LOOK = """async ({ width, height, lowest }) => {
   const { learner } = await import("./teach/start.js");
   const found = [];

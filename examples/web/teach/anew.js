@@ -1,6 +1,7 @@
 // A new project in place of the one in this browser, which is nowhere else: whoever starts one may save it first.
 
 import { counted } from "../annotate/words.js";
+import { inWords } from "../errors.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -9,8 +10,14 @@ export function connectAnew(project, learner, { save, saveDetector, tellTrouble 
   const dialog = byId("anew");
   const [says, saveButton, detectorButton] = ["p", ".save", ".detector"].map((one) => dialog.querySelector(one));
   const on = (selector, does) => {
-    dialog.querySelector(selector).addEventListener("click", () => does().catch(tellTrouble));
+    dialog.querySelector(selector).addEventListener("click", () => does().catch(fail));
   };
+
+  /** Say in the window why something was not done: what is below it is not seen. */
+  function fail(error) {
+    if (dialog.open) says.textContent = `Not done, and nothing is deleted: ${inWords(error)}`;
+    else tellTrouble(error);
+  }
 
   async function open() {
     const photos = await project.photos();

@@ -2,6 +2,7 @@
 // Python does in apps/annotate/learning.py; the work itself is done in worker.js.
 
 import { Helper } from "../engine.js";
+import { inWords } from "../errors.js";
 import { readBaseFile } from "./base.js";
 import { chooseLessons, objectsIn } from "./lessons.js";
 
@@ -142,8 +143,8 @@ export class Learner extends EventTarget {
         await this.#learn();
         await this.#lookAhead();
       } while (this.#since && performance.now() - this.#since > QUIET);
-    } catch ({ message, hint }) {
-      this.#say({ state: "failed", message: hint ? `${message}; ${hint}` : message });
+    } catch (error) {
+      this.#say({ state: "failed", message: inWords(error) });
     }
     this.#isBusy = false;
     if (this.#since) this.#changed();

@@ -2,12 +2,13 @@
 
 import { Camera } from "../annotate/camera.js";
 import { counted } from "../annotate/words.js";
+import { inWords } from "../errors.js";
 
 const COUNTDOWN = [3, 2, 1];
 const SECOND = 1000; // milliseconds
 const byId = (id) => document.getElementById(id);
 
-/** Connect the window; `take(files)` takes each photo into the project. */
+/** Connect the window; `take(files)` takes each photo into the project, `tellTrouble(error)` writes below the window. */
 export function connectShooting(take, tellTrouble) {
   const dialog = byId("shooting");
   const [video, number, says] = ["video", "output", "p"].map((tag) => dialog.querySelector(tag));
@@ -18,9 +19,16 @@ export function connectShooting(take, tellTrouble) {
 
   async function shoot() {
     const file = await camera.picture();
-    says.textContent = `${counted(++taken, "photo", "photos")} taken, and added to the project`;
     dialog.querySelector(".seen").animate([{ opacity: 0.2 }, { opacity: 1 }], 300); // as a shutter
-    return take([file]);
+    await take([file]);
+    says.textContent = `${counted(++taken, "photo", "photos")} taken, and added to the project`;
+  }
+
+  /** End the series, and say why where a person looks: what is below the window is not seen. */
+  function fail(error) {
+    stop();
+    if (dialog.open) says.textContent = `Stopped: ${inWords(error)}`;
+    else tellTrouble(error);
   }
 
   async function repeat({ signal }) {
@@ -59,12 +67,9 @@ export function connectShooting(take, tellTrouble) {
     if (series) return stop();
     series = new AbortController();
     button("repeat").textContent = "Stop";
-    return repeat(series).catch((error) => {
-      stop();
-      tellTrouble(error);
-    });
+    return repeat(series).catch(fail);
   });
-  button("once").addEventListener("click", () => shoot().catch(tellTrouble));
+  button("once").addEventListener("click", () => shoot().catch(fail));
   button("done").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
     stop();

@@ -2,6 +2,7 @@
 
 import { mount } from "../annotate/main.js";
 import { NOWHERE } from "../annotate/unsaved.js";
+import { inWords } from "../errors.js";
 import { takeFiles } from "./adding.js";
 import { connectAnew } from "./anew.js";
 import { connectBases } from "./bases.js";
@@ -18,7 +19,7 @@ import { Taking } from "./taking.js";
 import { zipped } from "./zip.js";
 
 const byId = (id) => document.getElementById(id);
-const tellTrouble = ({ message, hint }) => tell(hint ? `${message}; ${hint}` : message);
+const tellTrouble = (error) => tell(inWords(error));
 const tell = (text) => (byId("told").textContent = byId("told").title = text);
 
 const database = new Database();
@@ -48,8 +49,8 @@ onClick("save-photos", saveWithPhotos);
 connectAnew(project, learner, { save: saveWithPhotos, saveDetector, tellTrouble });
 connectBases(learner, tellTrouble).catch(tellTrouble);
 connectLive((picture) => learner.lookAtPicture(picture), () => project.labels(), tellTrouble);
-const takeInTurn = (files) => inTurn(() => take(files)).catch(tellTrouble);
-takeFiles(takeInTurn);
+const takeInTurn = (files) => inTurn(() => take(files));
+takeFiles((files) => takeInTurn(files).catch(tellTrouble));
 connectShooting(takeInTurn, tellTrouble);
 // So that the page opens without a network; browsers allow it only by HTTPS and on this machine.
 navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).catch(() => {});
