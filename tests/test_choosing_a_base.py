@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import fewbox
 from fewbox.cli import main
@@ -144,3 +145,40 @@ def test_bases_are_fetched_ahead(fetched: list[str], capsys: pytest.CaptureFixtu
     failed = capsys.readouterr().err
     assert "no base model is called yolox_huge" in failed
     assert all(name in failed for name in ZOO)
+
+
+def annotated(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> str:
+    """The command that "Finish" on the page of ``fewbox annotate`` stands for, with these options."""
+    pytest.importorskip("uvicorn", reason="needs the page: pip install '.[annotate]'")
+    from fewbox.apps.annotate.app import AnnotateServer
+
+    commands: list[str] = []
+
+    def run(server: AnnotateServer, **_: object) -> None:
+        server.socket.close()
+        commands.append(server.learner.finishing().command)
+
+    monkeypatch.setattr(AnnotateServer, "run", run)
+    Image.new("RGB", (8, 8)).save(folder / "photo.png")
+    assert main(["annotate", str(folder), "--no-browser", "--no-learn", *options]) == 0
+    return commands[0]
+
+
+def test_without_learning_meanwhile_finish_starts_from_the_best_base_at_hand_and_nobody_is_asked(
+    fetched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = types(monkeypatch, "y\n")
+    assert "--base starter" in annotated(monkeypatch, tmp_path)
+    assert "[Y/n]" not in told.getvalue()
+    assert fetched == []
+    cached_base_path(SMALL).parent.mkdir(parents=True)
+    cached_base_path(SMALL).write_bytes(bases.STARTER_PATH.read_bytes())
+    assert f"--base {SMALL}" in annotated(monkeypatch, tmp_path)
+    assert "--base starter" in annotated(monkeypatch, tmp_path, "--base", "starter")
+
+
+def test_without_learning_meanwhile_auto_is_a_base_too(
+    fetched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert f"--base {SMALL}" in annotated(monkeypatch, tmp_path, "--base", "auto")
+    assert fetched == [SMALL]

@@ -105,7 +105,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
     from fewbox.models.base import require_named
-    from fewbox.models.zoo import STARTER
+    from fewbox.models.zoo import default_base
 
     project = Project(parsed.photos)
     if not project.folder.is_dir():
@@ -118,7 +118,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     if labels:
         with project.editing() as content:
             content.add_labels(labels)
-    base = base_of(parsed.base) if parsed.learn else parsed.base or STARTER
+    # Who does not learn meanwhile is not asked to fetch one: perhaps they never finish here.
+    base = base_of(parsed.base) if parsed.learn or parsed.base else default_base()
     require_named(base)  # the page would open, and only who learns in the background would say so
     learner = BackgroundLearner(
         project,
