@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,21 @@ def test_a_folder_of_photos_alone_has_nothing_beside(folder: Path) -> None:
     assert page.get("/api/beside").json() == {"offers": [], "problems": []}
     with pytest.raises(AnnotationError, match="no boxes to take over as voc"):
         take_over(Project(folder), "voc")
+
+
+def test_a_photo_that_may_be_one_of_several_in_a_file_is_offered_no_boxes(folder: Path) -> None:
+    """The photos of two folders have names in common, and those of one of them were copied here."""
+    names = ["a/out1.jpg", "b/out1.jpg", "a/out2.jpg"]
+    content = {
+        "images": [{"id": n, "file_name": name, "width": 100, "height": 60} for n, name in enumerate(names)],
+        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [n, 0, 9, 9]} for n in range(3)],
+        "categories": [{"id": 1, "name": "mug"}],
+    }
+    (folder / "boxes.json").write_text(json.dumps(content))
+    (found,) = find_beside(Project(folder))
+    boxes = {name: [box.x1 for box in image.boxes] for name, image in found.images.items()}
+    assert boxes == {"out2.jpg": [2]}
+    assert found.problems == (
+        "boxes.json: images[0]: out1.jpg may be this photo, a/out1.jpg, or another in the file",
+        "boxes.json: images[1]: out1.jpg may be this photo, b/out1.jpg, or another in the file",
+    )

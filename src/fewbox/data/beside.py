@@ -22,7 +22,7 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.data.project_names import checked_label
+from fewbox.data.project_names import checked_label, photo_key
 from fewbox.errors import AnnotationError, FewboxError, PhotoError
 
 _NOT_OURS = frozenset({PROJECT_FILE, "detections.json"})
@@ -170,12 +170,20 @@ def _placed(
     by_path = {project.path_of(name): name for name in names}
     finder = PhotoFinder(raw, list(by_path))
     fitting, seen = Fitting(strict=False), set[str]()
-    for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True):
+    paths = finder.find_all(raw.photos)
+    stated: dict[tuple[Path, Path | None], set[str]] = {}  # what each file calls a photo
+    for photo, path in zip(raw.photos, paths, strict=True):
+        if isinstance(path, Path):
+            stated.setdefault((path, photo.file), set()).add(photo_key(photo.name))
+    for photo, path in zip(raw.photos, paths, strict=True):
         if isinstance(path, AnnotationError):
             told.append(_told(path))
             continue
         name = by_path[path]
         if name not in free or photo.left_out:
+            continue
+        if len(stated[path, photo.file]) > 1:  # the boxes of another photo would be worse than none
+            told.append(f"{photo.where}: {name} may be this photo, {photo.name}, or another in the file")
             continue
         image = _fitted(photo, path, fitting, told)
         if image is None or not (image.boxes or image.reviewed):
