@@ -177,8 +177,8 @@ class ObjectsFirst(Adaptation):
 class BoxesLast(Adaptation):
     """The box head learns in the second half of the steps."""
 
-    def _learnt_at_once(self, places: Sequence[Window]) -> Any:
-        learnt = super()._learnt_at_once(places)
+    def _learnt_from(self, places: Sequence[Window], most: int) -> Any:
+        learnt = super()._learnt_from(places, most)
         if len(self.history) < self.settings.steps // 2:
             for name, gradient in zip(self.names, learnt.gradients, strict=True):
                 if name.startswith(self.adapter.parts["boxes"]):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,15 +266,23 @@ def test_a_frozen_part_does_not_move(
 
 
 def test_two_threads_learn_the_same_from_halves_of_a_step(
-    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews
+    start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And twice the same bytes."""
     alone = _adapted(start, views, replace(SETTINGS, steps=3))[0]
+    learnt_of, sizes = Adaptation._learnt_of, []
+
+    def noted(self: Adaptation, places: Sequence[Window], *, whole: bool = False) -> Any:
+        sizes.append(len(places))
+        return learnt_of(self, places, whole=whole)
+
+    monkeypatch.setattr(Adaptation, "_learnt_of", noted)
     torch.set_num_threads(2)
     try:
         halves = [_adapted(start, views, replace(SETTINGS, steps=3))[0] for _ in range(2)]
     finally:
         torch.set_num_threads(1)
+    assert sizes == [SETTINGS.batch_size // 2] * 12
     assert halves[0].history[-1] == pytest.approx(alone.history[-1], rel=1e-4)
     assert halves[0].history == halves[1].history
     for mine, again, other in zip(*(one.descent.mean for one in (*halves, alone)), strict=True):

@@ -97,6 +97,23 @@ def test_what_threads_change_together_is_as_before_once_the_last_has_done() -> N
     assert threads == 8
 
 
+def test_a_change_that_fails_is_tried_again() -> None:
+    made: list[bool] = []
+
+    @contextmanager
+    def changed() -> Iterator[None]:
+        made.append(len(made) > 0)
+        if not made[-1]:
+            raise OSError("not yet")
+        yield
+
+    change = WhileAnyone(changed)
+    with pytest.raises(OSError, match="not yet"), change():
+        pass
+    with change():
+        assert made == [False, True]
+
+
 def test_only_a_few_are_begun_ahead() -> None:
     begun = []
     results = run_parallel(begun.append, range(1000), 1)

@@ -79,6 +79,17 @@ class TestBackToWhatItWas:
         run_once(rounds)
         assert (last_said(said)["state"], last_said(said)["message"]) == ("ready", "learnt from 2 photos")
 
+    def test_where_photos_were_turned_since(self, rounds: Rounds, said: list[dict[str, Any]]) -> None:
+        """Of three photos one has no objects, and that alone is left to learn from."""
+        draw(rounds, 0, 1)
+        rounds.project.change_photo("photo2.png", reviewed=True)
+        for name in ("photo0.png", "photo1.png"):
+            path = rounds.project.path_of(name)
+            Image.open(path).resize((50, 70)).save(path)
+        run_once(rounds)
+        assert (last_said(said)["state"], rounds.detector) == ("failed", None)
+        assert "have the size that they had" in last_said(said)["message"]
+
     def test_while_it_waits_it_says_for_what_whichever_photo_is_opened(
         self, rounds: Rounds, said: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -252,6 +252,7 @@ test("a class that only boxes to come have is one as soon as their photo is adde
   const { project, taking, reopened } = makeTaking();
   const boxes = [{ id: "a", box: [0, 0, 9, 9], label: "cup", ignore: false }];
   await project.expect(new Map([["1.jpg", { boxes, reviewed: true, left_out: false }]]), ["1.jpg"]); // by a page of another day
+  assert.deepEqual(await browserStore(project, {}).labelCounts(), { cup: [1, 1] });
   await taking.take([fileAt("1.jpg")]);
   assert.deepEqual(await project.labels(), ["cup"]);
   assert.deepEqual((await reopened()).labels, ["cup"]);

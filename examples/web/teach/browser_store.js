@@ -38,7 +38,7 @@ export function browserStore(project, learner, download) {
       const counts = Object.fromEntries((await project.labels()).map((label) => [label, [0, 0]]));
       const toCome = (await project.awaited()).values(); // their boxes are lost with a class too
       for (const { boxes } of [...(await project.photos()), ...toCome]) {
-        for (const { label } of boxes) counts[label][0] += 1;
+        for (const { label } of boxes) (counts[label] ??= [0, 0])[0] += 1; // a page of before left some without
         for (const label of new Set(boxes.map((box) => box.label))) counts[label][1] += 1;
       }
       return counts;

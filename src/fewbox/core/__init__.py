@@ -47,8 +47,9 @@ class WhileAnyone:
         """Within it the change is made."""
         with self._lock:
             if self._made is None:
-                self._made = self._change()
-                self._made.__enter__()
+                made = self._change()
+                made.__enter__()
+                self._made = made
             self._num += 1
         try:
             yield
@@ -56,8 +57,8 @@ class WhileAnyone:
             with self._lock:
                 self._num -= 1
                 if not self._num:
-                    made, self._made = self._made, None
-                    made.__exit__(None, None, None)
+                    last, self._made = self._made, None
+                    last.__exit__(None, None, None)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.data.project_names import checked_label, photo_key
+from fewbox.data.project_names import checked_label, photo_key, photo_path
 from fewbox.errors import AnnotationError, FewboxError, PhotoError
 
 _NOT_OURS = frozenset({PROJECT_FILE, "detections.json"})
@@ -171,10 +171,11 @@ def _placed(
     finder = PhotoFinder(raw, list(by_path))
     fitting, seen = Fitting(strict=False), set[str]()
     paths = finder.find_all(raw.photos)
-    stated: dict[tuple[Path, Path | None], set[str]] = {}  # what each file calls a photo
+    stated: dict[tuple[Path, Path | None], dict[str, bool]] = {}  # what each file calls it; is it there?
     for photo, path in zip(raw.photos, paths, strict=True):
         if isinstance(path, Path):
-            stated.setdefault((path, photo.file), set()).add(photo_key(photo.name))
+            is_there = _is_at(photo, path)
+            stated.setdefault((path, photo.file), {})[photo_key(photo.name)] = is_there
     for photo, path in zip(raw.photos, paths, strict=True):
         if isinstance(path, AnnotationError):
             told.append(_told(path))
@@ -182,8 +183,9 @@ def _placed(
         name = by_path[path]
         if name not in free or photo.left_out:
             continue
-        if len(stated[path, photo.file]) > 1:  # the boxes of another photo would be worse than none
-            told.append(f"{photo.where}: {name} may be this photo, {photo.name}, or another in the file")
+        meant = stated[path, photo.file]
+        if len(meant) > 1 and not meant[photo_key(photo.name)]:  # another photo's boxes are worse than none
+            told.append(_in_doubt(photo, name, any(meant.values())))
             continue
         image = _fitted(photo, path, fitting, told)
         if image is None or not (image.boxes or image.reviewed):
@@ -193,6 +195,18 @@ def _placed(
             continue
         seen.add(name)
         yield name, image
+
+
+def _is_at(photo: RawPhoto, path: Path) -> bool:
+    """Whether a photo lies exactly where its file says."""
+    return photo.file is not None and (photo.file.parent / photo_path(photo.name)).resolve() == path.resolve()
+
+
+def _in_doubt(photo: RawPhoto, name: str, is_another: bool) -> str:
+    if is_another:
+        return f"{photo.where}: {photo.name} is not among the photos of this folder"
+    doubt = f"{name} may be this photo, {photo.name}, or another in the file"
+    return f"{photo.where}: {doubt}: draw its boxes, or leave the other one out of the file"
 
 
 def _fitted(photo: RawPhoto, path: Path, fitting: Fitting, told: list[str]) -> AnnotatedImage | None:

@@ -45,8 +45,8 @@ _RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICt
 """By the numbers of ITU-T H.273."""
 _KEPT_TYPES = ("audio", "subtitle")
 _BROADCAST = ("mpegts", "hls")
-_UNTIMED = ("mpjpeg", "mjpeg")
-"""One JPEG after the other: FFmpeg gives them times as of 25 a second, however fast a camera sends them."""
+_UNTIMED = "mpjpeg"
+"""JPEGs as parts of one answer: FFmpeg gives them times as of 25 a second, however fast they come."""
 _MILLISECOND = Fraction(1, 1000)
 _STEADY_TYPES = ("audio", "video")  # between two subtitles any time may pass
 
@@ -175,7 +175,7 @@ class VideoReader:
         self.rate = rate if rate and rate <= _HIGHEST_RATE else _USUAL_RATE
         self.time_base = self._stream.time_base or 1 / self.rate
         self.live = self._container.duration is None and not Path(source).is_file()
-        self._untimed = self.live and self._container.format.name in _UNTIMED
+        self._untimed = self.live and self._container.format.name == _UNTIMED
         if self._untimed:
             self.time_base = _MILLISECOND
         self._came_at: float | None = None

@@ -120,8 +120,11 @@ class Rounds:
         """Learn from these photos; if that fails, what was learnt before stays."""
         self._cache(chosen, versions, labels)
         photos = [photo for _, photo in self.cached.values()]
-        if len(photos) < MIN_PHOTOS:
-            raise PhotoError("too few of the photos with boxes can be read")
+        if sum(bool(objects_in(chosen[name])) for name in self.cached) < MIN_PHOTOS:
+            raise PhotoError(
+                "too few of the photos with boxes can be read, and have the size that they had then",
+                hint="leave the others out, or draw their boxes again",
+            )
         self.detector = fit_detector(
             photos,
             labels,
