@@ -117,6 +117,8 @@ def finetune(
         >>> detector.save("duck.safetensors")
     """
     settings = checked_settings(config, effort, recipe, keep_classes=keep_classes)
+    if held_out is not None:
+        require_writable(held_out, list(PICTURE_FORMATS))
     with UnfinishedRun() as run:
         return finetune_within(
             run,
@@ -147,8 +149,6 @@ def finetune_within(
 ) -> Detector:
     """As :func:`finetune`, for whoever has more to do before the run ends, such as writing a file."""
     chosen = choose_processor_or(device)
-    if held_out is not None:
-        require_writable(held_out, list(PICTURE_FORMATS))
     if show_progress:
         console.print(f"computing on: {device_in_words(chosen)}")
     annotations = annotation_set(annotations)
