@@ -44,7 +44,7 @@ _TURNED_HINT = (
     "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
     "draw them again, remove the orientation from the photo, or leave it out"
 )
-_RESIZED_HINT = "use the photos that the boxes were drawn on, in their size, or leave this one out"
+_RESIZED_HINT = "its boxes are of another size of it: use the photos they were drawn on, or leave it out"
 _REVIEW_HINT = (
     'draw their boxes; or mark them as reviewed and empty (COCO: "reviewed": true on the image; '
     "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only"

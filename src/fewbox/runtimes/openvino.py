@@ -224,12 +224,16 @@ class OpenVinoEngine:
         rounds = self.precision != "float32" and _has_bfloat16(core)
 
         def compiled(part: Any, hint: str = "f32") -> Any:
+            wanted = settings | {"INFERENCE_PRECISION_HINT": hint}
             try:
-                return core.compile_model(part, "CPU", settings | {"INFERENCE_PRECISION_HINT": hint})
+                return core.compile_model(part, "CPU", wanted)
             except RuntimeError:  # maybe of a cache whose files this user may neither read nor replace
                 if settings.pop("CACHE_DIR", None) is None:
                     raise
-                return compiled(part, hint)
+            # Not by calling itself: a function that holds itself would keep OpenVINO's network until Python
+            # next looks for garbage, and end it at whatever is done just then.
+            del wanted["CACHE_DIR"]
+            return core.compile_model(part, "CPU", wanted)
 
         self._network = compiled(parts.network, "bf16" if rounds else "f32")
         self._select = compiled(parts.select)
