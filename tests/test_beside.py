@@ -128,19 +128,26 @@ def test_a_folder_of_photos_alone_has_nothing_beside(folder: Path) -> None:
         take_over(Project(folder), "voc")
 
 
-def test_a_photo_that_may_be_one_of_several_in_a_file_is_offered_no_boxes(folder: Path) -> None:
-    """The photos of two folders have names in common, and those of one of them were copied here."""
-    names = ["a/out1.jpg", "b/out1.jpg", "a/out2.jpg"]
+def offered(folder: Path, *names: str) -> tuple[dict[str, list[float]], tuple[str, ...]]:
+    """Where boxes begin that a COCO file offers each photo, one for each of these names, and what is told."""
     content = {
         "images": [{"id": n, "file_name": name, "width": 100, "height": 60} for n, name in enumerate(names)],
-        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [n, 0, 9, 9]} for n in range(3)],
+        "annotations": [
+            {"id": n, "image_id": n, "category_id": 1, "bbox": [n, 0, 9, 9]} for n in range(len(names))
+        ],
         "categories": [{"id": 1, "name": "mug"}],
     }
     (folder / "boxes.json").write_text(json.dumps(content))
     (found,) = find_beside(Project(folder))
     boxes = {name: [box.x1 for box in image.boxes] for name, image in found.images.items()}
+    return boxes, found.problems
+
+
+def test_a_photo_that_may_be_one_of_several_in_a_file_is_offered_no_boxes(folder: Path) -> None:
+    """The photos of two folders have names in common, and those of one of them were copied here."""
+    boxes, problems = offered(folder, "a/out1.jpg", "b/out1.jpg", "a/out2.jpg")
     assert boxes == {"out2.jpg": [2]}
-    assert found.problems == (
+    assert problems == (
         "boxes.json: images[0]: out1.jpg may be this photo, a/out1.jpg, or another in the file"
         ": draw its boxes, or leave the other one out of the file",
         "boxes.json: images[1]: out1.jpg may be this photo, b/out1.jpg, or another in the file"
@@ -150,14 +157,6 @@ def test_a_photo_that_may_be_one_of_several_in_a_file_is_offered_no_boxes(folder
 
 def test_a_photo_that_lies_where_the_file_says_is_no_other(folder: Path) -> None:
     """A folder below has a photo of the same name, which is in the file too."""
-    names = ["sub/out1.jpg", "out1.jpg", "out2.jpg"]
-    content = {
-        "images": [{"id": n, "file_name": name, "width": 100, "height": 60} for n, name in enumerate(names)],
-        "annotations": [{"id": n, "image_id": n, "category_id": 1, "bbox": [n, 0, 9, 9]} for n in range(3)],
-        "categories": [{"id": 1, "name": "mug"}],
-    }
-    (folder / "boxes.json").write_text(json.dumps(content))
-    (found,) = find_beside(Project(folder))
-    boxes = {name: [box.x1 for box in image.boxes] for name, image in found.images.items()}
+    boxes, problems = offered(folder, "sub/out1.jpg", "out1.jpg", "out2.jpg")
     assert boxes == {"out1.jpg": [1], "out2.jpg": [2]}
-    assert found.problems == ("boxes.json: images[0]: sub/out1.jpg is not among the photos of this folder",)
+    assert problems == ("boxes.json: images[0]: sub/out1.jpg is not among the photos of this folder",)
