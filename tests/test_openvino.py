@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import re
@@ -109,6 +110,23 @@ def assert_same(expected: Detections, actual: Detections) -> int:
 
 
 class TestTheEngine:
+    @pytest.mark.slow
+    def test_it_ends_with_whoever_held_it(self, pair: Pair) -> None:
+        """Not when Python next looks for garbage, in the midst of other work: the process did not survive it."""
+
+        def num_alive() -> int:
+            return sum(type(one) is openvino.Core for one in gc.get_objects())
+
+        gc.collect()
+        gc.disable()
+        try:
+            before, engine = num_alive(), OpenVinoEngine(pair.path, num_threads=1)
+            during = num_alive()
+            del engine
+            assert (during, num_alive()) == (before + 1, before)
+        finally:
+            gc.enable()
+
     @pytest.mark.parametrize("threshold", [0.0, 0.2])
     def test_finds_what_the_original_finds(self, pair: Pair, threshold: float) -> None:
         detector = ExportedDetector(pair.engine, pair.path)
