@@ -112,7 +112,7 @@ def assert_same(expected: Detections, actual: Detections) -> int:
 class TestTheEngine:
     @pytest.mark.slow
     def test_it_ends_with_whoever_held_it(self, pair: Pair) -> None:
-        """Not when Python next looks for garbage, in the midst of other work: the process did not survive it."""
+        """Not when Python next looks for garbage, amid other work: the process did not survive that."""
 
         def num_alive() -> int:
             return sum(type(one) is openvino.Core for one in gc.get_objects())
