@@ -334,7 +334,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parsed = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # with more a step is made on two, and some variants exchange what both call
     results = json.loads(parsed.results.read_text()) if parsed.results.exists() else {}
     print(describe_machine())
     base = load_base(str(SHARED / "weights/yolox_nano_coco.onnx"))

@@ -26,7 +26,6 @@ from fewbox.apps.batch.workers import (
     Work,
     Workers,
     ray_cluster,
-    weights_name,
     work_in_processes,
     work_on_cluster,
 )
@@ -39,6 +38,7 @@ from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.folder import names_a_file
 from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, open_detector
 from fewbox.errors import OutputError
+from fewbox.runtimes.header import files_of
 
 
 @takes_score_threshold
@@ -102,8 +102,9 @@ def detect_batch(
             count = stack.enter_context(ray_cluster(address, wanted))
         manifest = open_manifest(storage, file, threshold, all_photos, shard_size, count, options)
         if storage.read(manifest.detector) != file[1]:
-            if weights := weights_name(manifest.detector):
-                storage.write(weights, Path(detector).with_suffix(".bin").read_bytes())
+            sources, copies = files_of(Path(detector)), files_of(Path(manifest.detector))
+            for source, copy in zip(sources[1:], copies[1:], strict=True):
+                storage.write(copy.name, source.read_bytes())
             storage.write(manifest.detector, file[1])  # last: where it is, its weights are too
         work = Work(storage.where, manifest, wanted.cpus, engine, checked_device(device), uuid4().hex[:8])
         todo = _what_is_left(storage, manifest, all_photos, retry_failed, show_progress)

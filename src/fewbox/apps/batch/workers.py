@@ -26,6 +26,7 @@ from fewbox.apps.batch.shards import Shard, ShardResult, Storage, detect_shard
 from fewbox.core.files import output_error, temporary_folder
 from fewbox.detection.loading import open_detector
 from fewbox.errors import FewboxError, OutputError, SettingError
+from fewbox.runtimes.header import files_of
 
 MOST_DEATHS = 3
 """Of the workers on one shard."""
@@ -57,11 +58,6 @@ class Work:
     """Names this call: what killed workers in an earlier one may be cured by now."""
 
 
-def weights_name(detector: str) -> str | None:
-    """What the second file of a detector is called whose first is ``detector``; None if it is in one file."""
-    return f"{detector.removesuffix('.xml')}.bin" if detector.endswith(".xml") else None
-
-
 class ShardWorker:
     """Does one shard after the other.
 
@@ -85,12 +81,10 @@ class ShardWorker:
         # Kept as long as the worker: the weights are read from the file when they are needed.
         self._folder = temporary_folder()
         path = Path(self._folder.name) / work.manifest.detector
-        weights = weights_name(work.manifest.detector)
-        beside = (self.storage.read(weights) or b"") if weights else None
+        beside = {file: self.storage.read(file.name) or b"" for file in files_of(path)[1:]}
         try:
-            path.write_bytes(data)
-            if beside is not None:
-                path.with_suffix(".bin").write_bytes(beside)
+            for file, content in ({path: data} | beside).items():
+                file.write_bytes(content)
         except OSError as error:
             raise output_error(path, error) from error
         detector = open_detector(path, engine=work.engine, num_threads=work.threads, device=work.device)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from fewbox.core.arguments import AUTO
-from fewbox.core.files import sha256_of
+from fewbox.core.files import sha256_of, version_of
 from fewbox.detection.loading import open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, SettingError
@@ -146,10 +146,10 @@ def name_detectors(paths: Sequence[Path]) -> Mapping[str, Path]:
     return named
 
 
-def _state_of(path: Path) -> list[tuple[int, ...]] | None:
+def _state_of(path: Path) -> list[str] | None:
     """What tells a detector's files from those that replace them; None while one is missing."""
     try:
-        states = [one.stat() for one in files_of(path)]
+        versions = [version_of(one) for one in files_of(path)]
     except OSError:
         return None
-    return [(state.st_mtime_ns, state.st_size, state.st_ino) for state in states]
+    return versions if all(versions) else None
