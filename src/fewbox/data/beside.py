@@ -22,7 +22,7 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.data.project_names import checked_label, photo_key, photo_path
+from fewbox.data.project_names import checked_label, photo_key, plain_path
 from fewbox.errors import AnnotationError, FewboxError, PhotoError
 
 _NOT_OURS = frozenset({PROJECT_FILE, "detections.json"})
@@ -199,7 +199,7 @@ def _placed(
 
 def _is_at(photo: RawPhoto, path: Path) -> bool:
     """Whether a photo lies exactly where its file says."""
-    return photo.file is not None and (photo.file.parent / photo_path(photo.name)).resolve() == path.resolve()
+    return photo.file is not None and (photo.file.parent / plain_path(photo.name)).resolve() == path.resolve()
 
 
 def _in_doubt(photo: RawPhoto, name: str, is_another: bool) -> str:

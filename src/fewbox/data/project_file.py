@@ -20,7 +20,7 @@ from typing import Any
 from fewbox.core import counted
 from fewbox.data.annotations import Box, checked_box, require_size
 from fewbox.data.formats.json_file import Entry, parse_object, unused_id
-from fewbox.data.project_names import checked_label, photo_key, photo_path, plain_label
+from fewbox.data.project_names import checked_label, photo_key, plain_label, plain_path
 from fewbox.errors import AnnotationError
 
 _BOX_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -128,7 +128,7 @@ class ProjectFile:
     @property
     def names(self) -> list[str]:
         """The photos that the file speaks of, in its order."""
-        return [photo_path(entry.text("file_name")) for entry in self._images.values()]
+        return [plain_path(entry.text("file_name")) for entry in self._images.values()]
 
     def photo(self, name: str) -> PhotoState:
         """What is said about a photo; of one that the file does not know, that nobody has looked at it."""

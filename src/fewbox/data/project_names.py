@@ -32,7 +32,7 @@ def plain_label(label: str) -> str:
     return unicodedata.normalize("NFC", label).strip()
 
 
-def photo_path(name: str) -> str:
+def plain_path(name: str) -> str:
     """The path of a photo, plainly spelled: Windows has its own slash, and some tools write ``./a.jpg``."""
     path = name.replace("\\", "/")
     return str(PurePosixPath(path)) if "./" in path or "//" in path else path
@@ -40,4 +40,4 @@ def photo_path(name: str) -> str:
 
 def photo_key(name: str) -> str:
     """What photos are compared by: their paths, of which macOS spells an accent as a sign of its own."""
-    return unicodedata.normalize("NFC", photo_path(name))
+    return unicodedata.normalize("NFC", plain_path(name))
