@@ -48,6 +48,13 @@ def detector_of(kind: str) -> Detector:
     return detector
 
 
+def saved_detector(folder: Path) -> Path:
+    """The file of one of new classes alone."""
+    path = folder / "d.safetensors"
+    detector_of("yolox_all_novel").save(path)
+    return path
+
+
 def exported(kind: str) -> bytes:
     """The ONNX file of a detector, made once for all tests."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import openvino
 import pytest
 
-from exports import detector_of, exported, noise
+from exports import exported, noise, saved_detector
 from fewbox.apps.openvino_export import save_model
 from fewbox.data.images import find_photos
 from fewbox.detection.detector import Detector
@@ -30,9 +30,7 @@ def denied(*_arguments: object, **_settings: object) -> None:
 
 @pytest.fixture
 def detector(tmp_path: Path) -> Path:
-    path = tmp_path / "d.safetensors"
-    detector_of("yolox_all_novel").save(path)
-    return path
+    return saved_detector(tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from exports import detector_of, exported, noise
+from exports import detector_of, exported, noise, saved_detector
 from fewbox.cli import main
 from fewbox.detection import export_cache, loading
 from fewbox.detection.detector import Detector
@@ -33,9 +33,7 @@ def exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def detector(tmp_path: Path) -> Path:
-    path = tmp_path / "d.safetensors"
-    detector_of("yolox_all_novel").save(path)
-    return path
+    return saved_detector(tmp_path)
 
 
 @pytest.fixture

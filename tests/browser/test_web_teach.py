@@ -66,10 +66,15 @@ _HEAR = """() => {
 _TAKEN = "Number.parseInt(document.querySelector('#shooting p').textContent)"
 
 
+def open_camera(driver: Any) -> Any:
+    """The window in which photos are taken."""
+    driver.page.get_by_role("button", name="Take photos").click()
+    return driver.page.get_by_role("dialog", name="Take photos")
+
+
 def test_photos_are_taken_one_after_the_other_each_after_a_countdown(open_teach: Any) -> None:
     driver = open_teach(base=False, permissions=["camera"])
-    driver.page.get_by_role("button", name="Take photos").click()
-    dialog = driver.page.get_by_role("dialog", name="Take photos")
+    dialog = open_camera(driver)
     driver.page.evaluate(_HEAR)
     dialog.get_by_role("button", name="Start").click()
     driver.page.wait_for_function(f"() => {_TAKEN} >= 2")
@@ -99,8 +104,7 @@ _FULL = """() => {
 
 def test_with_the_storage_full_no_photo_is_said_to_be_taken(open_teach: Any) -> None:
     driver = open_teach(base=False, permissions=["camera"])
-    driver.page.get_by_role("button", name="Take photos").click()
-    dialog = driver.page.get_by_role("dialog", name="Take photos")
+    dialog = open_camera(driver)
     driver.page.evaluate(_FULL)
     dialog.get_by_role("button", name="Take one now").click()
     dialog.get_by_text("Stopped: The quota has been exceeded.").wait_for()

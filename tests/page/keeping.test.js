@@ -64,12 +64,17 @@ async function opened(count) {
   return { session, store, states, slowly, listed, others: { move } };
 }
 
+/** Move the open photo into the trash, and then the one that is opened in its place. */
+async function trashTwo(session) {
+  for (let count = 0; count < 2; count++) {
+    await session.trashPhoto();
+    await turn();
+  }
+}
+
 test("a deleted photo comes back also while one draws, and older steps can be undone after it", async () => {
   const { session, slowly, listed } = await opened(3);
-  await session.trashPhoto();
-  await turn();
-  await session.trashPhoto();
-  await turn();
+  await trashTwo(session);
   assert.deepEqual(listed(), ["3: 0"]);
   const stop = await slowly(() => session.draw([1, 1, 30, 30])); // in the photo that is open
   await session.undo();
@@ -93,10 +98,7 @@ test("a photo that somebody else has brought back is back", async () => {
 
 test("what cannot be undone says so once, and does not bar the way to what was done before it", async () => {
   const { session, states, listed } = await opened(3);
-  await session.trashPhoto();
-  await turn();
-  await session.trashPhoto();
-  await turn();
+  await trashTwo(session);
   states.delete("2"); // somebody has emptied the trash of it
   await assert.rejects(session.undo(), /2.jpg is not there/);
   await session.undo();
@@ -106,10 +108,7 @@ test("what cannot be undone says so once, and does not bar the way to what was d
 
 test("what cannot be done again says so once, and does not bar the way either", async () => {
   const { session, listed, others } = await opened(3);
-  await session.trashPhoto();
-  await turn();
-  await session.trashPhoto();
-  await turn();
+  await trashTwo(session);
   await session.undo();
   await session.undo();
   await turn();
