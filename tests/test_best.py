@@ -412,6 +412,15 @@ def test_what_chance_alone_may_do_to_few_scores_lowers_none() -> None:
     assert calibrate(many, learnt_less=True).shift < -0.4
 
 
+def test_halves_of_five_photos_calibrate_nothing() -> None:
+    """Scores that are far too sure: from six photos on that is believed of who learns from all."""
+    scores, right = np.full(240, 0.9), np.arange(240) % 4 == 0
+    five, six = (made_outcomes(scores, right, np.arange(240) // 4 % photos) for photos in (5, 6))
+    assert calibrate(five, learnt_less=True) == Calibration()
+    assert calibrate(six, learnt_less=True).shift < -0.5
+    assert calibrate(five).shift < -0.5  # nor is it a matter of photos where nearly all were learnt from
+
+
 def test_the_estimate_is_lifted_where_those_who_detect_learnt_from_half_of_the_photos() -> None:
     outcomes = made_outcomes(np.linspace(0.9, 0.6, 40), np.arange(40) % 2 == 0)
     plain, lifted, unsure = (

@@ -46,6 +46,8 @@ asks for is as often wrong as right."""
 MORE_THAN_CHANCE = 0.1
 """The same where those who detect have learnt from half of the photos only, beyond the error that so few
 detections would have by chance: measured, less than that says nothing of a detector that learns from all."""
+MIN_HALVED = 6
+"""Photos held out, where those who detect have learnt from half of them: two teach too little to go by."""
 _CROSSED = 5
 """Parts of the photos, to see whether a calibration serves others than those it is made from."""
 RIGHT_MORE_OFTEN = 0.4
@@ -98,6 +100,8 @@ def calibrate(outcomes: Outcomes, *, learnt_less: bool = False) -> Calibration:
     counts = outcomes.is_true_positive | outcomes.is_false_positive
     scores, correct = outcomes.predictions.scores[counts], outcomes.is_true_positive[counts]
     photo_ids = outcomes.predictions.photo_ids[counts]
+    if learnt_less and len(np.unique(photo_ids)) < MIN_HALVED:
+        return Calibration()
     crossed = scores.copy()
     for fold in range(_CROSSED):
         out = photo_ids % _CROSSED == fold
@@ -306,8 +310,7 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     if unseen:
         limits.append(f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot")
     elif photos < 10:
-        told = counted(photos, "photo tells", "photos tell")
-        limits.append(f"{told} little: ten would halve the interval")
+        limits.append(f"{counted(photos, 'photo tells', 'photos tell')} little: ten would halve the interval")
     limits.append("all of this is for photos like these; other scenes, light and distances may differ")
     return tuple(limits)
 
