@@ -14,7 +14,8 @@ export function detect(base, features, head, size, scoreThreshold) {
   const { numClasses } = head;
   const threshold = Math.max(scoreThreshold, config.score_threshold);
   const scores = likeliestAlone(scoresOf(base, features, head), numClasses);
-  const candidates = candidatesOf(features, scores, numClasses, threshold);
+  // Not above the threshold alone: where a box is does not depend on what was asked for.
+  const candidates = candidatesOf(features, scores, numClasses, config.score_threshold);
   const found = nmsPerClass(candidates.boxes, candidates.scores, numClasses, {
     scoreThreshold: threshold,
     iouThreshold: config.iou_threshold,

@@ -30,6 +30,11 @@ from fewbox.errors import FewboxError, OutputError
 if TYPE_CHECKING:
     from fewbox.detection.detector import Detector
 
+GRAPH = 2
+"""Counts what changed in how an export finds things, so that one of before is made anew.
+
+2: whatever the threshold, the same boxes have a say in where those above it are.
+"""
 MAX_EXPORTS = 20
 """Those that were used last are kept; each is as large as its detector."""
 SWITCH = "FEWBOX_BACKGROUND_EXPORT"
@@ -150,7 +155,7 @@ def _folder() -> Path:
 
 
 def _key(path: Path) -> str:
-    return f"{_digest(path)}-{__version__}"
+    return f"{_digest(path)}-{__version__}-{GRAPH}"
 
 
 def _digest(path: Path) -> str:

@@ -77,7 +77,7 @@ def check_bfloat16(detector: Detector, photos: Sequence[Photo]) -> PrecisionChec
 
 def moved_boxes(exact: PhotoDetector, rounded: PhotoDetector, photo: Photo) -> tuple[int, float]:
     """How many boxes ``exact`` finds in a photo, and the furthest an edge moves in ``rounded``, in pixels."""
-    # Both with the lower threshold: a box is the mean of those around it that are above the threshold.
+    # Both with the lower threshold: a box that is just above it may come out just below.
     before, after = (one.detect(photo, threshold=_MIN_SCORE_AFTER) for one in (exact, rounded))
     compared = before.above(MIN_SCORE)
     return len(compared), max_shift_px(compared, after)

@@ -114,7 +114,7 @@ def select(
     scores = _one_class_a_cell(g, scores, config)
     rows = nms_steps(g, boxes, classes_first(g, scores), threshold, config, config.max_detections)
     if config.vote_iou is not None and config.num_novel:
-        rows = _vote(g, rows, boxes, scores, threshold, config)
+        rows = _vote(g, rows, boxes, scores, config)
     return rows
 
 
@@ -141,9 +141,10 @@ def _likeliest_alone(g: GraphBuilder, scores: str) -> str:
     return g.op("Where", is_best, scores, g.real(0))
 
 
-def _vote(g: GraphBuilder, rows: Rows, boxes: str, scores: str, threshold: str, config: YoloxConfig) -> Rows:
+def _vote(g: GraphBuilder, rows: Rows, boxes: str, scores: str, config: YoloxConfig) -> Rows:
     """Each box of a novel class as the mean of those that overlap it well: as in ``core/boxes.py``."""
-    is_candidate = g.op("Greater", g.op("ReduceMax", scores, g.numbers(2), keepdims=0), threshold)
+    best = g.op("ReduceMax", scores, g.numbers(2), keepdims=0)
+    is_candidate = g.op("Greater", best, g.real(config.score_threshold))
     where = g.op("Transpose", g.op("NonZero", is_candidate), perm=[1, 0])  # [M, 2]: photo, cell
     # One candidate too many here too, of score 0.
     nothing = g.op(

@@ -231,13 +231,15 @@ class YoloxDetector(nn.Module):
             codes: ``[A, 4]``.
             logits: ``[A, 1 + C]``, or as :meth:`scores`.
             anchors: ``[A, 4]``.
-            score_threshold: only higher scores are returned.
+            score_threshold: only higher scores are returned. Where the returned boxes are does not depend on
+                it: all cells above the threshold of the config have a say.
         """
         c = self.config
         threshold = max(score_threshold, c.score_threshold)
         parts = torch.split(self.scores(logits), [c.num_base, c.num_novel], 1)
         scores = torch.cat([_likeliest_alone(part) for part in parts if part.shape[1]], 1)  # [A, C]
-        candidates = (scores > threshold).any(1).nonzero()[:, 0]
+        lowest = threshold if c.vote_iou is None else c.score_threshold
+        candidates = (scores > lowest).any(1).nonzero()[:, 0]
         # Few are left; what follows is done on the processor.
         codes, scores = codes[candidates].float().cpu(), scores[candidates].cpu()
         boxes = self.decode(codes, anchors[candidates.cpu()]).numpy()
