@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fewbox.apps.serve.hot_reload import ServedDetector
-from fewbox.apps.serve.server import DetectionServer
+from fewbox.apps.serve import DetectionServer
+from fewbox.apps.serve.detecting import ServedDetector
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
 from tiny_yolox import random_yolox, tiny_yolox_config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fewbox.apps.annotate.lessons import choose_lessons
+from fewbox.apps.annotate.learning import choose_lessons
 from fewbox.data.annotations import Box
 from fewbox.data.project_file import DrawnBox, PhotoState
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from exports import detector_of, exported, noise, save_noise
-from fewbox.apps.serve.hot_reload import ServedDetector
+from fewbox.apps.serve.detecting import ServedDetector
 from fewbox.cli import main
 from fewbox.detection import loading as opening
 from fewbox.detection.detector import Detector

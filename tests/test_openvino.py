@@ -27,7 +27,7 @@ from exported_duck import ExportedDuck, export_once, openvino_duck, quantize_onc
 from exports import detector_of, exported, noise
 from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino, quiet_nncf, save_model
-from fewbox.apps.serve.hot_reload import ServedDetector, load_copy
+from fewbox.apps.serve.detecting import ServedDetector, load_copy
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image

@@ -28,9 +28,8 @@ from PIL import Image
 
 from exported_duck import ExportedDuck
 from fewbox.apps import http as sockets
-from fewbox.apps.serve import hot_reload, worker_pool
+from fewbox.apps.serve import DetectionServer, detecting
 from fewbox.apps.serve.app import PAGE
-from fewbox.apps.serve.server import DetectionServer
 from fewbox.cli import main
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
@@ -343,7 +342,7 @@ class TestLoad:
         self, duck: Path, held: HeldDetector, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         now = 0.0
-        monkeypatch.setattr(worker_pool, "time", SimpleNamespace(monotonic=lambda: now))
+        monkeypatch.setattr(detecting, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
         with serving([duck], ServiceConfig(workers=1, queue_seconds=10)) as server:
             hold(server, held)
             answers: dict[str, Answer] = {}
@@ -420,7 +419,7 @@ class TestLoad:
 
 @pytest.mark.slow
 def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hot_reload, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(detecting, "POLL_SECONDS", 0.05)
     path = tmp_path / "duck.safetensors"
     random_detector().save(path)
     with serving([path]) as server:
@@ -454,7 +453,7 @@ def test_a_new_file_is_served_and_a_bad_one_is_not(tmp_path: Path, monkeypatch: 
 def test_files_are_followed_on_after_one_could_not_be_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hot_reload, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(detecting, "POLL_SECONDS", 0.05)
     path = tmp_path / "duck.safetensors"
     random_detector().save(path)
 
@@ -472,7 +471,7 @@ def test_files_are_followed_on_after_one_could_not_be_loaded(
 
         for module, name, does, says in (
             (tempfile, "TemporaryDirectory", no_room, "cannot be read: No space left on device"),
-            (hot_reload, "open_detector", fault, "cannot be loaded; the service's log says why"),
+            (detecting, "open_detector", fault, "cannot be loaded; the service's log says why"),
         ):
             with monkeypatch.context() as broken:
                 broken.setattr(module, name, does)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox import core as _core
 
 if TYPE_CHECKING:
-    from fewbox.apps.annotate.notebook import annotate as annotate
+    from fewbox.apps.annotate import annotate as annotate
     from fewbox.config import FinetuneConfig as FinetuneConfig
     from fewbox.data import demo_photos as demo_photos
     from fewbox.data.annotations import AnnotatedImage as AnnotatedImage
@@ -74,7 +74,7 @@ _HOMES = {
     "TrackedBox": "video.tracking",
     "Tracker": "video.tracking",
     "ZoneCounter": "video.counting",
-    "annotate": "apps.annotate.notebook",
+    "annotate": "apps.annotate",
     "check_annotations": "data.checks",
     "contact_sheet": "detection.drawing",
     "demo_photos": "data",

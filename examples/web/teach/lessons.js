@@ -1,4 +1,4 @@
-// Which of many reviewed photos a round of learning is about, as apps/annotate/lessons.py chooses them. Pure.
+// Which of many reviewed photos a round of learning is about, as apps/annotate/learning.py chooses them. Pure.
 
 const EMPTY_SHARE = 4; // one photo in so many is kept for photos without objects, which teach what is none
 

@@ -54,11 +54,11 @@ def run_serve(parsed: argparse.Namespace) -> int:
     config = ServiceConfig(**settings)
     try:
         from fewbox.apps.http import is_loopback
-        from fewbox.apps.serve.server import DetectionServer, key_from_environment, require_key
+        from fewbox.apps.serve import DetectionServer, key_from_environment, require_key
     except ModuleNotFoundError as error:
         hint = "pip install '.[serve]'"
         raise SettingError(f"the service needs {error.name}, which is not installed", hint=hint) from error
-    from fewbox.apps.serve.hot_reload import ServedDetector, name_detectors
+    from fewbox.apps.serve.detecting import ServedDetector, name_detectors
     from fewbox.detection.loading import say_what_computes
 
     key = key_from_environment()

@@ -21,7 +21,7 @@ from typing import Any
 from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.previews import Previews, UnreadablePhotos
 from fewbox.apps.annotate.questions import LabelChange, LostLabel, NoSuchPhotoError, PhotoChange
-from fewbox.apps.annotate.tried import TriedPhotos
+from fewbox.apps.annotate.trying import TriedPhotos
 from fewbox.core import counted
 from fewbox.data import FORMATS, PROJECT_FILE
 from fewbox.data.annotations import require_size
@@ -58,7 +58,7 @@ class Answers:
         self._learner = learner
         self._only = names
         self._previews = Previews()
-        self._tried = TriedPhotos(project, learner)
+        self._tried = TriedPhotos(project, learner.try_photo)
         self._names: dict[str, str] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._unreadable = UnreadablePhotos()

@@ -3,6 +3,10 @@
 A round is the default recipe on the photos that have been reviewed so far, at its lowest effort; then the
 detector looks at some photos that nobody has reviewed yet. The features of a photo are cached from round to
 round, so a round costs a few passes of the network for each photo that is new or has changed, and the fit.
+
+Which of many reviewed photos a round is about depends on what is said of them and on nothing else, such as
+which of them were drawn first: a page that is started anew learns the same again.
+
 ``background.py`` is the other side of stdin and stdout.
 """
 
@@ -15,12 +19,14 @@ import signal
 import sys
 import threading
 import time
+import zlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbox.apps.annotate.background import Learning
-from fewbox.apps.annotate.lessons import choose_lessons, objects_in
 from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO
@@ -46,6 +52,8 @@ MAX_PHOTOS = 40
 """Photos it learns from at most: what is kept of one takes megabytes, and more change proposals little."""
 EFFORT = "quick"
 """How much work a round is; see ``finetuning/linear_probe/recipe.py``."""
+_EMPTY_SHARE = 4
+"""One photo in so many is kept for photos without objects, which teach what is none."""
 SEED = 0
 CANDIDATES = 12
 """Photos it looks at after a round."""
@@ -218,6 +226,46 @@ class Rounds:
         suggested = max(self.uncertainty, key=lambda name: self.uncertainty[name], default=None)
         message = f"learnt from {counted(len(self.lessons), 'photo')}"
         _report(Learning("ready", message, self.number, 1.0, suggested))
+
+
+def choose_lessons(states: Mapping[str, PhotoState], most: int) -> list[str]:
+    """The names of at most ``most`` photos: of every class equally many, as far as there are, and some empty.
+
+    Args:
+        states: what is said of the reviewed photos, by name.
+        most: how many may be chosen.
+    """
+    mixed = sorted(states, key=_mixed)
+    objects = {name: objects_in(states[name]) for name in mixed}
+    empty = [name for name in mixed if not objects[name]]
+    room = most - min(len(empty), most // _EMPTY_SHARE)
+    chosen = _of_each_class({name: labels for name, labels in objects.items() if labels}, room)
+    return sorted(chosen + empty[: most - len(chosen)])
+
+
+def objects_in(state: PhotoState) -> set[str]:
+    """The classes of which there is something to learn in a photo: not of boxes to ignore."""
+    return {drawn.box.label for drawn in state.boxes if not drawn.box.ignore}
+
+
+def _mixed(name: str) -> tuple[int, str]:
+    """What photos are sorted by into an order that is always the same.
+
+    Not by their names: those of one place, or of one film, follow each other, and look alike.
+    """
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")), name
+
+
+def _of_each_class(objects: Mapping[str, set[str]], room: int) -> list[str]:
+    """Take photos one by one, always of the class of which there are fewest so far."""
+    left = dict(objects)
+    taken = Counter[str]()
+    chosen: list[str] = []
+    while left and len(chosen) < room:
+        name = min(left, key=lambda name: min(taken[label] for label in left[name]))
+        taken.update(left.pop(name))
+        chosen.append(name)
+    return chosen
 
 
 def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -26,7 +26,7 @@ from fewbox.apps.http import (
     replaying,
     same_secret,
 )
-from fewbox.apps.serve.hot_reload import ServedDetector
+from fewbox.apps.serve.detecting import ServedDetector
 from fewbox.config import ServiceConfig
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

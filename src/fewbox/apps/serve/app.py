@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from fewbox import __version__
 from fewbox.apps.http import Refused
 from fewbox.apps.serve.admission import CONTENT_TYPE, Admission, Metrics
-from fewbox.apps.serve.hot_reload import ServedDetector, follow_files
+from fewbox.apps.serve.detecting import OverdueError, PhotoResult, ServedDetector, WorkerPool, follow_files
 from fewbox.apps.serve.schemas import (
     PROBLEM_HANDLERS,
     DetectAnswer,
@@ -29,7 +29,6 @@ from fewbox.apps.serve.schemas import (
     HealthAnswer,
     problems,
 )
-from fewbox.apps.serve.worker_pool import OverdueError, PhotoResult, WorkerPool
 from fewbox.config import ServiceConfig
 from fewbox.core import counted
 from fewbox.core.tiles import AUTO, MAX_TILES, MIN_TILES
