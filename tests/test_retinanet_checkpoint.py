@@ -21,8 +21,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import CheckpointError, SettingError
 from fewbox.models import base as base_module
 from fewbox.models.base import load_base
-from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig
-from fewbox.models.retinanet.checkpoint import read_retinanet
+from fewbox.models.retinanet import RETINANET_V1, RETINANET_V2, RetinanetConfig, read_retinanet
 from fewbox.models.retinanet.network import RetinanetDetector
 from tiny_retinanet import VERSIONS
 

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from fewbox.detection.detections import Detections
 from fewbox.errors import SettingError
-from fewbox.video.assignment import assign
-from fewbox.video.tracking import TrackedBox, Tracker, Untracked
+from fewbox.video import Untracked
+from fewbox.video.tracking import TrackedBox, Tracker, assign
 
 SIZE_HW = (1000, 1000)
 

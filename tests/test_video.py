@@ -32,8 +32,8 @@ from fewbox.data.images import ReducedImage
 from fewbox.errors import OutputError, SettingError, VideoError
 from fewbox.video import MAX_WAITING, VideoSummary, detect_video, opening
 from fewbox.video import reader as video_reader
-from fewbox.video.arrivals import Arrivals
 from fewbox.video.counting import LineCounter, ZoneCounter
+from fewbox.video.opening import Arrivals
 from fewbox.video.reader import Frame, PhotoFrames, VideoReader
 from fewbox.video.tracking import Tracker
 from fewbox.video.writer import VideoWriter

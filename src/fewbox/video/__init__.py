@@ -23,12 +23,13 @@ from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.core.files import replacing, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
+from fewbox.detection.detections import Detections
 from fewbox.detection.drawing import draw_boxes, draw_path
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
 from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown
-from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker, Untracked
+from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker
 from fewbox.video.writer import VIDEO_SUFFIXES, TrackSummary, TrackTable, VideoWriter
 
 if TYPE_CHECKING:
@@ -211,6 +212,28 @@ def _read_ahead(items: Iterator[Frame | Packet], reading: ThreadPoolExecutor) ->
     while (item := ahead.popleft().result()) is not None:
         ahead.append(reading.submit(next, items, None))
         yield item
+
+
+class Untracked:
+    """Stands in for a :class:`Tracker` where no numbers are wanted: each frame is taken by itself."""
+
+    def __init__(self, threshold: float) -> None:
+        self.lowest_score = threshold
+        self.num_tracks = 0
+        self._last: list[TrackedBox] = []
+
+    def update(self, found: Detections, time_s: float | None = None) -> list[TrackedBox]:
+        """What was detected in the next frame."""
+        tracked = [
+            TrackedBox(box, label, int(class_id), score, None)
+            for (box, score, label), class_id in zip(found, found.class_ids, strict=True)
+        ]
+        self._last = [each._replace(score=None) for each in tracked]
+        return tracked
+
+    def predict(self, time_s: float | None = None) -> list[TrackedBox]:
+        """The last boxes once more, where they were."""
+        return self._last
 
 
 class _FrameScheduler:

@@ -23,8 +23,7 @@ from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data.images import ReducedImage, read_image, read_size_hw
 from fewbox.errors import PhotoError, VideoError
-from fewbox.video.arrivals import Arrivals
-from fewbox.video.opening import CONVERT, as_video_error, open_source, require_pyav
+from fewbox.video.opening import CONVERT, Arrivals, as_video_error, open_source, require_pyav
 
 if TYPE_CHECKING:
     import av
