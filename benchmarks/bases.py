@@ -22,7 +22,7 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import LOWEST_SCORE
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.base import BaseModel, load_base
 from machine import DUCKY, SHARED, describe_machine
 

@@ -33,7 +33,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.detector import Detector
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from machine import DUCKY, SHARED, describe_machine
 
 NANO = SHARED / "weights/yolox_nano_coco.onnx"

@@ -20,7 +20,7 @@ import torch
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image
 from fewbox.detection.precision import MAX_SHIFT_PX, MIN_SCORE, moved_boxes
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.ssd.network import SsdDetector
 from machine import DUCKY, GOLDEN_BASE, describe_machine
 

@@ -41,13 +41,13 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
+from fewbox.finetuning import finetune
+from fewbox.finetuning.adapt import adapt
 from fewbox.finetuning.adapt.learn import AdaptSettings
-from fewbox.finetuning.adapt.recipe import adapt
-from fewbox.finetuning.api import finetune
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.finetuning.input_size import with_input_size
-from fewbox.finetuning.linear_probe.recipe import Probe
+from fewbox.finetuning.linear_probe import Probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.network import TowerMaps

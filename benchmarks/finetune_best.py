@@ -23,7 +23,7 @@ import torch
 from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.base import load_base
 from fewshot import data_set
 from machine import DUCKY, GOLDEN_BASE, SHARED, describe_machine, peak_of_this_process_mb

@@ -26,7 +26,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.device import choose_device, device_in_words
 from machine import DUCKY, GOLDEN_BASE, describe_machine
 

@@ -18,7 +18,7 @@ import torch
 
 from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
-from fewbox.finetuning.adapt.recipe import ap50_of_brief_adapting
+from fewbox.finetuning.adapt import ap50_of_brief_adapting
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.input_size import (
     clearly_best,

@@ -16,7 +16,7 @@ from fewbox.data.images import read_image
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.base import load_base
 from fewshot import DATA_SETS, MIN_SCORE, DataSet
 from machine import SHARED, describe_machine

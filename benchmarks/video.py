@@ -24,7 +24,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import find_photos, read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.drawing import draw_boxes
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.video import detect_video
 from fewbox.video.reader import Frame, VideoReader
 from fewbox.video.writer import VideoWriter

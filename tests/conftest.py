@@ -99,25 +99,25 @@ def in_float32() -> Iterator[None]:
 
     For tests of what is learnt. That it is tried, and when it is taken, tests/test_detector.py holds.
     """
-    from fewbox.finetuning import api
+    from fewbox import finetuning
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(api, "with_fastest_precision", lambda detector, *_, **__: detector)
+        patch.setattr(finetuning, "with_fastest_precision", lambda detector, *_, **__: detector)
         yield
 
 
 @pytest.fixture
 def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learning as everywhere else, but from fewer views; and adapting for four steps, in two rounds."""
-    from fewbox.finetuning import api
+    from fewbox import finetuning
+    from fewbox.finetuning import linear_probe
     from fewbox.finetuning.adapt import learn
-    from fewbox.finetuning.linear_probe import recipe
 
     monkeypatch.setattr(learn, "AdaptSettings", functools.partial(learn.AdaptSettings, rounds=2))
-    monkeypatch.setattr(api, "adapting_steps", lambda *_: 4)
-    for effort in api.VIEWS:
-        monkeypatch.setitem(api.VIEWS, effort, 2)
-        monkeypatch.setitem(recipe.AUGMENTED_VIEWS, effort, recipe.AUGMENTED_VIEWS["quick"])
+    monkeypatch.setattr(finetuning, "adapting_steps", lambda *_: 4)
+    for effort in finetuning.VIEWS:
+        monkeypatch.setitem(finetuning.VIEWS, effort, 2)
+        monkeypatch.setitem(linear_probe.AUGMENTED_VIEWS, effort, linear_probe.AUGMENTED_VIEWS["quick"])
 
 
 @pytest.fixture

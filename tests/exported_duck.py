@@ -20,7 +20,7 @@ from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.export_cache import keep_export
 from fewbox.export import export_detector
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.weights import hash_weights
 from made_once import made_once
 

@@ -155,7 +155,7 @@ def pretend_gpu() -> Iterator[torch.device]:
     """Have one, whatever device is asked for, until the end of the block."""
     device = torch.device(NAME, 0)
     with pytest.MonkeyPatch.context() as patch, _Mode():
-        for module in ("finetuning.api", "detection.detector"):
+        for module in ("finetuning", "detection.detector"):
             patch.setattr(f"fewbox.{module}.choose_processor_or", lambda _: device)
         patch.setattr("fewbox.detection.parallel.ThreadPoolExecutor", _Executor)
         yield device

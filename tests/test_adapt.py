@@ -23,7 +23,7 @@ from fewbox.data.images import read_image
 from fewbox.detection import parallel
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, OutputError, SettingError
-from fewbox.finetuning.adapt import cache
+from fewbox.finetuning.adapt import AdaptedRound, adapt, cache
 from fewbox.finetuning.adapt.cache import CachedViews, MapStore, ViewTruth, Window, cache_views
 from fewbox.finetuning.adapt.learn import (
     Adaptation,
@@ -35,7 +35,6 @@ from fewbox.finetuning.adapt.learn import (
     share_at,
     starts_around,
 )
-from fewbox.finetuning.adapt.recipe import AdaptedRound, adapt
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import IGNORED_ID
@@ -360,7 +359,7 @@ def test_ctrl_c_before_the_first_round_leaves_the_detector_as_it_is(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fewbox.finetuning.adapt.recipe.cache_views", stopped)
+    monkeypatch.setattr("fewbox.finetuning.adapt.cache_views", stopped)
     assert adapt(photos, with_norms, SETTINGS, show_progress=False) is with_norms
 
 

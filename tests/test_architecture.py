@@ -58,6 +58,11 @@ def name_of(path: Path) -> str:
     return path.relative_to(SOURCE if path.is_relative_to(SOURCE) else RENDERER[0].parents[1]).as_posix()
 
 
+def module_of(path: Path) -> str:
+    """What follows ``fewbox.`` where a module is imported; a package is its ``__init__``."""
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
+
+
 @cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -156,10 +161,7 @@ def test_the_package_does_without_the_renderer() -> None:
 
 def light_modules() -> dict[str, Path]:
     """The modules that do without torch, by their names below the package."""
-    names = {
-        ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in MODULES
-    }
+    names = {module_of(path): path for path in MODULES}
     return {name: path for name, path in names.items() if name.startswith(NO_TORCH) and name != LEARNS}
 
 
@@ -309,7 +311,7 @@ def test_from_the_command_to_the_loss_are_five_files_each_importing_the_next() -
     assert 2 <= len(paths) <= 5
     assert "def _binary_cross_entropy(" in paths[-1].read_text(encoding="utf-8")
     for path, following in pairwise(paths):
-        module = ".".join(("fewbox", *following.relative_to(SOURCE).with_suffix("").parts))
+        module = f"fewbox.{module_of(following)}"
         assert any(name.startswith(f"{module}.") for name in imported(path)), f"{path} -> {module}"
 
 

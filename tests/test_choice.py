@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 import fewbox
+from fewbox import finetuning
 from fewbox.config import FinetuneConfig
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
@@ -22,17 +23,16 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning import api
-from fewbox.finetuning.adapt import recipe as adapting
+from fewbox.finetuning import adapt as adapting
+from fewbox.finetuning import adapting_steps, why_not_adapt
+from fewbox.finetuning import linear_probe as probing
+from fewbox.finetuning.adapt import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.adapt.cache import ViewTruth, Window
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
-from fewbox.finetuning.adapt.recipe import Trial, can_be_tried, try_adapting
-from fewbox.finetuning.api import adapting_steps, why_not_adapt
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.estimate import Calibration
-from fewbox.finetuning.linear_probe import recipe as probing
-from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
+from fewbox.finetuning.linear_probe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network
@@ -245,8 +245,10 @@ def test_ctrl_c_while_pytorch_is_loaded_keeps_the_linear_probe(
         yield
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(api, "importing_torch", stopped)
-    result = api._adapted(probe, fitted, NORMAL, may_stay=True, show_progress=False, run=UnfinishedRun())
+    monkeypatch.setattr(finetuning, "importing_torch", stopped)
+    result = finetuning._adapted(
+        probe, fitted, NORMAL, may_stay=True, show_progress=False, run=UnfinishedRun()
+    )
     assert result.detector is fitted.detector
     assert result.detector.provenance["plan"][-1].startswith("not adapted: stopped")
 
@@ -362,14 +364,14 @@ def test_best_adapts_one_photo_untried_unless_the_boxes_of_the_base_hold_its_obj
     assert (why_not_adapt(one, NORMAL, keep_classes=False) or "").startswith("not adapted: one photo")
     lost = one._replace(ap50_where_learnt=lambda: 0.12)
     assert why_not_adapt(lost, NORMAL, keep_classes=False) is None
-    monkeypatch.setattr(api, "adapting_steps", lambda *_: 8)
+    monkeypatch.setattr(finetuning, "adapting_steps", lambda *_: 8)
     monkeypatch.setattr(probing, "ap50_where_learnt", lambda *_: 0.12)
     plan = fewbox.finetune(photos[:1], base, show_progress=False).provenance["plan"]
     assert plan[-1] == "adapted: 8 steps on 16 views of each photo; untried, as nothing can be held out"
 
 
 def test_best_does_not_try_where_nearly_all_is_found(fitted: Fitted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "mean_ap50", lambda *_: 0.97)
+    monkeypatch.setattr(finetuning, "mean_ap50", lambda *_: 0.97)
     reason = why_not_adapt(fitted, NORMAL, keep_classes=False)
     assert reason == "not adapted: AP50 in photos held out is 97% already"
 

@@ -23,7 +23,7 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
 from fewbox.detection.precision import PrecisionCheck, check_bfloat16, max_shift_px
 from fewbox.errors import DetectorFileError, OutputError, PhotoError, SettingError
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from reference_fields import fields_of
 from tiny import make_photos, tiny_base
 

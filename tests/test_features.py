@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.finetuning.features import GraphExtractor, feature_extractor
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes

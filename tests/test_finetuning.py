@@ -20,7 +20,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, CheckpointError, FinetuneError, SettingError
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.finetuning.seed import fit_heads, make_schedule
 from fewbox.models.anchor_heads import AnchorHeads, PhotoFeatures, features_of_photo
 from fewbox.models.base import BaseModel, load_base, restore

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 import fewbox
+from fewbox import finetuning
 from fewbox.cli import main
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.data import demo_photos
@@ -25,8 +26,8 @@ from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, FinetuneError, SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
-from fewbox.finetuning import api, input_size
-from fewbox.finetuning.adapt import recipe as adapting
+from fewbox.finetuning import adapt as adapting
+from fewbox.finetuning import input_size, linear_probe
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.distributed import process_group
 from fewbox.finetuning.estimate import mean_ap50
@@ -37,8 +38,7 @@ from fewbox.finetuning.input_size import (
     pooled_ap50,
     sides_to_try,
 )
-from fewbox.finetuning.linear_probe import recipe
-from fewbox.finetuning.linear_probe.recipe import Probe, budget_for
+from fewbox.finetuning.linear_probe import Probe, budget_for
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.yolox import YOLOX_SIZES
 from made_once import made_once
@@ -196,7 +196,7 @@ def test_where_adapting_is_hindered_the_size_stays_and_the_option_is_named(
 
     monkeypatch.setattr(adapting, "ap50_of_brief_adapting", adapt)
     base, settings = load_base("starter"), FinetuneConfig()
-    judge = api._judge_of_sizes(base, settings, "best")
+    judge = finetuning._judge_of_sizes(base, settings, "best")
     sized = choose_input_size(photos_with(60, (960, 1280)), base, settings, judge=judge)
     assert sized.base is base
     (reason,) = sized.reasons
@@ -338,7 +338,7 @@ def far_away(photos: AnnotationSet, folder: Path, count: int) -> AnnotationSet:
 def test_small_objects_get_a_larger_input_and_are_found_better(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "budget_for", lambda count, _: budget_for(count, "quick"))
+    monkeypatch.setattr(linear_probe, "budget_for", lambda count, _: budget_for(count, "quick"))
     train, test = demo_photos()
     train, test = far_away(train, tmp_path / "train", 4), far_away(test, tmp_path / "test", 4)
     detector = fewbox.finetune(train, "starter", recipe="probe")

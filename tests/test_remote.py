@@ -19,7 +19,7 @@ from fewbox.data.images import find_photos, read_image, read_reduced, read_size_
 from fewbox.data.remote import cached_path, is_remote
 from fewbox.detection.folder import detect_folder
 from fewbox.errors import PhotoError
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from tiny import make_photos, tiny_base
 from web_server import WebServer, serving
 

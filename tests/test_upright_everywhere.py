@@ -15,7 +15,7 @@ from fewbox.data.images import read_image, read_reduced
 from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import PICTURE_SIDE, detect_folder
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.base import BaseModel, load_base
 from orientations import STORED, orientation
 from tiny import make_base, make_photos

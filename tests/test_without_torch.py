@@ -368,8 +368,8 @@ def test_an_official_yolox_is_converted_and_learns(
 def test_the_best_recipe_says_what_it_could_not_try(plain: Plain) -> None:
     code = """
 import fewbox
-import fewbox.finetuning.api as api
-api.WELL_FOUND = 2
+from fewbox import finetuning
+finetuning.WELL_FOUND = 2
 photos = fewbox.read_annotations("boxes.csv", "photos").reviewed_only()
 detector = fewbox.finetune(photos, "starter", show_progress=False)
 print(detector.provenance["plan"][-1], len(detector.detect("photos/duck_01.png")), sep="|")

@@ -10,7 +10,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.evaluator import evaluate
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.models.base import BaseModel
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from fewbox.evaluation.evaluator import evaluate as evaluate
     from fewbox.evaluation.report import save_report as save_report
     from fewbox.export import export_detector as export_detector
-    from fewbox.finetuning.api import finetune as finetune
+    from fewbox.finetuning import finetune as finetune
     from fewbox.finetuning.loss_curve import save_loss_curve as save_loss_curve
     from fewbox.models.base import BaseModel as BaseModel
     from fewbox.models.base import load_base as load_base
@@ -82,7 +82,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluator",
     "export_detector": "export",
     "find_photos": "data.images",
-    "finetune": "finetuning.api",
+    "finetune": "finetuning",
     "load_base": "models.base",
     "open_detector": "detection.loading",
     "read_annotations": "data.formats",

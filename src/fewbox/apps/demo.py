@@ -26,7 +26,7 @@ from fewbox.errors import OutputError
 from fewbox.evaluation.error_analysis import alarm_kinds_in_words
 from fewbox.evaluation.evaluator import detect_all, evaluate_detections
 from fewbox.evaluation.report import save_report
-from fewbox.finetuning.api import finetune
+from fewbox.finetuning import finetune
 from fewbox.finetuning.loss_curve import save_loss_curve
 from fewbox.models.base import load_base
 from fewbox.models.zoo import default_base

@@ -102,7 +102,7 @@ def _add_what_to_learn_from(command: argparse.ArgumentParser) -> None:
 def run_finetune(parsed: argparse.Namespace) -> int:
     """``fewbox finetune``."""
     settings = {spec.name: getattr(parsed, spec.name) for spec in dataclasses.fields(FinetuneConfig)}
-    from fewbox.finetuning.api import checked_settings, finetune_within
+    from fewbox.finetuning import checked_settings, finetune_within
 
     config = FinetuneConfig.from_dict(settings)
     config = checked_settings(config, None, parsed.recipe, keep_classes=parsed.keep_classes)
@@ -290,7 +290,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     _require_output(parsed.output)
     require_packages(["torch"], "fine-tuning")
     from fewbox.core.progress import console
-    from fewbox.finetuning.api import with_fastest_precision
+    from fewbox.finetuning import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
     from fewbox.finetuning.distributed import process_group
     from fewbox.finetuning.loss_curve import save_loss_curve

@@ -26,8 +26,8 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import ap50_where_learnt, held_out_outcomes, save_held_out
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor
-from fewbox.finetuning.linear_probe.targets import DesignMatrix, assign_targets
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
+from fewbox.finetuning.targets import DesignMatrix, assign_targets
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of, weight_shapes
 from fewbox.models.features import FeatureExtractor
