@@ -19,7 +19,7 @@ from pathlib import Path
 from fewbox.config import FinetuneConfig
 from fewbox.data.formats import read_annotations
 from fewbox.detection.detector import Detector
-from fewbox.evaluation.evaluator import LOWEST_SCORE
+from fewbox.evaluation import LOWEST_SCORE
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics
 from fewbox.finetuning import finetune

@@ -36,7 +36,7 @@ from fewbox.core.files import write_text
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error

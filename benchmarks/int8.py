@@ -20,7 +20,7 @@ from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector
-from fewbox.evaluation.evaluator import evaluate
+from fewbox.evaluation import evaluate
 from fewbox.export import make_header
 from fewbox.export.onnx import make_model
 from fewbox.models.base import load_base

@@ -24,7 +24,7 @@ from pycocotools.cocoeval import COCOeval
 from decode import with_noise, yolox_nano
 from fewbox.data.formats import read_annotations
 from fewbox.data.images import read_image
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from machine import SHARED, describe_machine
 
 COCO128 = SHARED / "data/coco128_val"

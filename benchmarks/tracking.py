@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core.boxes import pairwise_iou
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.video.tracking import Tracker
 from machine import describe_machine
 

@@ -30,8 +30,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 import fewbox
 from fewbox.data.annotations import AnnotationSet
-from fewbox.detection.detections import Detections
-from fewbox.evaluation.evaluator import LOWEST_SCORE, evaluate_detections
+from fewbox.detection import Detections
+from fewbox.evaluation import LOWEST_SCORE, evaluate_detections
 from machine import DUCKY, describe_machine
 
 PAGE = Path(__file__).parents[1] / "examples/web"

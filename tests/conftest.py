@@ -17,8 +17,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
-from fewbox.core import num_cores
-from fewbox.core.extras import EXPORTING, missing_packages
+from fewbox.core import EXPORTING, missing_packages, num_cores
 from made_once import made_once
 
 if TYPE_CHECKING:

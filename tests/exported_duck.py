@@ -16,7 +16,7 @@ from PIL import Image
 from fewbox.apps import openvino_export
 from fewbox.core.boxes import pairwise_iou
 from fewbox.data import demo_photos
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.export_cache import keep_export
 from fewbox.export import export_detector

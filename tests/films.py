@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.data.images import ReducedImage
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 
 WIDTH, HEIGHT = 160, 120
 SIDE = 30

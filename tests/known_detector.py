@@ -9,7 +9,7 @@ import numpy as np
 
 from fewbox.data.annotations import Box
 from fewbox.data.images import read_image
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 
 Row = tuple[tuple[float, float, float, float], float, int]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.evaluation.evaluator import Evaluation, evaluate
+from fewbox.evaluation import Evaluation, evaluate
 from known_detector import KnownDetector, corners
 from tiny import make_photos
 

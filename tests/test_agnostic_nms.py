@@ -14,7 +14,7 @@ from PIL import Image
 
 from fewbox.cli import main
 from fewbox.core.boxes import FoundArrays, pairwise_iou
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
 from fewbox.models.yolox import YoloxConfig

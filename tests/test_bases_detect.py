@@ -15,8 +15,8 @@ import fewbox
 from fewbox.cli import main
 from fewbox.detection.loading import names_base
 from fewbox.errors import DetectorFileError, SettingError
+from fewbox.models import COCO_LABELS, ZOO
 from fewbox.models.yolox import YOLOX_SIZES
-from fewbox.models.zoo import COCO_LABELS, ZOO
 from tiny_yolox import random_yolox
 
 PHOTOS = 6

@@ -32,7 +32,7 @@ from fewbox.finetuning.targets import _drawn
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import Coefficients
-from fewbox.runtimes.header import parse_header
+from fewbox.runtimes import parse_header
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config
 from tiny_yolox import random_yolox, tiny_yolox_config

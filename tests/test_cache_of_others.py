@@ -19,9 +19,9 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.export_cache import export_now
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import OutputError
+from fewbox.models import STARTER, default_base
 from fewbox.models.base import find_base, load_base
-from fewbox.models.zoo import STARTER, default_base
-from fewbox.runtimes.header import read_onnx_header
+from fewbox.runtimes import read_onnx_header
 
 
 def denied(*_arguments: object, **_settings: object) -> None:

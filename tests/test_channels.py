@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fewbox.core.boxes import FoundArrays
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.video import detect_video

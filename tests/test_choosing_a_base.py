@@ -9,14 +9,13 @@ import pytest
 from PIL import Image
 
 import fewbox
+from fewbox import core, models
 from fewbox.cli import main
 from fewbox.commands import base_of
-from fewbox.core import extras
 from fewbox.data import demo_photos
 from fewbox.errors import DownloadError
+from fewbox.models import SMALL, STARTER, ZOO, ZooEntry, cached_base_path
 from fewbox.models import base as bases
-from fewbox.models import zoo
-from fewbox.models.zoo import SMALL, STARTER, ZOO, ZooEntry, cached_base_path
 
 
 class Terminal(io.StringIO):
@@ -99,7 +98,7 @@ def test_auto_fetches_without_asking_and_only_once(fetched: list[str]) -> None:
 
 
 def test_the_small_base_needs_no_torch(fetched: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extras, "is_installed", lambda package: package != "torch")
+    monkeypatch.setattr(core, "is_installed", lambda package: package != "torch")
     assert base_of("auto") == SMALL
     assert fetched == [SMALL]
 
@@ -111,7 +110,7 @@ def test_a_base_that_only_torch_runs_is_not_the_default_without_it(
         cached_base_path(name).parent.mkdir(parents=True, exist_ok=True)
         cached_base_path(name).write_bytes(bases.STARTER_PATH.read_bytes())
     assert base_of(None) == "ssd_resnet50_fpn_640"  # the better one
-    monkeypatch.setattr(zoo, "is_installed", lambda package: package != "torch")
+    monkeypatch.setattr(models, "is_installed", lambda package: package != "torch")
     assert base_of(None) == SMALL
     assert fetched == []
 

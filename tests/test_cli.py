@@ -24,8 +24,8 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError
+from fewbox.models import BASE_HEADER, cached_base_path
 from fewbox.models.weights import write_weights
-from fewbox.models.zoo import BASE_HEADER, cached_base_path
 from reference_fields import fields_of
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config

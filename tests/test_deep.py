@@ -22,12 +22,12 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, PhotoError, SettingError
 from fewbox.finetuning.deep import AugmentedDataset, Trainer, finetune_deep
 from fewbox.finetuning.distributed import ProcessGroup
+from fewbox.models import BASE_HEADER
 from fewbox.models.base import STARTER_PATH, BaseModel, read_base
 from fewbox.models.network import IGNORED_ID, PADDING_ID, Batch
 from fewbox.models.weights import write_weights
 from fewbox.models.yolox.loss import yolox_loss
 from fewbox.models.yolox.network import make_cells
-from fewbox.models.zoo import BASE_HEADER
 from tiny import make_base, make_photos, tiny_base
 from tiny_yolox import random_yolox, tiny_yolox_config
 from waiting import LONG

@@ -14,8 +14,8 @@ from PIL import Image
 from fewbox.apps import demo
 from fewbox.cli import main
 from fewbox.data import demo_photos
+from fewbox.models import cached_base_path
 from fewbox.models.base import convert_base
-from fewbox.models.zoo import cached_base_path
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fewbox.detection.detections import Detection, Detections
+from fewbox.detection import Detection, Detections
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 LABELS = ("rubber_ducky", "mug")

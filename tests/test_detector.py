@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fewbox.config import FinetuneConfig
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
 from fewbox.detection.precision import PrecisionCheck, check_bfloat16, max_shift_px

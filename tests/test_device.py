@@ -42,7 +42,7 @@ from fewbox.models import families
 from fewbox.models.base import BaseModel
 from fewbox.models.device import choose_device, in_batches
 from fewbox.models.families import build_network, family_of
-from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
+from fewbox.runtimes import HEADER_KEY, read_onnx_header
 from pretend_gpu import PretendTensor, pretend_gpu
 from tiny import make_base, make_photos, tiny_base
 from tiny_retinanet import VERSIONS, random_retinanet, tiny_retinanet_config

@@ -24,8 +24,8 @@ from annotate_client import write_certificate
 from exported_duck import ExportedDuck, export_once, keep_in_cache, quantize_once
 from fewbox import cli
 from fewbox.data.formats import write_coco
+from fewbox.models import cached_base_path
 from fewbox.models.weights import write_weights
-from fewbox.models.zoo import cached_base_path
 from films import TICKS, write_film
 from tiny import make_base
 from tiny_yolox import random_yolox, tiny_yolox_config

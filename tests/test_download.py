@@ -27,9 +27,8 @@ import pytest
 from rich.console import Console
 
 from fewbox.errors import DownloadError, OutputError
-from fewbox.models import download
+from fewbox.models import ZOO, ZooEntry, download
 from fewbox.models.download import fetch
-from fewbox.models.zoo import ZOO, ZooEntry
 from waiting import LONG, wait_until
 
 NAME = "model.tar.gz"
@@ -325,9 +324,9 @@ CHILD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from fewbox.models import download, zoo
+from fewbox.models import ZOO, download
 download.LOCK_POLL_S = 0.01
-entry = replace(zoo.ZOO["ssd_resnet50_fpn_640"], url=sys.argv[1])
+entry = replace(ZOO["ssd_resnet50_fpn_640"], url=sys.argv[1])
 download.fetch(entry, Path(sys.argv[2]))
 """
 

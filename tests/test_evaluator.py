@@ -17,7 +17,7 @@ from fewbox.data.formats import write_coco
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, PhotoError, SettingError
-from fewbox.evaluation.evaluator import Evaluation, evaluate
+from fewbox.evaluation import Evaluation, evaluate
 from fewbox.evaluation.report import render_report
 from known_detector import KnownDetector, corners
 from reference_fields import fields_of

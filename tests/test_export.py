@@ -32,7 +32,7 @@ from fewbox.export.graph import prepare
 from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
 from fewbox.models.yolox import YOLOX_SIZES
-from fewbox.runtimes.header import HEADER_KEY, read_onnx_header
+from fewbox.runtimes import HEADER_KEY, read_onnx_header
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
 from made_once import made_once
 from tiny_yolox import random_yolox, tiny_yolox_config

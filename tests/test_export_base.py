@@ -15,11 +15,11 @@ from fewbox.cli import main
 from fewbox.errors import BaseModelError, DetectorFileError, ExportError
 from fewbox.export import base as exported_base
 from fewbox.export.base import export_base
+from fewbox.models import BASE_HEADER
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of
 from fewbox.models.features import AnchorFeatures, FeatureExtractor
-from fewbox.models.zoo import BASE_HEADER
-from fewbox.runtimes.header import is_exported_detector, read_onnx_header
+from fewbox.runtimes import is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import open_session
 from made_once import made_once
 from tiny import tiny_base, tiny_config

@@ -19,7 +19,7 @@ from fewbox.apps.batch.manifest import open_manifest
 from fewbox.apps.batch.shards import Storage
 from fewbox.core.files import cache_folder
 from fewbox.detection.detector import Detector
-from fewbox.runtimes.header import read_onnx_header, read_openvino_header
+from fewbox.runtimes import read_onnx_header, read_openvino_header
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,7 +13,7 @@ from fewbox.apps.batch import detect_batch
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
 from fewbox.errors import SettingError
-from fewbox.evaluation.evaluator import Evaluation
+from fewbox.evaluation import Evaluation
 from tiny import make_photos, tiny_base
 
 BASE = tiny_base()

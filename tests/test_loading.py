@@ -24,7 +24,7 @@ from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import compare_found
 from fewbox.export import onnx as onnx_model
-from fewbox.runtimes.header import HEADER_KEY
+from fewbox.runtimes import HEADER_KEY
 
 SOURCE = Path(opening.__file__).parents[2]
 

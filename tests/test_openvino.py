@@ -31,8 +31,8 @@ from fewbox.apps.serve.detecting import ServedDetector, load_copy
 from fewbox.cli import main
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
+from fewbox.detection import Detections
 from fewbox.detection import loading as opening
-from fewbox.detection.detections import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.detection.photo_detector import PhotoDetector
@@ -43,7 +43,7 @@ from fewbox.export.graph import prepare
 from fewbox.models.graph_builder import OPSET, GraphBuilder
 from fewbox.models.letterbox import letterbox
 from fewbox.models.yolox import YOLOX_SIZES
-from fewbox.runtimes.header import read_openvino_header
+from fewbox.runtimes import read_openvino_header
 from fewbox.runtimes.openvino import OpenVinoEngine
 
 KINDS = ("yolox_with_novel", "retinanet_v2")  # with an input of one size, and of any

@@ -20,8 +20,7 @@ import pytest
 import torch
 
 from fewbox.core import WhileAnyone
-from fewbox.detection import parallel
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections, parallel
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.errors import DetectorFileError
 from tiny import make_photos

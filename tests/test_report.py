@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.evaluation import Evaluation, evaluate
 from fewbox.evaluation import report as report_module
-from fewbox.evaluation.evaluator import Evaluation, evaluate
 from fewbox.evaluation.report import render_report, save_report
 from known_detector import KnownDetector, corners
 from report_samples import EVIL_LABEL, evaluation_of, evil_evaluation

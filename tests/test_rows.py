@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from fewbox.data.images import ReducedImage, read_size_hw
-from fewbox.detection import folder, rows
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections, folder, rows
 from fewbox.detection.folder import FolderSummary, detect_folder
 from fewbox.errors import OutputError
 from tiny import make_photos

@@ -21,7 +21,7 @@ from fewbox.core.boxes import FoundArrays, pairwise_iou
 from fewbox.core.tiles import MAX_REDUCTION, OVERLAP, checked_tiles, tile_grid
 from fewbox.data import demo_photos
 from fewbox.data.images import read_image
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import EXPORT_ENGINES, open_detector
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector

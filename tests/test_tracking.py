@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.errors import SettingError
 from fewbox.video import Untracked
 from fewbox.video.tracking import TrackedBox, Tracker, assign

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image, read_reduced
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import PICTURE_SIDE, detect_folder
 from fewbox.finetuning import finetune

@@ -27,9 +27,9 @@ from annotate_client import a_box
 from exported_duck import ExportedDuck, keep_in_cache
 from fewbox.data import demo_photos
 from fewbox.detection.detector import Detector
+from fewbox.models import BASE_HEADER
 from fewbox.models.weights import write_weights
 from fewbox.models.yolox import YOLOX_SIZES
-from fewbox.models.zoo import BASE_HEADER
 from made_once import ROOT
 from test_yolox_checkpoint import exported
 from tiny import tiny_base

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fewbox.models.zoo import ZOO, ZooEntry
+from fewbox.models import ZOO, ZooEntry
 
 SSD = pytest.mark.parametrize(
     "entry", [entry for entry in ZOO.values() if entry.reader == "tf_ssd"], ids=lambda entry: entry.name

@@ -9,7 +9,7 @@ from fewbox.config import FinetuneConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import read_annotations
 from fewbox.detection.detector import Detector
-from fewbox.evaluation.evaluator import evaluate
+from fewbox.evaluation import evaluate
 from fewbox.finetuning import finetune
 from fewbox.models.base import BaseModel
 

@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from fewbox.data.images import find_photos as find_photos
     from fewbox.data.images import read_image as read_image
     from fewbox.data.images import read_reduced as read_reduced
-    from fewbox.detection.detections import Detections as Detections
+    from fewbox.detection import Detections as Detections
     from fewbox.detection.detector import Detector as Detector
     from fewbox.detection.drawing import contact_sheet as contact_sheet
     from fewbox.detection.drawing import draw_boxes as draw_boxes
     from fewbox.detection.drawing import save_gif as save_gif
     from fewbox.detection.loading import open_detector as open_detector
     from fewbox.errors import FewboxError as FewboxError
-    from fewbox.evaluation.evaluator import Evaluation as Evaluation
-    from fewbox.evaluation.evaluator import evaluate as evaluate
+    from fewbox.evaluation import Evaluation as Evaluation
+    from fewbox.evaluation import evaluate as evaluate
     from fewbox.evaluation.report import save_report as save_report
     from fewbox.export import export_detector as export_detector
     from fewbox.finetuning import finetune as finetune
@@ -64,9 +64,9 @@ _HOMES = {
     "BaseModel": "models.base",
     "Box": "data.annotations",
     "CheckReport": "data.checks",
-    "Detections": "detection.detections",
+    "Detections": "detection",
     "Detector": "detection.detector",
-    "Evaluation": "evaluation.evaluator",
+    "Evaluation": "evaluation",
     "FewboxError": "errors",
     "FinetuneConfig": "config",
     "LineCounter": "video.counting",
@@ -79,7 +79,7 @@ _HOMES = {
     "contact_sheet": "detection.drawing",
     "demo_photos": "data",
     "draw_boxes": "detection.drawing",
-    "evaluate": "evaluation.evaluator",
+    "evaluate": "evaluation",
     "export_detector": "export",
     "find_photos": "data.images",
     "finetune": "finetuning",
@@ -107,7 +107,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f"fewbox.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        told: Exception = import_module("fewbox.core.extras").in_words(error, f"fewbox.{name}")
+        told: Exception = _core.missing_in_words(error, f"fewbox.{name}")
         raise told from error
     globals()[name] = value
     return value

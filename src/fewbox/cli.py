@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from fewbox import __version__
-from fewbox.core.extras import in_words
+from fewbox.core import missing_in_words
 from fewbox.errors import FewboxError
 
 NOBODY_READS = 141
@@ -54,7 +54,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        told = in_words(error, "this")
+        told = missing_in_words(error, "this")
         if told is error:
             raise
         print(f"error: {told}", file=sys.stderr)

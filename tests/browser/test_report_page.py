@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fewbox.data.annotations import AnnotationSet
-from fewbox.evaluation.evaluator import Evaluation
+from fewbox.evaluation import Evaluation
 from fewbox.evaluation.report import save_report
 from report_samples import EVIL_LABEL, evaluation_of, evil_evaluation
 from tiny import make_photos

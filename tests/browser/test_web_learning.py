@@ -31,7 +31,7 @@ from fewbox.finetuning.targets import Scale
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.features import Coefficients, group_slices
-from fewbox.runtimes.header import read_onnx_header
+from fewbox.runtimes import read_onnx_header
 
 PARTS = ("boxes", "baseLogits", "towerFeatures", "levels")
 _MODULES = """

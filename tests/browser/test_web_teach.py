@@ -17,8 +17,8 @@ from teach_driver import add, kept_boxes, save
 import fewbox
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.detection.detections import Detections
-from fewbox.evaluation.evaluator import LOWEST_SCORE, evaluate_detections
+from fewbox.detection import Detections
+from fewbox.evaluation import LOWEST_SCORE, evaluate_detections
 
 
 def test_photos_and_boxes_outlive_a_reload(

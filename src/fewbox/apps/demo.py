@@ -23,13 +23,13 @@ from fewbox.data.formats import write_coco
 from fewbox.detection.drawing import contact_sheet, save_picture
 from fewbox.detection.folder import COUNTS_NAME, save_found
 from fewbox.errors import OutputError
+from fewbox.evaluation import detect_all, evaluate_detections
 from fewbox.evaluation.error_analysis import alarm_kinds_in_words
-from fewbox.evaluation.evaluator import detect_all, evaluate_detections
 from fewbox.evaluation.report import save_report
 from fewbox.finetuning import finetune
 from fewbox.finetuning.loss_curve import save_loss_curve
+from fewbox.models import default_base
 from fewbox.models.base import load_base
-from fewbox.models.zoo import default_base
 
 _SHEET_PHOTOS = 20
 _WRITTEN = (

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core import counted
-from fewbox.core.extras import missing_packages, require_packages
+from fewbox.core import counted, missing_packages, require_packages
 from fewbox.core.files import replacing, require_writable, sha256_of, temporary_folder
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
@@ -28,11 +27,11 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector
 from fewbox.detection.precision import MAX_SHIFT_PX, PrecisionCheck, moved_boxes
 from fewbox.errors import ExportError, SettingError
-from fewbox.evaluation.evaluator import evaluate
+from fewbox.evaluation import evaluate
 from fewbox.export import Anchors, AnchorsOf, compare_detector, export_detector, make_header, read_photos
 from fewbox.export.graph import ANCHORS
 from fewbox.models.families import build_network
-from fewbox.runtimes.header import HEADER_KEY, files_of
+from fewbox.runtimes import HEADER_KEY, files_of
 from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine, last_convolutions, outside_network
 
 MAX_AP_LOST = 1.0

@@ -13,7 +13,7 @@ from fewbox.errors import AnnotationError
 
 if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
-    from fewbox.models.zoo import ZooEntry
+    from fewbox.models import ZooEntry
 
 
 PHOTOS_HELP = "folders, files, patterns or addresses"
@@ -182,7 +182,7 @@ def base_of(given: str | None) -> str:
     ``auto`` fetches a small base where only the starter is at hand. If none is given, a person at the
     terminal is asked whether to, once and for all.
     """
-    from fewbox.models.zoo import SMALL, STARTER, ZOO, default_base
+    from fewbox.models import SMALL, STARTER, ZOO, default_base
 
     if given not in (None, "auto"):
         return str(given)

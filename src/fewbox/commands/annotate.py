@@ -104,8 +104,8 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     from fewbox.apps.annotate.background import BackgroundLearner
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
+    from fewbox.models import default_base
     from fewbox.models.base import require_named
-    from fewbox.models.zoo import default_base
 
     project = Project(parsed.photos)
     if not project.folder.is_dir():

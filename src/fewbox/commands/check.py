@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fewbox.commands import LABEL_HELP, OneOfBoxes, add_photos_with_boxes
 from fewbox.core import counted
 from fewbox.errors import SettingError
-from fewbox.models.zoo import ZOO, default_base
+from fewbox.models import ZOO, default_base
 
 if TYPE_CHECKING:
     from fewbox.data.checks import CheckReport

@@ -70,7 +70,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector, say_what_computes
     from fewbox.detection.photo_detector import TtaDetector
-    from fewbox.evaluation.evaluator import evaluate
+    from fewbox.evaluation import evaluate
     from fewbox.evaluation.report import save_report
 
     tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)

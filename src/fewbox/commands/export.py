@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import OneOfBoxes, add_strict, annotations_of
-from fewbox.core.extras import EXPORTING, require_packages
+from fewbox.core import EXPORTING, require_packages
 from fewbox.core.files import require_writable
 from fewbox.errors import DetectorFileError, SettingError
 
@@ -92,7 +92,7 @@ def run_export(parsed: argparse.Namespace) -> int:
     _require_weights(Path(parsed.detector))
     require_packages(EXPORTING, f"{parsed.output}: exporting")
     from fewbox.detection.loading import load_in_torch
-    from fewbox.runtimes.header import files_of
+    from fewbox.runtimes import files_of
 
     detector = load_in_torch(Path(parsed.detector), parsed.base, "cpu")
     words = _write_openvino(detector, parsed) if is_openvino else _write_onnx(detector, parsed)

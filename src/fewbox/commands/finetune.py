@@ -21,7 +21,7 @@ from fewbox.commands import (
     base_of,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
-from fewbox.core.extras import EXPORTING, is_installed, require_packages
+from fewbox.core import EXPORTING, is_installed, require_packages
 from fewbox.core.files import replacing, require_writable, temporary_folder
 from fewbox.errors import ExportError, SettingError
 
@@ -188,7 +188,7 @@ def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[Annotatio
 
 def _evaluate(detector: Detector, photos: AnnotationSet, output: Path, report: Path) -> None:
     """Say how good the detector is on photos that it has not learnt from, and write the report."""
-    from fewbox.evaluation.evaluator import evaluate
+    from fewbox.evaluation import evaluate
     from fewbox.evaluation.report import save_report
 
     evaluation = evaluate(detector, photos)

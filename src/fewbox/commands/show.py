@@ -13,7 +13,7 @@ from typing import Any
 
 from fewbox.core import counted
 from fewbox.errors import BaseModelError, SettingError
-from fewbox.models.zoo import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
+from fewbox.models import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
 
 _UNBROKEN = "\u00a0"
 """A space at which no line ends."""
@@ -170,7 +170,7 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
 
     names = ("labels", "base", "precision", "provenance")
     if path.suffix.lower() in EXPORT_SUFFIXES and not names_base(path):
-        from fewbox.runtimes.header import read_onnx_header, read_openvino_header
+        from fewbox.runtimes import read_onnx_header, read_openvino_header
 
         read = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         header: Mapping[str, Any] = read(path)

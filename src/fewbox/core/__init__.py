@@ -1,13 +1,37 @@
-"""What every folder needs: cores and how threads wait, counts in words, and imports that take long."""
+"""What every folder needs: cores and how threads wait, counts in words, imports, and the name from before.
+
+Imports that take long are made sooner, and packages that only some commands need are asked for before work
+begins. Detecting, drawing boxes and evaluating need what a plain installation brings. Learning and exporting
+need torch and more: the extra ``train`` of ``pyproject.toml``.
+
+Files, settings and code of the time when fewbox was called goldeneye are kept at work. Files say who wrote
+them, in their metadata and in JSON, so the name stands in all of them. They open as before; what is written
+now carries the new name alone.
+"""
 
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+from fewbox.errors import SettingError
+
+EXPORTING = ("torch", "onnx", "onnxscript", "onnxruntime")
+"""What writing an ``.onnx`` file needs."""
+TRAIN = "train"
+_TRAIN_PACKAGES = frozenset(("torch", "google_crc32c", "onnx", "onnxscript"))
+"""What the extra brings, by the names under which it is imported."""
+NAME, FORMER_NAME = "fewbox", "goldeneye"
+"""What files call the package, and what they called it before."""
+
+_Value = TypeVar("_Value")
 
 
 def num_cores() -> int:
@@ -117,3 +141,72 @@ def importing_torch() -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported; it is not, as that may take seconds."""
+    return importlib.util.find_spec(package) is not None
+
+
+def installed_version(package: str) -> str | None:
+    """The version that is installed, if any; nothing is imported."""
+    from importlib import metadata  # which takes longer to import than all else here
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def missing_packages(packages: Iterable[str]) -> list[str]:
+    """Those that are not installed."""
+    return [name for name in packages if not is_installed(name)]
+
+
+def install_command(extra: str) -> str:
+    """The command that installs an extra."""
+    return f"pip install '.[{extra}]'"
+
+
+def require_packages(packages: Iterable[str], what: str, extra: str = TRAIN, *, hint: str = "") -> None:
+    """Refuse work for which packages are missing, before it begins.
+
+    Args:
+        packages: what it needs.
+        what: what it is, for the message.
+        extra: what brings them.
+        hint: what else can be done, after the command that installs them.
+
+    Raises:
+        SettingError: one of them is not installed.
+    """
+    if missing := missing_packages(packages):
+        raise SettingError(
+            f"{what} needs {', '.join(missing)}, not installed", hint=install_command(extra) + hint
+        )
+
+
+def missing_in_words(error: ModuleNotFoundError, what: str) -> Exception:
+    """The error that tells a user what ``what`` needs; ``error`` itself unless ``train`` has the package."""
+    package = (error.name or "").partition(".")[0]
+    if package not in _TRAIN_PACKAGES:
+        return error
+    return SettingError(f"{what} needs {package}, not installed", hint=install_command(TRAIN))
+
+
+def named_entry(document: Mapping[str, _Value], key: str) -> _Value | None:
+    """What stands in ``document`` under ``key`` or, failing that, under its former key; else None."""
+    former = key.replace(NAME, FORMER_NAME)
+    return document[key] if key in document else document.get(former)
+
+
+def environment_variable(variable: str) -> str | None:
+    """The environment variable of this name, such as ``FEWBOX_CACHE``; under its former name it warns."""
+    value = os.environ.get(variable)
+    former = variable.replace(NAME.upper(), FORMER_NAME.upper())
+    if value is None and former in os.environ:
+        value = os.environ[former]
+        warnings.warn(
+            f"the environment variable {former} is now called {variable}", FutureWarning, stacklevel=2
+        )
+    return value

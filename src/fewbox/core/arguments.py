@@ -14,10 +14,10 @@ import shutil
 import warnings
 from collections.abc import Callable
 from functools import wraps
-from importlib import metadata
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from fewbox.core import installed_version
 from fewbox.errors import FewboxError, SettingError
 
 AUTO, CPU = "auto", "cpu"
@@ -130,10 +130,8 @@ def checked_device(value: Any) -> str:
 
 def may_have_gpu() -> bool:
     """Whether PyTorch might find a GPU here; to ask it takes the second that its import takes."""
-    try:
-        if metadata.version("torch").endswith("+cpu"):
-            return False
-    except metadata.PackageNotFoundError:
+    version = installed_version("torch")
+    if version is None or version.endswith("+cpu"):
         return False
     if platform.system() == "Linux":
         return any(Path("/dev", name).exists() for name in _OF_GPUS)

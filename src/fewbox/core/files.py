@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fewbox.core import former_name
+from fewbox.core import environment_variable
 from fewbox.errors import OutputError
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
@@ -235,7 +235,7 @@ def keep_newest(paths: Iterable[Path], count: int) -> None:
 
 def cache_folder() -> Path:
     """``FEWBOX_CACHE`` if set, or the platform's folder for such things."""
-    chosen = former_name.environment("FEWBOX_CACHE")
+    chosen = environment_variable("FEWBOX_CACHE")
     if chosen:
         return Path(chosen)
     try:

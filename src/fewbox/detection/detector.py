@@ -24,7 +24,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import AUTO, CPU, checked_path, takes_score_threshold
 from fewbox.core.boxes import FoundArrays
 from fewbox.data.images import StrPath
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.parallel import Batcher, run_each
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
@@ -47,7 +47,7 @@ from fewbox.models.families import (
     weight_shapes,
 )
 from fewbox.models.weights import Weight, read_weights, write_weights
-from fewbox.runtimes.header import known_provenance
+from fewbox.runtimes import known_provenance
 from fewbox.runtimes.onnxruntime import open_session, run_session
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from fewbox.data.images import (
     read_size_hw,
 )
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo

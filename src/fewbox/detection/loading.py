@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core import importing_torch
+from fewbox.core import EXPORTING, importing_torch, is_installed, require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu
 from fewbox.core.boxes import FoundArrays
-from fewbox.core.extras import EXPORTING, is_installed, require_packages
 from fewbox.core.progress import console
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
+from fewbox.models import ZOO, base_labels
 from fewbox.models.families import config_from_dict
-from fewbox.models.zoo import ZOO, base_labels
-from fewbox.runtimes import Engine
-from fewbox.runtimes.header import EXPORT_ONE, is_exported_detector, read_onnx_header
+from fewbox.runtimes import EXPORT_ONE, Engine, is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
 

@@ -31,7 +31,7 @@ from fewbox.data.images import (
     upright_array,
 )
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.models.families import SUPPRESSION_IOU, Config
 
 _MIN_OVERSIZE = 2

@@ -15,7 +15,7 @@ import numpy as np
 
 from fewbox.core import counted
 from fewbox.data.images import read_reduced, read_size_hw
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
 from fewbox.detection.photo_detector import Photo, PhotoDetector
 

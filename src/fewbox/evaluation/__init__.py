@@ -1,1 +1,377 @@
-"""How good a detector is: COCO's numbers, curves, mistakes, and a report to look at."""
+"""How good a detector is: it is run over annotated photos, and what it finds is matched with their boxes.
+
+COCO's numbers are in ``metrics.py``, what became of each box in ``outcomes.py``, the mistakes in
+``error_analysis.py``, and a report to look at in ``report.py``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fewbox import __version__
+from fewbox.core import counted
+from fewbox.core.arguments import AUTO, CPU, checked_threshold, former_threshold, takes_score_threshold
+from fewbox.core.progress import console, progress_bar
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.formats import annotation_set
+from fewbox.data.images import StrPath
+from fewbox.data.photo_file import content_hash
+from fewbox.detection import Detections
+from fewbox.detection.loading import opened_detector
+from fewbox.detection.parallel import run_each
+from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.errors import AnnotationError, PhotoError
+from fewbox.evaluation.error_analysis import (
+    alarm_kinds_in_words,
+    alarms_in_words,
+    expected_in_words,
+    found_in_words,
+    miss_kinds_in_words,
+    some_names,
+)
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
+from fewbox.evaluation.metrics import (
+    HUNDREDTHS,
+    TARGET_PRECISION,
+    CocoMetrics,
+    ReliabilityBin,
+    ThresholdCounts,
+    calibration_error,
+    coco_metrics,
+    count_above,
+    none_if_nan,
+    reliability_bins,
+)
+from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
+
+LOWEST_SCORE = 0.001
+"""Detections down to here count for AP, as is usual with COCO."""
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How good a detector is on annotated photos.
+
+    Attributes:
+        labels: the detector's classes.
+        threshold: the detector's own.
+        annotations: the photos that were looked at, in their order.
+        skipped: names of photos that could not be read.
+        learnt_from: names of photos that the detector was taught with, which make it look too good.
+        expected_ap50: what photos held out in fine-tuning promised: ``ap50``, and ``low`` and ``high``,
+            between which it should be four times in five; None if the detector's file says nothing.
+        outcomes: every prediction and ground-truth box, and what it came to.
+        metrics: COCO's numbers.
+        counts: what was found and what was wrong, for each class and threshold.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> evaluation.at(0.4)["annotations"], evaluation.at(0.4)["found"] > 10
+        (14, True)
+    """
+
+    labels: tuple[str, ...]
+    threshold: float
+    annotations: AnnotationSet
+    skipped: tuple[str, ...]
+    learnt_from: tuple[str, ...]
+    expected_ap50: Mapping[str, float] | None
+    outcomes: Outcomes
+    metrics: CocoMetrics
+    counts: ThresholdCounts
+
+    score_threshold = former_threshold()
+
+    @cached_property
+    def best_threshold(self) -> float | None:
+        """The score threshold with the highest F1, all classes together; None if nothing was found."""
+        return self.counts.sum().best_threshold()
+
+    def threshold_for(self, precision: float) -> float | None:
+        """The lowest score threshold from which on such a share of the boxes is right, all classes together.
+
+        None where no threshold is high enough. The share is that in these photos: of 20 boxes that are all
+        right, on others like these 16 may be.
+
+        Raises:
+            SettingError: ``precision`` is no number from 0 to 1.
+
+        Examples:
+            >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+            >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+            >>> 0 < evaluation.threshold_for(precision=0.95) < 1
+            True
+        """
+        return self.counts.sum().threshold_for(checked_threshold(precision, "precision"))
+
+    @cached_property
+    def precise_threshold(self) -> float | None:
+        """From which nine boxes in ten are right; None if they are so at its own threshold, or the best."""
+        precise = self.threshold_for(TARGET_PRECISION)
+        return precise if precise and precise > max(self.threshold, self.best_threshold or 0) else None
+
+    @cached_property
+    def reliability(self) -> tuple[ReliabilityBin, ...]:
+        """How often predictions of each score are true positives.
+
+        Those of 0.05 and below are left out: there are thousands, nearly all false positives,
+        and they would make any detector look honest.
+        """
+        outcomes = self.outcomes
+        rows = (outcomes.is_true_positive | outcomes.is_false_positive) & (
+            outcomes.predictions.scores > SHOWN_SCORE
+        )
+        return reliability_bins(outcomes.predictions.scores[rows], outcomes.is_true_positive[rows])
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """The mean distance between a score and the share of right boxes with that score, 0 to 1."""
+        return calibration_error(self.reliability)
+
+    @takes_score_threshold
+    def at(self, threshold: float) -> dict[str, Any]:
+        """Counts and shares of all classes together at the nearest of the thresholds tried."""
+        return self.counts.sum().at(threshold)
+
+    def __str__(self) -> str:
+        metrics, num_photos = self.metrics, len(self.annotations)
+        own, best = self.threshold, self.best_threshold
+        lines = [
+            f"{counted(num_photos, 'photo')}, {counted(self.annotations.num_boxes, 'box')}",
+            f"at threshold {own:.2f}, the detector's own: {self.in_words(own)}",
+            *(f"  {line}" for line in self.mistakes_in_words(own)),
+        ]
+        if best is not None and f"{best:.2f}" != f"{own:.2f}":
+            lines.append(f"at threshold {best:.2f}, the best balance: {self.in_words(best)}")
+        if (precise := self.precise_threshold) is not None:
+            words = self.in_words(precise)
+            lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
+        lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
+        if self.expected_ap50:
+            lines.append(expected_in_words(**self.expected_ap50))
+        if self.skipped:
+            lines.append(
+                f"{counted(len(self.skipped), 'photo')} could not be read: {some_names(self.skipped)}"
+            )
+        if self.learnt_from:
+            lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
+        return "\n".join(lines)
+
+    @takes_score_threshold
+    def in_words(self, threshold: float) -> str:
+        """What the detector does at a threshold, such as ``finds 9 of 10; none of its 9 boxes is wrong``."""
+        at = self.at(threshold)
+        found, false_alarms = at["found"], at["false_alarms"]
+        return f"{found_in_words(found, at['annotations'])}; {alarms_in_words(found, false_alarms)}"
+
+    @takes_score_threshold
+    def mistakes_in_words(self, threshold: float) -> list[str]:
+        """What the mistakes are at a threshold: a line for the misses, if any, one for the false alarms."""
+        at = self.at(threshold)
+        lines = []
+        if missed := at["annotations"] - at["found"]:
+            lines.append(f"{missed} missed: {miss_kinds_in_words(at['miss_kinds'])}")
+        if alarms := at["false_alarms"]:
+            lines.append(f"{counted(alarms, 'false alarm')}: {alarm_kinds_in_words(at['false_alarm_kinds'])}")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, ready for JSON, as the reference describes them."""
+        class_ids = range(len(self.labels))
+        confusion = self.outcomes.confusion(self.threshold, len(self.labels))
+        return {
+            "format_version": FORMAT_VERSION,
+            "fewbox": __version__,
+            "labels": self.labels,
+            "photos": len(self.annotations),
+            "skipped": self.skipped,
+            "learnt_from": self.learnt_from,
+            "expected_ap50": self.expected_ap50,
+            "coco": self.metrics.to_dict(),
+            "at_own_threshold": self.at(self.threshold),
+            "at_best_threshold": None if self.best_threshold is None else self.at(self.best_threshold),
+            "thresholds": self.counts.thresholds.tolist(),
+            "classes": [self._class_numbers(class_id) for class_id in class_ids],
+            "confusion": confusion.tolist(),
+            "calibration": {
+                "expected_calibration_error": self.expected_calibration_error,
+                "scores_above": SHOWN_SCORE,
+                "bins": [asdict(one) for one in self.reliability],
+            },
+        }
+
+    def _class_numbers(self, class_id: int) -> dict[str, Any]:
+        counts = self.counts.of_class(class_id)
+        return {
+            "label": self.labels[class_id],
+            "ap": none_if_nan(self.metrics.class_ap[class_id]),
+            "ap50": none_if_nan(self.metrics.class_ap50[class_id]),
+            "at_own_threshold": counts.at(self.threshold),
+            "best_threshold": counts.best_threshold(),
+            "found_above": counts.found.tolist(),
+            "false_alarms_above": counts.false_alarms.tolist(),
+        }
+
+
+def evaluate(
+    detector: PhotoDetector | StrPath,
+    annotations: AnnotationSet | StrPath,
+    *,
+    show_progress: bool = True,
+    device: str = AUTO,
+) -> Evaluation:
+    """Look for a detector's objects in annotated photos and compare.
+
+    A photo that cannot be read is reported and left out.
+
+    Args:
+        detector: the detector, or its file.
+        annotations: the photos and what is in them, or where they are, as for :func:`read_annotations`;
+            every photo must have been looked at. Boxes to ignore count neither as found nor as missed.
+        show_progress: show how far the work has come, and which photos are left out.
+        device: what computes, if the detector is given as a file; as for :func:`open_detector`.
+
+    Raises:
+        AnnotationError: a photo has not been looked at, there is no box at all, or a box has a label that
+            the detector does not know.
+        PhotoError: no photo can be read.
+        DetectorFileError: the detector's file cannot be read, or it is no detector.
+
+    Examples:
+        >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
+        >>> evaluation = fewbox.evaluate("duck.safetensors", photos, show_progress=False)
+        >>> evaluation.metrics.ap50 > 0.8
+        True
+    """
+    detector = opened_detector(detector, device)
+    annotations = annotation_set(annotations)
+    annotations.require_reviewed()
+    require_known_labels(annotations, detector.labels)
+    read, detections, skipped = detect_all(detector, annotations, show_progress=show_progress)
+    if skipped:
+        read.require_reviewed()
+    return evaluate_detections(detector, read, detections, skipped)
+
+
+def evaluate_detections(
+    detector: PhotoDetector,
+    annotations: AnnotationSet,
+    detections: Sequence[Detections],
+    skipped: Sequence[str] = (),
+) -> Evaluation:
+    """As :func:`evaluate`, of what the detector has found already, down to ``LOWEST_SCORE``.
+
+    Args:
+        detector: the detector.
+        annotations: the photos that could be read.
+        detections: what was found in each of them.
+        skipped: names of photos that could not be read.
+    """
+    images = annotations.images
+    outcomes = Outcomes.of(PredictionTable.of(detections), GroundTruthTable.of(images, detector.labels))
+    num_classes = len(detector.labels)
+    thresholds = np.union1d(HUNDREDTHS, detector.threshold)
+    return Evaluation(
+        labels=detector.labels,
+        threshold=detector.threshold,
+        annotations=annotations,
+        skipped=tuple(skipped),
+        learnt_from=_learnt_from(detector, images),
+        expected_ap50=_expected_ap50(detector),
+        outcomes=outcomes,
+        metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
+        counts=count_above(outcomes, num_classes, thresholds),
+    )
+
+
+def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> None:
+    """Refuse annotations of objects that the detector was not taught.
+
+    Raises:
+        AnnotationError: a box has a label that is not one of ``labels``.
+    """
+    used = dict.fromkeys(box.label for image in annotations for box in image.boxes)
+    unknown = [label for label in used if label not in labels]
+    if not unknown:
+        return
+    near = [(label, difflib.get_close_matches(label, labels, n=1)) for label in unknown]
+    guesses = [f"{label!r} may be {close[0]!r}" for label, close in near if close]
+    knows = f"the detector knows {some_names(labels)}"
+    raise AnnotationError(
+        f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
+        hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
+    )
+
+
+def detect_all(
+    detector: PhotoDetector, annotations: AnnotationSet, *, show_progress: bool
+) -> tuple[AnnotationSet, list[Detections], list[str]]:
+    """The photos that can be read, what was found in each down to ``LOWEST_SCORE``, the names of the others.
+
+    Raises:
+        PhotoError: none of the photos can be read.
+    """
+
+    def look(image: AnnotatedImage) -> Detections:
+        return detector.detect(image.path, threshold=LOWEST_SCORE)
+
+    images: list[AnnotatedImage] = []
+    detections: list[Detections] = []
+    skipped: list[str] = []
+    with progress_bar("detecting", len(annotations), show=show_progress) as advance:
+        beside = getattr(detector, "runs_on", CPU) != CPU  # a detector may be of any kind that detects
+        looks = run_each(look, annotations, beside=beside)
+        for image, done in zip(annotations, looks, strict=True):
+            try:
+                detections.append(done.result())
+                images.append(image)
+            except PhotoError as error:
+                if show_progress:
+                    console.print(f"skipped: {error.message}")
+                skipped.append(image.path.name)
+            advance(image.path.name)
+    if not images:
+        photos = counted(len(annotations), "photo")
+        raise PhotoError(
+            f"{annotations.source}: none of {photos} can be read: {some_names(skipped)}",
+            hint="copy the photos again",
+        )
+    return replace(annotations, images=tuple(images)), detections, skipped
+
+
+def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
+    """Names of photos that seem to be ones the detector was taught with.
+
+    The detector's file knows them by their content. An older one knows their names and numbers of boxes
+    only. Two sets may both have a ``duck_04.jpg`` with one duck in it, so only if at least half of the
+    photos it was taught with are there, they are.
+    """
+    photos = detector.provenance.get("photos", ())
+    if known := {photo.get("sha256") for photo in photos} - {None}:
+        return tuple(image.path.name for image in images if content_hash(image.path) in known)
+    taught = {(photo["name"], photo["boxes"]) for photo in photos}
+    names = tuple(image.path.name for image in images if (image.path.name, len(image.boxes)) in taught)
+    return names if 2 * len(names) >= len(taught) else ()
+
+
+def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
+    overall = detector.provenance.get("estimate", {}).get("overall")
+    if not overall or not overall["objects"]:
+        return None
+    return {name: overall[name] for name in ("ap50", "low", "high")}
+
+
+def learnt_from_in_words(evaluation: Evaluation) -> str:
+    """The warning about photos that the detector knows."""
+    count, photos = len(evaluation.learnt_from), counted(len(evaluation.annotations), "photo")
+    seem = "seem to be ones" if count > 1 else "seems to be one"
+    return f"{count} of {photos} {seem} it learnt from, which makes it look better than it is"

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from fewbox.core.boxes import box_areas, intersection_areas
 from fewbox.data.annotations import AnnotatedImage
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from fewbox.core.files import write_text
 from fewbox.data.images import StrPath
 from fewbox.detection.drawing import COLORS, class_color
 from fewbox.errors import OutputError, SettingError
+from fewbox.evaluation import Evaluation, learnt_from_in_words
 from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     likely_share,
@@ -34,7 +35,6 @@ from fewbox.evaluation.error_analysis import (
     worst_false_alarms,
     worst_misses,
 )
-from fewbox.evaluation.evaluator import Evaluation, learnt_from_in_words
 from fewbox.evaluation.metrics import ThresholdCounts, none_if_nan, precision_recall
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, NEAR_IOU, SHOWN_SCORE
 from fewbox.evaluation.pictures import printable_name, take_pictures

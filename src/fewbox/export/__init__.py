@@ -21,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox import __version__
-from fewbox.core import counted
+from fewbox.core import EXPORTING, counted, missing_packages, require_packages
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.core.boxes import paired_iou, pairwise_iou
-from fewbox.core.extras import EXPORTING, missing_packages, require_packages
 from fewbox.core.files import replacing, require_writable
 from fewbox.data import demo_photos
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
@@ -32,8 +31,7 @@ from fewbox.errors import ExportError, OutputError
 from fewbox.export.graph import core_of_weights, detector_content
 from fewbox.models.families import Config, build_network, family_of
 from fewbox.models.weights import Weight, hash_weights
-from fewbox.runtimes import Engine
-from fewbox.runtimes.header import FORMAT_VERSION
+from fewbox.runtimes import FORMAT_VERSION, Engine
 from fewbox.runtimes.onnxruntime import OnnxRuntimeEngine
 
 if TYPE_CHECKING:
@@ -134,7 +132,7 @@ def write_graph(detector: Exportable, target: Path) -> None:
 
 
 def make_header(detector: Exportable, architecture: str, *, raw: bool) -> dict[str, Any]:
-    """What the file will say of itself; see ``runtimes/header.py``."""
+    """What the file will say of itself; see ``runtimes/__init__.py``."""
     identity = {
         "architecture": architecture,
         "config": detector.config.to_dict(),

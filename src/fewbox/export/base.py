@@ -36,13 +36,13 @@ from fewbox.errors import BaseModelError, OutputError
 from fewbox.export import Agreement, iou_of_counterparts, not_the_same, read_photos, total_agreement
 from fewbox.export.graph import ANCHORS
 from fewbox.export.onnx import make_model
+from fewbox.models import BASE_HEADER
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import AnchorFeatures, FeatureExtractor
 from fewbox.models.graph_builder import GraphBuilder
 from fewbox.models.weights import Weight
-from fewbox.models.zoo import BASE_HEADER
-from fewbox.runtimes.header import FORMAT_VERSION
+from fewbox.runtimes import FORMAT_VERSION
 from fewbox.runtimes.onnxruntime import open_session
 
 _UNLIKELY = -100.0

@@ -22,7 +22,7 @@ from fewbox.models.graph_builder import (
     write_outputs,
 )
 from fewbox.models.weights import Weight
-from fewbox.runtimes.header import HEADER_KEY
+from fewbox.runtimes import HEADER_KEY
 
 IMAGES = "network/images"
 ANCHORS = ("network/boxes", "network/scores")

@@ -23,7 +23,7 @@ from fewbox.export.graph import ANCHORS, IMAGES, Core, core_of_weights, detector
 from fewbox.models.families import Config, family_of
 from fewbox.models.graph_builder import IR_VERSION, OPSET
 from fewbox.models.network import Network
-from fewbox.runtimes.header import HEADER_KEY
+from fewbox.runtimes import HEADER_KEY
 from fewbox.runtimes.onnxruntime import open_session
 
 # PyTorch takes a length of 1, of any map, as one that never changes.

@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox import __version__
 from fewbox.config import FinetuneConfig
-from fewbox.core import importing_torch
+from fewbox.core import (
+    TRAIN,
+    importing_torch,
+    install_command,
+    installed_version,
+    is_installed,
+    require_packages,
+)
 from fewbox.core.arguments import AUTO, require_kind
-from fewbox.core.extras import TRAIN, install, is_installed, require_packages, version_of
 from fewbox.core.files import require_writable
 from fewbox.core.progress import console
 from fewbox.data.annotations import AnnotationSet
@@ -347,7 +353,7 @@ def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: boo
         if found >= WELL_FOUND:
             return f"not adapted: AP50 in photos held out is {found:.0%} already"
     if not is_installed("torch"):
-        return f"not adapted, which might find more: it needs torch, not installed: {install(TRAIN)}"
+        return f"not adapted, which might find more: it needs torch, not installed: {install_command(TRAIN)}"
     return None
 
 
@@ -357,8 +363,8 @@ def provenance(
     """What a detector file says of its making; nothing in it changes from one run to the next."""
     return {
         "fewbox": __version__,
-        "torch": version_of("torch"),
-        "onnxruntime": version_of("onnxruntime"),
+        "torch": installed_version("torch"),
+        "onnxruntime": installed_version("onnxruntime"),
         "recipe": recipe,
         "settings": asdict(settings),
         "photos": [

@@ -12,9 +12,9 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.evaluation.outcomes import MISS_KINDS
 from fewbox.finetuning.input_size import median_short_side
 from fewbox.finetuning.linear_probe import Fitted
+from fewbox.models import STARTER, ZOO
 from fewbox.models.base import BaseModel
 from fewbox.models.families import family_of
-from fewbox.models.zoo import STARTER, ZOO
 
 POOR = 0.5
 """Expected AP50 below which something has to be done."""

@@ -35,7 +35,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_reduced
 from fewbox.detection.detector import Detector
 from fewbox.errors import FewboxError, FinetuneError, SettingError
-from fewbox.evaluation.evaluator import evaluate, require_known_labels
+from fewbox.evaluation import evaluate, require_known_labels
 from fewbox.finetuning import provenance
 from fewbox.finetuning.augment import ZOOM, augment
 from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype

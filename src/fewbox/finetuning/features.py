@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core import importing_torch, num_cores
-from fewbox.core.extras import require_packages
+from fewbox.core import importing_torch, num_cores, require_packages
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image

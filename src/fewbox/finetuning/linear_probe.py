@@ -28,10 +28,10 @@ from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
 from fewbox.finetuning.targets import DesignMatrix, assign_targets
+from fewbox.models import base_labels
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of, weight_shapes
 from fewbox.models.features import FeatureExtractor
-from fewbox.models.zoo import base_labels
 
 if TYPE_CHECKING:
     import torch

@@ -25,8 +25,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fewbox import __version__
-from fewbox.core import counted, num_cores
-from fewbox.core.extras import version_of
+from fewbox.core import counted, installed_version, num_cores
 from fewbox.core.files import cache_folder, sha256_of
 from fewbox.data.annotations import AnnotatedImage
 
@@ -75,7 +74,12 @@ class UnfinishedRun:
         """
         if num_photos < LEAST_PHOTOS:
             return None
-        versions = (__version__, np.__version__, PIL.__version__, *map(version_of, ("torch", "onnxruntime")))
+        versions = (
+            __version__,
+            np.__version__,
+            PIL.__version__,
+            *map(installed_version, ("torch", "onnxruntime")),
+        )
         instructions = np.show_config("dicts")["SIMD Extensions"]
         computer = (platform.machine(), instructions, num_cores(), os.environ.get("OMP_NUM_THREADS"))
         folder = self._parent / _name_of(versions, computer, decided_by)

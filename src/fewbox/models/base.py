@@ -18,16 +18,12 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 
+from fewbox.core import is_installed, require_packages
 from fewbox.core.arguments import checked_path
-from fewbox.core.extras import is_installed, require_packages
 from fewbox.core.files import cache_folder, cached_files, is_there, sha256_of
 from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
-from fewbox.models.archive import content_sha256
-from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
-from fewbox.models.protobuf import FaultError, onnx_metadata
-from fewbox.models.weights import Weight, hash_weights, read_header, read_weights, write_weights
-from fewbox.models.zoo import (
+from fewbox.models import (
     BASE_HEADER,
     SMALL,
     STARTER,
@@ -37,6 +33,10 @@ from fewbox.models.zoo import (
     default_base,
     entry_of_file,
 )
+from fewbox.models.archive import content_sha256
+from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
+from fewbox.models.protobuf import FaultError, onnx_metadata
+from fewbox.models.weights import Weight, hash_weights, read_header, read_weights, write_weights
 
 STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fewbox.core import require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, may_have_gpu
-from fewbox.core.extras import require_packages
 from fewbox.errors import SettingError
 
 if TYPE_CHECKING:

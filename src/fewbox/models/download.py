@@ -33,11 +33,11 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-from fewbox.core import former_name
+from fewbox.core import environment_variable
 from fewbox.core.files import is_there, output_error, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DownloadError
-from fewbox.models.zoo import ZooEntry
+from fewbox.models import ZooEntry
 
 ATTEMPTS = 5  # failures in a row, none of which brought a new byte, after which it is given up
 FIRST_WAIT_S = 1.0  # after the first of them; doubled with each further one
@@ -131,7 +131,7 @@ class _Source:
     def of(cls, entry: ZooEntry) -> _Source:
         """The address of ``entry``, or of the file of the same name at ``FEWBOX_MIRROR``."""
         assert entry.url is not None, "the base of the package is never fetched"
-        mirror = (former_name.environment("FEWBOX_MIRROR") or "").strip()
+        mirror = (environment_variable("FEWBOX_MIRROR") or "").strip()
         address = f"{mirror.rstrip('/')}/{entry.file_name}" if mirror else entry.url
         url = re.sub(r"//[^/]*@", "//", address)
         try:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
-from fewbox.core import former_name
+from fewbox.core import named_entry
 from fewbox.core.files import replacing
 from fewbox.errors import CheckpointError
 from fewbox.models.pickled import StoredTensor, UnknownStepError, kind_of, read_saved
@@ -75,7 +75,7 @@ def hash_weights(weights: Mapping[str, Weight]) -> str:
 
 
 def _header(metadata: Mapping[str, str] | None, header_name: str) -> dict[str, Any]:
-    header = json.loads(former_name.entry(metadata or {}, header_name) or "{}")
+    header = json.loads(named_entry(metadata or {}, header_name) or "{}")
     if not isinstance(header, dict):
         raise ValueError(f"the header {header_name} is not a JSON object")
     return header

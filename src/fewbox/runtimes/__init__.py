@@ -1,12 +1,38 @@
-"""The one thing an engine does: run an exported detector over photos."""
+"""Run an exported detector: the one thing an engine does, and what the detector's file says of itself.
+
+That is JSON under one key of the file's metadata, the header:
+
+format_version      1
+fewbox_version      what wrote it; goldeneye_version in files from before the package was renamed
+input               "photos", or "images" of a file written with --raw
+architecture, config, labels, score_threshold, precision, base, provenance
+as in the detector it was made from
+detector_sha256     identifies that detector
+weights_sha256      of an .xml of OpenVINO: of the .bin that belongs to it
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import mmap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fewbox.core import named_entry
+from fewbox.errors import CheckpointError, DetectorFileError
+from fewbox.models import BASE_HEADER
+from fewbox.models.protobuf import blaming, onnx_metadata
+
+HEADER_KEY = "fewbox"
+VERSION_KEY = "fewbox_version"
+FORMAT_VERSION = 1
+EXPORT_ONE = "write one with: fewbox export duck.safetensors duck.onnx"
 
 
 class Outputs(NamedTuple):
@@ -35,8 +61,129 @@ class Engine(Protocol):
     runs_on: str
     """What computes: ``cpu``, or a provider of ONNX Runtime's."""
     header: Mapping[str, Any]
-    """What the file says of itself; see ``header.py``."""
+    """What the file says of itself."""
 
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """The objects in ``photos`` ``[N, H, W, 3]``, upright RGB, whose score is above the threshold."""
         ...
+
+
+class StrangersFileError(DetectorFileError):
+    """A whole file, but no detector that fewbox exported."""
+
+
+def read_onnx_header(path: Path) -> Mapping[str, Any]:
+    """The header of an ``.onnx`` file, without any library for ONNX, and without reading the network.
+
+    Raises:
+        DetectorFileError: the file is missing, damaged, a stranger's, or from a newer fewbox.
+    """
+    if not path.is_file():
+        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE)
+    if path.stat().st_size == 0:
+        raise DetectorFileError(f"{path}: the file is empty", hint=EXPORT_ONE)
+    try:
+        with blaming(path, if_damaged=EXPORT_ONE), path.open("rb") as file:
+            # Not closed here: whoever tells of a fault still holds pieces of it.
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            stored = onnx_metadata(memoryview(content))
+    except CheckpointError as error:
+        raise DetectorFileError(f"{error.message}: not an ONNX file, or damaged", hint=error.hint) from error
+    if BASE_HEADER in stored:
+        raise DetectorFileError(
+            f"{path}: a base to learn from in a browser, no detector yet",
+            hint="open it in the page of examples/web: what is learnt there is a detector's file",
+        )
+    return parse_header(path, named_entry(stored, HEADER_KEY))
+
+
+def is_exported_detector(path: Path) -> bool:
+    """Whether an ``.onnx`` file says of itself that it is a detector; of a damaged one nobody knows."""
+    try:
+        read_onnx_header(path)
+    except StrangersFileError:
+        return False
+    except DetectorFileError:
+        return True  # whoever opens it as one says what is wrong
+    return True
+
+
+def read_openvino_header(path: Path) -> Mapping[str, Any]:
+    """The header of an ``.xml`` file of OpenVINO, without OpenVINO; errors as :func:`read_onnx_header`."""
+    try:
+        content = path.read_bytes()
+        if b"<!" in content:  # a document type, whose entities may grow beyond all memory
+            raise ElementTree.ParseError("a document type is declared")
+        told = {one.tag: one.get("value") for one in ElementTree.fromstring(content).iterfind("rt_info/*")}
+    except FileNotFoundError:
+        raise DetectorFileError(f"{path}: no such file", hint=EXPORT_ONE) from None
+    except (OSError, ElementTree.ParseError) as error:
+        raise DetectorFileError(f"{path}: not OpenVINO's, or damaged: {error}", hint=EXPORT_ONE) from error
+    return parse_header(path, named_entry(told, HEADER_KEY))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that an exported detector is made of: OpenVINO's keeps its weights in one beside it."""
+    return [path, path.with_suffix(".bin")] if path.suffix.lower() == ".xml" else [path]
+
+
+def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
+    """The header of the exported detector at ``path``, given the text in its metadata.
+
+    Raises:
+        DetectorFileError: it is a stranger's, damaged, or from a newer fewbox.
+    """
+    if text is None:
+        raise StrangersFileError(f"{path}: not a detector that fewbox exported", hint=EXPORT_ONE)
+    try:
+        header = dict(json.loads(text))
+        version = header["format_version"]
+        header[VERSION_KEY] = named_entry(header, VERSION_KEY)
+        if "provenance" in header:
+            header["provenance"] = known_provenance(header["provenance"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
+    if version != FORMAT_VERSION:
+        raise DetectorFileError(
+            f"{path}: exported in format {version}, this fewbox reads format {FORMAT_VERSION}",
+            hint="install a newer fewbox: git pull && pip install .",
+        )
+    return header
+
+
+def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """How a detector was made, as its file says, without numbers that nothing speaks for.
+
+    Files written before classes without held-out objects had no AP50 hold a guess for them, which is also
+    in the mean over the classes and in its interval. Both are made again from the classes that are known:
+    their intervals were averaged end by end, so the new one is right but for rounding, outwards.
+    """
+    if "estimate" not in provenance:
+        return dict(provenance)
+    estimate = provenance["estimate"]
+    unknown = dict.fromkeys(("ap50", "low", "high"))
+    classes = [one if one["objects"] else {**one, **unknown} for one in estimate["classes"]]
+    known = [one for one in classes if one["objects"]]
+    if classes == estimate["classes"]:
+        return dict(provenance)
+    overall = unknown | {name: estimate["overall"][name] for name in ("label", "objects")}
+    if known:
+        ap50, low, high = (sum(one[name] for one in known) / len(known) for name in unknown)
+        # Rounded first: 0.29 * 100 is a little less than 29.
+        low, high = math.floor(round(100 * low, 6)) / 100, math.ceil(round(100 * high, 6)) / 100
+        overall |= {"ap50": ap50, "low": low, "high": high}
+    told = {**estimate, "overall": overall, "classes": classes}
+    return {**provenance, "estimate": told if known else {**told, "precise_threshold": None}}
+
+
+def require_photos(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse a file that holds the network alone.
+
+    Raises:
+        DetectorFileError: it does not take photos.
+    """
+    if header.get("input") != "photos":
+        raise DetectorFileError(
+            f"{path}: was exported with --raw, for other programs: it takes no photos",
+            hint="export it again without --raw",
+        )

@@ -18,8 +18,7 @@ from fewbox.core.arguments import AUTO, CPU
 from fewbox.core.files import cache_folder, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DetectorFileError, OutputError, SettingError
-from fewbox.runtimes import Outputs
-from fewbox.runtimes.header import EXPORT_ONE, read_onnx_header, require_photos
+from fewbox.runtimes import EXPORT_ONE, Outputs, read_onnx_header, require_photos
 
 PROVIDERS = {
     "cuda": "CUDAExecutionProvider",

@@ -25,9 +25,9 @@ from fewbox.core.arguments import CPU
 from fewbox.core.files import cache_folder, keep_newest, sha256_of
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.families import config_from_dict, family_of
-from fewbox.runtimes import Outputs
-from fewbox.runtimes.header import (
+from fewbox.runtimes import (
     EXPORT_ONE,
+    Outputs,
     files_of,
     read_onnx_header,
     read_openvino_header,

@@ -23,7 +23,7 @@ from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.core.files import replacing, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.drawing import draw_boxes, draw_path
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError

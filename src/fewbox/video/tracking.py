@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from fewbox.core.arguments import checked_threshold, former_threshold, require_kind, takes_score_threshold
 from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.errors import SettingError
 
 _LOWEST_SCORE = 0.1

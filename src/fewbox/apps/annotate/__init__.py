@@ -29,7 +29,7 @@ from fewbox.data.images import StrPath, find_photos, read_image, upright_array
 from fewbox.data.project import Project
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError, BaseModelError, OutputError, PhotoError, SettingError
-from fewbox.models.zoo import default_base
+from fewbox.models import default_base
 
 if TYPE_CHECKING:
     from fewbox.apps.annotate.notebook_page import NotebookPage

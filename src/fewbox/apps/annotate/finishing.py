@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fewbox.core.arguments import AUTO
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError
-from fewbox.runtimes.header import read_onnx_header
+from fewbox.runtimes import read_onnx_header
 
 _NOT_TRIED = "not adapted, which might find more"
 """How the line begins by which fine-tuning says what it did without, and what to install for it."""

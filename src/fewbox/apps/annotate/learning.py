@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
-from fewbox.core import counted
+from fewbox.core import counted, missing_in_words
 from fewbox.core.arguments import AUTO
-from fewbox.core.extras import in_words
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_size_hw
@@ -289,7 +288,7 @@ def _rounds(photos: str, base: str, device: str, batch_norm_eps: str | None) -> 
     try:
         return Rounds(Project(photos), load_base(base, batch_norm_eps=eps), chosen)
     except ModuleNotFoundError as error:  # of an official file that is converted first
-        raise in_words(error, f"learning from {base}") from error
+        raise missing_in_words(error, f"learning from {base}") from error
 
 
 def _report(learning: Learning) -> None:

@@ -38,7 +38,7 @@ from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.folder import names_a_file
 from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, open_detector
 from fewbox.errors import OutputError
-from fewbox.runtimes.header import files_of
+from fewbox.runtimes import files_of
 
 
 @takes_score_threshold

@@ -17,7 +17,7 @@ from typing import Any
 
 from fewbox import __version__
 from fewbox.apps.batch.shards import DETECTIONS, PHOTOS, Storage, read_photo_rows, shard_name, shown_name
-from fewbox.core import counted, former_name
+from fewbox.core import FORMER_NAME, NAME, counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.errors import OutputError, SettingError
 
@@ -105,7 +105,7 @@ def open_manifest(
     said = {
         name: value for name, value in asdict(manifest).items() if value is not None and value is not False
     }
-    document = {"format_version": FORMAT_VERSION, former_name.NAME: __version__} | said
+    document = {"format_version": FORMAT_VERSION, NAME: __version__} | said
     storage.write(_MANIFEST, json.dumps(document, indent=1).encode())
     return manifest
 
@@ -187,7 +187,7 @@ def _parse(document: bytes, storage: Storage) -> Manifest:
     try:
         fields: dict[str, Any] = json.loads(document)
         version = fields.pop("format_version")
-        fields.pop(former_name.NAME if former_name.NAME in fields else former_name.FORMER_NAME)
+        fields.pop(NAME if NAME in fields else FORMER_NAME)
         if version == FORMAT_VERSION:
             return Manifest(**fields)
     except (ValueError, KeyError, TypeError, AttributeError):

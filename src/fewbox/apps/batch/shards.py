@@ -27,7 +27,7 @@ from fewbox.core.files import replacing
 from fewbox.data.images import ReducedImage, read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes, PhotoFile
 from fewbox.data.remote import fetch_bytes, file_system, is_remote, without_secrets
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, PhotoError, SettingError
 

@@ -26,7 +26,7 @@ from fewbox.apps.batch.shards import Shard, ShardResult, Storage, detect_shard
 from fewbox.core.files import output_error, temporary_folder
 from fewbox.detection.loading import open_detector
 from fewbox.errors import FewboxError, OutputError, SettingError
-from fewbox.runtimes.header import files_of
+from fewbox.runtimes import files_of
 
 MOST_DEATHS = 3
 """Of the workers on one shard."""

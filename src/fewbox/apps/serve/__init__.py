@@ -19,7 +19,7 @@ from fewbox.apps.serve.admission import Admission
 from fewbox.apps.serve.app import make_app
 from fewbox.apps.serve.detecting import ServedDetector
 from fewbox.config import ServiceConfig
-from fewbox.core import former_name
+from fewbox.core import environment_variable
 from fewbox.errors import SettingError
 
 _KEY_VARIABLE = "FEWBOX_API_KEY"
@@ -126,7 +126,7 @@ def key_from_environment() -> str | None:
     Raises:
         SettingError: it is so short that it could be guessed.
     """
-    key = former_name.environment(_KEY_VARIABLE)
+    key = environment_variable(_KEY_VARIABLE)
     if key is not None and len(key) < _MIN_KEY_LENGTH:
         hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
         raise SettingError(f"{_KEY_VARIABLE} must have at least {_MIN_KEY_LENGTH} characters", hint=hint)

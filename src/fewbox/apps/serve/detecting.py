@@ -30,12 +30,12 @@ from fewbox.core.arguments import AUTO
 from fewbox.core.files import sha256_of, version_of
 from fewbox.data.images import read_reduced, read_size_hw
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.detections import Detections
+from fewbox.detection import Detections
 from fewbox.detection.folder import for_detector, for_picture, read_for_picture
 from fewbox.detection.loading import open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, FewboxError, PhotoError, SettingError
-from fewbox.runtimes.header import files_of
+from fewbox.runtimes import files_of
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fewbox.core import former_name
+from fewbox.core import NAME, named_entry
 from fewbox.models.families import weight_shapes
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, read_onnx
 from fewbox.models.weights import Weight, fit_weights, read_pickled_weights
@@ -92,7 +92,7 @@ def _published(stem_shape: tuple[int, ...], needed: str) -> YoloxConfig:
 def _read_export(path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
     graph = read_onnx(path)
     with blaming(path):
-        if former_name.entry(graph.metadata, former_name.NAME) is not None:
+        if named_entry(graph.metadata, NAME) is not None:
             raise FaultError("a detector that fewbox exported: nothing can learn from it", _NO_DETECTOR)
         kernels = [node.inputs[1:2] for node in graph.nodes if node.kind == "Conv"]
         if not kernels or not kernels[0]:
