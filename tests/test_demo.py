@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fewbox.apps import demo
 from fewbox.cli import main
+from fewbox.commands import demo
 from fewbox.data import demo_photos
 from fewbox.models import cached_base_path
 from fewbox.models.base import convert_base

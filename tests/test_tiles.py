@@ -17,8 +17,7 @@ from PIL import Image
 
 from exported_duck import ExportedDuck
 from fewbox.cli import build_parser, main
-from fewbox.core.boxes import FoundArrays, pairwise_iou
-from fewbox.core.tiles import MAX_REDUCTION, OVERLAP, checked_tiles, tile_grid
+from fewbox.core.boxes import MAX_REDUCTION, OVERLAP, FoundArrays, checked_tiles, pairwise_iou, tile_grid
 from fewbox.data import demo_photos
 from fewbox.data.images import read_image
 from fewbox.detection import Detections

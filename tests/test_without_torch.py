@@ -153,7 +153,7 @@ def makes(plain: Plain) -> str:
     """The exit codes of the commands in ``MAKES``, which have run one after the other."""
     commands = [command.split() for command in MAKES]
     code = f"""
-from fewbox.apps import demo
+from fewbox.commands import demo
 from fewbox.cli import main
 
 few = [photos[:4] for photos in demo.demo_photos()]

@@ -46,5 +46,15 @@ class _Toy(Family):
 
         return ToyExtractor(network)
 
+    def prepare(self, graph: Any, photos: str, photo_hw: tuple[str, str], config: Any) -> Any:
+        from toy_family.export import prepare
+
+        return prepare(graph, photos, photo_hw, config)
+
+    def select(self, graph: Any, prepared: Any, boxes: str, scores: str, threshold: str, config: Any) -> Any:
+        from toy_family.export import select
+
+        return select(graph, prepared, boxes, scores, threshold, config)
+
 
 FAMILY = _Toy()

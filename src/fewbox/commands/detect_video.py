@@ -243,7 +243,7 @@ def _stem(video: str) -> str:
 
 
 def _open_detector(parsed: argparse.Namespace, source: FrameSource) -> PhotoDetector:
-    from fewbox.core.tiles import checked_tiles
+    from fewbox.core.boxes import checked_tiles
     from fewbox.detection.loading import open_detector, say_what_computes
 
     tiles = None if parsed.tiles is None else checked_tiles(parsed.tiles)

@@ -66,7 +66,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
         raise SettingError(f"one detector at a time, not {also[0]} too", hint=hint)
     if parsed.output is not None:
         _require_folder(parsed.output)
-    from fewbox.core.tiles import checked_tiles
+    from fewbox.core.boxes import checked_tiles
     from fewbox.detection.export_cache import export_later
     from fewbox.detection.loading import open_detector, say_what_computes
     from fewbox.detection.photo_detector import TtaDetector

@@ -12,9 +12,9 @@ from PIL import Image
 from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO, CPU, checked_threshold, may_have_gpu, takes_score_threshold
+from fewbox.core.boxes import checked_tiles
 from fewbox.core.files import require_writable
 from fewbox.core.progress import console, progress_bar
-from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import (
     PHOTO_SUFFIXES,
     ReducedImage,

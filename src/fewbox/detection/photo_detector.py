@@ -19,8 +19,16 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from fewbox.core.arguments import CPU, checked_threshold, former_threshold, takes_score_threshold
-from fewbox.core.boxes import FoundArrays, merge_looks, nms
-from fewbox.core.tiles import checked_tiles, is_cut, merge_views, seen_whole, tile_grid
+from fewbox.core.boxes import (
+    FoundArrays,
+    checked_tiles,
+    is_cut,
+    merge_looks,
+    merge_views,
+    nms,
+    seen_whole,
+    tile_grid,
+)
 from fewbox.data.images import (
     ReducedImage,
     StrPath,

@@ -274,8 +274,7 @@ class Family:
             photo_hw: H and W, int64 without a shape.
             config: of the network.
         """
-        prepared: Prepared = self._export().prepare(graph, photos, photo_hw, config)
-        return prepared
+        raise NotImplementedError
 
     def select(
         self, graph: GraphBuilder, prepared: Prepared, boxes: str, scores: str, threshold: str, config: Any
@@ -290,12 +289,7 @@ class Family:
             threshold: without a shape; only higher scores are selected.
             config: of the network.
         """
-        rows: Rows = self._export().select(graph, prepared, boxes, scores, threshold, config)
-        return rows
-
-    def _export(self) -> Any:
-        """The module ``export`` of the family's folder, with functions of these names."""
-        return import_module(f"{type(self).__module__}.export")
+        raise NotImplementedError
 
     def prepared_array(self, photo: NDArray[np.uint8], config: Any) -> NDArray[np.float32] | None:
         """The network's input ``[1, 3, h, w]`` of a photo ``[H, W, 3]``; None where the graph is quicker."""

@@ -31,9 +31,9 @@ from fewbox.apps.batch.workers import (
 )
 from fewbox.core import counted, num_cores
 from fewbox.core.arguments import AUTO, CPU, checked_device, takes_score_threshold
+from fewbox.core.boxes import checked_tiles
 from fewbox.core.files import temporary_folder
 from fewbox.core.progress import console, progress_bar
-from fewbox.core.tiles import checked_tiles
 from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.folder import names_a_file
 from fewbox.detection.loading import EXPORT_SUFFIXES, load_in_torch, open_detector

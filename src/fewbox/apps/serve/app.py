@@ -31,7 +31,8 @@ from fewbox.apps.serve.schemas import (
 )
 from fewbox.config import ServiceConfig
 from fewbox.core import counted
-from fewbox.core.tiles import AUTO, MAX_TILES, MIN_TILES
+from fewbox.core.arguments import AUTO
+from fewbox.core.boxes import MAX_TILES, MIN_TILES
 from fewbox.data.images import read_size_hw
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.photo_detector import PhotoDetector, TiledDetector

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewbox.core.boxes import pairwise_iou
-from fewbox.core.tiles import AUTO, tile_grid
+from fewbox.core.boxes import AUTO, pairwise_iou, tile_grid
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.formats.fitting import (
     MAX_MOVED,

@@ -24,6 +24,7 @@ from fewbox.models.families import AnchorFamily, Config, weight_shapes
 from fewbox.models.letterbox import touching_size_hw
 
 if TYPE_CHECKING:
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
     from fewbox.models.weights import Weight
 
 
@@ -215,6 +216,26 @@ class _Retinanet(AnchorFamily):
             f"to. One trained from an ImageNet backbone has {other}: say so with "
             f"--batch-norm-eps {other}, in Python load_base(..., batch_norm_eps=...)"
         )
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: RetinanetConfig
+    ) -> Prepared:
+        from fewbox.models.retinanet.network import prepare_steps
+
+        return prepare_steps(graph, photos, photo_hw, config)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: RetinanetConfig,
+    ) -> Rows:
+        from fewbox.models.retinanet.boxes import select_steps
+
+        return select_steps(graph, prepared, boxes, scores, threshold, config)
 
 
 FAMILY = _Retinanet()

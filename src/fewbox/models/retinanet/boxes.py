@@ -2,17 +2,21 @@
 
 An anchor is centred on its cell's corner, its edges are whole pixels away, and the step from one
 cell to the next is a whole number of pixels too. Codes are the SSD's in another order: x first.
+
+Which detections remain is here twice: computed by PyTorch, and as the last steps of an exported graph.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fewbox.core.boxes import nms
 from fewbox.models.boxes import decode_boxes, encode_boxes
+from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows, clipped, nms_steps
 from fewbox.models.retinanet import RetinanetConfig
 
 _MAX_STRETCH = math.log(1000 / 16)  # logarithm of how many times its anchor's side a box's may be
@@ -103,3 +107,43 @@ def suppress_within_classes(
     return torch.from_numpy(
         nms(apart.numpy(), scores.numpy(), iou_threshold=iou_threshold, max_kept=max_kept)
     )
+
+
+def select_steps(
+    g: GraphBuilder, prepared: Prepared, boxes: str, scores: str, threshold: str, config: RetinanetConfig
+) -> Rows:
+    """As ``RetinanetDetector.find``."""
+    boxes, scores = _best_of_levels(g, prepared, boxes, scores, config)
+    return nms_steps(g, boxes, scores, threshold, config, config.max_detections)
+
+
+def _best_of_levels(
+    g: GraphBuilder, prepared: Prepared, boxes: str, scores: str, config: RetinanetConfig
+) -> tuple[str, str]:
+    """The candidates ``[N, M, 4]``, clipped, and their scores ``[N, C, M]``: so many of each level.
+
+    A candidate is an anchor and a class, and has a score for that class only.
+    """
+    num_classes = g.number(config.num_classes)
+    input_hw = (g.size(prepared.images, 2), g.size(prepared.images, 3))
+    start = g.number(0)
+    best, anchor_ids, class_ids = [], [], []
+    for level in config.levels:
+        up, stride = g.number(2**level - 1), g.number(2**level)
+        rows, columns = (g.op("Div", g.op("Add", side, up), stride) for side in input_hw)
+        count = g.op("Mul", g.op("Mul", rows, columns), g.number(config.anchors_per_cell))
+        end = g.op("Add", start, count)
+        part = g.op("Slice", scores, g.row([start]), g.row([end]), g.numbers(1))
+        flat = g.op("Reshape", part, g.numbers(0, -1))  # [N, A * C]
+        most = g.op("Min", g.op("Mul", count, num_classes), g.number(config.max_per_level))
+        values, index = g.ops("TopK", flat, g.row([most]), outputs=2, axis=1)
+        best.append(values)
+        anchor_ids.append(g.op("Add", g.op("Div", index, num_classes), start))
+        class_ids.append(g.op("Mod", index, num_classes))
+        start = end
+    scores, anchors, classes = (g.op("Concat", *parts, axis=1) for parts in (best, anchor_ids, class_ids))
+    their_boxes = g.op("GatherND", boxes, g.op("Unsqueeze", anchors, g.numbers(2)), batch_dims=1)
+    counted = g.constant(np.arange(config.num_classes)[None, :, None])
+    of_class = g.op("Equal", g.op("Unsqueeze", classes, g.numbers(1)), counted)  # [N, C, M]
+    class_scores = g.op("Where", of_class, g.op("Unsqueeze", scores, g.numbers(1)), g.real(0))
+    return clipped(g, their_boxes, prepared.covered_hw), class_scores

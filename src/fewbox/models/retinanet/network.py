@@ -11,6 +11,8 @@ that a published state dict fits as it is. The differences that a port must not 
 
 Coordinates inside are pixels of the resized photo. The input is that photo with zeros (after
 normalisation: the mean colour) added at the right and at the bottom, so they are the input's too.
+
+How a photo becomes the input is here twice: :meth:`RetinanetDetector.prepare`, and the same in steps of ONNX.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch import Tensor, nn
 
 from fewbox.models.boxes import clip_boxes, flatten_cells, nonempty
 from fewbox.models.device import batch_for
+from fewbox.models.graph_builder import GraphBuilder, Prepared, touching
 from fewbox.models.layers import STAGE_CHANNELS, Conv2d, ResNet50, sigmoid_focal_loss
 from fewbox.models.network import Found, TowerMaps
 from fewbox.models.retinanet import RetinanetConfig
@@ -351,3 +354,37 @@ def _ratios(boxes: Tensor, to_size_hw: tuple[int, int], from_size_hw: tuple[int,
     """What to multiply ``(x1, y1, x2, y2)`` with, in the precision of ``boxes``."""
     (to_h, to_w), (from_h, from_w) = to_size_hw, from_size_hw
     return boxes.new_tensor((to_w / from_w, to_h / from_h) * 2)
+
+
+def prepare_steps(
+    g: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: RetinanetConfig
+) -> Prepared:
+    """As ``RetinanetDetector.prepare``."""
+    height, width = photo_hw
+    is_low = g.op("LessOrEqual", height, width)
+    short, long = g.number(config.min_side), g.number(config.max_side)
+    frame_hw = g.op("Where", is_low, short, long), g.op("Where", is_low, long, short)
+    covered_hw = touching(g, photo_hw, frame_hw)
+    planes = g.to_float(g.op("Transpose", photos, perm=[0, 3, 1, 2]))
+    batch, channels = g.size(photos, 0), g.number(3)
+    resized = g.op(
+        "Resize",
+        planes,
+        "",
+        "",
+        g.row([batch, channels, *covered_hw]),
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+    means, stds = (np.array(values, np.float32)[:, None, None] for values in (CHANNEL_MEANS, CHANNEL_STDS))
+    normalised = g.op("Div", g.op("Sub", resized, g.constant(means * 255)), g.constant(stds * 255))
+    nothing, multiple = g.number(0), g.number(config.side_multiple)
+    missing = [
+        g.op("Mod", g.op("Sub", multiple, g.op("Mod", side, multiple)), multiple) for side in covered_hw
+    ]
+    images = g.op("Pad", normalised, g.row([nothing] * 6 + missing), g.real(0))
+    down, across = (
+        g.op("Div", g.to_float(length), g.to_float(side))
+        for length, side in zip(photo_hw, covered_hw, strict=True)
+    )
+    return Prepared(images, photo_hw, covered_hw, g.row([across, down, across, down]))

@@ -15,6 +15,7 @@ from fewbox.models.families import AnchorFamily, Config
 from fewbox.models.ssd.pipeline_config import Message, parse_text_protobuf
 
 if TYPE_CHECKING:
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
     from fewbox.models.weights import Weight
 
 
@@ -354,6 +355,26 @@ class _Ssd(AnchorFamily):
             config = read_ssd_config(files.pipeline_config)
             with TensorBundle.open(files.prefix) as bundle:
                 return config, read_ssd_weights(bundle, config)
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: SsdConfig
+    ) -> Prepared:
+        from fewbox.models.ssd.network import prepare_steps
+
+        return prepare_steps(graph, photos, photo_hw, config)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: SsdConfig,
+    ) -> Rows:
+        from fewbox.models.ssd.network import select_steps
+
+        return select_steps(graph, prepared, boxes, scores, threshold, config)
 
 
 FAMILY = _Ssd()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fewbox.models.features import BaseGraph, Coefficients, FeatureExtractor
-    from fewbox.models.graph_builder import GraphBuilder
+    from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
     from fewbox.models.network import Adapter, Batch, BatchLoss, Heads
     from fewbox.models.weights import Weight
 
@@ -315,6 +315,26 @@ class _Yolox(Family):
         from fewbox.models.yolox.adapting import calibrated
 
         return calibrated(weights, stretch, shift)
+
+    def prepare(
+        self, graph: GraphBuilder, photos: str, photo_hw: tuple[str, str], config: YoloxConfig
+    ) -> Prepared:
+        from fewbox.models.yolox.export import prepare
+
+        return prepare(graph, photos, photo_hw, config)
+
+    def select(
+        self,
+        graph: GraphBuilder,
+        prepared: Prepared,
+        boxes: str,
+        scores: str,
+        threshold: str,
+        config: YoloxConfig,
+    ) -> Rows:
+        from fewbox.models.yolox.export import select
+
+        return select(graph, prepared, boxes, scores, threshold, config)
 
     def prepared_array(self, photo: NDArray[np.uint8], config: YoloxConfig) -> NDArray[np.float32]:
         # Measured: in half the time of the same steps in OpenVINO.
