@@ -23,8 +23,8 @@ from fewbox.detection.detector import Detector
 from fewbox.evaluation import evaluate
 from fewbox.finetuning import finetune
 from fewbox.finetuning.deep import finetune_deep
-from fewbox.finetuning.distributed import process_group
 from fewbox.models.base import load_base
+from fewbox.models.device import process_group
 from machine import SHARED, describe_machine
 
 RACCOONS = SHARED / "data/raccoon"

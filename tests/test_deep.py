@@ -21,9 +21,9 @@ from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, PhotoError, SettingError
 from fewbox.finetuning.deep import AugmentedDataset, Trainer, finetune_deep
-from fewbox.finetuning.distributed import ProcessGroup
 from fewbox.models import BASE_HEADER
 from fewbox.models.base import STARTER_PATH, BaseModel, read_base
+from fewbox.models.device import ProcessGroup
 from fewbox.models.network import IGNORED_ID, PADDING_ID, Batch
 from fewbox.models.weights import write_weights
 from fewbox.models.yolox.loss import yolox_loss

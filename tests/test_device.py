@@ -37,10 +37,9 @@ from fewbox.errors import DetectorFileError, SettingError
 from fewbox.finetuning.adapt.cache import cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.deep import Trainer, finetune_deep
-from fewbox.finetuning.distributed import ProcessGroup, process_group
 from fewbox.models import families
 from fewbox.models.base import BaseModel
-from fewbox.models.device import choose_device, in_batches
+from fewbox.models.device import ProcessGroup, choose_device, in_batches, process_group
 from fewbox.models.families import build_network, family_of
 from fewbox.runtimes import HEADER_KEY, read_onnx_header
 from pretend_gpu import PretendTensor, pretend_gpu

@@ -64,7 +64,7 @@ def test_a_toy_family_learns_is_exported_and_evaluated(tmp_path: Path) -> None:
 
 def test_what_a_family_does_not_offer_is_refused(tmp_path: Path) -> None:
     from fewbox.finetuning.deep import finetune_deep
-    from fewbox.finetuning.distributed import process_group
+    from fewbox.models.device import process_group
 
     photo = photo_of_tiles(tmp_path, 0)
     annotations = fewbox.AnnotationSet((photo,), ("red tile", "blue tile"), "made up")

@@ -29,7 +29,6 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import adapt as adapting
 from fewbox.finetuning import input_size, linear_probe
 from fewbox.finetuning.deep import finetune_deep
-from fewbox.finetuning.distributed import process_group
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.input_size import (
     choose_input_size,
@@ -40,6 +39,7 @@ from fewbox.finetuning.input_size import (
 )
 from fewbox.finetuning.linear_probe import Probe, budget_for
 from fewbox.models.base import BaseModel, load_base
+from fewbox.models.device import process_group
 from fewbox.models.yolox import YOLOX_SIZES
 from made_once import made_once
 from tiny import make_base, make_photos, tiny_base

@@ -24,7 +24,7 @@ from fewbox.config import setting
 from fewbox.core.files import replacing
 from fewbox.core.progress import console
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.models.base import native_bfloat16
+from fewbox.models.device import native_bfloat16
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.csp_darknet import ConvLayer

@@ -292,10 +292,9 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
     from fewbox.core.progress import console
     from fewbox.finetuning import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
-    from fewbox.finetuning.distributed import process_group
     from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.models.base import load_base
-    from fewbox.models.device import device_in_words
+    from fewbox.models.device import device_in_words, process_group
 
     if parsed.negatives:
         annotations = annotations.with_negatives(parsed.negatives)

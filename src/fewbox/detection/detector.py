@@ -29,13 +29,14 @@ from fewbox.detection.parallel import Batcher, run_each
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, OutputError
 from fewbox.export.graph import core_of_weights, detector_content
-from fewbox.models.base import BaseModel, find_base, find_or_convert, native_bfloat16
+from fewbox.models.base import BaseModel, find_base, find_or_convert
 from fewbox.models.device import (
     batch_for,
     choose_processor_or,
     device_in_words,
     gpu_has_bfloat16,
     is_processor,
+    native_bfloat16,
     synchronize,
 )
 from fewbox.models.families import (

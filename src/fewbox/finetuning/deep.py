@@ -38,11 +38,10 @@ from fewbox.errors import FewboxError, FinetuneError, SettingError
 from fewbox.evaluation import evaluate, require_known_labels
 from fewbox.finetuning import provenance
 from fewbox.finetuning.augment import ZOOM, augment
-from fewbox.finetuning.distributed import ProcessGroup, fastest_dtype
 from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.input_size import with_input_size
 from fewbox.models.base import BaseModel, restore
-from fewbox.models.device import as_fits
+from fewbox.models.device import ProcessGroup, as_fits, fastest_dtype
 from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_type
 from fewbox.models.layers import FrozenBatchNorm
 from fewbox.models.letterbox import letterbox_ratio

@@ -11,14 +11,13 @@ import json
 import math
 import mmap
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 
-from fewbox.core import is_installed, require_packages
+from fewbox.core import require_packages
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import cache_folder, cached_files, is_there, sha256_of
 from fewbox.core.progress import console
@@ -40,7 +39,6 @@ from fewbox.models.weights import Weight, hash_weights, read_header, read_weight
 
 STARTER_PATH = Path(__file__).with_name("starter.safetensors")
 """The base that comes with the package, as ``tools/train_starter.py`` made it."""
-_CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked
 _PICKLED_FILES = (".pth", ".pt")
 _SINGLE_FILES = (*_PICKLED_FILES, ".onnx")
 
@@ -311,18 +309,6 @@ def find_base(weights_sha256: str) -> BaseModel | None:
         if found == weights_sha256:
             return read_base(path)
     return None
-
-
-def native_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
-    if "torch" not in sys.modules and _CPU_INFO.exists():
-        flags = set(_CPU_INFO.read_text(encoding="utf-8", errors="replace").split())
-        return bool(flags & {"avx512_bf16", "amx_tile"})
-    if not is_installed("torch"):
-        return False
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @dataclass(frozen=True)

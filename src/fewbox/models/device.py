@@ -3,25 +3,36 @@
 It is chosen once, by :func:`choose_device`. From there on it is the network that says where its numbers are:
 photos are sent to where its weights lie, and what is few comes back to the processor. There is no state.
 
+Where ``torchrun`` has started several processes, each takes a device of its own: :func:`process_group`. Without
+it there is one process alone.
+
 PyTorch is imported where it is asked; the processor is chosen without it.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fewbox.core import require_packages
+from fewbox.core import is_installed, require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, may_have_gpu
 from fewbox.errors import SettingError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from fewbox.models.network import Network
 
+_CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked
+_TIMEOUT = timedelta(hours=2)  # the others wait while the main process evaluates on held-out photos
 _ELSEWHERE = 'in Python device="cpu"'
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -119,6 +130,26 @@ def gpu_has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def native_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; elsewhere it is slower than float32."""
+    if "torch" not in sys.modules and _CPU_INFO.exists():
+        flags = set(_CPU_INFO.read_text(encoding="utf-8", errors="replace").split())
+        return bool(flags & {"avx512_bf16", "amx_tile"})
+    if not is_installed("torch"):
+        return False
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    """What convolutions are fastest in: bfloat16 where the device computes in it."""
+    import torch
+
+    has_bfloat16 = native_bfloat16() if device.type == "cpu" else gpu_has_bfloat16(device)
+    return torch.bfloat16 if has_bfloat16 else torch.float32
+
+
 def batch_for(weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     """Inputs ``[3, h, w]`` as one batch ``[N, 3, h, w]`` where and as precise as a network's ``weight``.
 
@@ -214,3 +245,82 @@ def is_out_of_memory(error: Any) -> bool:
     import torch
 
     return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """This process among ``size``: its rank, 0 being the main process, and the device it computes on."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def data_parallel(self, network: nn.Module) -> nn.Module:
+        """The network, whose gradients are then averaged over all processes."""
+        if self.size == 1:
+            return network
+        from torch.nn.parallel import DistributedDataParallel
+
+        # The statistics of batch-norms stay as they are: there is nothing to send round.
+        return DistributedDataParallel(network, broadcast_buffers=False)
+
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over all processes."""
+        import torch.distributed as dist
+
+        total = values.detach().clone()
+        if self.size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def barrier(self) -> None:
+        """Wait until every process has come here."""
+        import torch.distributed as dist
+
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def process_group(wanted: str = AUTO) -> Iterator[ProcessGroup]:
+    """Join the processes that ``torchrun`` has started: over nccl where each has a GPU, else over gloo.
+
+    Args:
+        wanted: the device; of several processes each takes a GPU of its own, so that none can be named.
+
+    Raises:
+        SettingError: it is not here, or cannot be shared by several processes.
+    """
+    import torch
+    import torch.distributed as dist
+
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    device = choose_device(wanted) if size == 1 else _own_device(wanted, local)
+    has_gpu = device.type == "cuda"
+    if has_gpu:
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield ProcessGroup(0, 1, device)
+        return
+    dist.init_process_group("nccl" if has_gpu else "gloo", timeout=_TIMEOUT)
+    try:
+        yield ProcessGroup(dist.get_rank(), size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def _own_device(wanted: str, local: int) -> torch.device:
+    """The device of one of several processes on this machine, number ``local`` from 0."""
+    import torch
+
+    if checked_device(wanted) not in (AUTO, CPU, "cuda"):
+        hint = "leave --device out: each takes a GPU of its own, as far as there are enough"
+        raise SettingError(f"several processes cannot share one device: {wanted}", hint=hint)
+    if wanted == AUTO and torch.device("cuda", local) not in devices_here():
+        return choose_device(CPU)
+    return choose_device(CPU if wanted == CPU else f"cuda:{local}")

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fewbox.core.boxes import AUTO, pairwise_iou, tile_grid
+from fewbox.core.arguments import AUTO
+from fewbox.core.boxes import pairwise_iou, tile_grid
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.formats.fitting import (
     MAX_MOVED,
