@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fewbox.data import checked_label
 from fewbox.data.annotations import Box
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
-from fewbox.data.project_names import checked_label
 from fewbox.errors import AnnotationError
 
 SIZE_HW = (60, 100)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
     from fewbox.models import ZooEntry
 
-
 PHOTOS_HELP = "folders, files, patterns or addresses"
 LABEL_HELP = "name of the class, where the file of boxes has none (default: %(default)s)"
 

@@ -1,4 +1,7 @@
-"""Photos and their boxes, and the photos that come with the package.
+"""Photos and their boxes, what their formats, classes and files are called, and the photos that come along.
+
+Names of classes and of photos are spelled in several ways by programs and systems; what they are compared by
+is said here.
 
 Nothing in this folder imports torch. What stands here is light: the command line names the formats and
 the demo's photos in its ``--help``, so what needs numpy is imported when it is asked for.
@@ -7,11 +10,12 @@ the demo's photos in its ``--help``, so what needs numpy is imported when it is 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from fewbox.errors import SettingError
+from fewbox.errors import AnnotationError, SettingError
 
 if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
@@ -47,6 +51,42 @@ def require_format(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), FORMATS, n=1, cutoff=0.4)
     hint = (f"did you mean {near[0]}? " if near else "") + f"the formats are: {', '.join(FORMATS)}"
     raise SettingError(f"unknown format: {name!r}", hint=hint)
+
+
+MAX_LABEL_LENGTH = 100
+"""Longer names of classes are a slip: they fit no list and no picture."""
+
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # Persian and the scripts of India are written with them
+
+
+def checked_label(label: str) -> str:
+    """The name of a class without blanks around it, its accents spelled in the usual one of two ways.
+
+    Raises:
+        AnnotationError: nothing is left, or it is too long or not one line of text.
+    """
+    name = plain_label(label)
+    seen = name.translate(_JOINERS)
+    if not seen or len(name) > MAX_LABEL_LENGTH or not seen.isprintable():
+        hint = f"use a name of 1 to {MAX_LABEL_LENGTH} characters, all of them visible"
+        raise AnnotationError(f"not a name for a class: {label[:120]!r}", hint=hint)
+    return name
+
+
+def plain_label(label: str) -> str:
+    """What labels are compared by."""
+    return unicodedata.normalize("NFC", label).strip()
+
+
+def plain_path(name: str) -> str:
+    """The path of a photo, plainly spelled: Windows has its own slash, and some tools write ``./a.jpg``."""
+    path = name.replace("\\", "/")
+    return str(PurePosixPath(path)) if "./" in path or "//" in path else path
+
+
+def photo_key(name: str) -> str:
+    """What photos are compared by: their paths, of which macOS spells an accent as a sign of its own."""
+    return unicodedata.normalize("NFC", plain_path(name))
 
 
 DEMO_FOLDER = Path(__file__).parents[1] / "rubber_ducks"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE
+from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE, checked_label, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotated_image, format_of_file, read_files
 from fewbox.data.formats.csv_table import is_box_table
@@ -22,7 +22,6 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.data.project_names import checked_label, photo_key, plain_path
 from fewbox.errors import AnnotationError, FewboxError, PhotoError
 
 _NOT_OURS = frozenset({PROJECT_FILE, "detections.json"})

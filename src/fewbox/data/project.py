@@ -24,12 +24,11 @@ from filelock import FileLock, Timeout
 
 from fewbox.core import files
 from fewbox.core.progress import console
-from fewbox.data import PROJECT_FILE
+from fewbox.data import PROJECT_FILE, photo_key
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.formats.raw import tell_left_out
 from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
-from fewbox.data.project_names import photo_key
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fewbox.core import counted
+from fewbox.data import checked_label, photo_key, plain_label, plain_path
 from fewbox.data.annotations import Box, checked_box, require_size
 from fewbox.data.formats.json_file import Entry, parse_object, unused_id
-from fewbox.data.project_names import checked_label, photo_key, plain_label, plain_path
 from fewbox.errors import AnnotationError
 
 _BOX_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -3,8 +3,8 @@
 It is chosen once, by :func:`choose_device`. From there on it is the network that says where its numbers are:
 photos are sent to where its weights lie, and what is few comes back to the processor. There is no state.
 
-Where ``torchrun`` has started several processes, each takes a device of its own: :func:`process_group`. Without
-it there is one process alone.
+Where ``torchrun`` has started several processes, each takes a device of its own: :func:`process_group`.
+Without it there is one process alone.
 
 PyTorch is imported where it is asked; the processor is chosen without it.
 """

@@ -23,14 +23,13 @@ from fewbox.apps.annotate.previews import Previews, UnreadablePhotos
 from fewbox.apps.annotate.questions import LabelChange, LostLabel, NoSuchPhotoError, PhotoChange
 from fewbox.apps.annotate.trying import TriedPhotos
 from fewbox.core import counted
-from fewbox.data import FORMATS, PROJECT_FILE
+from fewbox.data import FORMATS, PROJECT_FILE, photo_key
 from fewbox.data.annotations import require_size
 from fewbox.data.beside import find_beside, take_over
 from fewbox.data.formats.writing import annotation_texts
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
-from fewbox.data.project_names import photo_key
 from fewbox.errors import AnnotationError, PhotoError
 
 

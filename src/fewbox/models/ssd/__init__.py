@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
     from fewbox.models.weights import Weight
 
-
 BACKBONES = {
     "ssd_resnet50_v1_fpn_keras": 50,
     "ssd_resnet101_v1_fpn_keras": 101,
