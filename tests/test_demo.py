@@ -95,7 +95,7 @@ def test_a_folder_laid_out_like_a_demo_is_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, theirs: str
 ) -> None:
     """Photos of one's own often lie in ``photos/train`` too."""
-    monkeypatch.setattr(demo, "finetune", lambda *_: pytest.fail("went on"))
+    monkeypatch.setattr("fewbox.finetuning.finetune", lambda *_: pytest.fail("went on"))
     for name in ("photos/train/duck_01.jpg", theirs):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("years of work")

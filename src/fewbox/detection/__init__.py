@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, BinaryIO, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,25 @@ from PIL import Image
 
 from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.data.images import ReducedImage, StrPath, read_image, upright_array
+from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.drawing import draw_boxes, save_picture
 from fewbox.errors import PhotoError, SettingError
 
 _MAX_SHOWN = 5
 _NOTEBOOK_SIDE = 960
+
+
+class TensorLike(Protocol):
+    """A tensor of PyTorch, without importing PyTorch."""
+
+    def detach(self) -> Any:
+        """The same numbers, cut off from the graph that computed them."""
+
+
+Photo = (
+    StrPath | bytes | PhotoBytes | BinaryIO | npt.NDArray[np.uint8] | Image.Image | TensorLike | ReducedImage
+)
+"""What a detector looks at: a file or an address, bytes, or pixels of any kind."""
 
 
 class Detection(NamedTuple):

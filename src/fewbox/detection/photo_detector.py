@@ -12,11 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol, cast, overload
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
 
 from fewbox.core.arguments import CPU, checked_threshold, former_threshold, takes_score_threshold
 from fewbox.core.boxes import (
@@ -31,7 +30,6 @@ from fewbox.core.boxes import (
 )
 from fewbox.data.images import (
     ReducedImage,
-    StrPath,
     photo_path,
     read_image,
     read_reduced,
@@ -39,23 +37,13 @@ from fewbox.data.images import (
     upright_array,
 )
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection import Detections
+from fewbox.detection import Detections, Photo
 from fewbox.models.families import SUPPRESSION_IOU, Config
 
 _MIN_OVERSIZE = 2
 """A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
 _MOST_LOOKED_FOR_BGR = 3
 _LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
-
-
-class TensorLike(Protocol):
-    """A tensor of PyTorch, without importing PyTorch."""
-
-    def detach(self) -> Any:
-        """The same numbers, cut off from the graph that computed them."""
-
-
-Photo = StrPath | bytes | PhotoBytes | BinaryIO | NDArray[np.uint8] | Image | TensorLike | ReducedImage
 
 
 class PhotoDetector(ABC):

@@ -15,9 +15,9 @@ import numpy as np
 
 from fewbox.core import counted
 from fewbox.data.images import read_reduced, read_size_hw
-from fewbox.detection import Detections
+from fewbox.detection import Detections, Photo
 from fewbox.detection.detector import Detector
-from fewbox.detection.photo_detector import Photo, PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector
 
 MAX_SHIFT_PX = 0.5
 """How far an edge of a box may move, in pixels of the photo."""
