@@ -30,14 +30,15 @@ from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     likely_share,
     miss_kinds_in_words,
+    printable_name,
     scores_in_words,
     some_names,
+    take_pictures,
     worst_false_alarms,
     worst_misses,
 )
 from fewbox.evaluation.metrics import ThresholdCounts, none_if_nan, precision_recall
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, NEAR_IOU, SHOWN_SCORE
-from fewbox.evaluation.pictures import printable_name, take_pictures
 
 # What bounds the size of a report, some 5 MB, however many photos there are.
 MAX_PHOTOS = 60
