@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewbox.errors import ConfigError
-from fewbox.models.ssd import SsdConfig, parse_ssd_config, read_ssd_config
-from fewbox.models.ssd.pipeline_config import parse_text_protobuf
+from fewbox.models.protobuf import parse_text_protobuf
+from fewbox.models.ssd import SsdConfig
+from fewbox.models.ssd.pipeline_config import parse_ssd_config, read_ssd_config
 from tiny import PIPELINE
 
 

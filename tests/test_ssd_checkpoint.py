@@ -15,7 +15,7 @@ from safetensors import safe_open
 from fewbox.core.files import cache_folder
 from fewbox.errors import BaseModelError, CheckpointError
 from fewbox.models.base import find_base, load_base
-from fewbox.models.ssd.checkpoint import read_ssd_weights, tensor_paths
+from fewbox.models.ssd import read_ssd_weights, tensor_paths
 from fewbox.models.ssd.network import SsdDetector
 from fewbox.models.ssd.tf_checkpoint import TensorBundle
 from tensor_bundle_writer import write_bundle

@@ -99,8 +99,8 @@ def test_entries_cannot_be_changed():
 @SSD
 def test_parameters_are_those_of_the_network(entry: ZooEntry, shared: Path):
     torch = pytest.importorskip("torch")
-    from fewbox.models.ssd import parse_ssd_config
     from fewbox.models.ssd.network import SsdDetector
+    from fewbox.models.ssd.pipeline_config import parse_ssd_config
 
     with tarfile.open(shared / "golden" / ZOO["ssd_resnet50_fpn_640"].file_name) as archive:
         member = next(name for name in archive.getnames() if name.endswith("pipeline.config"))

@@ -15,8 +15,9 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.models.base import BaseModel
 from fewbox.models.families import Config
 from fewbox.models.layers import BLOCKS_PER_STAGE
-from fewbox.models.ssd import SsdConfig, parse_ssd_config
+from fewbox.models.ssd import SsdConfig
 from fewbox.models.ssd.network import SsdDetector
+from fewbox.models.ssd.pipeline_config import parse_ssd_config
 from fewbox.models.weights import hash_weights
 
 FEW_BLOCKS = 14

@@ -1,18 +1,17 @@
-"""Protobuf messages and ONNX files, read without the packages protobuf and onnx.
+"""Protobuf messages, in bytes and in text, and ONNX files: read without the packages protobuf and onnx.
 
-Read protobuf messages without protobuf: fields by number, their meaning known to the caller.
-
-The bytes come from strangers. Every length is checked against what is really there before it is
+Of messages in bytes there are fields by number, of those in text fields by name; their meaning is known to
+the caller. The bytes come from strangers. Every length is checked against what is really there before it is
 used, and whatever is wrong is a :class:`FaultError`.
 
-Read an ONNX file without the onnx package: its constant tensors, its nodes, and which reads what.
-
-Numbers of fields are those of ``onnx/onnx.proto``.
+Of an ONNX file there are its constant tensors, its nodes, and which reads what. Numbers of fields are those
+of ``onnx/onnx.proto``.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.errors import CheckpointError
+from fewbox.errors import CheckpointError, ConfigError
 
 # Far above any real message; it keeps one of empty fields from filling the memory.
 _MAX_FIELDS = 1 << 17
@@ -296,3 +295,90 @@ def onnx_graph(content: bytes) -> OnnxGraph:
     sizes = () if shape is None else tuple(size.integer(1) for size in shape.messages(1))
     metadata = {entry.text(1): entry.text(2) for entry in model.messages(14)}
     return OnnxGraph(sizes, nodes, constants, metadata)
+
+
+Fields = dict[str, list["str | Fields"]]
+
+_TOKEN = re.compile(
+    r"""(?P<space>[\s,;]+|\#[^\n]*)
+      | (?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+      | (?P<mark>[{}<>\[\]:])
+      | (?P<word>[-+]?[\w.+-]+)""",
+    re.VERBOSE,
+)
+_MAX_DEPTH = 50  # real files nest about eight deep; the limit keeps a hostile one from exhausting the stack
+
+
+def parse_text_protobuf(text: str, where: str) -> Fields:
+    """Turn a text protobuf into ``{field name: [values]}``, every field a list as it may repeat.
+
+    Raises:
+        ConfigError: the text is not a text protobuf; ``where`` and the line are named.
+    """
+    return _Parser(text, where).message(closing=None, depth=0)
+
+
+class _Parser:
+    """A cursor over the tokens of one text protobuf."""
+
+    def __init__(self, text: str, where: str) -> None:
+        self.where = where
+        self.tokens: list[tuple[str, str, int]] = []  # kind, text, line
+        self.position = 0
+        self._tokenize(text)
+
+    def _tokenize(self, text: str) -> None:
+        start = line = 0
+        while start < len(text):
+            match = _TOKEN.match(text, start)
+            if match is None:
+                raise ConfigError(f"{self.where}: line {line + 1}: unexpected character: {text[start]!r}")
+            if match.lastgroup != "space":
+                self.tokens.append((str(match.lastgroup), match.group(), line + 1))
+            line += match.group().count("\n")
+            start = match.end()
+
+    def message(self, closing: str | None, depth: int) -> Fields:
+        fields: Fields = {}
+        if depth > _MAX_DEPTH:
+            raise self.error("messages nested too deep")
+        while self.position < len(self.tokens):
+            kind, name, _ = self.take()
+            if name == closing:
+                return fields
+            if kind != "word":
+                raise self.error(f"expected the name of a field, found {name!r}")
+            fields.setdefault(name, []).extend(self.values(depth))
+        if closing is not None:
+            raise self.error(f"the file ends before a closing {closing!r}")
+        return fields
+
+    def values(self, depth: int) -> list[str | Fields]:
+        kind, token, _ = self.take()
+        if token == ":":
+            kind, token, _ = self.take()
+        if kind == "mark" and token in "{<":
+            return [self.message("}" if token == "{" else ">", depth + 1)]
+        if kind == "mark" and token == "[":
+            return self.list_of_values(depth)
+        if kind == "mark":
+            raise self.error(f"expected a value, found {token!r}")
+        return [token[1:-1] if kind == "string" else token]
+
+    def list_of_values(self, depth: int) -> list[str | Fields]:
+        values: list[str | Fields] = []
+        while self.position < len(self.tokens) and self.tokens[self.position][1] != "]":
+            values.extend(self.values(depth))
+        self.take()
+        return values
+
+    def take(self) -> tuple[str, str, int]:
+        if self.position >= len(self.tokens):
+            raise self.error("the file ends in the middle of a field")
+        token = self.tokens[self.position]
+        self.position += 1
+        return token
+
+    def error(self, problem: str) -> ConfigError:
+        line = self.tokens[self.position - 1][2] if self.tokens else 1
+        return ConfigError(f"{self.where}: line {line}: {problem}")

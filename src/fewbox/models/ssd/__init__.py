@@ -1,28 +1,37 @@
-"""The settings of an SSD ResNet FPN detector, read from its ``pipeline.config``.
+"""An SSD ResNet FPN detector of the Object Detection API: its settings, and how a checkpoint is read.
 
-Every number that shapes the network or its losses comes from here, none is a constant of
-the code. Defaults are those of the Object Detection API's ``.proto`` files.
+Every number that shapes the network or its losses comes from its ``pipeline.config``, none is a constant of
+the code.
+
+A checkpoint names tensors by the path of Python attributes that led to them when it was
+written. A variable that several parents share may be stored under any of them, so paths are
+walked through the checkpoint's own object graph, and several are tried.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.errors import ConfigError
-from fewbox.models.families import AnchorFamily, Config
-from fewbox.models.ssd.pipeline_config import Message, parse_text_protobuf
+import numpy as np
+
+from fewbox.errors import CheckpointError
+from fewbox.models.families import AnchorFamily, Config, weight_shapes
 
 if TYPE_CHECKING:
     from fewbox.models.graph_builder import GraphBuilder, Prepared, Rows
+    from fewbox.models.ssd.tf_checkpoint import TensorBundle
     from fewbox.models.weights import Weight
 
-BACKBONES = {
-    "ssd_resnet50_v1_fpn_keras": 50,
-    "ssd_resnet101_v1_fpn_keras": 101,
-    "ssd_resnet152_v1_fpn_keras": 152,
-}
+_EXTRACTOR = "model/_feature_extractor"
+_PREDICTOR = "model/_box_predictor"
+_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+_CONV = {"weight": "kernel", "bias": "bias"}
+
+# Tensors of a checkpoint that are no weights of the network: bookkeeping and what a trainer kept.
+_NOT_WEIGHTS = ("save_counter", "step", "global_step", "optimizer/")
 
 
 @dataclass(frozen=True)
@@ -87,248 +96,117 @@ class SsdConfig(Config):
         return self.size_hw
 
 
-def read_ssd_config(path: Path) -> SsdConfig:
-    """Read a ``pipeline.config``.
+def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Weight]:
+    """All weights of the network that ``config`` describes, under their names in ``state_dict``.
 
     Raises:
-        ConfigError: the file is not a text protobuf, describes another kind of model, or has a
-            field that would change the result and is not computed here; the field is named.
+        CheckpointError: a weight is missing, has another shape or is not finite, or the checkpoint has
+            a tensor that no part of the network takes. Each is named.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse_ssd_config(text, str(path))
+    from fewbox.models.weights import require_finite
+
+    expected = weight_shapes(config)
+    weights: dict[str, Weight] = {}
+    used: set[str] = set()
+    for name, paths in tensor_paths(config):
+        key = next((k for path in paths if (k := bundle.key_at(path)) is not None), None)
+        if key is None:
+            raise _misfit(bundle, f"tensor missing: {paths[0]}")
+        weights[name] = _in_our_layout(bundle.read(key))
+        used.add(key)
+        if tuple(weights[name].shape) != expected[name]:
+            found, wanted = list(weights[name].shape), list(expected[name])
+            raise _misfit(bundle, f"{key}: shape {found}, but pipeline.config describes {wanted}")
+    left_over = sorted(key for key in set(bundle.keys()) - used if not is_bookkeeping(key))
+    if left_over:
+        raise _misfit(bundle, f"tensor that no part of the network takes: {left_over[0]}")
+    assert weights.keys() == expected.keys()
+    require_finite(bundle.prefix, weights)
+    return weights
 
 
-def parse_ssd_config(text: str, where: str = "pipeline.config") -> SsdConfig:
-    """Read the text of a ``pipeline.config``; ``where`` names it in errors.
-
-    Raises:
-        ConfigError: as :func:`read_ssd_config`.
-    """
-    model = Message(parse_text_protobuf(text, where), "", where).child("model")
-    model.path = "model"
-    if not model.has("ssd"):
-        kind = next(iter(model.fields), "nothing")
-        raise ConfigError(
-            f"{where}: model.{kind}: not a supported kind of model (only model.ssd)",
-            hint="use a base model listed by: fewbox bases",
-        )
-    ssd = model.child("ssd")
-    model.close()
-    extractor = _extractor(ssd.child("feature_extractor"))
-    values: dict[str, Any] = {
-        "num_classes": ssd.integer("num_classes", 0),
-        "size_hw": _resizer(ssd.child("image_resizer")),
-        **extractor,
-        **_predictor(ssd.child("box_predictor")),
-        **_anchors(ssd.child("anchor_generator"), extractor["max_level"]),
-        "coder_scales": _coder(ssd.child("box_coder")),
-        **_matcher(ssd.child("matcher")),
-        **_losses(ssd.child("loss")),
-        "normalize_by_matches": ssd.flag("normalize_loss_by_num_matches", True),
-        "normalize_by_code_size": ssd.flag("normalize_loc_loss_by_codesize", False),
-        **_post_processing(ssd.child("post_processing")),
-    }
-    _rest_of_ssd(ssd)
-    _check_numbers(where, values)
-    return SsdConfig(**values)
+def tensor_paths(config: SsdConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every weight's name and the object paths at which a checkpoint may hold it."""
+    yield from _backbone_paths(config.backbone_depth)
+    fpn = f"{_EXTRACTOR}/_fpn_features_generator"
+    # The checkpoint counts from the coarsest level, we from the finest.
+    for ours, theirs in {2: "top_layers/0", 1: "residual_blocks/0/0", 0: "residual_blocks/1/0"}.items():
+        yield from _leaves(f"pyramid.laterals.{ours}", _CONV, f"{fpn}/{theirs}")
+    for ours, theirs in {1: "conv_layers/0", 0: "conv_layers/1"}.items():
+        yield from _conv_norm(f"pyramid.smooth.{ours}", f"{fpn}/{theirs}/0", f"{fpn}/{theirs}/1")
+    for i in range(config.max_level - 5):
+        coarse = f"{_EXTRACTOR}/_coarse_feature_layers/{i}"
+        yield from _conv_norm(f"pyramid.coarse.{i}", f"{coarse}/0", f"{coarse}/1")
+    yield from _tower_paths(config, "box_tower", "BoxPredictionTower", "box_encodings")
+    classes = "class_predictions_with_background"
+    yield from _tower_paths(config, "class_tower", "ClassPredictionTower", classes)
+    yield from _leaves("box_head", _CONV, f"{_PREDICTOR}/_box_prediction_head/_box_encoder_layers/0")
+    yield from _leaves(
+        "class_head", _CONV, f"{_PREDICTOR}/_prediction_heads/{classes}/_class_predictor_layers/0"
+    )
 
 
-def _rest_of_ssd(ssd: Message) -> None:
-    similarity = ssd.child("similarity_calculator")
-    similarity.child("iou_similarity").close()
-    similarity.close()
-    ssd.require("encode_background_as_zeros", True, ssd.flag("encode_background_as_zeros", False))
-    ssd.require("add_background_class", True, ssd.flag("add_background_class", True))
-    ssd.require("explicit_background_class", False, ssd.flag("explicit_background_class", False))
-    ssd.require("negative_class_weight", 1.0, ssd.number("negative_class_weight", 1.0))
-    ssd.require("use_confidences_as_targets", False, ssd.flag("use_confidences_as_targets", False))
-    # Batch-norm is always frozen here, and how its averages are updated matters only when it is not.
-    ssd.harmless("freeze_batchnorm", "inplace_batchnorm_update", "implicit_example_weight")
-    ssd.close()
+def is_bookkeeping(key: str) -> bool:
+    """Whether a checkpoint's key is no weight: a counter, the object graph, an optimizer's memory."""
+    return key.startswith(_NOT_WEIGHTS) or ".OPTIMIZER_SLOT/" in key
 
 
-def _resizer(resizer: Message) -> tuple[int, int]:
-    fixed = resizer.child("fixed_shape_resizer")
-    size_hw = (fixed.integer("height", 300), fixed.integer("width", 300))
-    fixed.require("resize_method", "BILINEAR", fixed.word("resize_method", "BILINEAR"))
-    fixed.require("convert_to_grayscale", False, fixed.flag("convert_to_grayscale", False))
-    fixed.close()
-    resizer.close()
-    if not all(32 <= side <= 4096 for side in size_hw):
-        raise ConfigError(f"{resizer.where}: {fixed.path}: sides must be 32 to 4096 pixels: {size_hw}")
-    return size_hw
+def _backbone_paths(depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    from fewbox.models.layers import BLOCKS_PER_STAGE
+
+    # Keras numbers layers in the order of their creation, in which a projection's convolution
+    # comes before the block's last one and its batch-norm after it.
+    layers = [("stem", "conv"), ("stem", "norm")]
+    for stage, blocks in enumerate(BLOCKS_PER_STAGE[depth]):
+        for block in range(blocks):
+            at = f"stages.{stage}.{block}"
+            layers += [(f"{at}.{conv}", part) for conv in ("conv1", "conv2") for part in ("conv", "norm")]
+            if block == 0:
+                layers += [(f"{at}.shortcut", "conv"), (f"{at}.conv3", "conv")]
+                layers += [(f"{at}.shortcut", "norm"), (f"{at}.conv3", "norm")]
+            else:
+                layers += [(f"{at}.conv3", "conv"), (f"{at}.conv3", "norm")]
+    for number, (name, part) in enumerate(layers):
+        path = f"{_EXTRACTOR}/classification_backbone/layer_with_weights-{number}"
+        leaves = {"weight": "kernel"} if part == "conv" else _NORM
+        yield from _leaves(f"backbone.{name}.{part}", leaves, path)
 
 
-def _extractor(extractor: Message) -> dict[str, Any]:
-    kind = extractor.word("type", "")
-    if kind not in BACKBONES:
-        raise ConfigError(
-            f"{extractor.where}: {extractor.path}.type: not supported: {kind!r}",
-            hint=f"supported types: {', '.join(BACKBONES)}",
-        )
-    extractor.require("depth_multiplier", 1.0, extractor.number("depth_multiplier", 1.0))
-    extractor.require("pad_to_multiple", 1, extractor.integer("pad_to_multiple", 1))
-    extractor.require("use_explicit_padding", False, extractor.flag("use_explicit_padding", False))
-    extractor.require("use_depthwise", False, extractor.flag("use_depthwise", False))
-    override = extractor.flag("override_base_feature_extractor_hyperparams", False)
-    extractor.require("override_base_feature_extractor_hyperparams", True, override)
-    fpn = extractor.child("fpn")
-    fpn.require("min_level", 3, fpn.integer("min_level", 3))
-    max_level = fpn.integer("max_level", 7)
-    channels = fpn.integer("additional_layer_depth", 256)
-    fpn.close()
-    epsilon, _ = _hyperparams(extractor.child("conv_hyperparams"))
-    extractor.harmless("min_depth")  # a floor under depth_multiplier, which is 1
-    extractor.close()
-    return {
-        "backbone_depth": BACKBONES[kind],
-        "max_level": max_level,
-        "fpn_channels": channels,
-        "extractor_norm_epsilon": epsilon,
-    }
+def _tower_paths(
+    config: SsdConfig, tower: str, scope: str, head: str
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    by_head = f"{_PREDICTOR}/_base_tower_layers_for_heads/{head}"
+    for i in range(config.tower_layers):
+        # In a level's list each layer is convolution, batch-norm, activation.
+        shared = f"{_PREDICTOR}/_head_scope_conv_layers/{scope}/{i}"
+        aliases = [shared, *(f"{by_head}/{level}/{3 * i}" for level in range(len(config.levels)))]
+        yield f"{tower}.convs.{i}.weight", tuple(f"{alias}/kernel" for alias in aliases)
+        for level in range(len(config.levels)):
+            yield from _leaves(f"{tower}.norms.{level}.{i}", _NORM, f"{by_head}/{level}/{3 * i + 1}")
 
 
-def _predictor(predictor: Message) -> dict[str, Any]:
-    shared = predictor.child("weight_shared_convolutional_box_predictor")
-    predictor.close()
-    shared.require("kernel_size", 3, shared.integer("kernel_size", 3))
-    shared.require("box_code_size", 4, shared.integer("box_code_size", 4))
-    shared.require("share_prediction_tower", False, shared.flag("share_prediction_tower", False))
-    shared.require("use_depthwise", False, shared.flag("use_depthwise", False))
-    shared.require("use_dropout", False, shared.flag("use_dropout", False))
-    shared.require("score_converter", "IDENTITY", shared.word("score_converter", "IDENTITY"))
-    shared.harmless("dropout_keep_probability")
-    epsilon, std = _hyperparams(shared.child("conv_hyperparams"))
-    values = {
-        "tower_layers": shared.integer("num_layers_before_predictor", 0),
-        "tower_channels": shared.integer("depth", 0),
-        "tower_norm_epsilon": epsilon,
-        "class_bias": shared.number("class_prediction_bias_init", 0.0),
-        "head_init_std": std,
-    }
-    shared.close()
-    return values
+def _conv_norm(name: str, conv: str, norm: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield f"{name}.conv.weight", (f"{conv}/kernel",)
+    yield from _leaves(f"{name}.norm", _NORM, norm)
 
 
-def _hyperparams(hyperparams: Message) -> tuple[float, float]:
-    """Batch-norm epsilon and the standard deviation new kernels are drawn with."""
-    hyperparams.require("op", "CONV", hyperparams.word("op", "CONV"))
-    hyperparams.require("activation", "RELU_6", hyperparams.word("activation", "RELU"))
-    hyperparams.require("force_use_bias", False, hyperparams.flag("force_use_bias", False))
-    if not hyperparams.has("batch_norm"):
-        hyperparams.require("batch_norm", "present", "absent")
-    norm = hyperparams.child("batch_norm")
-    epsilon = norm.number("epsilon", 0.001)
-    norm.require("center", True, norm.flag("center", True))
-    norm.require("scale", True, norm.flag("scale", False))
-    norm.harmless("decay", "train")  # only used where statistics are updated
-    norm.close()
-    initializer = hyperparams.child("initializer")
-    std = 0.03
-    for kind in ("random_normal_initializer", "truncated_normal_initializer"):
-        if initializer.has(kind):
-            normal = initializer.child(kind)
-            normal.require("mean", 0.0, normal.number("mean", 0.0))
-            std = normal.number("stddev", 1.0)
-            normal.close()
-    initializer.close()
-    hyperparams.harmless("regularizer")  # the recipe minimises the two detection losses alone
-    hyperparams.close()
-    return epsilon, std
+def _leaves(name: str, leaves: dict[str, str], path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for ours, theirs in leaves.items():
+        yield f"{name}.{ours}", (f"{path}/{theirs}",)
 
 
-def _anchors(generator: Message, pyramid_max_level: int) -> dict[str, Any]:
-    multiscale = generator.child("multiscale_anchor_generator")
-    generator.close()
-    multiscale.require("min_level", 3, multiscale.integer("min_level", 3))
-    multiscale.require("normalize_coordinates", True, multiscale.flag("normalize_coordinates", True))
-    multiscale.require("max_level", pyramid_max_level, multiscale.integer("max_level", 7))
-    values = {
-        "anchor_scale": multiscale.number("anchor_scale", 4.0),
-        "aspect_ratios": multiscale.numbers("aspect_ratios"),
-        "scales_per_octave": multiscale.integer("scales_per_octave", 2),
-    }
-    multiscale.close()
-    return values
+def _in_our_layout(array: np.ndarray) -> Weight:
+    """A copy in our layout: kernels HWIO become OIHW."""
+    if array.ndim == 4:
+        array = array.transpose(3, 2, 0, 1)
+    return np.array(array, dtype=np.float32, order="C")
 
 
-def _coder(coder: Message) -> tuple[float, ...]:
-    faster = coder.child("faster_rcnn_box_coder")
-    coder.close()
-    defaults = {"y_scale": 10.0, "x_scale": 10.0, "height_scale": 5.0, "width_scale": 5.0}
-    scales = tuple(faster.number(name, default) for name, default in defaults.items())
-    faster.close()
-    return scales
-
-
-def _matcher(matcher: Message) -> dict[str, Any]:
-    argmax = matcher.child("argmax_matcher")
-    matcher.close()
-    argmax.require("ignore_thresholds", False, argmax.flag("ignore_thresholds", False))
-    lower = argmax.flag("negatives_lower_than_unmatched", True)
-    argmax.require("negatives_lower_than_unmatched", True, lower)
-    argmax.harmless("use_matmul_gather")  # two ways to compute the same
-    values = {
-        "matched_iou": argmax.number("matched_threshold", 0.5),
-        "unmatched_iou": argmax.number("unmatched_threshold", 0.5),
-        "force_match": argmax.flag("force_match_for_each_row", False),
-    }
-    argmax.close()
-    return values
-
-
-def _losses(loss: Message) -> dict[str, Any]:
-    classification, localization = loss.child("classification_loss"), loss.child("localization_loss")
-    focal = classification.child("weighted_sigmoid_focal")
-    huber = localization.child("weighted_smooth_l1")
-    values = {
-        "focal_alpha": focal.number("alpha", 0.0) if focal.has("alpha") else None,
-        "focal_gamma": focal.number("gamma", 2.0),
-        "huber_delta": huber.number("delta", 1.0),
-        "class_weight": loss.number("classification_weight", 1.0),
-        "box_weight": loss.number("localization_weight", 1.0),
-    }
-    focal.harmless("anchorwise_output")
-    huber.harmless("anchorwise_output")
-    for message in (focal, huber, classification, localization, loss):
-        message.close()
-    return values
-
-
-def _post_processing(post: Message) -> dict[str, Any]:
-    nms = post.child("batch_non_max_suppression")
-    post.require("score_converter", "SIGMOID", post.word("score_converter", "IDENTITY"))
-    post.require("logit_scale", 1.0, post.number("logit_scale", 1.0))
-    nms.require("use_class_agnostic_nms", False, nms.flag("use_class_agnostic_nms", False))
-    nms.require("soft_nms_sigma", 0.0, nms.number("soft_nms_sigma", 0.0))
-    nms.harmless("use_static_shapes")
-    values = {
-        "score_threshold": nms.number("score_threshold", 0.0),
-        "iou_threshold": nms.number("iou_threshold", 0.6),
-        "max_per_class": nms.integer("max_detections_per_class", 100),
-        "max_detections": nms.integer("max_total_detections", 100),
-    }
-    nms.close()
-    post.close()
-    return values
-
-
-def _check_numbers(where: str, values: dict[str, Any]) -> None:
-    """Refuse numbers that no network of this family can have."""
-    if not 5 <= values["max_level"] <= 9:
-        raise ConfigError(f"{where}: the pyramid's max_level must be 5 to 9: {values['max_level']}")
-    if any(side % 32 for side in values["size_hw"]):
-        raise ConfigError(f"{where}: height and width must be multiples of 32: {values['size_hw']}")
-    for name in ("num_classes", "fpn_channels", "tower_channels", "scales_per_octave"):
-        if not 1 <= values[name] <= 10_000:
-            raise ConfigError(f"{where}: {name} must be 1 to 10000: {values[name]}")
-    if not 0 <= values["tower_layers"] <= 16 or not values["aspect_ratios"]:
-        raise ConfigError(f"{where}: model.ssd: the box predictor or the anchors are not described")
-    if any(ratio <= 0 for ratio in values["aspect_ratios"]):
-        raise ConfigError(f"{where}: aspect_ratios must be above 0: {values['aspect_ratios']}")
+def _misfit(bundle: TensorBundle, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"{bundle.prefix}: {problem}",
+        hint="the checkpoint and its pipeline.config do not belong together, or it is another kind of model",
+    )
 
 
 class _Ssd(AnchorFamily):
@@ -347,7 +225,7 @@ class _Ssd(AnchorFamily):
 
     def read(self, path: Path) -> tuple[SsdConfig, dict[str, Weight]]:
         from fewbox.models.archive import open_checkpoint
-        from fewbox.models.ssd.checkpoint import read_ssd_weights
+        from fewbox.models.ssd.pipeline_config import read_ssd_config
         from fewbox.models.ssd.tf_checkpoint import TensorBundle
 
         with open_checkpoint(path) as files:
