@@ -24,7 +24,7 @@ from playwright.sync_api import sync_playwright
 
 import fewbox
 from fewbox.data.annotations import AnnotationSet
-from fewbox.export.base import export_base
+from fewbox.export.onnx import export_base
 from fewbox.models.base import load_base
 from machine import DUCKY, describe_machine
 

@@ -13,8 +13,8 @@ import pytest
 from exports import detector_of, noise, save_noise
 from fewbox.cli import main
 from fewbox.errors import BaseModelError, DetectorFileError, ExportError
-from fewbox.export import base as exported_base
-from fewbox.export.base import export_base
+from fewbox.export import onnx as exported_base
+from fewbox.export.onnx import export_base
 from fewbox.models import BASE_HEADER
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of

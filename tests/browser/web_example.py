@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import fewbox.apps.annotate
-from fewbox.export.base import export_base
+from fewbox.export.onnx import export_base
 from fewbox.models.base import load_base
 from made_once import made_once
 

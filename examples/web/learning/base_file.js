@@ -1,5 +1,5 @@
 // A base's file, as `fewbox export --base starter -o base.onnx` writes it, and the detector's file that is made of
-// it: the same graph with the head's numbers put in. What the file says is told in src/fewbox/export/base.py.
+// it: the same graph with the head's numbers put in. What the file says is told in src/fewbox/export/onnx.py.
 //
 // An ONNX file is a ModelProto of onnx.proto3. Here it is cut into its fields and put together again; what is not
 // changed stays byte for byte.

@@ -115,7 +115,7 @@ def _run_export_base(parsed: argparse.Namespace) -> int:
     _refuse_idle(parsed)
     require_writable(parsed.output, [".onnx"])
     require_packages([*EXPORTING, "torch"], f"{parsed.output}: exporting")
-    from fewbox.export.base import export_base
+    from fewbox.export.onnx import export_base
     from fewbox.models.base import load_base
 
     agreement = export_base(load_base(parsed.base), parsed.output, photos=parsed.photos)
