@@ -28,10 +28,6 @@ EXPORTING = ("torch", "onnx", "onnxscript", "onnxruntime")
 TRAIN = "train"
 _TRAIN_PACKAGES = frozenset(("torch", "google_crc32c", "onnx", "onnxscript"))
 """What the extra brings, by the names under which it is imported."""
-NAME, FORMER_NAME = "fewbox", "goldeneye"
-"""What files call the package, and what they called it before."""
-
-_Value = TypeVar("_Value")
 
 
 def num_cores() -> int:
@@ -192,6 +188,12 @@ def missing_in_words(error: ModuleNotFoundError, what: str) -> Exception:
     if package not in _TRAIN_PACKAGES:
         return error
     return SettingError(f"{what} needs {package}, not installed", hint=install_command(TRAIN))
+
+
+NAME, FORMER_NAME = "fewbox", "goldeneye"
+"""What files call the package, and what they called it before."""
+
+_Value = TypeVar("_Value")
 
 
 def named_entry(document: Mapping[str, _Value], key: str) -> _Value | None:
