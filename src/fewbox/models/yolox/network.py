@@ -107,7 +107,7 @@ class Head(nn.Module):
 class YoloxDetector(nn.Module):
     """The whole network for ``config.num_classes`` classes.
 
-    Its weights are whatever they are when made; see ``yolox_checkpoint.py`` for pretrained ones.
+    Its weights are whatever they are when made; see ``checkpoint.py`` for pretrained ones.
     """
 
     architecture: ClassVar[str] = "yolox"
