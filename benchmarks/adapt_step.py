@@ -23,7 +23,7 @@ from fewbox.data import demo_photos
 from fewbox.finetuning.adapt.cache import cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.deep import trainable
-from fewbox.finetuning.linear_probe import Probe
+from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import load_base
 from fewbox.models.families import build_network
 from fewbox.models.layers import STAGE_CHANNELS, FeaturePyramid

@@ -33,7 +33,7 @@ from fewbox.finetuning import FEWER_STEPS
 from fewbox.finetuning.adapt import views_of
 from fewbox.finetuning.adapt.cache import CachedViews, ViewTruth, Window
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, Descent, inside
-from fewbox.finetuning.linear_probe import Probe
+from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.boxes import NEGATIVE, match_anchors
 from fewbox.models.network import Batch, BatchLoss

@@ -46,7 +46,7 @@ from fewbox.finetuning.adapt import adapt
 from fewbox.finetuning.adapt.learn import AdaptSettings
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.input_size import with_input_size
-from fewbox.finetuning.linear_probe import Probe
+from fewbox.finetuning.linear_probe.recipe import Probe
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.device import ProcessGroup
 from fewbox.models.families import build_network

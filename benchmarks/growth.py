@@ -27,7 +27,7 @@ from PIL import Image, ImageEnhance
 
 from fewbox import read_annotations
 from fewbox.data import DEMO_BOXES_NAME, DEMO_FOLDER
-from fewbox.finetuning.linear_probe import budget_for
+from fewbox.finetuning.linear_probe.recipe import budget_for
 from machine import describe_machine
 
 HERE = Path(__file__).resolve().parents[1]

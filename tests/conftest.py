@@ -109,14 +109,14 @@ def in_float32() -> Iterator[None]:
 def short_adapting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learning as everywhere else, but from fewer views; and adapting for four steps, in two rounds."""
     from fewbox import finetuning
-    from fewbox.finetuning import linear_probe
     from fewbox.finetuning.adapt import learn
+    from fewbox.finetuning.linear_probe import recipe
 
     monkeypatch.setattr(learn, "AdaptSettings", functools.partial(learn.AdaptSettings, rounds=2))
     monkeypatch.setattr(finetuning, "adapting_steps", lambda *_: 4)
     for effort in finetuning.VIEWS:
         monkeypatch.setitem(finetuning.VIEWS, effort, 2)
-        monkeypatch.setitem(linear_probe.AUGMENTED_VIEWS, effort, linear_probe.AUGMENTED_VIEWS["quick"])
+        monkeypatch.setitem(recipe.AUGMENTED_VIEWS, effort, recipe.AUGMENTED_VIEWS["quick"])
 
 
 @pytest.fixture

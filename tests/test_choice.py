@@ -25,14 +25,14 @@ from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import adapt as adapting
 from fewbox.finetuning import adapting_steps, why_not_adapt
-from fewbox.finetuning import linear_probe as probing
 from fewbox.finetuning.adapt import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.adapt.cache import ViewTruth, Window
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.estimate import Calibration
-from fewbox.finetuning.linear_probe import Fitted, Probe
+from fewbox.finetuning.linear_probe import recipe as probing
+from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network

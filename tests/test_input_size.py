@@ -27,7 +27,7 @@ from fewbox.errors import FewboxError, FinetuneError, SettingError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import adapt as adapting
-from fewbox.finetuning import input_size, linear_probe
+from fewbox.finetuning import input_size
 from fewbox.finetuning.deep import finetune_deep
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.input_size import (
@@ -37,7 +37,8 @@ from fewbox.finetuning.input_size import (
     pooled_ap50,
     sides_to_try,
 )
-from fewbox.finetuning.linear_probe import Probe, budget_for
+from fewbox.finetuning.linear_probe import recipe
+from fewbox.finetuning.linear_probe.recipe import Probe, budget_for
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.device import process_group
 from fewbox.models.yolox import YOLOX_SIZES
@@ -338,7 +339,7 @@ def far_away(photos: AnnotationSet, folder: Path, count: int) -> AnnotationSet:
 def test_small_objects_get_a_larger_input_and_are_found_better(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear_probe, "budget_for", lambda count, _: budget_for(count, "quick"))
+    monkeypatch.setattr(recipe, "budget_for", lambda count, _: budget_for(count, "quick"))
     train, test = demo_photos()
     train, test = far_away(train, tmp_path / "train", 4), far_away(test, tmp_path / "test", 4)
     detector = fewbox.finetune(train, "starter", recipe="probe")

@@ -29,7 +29,7 @@ from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.detection.detector import Detector
 from fewbox.errors import OutputError, SettingError
-from fewbox.finetuning.linear_probe import Fitted
+from fewbox.finetuning.linear_probe.recipe import Fitted
 from fewbox.finetuning.seed import corners_of
 from fewbox.models.boxes import paired_iou
 from tiny import make_base, make_photos

@@ -16,8 +16,8 @@ import fewbox
 from fewbox.data.annotations import AnnotationSet
 from fewbox.finetuning import adapt as adapting
 from fewbox.finetuning import features, resume
-from fewbox.finetuning import linear_probe as probing
 from fewbox.finetuning.adapt import cache as maps
+from fewbox.finetuning.linear_probe import recipe as probing
 from fewbox.models.base import BaseModel
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config

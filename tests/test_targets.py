@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fewbox.finetuning.targets import Sample, assign_targets
+from fewbox.finetuning.linear_probe import Sample, assign_targets
 from fewbox.models.features import AnchorFeatures
 
 ANCHORS = [[0, 0, 10, 10], [2, 0, 12, 10], [40, 40, 50, 50], [60, 60, 70, 70], [88, 88, 108, 108]]

@@ -23,11 +23,10 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.export import compare_found
 from fewbox.export.onnx import make_model
-from fewbox.finetuning import linear_probe, logistic
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.estimate import Calibration
-from fewbox.finetuning.linear_probe import MAX_STEPS, RIDGE, Fitted, Probe, design_of
-from fewbox.finetuning.targets import Scale
+from fewbox.finetuning.linear_probe import Scale, logistic, recipe
+from fewbox.finetuning.linear_probe.recipe import MAX_STEPS, RIDGE, Fitted, Probe, design_of
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
 from fewbox.models.features import Coefficients, group_slices
@@ -131,7 +130,7 @@ class InPython(NamedTuple):
 
 
 def in_python(annotations: AnnotationSet, monkeypatch: pytest.MonkeyPatch) -> InPython:
-    monkeypatch.setitem(linear_probe.AUGMENTED_VIEWS, "quick", 0)
+    monkeypatch.setitem(recipe.AUGMENTED_VIEWS, "quick", 0)
     base = load_base("starter")
     probe = Probe.of(annotations, base, FinetuneConfig(effort="quick"), show_progress=False)
     return InPython(base, annotations, probe)

@@ -1,5 +1,5 @@
 // The recipe: from what the base told of photos, and boxes drawn in them, to a head, with how good it should be.
-// After finetuning/linear_probe.py and crossval.py, effort "quick": the photo and its mirror image, and
+// After finetuning/linear_probe/recipe.py and crossval.py, effort "quick": the photo and its mirror image, and
 // no layer of the base is changed.
 //
 // Letters in shapes: C classes, S base logits, D tower features, G levels.

@@ -1,5 +1,5 @@
 // What the linear probe learns from: which anchors of a picture teach what, and all of them as one table.
-// After finetuning/targets.py, where the numbers have their reasons.
+// After finetuning/linear_probe/__init__.py, where the numbers have their reasons.
 //
 // Letters in shapes: A anchors, R of them that are learnt from, S base logits, D tower features, G levels.
 

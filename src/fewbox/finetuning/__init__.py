@@ -1,7 +1,7 @@
 """From annotated photos and a base model to a detector: :func:`fewbox.finetune`.
 
 Here: what a caller may ask for, which recipe does it, and what the detector's file says of its making.
-How it is learnt: ``linear_probe.py`` and ``adapt/``, between which ``best`` chooses, and ``seed.py``.
+How it is learnt: ``linear_probe/`` and ``adapt/``, between which ``best`` chooses, and ``seed.py``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.features import require_runnable
 from fewbox.finetuning.input_size import Judge, SizedBase, choose_input_size
-from fewbox.finetuning.linear_probe import Fitted, Probe
+from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
 from fewbox.models.device import choose_processor_or, device_in_words

@@ -11,7 +11,7 @@ from fewbox.core import counted
 from fewbox.data.annotations import AnnotationSet
 from fewbox.evaluation.outcomes import MISS_KINDS
 from fewbox.finetuning.input_size import median_short_side
-from fewbox.finetuning.linear_probe import Fitted
+from fewbox.finetuning.linear_probe.recipe import Fitted
 from fewbox.models import STARTER, ZOO
 from fewbox.models.base import BaseModel
 from fewbox.models.families import family_of

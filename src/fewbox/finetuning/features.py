@@ -20,8 +20,8 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection.parallel import run_each
 from fewbox.finetuning.augment import with_views
+from fewbox.finetuning.linear_probe import Sample
 from fewbox.finetuning.resume import Arrays, ComputedArrays
-from fewbox.finetuning.targets import Sample
 from fewbox.models.base import BaseModel
 from fewbox.models.device import is_processor
 from fewbox.models.families import Config, build_network, family_of

@@ -26,7 +26,7 @@ from fewbox.evaluation.metrics import average_precision
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import held_out_outcomes
 from fewbox.finetuning.features import feature_extractor
-from fewbox.finetuning.linear_probe import RIDGE, budget_for, cache_photos, design_of
+from fewbox.finetuning.linear_probe.recipe import RIDGE, budget_for, cache_photos, design_of
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of
 

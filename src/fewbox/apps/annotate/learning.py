@@ -38,7 +38,7 @@ from fewbox.data.project_file import PhotoState
 from fewbox.detection.detector import Detector
 from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
 from fewbox.finetuning.features import CachedPhoto, feature_extractor
-from fewbox.finetuning.linear_probe import budget_for, cache_photos, fit_detector
+from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.device import choose_processor_or
 
@@ -50,7 +50,7 @@ MIN_PHOTOS = 2
 MAX_PHOTOS = 40
 """Photos it learns from at most: what is kept of one takes megabytes, and more change proposals little."""
 EFFORT = "quick"
-"""How much work a round is; see ``finetuning/linear_probe.py``."""
+"""How much work a round is; see ``finetuning/linear_probe/recipe.py``."""
 _EMPTY_SHARE = 4
 """One photo in so many is kept for photos without objects, which teach what is none."""
 SEED = 0

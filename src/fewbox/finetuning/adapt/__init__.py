@@ -32,7 +32,7 @@ from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, steps_in_ti
 from fewbox.finetuning.crossval import Found, checked_classes, outcomes_in, stratified_folds
 from fewbox.finetuning.estimate import Estimate, Lift, estimate_of_photos
 from fewbox.finetuning.input_size import pooled_ap50
-from fewbox.finetuning.linear_probe import Fitted, Probe
+from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of, require_adaptable

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core.boxes import box_areas, intersection_areas, pairwise_iou
-from fewbox.finetuning.logistic import LogLoss, Rows, fit_logistic
+from fewbox.finetuning.linear_probe.logistic import LogLoss, Rows, fit_logistic
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats, PictureFeatures
 
 MATCHED_IOU = 0.6

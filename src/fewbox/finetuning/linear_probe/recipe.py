@@ -6,7 +6,7 @@ The base stays as it is, its boxes too: what it learnt of outlines from a hundre
 than what five can teach. What is learnt is which of its boxes show the new objects.
 
 The policy is in this file: how much work, in which order, how strongly regularised. What an anchor is taught
-is in ``targets.py``, the loss and its minimum in ``logistic.py``. What each part is worth was measured:
+is in the package itself, the loss and its minimum in ``logistic.py``. What each part is worth was measured:
 docs/decisions/0022-best-recipe.md.
 """
 
@@ -26,8 +26,8 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import ap50_where_learnt, held_out_outcomes, save_held_out
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor
+from fewbox.finetuning.linear_probe import DesignMatrix, assign_targets
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
-from fewbox.finetuning.targets import DesignMatrix, assign_targets
 from fewbox.models import base_labels
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of, weight_shapes
