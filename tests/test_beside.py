@@ -111,6 +111,41 @@ def test_what_cannot_be_read_is_told_with_its_place_and_hides_nothing_else(
     assert any("half.json" in problem for problem in problems)
 
 
+def test_boxes_in_parts_of_the_photo_are_not_taken_for_pixels(folder: Path) -> None:
+    images = [{"id": n, "file_name": f"out{n}.jpg"} for n in (1, 2)]
+    boxes = [[0.1, 0.1, 0.4, 0.4], [0.1, 0.2, 0.9000000000000001, 0.7]]
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": box} for n, box in enumerate(boxes, start=1)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "mug"}]}
+    (folder / "boxes.json").write_text(json.dumps(content))
+    (found,) = find_beside(Project(folder))
+    assert found.images == {}
+    assert found.problems == (
+        "boxes.json: every box lies within the first two pixels of its photo; "
+        "these seem to be parts of the photo: multiply by its width and height",
+    )
+
+
+def test_what_is_cut_or_left_out_is_told(folder: Path) -> None:
+    boxes = [(-20, 10, 40, 50), (60, 10, 60, 50)]
+    objects = "".join(
+        f"<object><name>mug</name><truncated>1</truncated><bndbox><xmin>{x1}</xmin><ymin>{y1}</ymin>"
+        f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+        for x1, y1, x2, y2 in boxes
+    )
+    size = "<size><width>100</width><height>60</height></size>"
+    text = f"<annotation><filename>out1.jpg</filename>{size}{objects}</annotation>"
+    (folder / "out1.xml").write_text(text)
+    (found,) = find_beside(Project(folder))
+    assert [(box.x1, box.x2) for box in found.images["out1.jpg"].boxes] == [(0, 40)]
+    assert found.problems == (
+        "1 box reaches over the edge of the photo: cut there (by up to 20 pixels); "
+        "1 box without width or height: left out",
+        "out1.xml: not read: truncated (2)",
+    )
+
+
 def test_labels_beside_the_folder_of_images_are_found(tmp_path: Path) -> None:
     folder = make_photos(tmp_path / "images", "out1.jpg")
     (tmp_path / "labels").mkdir()

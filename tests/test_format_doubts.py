@@ -215,8 +215,33 @@ class TestFields:
 
     def test_parts_of_the_photo_are_no_pixels(self, tmp_path: Path) -> None:
         photo(tmp_path / "1.jpg")
-        with pytest.raises(AnnotationError, match="every box is smaller than one pixel"):
+        with pytest.raises(AnnotationError, match="every box lies within the first two pixels"):
             read_annotations(write(tmp_path / "b.json", coco(["1.jpg"], bbox=[0.1, 0.1, 0.2, 0.2])))
+
+    @pytest.mark.parametrize("box", [(-0.002, 0.1, 0.5, 0.9), (0.3, 0.2, 1.0000001, 0.9), (9, 9, 9, 12)])
+    @pytest.mark.parametrize("form", ["coco", "csv", "voc"])
+    def test_one_box_over_the_edge_or_flat_does_not_make_them_pixels(
+        self, tmp_path: Path, box: tuple[float, float, float, float], form: str
+    ) -> None:
+        boxes = [(0.1, 0.1, 0.5, 0.5), box]
+        for name in ("1.jpg", "2.jpg"):
+            photo(tmp_path / name)
+        if form == "coco":
+            content = coco(["1.jpg", "2.jpg"])
+            for entry, (x1, y1, x2, y2) in zip(content["annotations"], boxes, strict=True):
+                entry["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+            write(tmp_path / "b.json", content)
+        elif form == "csv":
+            rows = [f"{n}.jpg,{','.join(map(str, edges))}\n" for n, edges in enumerate(boxes, start=1)]
+            write(tmp_path / "b.csv", "image,x1,y1,x2,y2\n" + "".join(rows))
+        else:
+            for n, edges in enumerate(boxes, start=1):
+                tags = zip(("xmin", "ymin", "xmax", "ymax"), edges, strict=True)
+                bounds = "".join(f"<{tag}>{edge}</{tag}>" for tag, edge in tags)
+                text = f"<object><name>duck</name><bndbox>{bounds}</bndbox></object>"
+                write(tmp_path / f"{n}.xml", f"<annotation><filename>{n}.jpg</filename>{text}</annotation>")
+        with pytest.raises(AnnotationError, match="every box lies within the first two pixels"):
+            read_annotations(tmp_path)
 
 
 class TestClassesOfYolo:

@@ -128,7 +128,7 @@ class TestLayouts:
         [
             ("a.png,60,6,80,30,0.9\n", "row 1: columns not understood"),
             ("a.png,60,6,80,30,duck\nb.png,1,2,3,x,duck\n", "row 2: not path,x1,y1,x2,y2,class"),
-            ("a.png,.6,.6,.8,.8,duck\n", "every box is smaller than one pixel"),
+            ("a.png,.6,.6,.8,.8,duck\n", "every box lies within the first two pixels"),
             (
                 "image,xmin,ymin,xmax,ymax\na.png,.1,.1,.2,.2\nb.png,6,7,8,9\n",
                 "row 3: every edge must be from 0 to 1",

@@ -144,7 +144,11 @@ class TestCSV:
             (PIXEL_CSV + "b.png,1,2,3,4\n", "row 4: another row says otherwise about b.png", "keep either"),
             (PIXEL_CSV + "a.png,50,6,40,30\n", "a.png: box 2: x2 must be greater than x1", "draw"),
             (UNIT_CSV + "c.png,20,6,4,3\n", "row 4: every edge must be from 0 to 1: xmin=6", "x1, y1, x2"),
-            ("image,x1,y1,x2,y2\na.png,.1,.2,.3,.4\n", "smaller than one pixel", "xmin, ymin, xmax, ymax"),
+            (
+                "image,x1,y1,x2,y2\na.png,.1,.2,.3,.4\n",
+                "within the first two pixels",
+                "xmin, ymin, xmax, ymax",
+            ),
             ("image,x1,y1,x2,y2,label\na.png,1,2,3,4,\n", "row 2: label is empty", "name the class"),
         ],
     )

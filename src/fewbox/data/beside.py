@@ -38,7 +38,7 @@ class BesideBoxes:
     Attributes:
         format: one of ``FORMATS``.
         images: by the names of photos in the project; those without boxes were looked at, as the files say.
-        problems: what cannot be read, each with its place.
+        problems: what cannot be read, each with its place, and what is left out or changed of what can.
     """
 
     format: str
@@ -70,10 +70,13 @@ def find_beside(project: Project) -> list[BesideBoxes]:
     for form in FORMATS:
         told = problems.get(form, [])
         if free and (files.get(form) or told):
-            parts = [_read_each(inside, folder, form, told) for folder, inside in files.get(form, [])]
-            photos = tuple(photo for part in parts for photo in part)
+            places = files.get(form, [])
+            parts = [part for folder, inside in places for part in _read_each(inside, folder, form, told)]
+            photos = tuple(photo for part in parts for photo in part.photos)
             raw = RawAnnotations(form, project.folder.name, photos, None, (project.folder,))
             images = dict(_placed(raw, project, names, set(free), told))
+            if images:  # else what the files say beside boxes is of no use here
+                told += [f"{part.source}: {remark}" for part in parts for remark in part.remarks]
             found.append(BesideBoxes(form, images, tuple(dict.fromkeys(told))))
     return found
 
@@ -147,19 +150,19 @@ def _files_by_format(folder: Path) -> tuple[dict[str, list[tuple[Path, list[Path
     return found, problems
 
 
-def _read_each(files: Sequence[Path], folder: Path, form: str, told: list[str]) -> list[RawPhoto]:
+def _read_each(files: Sequence[Path], folder: Path, form: str, told: list[str]) -> list[RawAnnotations]:
     """What can be read of the files; of the others ``told`` gets the reason."""
     try:
-        return list(read_files(files, folder, form).photos)
+        return [read_files(files, folder, form)]
     except AnnotationError:
         pass  # which of them it was, and what the others say:
-    photos: list[RawPhoto] = []
+    parts: list[RawAnnotations] = []
     for path in files:
         try:
-            photos += read_files([path], folder, form).photos
+            parts.append(read_files([path], folder, form))
         except AnnotationError as error:
             told.append(_told(error))
-    return photos
+    return parts
 
 
 def _placed(
@@ -194,6 +197,8 @@ def _placed(
             continue
         seen.add(name)
         yield name, image
+    if remark := fitting.remark():
+        told.append(remark)
 
 
 def _is_at(photo: RawPhoto, path: Path) -> bool:

@@ -27,7 +27,7 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, require_
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import is_box_table, read_csv
 from fewbox.data.formats.cvat import read_cvat
-from fewbox.data.formats.fitting import Fitting
+from fewbox.data.formats.fitting import Fitting, require_pixels
 from fewbox.data.formats.folders import files_below, folders_of_photos, splits_in_words
 from fewbox.data.formats.json_file import load_json
 from fewbox.data.formats.label_studio import read_label_studio
@@ -133,15 +133,6 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
     """
     path = Path(boxes)
     form = recognized_format(path) if format is None else require_format(format)
-    raw = _read(path, form)
-    corners = [box.corners for photo in raw.photos for box in photo.boxes if not box.unit]
-    if corners and all(min(edges) >= 0 and 0 < max(edges) <= 1 for edges in corners):
-        hint = "these seem to be parts of the photo: multiply by its width and height"
-        raise AnnotationError(f"{raw.source}: every box is smaller than one pixel", hint=hint)
-    return raw
-
-
-def _read(path: Path, form: str) -> RawAnnotations:
     folder, files = files_of(path, form)
     raw = read_files(files, folder, form)
     if form in FOLDER_FORMATS or not path.is_dir():
@@ -154,16 +145,20 @@ def read_files(files: Sequence[Path], folder: Path, form: str) -> RawAnnotations
     """Read what files of one format say, all of which are below ``folder``.
 
     Raises:
-        AnnotationError: one of them is malformed.
+        AnnotationError: one of them is malformed, or all boxes are in parts of the photo where pixels belong.
     """
     match form:
         case "labelme":
-            return read_labelme(files, folder)
+            raw = read_labelme(files, folder)
         case "voc":
-            return read_voc(files, folder)
+            raw = read_voc(files, folder)
         case "yolo":
-            return read_yolo(files, folder)
-    return merged([_read_file(file, form) for file in files], folder)
+            raw = read_yolo(files, folder)
+        case _:
+            raw = merged([_read_file(file, form) for file in files], folder)
+    boxes = (box for photo in raw.photos for box in photo.boxes if not box.unit)
+    require_pixels((box.corners for box in boxes), raw.source)
+    return raw
 
 
 def _read_file(path: Path, form: str) -> RawAnnotations:

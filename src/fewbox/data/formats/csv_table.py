@@ -32,6 +32,7 @@ from fewbox.data.formats.csv_columns import (
     is_retinanet_row,
     number,
 )
+from fewbox.data.formats.fitting import require_pixels
 from fewbox.data.formats.folders import last_part, written_names
 from fewbox.data.formats.raw import (
     Corners,
@@ -114,8 +115,8 @@ def read_csv(path: Path) -> RawAnnotations:
     rows = [_row(where, cells, columns) for where, cells in lines]
     boxes = [(row.where, row.corners) for row in rows if row.corners is not None]
     unit = are_parts(boxes) if columns.edges.unit is None else columns.edges.unit
-    if not unit and boxes and all(max(corners) <= 1 for _, corners in boxes):
-        raise AnnotationError(f"{source}: every box is smaller than one pixel", hint=_UNIT_HINT)
+    if not unit:
+        require_pixels((corners for _, corners in boxes), source, _UNIT_HINT)
     if unit and columns.edges.is_plain:
         message = f"{source}: x and y of parts of the photo may be a corner or the centre"
         raise AnnotationError(message, hint="name them left and top, or x_center and y_center")

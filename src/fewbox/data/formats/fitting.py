@@ -9,7 +9,7 @@ What is far outside or truly turned is: such boxes belong to another photo or ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.decoding import lies_sideways
 from fewbox.data.formats.raw import Corners, RawBox, RawPhoto, refuse_rotated
 from fewbox.data.photo_file import opened
+from fewbox.errors import AnnotationError
 
 # Of its area: a box of which no more is in the photo says little about what is in the photo.
 MIN_INSIDE = 0.5
@@ -29,8 +30,26 @@ MAX_REACH = 0.05
 # Pixels by which a corner of a turned box may lie beside that of the upright one.
 MAX_MOVED = 1.0
 
+# No box in pixels lies within the first two of its photo, and none in parts of the photo reaches to 2.
+_PARTS_BELOW = 2.0
+_PARTS_HINT = "these seem to be parts of the photo: multiply by its width and height"
+
 # Less than this is rounding: not worth a word, and no reason to refuse.
 _ROUNDING = 0.05
+
+
+def require_pixels(corners: Iterable[Corners], source: str, hint: str = _PARTS_HINT) -> None:
+    """Refuse boxes that a file gives in parts of the photo where pixels are expected.
+
+    One that reaches over the edge, such as to 1.0000001, is in parts as well; a flat one tells nothing.
+
+    Raises:
+        AnnotationError: no box reaches beyond the first two pixels of its photo.
+    """
+    solid = [(x1, y1, x2, y2) for x1, y1, x2, y2 in corners if x2 > x1 and y2 > y1]
+    if solid and all(max(map(abs, edges)) < _PARTS_BELOW for edges in solid):
+        message = f"{source}: every box lies within the first two pixels of its photo"
+        raise AnnotationError(message, hint=hint)
 
 
 def is_flat(corners: Corners) -> bool:

@@ -41,7 +41,7 @@ export async function offerBeside(parent, session, kept, tell) {
     title,
     ...rows,
     ...(offers.length ? [h("p", { class: "hint" }, hint)] : []),
-    ...(problems.length ? [h("h3", {}, "What cannot be taken over"), listOf(problems)] : []),
+    ...(problems.length ? [h("h3", {}, "What cannot be taken over as it is"), listOf(problems)] : []),
     h("div", { class: "ends" }, button("", done, offers.length ? "Not now" : "Close")),
   );
   dialog.addEventListener("close", () => kept?.setItem("fewbox beside", asked));
