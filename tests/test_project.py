@@ -25,6 +25,7 @@ from fewbox.data.annotations import Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
+from fewbox.data.project_set import stated_image
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 from waiting import LONG
 
@@ -186,6 +187,94 @@ class TestLearning:
         Image.new("RGB", (60, 100)).save(folder / "out2.jpg")
         with pytest.raises(AnnotationError, match=r"annotations\.json: out2\.jpg: width x height differ"):
             read_annotations(folder)
+
+
+def foreign(box: dict[str, object], **image: object) -> dict[str, object]:
+    """As another program writes it, with a first box like this; out2.jpg has another one."""
+    size = {"width": 100, "height": 60}
+    names = ("out1.jpg", "out2.jpg")
+    images = [{"id": n, "file_name": name} | size | image for n, name in enumerate(names, start=1)]
+    ordinary = {"category_id": 1, "bbox": [10, 10, 30, 30]}
+    boxes = [{"id": n, "image_id": n} | ordinary for n in (1, 2)]
+    boxes[0] |= box
+    return {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "mug"}]}
+
+
+class TestForeign:
+    """Boxes of another program in the project file are read as those of any file."""
+
+    def both(self, folder: Path, content: dict[str, object], **options: bool) -> list[str]:
+        """What is read of the folder and of the file by its name: photos and boxes, or what is wrong."""
+        (folder / "annotations.json").write_text(json.dumps(content))
+        answers = []
+        for place in (folder, folder / "annotations.json"):
+            try:
+                images = sorted(read_annotations(place, **options), key=lambda image: image.path.name)
+                answers.append(str([(image.reviewed, image.boxes) for image in images]))
+            except AnnotationError as error:
+                answers.append(error.message.removeprefix(f"{folder}: "))
+        return answers
+
+    @pytest.mark.parametrize(
+        ("box", "says"),
+        [
+            ({"attributes": {"occluded": False, "rotation": 30.0}}, "annotations[0]: the box is rotated"),
+            ({"bbox": [90, 50, 30, 30]}, "lies outside the photo"),
+            ({"bbox": [-5, 10, 30, 30]}, "Box(x1=0.0, y1=10.0, x2=25.0"),
+            ({"bbox": [10, 10, 30, 30], "attributes": {"rotation": 0.5}}, "Box(x1=10.0"),
+            ({"bbox": [10, 10, 0, 5]}, "(False, ())"),
+            ({"bbox": None, "segmentation": [[10, 20, 30, 20, 30, 50]]}, "Box(x1=10.0, y1=20.0, x2=30.0"),
+            ({"bbox": [10, 10, -5, 5]}, "x2 must be greater than x1"),
+        ],
+    )
+    def test_one_answer_by_the_folder_and_by_the_file(
+        self, folder: Path, box: dict[str, object], says: str
+    ) -> None:
+        by_folder, by_file = self.both(folder, foreign(box))
+        assert says in by_folder
+        assert says in by_file
+
+    def test_two_categories_of_one_name(self, folder: Path) -> None:
+        content = foreign({}) | {"categories": [{"id": n, "name": "mug"} for n in (1, 2)]}
+        by_folder, by_file = self.both(folder, content)
+        assert by_folder == by_file
+        assert "'mug'" in by_folder
+
+    def test_parts_of_the_photo_are_no_pixels(self, folder: Path) -> None:
+        content = foreign({}, width=0, height=0)
+        for entry in content["annotations"]:
+            entry["bbox"] = [0.25, 0.2, 0.3, 0.3]
+        message = "annotations.json: every box lies within the first two pixels of its photo"
+        assert self.both(folder, content) == [message] * 2
+        with pytest.raises(AnnotationError, match="within the first two pixels") as caught:
+            Project(folder).states(["out1.jpg"])  # the page shows no specks for boxes
+        assert "multiply by its width and height; or mend the file" in caught.value.hint
+
+    def test_strict_refuses_what_is_made_to_fit(self, folder: Path) -> None:
+        for message in self.both(folder, foreign({"bbox": [-5, 10, 30, 30]}), strict=True):
+            assert "lies outside the photo" in message
+
+    def test_what_was_done_is_told(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.both(folder, foreign({"bbox": [-5, 10, 30, 30]}))
+        told = "annotations.json: 1 box reaches over the edge of the photo: cut there (by up to 5 pixels)\n"
+        assert capsys.readouterr().err.count(told) == 2
+
+    def test_a_box_to_redraw_on_the_page_is_upright_then(self, folder: Path) -> None:
+        content = foreign({"bbox": [10, 10, 30, 30], "attributes": {"occluded": True, "rotation": 0.5}})
+        (folder / "annotations.json").write_text(json.dumps(content))
+        project = Project(folder)
+        project.change_photo("out1.jpg", put=[DrawnBox("coco-1", Box(0, 0, 100, 60, "mug"))])
+        assert json.loads(project.file.read_bytes())["annotations"][0]["attributes"] == {"occluded": True}
+        assert project.annotation_set().num_boxes == 2
+
+    def test_the_page_learns_from_the_same(self, folder: Path) -> None:
+        (folder / "annotations.json").write_text(json.dumps(foreign({"bbox": [-5, 10, 30, 30]})))
+        (state,) = Project(folder).states(["out1.jpg"])
+        image = stated_image("out1.jpg", folder / "out1.jpg", state)
+        assert [(box.x1, box.x2) for box in image.boxes] == [(0, 25)]
+        Image.new("RGB", (60, 100)).save(folder / "out1.jpg")
+        with pytest.raises(AnnotationError, match=r"annotations\.json: out1\.jpg: width x height differ"):
+            stated_image("out1.jpg", folder / "out1.jpg", state)
 
 
 class TestDamage:

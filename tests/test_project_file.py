@@ -262,6 +262,7 @@ class TestMalformed:
         ("change", "message"),
         [
             (lambda d: d["annotations"][0].pop("bbox"), r"annotations\[0\]: bbox is missing"),
+            (lambda d: d["annotations"][0].update(attributes={"rotation": 30}), r"\[0\]: the box is rotated"),
             (lambda d: d["annotations"][1].update(image_id=4), r"\[1\]: image_id must be the id of an image"),
             (lambda d: d["annotations"][1].update(id=90), r"annotations\[1\]: id must be different"),
             (lambda d: d["annotations"][1].update(box_id="a b"), r"\[1\]: box_id must be letters"),

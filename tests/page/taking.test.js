@@ -171,6 +171,25 @@ test("a project file in a folder without photos speaks of those beside it", asyn
   assert.deepEqual(await added(), [["1.jpg", 7]]);
 });
 
+test("boxes of other programs that are rotated or in parts of their photo are refused", () => {
+  const read = (...boxes) => {
+    const images = [{ id: 1, file_name: "1.jpg" }];
+    const annotations = boxes.map((one, index) => ({ id: index, image_id: 1, category_id: 1, ...one }));
+    return readProject(JSON.stringify({ images, annotations, categories: [{ id: 1, name: "mug" }] }));
+  };
+  const bbox = [10, 10, 30, 40];
+  for (const rotation of [30, -3, 90, 357, 180]) {
+    assert.throws(() => read({ bbox, attributes: { rotation } }), /annotation 0: the box is rotated/);
+  }
+  for (const rotation of [0, 0.5, 360, 359.5, null, undefined]) {
+    assert.equal(read({ bbox, attributes: { rotation } }).photos.get("1.jpg").boxes.length, 1);
+  }
+  const parts = { bbox: [0.1, 0.2, 0.9000000000000001, 0.7] };
+  assert.throws(() => read(parts, parts), /within the first two pixels of its photo; these seem to be parts/);
+  assert.equal(read(parts, { bbox }).photos.get("1.jpg").boxes.length, 2);
+  assert.equal(read({ ...parts, box_id: "k" }).photos.get("1.jpg").boxes.length, 1); // drawn here, as a speck
+});
+
 test("boxes that are outside of a photo whose size the file does not say are left out, and it is told", async () => {
   const { taking, added, told } = makeTaking();
   const content = JSON.parse(await projectFile("a.json", { "1.jpg": 50, "2.jpg": 100 }).text());

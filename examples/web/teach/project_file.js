@@ -4,6 +4,9 @@ import { ReaderError } from "../errors.js";
 
 const BOX_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const MAX_OUTSIDE = 1; // pixels, by which tools that count from 1 are off
+const MAX_MOVED = 1; // pixels, by which a corner of a turned box may lie beside that of the upright one
+const MAX_DEGREES = 45;
+const PARTS_BELOW = 2; // no box in pixels lies within the first two of its photo
 const short = (value) => Math.round(value * 100) / 100; // finer than a hand can draw
 
 /** The file's text; `photos` are those of a BrowserProject, in their order. */
@@ -85,11 +88,26 @@ export function readProject(text) {
     const stated = [x, y, x + width, y + height].map((edge) => Number(edge.toFixed(6)));
     const box = photo.width ? boxInside(stated, photo) : stated;
     if (!box) refuse(`${where}: bbox lies outside of its photo, ${photo.width} × ${photo.height}`);
+    if (isTurned(annotation)) refuse(`${where}: the box is rotated, and boxes here are upright`);
     photo.boxes.push({ id: box_id, box, label: labels.get(category_id), ignore: Boolean(iscrowd) });
     photo.reviewed = true;
   }
+  const inPixels = ({ box_id, bbox }) => box_id || Math.max(...reach(bbox).map(Math.abs)) >= PARTS_BELOW;
+  if (annotations.length && !annotations.some(inPixels)) {
+    refuse("every box lies within the first two pixels of its photo; these seem to be parts of the photo");
+  }
   const inOrder = [...labels].sort(([a], [b]) => a - b).map(([, label]) => label);
   return { labels: inOrder, photos };
+}
+
+const reach = ([x, y, width, height]) => [x, y, x + width, y + height];
+
+/** Whether CVAT says of a box that it is turned, by more than a pixel at its corners. */
+function isTurned({ bbox, attributes }) {
+  const degrees = Number(attributes?.rotation ?? 0) % 360;
+  const turn = Math.abs(degrees) > 180 ? 360 - Math.abs(degrees) : Math.abs(degrees);
+  const moved = Math.hypot(bbox[2], bbox[3]) * Math.sin((turn * Math.PI) / 360); // half the diagonal, turned
+  return turn > MAX_DEGREES || moved > MAX_MOVED;
 }
 
 /** A box with edges up to a pixel outside of its photo moved onto the border; null if it lies further outside. */

@@ -23,12 +23,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from filelock import FileLock, Timeout
 
 from fewbox.core import files
-from fewbox.core.progress import console
-from fewbox.data import PROJECT_FILE, photo_key
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
-from fewbox.data.formats.raw import tell_left_out
+from fewbox.data import PROJECT_FILE
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats.json_file import JSON_HINT
 from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
+from fewbox.data.project_set import project_set, raw_project, with_mentioned
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 
@@ -92,16 +92,11 @@ class Project:
 
     def _all_names(self) -> list[str]:
         with self._lock:
+            content = self._load().content
             names = self._names_found()
             self._found = frozenset(names)
-            known = {photo_key(name) for name in names}
-            content = self._load().content
-            mentioned = [
-                name
-                for name in content.names
-                if not content.photo(name).left_out or self.path_of(name).exists()
-            ]
-        return names + [name for name in mentioned if photo_key(name) not in known]
+            is_out = {name for name in content.names if content.photo(name).left_out}
+        return with_mentioned(names, [n for n in content.names if n not in is_out or self.is_there(n)])
 
     def _names_found(self) -> list[str]:
         if self.photos != self.folder:
@@ -281,10 +276,13 @@ class Project:
             assert self._loaded is not None
             versions += [self._loaded.version_before, self._loaded.version]
 
-    def annotation_set(self) -> AnnotationSet:
+    def annotation_set(self, *, strict: bool = False) -> AnnotationSet:
         """All photos with their boxes, to learn from, without those that somebody has left out.
 
-        What is no longer there is not in it either.
+        What is no longer there is not in it either. Boxes of another program are read as in any COCO file.
+
+        Args:
+            strict: as for ``read_annotations``.
 
         Raises:
             AnnotationError: there is no project file, it is malformed, or its boxes do not fit the photos.
@@ -293,25 +291,9 @@ class Project:
         if not self.file.exists():
             hint = f"draw boxes with: fewbox annotate {self.photos}; or name a file of boxes: --boxes FILE"
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
-        images, missing = [], []
-        with self._lock:
-            content = self._load().content
-        tell_left_out([name for name in content.names if content.photo(name).left_out])
-        names = self._all_names()
-        for name, state in zip(names, self.states(names), strict=True):
-            path = self.path_of(name)
-            if state.left_out:
-                continue
-            if not path.exists():
-                missing.append(name)
-                continue
-            boxes = tuple(drawn.box for drawn in state.boxes)
-            images.append(AnnotatedImage(path, read_size_hw(path), boxes, state.reviewed))
-            if boxes and state.size_hw:
-                require_size(state.size_hw, images[-1].size_hw, f"{PROJECT_FILE}: {name}")
-        if missing:
-            console.print(f"left out, no longer there: {', '.join(missing)}")
-        return AnnotationSet(tuple(images), tuple(self.labels()), PROJECT_FILE)
+        with self._naming_the_cure():
+            raw = raw_project(self.folder)
+        return project_set(raw, self.folder, self._names_found(), strict=strict)
 
     def _load(self) -> _Loaded:
         """The file as it is, read again if another program has written it."""
@@ -328,11 +310,18 @@ class Project:
         except OSError as error:
             raise AnnotationError(f"{self.file}: cannot be read: {error.strerror or error}") from error
         try:
-            return _Loaded(version, data, ProjectFile(data.decode("utf-8-sig"), PROJECT_FILE))
+            with self._naming_the_cure():
+                return _Loaded(version, data, ProjectFile(data.decode("utf-8-sig"), PROJECT_FILE))
         except UnicodeDecodeError as error:
             raise AnnotationError(f"{self.file}: not UTF-8 text", hint=self._cure()) from error
+
+    @contextmanager
+    def _naming_the_cure(self) -> Iterator[None]:
+        try:
+            yield
         except AnnotationError as error:
-            raise AnnotationError(f"{self.folder}: {error.message}", hint=self._cure()) from error
+            own = f"{error.hint}; or " if error.hint not in (None, JSON_HINT) else ""
+            raise AnnotationError(f"{self.folder}: {error.message}", hint=own + self._cure()) from error
 
     def _cure(self) -> str:
         if self.backup.exists():

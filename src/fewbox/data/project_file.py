@@ -20,7 +20,10 @@ from typing import Any
 from fewbox.core import counted
 from fewbox.data import checked_label, photo_key, plain_label, plain_path
 from fewbox.data.annotations import Box, checked_box, require_size
+from fewbox.data.formats.coco import corners_as_turned
+from fewbox.data.formats.fitting import MAX_MOVED, moved, require_pixels
 from fewbox.data.formats.json_file import Entry, parse_object, unused_id
+from fewbox.data.formats.raw import RawBox, refuse_rotated
 from fewbox.errors import AnnotationError
 
 _BOX_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -68,7 +71,8 @@ class ProjectFile:
         source: what messages call the file.
 
     Raises:
-        AnnotationError: the text is not COCO JSON; the message says where.
+        AnnotationError: the text is not COCO JSON, or another program's boxes are rotated or in parts of the
+            photo; the message says where.
     """
 
     def __init__(self, text: str | None, source: str) -> None:
@@ -94,6 +98,9 @@ class ProjectFile:
             annotation_ids.add(unused_id(entry, annotation_ids))
             self._read_box(entry)
         self._last_id = max(annotation_ids, default=0)
+        entries = [entry for boxes in self._boxes.values() for entry in boxes.values()]
+        if not any("box_id" in entry.fields for entry in entries):  # nobody has drawn here yet
+            require_pixels(map(_edges, map(self._box, entries)), source)
 
     def _read_image(self, entry: Entry) -> None:
         name = entry.text("file_name")
@@ -110,7 +117,10 @@ class ProjectFile:
             entry.refuse("image_id", "the id of an image in this file")
         if entry.whole("category_id") not in self._labels:
             entry.refuse("category_id", "the id of a category in this file")
-        entry.numbers("bbox", 4), entry.flag("iscrowd")
+        edges = _edges(self._box(entry))
+        turned = RawBox(entry.where, edges, None, turned=corners_as_turned(entry, edges))
+        if moved(turned, (1, 1)) > MAX_MOVED:
+            refuse_rotated(entry.where)
         box_id = _box_id(entry)
         if not _BOX_ID.fullmatch(box_id):
             entry.refuse("box_id", "letters, digits, - and _")
@@ -234,6 +244,8 @@ class ProjectFile:
             if min(sides) <= 0:
                 raise AnnotationError(f"{entry.where}: too small: {edges}", hint="draw the box again")
             entry.fields.update(bbox=[x1, y1, *sides], area=_short(sides[0] * sides[1]))
+            if isinstance(attributes := entry.fields.get("attributes"), dict):
+                attributes.pop("rotation", None)  # what is drawn here is upright
         self._lines.pop(id(entry.fields), None)
         entry.fields["category_id"] = category_id
         if box.ignore != entry.flag("iscrowd"):

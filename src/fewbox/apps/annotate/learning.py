@@ -31,12 +31,12 @@ from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted, missing_in_words
 from fewbox.core.arguments import AUTO
 from fewbox.data import PROJECT_FILE
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.images import read_size_hw
+from fewbox.data.annotations import AnnotationSet
 from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
+from fewbox.data.project_set import stated_image
 from fewbox.detection.detector import Detector
-from fewbox.errors import BaseModelError, FewboxError, PhotoError, SettingError
+from fewbox.errors import AnnotationError, BaseModelError, FewboxError, PhotoError, SettingError
 from fewbox.finetuning.features import CachedPhoto, feature_extractor
 from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
@@ -166,16 +166,15 @@ class Rounds:
             if name not in self.cached or self.cached[name][0] != versions[name]:
                 try:
                     path = self.project.path_of(name)
-                    boxes = tuple(drawn.box for drawn in state.boxes)
-                    image = AnnotatedImage(path, read_size_hw(path), boxes, reviewed=True)
-                    if boxes and state.size_hw not in (None, image.size_hw):
-                        continue  # turned or resized since: its boxes are no longer where its objects are
+                    image = stated_image(name, path, state)
+                    if not image.reviewed:
+                        continue  # something was drawn there, and nothing of it has an inside
                     annotations = AnnotationSet((image,), labels, PROJECT_FILE)
                     (photo,) = cache_photos(
                         self.extractor, self.base.config, annotations, budget, SEED, show_progress=False
                     )
-                except PhotoError:
-                    continue  # the page says so
+                except (AnnotationError, PhotoError):
+                    continue  # the page says so; or it was turned or resized since its boxes were drawn
                 self.cached[name] = (versions[name], photo)
             kept[name] = self.cached[name]
             _report(Learning("learning", message, self.number, 0.8 * number / len(states)))

@@ -99,7 +99,7 @@ def read_annotations(
     if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113
         from fewbox.data.project import Project  # which is made of parts of this package
 
-        return Project(boxes).annotation_set()
+        return Project(boxes).annotation_set(strict=strict)
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}")

@@ -157,12 +157,21 @@ def _numbers_first(key: str) -> tuple[bool, int]:
 
 def _box(entry: Entry, labels: dict[str, str] | None, left_out: Counter[str]) -> RawBox:
     corners = _corners(entry, left_out)
-    attributes = entry.fields.get("attributes")  # of CVAT, which states the rotation beside the upright box
-    turned: Points = ()
-    if isinstance(attributes, dict) and attributes.get("rotation") is not None:
-        turned = turned_corners(corners, entry.entry("attributes").number("rotation"), entry.where)
+    turned = corners_as_turned(entry, corners)
     label = None if labels is None else labels[entry.id("category_id")]
     return RawBox(entry.where, corners, label, entry.flag("iscrowd"), turned=turned, area=entry.stated_area())
+
+
+def corners_as_turned(entry: Entry, corners: Corners) -> Points:
+    """The four corners of an annotation that is turned; none if it is not.
+
+    Raises:
+        AnnotationError: it is turned far.
+    """
+    attributes = entry.fields.get("attributes")  # of CVAT, which states the rotation beside the upright box
+    if not isinstance(attributes, dict) or attributes.get("rotation") is None:
+        return ()
+    return turned_corners(corners, entry.entry("attributes").number("rotation"), entry.where)
 
 
 def _odd_areas(photos: Iterable[RawPhoto]) -> tuple[str, ...]:

@@ -1,0 +1,95 @@
+"""What is learnt from a project: its file read as any COCO file is, and held against the photos beside it.
+
+So boxes of another program in ``annotations.json`` are read as the same file is by its name: what nearly fits
+is made to, and what is rotated or in parts of the photo is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from fewbox.core.progress import console
+from fewbox.data import PROJECT_FILE, photo_key, plain_path
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.formats import annotated_image, read_raw
+from fewbox.data.formats.fitting import Fitting
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, tell_left_out
+from fewbox.data.project_file import PhotoState
+from fewbox.errors import AnnotationError
+
+
+def raw_project(folder: Path) -> RawAnnotations:
+    """What the project file in a folder says, under the plain paths of the photos.
+
+    Raises:
+        AnnotationError: it is malformed, or has a photo twice.
+    """
+    raw = read_raw(folder / PROJECT_FILE, "coco")
+    photos: dict[str, RawPhoto] = {}
+    for photo in raw.photos:
+        if photo_key(photo.name) in photos:
+            hint = "keep one of the two entries, with the boxes of both"
+            raise AnnotationError(f"{photo.where}: a photo is listed twice: {photo.name}", hint=hint)
+        photos[photo_key(photo.name)] = replace(photo, name=plain_path(photo.name))
+    return replace(raw, photos=tuple(photos.values()))
+
+
+def project_set(raw: RawAnnotations, folder: Path, found: list[str], *, strict: bool) -> AnnotationSet:
+    """The photos ``found``, then others that the file speaks of, with their boxes.
+
+    Those that somebody has left out are not in it, nor are those that are no longer there.
+
+    Raises:
+        AnnotationError: boxes do not fit the photos.
+        PhotoError: a photo cannot be read.
+    """
+    stated = {photo_key(photo.name): photo for photo in raw.photos}
+    tell_left_out([photo.name for photo in raw.photos if photo.left_out])
+    fitting, images, missing = Fitting(strict), list[AnnotatedImage](), list[str]()
+    for name in with_mentioned(found, [photo.name for photo in raw.photos]):
+        photo = stated.get(photo_key(name), RawPhoto(PROJECT_FILE, name, (), reviewed=False))
+        path = folder / name
+        if photo.left_out:
+            continue
+        if path.exists():
+            images.append(_image(photo, path, fitting))
+        else:
+            missing.append(name)
+    labels = raw.labels
+    if labels is None:
+        labels = ("object",) if any(image.boxes for image in images) else ()
+    annotations = AnnotationSet(tuple(images), labels, PROJECT_FILE)
+    if missing:
+        console.print(f"left out, no longer there: {', '.join(missing)}")
+    for remark in filter(None, (*raw.remarks, fitting.remark())):
+        console.print(f"{PROJECT_FILE}: {remark}")
+    return annotations
+
+
+def stated_image(name: str, path: Path, state: PhotoState) -> AnnotatedImage:
+    """One photo with its boxes as :func:`project_set` has them.
+
+    Raises:
+        AnnotationError: the photo has another size than when its boxes were drawn.
+        PhotoError: it cannot be read.
+    """
+    where = f"{PROJECT_FILE}: {name}"
+    boxes = [
+        RawBox(where, (box.x1, box.y1, box.x2, box.y2), box.label, box.ignore, area=box.area)
+        for box in (drawn.box for drawn in state.boxes)
+    ]
+    return _image(RawPhoto(PROJECT_FILE, name, tuple(boxes), state.reviewed, state.size_hw), path, Fitting())
+
+
+def _image(photo: RawPhoto, path: Path, fitting: Fitting) -> AnnotatedImage:
+    """Without boxes it does not matter which size a photo had."""
+    size_hw = photo.size_hw if photo.boxes else None
+    return annotated_image(replace(photo, where=PROJECT_FILE, size_hw=size_hw), path, "object", fitting)
+
+
+def with_mentioned(found: list[str], mentioned: Iterable[str]) -> list[str]:
+    """The photos that were found, then those that the project file speaks of and are not among them."""
+    known = {photo_key(name) for name in found}
+    return found + [name for name in mentioned if photo_key(name) not in known]
