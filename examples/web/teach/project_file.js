@@ -6,7 +6,7 @@ const BOX_ID = /^[A-Za-z0-9_-]{1,64}$/;
 const MAX_OUTSIDE = 1; // pixels, by which tools that count from 1 are off
 const MAX_MOVED = 1; // pixels, by which a corner of a turned box may lie beside that of the upright one
 const MAX_DEGREES = 45;
-const PARTS_BELOW = 2; // no box in pixels lies within the first two of its photo
+const [PARTS_BEGIN, PARTS_END] = [1, 2]; // in pixels nobody draws so small a box, in that corner
 const short = (value) => Math.round(value * 100) / 100; // finer than a hand can draw
 
 /** The file's text; `photos` are those of a BrowserProject, in their order. */
@@ -92,7 +92,8 @@ export function readProject(text) {
     photo.boxes.push({ id: box_id, box, label: labels.get(category_id), ignore: Boolean(iscrowd) });
     photo.reviewed = true;
   }
-  const inPixels = ({ box_id, bbox }) => box_id || Math.max(...reach(bbox).map(Math.abs)) >= PARTS_BELOW;
+  const inPixels = ({ box_id, bbox }) =>
+    box_id || Math.max(...bbox.slice(0, 2)) >= PARTS_BEGIN || Math.max(...reach(bbox).map(Math.abs)) >= PARTS_END;
   if (annotations.length && !annotations.some(inPixels)) {
     refuse("every box lies within the first two pixels of its photo; these seem to be parts of the photo");
   }

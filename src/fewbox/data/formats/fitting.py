@@ -30,8 +30,9 @@ MAX_REACH = 0.05
 # Pixels by which a corner of a turned box may lie beside that of the upright one.
 MAX_MOVED = 1.0
 
-# No box in pixels lies within the first two of its photo, and none in parts of the photo reaches to 2.
-_PARTS_BELOW = 2.0
+# Parts of a photo begin below the first of these, and end below the second, also if one reaches over the
+# edge. In pixels nobody draws so small a box, in that corner.
+_PARTS_BEGIN, _PARTS_END = 1.0, 2.0
 _PARTS_HINT = "these seem to be parts of the photo: multiply by its width and height"
 
 # Less than this is rounding: not worth a word, and no reason to refuse.
@@ -47,7 +48,7 @@ def require_pixels(corners: Iterable[Corners], source: str, hint: str = _PARTS_H
         AnnotationError: no box reaches beyond the first two pixels of its photo.
     """
     solid = [(x1, y1, x2, y2) for x1, y1, x2, y2 in corners if x2 > x1 and y2 > y1]
-    if solid and all(max(map(abs, edges)) < _PARTS_BELOW for edges in solid):
+    if solid and all(max(b[:2]) < _PARTS_BEGIN and max(map(abs, b)) < _PARTS_END for b in solid):
         message = f"{source}: every box lies within the first two pixels of its photo"
         raise AnnotationError(message, hint=hint)
 

@@ -42,8 +42,20 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _LINES = ("keypointlabels", "vectorlabels", "keypoint", "vector")
 _LABELLED = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _UNLABELLED = ("rectangle", "polygon", "ellipse", "brush")
-# They say something of the photo, or of a region that stands beside them.
-_PLACELESS = ("choices", "textarea", "relation", "rating", "number", "datetime", "taxonomy")
+# They say something of the photo, of a region that stands beside them, or of a text. All others mark
+# places, or may: left out, they would make the photo count as empty.
+_PLACELESS = (
+    "choices",
+    "textarea",
+    "relation",
+    "rating",
+    "number",
+    "datetime",
+    "taxonomy",
+    "pairwise",
+    "ranker",
+)
+_PLACELESS += ("hypertextlabels", "paragraphlabels", "timeserieslabels")
 # What the value of a region has that marks a place.
 _PLACE_FIELDS = frozenset({"x", "y", "points", "vertices", "rle", "sequence", "bbox"})
 _EXPORT_HINT = "export the project again as 'JSON'"
@@ -81,8 +93,10 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
     annotation = _annotation(task, left_out)
     regions = [] if annotation is None else annotation.entries("result")
     marked = {str(region.fields.get("to_name", "image")) for region in regions if _marks_place(region)}
-    if len(marked) > 1 or any(
-        isinstance(other, str) and other != url for other in map(data.fields.get, marked)
+    if (
+        len(marked) > 1
+        or any(isinstance(other, str) and other != url for other in map(data.fields.get, marked))
+        or any(region.fields.get("item_index") for region in regions)
     ):
         message = f"{task.where}: regions of several photos"
         raise AnnotationError(message, hint="a task must have one photo: label each in a task of its own")
@@ -100,13 +114,16 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
 
 
 def _url(data: Entry) -> str:
-    """The value of ``image``, or else the only one that names a photo: projects call it as they like."""
+    """The value of ``image``, or else the only photo that is named: projects call the value as they like."""
     if "image" in data.fields:
         return data.text("image")
-    urls = [value for value in data.fields.values() if isinstance(value, str) and _is_photo(value)]
+    listed = [
+        one for value in data.fields.values() for one in (value if isinstance(value, list) else [value])
+    ]
+    urls = list(dict.fromkeys(one for one in listed if isinstance(one, str) and _is_photo(one)))
     if len(urls) != 1:
-        message = f"{data.where}: {len(urls)} values name a photo"
-        raise AnnotationError(message, hint="name the photo of a task 'image' in the labelling setup")
+        message = f"{data.where}: {len(urls)} photos are named"
+        raise AnnotationError(message, hint="a task has one photo; call it 'image' in the labelling setup")
     return urls[0]
 
 
@@ -157,7 +174,7 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
         left_out[NO_INSIDE] += 1
         return None
     if kind not in (*_LABELLED, *_UNLABELLED):
-        if kind in _PLACELESS or not _marks_place(region):
+        if kind in _PLACELESS:
             left_out[kind[:40]] += 1
             return None
         message = f"{region.where}: {kind[:40]!r} is no box"
