@@ -238,6 +238,22 @@ class TestPhotos:
         (row,) = mugs.check().findings
         assert (row.kind, row.severity) == ("photo-flipped", "note")
 
+    def test_on_its_side_too_where_no_size_is_stated_and_the_boxes_fit_both_ways(self, mugs: DataSet) -> None:
+        for number, box in enumerate(
+            (COCO_BOX, (10, 250, 60, 60))
+        ):  # the second fits the upright photo alone
+            name = f"phone{number}.jpg"
+            mugs.photo(name, scene(9 + number), box, exif=orientation(6), width=None, height=None)
+        (row,) = mugs.check().findings
+        assert (row.kind, row.severity, row.file) == ("photo-flipped", "note", "phone0.jpg")
+        assert row.what == "stored with EXIF orientation 6"
+
+    def test_parts_of_a_photo_on_its_side_fit_both_ways(self, tmp_path: Path) -> None:
+        scene(9).save(tmp_path / "phone.jpg", exif=orientation(8))
+        (tmp_path / "phone.txt").write_text("0 .5 .5 .2 .3\n")
+        (tmp_path / "classes.txt").write_text("mug\n")
+        assert kinds(check_annotations(tmp_path, show_progress=False)) == ["photo-flipped"]
+
     def test_12_bits_in_a_file_of_16_are_almost_black(self, mugs: DataSet) -> None:
         grey = np.asarray(scene(9).convert("L")).astype(np.uint16)
         mugs.photo("dark.png", Image.fromarray(grey * 16), COCO_BOX)

@@ -52,7 +52,8 @@ def add_convert(commands: Any) -> None:
     convert.add_argument(
         "--copy-photos",
         action="store_true",
-        help="put the photos into OUT too, where tools of the format expect them; for labelme, voc and yolo",
+        help="put the photos into OUT too, where tools of the format expect them; for labelme and voc, "
+        "and for yolo those that somebody has looked at",
     )
     convert.set_defaults(run=run_convert)
 

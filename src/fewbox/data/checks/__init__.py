@@ -33,6 +33,7 @@ from fewbox.data.checks.findings import (
     check_boxes,
     count_small,
     finding,
+    may_be_of_stored_photo,
 )
 from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import read_raw
@@ -61,7 +62,6 @@ DARK = 32
 MANY_SMALL = 0.25
 """Tiles take many times as long: they are worth it where more than such a part of the boxes needs them."""
 
-_FLIPPED = frozenset({2, 3, 4})  # EXIF orientations that keep height and width
 _NAME_BOXES = "say where they are: --boxes; or draw them: fewbox annotate PHOTOS"
 _READERS = 4  # each may hold a photo of 200 megapixels
 
@@ -283,7 +283,7 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
         yield from check_boxes(
             stated, part.names[path], look.size_hw, input_side, strict=strict, is_sideways=look.is_sideways
         )
-        if stated.boxes and look.orientation in _FLIPPED:
+        if look.orientation != 1 and may_be_of_stored_photo(stated, look.size_hw, look.is_sideways):
             what = f"stored with EXIF orientation {look.orientation}"
             yield finding("photo-flipped", part.names[path], what, place=stated.where)
     yield from _check_small(part, input_side)

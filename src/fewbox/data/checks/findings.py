@@ -189,7 +189,7 @@ KINDS = {
     ),
     "photo-flipped": Kind(
         NOTE,
-        "photos with boxes that the camera stored upside down or mirrored",
+        "photos with boxes that the camera stored upside down, mirrored or on their side",
         "look at their boxes once: a tool that ignores the EXIF orientation leaves them in the wrong "
         "place, and from the numbers nobody can tell",
     ),
@@ -246,6 +246,22 @@ def check_boxes(
     yield from _doubles(learnt, name)
     for box, edges in learnt:
         yield from _tiny(box, edges, name, size_hw, input_side)
+
+
+def may_be_of_stored_photo(stated: RawPhoto, size_hw: tuple[int, int], is_sideways: bool) -> bool:
+    """Whether nobody can tell if boxes are those of the upright photo, or of it as the camera stored it.
+
+    Args:
+        stated: what the file says of the photo.
+        size_hw: the size of the upright photo.
+        is_sideways: what is stored has width for height. Then a size in the file tells, and so do boxes in
+            pixels that fit only one of the two.
+    """
+    if not stated.boxes or not is_sideways or size_hw[0] == size_hw[1]:
+        return bool(stated.boxes)
+    pixels = [box.corners for box in stated.boxes if not box.unit]
+    fit_both = (reach(edges, size) <= MAX_OUTSIDE for edges in pixels for size in (size_hw, size_hw[::-1]))
+    return stated.size_hw is None and all(fit_both)
 
 
 def count_small(stated: RawPhoto, size_hw: tuple[int, int], input_side: int) -> tuple[int, int]:

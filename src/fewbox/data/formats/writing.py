@@ -61,7 +61,8 @@ def write_annotations(
             a folder that is not there yet, or empty.
         format: the name of the format; left out, ``.json`` is COCO, ``.csv`` a table and
             ``.xml`` CVAT.
-        copy_photos: put the photos into the folder too, where tools of the format expect them.
+        copy_photos: put the photos into the folder too, where tools of the format expect them; for YOLO
+            only those that somebody has looked at, as trainers take any other for background.
 
     Returns:
         What the format cannot hold of this set, one sentence each; there may be nothing.
@@ -91,7 +92,7 @@ def write_annotations(
         _write_folder(annotations, path, form, copy_photos)
     else:
         files.write_text(path, _text(annotations, path.parent, form))
-    return tuple(_losses(annotations, form))
+    return tuple(_losses(annotations, form, copy_photos))
 
 
 def annotation_texts(
@@ -170,6 +171,8 @@ def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_phot
         raise OutputError(f"{target}: {form} is a folder, a file per photo", hint="name a folder")
     photo_folder = target / "images" if form == "yolo" else target
     if copy_photos:
+        if form == "yolo":  # its trainers take a photo without a file of boxes for background
+            annotations = annotations.reviewed_only()
         _require_different_names(annotations)
         moved = [replace(image, path=photo_folder / image.path.name) for image in annotations]
         written = replace(annotations, images=tuple(moved))
@@ -215,12 +218,13 @@ def _texts(annotations: AnnotationSet, folder: Path, form: str) -> dict[str, str
             return yolo_texts(annotations)
 
 
-def _losses(annotations: AnnotationSet, form: str) -> Iterator[str]:
+def _losses(annotations: AnnotationSet, form: str, copy_photos: bool = False) -> Iterator[str]:
     """What a format cannot hold of a set."""
     boxes = [box for image in annotations for box in image.boxes]
     unseen = sum(not image.reviewed for image in annotations)
     if unseen and form in ("csv", *FOLDER_FORMATS):
-        yield f"{form} does not list photos that nobody has looked at: {unseen}"
+        not_copied = "; they are not copied" if copy_photos and form == "yolo" else ""
+        yield f"{form} does not list photos that nobody has looked at: {unseen}{not_copied}"
     ignored = sum(box.ignore for box in boxes)
     if ignored and form == "yolo":
         yield f"yolo has no boxes to ignore; they are written as ordinary ones: {ignored}"
