@@ -440,6 +440,27 @@ class TestCommand:
             ("photo-not-reviewed", "mug1.jpg")
         ]
 
+    def test_a_photo_of_the_project_that_is_gone_is_left_out_as_everywhere(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for seed in range(2):
+            scene(seed).save(tmp_path / f"mug{seed}.jpg")
+            box = DrawnBox("a", Box(10, 20, 90, 60, "mug"))
+            Project(tmp_path).change_photo(f"mug{seed}.jpg", put=[box])
+        (tmp_path / "mug1.jpg").unlink()
+        for arguments in ([str(tmp_path)], [str(tmp_path / "*.jpg")]):
+            assert main(["check", *arguments, "--json"]) == 0
+            (row,) = json.loads(capsys.readouterr().out)["findings"]
+            assert (row["kind"], row["severity"], row["file"]) == ("photo-gone", "warning", "mug1.jpg")
+        for report in (
+            check_annotations(tmp_path, show_progress=False),
+            check_annotations(None, tmp_path, show_progress=False),
+        ):
+            assert (kinds(report), report.labels) == (["photo-gone"], {"mug": 1})
+        # A file that is named is one of these photos and no others, as for finetune --boxes.
+        named = check_annotations(tmp_path / "annotations.json", tmp_path, show_progress=False)
+        assert kinds(named) == ["photo-missing"]
+
     def test_photos_alone(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["check", str(mugs.folder)]) == 1
         said = capsys.readouterr().out

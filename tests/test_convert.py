@@ -62,6 +62,22 @@ def test_states_and_losses_are_counted(capsys: pytest.CaptureFixture[str]) -> No
     assert read_annotations("out").labels == ("cup",)
 
 
+def test_photos_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("boxes.csv").write_text(
+        "image,x1,y1,x2,y2\nphoto0.png,1,2,30,40\na.png,1,2,30,40\nb.png,1,2,30,40\n"
+    )
+    assert run("boxes.csv", "photos", "-o", "boxes.json") == 2
+    assert "leave them out: --skip-missing" in capsys.readouterr().err
+    assert run("boxes.csv", "photos", "-o", "boxes.json", "--skip-missing") == 0
+    assert "boxes.csv: 2 of 3 photos are not there: a.png, b.png; left out" in capsys.readouterr().err
+    # Photos may go from a project.
+    Path("photos/boxes.json").rename("photos/annotations.json")
+    Path("photos/photo1.png").unlink()
+    assert run("photos", "-o", "project.json") == 0
+    assert "annotations.json: 1 of 3 photos is not there: photo1.png; left out" in capsys.readouterr().err
+    assert len(read_annotations("project.json", "photos")) == len(read_annotations("photos")) == 2
+
+
 def test_labels_for_files_without_names() -> None:
     Path("boxes.csv").write_text("image,x1,y1,x2,y2\nphoto0.png,1,2,30,40\n")
     assert run("boxes.csv", "photos", "-o", "boxes.json", "--label", "cup") == 0

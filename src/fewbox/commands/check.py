@@ -62,9 +62,9 @@ def run_check(parsed: argparse.Namespace) -> int:
     from fewbox.data.checks import check_annotations
 
     report = check_annotations(
-        _boxes_of(parsed.boxes, parsed.photos),
+        parsed.boxes,
         parsed.photos,
-        test_boxes=_boxes_of(parsed.test_boxes, parsed.test),
+        test_boxes=parsed.test_boxes,
         test_photos=parsed.test,
         label=parsed.label,
         input_side=input_side,
@@ -76,16 +76,6 @@ def run_check(parsed: argparse.Namespace) -> int:
     else:
         _print_report(report, limit=None if parsed.all else _SHOWN)
     return 1 if report.count("error") else 0
-
-
-def _boxes_of(boxes: str | None, photos: list[str] | None) -> str | None:
-    """The file of boxes given; else the one drawn in the photos, if there is one."""
-    from fewbox.data.project import Project
-
-    if boxes is not None or photos is None or len(photos) > 1:
-        return boxes
-    file = Project(photos[0]).file
-    return str(file) if file.exists() else None
 
 
 def _input_side(base: str) -> int:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands import PHOTOS_HELP, add_strict
+from fewbox.commands import PHOTOS_HELP, add_skip_missing, add_strict
 from fewbox.core import counted
 from fewbox.core.progress import console
-from fewbox.data import FORMATS, require_format
+from fewbox.data import FORMATS, PROJECT_FILE, require_format
 from fewbox.errors import OutputError, SettingError
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def add_convert(commands: Any) -> None:
         "--label", default="object", help="name of the class, where BOXES has none (default: %(default)s)"
     )
     add_strict(convert)
+    add_skip_missing(convert)
     convert.add_argument(
         "--copy-photos",
         action="store_true",
@@ -70,7 +71,15 @@ def run_convert(parsed: argparse.Namespace) -> int:
         hint = "choose another name, or remove the file"
         raise OutputError(f"{parsed.output}: this file is there already", hint=hint)
     raw = read_raw(parsed.boxes, from_format)
-    annotations = to_annotation_set(raw, parsed.photos or None, label=parsed.label, strict=parsed.strict)
+    # Photos may go from a project, as for every other command.
+    is_project = from_format == "coco" and not parsed.photos and Path(parsed.boxes, PROJECT_FILE).is_file()
+    annotations = to_annotation_set(
+        raw,
+        parsed.photos or None,
+        label=parsed.label,
+        strict=parsed.strict,
+        skip_missing=parsed.skip_missing or is_project,
+    )
     losses = write_annotations(annotations, parsed.output, to_format, copy_photos=parsed.copy_photos)
     print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
     print(f"wrote {parsed.output} as {to_format}")

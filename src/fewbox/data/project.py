@@ -26,7 +26,7 @@ from fewbox.core import files
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.json_file import JSON_HINT
-from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
+from fewbox.data.images import StrPath, find_photos, given_places, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.data.project_set import project_set, raw_project, with_mentioned
 from fewbox.data.remote import is_remote
@@ -367,6 +367,17 @@ class Project:
         self._tidied = True
         for leftover in self.file.parent.glob(f".{self.file.stem}.*.tmp{self.file.suffix}"):
             leftover.unlink(missing_ok=True)
+
+
+def drawn_in(boxes: Path | None, photos: StrPath | Sequence[StrPath] | None) -> Path | None:
+    """The project file, if no other boxes are named than those drawn in the photos, and there are such."""
+    if boxes is not None:
+        return boxes / PROJECT_FILE if photos is None and (boxes / PROJECT_FILE).is_file() else None
+    places = given_places(photos or ())
+    if len(places) != 1 or is_remote(places[0]):
+        return None
+    file = Project(places[0]).file
+    return file if file.exists() else None
 
 
 def _folder_of(photos: Path) -> Path:

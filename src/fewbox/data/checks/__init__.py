@@ -34,13 +34,15 @@ from fewbox.data.checks.findings import (
     count_small,
     finding,
     may_be_of_stored_photo,
+    photo_not_found,
 )
 from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import read_raw
-from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
+from fewbox.data.formats.photos import PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
 from fewbox.data.photo_file import SPELLING_HINT, opened
+from fewbox.data.project import drawn_in
 from fewbox.data.remote import shown_name
 from fewbox.data.similar import (
     HASH_BITS,
@@ -113,6 +115,7 @@ class _Part:
     """One part of the data set: its photos, what is said about them, and what was found so far."""
 
     source: str
+    boxes: Path | None = None
     is_annotated: bool = False
     stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
     photos: list[Path] = field(default_factory=list)
@@ -136,8 +139,8 @@ def check_annotations(
     """List what is wrong with a data set. Nothing is changed, and a fault never hides another.
 
     Args:
-        boxes: a file or folder of boxes in any format that is read here; without it the photos are
-            checked, and that there are no boxes is an error.
+        boxes: a file or folder of boxes in any format that is read here; without it those drawn in the
+            photos, and that there are none is an error.
         photos: where the photos are, as for :func:`read_annotations`.
         test_boxes: the boxes of the photos to test on.
         test_photos: where these are.
@@ -163,7 +166,7 @@ def check_annotations(
         parts.append(_read_part(test_boxes, test_photos, label, show_progress))
     findings = [row for part in parts for row in (*part.findings, *_check_part(part, input_side, strict))]
     findings += _check_balance(train)
-    if boxes is None and train.photos:
+    if train.boxes is None and train.photos:
         what = "no file of boxes was named, and in the page none was drawn"
         findings.append(finding("boxes-none", train.source, what, cure=_NAME_BOXES))
     for test in parts[1:]:
@@ -189,7 +192,9 @@ def _read_part(
     """Read what is said about the photos, find them, and look at each."""
     if boxes is not None:
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
-    part = _Part("photos" if boxes is None else boxes.resolve().name)
+    drawn = drawn_in(boxes, places)
+    boxes = drawn or boxes
+    part = _Part("photos" if boxes is None else boxes.resolve().name, boxes)
     raw = _read_boxes(part, boxes)
     finder = PhotoFinder(raw, None if places is None else given_places(places))
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
@@ -199,7 +204,7 @@ def _read_part(
         if photo.left_out:
             left_out[photo.name] = "" if isinstance(path, AnnotationError) else os.path.realpath(path)
         elif isinstance(path, AnnotationError):
-            part.findings.append(_not_found(photo, path))
+            part.findings.append(photo_not_found(photo, path, is_drawn=drawn is not None))
         else:
             part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
     for path in finder.found:
@@ -219,16 +224,6 @@ def _read_part(
         part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
     _look_at_all(part, show_progress)
     return part
-
-
-def _not_found(photo: RawPhoto, error: AnnotationError) -> Finding:
-    hint = error.hint or ""
-    if isinstance(error, AmbiguousPhotoError):
-        what = error.message.removeprefix(f"{photo.where}: ")
-        return finding("photo-ambiguous", photo.name, what, place=photo.where, cure=hint)
-    near = hint if hint.startswith(("did you mean", "there is")) else ""
-    what = "; ".join(filter(None, ("no such photo", near)))
-    return finding("photo-missing", photo.name, what, place=photo.where)
 
 
 def _read_boxes(part: _Part, boxes: StrPath | None) -> RawAnnotations | None:

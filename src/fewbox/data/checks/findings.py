@@ -23,7 +23,9 @@ from fewbox.data.formats.fitting import (
     moved,
     reach,
 )
+from fewbox.data.formats.photos import AmbiguousPhotoError
 from fewbox.data.formats.raw import Corners, RawBox, RawPhoto
+from fewbox.errors import AnnotationError
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 """An error stops fine-tuning or teaches something wrong; a warning may; a note is worth a look."""
@@ -71,6 +73,23 @@ def finding(kind: str, file: str, what: str, *, place: str = "", cure: str | Non
     return Finding(kind, file, place, what, known.severity, known.cure if cure is None else cure)
 
 
+def photo_not_found(photo: RawPhoto, error: AnnotationError, *, is_drawn: bool) -> Finding:
+    """A photo that a file speaks of and that is not there, or may be one of two.
+
+    Args:
+        photo: what the file says of it.
+        error: what finding it has said.
+        is_drawn: the file is that of the project, from which photos may go: they are left out.
+    """
+    hint = error.hint or ""
+    if isinstance(error, AmbiguousPhotoError):
+        what = error.message.removeprefix(f"{photo.where}: ")
+        return finding("photo-ambiguous", photo.name, what, place=photo.where, cure=hint)
+    near = hint if hint.startswith(("did you mean", "there is")) else ""
+    what = "; ".join(filter(None, ("no such photo", near)))
+    return finding("photo-gone" if is_drawn else "photo-missing", photo.name, what, place=photo.where)
+
+
 KINDS = {
     "boxes-malformed": Kind(
         ERROR, "files of boxes that cannot be read", "write the file again with the tool it comes from"
@@ -112,6 +131,11 @@ KINDS = {
     "box-rotated": Kind(ERROR, "boxes that are rotated", "draw the box again without rotation, or remove it"),
     "box-degenerate": Kind(ERROR, "boxes without an inside", "draw the box again, or remove it"),
     "label-empty": Kind(ERROR, "boxes without a label", "name the class of every box"),
+    "photo-gone": Kind(
+        WARNING,
+        "photos of the project that are no longer there, and are left out",
+        "nothing, if nobody wants them; else put the photo back, or correct its name in the file",
+    ),
     "box-cut": Kind(
         WARNING,
         "boxes that reach over the edge of their photo, and are cut there",

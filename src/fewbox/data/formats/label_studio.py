@@ -55,7 +55,7 @@ _PLACELESS = (
     "pairwise",
     "ranker",
 )
-_PLACELESS += ("hypertextlabels", "paragraphlabels", "timeserieslabels")
+_OF_TEXTS = ("hypertextlabels", "paragraphlabels", "timeserieslabels")
 # What the value of a region has that marks a place.
 _PLACE_FIELDS = frozenset({"x", "y", "points", "vertices", "rle", "sequence", "bbox"})
 _EXPORT_HINT = "export the project again as 'JSON'"
@@ -174,7 +174,7 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
         left_out[NO_INSIDE] += 1
         return None
     if kind not in (*_LABELLED, *_UNLABELLED):
-        if kind in _PLACELESS:
+        if kind in (*_PLACELESS, *_OF_TEXTS):
             left_out[kind[:40]] += 1
             return None
         message = f"{region.where}: {kind[:40]!r} is no box"
