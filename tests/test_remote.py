@@ -14,7 +14,9 @@ import fsspec
 import pytest
 from PIL import Image
 
-from fewbox.data import remote
+from fewbox.data import FOLDER_FORMATS, FORMATS, remote
+from fewbox.data.annotations import AnnotationSet
+from fewbox.data.formats import read_annotations, write_annotations
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw
 from fewbox.data.remote import cached_path, is_remote
 from fewbox.detection.folder import detect_folder
@@ -250,3 +252,40 @@ def test_a_cached_path_is_only_one_in_the_cache(tmp_path: Path) -> None:
     (tmp_path / "address.txt").write_text("memory://shelf/a.jpg")
     with pytest.raises(PhotoError, match="no such photo"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("folders", [("x", "x"), ("x y", "z")])
+def test_files_of_boxes_name_remote_photos_by_their_address(
+    tmp_path: Path, own_cache: Path, memory: fsspec.AbstractFileSystem, form: str, folders: tuple[str, str]
+) -> None:
+    addresses = [f"memory://shelf/{folder}/{name}.jpg" for folder, name in zip(folders, "ab", strict=True)]
+    for number, address in enumerate(addresses, start=1):
+        memory.pipe(address, jpeg(number))
+    boxes = [[(1, 2, 10 * number, 20)] for number in (1, 2)]
+    before = AnnotationSet.from_arrays([cached_path(one) for one in addresses], boxes, "mug")
+    suffix = {"csv": ".csv", "cvat": ".xml"}.get(form, ".json")
+    target = tmp_path / ("made" if form in FOLDER_FORMATS else f"made{suffix}")
+    write_annotations(before, target, form)
+    texts = [path.read_text() for path in [target, *target.rglob("*")] if path.is_file()]
+    folders_of_cache = [image.path.parent.name for image in before] + [str(own_cache), own_cache.name]
+    assert not [name for text in texts for name in folders_of_cache if name in text]
+    if form == "coco":
+        assert f'"{folders[1]}/b.jpg"' in texts[0]
+    after = read_annotations(target, addresses)
+    found = {image.path: [round(box.x2) for box in image.boxes] for image in after}
+    assert found == {image.path: [box.x2 for box in image.boxes] for image in before}
+
+
+def test_remote_photos_of_one_name_are_told_apart_in_a_file_of_boxes(
+    tmp_path: Path, memory: fsspec.AbstractFileSystem
+) -> None:
+    addresses = [f"memory://shelf/{folder}/1.jpg" for folder in ("day", "night")]
+    for address in addresses:
+        memory.pipe(address, jpeg(9))
+    boxes = [[(1, 2, 10 * number, 20)] for number in (1, 2)]
+    before = AnnotationSet.from_arrays([cached_path(one) for one in addresses], boxes, "mug")
+    for name in ("made.json", "made.csv", "made.xml"):
+        write_annotations(before, tmp_path / name)
+        after = read_annotations(tmp_path / name, addresses)
+        assert {image.path: image.boxes for image in after} == {image.path: image.boxes for image in before}

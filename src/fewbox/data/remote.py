@@ -84,6 +84,15 @@ def shown_name(path: Path) -> str:
     return str(path) if address is None else without_secrets(address)
 
 
+def path_in_address(path: Path) -> PurePosixPath | None:
+    """Where a remote photo is on its machine, by the name that it has in the cache; None for other paths."""
+    address = _address_of(path)
+    if address is None:
+        return None
+    folder = path_in(address).parent
+    return (PurePosixPath(unquote(str(folder))) if _is_web(address) else folder) / path.name
+
+
 def fetch_missing(path: Path) -> None:
     """Fetch a remote photo to its path in the cache, unless it is there; other paths are left alone.
 

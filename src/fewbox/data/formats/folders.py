@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, short_names
 from fewbox.data.formats.text_file import read_text_of_windows
 from fewbox.data.images import PHOTO_SUFFIXES
-from fewbox.data.remote import shown_name
+from fewbox.data.remote import path_in_address, shown_name
 from fewbox.errors import AnnotationError
 
 # Where programs that detect leave pictures with boxes drawn in: Ultralytics, and YOLOv5 and its kin.
@@ -155,7 +155,9 @@ def folders_of(photo: Path) -> Folders:
 
 
 def relative_name(photo: Path, folder: Path) -> str:
-    """The path of a photo from ``folder``, with ``/``."""
+    """The path of a photo from ``folder``, with ``/``; of a remote one that in its address."""
+    if remote := path_in_address(photo):
+        return str(remote).lstrip("/")
     # The folder is resolved, as ".." is wrong after a symbolic link; the photo is not, as its
     # link may have the name the user knows.
     place = os.path.realpath(photo.parent)

@@ -25,6 +25,7 @@ from fewbox.data.formats.folders import (
 )
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read, refuse_rotated
 from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
+from fewbox.data.remote import path_in_address
 from fewbox.errors import AnnotationError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -97,7 +98,7 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
 
 def _text(image: AnnotatedImage) -> str:
     root = Element("annotation")
-    SubElement(root, "folder").text = image.path.absolute().parent.name
+    SubElement(root, "folder").text = (path_in_address(image.path) or image.path.absolute()).parent.name
     SubElement(root, "filename").text = image.path.name
     size = SubElement(root, "size")
     height, width = image.size_hw
