@@ -274,3 +274,21 @@ class TestClassesOfYolo:
         write(folder / "classes.txt", "cat\ndog\n")
         write(folder / "labels" / "1.txt", "1.000000 0.5 0.5 0.1 0.1\n")
         assert [box[0] for box in found(folder)["images/1.jpg"]] == ["dog"]
+
+
+class TestFilesThatHoldNoBoxes:
+    def test_sidecars_of_photos_do_not_hide_a_file_of_boxes(self, tmp_path: Path) -> None:
+        """As Google Takeout writes them, one beside each photo."""
+        names = [f"A{n}.jpg" for n in range(5)]
+        for name in names:
+            photo(tmp_path / name)
+            write(tmp_path / f"{name}.json", {"title": name, "photoTakenTime": {"timestamp": "1"}})
+        write(tmp_path / "boxes.json", coco(names))
+        assert len(found(tmp_path)) == 5
+
+    def test_other_tables_do_not_hide_one_of_boxes(self, tmp_path: Path) -> None:
+        photo(tmp_path / "1.jpg")
+        for n in range(5):
+            write(tmp_path / f"a{n}.csv", "name,price\ncup,3\n")
+        write(tmp_path / "boxes.csv", "image,x1,y1,x2,y2,label\n1.jpg,11,20,75,120,duck\n")
+        assert found(tmp_path) == {"1.jpg": [("duck", 11, False)]}

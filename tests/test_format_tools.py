@@ -133,7 +133,7 @@ class TestYOLO:
         write(folder / "config.yml", spelling)
         assert read_annotations(folder).labels == ("duck", "no")
 
-    @pytest.mark.parametrize("name", ["classes.txt", "obj.names"])
+    @pytest.mark.parametrize("name", ["classes.txt", "obj.names", "_darknet.labels"])
     def test_labels_beside_the_photos(self, folder: Path, name: str) -> None:
         write(folder / "images" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
         write(folder / "images" / "b.txt", "")
@@ -148,6 +148,23 @@ class TestYOLO:
         assert read_annotations(folder, label="duck").labels == ("duck",)
         write(folder / "labels" / "b.txt", "3 0.3 0.3 0.2 0.4\n")
         assert "no names for the classes 0, 3\nhint: put data.yaml" in refusal(folder)
+
+    def test_that_the_only_class_should_have_a_name_is_told(self, folder: Path) -> None:
+        write(folder / "labels" / "a.txt", "7 0.3 0.3 0.2 0.4\n")
+        raw = read_raw(folder)
+        (remark,) = raw.remarks
+        assert remark.startswith("class 7 has no name, and counts as the only class; put data.yaml")
+        assert read_annotations(folder, label="duck").labels == ("duck",)
+        write(folder / "labels" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        assert read_raw(folder).remarks == ()
+
+    def test_the_names_of_roboflows_export_for_darknet(self, folder: Path) -> None:
+        write(folder / "train" / "a.txt", "1 0.3 0.3 0.2 0.4\n")
+        (folder / "images" / "a.png").rename(folder / "train" / "a.png")
+        write(folder / "train" / "_darknet.labels", "cat\ndog\n")
+        got = read_annotations(folder / "train")
+        assert [box.label for box in got.images[0].boxes] == ["dog"]
+        assert got.labels == ("cat", "dog")
 
     def test_outlines_and_poses(self, folder: Path) -> None:
         write(folder / "data.yaml", self.NAMES)
@@ -507,6 +524,15 @@ class TestCVAT:
 
 
 class TestCOCOOfTools:
+    def test_that_the_only_class_should_have_a_name_is_told(self, folder: Path) -> None:
+        images = [{"id": 1, "file_name": "a.png"}]
+        box = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [20, 6, 20, 24]}
+        path = write(folder / "boxes.json", {"images": images, "annotations": [box], "categories": []})
+        assert read_raw(path).remarks == ("category 7 has no name, and counts as the only class",)
+        assert to_annotation_set(read_raw(path), folder / "images").labels == ("object",)
+        write(path, {"images": images, "annotations": [box | {"category_id": 1}], "categories": []})
+        assert read_raw(path).remarks == ()
+
     def test_outlines_are_left_out_and_rotated_boxes_refused(self, folder: Path) -> None:
         box = {
             "id": 1,

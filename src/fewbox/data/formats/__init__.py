@@ -50,7 +50,8 @@ _TABLES = (".csv", ".tsv", ".txt")
 _FORMAT_HINT = "name a file or a folder of boxes in one of the formats: " + ", ".join(FORMATS)
 _SAY_HINT = "say which one is meant: --from FORMAT, or format= in Python"
 
-# Of the files with one suffix in a folder, so many are looked into: folders hold one kind or two.
+# Of the files of boxes with one suffix in a folder, so many are looked into: folders hold one kind or two.
+# Others do not count, such as the file that Google Takeout puts beside each photo.
 _LOOKED_INTO = 3
 
 
@@ -345,20 +346,19 @@ def _format_of_json(content: Any) -> str | None:
 def _formats_below(folder: Path) -> list[str]:
     """The formats of the files in a folder."""
     found = ["yolo"] if label_files(folder) else []
-    tables: list[Path] = []
+    tables: list[str] = []
     looked_into: dict[tuple[Path, str], int] = {}
     for path in files_below(folder, (".json", ".xml", ".csv", ".tsv")):
         place = (path.parent, path.suffix.lower())
-        looked_into[place] = looked_into.get(place, 0) + 1
-        if looked_into[place] > _LOOKED_INTO:
+        if looked_into.get(place, 0) == _LOOKED_INTO:
             continue
         form = format_of_file(path)
-        if form is not None and (form != "csv" or is_box_table(path, is_known=True)):
-            found.append(form)
-        elif form == "csv":
-            tables.append(path)
-    # A table that another tool made of the boxes beside it does not make the folder doubtful.
-    return found or ["csv" for path in tables if is_box_table(path)]
+        if form is None or (form == "csv" and not is_box_table(path)):
+            continue
+        looked_into[place] = looked_into.get(place, 0) + 1
+        # A table that another tool made of the boxes beside it does not make the folder doubtful.
+        (found if form != "csv" or is_box_table(path, is_known=True) else tables).append(form)
+    return found or tables
 
 
 def _in_format(folder: Path, suffix: str, form: str) -> list[Path]:

@@ -119,6 +119,7 @@ def _labels(top: Entry, remarks: list[str]) -> dict[str, str] | None:
     if top.fields.get("categories", []) == []:
         if len(used) > 1:
             raise AnnotationError(f"{top.where}: {len(used)} category ids and no categories", hint=JSON_HINT)
+        remarks += [f"category {one} has no name, and counts as the only class" for one in used - {"0", "1"}]
         return None
     categories: dict[str, Entry] = {}
     for entry in top.entries("categories"):

@@ -58,7 +58,7 @@ _KIND_HINT = (
     "say in data.yaml what follows the class: kpt_shape: [5, 2] for a box and 5 points x y, "
     "or task: segment for outlines"
 )
-_LIST_SUFFIX = ".names"
+_LIST_SUFFIXES = (".names", ".labels")  # of darknet, and of Roboflow's export for it
 _LISTS = ("classes.txt", LABELS_NAME)
 _FOLDERS_ABOVE = 3
 _CLASS_ID = re.compile(r"(0|[1-9][0-9]{0,8})(\.0+)?")
@@ -136,6 +136,8 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
     ]
     labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
     places, remarks = places_of("yolo", files, folder), not_read(left_out)
+    if unnamed_ids - {0}:  # of the only class nobody expects a name
+        remarks += (f"class {unnamed_ids.pop()} has no name, and counts as the only class; {_NAMES_HINT}",)
     return RawAnnotations("yolo", source, tuple(photos), labels if named else None, places, remarks)
 
 
@@ -288,7 +290,7 @@ def _classes_in(folder: Path) -> list[_Classes]:
         raise AnnotationError(message, hint="keep one of them")
     found = [_classes_of_yaml(path) for path in yamls]
     for path in files:
-        if path.name in _LISTS or path.suffix.lower() == _LIST_SUFFIX:
+        if path.name in _LISTS or path.suffix.lower() in _LIST_SUFFIXES:
             lines = enumerate(read_text_of_windows(path)[0].splitlines())
             labels = {number: line.strip() for number, line in lines if line.strip()}
             found.append(_Classes(path.name, labels, data_set=tuple(labels.items())))
