@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, features
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, features
 
 from fewbox.data import decoding, photo_file
 from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw, upright_array
@@ -55,12 +55,20 @@ def save(folder: Path, name: str, pixels: np.ndarray | Image.Image, **options: o
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and has almost no pixels."""
+    return png(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), b"\0" * 9)
 
+
+def png(header: bytes, rows: bytes) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 9))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
+
+
+def save_png_of_16_bits(path: Path, rgb: np.ndarray) -> None:
+    height, width, _ = rgb.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rgb)
+    path.write_bytes(png(struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0), rows))
 
 
 def save_tiff(path: Path, grey: np.ndarray, compression: str, white_is_0: bool) -> None:
@@ -109,17 +117,18 @@ def write_tiff(
     path.write_bytes(begin + data + struct.pack(f"{order}H", len(entries)) + table + bytes(4))
 
 
-def save_tiff_of_planes(path: Path, rgb: np.ndarray) -> None:
-    """A TIFF of 16 bits whose channels lie one after the other, as of many microscopes."""
+def save_tiff_of_planes(path: Path, rgb: np.ndarray, meaning: int = 2) -> None:
+    """A TIFF of 16 bits whose channels lie one after the other, as of many microscopes; 1: they are greys."""
     order = ">" if rgb.dtype.str[0] == ">" else "<"
     height, width, _ = rgb.shape
     plane, end = rgb[..., 0].nbytes, 8 + rgb.nbytes
     lists = struct.pack(f"{order}4H6I", 16, 16, 16, 0, 8, 8 + plane, 8 + 2 * plane, plane, plane, plane)
-    table = struct.pack(f"{order}H", 9)
+    more = [(338, 3, 2, 0)] if meaning == 1 else []
+    table = struct.pack(f"{order}H", 9 + len(more))
     for tag, kind, count, value in (
         *((256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, end)),
-        *((262, 3, 1, 2), (273, 4, 3, end + 8), (277, 3, 1, 3)),
-        *((278, 4, 1, height), (279, 4, 3, end + 20), (284, 3, 1, 2)),
+        *((262, 3, 1, meaning), (273, 4, 3, end + 8), (277, 3, 1, 3)),
+        *((278, 4, 1, height), (279, 4, 3, end + 20), (284, 3, 1, 2), *more),
     ):
         short = kind == 3 and count == 1
         table += struct.pack(f"{order}HHI" + ("H2x" if short else "I"), tag, kind, count, value)
@@ -554,6 +563,40 @@ class TestUprightArray:
             upright_array(Image.open(io.BytesIO(buffer.getvalue()[:70])))
 
 
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif", "tiff"])
+def test_xmp_turns_no_photo_as_it_does_in_no_browser(
+    tmp_path: Path, upright: np.ndarray, suffix: str
+) -> None:
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("needs a Pillow with AVIF")
+    more: dict[str, object] = {"xmp": XMP.encode()}
+    if suffix == "png":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP)
+        more = {"pnginfo": text}
+    elif suffix == "tiff":
+        more = {"tiffinfo": {700: XMP.encode()}}
+    photo = save(tmp_path, f"a.{suffix}", upright, **more)
+    plain = save(tmp_path, f"plain.{suffix}", upright)
+    assert read_size_hw(photo) == upright.shape[:2]
+    assert np.array_equal(read_image(photo), read_image(plain))
+    with Image.open(photo) as image:  # which Pillow has been asked about
+        assert image.getexif()[0x0112] == 6
+        assert np.array_equal(upright_array(image), read_image(plain))
+    stated = (
+        {"tiffinfo": {700: XMP.encode(), 274: 3}} if suffix == "tiff" else more | {"exif": orientation(3)}
+    )
+    turned = read_image(save(tmp_path, f"turned.{suffix}", upright, **stated))
+    assert turned[-1, 0, 1] > 200  # what was in the upper right corner
+    assert turned.shape == upright.shape
+
+
 @pytest.mark.shared
 def test_real_photos(shared: Path) -> None:
     photos = find_photos(shared / "data" / "ducky" / "test")
@@ -574,9 +617,24 @@ def test_grey_of_twelve_bits_in_sixteen_is_told_once(
         assert read_image(path).max() == 15
     assert capsys.readouterr().err.count("almost black") == 1
     monkeypatch.setattr(decoding, "_told", set())
+    colours = np.stack([grey] * 3, axis=-1)
+    save_colours = {".tif": save_tiff_of_planes, ".png": save_png_of_16_bits}[suffix]
+    save_colours(paths[0], colours)
+    assert read_image(paths[0]).max() == 15
+    assert capsys.readouterr().err.count("almost black") == 1
+    monkeypatch.setattr(decoding, "_told", set())
+    save_colours(paths[0], colours * 16)
+    assert read_image(paths[0]).max() == 255
     Image.fromarray(grey * 16).save(paths[0])
     assert read_image(paths[0]).max() == 255
     assert capsys.readouterr().err == ""
+
+
+def test_several_greys_in_planes_are_no_damage(tmp_path: Path) -> None:
+    save_tiff_of_planes(tmp_path / "a.ome.tif", np.full((6, 10, 3), 4000, np.uint16), 1)
+    says = r"a\.ome\.tif: its pixels are laid out in a way that cannot be read here"
+    with pytest.raises(PhotoError, match=says):
+        read_image(tmp_path / "a.ome.tif")
 
 
 def test_an_array_of_sixteen_bits_is_refused_with_a_way_that_does_not_wrap_round() -> None:

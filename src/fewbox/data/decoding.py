@@ -130,6 +130,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_XMP = frozenset({"xmp", "XML:com.adobe.xmp"})  # what Pillow calls it
 SIDEWAYS = frozenset({5, 6, 7, 8})
 """EXIF orientations that trade height and width."""
 
@@ -137,11 +138,22 @@ SIDEWAYS = frozenset({5, 6, 7, 8})
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where the photo states none that can be read."""
     try:
-        # Not image.getexif(): for a PNG that would decode the pixels (see read_size_hw).
-        stated = int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+        stated = int(_own_tags(image).get(ExifTags.Base.Orientation, 1))
     except Exception:  # damaged EXIF can raise anything; viewers then show the photo as stored
         return 1
     return stated if stated in _TURNS else 1
+
+
+def _own_tags(image: Image.Image) -> Any:
+    """What EXIF says, or the tags of a TIFF; not XMP, by which Pillow turns a photo and no browser does."""
+    if _XMP.isdisjoint(image.info):
+        # Not image.getexif(): for a PNG that would decode the pixels (see read_size_hw).
+        return Image.Image.getexif(image)
+    if hasattr(image, "tag_v2"):
+        return image.tag_v2
+    bare = Image.new("1", (1, 1))
+    bare.info = {key: value for key, value in image.info.items() if key not in _XMP}
+    return bare.getexif()
 
 
 def lies_sideways(image: Image.Image) -> bool:
@@ -172,6 +184,8 @@ def decode(image: Image.Image) -> Image.Image:
     tiff: Any = image
     if tiff.is_animated:  # a stack or a series of a microscope, whose other pages may be what is asked about
         _tell(tiff, _FIRST_PAGE, once=True)
+    if ExifTags.Base.Orientation not in tiff.tag_v2:  # else Pillow would turn it by XMP
+        tiff.getexif().pop(ExifTags.Base.Orientation, None)
     tiff.tile = [_in_native_order(_whole_plane(tile, tiff)) for tile in tiff.tile]
     name, tiff.filename = tiff.filename, ""
     try:
@@ -237,11 +251,23 @@ def _tell(image: Any, what: str, *, once: bool = False) -> None:
 def upright_rgb(image: Image.Image, divided_by: int = 1) -> RGBArray:
     """The pixels as upright RGB ``[H, W, 3]``; sides are divided by ``divided_by`` and rounded up."""
     # First: it turns a TIFF upright and drops the orientation, so none is left to apply.
+    is_deep = _has_deep_colours(image)
     rgb = to_rgb(decode(image))
+    if is_deep and np.asarray(rgb).max() < _DARK:
+        _tell(image, _TOO_DARK, once=True)
     if divided_by > 1:
         rgb = rgb.reduce(divided_by)
     turn = _TURNS.get(orientation(image))
     return np.array(rgb if turn is None else rgb.transpose(turn))
+
+
+def _has_deep_colours(image: Any) -> bool:
+    """Whether a photo that is not decoded yet has colours of 16 bits, of which Pillow keeps the upper 8."""
+    if image.mode not in ("RGB", "RGBA") or not getattr(image, "tile", None):
+        return False
+    if image.format == "TIFF":
+        return bool(image.tag_v2.get(ExifTags.Base.BitsPerSample, (8,))[0] == 16)
+    return image.format == "PNG" and ";16" in str(image.tile[0][3])
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

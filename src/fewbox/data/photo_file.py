@@ -150,7 +150,10 @@ def told_as_photo_error(path: PhotoFile) -> Iterator[None]:
         # more; any list of them would be too short. Only an error of the system has an errno.
         if isinstance(error, OSError) and error.errno is not None:
             raise PhotoError(f"{name}: cannot be read: {error.strerror}") from error
-        raise PhotoError(f"{name}: the photo is damaged or incomplete: {error}", hint=_RESAVE_HINT) from error
+        what = "the photo is damaged or incomplete"
+        if str(error).startswith("unknown raw mode"):  # Pillow's, where it knows no such layout of pixels
+            what = "its pixels are laid out in a way that cannot be read here"
+        raise PhotoError(f"{name}: {what}: {error}", hint=_RESAVE_HINT) from error
 
 
 _limit_lock = threading.Lock()
