@@ -283,6 +283,20 @@ class TestSplit:
         assert len(ways) > 1
         assert photos.split(0.75, 3) == photos.split(0.75, 3)
 
+    @pytest.mark.parametrize("seed", range(5))
+    def test_what_is_in_one_photo_alone_is_learnt_and_not_held_out(self, tmp_path: Path, seed) -> None:
+        """A class; a place to ignore is not of it."""
+        images = []
+        for number in range(20):
+            pixels = np.random.default_rng(number).integers(0, 255, (60, 60, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+            box = Box(1, 2, 30, 40, f"c{number}") if number < 12 else Box(1, 2, 30, 40, "c0", ignore=True)
+            images.append(AnnotatedImage(tmp_path / f"{number}.png", (60, 60), (box,), reviewed=True))
+        photos = AnnotationSet(tuple(images), tuple(f"c{number}" for number in range(12)))
+        train, test = photos.split(0.6, seed)
+        assert (len(train), train.num_boxes, test.num_boxes) == (12, 12, 0)
+        assert photos[8:].split(0.5, seed)[0].num_boxes == 4
+
     def test_both_parts_have_a_photo_whatever_the_share(self, photos) -> None:
         assert [len(part) for part in photos.split(0.99)] == [9, 3]
         assert [len(part) for part in photos.split(0.01)] == [3, 9]

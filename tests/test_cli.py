@@ -586,6 +586,23 @@ def test_photos_held_out_are_evaluated_on(tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_of_one_photo_alone_are_learnt_and_nothing_is_evaluated(
+    project: Path, capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    coco = project / "photos" / "boxes.json"
+    boxes = json.loads(coco.read_text())
+    boxes["images"] = [image | {"reviewed": True} for image in boxes["images"]]
+    boxes["annotations"] = boxes["annotations"][:1]
+    coco.write_text(json.dumps(boxes))
+    assert run_finetune(project, "--hold-out", "50%", "--seed", str(seed), "-o", str(project / "d.onnx")) == 0
+    told = capsys.readouterr()
+    assert "without a box: nothing to evaluate on" in told.err
+    assert "not evaluated: no box in the photos held out" in told.out
+    assert not (project / "d_report.html").exists()
+
+
+@pytest.mark.slow
 def test_files_beside_a_detector_stay_until_there_is_another(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,20 @@ def run(project: Path, *more: str) -> int:
 
 
 @pytest.mark.slow
+def test_the_numbers_are_kept_where_no_report_can_be_made(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads every photo once more."""
+
+    def gone(*_arguments: object, **_options: object) -> None:
+        raise PhotoError("it is gone")
+
+    monkeypatch.setattr("fewbox.evaluation.report.save_report", gone)
+    assert run(project, "-o", str(project / "report")) == 2
+    assert json.loads((project / "report" / "evaluation.json").read_text())["photos"] == 4
+
+
+@pytest.mark.slow
 def test_the_command_prints_words_and_writes_a_report(project: Path, capsys: pytest.CaptureFixture[str]):
     assert run(project, "--tiles", "2", "-o", str(project / "report")) == 0
     printed = capsys.readouterr().out

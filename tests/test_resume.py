@@ -10,9 +10,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fewbox
+from fewbox.commands import resumable
 from fewbox.data.annotations import AnnotationSet
 from fewbox.finetuning import adapt as adapting
 from fewbox.finetuning import features, resume
@@ -190,6 +192,22 @@ def test_few_photos_are_not_kept(
 ) -> None:
     interrupted(photos[: NUM_PHOTOS - 1], monkeypatch)
     assert not unfinished.exists()
+
+
+def test_ctrl_c_says_whether_something_is_kept(photos: AnnotationSet) -> None:
+
+    def stopped_after(looked: int) -> None:
+        with resume.UnfinishedRun() as run, resumable(run.has_kept):
+            computed = run.computed(NUM_PHOTOS, "settings")
+            assert computed is not None
+            for number in range(looked):
+                computed.of_photo(number, photos[number], lambda: np.zeros(3), lambda a: {"a": a}, dict)
+            raise KeyboardInterrupt
+
+    for looked in (0, 1):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            stopped_after(looked)
+        assert len(getattr(stopped.value, "__notes__", ())) == looked
 
 
 def test_a_full_disk_stops_no_run(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fewbox.cli import main
 from fewbox.data.images import ReducedImage, read_size_hw
 from fewbox.detection import Detections, folder, rows
 from fewbox.detection.folder import FolderSummary, detect_folder
@@ -34,6 +35,7 @@ class Counting:
 
     def __init__(self) -> None:
         self.looked, self.stop_after, self.score = 0, 1000, 0.75
+        self.stopped_by: type[BaseException] = Stopped
         self.options: dict[str, object] = {}
 
     def with_tiles(self, _tiles: object) -> Counting:
@@ -47,7 +49,7 @@ class Counting:
 
     def detect(self, photo: Path | ReducedImage, *, threshold: float) -> Detections:
         if self.looked == self.stop_after:
-            raise Stopped
+            raise self.stopped_by
         self.looked += 1
         size_hw = photo.size_hw if isinstance(photo, ReducedImage) else read_size_hw(photo)
         box, score = np.array([[1, 2, 30, 40]], np.float32), np.array([self.score], np.float32)
@@ -185,6 +187,51 @@ def test_a_photo_that_cannot_be_read_is_tried_again(tmp_path: Path, detector: Co
     assert [row["photo"] for row in json.loads(document(tmp_path))["photos"]] == [
         f"photo{number}.png" for number in range(NUM_PHOTOS)
     ]
+
+
+@pytest.mark.parametrize("done", [0, 4])
+def test_ctrl_c_says_what_is_kept(
+    tmp_path: Path, detector: Counting, done: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector.stopped_by, detector.stop_after = KeyboardInterrupt, done
+    command = ["detect", str(tmp_path / "d.onnx"), str(tmp_path / "photos"), "-o", str(tmp_path / "out")]
+    assert main(command) == 130
+    kept = "what is done is kept; the same command goes on from there"
+    says = f"stopped; {kept if done else 'nothing half-written is left behind'}"
+    assert capsys.readouterr().err.splitlines()[-1] == says
+    assert bool(list((tmp_path / "out").glob(".*"))) == bool(done)
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, detector: Counting, others: bool) -> None:
+    """Be it the same command twice, or one with other photos: their rows would go into one file."""
+    out, photos = tmp_path / "out", sorted((tmp_path / "photos").iterdir())
+    beside = [tmp_path / "others" / photo.name for photo in photos] if others else photos
+    with rows.RowFile(photos, out) as first:
+        for number, photo in enumerate(photos):
+            first.add(number, {"photo": photo.name, "detections": []})
+            with pytest.raises(OutputError, match=r"out: another run is writing into this folder"):
+                rows.RowFile(beside, out)
+        assert [row["photo"] for row in first] == [photo.name for photo in photos]
+    stop_after(detector, 4, tmp_path)  # a run that is stopped lets go
+    run(tmp_path)
+    assert detector.looked == NUM_PHOTOS - 4
+    assert not list(out.glob(".*"))
+
+
+@pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize("by_another", ["not JSON", "7", '["key", "another.jpg", 1, 2, "none", {}]'])
+def test_rows_that_another_program_has_written_are_not_taken_for_ours(
+    tmp_path: Path, by_another: str
+) -> None:
+    """As where a disk has no locks."""
+    out, photos = tmp_path / "out", sorted((tmp_path / "photos").iterdir())
+    with rows.RowFile(photos, out) as own:
+        own.add(0, {"photo": photos[0].name, "detections": []})
+        (unfinished,) = out.glob("*.jsonl")
+        unfinished.write_text(by_another + "\n")
+        with pytest.raises(OutputError, match="another program has written into it"):
+            list(own)
 
 
 class OnAFullDisk(io.FileIO):

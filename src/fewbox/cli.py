@@ -59,8 +59,10 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         print(f"error: {told}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; nothing half-written is left behind", file=sys.stderr)
+    except KeyboardInterrupt as stopped:
+        # A command that was told to stop may have noted what it keeps, see resumable.
+        kept = getattr(stopped, "__notes__", ["nothing half-written is left behind"])
+        print(f"stopped; {kept[0]}", file=sys.stderr)
         return 130
     return exit_code
 

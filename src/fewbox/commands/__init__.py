@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from fewbox.errors import AnnotationError
@@ -32,6 +32,17 @@ class OneOfBoxes(argparse.Action):
             hint = "make one file of them; in Python sets of photos are added: first + second"
             raise AnnotationError(f"{option_string} was given twice: {first}, {values}", hint=hint)
         setattr(namespace, self.dest, values)
+
+
+@contextmanager
+def resumable(has_kept: Callable[[], object]) -> Iterator[None]:
+    """Note on Ctrl-C, for the last line printed, that what is done is kept, if ``has_kept`` says so."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if has_kept():
+            stopped.add_note("what is done is kept; the same command goes on from there")
+        raise
 
 
 def add_photos_with_boxes(command: argparse.ArgumentParser) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from fewbox.commands import PHOTOS_HELP, add_agnostic_nms, add_device, add_engine, add_tiles
+from fewbox.commands import PHOTOS_HELP, add_agnostic_nms, add_device, add_engine, add_tiles, resumable
 from fewbox.commands.detect_video import (
     add_video_options,
     is_for_video,
@@ -92,21 +91,23 @@ def run_detect(parsed: argparse.Namespace) -> int:
         return _run_batch(parsed)
     from fewbox.detection.export_cache import export_later
     from fewbox.detection.folder import detect_folder
+    from fewbox.detection.rows import has_rows
 
-    summary = detect_folder(
-        parsed.detector,
-        parsed.photos,
-        parsed.output,
-        threshold=parsed.threshold,
-        gif=parsed.gif,
-        base=parsed.base,
-        engine=parsed.engine,
-        device=parsed.device,
-        mirror=parsed.mirror,
-        tiles=parsed.tiles,
-        agnostic_nms=parsed.agnostic_nms,
-        pictures=not parsed.no_pictures,
-    )
+    with resumable(lambda: has_rows(Path(parsed.output))):
+        summary = detect_folder(
+            parsed.detector,
+            parsed.photos,
+            parsed.output,
+            threshold=parsed.threshold,
+            gif=parsed.gif,
+            base=parsed.base,
+            engine=parsed.engine,
+            device=parsed.device,
+            mirror=parsed.mirror,
+            tiles=parsed.tiles,
+            agnostic_nms=parsed.agnostic_nms,
+            pictures=not parsed.no_pictures,
+        )
     print(summary)
     if parsed.engine == "auto":
         export_later(parsed.detector, base=parsed.base)
@@ -186,7 +187,7 @@ def _run_batch(parsed: argparse.Namespace) -> int:
     from fewbox.apps.batch import detect_batch
     from fewbox.apps.batch.workers import Workers
 
-    try:
+    with resumable(lambda: True):
         summary = detect_batch(
             parsed.detector,
             parsed.photos,
@@ -207,8 +208,5 @@ def _run_batch(parsed: argparse.Namespace) -> int:
             tiles=parsed.tiles,
             agnostic_nms=parsed.agnostic_nms,
         )
-    except KeyboardInterrupt:
-        print("what is done is kept; the same command goes on from there", file=sys.stderr)
-        raise
     print(summary)
     return 2 if summary.failed or summary.missing_shards else 0

@@ -90,8 +90,8 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     print(numbers if parsed.json else evaluation)
     if parsed.output is not None:
         report = parsed.output / _REPORT_NAME
+        write_text(parsed.output / _NUMBERS_NAME, numbers + "\n")  # the report reads every photo once more
         save_report(evaluation, report, title=Path(parsed.detector).name)
-        write_text(parsed.output / _NUMBERS_NAME, numbers + "\n")
         if not parsed.json:
             print(f"wrote {report}: open it in a browser")
     if parsed.engine == "auto":

@@ -19,6 +19,7 @@ from fewbox.commands import (
     add_skip_missing,
     annotations_of,
     base_of,
+    resumable,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core import EXPORTING, is_installed, require_packages
@@ -129,7 +130,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         parsed.output.with_name(f"{parsed.output.stem}_{name}")
         for name in ("held_out.jpg", "report.html", "loss.png")
     )
-    with UnfinishedRun() as run, temporary_folder() as folder:
+    with UnfinishedRun() as run, resumable(run.has_kept), temporary_folder() as folder:
         picture = Path(folder) / held_out.name
         detector = finetune_within(
             run,
@@ -173,7 +174,7 @@ def _share(text: str) -> float:
 
 
 def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[AnnotationSet, AnnotationSet]:
-    """The photos to learn from, and those kept apart; if these are far more or fewer, that is told."""
+    """The photos to learn from, and those kept apart; what may surprise of these is told."""
     from fewbox.core import counted
     from fewbox.core.progress import console
 
@@ -183,17 +184,23 @@ def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[Annotatio
             f"held out: {len(apart)} of {counted(len(photos), 'photo')}, not {share:.0%}: photos that look "
             "alike stay together"
         )
+    if not apart.num_boxes:
+        console.print(f"held out: {counted(len(apart), 'photo')} without a box: nothing to evaluate on")
     return taught, apart
 
 
 def _evaluate(detector: Detector, photos: AnnotationSet, output: Path, report: Path) -> None:
     """Say how good the detector is on photos that it has not learnt from, and write the report."""
+    if not photos.num_boxes:
+        print("not evaluated: no box in the photos held out; draw boxes in more photos")
+        return
     from fewbox.evaluation import evaluate
     from fewbox.evaluation.report import save_report
 
     evaluation = evaluate(detector, photos)
+    print(f"not learnt from: {evaluation}")
     save_report(evaluation, report, title=output.name)
-    print(f"not learnt from: {evaluation}\nwrote {report}: open it in a browser")
+    print(f"wrote {report}: open it in a browser")
 
 
 def _require_output(output: Path, *, heads_only: bool = False) -> None:
@@ -303,7 +310,8 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         if group.is_main:
             console.print(f"computing on: {device_in_words(group.device)}")
         base = load_base(parsed.base, batch_norm_eps=parsed.batch_norm_eps)
-        detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
+        with resumable(checkpoint.exists):
+            detector = finetune_deep(annotations, base, checkpoint, group, config=config, held_out=held_out)
         if not group.is_main:
             return 0
         detector = with_fastest_precision(detector, annotations, show_progress=True)

@@ -223,7 +223,7 @@ class AnnotationSet:
         """Divide the photos at random, to learn from the first part and evaluate on the second, say.
 
         Photos that look nearly the same, such as frames of one film, stay together, and every class comes
-        into both parts, as far as that can be.
+        into both parts, as far as that can be: one that is in no second photo comes into the first part.
 
         Args:
             share: of the photos, that go into the first part: above 0 and below 1.
@@ -242,7 +242,7 @@ class AnnotationSet:
             what = f"all {len(self)} photos look alike" if len(self) > 1 else counted(len(self), "photo")
             hint = "add photos of other moments or places"
             raise AnnotationError(f"{self.source}: cannot be divided: {what}", hint=hint)
-        labels = [{box.label for box in image.boxes} for image in self.images]
+        labels = [{box.label for box in image.objects} for image in self.images]
         is_first = np.isin(np.arange(len(self)), divided(groups, labels, share, seed))
         return self[is_first], self[~is_first]
 

@@ -2,11 +2,12 @@
 
 A run over many photos keeps them in the output folder, a line for each photo that is done. If it is killed,
 the same command leaves these photos out, but for those whose picture is no longer the one that was drawn;
-at its end the file is removed.
+at its end the file is removed. Another run is kept from it meanwhile by a lock beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -16,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
+from filelock import FileLock, Timeout
+
 from fewbox.core import escaped
 from fewbox.core.files import output_error, replacing, temporary_place, version_of
 from fewbox.errors import OutputError
@@ -23,6 +26,7 @@ from fewbox.errors import OutputError
 LEAST_PHOTOS = 100
 """Fewer are looked at again in a few seconds."""
 _UNFINISHED = ".detections.unfinished.jsonl"
+_LOCK = ".detections.unfinished.lock"
 _IN_MEMORY = 2**20  # bytes of the rows of few photos
 
 
@@ -35,7 +39,7 @@ class RowFile:
         decided_by: what decides the rows beside the photos; each must say by its ``repr`` what it is.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or another run keeps its rows there.
     """
 
     def __init__(self, photos: Sequence[Path], output: Path, *decided_by: object) -> None:
@@ -50,6 +54,7 @@ class RowFile:
             return
         try:
             output.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(output)
             self._file = self._path.open("a+b")
             self._find_done()
         except OSError as error:
@@ -61,11 +66,17 @@ class RowFile:
     def __exit__(self, error: type[BaseException] | None, *about: object) -> None:
         try:
             self._file.close()  # writes again what a full disk has refused
+            if self._path is not None and (error is None or not self._starts):
+                self._path.unlink(missing_ok=True)
         except OSError as failure:
             if error is None:
                 raise self._no_room(failure) from failure
-        if self._path is not None and (error is None or not self._starts):
-            self._path.unlink(missing_ok=True)
+        finally:
+            if self._path is not None:
+                # While it is held: who has opened it by then sees that it has no name any more.
+                with contextlib.suppress(OSError):  # Windows, which removes it afterwards
+                    self._output.joinpath(_LOCK).unlink()
+                self._lock.release()
 
     def __contains__(self, number: object) -> bool:
         """Whether there is a row of the photo of this number."""
@@ -98,9 +109,21 @@ class RowFile:
         return output_error(self._path or temporary_place() / "fewbox-rows", error)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        """The rows, in the order of the photos.
+
+        Raises:
+            OutputError: another program has written into their file, on a disk without locks.
+        """
         for number in sorted(self._starts):
             self._file.seek(self._starts[number])
-            yield json.loads(self._file.readline())[-1]
+            try:
+                _, photo, *_, row = json.loads(self._file.readline())
+            except (ValueError, TypeError):
+                photo = row = None
+            if photo != str(self._photos[number]):
+                told = f"{self._path}: another program has written into it"
+                raise OutputError(told, hint="run the command again, and no other one into this folder")
+            yield row
 
     def _stamps(self, number: int, row: dict[str, Any]) -> list[str | int]:
         """What tells a photo and its picture from others; whatever draws into the folder may replace this."""
@@ -128,6 +151,32 @@ class RowFile:
             self._file.truncate(0)
         elif not line.endswith(b"\n"):
             self._file.write(b"\n")
+
+
+def has_rows(output: Path) -> bool:
+    """Whether a run that did not end has kept its rows in this folder."""
+    return (output / _UNFINISHED).is_file()
+
+
+def _locked(output: Path) -> FileLock:
+    """Keep other runs from the rows in a folder; where a disk has no locks, nothing does.
+
+    Raises:
+        OutputError: another run is at work there.
+    """
+    # A soft lock, which is a file that is there, would outlive a run that is killed.
+    lock = FileLock(output / _LOCK, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise OutputError(
+            f"{output}: another run is writing into this folder",
+            hint="wait until it has ended, or choose another folder with -o",
+        ) from error
+    except OSError as error:
+        if error.filename is not None:  # the lock's file cannot be made
+            raise
+    return lock
 
 
 def write_rows(

@@ -64,6 +64,10 @@ class UnfinishedRun:
         with contextlib.suppress(OSError):  # not there, or another run's is in it
             self._parent.rmdir()
 
+    def has_kept(self) -> bool:
+        """Whether something is computed that a run like this one would take up."""
+        return any(any(folder.glob("*")) for folder in self._begun)
+
     def computed(self, num_photos: int, *decided_by: object) -> ComputedArrays | None:
         """Room for arrays of each photo; None where so few photos are not worth it.
 
