@@ -186,9 +186,15 @@ def test_a_film_without_its_picture(detector: str, film: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--count-line", "0,0.5,160,0.5"], "--count-line: some numbers are parts of the frame and some"),
-        (["--count-line", "0,60,999,60"], "--count-line: outside the frame, which is 160x120: 0,60,999,60"),
-        (["--count-zone", "0,0,1,1"], "these numbers are no zone: 0,0,160,120"),
+        (
+            ["--count-line", "0,0.5,160,0.5"],
+            "film.mp4: --count-line: some numbers are parts of the frame and",
+        ),
+        (
+            ["--count-line", "0,60,999,60"],
+            "film.mp4: --count-line: outside the frame, which is 160x120: 0,60",
+        ),
+        (["--count-zone", "0,0,1,1"], "film.mp4: these numbers are no zone: 0,0,160,120"),
         (["--count-zone", "0,0,1,0,1,1", "--no-tracking"], "--count-zone counts objects by their numbers"),
         (["--confirm", "0"], "confirm must be 1 or more: 0"),
     ],
@@ -202,8 +208,35 @@ def test_settings_of_films_that_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["detect", detector, film, "-o", str(tmp_path / "found"), *options]) == 2
-    assert f"error: {says}" in capsys.readouterr().err
+    assert f"error: {says}" in capsys.readouterr().err.replace(f"{Path(film).parent}{os.sep}", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_line_has_to_fit_into_every_film(
+    detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the first is begun; of a stream that is known only when its turn comes, and the others go on."""
+    found, small = tmp_path / "found", tmp_path / "small.gif"
+    frames = [Image.fromarray(picture(number)).resize((80, 60)) for number in range(3)]
+    frames[0].save(small, save_all=True, append_images=frames[1:])
+    options = ["-o", str(found), "--every", "25", "--count-line", "0,100,80,100"]
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no film")
+    assert main(["detect", detector, str(broken), film, str(small), *options]) == 2
+    says = "small.gif: --count-line: outside the frame, which is 80x60: 0,100,80,100"
+    assert f"error: {tmp_path / says}" in capsys.readouterr().err
+    assert not found.exists()
+    with serving() as web:
+        web.files["/small.gif"], web.kinds["/small.gif"] = small.read_bytes(), "image/gif"
+        assert main(["detect", detector, f"{web.address}/small.gif", film, *options]) == 2
+    printed = capsys.readouterr()
+    assert f"error: {web.address}/{says}" in printed.err
+    assert printed.out.endswith("1 of 2 videos could not be read to their end\n")
+    assert sorted(path.name for path in found.iterdir()) == [
+        "film.mp4",
+        "film_tracks.csv",
+        "film_tracks.json",
+    ]
 
 
 def test_results_do_not_go_among_the_films(

@@ -152,6 +152,9 @@ def run_video(parsed: argparse.Namespace) -> int:
         raise SettingError(f"--fps is for photos in a row, not for {videos[0]}", hint="leave it out")
     if parsed.no_tracking and parsed.confirm is not None:
         raise SettingError("--confirm numbers objects, and --no-tracking does not", hint="leave one out")
+    if parsed.no_tracking and (parsed.count_line or parsed.count_zone):
+        option = _LINE if parsed.count_line else _ZONE
+        raise SettingError(f"{option} counts objects by their numbers", hint="leave --no-tracking out")
     into_folder = Path(parsed.output).suffix.lower() not in _WRITTEN
     if into_folder:
         targets = _targets(videos, Path(parsed.output), "_tracks.csv" if parsed.no_pictures else "")
@@ -185,10 +188,12 @@ def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
     from fewbox.video.reader import VideoReader
 
     detector, num_failed = None, 0
+    if parsed.count_line or parsed.count_zone:
+        _require_countable(parsed, list(targets))
     for video, target in targets.items():
         try:
             source = VideoReader(video)
-            counters = _counters(parsed, source)
+            counters = _counters_of_film(parsed, source)
             detector = detector or _open_detector(parsed, source)
             summary = _detect(parsed, detector, source, target, counters, summary_json=True)
         except VideoError as error:
@@ -203,6 +208,35 @@ def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
     if num_failed:
         print(f"{num_failed} of {len(targets)} videos could not be read to their end")
     return _ended(parsed, interrupted=False, num_failed=num_failed)
+
+
+def _require_countable(parsed: argparse.Namespace, videos: list[str]) -> None:
+    """Refuse, before work begins on the first film, lines and zones that do not fit into one of them.
+
+    Raises:
+        VideoError: they do not.
+    """
+    from fewbox.video.reader import VideoReader
+
+    for video in videos:
+        if Path(video).is_file():  # a stream is opened once, when its turn comes
+            try:
+                source = VideoReader(video)
+            except VideoError:  # which is told when its turn comes
+                continue
+            _counters_of_film(parsed, source)
+
+
+def _counters_of_film(parsed: argparse.Namespace, source: FrameSource) -> list[PassCounter]:
+    """As :func:`_counters`, but what does not fit is a fault of this film, and does not stop the others.
+
+    Raises:
+        VideoError: a line or zone does not fit; which film it is, is said.
+    """
+    try:
+        return _counters(parsed, source)
+    except SettingError as error:
+        raise VideoError(f"{source.name}: {error.message}", hint=error.hint) from error
 
 
 def _targets(videos: list[str], folder: Path, table_only: str) -> dict[str, Path]:
@@ -264,9 +298,6 @@ def _counters(parsed: argparse.Namespace, source: FrameSource) -> list[PassCount
         return []
     from fewbox.video.counting import LineCounter, ZoneCounter, read_points
 
-    if parsed.no_tracking:
-        option = _LINE if parsed.count_line else _ZONE
-        raise SettingError(f"{option} counts objects by their numbers", hint="leave --no-tracking out")
     return [
         *(LineCounter(read_points(_LINE, text, source.size_hw)) for text in parsed.count_line or ()),
         *(ZoneCounter(read_points(_ZONE, text, source.size_hw)) for text in parsed.count_zone or ()),

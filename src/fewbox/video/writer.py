@@ -22,6 +22,7 @@ from PIL import Image
 from fewbox.core import escaped
 from fewbox.core.files import output_error, write_text
 from fewbox.core.progress import console
+from fewbox.errors import OutputError, VideoError
 from fewbox.video.counting import PassCounter
 from fewbox.video.opening import require_pyav
 from fewbox.video.tracking import TrackedBox
@@ -38,6 +39,8 @@ _TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "
 
 _RGB, _BT709 = 0, 1  # as ITU-T H.273 numbers matrices
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
+_LONGEST_SIDE = 16384
+"""The encoder, x264, takes no longer one."""
 _SECONDS_PER_FRAGMENT = 2
 # Written to the disk at once, not to a buffer that dies with the process.
 _FORMAT = {"flush_packets": "1"}
@@ -54,7 +57,7 @@ class VideoWriter:
         source: where the frames come from.
 
     Raises:
-        VideoError: PyAV is not installed.
+        VideoError: PyAV is not installed, or the frames are too large for a video.
         OutputError: it cannot be written.
     """
 
@@ -62,6 +65,12 @@ class VideoWriter:
         require_pyav()
         import av
 
+        height, width = source.size_hw
+        if max(height, width) > _LONGEST_SIDE:  # of one film among several, which does not stop the others
+            raise VideoError(
+                f"{source.name}: {width} x {height} pixels; a video has at most {_LONGEST_SIDE} a side",
+                hint="write only the table, -o tracks.csv, or for photos a picture of each: -o found",
+            )
         self._target = target
         self._time_base = source.time_base
         # A recording of a screen may be in RGB. What is written is not; players would show it green and pink.
@@ -257,3 +266,10 @@ def _as_output_error(target: Path) -> Iterator[None]:
         yield
     except OSError as error:  # those of FFmpeg that are about files are OSErrors too
         raise output_error(target, error) from error
+    except Exception as error:
+        import av
+
+        if not isinstance(error, av.FFmpegError):
+            raise
+        said = f"{target}: cannot be written: {error.strerror}"
+        raise OutputError(said, hint="write only the table: -o tracks.csv") from error
