@@ -98,7 +98,7 @@ class TestDetecting:
         answer = ask(server, DUCK, png())
         found = Detector.load(duck).detect(Image.open(io.BytesIO(png())))
         assert answer.status == 200
-        assert answer.json()["photos"] == [found.to_dict() | {"photo": "photo 1"}]
+        assert answer.json()["photos"] == [found.to_dict() | {"photo": "photo 1", "number": 1}]
         assert len(found) > 0
         assert answer.json()["failed"] == []
 
@@ -120,6 +120,12 @@ class TestDetecting:
         )
         assert [photo["photo"] for photo in answer.json()["failed"]] == ["broken.png"]
         assert "damaged" in answer.json()["failed"][0]["error"]
+
+    def test_photos_of_one_name_have_a_number(self, server: DetectionServer) -> None:
+        files = [("image.jpg", png(1)), ("image.jpg", png(2)[:90]), ("image.jpg", png(3))]
+        answer = ask(server, DUCK, *form(*files)).json()
+        assert [photo["number"] for photo in answer["photos"]] == [1, 3]
+        assert [(photo["photo"], photo["number"]) for photo in answer["failed"]] == [("image.jpg", 2)]
 
     def test_tiles_of_a_photo(self, server: DetectionServer, duck: Path) -> None:
         photo = png(size_hw=(180, 240))
@@ -236,6 +242,42 @@ class TestStrangers:
         assert refused(ask(server, "/etc/passwd"), 404, "not found")
         assert refused(ask(server, "/page/..%2Fapp.py"), 404, "not found")
         assert refused(ask(server, DUCK, method="DELETE"), 405, "method not allowed")
+
+    def test_a_slash_too_many_is_told_and_not_redirected(self, server: DetectionServer) -> None:
+        for path in ("/healthz/", "/v1/detectors/", f"{DUCK}/"):
+            assert refused(ask(server, path), 404, "not found")
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/", 200),
+            ("/healthz", 200),
+            ("/metrics", 200),
+            ("/v1/detectors/duck", 200),
+            ("/x", 404),
+            (DUCK, 405),
+        ],
+    )
+    def test_head_answers_as_get_without_the_body(
+        self, server: DetectionServer, path: str, status: int
+    ) -> None:
+        head, got = ask(server, path, method="HEAD"), ask(server, path)
+        assert (head.status, head.body) == (got.status, b"") == (status, b"")
+        for name in ("content-type", "content-security-policy"):
+            assert head.headers[name] == got.headers[name]
+
+    def test_a_connection_is_kept_longer_than_the_usual_proxies_keep_theirs(
+        self, server: DetectionServer
+    ) -> None:
+        assert server._server.config.timeout_keep_alive > 60
+
+    def test_a_broken_head_is_answered_in_plain_text(self, server: DetectionServer) -> None:
+        """As the page about the service says; it comes from below, where no request is known yet."""
+        with socket.create_connection(("127.0.0.1", server.port), timeout=LONG) as client:
+            client.sendall(b"no request at all\r\n\r\n")
+            answer = _read_all(client)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"text/plain" in answer
 
     def test_a_gigabyte_without_a_length(self, server: DetectionServer) -> None:
         block = b"100000\r\n" + bytes(0x100000) + b"\r\n"

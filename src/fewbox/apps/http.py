@@ -172,6 +172,11 @@ def _encode(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 HEADER_SECONDS = 10.0
 """For the head of a request to arrive."""
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may be idle: longer than the 60 s of the usual proxies.
+
+One that is closed just as its proxy sends the next request is answered with 502.
+"""
 
 
 class _TimedProtocol(H11Protocol):
@@ -235,6 +240,7 @@ def server_settings(
         proxy_headers=False,  # a request cannot claim another sender
         server_header=False,
         limit_concurrency=max_connections,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=stop_seconds,
         ssl_certfile=certificate,
         ssl_keyfile=key,

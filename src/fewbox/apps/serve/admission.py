@@ -142,6 +142,8 @@ class Admission:
             return
         start = time.monotonic()
         status = 500
+        if scope["method"] == "HEAD":  # what GET answers, of which the server leaves the body out
+            scope = {**scope, "method": "GET"}
 
         async def send_and_note(message: Message) -> None:
             nonlocal status

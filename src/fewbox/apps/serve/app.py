@@ -128,6 +128,7 @@ def make_app(served: Sequence[ServedDetector], config: ServiceConfig, key: str |
         # FastAPI's own pages fetch their scripts from other servers; ours is at "/", and at "/docs" too.
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to http, behind a proxy with TLS, and with no word of why
         lifespan=service.lifespan,
         dependencies=[Security(HTTPBearer(auto_error=False))] if key is not None else [],
         exception_handlers=PROBLEM_HANDLERS,
@@ -277,8 +278,8 @@ class Service:
         if agnostic_nms:
             detector = detector.with_agnostic_nms(True)
         results = await self._detect_in(request, name, detector, photos, threshold, draw)
-        done = [(photo, one) for photo, one in results if isinstance(one, PhotoResult)]
-        failed = [(photo, one) for photo, one in results if isinstance(one, PhotoError)]
+        done = [(which, one) for which, one in results if isinstance(one, PhotoResult)]
+        failed = [(which, one) for which, one in results if isinstance(one, PhotoError)]
         if not done:
             raise failed[0][1]
         if draw:
@@ -290,8 +291,8 @@ class Service:
                 "score_threshold": threshold,
                 **detector.options,
                 **({} if tiles is None else {"tiles": tiles}),  # as it was asked for
-                "photos": [one.found.to_dict() | {"photo": photo} for photo, one in done],
-                "failed": [{"photo": photo, "error": e.message, "hint": e.hint} for photo, e in failed],
+                "photos": [which | one.found.to_dict() | which for which, one in done],
+                "failed": [which | {"error": e.message, "hint": e.hint} for which, e in failed],
             }
         )
 
@@ -303,8 +304,8 @@ class Service:
         photos: Sequence[PhotoBytes],
         threshold: float,
         draw: bool,
-    ) -> list[tuple[str, PhotoResult | PhotoError]]:
-        """The name of every photo, in their order, and what became of it."""
+    ) -> list[tuple[dict[str, Any], PhotoResult | PhotoError]]:
+        """Which photo it is, for every photo in their order, and what became of it."""
         work = self.workers.detect(detector, photos, threshold, draw=draw)
         try:
             results = await _until_client_leaves(request, work)
@@ -314,7 +315,8 @@ class Service:
             hint = f"ask again in {seconds} s"
             raise Refused(503, "the photos waited too long", hint, {"retry-after": seconds}) from error
         self._count(name, results)
-        return [(photo.name, result) for photo, result in zip(photos, results, strict=True)]
+        which = [{"photo": photo.name, "number": number} for number, photo in enumerate(photos, start=1)]
+        return list(zip(which, results, strict=True))
 
     def _named(self, name: str) -> ServedDetector:
         if name not in self.served:

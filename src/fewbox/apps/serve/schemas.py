@@ -18,6 +18,8 @@ from starlette.requests import Request
 from fewbox.apps.http import Refused
 from fewbox.errors import PhotoError
 
+_NUMBER = "its place among the photos of the request, from 1: several may have one name"
+
 
 class Problem(BaseModel):
     """Why there is no other answer."""
@@ -41,6 +43,7 @@ class PhotoAnswer(BaseModel):
     """What was found in one photo, the most certain first."""
 
     photo: str = Field(description="its file name, or 'photo 1', 'photo 2', ... where it came without one")
+    number: int = Field(description=_NUMBER)
     width: int
     height: int
     detections: list[FoundObject]
@@ -50,6 +53,7 @@ class FailedPhoto(Problem):
     """A photo that could not be read."""
 
     photo: str
+    number: int = Field(description=_NUMBER)
 
 
 class DetectAnswer(BaseModel):
