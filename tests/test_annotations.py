@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, short_names
+from fewbox.data.remote import cached_path
 from fewbox.errors import AnnotationError, SettingError
 
 
@@ -131,6 +132,11 @@ class TestChecks:
         ]
         images = tuple(AnnotatedImage(path, (6, 9), (), reviewed=False) for path in paths)
         assert AnnotationSet(images, ()).names == ("one/a.jpg", "two/a.jpg", "b.jpg", "photos/a.jpg")
+        addresses = ["s3://b/one/a.jpg", "s3://b/two/a.jpg", "s3://b/b.jpg"]
+        remote = [cached_path(address) for address in addresses]
+        assert short_names(remote) == ["one/a.jpg", "two/a.jpg", "b.jpg"]
+        signed = [cached_path(f"https://b/a.jpg?sign={number}") for number in range(2)]
+        assert len(set(short_names(signed))) == 2
         with pytest.raises(AnnotationError, match=r"reviewed: one/a\.jpg, two/a\.jpg, b\.jpg"):
             AnnotationSet(images, ()).require_reviewed()
 

@@ -199,6 +199,14 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     assert captions == [f"{names[1]}: 0 of 1 found, 1 false alarm", f"{names[0]}: 1 of 1 found"]
     assert target.exists()
 
+    captions.clear()
+    for name, image in zip("ab", photos, strict=True):
+        (tmp_path / name).mkdir()
+        image.path.rename(tmp_path / name / "x.png")
+    images = [replace(i, path=tmp_path / name / "x.png") for name, i in zip("ab", photos, strict=True)]
+    save_held_out(target, images, outcomes, scores, photos.labels, config, 0.5)
+    assert captions == ["b/x.png: 0 of 1 found, 1 false alarm", "a/x.png: 1 of 1 found"]
+
 
 @pytest.mark.slow
 def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:

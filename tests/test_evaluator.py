@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fewbox.finetuning.api import provenance
 from PIL import Image
 
 import fewbox
@@ -158,6 +159,25 @@ def test_photos_that_cannot_be_read_are_reported_and_left_out(
         image.path.write_bytes(b"")
     with pytest.raises(PhotoError, match=r"none of 4 photos can be read: photo0\.png, photo1\.png"):
         evaluate(finds_all(squares), squares)
+
+
+def test_photos_of_one_name_are_told_apart_by_their_folders(squares: AnnotationSet, tmp_path: Path):
+    """In what is said, in the report, and in the detector's file."""
+    images = []
+    for folder, image in zip("abcd", squares, strict=True):
+        (tmp_path / folder).mkdir()
+        images.append(replace(image, path=image.path.rename(tmp_path / folder / "x.png")))
+    images[0].path.write_bytes(b"")
+    alike = replace(squares, images=tuple(images))
+    detector = KnownDetector({}, squares.labels)
+    history = [{"total": 0.0}]
+    detector.provenance = provenance(alike[2:], "probe", fewbox.FinetuneConfig(), history)
+    assert [photo["name"] for photo in detector.provenance["photos"]] == ["c/x.png", "d/x.png"]
+    evaluation = evaluate(detector, alike)
+    assert evaluation.skipped == ("a/x.png",)
+    assert evaluation.learnt_from == ("c/x.png", "d/x.png")
+    report = render_report(evaluation, "squares")
+    assert all(f"{name}/x.png" in report for name in "abcd")
 
 
 def test_photos_it_learnt_from_are_pointed_out(squares: AnnotationSet):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import io
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,27 @@ def test_a_photo_that_cannot_be_read_is_tried_again(tmp_path: Path, detector: Co
     assert [row["photo"] for row in json.loads(document(tmp_path))["photos"]] == [
         f"photo{number}.png" for number in range(NUM_PHOTOS)
     ]
+
+
+def test_photos_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, detector: Counting) -> None:
+    """As they are called among all photos, though the run before had one of the folders only."""
+    photos = tmp_path / "photos"
+    for folder_name in ("a", "b"):
+        shutil.copytree(photos, tmp_path / "all" / folder_name)
+    (tmp_path / "all" / "b" / "photo2.png").write_bytes(b"no photo")
+    detector.stop_after = 4
+    with pytest.raises(Stopped):
+        detect_folder(tmp_path / "d.onnx", tmp_path / "all" / "a", tmp_path / "out", pictures=False)
+    detector.looked, detector.stop_after = 0, 1000
+    both = [tmp_path / "all" / "a", tmp_path / "all" / "b"]
+    summary = detect_folder(tmp_path / "d.onnx", both, tmp_path / "out", pictures=False)
+    assert detector.looked == 2 * NUM_PHOTOS - 4
+    names = [f"{name}/photo{number}.png" for name in ("a", "b") for number in range(NUM_PHOTOS)]
+    names.remove("b/photo2.png")
+    assert [row["photo"] for row in json.loads(document(tmp_path))["photos"]] == names
+    assert json.loads(document(tmp_path))["failed"] == ["b/photo2.png"] == list(summary.failed)
+    with (tmp_path / "out" / "counts.csv").open(newline="") as table:
+        assert [row["photo"] for row in csv.DictReader(table)] == names
 
 
 @pytest.mark.parametrize("done", [0, 4])

@@ -32,6 +32,7 @@ from fewbox.data.images import ReducedImage
 from fewbox.errors import OutputError, SettingError, VideoError
 from fewbox.video import MAX_WAITING, VideoSummary, detect_video, opening
 from fewbox.video import reader as video_reader
+from fewbox.video import writer as video_writer
 from fewbox.video.counting import LineCounter, ZoneCounter
 from fewbox.video.opening import Arrivals
 from fewbox.video.reader import Frame, PhotoFrames, VideoReader
@@ -374,16 +375,38 @@ def test_odd_sizes(tmp_path: Path) -> None:
 
 
 def test_photos_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(4):
-        Image.fromarray(picture(5 * number)).save(tmp_path / f"{number}.png")
+    paths = [tmp_path / name / f"{number}.png" for number in (0, 3) for name in "ab"]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture(5 * number)).save(path)
     for number in (0, 3):
-        (tmp_path / f"{number}.png").write_bytes(b"no photo")
-    Image.fromarray(picture(10)).resize((80, 60)).save(tmp_path / "2.png")
-    source = PhotoFrames(sorted(tmp_path.glob("*.png")), 4)
+        paths[number].write_bytes(b"no photo")
+    Image.fromarray(picture(10)).resize((80, 60)).save(paths[2])
+    source = PhotoFrames(paths, 4)
     assert detect_video(SeesYellow(), source, tmp_path / "boxes.mp4", show_progress=False).num_frames == 2
     assert times_of(tmp_path / "boxes.mp4") == [0, Fraction(1, 4)]
     assert {image.shape for image in images_of(tmp_path / "boxes.mp4")} == {(HEIGHT, WIDTH, 3)}
     assert capsys.readouterr().err.count("skipped: ") == 2
+    assert source.failed == ["a/0.png", "b/3.png"]  # each is called as it is told from the others
+
+
+@pytest.mark.parametrize("size_wh", [(16386, 4), (4, 20000)])
+def test_photos_that_are_too_large_for_a_video(tmp_path: Path, size_wh: tuple[int, int]) -> None:
+    Image.new("RGB", size_wh).save(tmp_path / "a.png")
+    source = PhotoFrames([tmp_path / "a.png"], 4)
+    size = f"{size_wh[0]} x {size_wh[1]}"
+    with pytest.raises(VideoError, match=f"1 photo: {size} pixels; a video has at most 16384 a side"):
+        detect_video(SeesYellow(), source, tmp_path / "boxes.mp4", show_progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_what_the_encoder_refuses_is_told(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_writer, "_H264", {"preset": "no such preset"})
+    with pytest.raises(OutputError, match=r"boxes\.mp4: cannot be written: Invalid argument"):
+        detect(film, tmp_path / "boxes.mp4")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_animation(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.data.images import StrPath, find_photos, read_size_hw
+from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError, SettingError
 
 # A narrower box is a slip of the mouse or a rounding error; its logarithm, for the coder, would be no use.
@@ -316,8 +317,15 @@ def _check_labels(labels: tuple[str, ...], source: str) -> None:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Name different files: the last part of each path, with as many folders before it as tell it apart."""
+    """Name different files: the last part of each path, with as many folders before it as tell it apart.
+
+    A remote photo's folders are those of its address, not of its place in the cache.
+    """
     names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        shown = [Path(shown_name(path)) for path in paths]
+        if len(set(shown)) == len(set(paths)):  # else addresses differ only in what is not shown of them
+            paths = shown
     depth = 1
     while shared := {name for name, count in Counter(names).items() if count > 1}:
         depth += 1

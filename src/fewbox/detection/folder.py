@@ -109,7 +109,8 @@ def detect_folder(
 
     Raises:
         DetectorFileError: the detector cannot be read.
-        PhotoError: no photos there, or two of them have one name.
+        PhotoError: no photos there, or two of them have one name and pictures are wanted, which go into one
+            folder; without pictures, the folders of such photos tell them apart.
         SettingError: the threshold is not from 0 to 1, there cannot be so many tiles, or an animation is
             wanted of no pictures.
         OutputError: a result cannot be written, or would replace a photo.
@@ -289,8 +290,8 @@ def _detect_and_draw(
                 rows.add(number, row.result())
             except PhotoError as error:
                 console.print(f"skipped: {error.message}")
-                failed.append(paths[number].name)
-            advance(paths[number].name)
+                failed.append(rows.names[number])
+            advance(rows.names[number])
     return failed
 
 

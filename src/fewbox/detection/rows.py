@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from fewbox.core import escaped
 from fewbox.core.files import output_error, replacing, temporary_place, version_of
+from fewbox.data.annotations import short_names
 from fewbox.errors import OutputError
 
 LEAST_PHOTOS = 100
@@ -44,6 +45,8 @@ class RowFile:
 
     def __init__(self, photos: Sequence[Path], output: Path, *decided_by: object) -> None:
         self._photos, self._output = photos, output
+        self.names = short_names(photos)
+        """What each photo is called, which another run may call otherwise: it depends on all of them."""
         self._key = hashlib.sha256(repr(decided_by).encode()).hexdigest()[:16]
         self._starts: dict[int, int] = {}
         self._counts: dict[int, int] = {}
@@ -123,7 +126,7 @@ class RowFile:
             if photo != str(self._photos[number]):
                 told = f"{self._path}: another program has written into it"
                 raise OutputError(told, hint="run the command again, and no other one into this folder")
-            yield row
+            yield row | {"photo": self.names[number]}
 
     def _stamps(self, number: int, row: dict[str, Any]) -> list[str | int]:
         """What tells a photo and its picture from others; whatever draws into the folder may replace this."""

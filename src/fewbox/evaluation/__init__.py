@@ -285,7 +285,7 @@ def evaluate_detections(
         threshold=detector.threshold,
         annotations=annotations,
         skipped=tuple(skipped),
-        learnt_from=_learnt_from(detector, images),
+        learnt_from=_learnt_from(detector, annotations),
         expected_ap50=_expected_ap50(detector),
         outcomes=outcomes,
         metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
@@ -330,15 +330,15 @@ def detect_all(
     with progress_bar("detecting", len(annotations), show=show_progress) as advance:
         beside = getattr(detector, "runs_on", CPU) != CPU  # a detector may be of any kind that detects
         looks = run_each(look, annotations, beside=beside)
-        for image, done in zip(annotations, looks, strict=True):
+        for image, name, done in zip(annotations, annotations.names, looks, strict=True):
             try:
                 detections.append(done.result())
                 images.append(image)
             except PhotoError as error:
                 if show_progress:
                     console.print(f"skipped: {error.message}")
-                skipped.append(image.path.name)
-            advance(image.path.name)
+                skipped.append(name)
+            advance(name)
     if not images:
         photos = counted(len(annotations), "photo")
         raise PhotoError(
@@ -348,7 +348,7 @@ def detect_all(
     return replace(annotations, images=tuple(images)), detections, skipped
 
 
-def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> tuple[str, ...]:
+def _learnt_from(detector: PhotoDetector, annotations: AnnotationSet) -> tuple[str, ...]:
     """Names of photos that seem to be ones the detector was taught with.
 
     The detector's file knows them by their content. An older one knows their names and numbers of boxes
@@ -356,10 +356,11 @@ def _learnt_from(detector: PhotoDetector, images: Sequence[AnnotatedImage]) -> t
     photos it was taught with are there, they are.
     """
     photos = detector.provenance.get("photos", ())
+    named = list(zip(annotations.names, annotations, strict=True))
     if known := {photo.get("sha256") for photo in photos} - {None}:
-        return tuple(image.path.name for image in images if content_hash(image.path) in known)
+        return tuple(name for name, image in named if content_hash(image.path) in known)
     taught = {(photo["name"], photo["boxes"]) for photo in photos}
-    names = tuple(image.path.name for image in images if (image.path.name, len(image.boxes)) in taught)
+    names = tuple(name for name, image in named if (image.path.name, len(image.boxes)) in taught)
     return names if 2 * len(names) >= len(taught) else ()
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 from fewbox.core import counted
 from fewbox.core.boxes import box_areas
 from fewbox.core.progress import progress_bar
+from fewbox.data.annotations import short_names
 from fewbox.data.images import read_image
 from fewbox.evaluation.matching import overlaps
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_SCORE, Outcomes
@@ -305,14 +306,14 @@ def take_pictures(
     for number, (photo_id, _) in enumerate(wanted):
         numbers.setdefault(photo_id, []).append(number)
     pictures: dict[int, Picture] = {}
+    names = short_names(photos)
     with progress_bar("making the report", len(numbers)) as advance:
         for photo_id, of_photo in numbers.items():
-            path = photos[photo_id]
-            image = Image.fromarray(read_image(path))
+            image = Image.fromarray(read_image(photos[photo_id]))
             marks = marks_of_photo(outcomes, photo_id, labels)
             for number in of_photo:
-                pictures[number] = _take(image, printable_name(path.name), wanted[number][1], marks)
-            advance(path.name)
+                pictures[number] = _take(image, printable_name(names[photo_id]), wanted[number][1], marks)
+            advance(names[photo_id])
     taken = [pictures[number] for number in range(len(wanted))]
     first_alarm = len(whole) + len(misses)
     return taken[: len(whole)], taken[len(whole) : first_alarm], taken[first_alarm:]

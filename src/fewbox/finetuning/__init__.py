@@ -368,7 +368,8 @@ def provenance(
         "recipe": recipe,
         "settings": asdict(settings),
         "photos": [
-            {"name": i.path.name, "boxes": len(i.boxes), "sha256": content_hash(i.path)} for i in annotations
+            {"name": name, "boxes": len(image.boxes), "sha256": content_hash(image.path)}
+            for name, image in zip(annotations.names, annotations, strict=True)
         ],
         "final_loss": history[-1]["total"],
     }

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from fewbox.core import counted, single_blas_thread
 from fewbox.core.boxes import nms_per_class
-from fewbox.data.annotations import AnnotatedImage
+from fewbox.data.annotations import AnnotatedImage, short_names
 from fewbox.data.images import read_reduced
 from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
 from fewbox.detection.parallel import run_parallel
@@ -257,7 +257,8 @@ def save_held_out(
     if not tiles:
         return
     pictures = (tile.draw(images[tile.number], labels, config, scores) for tile in tiles)
-    captions = [f"{images[tile.number].path.name}: {tile}" for tile in tiles]
+    names = short_names([image.path for image in images])
+    captions = [f"{names[tile.number]}: {tile}" for tile in tiles]
     save_picture(contact_sheet(pictures, min(2, len(tiles)), 2 * SHEET_SIDE + _GAP, captions), target)
 
 

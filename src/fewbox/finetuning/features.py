@@ -182,22 +182,25 @@ def extract_features(
         show_progress: show how far the work has come.
         computed: what a run before has computed, and where this one keeps it; None keeps nothing.
     """
+    names = annotations.names
 
     def look(number: int) -> CachedPhoto:
         photo, labels = annotations.images[number], annotations.labels
         seeds = (seed, number)
-        compute = partial(_cached, extractor, config, photo, labels, assign, num_views, num_kept, seeds)
+        compute = partial(
+            _cached, extractor, config, photo, labels, assign, num_views, num_kept, seeds, names[number]
+        )
         if computed is None:
             return compute()
-        unpack = partial(CachedPhoto.from_arrays, name=photo.path.name)
+        unpack = partial(CachedPhoto.from_arrays, name=names[number])
         return computed.of_photo(number, photo, compute, CachedPhoto.to_arrays, unpack)
 
     looks = run_each(look, range(len(annotations)), beside=extractor.reads_beside)
     photos = []
     with progress_bar("looking at the photos", len(annotations), show=show_progress) as advance:
-        for image, done in zip(annotations, looks, strict=True):
+        for name, done in zip(names, looks, strict=True):
             photos.append(done.result())
-            advance(image.path.name)
+            advance(name)
     if show_progress and computed is not None and computed.num_found:
         console.print(computed.in_words(len(photos)))
     return photos
@@ -212,6 +215,7 @@ def _cached(
     num_views: int,
     num_kept: int,
     seeds: tuple[int, int],
+    name: str,
 ) -> CachedPhoto:
     image = read_image(photo.path)
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
@@ -228,7 +232,7 @@ def _cached(
         if len(samples) == 1:
             kept = features.at(_highest(features.base_score, num_kept))
             original = (kept, boxes[learnt], ids[learnt], boxes[ignored])
-    return CachedPhoto(photo.path.name, *original, samples)
+    return CachedPhoto(name, *original, samples)
 
 
 def _highest(values: Floats, count: int) -> NDArray[np.int64]:

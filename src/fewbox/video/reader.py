@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from fewbox.core import counted
 from fewbox.core.progress import console
+from fewbox.data.annotations import short_names
 from fewbox.data.images import ReducedImage, read_image, read_size_hw
 from fewbox.errors import PhotoError, VideoError
 from fewbox.video.opening import CONVERT, Arrivals, as_video_error, open_source, require_pyav
@@ -116,12 +117,12 @@ class PhotoFrames:
         height, width = self.size_hw
         self.failed.clear()
         pts = 0
-        for path in self._paths:
+        for path, name in zip(self._paths, short_names(self._paths), strict=True):
             try:
                 image = read_image(path)
             except PhotoError as error:
                 console.print(f"skipped: {error.message}")
-                self.failed.append(path.name)
+                self.failed.append(name)
                 continue
             if image.shape[:2] != self.size_hw:
                 image = np.array(ImageOps.pad(Image.fromarray(image), (width, height)))

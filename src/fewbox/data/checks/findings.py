@@ -209,7 +209,7 @@ KINDS = {
     "photo-name-twice": Kind(
         NOTE,
         "photos that share a name",
-        "nothing, if their folders tell them apart; fewbox detect takes one of the folders at a time",
+        "nothing, if their folders tell them apart; fewbox detect draws pictures of one folder at a time",
     ),
     "photo-flipped": Kind(
         NOTE,
