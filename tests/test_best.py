@@ -207,6 +207,12 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     save_held_out(target, images, outcomes, scores, photos.labels, config, 0.5)
     assert captions == ["b/x.png: 0 of 1 found, 1 false alarm", "a/x.png: 1 of 1 found"]
 
+    Image.new("RGB", (5000, 3)).save(tmp_path / "a" / "x.png")  # a very narrow one does not cost all
+    narrow = replace(images[0], size_hw=(3, 5000), boxes=(Box(100, 0, 200, 3, "square"),))
+    target.unlink()
+    save_held_out(target, [narrow, images[1]], outcomes, scores, photos.labels, config, 0.5)
+    assert target.exists()
+
 
 @pytest.mark.slow
 def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:

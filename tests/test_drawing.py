@@ -264,6 +264,18 @@ def test_captions_lie_below_their_pictures_and_within_their_columns():
     assert (np.asarray(with_text)[80:, 105:109] == 255).all()
 
 
+def test_a_very_narrow_picture_is_shown_a_pixel_wide(tmp_path: Path):
+    for size_wh in ((5000, 3), (3, 5000)):
+        narrow = Image.new("RGB", size_wh, "red")
+        sheet = contact_sheet([narrow, Image.new("RGB", (50, 50))], columns=2, tile_width=100)
+        red = np.asarray(sheet)[:, :108, 0] > np.asarray(sheet)[:, :108, 1]
+        assert red.sum() == 100
+        save_gif([Image.new("RGB", (100, 80)), narrow], tmp_path / "a.gif")
+        with Image.open(tmp_path / "a.gif") as animation:
+            animation.seek(1)
+            assert (np.asarray(animation.convert("RGB")) > 100).any()
+
+
 @pytest.mark.parametrize(("pictures", "captions"), [([], None), (list(plain("red")), ["a", "b"])])
 def test_a_contact_sheet_needs_pictures_and_a_caption_for_each(pictures, captions):
     with pytest.raises(ValueError, match="pictures"):

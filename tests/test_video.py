@@ -409,6 +409,13 @@ def test_what_the_encoder_refuses_is_told(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_very_narrow_photo_is_still_seen(tmp_path: Path) -> None:
+    for name, size_wh in (("a", (64, 48)), ("b", (5000, 3))):
+        Image.new("RGB", size_wh, "white").save(tmp_path / f"{name}.png")
+    frames = list(PhotoFrames(sorted(tmp_path.glob("*.png")), 4))
+    assert [int((frame.image > 100).any(axis=2).sum()) for frame in frames] == [64 * 48, 64]
+
+
 def test_an_animation(tmp_path: Path) -> None:
     frames = [Image.fromarray(picture(4 * number)) for number in range(6)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=200)

@@ -270,7 +270,7 @@ def contact_sheet(
         >>> fewbox.contact_sheet(map(fewbox.read_image, names), 2, tile_width=240, captions=names).width
         498
     """
-    tiles = [ImageOps.contain(_pillow(picture), (tile_width, tile_width)) for picture in pictures]
+    tiles = [contained(_pillow(picture), (tile_width, tile_width)) for picture in pictures]
     texts = [""] * len(tiles) if captions is None else captions
     if not tiles or len(texts) != len(tiles):
         raise ValueError(f"{len(tiles)} pictures, {len(texts)} captions")
@@ -299,6 +299,20 @@ def contact_sheet(
             )
         top += row_height
     return sheet
+
+
+def contained(
+    picture: Image.Image, size_wh: tuple[int, int], method: Image.Resampling = Image.Resampling.BICUBIC
+) -> Image.Image:
+    """The picture as large as it fits into ``size_wh``, and a pixel wide and high at the least.
+
+    ``ImageOps.contain`` leaves nothing of one that is hundreds of times longer than wide.
+    """
+    scale = min(size_wh[0] / picture.width, size_wh[1] / picture.height)
+    if min(picture.size) * scale >= 1:
+        return ImageOps.contain(picture, size_wh, method)
+    is_wide = picture.width > picture.height
+    return picture.resize((size_wh[0], 1) if is_wide else (1, size_wh[1]), method)
 
 
 def _pillow(picture: Picture) -> Image.Image:
@@ -371,7 +385,7 @@ def _gif_frames(pictures: Iterable[Picture], max_width: int) -> Iterator[Image.I
             scale = min(1.0, max_width / frame.width)
             size = round(frame.width * scale), max(1, round(frame.height * scale))
         if frame.size != size:
-            frame = ImageOps.pad(frame, size, Image.Resampling.LANCZOS)
+            frame = ImageOps.pad(contained(frame, size, Image.Resampling.LANCZOS), size)
         # A palette of the frame's own: an octree keeps the colour of small bright things, which
         # median cut greys. Only to a given palette does Pillow dither, hence the second step.
         yield frame.quantize(palette=frame.quantize(method=Image.Quantize.FASTOCTREE))

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fewbox.core import counted, single_blas_thread
 from fewbox.core.boxes import nms_per_class
 from fewbox.data.annotations import AnnotatedImage, short_names
 from fewbox.data.images import read_reduced
-from fewbox.detection.drawing import contact_sheet, draw_boxes, save_picture
+from fewbox.detection.drawing import contact_sheet, contained, draw_boxes, save_picture
 from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
@@ -307,7 +307,7 @@ class _Tile:
             boxes: NDArray[np.float64], ids: NDArray[Any], tags: list[str], dashed: NDArray[np.bool_]
         ) -> Image.Image:
             corners = config.to_photo(boxes, image.size_hw)
-            small = ImageOps.contain(Image.fromarray(read.image), (SHEET_SIDE, SHEET_SIDE))
+            small = contained(Image.fromarray(read.image), (SHEET_SIDE, SHEET_SIDE))
             scale = np.array([small.width / width, small.height / height] * 2)
             return draw_boxes(np.asarray(small), corners * scale, tags, ids, dashed=dashed.tolist())
 

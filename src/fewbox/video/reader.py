@@ -23,6 +23,7 @@ from fewbox.core import counted
 from fewbox.core.progress import console
 from fewbox.data.annotations import short_names
 from fewbox.data.images import ReducedImage, read_image, read_size_hw
+from fewbox.detection.drawing import contained
 from fewbox.errors import PhotoError, VideoError
 from fewbox.video.opening import CONVERT, Arrivals, as_video_error, open_source, require_pyav
 
@@ -125,7 +126,8 @@ class PhotoFrames:
                 self.failed.append(name)
                 continue
             if image.shape[:2] != self.size_hw:
-                image = np.array(ImageOps.pad(Image.fromarray(image), (width, height)))
+                fitting = contained(Image.fromarray(image), (width, height))
+                image = np.array(ImageOps.pad(fitting, (width, height)))
             yield Frame(image, pts, float(pts * self.time_base))
             pts += 1
 
