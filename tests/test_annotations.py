@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, short_names
-from fewbox.data.remote import cached_path
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.remote import cached_path, short_names
 from fewbox.errors import AnnotationError, SettingError
 
 

@@ -14,7 +14,6 @@ Everything is checked when an :class:`AnnotationSet` is made, so that no other c
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ import numpy.typing as npt
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.data.images import StrPath, find_photos, read_size_hw
-from fewbox.data.remote import shown_name
+from fewbox.data.remote import short_names
 from fewbox.errors import AnnotationError, SettingError
 
 # A narrower box is a slip of the mouse or a rounding error; its logarithm, for the coder, would be no use.
@@ -314,26 +313,6 @@ def _check_labels(labels: tuple[str, ...], source: str) -> None:
             raise AnnotationError(
                 f"{source}: two classes have one label: {label}", hint="rename one of them, or make them one"
             )
-
-
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """Name different files: the last part of each path, with as many folders before it as tell it apart.
-
-    A remote photo's folders are those of its address, not of its place in the cache.
-    """
-    names = [path.name for path in paths]
-    if len(set(names)) < len(names):
-        shown = [Path(shown_name(path)) for path in paths]
-        if len(set(shown)) == len(set(paths)):  # else addresses differ only in what is not shown of them
-            paths = shown
-    depth = 1
-    while shared := {name for name, count in Counter(names).items() if count > 1}:
-        depth += 1
-        longer = [Path(*path.parts[-depth:]).as_posix() for path in paths]
-        names = [new if old in shared else old for old, new in zip(names, longer, strict=True)]
-        if depth > max(len(path.parts) for path in paths):  # one file twice: it keeps its one name
-            break
-    return names
 
 
 def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:

@@ -16,7 +16,8 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -91,6 +92,26 @@ def path_in_address(path: Path) -> PurePosixPath | None:
         return None
     folder = path_in(address).parent
     return (PurePosixPath(unquote(str(folder))) if _is_web(address) else folder) / path.name
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Name different files: the last part of each path, with as many folders before it as tell it apart.
+
+    A remote photo's folders are those of its address, not of its place in the cache.
+    """
+    names = [path.name for path in paths]
+    if len(set(names)) < len(names):
+        shown = [Path(shown_name(path)) for path in paths]
+        if len(set(shown)) == len(set(paths)):  # else addresses differ only in what is not shown of them
+            paths = shown
+    depth = 1
+    while shared := {name for name, count in Counter(names).items() if count > 1}:
+        depth += 1
+        longer = [Path(*path.parts[-depth:]).as_posix() for path in paths]
+        names = [new if old in shared else old for old, new in zip(names, longer, strict=True)]
+        if depth > max(len(path.parts) for path in paths):  # one file twice: it keeps its one name
+            break
+    return names
 
 
 def fetch_missing(path: Path) -> None:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from fewbox.core import escaped
 from fewbox.core.files import output_error, replacing, temporary_place, version_of
-from fewbox.data.annotations import short_names
+from fewbox.data.remote import short_names
 from fewbox.errors import OutputError
 
 LEAST_PHOTOS = 100

@@ -24,8 +24,8 @@ from PIL import Image
 from fewbox.core import counted
 from fewbox.core.boxes import box_areas
 from fewbox.core.progress import progress_bar
-from fewbox.data.annotations import short_names
 from fewbox.data.images import read_image
+from fewbox.data.remote import short_names
 from fewbox.evaluation.matching import overlaps
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_SCORE, Outcomes
 

@@ -23,8 +23,9 @@ from PIL import Image
 
 from fewbox.core import counted, single_blas_thread
 from fewbox.core.boxes import nms_per_class
-from fewbox.data.annotations import AnnotatedImage, short_names
+from fewbox.data.annotations import AnnotatedImage
 from fewbox.data.images import read_reduced
+from fewbox.data.remote import short_names
 from fewbox.detection.drawing import contact_sheet, contained, draw_boxes, save_picture
 from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable

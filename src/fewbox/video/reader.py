@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 
 from fewbox.core import counted
 from fewbox.core.progress import console
-from fewbox.data.annotations import short_names
 from fewbox.data.images import ReducedImage, read_image, read_size_hw
+from fewbox.data.remote import short_names
 from fewbox.detection.drawing import contained
 from fewbox.errors import PhotoError, VideoError
 from fewbox.video.opening import CONVERT, Arrivals, as_video_error, open_source, require_pyav

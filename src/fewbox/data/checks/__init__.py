@@ -22,7 +22,6 @@ import numpy.typing as npt
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
-from fewbox.data.annotations import short_names
 from fewbox.data.checks.findings import (
     ERROR,
     KINDS,
@@ -43,7 +42,7 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
 from fewbox.data.photo_file import SPELLING_HINT, opened
 from fewbox.data.project import drawn_in
-from fewbox.data.remote import shown_name
+from fewbox.data.remote import short_names, shown_name
 from fewbox.data.similar import (
     HASH_BITS,
     HASHED_HW,

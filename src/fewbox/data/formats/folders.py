@@ -17,10 +17,10 @@ from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet, short_names
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats.text_file import read_text_of_windows
 from fewbox.data.images import PHOTO_SUFFIXES
-from fewbox.data.remote import path_in_address, shown_name
+from fewbox.data.remote import path_in_address, short_names, shown_name
 from fewbox.errors import AnnotationError
 
 # Where programs that detect leave pictures with boxes drawn in: Ultralytics, and YOLOv5 and its kin.
