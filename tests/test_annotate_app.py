@@ -412,6 +412,7 @@ def test_the_files_of_the_page(folder: Path, tmp_path: Path, monkeypatch: pytest
     }  # fmt: skip
     assert page.get("/").text == "index.html"
     assert page.get("/page/notes.txt").status_code == page.get("/page/secret.py").status_code == 404
+    assert page.get("/api/project/").status_code == 404  # no redirect: behind a proxy it would lead to http
 
 
 def test_thousands_of_photos(tmp_path: Path) -> None:
