@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from fewbox.cli import main
 from fewbox.errors import VideoError
-from fewbox.video.frames import write_frames
+from fewbox.video.writer import write_frames
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from page_driver import MARK, OpenPage, Serve, assert_close, boxes_in_file, marked_photo
 
-from fewbox.video.frames import write_frames
+from fewbox.video.writer import write_frames
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install '.[video]'")
 

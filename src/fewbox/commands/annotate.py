@@ -178,7 +178,7 @@ def _photos_of(given: str, frames: int | None) -> str:
     if folder.is_dir() and any(folder.iterdir()):
         print(f"{folder}: frames of {film.name} are there already; to pick others, rename or delete it")
         return str(folder)
-    from fewbox.video.frames import write_frames
+    from fewbox.video.writer import write_frames
 
     count = write_frames(film, folder, frames)
     print(f"{counted(count, 'frame')} of {film.name} written into {folder}", flush=True)
