@@ -134,7 +134,7 @@ def read_raw(boxes: StrPath, format: str | None = None) -> RawAnnotations:
     """
     path = Path(boxes)
     form = recognized_format(path) if format is None else require_format(format)
-    folder, files = files_of(path, form)
+    folder, files = files_in_format(path, form)
     raw = read_files(files, folder, form)
     if form in FOLDER_FORMATS or not path.is_dir():
         return raw
@@ -274,7 +274,7 @@ def recognized_format(path: Path) -> str:
     return found[0]
 
 
-def files_of(path: Path, form: str) -> tuple[Path, list[Path]]:
+def files_in_format(path: Path, form: str) -> tuple[Path, list[Path]]:
     """The files of one format, and the folder that they are below.
 
     Args:
