@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fewbox.finetuning.api import provenance
 from PIL import Image
 
 import fewbox
@@ -20,6 +19,7 @@ from fewbox.detection.detector import Detector
 from fewbox.errors import AnnotationError, PhotoError, SettingError
 from fewbox.evaluation import Evaluation, evaluate
 from fewbox.evaluation.report import render_report
+from fewbox.finetuning import provenance
 from known_detector import KnownDetector, corners
 from reference_fields import fields_of
 from tiny import make_photos, tiny_base, tiny_config

@@ -15,14 +15,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Self
-
-from filelock import FileLock, Timeout
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from fewbox.core import escaped
 from fewbox.core.files import output_error, replacing, temporary_place, version_of
 from fewbox.data.remote import short_names
 from fewbox.errors import OutputError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 LEAST_PHOTOS = 100
 """Fewer are looked at again in a few seconds."""
@@ -168,6 +169,8 @@ def _locked(output: Path) -> FileLock:
         OutputError: another run is at work there.
     """
     # A soft lock, which is a file that is there, would outlive a run that is killed.
+    from filelock import FileLock, Timeout
+
     lock = FileLock(output / _LOCK, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
