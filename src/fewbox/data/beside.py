@@ -13,9 +13,9 @@ from pathlib import Path
 
 from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE, checked_label, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.formats import annotated_image, format_of_file, read_files
+from fewbox.data.formats import format_of_file, read_files
 from fewbox.data.formats.csv_table import is_box_table
-from fewbox.data.formats.fitting import Fitting
+from fewbox.data.formats.fitting import Fitting, annotated_image
 from fewbox.data.formats.folders import files_below
 from fewbox.data.formats.photos import PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto

@@ -13,8 +13,8 @@ from pathlib import Path
 from fewbox.core.progress import console
 from fewbox.data import PROJECT_FILE, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.formats import annotated_image, read_raw
-from fewbox.data.formats.fitting import Fitting
+from fewbox.data.formats.coco import read_coco
+from fewbox.data.formats.fitting import Fitting, annotated_image, require_pixels_in
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, tell_left_out
 from fewbox.data.project_file import PhotoState
 from fewbox.errors import AnnotationError
@@ -26,7 +26,8 @@ def raw_project(folder: Path) -> RawAnnotations:
     Raises:
         AnnotationError: it is malformed, or has a photo twice.
     """
-    raw = read_raw(folder / PROJECT_FILE, "coco")
+    raw = read_coco(folder / PROJECT_FILE)
+    require_pixels_in(raw)
     photos: dict[str, RawPhoto] = {}
     for photo in raw.photos:
         if photo_key(photo.name) in photos:

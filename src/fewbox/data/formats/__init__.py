@@ -23,11 +23,11 @@ from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import console
 from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE, require_format
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box, require_size
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import is_box_table, read_csv
 from fewbox.data.formats.cvat import read_cvat
-from fewbox.data.formats.fitting import Fitting, require_pixels
+from fewbox.data.formats.fitting import Fitting, annotated_image, require_pixels_in
 from fewbox.data.formats.folders import files_below, folders_of_photos, splits_in_words
 from fewbox.data.formats.json_file import load_json
 from fewbox.data.formats.label_studio import read_label_studio
@@ -157,8 +157,7 @@ def read_files(files: Sequence[Path], folder: Path, form: str) -> RawAnnotations
             raw = read_yolo(files, folder)
         case _:
             raw = merged([_read_file(file, form) for file in files], folder)
-    boxes = (box for photo in raw.photos for box in photo.boxes if not box.unit)
-    require_pixels((box.corners for box in boxes), raw.source)
+    require_pixels_in(raw)
     return raw
 
 
@@ -230,24 +229,6 @@ def _found(
     for photo, path in found:
         if not isinstance(path, AnnotationError):
             yield photo, path
-
-
-def annotated_image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
-    """Hold what a file says of one photo against it; ``label`` is the class where the file names none.
-
-    Raises:
-        AnnotationError: the photo has another size, or a box does not fit at all.
-        PhotoError: the photo cannot be read.
-    """
-    size_hw = read_size_hw(path)
-    if raw.size_hw is not None:
-        require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")
-    boxes = [
-        Box(x1, y1, x2, y2, label if box.label is None else box.label.strip(), box.ignore, box.area)
-        for box, (x1, y1, x2, y2) in fitting.fitted(raw, path, size_hw)
-    ]
-    # A flat box that is left out leaves no empty photo: something was drawn there.
-    return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed and bool(boxes) == bool(raw.boxes))
 
 
 def possible_formats(path: Path) -> tuple[str, ...]:

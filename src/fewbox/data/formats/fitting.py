@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fewbox.core import counted
-from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
+from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE, AnnotatedImage, Box, require_size
 from fewbox.data.decoding import lies_sideways
-from fewbox.data.formats.raw import Corners, RawBox, RawPhoto, refuse_rotated
+from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, refuse_rotated
+from fewbox.data.images import read_size_hw
 from fewbox.data.photo_file import opened
 from fewbox.errors import AnnotationError
 
@@ -51,6 +52,12 @@ def require_pixels(corners: Iterable[Corners], source: str, hint: str = _PARTS_H
     if solid and all(max(b[:2]) < _PARTS_BEGIN and max(map(abs, b)) < _PARTS_END for b in solid):
         message = f"{source}: every box lies within the first two pixels of its photo"
         raise AnnotationError(message, hint=hint)
+
+
+def require_pixels_in(raw: RawAnnotations) -> None:
+    """The same of what a file says, without the boxes that it says are in parts."""
+    boxes = (box for photo in raw.photos for box in photo.boxes if not box.unit)
+    require_pixels((box.corners for box in boxes), raw.source)
 
 
 def is_flat(corners: Corners) -> bool:
@@ -172,3 +179,21 @@ class Fitting:
 def _lies_sideways(path: Path) -> bool:
     with opened(path) as image:
         return lies_sideways(image)
+
+
+def annotated_image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
+    """Hold what a file says of one photo against it; ``label`` is the class where the file names none.
+
+    Raises:
+        AnnotationError: the photo has another size, or a box does not fit at all.
+        PhotoError: the photo cannot be read.
+    """
+    size_hw = read_size_hw(path)
+    if raw.size_hw is not None:
+        require_size(raw.size_hw, size_hw, f"{raw.where}: {path.name}")
+    boxes = [
+        Box(x1, y1, x2, y2, label if box.label is None else box.label.strip(), box.ignore, box.area)
+        for box, (x1, y1, x2, y2) in fitting.fitted(raw, path, size_hw)
+    ]
+    # A flat box that is left out leaves no empty photo: something was drawn there.
+    return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed and bool(boxes) == bool(raw.boxes))
