@@ -200,6 +200,13 @@ def test_what_is_missed_and_what_is_a_false_alarm_is_counted(tmp_path: Path, mon
     assert target.exists()
 
     captions.clear()
+    sure = Outcomes.of(
+        PredictionTable(ids[:1], ids[:1], truth[:1], scores[:1]), drawn
+    )  # nothing lies below the threshold, and one is missed
+    save_held_out(target, photos.images, sure, scores[:1], photos.labels, config, 0.5)
+    assert captions == [f"{names[1]}: 0 of 1 found", f"{names[0]}: 1 of 1 found"]
+
+    captions.clear()
     for name, image in zip("ab", photos, strict=True):
         (tmp_path / name).mkdir()
         image.path.rename(tmp_path / name / "x.png")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewbox.finetuning.crossval import checked_classes, outcomes_in, stratified_folds
+from fewbox.finetuning.crossval import checked_classes, held_out_outcomes, outcomes_in, stratified_folds
+from fewbox.models.features import AnchorFeatures, Coefficients
 
 photos_of_classes = st.lists(st.lists(st.integers(0, 7), max_size=6), min_size=2, max_size=30)
 """The class ids of the objects in each photo."""
@@ -86,3 +87,18 @@ def test_objects_that_no_half_could_know_are_held_against_none() -> None:
     outcomes = outcomes_in(photos, [[0], [1]], 2, found)
     assert outcomes.is_true_positive.tolist() == [True, False, False, True]
     assert outcomes.is_false_positive.tolist() == [False, False, True, False]
+
+
+def test_every_object_of_a_crowded_photo_may_be_found() -> None:
+    """Of 150 objects a hundred were looked for, so that finding all was expected to be two thirds."""
+    left = 10.0 * np.arange(150)
+    boxes = np.stack((left, 0 * left, left + 9, 0 * left + 9), 1).astype(np.float32)
+    nothing, first = np.zeros((150, 1), np.float32), np.zeros(150, np.int64)
+    features = AnchorFeatures(nothing, nothing, first, boxes, nothing[:, 0])
+    photo = SimpleNamespace(class_ids=first, boxes=boxes, ignored=np.zeros((0, 4)), features=features)
+    head = Coefficients(np.zeros((1, 1), np.float32), np.zeros((1, 1, 1), np.float32), np.ones(1, np.float32))
+    design: Any = SimpleNamespace(fit=lambda *_, **__: (head, []))
+    photos: Any = [photo, photo]
+    outcomes = held_out_outcomes(photos, design, 2, 1.0, 0.5, 1)
+    assert outcomes is not None
+    assert outcomes.is_true_positive.sum() == outcomes.counted.sum() == 300

@@ -12,7 +12,7 @@ from PIL import Image
 
 import fewbox
 from fewbox.cli import main
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats import write_coco
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
@@ -54,6 +54,22 @@ def test_a_detector_that_is_always_right(squares: AnnotationSet):
     }
     assert "finds all 4; none of its 4 boxes is wrong" in str(evaluation)
     assert evaluation.expected_calibration_error == pytest.approx(0.2)  # always right, and says 0.8
+
+
+def test_where_a_photo_is_crowded_all_boxes_count(squares: AnnotationSet):
+    """COCO looks at the surest hundred of a class; who counts pills wants to know of all."""
+    image = squares.images[0]
+    places = [(4 * (n % 15), 4 * (n // 15)) for n in range(130)]
+    boxes = tuple(Box(x, y, x + 3, y + 3, "square") for x, y in places)
+    crowded = replace(squares, images=(replace(image, boxes=boxes), squares.images[1]))
+    detector = finds_all(crowded)
+    detector.found[squares.images[1].path.name] = [((0, 0, 3, 3), 0.9, 0)]
+    evaluation = fewbox.evaluate(detector, crowded)
+    at = evaluation.at(0.5)
+    assert (at["annotations"], at["found"], at["false_alarms"]) == (131, 130, 1)
+    assert evaluation.metrics.ar_100 < 0.8
+    assert "there is a photo with more than 100 objects of one class: COCO looks at" in str(evaluation)
+    assert "more than 100 objects" not in str(fewbox.evaluate(finds_all(squares), squares))
 
 
 def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):

@@ -47,6 +47,12 @@ test("an object is found once, and what lies on a region to ignore counts neithe
   assert.deepEqual(outcomesOf(found, [truth([[0, 0, 10, 9]])], [false]).detections, []);
 });
 
+test("in a crowded photo every detection counts, not a hundred", () => {
+  const boxes = Array.from({ length: 130 }, (_, n) => [10 * n, 0, 10 * n + 9, 9]);
+  const outcomes = outcomesOf([foundAt(...boxes)], [truth(boxes)], [true]);
+  assert.equal(outcomes.isRight.reduce((sum, one) => sum + one, 0), 130);
+});
+
 test("the interval is that of a Beta distribution", () => {
   const found = Array.from({ length: 4 }, () => foundAt([0, 0, 10, 10]));
   const outcomes = outcomesOf(found, found.map(() => truth([[0, 0, 10, 10]])), [true]);

@@ -19,7 +19,7 @@ const [MAX_KEPT, KEPT_IN_ALL] = [4000, 400_000];
 const FOLDS = 3;
 const RIDGE = 100;
 const [MAX_STEPS, FOLD_STEPS] = [80, 40];
-const [MIN_SCORE, MAX_DETECTIONS] = [0.01, 100];
+const [MIN_SCORE, MIN_DETECTIONS] = [0.01, 100];
 
 /**
  * @typedef {object} Photo
@@ -124,6 +124,7 @@ function heldOut(base, photos, design, { folds, kept }, numClasses) {
   );
   const isChecked = seenIn.map((some) => some.size > 1); // no detector could know a class that is in one fold alone
   if (!isChecked.some(Boolean)) return null;
+  const most = Math.max(MIN_DETECTIONS, 2 * Math.max(...photos.map(({ classIds }) => classIds.length)));
   const found = [];
   for (const numbers of divided) {
     const { coefficients } = fit(design, numClasses, { ridge: RIDGE, maxSteps: FOLD_STEPS, heldOut: numbers });
@@ -134,7 +135,7 @@ function heldOut(base, photos, design, { folds, kept }, numClasses) {
       const rows = nmsPerClass(boxes, scoresOf(base, features, head), numClasses, {
         scoreThreshold: MIN_SCORE,
         iouThreshold: base.header.config.iou_threshold,
-        most: MAX_DETECTIONS,
+        most,
       });
       found[number] = { boxes, rows };
     }

@@ -4,7 +4,6 @@
 import { areaAt, falling, sharedArea } from "./boxes.js";
 
 const HIT_IOU = 0.5;
-const MAX_PER_PHOTO = 100; // detections of one class in one photo, as in COCO; the others do not count
 
 /**
  * @typedef {object} Outcomes of K detections and M boxes to be found, of all photos, one after the other
@@ -26,13 +25,10 @@ export function outcomesOf(found, truths, isChecked) {
     const truth = truths[photo];
     const free = Array.from(truth.classIds, (classId, box) => ({ photo, classId, box, foundScore: 0 }));
     const counted = free.filter(({ classId }) => isChecked[classId]);
-    const ranks = new Map();
     // Best first; equal ones keep their order.
     for (const { row, classId, score } of [...rows].sort((a, b) => b.score - a.score)) {
       if (!isChecked[classId]) continue;
-      const rank = ranks.get(classId) ?? 0;
-      ranks.set(classId, rank + 1);
-      const took = rank < MAX_PER_PHOTO ? taken(boxes, row, truth, counted, classId) : "ignored";
+      const took = taken(boxes, row, truth, counted, classId);
       if (took && took !== "ignored") took.foundScore = score;
       outcomes.detections.push({ photo, classId, score });
       outcomes.isRight.push(took && took !== "ignored" ? 1 : 0);

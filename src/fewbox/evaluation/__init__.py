@@ -38,6 +38,7 @@ from fewbox.evaluation.error_analysis import (
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.metrics import (
     HUNDREDTHS,
+    MAX_PER_PHOTO,
     TARGET_PRECISION,
     CocoMetrics,
     ReliabilityBin,
@@ -156,6 +157,12 @@ class Evaluation:
             words = self.in_words(precise)
             lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
+        if crowded := self._num_crowded_photos():
+            are = "is a photo" if crowded == 1 else f"are {crowded} photos"
+            lines.append(
+                f"there {are} with more than {MAX_PER_PHOTO} objects of one class: COCO looks at the surest "
+                f"{MAX_PER_PHOTO} boxes there, the counts above at all"
+            )
         if self.expected_ap50:
             lines.append(expected_in_words(**self.expected_ap50))
         if self.skipped:
@@ -165,6 +172,13 @@ class Evaluation:
         if self.learnt_from:
             lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
         return "\n".join(lines)
+
+    def _num_crowded_photos(self) -> int:
+        """Photos with more objects of a class than COCO looks at boxes."""
+        truth = self.outcomes.ground_truth
+        groups = np.stack((truth.photo_ids, truth.class_ids), 1)[self.outcomes.counted]
+        found, counts = np.unique(groups, axis=0, return_counts=True)
+        return len(np.unique(found[counts > MAX_PER_PHOTO, 0]))
 
     @takes_score_threshold
     def in_words(self, threshold: float) -> str:

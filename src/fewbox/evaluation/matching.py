@@ -133,7 +133,6 @@ def overlaps(
 ALL_AREAS = np.array([[0.0, 1e10]])
 """``[1, 2]``: one range, which leaves out no box."""
 
-_MAX_PER_PHOTO = 100  # predictions of one class in one photo, as in COCO; the others are not looked at
 _CHUNK = 1_000_000  # pairs compared at once: some 100 MB
 
 
@@ -191,6 +190,7 @@ def match_boxes(
     ground_truth: GroundTruthTable,
     iou_thresholds: npt.NDArray[np.float64],
     area_ranges: npt.NDArray[np.float64] = ALL_AREAS,
+    max_per_photo: int | None = None,
 ) -> Matches:
     """Give each ground truth to at most one prediction of its class; one to be ignored, to any number.
 
@@ -200,6 +200,8 @@ def match_boxes(
         iou_thresholds: ``[T]``.
         area_ranges: ``[R, 2]`` lowest and highest area in square pixels, both inclusive. Ground
             truth outside is ignored, and so is a prediction outside that takes none.
+        max_per_photo: how many predictions of one class in one photo are looked at, the surest; the
+            others are ignored. None for all.
     """
     ignore = ground_truth.ignore[:, None] | _outside(ground_truth.areas, area_ranges)
     num_classes = 1 + max(predictions.class_ids.max(initial=0), ground_truth.class_ids.max(initial=0))
@@ -208,7 +210,8 @@ def match_boxes(
     rank = np.empty_like(order)
     rank[order] = _position_in_run(prediction_groups[order])
     # What follows is in the order of choosing, the result in the order of the table.
-    chooses = order[rank[order] < _MAX_PER_PHOTO]
+    is_over = np.zeros(len(rank), bool) if max_per_photo is None else rank >= max_per_photo
+    chooses = order[~is_over[order]]
     pairs = overlapping_pairs(
         predictions,
         ground_truth,
@@ -220,7 +223,7 @@ def match_boxes(
     shape = (len(predictions), len(iou_thresholds), len(area_ranges))
     ground_truth_rows = np.full(shape, -1, np.int32)
     ignored = np.broadcast_to(_outside(box_areas(predictions.boxes), area_ranges)[:, None], shape).copy()
-    ignored[rank >= _MAX_PER_PHOTO] = True
+    ignored[is_over] = True
     taken = np.zeros((len(ground_truth), *shape[1:]), bool)
     for now in _rounds(pairs, prediction_groups):
         _choose(now, ground_truth.ignore, ignore, iou_thresholds, taken, ground_truth_rows, ignored)

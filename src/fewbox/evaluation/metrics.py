@@ -34,6 +34,8 @@ from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 AREA_RANGES = np.array([[0, 1e10], [0, 32**2], [32**2, 96**2], [96**2, 1e10]])
 """All, small, medium and large boxes, in square pixels."""
+MAX_PER_PHOTO = 100
+"""Predictions of one class in one photo that COCO looks at, the surest."""
 
 _RECALLS = np.linspace(0, 1, 101)
 
@@ -77,7 +79,7 @@ def coco_metrics(
     predictions: PredictionTable, ground_truth: GroundTruthTable, num_classes: int
 ) -> CocoMetrics:
     """Measure predictions, down to very low scores, against the ground truth of the same photos."""
-    matches = match_boxes(predictions, ground_truth, IOU_THRESHOLDS, AREA_RANGES)
+    matches = match_boxes(predictions, ground_truth, IOU_THRESHOLDS, AREA_RANGES, MAX_PER_PHOTO)
     is_true_positive, is_false_positive = matches.is_true_positive, matches.is_false_positive
     shape = (num_classes, len(IOU_THRESHOLDS), len(AREA_RANGES))
     ap, recall = np.full(shape, np.nan), np.full(shape, np.nan)

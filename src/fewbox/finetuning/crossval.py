@@ -40,7 +40,8 @@ from fewbox.models.features import AnchorFeatures, Coefficients, Floats
 FOLD_STEPS = 40
 """Of L-BFGS: half of the fit to all photos, as every fold costs a fit."""
 MIN_SCORE = 0.01
-MAX_DETECTIONS = 100
+MIN_DETECTIONS = 100
+"""Of each photo so many are kept, the surest; where photos are crowded twice as many as one has objects."""
 SHEET_PHOTOS = 12
 """Photos on the sheet of held-out photos: those with mistakes first."""
 SHEET_SIDE = 420
@@ -72,10 +73,11 @@ def held_out_outcomes(
         iou_threshold: of NMS.
         num_classes: C.
     """
+    most = _most_detections(photos)
 
     def detect(held_out: list[int]) -> list[Found]:
         coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
-        return [detect_in(photos[number].features, coefficients, iou_threshold) for number in held_out]
+        return [detect_in(photos[number].features, coefficients, iou_threshold, most) for number in held_out]
 
     return cross_validate(photos, stratified_folds(photos, folds), num_classes, detect)
 
@@ -162,8 +164,9 @@ def ap50_where_learnt(
     photos: Sequence[CachedPhoto], coefficients: Coefficients, iou_threshold: float, num_classes: int
 ) -> float:
     """AP50 of a head in the very photos it has learnt from: low only where no box of the base holds them."""
+    most = _most_detections(photos)
     with single_blas_thread():
-        found = [detect_in(photo.features, coefficients, iou_threshold) for photo in photos]
+        found = [detect_in(photo.features, coefficients, iou_threshold, most) for photo in photos]
     return mean_ap50(_outcomes(photos, np.ones(num_classes, bool), found), num_classes)
 
 
@@ -193,8 +196,12 @@ def checked_classes(photos: Sequence[CachedPhoto], folds: Folds, num_classes: in
     return checked
 
 
-def detect_in(features: AnchorFeatures, coefficients: Coefficients, iou_threshold: float) -> Found:
-    """What a head finds in one photo."""
+def _most_detections(photos: Sequence[CachedPhoto]) -> int:
+    return max(MIN_DETECTIONS, 2 * max(len(photo.boxes) for photo in photos))
+
+
+def detect_in(features: AnchorFeatures, coefficients: Coefficients, iou_threshold: float, most: int) -> Found:
+    """What a head finds in one photo, ``most`` boxes at the most."""
     logits = np.clip(logits_of(coefficients, features), -80, 80)  # of which the exponentials are finite
     scores = np.reciprocal(1 + np.exp(-logits))
     index, class_ids = nms_per_class(
@@ -202,8 +209,8 @@ def detect_in(features: AnchorFeatures, coefficients: Coefficients, iou_threshol
         scores,
         score_threshold=MIN_SCORE,
         iou_threshold=iou_threshold,
-        max_per_class=MAX_DETECTIONS,
-        max_detections=MAX_DETECTIONS,
+        max_per_class=most,
+        max_detections=most,
     )
     return features.boxes[index], scores[index, class_ids], class_ids
 
@@ -251,7 +258,7 @@ def save_held_out(
         OutputError: the picture cannot be written.
     """
     shown = scores > threshold
-    sure = outcomes.found_score > (outcomes.predictions.scores[~shown].max() if (~shown).any() else -1.0)
+    sure = outcomes.found_score > outcomes.predictions.scores[~shown].max(initial=0.0)
     tiles = [_Tile(number, outcomes, shown, sure) for number in range(len(images))]
     tiles = [tile for tile in tiles if len(tile.drawn) or not images[tile.number].boxes]
     tiles = sorted(tiles, key=lambda tile: -tile.mistakes)[:SHEET_PHOTOS]
