@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.remote import cached_path, short_names
+from fewbox.data.similar import divided
 from fewbox.errors import AnnotationError, SettingError
 
 
@@ -306,6 +307,21 @@ class TestSplit:
     def test_both_parts_have_a_photo_whatever_the_share(self, photos) -> None:
         assert [len(part) for part in photos.split(0.99)] == [9, 3]
         assert [len(part) for part in photos.split(0.01)] == [3, 9]
+
+    @pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.8])
+    def test_many_photos_that_are_alike_do_not_take_the_share_from_the_others(self, share: float) -> None:
+        groups = [list(range(40)), *([number] for number in range(40, 60))]  # a film, and 20 photos
+        labels = [{"dog"}] * 40 + [{"cat"}] * 20
+        first = divided(groups, labels, share, 0)
+        assert len(first) == round(share * 60)
+        assert (0 in first) == (share == 0.8), "the film fits into a large part only"
+
+    def test_a_class_in_one_photo_is_learnt_from_also_beside_a_film_that_does_not_fit(self) -> None:
+        groups = [list(range(80)), *([number] for number in range(80, 100))]
+        labels: list[set[str]] = [{"dog"}] * 80 + [{"cat"}] * 12 + [{f"rare {n}"} for n in range(8)]
+        first = divided(groups, labels, 0.2, 0)
+        assert {*range(92, 100)} < {*first}
+        assert len(first) == 19, "a cat is in the rest"
 
     def test_what_cannot_be_divided_is_refused(self, photos) -> None:
         for count, says in ((3, "all 3 photos look alike"), (1, "1 photo"), (0, "0 photos")):

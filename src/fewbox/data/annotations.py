@@ -223,7 +223,7 @@ class AnnotationSet:
         """Divide the photos at random, to learn from the first part and evaluate on the second, say.
 
         Photos that look nearly the same, such as frames of one film, stay together, and every class comes
-        into both parts, as far as that can be: one that is in no second photo comes into the first part.
+        into both parts, as far as that can be near the share: one that is in no second photo, into the first.
 
         Args:
             share: of the photos, that go into the first part: above 0 and below 1.

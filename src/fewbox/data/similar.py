@@ -34,6 +34,8 @@ _ROWS_AT_ONCE = 512
 HASHED_HW = (64, 64)
 """At least; enough for the hash's grid of 17."""
 _WAYS = 50
+_SLACK = 0.5, 0.1
+"""Of the smaller part, and of all photos: so far may a division be from the share for the sake of a class."""
 
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> PerceptualHash | None:
@@ -83,8 +85,8 @@ def divided(
     """Which photos go into the first of two parts, groups kept whole; rising.
 
     The first is learnt from: of a class that is nowhere else, and were it all there is, nothing would be
-    learnt. So of many random ways the one is taken that leaves the fewest classes out of it, then out of the
-    rest, and then comes nearest to the share.
+    learnt. So of many random ways, of those as near to the share as can be and not much farther, the one is
+    taken that leaves the fewest classes out of it, then out of the rest, and then comes nearest.
 
     Args:
         groups: two or more.
@@ -96,16 +98,30 @@ def divided(
     wanted = share * len(labels)
     every = set().union(*labels)
     in_group = [set().union(*(labels[number] for number in group)) for group in groups]
-    ways = []
-    for way in range(_WAYS):
-        order = _new_labels_first(generator.permutation(len(groups)).tolist(), in_group)
-        sizes = np.cumsum([len(groups[place]) for place in order])[:-1]
-        cut = int(np.abs(sizes - wanted).argmin()) + 1
-        first = sorted(number for place in order[:cut] for number in groups[place])
-        rest = set(range(len(labels))) - set(first)
-        missing = [len(every - set().union(*(labels[n] for n in part))) for part in (first, rest)]
-        ways.append((missing, abs(len(first) - wanted), way, first))
-    return min(ways)[-1]
+    slack = min(_SLACK[0] * min(wanted, len(labels) - wanted), _SLACK[1] * len(labels))
+    ways: list[tuple[float, int, int, list[int], int]] = []
+    for _ in range(_WAYS):
+        drawn: list[int] = generator.permutation(len(groups)).tolist()
+        fits = [place for place in drawn if len(groups[place]) <= wanted + slack]
+        others = [place for place in drawn if len(groups[place]) > wanted + slack]
+        for order in (_new_labels_first(drawn, in_group), _new_labels_first(fits, in_group) + others):
+            off = np.abs(np.cumsum([len(groups[place]) for place in order])[:-1] - wanted)
+            lacking = (_lacking(order, in_group, every), _lacking(order[::-1], in_group, every)[::-1])
+            near = np.flatnonzero(off <= off.min() + slack).tolist()
+            ways += [(float(off[n]), lacking[0][n], lacking[1][n + 1], order, n + 1) for n in near]
+    farthest = min(way[0] for way in ways) + slack
+    *_, order, cut = min((way for way in ways if way[0] <= farthest), key=lambda way: (*way[1:3], way[0]))
+    return sorted(number for place in order[:cut] for number in groups[place])
+
+
+def _lacking(order: Sequence[int], labels: Sequence[Set[str]], every: Set[str]) -> list[int]:
+    """How many of the labels neither a group nor one before it has, for each group in this order."""
+    seen: set[str] = set()
+    counts = []
+    for place in order:
+        seen |= labels[place]
+        counts.append(len(every) - len(seen))
+    return counts
 
 
 def _new_labels_first(order: Sequence[int], labels: Sequence[Set[str]]) -> list[int]:
