@@ -436,6 +436,34 @@ class TestLabelStudio:
         assert states(got)["a.png"] == (1, True)
 
     @pytest.mark.parametrize(
+        ("data", "marked"),
+        [
+            ({"img": "a.png", "similar": ["b.png", "c.png"]}, "img"),
+            ({"img": "a.png", "similar": ["a.png", "b.png"]}, "img"),
+            ({"img": "a.png", "similar": ["b.png", "c.png"]}, "picture"),
+            ({"pages": ["a.png"], "example": "b.png"}, "pages"),
+            ({"pages": ["a.png"]}, "pages"),
+            ({"image": ["a.png"]}, "image"),
+        ],
+    )
+    def test_photos_in_lists(self, folder: Path, data: dict[str, object], marked: str) -> None:
+        tasks = [task(region() | {"to_name": marked}) | {"data": data}]
+        got = read_annotations(write(folder / "export.json", tasks), folder / "images")
+        assert states(got)["a.png"] == (1, True)
+
+    def test_a_region_of_any_kind_that_marks_no_place_does_no_harm(self, folder: Path) -> None:
+        beside = [
+            {"id": "k", "to_name": "text", "type": kind, "value": {kind: value}}
+            for kind, value in (
+                ("chatmessage", {"createdAt": 1750000000, "content": "hi"}),
+                ("mood", ["good"]),
+            )
+        ]
+        raw = read_raw(write(folder / "export.json", [task(region(), *beside)]))
+        assert len(raw.photos[0].boxes) == 1
+        assert raw.remarks == ("not read: chatmessage (1), mood (1)",)
+
+    @pytest.mark.parametrize(
         ("tasks", "says"),
         [
             ([task(region() | {"image_rotation": 90})], "annotations[0]: result[0]: the box is rotated"),
@@ -446,6 +474,8 @@ class TestLabelStudio:
             ([task(region("reactcode", reactcode={"x": 1}))], "'reactcode' is no box"),
             ([task(region() | {"item_index": 1})], "task[0]: regions of several photos"),
             ([task() | {"data": {"pages": ["a.png", "b.png"], "title": "a.png"}}], "2 photos are named"),
+            ([task() | {"data": {"image": ["a.png", "b.png"]}}], "2 photos are named"),
+            ([task(region() | {"type": "plan", "value": {"plan": {"at": [3]}}})], "'plan' is no box"),
             ([task(region(**SIDES, rectanglelabels=["a", "b"]))], "must be a list with one label"),
             ([task(region(x=1))], "value: y is missing"),
             ([task(region("rectangle"))], "value: labels is missing"),

@@ -42,8 +42,8 @@ _UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 _LINES = ("keypointlabels", "vectorlabels", "keypoint", "vector")
 _LABELLED = ("rectanglelabels", "polygonlabels", "ellipselabels", "labels")
 _UNLABELLED = ("rectangle", "polygon", "ellipse", "brush")
-# They say something of the photo, of a region that stands beside them, or of a text. All others mark
-# places, or may: left out, they would make the photo count as empty.
+# They say something of the photo, of a region that stands beside them, or of a text. Of all others, those
+# that may mark a place are refused: left out, they would make the photo count as empty.
 _PLACELESS = (
     "choices",
     "textarea",
@@ -54,10 +54,11 @@ _PLACELESS = (
     "taxonomy",
     "pairwise",
     "ranker",
+    "chatmessage",
 )
 _OF_TEXTS = ("hypertextlabels", "paragraphlabels", "timeserieslabels")
 # What the value of a region has that marks a place.
-_PLACE_FIELDS = frozenset({"x", "y", "points", "vertices", "rle", "sequence", "bbox"})
+_PLACE_FIELDS = frozenset({"x", "y", "points", "vertices", "rle", "sequence", "bbox", "imageDataURL"})
 _EXPORT_HINT = "export the project again as 'JSON'"
 
 
@@ -89,10 +90,10 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
         message = f"{task.where}: data is missing: not Label Studio's export 'JSON'"
         raise AnnotationError(message, hint=_EXPORT_HINT)
     data = task.entry("data")
-    url = _url(data)
     annotation = _annotation(task, left_out)
     regions = [] if annotation is None else annotation.entries("result")
     marked = {str(region.fields.get("to_name", "image")) for region in regions if _marks_place(region)}
+    url = _url(data, marked)
     if (
         len(marked) > 1
         or any(isinstance(other, str) and other != url for other in map(data.fields.get, marked))
@@ -113,18 +114,39 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
     return RawPhoto(task.where, names[0], tuple(boxes), reviewed, size_hw, tuple(names[1:]))
 
 
-def _url(data: Entry) -> str:
-    """The value of ``image``, or else the only photo that is named: projects call the value as they like."""
-    if "image" in data.fields:
+def _url(data: Entry, marked: set[str]) -> str:
+    """The value of ``image``, or else the only photo that is named: projects call the value as they like.
+
+    Photos in a list may be the pages of the task, or others that are shown beside its own. They count where
+    regions are ``marked`` in them, where no value is a photo itself, and where it is one of them.
+    """
+    if "image" in data.fields and not isinstance(data.fields["image"], list):
         return data.text("image")
-    listed = [
-        one for value in data.fields.values() for one in (value if isinstance(value, list) else [value])
-    ]
-    urls = list(dict.fromkeys(one for one in listed if isinstance(one, str) and _is_photo(one)))
+    photos = {key: _photos_of(value) for key, value in data.fields.items()}
+    plain = {key: photos[key] for key, value in data.fields.items() if isinstance(value, str)}
+    in_lists = [url for key in photos if key not in plain for url in photos[key]]
+    if "image" in data.fields:
+        counted = {"image": photos["image"]}
+    elif len(marked) == 1 and any(photos.get(key) for key in marked):
+        counted = {key: photos[key] for key in marked}
+    elif any(plain.values()) and not any(url in in_lists for urls in plain.values() for url in urls):
+        counted = plain
+    else:
+        counted = photos
+    urls = list(dict.fromkeys(url for of_key in counted.values() for url in of_key))
     if len(urls) != 1:
         message = f"{data.where}: {len(urls)} photos are named"
         raise AnnotationError(message, hint="a task has one photo; call it 'image' in the labelling setup")
     return urls[0]
+
+
+def _photos_of(value: object) -> list[str]:
+    """The photos that a value names, or those in a list."""
+    return [
+        one
+        for one in (value if isinstance(value, list) else [value])
+        if isinstance(one, str) and _is_photo(one)
+    ]
 
 
 def _is_photo(url: str) -> bool:
@@ -174,7 +196,7 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
         left_out[NO_INSIDE] += 1
         return None
     if kind not in (*_LABELLED, *_UNLABELLED):
-        if kind in (*_PLACELESS, *_OF_TEXTS):
+        if kind in (*_PLACELESS, *_OF_TEXTS) or not _may_mark_place(region):
             left_out[kind[:40]] += 1
             return None
         message = f"{region.where}: {kind[:40]!r} is no box"
@@ -195,6 +217,15 @@ def _box(region: Entry, labelled_ids: set[str], left_out: Counter[str]) -> RawBo
 def _marks_place(region: Entry) -> bool:
     value = region.fields.get("value")
     return isinstance(value, dict) and not _PLACE_FIELDS.isdisjoint(value)
+
+
+def _may_mark_place(region: Entry) -> bool:
+    """Whether a region of a kind that is not known has the size of a photo, or any number in its value."""
+    within = [region.fields.get("value")]
+    for one in within:  # which grows meanwhile
+        within += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    numbers = [one for one in within if isinstance(one, int | float) and not isinstance(one, bool)]
+    return bool(numbers) or "original_width" in region.fields or _marks_place(region)
 
 
 def _corners(value: Entry) -> Corners:
