@@ -14,12 +14,14 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fewbox.commands import annotations_of
 from fewbox.data import project as project_module
 from fewbox.data.annotations import Box
 from fewbox.data.formats import read_annotations
@@ -203,7 +205,7 @@ def foreign(box: dict[str, object], **image: object) -> dict[str, object]:
 class TestForeign:
     """Boxes of another program in the project file are read as those of any file."""
 
-    def both(self, folder: Path, content: dict[str, object], **options: bool) -> list[str]:
+    def both(self, folder: Path, content: dict[str, object], **options: Any) -> list[str]:
         """What is read of the folder and of the file by its name: photos and boxes, or what is wrong."""
         (folder / "annotations.json").write_text(json.dumps(content))
         answers = []
@@ -233,6 +235,19 @@ class TestForeign:
         by_folder, by_file = self.both(folder, foreign(box))
         assert says in by_folder
         assert says in by_file
+
+    def test_boxes_without_a_category_get_the_label(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        by_folder, by_file = self.both(folder, foreign({}) | {"categories": []}, label="cup")
+        assert by_folder == by_file
+        for got in (read_annotations(folder, label="cup"), annotations_of(None, [str(folder)], "cup")):
+            assert got.labels == ("cup",)
+            assert {box.label for image in got for box in image.boxes} == {"cup"}
+        assert "not used" not in capsys.readouterr().err
+        self.both(folder, foreign({}), label="cup")
+        told = "annotations.json: its boxes have classes already, mug; the label cup is not used"
+        assert capsys.readouterr().err.count(told) == 2
 
     def test_two_categories_of_one_name(self, folder: Path) -> None:
         content = foreign({}) | {"categories": [{"id": n, "name": "mug"} for n in (1, 2)]}

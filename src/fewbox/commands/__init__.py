@@ -108,7 +108,7 @@ def annotations_of(
         raise AnnotationError(f"{project.folder / PROJECT_FILE}: no such file", hint=hint)
     if not project.folder.is_dir():
         find_photos(photos)  # which says that the folder itself is not there
-    return project.annotation_set(strict=strict)
+    return project.annotation_set(label=label, strict=strict)
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:

@@ -276,13 +276,14 @@ class Project:
             assert self._loaded is not None
             versions += [self._loaded.version_before, self._loaded.version]
 
-    def annotation_set(self, *, strict: bool = False) -> AnnotationSet:
+    def annotation_set(self, *, label: str = "object", strict: bool = False) -> AnnotationSet:
         """All photos with their boxes, to learn from, without those that somebody has left out.
 
         What is no longer there is not in it either. Boxes of another program are read as in any COCO file.
 
         Args:
-            strict: as for ``read_annotations``.
+            label: as for ``read_annotations``.
+            strict: as there.
 
         Raises:
             AnnotationError: there is no project file, it is malformed, or its boxes do not fit the photos.
@@ -293,7 +294,7 @@ class Project:
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
         with self._naming_the_cure():
             raw = raw_project(self.folder)
-        return project_set(raw, self.folder, self._names_found(), strict=strict)
+        return project_set(raw, self.folder, self._names_found(), label=label, strict=strict)
 
     def _load(self) -> _Loaded:
         """The file as it is, read again if another program has written it."""

@@ -15,7 +15,7 @@ from fewbox.data import PROJECT_FILE, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.fitting import Fitting, annotated_image, require_pixels_in
-from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, tell_left_out
+from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, tell_left_out, tell_unused
 from fewbox.data.project_file import PhotoState
 from fewbox.errors import AnnotationError
 
@@ -37,7 +37,9 @@ def raw_project(folder: Path) -> RawAnnotations:
     return replace(raw, photos=tuple(photos.values()))
 
 
-def project_set(raw: RawAnnotations, folder: Path, found: list[str], *, strict: bool) -> AnnotationSet:
+def project_set(
+    raw: RawAnnotations, folder: Path, found: list[str], *, label: str, strict: bool
+) -> AnnotationSet:
     """The photos ``found``, then others that the file speaks of, with their boxes.
 
     Those that somebody has left out are not in it, nor are those that are no longer there.
@@ -47,6 +49,7 @@ def project_set(raw: RawAnnotations, folder: Path, found: list[str], *, strict: 
         PhotoError: a photo cannot be read.
     """
     stated = {photo_key(photo.name): photo for photo in raw.photos}
+    tell_unused(label, raw)
     tell_left_out([photo.name for photo in raw.photos if photo.left_out])
     fitting, images, missing = Fitting(strict), list[AnnotatedImage](), list[str]()
     for name in with_mentioned(found, [photo.name for photo in raw.photos]):
@@ -55,12 +58,12 @@ def project_set(raw: RawAnnotations, folder: Path, found: list[str], *, strict: 
         if photo.left_out:
             continue
         if path.exists():
-            images.append(_image(photo, path, fitting))
+            images.append(_image(photo, path, label, fitting))
         else:
             missing.append(name)
     labels = raw.labels
     if labels is None:
-        labels = ("object",) if any(image.boxes for image in images) else ()
+        labels = (label,) if any(image.boxes for image in images) else ()
     annotations = AnnotationSet(tuple(images), labels, PROJECT_FILE)
     if missing:
         console.print(f"left out, no longer there: {', '.join(missing)}")
@@ -81,13 +84,15 @@ def stated_image(name: str, path: Path, state: PhotoState) -> AnnotatedImage:
         RawBox(where, (box.x1, box.y1, box.x2, box.y2), box.label, box.ignore, area=box.area)
         for box in (drawn.box for drawn in state.boxes)
     ]
-    return _image(RawPhoto(PROJECT_FILE, name, tuple(boxes), state.reviewed, state.size_hw), path, Fitting())
+    return _image(
+        RawPhoto(PROJECT_FILE, name, tuple(boxes), state.reviewed, state.size_hw), path, "object", Fitting()
+    )
 
 
-def _image(photo: RawPhoto, path: Path, fitting: Fitting) -> AnnotatedImage:
+def _image(photo: RawPhoto, path: Path, label: str, fitting: Fitting) -> AnnotatedImage:
     """Without boxes it does not matter which size a photo had."""
     size_hw = photo.size_hw if photo.boxes else None
-    return annotated_image(replace(photo, where=PROJECT_FILE, size_hw=size_hw), path, "object", fitting)
+    return annotated_image(replace(photo, where=PROJECT_FILE, size_hw=size_hw), path, label, fitting)
 
 
 def with_mentioned(found: list[str], mentioned: Iterable[str]) -> list[str]:

@@ -33,7 +33,7 @@ from fewbox.data.formats.json_file import load_json
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
-from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged, tell_left_out
+from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged, tell_left_out, tell_unused
 from fewbox.data.formats.text_file import load_xml, read_bytes, require_plain_text
 from fewbox.data.formats.voc import read_voc
 from fewbox.data.formats.writing import write_annotations as write_annotations
@@ -100,7 +100,7 @@ def read_annotations(
     if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113
         from fewbox.data.project import Project  # which is made of parts of this package
 
-        return Project(boxes).annotation_set(strict=strict)
+        return Project(boxes).annotation_set(label=label, strict=strict)
     raw = read_raw(boxes, format)
     for remark in raw.remarks:
         console.print(f"{raw.source}: {remark}")
@@ -177,9 +177,7 @@ def to_annotation_set(
     skip_missing: bool = False,
 ) -> AnnotationSet:
     """Hold what a file says against the photos; arguments and errors as for :func:`read_annotations`."""
-    if raw.labels and label not in ("object", *raw.labels):
-        own = some_of(raw.labels, _SHOWN)
-        console.print(f"{raw.source}: its boxes have classes already, {own}; the label {label} is not used")
+    tell_unused(label, raw)
     fitting = Fitting(strict)
     finder = PhotoFinder(raw, None if photos is None else given_places(photos))
     mentioned: dict[str, RawPhoto] = {}  # by its real path, as one photo may be reached in two ways

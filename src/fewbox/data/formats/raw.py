@@ -161,6 +161,13 @@ def tell_left_out(names: Sequence[str]) -> None:
         console.print(left_out_in_words(names))
 
 
+def tell_unused(label: str, raw: RawAnnotations) -> None:
+    """Say on stderr that a label somebody gave is not used, as the file has labels of its own."""
+    if raw.labels and label not in ("object", *raw.labels):
+        own = some_of(raw.labels, 3)
+        console.print(f"{raw.source}: its boxes have classes already, {own}; the label {label} is not used")
+
+
 def labels_in_use(photos: list[RawPhoto] | tuple[RawPhoto, ...], first: list[str]) -> tuple[str, ...]:
     """The labels ``first``, then those of boxes that are not among them, in the order of first use."""
     used = [box.label for photo in photos for box in photo.boxes if box.label is not None]
