@@ -292,3 +292,24 @@ class TestFilesThatHoldNoBoxes:
             write(tmp_path / f"a{n}.csv", "name,price\ncup,3\n")
         write(tmp_path / "boxes.csv", "image,x1,y1,x2,y2,label\n1.jpg,11,20,75,120,duck\n")
         assert found(tmp_path) == {"1.jpg": [("duck", 11, False)]}
+
+    @pytest.mark.parametrize("others", [0, 3])
+    def test_a_log_beside_labels_of_yolo_is_told_and_does_no_harm(
+        self, tmp_path: Path, others: int, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        photo(tmp_path / "1.jpg")
+        write(tmp_path / "1.txt", "0 0.5 0.5 0.1 0.1\n")
+        for n in range(others):
+            write(tmp_path / f"A{n}.json", {"title": "1.jpg"})
+        write(tmp_path / "log.json", '{"epoch": 1}\n{"epoch": 2}\n')
+        assert len(found(tmp_path)["1.jpg"]) == 1
+        assert capsys.readouterr().err.startswith("not read: log.json: line 2, column 1: not valid JSON")
+
+    @pytest.mark.parametrize("labels", ["", "boxes.json"])
+    def test_a_malformed_file_that_may_be_the_one_is_an_error(self, tmp_path: Path, labels: str) -> None:
+        photo(tmp_path / "1.jpg")
+        if labels:
+            write(tmp_path / labels, coco(["1.jpg"]))
+        write(tmp_path / "log.json", '{"images": [')
+        with pytest.raises(AnnotationError, match=r"log\.json: .*not valid JSON"):
+            read_annotations(tmp_path)

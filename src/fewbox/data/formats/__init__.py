@@ -7,8 +7,8 @@ format can say and we cannot keep is left out and named in a remark. docs/format
 table of what is read, kept and left out.
 
 Which format it is shows what is in the file or folder. Nothing is guessed: where a folder holds boxes in two
-formats, or two files in one of them, whoever reads it has to say which is meant; and where a file cannot be
-read, it may be the one.
+formats, or two files in one of them, whoever reads it has to say which is meant. A malformed file may be the
+one if there is no other, or one of its kind; beside boxes of another kind it is told that it was not read.
 """
 
 from __future__ import annotations
@@ -47,6 +47,11 @@ _SHOWN = 3
 """Names of photos in a message about many."""
 
 _TABLES = (".csv", ".tsv", ".txt")
+_WITH_SUFFIX = {
+    ".json": ("coco", "labelme", "labelstudio"),
+    ".xml": ("cvat", "voc"),
+    **dict.fromkeys((".csv", ".tsv"), ("csv",)),
+}
 _FORMAT_HINT = "name a file or a folder of boxes in one of the formats: " + ", ".join(FORMATS)
 _SAY_HINT = "say which one is meant: --from FORMAT, or format= in Python"
 
@@ -325,18 +330,27 @@ def _format_of_json(content: Any) -> str | None:
 def _formats_below(folder: Path) -> list[str]:
     """The formats of the files in a folder."""
     found = ["yolo"] if label_files(folder) else []
-    tables: list[str] = []
+    tables, malformed = list[str](), list[tuple[str, AnnotationError]]()
     looked_into: dict[tuple[Path, str], int] = {}
     for path in files_below(folder, (".json", ".xml", ".csv", ".tsv")):
         place = (path.parent, path.suffix.lower())
         if looked_into.get(place, 0) == _LOOKED_INTO:
             continue
-        form = format_of_file(path)
+        try:
+            form = format_of_file(path)
+        except AnnotationError as error:  # it need not be one of boxes, as a log of JSON in lines is none
+            malformed.append((place[1], error))
+            continue
         if form is None or (form == "csv" and not is_box_table(path)):
             continue
         looked_into[place] = looked_into.get(place, 0) + 1
         # A table that another tool made of the boxes beside it does not make the folder doubtful.
         (found if form != "csv" or is_box_table(path, is_known=True) else tables).append(form)
+    for suffix, fault in malformed:
+        if not found or any(form in found for form in _WITH_SUFFIX[suffix]):
+            raise fault
+    if malformed:
+        console.print(f"not read: {some_of([error.message for _, error in malformed], _SHOWN)}")
     return found or tables
 
 
