@@ -143,6 +143,14 @@ class TestYOLO:
         assert states(got) == {"a.png": (1, True), "b.png": (0, True), "c.png": (0, False)}
         assert got.labels == ("duck", "no")
 
+    @pytest.mark.parametrize("content", [b"a.png 0\n", b"\xff\xfe\x00\x81", b"cat\ndog\n"])
+    def test_a_file_of_labels_is_no_list_of_classes(self, folder: Path, content: bytes) -> None:
+        """But for Roboflow's: other tools have one class for each photo there, or what no text is."""
+        write(folder / "images" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        write(folder / "images" / "classes.txt", "duck\nno\n")
+        (folder / "images" / "train.labels").write_bytes(content)
+        assert read_annotations(folder / "images").labels == ("duck", "no")
+
     def test_one_class_needs_no_name(self, folder: Path) -> None:
         write(folder / "labels" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
         assert read_annotations(folder, label="duck").labels == ("duck",)

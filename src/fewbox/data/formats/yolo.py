@@ -58,8 +58,7 @@ _KIND_HINT = (
     "say in data.yaml what follows the class: kpt_shape: [5, 2] for a box and 5 points x y, "
     "or task: segment for outlines"
 )
-_LIST_SUFFIXES = (".names", ".labels")  # of darknet, and of Roboflow's export for it
-_LISTS = ("classes.txt", LABELS_NAME)
+_LISTS = ("classes.txt", LABELS_NAME, "_darknet.labels")  # the last of Roboflow; others of its suffix differ
 _FOLDERS_ABOVE = 3
 _CLASS_ID = re.compile(r"(0|[1-9][0-9]{0,8})(\.0+)?")
 _LINE = re.compile(r"\s*[0-9]+(\.0+)?(\s+[-+.0-9eE]+){4,}\s*$")
@@ -290,7 +289,7 @@ def _classes_in(folder: Path) -> list[_Classes]:
         raise AnnotationError(message, hint="keep one of them")
     found = [_classes_of_yaml(path) for path in yamls]
     for path in files:
-        if path.name in _LISTS or path.suffix.lower() in _LIST_SUFFIXES:
+        if path.name in _LISTS or path.suffix.lower() == ".names":
             lines = enumerate(read_text_of_windows(path)[0].splitlines())
             labels = {number: line.strip() for number, line in lines if line.strip()}
             found.append(_Classes(path.name, labels, data_set=tuple(labels.items())))
