@@ -24,7 +24,7 @@ from PIL import Image
 from fewbox.commands import annotations_of
 from fewbox.data import project as project_module
 from fewbox.data.annotations import Box
-from fewbox.data.formats import read_annotations
+from fewbox.data.formats import read_annotations, read_raw, to_annotation_set
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
 from fewbox.data.project_set import stated_image
@@ -248,6 +248,35 @@ class TestForeign:
         self.both(folder, foreign({}), label="cup")
         told = "annotations.json: its boxes have classes already, mug; the label cup is not used"
         assert capsys.readouterr().err.count(told) == 2
+
+    def test_photos_are_found_as_those_of_any_file(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        make_photos(folder, "sub/far.jpg")
+        content = foreign({})
+        for entry, name in zip(content["images"], ("images/train/out1.jpg", "far.jpg"), strict=True):
+            entry["file_name"] = name
+        (folder / "annotations.json").write_text(json.dumps(content))
+        got = read_annotations(folder)
+        boxes = {image.path.relative_to(folder).as_posix(): len(image.boxes) for image in got}
+        assert boxes == {"out1.jpg": 1, "out2.jpg": 0, "out10.jpg": 0, "sub/far.jpg": 1}
+        by_file = to_annotation_set(read_raw(folder))
+        assert {image.path: image.boxes for image in by_file} == {image.path: image.boxes for image in got}
+        assert "no longer there" not in capsys.readouterr().err
+        # What was drawn here is of the photo at its path.
+        content["annotations"][0]["box_id"] = "k"
+        (folder / "annotations.json").write_text(json.dumps(content))
+        assert read_annotations(folder).num_boxes == 0
+        assert "left out, no longer there: images/train/out1.jpg, far.jpg" in capsys.readouterr().err
+
+    def test_a_name_that_may_be_two_photos_is_an_error(self, folder: Path) -> None:
+        make_photos(folder, "a/far.jpg", "b/far.jpg")
+        content = foreign({})
+        content["images"][0]["file_name"] = "far.jpg"
+        content["images"][1]["file_name"] = "gone.jpg"
+        (folder / "annotations.json").write_text(json.dumps(content))
+        with pytest.raises(AnnotationError, match=r"'far\.jpg' may be .*a.far\.jpg or .*b.far\.jpg"):
+            read_annotations(folder)
 
     def test_two_categories_of_one_name(self, folder: Path) -> None:
         content = foreign({}) | {"categories": [{"id": n, "name": "mug"} for n in (1, 2)]}

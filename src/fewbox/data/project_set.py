@@ -1,7 +1,8 @@
 """What is learnt from a project: its file read as any COCO file is, and held against the photos beside it.
 
 So boxes of another program in ``annotations.json`` are read as the same file is by its name: what nearly fits
-is made to, and what is rotated or in parts of the photo is refused.
+is made to, and what is rotated or in parts of the photo is refused. Where no box has been drawn here yet, its
+photos too are found as those of any file; what was drawn here is of the photo at its path, and of no other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from fewbox.data import PROJECT_FILE, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.fitting import Fitting, annotated_image, require_pixels_in
+from fewbox.data.formats.folders import folders_of_photos
+from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, tell_left_out, tell_unused
+from fewbox.data.formats.text_file import read_bytes
 from fewbox.data.project_file import PhotoState
 from fewbox.errors import AnnotationError
 
@@ -28,6 +32,8 @@ def raw_project(folder: Path) -> RawAnnotations:
     """
     raw = read_coco(folder / PROJECT_FILE)
     require_pixels_in(raw)
+    if any(photo.boxes for photo in raw.photos) and b'"box_id"' not in read_bytes(folder / PROJECT_FILE):
+        raw = _with_photos_found(raw, folder)
     photos: dict[str, RawPhoto] = {}
     for photo in raw.photos:
         if photo_key(photo.name) in photos:
@@ -35,6 +41,25 @@ def raw_project(folder: Path) -> RawAnnotations:
             raise AnnotationError(f"{photo.where}: a photo is listed twice: {photo.name}", hint=hint)
         photos[photo_key(photo.name)] = replace(photo, name=plain_path(photo.name))
     return replace(raw, photos=tuple(photos.values()))
+
+
+def _with_photos_found(raw: RawAnnotations, folder: Path) -> RawAnnotations:
+    """The same with the photos under the names at which they are found; those that are not there keep theirs.
+
+    Raises:
+        AnnotationError: a name may mean two photos.
+    """
+    stated = [replace(photo, file=folder / PROJECT_FILE) for photo in raw.photos]
+    places = tuple(dict.fromkeys((folder, *folders_of_photos(folder))))
+    finder = PhotoFinder(replace(raw, photos=tuple(stated), places=places))
+    photos = []
+    for photo, path in zip(raw.photos, finder.find_all(stated), strict=True):
+        if isinstance(path, AmbiguousPhotoError) and not photo.left_out:
+            raise path
+        if isinstance(path, Path) and path.is_relative_to(folder):
+            photo = replace(photo, name=path.relative_to(folder).as_posix())
+        photos.append(photo)
+    return replace(raw, photos=tuple(photos))
 
 
 def project_set(
