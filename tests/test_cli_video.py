@@ -188,13 +188,13 @@ def test_a_film_without_its_picture(detector: str, film: str, tmp_path: Path) ->
     [
         (
             ["--count-line", "0,0.5,160,0.5"],
-            "film.mp4: --count-line: some numbers are parts of the frame and",
+            "--count-line: some numbers are parts of the frame and",
         ),
         (
             ["--count-line", "0,60,999,60"],
             "film.mp4: --count-line: outside the frame, which is 160x120: 0,60",
         ),
-        (["--count-zone", "0,0,1,1"], "film.mp4: these numbers are no zone: 0,0,160,120"),
+        (["--count-zone", "0,0,1,1"], "--count-zone: these numbers are no zone: 0,0,1,1"),
         (["--count-zone", "0,0,1,0,1,1", "--no-tracking"], "--count-zone counts objects by their numbers"),
         (["--confirm", "0"], "confirm must be 1 or more: 0"),
     ],
@@ -210,6 +210,30 @@ def test_settings_of_films_that_are_refused(
     assert main(["detect", detector, film, "-o", str(tmp_path / "found"), *options]) == 2
     assert f"error: {says}" in capsys.readouterr().err.replace(f"{Path(film).parent}{os.sep}", "")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("output", ["found", "boxes.mp4"])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--count-line", "abc"], "--count-line: not numbers with commas between them: abc"),
+        (["--count-line", "0,0,90,0,90,90"], "--count-line: these numbers are no line: 0,0,90,0,90,90"),
+        (["--count-zone", "0,0,1,1,1,0,0,1"], "--count-zone: a zone whose edges cross: 0,0,1,1,1,0,0,1"),
+    ],
+)
+def test_what_is_no_line_or_zone_is_told_before_a_stream_is_opened(
+    option: list[str],
+    says: str,
+    output: str,
+    detector: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    streams = ["rtsp://127.0.0.1:9/a", "rtsp://127.0.0.1:9/b"][: 1 if output == "boxes.mp4" else 2]
+    assert main(["detect", detector, *streams, "-o", str(tmp_path / output), *option]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"error: {says}\n")
+    assert "127.0.0.1" not in printed.err + printed.out
 
 
 def test_a_line_has_to_fit_into_every_film(

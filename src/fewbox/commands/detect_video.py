@@ -155,6 +155,7 @@ def run_video(parsed: argparse.Namespace) -> int:
     if parsed.no_tracking and (parsed.count_line or parsed.count_zone):
         option = _LINE if parsed.count_line else _ZONE
         raise SettingError(f"{option} counts objects by their numbers", hint="leave --no-tracking out")
+    _require_lines_and_zones(parsed)
     into_folder = Path(parsed.output).suffix.lower() not in _WRITTEN
     if into_folder:
         targets = _targets(videos, Path(parsed.output), "_tracks.csv" if parsed.no_pictures else "")
@@ -208,6 +209,21 @@ def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
     if num_failed:
         print(f"{num_failed} of {len(targets)} videos could not be read to their end")
     return _ended(parsed, interrupted=False, num_failed=num_failed)
+
+
+def _require_lines_and_zones(parsed: argparse.Namespace) -> None:
+    """Refuse, before any film or stream is opened, what is no line or zone in any of them.
+
+    Raises:
+        SettingError: the numbers are malformed.
+    """
+    given = [(_LINE, text) for text in parsed.count_line or ()]
+    given += [(_ZONE, text) for text in parsed.count_zone or ()]
+    if given:
+        from fewbox.video.counting import require_well_formed
+
+        for option, text in given:
+            require_well_formed(option, text)
 
 
 def _require_countable(parsed: argparse.Namespace, videos: list[str]) -> None:

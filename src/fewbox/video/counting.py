@@ -219,6 +219,25 @@ _ROUND_HINT = "give its corners in the order in which one meets them on the way 
 _ZONE_HINT = "three corners or more, one after the other, as x1,y1,x2,y2,x3,y3"
 
 
+def require_well_formed(option: str, text: str) -> None:
+    """Refuse what is no line or zone in any frame; whether it fits into one, :func:`read_points` says.
+
+    Args:
+        option: ``--count-line`` or ``--count-zone``.
+        text: as for :func:`read_points`.
+
+    Raises:
+        SettingError: the numbers are none, too few, of parts and pixels, or of a line or zone that cannot be.
+    """
+    numbers = _numbers_in(option, text)
+    if max(numbers) <= 1:  # parts of a frame, whose size does not matter here
+        numbers = [1000 * part for part in numbers]
+    try:
+        LineCounter(numbers) if "line" in option else ZoneCounter(numbers)
+    except SettingError as error:  # which tells the numbers in pixels
+        raise SettingError(f"{option}: {error.message.partition(':')[0]}: {text}", hint=error.hint) from error
+
+
 def read_points(option: str, text: str, size_hw: tuple[int, int]) -> list[float]:
     """The numbers of ``--count-line`` and ``--count-zone`` in pixels.
 
@@ -230,6 +249,21 @@ def read_points(option: str, text: str, size_hw: tuple[int, int]) -> list[float]
     Raises:
         SettingError: they are not numbers, outside the frame, or some are parts and some are pixels.
     """
+    numbers = _numbers_in(option, text)
+    height, width = size_hw
+    limits = [width, height] * (len(numbers) // 2)
+    if max(numbers) <= 1:
+        numbers = [part * limit for part, limit in zip(numbers, limits, strict=True)]
+    if any(not 0 <= number <= limit for number, limit in zip(numbers, limits, strict=True)):
+        raise SettingError(
+            f"{option}: outside the frame, which is {width}x{height}: {text}",
+            hint="in pixels from its upper left corner, or in parts of it, from 0 to 1",
+        )
+    return numbers
+
+
+def _numbers_in(option: str, text: str) -> list[float]:
+    """The numbers as they stand, which are all parts or all pixels."""
     hint = _LINE_HINT if "line" in option else _ZONE_HINT
     try:
         numbers = [float(part) for part in text.split(",")]
@@ -237,19 +271,10 @@ def read_points(option: str, text: str, size_hw: tuple[int, int]) -> list[float]
         raise SettingError(f"{option}: not numbers with commas between them: {text}", hint=hint) from error
     if len(numbers) % 2 or not np.isfinite(numbers).all():
         raise SettingError(f"{option}: a point is two numbers, x and y: {text}", hint=hint)
-    height, width = size_hw
-    limits = [width, height] * (len(numbers) // 2)
-    if max(numbers) <= 1:
-        numbers = [part * limit for part, limit in zip(numbers, limits, strict=True)]
-    elif any(0 < number < 1 for number in numbers):
+    if max(numbers) > 1 and any(0 < number < 1 for number in numbers):
         raise SettingError(
             f"{option}: some numbers are parts of the frame and some are pixels: {text}",
             hint="all from 0 to 1, or all in pixels",
-        )
-    if any(not 0 <= number <= limit for number, limit in zip(numbers, limits, strict=True)):
-        raise SettingError(
-            f"{option}: outside the frame, which is {width}x{height}: {text}",
-            hint="in pixels from its upper left corner, or in parts of it, from 0 to 1",
         )
     return numbers
 
