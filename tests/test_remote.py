@@ -277,10 +277,13 @@ def test_files_of_boxes_name_remote_photos_by_their_address(
     assert found == {image.path: [box.x2 for box in image.boxes] for image in before}
 
 
+@pytest.mark.parametrize(
+    "folders", [("shelf/day", "shelf/night"), ("shelf/day", "desk/day"), ("shelf", "desk")]
+)
 def test_remote_photos_of_one_name_are_told_apart_in_a_file_of_boxes(
-    tmp_path: Path, memory: fsspec.AbstractFileSystem
+    tmp_path: Path, memory: fsspec.AbstractFileSystem, folders: tuple[str, str]
 ) -> None:
-    addresses = [f"memory://shelf/{folder}/1.jpg" for folder in ("day", "night")]
+    addresses = [f"memory://{folder}/1.jpg" for folder in folders]
     for address in addresses:
         memory.pipe(address, jpeg(9))
     boxes = [[(1, 2, 10 * number, 20)] for number in (1, 2)]
@@ -289,3 +292,6 @@ def test_remote_photos_of_one_name_are_told_apart_in_a_file_of_boxes(
         write_annotations(before, tmp_path / name)
         after = read_annotations(tmp_path / name, addresses)
         assert {image.path: image.boxes for image in after} == {image.path: image.boxes for image in before}
+    write_annotations(before, tmp_path / "tasks.json", "labelstudio")
+    after = read_annotations(tmp_path / "tasks.json", addresses)
+    assert [[round(box.x2) for box in image.boxes] for image in after] == [[10], [20]]

@@ -94,6 +94,12 @@ def path_in_address(path: Path) -> PurePosixPath | None:
     return (PurePosixPath(unquote(str(folder))) if _is_web(address) else folder) / path.name
 
 
+def host_in_address(path: Path) -> str | None:
+    """The machine or bucket of a remote photo, by the name that it has in the cache; None for other paths."""
+    address = _address_of(path)
+    return None if address is None else without_secrets(address).split("/")[2]
+
+
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Name different files: the last part of each path, with as many folders before it as tell it apart.
 

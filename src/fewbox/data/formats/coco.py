@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.formats.folders import relative_name
+from fewbox.data.formats.folders import relative_names
 from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
 from fewbox.data.formats.raw import (
     OUTLINED,
@@ -85,9 +85,9 @@ def coco_text(annotations: AnnotationSet, folder: Path) -> str:
     category_ids = {label: number for number, label in enumerate(annotations.labels, start=1)}
     images: list[dict[str, Any]] = []
     boxes: list[dict[str, Any]] = []
-    for image in annotations:
+    names = relative_names([image.path for image in annotations], folder)
+    for image, name in zip(annotations, names, strict=True):
         height, width = image.size_hw
-        name = relative_name(image.path, folder)
         # Ids count from 1 because pycocotools scores a box with id 0 as missed.
         images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
         images[-1]["reviewed"] = image.reviewed

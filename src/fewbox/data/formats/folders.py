@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats.text_file import read_text_of_windows
 from fewbox.data.images import PHOTO_SUFFIXES
-from fewbox.data.remote import path_in_address, short_names, shown_name
+from fewbox.data.remote import host_in_address, path_in_address, short_names, shown_name
 from fewbox.errors import AnnotationError
 
 # Where programs that detect leave pictures with boxes drawn in: Ultralytics, and YOLOv5 and its kin.
@@ -167,6 +167,17 @@ def relative_name(photo: Path, folder: Path) -> str:
         return Path(place, photo.name).as_posix()
 
 
+def relative_names(photos: Sequence[Path], folder: Path) -> list[str]:
+    """As :func:`relative_name`; before a path that remote photos share stands the bucket of each."""
+    names = [relative_name(photo, folder) for photo in photos]
+    counts = Counter(map(composed, names))
+    hosts = [
+        host_in_address(photo) if counts[composed(name)] > 1 else None
+        for photo, name in zip(photos, names, strict=True)
+    ]
+    return [f"{host}/{name}" if host else name for host, name in zip(hosts, names, strict=True)]
+
+
 def written_names(photos: Sequence[Path], folder: Path | None = None) -> list[str]:
     """What to call photos in a file: their names; if they lie in several folders, or one repeats, paths.
 
@@ -188,7 +199,7 @@ def written_names(photos: Sequence[Path], folder: Path | None = None) -> list[st
             folder = Path(places[0])
         if str(folder) in places:  # so that every photo has a folder before it
             folder = folder.parent
-    return [relative_name(photo, folder) for photo in photos]
+    return relative_names(photos, folder)
 
 
 def common_end(first: Folders, second: Folders) -> int:
