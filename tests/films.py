@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -103,6 +104,8 @@ class SeesYellow:
 
     labels = ("square",)
     threshold = 0.5
+    options: dict[str, object] = {}  # noqa: RUF012
+    config = SimpleNamespace(most_detections=300)
 
     def detect(self, frame: ReducedImage, *, threshold: float) -> Detections:
         yellow = (frame.image[..., 0] > 180) & (frame.image[..., 2] < 110)

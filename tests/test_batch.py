@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,21 @@ def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
     (output / "run.json").write_text("{}")
     with pytest.raises(OutputError, match="not written by this version of fewbox, or damaged"):
         detect_batch(folder / "d.safetensors", photos, output)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_here")
+def test_photos_with_as_many_boxes_as_can_be_are_told(folder, tmp_path) -> None:
+    photos, crowded = few(folder, tmp_path, 1), tiny_detector()
+    crowded.config = crowded.config.changed(max_detections=2)
+    crowded.save(tmp_path / "crowded.safetensors")
+    detect = partial(detect_batch, tmp_path / "crowded.safetensors", photos, threshold=0.01)
+    assert "p0.png has 2 boxes, the most that this detector gives of one photo" in str(
+        detect(tmp_path / "out")
+    )
+    told = json.loads((tmp_path / "out/report.json").read_text())["full"]
+    assert (told["limit"], told["count"]) == (2, 1)
+    assert "there may be more" not in str(detect(tmp_path / "tiled", tiles=2))
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,9 @@ def test_what_the_api_takes_is_taken_and_no_more() -> None:
 def test_another_kind_of_model_is_named() -> None:
     with pytest.raises(ConfigError, match=r"model\.faster_rcnn: not a supported kind of model"):
         parse_ssd_config("model { faster_rcnn { num_classes: 3 } }")
+
+
+def test_a_detector_of_one_class_finds_no_more_than_one_class_may_have() -> None:
+    config = replace(parse_ssd_config(PIPELINE), max_per_class=30, max_detections=100)
+    assert config.changed(num_classes=1).most_detections == 30
+    assert config.changed(num_classes=90).most_detections == 100

@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Counting:
 
     labels = ("duck",)
     threshold = 0.5
+    config = SimpleNamespace(most_detections=300)
 
     def __init__(self) -> None:
         self.looked, self.stop_after, self.score = 0, 1000, 0.75
@@ -122,6 +124,18 @@ def test_only_the_other_photos_are_looked_at(
     assert document(tmp_path) == resumed
     assert resumed == json.dumps(json.loads(resumed), indent=1) + "\n"
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_photos_with_as_many_boxes_as_can_be_are_told(tmp_path: Path, detector: Counting) -> None:
+    assert "there may be more" not in str(run(tmp_path))
+    detector.config = SimpleNamespace(most_detections=1)
+    summary = run(tmp_path)
+    assert str(summary).splitlines()[1:] == [
+        "6 photos (photo0.png, photo1.png, photo2.png, photo3.png, photo4.png and 1 more) have 1 box, "
+        "the most that this detector gives of one photo; there may be more: look at parts too, with --tiles"
+    ]
+    detector.options = {"tiles": 2}  # then each tile may have so many
+    assert "there may be more" not in str(run(tmp_path))
 
 
 def test_another_detector_threshold_or_photo_begins_anew(tmp_path: Path, detector: Counting) -> None:

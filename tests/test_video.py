@@ -439,6 +439,17 @@ def test_without_tracking(film: Path, tmp_path: Path) -> None:
     assert {row["track"] for row in rows_of(tmp_path / "boxes_tracks.csv")} == {""}
 
 
+def test_frames_with_as_many_boxes_as_can_be_are_told(film: Path, tmp_path: Path) -> None:
+    crowded = SeesYellow()
+    assert "there may be more" not in str(detect(film, tmp_path / "boxes.mp4", crowded))
+    crowded.config = SimpleNamespace(most_detections=1)
+    summary = detect(film, tmp_path / "boxes.mp4", crowded, every=25)
+    assert str(summary).splitlines()[-1] == (
+        "2 frames (at 0.00 s, at 1.00 s) have 1 box, the most that this detector gives of one frame; "
+        "there may be more: look at parts too, with --tiles"
+    )
+
+
 def test_only_the_table(film: Path, tmp_path: Path) -> None:
     detect(film, tmp_path / "where.csv")
     assert len(rows_of(tmp_path / "where.csv")) == 50
@@ -750,7 +761,7 @@ def test_a_camera_whose_clock_is_slow_is_looked_at_for_ever(monkeypatch: pytest.
     now = 0.0
     monkeypatch.setattr(video, "time", SimpleNamespace(monotonic=lambda: now))
     source: Any = SimpleNamespace(live=True, pixel_aspect=Fraction(1))
-    scheduler = video._FrameScheduler(SeesYellow(), Tracker(0.5, rate=10), 1, source)
+    scheduler = video._FrameScheduler(SeesYellow(), Tracker(0.5, rate=10), 1, source, 0.5)
     image = np.zeros((8, 8, 3), np.uint8)
     for number in range(1000):
         now = number / 10 * 1.02  # two seconds late after a hundred

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from fewbox.data.images import (
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
+from fewbox.detection.limit import FullPhotos, limit_of
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
@@ -54,6 +55,8 @@ class FolderSummary:
     num_detections: int
     failed: tuple[str, ...]
     """Names of photos that could not be read; the others are done."""
+    full: FullPhotos = field(default_factory=FullPhotos)
+    """Photos in which there may be more."""
 
     def __str__(self) -> str:
         done = self.num_photos - len(self.failed)
@@ -62,6 +65,8 @@ class FolderSummary:
             found = counted(self.num_detections, "detection")
             table = f", {COUNTS_NAME}" if self.written.suffix == ".json" else ""
             lines.append(f"{found} in {counted(done, 'photo')}: {self.written}{table}")
+        if self.full.count:
+            lines.append(str(self.full))
         if self.failed:
             names, count = ", ".join(self.failed), counted(self.num_photos, "photo")
             lines.append(f"{len(self.failed)} of {count} could not be read: {names}")
@@ -142,7 +147,10 @@ def detect_folder(
             write_counts(written.with_name(COUNTS_NAME), loaded.labels, iter(rows))
         if gif is not None and rows:
             _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
-    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed))
+    full = FullPhotos(limit_of(loaded))
+    for name, count in rows.counts():
+        full.add(name, count)
+    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), full)
 
 
 def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:

@@ -94,6 +94,10 @@ class RowFile:
         """In all rows."""
         return sum(self._counts[number] for number in self._starts)
 
+    def counts(self) -> list[tuple[str, int]]:
+        """The name of each photo that is done, and how many detections it has."""
+        return [(self.names[number], self._counts[number]) for number in sorted(self._starts)]
+
     def add(self, number: int, row: dict[str, Any]) -> None:
         """Keep the row of the photo of this number.
 

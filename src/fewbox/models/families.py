@@ -68,6 +68,11 @@ class Config:
             """In a photo."""
 
     @property
+    def most_detections(self) -> int:
+        """How many of a photo can be found, of all classes together."""
+        return self.max_detections
+
+    @property
     def num_base(self) -> int:
         """How many of the classes, the first ones, are found by the base's own head."""
         return self.num_classes - self.num_novel

@@ -25,6 +25,7 @@ from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
 from fewbox.detection.drawing import draw_boxes, draw_path
+from fewbox.detection.limit import FullPhotos, limit_of
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
@@ -58,6 +59,8 @@ class VideoSummary:
     """Ended by Ctrl-C; everything until then is in the outputs."""
     counters: Sequence[PassCounter] = field(default=())
     """The lines and zones, with what they have counted."""
+    full: FullPhotos = field(default_factory=FullPhotos)
+    """Frames in which there may be more."""
 
     def __str__(self) -> str:
         what = counted(self.num_tracks, "object") if self.num_tracks else counted(self.num_boxes, "box")
@@ -68,7 +71,7 @@ class VideoSummary:
             those = [counter for counter in self.counters if counter.kind == kind]
             for number, counter in enumerate(those, start=1):
                 text += f"\n{kind}{f' {number}' if len(those) > 1 else ''}: {counter}"
-        return text
+        return text + (f"\n{self.full}" if self.full.count else "")
 
 
 @takes_score_threshold
@@ -120,7 +123,7 @@ def detect_video(
     tracker = (
         Tracker(threshold, rate=float(source.rate), confirm=confirm) if tracking else Untracked(threshold)
     )
-    scheduler = _FrameScheduler(detector, tracker, every, source)
+    scheduler = _FrameScheduler(detector, tracker, every, source, threshold)
     targets = _targets(source, Path(output), summary_json or bool(counters))
     summary = VideoSummary(tuple(path for path in targets if path), counters=counters)
     with ExitStack() as files:
@@ -129,6 +132,7 @@ def detect_video(
         if failure is not None and not writer.has_result(failure):
             raise failure
     summary.num_frames_detected, summary.num_tracks = scheduler.num_frames_detected, tracker.num_tracks
+    summary.full = scheduler.full
     summary.interrupted = isinstance(failure, KeyboardInterrupt)
     if isinstance(failure, FewboxError):
         kept = f"until then: {summary}"
@@ -240,12 +244,19 @@ class _FrameScheduler:
     """Decides which frames the network works on; gives the objects of every frame."""
 
     def __init__(
-        self, detector: PhotoDetector, tracker: Tracker | Untracked, every: int, source: FrameSource
+        self,
+        detector: PhotoDetector,
+        tracker: Tracker | Untracked,
+        every: int,
+        source: FrameSource,
+        threshold: float,
     ) -> None:
         self.num_frames_detected = 0
+        self.full = FullPhotos(limit_of(detector), "frame")
         self._detector = detector
         self._tracker = tracker
         self._every = every
+        self._threshold = threshold
         self._live = source.live
         self._pixel_aspect = source.pixel_aspect
         self._num_frames = 0
@@ -269,12 +280,12 @@ class _FrameScheduler:
         if not is_due:
             return self._tracker.predict(frame.time_s)
         self.num_frames_detected += 1
-        return self._tracker.update(
-            self._detector.detect(
-                as_shown(frame.image, self._pixel_aspect), threshold=self._tracker.lowest_score
-            ),
-            frame.time_s,
+        found = self._detector.detect(
+            as_shown(frame.image, self._pixel_aspect), threshold=self._tracker.lowest_score
         )
+        # The tracker looks at surer ones first: that doubtful ones are cut off costs no new object.
+        self.full.add(f"at {frame.time_s:.2f} s", int((found.scores > self._threshold).sum()))
+        return self._tracker.update(found, frame.time_s)
 
 
 class _ResultWriter:

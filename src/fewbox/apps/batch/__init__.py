@@ -94,7 +94,7 @@ def detect_batch(
     require_pyarrow()
     _require_folder_name(str(output))
     all_photos, storage = photo_places(photos), Storage(str(output))
-    file, own_threshold = _whole_file(Path(detector), base, engine)
+    file, own_threshold, limit = _whole_file(Path(detector), base, engine)
     threshold = own_threshold if threshold is None else threshold
     with ExitStack() as stack:
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
@@ -112,7 +112,7 @@ def detect_batch(
             _follow(work_on_cluster(work, todo, min(count, len(todo)), wanted), todo, show_progress)
         elif todo:
             _follow(work_in_processes(work, todo, min(count, len(todo))), todo, show_progress)
-    return write_report(storage, manifest)
+    return write_report(storage, manifest, limit)
 
 
 def _require_folder_name(output: str) -> None:
@@ -141,17 +141,17 @@ def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress
             advance(f"{rate:.1f} photos/s", result.photos)
 
 
-def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float]:
-    """The name and contents of a file with all of the detector's weights, and its score threshold.
+def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float, int]:
+    """The name and contents of a file with all of the detector's weights, its score threshold and limit.
 
     A file that holds only the heads is completed from its base.
     """
     name = f"detector{path.suffix.lower()}"
     if path.suffix.lower() in EXPORT_SUFFIXES:
-        threshold = open_detector(path, engine=engine, device=CPU).threshold
-        return (name, path.read_bytes()), threshold
+        exported = open_detector(path, engine=engine, device=CPU)
+        return (name, path.read_bytes()), exported.threshold, exported.config.most_detections
     detector, name = load_in_torch(path, base, CPU), "detector.safetensors"
     with temporary_folder() as folder:
         copy = Path(folder) / name
         detector.save(copy)
-        return (name, copy.read_bytes()), detector.threshold
+        return (name, copy.read_bytes()), detector.threshold, detector.config.most_detections

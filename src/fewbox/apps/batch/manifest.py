@@ -12,13 +12,14 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fewbox import __version__
 from fewbox.apps.batch.shards import DETECTIONS, PHOTOS, Storage, read_photo_rows, shard_name, shown_name
 from fewbox.core import FORMER_NAME, NAME, counted
 from fewbox.core.arguments import checked_threshold
+from fewbox.detection.limit import FullPhotos
 from fewbox.errors import OutputError, SettingError
 
 FORMAT_VERSION = 1
@@ -132,6 +133,7 @@ class RunSummary:
         detections: in all tables.
         failed: how many photos could not be read.
         missing_shards: numbers of the shards that are not done.
+        full: photos in which there may be more.
     """
 
     output: str
@@ -140,10 +142,13 @@ class RunSummary:
     detections: int
     failed: int
     missing_shards: tuple[int, ...]
+    full: FullPhotos = field(default_factory=FullPhotos)
 
     def __str__(self) -> str:
         photos = counted(self.done - self.failed, "photo")
         lines = [f"{counted(self.detections, 'detection')} in {photos}: {self.output}"]
+        if self.full.count:
+            lines.append(str(self.full))
         if self.failed:
             where = f"{self.output}/{_FAILURES}"
             lines.append(f"{self.failed} of {counted(self.num_photos, 'photo')} could not be read: {where}")
@@ -156,14 +161,20 @@ class RunSummary:
         return "\n".join(lines)
 
 
-def write_report(storage: Storage, manifest: Manifest) -> RunSummary:
+def write_report(storage: Storage, manifest: Manifest, limit: int) -> RunSummary:
     """Count what is done, list what failed, and write both to files.
+
+    Args:
+        storage: where they go.
+        manifest: of the run.
+        limit: how many boxes the detector gives of one photo, or of each tile.
 
     Raises:
         OutputError: nothing can be written.
     """
     done = done_shards(storage, manifest, without_failures=False)
     counts = {"done": 0, "detections": 0, "failed": 0}
+    full = FullPhotos(limit if manifest.tiles is None else None)
     failures = io.StringIO()
     table = csv.writer(failures, lineterminator="\n")
     table.writerow(("photo", "reason"))
@@ -171,12 +182,13 @@ def write_report(storage: Storage, manifest: Manifest) -> RunSummary:
         for row in read_photo_rows(storage, number):
             counts["done"] += 1
             counts["detections"] += row["detections"]
+            full.add(row["photo"], row["detections"])
             if row["failure"] is not None:
                 counts["failed"] += 1
                 table.writerow((row["photo"], row["failure"]))
     missing = tuple(sorted(set(range(manifest.num_shards)) - set(done)))
     summary = RunSummary(
-        output=str(storage), num_photos=manifest.num_photos, missing_shards=missing, **counts
+        output=str(storage), num_photos=manifest.num_photos, missing_shards=missing, full=full, **counts
     )
     storage.write(_FAILURES, failures.getvalue().encode())
     storage.write(_REPORT, json.dumps(asdict(summary), indent=1).encode())

@@ -95,6 +95,11 @@ class SsdConfig(Config):
         """How much of the input a photo covers: all."""
         return self.size_hw
 
+    @property
+    def most_detections(self) -> int:
+        """How many of a photo can be found, of all classes together."""
+        return min(self.max_detections, self.num_classes * self.max_per_class)
+
 
 def read_ssd_weights(bundle: TensorBundle, config: SsdConfig) -> dict[str, Weight]:
     """All weights of the network that ``config`` describes, under their names in ``state_dict``.
