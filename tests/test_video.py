@@ -502,6 +502,18 @@ def test_counts_of_an_earlier_run_do_not_stay_beside_the_film(film: Path, tmp_pa
     assert json.loads((tmp_path / "boxes_tracks.json").read_text())["counted"] == []
 
 
+def test_a_table_alone_leaves_the_counts_of_a_film_beside_it(film: Path, tmp_path: Path) -> None:
+    line = LineCounter((80, 0, 80, 120))
+    detect(film, tmp_path / "k.mp4", counters=[line])
+    before = (tmp_path / "k_tracks.json").read_bytes()
+    assert detect(film, tmp_path / "k.csv", tracking=False).outputs == (tmp_path / "k.csv",)
+    with pytest.raises(OutputError, match=r"k_tracks\.json: belongs to k_tracks\.csv, and would be replaced"):
+        detect(film, tmp_path / "k.csv", counters=[line])
+    assert (tmp_path / "k_tracks.json").read_bytes() == before
+    detect(film, tmp_path / "k_tracks.csv", every=5)  # the same table, anew
+    assert json.loads((tmp_path / "k_tracks.json").read_text())["counted"] == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are no text")
 def test_a_film_whose_name_is_no_text(film: Path, tmp_path: Path) -> None:
     strange = tmp_path / os.fsdecode(b"caf\xe9.mp4")

@@ -310,7 +310,7 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     if unseen:
         limits.append(f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot")
     elif photos < 10:
-        limits.append(f"{counted(photos, 'photo tells', 'photos tell')} little: more would narrow the interval")
+        limits.append(f"{counted(photos, 'photo tells', 'photos tell')} little: more narrow the interval")
     limits.append("all of this is for photos like these; other scenes, light and distances may differ")
     return tuple(limits)
 

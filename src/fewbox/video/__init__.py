@@ -106,7 +106,7 @@ def detect_video(
             its number; until then its box is shown and written without. 1 gives numbers at once.
         counters: lines and zones that count what passes; drawn into the video.
         summary_json: write ``film_tracks.json`` too, which says when each object was there; in any case with
-            ``counters``, and in place of an earlier one.
+            ``counters``, and in place of an earlier one, unless that belongs to another table.
         show_progress: show how far the work has come.
 
     Raises:
@@ -165,6 +165,14 @@ def _targets(source: FrameSource, output: Path, with_summary: bool) -> _Targets:
     else:
         video, table = output, output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
     summary = output.with_name(f"{stem}_tracks.json")
+    owner = summary.with_suffix(_TABLE_SUFFIX)
+    if owner != table and owner.exists():  # beside k.csv lies what another run has written for k.mp4
+        if with_summary:
+            raise OutputError(
+                f"{summary}: belongs to {owner.name}, and would be replaced",
+                hint="choose another name with -o",
+            )
+        return _Targets(video, table, None)
     # One that an earlier run has left would else stand beside a film that it says nothing of.
     return _Targets(video, table, summary if with_summary or summary.exists() else None)
 
