@@ -216,7 +216,7 @@ class TestPhotos:
             ("photo-unreadable", "cut.jpg"),
             ("photo-unreadable", "bomb.jpg"),
         ]
-        assert "did you mean mug3.jpg?" in rows[0].what
+        assert rows[0].what == "no such photo", "the file lists all that are called alike itself"
         assert "damaged or incomplete" in rows[1].what
         assert "larger than 200 megapixels" in rows[2].what
 
@@ -470,6 +470,51 @@ class TestCommand:
         assert "nothing wrong" not in said
         assert main(["check", str(mugs.folder), "--base", "yolox_nan"]) == 2
         assert "did you mean 'yolox_nano'?" in capsys.readouterr().err
+
+    def test_boxes_beside_the_photos_are_named(
+        self, mugs: DataSet, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        boxes = mugs.write()
+        assert main(["check", str(mugs.folder)]) == 1
+        cure = (
+            f"cure: name those that lie there: {mugs.folder} --boxes {boxes}; or draw boxes: fewbox annotate"
+        )
+        assert cure in capsys.readouterr().out
+        assert main(["check", str(mugs.folder), "--boxes", str(boxes)]) == 0
+
+    def test_a_part_of_a_data_set(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
+        for number in range(10, 40):
+            mugs.entry(f"cup{number}.jpg", COCO_BOX)
+        mugs.photo("new.jpg", scene(8))
+        given = ["check", str(mugs.folder), "--boxes", str(mugs.write())]
+        assert main(given) == 1
+        assert "or leave out all that are not there: --skip-missing" in capsys.readouterr().out
+        assert main([*given, "--skip-missing", "--reviewed-only"]) == 0
+        said = capsys.readouterr().out
+        assert "30 of 35 photos are not there, left out: cup10.jpg" in said
+        assert "1 photo that nobody has looked at, left out" in said
+        assert "photos that nobody has looked at:" not in said
+
+    def test_no_photo_that_is_there_is_the_folder_that_is_wrong(self, mugs: DataSet, tmp_path: Path) -> None:
+        (tmp_path / "others").mkdir()
+        scene(9).save(tmp_path / "others" / "cup.jpg")
+        report = check_annotations(mugs.write(), tmp_path / "others", skip_missing=True, show_progress=False)
+        assert kinds(report).count("photo-missing") == 4
+
+    def test_a_photo_called_alike_is_offered_unless_the_file_lists_it(self, mugs: DataSet) -> None:
+        mugs.entry("mug9.jpg", COCO_BOX)
+        scene(8).save(mugs.folder / "mug9b.jpg")
+        assert mugs.check().findings[0].what == "no such photo; did you mean mug9b.jpg?"
+
+    @pytest.mark.slow
+    def test_the_input_of_a_base_from_a_file(self, mugs: DataSet, tmp_path: Path) -> None:
+        from fewbox.models.yolox import YOLOX_SIZES
+        from tiny_yolox import random_yolox
+
+        torch = pytest.importorskip("torch")
+        torch.save({"model": random_yolox(YOLOX_SIZES["nano"]).state_dict()}, tmp_path / "mine.pth")
+        given = ["check", str(mugs.folder), "--boxes", str(mugs.write()), "--base"]
+        assert main([*given, str(tmp_path / "mine.pth")]) == 0
 
     def test_places_without_photos(self, tmp_path: Path) -> None:
         with pytest.raises(PhotoError, match="no such photo or folder"):

@@ -66,6 +66,13 @@ def add_skip_missing(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_reviewed_only(command: argparse.ArgumentParser) -> None:
+    """Add ``--reviewed-only``."""
+    command.add_argument(
+        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
+    )
+
+
 def add_strict(command: argparse.ArgumentParser) -> None:
     """Add ``--strict``, for commands that read files of boxes."""
     command.add_argument(
@@ -90,7 +97,7 @@ def annotations_of(
         PhotoError: a photo cannot be read.
     """
     from fewbox.data import PROJECT_FILE
-    from fewbox.data.beside import boxes_beside
+    from fewbox.data.beside import boxes_to_name, photos_of
     from fewbox.data.formats import read_annotations
     from fewbox.data.images import find_photos
     from fewbox.data.project import Project
@@ -100,11 +107,10 @@ def annotations_of(
     if len(photos) > 1:
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
     project = Project(photos[0])
-    if not project.file.exists() and (beside := boxes_beside(project.folder)):
-        # Who names a data.yaml means the photos of its folder.
-        place = project.folder if project.photos.is_file() else project.photos
-        hint = f"draw boxes with: fewbox annotate {place}; or name those that lie there: {place} "
-        hint += f"--boxes {beside}"
+    if beside := boxes_to_name(project):
+        hint = (
+            f"draw boxes with: fewbox annotate {photos_of(project)}; or name those that lie there: {beside}"
+        )
         raise AnnotationError(f"{project.folder / PROJECT_FILE}: no such file", hint=hint)
     if not project.folder.is_dir():
         find_photos(photos)  # which says that the folder itself is not there

@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fewbox.commands import LABEL_HELP, OneOfBoxes, add_photos_with_boxes
+from fewbox.commands import (
+    LABEL_HELP,
+    OneOfBoxes,
+    add_photos_with_boxes,
+    add_reviewed_only,
+    add_skip_missing,
+)
 from fewbox.core import counted
 from fewbox.errors import SettingError
 from fewbox.models import ZOO, default_base
@@ -20,6 +27,8 @@ if TYPE_CHECKING:
     from fewbox.data.checks.findings import Finding
 
 _SHOWN = 5
+_USUAL_HW = (3000, 4000)
+"""Of a photo; some networks make their input from it."""
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
@@ -32,6 +41,8 @@ def add_check(commands: Any) -> None:
         "changed. The exit code is 1 if there are errors, 0 if not.",
     )
     add_photos_with_boxes(check)
+    add_skip_missing(check)
+    add_reviewed_only(check)
     check.add_argument("--label", default="object", help=LABEL_HELP)
     check.add_argument(
         "--test",
@@ -48,7 +59,7 @@ def add_check(commands: Any) -> None:
     )
     check.add_argument(
         "--base",
-        help="a name from 'fewbox bases': its input says which boxes are tiny (default: the "
+        help="a name from 'fewbox bases', or a file: its input says which boxes are tiny (default: the "
         "best one at hand)",
     )
     check.add_argument("--all", action="store_true", help=f"show all findings, not {_SHOWN} of each kind")
@@ -69,6 +80,8 @@ def run_check(parsed: argparse.Namespace) -> int:
         label=parsed.label,
         input_side=input_side,
         strict=parsed.strict,
+        skip_missing=parsed.skip_missing,
+        reviewed_only=parsed.reviewed_only,
         show_progress=not parsed.json,
     )
     if parsed.json:
@@ -80,6 +93,10 @@ def run_check(parsed: argparse.Namespace) -> int:
 
 def _input_side(base: str) -> int:
     """The longer side of the input of a base, which ``ZooEntry.input_size`` states in one of two ways."""
+    if base not in ZOO and os.path.lexists(base):
+        from fewbox.models.base import load_base
+
+        return max(load_base(base).config.input_size_of(_USUAL_HW))
     if base not in ZOO:
         near = difflib.get_close_matches(base, ZOO, 1)
         hint = f"did you mean {near[0]!r}?" if near else "see 'fewbox bases'"

@@ -12,6 +12,7 @@ from fewbox.commands import (
     add_device,
     add_engine,
     add_photos_with_boxes,
+    add_reviewed_only,
     add_skip_missing,
     add_tiles,
     annotations_of,
@@ -42,9 +43,7 @@ def add_evaluate(commands: Any) -> None:
         "-o", "--output", type=Path, metavar="FOLDER", help=f"write {_REPORT_NAME} and {_NUMBERS_NAME} there"
     )
     evaluate.add_argument("--json", action="store_true", help="print the numbers as JSON instead of words")
-    evaluate.add_argument(
-        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
-    )
+    add_reviewed_only(evaluate)
     evaluate.add_argument(
         "--base",
         help="the base model, for a detector written with --heads-only whose base is not in the cache",

@@ -15,6 +15,7 @@ from fewbox.commands import (
     add_batch_norm_eps,
     add_device,
     add_photos_with_boxes,
+    add_reviewed_only,
     add_settings,
     add_skip_missing,
     annotations_of,
@@ -87,9 +88,7 @@ def add_finetune(commands: Any) -> None:
 def _add_what_to_learn_from(command: argparse.ArgumentParser) -> None:
     """Add the options that say which photos and classes are learnt, for both ways to fine-tune."""
     command.add_argument("--label", default="object", help=LABEL_HELP)
-    command.add_argument(
-        "--reviewed-only", action="store_true", help="leave out photos that nobody has looked at"
-    )
+    add_reviewed_only(command)
     command.add_argument(
         "--negatives",
         nargs="+",

@@ -95,6 +95,18 @@ def boxes_beside(folder: Path) -> Path | None:
     return inside[0] if len(inside) == 1 and form not in FOLDER_FORMATS else place
 
 
+def boxes_to_name(project: Project) -> str | None:
+    """The photos and the option that name such boxes, where nothing was drawn; None if none can be named."""
+    if project.file.exists() or not (beside := boxes_beside(project.folder)):
+        return None
+    return f"{photos_of(project)} --boxes {beside}"
+
+
+def photos_of(project: Project) -> Path:
+    """The place of its photos as commands take it: who names a data.yaml means those of its folder."""
+    return project.folder if project.photos.is_file() else project.photos
+
+
 def take_over(project: Project, form: str) -> dict[str, list[str]]:
     """Take the boxes of one format into the project, and return the ids of the new ones by photo.
 

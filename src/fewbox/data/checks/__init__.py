@@ -9,10 +9,10 @@ then the two together.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted
-from fewbox.core.arguments import checked_path
-from fewbox.core.progress import progress_bar
+from fewbox.data.beside import boxes_to_name
 from fewbox.data.checks.findings import (
     ERROR,
     KINDS,
@@ -33,26 +32,15 @@ from fewbox.data.checks.findings import (
     count_small,
     finding,
     may_be_of_stored_photo,
-    photo_not_found,
 )
-from fewbox.data.decoding import LACKS_END, SIDEWAYS, lacks_end, orientation
-from fewbox.data.formats import read_raw
-from fewbox.data.formats.photos import PhotoFinder
-from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
-from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
-from fewbox.data.photo_file import SPELLING_HINT, opened
-from fewbox.data.project import drawn_in
-from fewbox.data.remote import short_names, shown_name
-from fewbox.data.similar import (
-    HASH_BITS,
-    HASHED_HW,
-    NEARLY_SAME,
-    SAME,
-    PerceptualHash,
-    perceptual_hash,
-    similar_pairs,
-)
-from fewbox.errors import AnnotationError, PhotoError, SettingError
+from fewbox.data.checks.parts import Part, read_part
+from fewbox.data.decoding import LACKS_END
+from fewbox.data.formats.raw import RawPhoto
+from fewbox.data.images import StrPath, given_places
+from fewbox.data.project import Project
+from fewbox.data.remote import is_remote
+from fewbox.data.similar import HASH_BITS, NEARLY_SAME, SAME, similar_pairs
+from fewbox.errors import SettingError
 
 RARE = 10
 """A class with so many times fewer boxes than the most frequent one is rare."""
@@ -64,7 +52,6 @@ MANY_SMALL = 0.25
 """Tiles take many times as long: they are worth it where more than such a part of the boxes needs them."""
 
 _NAME_BOXES = "say where they are: --boxes; or draw them: fewbox annotate PHOTOS"
-_READERS = 4  # each may hold a photo of 200 megapixels
 
 
 @dataclass(frozen=True)
@@ -94,36 +81,6 @@ class CheckReport:
         return sum(row.severity == severity for row in self.findings)
 
 
-@dataclass(frozen=True)
-class _Look:
-    """What one photo looks like."""
-
-    size_hw: tuple[int, int]
-    orientation: int
-    lacks_end: bool
-    brightest: int
-    perceptual_hash: PerceptualHash | None
-
-    @property
-    def is_sideways(self) -> bool:
-        return self.orientation in SIDEWAYS
-
-
-@dataclass
-class _Part:
-    """One part of the data set: its photos, what is said about them, and what was found so far."""
-
-    source: str
-    boxes: Path | None = None
-    is_annotated: bool = False
-    stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
-    photos: list[Path] = field(default_factory=list)
-    names: dict[Path, str] = field(default_factory=dict)  # of photos, with folders where names repeat
-    looks: dict[Path, _Look] = field(default_factory=dict)
-    labels: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
-
-
 def check_annotations(
     boxes: StrPath | None,
     photos: StrPath | Sequence[StrPath] | None = None,
@@ -133,6 +90,8 @@ def check_annotations(
     label: str = "object",
     input_side: int = 640,
     strict: bool = False,
+    skip_missing: bool = False,
+    reviewed_only: bool = False,
     show_progress: bool = True,
 ) -> CheckReport:
     """List what is wrong with a data set. Nothing is changed, and a fault never hides another.
@@ -146,6 +105,8 @@ def check_annotations(
         label: the name of the class if a file names none.
         input_side: the longer side of the network's input in pixels, to tell which boxes are tiny in it.
         strict: as for :func:`read_annotations`.
+        skip_missing: leave out what is said of photos that are not there, as :func:`read_annotations` does.
+        reviewed_only: leave out photos that nobody has looked at, as ``AnnotationSet.reviewed_only`` does.
         show_progress: show how far the work has come.
 
     Raises:
@@ -159,15 +120,22 @@ def check_annotations(
         (0, {'rubber_duck': 8})
     """
     _require_side(input_side)
-    train = _read_part(boxes, photos, label, show_progress)
+    read = partial(
+        read_part,
+        label=label,
+        skip_missing=skip_missing,
+        reviewed_only=reviewed_only,
+        show_progress=show_progress,
+    )
+    train = read(boxes, photos)
     parts = [train]
     if test_boxes is not None or test_photos is not None:
-        parts.append(_read_part(test_boxes, test_photos, label, show_progress))
+        parts.append(read(test_boxes, test_photos))
     findings = [row for part in parts for row in (*part.findings, *_check_part(part, input_side, strict))]
     findings += _check_balance(train)
     if train.boxes is None and train.photos:
         what = "no file of boxes was named, and in the page none was drawn"
-        findings.append(finding("boxes-none", train.source, what, cure=_NAME_BOXES))
+        findings.append(finding("boxes-none", train.source, what, cure=_how_to_name_boxes(photos)))
     for test in parts[1:]:
         findings += _check_across(train, test)
     severities, kinds = [ERROR, WARNING, NOTE], list(KINDS)
@@ -180,94 +148,20 @@ def check_annotations(
     )
 
 
+def _how_to_name_boxes(photos: StrPath | Sequence[StrPath] | None) -> str:
+    """The cure where there are no boxes: what other programs left beside the photos is named."""
+    places = given_places(photos or ())
+    if len(places) == 1 and not is_remote(places[0]) and (found := boxes_to_name(Project(places[0]))):
+        return f"name those that lie there: {found}; or draw boxes: fewbox annotate PHOTOS"
+    return _NAME_BOXES
+
+
 def _require_side(side: Any) -> None:
     if not isinstance(side, int | float) or not side > 0:
         raise SettingError(f"input_side must be a number of pixels: {side!r}")
 
 
-def _read_part(
-    boxes: StrPath | None, places: StrPath | Sequence[StrPath] | None, label: str, show_progress: bool
-) -> _Part:
-    """Read what is said about the photos, find them, and look at each."""
-    if boxes is not None:
-        boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
-    drawn = drawn_in(boxes, places)
-    boxes = drawn or boxes
-    part = _Part("photos" if boxes is None else boxes.resolve().name, boxes)
-    raw = _read_boxes(part, boxes)
-    finder = PhotoFinder(raw, None if places is None else given_places(places))
-    photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
-    left_out: dict[str, str] = {}  # real paths by the names of photos that somebody has left out
-    stated = raw.photos if raw else ()
-    for photo, path in zip(stated, finder.find_all(stated), strict=True):
-        if photo.left_out:
-            left_out[photo.name] = "" if isinstance(path, AnnotationError) else os.path.realpath(path)
-        elif isinstance(path, AnnotationError):
-            part.findings.append(photo_not_found(photo, path, is_drawn=drawn is not None))
-        else:
-            part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
-    for path in finder.found:
-        if os.path.realpath(path) not in left_out.values():
-            photos.setdefault(os.path.realpath(path), path)
-    if left_out:
-        part.findings.append(finding("not-read", part.source, left_out_in_words(list(left_out))))
-    if boxes is None and places is not None and not photos:
-        find_photos(places)  # which says why there are none
-    part.photos = list(photos.values())
-    part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
-    if raw is not None:
-        part.is_annotated = True
-        part.labels.update(dict.fromkeys((name.strip() for name in raw.labels or (label,)), 0))
-    for photo, _ in part.stated:
-        learnt = (box for box in photo.boxes if not box.ignore)
-        part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
-    _look_at_all(part, show_progress)
-    return part
-
-
-def _read_boxes(part: _Part, boxes: StrPath | None) -> RawAnnotations | None:
-    if boxes is None:
-        return None
-    if not Path(boxes).exists():
-        raise AnnotationError(f"{boxes}: no such file", hint=SPELLING_HINT)
-    try:
-        raw = read_raw(boxes)
-    except AnnotationError as error:
-        reason = error.message.removeprefix(f"{part.source}: ")
-        part.findings.append(finding("boxes-malformed", part.source, reason, cure=error.hint))
-        return None
-    part.findings += [finding("not-read", part.source, remark) for remark in raw.remarks]
-    return raw
-
-
-def _look_at_all(part: _Part, show_progress: bool) -> None:
-    """Read every photo; many at once, as decoding takes most of the time and needs no lock."""
-    with (
-        ThreadPoolExecutor(_READERS) as readers,
-        progress_bar("looking at the photos", len(part.photos), show=show_progress) as advance,
-    ):
-        for path, look in zip(part.photos, readers.map(_look_at, part.photos), strict=True):
-            if isinstance(look, PhotoError):
-                reason = look.message.removeprefix(f"{shown_name(path)}: ")
-                part.findings.append(finding("photo-unreadable", part.names[path], reason, cure=look.hint))
-            else:
-                part.looks[path] = look
-            advance(path.name)
-
-
-def _look_at(path: Path) -> _Look | PhotoError:
-    try:
-        with opened(path) as image:
-            turned, is_jpeg = orientation(image), image.format == "JPEG"
-        reduced = read_reduced(path, HASHED_HW)
-        has_no_end = is_jpeg and lacks_end(path.read_bytes())
-    except PhotoError as error:
-        return error
-    brightest = int(reduced.image.max())
-    return _Look(reduced.size_hw, turned, has_no_end, brightest, perceptual_hash(reduced.image))
-
-
-def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]:
+def _check_part(part: Part, input_side: int, strict: bool) -> Iterator[Finding]:
     """All that can be said of one part alone."""
     yield from _check_names(part)
     for stated, path in part.stated:
@@ -294,7 +188,7 @@ def _check_part(part: _Part, input_side: int, strict: bool) -> Iterator[Finding]
     yield from _check_spelling(part)
 
 
-def _check_small(part: _Part, input_side: int) -> Iterator[Finding]:
+def _check_small(part: Part, input_side: int) -> Iterator[Finding]:
     """Whether many boxes are small in photos looked at whole, and would not be in tiles."""
     looks = [(stated, part.looks[path]) for stated, path in part.stated if path in part.looks]
     counts = [count_small(stated, look.size_hw, input_side) for stated, look in looks]
@@ -304,7 +198,7 @@ def _check_small(part: _Part, input_side: int) -> Iterator[Finding]:
         yield finding("boxes-small", part.source, f"{what} of {input_side}, but not in tiles of the photos")
 
 
-def _check_names(part: _Part) -> Iterator[Finding]:
+def _check_names(part: Part) -> Iterator[Finding]:
     """Photos listed twice, and two photos of one name."""
     seen: dict[Path, RawPhoto] = {}
     for stated, path in part.stated:
@@ -319,7 +213,7 @@ def _check_names(part: _Part) -> Iterator[Finding]:
             yield finding("photo-name-twice", path.name, f"{other} and {path}")
 
 
-def _check_reviewed(part: _Part) -> Iterator[Finding]:
+def _check_reviewed(part: Part) -> Iterator[Finding]:
     listed = {path: stated for stated, path in part.stated}
     looked_at = {path for stated, path in part.stated if stated.boxes or stated.reviewed}
     for path in part.looks:
@@ -332,7 +226,7 @@ def _check_reviewed(part: _Part) -> Iterator[Finding]:
         yield finding("boxes-none", part.source, f"no box in any of {counted(len(part.photos), 'photo')}")
 
 
-def _check_spelling(part: _Part) -> Iterator[Finding]:
+def _check_spelling(part: Part) -> Iterator[Finding]:
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in part.labels:
         spellings["".join(filter(str.isalnum, name.casefold()))].append(name)
@@ -342,7 +236,7 @@ def _check_spelling(part: _Part) -> Iterator[Finding]:
             yield finding("label-alike", part.source, listed)
 
 
-def _check_balance(part: _Part) -> Iterator[Finding]:
+def _check_balance(part: Part) -> Iterator[Finding]:
     """Whether each class has its share of the boxes to learn from."""
     most = max(part.labels.values(), default=0)
     unused = [name for name, count in part.labels.items() if count == 0]
@@ -356,7 +250,7 @@ def _check_balance(part: _Part) -> Iterator[Finding]:
             )
 
 
-def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
+def _check_across(train: Part, test: Part) -> Iterator[Finding]:
     """What spoils a test: photos that were learnt from, and classes that were not."""
     for path, other, distance in _alike(test, train, NEARLY_SAME):
         kind = "photo-in-both" if distance <= SAME else "photo-nearly-in-both"
@@ -368,7 +262,7 @@ def _check_across(train: _Part, test: _Part) -> Iterator[Finding]:
             yield finding("label-not-learnt", test.source, f"{name}: {counted(count, 'box')}")
 
 
-def _alike(part: _Part, others: _Part, max_distance: float) -> Iterator[tuple[Path, Path, float]]:
+def _alike(part: Part, others: Part, max_distance: float) -> Iterator[tuple[Path, Path, float]]:
     """Photos of ``part`` with the photo of ``others`` that is most like each, and their distance.
 
     Within one part a photo is compared with those before it.
@@ -383,7 +277,7 @@ def _alike(part: _Part, others: _Part, max_distance: float) -> Iterator[tuple[Pa
         yield paths[i], other_paths[j], distance
 
 
-def _hashes(part: _Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:
+def _hashes(part: Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:
     found = [
         (path, look.perceptual_hash) for path, look in part.looks.items() if look.perceptual_hash is not None
     ]

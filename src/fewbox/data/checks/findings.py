@@ -98,7 +98,8 @@ KINDS = {
     "photo-missing": Kind(
         ERROR,
         "photos that are not there",
-        "put the photo back, correct its name in the file of boxes, or remove it there",
+        "put the photo back, correct its name in the file of boxes, or remove it there; or leave out all "
+        "that are not there: --skip-missing (skip_missing=True in Python)",
     ),
     "photo-ambiguous": Kind(
         ERROR, "names that may mean two photos", "rename one of the two, or name the folder of the right one"

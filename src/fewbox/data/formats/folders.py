@@ -8,11 +8,12 @@ formats with one file per photo, and what those files have in common.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -278,14 +279,14 @@ class NamedPhotos:
             for group, (photo_key, _) in zip(self._groups, _COMPARISONS, strict=True):
                 group.setdefault(photo_key(photo.name), []).append(photo)
 
-    @property
-    def names(self) -> Iterable[str]:
-        """The names of the photos."""
-        return self._groups[0]
-
     def exactly(self, name: str) -> list[Path]:
         """The photos of this name, whatever folders it names."""
         return self._groups[0].get(composed(last_part(name)), [])
+
+    def nearest(self, name: str, taken: Set[str]) -> str | None:
+        """The name most like another, of those that are not taken; None if none is like it."""
+        free = self._groups[0].keys() - taken
+        return next(iter(difflib.get_close_matches(composed(last_part(name))[:200], free, n=1)), None)
 
     def each_way(self, names: Sequence[str]) -> Iterable[list[Path]]:
         """The photos that any of these names may mean: by the strictest comparison first, best name first."""

@@ -15,7 +15,6 @@ found in their own place, the others are not looked for elsewhere. docs/formats.
 
 from __future__ import annotations
 
-import difflib
 import filecmp
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -119,6 +118,7 @@ class PhotoFinder:
             self._by_real_path.setdefault(self._real(photo), photo)
         self.found = list(self._by_real_path.values())
         self._named = NamedPhotos(found)
+        self._said = {composed(last_part(photo.name)) for photo in raw.photos} if raw else set()
         # What was given; if nothing was, the first place is where the files of boxes are.
         self._roots = [os.path.realpath(folder) for folder in self.folders[: None if self._is_given else 1]]
 
@@ -379,8 +379,8 @@ class PhotoFinder:
             hint = f"there is {shown_name(refused[0])}, but the photos of these boxes are in another folder"
         elif deeper:
             hint = f"there is {shown_name(deeper[0])}, in a folder below: name that folder"
-        elif near := difflib.get_close_matches(composed(last_part(photo.name))[:200], self._named.names, n=1):
-            hint = f"did you mean {near[0]}?"
+        elif near := self._named.nearest(photo.name, taken=self._said):
+            hint = f"did you mean {near}?"
         else:
             hint = f"looked in {looked}; say where the photos are"
         return AnnotationError(f"{photo.where}: photo not found: {photo.name[:200]!r}", hint=hint)

@@ -1,0 +1,182 @@
+"""One part of a data set that is checked: its photos, what is said about them, and what each looks like."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fewbox.core import counted, some_of
+from fewbox.core.arguments import checked_path
+from fewbox.core.progress import progress_bar
+from fewbox.data.checks.findings import Finding, finding, photo_not_found
+from fewbox.data.decoding import SIDEWAYS, lacks_end, orientation
+from fewbox.data.formats import read_raw
+from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
+from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
+from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
+from fewbox.data.photo_file import SPELLING_HINT, opened
+from fewbox.data.project import drawn_in
+from fewbox.data.remote import short_names, shown_name
+from fewbox.data.similar import HASHED_HW, PerceptualHash, perceptual_hash
+from fewbox.errors import AnnotationError, PhotoError
+
+_READERS = 4  # each may hold a photo of 200 megapixels
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one photo looks like."""
+
+    size_hw: tuple[int, int]
+    orientation: int
+    lacks_end: bool
+    brightest: int
+    perceptual_hash: PerceptualHash | None
+
+    @property
+    def is_sideways(self) -> bool:
+        """Whether the photo is stored on its side."""
+        return self.orientation in SIDEWAYS
+
+
+@dataclass
+class Part:
+    """One part of the data set: its photos, what is said about them, and what was found so far."""
+
+    source: str
+    boxes: Path | None = None
+    is_annotated: bool = False
+    stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
+    photos: list[Path] = field(default_factory=list)
+    names: dict[Path, str] = field(default_factory=dict)  # of photos, with folders where names repeat
+    looks: dict[Path, Look] = field(default_factory=dict)
+    labels: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def read_part(
+    boxes: StrPath | None,
+    places: StrPath | Sequence[StrPath] | None,
+    label: str,
+    *,
+    skip_missing: bool,
+    reviewed_only: bool,
+    show_progress: bool,
+) -> Part:
+    """Read what is said about the photos, find them, and look at each."""
+    if boxes is not None:
+        boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
+    drawn = drawn_in(boxes, places)
+    boxes = drawn or boxes
+    part = Part("photos" if boxes is None else boxes.resolve().name, boxes)
+    raw = _read_boxes(part, boxes)
+    finder = PhotoFinder(raw, None if places is None else given_places(places))
+    photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
+    left_out: dict[str, str] = {}  # real paths by the names of photos that somebody has left out
+    stated = raw.photos if raw else ()
+    missing: list[tuple[RawPhoto, AnnotationError]] = []
+    for photo, path in zip(stated, finder.find_all(stated), strict=True):
+        if photo.left_out:
+            left_out[photo.name] = "" if isinstance(path, AnnotationError) else os.path.realpath(path)
+        elif isinstance(path, AnnotationError):
+            missing.append((photo, path))
+        else:
+            part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
+    # Where none is there at all, it is the folder that is wrong.
+    _tell_missing(part, missing, len(stated), skips=skip_missing and bool(part.stated), is_drawn=bool(drawn))
+    for path in finder.found:
+        if os.path.realpath(path) not in left_out.values():
+            photos.setdefault(os.path.realpath(path), path)
+    if left_out:
+        part.findings.append(finding("not-read", part.source, left_out_in_words(list(left_out))))
+    if boxes is None and places is not None and not photos:
+        find_photos(places)  # which says why there are none
+    part.photos = list(photos.values())
+    if reviewed_only and raw is not None:
+        _leave_out_unreviewed(part)
+    part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
+    if raw is not None:
+        part.is_annotated = True
+        part.labels.update(dict.fromkeys((name.strip() for name in raw.labels or (label,)), 0))
+    for photo, _ in part.stated:
+        learnt = (box for box in photo.boxes if not box.ignore)
+        part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
+    _look_at_all(part, show_progress)
+    return part
+
+
+def _tell_missing(
+    part: Part,
+    missing: Sequence[tuple[RawPhoto, AnnotationError]],
+    num_stated: int,
+    *,
+    skips: bool,
+    is_drawn: bool,
+) -> None:
+    """Note the photos that are not there: each, or in one line if they are left out."""
+    gone = [row for row in missing if skips and not is_drawn and not isinstance(row[1], AmbiguousPhotoError)]
+    for photo, error in missing:
+        if (photo, error) not in gone:
+            part.findings.append(photo_not_found(photo, error, is_drawn=is_drawn))
+    if gone:
+        names = some_of([photo.name[:200] for photo, _ in gone])
+        are = "are" if len(gone) > 1 else "is"
+        what = f"{len(gone)} of {counted(num_stated, 'photo')} {are} not there, left out: {names}"
+        part.findings.append(finding("not-read", part.source, what))
+
+
+def _leave_out_unreviewed(part: Part) -> None:
+    """Leave out the photos that nobody has looked at."""
+    part.stated = [row for row in part.stated if row[0].boxes or row[0].reviewed]
+    kept = {path for _, path in part.stated}
+    num_left = len(part.photos) - len(kept)
+    part.photos = [path for path in part.photos if path in kept]
+    if num_left:
+        what = f"{counted(num_left, 'photo')} that nobody has looked at, left out"
+        part.findings.append(finding("not-read", part.source, what))
+
+
+def _read_boxes(part: Part, boxes: StrPath | None) -> RawAnnotations | None:
+    if boxes is None:
+        return None
+    if not Path(boxes).exists():
+        raise AnnotationError(f"{boxes}: no such file", hint=SPELLING_HINT)
+    try:
+        raw = read_raw(boxes)
+    except AnnotationError as error:
+        reason = error.message.removeprefix(f"{part.source}: ")
+        part.findings.append(finding("boxes-malformed", part.source, reason, cure=error.hint))
+        return None
+    part.findings += [finding("not-read", part.source, remark) for remark in raw.remarks]
+    return raw
+
+
+def _look_at_all(part: Part, show_progress: bool) -> None:
+    """Read every photo; many at once, as decoding takes most of the time and needs no lock."""
+    with (
+        ThreadPoolExecutor(_READERS) as readers,
+        progress_bar("looking at the photos", len(part.photos), show=show_progress) as advance,
+    ):
+        for path, look in zip(part.photos, readers.map(_look_at, part.photos), strict=True):
+            if isinstance(look, PhotoError):
+                reason = look.message.removeprefix(f"{shown_name(path)}: ")
+                part.findings.append(finding("photo-unreadable", part.names[path], reason, cure=look.hint))
+            else:
+                part.looks[path] = look
+            advance(path.name)
+
+
+def _look_at(path: Path) -> Look | PhotoError:
+    try:
+        with opened(path) as image:
+            turned, is_jpeg = orientation(image), image.format == "JPEG"
+        reduced = read_reduced(path, HASHED_HW)
+        has_no_end = is_jpeg and lacks_end(path.read_bytes())
+    except PhotoError as error:
+        return error
+    brightest = int(reduced.image.max())
+    return Look(reduced.size_hw, turned, has_no_end, brightest, perceptual_hash(reduced.image))
