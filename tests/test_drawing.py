@@ -264,6 +264,17 @@ def test_captions_lie_below_their_pictures_and_within_their_columns():
     assert (np.asarray(with_text)[80:, 105:109] == 255).all()
 
 
+@pytest.mark.parametrize("width", [120, 200, 300])
+def test_of_a_caption_with_a_name_the_name_is_cut(width: int) -> None:
+    font = letters.font_for("a", 11)
+    cut = letters.caption_to_width("frame_000_t0s_0232.jpg: 5 of 12 found", font, width)
+    assert font.getlength(cut) <= width
+    assert cut.startswith("f")
+    assert cut.endswith(": 5 of 12 found")
+    assert ("…" in cut) == (width < 300)
+    assert letters.caption_to_width(f"a: {'what ' * 30}", font, width).endswith("…")
+
+
 def test_a_very_narrow_picture_is_shown_a_pixel_wide(tmp_path: Path):
     for size_wh in ((5000, 3), (3, 5000)):
         narrow = Image.new("RGB", size_wh, "red")

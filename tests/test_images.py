@@ -674,3 +674,20 @@ def test_that_other_pages_are_not_read_is_told_once(
         assert read_image(tmp_path / name).max() == 90
     (told,) = capsys.readouterr().err.splitlines()
     assert "stack.tif: only the first of its pages is read" in told
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_that_other_frames_are_not_read_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr(decoding, "_told", set())
+    frames = [Image.new("RGB", (40, 60), shade) for shade in ("red", "blue")]
+    frames[0].save(tmp_path / f"one{suffix}")
+    read_image(tmp_path / f"one{suffix}")
+    assert capsys.readouterr().err == ""
+    for name in ("film", "other"):
+        frames[0].save(tmp_path / f"{name}{suffix}", save_all=True, append_images=frames[1:])
+        assert read_image(tmp_path / f"{name}{suffix}")[0, 0].argmax() == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"film{suffix}: only the first of its frames is read" in told
+    assert told.count("only the first") == 1

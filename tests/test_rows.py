@@ -138,6 +138,13 @@ def test_photos_with_as_many_boxes_as_can_be_are_told(tmp_path: Path, detector: 
     assert "there may be more" not in str(run(tmp_path))
 
 
+@pytest.mark.usefixtures("detector")
+def test_an_animation_is_named_among_what_was_written(tmp_path: Path) -> None:
+    summary = run(tmp_path, gif=tmp_path / "found.gif")
+    written = f"{tmp_path / 'out' / 'detections.json'}, counts.csv, {tmp_path / 'found.gif'}"
+    assert str(summary).endswith(f": {written}")
+
+
 def test_another_detector_threshold_or_photo_begins_anew(tmp_path: Path, detector: Counting) -> None:
     stop_after(detector, 4, tmp_path)
     run(tmp_path, threshold=0.1)

@@ -180,6 +180,8 @@ def decode(image: Image.Image) -> Image.Image:
             return whole
     if image.format != "TIFF":
         image.load()
+        if _is_animation(image):
+            _tell(image, _FIRST_FRAME, once=True)
         return image
     tiff: Any = image
     if tiff.is_animated:  # a stack or a series of a microscope, whose other pages may be what is asked about
@@ -193,6 +195,15 @@ def decode(image: Image.Image) -> Image.Image:
     finally:
         tiff.filename = name
     return image
+
+
+def _is_animation(image: Any) -> bool:
+    """Whether there are more frames; a JPEG with several pictures shows one thing in several sizes."""
+    if image.format not in ("GIF", "PNG", "WEBP"):
+        return False
+    with contextlib.suppress(Exception):  # of a GIF the next frame is looked for, which may be damaged
+        return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def _whole_plane(tile: Any, tiff: Any) -> Any:
@@ -214,6 +225,10 @@ def _in_native_order(tile: Any) -> Any:
 
 _told: set[str] = set()
 _FIRST_PAGE = "only the first of its pages is read, as of every TIFF with several"
+_FIRST_FRAME = (
+    "only the first of its frames is read, as of every animation; fewbox detect reads all of a GIF where it "
+    "writes a film: -o boxes.mp4"
+)
 _TRANSPARENT = "transparent everywhere, so that it is white; save such photos without transparency"
 _DARK = 32  # a camera that uses 12 bits of a 16-bit file leaves a photo without a grey above 15
 _TOO_DARK = (

@@ -22,7 +22,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
 from fewbox.data.images import StrPath, read_image, upright_array
-from fewbox.detection.letters import cut_to_width, font_for
+from fewbox.detection.letters import caption_to_width, cut_to_width, font_for
 from fewbox.errors import OutputError
 
 Picture = npt.NDArray[np.uint8] | Image.Image | StrPath
@@ -260,7 +260,7 @@ def contact_sheet(
             ``tile_width``.
         columns: tiles per row; if not given, the sheet becomes about as wide as a screen.
         tile_width: in pixels.
-        captions: one text per picture, written below it.
+        captions: one text per picture, written below it; of ``name: what`` the name is cut where it is wide.
 
     Raises:
         ValueError: there are no pictures, or not one caption for each.
@@ -292,7 +292,7 @@ def contact_sheet(
             left, tile = gap + column * (tile_width + gap), tiles[index]
             sheet.paste(tile, (left + (tile_width - tile.width) // 2, top))
             font = font_for(texts[index], text_size)
-            caption = cut_to_width(texts[index], font, tile_width)
+            caption = caption_to_width(texts[index], font, tile_width)
             middle = left + tile_width // 2
             canvas.text(
                 (middle, top + tile.height + text_size // 4), caption, font=font, fill=_INK, anchor="ma"

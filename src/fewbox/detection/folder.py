@@ -55,6 +55,8 @@ class FolderSummary:
     num_detections: int
     failed: tuple[str, ...]
     """Names of photos that could not be read; the others are done."""
+    gif: Path | None = None
+    """The animation, if one was written."""
     full: FullPhotos = field(default_factory=FullPhotos)
     """Photos in which there may be more."""
 
@@ -64,7 +66,8 @@ class FolderSummary:
         if done or self.written.suffix == ".json":  # no picture is drawn of a photo that cannot be read
             found = counted(self.num_detections, "detection")
             table = f", {COUNTS_NAME}" if self.written.suffix == ".json" else ""
-            lines.append(f"{found} in {counted(done, 'photo')}: {self.written}{table}")
+            animation = "" if self.gif is None else f", {self.gif}"
+            lines.append(f"{found} in {counted(done, 'photo')}: {self.written}{table}{animation}")
         if self.full.count:
             lines.append(str(self.full))
         if self.failed:
@@ -145,12 +148,13 @@ def detect_folder(
             head = _head(Path(detector).name, loaded.labels, threshold, loaded.options)
             write_rows(written, head, iter(rows), failed)
             write_counts(written.with_name(COUNTS_NAME), loaded.labels, iter(rows))
-        if gif is not None and rows:
-            _animate([written.with_name(row["picture"]) for row in rows], Path(gif))
+        animation = Path(gif) if gif is not None and rows else None
+        if animation is not None:
+            _animate([written.with_name(row["picture"]) for row in rows], animation)
     full = FullPhotos(limit_of(loaded))
     for name, count in rows.counts():
         full.add(name, count)
-    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), full)
+    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), animation, full)
 
 
 def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:

@@ -37,6 +37,19 @@ def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_FONT, size)
 
 
+def caption_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As :func:`cut_to_width`, but of ``name: what`` it is the middle of the name that is left out."""
+    line = " ".join(text.split())
+    name, between, what = line.rpartition(": ")
+    if not between or font.getlength(line) <= width:
+        return cut_to_width(line, font, width)
+    for length in range(len(name) - 1, 0, -1):
+        cut = f"{name[: (length + 1) // 2]}…{name[len(name) - length // 2 :]}{between}{what}"
+        if font.getlength(cut) <= width:
+            return cut
+    return cut_to_width(what, font, width)
+
+
 def cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """One line of ``text``, its end replaced by ``…`` if it is wider than ``width``; maybe nothing."""
     line = " ".join(text.split())
