@@ -157,6 +157,35 @@ def test_tags_of_boxes_that_crowd_do_not_hide_each_other():
     assert all(contains(picture, tag_pixels(tag, class_id)) for class_id, tag in enumerate(tags))
 
 
+def test_tags_hide_no_other_box():
+    """A tag above the second box, as of old, would hide the first one."""
+    boxes = [(40, 30, 100, 45), (40, 47, 100, 62), (40, 64, 100, 79)]
+    without, tagged = (draw_boxes(grey(), boxes, [tag] * 3, [0, 1, 2]) for tag in ("", "duck 97%"))
+    for left, top, right, bottom in boxes:
+        inside = (left, top, right, bottom)
+        assert not ImageChops.difference(without.crop(inside), tagged.crop(inside)).getbbox()
+    assert all(contains(np.asarray(tagged), tag_pixels("duck 97%", class_id)) for class_id in range(3))
+
+
+def test_many_boxes_stay_visible_and_some_have_tags():
+    grid = [(x, y, x + 24, y + 24) for y in range(4, 600, 40) for x in range(4, 600, 40)]
+    picture = grey(640, 640)
+    without, tagged = (draw_boxes(picture, grid, [tag] * len(grid), None) for tag in ("", "pill 97%"))
+    changed = np.asarray(ImageChops.difference(without, tagged)).any(-1)
+    assert changed.any()
+    assert max(changed[y1:y2, x1:x2].mean() for x1, y1, x2, y2 in grid) <= 0.25
+
+
+def test_where_tags_would_cover_much_of_a_picture_all_are_small():
+    rows = [(8, y, 40, y + 30) for y in range(20, 620, 48)]
+    areas = []
+    for boxes in (rows[:1], rows):
+        tags = ["a rather long name of a thing 97%"] * len(boxes)
+        without, tagged = (draw_boxes(grey(640, 640), boxes, texts) for texts in ([""] * len(boxes), tags))
+        areas.append(np.asarray(ImageChops.difference(without, tagged)).any(-1).sum() / len(boxes))
+    assert areas[0] > 2 * areas[1] > 0
+
+
 def test_of_boxes_in_one_place_the_first_is_on_top():
     picture = np.asarray(draw_boxes(grey(), [(30, 30, 90, 90)] * 2, ["", ""], [1, 0]))
     assert is_color(picture, 1).any()

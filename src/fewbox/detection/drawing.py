@@ -12,23 +12,22 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
 from fewbox.data.images import StrPath, read_image, upright_array
-from fewbox.detection.letters import caption_to_width, cut_to_width, font_for
+from fewbox.detection.letters import caption_to_width, font_for
+from fewbox.detection.tags import Rect, Tag, place_tags
 from fewbox.errors import OutputError
 
 Picture = npt.NDArray[np.uint8] | Image.Image | StrPath
 RGB = tuple[int, int, int]
-# Whole pixels: left, top, and the first column and row past the end.
-_Rect = tuple[int, int, int, int]
 
 # Okabe and Ito, "Color Universal Design" (2008): told apart under every common kind of
 # colour blindness. Blue is rare in nature, so most things stand out from the first.
@@ -68,7 +67,8 @@ def draw_boxes(
 ) -> Image.Image:
     """Draw boxes and their tags on a copy of ``image``.
 
-    The first box lies on top, and where tags crowd it has first choice of a place for its own.
+    The first box lies on top, and where tags crowd it has first choice of a place for its own. A tag that
+    would hide other boxes is written smaller, or left out.
 
     Args:
         image: ``[H, W, 3]`` RGB or ``[H, W]`` grey, a Pillow image, or the path of a photo.
@@ -106,12 +106,11 @@ def draw_boxes(
     ]
     for outline, color, _, is_dashed in reversed(visible):
         _draw_outline(canvas, outline, color, scale, dashed=is_dashed)
-    placed: list[tuple[_Tag, RGB]] = []
-    for outline, color, text, _ in visible:
-        tag = _place_tag(text, outline, scale, [other.area for other, _ in placed])
-        placed += [] if tag is None else [(tag, color)]
-    for tag, color in reversed(placed):
-        _draw_tag(canvas, tag, color)
+    outlines, texts = [one[0] for one in visible], [one[2] for one in visible]
+    placed = place_tags(picture.size, outlines, texts, scale.text)
+    for tag, (_, color, *_) in zip(placed, visible, strict=True):
+        if tag is not None:
+            _draw_tag(canvas, tag, color)
     return picture
 
 
@@ -124,9 +123,9 @@ def draw_path(picture: Image.Image, points: npt.ArrayLike, text: str, *, closed:
         canvas.line(corners, fill=color, width=width, joint="curve")
     xs, ys = zip(*corners, strict=True)
     outline = _outline((min(xs), min(ys), max(xs) + 1, max(ys) + 1), scale)
-    tag = None if outline is None else _place_tag(text, outline, scale, [])
-    if tag is not None:
-        _draw_tag(canvas, tag, _WHITE)
+    for tag in place_tags(picture.size, [outline], [text], scale.text) if outline is not None else ():
+        if tag is not None:
+            _draw_tag(canvas, tag, _WHITE)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class _Scale:
         )
 
 
-def _outline(box: Sequence[float], scale: _Scale) -> _Rect | None:
+def _outline(box: Sequence[float], scale: _Scale) -> Rect | None:
     """The outer border of a line along the edges of ``box``; None if no part is in the picture."""
     x1, y1, x2, y2 = box
     if x2 <= 0 or y2 <= 0 or x1 >= scale.width or y1 >= scale.height:
@@ -165,7 +164,7 @@ def _span(low: float, high: float, length: int, grow: int) -> tuple[int, int]:
 
 
 def _draw_outline(
-    canvas: ImageDraw.ImageDraw, outline: _Rect, color: RGB, scale: _Scale, *, dashed: bool
+    canvas: ImageDraw.ImageDraw, outline: Rect, color: RGB, scale: _Scale, *, dashed: bool
 ) -> None:
     left, top, right, bottom = outline
     bars = [
@@ -182,53 +181,20 @@ def _draw_outline(
         _fill(canvas, bar, color)
 
 
-def _dashes(bar: _Rect, length: int) -> list[_Rect]:
+def _dashes(bar: Rect, length: int) -> list[Rect]:
     left, top, right, bottom = bar
     if right - left >= bottom - top:
         return [(x, top, min(x + length, right), bottom) for x in range(left, right, 2 * length)]
     return [(left, y, right, min(y + length, bottom)) for y in range(top, bottom, 2 * length)]
 
 
-def _fill(canvas: ImageDraw.ImageDraw, area: _Rect, color: RGB, grow: int = 0) -> None:
+def _fill(canvas: ImageDraw.ImageDraw, area: Rect, color: RGB, grow: int = 0) -> None:
     left, top, right, bottom = area
     # Pillow counts the last column and row in; what lies outside the picture it leaves out.
     canvas.rectangle((left - grow, top - grow, right + grow - 1, bottom + grow - 1), fill=color)
 
 
-class _Tag(NamedTuple):
-    """A text with its place in a picture."""
-
-    text: str
-    font: ImageFont.FreeTypeFont
-    padding: int
-    area: _Rect
-
-
-def _place_tag(text: str, outline: _Rect, scale: _Scale, taken: Sequence[_Rect]) -> _Tag | None:
-    """Find a place beside the box, off those ``taken`` if it can; None if there is nothing to show."""
-    font = font_for(text, scale.text)
-    padding = max(2, scale.text // 4)
-    line = cut_to_width(text, font, scale.width - 2 * padding)
-    width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
-    if not line or height > scale.height:
-        return None
-    left, top, right, bottom = outline
-    # It begins where its box begins, or ends where its box ends; above it, below it, or else inside.
-    xs = [min(max(x, 0), scale.width - width) for x in (left, right - width)]
-    outside = [y for y in (top - height, bottom) if 0 <= y <= scale.height - height]
-    inside = min(top, scale.height - height)
-    places = [(x, y, x + width, y + height) for y in [*outside, inside] for x in xs]
-    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
-    return _Tag(line, font, padding, (free or places)[0])
-
-
-def _overlap(first: _Rect, second: _Rect) -> bool:
-    left, top = max(first[0], second[0]), max(first[1], second[1])
-    right, bottom = min(first[2], second[2]), min(first[3], second[3])
-    return left < right and top < bottom
-
-
-def _draw_tag(canvas: ImageDraw.ImageDraw, tag: _Tag, color: RGB) -> None:
+def _draw_tag(canvas: ImageDraw.ImageDraw, tag: Tag, color: RGB) -> None:
     left, top, _, _ = tag.area
     _fill(canvas, tag.area, color)
     canvas.text((left + tag.padding, top), tag.text, font=tag.font, fill=_contrast_color(color))

@@ -1,0 +1,126 @@
+"""Where the tags of boxes go in a picture, so that they hide neither each other nor the boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageFont
+
+from fewbox.detection.letters import cut_to_width, font_for
+
+# Whole pixels: left, top, and the first column and row past the end.
+Rect = tuple[int, int, int, int]
+
+_LEAST_TEXT = 11
+_SMALLER = 0.6
+"""Of the size of letters, where there is no room for larger ones."""
+_MOST_HIDDEN = 0.2
+"""The share of a box that tags may hide."""
+_MOST_COVERED = 0.25
+"""The share of a picture that large letters may take; what is not boxed is looked at too."""
+
+
+class Tag(NamedTuple):
+    """A text with its place in a picture."""
+
+    text: str
+    font: ImageFont.FreeTypeFont
+    padding: int
+    area: Rect
+
+
+def place_tags(
+    size_wh: tuple[int, int], outlines: Sequence[Rect], texts: Sequence[str], text_size: int
+) -> list[Tag | None]:
+    """The tag of each box, the first with first choice; None if it is empty, or would hide what it may not.
+
+    Args:
+        size_wh: of the picture.
+        outlines: of the boxes in it.
+        texts: of their tags.
+        text_size: of letters, in pixels, where there is room.
+    """
+    small = max(_LEAST_TEXT, round(_SMALLER * text_size))
+    font = font_for("".join(texts), text_size)
+    covered = sum(font.getlength(text) for text in texts) * sum(font.getmetrics())
+    is_crowded = covered > _MOST_COVERED * size_wh[0] * size_wh[1] and len(texts) > 1
+    places = _Places(size_wh, outlines, [small] if is_crowded else list(dict.fromkeys((text_size, small))))
+    return [places.take(number, text) for number, text in enumerate(texts)]
+
+
+class _Places:
+    """The room in a picture that tags may take.
+
+    Args:
+        size_wh: of the picture.
+        outlines: of all boxes in it.
+        sizes: of letters, in pixels, the best first.
+    """
+
+    def __init__(self, size_wh: tuple[int, int], outlines: Sequence[Rect], sizes: Sequence[int]) -> None:
+        self._width, self._height = size_wh
+        self._outlines = np.array(outlines, np.int64).reshape(-1, 4)
+        sides = self._outlines[:, 2:] - self._outlines[:, :2]
+        self._may_hide = _MOST_HIDDEN * sides.prod(1)
+        self._hidden = np.zeros(len(outlines))
+        self._taken = np.zeros((0, 4), np.int64)
+        self._sizes = sizes
+
+    def take(self, number: int, text: str) -> Tag | None:
+        """Place the tag of a box; None if it is empty, or would hide boxes or other tags.
+
+        Best are places that hide no other box; then such for smaller letters; then those that hide little.
+        """
+        tags = [tag for size in self._sizes for tag in self._set(number, text, size)]
+        shared = [_shared(tag.area, self._outlines) for tag in tags]
+        for may_hide in (0 * self._may_hide, self._may_hide):
+            for tag, hides in zip(tags, shared, strict=True):
+                if self._is_free(number, tag, hides, may_hide):
+                    self._hidden += hides
+                    self._taken = np.vstack([self._taken, tag.area])
+                    return tag
+        return None
+
+    def _set(self, number: int, text: str, size: int) -> Iterator[Tag]:
+        """The tag in letters of a size, in each of its places, the best first."""
+        font = font_for(text, size)
+        padding = max(2, size // 4)
+        line = cut_to_width(text, font, self._width - 2 * padding)
+        width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
+        if not line or height > self._height:
+            return
+        left, top, right, bottom = self._outlines[number].tolist()
+        # It begins where its box begins, or ends where its box ends; above it, below it,
+        # beside it, or else inside.
+        starts = [min(max(x, 0), self._width - width) for x in (left, right - width)]
+        inside = min(top, self._height - height)
+        places = [(x, y) for y in (top - height, bottom) for x in starts]
+        places += [(right, inside), (left - width, inside), *((x, inside) for x in starts)]
+        for x, y in places:
+            if 0 <= x <= self._width - width and 0 <= y <= self._height - height:
+                yield Tag(line, font, padding, (x, y, x + width, y + height))
+
+    def _is_free(
+        self, number: int, tag: Tag, hides: NDArray[np.int64], may_hide: NDArray[np.float64]
+    ) -> bool:
+        """Whether the tag hides no other one, nor more of a box than it may."""
+        if _shared(tag.area, self._taken).any():
+            return False
+        is_too_much = (hides > 0) & (self._hidden + hides > may_hide)
+        # Of its own box a tag hides something wherever there is no room above and below.
+        _, top, _, bottom = self._outlines[number].tolist()
+        height = tag.area[3] - tag.area[1]
+        has_room = top >= height or bottom + height <= self._height
+        is_too_much[number] = has_room and hides[number] > self._may_hide[number]
+        return not is_too_much.any()
+
+
+def _shared(area: Rect, others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many pixels one rectangle has in common with each of the others ``[N, 4]``."""
+    low = np.maximum(np.array(area[:2]), others[:, :2])
+    high = np.minimum(np.array(area[2:]), others[:, 2:])
+    return np.asarray(np.maximum(high - low, 0).prod(1))
