@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
+from exports import detector_of
 from fewbox.data.images import read_image, read_reduced, read_size_hw, upright_array
+from fewbox.data.photo_file import PhotoBytes
+from fewbox.detection.folder import read_for_both
 from fewbox.errors import PhotoError
 from orientations import STORED, orientation
 
@@ -214,3 +217,23 @@ def stored_and_expected(mode: str, pixels: np.ndarray, value: int) -> tuple[Imag
         case _:
             deep = first.astype(np.uint16) * 256 + pixels[..., 1]
             return Image.fromarray(lying(deep)), grey
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", ["jpg", "progressive.jpg", "png"])
+@pytest.mark.parametrize("tiles", [None, 2])
+def test_a_detector_sees_the_same_whether_a_picture_is_drawn(
+    tmp_path: Path, suffix: str, tiles: int | None
+) -> None:
+    """A JPEG of noise is not quite the same decoded whole and made smaller, and decoded smaller."""
+    noise = np.random.default_rng(0).integers(90, 120, (900, 1300, 3), np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path, **SUFFIXES[suffix])
+    detector = detector_of("yolox").with_tiles(tiles)
+    enough = detector.enough_hw((900, 1300))
+    file = PhotoBytes("a", path.read_bytes())
+    for photo in (path, file):
+        seen, drawn = read_for_both(photo, detector)
+        np.testing.assert_array_equal(seen.image, read_reduced(path, enough).image)
+        assert seen.size_hw == drawn.size_hw == (900, 1300)
+        assert drawn.image.shape[:2] == (900, 1300)

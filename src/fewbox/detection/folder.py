@@ -23,7 +23,7 @@ from fewbox.data.images import (
     read_reduced,
     read_size_hw,
 )
-from fewbox.data.photo_file import PhotoBytes
+from fewbox.data.photo_file import PhotoBytes, opened
 from fewbox.detection import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
 from fewbox.detection.limit import FullPhotos, limit_of
@@ -283,9 +283,9 @@ def _detect_and_draw(
         path, target = photo_and_target
         if target is None:
             return detector.detect(path, threshold=threshold).to_dict()
-        photo = read_for_picture(path, detector)  # read once, for detecting and for drawing
-        found = replace(detector.detect(for_detector(photo, detector), threshold=threshold), source=path)
-        save_picture(found.draw(for_picture(photo, detector)), target)
+        seen, drawn = read_for_both(path, detector)
+        found = replace(detector.detect(seen, threshold=threshold), source=path)
+        save_picture(found.draw(drawn), target)
         return found.to_dict() | {"picture": target.name}
 
     todo = [number for number in range(len(paths)) if number not in rows]
@@ -307,30 +307,28 @@ def _detect_and_draw(
     return failed
 
 
-def read_for_picture(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> ReducedImage:
-    """The photo, as large as the detector and its picture need it.
+def read_for_both(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> tuple[ReducedImage, ReducedImage]:
+    """The photo as the detector reads it where no picture is drawn, and as large as its picture is.
 
     Raises:
         PhotoError: it cannot be read.
     """
     size_hw = read_size_hw(photo)
-    (height, width), (enough_h, enough_w) = size_hw, detector.enough_hw(size_hw)
-    times = PICTURE_SIDE / max(size_hw)
-    return read_reduced(photo, (max(enough_h, height * times), max(enough_w, width * times)))
+    height, width = size_hw
+    enough, times = detector.enough_hw(size_hw), PICTURE_SIDE / max(size_hw)
+    drawn = height * times, width * times
+    larger = read_reduced(photo, (max(enough[0], drawn[0]), max(enough[1], drawn[1])))
+    seen = larger.reduced(enough)
+    if seen.image.shape != larger.image.shape and _is_jpeg(photo):
+        # Made smaller while it is decoded, it is not quite the same, and what is found neither.
+        seen = read_reduced(photo, enough)
+    # Tiles may have needed more of it than the picture does.
+    return seen, larger.reduced(drawn) if "tiles" in detector.options else larger
 
 
-def for_detector(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
-    """The photo as large as the detector reads it, so that a picture does not change what is found in it."""
-    return photo.reduced(detector.enough_hw(photo.size_hw))
-
-
-def for_picture(photo: ReducedImage, detector: PhotoDetector) -> ReducedImage:
-    """The photo as large as its picture is drawn; tiles may have needed more of it."""
-    if "tiles" not in detector.options:
-        return photo
-    height, width = photo.size_hw
-    times = PICTURE_SIDE / max(photo.size_hw)
-    return photo.reduced((height * times, width * times))
+def _is_jpeg(photo: StrPath | PhotoBytes) -> bool:
+    with opened(photo if isinstance(photo, PhotoBytes) else Path(photo)) as image:
+        return image.format in ("JPEG", "MPO")
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
