@@ -422,8 +422,11 @@ def boxes_of(side: float, count: int, photo_side: int = 1000) -> AnnotationSet:
 @pytest.mark.parametrize(
     ("effort", "side", "count", "name", "cure"),
     [
-        ("normal", 500, 20, "starter", "another base"),
-        ("quick", 500, 20, "mine", "more effort"),
+        (
+            *("normal", 500, 20, "starter"),
+            "another base, that has seen real photos: --base yolox_nano (base='yolox_nano' in Python)",
+        ),
+        ("quick", 500, 20, "mine", "more effort: --effort normal (effort='normal' in Python)"),
         ("normal", 500, 3, "mine", "more photos: 3 boxes of bolt are few"),
         ("normal", 20, 20, "mine", "a larger input, as the boxes are small: --input-size"),
     ],
@@ -455,7 +458,7 @@ def test_a_poor_estimate_names_tiles_loose_boxes_or_photos_where_these_are_likel
     small, largest = (
         likeliest_cure(boxes_of(500, 20), one, settings, unknown) for one in (base, tiny_base())
     )
-    assert "cure: a larger base: --base yolox_nano" in str(small)
+    assert "cure: a larger base: --base yolox_nano (base='yolox_nano' in Python)" in str(small)
     assert "cure: more photos, that show what the photos to come will show" in str(largest)
 
 

@@ -165,7 +165,7 @@ def test_where_no_size_is_tried_the_option_is_named(
     assert sized.base is base
     (reason,) = sized.reasons
     assert reason.startswith("half the boxes are smaller than 20 pixels at 416x416; ")
-    assert reason.endswith("--input-size 1024")
+    assert reason.endswith("--input-size 1024 (input_size=1024 in Python)")
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_where_adapting_is_hindered_the_size_stays_and_the_option_is_named(
     sized = choose_input_size(photos_with(60, (960, 1280)), base, settings, judge=judge)
     assert sized.base is base
     (reason,) = sized.reasons
-    assert reason.endswith("--input-size 1024")
+    assert reason.endswith("--input-size 1024 (input_size=1024 in Python)")
 
 
 @pytest.mark.slow
@@ -293,7 +293,7 @@ def test_where_nothing_can_be_held_out_the_option_is_named(monkeypatch: pytest.M
     (reason,) = choose_input_size(
         photos_with(60, (960, 1280)), load_base("starter"), FinetuneConfig()
     ).reasons
-    assert reason.endswith("--input-size 1024")
+    assert reason.endswith("--input-size 1024 (input_size=1024 in Python)")
 
 
 def test_a_heavy_base_tries_fewer_sizes(monkeypatch: pytest.MonkeyPatch) -> None:

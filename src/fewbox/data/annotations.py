@@ -47,7 +47,8 @@ _TURNED_HINT = (
 _RESIZED_HINT = "its boxes are of another size of it: use the photos they were drawn on, or leave it out"
 _REVIEW_HINT = (
     'draw their boxes; or mark them as reviewed and empty (COCO: "reviewed": true on the image; '
-    "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only"
+    "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only "
+    "(photos.reviewed_only() in Python)"
 )
 
 

@@ -360,7 +360,7 @@ def _weights_of_base(
     if found is None:
         raise DetectorFileError(
             f"{path}: holds only the tuned heads, and their base model is not in the cache: {origin['name']}",
-            hint=f"give the base: --base {origin['name']}, or the path of {origin['source']}",
+            hint=f"give the base, --base {origin['name']} (base= in Python), or the file {origin['source']}",
         )
     if found.weights_sha256 != wanted:
         raise DetectorFileError(

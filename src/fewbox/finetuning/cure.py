@@ -37,9 +37,12 @@ def likeliest_cure(
 def _cure(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig, fitted: Fitted) -> str:
     config = fitted.detector.config
     if base.name == STARTER:
-        return "another base, that has seen real photos: --base yolox_nano (8 MB, downloaded once)"
+        more = "(8 MB, downloaded once)"
+        return f"another base, that has seen real photos: {_option('base', 'yolox_nano')} {more}"
     if settings.effort == "quick" and family_of(config).adapts(config):
-        return "more effort: --effort normal also tries to teach the layers that make the boxes"
+        return (
+            f"more effort: {_option('effort', 'normal')} also tries to teach the layers that make the boxes"
+        )
     boxes = Counter(box.label for photo in annotations for box in photo.objects)
     label, fewest = min(boxes.items(), key=lambda item: item[1])
     if fewest < FEW_OBJECTS:
@@ -49,15 +52,22 @@ def _cure(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig,
         photo_side = float(np.median([max(photo.size_hw) for photo in annotations]))
         larger = [s for s in family_of(config).input_sides if config.input_size_hw[0] < s <= photo_side]
         if larger:
-            return f"a larger input, as the boxes are small: --input-size {larger[0]}"
+            option = _option("input_size", larger[0])
+            return f"a larger input, as the boxes are small: {option}"
         if photo_side > max(config.input_size_hw):
-            return "tiles: cut the photos into parts to learn from, and detect with --tiles"
+            option = _option("tiles", "auto")
+            return f"tiles: cut the photos into parts to learn from, and detect with {option}"
     if fitted.outcomes is not None and _mostly_misplaced(fitted):
         return "boxes that agree: draw all of them as tightly, around the whole object"
     bigger = larger_base(base)
     if bigger is not None:
-        return f"a larger base: --base {bigger}"
+        return f"a larger base: {_option('base', bigger)}"
     return "more photos, that show what the photos to come will show"
+
+
+def _option(name: str, value: object) -> str:
+    """A setting as both the command line and Python have it."""
+    return f"--{name.replace('_', '-')} {value} ({name}={value!r} in Python)"
 
 
 def _mostly_misplaced(fitted: Fitted) -> bool:

@@ -125,7 +125,8 @@ def choose_input_size(
         if tried is not None:
             sized = tried
         else:
-            words = f"a larger input may find more, and takes longer: --input-size {sides[-1]}"
+            option = f"--input-size {sides[-1]} (input_size={sides[-1]} in Python)"
+            words = f"a larger input may find more, and takes longer: {option}"
             sized = SizedBase(base, (f"{_small_in_words(annotations, base.config)}; {words}",))
     if show_progress:
         for reason in sized.reasons:
