@@ -540,7 +540,7 @@ def test_a_run_that_was_stopped_between_the_two_files_of_its_detector_goes_on(
     photo = save_noise(tmp_path)
     (tmp_path / "d.xml").write_bytes(b"<net/>")
     (tmp_path / "d.bin").write_bytes(b"weights")
-    monkeypatch.setattr(batch, "_whole_file", lambda *_: (("detector.xml", b"<net/>"), 0.5))
+    monkeypatch.setattr(batch, "_whole_file", lambda *_: (("detector.xml", b"<net/>"), 0.5, 300))
     monkeypatch.setattr(batch, "_what_is_left", lambda *_: [])
     monkeypatch.setattr(batch, "write_report", lambda *_: None)
     write, output = Storage.write, tmp_path / "out"
