@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fewbox.detection.letters import font_for
+from fewbox.detection.tags import font_for
 from fewbox.errors import OutputError, SettingError
 from fewbox.finetuning.loss_curve import Sheet, Text, draw_loss_curve, log_ticks, save_loss_curve, ticks
 

@@ -22,8 +22,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
 from fewbox.data.images import StrPath, read_image, upright_array
-from fewbox.detection.letters import caption_to_width, font_for
-from fewbox.detection.tags import Rect, Tag, place_tags
+from fewbox.detection.tags import Rect, Tag, caption_to_width, font_for, place_tags
 from fewbox.errors import OutputError
 
 Picture = npt.NDArray[np.uint8] | Image.Image | StrPath

@@ -26,11 +26,10 @@ from fewbox.data.images import (
 from fewbox.data.photo_file import PhotoBytes, opened
 from fewbox.detection import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
-from fewbox.detection.limit import FullPhotos, limit_of
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
-from fewbox.detection.rows import RowFile, write_counts, write_rows
+from fewbox.detection.rows import FullPhotos, RowFile, limit_of, write_counts, write_rows
 from fewbox.errors import OutputError, PhotoError, SettingError
 
 PICTURE_SIDE = 1600

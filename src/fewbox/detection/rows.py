@@ -14,10 +14,11 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from fewbox.core import escaped
+from fewbox.core import counted, escaped
 from fewbox.core.files import output_error, replacing, temporary_place, version_of
 from fewbox.data.remote import short_names
 from fewbox.errors import OutputError
@@ -25,10 +26,13 @@ from fewbox.errors import OutputError
 if TYPE_CHECKING:
     from filelock import FileLock
 
+    from fewbox.detection.photo_detector import PhotoDetector
+
 LEAST_PHOTOS = 100
 """Fewer are looked at again in a few seconds."""
 _UNFINISHED = ".detections.unfinished.jsonl"
 _LOCK = ".detections.unfinished.lock"
+_NAMED = 5  # photos in a line about many
 _IN_MEMORY = 2**20  # bytes of the rows of few photos
 
 
@@ -233,3 +237,39 @@ def _stamp(photo: Path) -> tuple[str, int, int]:
     except OSError:
         return str(photo), -1, -1
     return str(photo), about.st_size, about.st_mtime_ns
+
+
+@dataclass
+class FullPhotos:
+    """The photos, or frames, in which as many boxes were found as the detector gives of one."""
+
+    limit: int | None = None
+    """Of the detector; None if that is not known, as with tiles."""
+    what: str = "photo"
+    count: int = 0
+    names: list[str] = field(default_factory=list)
+    """Of the first of them."""
+
+    def add(self, name: str, num_boxes: int) -> None:
+        """Note a photo with so many boxes, if they are as many as can be."""
+        if self.limit is not None and num_boxes >= self.limit:
+            self.count += 1
+            self.names += [name] if self.count <= _NAMED else []
+
+    def __str__(self) -> str:
+        """A line that says which they are; nothing if there are none."""
+        if self.limit is None or not self.count:
+            return ""
+        more = f" and {self.count - _NAMED} more" if self.count > _NAMED else ""
+        names = ", ".join(self.names) + more
+        who = f"{names} has" if self.count == 1 else f"{counted(self.count, self.what)} ({names}) have"
+        boxes = counted(self.limit, "box")
+        return (
+            f"{who} {boxes}, the most that this detector gives of one {self.what}; there may be more: "
+            "look at parts too, with --tiles"
+        )
+
+
+def limit_of(detector: PhotoDetector) -> int | None:
+    """How many boxes it gives of one photo; None with tiles, of which each may have so many."""
+    return None if "tiles" in detector.options else detector.config.most_detections

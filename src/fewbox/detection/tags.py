@@ -1,16 +1,24 @@
-"""Where the tags of boxes go in a picture, so that they hide neither each other nor the boxes."""
+"""What is written on pictures: its fonts, texts cut to a width, and where the tags of boxes go.
+
+Tags hide neither each other nor the boxes.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageFont
 
-from fewbox.detection.letters import cut_to_width, font_for
+# What draws East Asian labels on Linux, macOS and Windows. U+2E80 is where these scripts begin.
+_FONT = Path(__file__).parent / "fonts" / "DejaVuSans.ttf"
+_EAST_ASIAN_FONTS = ("NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "msyh.ttc")
+_EAST_ASIAN_FROM = "\u2e80"
 
 # Whole pixels: left, top, and the first column and row past the end.
 Rect = tuple[int, int, int, int]
@@ -124,3 +132,49 @@ def _shared(area: Rect, others: NDArray[np.int64]) -> NDArray[np.int64]:
     low = np.maximum(np.array(area[:2]), others[:, :2])
     high = np.minimum(np.array(area[2:]), others[:, 2:])
     return np.asarray(np.maximum(high - low, 0).prod(1))
+
+
+def _is_east_asian(text: str) -> bool:
+    return any(letter >= _EAST_ASIAN_FROM for letter in text)
+
+
+def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font that has the letters of ``text``."""
+    return _font(size, east_asian=_is_east_asian(text))
+
+
+@lru_cache(maxsize=32)
+def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
+    """A font for most scripts, DejaVu Sans: Pillow's own has no letters beyond ASCII, not even an é.
+
+    East Asian labels need a font of the system's; where none of those known is installed, their
+    letters appear as empty frames.
+    """
+    for name in _EAST_ASIAN_FONTS if east_asian else ():
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.truetype(_FONT, size)
+
+
+def caption_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """As :func:`cut_to_width`, but of ``name: what`` it is the middle of the name that is left out."""
+    line = " ".join(text.split())
+    name, between, what = line.rpartition(": ")
+    if not between or font.getlength(line) <= width:
+        return cut_to_width(line, font, width)
+    for length in range(len(name) - 1, 0, -1):
+        cut = f"{name[: (length + 1) // 2]}…{name[len(name) - length // 2 :]}{between}{what}"
+        if font.getlength(cut) <= width:
+            return cut
+    return cut_to_width(what, font, width)
+
+
+def cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """One line of ``text``, its end replaced by ``…`` if it is wider than ``width``; maybe nothing."""
+    line = " ".join(text.split())
+    if font.getlength(line) <= width:
+        return line
+    cuts = (line[:length].rstrip() + "…" for length in range(len(line) - 1, 0, -1))
+    return next((cut for cut in cuts if font.getlength(cut) <= width), "")

@@ -18,7 +18,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import replacing
 from fewbox.data.images import StrPath
-from fewbox.detection.letters import font_for
+from fewbox.detection.tags import font_for
 from fewbox.errors import OutputError, SettingError
 
 # From below to above, so that the total lies on top: name, colour (Okabe and Ito), line width. The heads of

@@ -25,8 +25,8 @@ from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
 from fewbox.detection.drawing import draw_boxes, draw_path
-from fewbox.detection.limit import FullPhotos, limit_of
 from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.rows import FullPhotos, limit_of
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
 from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown

@@ -19,7 +19,7 @@ from fewbox import __version__
 from fewbox.apps.batch.shards import DETECTIONS, PHOTOS, Storage, read_photo_rows, shard_name, shown_name
 from fewbox.core import FORMER_NAME, NAME, counted
 from fewbox.core.arguments import checked_threshold
-from fewbox.detection.limit import FullPhotos
+from fewbox.detection.rows import FullPhotos
 from fewbox.errors import OutputError, SettingError
 
 FORMAT_VERSION = 1
