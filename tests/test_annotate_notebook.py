@@ -243,6 +243,8 @@ class TestLearning:
         box = {"box": [1, 2, 20, 30], "label": "mug", "score": 0.9}
         started[0]._take({"name": "a.png", "round": 1, "boxes": [box]})
         assert frontend.ask("proposals", shown["a.png"])["boxes"] == [box | {"box": (1, 2, 20, 30)}]
+        frontend.draw(0, (5, 5, 15, 15))  # which leaves what is proposed beside it to be decided
+        assert len(frontend.ask("proposals", shown["a.png"])["boxes"]) == 1
 
     @pytest.mark.slow
     @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")

@@ -397,3 +397,74 @@ test("arrow keys on proposals of two rounds are undone one after the other", asy
   await session.undo();
   assert.deepEqual(places(), [[1, 0, 21, 20]]);
 });
+
+/** Photo "1" with what is proposed there, and a server that takes changes of the classes. */
+async function openedWithClasses(boxes) {
+  const page = await opened(2, { 1: { boxes } });
+  const { store } = page;
+  const { project } = store;
+  let labels = ["raccoon", "cat"];
+  store.project = async () => ({ ...(await project()), labels });
+  store.labels = async ({ rename = {}, merge = {}, delete: deleted = [], remove = [], restore, labels: added = [] }) => {
+    const gone = [...Object.keys(merge), ...deleted, ...remove];
+    labels = labels.map((label) => rename[label] ?? label).filter((label) => !gone.includes(label));
+    labels = [...new Set([...labels, ...added, ...(restore ? [restore.label] : [])])];
+    return { labels, before: [], lost: { label: gone.at(-1), id: 1, photos: [] } };
+  };
+  const proposed = () => page.session.proposals.map(({ label }) => label);
+  return { ...page, proposed, deletedElsewhere: (label) => (labels = labels.filter((other) => other !== label)) };
+}
+
+test("what is proposed goes with its class when that is renamed, and is asked about as before", async () => {
+  const { session, proposed, onServer } = await openedWithClasses([raccoon()]);
+  await session.renameClass("raccoon", "dog");
+  await turn();
+  assert.deepEqual(proposed(), ["dog"]); // although the detector still calls it raccoon
+  await session.undo();
+  await turn();
+  assert.deepEqual(proposed(), ["raccoon"]);
+  await session.redo();
+  await turn();
+  session.acceptOne();
+  assert.deepEqual(session.labels, ["dog", "cat"]);
+  assert.deepEqual(await onServer("1"), [true, ["dog"]]);
+});
+
+test("what is proposed of a class that is merged is of the other one", async () => {
+  const { session, proposed } = await openedWithClasses([raccoon()]);
+  await session.mergeClass("raccoon", "cat");
+  await turn();
+  assert.deepEqual([proposed(), session.labels], [["cat"], ["cat"]]);
+});
+
+test("what is proposed of a class that is deleted goes with it, and comes back with it", async () => {
+  const { session, proposed } = await openedWithClasses([raccoon()]);
+  await session.deleteClass("raccoon");
+  await turn();
+  assert.deepEqual(proposed(), []);
+  session.acceptAll();
+  assert.deepEqual(session.labels, ["cat"]);
+  await session.undo();
+  await turn();
+  assert.deepEqual(proposed(), ["raccoon"]);
+});
+
+test("a question about a class that somebody else has deleted is not asked any more", async () => {
+  const { session, deletedElsewhere } = await openedWithClasses([raccoon()]);
+  await next(session);
+  assert.ok(session.question);
+  deletedElsewhere("raccoon");
+  await session.refresh();
+  assert.deepEqual([session.question, session.proposals], [null, []]);
+});
+
+test("what is taken in from elsewhere brings no class back that was renamed or deleted", async () => {
+  const { session, store } = await openedWithClasses([]);
+  store.takeIn = async () => ({ id: "2", name: "2.jpg" });
+  await session.renameClass("raccoon", "dog");
+  await session.deleteClass("cat");
+  const boxes = ["raccoon", "cat", "owl"].map((label) => ({ ...raccoon(), label }));
+  await session.takeIn({ id: "tried", boxes });
+  await turn();
+  assert.deepEqual(session.labels, ["dog", "owl"]);
+});

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ class NotebookPage(anywidget.AnyWidget):
             "labelCounts": self._answers.label_counts,
             "image": self._answers.image,
             "learning": self._answers.learning,
-            "proposals": self._answers.proposals,
+            "proposals": partial(self._answers.proposals, reviewed=True),  # as http_store.js asks
             "finish": self._answers.finishing,
         }
         answer: dict[str, Any] = {"id": question["id"]}

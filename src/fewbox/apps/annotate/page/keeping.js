@@ -117,7 +117,9 @@ export class Keeping extends Project {
   /** Copy a photo that was tried into the project; undo moves it into the trash. */
   async takeIn({ id: tried, boxes }) {
     const { id, name } = await this.store.takeIn(tried);
-    const unknown = [...new Set(boxes.map(({ label }) => label))].filter((label) => !this.labels.includes(label));
+    const labels = new Set(this.proposed.relabelled(boxes).map(({ label }) => label));
+    const isNew = (label) => !this.labels.includes(label) && !this.proposed.isGone(label);
+    const unknown = [...labels].filter(isNew);
     if (unknown.length) this.saver.addLabels(unknown);
     await this.refresh();
     const again = async () => {

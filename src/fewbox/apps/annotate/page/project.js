@@ -30,7 +30,7 @@ export class Project extends PhotoList {
   saver;
   #states = new Map();
   #histories = new Histories();
-  #proposed;
+  proposed; // Proposals: what is proposed, photo by photo
   #late = []; // photos marked as empty before the answer came that something is proposed there
   #isFresh = false; // nobody had looked at the current photo when it was opened
   #ledBy = null; // the step of the history that opened it
@@ -39,7 +39,7 @@ export class Project extends PhotoList {
   constructor(store, saver) {
     super();
     Object.assign(this, { store, saver });
-    this.#proposed = new Proposals(store);
+    this.proposed = new Proposals(store, () => this.labels);
     saver.addEventListener("acknowledged", ({ detail }) => this.#acknowledge(detail.id, detail.state));
     saver.addEventListener("discarded", () => this.refresh().catch(() => {}));
   }
@@ -89,6 +89,7 @@ export class Project extends PhotoList {
     this.labels = [...new Set([...project.labels, ...this.saver.pendingLabels])];
     this.active = Math.max(this.labels.indexOf(active), 0);
     if (isOfNone(this.filter, this.labels)) this.filter = "all";
+    if (this.question?.items.some(({ label }) => !this.labels.includes(label))) this.question = null;
     this.suggested = project.suggested_next;
     if (before === this.#order.now) this.version = project.version; // else it is asked for again
     this.takeRows(project.photos, (row) => {
@@ -175,7 +176,7 @@ export class Project extends PhotoList {
   async #readProposals(photo) {
     if ((this.learning.state === "off" && !photo.tried) || photo.error || !this.#isFresh) return;
     const before = this.proposals.length;
-    const isMore = await this.#proposed.read(photo.id).catch(() => false);
+    const isMore = await this.proposed.read(photo.id).catch(() => false);
     if (photo !== this.current) return;
     const count = this.proposals.length;
     if (count && count !== before) this.say(`${count} proposed; Enter accepts one`);
@@ -188,7 +189,7 @@ export class Project extends PhotoList {
   get proposals() {
     if (this.question) return this.question.items; // what is being asked about stays
     if (!this.#isFresh || !this.state || this.state.left_out) return [];
-    return this.#proposed.undecided(this.current.id, this.state.boxes);
+    return this.proposed.undecided(this.current.id, this.state.boxes);
   }
 
   /** Photos that count as empty although something was proposed there, too late to be seen. */
@@ -259,7 +260,7 @@ export class Project extends PhotoList {
     this.change({ ...NO_CHANGE, reviewed: true }, { isLeft: true });
     this.tell(`${this.current.name} counts as empty`);
     const isLearning = this.learning.state === "learning";
-    if (isLearning || this.#proposed.isAwaited(this.current.id)) this.#watch(this.current);
+    if (isLearning || this.proposed.isAwaited(this.current.id)) this.#watch(this.current);
   }
 
   /** See whether something is proposed for a photo that was marked as empty before the answer came. */
@@ -267,8 +268,8 @@ export class Project extends PhotoList {
     const first = this.learning.round;
     const isEmpty = () => photo.reviewed && photo.num_boxes === 0;
     while (isEmpty() && this.learning.round <= first + 1) {
-      const isMore = await this.#proposed.read(photo.id).catch(() => true);
-      const count = this.#proposed.undecided(photo.id, []).length;
+      const isMore = await this.proposed.read(photo.id).catch(() => true);
+      const count = this.proposed.undecided(photo.id, []).length;
       if (count && isEmpty()) {
         this.#late.push(photo);
         this.tell(`${count} proposed in ${photo.name}, which counts as empty`);
@@ -294,7 +295,7 @@ export class Project extends PhotoList {
   leaveEmpty() {
     const photo = this.late[0];
     this.#late = this.#late.filter((other) => other !== photo);
-    this.#proposed.decide(photo.id, this.#proposed.undecided(photo.id, []));
+    this.proposed.decide(photo.id, this.proposed.undecided(photo.id, []));
     this.changed();
   }
 
@@ -305,7 +306,7 @@ export class Project extends PhotoList {
     else if (!this.state.reviewed) this.settle(() => this.#markReviewed(), true);
     else {
       this.change({ ...NO_CHANGE, reviewed: false });
-      this.#proposed.recall(this.current.id);
+      this.proposed.recall(this.current.id);
       this.#lookFresh();
     }
   }
@@ -351,7 +352,7 @@ export class Project extends PhotoList {
     this.question = null;
     const full = change.put.length && !state.reviewed && !state.left_out ? { ...change, reviewed: true } : change;
     this.#histories.add(current.id, state, full, row, { decided, isLeft, ledBy: this.#ledBy });
-    this.#proposed.decide(current.id, decided);
+    this.proposed.decide(current.id, decided);
     this.#apply(full);
   }
 
@@ -386,7 +387,7 @@ export class Project extends PhotoList {
     const step = name === "undo" ? history?.last : history?.next;
     if (!step) return this.tell(`nothing to ${name}`);
     this.question = null;
-    this.#proposed[name === "undo" ? "recall" : "decide"](this.current.id, step.decided);
+    this.proposed[name === "undo" ? "recall" : "decide"](this.current.id, step.decided);
     this.#apply(history[name]());
     this.tell(`${done} in ${this.current.name}`);
     return name === "undo" && (step.isLeft || step.decided.length) ? this.#lookFresh() : undefined;

@@ -8,20 +8,43 @@ const SAME_PLACE = 0.5; // IoU from which two boxes mean one object
 
 export class Proposals {
   #store;
+  #labels; // a function: the classes there are
+  #renamed = new Map(); // what was a class -> what it is now, or null if it is gone
   #found = new Map(); // photo id -> [{id, box, label, score}]
   #decided = new Map(); // photo id -> [{box, label}]
   #awaited = new Set(); // ids of photos for which more may come
   #count = 0; // of all that was ever proposed
 
-  constructor(store) {
+  constructor(store, labels) {
     this.#store = store;
+    this.#labels = labels;
+  }
+
+  /** A class was renamed or merged into `other`, or is gone: what was proposed of it goes with it. */
+  relabel(label, other) {
+    for (const [before, now] of this.#renamed) if (now === label) this.#renamed.set(before, other);
+    this.#renamed.set(label, other);
+    if (other === null) return; // what is of no class is not shown, and comes back with it
+    const items = [...this.#found.values(), ...this.#decided.values()].flat();
+    for (const item of items) if (item.label === label) item.label = other;
+  }
+
+  /** What a detector has found that has learnt from classes of before, by the classes there are now. */
+  relabelled(boxes) {
+    const now = (label) => (this.#labels().includes(label) ? label : (this.#renamed.get(label) ?? label));
+    return boxes.map((box) => ({ ...box, label: now(box.label) }));
+  }
+
+  /** Whether this was a class, and is none any more. */
+  isGone(label) {
+    return this.#renamed.has(label) && !this.#labels().includes(label);
   }
 
   /** Ask what is proposed for a photo; true if more is to come. */
   async read(id) {
     this.#awaited.add(id);
     const { boxes, pending } = await this.#store.proposals(id);
-    this.#found.set(id, this.#named(boxes, this.#found.get(id) ?? []));
+    this.#found.set(id, this.#named(this.relabelled(boxes), this.#found.get(id) ?? []));
     if (!pending) this.#awaited.delete(id);
     return Boolean(pending);
   }
@@ -52,6 +75,7 @@ export class Proposals {
   /** What nobody has decided on and none of `boxes` says already, the surest first. */
   undecided(id, boxes) {
     const isDecided = ({ box, label }) =>
+      !this.#labels().includes(label) || // accepted, it would bring back a class that somebody has deleted
       boxes.some((other) => iou(box, other.box) > SAME_PLACE) ||
       this.#decidedOf(id).some((other) => other.label === label && iou(box, other.box) > SAME_PLACE);
     return (this.#found.get(id) ?? []).filter((item) => !isDecided(item)).sort((a, b) => b.score - a.score);

@@ -197,6 +197,7 @@ export class Session extends Keeping {
     const active = this.labels[this.active];
     this.labels = labels;
     this.active = Math.max(labels.indexOf(active === label ? other : active), 0);
+    if (label !== null) this.proposed.relabel(label, other);
     for (const box of this.#copied?.boxes ?? []) if (box.label === label) box.label = other ?? label;
     if (this.hiddenLabels.delete(label) && other) this.hiddenLabels.add(other);
     if (this.filter === filterOf(label) && other) this.filter = filterOf(other);
