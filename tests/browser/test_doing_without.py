@@ -145,6 +145,24 @@ def test_a_photo_is_deleted_only_once_that_is_confirmed_and_undo_brings_it_back_
     assert not (folder / "photo1.png").exists()
 
 
+def test_after_a_window_that_was_opened_with_the_mouse_keys_are_for_the_photo(
+    folder: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(folder))
+    page.mark()
+    page.page.locator(".of-photo").get_by_label("Delete the photo (Shift Delete)").click()
+    page.confirm("Delete the photo")
+    page.until_open("photo2.png")
+    page.press(" ")
+    page.until_open("photo3.png")
+    assert page.page.locator("dialog").count() == 0
+    keys = page.page.get_by_label("Keys (?)")
+    keys.focus()
+    page.press("Enter", "Escape")
+    page.page.locator("dialog").wait_for(state="detached")
+    assert keys.evaluate("button => button === document.activeElement")  # who goes by Tab goes on from there
+
+
 def test_undo_takes_back_what_was_done_after_a_deletion_first(
     folder: Path, serve: Serve, open_page: OpenPage
 ) -> None:

@@ -238,6 +238,21 @@ def test_space_and_drag_moves_the_photo_and_reviews_nothing(
     assert_close(page.mark(), before)
 
 
+def test_space_that_comes_up_in_another_window_moves_nothing_any_more(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder))
+    before = page.mark()
+    page.keyboard.down(" ")
+    page.page.evaluate("() => window.dispatchEvent(new Event('blur'))")
+    page.drag((before[0], before[1]), (before[2], before[3]))
+    page.keyboard.up(" ")
+    page.answer("mug")
+    page.until_saved()
+    assert_close(boxes_in_file(folder, "photo1.png")[0][1], MARK)
+
+
 def test_the_keyboard_alone_is_enough(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
     folder = make_photos(tmp_path / "photos")
     page = open_page(serve(folder))

@@ -203,10 +203,12 @@ function listenToKeys(element, parts, pointer, session, act, signal) {
   };
   element.addEventListener("keydown", press, { signal });
   element.addEventListener("keyup", release, { signal });
-  // After a click on a button the keys are for the photo again; who goes by Tab stays where they are.
+  // After a click on a button the keys are for the photo again; who goes by Tab stays where they are. It is given the
+  // focus before the button does anything, since a window that opens gives the focus back to where it was.
   element.addEventListener("click", ({ detail, target }) => {
     if (detail > 0 && target.closest("button, .row") && !isBusy()) parts.stage.focus({ preventScroll: true });
-  }, { signal });
+  }, { capture: true, signal });
+  addEventListener("blur", () => pointer.setSpace(false), { signal }); // another window hears it come up
 }
 
 /** Show what changes: the panels once per frame, the photo when another one is open. */
