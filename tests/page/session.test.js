@@ -28,6 +28,7 @@ async function opened(count, proposed) {
       return { ...stateOf(id), width: 100, height: 100 };
     },
     labels: async () => ({ labels: ["raccoon", "cat"] }),
+    labelCounts: async () => ({}),
     proposals: async (id) => (await proposed[id]) ?? { boxes: [], pending: false },
   };
   const session = new Session(store, new Saver(store, NOWHERE));
@@ -467,4 +468,29 @@ test("what is taken in from elsewhere brings no class back that was renamed or d
   await session.takeIn({ id: "tried", boxes });
   await turn();
   assert.deepEqual(session.labels, ["dog", "owl"]);
+});
+
+test("undo of a rename waits while another class of that name has boxes, and bars the way to nothing for good", async () => {
+  const { session, store, onServer } = await openedWithClasses([]);
+  const { labels } = store;
+  store.labels = async (change) => {
+    if (session.labels.includes(change.rename?.dog) && !removed.length) throw Object.assign(new Error(), { refused: true });
+    removed.push(...(change.remove ?? []));
+    return labels(change);
+  };
+  const removed = [];
+  let boxes = 1;
+  store.labelCounts = async () => ({ raccoon: [boxes, 1] });
+  session.draw([60, 60, 90, 90]);
+  await turn();
+  await session.renameClass("raccoon", "dog");
+  session.addClass("raccoon");
+  await turn();
+  await assert.rejects(session.undo(), /another class is called raccoon meanwhile, and has 1 box/);
+  boxes = 0;
+  await session.undo();
+  assert.deepEqual([session.labels, removed], [["raccoon", "cat"], ["raccoon"]]);
+  await session.undo(); // the class that was drawn before, and then the box
+  await session.undo();
+  assert.deepEqual((await onServer("1"))[1], []);
 });

@@ -187,9 +187,18 @@ export class Session extends Keeping {
   }
 
   async #rename(label, other) {
+    if (this.labels.includes(other)) await this.#makeWay(other);
     const { labels } = await this.store.labels({ rename: { [label]: other } });
     this.clashes.rename(label, other);
     await this.#takeLabels(labels, label, other);
+  }
+
+  /** Remove a class that has got the name of one to come back; if it has boxes, the step waits until it has none. */
+  async #makeWay(label) {
+    const counts = (await this.store.labelCounts())[label];
+    const has = counted(counts?.[0], "box", "boxes");
+    if (counts?.[0]) throw new Error(`not now: another class is called ${label} meanwhile, and has ${has}`);
+    if (counts) await this.store.labels({ remove: [label] });
   }
 
   /** Go on with other classes, where what was `label` is `other` now, or gone. */
