@@ -42,3 +42,20 @@ def test_what_is_downloaded_holds_what_was_drawn(
     (box,) = found.images[0].boxes
     assert abs(box.x1 - MARK[0]) <= 1.5
     assert name in page.page.locator(".export p").inner_text()
+
+
+def test_why_nothing_is_downloaded_is_said_in_the_window(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(make_photos(tmp_path / "photos")), expects_trouble=True)
+    page.mark()
+    refusal = {"status": 409, "json": {"error": "not in this test"}}
+    page.page.route(
+        "**/api/photos/*",
+        lambda route: route.fulfill(**refusal) if route.request.method == "PATCH" else route.continue_(),
+    )
+    page.draw_mark("mug")
+    page.page.locator('.saved[data-state="refused"]').wait_for()
+    page.page.locator(".finish").click()
+    page.page.get_by_role("button", name="Export").click()
+    page.page.locator(".export p", has_text="not now: wait until everything is saved").wait_for()

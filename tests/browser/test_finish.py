@@ -69,3 +69,29 @@ def test_boxes_stay_on_their_photos_when_a_phone_is_turned(
         assert under
         assert over["x"] - under["x"] == pytest.approx(MARK[0] / SIZE_WH[0] * under["width"], abs=1.5)
         assert over["width"] == pytest.approx((MARK[2] - MARK[0]) / SIZE_WH[0] * under["width"], abs=1.5)
+
+
+def test_a_command_counts_as_copied_only_if_it_is_and_stays_selected_for_who_copies_by_hand(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    page = open_page(serve(make_photos(tmp_path / "photos", 1)))
+    page.mark()
+    page.page.evaluate(
+        """() => {
+          Object.defineProperty(navigator, "clipboard", { value: undefined }); // as by http
+          document.execCommand = () => globalThis.mayCopy ?? false;
+        }"""
+    )
+    page.page.get_by_role("button", name="Finish").click()
+    command = page.page.locator(".command").first
+    command.get_by_text("fewbox finetune").wait_for()
+    command.get_by_role("button").click()
+    command.get_by_text("Press Ctrl C").wait_for()
+    with page.page.expect_response("**/api/finish"):
+        pass
+    with page.page.expect_response("**/api/finish"):  # what came before has been shown by now
+        pass
+    assert page.page.evaluate("String(getSelection())") == command.locator("code").inner_text()
+    page.page.evaluate("() => { globalThis.mayCopy = true; }")
+    command.get_by_role("button").click()
+    command.get_by_text("Copied").wait_for()

@@ -9,7 +9,7 @@ export function exportRow(session) {
   const formats = h("select", { "aria-label": "Format of the export" });
   const message = h("p", { role: "status" });
   const start = button("", async () => {
-    if (!session.isSettled()) return;
+    if (!session.isSettled((says) => (message.textContent = says))) return; // below a window nothing is seen
     start.disabled = true;
     message.textContent = await download(store, formats.value).catch(inWords);
     start.disabled = false;

@@ -2,7 +2,7 @@
 
 import { colourOf } from "./colours.js";
 import { opened } from "./dialogs.js";
-import { button, h, named, text } from "./dom.js";
+import { MOD, button, h, named, text } from "./dom.js";
 import { exportRow } from "./exporting.js";
 import { PhotoGrid, thumbnail } from "./list.js";
 import { counted, estimateInWords, inWords, isOpen, stateOf, thresholdInWords } from "./words.js";
@@ -73,11 +73,20 @@ function putMark({ style }, [x1, y1, x2, y2], image, { width, height }) {
 function copied(words) {
   const command = h("code", {}, words);
   const copy = button("", async () => {
-    getSelection().selectAllChildren(command); // for who has to copy by hand: not every page may do it
-    await navigator.clipboard?.writeText(command.textContent);
-    copy.textContent = "Copied";
+    getSelection().selectAllChildren(command); // also for who has to copy by hand
+    copy.textContent = (await isCopied(command.textContent)) ? "Copied" : `Press ${MOD} C`;
   }, "Copy");
   return h("div", { class: "command" }, command, copy);
+}
+
+/** Copy a text that is selected, if the page may; one that came by http may not write into the clipboard itself. */
+async function isCopied(words) {
+  try {
+    await navigator.clipboard.writeText(words);
+    return true;
+  } catch {
+    return document.execCommand("copy");
+  }
 }
 
 /** Show the command, while it runs how far fine-tuning is, and then what has come of it. */
@@ -91,7 +100,8 @@ async function followFinish(dialog, run, store, tryIt) {
   let shown = null; // what the result was made of
 
   function show(answer) {
-    command.firstChild.textContent = answer.command;
+    const code = command.firstChild;
+    if (code.textContent !== answer.command) code.textContent = answer.command; // or what is selected would not stay so
     command.hidden = !answer.command;
     start.textContent = answer.does ?? "Fine-tune now";
     message.textContent = answer.message;

@@ -62,10 +62,10 @@ export class Keeping extends Project {
     return this.#isBusy;
   }
 
-  /** Whether everything is saved, as what changes the folder or many photos needs it; if not, say so. */
-  isSettled() {
+  /** Whether everything is saved, as what changes the folder or many photos needs it; if not, `tell` is called. */
+  isSettled(tell = (says) => this.tell(says)) {
     if (this.saver.status.kind === "saved" && !this.#isBusy) return true;
-    this.tell("not now: wait until everything is saved");
+    tell("not now: wait until everything is saved");
     return false;
   }
 
