@@ -208,6 +208,19 @@ def test_whoever_asks_for_the_picture_of_a_photo_that_goes_to_the_trash_is_not_r
     assert page.get(f"{address}/image?side=160").status_code == 422
 
 
+def test_a_photo_that_is_gone_is_not_put_into_the_trash_and_the_cure_that_is_named_helps(
+    folder: Path,
+) -> None:
+    page = Page(folder)
+    address = page.address("out1.jpg")
+    (folder / "out1.jpg").unlink()
+    answer = page.post(f"{address}/trash", json={}).json()
+    assert answer["error"] == "out1.jpg: no longer there"
+    assert answer["hint"] == "O takes it off the list"
+    assert page.patch(address, json={"left_out": True}).status_code == 200
+    assert "out1.jpg" not in page.photos()
+
+
 def test_nobody_is_told_of_a_photo_half_way_to_the_trash(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

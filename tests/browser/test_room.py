@@ -142,3 +142,29 @@ def test_what_colours_say_is_seen_where_the_system_sets_them(
     edges = "(all) => all.map((one) => getComputedStyle(one).borderLeftColor)"
     first, current, third = page.page.locator(".list .row").evaluate_all(edges)
     assert first == third != current
+
+
+CONTRAST = """(element) => {
+  const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  let [behind, opacity] = [null, 1];
+  for (let at = element; at; at = at.parentElement) {
+    const { backgroundColor, opacity: own } = getComputedStyle(at);
+    opacity *= own;
+    if (!behind && (parts(backgroundColor)[3] ?? 1) > 0) behind = parts(backgroundColor);
+  }
+  const ink = parts(getComputedStyle(element).color).slice(0, 3);
+  const light = (colour) => colour.slice(0, 3)
+    .map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+  const seen = light(ink.map((value, at) => opacity * value + (1 - opacity) * behind[at]));
+  const [dark, bright] = [seen, light(behind)].sort((a, b) => a - b);
+  return (bright + 0.05) / (dark + 0.05);
+}"""  # of WCAG 2.2, between a text and what is behind it
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_key_on_new_class_can_be_read(
+    folder: Path, serve: Serve, open_page: OpenPage, scheme: str
+) -> None:
+    page = open_page(serve(folder), color_scheme=scheme)
+    assert page.page.locator(".add kbd").evaluate(CONTRAST) >= 4.5

@@ -17,6 +17,11 @@ _DROP = """([name, numbers]) => {
   where.dispatchEvent(new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
 }"""
 
+_PRESS_T_IN_CYRILLIC = """(card) => {
+  const pressed = { key: "\\u0435", code: "KeyT", bubbles: true, cancelable: true };
+  card.dispatchEvent(new KeyboardEvent("keydown", pressed));
+}"""
+
 
 def test_what_is_found_is_seen_and_one_key_takes_the_photo_into_the_project_with_its_boxes_proposed(
     tmp_path: Path, serve: Serve, open_page: OpenPage, learner: MadeUpLearner
@@ -50,7 +55,7 @@ def test_what_is_found_is_seen_and_one_key_takes_the_photo_into_the_project_with
     dialog.locator(".card", has_text="camera-").get_by_text("2 boxes").wait_for()
     page.page.screenshot(path=str(tmp_path / "try.png"))
     card.focus()
-    page.press("t")
+    card.evaluate(_PRESS_T_IN_CYRILLIC)
     dialog.get_by_text("In the project as photo1-2.png").wait_for()
     assert (folder / "photo1-2.png").read_bytes() == new.read_bytes()
     card.get_by_role("button", name="Correct its boxes").click()

@@ -201,7 +201,7 @@ class Project:
         """
         path = self.path_of(name)
         if not path.exists():
-            raise PhotoError(f"{name}: no longer there", hint="reload the page")
+            raise PhotoError(f"{name}: no longer there", hint="O takes it off the list")
         with self._lock:  # or it could be listed half way, as left out and still there
             (before,) = self.states([name])
             place = self._free_place(name)

@@ -3,10 +3,12 @@
 import { colourOf, inkOn } from "./colours.js";
 import { opened } from "./dialogs.js";
 import { button, h, key, named, text } from "./dom.js";
+import { entryFor, keyTable } from "./keys.js";
 import { Shooting } from "./shooting.js";
 import { counted } from "./words.js";
 
 const LARGEST = 50_000_000; // bytes
+const TAKES = keyTable([{ keys: ["t", "Shift+t"], says: "take it in" }]);
 const SHOWN = 900; // pixels of the longer side
 
 const inWords = ({ message, hint }) => (hint ? `${message}; ${hint}` : message);
@@ -123,7 +125,7 @@ class Trying {
     const cards = [...this.#cards.children];
     const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (direction) cards[Math.max(cards.indexOf(this.#current) + direction, 0)]?.focus();
-    else if (event.key.toLowerCase() === "t" && this.#current && !event.repeat) this.#take(this.#current);
+    else if (entryFor(TAKES, event).entry && this.#current && !event.repeat) this.#take(this.#current);
     else if (event.key !== " " || event.target.closest("button") || !this.#camera.shoot()) return;
     event.preventDefault();
   }
