@@ -54,6 +54,22 @@ def test_photos_and_boxes_outlive_a_reload(
         driver.page.context.set_offline(False)
 
 
+def test_after_a_class_has_got_another_name_keys_are_for_the_photo(open_teach: Any, tmp_path: Path) -> None:
+    driver = open_teach(base=False)
+    make_photos(tmp_path, 2)
+    add(driver, tmp_path / "photo1.png", tmp_path / "photo2.png")
+    driver.until_open("photo1.png")
+    driver.draw_mark("mug")
+    driver.until_saved()
+    driver.press("Escape")
+    driver.page.locator(".side .row", has_text="mug").first.hover()
+    driver.page.get_by_label("Rename mug").click()
+    driver.answer("cup")
+    driver.press(" ")
+    driver.until_open("photo2.png")
+    assert driver.page.locator("dialog[open]").count() == 0
+
+
 # Notes what the window says, as each number of the countdown stays for a second only.
 _HEAR = """() => {
   window.heard = [];
