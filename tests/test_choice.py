@@ -29,8 +29,8 @@ from fewbox.finetuning.adapt import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.adapt.cache import ViewTruth, Window
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
 from fewbox.finetuning.crossval import stratified_folds
-from fewbox.finetuning.cure import larger_base, likeliest_cure
 from fewbox.finetuning.estimate import Calibration
+from fewbox.finetuning.input_size import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe import recipe as probing
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun

@@ -33,10 +33,9 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.drawing import PICTURE_FORMATS
 from fewbox.detection.precision import check_bfloat16
 from fewbox.errors import FinetuneError, OutputError, PhotoError, SettingError
-from fewbox.finetuning.cure import likeliest_cure
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
 from fewbox.finetuning.features import require_runnable
-from fewbox.finetuning.input_size import Judge, SizedBase, choose_input_size
+from fewbox.finetuning.input_size import Judge, SizedBase, choose_input_size, likeliest_cure
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
