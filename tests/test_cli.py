@@ -624,6 +624,21 @@ def test_files_beside_a_detector_stay_until_there_is_another(
     assert not (project / "d_report.html").exists()
 
 
+@pytest.mark.slow
+def test_what_cannot_be_written_beside_a_detector_is_a_remark(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("d_held_out.jpg", "d_report.html", "d_loss.png"):
+        (project / name).mkdir()
+    quick = ("--recipe", "probe", "--effort", "quick", "--steps", "100")
+    assert run_finetune(project, *quick, "--hold-out", "40%") == 0
+    told = capsys.readouterr()
+    assert f"wrote {project / 'd.safetensors'} (" in told.out
+    assert "not learnt from: " in told.out
+    assert "d_report.html: cannot be written" in told.err
+    assert "d_loss.png: cannot be written" in told.err
+
+
 def test_a_refused_run_leaves_no_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = project / "found"
     assert main(["detect", str(project / "none.safetensors"), str(project / "photos"), "-o", str(found)]) == 2

@@ -93,6 +93,39 @@ def test_two_processes_learn_what_one_learns(command, base, tmp_path, capsys) ->
     assert Detector.load(two).provenance["recipe"] == "deep"
 
 
+@pytest.mark.slow
+def test_what_lies_beside_the_detector_before_is_removed_or_a_remark(command, tmp_path, capsys) -> None:
+    former = [tmp_path / "d_report.html", tmp_path / "d_held_out.jpg"]
+    for path in former:
+        path.write_text("of the detector before")
+    (tmp_path / "d_loss.png").mkdir()
+    assert main([*command, "-o", str(tmp_path / "d.safetensors")]) == 0
+    told = capsys.readouterr()
+    assert f"wrote {tmp_path / 'd.safetensors'} (" in told.out
+    assert "d_loss.png: cannot be written" in told.err
+    assert not any(path.exists() for path in former)
+
+
+@pytest.mark.slow
+def test_options_for_photos_hold_for_those_held_out_too(command, tmp_path, capsys) -> None:
+    (tmp_path / "apart").mkdir()
+    apart = make_photos(tmp_path / "apart", 4)
+    apart.images[0].path.unlink()
+    boxes = tmp_path / "apart.json"
+    write_coco(apart, boxes)
+    told = json.loads(boxes.read_text())
+    told["annotations"] = [box for box in told["annotations"] if box["image_id"] != told["images"][1]["id"]]
+    told["images"][1].pop("reviewed", None)
+    boxes.write_text(json.dumps(told))
+    held_out = ["--held-out", str(tmp_path / "apart"), "--held-out-boxes", str(boxes)]
+    output = ["-o", str(tmp_path / "d.safetensors")]
+    assert main([*command, *held_out, *output]) == 2
+    assert "photo0.png" in capsys.readouterr().err
+    assert main([*command, *held_out, *output, "--skip-missing"]) == 2
+    assert "photo1.png" in capsys.readouterr().err
+    assert main([*command, *held_out, *output, "--skip-missing", "--reviewed-only"]) == 0
+
+
 def read_losses(detector: Path) -> list[float]:
     lines = detector.with_name(f"{detector.stem}_checkpoint.jsonl").read_text().splitlines()
     return [json.loads(line)["total"] for line in lines]

@@ -485,6 +485,19 @@ def test_sha256_is_checked_where_it_is_known(entry, folder):
     assert fetch(replace(entry, sha256=right), folder).read_bytes() == BODY
 
 
+def test_another_file_under_its_name_is_refused_and_kept(server, entry, folder):
+    right, wrong = hashlib.sha256(BODY).hexdigest(), hashlib.sha256(OTHER).hexdigest()
+    folder.mkdir()
+    (folder / NAME).write_bytes(OTHER)
+    with pytest.raises(DownloadError, match=f"not the file of .*{wrong}.*{right}") as refused:
+        fetch(replace(entry, sha256=right), folder)
+    assert "remove it" in str(refused.value.hint)
+    assert (folder / NAME).read_bytes() == OTHER
+    assert server.requests == []
+    (folder / NAME).write_bytes(BODY)
+    assert fetch(replace(entry, sha256=right), folder) == folder / NAME
+
+
 def test_a_length_too_long_is_not_believed(server, entry, folder):
     server.answers = [Answer(length=len(BODY) + 10, ranges=False)]
     assert f"closed after {len(BODY)} of {len(BODY) + 10} bytes" in failure_of(entry, folder).message

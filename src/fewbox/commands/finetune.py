@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,9 @@ from fewbox.commands import (
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core import EXPORTING, is_installed, require_packages
-from fewbox.core.files import replacing, require_writable, temporary_folder
-from fewbox.errors import ExportError, SettingError
+from fewbox.core.files import output_error, replacing, require_writable, temporary_folder
+from fewbox.core.progress import console
+from fewbox.errors import ExportError, OutputError, SettingError
 
 if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
@@ -121,14 +124,10 @@ def run_finetune(parsed: argparse.Namespace) -> int:
         raise SettingError("with --recipe adapt more than the heads learns", hint="leave --heads-only out")
     if parsed.heads_only and recipe == "best":
         recipe = "probe"
-    from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.finetuning.resume import UnfinishedRun
     from fewbox.models.base import load_base
 
-    held_out, report, curve = (
-        parsed.output.with_name(f"{parsed.output.stem}_{name}")
-        for name in ("held_out.jpg", "report.html", "loss.png")
-    )
+    held_out, report = _of_photos_held_out(parsed.output)
     with UnfinishedRun() as run, resumable(run.has_kept), temporary_folder() as folder:
         picture = Path(folder) / held_out.name
         detector = finetune_within(
@@ -144,21 +143,52 @@ def run_finetune(parsed: argparse.Namespace) -> int:
             device=parsed.device,
         )
         _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
-        # Only now: until then they are of the detector that is there, from now on they say nothing of it.
-        for former in (held_out, report):
-            former.unlink(missing_ok=True)
+        _tell_written(detector, parsed.output)
         if picture.exists():
-            with replacing(held_out) as temporary:
-                shutil.copyfile(picture, temporary)
-    made = detector.provenance
-    save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
-    print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
-    if held_out.exists():
-        print(f"held-out photos, beside the boxes drawn in them (dashed: missed, or wrong): {held_out}")
+            with _told_if_not_written(held_out):
+                with replacing(held_out) as temporary:
+                    shutil.copyfile(picture, temporary)
+                print(
+                    f"held-out photos, beside the boxes drawn in them (dashed: missed, or wrong): {held_out}"
+                )
     if kept_apart is not None:
         _evaluate(detector, kept_apart, parsed.output, report)
     print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
     return 0
+
+
+def _of_photos_held_out(output: Path) -> tuple[Path, Path]:
+    """The picture of photos held out, and the report, that lie beside a detector."""
+    return output.with_name(f"{output.stem}_held_out.jpg"), output.with_name(f"{output.stem}_report.html")
+
+
+def _tell_written(detector: Detector, output: Path) -> None:
+    """Say that a new detector is there, draw its losses, and remove what is beside it of the one before.
+
+    Only now: until it is there, they are of the one that is.
+    """
+    from fewbox.finetuning.loss_curve import save_loss_curve
+
+    for former in _of_photos_held_out(output):
+        with _told_if_not_written(former):
+            former.unlink(missing_ok=True)
+    told = f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)"
+    curve, made = output.with_name(f"{output.stem}_loss.png"), detector.provenance
+    with _told_if_not_written(curve):
+        save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
+        told += f" and {curve}"
+    print(told)
+
+
+@contextmanager
+def _told_if_not_written(target: Path) -> Iterator[None]:
+    """Let a file that cannot be written beside a detector be a remark: the detector itself is there."""
+    try:
+        yield
+    except OSError as error:
+        console.print(output_error(target, error).message)
+    except OutputError as error:
+        console.print(error.message)
 
 
 def _share(text: str) -> float:
@@ -175,7 +205,6 @@ def _share(text: str) -> float:
 def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[AnnotationSet, AnnotationSet]:
     """The photos to learn from, and those kept apart; what may surprise of these is told."""
     from fewbox.core import counted
-    from fewbox.core.progress import console
 
     taught, apart = photos.split(1 - share, seed=seed)
     if abs(len(apart) - share * len(photos)) > max(1, 0.1 * len(photos)):
@@ -198,8 +227,9 @@ def _evaluate(detector: Detector, photos: AnnotationSet, output: Path, report: P
 
     evaluation = evaluate(detector, photos)
     print(f"not learnt from: {evaluation}")
-    save_report(evaluation, report, title=output.name)
-    print(f"wrote {report}: open it in a browser")
+    with _told_if_not_written(report):
+        save_report(evaluation, report, title=output.name)
+        print(f"wrote {report}: open it in a browser")
 
 
 def _require_output(output: Path, *, heads_only: bool = False) -> None:
@@ -292,13 +322,15 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         annotations = annotations.reviewed_only()
     held_out = None
     if parsed.held_out:
-        held_out = annotations_of(parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict)
+        held_out = annotations_of(
+            parsed.held_out_boxes, parsed.held_out, parsed.label, parsed.strict, parsed.skip_missing
+        )
+        if parsed.reviewed_only:
+            held_out = held_out.reviewed_only()
     _require_output(parsed.output)
     require_packages(["torch"], "fine-tuning")
-    from fewbox.core.progress import console
     from fewbox.finetuning import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep
-    from fewbox.finetuning.loss_curve import save_loss_curve
     from fewbox.models.base import load_base
     from fewbox.models.device import device_in_words, process_group
 
@@ -315,8 +347,6 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
             return 0
         detector = with_fastest_precision(detector, annotations, show_progress=True)
         _write(detector, parsed.output, annotations)
-    curve = parsed.output.with_name(f"{parsed.output.stem}_loss.png")
-    save_loss_curve(detector.history, curve)
     checkpoint.unlink()
-    print(f"wrote {parsed.output} ({parsed.output.stat().st_size / 1e6:.1f} MB) and {curve}")
+    _tell_written(detector, parsed.output)
     return 0

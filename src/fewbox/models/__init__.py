@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from fewbox.core import is_installed
-from fewbox.core.files import cache_folder, is_there
+from fewbox.core.files import cache_folder, is_there, sha256_of
+from fewbox.errors import DownloadError
 
 
 @dataclass(frozen=True)
@@ -293,3 +294,17 @@ def base_labels(base_name: str, num_classes: int) -> tuple[str, ...]:
         for category, label in zip(used, COCO_LABELS, strict=True):
             numbered[category - (91 - num_classes)] = label
     return tuple(numbered)
+
+
+def require_own_file(path: Path, entry: ZooEntry) -> None:
+    """Refuse a file that has its name from a person, and is another: what we fetch is whole when it has it."""
+    try:
+        found = None if entry.sha256 is None else sha256_of(path)
+    except OSError as error:
+        raise DownloadError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if found != entry.sha256:
+        hint = f"remove it, and {entry.name} is fetched; to use it, give the file in place of the name"
+        raise DownloadError(
+            f"{path}: not the file of {entry.name}: its sha256 is {found}, but should be {entry.sha256}",
+            hint=hint,
+        )

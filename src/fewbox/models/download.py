@@ -37,7 +37,7 @@ from fewbox.core import environment_variable
 from fewbox.core.files import is_there, output_error, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DownloadError
-from fewbox.models import ZooEntry
+from fewbox.models import ZooEntry, require_own_file
 
 ATTEMPTS = 5  # failures in a row, none of which brought a new byte, after which it is given up
 FIRST_WAIT_S = 1.0  # after the first of them; doubled with each further one
@@ -55,11 +55,13 @@ def fetch(entry: ZooEntry, folder: Path, *, show_progress: bool = True) -> Path:
     there. Several processes may call this at once: one downloads, the others wait for it.
 
     Raises:
-        DownloadError: the server cannot be reached, refuses, or sends something else than asked.
+        DownloadError: the server cannot be reached, refuses, or sends something else than asked; or a person
+            has saved another file under this name.
         OutputError: ``folder`` cannot be written, or the disk is full.
     """
     target = folder / entry.file_name
-    if is_there(target):  # it has this name only when it is whole
+    if is_there(target):
+        require_own_file(target, entry)
         return target
     source = _Source.of(entry)
     part = _Part(target)
