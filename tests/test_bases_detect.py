@@ -74,6 +74,23 @@ def test_a_file_that_is_called_like_a_base_is_the_file(
         fewbox.open_detector("yolox_nano")
 
 
+def test_what_base_takes_is_known_as_a_base(tmp_path: Path) -> None:
+    for name in ("ckpt-0.index", "ckpt-0.data-00000-of-00001", "zoo.tar", "zoo.TAR.GZ", "nano.PTH"):
+        (tmp_path / name).write_bytes(b"")
+        assert names_base(tmp_path / name), name
+    assert names_base(tmp_path / "ckpt-0")
+    assert not names_base(tmp_path / "ckpt-1")
+    assert not names_base(tmp_path / "duck.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.shared
+def test_an_official_graph_whose_name_ends_in_capitals(shared: Path, tmp_path: Path) -> None:
+    graph = tmp_path / "NANO.ONNX"
+    graph.write_bytes((shared / "weights/yolox_nano_coco.onnx").read_bytes())
+    assert fewbox.load_base(graph).config.num_classes == len(COCO_LABELS)
+
+
 @pytest.mark.slow
 @pytest.mark.shared
 def test_coco_weights_find_what_coco_photos_show(shared: Path) -> None:

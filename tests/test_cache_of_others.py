@@ -11,6 +11,7 @@ from typing import Any
 
 import openvino
 import pytest
+import torch
 
 from exports import exported, noise, saved_detector
 from fewbox.apps.openvino_export import save_model
@@ -20,8 +21,10 @@ from fewbox.detection.export_cache import export_now
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.errors import OutputError
 from fewbox.models import STARTER, default_base
-from fewbox.models.base import find_base, load_base
+from fewbox.models.base import best_or_fetched, find_base, load_base
+from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes import read_onnx_header
+from tiny_yolox import random_yolox
 
 
 def denied(*_arguments: object, **_settings: object) -> None:
@@ -83,6 +86,29 @@ def test_a_cache_that_nobody_may_look_into_is_empty(detector: Path, unseen: Path
     with pytest.raises(OutputError, match="yolox_nano") as refused:
         load_base("yolox_nano")
     assert str(unseen) in refused.value.message
+
+
+def test_auto_is_the_starter_where_nothing_can_be_fetched_to(
+    unseen: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert best_or_fetched() == STARTER
+    assert f"cannot be fetched: {unseen}" in capsys.readouterr().err
+    with pytest.raises(OutputError) as refused:
+        load_base("yolox_nano")
+    assert "FEWBOX_CACHE" in str(refused.value.hint)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unseen")
+def test_a_base_that_cannot_be_kept_is_converted_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # In capitals, as some systems write them.
+    torch.save({"model": random_yolox(YOLOX_SIZES["nano"]).state_dict()}, tmp_path / "NANO.PTH")
+    assert load_base(tmp_path / "NANO.PTH", batch_norm_eps=1e-4).config.norm_epsilon == 1e-4
+    told = capsys.readouterr().err.replace("\n", " ")
+    assert "NANO is converted each time it is used" in told
+    assert "FEWBOX_CACHE" in told
 
 
 def test_a_photo_at_an_address_is_refused_in_words(unseen: Path) -> None:

@@ -276,6 +276,22 @@ class TestOutOfMemory:
             list(in_batches(_Memory(0).compute, [1, 2], 2))
         assert "--device cpu" in str(caught.value.hint)
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+            "tried to allocate 9 bytes. Error code 12 (Cannot allocate memory)",
+            "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried ...",
+        ],
+    )
+    def test_the_memory_of_the_processor_may_be_full_too(self, words: str) -> None:
+        def compute(items: Sequence[int]) -> list[int]:
+            if len(items) > 1:
+                raise RuntimeError(words)
+            return list(items)
+
+        assert list(in_batches(compute, [1, 2, 3], 3)) == [1, 2, 3]
+
     def test_another_error_is_no_lack_of_memory(self) -> None:
         def fail(_: Sequence[int]) -> list[int]:
             raise RuntimeError("shapes do not fit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import struct
@@ -79,6 +80,7 @@ def test_a_trained_module_is_read(tmp_path: Path) -> None:
         np.float64(0.3),
         {np.int64(0): "duck"},
         {0, 1},
+        argparse.Namespace(data_path="coco", lr=0.02, aspect_ratio_group_factor=3, nested=[{"a": None}]),
         [torch.Size([3]), 1 << 70, -5, None, b"x", "é", 1j, bytearray(b"x")],
         OrderedDict(state={0: {"step": 1, "average": torch.ones(2)}}, param_groups=[{"betas": (0.9, 0.99)}]),
     ],

@@ -22,6 +22,7 @@ from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.models import ZOO, base_labels
+from fewbox.models.archive import is_of_checkpoint
 from fewbox.models.families import config_from_dict
 from fewbox.runtimes import EXPORT_ONE, Engine, is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
@@ -171,12 +172,14 @@ def _runs_graphs(engine: str) -> bool:
 
 def names_base(path: Path) -> bool:
     """Whether ``path`` is a base model, by its name or its official file, and no detector."""
+    if is_of_checkpoint(path):
+        return True
     if not path.exists():
         return str(path) in ZOO
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         return not is_exported_detector(path)
-    return path.is_dir() or suffix in (".pth", ".pt", ".gz", ".tgz")
+    return path.is_dir() or suffix in (".pth", ".pt", ".gz", ".tgz", ".tar")
 
 
 def load_in_torch(

@@ -297,7 +297,7 @@ def base_labels(base_name: str, num_classes: int) -> tuple[str, ...]:
 
 
 def require_own_file(path: Path, entry: ZooEntry) -> None:
-    """Refuse a file that has its name from a person, and is another: what we fetch is whole when it has it."""
+    """Refuse a file that a person gave this name, and is another: what is fetched has been checked."""
     try:
         found = None if entry.sha256 is None else sha256_of(path)
     except OSError as error:

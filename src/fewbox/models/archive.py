@@ -107,13 +107,18 @@ def _file_sha256(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
+def is_of_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is the prefix of a checkpoint's files, or called as one of them."""
+    return Path(f"{path}.index").is_file() or _FILE_OF_PREFIX.search(path.name) is not None
+
+
 def _is_archive(path: Path) -> bool:
     """Whether ``path`` is to be unpacked; else it is a folder or a prefix.
 
     Raises:
         BaseModelError: nothing is there, or a file that is known to be something else.
     """
-    if path.is_dir() or Path(f"{path}.index").is_file() or _FILE_OF_PREFIX.search(path.name):
+    if path.is_dir() or is_of_checkpoint(path):
         return False
     other = _other_kind([path.name])
     if other is not None:

@@ -21,7 +21,7 @@ from fewbox.core import require_packages
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import cache_folder, cached_files, is_there, sha256_of
 from fewbox.core.progress import console
-from fewbox.errors import BaseModelError, CheckpointError, DownloadError, SettingError
+from fewbox.errors import BaseModelError, CheckpointError, DownloadError, OutputError, SettingError
 from fewbox.models import (
     BASE_HEADER,
     SMALL,
@@ -112,7 +112,7 @@ def best_or_fetched(*, show_progress: bool = True) -> str:
         try:
             load_base(SMALL)
             name = SMALL
-        except DownloadError as error:
+        except (DownloadError, OutputError) as error:  # no network, or a cache that cannot be written
             if show_progress:
                 console.print(f"{SMALL} cannot be fetched: {error.message}")
     return name
@@ -128,7 +128,7 @@ def require_named(base: str | os.PathLike[str]) -> None:
             f"{base}: no base model of this name and no such file",
             hint=f"choose one of: {', '.join(ZOO)}; or give the path of an archive",
         )
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         _refuse_prepared(path)
 
 
@@ -143,9 +143,9 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
     if entry is not None:
         cached = cached_base_path(entry.name)
         if not is_there(cached):
-            _fetch_and_convert(entry, cached)
+            return _fetch_and_convert(entry, cached)
         return read_base(cached)
-    if path.suffix == ".safetensors" and path.is_file():
+    if path.suffix.lower() == ".safetensors" and path.is_file():
         return _read_given(path)
     require_named(base)
     sha256 = official_sha256(path)
@@ -158,7 +158,9 @@ def find_or_convert(base: str | os.PathLike[str], batch_norm_eps: float | None =
             name = official.name
         licence = "not stated: a file given by hand" if official is None else official.licence
         origin = {"source": path.name, "licence": licence}
-        convert_base(path, cached, name=name, source_sha256=sha256, batch_norm_eps=batch_norm_eps, **origin)
+        return convert_base(
+            path, cached, name=name, source_sha256=sha256, batch_norm_eps=batch_norm_eps, **origin
+        )
     return read_base(cached)
 
 
@@ -168,7 +170,7 @@ def _check_eps(base: str | os.PathLike[str], batch_norm_eps: float) -> None:
         raise SettingError(
             f"batch_norm_eps must be a number from 0 to 1: {batch_norm_eps!r}", hint="for example 1e-5"
         )
-    if str(base) in ZOO or Path(base).suffix not in _PICKLED_FILES:
+    if str(base) in ZOO or Path(base).suffix.lower() not in _PICKLED_FILES:
         raise SettingError(f"batch_norm_eps is only for a .pth: {base} states its own", hint="leave it out")
 
 
@@ -190,16 +192,20 @@ def _refuse_prepared(path: Path) -> None:
     )
 
 
-def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
-    """Put the converted weights of ``entry`` into the cache; the archive is not kept."""
+def _fetch_and_convert(entry: ZooEntry, cached: Path) -> BaseModel:
+    """The base of ``entry``, whose converted weights go into the cache; the archive is not kept."""
     from fewbox.models.download import fetch  # which takes long to import
 
     if entry.needs_torch:
         require_packages(["torch"], f"reading {entry.name}")  # said before it is fetched
-    archive = fetch(entry, cache_folder() / "downloads")
+    try:
+        archive = fetch(entry, cache_folder() / "downloads")
+    except OutputError as error:
+        hint = "name a folder that can be written, and has room, in the variable FEWBOX_CACHE"
+        raise OutputError(error.message, hint=hint) from error
     try:
         sha256 = official_sha256(archive)
-        convert_base(
+        base = convert_base(
             archive,
             cached,
             name=entry.name,
@@ -212,7 +218,10 @@ def _fetch_and_convert(entry: ZooEntry, cached: Path) -> None:
         if not is_there(cached):
             archive.unlink(missing_ok=True)  # else a bad file would be found again by every later run
             raise
-    archive.unlink(missing_ok=True)
+        base = read_base(cached)
+    if is_there(cached):  # else the next run converts it again, without a download
+        archive.unlink(missing_ok=True)
+    return base
 
 
 def convert_base(
@@ -224,13 +233,12 @@ def convert_base(
     source_sha256: str,
     licence: str,
     batch_norm_eps: float | None = None,
-) -> None:
-    """Read an official checkpoint and write its weights to ``target``.
+) -> BaseModel:
+    """Read an official checkpoint and write its weights to ``target``, or say that this cannot be.
 
     Raises:
         CheckpointError: the checkpoint is corrupt or does not fit its network.
         ConfigError: a ``pipeline.config`` asks for what is not computed here.
-        OutputError: ``target`` cannot be written.
         SettingError: ``batch_norm_eps`` is given, and the batch-norms are part of the convolutions already.
     """
     config, weights = read_official(path)
@@ -238,16 +246,14 @@ def convert_base(
         if getattr(config, "norm_epsilon", None) is None:
             raise SettingError(f"{path}: has no batch-norms left to add to", hint="leave batch_norm_eps out")
         config = config.changed(norm_epsilon=batch_norm_eps)
-    header = {
-        "name": name,
-        "architecture": family_of(config).architecture,
-        "config": config.to_dict(),
-        "weights_sha256": hash_weights(weights),
-        "source": source,
-        "source_sha256": source_sha256,
-        "licence": licence,
-    }
-    write_weights(target, weights, BASE_HEADER, header)
+    base = BaseModel(name, config, weights, hash_weights(weights), source, source_sha256, licence)
+    header = {"architecture": family_of(config).architecture, "config": config.to_dict()}
+    try:
+        write_weights(target, weights, BASE_HEADER, base.origin() | header)
+    except OutputError as error:
+        cure = "to keep it, name another folder in the variable FEWBOX_CACHE"
+        console.print(f"{error.message}; {name} is converted each time it is used: {cure}")
+    return base
 
 
 def read_official(path: Path) -> tuple[Config, dict[str, Weight]]:
@@ -257,7 +263,7 @@ def read_official(path: Path) -> tuple[Config, dict[str, Weight]]:
 
 def official_sha256(path: Path) -> str:
     """SHA-256 of what an official checkpoint holds, without unpacking it."""
-    if path.suffix not in _SINGLE_FILES:
+    if path.suffix.lower() not in _SINGLE_FILES:
         return content_sha256(path)
     return sha256_of(path)
 

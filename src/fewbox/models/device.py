@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked
 _TIMEOUT = timedelta(hours=2)  # the others wait while the main process evaluates on held-out photos
+_FULL = ("out of memory", "can't allocate memory", "not enough memory")  # the processor's, and Windows' of it
 _ELSEWHERE = 'in Python device="cpu"'
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -235,16 +236,16 @@ def halved(size: int) -> int:
     if size <= 1:
         raise SettingError(
             "the device has no memory left, not even for one photo at a time",
-            hint=f"end other programs that use it, or compute elsewhere: --device cpu, {_ELSEWHERE}",
+            hint=f"end other programs that use it, or spare a GPU: --device cpu, {_ELSEWHERE}",
         )
     return size // 2
 
 
 def is_out_of_memory(error: Any) -> bool:
-    """Whether an error says that a device's memory is full; Apple's GPUs say so in words alone."""
+    """Whether an error says that a device's memory is full; of Apple's GPUs and processors words alone do."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
 
 
 @dataclass(frozen=True)

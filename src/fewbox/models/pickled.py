@@ -62,6 +62,7 @@ _UNREAD = (
     "torch.serialization _get_layout",
     "torch._utils _rebuild_sparse_tensor",
 )
+_UNREAD_OBJECTS = ("argparse Namespace",)  # the options that a script was given, as torchvision's own keeps
 
 
 class UnknownStepError(Exception):
@@ -262,6 +263,8 @@ def _value(file: IO[bytes], read: Callable[[_Storage], bytes], sizes: dict[str, 
                 stack[-2:] = [_Name(" ".join(stack[-2:]))]
             case "BINPERSID":
                 stack.append(_storage(stack.pop(), {} if sizes is None else sizes))
+            case "NEWOBJ" if stack[-2] in _UNREAD_OBJECTS:
+                stack[-2:] = [_Unread()]
             case "REDUCE":
                 arguments = stack.pop()
                 stack.append(_reduced(stack.pop(), arguments, read))

@@ -196,7 +196,7 @@ class _Retinanet(AnchorFamily):
         return RetinanetDetector
 
     def reads(self, path: Path) -> bool:
-        if path.suffix not in (".pth", ".pt"):
+        if path.suffix.lower() not in (".pth", ".pt"):
             return False
         from fewbox.models.weights import pickled_names
 

@@ -229,7 +229,7 @@ class _Yolox(Family):
         return YoloxDetector
 
     def reads(self, path: Path) -> bool:
-        return path.suffix in (".pth", ".pt", ".onnx")
+        return path.suffix.lower() in (".pth", ".pt", ".onnx")
 
     def read(self, path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
         from fewbox.models.yolox.checkpoint import read_yolox
