@@ -237,6 +237,18 @@ def test_ctrl_c_while_trying_keeps_the_linear_probe(
     assert result.detector.provenance["plan"][-1].startswith("not adapted: stopped")
 
 
+@pytest.mark.parametrize("where", ["views_of", "try_adapting"])
+def test_ctrl_c_before_it_is_adapted_as_it_must_be_ends_the_run(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(adapting, where, stopped)
+    with pytest.raises(KeyboardInterrupt):  # which leaves what is kept for the next run
+        adapting.adapt_fitted(probe, fitted, HOW, may_stay=False, show_progress=False)
+
+
 def test_ctrl_c_while_pytorch_is_loaded_keeps_the_linear_probe(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,8 +21,10 @@ from fewbox.config import DeepConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
-from fewbox.errors import FinetuneError, PhotoError, SettingError
-from fewbox.finetuning.deep import AugmentedDataset, Trainer, finetune_deep
+from fewbox.errors import FinetuneError, OutputError, PhotoError, SettingError
+from fewbox.finetuning import samples
+from fewbox.finetuning.deep import Trainer, finetune_deep
+from fewbox.finetuning.samples import AugmentedDataset, batches_of, loaders_with_room
 from fewbox.models import BASE_HEADER
 from fewbox.models.base import STARTER_PATH, BaseModel, read_base
 from fewbox.models.device import ProcessGroup
@@ -146,6 +150,7 @@ def test_it_learns(photos, tmp_path, capsys) -> None:
     )
     last = float(printed.rpartition("AP50 ")[2].split()[0])
     assert last > 90
+    assert "held out: 6 of 6 photos seem to be ones it learnt from" in printed
     assert detector.threshold != 0.5
     found = [detector.detect(image.path) for image in photos]
     assert sum(len(some) == 1 for some in found) >= NUM_PHOTOS - 1
@@ -200,6 +205,64 @@ def test_a_checkpoint_of_other_classes_or_boxes_is_of_another_run(photos, base, 
             Trainer(changed, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
     Trainer(one_more, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
     Trainer(one_more, base, settings(loaders=3), ALONE).resume_from(tmp_path / "c.pt")
+    other = replace(base, config=replace(base.config, norm_epsilon=2 * base.config.norm_epsilon))
+    with pytest.raises(SettingError, match="another base or other settings"):
+        Trainer(one_more, other, settings(), ALONE).resume_from(tmp_path / "c.pt")
+
+
+def test_a_checkpoint_of_photos_that_have_changed_is_of_another_run(base, tmp_path) -> None:
+    photos = make_photos(tmp_path, 2)
+    Trainer(photos, base, settings(), ALONE).save(tmp_path / "c.pt")
+    path = photos.images[0].path
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(SettingError, match="of a run with other photos"):
+        Trainer(photos, base, settings(), ALONE).resume_from(tmp_path / "c.pt")
+
+
+def test_a_full_disk_is_told_and_the_checkpoint_before_stays(photos, base, tmp_path, monkeypatch) -> None:
+    trainer, checkpoint = Trainer(photos, base, settings(), ALONE), tmp_path / "c.pt"
+    trainer.save(checkpoint)
+    before = checkpoint.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"c\.pt: no space left on the disk"):
+        trainer.save(checkpoint)
+    assert checkpoint.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_batch_of_several_epochs_ends_at_the_last(photos, base, tmp_path, capsys) -> None:
+    config = settings(epochs=3, batch_size=4 * NUM_PHOTOS)
+    finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=config)
+    assert "epoch 3 of 3" in capsys.readouterr().err
+
+
+def test_loaders_without_room_leave_reading_to_the_process_that_trains(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(samples, "_SHARED", tmp_path)
+    room = 5 * 16 * 3 * 640 * 640 * 4  # of two loaders, each two batches ahead, and the one in use
+    for free, left in ((room, 2), (room - 1, 0)):
+        usage = SimpleNamespace(free=free)
+        monkeypatch.setattr(samples.shutil, "disk_usage", lambda _, usage=usage: usage)
+        assert loaders_with_room(2, (640, 640), 16, show=True) == left
+    assert "--shm-size=413m" in capsys.readouterr().err.replace("\n", "")
+    assert loaders_with_room(0, (640, 640), 16, show=True) == 0
+    monkeypatch.setattr(samples, "_SHARED", tmp_path / "none")
+    assert loaders_with_room(2, (640, 640), 16, show=True) == 2
+
+
+class Dying(AugmentedDataset):
+    def __getitem__(self, number: int) -> None:
+        os._exit(1)
+
+
+@pytest.mark.slow
+def test_a_loader_that_ends_is_told_with_the_cure(photos) -> None:
+    dataset = Dying(photos, random_yolox(tiny_yolox_config()), 0)
+    with pytest.raises(FinetuneError, match=r"reads photos has failed(.|\n)*--loaders 0"):
+        list(batches_of(dataset, [[0]], loaders=1, pin_memory=False))
 
 
 def test_a_damaged_checkpoint_is_named(photos, base, tmp_path) -> None:

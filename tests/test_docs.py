@@ -170,7 +170,7 @@ def options_in(text: str) -> set[str]:
 def test_options_in_sentences_are_options() -> None:
     parsers = commands()
     ours = {option for parser in parsers.values() for option in parser._option_string_actions}
-    of_torchrun = {"--nnodes", "--rdzv-endpoint"}
+    of_others = {"--nnodes", "--rdzv-endpoint", "--shm-size"}  # torchrun and docker
     scripts = "".join(
         path.read_text() for name in ("benchmarks", "tools") for path in (ROOT / name).glob("*.py")
     )
@@ -185,7 +185,7 @@ def test_options_in_sentences_are_options() -> None:
                 assert command[1] in parsers, f"{name_of(page)}: {code}"
                 known = {*parsers[command[1]]._option_string_actions}
             else:
-                known = ours | of_torchrun | theirs
+                known = ours | of_others | theirs
             assert options_in(code) <= known | {"--help"}, f"{name_of(page)}: {code}"
 
 

@@ -29,6 +29,7 @@ from fewbox.apps import openvino_export
 from fewbox.apps.openvino_export import export_openvino, quiet_nncf, save_model
 from fewbox.apps.serve.detecting import ServedDetector, load_copy
 from fewbox.cli import main
+from fewbox.core.files import replacing
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection import Detections
@@ -37,7 +38,7 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.precision import MAX_SHIFT_PX, MIN_SCORE, max_shift_px, shifts_px
-from fewbox.errors import DetectorFileError, ExportError, SettingError
+from fewbox.errors import DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.export import MAX_SCORE_DIFFERENCE, MIN_IOU, compare_found
 from fewbox.export.graph import prepare
 from fewbox.models.graph_builder import OPSET, GraphBuilder
@@ -393,6 +394,20 @@ class TestAFile:
         save_model(openvino.Model([number], [number], "whole"), {"format_version": 1}, target)
         assert {path.name for path in tmp_path.iterdir()} == {"DUCK.XML", "DUCK.bin"}
         assert openvino.Core().read_model(target).get_friendly_name() == "whole"
+
+    def test_that_cannot_be_written_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        number = openvino.opset13.parameter([1], np.float32)
+        model = openvino.Model([openvino.opset13.add(number, np.float32([1]))], [number], "whole")
+
+        def full(*_: object, **__: object) -> None:
+            raise RuntimeError("basic_ios::clear: iostream error")
+
+        monkeypatch.setattr(openvino, "save_model", full)
+        for free, says in ((0, "no space left on the disk"), (10**9, "OpenVINO could not write it")):
+            usage = shutil.disk_usage(tmp_path)._replace(free=free)
+            monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+            with pytest.raises(OutputError, match=says), replacing(tmp_path / "d.xml") as temporary:
+                save_model(model, {"format_version": 1}, temporary)
 
     def test_of_a_network_alone(self, tmp_path: Path) -> None:
         number = openvino.opset13.parameter([1], np.float32)

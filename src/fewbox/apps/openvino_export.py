@@ -7,11 +7,13 @@ half a pixel; in int8, where every box moves, average precision on annotated pho
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import logging
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,15 +199,24 @@ def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
 
 def save_model(model: Any, header: Mapping[str, Any], target: Path) -> None:
     """Write ``target``, ending in ``.xml``, and the file ``.bin`` beside it."""
-    import openvino
-
     written = target.with_suffix(".xml")  # OpenVINO refuses a name that ends in .XML, as of other systems
-    openvino.save_model(model, written, compress_to_fp16=False)
+    _save(model, written)
     # Again, now that it is known what the header must say of the weights, which stay the same.
     told = {**header, "weights_sha256": sha256_of(files_of(written)[-1])}
     model.set_rt_info(json.dumps(told), [HEADER_KEY])
-    openvino.save_model(model, written, compress_to_fp16=False)
+    _save(model, written)
     written.replace(target)
+
+
+def _save(model: Any, written: Path) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(model, written, compress_to_fp16=False)
+    except RuntimeError as error:  # which says of a full disk only that a stream is bad
+        needed = sum(one.data.nbytes for one in model.get_ops() if one.get_type_name() == "Constant")
+        is_full = shutil.disk_usage(written.parent).free < needed
+        raise OSError(errno.ENOSPC if is_full else errno.EIO, "OpenVINO could not write it") from error
 
 
 def anchors_of(path: Path) -> AnchorsOf:

@@ -7,7 +7,7 @@ COCO's numbers are in ``metrics.py``, what became of each box in ``outcomes.py``
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -170,7 +170,8 @@ class Evaluation:
                 f"{counted(len(self.skipped), 'photo')} could not be read: {some_names(self.skipped)}"
             )
         if self.learnt_from:
-            lines.append(f"{learnt_from_in_words(self)}: {some_names(self.learnt_from)}")
+            told = learnt_from_in_words(len(self.learnt_from), len(self.annotations))
+            lines.append(f"{told}: {some_names(self.learnt_from)}")
         return "\n".join(lines)
 
     def _num_crowded_photos(self) -> int:
@@ -370,9 +371,9 @@ def _learnt_from(detector: PhotoDetector, annotations: AnnotationSet) -> tuple[s
     photos it was taught with are there, they are.
     """
     photos = detector.provenance.get("photos", ())
-    named = list(zip(annotations.names, annotations, strict=True))
     if known := {photo.get("sha256") for photo in photos} - {None}:
-        return tuple(name for name, image in named if content_hash(image.path) in known)
+        return names_among(annotations, known)
+    named = zip(annotations.names, annotations, strict=True)
     taught = {(photo["name"], photo["boxes"]) for photo in photos}
     names = tuple(name for name, image in named if (image.path.name, len(image.boxes)) in taught)
     return names if 2 * len(names) >= len(taught) else ()
@@ -385,8 +386,14 @@ def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
     return {name: overall[name] for name in ("ap50", "low", "high")}
 
 
-def learnt_from_in_words(evaluation: Evaluation) -> str:
-    """The warning about photos that the detector knows."""
-    count, photos = len(evaluation.learnt_from), counted(len(evaluation.annotations), "photo")
+def names_among(annotations: AnnotationSet, contents: Set[str | None]) -> tuple[str, ...]:
+    """Names of the photos whose files have one of these hashes."""
+    named = zip(annotations.names, annotations, strict=True)
+    return tuple(name for name, image in named if content_hash(image.path) in contents - {None})
+
+
+def learnt_from_in_words(count: int, num_photos: int) -> str:
+    """The warning that the detector knows ``count`` of the photos."""
     seem = "seem to be ones" if count > 1 else "seems to be one"
+    photos = counted(num_photos, "photo")
     return f"{count} of {photos} {seem} it learnt from, which makes it look better than it is"

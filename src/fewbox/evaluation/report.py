@@ -83,6 +83,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style, script = texts["report.css"], texts["report.js"]
+    known = len(evaluation.learnt_from)
     return environment.from_string(texts["report.html"]).render(
         title=title,
         style=style,
@@ -94,7 +95,7 @@ def render_report(evaluation: Evaluation, title: str) -> str:
         evaluation=evaluation,
         skipped=some_names([printable_name(name) for name in evaluation.skipped]),
         score_words=_score_words(evaluation),
-        learnt_from=learnt_from_in_words(evaluation) if evaluation.learnt_from else "",
+        learnt_from=learnt_from_in_words(known, len(evaluation.annotations)) if known else "",
         shown_score=SHOWN_SCORE,
         hit_iou=HIT_IOU,
         near_iou=NEAR_IOU,

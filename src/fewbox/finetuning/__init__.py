@@ -322,6 +322,8 @@ def _adapted(
             from fewbox.finetuning.adapt import adapt_fitted
             from fewbox.finetuning.adapt.learn import AdaptSettings
     except KeyboardInterrupt:  # that takes seconds, and the linear probe's detector is there
+        if not may_stay:
+            raise
         return fitted.untried()
     steps = adapting_steps(settings.effort, sum(bool(photo.objects) for photo in probe.annotations))
     how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)

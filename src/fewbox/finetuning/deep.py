@@ -14,89 +14,37 @@ and several processes divide the samples of a step without talking to each other
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
 
 from fewbox.config import DeepConfig
 from fewbox.core.files import replacing
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.images import read_reduced
+from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
-from fewbox.errors import FewboxError, FinetuneError, SettingError
-from fewbox.evaluation import evaluate, require_known_labels
+from fewbox.errors import FinetuneError, SettingError
+from fewbox.evaluation import evaluate, learnt_from_in_words, names_among, require_known_labels
+from fewbox.evaluation.error_analysis import some_names
 from fewbox.finetuning import provenance
-from fewbox.finetuning.augment import ZOOM, augment
-from fewbox.finetuning.features import MIN_VISIBLE
 from fewbox.finetuning.input_size import with_input_size
+from fewbox.finetuning.samples import AugmentedDataset, batches_of, loaders_with_room
 from fewbox.models.base import BaseModel, restore
 from fewbox.models.device import ProcessGroup, as_fits, fastest_dtype
 from fewbox.models.families import SUPPRESSION_IOU, Config, family_of, network_type
 from fewbox.models.layers import FrozenBatchNorm
-from fewbox.models.letterbox import letterbox_ratio
-from fewbox.models.network import IGNORED_ID, Batch, BatchLoss
+from fewbox.models.network import Batch, BatchLoss
 from fewbox.models.weights import Weight
-
-Example = tuple[Tensor, Tensor, Tensor]
-"""Pixels ``[3, h, w]``, boxes ``[M, 4]`` in them, class ids ``[M]``, of which some may be ``IGNORED_ID``."""
-
-
-class AugmentedDataset(Dataset[Example]):
-    """Augmented views of annotated photos for ``network``, by number; each photo once an epoch."""
-
-    def __init__(self, annotations: AnnotationSet, network: Any, seed: int) -> None:
-        self.annotations, self.seed = annotations, seed
-        self.prepare, self.size_hw = network.prepare, network.config.size_hw
-        self._epoch, self._order = -1, np.arange(0)
-
-    def __getitem__(self, number: int) -> Example:
-        epoch, place = divmod(number, len(self.annotations))
-        if epoch != self._epoch:
-            order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.annotations))
-            self._epoch, self._order = epoch, order
-        photo = self.annotations.images[self._order[place]]
-        height, width = photo.size_hw
-        ratio = letterbox_ratio(photo.size_hw, self.size_hw)
-        # Read no larger than a view can show it.
-        read = read_reduced(photo.path, (ZOOM[1] * ratio * height, ZOOM[1] * ratio * width))
-        corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
-        scales_wh = ratio * read.scale_xyxy[:2].astype(np.float64)
-        view = augment(
-            read.image,
-            corners / read.scale_xyxy,
-            (float(scales_wh[0]), float(scales_wh[1])),
-            self.size_hw,
-            np.random.default_rng((self.seed, 1, number)),
-        )
-        labels = self.annotations.labels
-        ids = np.array([IGNORED_ID if b.ignore else labels.index(b.label) for b in photo.boxes], np.int64)
-        ids[view.visible < MIN_VISIBLE] = IGNORED_ID
-        in_view = view.visible > 0
-        boxes = torch.from_numpy(view.boxes[in_view]).float()
-        return self.prepare(view.image), boxes, torch.from_numpy(ids[in_view])
-
-    def __getitems__(self, numbers: Sequence[int]) -> list[Example] | FewboxError:
-        """Several, as PyTorch asks for them; or why not: of what is raised it would make a traceback."""
-        try:
-            return [self[number] for number in numbers]
-        except FewboxError as error:
-            return error
-
-
-def _batch_or_error(examples: list[Example] | FewboxError) -> Batch | FewboxError:
-    return examples if isinstance(examples, FewboxError) else Batch.of(examples)
-
 
 _MAX_GRADIENT = 10.0  # norm; one bad batch must not undo what a thousand have taught
 _SECONDS_BETWEEN_SAVES = 300.0
@@ -131,8 +79,9 @@ def finetune_deep(
         AnnotationError: a photo has not been looked at, or there is no box at all.
         SettingError: the base is no YOLOX, the batch cannot be divided among the processes, or the
             checkpoint is of another run.
-        FinetuneError: the loss is no longer a finite number.
+        FinetuneError: the loss is no longer a finite number, or a process that reads photos has failed.
         PhotoError: a photo cannot be read.
+        OutputError: the checkpoint cannot be written.
     """
     settings = config or DeepConfig()
     annotations.require_reviewed()
@@ -146,6 +95,11 @@ def finetune_deep(
         )
     trainer = Trainer(annotations, base, settings, group)
     trainer.resume_from(checkpoint)
+    if held_out is not None and show_progress and group.is_main:
+        known = names_among(held_out, set(trainer.contents))
+        if known:
+            told = learnt_from_in_words(len(known), len(held_out))
+            console.print(f"held out: {told}: {some_names(known)}")
     with progress_bar("training", trainer.steps, show=show_progress and group.is_main) as advance:
         for _ in range(trainer.step):
             advance("done before")
@@ -193,13 +147,16 @@ class Trainer:
         self.steps = math.ceil(settings.epochs * self.photos_per_epoch / settings.batch_size)
         self.step = 0
         self.history: list[dict[str, float]] = []
+        self.contents = [content_hash(image.path) for image in annotations]
         decided_by = asdict(settings)
         del decided_by["loaders"]  # which changes nothing of what is learnt
         self._run = {
             "settings": decided_by,
             "base": base.weights_sha256,
+            "network": network_config.to_dict(),  # of which not all follows from the weights
             "photos": [[image.path.name, len(image.boxes)] for image in annotations],
             "boxes": _digest_of_boxes(annotations),
+            "contents": self.contents,
         }
         self._saved = time.monotonic()
         self._most_at_once = settings.batch_size
@@ -209,22 +166,17 @@ class Trainer:
 
         Raises:
             PhotoError: a photo cannot be read.
+            FinetuneError: a process that reads photos has failed.
         """
         size = self.settings.batch_size
         numbers = [
             list(range(step * size + self.group.rank, (step + 1) * size, self.group.size))
             for step in range(self.step, self.steps)
         ]
-        loader = DataLoader(
-            self.dataset,
-            batch_sampler=numbers,
-            num_workers=self.settings.loaders,
-            collate_fn=_batch_or_error,
-            pin_memory=self.group.device.type == "cuda",
-        )
-        for batch in loader:
-            if isinstance(batch, FewboxError):
-                raise batch
+        size_hw, show = self.network.config.size_hw, self.group.is_main
+        loaders = loaders_with_room(self.settings.loaders, size_hw, size, show=show)
+        pin_memory = self.group.device.type == "cuda"
+        for batch in batches_of(self.dataset, numbers, loaders=loaders, pin_memory=pin_memory):
             yield batch.to(self.group.device)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
@@ -300,7 +252,7 @@ class Trainer:
         """Save, and evaluate on the photos held out, while the other processes wait."""
         self.save(checkpoint)
         if self.group.is_main:
-            epoch = round(self.step * self.settings.batch_size / self.photos_per_epoch)
+            epoch = min(self.step * self.settings.batch_size // self.photos_per_epoch, self.settings.epochs)
             words = f"epoch {epoch} of {self.settings.epochs}, loss {self.history[-1]['total']:.4f}"
             if held_out is not None:
                 metrics = evaluate(self.detector(), held_out, show_progress=False).metrics
@@ -326,8 +278,11 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "history": self.history,
         }
+        content = io.BytesIO()
+        torch.save(state, content)
         with replacing(checkpoint) as temporary:
-            torch.save(state, temporary)
+            # Written here, as PyTorch tells of a full disk in an error that is no OSError.
+            temporary.write_bytes(content.getbuffer())
         with replacing(checkpoint.with_suffix(".jsonl")) as temporary:
             temporary.write_text("".join(f"{json.dumps(row)}\n" for row in self.history))
 

@@ -69,7 +69,7 @@ def adapt_fitted(
     show_progress: bool,
     run: UnfinishedRun | None = None,
 ) -> Fitted:
-    """``fitted`` adapted, or as it is if that is stopped too soon or finds less in photos held out.
+    """``fitted`` adapted, or as it is, if it may be, where that is stopped or finds less in photos held out.
 
     Where the base's boxes hold the objects, halfway (see :attr:`AdaptSettings.mixing`), unless photos held
     out say that all of the way is better.
@@ -78,9 +78,12 @@ def adapt_fitted(
         probe: the photos, as the base has seen them.
         fitted: what the linear probe learnt from all of them.
         how: how long and how fast.
-        may_stay: whether it stays as it is where adapting finds less.
+        may_stay: whether it stays as it is where adapting finds less, or is stopped before a whole round.
         show_progress: show how far the work has come.
         run: where what is computed of each photo is kept, if it is, until that ends.
+
+    Raises:
+        KeyboardInterrupt: it is stopped too soon, and must not stay as it is.
     """
     annotations, start = probe.annotations, fitted.detector
     trial = None
@@ -100,6 +103,8 @@ def adapt_fitted(
             trial = try_adapting(probe, views, how, may_stay=may_stay, show_progress=show_progress)
             how = replace(how, mixing=trial.mixing)
     except KeyboardInterrupt:
+        if not may_stay:
+            raise
         return fitted.untried()
     rounds = how.rounds if trial is None else trial.best
     if trial is not None and rounds == 0 and may_stay:
@@ -110,6 +115,8 @@ def adapt_fitted(
     rounds = rounds or how.rounds
     chosen = replace(how, steps=how.steps * rounds // how.rounds, rounds=rounds)
     adapt(annotations, start, chosen, views=views, show_progress=show_progress, on_round=done.append)
+    if not done and not may_stay:
+        raise KeyboardInterrupt
     if not done:
         return fitted.with_reason("not adapted: stopped before the end of the first round")
     outcomes = None if trial is None else trial.outcomes[done[-1].number]
