@@ -508,6 +508,19 @@ def test_a_length_too_short_is_caught_by_the_checksum(server, entry, folder):
     assert "md5" in failure_of(entry, folder).message
 
 
+def test_a_dead_proxy_is_named_without_its_password(server, entry, folder, monkeypatch):
+    server.shutdown()
+    server.server_close()  # from now on nothing listens there
+    address = server.address.removeprefix("http://")
+    for proxy in (f"http://ann:s3cret@{address}", f"ann:s3cret@{address}"):
+        monkeypatch.setenv("http_proxy", proxy)
+        message = failure_of(replace(entry, url=f"http://zoo.invalid/{NAME}"), folder).message
+        assert "refused" in message
+        assert f"through the proxy {address}" in message
+        assert "(http_proxy)" in message
+        assert "s3cret" not in message
+
+
 @pytest.mark.parametrize("answer", [Answer(length=-1), Answer(body=b""), Answer(status=204, body=b"")])
 def test_an_answer_without_end_or_content_is_refused(server, entry, folder, answer):
     server.answers = [answer]

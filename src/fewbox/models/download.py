@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, Request, build_opener, getproxies, proxy_bypass
 
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
@@ -94,15 +94,15 @@ class _FetchError(Exception):
 
 
 @contextmanager
-def _network() -> Iterator[None]:
-    """Around every use of the network: whatever it does wrong becomes a :class:`_FetchError`."""
+def _network(way: str = "") -> Iterator[None]:
+    """Around every use of the network: what it does wrong becomes a :class:`_FetchError`, with ``way``."""
     try:
         yield
     except HTTPError as error:
         asked = error.headers.get("Retry-After", "")  # seconds, or a date, which our own wait stands in for
         with error:
             raise _FetchError(
-                f"the server answers {error.code} {error.reason}".rstrip(),
+                f"the server answers {error.code} {error.reason}".rstrip() + way,
                 transient=error.code in (408, 416, 429) or error.code >= 500,
                 stale=error.code == 416,  # more bytes are here than the file has
                 retry_after=float(asked) if asked.isdecimal() else 0.0,
@@ -111,7 +111,7 @@ def _network() -> Iterator[None]:
         cause = error.reason if isinstance(error, URLError) else error
         passing = isinstance(cause, (TimeoutError, ConnectionError, HTTPException))
         passing = passing and not isinstance(cause, ConnectionRefusedError)
-        raise _FetchError(_in_words(cause), transient=passing) from error
+        raise _FetchError(_in_words(cause) + way, transient=passing) from error
 
 
 def _in_words(cause: BaseException | str) -> str:
@@ -120,6 +120,15 @@ def _in_words(cause: BaseException | str) -> str:
     if isinstance(cause, socket.gaierror):
         return "the server's name cannot be looked up; is there a network, or a proxy to set (https_proxy)?"
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+
+
+def _way_to(url: str) -> str:
+    """What to tell of the way to ``url`` where it fails: the proxy, if there is one, without a password."""
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme, "")
+    if not proxy or proxy_bypass(parts.netloc):
+        return ""
+    return f"; through the proxy {proxy.rpartition('//')[2].rpartition('@')[2]} ({parts.scheme}_proxy)"
 
 
 @dataclass(frozen=True)
@@ -165,7 +174,7 @@ class _Source:
             expected.append(206)
         if self.authorization is not None:
             request.add_unredirected_header("Authorization", self.authorization)  # for this server alone
-        with _network():
+        with _network(_way_to(self.url)):
             response: HTTPResponse = build_opener(_Redirects).open(request, timeout=TIMEOUT_S)
         if response.status not in expected or response.headers.get_content_type() == "text/html":
             response.close()
