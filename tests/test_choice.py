@@ -281,6 +281,18 @@ def test_ctrl_c_while_adapting_keeps_the_last_round_and_what_is_known_of_it(
     assert detector.provenance["ap_by_round"] == (0.1, 0.2, 0.3)
 
 
+def test_ctrl_c_in_the_first_round_of_what_must_be_adapted_ends_the_run(
+    probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Adaptation, "learn", stop)
+    trial = trial_of(fitted, 0.1, 0.2, 0.3, 0.4)
+    with pytest.raises(KeyboardInterrupt):
+        adapted(probe, fitted, trial, monkeypatch, may_stay=False)
+
+
 @pytest.mark.slow
 def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe, fitted: Fitted) -> None:
     views = adapting.views_of(probe.annotations, fitted.detector, HOW, show_progress=False)
