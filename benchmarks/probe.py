@@ -15,7 +15,7 @@ from fewbox.core.boxes import pairwise_iou
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
-from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic
+from fewbox.finetuning.linear_probe import Rows, fit_logistic
 from fewbox.models.base import BaseModel
 from fewbox.models.families import build_network, family_of, weight_shapes
 from fewbox.models.features import Coefficients

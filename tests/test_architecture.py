@@ -303,7 +303,7 @@ def test_modules_say_what_they_are() -> None:
     assert [name_of(path) for path in [*MODULES, *RENDERER] if path.stem in vague] == []
 
 
-def test_from_the_command_to_the_loss_are_five_files_each_importing_the_next() -> None:
+def test_from_the_command_to_the_loss_are_few_files_each_importing_the_next() -> None:
     """The path that CONTRIBUTING.md tells a newcomer to read."""
     path_to_loss = CONTRIBUTING.partition("From the command `fewbox finetune` to the loss")[2]
     section, _, _ = path_to_loss.partition("\n## ")

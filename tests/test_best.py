@@ -26,8 +26,7 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import crossval, finetune
 from fewbox.finetuning.crossval import save_held_out
 from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, Lift, calibrate, estimate
-from fewbox.finetuning.linear_probe import _drawn
-from fewbox.finetuning.linear_probe.logistic import Rows, fit_logistic, logits_of
+from fewbox.finetuning.linear_probe import Rows, _drawn, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network, family_of, weight_shapes

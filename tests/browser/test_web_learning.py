@@ -25,7 +25,7 @@ from fewbox.export import compare_found
 from fewbox.export.onnx import make_model
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.estimate import Calibration
-from fewbox.finetuning.linear_probe import Scale, logistic, recipe
+from fewbox.finetuning.linear_probe import Scale, logits_of, recipe
 from fewbox.finetuning.linear_probe.recipe import MAX_STEPS, RIDGE, Fitted, Probe, design_of
 from fewbox.models.base import BaseModel, load_base
 from fewbox.models.families import build_network
@@ -227,7 +227,7 @@ def assert_logits_within(
                 for level, part in enumerate(group_slices(sizes))
             ]
         )
-        difference = (logits - shift) / stretch - logistic.logits_of(expected, own)
+        difference = (logits - shift) / stretch - logits_of(expected, own)
         assert float(np.abs(difference).max()) < tolerance
 
 

@@ -1,5 +1,5 @@
 // Logistic regression of several classes at once: the loss, and its minimum by L-BFGS.
-// After finetuning/linear_probe/logistic.py; in 64-bit numbers, of columns in 32 bits.
+// After finetuning/linear_probe/__init__.py; in 64-bit numbers, of columns in 32 bits.
 //
 // The numbers sought stand in one Float64Array: for each class S for base logits, then for each level and class D
 // for tower features, then a bias for each class.

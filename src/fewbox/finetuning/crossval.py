@@ -32,8 +32,7 @@ from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.features import CachedPhoto
-from fewbox.finetuning.linear_probe import DesignMatrix
-from fewbox.finetuning.linear_probe.logistic import logits_of
+from fewbox.finetuning.linear_probe import DesignMatrix, logits_of
 from fewbox.models.families import Config
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats
 

@@ -6,7 +6,7 @@ The base stays as it is, its boxes too: what it learnt of outlines from a hundre
 than what five can teach. What is learnt is which of its boxes show the new objects.
 
 The policy is in this file: how much work, in which order, how strongly regularised. What an anchor is taught
-is in the package itself, the loss and its minimum in ``logistic.py``. What each part is worth was measured:
+is in the package itself, with the loss and its minimum. What each part is worth was measured:
 docs/decisions/0022-best-recipe.md.
 """
 
