@@ -23,6 +23,7 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.detection.detector import Detector
 from fewbox.export import compare_found
 from fewbox.export.onnx import make_model
+from fewbox.finetuning import linear_probe
 from fewbox.finetuning.crossval import stratified_folds
 from fewbox.finetuning.estimate import Calibration
 from fewbox.finetuning.linear_probe import Scale, logits_of, recipe
@@ -101,7 +102,7 @@ class InPython(NamedTuple):
 
     def fit_exactly(self, monkeypatch: pytest.MonkeyPatch) -> Coefficients:
         """The coefficients at the minimum, in 64 bits."""
-        monkeypatch.setattr(logistic, "TOLERANCE", EXACTLY["tolerance"])
+        monkeypatch.setattr(linear_probe, "TOLERANCE", EXACTLY["tolerance"])
         design = design_of(self.probe.photos, self.probe.extractor)
         wide = {
             name: getattr(design.rows, name).astype(np.float64)
