@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readProject, writeProject } from "../../examples/web/teach/project_file.js";
+import { zipped } from "../../examples/web/teach/zip.js";
 import { BrowserProject, MemoryDatabase, Taking, browserStore } from "./browser_project.js";
 
 /** A file as it comes from a folder of that name, or as it was chosen alone. */
@@ -87,7 +88,7 @@ test("a photo of another folder does not get the boxes of one that is missing", 
   const { taking, added } = makeTaking();
   const others = ["all/b/1.jpg", "all/a/2.jpg"].map((path) => fileAt(path));
   await taking.take([...others, projectFile("all/a/annotations.json", { "1.jpg": 1, "2.jpg": 2 })]);
-  assert.deepEqual(await added(), [["b/1.jpg", null], ["2.jpg", 2]]);
+  assert.deepEqual(await added(), [["2.jpg", 2], ["b/1.jpg", null]]);
 });
 
 test("a folder is known by its end, and a photo without one by its name", async () => {
@@ -114,7 +115,7 @@ test("a photo that may be one of several in the project file gets no other's box
     assert.deepEqual(await added(), [[second, 2]]);
     assert.match(told(), SEVERAL);
     await taking.take([fileAt(`all/${first}`)]);
-    await taking.take([fileAt("1.jpg")]); // all boxes have their photos: it is one more
+    await taking.take([fileAt("1.jpg", "another")]); // all boxes have their photos: it is one more
     assert.deepEqual((await added()).map(([, edge]) => edge), [2, 1, null]);
     assert.equal(told(), "");
   }
@@ -134,7 +135,7 @@ test("a folder that may be the one of the project file or one in it gets no boxe
   assert.deepEqual(await added(), []);
   assert.match(told(), SEVERAL);
   await taking.take(["all/a/1.jpg", "all/1.jpg"].map((path) => fileAt(path)));
-  assert.deepEqual(await added(), [["a/1.jpg", 2], ["1.jpg", 1]]);
+  assert.deepEqual(await added(), [["1.jpg", 1], ["a/1.jpg", 2]]);
 });
 
 test("of several photos that may be the one in the project file none gets its boxes but the one in its place", async () => {
@@ -144,7 +145,7 @@ test("of several photos that may be the one in the project file none gets its bo
   assert.deepEqual(await added(), []);
   assert.match(told(), /^1\.jpg and 1 more are not added, as there are several of this name/);
   await taking.take(["all/b/1.jpg", "all/c/1.jpg", "all/1.jpg"].map((path) => fileAt(path)));
-  assert.deepEqual(await added(), [["b/1.jpg", null], ["c/1.jpg", null], ["1.jpg", 1]]);
+  assert.deepEqual(await added(), [["1.jpg", 1], ["b/1.jpg", null], ["c/1.jpg", null]]);
 });
 
 test("a project file that comes after its photos gives boxes to those that it means alone", async () => {
@@ -169,6 +170,60 @@ test("a project file in a folder without photos speaks of those beside it", asyn
   const { taking, added } = makeTaking();
   await taking.take([fileAt("all/images/1.jpg"), projectFile("all/boxes/annotations.json", { "1.jpg": 7 })]);
   assert.deepEqual(await added(), [["1.jpg", 7]]);
+});
+
+test("a folder or ZIP that is added again adds only what is new", async () => {
+  const { project, taking, added, told } = makeTaking();
+  const zip = async (...entries) => new File([await zipped(entries)], "photos.zip");
+  const packed = { name: "a/3.jpg", blob: new Blob(["three"]) };
+  const paths = ["all/1.jpg", "all/2.jpg"];
+  const folder = paths.map((path) => fileAt(path, path));
+  await taking.take([...folder, await zip(packed)]);
+  await taking.take(["all/1.jpg"].map((path) => fileAt(path, "another"))); // it is kept, as 1-2.jpg
+  const names = ["1.jpg", "2.jpg", "a/3.jpg", "1-2.jpg"];
+  assert.deepEqual((await added()).map(([name]) => name), names);
+
+  const again = [fileAt("all/1.jpg", "another"), ...paths.map((path) => fileAt(path, path))];
+  await taking.take([...again, await zip(packed, { name: "4.jpg", blob: new Blob(["four"]) })]);
+  assert.deepEqual((await added()).map(([name]) => name), [...names, "4.jpg"]);
+  assert.equal(told(), "4 photos are here already, and not added again");
+
+  const [{ id }] = await project.photos();
+  await project.setTrashed(id, true);
+  await taking.take([fileAt("1.jpg", "all/1.jpg")]); // what was deleted can be added again
+  assert.deepEqual((await added()).at(-1), ["1-3.jpg", null]);
+});
+
+test("a project with its photos that is opened again adds none of them twice", async () => {
+  const { taking, added } = makeTaking();
+  const open = () => taking.take([projectFile("all/annotations.json", { "1.jpg": 1 }), fileAt("all/1.jpg"), fileAt("all/2.jpg")]);
+  await open();
+  await open();
+  assert.deepEqual(await added(), [["1.jpg", 1], ["2.jpg", null]]);
+});
+
+test("photos of a folder are in natural order, whatever the order in which they come; others as they were chosen", async () => {
+  const { taking, added } = makeTaking();
+  const paths = ["all/10.jpg", "all/b/1.jpg", "all/IMG_9.jpg", "all/2.jpg", "all/img_10.jpg"];
+  await taking.take([...paths, "z.jpg", "y.jpg"].map((path) => fileAt(path)));
+  const names = ["z.jpg", "y.jpg", "2.jpg", "10.jpg", "b/1.jpg", "IMG_9.jpg", "img_10.jpg"];
+  assert.deepEqual((await added()).map(([name]) => name), names);
+});
+
+test("the ZIP of a folder of fewbox annotate brings no photo back that was deleted, and all have their own names", async () => {
+  const { taking, added, told } = makeTaking();
+  const project = projectFile("annotations.json", { "1.jpg": 1 });
+  const names = ["1.jpg", "2.jpg", ".fewbox-trash/3.jpg", ".fewbox-trash/annotations.json", "more/._4.jpg", "more/4.jpg"];
+  const entries = names.map((name) => ({ name: `ducks/${name}`, blob: new Blob([name]) }));
+  await taking.take([new File([await zipped([{ name: "ducks/annotations.json", blob: project }, ...entries])], "ducks.zip")]);
+  const expected = [["1.jpg", 1], ["2.jpg", null], ["more/4.jpg", null]];
+  assert.deepEqual(await added(), expected);
+  assert.equal(told(), "");
+
+  const folder = makeTaking();
+  const files = names.filter((name) => !name.endsWith(".json")).map((name) => fileAt(`ducks/${name}`, name));
+  await folder.taking.take([projectFile("ducks/annotations.json", { "1.jpg": 1 }), ...files]);
+  assert.deepEqual(await folder.added(), expected);
 });
 
 test("boxes of other programs that are rotated or in parts of their photo are refused", () => {

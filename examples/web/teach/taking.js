@@ -1,6 +1,7 @@
 // What comes in: photos, a project file, both in one file, and another base. A project file may come before its
 // photos, or after them.
 
+import { inOrder, isAmong, pathOf } from "./coming.js";
 import { belowFolder, boxInside, namesOf, plainPath, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
@@ -23,16 +24,16 @@ export class Taking {
   async take(files) {
     const isCalled = (suffix) => (file) => file.name.toLowerCase().endsWith(suffix);
     const inside = await Promise.all(files.filter(isCalled(".zip")).map(unzipped));
-    const all = [...files.filter((file) => !isCalled(".zip")(file)), ...inside.flat()];
+    const all = inOrder([...files.filter((file) => !isCalled(".zip")(file)), ...inside.flat()]);
     const bases = all.filter(isCalled(".onnx"));
     const projects = all.filter(isCalled(".json"));
+    const ours = projects.filter((file) => isOurs(file, all));
     const photos = all.filter((file) => !bases.includes(file) && !projects.includes(file));
     const told = [];
     for (const file of bases) told.push(await this.#takeBase(file));
-    for (const file of projects) {
-      if (isOurs(file, all)) told.push(...(await this.#takeProject(await file.text(), homeOf(file, photos))));
-    }
-    return this.#takePhotos(photos, told);
+    for (const file of ours) told.push(...(await this.#takeProject(await file.text(), homeOf(file, photos))));
+    const homes = ours.map((file) => homeOf(file, photos)).filter(Boolean);
+    return this.#takePhotos(photos, told, homes);
   }
 
   /** Learn from another base from now on; what has become of it. */
@@ -46,31 +47,40 @@ export class Taking {
     }
   }
 
-  async #takePhotos(files, troubles) {
+  /** A photo in one of `homes`, the folders of project files, has its name from there, as in the project file. */
+  async #takePhotos(files, troubles, homes) {
+    const here = await this.#project.photos();
     const toCome = await this.#project.awaited();
     const names = namesOf(files, await this.#project.stated(), (name) => toCome.has(name));
     const doubtful = [];
     let first = null;
+    let again = 0;
     for (const [number, file] of files.entries()) {
       this.#tell(`adding ${number + 1} of ${files.length}`);
+      const [name, path] = [names.get(file), pathOf(file, homes)];
+      if (!toCome.has(name) && (await isAmong(here, file, [name ?? path, path], this.#project))) {
+        again += 1;
+        continue;
+      }
       const size = await sizeOf(file).catch(() => null);
       if (!size) {
         const isFromFolder = file.webkitRelativePath && !file.type.startsWith("image/");
         if (!isFromFolder) troubles.push(`${file.name}: ${UNREADABLE}`); // folders have other files too
         continue;
       }
-      const name = names.get(file);
       if (name === null) {
         doubtful.push(file.name);
         continue;
       }
       // Of what is awaited in that moment: a class may be renamed while photos come.
-      const known = (awaited) => stated(awaited, name, file, size);
-      const { id, trouble } = await this.#project.addKnown(file, size, known);
+      const known = (awaited) => stated(awaited, name, path, size);
+      const { id, trouble, ...added } = await this.#project.addKnown(file, size, known);
+      here.push({ id, ...added });
       if (trouble) troubles.push(trouble);
       first ??= id;
     }
     if (doubtful.length) troubles.push(doubt("added", doubtful));
+    if (again) troubles.push(`${inPhotos(again)} here already, and not added again`);
     const left = (await this.#project.awaited()).size;
     if (left) troubles.push(`${inPhotos(left)} of the project file still to be added`);
     this.#tell(troubles.join("; "));
@@ -125,9 +135,12 @@ const isOurs = (file, files) => !file.webkitRelativePath || files.length === 1 |
 
 const inPhotos = (count) => (count === 1 ? "1 photo is" : `${count} photos are`);
 
-/** What a project file says of the photo that it calls `key`, as `addKnown` takes it; `trouble`: what does not fit. */
-function stated(awaited, key, file, { width, height }) {
-  if (!awaited.has(key)) return { name: plainPath(belowFolder(file.webkitRelativePath)) || file.name };
+/**
+ * What a project file says of the photo that it calls `key`, as `addKnown` takes it; `trouble`: what does not fit.
+ * Where it says nothing, the photo is called by its `path`.
+ */
+function stated(awaited, key, path, { width, height }) {
+  if (!awaited.has(key)) return { name: path };
   const { width: across = width, height: down = height, name = key, ...state } = awaited.get(key);
   const boxes = state.boxes.map((one) => ({ ...one, box: boxInside(one.box, { width, height }) }));
   const isOfIt = across === width && down === height && boxes.every(({ box }) => box);
