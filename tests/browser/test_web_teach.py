@@ -70,6 +70,23 @@ def test_after_a_class_has_got_another_name_keys_are_for_the_photo(open_teach: A
     assert driver.page.locator("dialog[open]").count() == 0
 
 
+_COPY_A_PHOTO = """async () => {
+  const canvas = new OffscreenCanvas(40, 30);
+  canvas.getContext("2d").fillRect(10, 10, 20, 10);
+  const photo = await canvas.convertToBlob();
+  await navigator.clipboard.write([new ClipboardItem({ "image/png": photo })]);
+}"""
+
+
+def test_photos_are_pasted_by_the_keys_of_any_program(open_teach: Any) -> None:
+    driver = open_teach(base=False, permissions=["clipboard-read", "clipboard-write"])
+    driver.page.evaluate(_COPY_A_PHOTO)
+    driver.press("Control+v")  # into a project without photos
+    driver.page.locator("h1", has_text="image.png").wait_for()
+    driver.press("Control+v")
+    driver.page.get_by_text("1 photo is here already").wait_for()
+
+
 # Notes what the window says, as each number of the countdown stays for a second only.
 _HEAR = """() => {
   window.heard = [];

@@ -124,10 +124,10 @@ export class Session extends Keeping {
     return this.tell(`${item?.label ?? counted(boxes.length, "box", "boxes")} copied`);
   }
 
-  /** Add what was copied at the same place in this photo, or beside it where that is taken. */
+  /** Add the boxes copied at the same place in this photo, or beside it where that is taken; false if there are none. */
   paste() {
-    if (!this.state) return undefined;
-    if (!this.#copied) return this.tell("nothing has been copied yet");
+    if (!this.#copied) this.tell("no box has been copied yet");
+    if (!this.state || !this.#copied) return false; // the browser may have photos to paste
     const { boxes, from } = this.#copied;
     const others = this.state.boxes.map(({ box }) => box);
     const place = ({ box }) => beside(resampled(box, from, this.current), others, this.current);
