@@ -6,17 +6,24 @@ const byId = (id) => document.getElementById(id);
 export function connectCamera(view, add) {
   const dialog = byId("camera");
   const video = dialog.querySelector("video");
+  let asked = 0; // how often it was opened or closed
 
   byId("open-camera").hidden = !navigator.mediaDevices; // browsers hide it where the page's address is not safe
   byId("open-camera").addEventListener("click", async () => {
+    const turn = ++asked;
+    let stream = null;
     try {
-      video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      await video.play();
-      dialog.showModal();
+      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+      if (turn === asked) {
+        video.srcObject = stream;
+        await video.play();
+      }
+      if (turn === asked) return dialog.showModal(); // else it was clicked again meanwhile
     } catch (error) {
       const hint = "Is there one, and may this page use it?";
-      view.showTrouble("The camera cannot be used", { message: error.message, hint });
+      if (turn === asked) view.showTrouble("The camera cannot be used", { message: error.message, hint });
     }
+    return stop(stream);
   });
   dialog.querySelector(".take").addEventListener("click", async () => {
     const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
@@ -27,6 +34,12 @@ export function connectCamera(view, add) {
   });
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => {
-    for (const track of video.srcObject.getTracks()) track.stop(); // else its light stays on
+    asked += 1;
+    stop(video.srcObject);
   });
+}
+
+/** Else its light stays on. */
+function stop(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
 }

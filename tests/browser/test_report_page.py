@@ -159,3 +159,9 @@ def test_nothing_that_things_are_called_runs(open_report: Any, evil: Evaluation)
     assert page.locator("h1").inner_text() == EVIL_LABEL
     assert page.locator("img").count() == 0
     assert page.locator("script").count() == 2
+
+
+def test_on_a_phone_nothing_but_tables_scrolls_sideways(open_report: Any, photos: AnnotationSet):
+    page = open_report(evaluation_of(photos))
+    page.set_viewport_size({"width": 390, "height": 760})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import "./browser_project.js"; // which finds the modules that are shared with fewbox annotate
 
+const { connectCamera } = await import("../../examples/web/camera.js");
 const { connectAnew } = await import("../../examples/web/teach/anew.js");
 const { connectShooting } = await import("../../examples/web/teach/shooting.js");
 
@@ -121,4 +122,24 @@ test("a project that cannot be saved before a new one begins says so in the wind
     assert.equal(says.textContent, `Not done, and nothing is deleted: ${FULL}`);
   }
   assert.deepEqual(below, []);
+});
+
+test("a camera that is asked for twice, as by a double click, is off once its window is closed", async (context) => {
+  const { page } = openPage(context);
+  const [streams, troubles] = [[], []];
+  navigator.mediaDevices.getUserMedia = async () => {
+    const track = { isOn: true, stop: () => (track.isOn = false) };
+    streams.push(track);
+    await settled();
+    return { getTracks: () => [track] };
+  };
+  connectCamera({ showTrouble: (title) => troubles.push(title) }, () => {});
+  for (let click = 0; click < 2; click++) page.querySelector("#open-camera").dispatchEvent(new Event("click"));
+  await settled();
+  await settled();
+  assert.deepEqual(streams.map(({ isOn }) => isOn), [false, true]);
+  assert.ok(page.querySelector("#camera").open);
+  page.querySelector("#camera").close();
+  assert.deepEqual(streams.map(({ isOn }) => isOn), [false, false]);
+  assert.deepEqual(troubles, []);
 });

@@ -53,3 +53,23 @@ test("more than a ZIP can hold is not written", async () => {
   const large = { size: 2 ** 32, stream: () => new Blob([]).stream() };
   await assert.rejects(zipped([{ name: "a.jpg", blob: large }]), { message: "The photos are larger than 4 GB", hint });
 });
+
+/** A ZIP of one file, whose name has these bytes first, with these flags. */
+async function named(text, bytes, flags) {
+  const packed = await bytesOf([{ name: `${"x".repeat(bytes.length)}${text}`, blob: new Blob(["photo"]) }]);
+  const [local, central] = [at(packed, [0x50, 0x4b, 3, 4]), at(packed, CENTRAL)];
+  packed.set(bytes, local + 30);
+  packed.set(bytes, central + 46);
+  packed.set(flags, central + 8);
+  const [file] = await unzipped(fileOf(packed));
+  return file.name;
+}
+
+test("names are UTF-8, also where that is not said, or else in the letters of the first PC, as Windows writes them", async () => {
+  const [utf8, said] = [new TextEncoder().encode("ü"), [0, 8]];
+  assert.equal(await named(".jpg", utf8, said), "ü.jpg");
+  assert.equal(await named(".jpg", utf8, [0, 0]), "ü.jpg");
+  assert.equal(await named(".jpg", [0x81], [0, 0]), "ü.jpg");
+  assert.equal(await named(".jpg", [0x94, 0xe1, 0x90], [0, 0]), "ößÉ.jpg");
+  assert.equal(await named(".jpg", [0x81], said), "\ufffd.jpg");
+});

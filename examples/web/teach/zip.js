@@ -11,6 +11,10 @@ const LARGEST = 0xffffffff; // bytes; more would need ZIP64
 const MOST_FILES = 0xffff; // more would need ZIP64, too
 const LONGEST_COMMENT = 0xffff;
 const ENCRYPTED = 1;
+// What the bytes from 128 on mean in names that are not UTF-8: the letters of the first PC.
+const CP437 =
+  "ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐" +
+  "└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u00a0";
 const [VERSION, UTF_8, STORED, DEFLATED, NEW_YEAR_1980] = [20, 0x0800, 0, 8, 0x21];
 
 /** One Blob of `[{ name, blob }]`, where a name may have folders. Blobs are read one by one, and not copied. */
@@ -68,8 +72,8 @@ export async function unzipped(file) {
     const [pathLength, extra, comment] = [28, 30, 32].map((field) => directory.getUint16(at + field, true));
     const next = at + CENTRAL.size + pathLength + extra + comment;
     if (next > size) throw damaged(file);
-    const path = new TextDecoder().decode(new Uint8Array(directory.buffer, at + CENTRAL.size, pathLength));
     const [flags, method] = [8, 10].map((field) => directory.getUint16(at + field, true));
+    const path = textOf(new Uint8Array(directory.buffer, at + CENTRAL.size, pathLength), flags);
     const [crc, packed, local] = [16, 20, 42].map((field) => directory.getUint32(at + field, true));
     if (flags & ENCRYPTED) throw new ReaderError(`${file.name}: has a password`, UNPACK);
     if (packed === LARGEST || local === LARGEST) throw tooLarge(file);
@@ -77,6 +81,15 @@ export async function unzipped(file) {
     at = next;
   }
   return found;
+}
+
+/** A name. Some programs write UTF-8 and do not say so; the letters of the first PC are hardly ever valid as such. */
+function textOf(bytes, flags) {
+  try {
+    return new TextDecoder("utf-8", { fatal: !(flags & UTF_8) }).decode(bytes);
+  } catch {
+    return Array.from(bytes, (byte) => (byte < 128 ? String.fromCharCode(byte) : CP437[byte - 128])).join("");
+  }
 }
 
 async function inside(file, path, { method, packed, local, crc }) {
