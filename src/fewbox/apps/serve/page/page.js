@@ -98,6 +98,7 @@ async function detect() {
   const headers = { "Content-Type": "application/octet-stream" };
   const send = (format) => ask(`${path}${format}${query}`, { method: "POST", body: photo, headers });
   say("looking");
+  byId("result").hidden = true; // it is of the photo before
   const [numbers, picture] = await Promise.all([send("json"), send("png")]);
   const found = await numbers.json();
   URL.revokeObjectURL(byId("picture").src);
