@@ -1,5 +1,7 @@
 // Ways for files to come in: chosen, dropped anywhere on the page, or pasted.
 
+import { takeDrop } from "./dropped.js";
+
 const byId = (id) => document.getElementById(id);
 
 /** Hand what comes to `take(files)`. */
@@ -13,6 +15,12 @@ export function takeFiles(take) {
   }
   takeDropped(take);
   addEventListener("paste", ({ clipboardData }) => take([...clipboardData.files]));
+}
+
+/** In folders there are files of other programs too, and photos that were deleted, in .fewbox-trash. */
+function isMeant({ name, type, webkitRelativePath: path }) {
+  const isHidden = path.split("/").slice(1).some((part) => part.startsWith("."));
+  return !path || (!isHidden && (type.startsWith("image/") || /\.onnx$/i.test(name)));
 }
 
 function takeDropped(take) {
@@ -29,6 +37,6 @@ function takeDropped(take) {
     classList.remove("dragging");
     if (!hasFiles(event)) return;
     event.preventDefault();
-    take([...event.dataTransfer.files]);
+    takeDrop(event.dataTransfer, (files) => take(files.filter(isMeant)));
   });
 }

@@ -87,6 +87,30 @@ def test_photos_are_pasted_by_the_keys_of_any_program(open_teach: Any) -> None:
     driver.page.get_by_text("1 photo is here already").wait_for()
 
 
+@pytest.mark.parametrize(
+    ("page", "listed"), [("learn.html", ".photos .row"), ("index.html", "#photos li h2")]
+)
+def test_the_photos_of_a_folder_are_dropped(
+    open_page: Any, open_teach: Any, teach_site: str, tmp_path: Path, page: str, listed: str
+) -> None:
+    make_photos(tmp_path / "mugs", 2)
+    (tmp_path / "mugs" / "notes.txt").write_text("no photo")
+    if page == "learn.html":
+        driver = open_teach(base=False)
+    else:
+        driver = open_page(f"{teach_site}{page}", service_workers="block")
+        driver.page.wait_for_function("Boolean(document.querySelector('#start-button').onclick)")
+    devtools = driver.page.context.new_cdp_session(driver.page)  # a page itself cannot drop a folder
+    data = {"items": [], "files": [str(tmp_path / "mugs")], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        if kind == "drop":
+            driver.page.locator("body.dragging").wait_for()
+        devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 400, "data": data})
+    driver.page.locator(listed, has_text="photo2.png").wait_for()
+    assert driver.page.locator(listed).count() == 2
+    assert driver.page.get_by_text("cannot read it").count() == 0
+
+
 # Notes what the window says, as each number of the countdown stays for a second only.
 _HEAR = """() => {
   window.heard = [];

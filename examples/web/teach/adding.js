@@ -1,5 +1,7 @@
 // Ways for photos to come in: files, a folder, dropped anywhere, or pasted.
 
+import { takeDrop } from "../dropped.js";
+
 const byId = (id) => document.getElementById(id);
 
 const INPUTS = {
@@ -40,6 +42,6 @@ function takeDropped(take) {
     event.preventDefault();
     event.stopPropagation();
     classList.remove("dragging");
-    take([...event.dataTransfer.files]);
+    takeDrop(event.dataTransfer, take);
   });
 }
