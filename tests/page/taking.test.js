@@ -194,6 +194,13 @@ test("a folder or ZIP that is added again adds only what is new", async () => {
   assert.deepEqual((await added()).at(-1), ["1-3.jpg", null]);
 });
 
+test("photos of the camera are all added, be they of one second and alike", async () => {
+  const { taking, added, told } = makeTaking();
+  for (let time = 0; time < 2; time++) await taking.take([fileAt("1.jpg")], true);
+  assert.deepEqual((await added()).map(([name]) => name), ["1.jpg", "1-2.jpg"]);
+  assert.equal(told(), "");
+});
+
 test("a project with its photos that is opened again adds none of them twice", async () => {
   const { taking, added } = makeTaking();
   const open = () => taking.take([projectFile("all/annotations.json", { "1.jpg": 1 }), fileAt("all/1.jpg"), fileAt("all/2.jpg")]);

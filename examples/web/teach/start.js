@@ -49,9 +49,9 @@ onClick("save-photos", saveWithPhotos);
 connectAnew(project, learner, { save: saveWithPhotos, saveDetector, tellTrouble });
 connectBases(learner, tellTrouble).catch(tellTrouble);
 connectLive((picture) => learner.lookAtPicture(picture), () => project.labels(), tellTrouble);
-const takeInTurn = (files) => inTurn(() => take(files));
+const takeInTurn = (files, areNew) => inTurn(() => take(files, areNew));
 takeFiles((files) => takeInTurn(files).catch(tellTrouble));
-connectShooting(takeInTurn, tellTrouble);
+connectShooting((files) => takeInTurn(files, true), tellTrouble);
 // So that the page opens without a network; browsers allow it only by HTTPS and on this machine.
 navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url)).catch(() => {});
 
@@ -69,8 +69,8 @@ function download(name, blob) {
 }
 
 /** Take what was chosen, dropped or pasted, and open its first photo where none is open. */
-async function take(files) {
-  const first = await taking.take(files);
+async function take(files, areNew) {
+  const first = await taking.take(files, areNew);
   if (!session) return;
   await session.refresh();
   if (first && !session.current) session.open(first);

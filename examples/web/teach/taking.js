@@ -20,8 +20,11 @@ export class Taking {
     this.#tell = tell;
   }
 
-  /** Take files one by one, so that one photo at a time is decoded; the id of the first photo added, or null. */
-  async take(files) {
+  /**
+   * Take files one by one, so that one photo at a time is decoded; the id of the first photo added, or null. `areNew`:
+   * none can be here yet, as they come from the camera.
+   */
+  async take(files, areNew = false) {
     const isCalled = (suffix) => (file) => file.name.toLowerCase().endsWith(suffix);
     const inside = await Promise.all(files.filter(isCalled(".zip")).map(unzipped));
     const all = inOrder([...files.filter((file) => !isCalled(".zip")(file)), ...inside.flat()]);
@@ -33,7 +36,7 @@ export class Taking {
     for (const file of bases) told.push(await this.#takeBase(file));
     for (const file of ours) told.push(...(await this.#takeProject(await file.text(), homeOf(file, photos))));
     const homes = ours.map((file) => homeOf(file, photos)).filter(Boolean);
-    return this.#takePhotos(photos, told, homes);
+    return this.#takePhotos(photos, told, { homes, areNew });
   }
 
   /** Learn from another base from now on; what has become of it. */
@@ -48,8 +51,8 @@ export class Taking {
   }
 
   /** A photo in one of `homes`, the folders of project files, has its name from there, as in the project file. */
-  async #takePhotos(files, troubles, homes) {
-    const here = await this.#project.photos();
+  async #takePhotos(files, troubles, { homes, areNew }) {
+    const here = areNew ? [] : await this.#project.photos();
     const toCome = await this.#project.awaited();
     const names = namesOf(files, await this.#project.stated(), (name) => toCome.has(name));
     const doubtful = [];
@@ -75,7 +78,7 @@ export class Taking {
       // Of what is awaited in that moment: a class may be renamed while photos come.
       const known = (awaited) => stated(awaited, name, path, size);
       const { id, trouble, ...added } = await this.#project.addKnown(file, size, known);
-      here.push({ id, ...added });
+      if (!areNew) here.push({ id, ...added });
       if (trouble) troubles.push(trouble);
       first ??= id;
     }
