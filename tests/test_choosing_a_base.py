@@ -31,10 +31,11 @@ def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
     names: list[str] = []
 
-    def fetch(entry: ZooEntry, cached: Path) -> None:
+    def fetch(entry: ZooEntry, cached: Path) -> bases.BaseModel:
         names.append(entry.name)
         cached.parent.mkdir(parents=True, exist_ok=True)
         cached.write_bytes(bases.STARTER_PATH.read_bytes())
+        return bases.read_base(cached)
 
     monkeypatch.setattr(bases, "_fetch_and_convert", fetch)
     return names

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageFont
 
-from fewbox.detection import letters
+from fewbox.detection import tags
 from fewbox.detection.drawing import class_color, contact_sheet, draw_boxes, save_gif, save_picture
 from fewbox.errors import OutputError
 from orientations import orientation
@@ -246,7 +246,7 @@ def test_an_east_asian_label_asks_for_a_font_that_has_it(monkeypatch):
         asked.append(str(font))
         return original(font, size)
 
-    letters._font.cache_clear()
+    tags._font.cache_clear()
     monkeypatch.setattr(ImageFont, "truetype", truetype)
     drawn(grey(), (20, 60, 90, 100), tag="duck")
     assert asked[0].endswith("DejaVuSans.ttf")
@@ -295,13 +295,13 @@ def test_captions_lie_below_their_pictures_and_within_their_columns():
 
 @pytest.mark.parametrize("width", [120, 200, 300])
 def test_of_a_caption_with_a_name_the_name_is_cut(width: int) -> None:
-    font = letters.font_for("a", 11)
-    cut = letters.caption_to_width("frame_000_t0s_0232.jpg: 5 of 12 found", font, width)
+    font = tags.font_for("a", 11)
+    cut = tags.caption_to_width("frame_000_t0s_0232.jpg: 5 of 12 found", font, width)
     assert font.getlength(cut) <= width
     assert cut.startswith("f")
     assert cut.endswith(": 5 of 12 found")
     assert ("…" in cut) == (width < 300)
-    assert letters.caption_to_width(f"a: {'what ' * 30}", font, width).endswith("…")
+    assert tags.caption_to_width(f"a: {'what ' * 30}", font, width).endswith("…")
 
 
 def test_a_very_narrow_picture_is_shown_a_pixel_wide(tmp_path: Path):

@@ -124,7 +124,7 @@ export class Session extends Keeping {
     return this.tell(`${item?.label ?? counted(boxes.length, "box", "boxes")} copied`);
   }
 
-  /** Add the boxes copied at the same place in this photo, or beside it where that is taken; false if there are none. */
+  /** Add the boxes copied at the same place in this photo, or beside it where that is taken; false without any. */
   paste() {
     if (!this.#copied) this.tell("no box has been copied yet");
     if (!this.state || !this.#copied) return false; // the browser may have photos to paste
