@@ -531,4 +531,4 @@ def test_work_and_memory_have_a_limit_however_many_photos(effort: str) -> None:
 def test_few_photos_are_told_without_a_promise(photos: int) -> None:
     outcomes = made_outcomes(np.array([0.9, 0.8]), np.ones(2, bool))
     remarks = estimate(outcomes, ("duck",), photos, Calibration()).remarks
-    assert remarks[0] == f"{photos} photos tell little: more narrow the interval"
+    assert remarks[0] == f"{photos} photos tell little: more would narrow the interval"

@@ -67,7 +67,7 @@ test("the interval is that of a Beta distribution", () => {
   assert.deepEqual([overall.objects, overall.low, overall.high], [4, 0.79, 1]);
   assert.ok(Math.abs(overall.ap50 - 1.975 / 2.1) < 1e-12);
   assert.deepEqual(classes[0].low, overall.low);
-  assert.match(remarks.join(), /4 photos tell little: more narrow the interval/);
+  assert.match(remarks.join(), /4 photos tell little: more would narrow the interval/);
 });
 
 test("without anything held out nothing is claimed", () => {

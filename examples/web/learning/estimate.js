@@ -153,7 +153,7 @@ function limitsOf(classes, numPhotos, boxless) {
     const names = namesOf(unseen.map(({ label }) => label));
     limits.push(`nothing to check against for ${names}: one more photo of it would tell a lot`);
   } else if (numPhotos < 10) {
-    limits.push(`${numPhotos} ${numPhotos === 1 ? "photo tells" : "photos tell"} little: more narrow the interval`);
+    limits.push(`${numPhotos} ${numPhotos === 1 ? "photo tells" : "photos tell"} little: more would narrow the interval`);
   }
   limits.push("all of this is for photos like these; other scenes, light and distances may differ");
   return limits;

@@ -310,7 +310,8 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     if unseen:
         limits.append(f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot")
     elif photos < 10:
-        limits.append(f"{counted(photos, 'photo tells', 'photos tell')} little: more narrow the interval")
+        told = counted(photos, "photo tells", "photos tell")
+        limits.append(f"{told} little: more would narrow the interval")
     limits.append("all of this is for photos like these; other scenes, light and distances may differ")
     return tuple(limits)
 
@@ -365,8 +366,7 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         outcomes: of held-out detections in them, if there are any.
     """
     warnings = []
-    seen = set()
-    duplicates = []
+    seen, duplicates = set[bytes](), list[str]()
     for photo in photos:
         picture = photo.features.base_score.tobytes()
         if picture in seen:
