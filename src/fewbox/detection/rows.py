@@ -176,9 +176,9 @@ def _locked(output: Path) -> FileLock:
     Raises:
         OutputError: another run is at work there.
     """
-    # A soft lock, which is a file that is there, would outlive a run that is killed.
     from filelock import FileLock, Timeout
 
+    # A soft lock, which is a file that is there, would outlive a run that is killed.
     lock = FileLock(output / _LOCK, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)

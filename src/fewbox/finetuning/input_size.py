@@ -161,12 +161,20 @@ def sides_to_try(annotations: AnnotationSet, config: Config) -> list[int]:
     size_hw, short = config.input_size_hw, median_short_side(annotations, config)
     if size_hw is None or size_hw[0] != size_hw[1] or short is None or short >= SMALL_SIDE:
         return []
-    # Half the photos would be enlarged beyond it, and enlarging shows nothing new.
-    photo_side = float(np.median([max(image.size_hw) for image in annotations]))
-    sides = [s for s in family_of(config).input_sides if size_hw[0] < s <= photo_side]
+    sides = _sides_between(size_hw[0], _photo_side(annotations), config)
     reach = next((i for i, s in enumerate(sides) if short * s / size_hw[0] >= AIM_SIDE), len(sides) - 1)
     # Of two, the smaller one lies half way or below: it costs less.
     return [sides[i] for i in sorted({max(reach - 1, 0) // 2, reach})] if sides else []
+
+
+def _photo_side(annotations: AnnotationSet) -> float:
+    """The median of the photos' longer sides: a larger input enlarges half of them, and shows nothing new."""
+    return float(np.median([max(image.size_hw) for image in annotations]))
+
+
+def _sides_between(own: int, photo_side: float, config: Config) -> list[int]:
+    """The sides larger than the base's own, up to that of the photos, rising."""
+    return [side for side in family_of(config).input_sides if own < side <= photo_side]
 
 
 def median_short_side(annotations: AnnotationSet, config: Config) -> float | None:
@@ -328,9 +336,8 @@ def _cure(annotations: AnnotationSet, base: BaseModel, settings: FinetuneConfig,
         return f"more photos: {counted(fewest, 'box')} of {label} {'is' if fewest == 1 else 'are'} few"
     short = median_short_side(annotations, config)
     if short is not None and short < TINY_SIDE and config.input_size_hw is not None:
-        photo_side = float(np.median([max(photo.size_hw) for photo in annotations]))
-        larger = [s for s in family_of(config).input_sides if config.input_size_hw[0] < s <= photo_side]
-        if larger:
+        photo_side = _photo_side(annotations)
+        if larger := _sides_between(config.input_size_hw[0], photo_side, config):
             option = _option("input_size", larger[0])
             return f"a larger input, as the boxes are small: {option}"
         if photo_side > max(config.input_size_hw):
