@@ -54,7 +54,7 @@ def place_tags(
     """
     small = max(_LEAST_TEXT, round(_SMALLER * text_size))
     font = font_for("".join(texts), text_size)
-    covered = sum(font.getlength(text) for text in texts) * sum(font.getmetrics())
+    covered = sum(_length(text, font) for text in texts) * sum(font.getmetrics())
     is_crowded = covered > _MOST_COVERED * size_wh[0] * size_wh[1] and len(texts) > 1
     places = _Places(size_wh, outlines, [small] if is_crowded else list(dict.fromkeys((text_size, small))))
     return [places.take(number, text) for number, text in enumerate(texts)]
@@ -75,7 +75,7 @@ class _Places:
         sides = self._outlines[:, 2:] - self._outlines[:, :2]
         self._may_hide = _MOST_HIDDEN * sides.prod(1)
         self._hidden = np.zeros(len(outlines))
-        self._taken = np.zeros((0, 4), np.int64)
+        self._taken, self._num_taken = np.zeros((len(outlines), 4), np.int64), 0
         self._sizes = sizes
 
     def take(self, number: int, text: str) -> Tag | None:
@@ -84,13 +84,19 @@ class _Places:
         Best are places that hide no other box; then such for smaller letters; then those that hide little.
         """
         tags = [tag for size in self._sizes for tag in self._set(number, text, size)]
-        shared = [_shared(tag.area, self._outlines) for tag in tags]
+        if not tags:
+            return None
+        areas = np.array([tag.area for tag in tags], np.int64)
+        hides = _shared(areas, self._outlines)
+        is_free = ~_shared(areas, self._taken[: self._num_taken]).any(1)
         for may_hide in (0 * self._may_hide, self._may_hide):
-            for tag, hides in zip(tags, shared, strict=True):
-                if self._is_free(number, tag, hides, may_hide):
-                    self._hidden += hides
-                    self._taken = np.vstack([self._taken, tag.area])
-                    return tag
+            is_good = is_free & ~self._hides_too_much(number, areas, hides, may_hide)
+            if is_good.any():
+                best = int(is_good.argmax())
+                self._hidden += hides[best]
+                self._taken[self._num_taken] = areas[best]
+                self._num_taken += 1
+                return tags[best]
         return None
 
     def _set(self, number: int, text: str, size: int) -> Iterator[Tag]:
@@ -98,7 +104,7 @@ class _Places:
         font = font_for(text, size)
         padding = max(2, size // 4)
         line = cut_to_width(text, font, self._width - 2 * padding)
-        width, height = math.ceil(font.getlength(line)) + 2 * padding, sum(font.getmetrics())
+        width, height = math.ceil(_length(line, font)) + 2 * padding, sum(font.getmetrics())
         if not line or height > self._height:
             return
         left, top, right, bottom = self._outlines[number].tolist()
@@ -112,26 +118,30 @@ class _Places:
             if 0 <= x <= self._width - width and 0 <= y <= self._height - height:
                 yield Tag(line, font, padding, (x, y, x + width, y + height))
 
-    def _is_free(
-        self, number: int, tag: Tag, hides: NDArray[np.int64], may_hide: NDArray[np.float64]
-    ) -> bool:
-        """Whether the tag hides no other one, nor more of a box than it may."""
-        if _shared(tag.area, self._taken).any():
-            return False
+    def _hides_too_much(
+        self,
+        number: int,
+        areas: NDArray[np.int64],
+        hides: NDArray[np.int64],
+        may_hide: NDArray[np.float64],
+    ) -> NDArray[np.bool_]:
+        """Which areas ``[P, 4]`` hide more of a box than they may; ``hides [P, N]`` says how much of each."""
         is_too_much = (hides > 0) & (self._hidden + hides > may_hide)
         # Of its own box a tag hides something wherever there is no room above and below.
         _, top, _, bottom = self._outlines[number].tolist()
-        height = tag.area[3] - tag.area[1]
-        has_room = top >= height or bottom + height <= self._height
-        is_too_much[number] = has_room and hides[number] > self._may_hide[number]
-        return not is_too_much.any()
+        heights = areas[:, 3] - areas[:, 1]
+        has_room = (top >= heights) | (bottom + heights <= self._height)
+        is_too_much[:, number] = has_room & (hides[:, number] > self._may_hide[number])
+        return np.asarray(is_too_much.any(1))
 
 
-def _shared(area: Rect, others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many pixels one rectangle has in common with each of the others ``[N, 4]``."""
-    low = np.maximum(np.array(area[:2]), others[:, :2])
-    high = np.minimum(np.array(area[2:]), others[:, 2:])
-    return np.asarray(np.maximum(high - low, 0).prod(1))
+def _shared(areas: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many pixels each rectangle ``[P, 4]`` shares with each of the others ``[N, 4]``, ``[P, N]``."""
+    left, top, right, bottom = (
+        pick(areas[:, None, side], others[None, :, side])
+        for side, pick in enumerate((np.maximum, np.maximum, np.minimum, np.minimum))
+    )
+    return np.asarray(np.maximum(right - left, 0) * np.maximum(bottom - top, 0))
 
 
 def _is_east_asian(text: str) -> bool:
@@ -158,6 +168,12 @@ def _font(size: int, *, east_asian: bool) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(_FONT, size)
 
 
+@lru_cache(maxsize=4096)
+def _length(text: str, font: ImageFont.FreeTypeFont) -> float:
+    """In pixels, and kept: the tags of a film are much the same from frame to frame."""
+    return font.getlength(text)
+
+
 def caption_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """As :func:`cut_to_width`, but of ``name: what`` it is the middle of the name that is left out."""
     line = " ".join(text.split())
@@ -174,7 +190,7 @@ def caption_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str
 def cut_to_width(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """One line of ``text``, its end replaced by ``…`` if it is wider than ``width``; maybe nothing."""
     line = " ".join(text.split())
-    if font.getlength(line) <= width:
+    if _length(line, font) <= width:
         return line
     cuts = (line[:length].rstrip() + "…" for length in range(len(line) - 1, 0, -1))
     return next((cut for cut in cuts if font.getlength(cut) <= width), "")
