@@ -156,6 +156,7 @@ def test_a_webcam_may_be_called_as_linux_does() -> None:
     assert parsed.photos == ["63"]
 
 
+@pytest.mark.slow
 def test_several_films_go_to_a_folder_as_photos_do(
     detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

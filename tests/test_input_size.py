@@ -208,7 +208,8 @@ def test_where_adapting_is_hindered_the_size_stays_and_the_option_is_named(
 def test_far_away_ducks_are_found_better_by_a_larger_input_after_brief_adapting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adapting, "BRIEF_STEPS", 10)
+    monkeypatch.setattr(adapting, "BRIEF_STEPS", 3)
+    monkeypatch.setattr(adapting, "BRIEF_VIEWS", 2)
     train, _ = demo_photos()
     train, base = far_away(train, tmp_path / "train", 4), load_base("starter")
     judged = {

@@ -155,6 +155,7 @@ class TestLargePhotos:
         found = np.array([detection["box"] for detection in row["detections"]])
         np.testing.assert_allclose(found[0] / 4000, exact.boxes[0] / 2560, atol=0.02)
 
+    @pytest.mark.slow
     def test_pictures_do_not_change_what_is_found(
         self, detector: Detector, large: np.ndarray, tmp_path: Path
     ) -> None:
