@@ -11,7 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewbox.finetuning.crossval import checked_classes, held_out_outcomes, outcomes_in, stratified_folds
+from fewbox.models.families import Config
 from fewbox.models.features import AnchorFeatures, Coefficients
+from tiny import tiny_config
+from tiny_yolox import tiny_yolox_config
 
 photos_of_classes = st.lists(st.lists(st.integers(0, 7), max_size=6), min_size=2, max_size=30)
 """The class ids of the objects in each photo."""
@@ -99,6 +102,22 @@ def test_every_object_of_a_crowded_photo_may_be_found() -> None:
     head = Coefficients(np.zeros((1, 1), np.float32), np.zeros((1, 1, 1), np.float32), np.ones(1, np.float32))
     design: Any = SimpleNamespace(fit=lambda *_, **__: (head, []))
     photos: Any = [photo, photo]
-    outcomes = held_out_outcomes(photos, design, 2, 1.0, 0.5, 1)
+    outcomes = held_out_outcomes(photos, design, 2, 1.0, tiny_yolox_config(), 1)
     assert outcomes is not None
     assert outcomes.is_true_positive.sum() == outcomes.counted.sum() == 300
+
+
+@pytest.mark.parametrize(("config", "classes_found"), [(tiny_yolox_config(), {1}), (tiny_config(), {0, 1})])
+def test_what_a_detector_would_not_show_is_no_false_alarm(config: Config, classes_found: set[int]) -> None:
+    """A cell of a YOLOX shows its likeliest class alone; each of the others had counted as a mistake."""
+    box = np.array([[10, 10, 50, 90]], np.float32)
+    nothing, first = np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
+    features = AnchorFeatures(nothing, nothing, first, box, nothing[:, 0])
+    ids, boxes = np.arange(2), np.vstack((box, box + 100))
+    photo: Any = SimpleNamespace(class_ids=ids, boxes=boxes, ignored=np.zeros((0, 4)), features=features)
+    biases = np.array([1, 2], np.float32)
+    head = Coefficients(np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32), biases)
+    design: Any = SimpleNamespace(fit=lambda *_, **__: (head, []))
+    outcomes = held_out_outcomes([photo, photo], design, 2, 1.0, config, 2)
+    assert outcomes is not None
+    assert set(outcomes.predictions.class_ids.tolist()) == classes_found

@@ -3,7 +3,7 @@
 
 import { nmsPerClass, votedBoxes } from "./boxes.js";
 import { countOf } from "./features.js";
-import { scoresOf } from "./fit.js";
+import { likeliestAlone, scoresOf } from "./fit.js";
 
 /**
  * The objects in a photo of `size` whose score is above the threshold, the best first: `[{ classId, score, box }]`,
@@ -44,16 +44,4 @@ function candidatesOf(features, scores, numClasses, threshold) {
     return kept;
   };
   return { boxes: chosen(features.boxes, 4), scores: chosen(scores, numClasses) };
-}
-
-/** Scores with all but the highest of each anchor 0, in place: a cell stands for one object. */
-function likeliestAlone(scores, numClasses) {
-  for (let start = 0; start < scores.length; start += numClasses) {
-    const row = scores.subarray(start, start + numClasses);
-    const best = row.indexOf(Math.max(...row));
-    row.forEach((_, classId) => {
-      if (classId !== best) row[classId] = 0;
-    });
-  }
-  return scores;
 }

@@ -132,7 +132,7 @@ function heldOut(base, photos, design, { folds, kept }, numClasses) {
     for (const number of numbers) {
       const features = likeliest(photos[number].features, kept);
       const { boxes } = features;
-      const rows = nmsPerClass(boxes, scoresOf(base, features, head), numClasses, {
+      const rows = nmsPerClass(boxes, likeliestAlone(scoresOf(base, features, head), numClasses), numClasses, {
         scoreThreshold: MIN_SCORE,
         iouThreshold: base.header.config.iou_threshold,
         most,
@@ -229,5 +229,17 @@ export function scoresOf(base, features, { numClasses, levels }) {
       scores[row * numClasses + classId] = sigmoid(logit);
     }
   });
+  return scores;
+}
+
+/** Scores with all but the highest of each anchor 0, in place: a cell stands for one object. */
+export function likeliestAlone(scores, numClasses) {
+  for (let start = 0; start < scores.length; start += numClasses) {
+    const row = scores.subarray(start, start + numClasses);
+    const best = row.indexOf(Math.max(...row));
+    row.forEach((_, classId) => {
+      if (classId !== best) row[classId] = 0;
+    });
+  }
   return scores;
 }

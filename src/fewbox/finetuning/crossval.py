@@ -33,7 +33,7 @@ from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.estimate import mean_ap50
 from fewbox.finetuning.features import CachedPhoto
 from fewbox.finetuning.linear_probe import DesignMatrix, logits_of
-from fewbox.models.families import Config
+from fewbox.models.families import Config, family_of
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats
 
 FOLD_STEPS = 40
@@ -59,7 +59,7 @@ def held_out_outcomes(
     design: DesignMatrix,
     folds: int,
     ridge: float,
-    iou_threshold: float,
+    config: Config,
     num_classes: int,
 ) -> Outcomes | None:
     """As :func:`cross_validate`, of the linear probe.
@@ -69,14 +69,14 @@ def held_out_outcomes(
         design: what there is to learn in all of them.
         folds: into how many the photos are divided, 2 to N.
         ridge: as in the fit to all photos.
-        iou_threshold: of NMS.
+        config: of the detector that is learnt.
         num_classes: C.
     """
     most = _most_detections(photos)
 
     def detect(held_out: list[int]) -> list[Found]:
         coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
-        return [detect_in(photos[number].features, coefficients, iou_threshold, most) for number in held_out]
+        return [detect_in(photos[number].features, coefficients, config, most) for number in held_out]
 
     return cross_validate(photos, stratified_folds(photos, folds), num_classes, detect)
 
@@ -160,12 +160,12 @@ def outcomes_in(
 
 
 def ap50_where_learnt(
-    photos: Sequence[CachedPhoto], coefficients: Coefficients, iou_threshold: float, num_classes: int
+    photos: Sequence[CachedPhoto], coefficients: Coefficients, config: Config, num_classes: int
 ) -> float:
     """AP50 of a head in the very photos it has learnt from: low only where no box of the base holds them."""
     most = _most_detections(photos)
     with single_blas_thread():
-        found = [detect_in(photo.features, coefficients, iou_threshold, most) for photo in photos]
+        found = [detect_in(photo.features, coefficients, config, most) for photo in photos]
     return mean_ap50(_outcomes(photos, np.ones(num_classes, bool), found), num_classes)
 
 
@@ -199,15 +199,17 @@ def _most_detections(photos: Sequence[CachedPhoto]) -> int:
     return max(MIN_DETECTIONS, 2 * max(len(photo.boxes) for photo in photos))
 
 
-def detect_in(features: AnchorFeatures, coefficients: Coefficients, iou_threshold: float, most: int) -> Found:
-    """What a head finds in one photo, ``most`` boxes at the most."""
+def detect_in(features: AnchorFeatures, coefficients: Coefficients, config: Config, most: int) -> Found:
+    """What a head finds in one photo, ``most`` boxes at the most; of the same classes as a detector would."""
     logits = np.clip(logits_of(coefficients, features), -80, 80)  # of which the exponentials are finite
     scores = np.reciprocal(1 + np.exp(-logits))
+    if family_of(config).one_class_per_anchor:
+        scores = np.where(np.arange(scores.shape[1]) == scores.argmax(1)[:, None], scores, 0)
     index, class_ids = nms_per_class(
         features.boxes,
         scores,
         score_threshold=MIN_SCORE,
-        iou_threshold=iou_threshold,
+        iou_threshold=config.iou_threshold,
         max_per_class=most,
         max_detections=most,
     )

@@ -286,7 +286,7 @@ def outcomes_at(
     config = family_of(base.config).probe_config(base.config, num_classes, keep_classes=False)
     with single_blas_thread():
         design = design_of(photos, extractor)
-        return held_out_outcomes(photos, design, budget.folds, RIDGE, config.iou_threshold, num_classes)
+        return held_out_outcomes(photos, design, budget.folds, RIDGE, config, num_classes)
 
 
 def pooled_ap50(outcomes: Outcomes) -> float:

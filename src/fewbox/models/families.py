@@ -137,6 +137,8 @@ class Family:
     """Whether it writes its networks as graphs, for which PyTorch is not needed."""
     input_sides: ClassVar[tuple[int, ...]] = ()
     """Sides of a square input that are worth a try, rising; empty where the size cannot be chosen."""
+    one_class_per_anchor: ClassVar[bool] = False
+    """Whether of the novel classes an anchor shows the likeliest alone."""
 
     def network_type(self) -> Any:
         """The class of its networks; a :class:`~fewbox.models.network.Network`."""

@@ -250,8 +250,7 @@ def fit_detector(
         design = design_of(photos, extractor)
         coefficients, losses = design.fit(RIDGE, MAX_STEPS)
         if budget.folds:
-            iou_threshold = config.iou_threshold
-            outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, iou_threshold, len(labels))
+            outcomes = held_out_outcomes(photos, design, budget.folds, RIDGE, config, len(labels))
     expected = estimate_of_photos(photos, labels, outcomes)
     head = extractor.head(expected.calibration.of_head(coefficients), keep_classes=keep_classes)
     detector = Detector(
@@ -267,7 +266,7 @@ def fit_detector(
         threshold=expected.score_threshold,
         device=device,
     )
-    own = partial(ap50_where_learnt, photos, coefficients, config.iou_threshold, len(labels))
+    own = partial(ap50_where_learnt, photos, coefficients, config, len(labels))
     return Fitted(detector, expected, outcomes, own)
 
 

@@ -222,6 +222,7 @@ class _Yolox(Family):
         "all": ("",),
     }
     input_sides = (416, 512, 640, 768, 896, 1024)
+    one_class_per_anchor = True
 
     def network_type(self) -> Any:
         from fewbox.models.yolox.network import YoloxDetector
