@@ -28,7 +28,7 @@ from fewbox.finetuning import adapting_steps, why_not_adapt
 from fewbox.finetuning.adapt import Trial, can_be_tried, try_adapting
 from fewbox.finetuning.adapt.cache import ViewTruth, Window
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings
-from fewbox.finetuning.crossval import stratified_folds
+from fewbox.finetuning.crossval import folds_of
 from fewbox.finetuning.estimate import Calibration
 from fewbox.finetuning.input_size import larger_base, likeliest_cure
 from fewbox.finetuning.linear_probe import recipe as probing
@@ -299,7 +299,7 @@ def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe,
     trial, again = (try_adapting(probe, views, HOW, may_stay=False, show_progress=False) for _ in range(2))
     assert len(trial.aps) == HOW.rounds + 1
     assert trial.aps == again.aps
-    for half in stratified_folds(probe.photos, 2):
+    for half in folds_of(probe.photos, 2):
         # Round 0 is the linear probe that has learnt from the other half.
         start = probe.fit_without(half)
         for number in half:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,19 +12,43 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image, ImageEnhance
 
-from fewbox.finetuning.crossval import checked_classes, held_out_outcomes, outcomes_in, stratified_folds
+from fewbox.data import demo_photos
+from fewbox.data.annotations import AnnotationSet
+from fewbox.finetuning.crossval import (
+    checked_classes,
+    folds_of,
+    held_out_outcomes,
+    outcomes_in,
+    stratified_folds,
+)
+from fewbox.finetuning.estimate import data_warnings
+from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor, groups_of_copies
+from fewbox.finetuning.linear_probe import assign_targets
+from fewbox.finetuning.linear_probe.recipe import design_of
+from fewbox.models.base import BaseModel
 from fewbox.models.families import Config
 from fewbox.models.features import AnchorFeatures, Coefficients
-from tiny import tiny_config
-from tiny_yolox import tiny_yolox_config
+from tiny import make_base, tiny_config
+from tiny_yolox import random_yolox, tiny_yolox_config
+
+NO_HASH = np.zeros(0, bool)
 
 photos_of_classes = st.lists(st.lists(st.integers(0, 7), max_size=6), min_size=2, max_size=30)
 """The class ids of the objects in each photo."""
 
 
+def shown_in(class_ids: list[list[int]]) -> list[Any]:
+    return [np.array(shown, np.int64) for shown in class_ids]
+
+
 def made_photos(class_ids: list[list[int]]) -> Any:
     return [SimpleNamespace(class_ids=np.array(shown, np.int64)) for shown in class_ids]
+
+
+def held_photo(features: AnchorFeatures, boxes: Any, class_ids: Any, name: str = "a.jpg") -> CachedPhoto:
+    return CachedPhoto(name, features, boxes, class_ids, np.zeros((0, 4), np.float32), [], NO_HASH)
 
 
 @given(photos_of_classes, st.integers(2, 10))
@@ -29,7 +56,7 @@ def test_every_photo_is_held_out_once_and_folds_are_as_large_as_each_other(
     class_ids: list[list[int]], num_folds: int
 ) -> None:
     num_folds = min(num_folds, len(class_ids))
-    folds = stratified_folds(made_photos(class_ids), num_folds)
+    folds = stratified_folds(shown_in(class_ids), num_folds)
     assert sorted(number for fold in folds for number in fold) == list(range(len(class_ids)))
     sizes = [len(fold) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
@@ -43,7 +70,7 @@ def test_the_one_rarest_class_is_in_as_many_folds_as_can_be(
     class_ids = [
         [*shown, 8] if number % 4 == 0 else [*shown, *range(8)] for number, shown in enumerate(class_ids)
     ]
-    folds = stratified_folds(made_photos(class_ids), num_folds)
+    folds = stratified_folds(shown_in(class_ids), num_folds)
     with_it = [number for number in range(len(class_ids)) if number % 4 == 0]
     if len(with_it) < len(class_ids) / 2:
         in_folds = [sum(number in with_it for number in fold) for fold in folds]
@@ -52,35 +79,36 @@ def test_the_one_rarest_class_is_in_as_many_folds_as_can_be(
 
 @pytest.mark.parametrize("num_folds", [2, 3, 5])
 def test_photos_of_one_object_each_are_dealt_in_turn(num_folds: int) -> None:
-    folds = stratified_folds(made_photos([[0]] * 8), num_folds)
+    folds = stratified_folds(shown_in([[0]] * 8), num_folds)
     assert folds == [list(range(first, 8, num_folds)) for first in range(num_folds)]
 
 
 def test_a_class_that_every_second_photo_shows_is_in_both_halves() -> None:
-    photos = made_photos([[0, 1, 1], [0], [0, 1], [0], [0, 1], [0]])
-    folds = stratified_folds(photos, 2)
+    class_ids = [[0, 1, 1], [0], [0, 1], [0], [0, 1], [0]]
+    photos, folds = made_photos(class_ids), stratified_folds(shown_in(class_ids), 2)
     assert checked_classes(photos, folds, 2).all()
     assert not checked_classes(photos, [[0, 2, 4], [1, 3, 5]], 2).all()
 
 
 def test_a_crowded_photo_has_the_sparse_ones_on_its_side() -> None:
-    folds = stratified_folds(made_photos([[0] * 20, [0] * 9, [0], [0] * 8]), 2)
+    folds = stratified_folds(shown_in([[0] * 20, [0] * 9, [0], [0] * 8]), 2)
     assert folds == [[0, 2], [1, 3]]
 
 
 def test_empty_photos_are_divided_too() -> None:
-    folds = stratified_folds(made_photos([[], [0], [], [0], [], []]), 2)
+    folds = stratified_folds(shown_in([[], [0], [], [0], [], []]), 2)
     assert [sorted(number in (1, 3) for number in fold) for fold in folds] == [[False, False, True]] * 2
 
 
 def test_objects_that_no_half_could_know_are_held_against_none() -> None:
     """The king is in one photo alone: who learns from the other has no name for it but pawn."""
     pawn, king = [10.0, 10.0, 50.0, 90.0], [60.0, 10.0, 100.0, 90.0]
-    photos: Any = [
-        SimpleNamespace(
-            boxes=np.array(boxes), class_ids=np.arange(len(boxes)), ignored=np.zeros((0, 4), np.float32)
+    none, first = np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
+    photos = [
+        held_photo(
+            AnchorFeatures(none, none, first, none, none[0] + number), np.array(boxes), np.arange(count)
         )
-        for boxes in ([pawn, king], [pawn])
+        for number, (boxes, count) in enumerate((([pawn, king], 2), ([pawn], 1)))
     ]
     elsewhere = [200.0, 10.0, 240.0, 90.0]
     found = [
@@ -98,11 +126,10 @@ def test_every_object_of_a_crowded_photo_may_be_found() -> None:
     boxes = np.stack((left, 0 * left, left + 9, 0 * left + 9), 1).astype(np.float32)
     nothing, first = np.zeros((150, 1), np.float32), np.zeros(150, np.int64)
     features = AnchorFeatures(nothing, nothing, first, boxes, nothing[:, 0])
-    photo = SimpleNamespace(class_ids=first, boxes=boxes, ignored=np.zeros((0, 4)), features=features)
+    photo = held_photo(features, boxes, first)
     head = Coefficients(np.zeros((1, 1), np.float32), np.zeros((1, 1, 1), np.float32), np.ones(1, np.float32))
     design: Any = SimpleNamespace(fit=lambda *_, **__: (head, []))
-    photos: Any = [photo, photo]
-    outcomes = held_out_outcomes(photos, design, 2, 1.0, tiny_yolox_config(), 1)
+    outcomes = held_out_outcomes([photo, photo], design, 2, 1.0, tiny_yolox_config(), 1)
     assert outcomes is not None
     assert outcomes.is_true_positive.sum() == outcomes.counted.sum() == 300
 
@@ -114,10 +141,64 @@ def test_what_a_detector_would_not_show_is_no_false_alarm(config: Config, classe
     nothing, first = np.zeros((1, 1), np.float32), np.zeros(1, np.int64)
     features = AnchorFeatures(nothing, nothing, first, box, nothing[:, 0])
     ids, boxes = np.arange(2), np.vstack((box, box + 100))
-    photo: Any = SimpleNamespace(class_ids=ids, boxes=boxes, ignored=np.zeros((0, 4)), features=features)
+    photo = held_photo(features, boxes, ids)
     biases = np.array([1, 2], np.float32)
     head = Coefficients(np.zeros((1, 2), np.float32), np.zeros((1, 1, 2), np.float32), biases)
     design: Any = SimpleNamespace(fit=lambda *_, **__: (head, []))
     outcomes = held_out_outcomes([photo, photo], design, 2, 1.0, config, 2)
     assert outcomes is not None
     assert set(outcomes.predictions.class_ids.tolist()) == classes_found
+
+
+def cached(photos: AnnotationSet, base: BaseModel) -> list[CachedPhoto]:
+    assign = partial(assign_targets, num_classes=1, num_background=10)
+    how = {"num_views": 0, "num_kept": 50, "seed": 0, "show_progress": False}
+    return extract_features(feature_extractor(base), base.config, photos, assign, **how)
+
+
+@pytest.mark.slow
+def test_copies_of_a_photo_are_held_out_together(tmp_path: Path) -> None:
+    """Of four photos with three such copies each, more than twice of what is found was expected."""
+    ducks = demo_photos()[0].images[:4]
+    written = []
+    for number, duck in enumerate(ducks):
+        for light in (1.0, 1.03, 1.06):
+            path = tmp_path / f"{number}_{light}.jpg"
+            ImageEnhance.Brightness(Image.open(duck.path)).enhance(light).save(
+                path, quality=round(86 * light)
+            )
+            written.append(replace(duck, path=path))
+    base = make_base(tiny_yolox_config(), random_yolox(tiny_yolox_config()).state_dict())
+    few = AnnotationSet(tuple(written), ("rubber_duck",))
+    photos = cached(few, base)
+    together = [[number, number + 1, number + 2] for number in range(0, 12, 3)]
+    assert groups_of_copies(photos) == together
+    assert sorted(folds_of(photos, 5)) == together
+    assert "2_1.03.jpg and 3 more; nothing more" in data_warnings(photos, None)[0]
+    assert data_warnings(photos, None)[0].endswith("held out together with it")
+    design = design_of(photos, feature_extractor(base))
+    outcomes = held_out_outcomes(photos, design, 5, 1.0, base.config, 1)
+    assert outcomes is not None
+    assert outcomes.counted.sum() == sum(
+        len(duck.objects) for duck in ducks
+    )  # what is found in a copy says nothing more
+    # One photo and its copies: held out from each other, as nothing else can be, with a warning.
+    assert folds_of(photos[:3], 3) == [[0], [1], [2]]
+    assert data_warnings(photos[:3], None)[0].endswith("so the estimate is too high")
+
+
+def test_a_camera_that_does_not_move_takes_no_copies() -> None:
+    """The pictures are alike to the hash; what lies in them lies elsewhere."""
+    none, bits = np.zeros((1, 1), np.float32), np.zeros(512, bool)
+    boxes = [np.array([[x, 10, x + 40, 90]], np.float32) for x in (10, 60, 62)]
+    features = [AnchorFeatures(none, none, np.zeros(1, np.int64), box, box[0, :1]) for box in boxes]
+    photos = [
+        replace(held_photo(*pair, np.zeros(1, np.int64), name), picture_hash=bits)
+        for name, *pair in zip(("a.jpg", "b.jpg", "c.jpg"), features, boxes, strict=True)
+    ]
+    assert groups_of_copies(photos) == [[0], [1, 2]]
+    mirrored = [replace(photo, picture_hash=NO_HASH) for photo in photos]
+    assert groups_of_copies(mirrored) == [[0], [1], [2]]
+    names = ("a_jpg.rf.0f3.jpg", "b_jpg.rf.1c4.jpg", "a_jpg.rf.77d.jpg")
+    of_roboflow = [replace(photo, name=name) for photo, name in zip(mirrored, names, strict=True)]
+    assert groups_of_copies(of_roboflow) == [[0, 2], [1]]

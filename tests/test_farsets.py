@@ -109,7 +109,8 @@ def test_ten_photos_are_divided_so_that_all_that_can_be_is_checked(
             [division.labels.index(box.label) for box in image.objects] for image in division.pool[first:]
         ]
         photos: Any = [SimpleNamespace(class_ids=np.array(ids)) for ids in shown[:10]]
-        checked = checked_classes(photos, stratified_folds(photos, 2), len(division.labels))
+        folds = stratified_folds([photo.class_ids for photo in photos], 2)
+        checked = checked_classes(photos, folds, len(division.labels))
         seen_in = Counter(class_id for ids in shown[:10] for class_id in set(ids))
         assert set(np.flatnonzero(checked)) == {class_id for class_id, count in seen_in.items() if count > 1}
 

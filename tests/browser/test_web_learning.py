@@ -7,13 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from web_example import SOURCE, install_page, served, starter_base
 
 import fewbox
@@ -137,11 +136,11 @@ def in_python(annotations: AnnotationSet, monkeypatch: pytest.MonkeyPatch) -> In
     return InPython(base, annotations, probe)
 
 
-def ducks(num_classes: int = 1) -> AnnotationSet:
+def ducks(folder: Path, num_classes: int = 1) -> AnnotationSet:
     """Five photos of the demo.
 
-    With two classes, those of every second photo are called another name, one duck is to be ignored, and one
-    photo is empty.
+    With two classes, every second photo is a negative of blue ducks, one duck is to be ignored, and one photo
+    is empty.
     """
     train, _ = demo_photos()
     images = [
@@ -149,6 +148,10 @@ def ducks(num_classes: int = 1) -> AnnotationSet:
         for number, image in enumerate(train.images[:5])
     ]
     if num_classes > 1:
+        for number in (1, 3):
+            negative = folder / f"{number}.png"
+            ImageOps.invert(Image.open(images[number].path).convert("RGB")).save(negative)
+            images[number] = replace(images[number], path=negative)
         first, second = images[1].boxes
         images[1] = replace(images[1], boxes=(first, replace(second, ignore=True)))
         images[4] = replace(images[4], boxes=())
@@ -250,7 +253,7 @@ def assert_found_alike(known: InPython, answer: dict[str, Any]) -> None:
 def test_both_come_to_the_same_head(
     ask: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, num_classes: int
 ) -> None:
-    known = in_python(ducks(num_classes), monkeypatch)
+    known = in_python(ducks(tmp_path, num_classes), monkeypatch)
     _, fitted = known.fit()
     answer = ask(known, **EXACTLY)
     assert_logits_within(known, answer, known.fit_exactly(monkeypatch), 1e-3)
@@ -267,8 +270,7 @@ def test_both_hold_the_same_photos_out(open_page: Any, tmp_path: Path) -> None:
         told = open_page(f"{url}").page.evaluate(
             "async (classIds) => (await import('/learning/fit.js')).stratifiedFolds(classIds, 4)", class_ids
         )
-    photos: Any = [SimpleNamespace(class_ids=np.array(shown, np.int64)) for shown in class_ids]
-    assert told == stratified_folds(photos, 4)
+    assert told == stratified_folds([np.array(shown, np.int64) for shown in class_ids], 4)
 
 
 @pytest.mark.shared
@@ -321,11 +323,11 @@ def test_from_pixels_to_a_file_that_fewbox_opens(
     folder = install_page(tmp_path / "page")
     prepare_folder(folder, base_file)
     images = []
-    for image in ducks().images[:3]:
+    for image in ducks(tmp_path).images[:3]:
         png = folder / f"{image.path.stem}.png"
         Image.open(image.path).save(png)  # decoders of JPEG differ in the last bit
         images.append(replace(image, path=png))
-    known = in_python(replace(ducks(), images=tuple(images)), monkeypatch)
+    known = in_python(replace(ducks(tmp_path), images=tuple(images)), monkeypatch)
     with served(folder) as url:
         answer = open_page(f"{url}").page.evaluate(LOOK_AND_LEARN, known.question())
     assert_features_alike(known, answer["texts"])

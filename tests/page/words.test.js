@@ -35,6 +35,8 @@ test("the threshold is said in words", () => {
   const alone = thresholdInWords({ overall: ALL, score_threshold: 0.42, precise_threshold: 0.71 }, "");
   assert.match(alone, /nine boxes in ten should be right\.$/); // where there is no command to tell it
   assert.doesNotMatch(thresholdInWords({ overall: ALL, score_threshold: 0.42, precise_threshold: 0.42 }), /nine/);
+  const unsure = thresholdInWords({ overall: ALL, score_threshold: 0.1, precise_threshold: 0.9 });
+  assert.match(unsure, /No box held out was so sure that nine in ten like it should be right\.$/);
 });
 
 const named = (...names) => names.map((name) => ({ name, reviewed: false, num_boxes: 0, labels: [], error: null }));

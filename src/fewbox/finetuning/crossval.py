@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.estimate import mean_ap50
-from fewbox.finetuning.features import CachedPhoto
+from fewbox.finetuning.features import CachedPhoto, groups_of_copies
 from fewbox.finetuning.linear_probe import DesignMatrix, logits_of
 from fewbox.models.families import Config, family_of
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats
@@ -78,7 +78,7 @@ def held_out_outcomes(
         coefficients, _ = design.fit(ridge, FOLD_STEPS, held_out=held_out)
         return [detect_in(photos[number].features, coefficients, config, most) for number in held_out]
 
-    return cross_validate(photos, stratified_folds(photos, folds), num_classes, detect)
+    return cross_validate(photos, folds_of(photos, folds), num_classes, detect)
 
 
 def cross_validate(
@@ -91,7 +91,7 @@ def cross_validate(
 
     Args:
         photos: N of them.
-        folds: two or more, as by :func:`stratified_folds`.
+        folds: two or more, as by :func:`folds_of`.
         num_classes: C.
         detect: learns from all photos but those of the given numbers, and detects in each of these.
 
@@ -107,7 +107,21 @@ def cross_validate(
     return outcomes_in(photos, folds, num_classes, [found[number] for number in range(len(photos))])
 
 
-def stratified_folds(photos: Sequence[CachedPhoto], num_folds: int) -> list[list[int]]:
+def folds_of(photos: Sequence[CachedPhoto], num_folds: int) -> list[list[int]]:
+    """The numbers of the photos that each fold holds out, copies of one photo together.
+
+    Who has learnt from a copy knows the photo already. If all are copies of one, it is held out from itself:
+    the estimate is too high then, which :func:`fewbox.finetuning.estimate.data_warnings` says.
+    """
+    groups = groups_of_copies(photos)
+    if len(groups) == 1:
+        groups = [[number] for number in range(len(photos))]
+    shown = [np.concatenate([photos[number].class_ids for number in group]) for group in groups]
+    folds = stratified_folds(shown, min(num_folds, len(groups)))
+    return [sorted(number for place in fold for number in groups[place]) for fold in folds]
+
+
+def stratified_folds(photos: Sequence[NDArray[np.int64]], num_folds: int) -> list[list[int]]:
     """The numbers of the photos that each fold holds out, with every class spread over the folds.
 
     Photos of the rarest classes come first, and each goes to the fold that shows its rarest class in the
@@ -116,15 +130,15 @@ def stratified_folds(photos: Sequence[CachedPhoto], num_folds: int) -> list[list
     object of one class each, a fold has every ``num_folds``-th.
 
     Args:
-        photos: N of them.
+        photos: the class ids of the objects in each of N.
         num_folds: 2 to N; the folds differ by one photo at the most.
     """
-    seen_in = Counter(class_id for photo in photos for class_id in set(photo.class_ids.tolist()))
-    rarest_first = [sorted(set(photo.class_ids.tolist()), key=lambda c: (seen_in[c], c)) for photo in photos]
+    seen_in = Counter(class_id for photo in photos for class_id in set(photo.tolist()))
+    rarest_first = [sorted(set(photo.tolist()), key=lambda c: (seen_in[c], c)) for photo in photos]
 
     def rank(number: int) -> tuple[float, int]:
         fewest = min((seen_in[c] for c in rarest_first[number]), default=math.inf)
-        return fewest, -len(photos[number].class_ids)
+        return fewest, -len(photos[number])
 
     folds: list[list[int]] = [[] for _ in range(num_folds)]
     shows: list[Counter[int]] = [Counter() for _ in range(num_folds)]
@@ -136,7 +150,7 @@ def stratified_folds(photos: Sequence[CachedPhoto], num_folds: int) -> list[list
         *_, fold = min(([shows[f][c] for c in classes], objects[f], len(folds[f]), f) for f in room)
         folds[fold].append(number)
         shows[fold].update(classes)
-        objects[fold] += len(photos[number].class_ids)
+        objects[fold] += len(photos[number])
         larger -= len(folds[fold]) > size
     return [sorted(fold) for fold in folds]
 
@@ -152,7 +166,7 @@ def outcomes_in(
 
     Args:
         photos: N of them.
-        folds: as by :func:`stratified_folds`.
+        folds: as by :func:`folds_of`.
         num_classes: C.
         found: in each photo, by a detector that has not learnt from it.
     """
@@ -172,8 +186,9 @@ def ap50_where_learnt(
 def _outcomes(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_], found: Sequence[Found]) -> Outcomes:
     """What became of what was found, as to the classes ``[C]`` that are checked."""
     parts: list[Found] = []
-    for boxes, scores, class_ids in found:
-        known = checked[class_ids]
+    copies = _copies(photos)
+    for number, (boxes, scores, class_ids) in enumerate(found):
+        known = checked[class_ids] & (number not in copies)
         parts.append((boxes[known], scores[known], class_ids[known]))
     all_boxes, all_scores, all_ids = (np.concatenate(column) for column in zip(*parts, strict=True))
     predictions = PredictionTable(
@@ -182,7 +197,13 @@ def _outcomes(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_], found: 
         boxes=all_boxes.astype(np.float64),
         scores=all_scores.astype(np.float64),
     )
-    return Outcomes.of(predictions, _ground_truth(photos, checked))
+    return Outcomes.of(predictions, _ground_truth(photos, checked, copies))
+
+
+def _copies(photos: Sequence[CachedPhoto]) -> set[int]:
+    """The numbers of photos that are copies of one before: what is found in them says nothing more."""
+    groups = groups_of_copies(photos)
+    return {number for group in groups for number in group[1:]} if len(groups) > 1 else set()
 
 
 def checked_classes(photos: Sequence[CachedPhoto], folds: Folds, num_classes: int) -> NDArray[np.bool_]:
@@ -216,10 +237,14 @@ def detect_in(features: AnchorFeatures, coefficients: Coefficients, config: Conf
     return features.boxes[index], scores[index, class_ids], class_ids
 
 
-def _ground_truth(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_]) -> GroundTruthTable:
+def _ground_truth(
+    photos: Sequence[CachedPhoto], checked: NDArray[np.bool_], copies: Set[int]
+) -> GroundTruthTable:
     """The ground truth of the classes that are checked; objects of others are regions to ignore for them."""
     rows = []
     for number, photo in enumerate(photos):
+        if number in copies:
+            continue
         known = checked[photo.class_ids]
         learnt = zip(photo.class_ids[known].tolist(), photo.boxes[known].tolist(), strict=True)
         rows += [(number, class_id, box, False) for class_id, box in learnt]

@@ -182,7 +182,7 @@ class Estimate:
     score_threshold: float
     """Balances missed objects and false alarms; ``USUAL_THRESHOLD`` if no held-out object was found."""
     precise_threshold: float | None
-    """Above it about nine boxes in ten are right; None if no held-out object was found."""
+    """Above it nine in ten boxes are right; ``TARGET_PRECISION`` if none is so sure, None if none is."""
     remarks: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -337,10 +337,10 @@ def estimate_in_words(stored: Mapping[str, Any]) -> str:
     if precise is None:
         lines.append(f"score threshold: {usual:.2f}, the usual one: nothing that was held out says better")
     else:
-        lines.append(
-            f"score threshold: {usual:.2f} balances misses and false alarms; "
-            f"above {min(precise, 0.99):.2f} nine boxes in ten should be right"
-        )
+        surest = f"above {min(precise, 0.99):.2f} nine boxes in ten should be right"
+        if precise == TARGET_PRECISION:
+            surest = "no box held out was so sure that nine in ten like it should be right"
+        lines.append(f"score threshold: {usual:.2f} balances misses and false alarms; {surest}")
     return "\n".join([*lines, *(f"note: {remark}" for remark in stored["remarks"])])
 
 
@@ -365,17 +365,16 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         photos: N photos.
         outcomes: of held-out detections in them, if there are any.
     """
+    from fewbox.finetuning.features import groups_of_copies  # with what runs networks: not for "fewbox show"
+
     warnings = []
-    seen, duplicates = set[bytes](), list[str]()
-    for photo in photos:
-        picture = photo.features.base_score.tobytes()
-        if picture in seen:
-            duplicates.append(photo.name)
-        seen.add(picture)
-    if duplicates:
+    groups = groups_of_copies(photos)
+    if copies := [photos[number].name for group in groups for number in group[1:]]:
+        held_out = "it is held out together with it"
+        if len(groups) == 1:
+            held_out = "finding its object again proves nothing, so the estimate is too high"
         warnings.append(
-            f"the same picture as another: {some_of(duplicates)}; nothing more is learnt from it, and "
-            "finding its object again proves nothing, so the estimate is too high"
+            f"the same picture as another: {some_of(copies)}; nothing more is learnt from it, and {held_out}"
         )
     small = [photo.name for photo in photos if len(photo.boxes) and _shortest_side(photo) < SMALL_SIDE]
     if small:

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import importing_torch, num_cores, require_packages
+from fewbox.core.boxes import pairwise_iou
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
+from fewbox.data.similar import HASH_BITS, SAME, perceptual_hash, similar_pairs
 from fewbox.detection.parallel import run_each
 from fewbox.finetuning.augment import with_views
 from fewbox.finetuning.linear_probe import Sample
@@ -109,6 +112,11 @@ class GraphExtractor:
 MIN_VISIBLE = 0.6
 """A box of which a view shows less is ignored there: too little of the object is left to learn it from."""
 
+HASHED_SIDE = 512
+"""Pixels of the shorter side, of larger photos about so many are enough for a hash of 17 x 17 places."""
+SAME_BOX_IOU = 0.9
+"""From which on a box in a photo is that in a copy of it."""
+
 Assign = Callable[[PictureFeatures, Floats, NDArray[np.int64], Floats, np.random.RandomState], Sample]
 """What to learn from the features of an image, its boxes, their class ids, and regions to ignore."""
 
@@ -125,10 +133,13 @@ class CachedPhoto:
     ignored: Floats
     samples: list[Sample]
     """The photo's own, then one per augmented view."""
+    picture_hash: NDArray[np.bool_]
+    """By which copies of a photo are known, ``[512]``; ``[0]`` if it shows too little for that."""
 
     def to_arrays(self) -> Arrays:
         """All but the name, as they are written to a file."""
         arrays: Arrays = {"boxes": self.boxes, "class_ids": self.class_ids, "ignored": self.ignored}
+        arrays["picture_hash"] = self.picture_hash
         arrays |= _named("photo", self.features)
         for view, sample in enumerate(self.samples):
             arrays |= {f"{view}.targets": sample.targets, f"{view}.weights": sample.weights}
@@ -144,7 +155,10 @@ class CachedPhoto:
             for view in range(views)
         ]
         boxes, class_ids, ignored = (arrays[key] for key in ("boxes", "class_ids", "ignored"))
-        return cls(name, _features("photo", arrays), boxes, class_ids, ignored, samples)
+        own = _features("photo", arrays)
+        return cls(
+            name, own, boxes, class_ids, ignored, samples, arrays.get("picture_hash", np.zeros(0, bool))
+        )
 
 
 def _named(prefix: str, features: AnchorFeatures) -> Arrays:
@@ -232,7 +246,42 @@ def _cached(
         if len(samples) == 1:
             kept = features.at(_highest(features.base_score, num_kept))
             original = (kept, boxes[learnt], ids[learnt], boxes[ignored])
-    return CachedPhoto(name, *original, samples)
+    step = max(min(image.shape[:2]) // HASHED_SIDE, 1)
+    picture_hash = perceptual_hash(image[::step, ::step])
+    return CachedPhoto(name, *original, samples, np.zeros(0, bool) if picture_hash is None else picture_hash)
+
+
+def groups_of_copies(photos: Sequence[CachedPhoto]) -> list[list[int]]:
+    """The numbers of the photos, together those that are copies of one.
+
+    Copies are alike and have the same boxes, or are one picture bit for bit. Photos of a camera that does not
+    move are as alike, but objects lie elsewhere in each. Roboflow's copies, mirrored or turned ones too, are
+    known by their names: ``IMG_1_jpg.rf.2f3a….jpg``.
+    """
+    group = list(range(len(photos)))
+    hashed = [number for number in group if len(photos[number].picture_hash)]
+    bits = np.array([photos[number].picture_hash for number in hashed], bool).reshape(-1, HASH_BITS)
+    pairs = [(hashed[i], hashed[j]) for i, j, _ in similar_pairs(bits, bits, SAME) if i < j]
+    pairs = [pair for pair in pairs if _have_same_boxes(*(photos[number] for number in pair))]
+    first_of: dict[bytes | str, int] = {}
+    for number, photo in enumerate(photos):
+        source, is_of_roboflow, _ = PurePath(photo.name).name.rpartition(".rf.")
+        keys: list[bytes | str] = [photo.features.base_score.tobytes()]
+        keys += [source] if is_of_roboflow else []
+        for key in keys:
+            pairs.append((first_of.setdefault(key, number), number))
+    for first, second in pairs:
+        old, new = group[second], group[first]
+        group = [new if one == old else one for one in group] if old != new else group
+    return [[n for n, one in enumerate(group) if one == which] for which in dict.fromkeys(group)]
+
+
+def _have_same_boxes(first: CachedPhoto, second: CachedPhoto) -> bool:
+    if len(first.boxes) != len(second.boxes) or not len(first.boxes):
+        return False
+    same = pairwise_iou(first.boxes, second.boxes) >= SAME_BOX_IOU
+    same &= first.class_ids[:, None] == second.class_ids
+    return bool(same.any(0).all() and same.any(1).all())
 
 
 def _highest(values: Floats, count: int) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ from fewbox.evaluation.metrics import coco_metrics, none_if_nan
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.adapt.cache import CachedViews, cache_views
 from fewbox.finetuning.adapt.learn import Adaptation, AdaptSettings, steps_in_time
-from fewbox.finetuning.crossval import Found, checked_classes, outcomes_in, stratified_folds
+from fewbox.finetuning.crossval import Found, checked_classes, folds_of, outcomes_in
 from fewbox.finetuning.estimate import Estimate, Lift, estimate_of_photos
 from fewbox.finetuning.input_size import pooled_ap50
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
@@ -277,7 +277,7 @@ def can_be_tried(probe: Probe) -> bool:
     photos, num_classes = probe.photos, len(probe.annotations.labels)
     if len(photos) < FOLDS:
         return False
-    return bool(checked_classes(photos, stratified_folds(photos, FOLDS), num_classes).any())
+    return bool(checked_classes(photos, folds_of(photos, FOLDS), num_classes).any())
 
 
 def try_adapting(
@@ -295,7 +295,7 @@ def try_adapting(
         show_progress: print AP after each round.
     """
     photos, num_classes = probe.photos, len(probe.annotations.labels)
-    halves = stratified_folds(photos, FOLDS)
+    halves = folds_of(photos, FOLDS)
     shorter = replace(settings, steps=settings.steps // FOLDS)
     runs = [Adaptation.of(probe.fit_without(half), views.without(half), shorter) for half in halves]
     # Halves are beside each other: a step, or a photo, has too little work for more than one thread or two.

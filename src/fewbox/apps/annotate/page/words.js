@@ -83,6 +83,9 @@ export function estimateInWords(estimate) {
   return (isOneKnown ? classes : [overall, ...classes]).map(line);
 }
 
+// What an estimate has for the precise threshold where no box held out was so sure; after finetuning/estimate.py.
+const UNREACHED = 0.9;
+
 /** What the score threshold does; `option` is how a command is told another one, empty where there is none. */
 export function thresholdInWords(estimate, option = "--threshold") {
   const { overall, score_threshold: usual, precise_threshold: precise } = estimate;
@@ -90,6 +93,7 @@ export function thresholdInWords(estimate, option = "--threshold") {
   if (!overall.objects) return `${from}: a usual value, as nothing was held out to find a better one.`;
   const balanced = `${from}, which balances objects missed and false alarms.`;
   if (!precise || precise <= usual) return balanced;
+  if (precise === UNREACHED) return `${balanced} No box held out was so sure that nine in ten like it should be right.`;
   const set = option && `: ${option} ${precise.toFixed(2)}`;
   return `${balanced} Above ${percent(precise)} nine boxes in ten should be right${set}.`;
 }
