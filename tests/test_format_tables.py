@@ -113,6 +113,9 @@ class TestLayouts:
             '"image","xmin","ymin","xmax","ymax","label"\n"a.png",60,6,80,30,"duck"\nb.png,,,,,\n',
             "ImageID,LabelName,Confidence,XMin,XMax,YMin,YMax\na,duck,1,0.6,0.8,0.1,0.5\nb,,,,,,\n",
             "\ufefffilename;left;top;width;height;label\na.png;60;6;20;24;duck\nb.png;;;;;\n",
+            "sep=;\nfilename;left;top;width;height;label\na.png;60;6;20;24;duck\nb.png;;;;;\n",
+            "SEP=,\r\nimage,x1,y1,x2,y2,label\r\na.png,60,6,80,30,duck\r\nb.png,,,,,\r\n",
+            "image;x1;y1;x2;y2;label\na.png;60,0;6,00;80;30,000;duck\nb.png;;;;;\n",
             "file_name,image_width,image_height,x,y,width,height,class\na.png,100,60,60,6,20,24,duck\nb.png,,,,,,,\n",
             "image,x_center,y_center,width,height,label\na.png,70,18,20,24,duck\nb.png,,,,,\n",
             "image,x1,y1,x2,y2,width,height,label\na.png,60,6,80,30,20.0,24.0,duck\nb.png,,,,,,,\n",
@@ -140,6 +143,13 @@ class TestLayouts:
     )
     def test_what_is_not_certain(self, folder: Path, text: str, says: str) -> None:
         assert says in refusal(write(folder, text))
+
+    def test_a_comma_in_a_number_is_a_decimal_one_where_it_can_be_nothing_else(self, folder: Path) -> None:
+        rows = "image;x1;y1;x2;y2;label\na.png;{};6;80;30,125;1,5 mm\n"
+        (image,) = read_annotations(write(folder, rows.format("60,25"))).images[:1]
+        assert image.boxes == (Box(60.25, 6, 80, 30.125, "1,5 mm"),)
+        assert "row 2: y2: not a number: '30,125'" in refusal(write(folder, rows.format("60")))
+        assert "row 2: x1: not a number: '1.060,25'" in refusal(write(folder, rows.format("1.060,25")))
 
     def test_a_table_made_of_the_files_beside_it_is_no_second_format(self, folder: Path) -> None:
         box = "<bndbox><xmin>60</xmin><ymin>6</ymin><xmax>80</xmax><ymax>30</ymax></bndbox>"

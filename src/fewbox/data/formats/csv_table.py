@@ -16,7 +16,9 @@ from __future__ import annotations
 import csv
 import io
 import posixpath
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -174,10 +176,17 @@ def csv_text(annotations: AnnotationSet, folder: Path) -> str:
     return lines.getvalue()
 
 
-def _rows(text: str, source: str) -> list[tuple[str, list[str]]]:
-    """Split a table into the cells of each row that has any, and where that row stands."""
-    first_line = next(iter(text.strip().splitlines()), "")
-    delimiter = max(",;\t", key=first_line.count)  # spreadsheets of many countries write ;
+def _rows(text: str, source: str) -> tuple[str, list[tuple[str, list[str]]]]:
+    """What separates cells, and the cells of each row that has any, with where that row stands.
+
+    A first line ``sep=;`` is for Excel: programs write it so that a double click opens the table.
+    """
+    told = re.match(r"\s*\"?sep=([,;\t])\"?[ ,;\t]*(?:\r?\n|\r)", text, re.IGNORECASE)
+    rest = text[told.end() :] if told else text
+    first_line = next(iter(rest.strip().splitlines()), "")
+    delimiter = (
+        told[1] if told else max(",;\t", key=first_line.count)
+    )  # spreadsheets of many countries write ;
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
@@ -185,21 +194,39 @@ def _rows(text: str, source: str) -> list[tuple[str, list[str]]]:
     except csv.Error as error:
         where = f"{source}: row {reader.line_num}"
         raise AnnotationError(f"{where}: not valid CSV: {error}", hint=HINT) from error
-    if not any(map(any, rows)):
+    placed = [(f"{source}: row {number}", row) for number, row in enumerate(rows, start=1) if any(row)]
+    placed = placed[1:] if told else placed
+    if not placed:
         raise AnnotationError(f"{source}: the file is empty", hint=HINT)
-    return [(f"{source}: row {number}", row) for number, row in enumerate(rows, start=1) if any(row)]
+    return delimiter, placed
 
 
 def _table(text: str, source: str) -> tuple[Columns, list[tuple[str, list[str]]]]:
     """What the columns of a table are, and its rows, each with where it stands."""
-    rows = _rows(text, source)
+    delimiter, rows = _rows(text, source)
     if is_retinanet_row(rows[0][1]):
         odd = next((where for where, cells in rows if not is_retinanet_row(cells)), None)
         if odd is not None:
             message = f"{odd}: not path,x1,y1,x2,y2,class as in the rows before it"
             raise AnnotationError(message, hint=HINT)
         return columns_of(_RETINANET, source), rows
-    return columns_of(rows[0][1], source), rows[1:]
+    columns = columns_of(rows[0][1], source)
+    if delimiter != ",":
+        _write_points(rows[1:], (*columns.box, *(columns.size or ())))
+    return columns, rows[1:]
+
+
+def _write_points(rows: list[tuple[str, list[str]]], numeric: Sequence[int]) -> None:
+    """Put points for decimal commas, as spreadsheets of many countries write them, in the columns of numbers.
+
+    ``1,234`` may be more than a thousand; it has decimals only if another number can be nothing else.
+    """
+    cells = [cells[n] for _, cells in rows for n in numeric if n < len(cells)]
+    if any(re.fullmatch(r"-?\d+,(\d{1,2}|\d{4,})", cell) for cell in cells):
+        for _, row in rows:
+            for n in numeric:
+                if n < len(row) and re.fullmatch(r"-?\d+,\d+", row[n]):
+                    row[n] = row[n].replace(",", ".")
 
 
 def _row(where: str, cells: list[str], columns: Columns) -> _Row:
