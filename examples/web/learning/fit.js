@@ -6,7 +6,7 @@
 
 import { flat, nmsPerClass } from "./boxes.js";
 import { UNCHANGED, calibrate, ofCoefficients } from "./calibration.js";
-import { estimateOf } from "./estimate.js";
+import { estimateOf, groupsOfCopies } from "./estimate.js";
 import { at, baseScores, countOf } from "./features.js";
 import { TOLERANCE, fit, sigmoid } from "./logistic.js";
 import { outcomesOf } from "./outcomes.js";
@@ -117,7 +117,14 @@ function designFor(base, photos, { views, background }, seed) {
 /** What became of detections in every photo by a head that has not learnt from it; null if nothing can be checked. */
 function heldOut(base, photos, design, { folds, kept }, numClasses) {
   if (folds === 0) return null;
-  const divided = stratifiedFolds(photos.map(({ classIds }) => [...classIds]), folds);
+  const groups = groupsOfCopies(photos);
+  // Copies of one photo are held out together, and count once; if there is nothing else, from each other.
+  const parts = groups.length > 1 ? groups : photos.map((_, number) => [number]);
+  const shown = parts.map((numbers) => numbers.flatMap((number) => [...photos[number].classIds]));
+  const divided = stratifiedFolds(shown, Math.min(folds, parts.length)).map((fold) =>
+    fold.flatMap((place) => parts[place]).sort((a, b) => a - b),
+  );
+  const copies = new Set(parts.flatMap(([_, ...others]) => others));
   const seenIn = Array.from({ length: numClasses }, () => new Set());
   divided.forEach((numbers, fold) =>
     numbers.forEach((number) => photos[number].classIds.forEach((classId) => seenIn[classId].add(fold))),
@@ -137,10 +144,11 @@ function heldOut(base, photos, design, { folds, kept }, numClasses) {
         iouThreshold: base.header.config.iou_threshold,
         most,
       });
-      found[number] = { boxes, rows };
+      found[number] = { boxes, rows: copies.has(number) ? [] : rows };
     }
   }
-  const truths = photos.map(({ classIds, inputBoxes, inputIgnored }) => {
+  const truths = photos.map(({ classIds, inputBoxes, inputIgnored }, number) => {
+    if (copies.has(number)) return { boxes: [], classIds: [], ignored: [] };
     // Once all photos are learnt from, objects of an unchecked class will no longer be taken for those of another.
     const unknown = [...inputBoxes].filter((_, place) => !isChecked[classIds[Math.floor(place / 4)]]);
     return { boxes: inputBoxes, classIds, ignored: [...inputIgnored, ...unknown] };
