@@ -284,7 +284,9 @@ def test_labels_the_detector_does_not_know_are_named(squares: AnnotationSet):
 
 def test_classes_are_told_apart(squares: AnnotationSet):
     found = {image.path.name: [(corners(image.boxes[0]), 0.9, 1)] for image in squares}
-    evaluation = evaluate(KnownDetector(found, ("square", "circle")), squares)
+    annotations = replace(squares, labels=("square", "circle"))
+    evaluation = evaluate(KnownDetector(found, ("square", "circle")), annotations)
+    assert evaluation.not_annotated == {}
     assert evaluation.to_dict()["confusion"] == [[0, 4, 0], [0, 0, 0], [0, 0, 0]]
     square, circle = evaluation.to_dict()["classes"]
     assert (square["ap"], circle["ap"]) == (0, None)
@@ -296,6 +298,28 @@ def test_classes_are_told_apart(squares: AnnotationSet):
     assert "4 missed: 4 taken for another class" in str(evaluation)
     assert "4 false alarms: 4 on an object (4 class confusions)" in str(evaluation)
     assert math.isnan(evaluation.metrics.class_ap[1])
+
+
+def test_boxes_of_classes_that_nobody_annotated_count_neither_way(squares: AnnotationSet):
+    """As of a base by its name, or with --keep-classes: there may be circles in the photos."""
+    right = finds_all(squares, score=0.6)
+    more = {
+        name: [*rows, ((0, 0, 9, 9), 0.9, 1), ((50, 0, 59, 9), 0.9, 2)] for name, rows in right.found.items()
+    }
+    more["photo0.png"] += [((9, 9, 19, 19), 0.9, 1), ((9, 9, 19, 19), 0.3, 1)]
+    alone, evaluation = (
+        evaluate(KnownDetector(found, ("square", "circle", "dot")), squares) for found in (right.found, more)
+    )
+    assert evaluation.at(0.5) == alone.at(0.5)
+    assert evaluation.at(0.5)["false_alarms"] == 0
+    assert evaluation.best_threshold == alone.best_threshold
+    assert evaluation.reliability == alone.reliability
+    assert evaluation.metrics.ap50 == alone.metrics.ap50 == 1
+    told = "not counted: 9 boxes of classes that nobody annotated in these photos (5 circle, 4 dot)"
+    assert told in str(evaluation)
+    assert told in render_report(evaluation, "d")
+    assert "not counted: 9" not in str(alone)
+    assert evaluation.to_dict()["not_annotated"] == {"circle": 5, "dot": 4}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ COCO's numbers are in ``metrics.py``, what became of each box in ``outcomes.py``
 
 from __future__ import annotations
 
-import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -26,16 +26,17 @@ from fewbox.detection import Detections
 from fewbox.detection.loading import opened_detector
 from fewbox.detection.parallel import run_each
 from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.errors import AnnotationError, PhotoError
+from fewbox.errors import PhotoError
 from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
     expected_in_words,
     found_in_words,
     miss_kinds_in_words,
+    others_in_words,
     some_names,
 )
-from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
+from fewbox.evaluation.matching import GroundTruthTable, PredictionTable, require_known_labels
 from fewbox.evaluation.metrics import (
     HUNDREDTHS,
     MAX_PER_PHOTO,
@@ -69,9 +70,11 @@ class Evaluation:
         learnt_from: names of photos that the detector was taught with, which make it look too good.
         expected_ap50: what photos held out in fine-tuning promised: ``ap50``, and ``low`` and ``high``,
             between which it should be four times in five; None if the detector's file says nothing.
-        outcomes: every prediction and ground-truth box, and what it came to.
+        outcomes: every ground-truth box and every prediction of an annotated class, and what it came to.
         metrics: COCO's numbers.
         counts: what was found and what was wrong, for each class and threshold.
+        not_annotated: of classes that the annotations do not have, how many boxes are above the threshold;
+            nobody can say which of these are right, so they count neither way.
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
@@ -89,6 +92,7 @@ class Evaluation:
     outcomes: Outcomes
     metrics: CocoMetrics
     counts: ThresholdCounts
+    not_annotated: Mapping[str, int]
 
     score_threshold = former_threshold()
 
@@ -156,6 +160,8 @@ class Evaluation:
         if (precise := self.precise_threshold) is not None:
             words = self.in_words(precise)
             lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
+        if self.not_annotated:
+            lines.append(others_in_words(self.not_annotated))
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
         if crowded := self._num_crowded_photos():
             are = "is a photo" if crowded == 1 else f"are {crowded} photos"
@@ -211,6 +217,7 @@ class Evaluation:
             "skipped": self.skipped,
             "learnt_from": self.learnt_from,
             "expected_ap50": self.expected_ap50,
+            "not_annotated": self.not_annotated,
             "coco": self.metrics.to_dict(),
             "at_own_threshold": self.at(self.threshold),
             "at_best_threshold": None if self.best_threshold is None else self.at(self.best_threshold),
@@ -251,7 +258,8 @@ def evaluate(
     Args:
         detector: the detector, or its file.
         annotations: the photos and what is in them, or where they are, as for :func:`read_annotations`;
-            every photo must have been looked at. Boxes to ignore count neither as found nor as missed.
+            every photo must have been looked at. Boxes to ignore count neither as found nor as missed; nor
+            do detections of classes that are not among ``annotations.labels``.
         show_progress: show how far the work has come, and which photos are left out.
         device: what computes, if the detector is given as a file; as for :func:`open_detector`.
 
@@ -285,18 +293,23 @@ def evaluate_detections(
 ) -> Evaluation:
     """As :func:`evaluate`, of what the detector has found already, down to ``LOWEST_SCORE``.
 
+    Classes without objects in these photos are annotated if the annotations name them among their labels.
+
     Args:
         detector: the detector.
         annotations: the photos that could be read.
         detections: what was found in each of them.
         skipped: names of photos that could not be read.
     """
-    images = annotations.images
-    outcomes = Outcomes.of(PredictionTable.of(detections), GroundTruthTable.of(images, detector.labels))
-    num_classes = len(detector.labels)
+    labels, found = detector.labels, PredictionTable.of(detections)
+    annotated = np.isin(found.class_ids, [c for c, label in enumerate(labels) if label in annotations.labels])
+    others = found.class_ids[~annotated & (found.scores > detector.threshold)].tolist()
+    truth = GroundTruthTable.of(annotations.images, labels)
+    outcomes = Outcomes.of(found.at(annotated), truth)
+    num_classes = len(labels)
     thresholds = np.union1d(HUNDREDTHS, detector.threshold)
     return Evaluation(
-        labels=detector.labels,
+        labels=labels,
         threshold=detector.threshold,
         annotations=annotations,
         skipped=tuple(skipped),
@@ -305,25 +318,7 @@ def evaluate_detections(
         outcomes=outcomes,
         metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
         counts=count_above(outcomes, num_classes, thresholds),
-    )
-
-
-def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> None:
-    """Refuse annotations of objects that the detector was not taught.
-
-    Raises:
-        AnnotationError: a box has a label that is not one of ``labels``.
-    """
-    used = dict.fromkeys(box.label for image in annotations for box in image.boxes)
-    unknown = [label for label in used if label not in labels]
-    if not unknown:
-        return
-    near = [(label, difflib.get_close_matches(label, labels, n=1)) for label in unknown]
-    guesses = [f"{label!r} may be {close[0]!r}" for label, close in near if close]
-    knows = f"the detector knows {some_names(labels)}"
-    raise AnnotationError(
-        f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
-        hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
+        not_annotated={labels[class_id]: count for class_id, count in Counter(others).most_common()},
     )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewbox.core import counted
+from fewbox.core import counted, some_of
 from fewbox.core.boxes import box_areas
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import read_image
@@ -36,8 +36,7 @@ _Z = 1.96  # standard deviations that hold 95% of a normal distribution
 
 def some_names(names: Sequence[str]) -> str:
     """The first of ``names``, and how many more there are."""
-    more = len(names) - _FEW
-    return ", ".join(names[:_FEW]) + (f" and {more} more" if more > 0 else "")
+    return some_of(names, _FEW)
 
 
 def found_in_words(found: int, annotations: int) -> str:
@@ -97,6 +96,13 @@ def alarm_kinds_in_words(kinds: Mapping[str, int]) -> str:
 def miss_kinds_in_words(kinds: Mapping[str, int]) -> str:
     """Such as ``1 with the box too far off, 1 not seen``; "" for none."""
     return ", ".join(f"{kinds[kind]} {text}" for kind, text in _MISSES.items() if kinds[kind])
+
+
+def others_in_words(boxes: Mapping[str, int]) -> str:
+    """Such as ``not counted: 2 boxes of classes that nobody annotated in these photos (2 bird)``."""
+    total = counted(sum(boxes.values()), "box")
+    named = some_of([f"{count} {label}" for label, count in boxes.items()])
+    return f"not counted: {total} of classes that nobody annotated in these photos ({named})"
 
 
 def expected_in_words(ap50: float, low: float, high: float) -> str:

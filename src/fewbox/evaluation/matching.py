@@ -17,6 +17,7 @@ C classes, T thresholds, R ranges of areas.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core import some_of
 from fewbox.core.boxes import box_areas, intersection_areas
-from fewbox.data.annotations import AnnotatedImage
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.detection import Detections
+from fewbox.errors import AnnotationError
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,25 @@ class GroundTruthTable:
         return len(self.photo_ids)
 
 
+def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> None:
+    """Refuse annotations of objects that the detector was not taught.
+
+    Raises:
+        AnnotationError: a box has a label that is not one of ``labels``.
+    """
+    used = dict.fromkeys(box.label for image in annotations for box in image.boxes)
+    unknown = [label for label in used if label not in labels]
+    if not unknown:
+        return
+    near = [(label, difflib.get_close_matches(label, labels, n=1)) for label in unknown]
+    guesses = [f"{label!r} may be {close[0]!r}" for label, close in near if close]
+    knows = f"the detector knows {some_of(labels, 10)}"
+    raise AnnotationError(
+        f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
+        hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class PredictionTable:
     """All predictions in N photos, in any order: what was detected.
@@ -108,6 +130,12 @@ class PredictionTable:
             class_ids=np.concatenate([np.zeros(0, np.int64), *(one.class_ids for one in detections)]),
             boxes=np.concatenate([empty, *(one.boxes for one in detections)]),
             scores=np.concatenate([empty[:, 0], *(one.scores for one in detections)]),
+        )
+
+    def at(self, rows: npt.NDArray[np.bool_]) -> PredictionTable:
+        """Some of them, in their order."""
+        return PredictionTable(
+            self.photo_ids[rows], self.class_ids[rows], self.boxes[rows], self.scores[rows]
         )
 
     def __len__(self) -> int:
