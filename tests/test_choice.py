@@ -20,7 +20,7 @@ from fewbox.config import FinetuneConfig
 from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.detection.detector import Detector
-from fewbox.errors import OutputError
+from fewbox.errors import FewboxError, OutputError, PhotoError
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import adapt as adapting
@@ -309,21 +309,63 @@ def test_what_is_tried_on_photos_held_out_has_not_learnt_from_them(probe: Probe,
             assert trial.outcomes[0].predictions.scores[rows][:5] == pytest.approx(expected, abs=0.02)
 
 
+NO_MEMORY = "there is not enough memory (end other programs that use it, or learn from fewer photos)"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            OutputError("fewbox-maps: no space left on the disk", hint="make room in /tmp"),
+            "fewbox-maps: no space left on the disk (make room in /tmp)",
+        ),
+        (MemoryError("Unable to allocate 62 MiB for an array"), NO_MEMORY),
+        (RuntimeError("could not create a primitive"), NO_MEMORY),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), NO_MEMORY),
+        (PhotoError("duck_01.jpg: no such photo"), "duck_01.jpg: no such photo"),
+    ],
+)
 def test_what_hinders_adapting_leaves_the_linear_probe(
+    fitted: Fitted, probe: Probe, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    def adapted_or_not(*, may_stay: bool) -> Fitted:
+        run = UnfinishedRun()
+        return finetuning._adapted(probe, fitted, NORMAL, may_stay=may_stay, show_progress=False, run=run)
+
+    monkeypatch.setattr(adapting, "adapt_fitted", full)
+    plan = adapted_or_not(may_stay=True).detector.provenance["plan"]
+    assert plan[-1] == f"not adapted: {told}"
+    with pytest.raises(FewboxError, match=told.partition(" (")[0]):
+        adapted_or_not(may_stay=False)
+
+
+def test_an_error_of_ours_while_adapting_is_not_taken_for_a_hindrance(
+    fitted: Fitted, probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(adapting, "adapt_fitted", fail)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        finetuning._adapted(probe, fitted, NORMAL, may_stay=True, show_progress=False, run=UnfinishedRun())
+
+
+def test_what_hinders_adapting_is_printed(
     photos: AnnotationSet,
     base: BaseModel,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OutputError("fewbox-maps: no space left on the disk", hint="make room in /tmp")
+        raise MemoryError
 
     monkeypatch.setattr(adapting, "cache_views", full)
     plan = fewbox.finetune(photos[:2], base).provenance["plan"]
-    assert plan[-1] == "not adapted: fewbox-maps: no space left on the disk (make room in /tmp)"
+    assert plan[-1] == f"not adapted: {NO_MEMORY}"
     assert plan[-1] in capsys.readouterr().err.replace("\n", " ")
-    with pytest.raises(OutputError, match="no space left"):
-        fewbox.finetune(photos[:2], base, recipe="adapt", show_progress=False)
 
 
 def test_one_photo_cannot_be_tried(photos: AnnotationSet, base: BaseModel) -> None:

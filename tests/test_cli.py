@@ -307,6 +307,19 @@ def test_bases_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert not entries["yolox_x"]["at_hand"]
 
 
+def test_where_memory_is_full_a_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("fewbox.commands.check.run_check", fail)
+    assert main(["check", "photos"]) == 2
+    assert (
+        capsys.readouterr().err == "error: there is not enough memory\nhint: end other programs that use it\n"
+    )
+
+
 def test_an_empty_command_line_changes_no_default() -> None:
     parsed = build_parser().parse_args(["finetune", "photos", "--boxes", "b.csv", "-o", "d.safetensors"])
     assert all(getattr(parsed, name) == value for name, value in vars(FinetuneConfig()).items())

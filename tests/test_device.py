@@ -277,17 +277,23 @@ class TestOutOfMemory:
         assert "--device cpu" in str(caught.value.hint)
 
     @pytest.mark.parametrize(
-        "words",
+        "error",
         [
-            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you "
-            "tried to allocate 9 bytes. Error code 12 (Cannot allocate memory)",
-            "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you tried ...",
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: "
+                "you tried to allocate 9 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:80] data. DefaultCPUAllocator: not enough memory: you ..."
+            ),
+            RuntimeError("could not create a primitive"),
+            MemoryError("Unable to allocate 62.5 MiB for an array with shape (16, 2048000)"),
         ],
     )
-    def test_the_memory_of_the_processor_may_be_full_too(self, words: str) -> None:
+    def test_the_memory_of_the_processor_may_be_full_too(self, error: Exception) -> None:
         def compute(items: Sequence[int]) -> list[int]:
             if len(items) > 1:
-                raise RuntimeError(words)
+                raise error
             return list(items)
 
         assert list(in_batches(compute, [1, 2, 3], 3)) == [1, 2, 3]

@@ -189,11 +189,12 @@ def test_sizes_are_compared_by_what_follows(
     assert asked == ([] if judge is None else [judge])
 
 
+@pytest.mark.parametrize("error", [FinetuneError("step 3: the loss is not finite"), MemoryError()])
 def test_where_adapting_is_hindered_the_size_stays_and_the_option_is_named(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def adapt(*_: object) -> float:
-        raise FinetuneError("step 3: the loss is not finite")
+        raise error
 
     monkeypatch.setattr(adapting, "ap50_of_brief_adapting", adapt)
     base, settings = load_base("starter"), FinetuneConfig()

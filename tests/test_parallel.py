@@ -70,6 +70,18 @@ def test_threads_that_come_to_pytorch_later_have_as_many_of_its_own_as_before() 
     assert found == [1, 1, 1, 3, 3]
 
 
+def test_what_is_left_over_when_python_ends_closes_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an error whose traceback holds it: modules are gone by then."""
+    before = torch.get_num_threads()
+    left = run_parallel(int, range(9), 1)
+    assert next(left).result() == 0
+    monkeypatch.delitem(sys.modules, "torch")
+    try:
+        left.close()  # type: ignore[attr-defined]
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_what_threads_change_together_is_as_before_once_the_last_has_done() -> None:
     threads = 8
 

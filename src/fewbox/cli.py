@@ -53,6 +53,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except FewboxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("error: there is not enough memory\nhint: end other programs that use it", file=sys.stderr)
+        return 2
     except ModuleNotFoundError as error:
         told = missing_in_words(error, "this")
         if told is error:

@@ -148,10 +148,11 @@ def _identity(detector: Path, engine: str) -> str:
 @contextlib.contextmanager
 def _torch_threads_set_again() -> Iterator[None]:
     """What a thread limits PyTorch to holds for all threads too that ask it for the first time afterwards."""
-    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 0
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
     yield
-    if before:
-        sys.modules["torch"].set_num_threads(before)
+    if torch and sys.modules.get("torch") is torch:  # where Python ends, modules are gone before generators
+        torch.set_num_threads(before)
 
 
 _torch_threads_kept = WhileAnyone(_torch_threads_set_again)

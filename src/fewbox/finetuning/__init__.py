@@ -39,7 +39,7 @@ from fewbox.finetuning.input_size import Judge, SizedBase, choose_input_size, li
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
-from fewbox.models.device import choose_processor_or, device_in_words
+from fewbox.models.device import choose_processor_or, device_in_words, full_memory_told
 from fewbox.models.families import family_of, require_adaptable
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ VIEWS = {"quick": 8, "normal": 16, "long": 32}
 """Of each photo that adapting learns from, itself among them."""
 WELL_FOUND = 0.9
 """AP50 of the linear probe in photos held out from which on ``best`` leaves it at that."""
-HINDERS_ADAPTING = (FinetuneError, OutputError, SettingError)
-"""What may end it: no room, no memory, a loss that is no number."""
+HINDERS_ADAPTING = (FinetuneError, OutputError, PhotoError, SettingError)
+"""What may end it: no room, no memory, a loss that is no number, a photo that is gone meanwhile."""
 PRECISION_PHOTOS = 2
 """Photos on which bfloat16 is tried; each costs two passes of the network."""
 
@@ -299,8 +299,9 @@ def _probed_or_adapted(
         console.print("\n".join((*said, estimate_in_words(fitted.estimate.to_dict()))))
     if held_out is not None:
         try:
-            probe.save_held_out(held_out, fitted)
-        except (OutputError, PhotoError) as error:  # what was learnt is worth more than a picture
+            with full_memory_told():
+                probe.save_held_out(held_out, fitted)
+        except (OutputError, PhotoError, SettingError) as error:  # what was learnt is worth more than it
             console.print(f"no picture of photos held out: {error}")
     return fitted.detector
 
@@ -317,18 +318,19 @@ def _adapted(
     """As :func:`adapt_fitted`, for which PyTorch is loaded only now; what hinders it leaves what there is."""
     if show_progress and "torch" not in sys.modules:
         console.print("loading PyTorch, to see what adapting brings")
-    try:
-        with importing_torch():
-            from fewbox.finetuning.adapt import adapt_fitted
-            from fewbox.finetuning.adapt.learn import AdaptSettings
-    except KeyboardInterrupt:  # that takes seconds, and the linear probe's detector is there
-        if not may_stay:
-            raise
-        return fitted.untried()
     steps = adapting_steps(settings.effort, sum(bool(photo.objects) for photo in probe.annotations))
-    how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
     try:
-        return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
+        with full_memory_told():
+            try:
+                with importing_torch():
+                    from fewbox.finetuning.adapt import adapt_fitted
+                    from fewbox.finetuning.adapt.learn import AdaptSettings
+            except KeyboardInterrupt:  # that takes seconds, and the linear probe's detector is there
+                if not may_stay:
+                    raise
+                return fitted.untried()
+            how = AdaptSettings(steps=steps, views=VIEWS[settings.effort], seed=settings.seed)
+            return adapt_fitted(probe, fitted, how, may_stay=may_stay, show_progress=show_progress, run=run)
     except HINDERS_ADAPTING as error:
         if not may_stay:
             raise
@@ -381,7 +383,12 @@ def with_fastest_precision(
 ) -> Detector:
     """The detector in bfloat16 if its boxes on photos it learnt from stay where they are, else as it is."""
     photos = sorted(annotations, key=lambda image: -len(image.boxes))[:PRECISION_PHOTOS]
-    check = check_bfloat16(detector, [image.path for image in photos])
+    try:
+        with full_memory_told():
+            check = check_bfloat16(detector, [image.path for image in photos])
+    except (PhotoError, SettingError) as error:  # what was learnt is worth more than a faster detector
+        console.print(f"detecting in float32: bfloat16 cannot be tried: {error.message}")
+        return detector
     if show_progress:
         console.print(str(check))
     return detector.with_precision("bfloat16") if check.holds else detector

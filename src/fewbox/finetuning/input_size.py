@@ -33,6 +33,7 @@ from fewbox.finetuning.features import feature_extractor
 from fewbox.finetuning.linear_probe.recipe import RIDGE, Fitted, budget_for, cache_photos, design_of
 from fewbox.models import STARTER, ZOO
 from fewbox.models.base import BaseModel, take_weights
+from fewbox.models.device import full_memory_told
 from fewbox.models.families import Config, family_of
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ def _best_size(
 ) -> SizedBase | None:
     """The base with the size that finds most on held-out photos; a larger one must be clearly better.
 
-    None if nothing can be held out.
+    None if nothing can be held out, or there is not enough memory.
     """
     candidates = {_in_words(base.config): base} | {
         f"{side}x{side}": with_input_size(base, side) for side in sides
@@ -239,7 +240,11 @@ def _best_size(
     found: dict[str, float] = {}
     with progress_bar("trying sizes of the input", len(candidates), show=show_progress) as advance:
         for size, candidate in candidates.items():
-            ap50 = judge(tried_on, candidate, settings, device)
+            try:
+                with full_memory_told():
+                    ap50 = judge(tried_on, candidate, settings, device)
+            except SettingError:  # no memory for it: the base's size needs the least
+                return None
             if ap50 is None:
                 return None
             found[size] = ap50

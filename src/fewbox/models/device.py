@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fewbox.core import is_installed, require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, may_have_gpu
-from fewbox.errors import SettingError
+from fewbox.errors import FewboxError, SettingError
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 
 _CPU_INFO = Path("/proc/cpuinfo")  # of Linux; elsewhere PyTorch is asked
 _TIMEOUT = timedelta(hours=2)  # the others wait while the main process evaluates on held-out photos
-_FULL = ("out of memory", "can't allocate memory", "not enough memory")  # the processor's, and Windows' of it
+# In small letters, of GPUs, of the processor, of Windows, of oneDNN, of ONNX Runtime, of loading a library.
+_FULL = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+    "failed to allocate memory",
+    "failed to map segment",
+)
 _ELSEWHERE = 'in Python device="cpu"'
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -207,7 +216,7 @@ def attempt(compute: Callable[[], Result]) -> Result | None:
     """
     try:
         return compute()
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
     return None
@@ -241,11 +250,33 @@ def halved(size: int) -> int:
     return size // 2
 
 
-def is_out_of_memory(error: Any) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that a device's memory is full; of Apple's GPUs and processors words alone do."""
+    if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _FULL):
+        return True
+    if "torch" not in sys.modules:
+        return False
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _FULL)
+    return isinstance(error, torch.OutOfMemoryError)
+
+
+@contextmanager
+def full_memory_told() -> Iterator[None]:
+    """Tell that memory is full in a line, whatever it was needed for.
+
+    Raises:
+        SettingError: it is.
+    """
+    try:
+        yield
+    except FewboxError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        hint = "end other programs that use it, or learn from fewer photos"
+        raise SettingError("there is not enough memory", hint=hint) from error
 
 
 @dataclass(frozen=True)

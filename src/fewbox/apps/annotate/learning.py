@@ -40,7 +40,7 @@ from fewbox.errors import AnnotationError, BaseModelError, FewboxError, PhotoErr
 from fewbox.finetuning.features import CachedPhoto, feature_extractor
 from fewbox.finetuning.linear_probe.recipe import budget_for, cache_photos, fit_detector
 from fewbox.models.base import BaseModel, load_base
-from fewbox.models.device import choose_processor_or
+from fewbox.models.device import choose_processor_or, full_memory_told
 
 if TYPE_CHECKING:
     import torch
@@ -313,7 +313,8 @@ def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, Any]]) -> None:
         except queue.Empty:
             first = learn_at = _NEVER
             try:
-                rounds.learn()
+                with full_memory_told():
+                    rounds.learn()
             except FewboxError as error:
                 _report(Learning("failed", _told(error), rounds.number))
             continue
