@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,14 @@ from fewbox.evaluation.metrics import coco_metrics, expected_calibration_error
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning import crossval, finetune
 from fewbox.finetuning.crossval import save_held_out
-from fewbox.finetuning.estimate import WELL_CALIBRATED, Calibration, Lift, calibrate, estimate
+from fewbox.finetuning.estimate import (
+    WELL_CALIBRATED,
+    Calibration,
+    Lift,
+    calibrate,
+    estimate,
+    estimate_of_photos,
+)
 from fewbox.finetuning.linear_probe import Rows, _drawn, fit_logistic, logits_of
 from fewbox.finetuning.linear_probe.recipe import budget_for
 from fewbox.models.base import BaseModel, load_base
@@ -234,6 +243,31 @@ def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:
     detector = finetune(twins, yolox_base(), config=QUICK, show_progress=False)
     remarks = " ".join(detector.provenance["estimate"]["remarks"])
     assert "the same picture as another: b/x.png;" in remarks
+
+
+def cached(*boxes: tuple[float, int]) -> Any:
+    """A photo of which only what is drawn in it matters: boxes by their left edge, with their classes."""
+    corners = np.array([(x1, 5, 60, 60) for x1, _ in boxes], np.float32).reshape(-1, 4)
+    ids = np.array([class_id for _, class_id in boxes], np.int64)
+    features = SimpleNamespace(base_score=corners)
+    return SimpleNamespace(
+        name="a.jpg", boxes=corners, class_ids=ids, features=features, picture_hash=np.zeros(0, bool)
+    )
+
+
+def test_the_very_same_box_of_two_classes_is_told() -> None:
+    """The first of them is learnt, the other never."""
+    photos = [
+        cached((1, 0), (1, 1), (2, 2)),
+        cached((5, 0), (5, 0), (6, 1)),
+        cached((3, 2), (3, 1)),
+        cached(),
+    ]
+    remarks = estimate_of_photos(photos, ("duck", "toy", "cup"), None).remarks
+    told = "only the first of the two is learnt there: make a detector for each"
+    assert remarks[0] == f"the very same box is drawn as two classes: duck and toy, cup and toy; {told}"
+    apart = estimate_of_photos([cached((1, 0), (1.01, 1))], ("duck", "toy"), None).remarks
+    assert not any("very same" in remark for remark in apart)
 
 
 @pytest.mark.slow

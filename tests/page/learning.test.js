@@ -53,6 +53,17 @@ test("in a crowded photo every detection counts, not a hundred", () => {
   assert.equal(outcomes.isRight.reduce((sum, one) => sum + one, 0), 130);
 });
 
+test("the very same box of two classes is told: only the first is learnt", () => {
+  const photo = (number, classIds, ...boxes) => {
+    return { name: `${number}.jpg`, inputBoxes: flat(boxes), classIds, features: { baseLogits: [number] } };
+  };
+  const [box, beside] = [[1, 5, 60, 60], [1.5, 5, 60, 60]];
+  const photos = [photo(0, [0, 1, 2], box, box, beside), photo(1, [0, 0, 1], box, box, beside), photo(2, [2, 1], box, box)];
+  const { remarks } = estimateOf(photos, ["duck", "toy", "cup"], null, UNCHANGED);
+  assert.match(remarks[0], /^the very same box is drawn as two classes: duck and toy, cup and toy; only the first/);
+  assert.equal(remarks.length, 3);
+});
+
 test("the interval is that of a Beta distribution", () => {
   const found = Array.from({ length: 4 }, () => foundAt([0, 0, 10, 10]));
   const outcomes = outcomesOf(found, found.map(() => truth([[0, 0, 10, 10]])), [true]);

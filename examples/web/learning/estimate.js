@@ -38,7 +38,7 @@ export function estimateOf(photos, labels, outcomes, calibration) {
     calibration,
     score_threshold: balanced,
     precise_threshold: precise,
-    remarks: [...warningsOf(photos, outcomes), ...limitsOf(classes, photos.length, boxless)],
+    remarks: [...warningsOf(photos, outcomes), ...twiceIn(photos, labels), ...limitsOf(classes, photos.length, boxless)],
   };
 }
 
@@ -159,6 +159,24 @@ export function groupsOfCopies(photos) {
   return groups;
 }
 
+/** A line if some boxes in the very same place are of two classes. */
+function twiceIn(photos, labels) {
+  const pairs = new Map();
+  for (const { inputBoxes: boxes, classIds } of photos) {
+    const firstAt = new Map();
+    const placeOf = (box) => boxes.slice(4 * box, 4 * box + 4).join();
+    classIds.forEach((id, box) => {
+      const before = firstAt.get(placeOf(box)) ?? [];
+      for (const first of before) if (first !== id) pairs.set(`${first} ${id}`, [first, id]);
+      firstAt.set(placeOf(box), [...before, id]);
+    });
+  }
+  const sorted = [...pairs.values()].sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const twice = sorted.map(([learnt, other]) => `${labels[learnt]} and ${labels[other]}`);
+  const told = "only the first of the two is learnt there: make a detector for each";
+  return twice.length ? [`the very same box is drawn as two classes: ${someOf(twice)}; ${told}`] : [];
+}
+
 function isSame(first, second) {
   const [a, b] = [first.baseLogits, second.baseLogits];
   return a.length === b.length && a.every((value, i) => value === b[i]);
@@ -167,10 +185,10 @@ function isSame(first, second) {
 /** What the numbers cannot know. */
 function limitsOf(classes, numPhotos, boxless) {
   const limits = [];
-  if (boxless.length) limits.push(`there is no box of ${namesOf(boxless)}: nothing was learnt of it`);
+  if (boxless.length) limits.push(`there is no box of ${someOf(boxless)}: nothing was learnt of it`);
   const unseen = classes.filter(({ label, objects }) => objects === 0 && !boxless.includes(label));
   if (unseen.length) {
-    const names = namesOf(unseen.map(({ label }) => label));
+    const names = someOf(unseen.map(({ label }) => label));
     limits.push(`nothing to check against for ${names}: one more photo of it would tell a lot`);
   } else if (numPhotos < 10) {
     limits.push(`${numPhotos} ${numPhotos === 1 ? "photo tells" : "photos tell"} little: more would narrow the interval`);
@@ -179,5 +197,4 @@ function limitsOf(classes, numPhotos, boxless) {
   return limits;
 }
 
-const namesOf = (labels) => labels.slice(0, 5).join(", ") + (labels.length > 5 ? " and others" : "");
 const someOf = (names) => names.slice(0, 5).join(", ") + (names.length > 5 ? ` and ${names.length - 5} more` : "");

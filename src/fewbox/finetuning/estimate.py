@@ -200,12 +200,17 @@ def estimate_of_photos(
 
     ``lift`` is for ``outcomes`` of those who have learnt from far fewer photos.
     """
+    from fewbox.finetuning.features import shared_boxes  # with what runs networks: not for "fewbox show"
+
     calibration = Calibration()
     if outcomes is not None:
         calibration = calibrate(outcomes, learnt_less=lift is not None)
     shown = {class_id for photo in photos for class_id in photo.class_ids.tolist()}
     boxless = [label for class_id, label in enumerate(labels) if class_id not in shown]
     warnings = data_warnings(photos, outcomes)
+    if twice := [f"{labels[learnt]} and {labels[other]}" for learnt, other in shared_boxes(photos)]:
+        told = "only the first of the two is learnt there: make a detector for each"
+        warnings.append(f"the very same box is drawn as two classes: {some_of(twice)}; {told}")
     return estimate(outcomes, labels, len(photos), calibration, warnings, boxless, lift)
 
 
@@ -305,19 +310,17 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     """What the numbers cannot know."""
     limits = []
     if boxless:
-        limits.append(f"there is no box of {_names(boxless)}: nothing was learnt of it")
+        limits.append(f"there is no box of {some_of(boxless)}: nothing was learnt of it")
     unseen = [one.label for one in classes if one.objects == 0 and one.label not in boxless]
     if unseen:
-        limits.append(f"nothing to check against for {_names(unseen)}: one more photo of it would tell a lot")
+        limits.append(
+            f"nothing to check against for {some_of(unseen)}: one more photo of it would tell a lot"
+        )
     elif photos < 10:
         told = counted(photos, "photo tells", "photos tell")
         limits.append(f"{told} little: more would narrow the interval")
     limits.append("all of this is for photos like these; other scenes, light and distances may differ")
     return tuple(limits)
-
-
-def _names(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:5]) + (" and others" if len(labels) > 5 else "")
 
 
 def estimate_in_words(stored: Mapping[str, Any]) -> str:
@@ -376,7 +379,7 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         warnings.append(
             f"the same picture as another: {some_of(copies)}; nothing more is learnt from it, and {held_out}"
         )
-    small = [photo.name for photo in photos if len(photo.boxes) and _shortest_side(photo) < SMALL_SIDE]
+    small = [one.name for one in photos if (one.boxes[:, 2:] - one.boxes[:, :2] < SMALL_SIDE).any()]
     if small:
         warnings.append(
             f"boxes of less than {SMALL_SIDE} pixels, as the network sees them: {some_of(small)}; "
@@ -393,7 +396,3 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
                 "boxes are around the right things, or add photos that are more alike"
             )
     return warnings
-
-
-def _shortest_side(photo: CachedPhoto) -> float:
-    return float((photo.boxes[:, 2:] - photo.boxes[:, :2]).min())

@@ -171,6 +171,15 @@ def _features(prefix: str, arrays: Arrays) -> AnchorFeatures:
     )
 
 
+def shared_boxes(photos: Sequence[CachedPhoto]) -> list[tuple[int, int]]:
+    """Classes with a box in the very same place, in pairs: the one that is learnt there, then the other."""
+    pairs = set[tuple[int, int]]()
+    for photo in photos:
+        first, second = np.nonzero(np.triu((photo.boxes[:, None] == photo.boxes).all(2), 1))
+        pairs |= set(zip(photo.class_ids[first].tolist(), photo.class_ids[second].tolist(), strict=True))
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
+
+
 def extract_features(
     extractor: FeatureExtractor,
     config: Config,
