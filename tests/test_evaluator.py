@@ -160,6 +160,24 @@ def test_boxes_to_ignore_count_neither_way(squares: AnnotationSet):
     assert evaluate(KnownDetector({}, squares.labels), annotations).at(0.5)["annotations"] == 3
 
 
+def test_a_box_to_ignore_may_have_any_label(squares: AnnotationSet):
+    """As of a crowd: no detector has such a class, and what is found in it counts neither way."""
+    first = squares.images[0]
+    crowd = replace(first.boxes[0], label="crowd", ignore=True)
+    images = (replace(first, boxes=(crowd,)), *squares.images[1:])
+    annotations = AnnotationSet(images, ("square", "crowd", "circle"))
+    found = finds_all(squares).found
+    found["photo0.png"] = [(*row[:2], class_id) for row in found["photo0.png"] for class_id in (0, 1)]
+    evaluation = evaluate(KnownDetector(found, ("square", "circle")), annotations)
+    assert evaluation.at(0.5)["annotations"] == 3
+    assert evaluation.at(0.5)["false_alarms"] == 0
+    assert evaluation.metrics.ap50 == 1
+    assert render_report(evaluation, "d").count(">to ignore</text>") == 1
+    object_of_it = replace(annotations, images=(replace(first, boxes=(replace(crowd, ignore=False),)),))
+    with pytest.raises(AnnotationError, match="labels that the detector does not know: crowd"):
+        evaluate(finds_all(squares), object_of_it)
+
+
 def test_photos_that_cannot_be_read_are_reported_and_left_out(
     squares: AnnotationSet, capsys: pytest.CaptureFixture[str]
 ):

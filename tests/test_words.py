@@ -10,11 +10,11 @@ from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
     alarms_in_words,
     found_in_words,
-    likely_share,
     miss_kinds_in_words,
     scores_in_words,
     some_names,
 )
+from fewbox.evaluation.metrics import likely_share
 from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS
 
 

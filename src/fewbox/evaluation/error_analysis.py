@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,6 @@ from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, SHOWN_S
 
 _FEW = 10  # counts up to here are said as they are, and so many names are listed
 _NEARLY = 0.05  # between the mean score and the share of right boxes
-_Z = 1.96  # standard deviations that hold 95% of a normal distribution
 
 
 def some_names(names: Sequence[str]) -> str:
@@ -108,20 +107,6 @@ def others_in_words(boxes: Mapping[str, int]) -> str:
 def expected_in_words(ap50: float, low: float, high: float) -> str:
     """What was promised of AP50, to stand beside what it is."""
     return f"expected of it was AP50 {ap50:.3f}, four times in five between {low:.3f} and {high:.3f}"
-
-
-def likely_share(count: int, total: int) -> tuple[float, float]:
-    """Between which shares the true one lies, given ``count`` of ``total`` things that were looked at.
-
-    95% interval of Wilson, "Probable Inference, the Law of Succession, and Statistical Inference" (1927).
-    It takes the things as independent, so several in one photo make it look surer than it is.
-    """
-    if total == 0:
-        return 0.0, 1.0
-    share, spread = count / total, _Z**2 / total
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def scores_in_words(scores: npt.NDArray[np.float64], is_true_positive: npt.NDArray[np.bool_]) -> str:
@@ -333,13 +318,15 @@ def printable_name(name: str) -> str:
 def marks_of_photo(outcomes: Outcomes, photo_id: int, labels: Sequence[str]) -> list[Mark]:
     """All boxes of a photo: those that are there at some thresholds only, and those to ignore."""
     predictions, ground_truth = outcomes.predictions, outcomes.ground_truth
-    marks = []
-    for row in np.flatnonzero(ground_truth.photo_ids == photo_id).tolist():
+    marks, rows = [], np.flatnonzero(ground_truth.photo_ids == photo_id).tolist()
+    ignored = Counter(tuple(ground_truth.boxes[row]) for row in rows if not outcomes.counted[row])
+    for row in rows:
         label, corners = labels[ground_truth.class_ids[row]], ground_truth.boxes[row]
         if outcomes.counted[row]:
             marks.append(_mark("miss", row, corners, label, shown_from=float(outcomes.found_score[row])))
-        else:
-            marks.append(_mark("ignore", row, corners, f"{label}, to ignore"))
+        elif times := ignored.pop(tuple(corners), 0):  # one of no class is there once for each
+            text = f"{label}, to ignore" if times == 1 else "to ignore"
+            marks.append(_mark("ignore", row, corners, text))
     shown = (
         (predictions.photo_ids == photo_id)
         & (outcomes.is_true_positive | outcomes.is_false_positive)

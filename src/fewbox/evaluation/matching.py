@@ -55,21 +55,25 @@ class GroundTruthTable:
     def of(cls, images: Sequence[AnnotatedImage], labels: Sequence[str]) -> GroundTruthTable:
         """The boxes of ``images`` in their order; class ``c`` is ``labels[c]``.
 
+        A box to ignore with another label, such as "crowd", is one for each class: it counts neither way.
+
         Raises:
-            ValueError: a box has another label.
+            ValueError: an object has another label.
         """
-        ids = {label: class_id for class_id, label in enumerate(labels)}
-        unknown = {box.label for image in images for box in image.boxes} - ids.keys()
+        ids = {label: [class_id] for class_id, label in enumerate(labels)}
+        unknown = {box.label for image in images for box in image.objects} - ids.keys()
         if unknown:
             raise ValueError(f"labels that no class has: {sorted(unknown)}")
-        rows = [(photo, box) for photo, image in enumerate(images) for box in image.boxes]
-        corners = [(box.x1, box.y1, box.x2, box.y2) for _, box in rows]
-        areas = [math.nan if box.area is None else box.area for _, box in rows]
+        boxes = [(photo, box) for photo, image in enumerate(images) for box in image.boxes]
+        every = range(len(labels))
+        rows = [(photo, box, c) for photo, box in boxes for c in ids.get(box.label, every)]
+        corners = [(box.x1, box.y1, box.x2, box.y2) for _, box, _ in rows]
+        areas = [math.nan if box.area is None else box.area for _, box, _ in rows]
         return cls(
-            photo_ids=np.array([photo for photo, _ in rows], np.int64),
-            class_ids=np.array([ids[box.label] for _, box in rows], np.int64),
+            photo_ids=np.array([photo for photo, _, _ in rows], np.int64),
+            class_ids=np.array([class_id for _, _, class_id in rows], np.int64),
             boxes=np.array(corners, np.float64).reshape(-1, 4),
-            ignore=np.array([box.ignore for _, box in rows], bool),
+            ignore=np.array([box.ignore for _, box, _ in rows], bool),
             stated_areas=np.array(areas, np.float64),
         )
 
@@ -86,12 +90,12 @@ class GroundTruthTable:
 
 
 def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> None:
-    """Refuse annotations of objects that the detector was not taught.
+    """Refuse annotations of objects that the detector was not taught; what is to be ignored may be anything.
 
     Raises:
-        AnnotationError: a box has a label that is not one of ``labels``.
+        AnnotationError: an object has a label that is not one of ``labels``.
     """
-    used = dict.fromkeys(box.label for image in annotations for box in image.boxes)
+    used = dict.fromkeys(box.label for image in annotations for box in image.objects)
     unknown = [label for label in used if label not in labels]
     if not unknown:
         return

@@ -145,6 +145,7 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
     return float(known.mean()) if len(known) else math.nan
 
 
+_TWO_SIDED = 1.96  # standard deviations that hold 95% of a normal distribution
 NUM_BINS = 10
 
 
@@ -215,6 +216,20 @@ def calibration_error_by_chance(bins: Sequence[ReliabilityBin]) -> float:
     total = sum(one.count for one in bins)
     spreads = (one.count * one.mean_score * (1 - one.mean_score) for one in bins)
     return sum(math.sqrt(2 * spread / math.pi) for spread in spreads) / max(total, 1)
+
+
+def likely_share(count: int, total: int) -> tuple[float, float]:
+    """Between which shares the true one lies, given ``count`` of ``total`` things that were looked at.
+
+    95% interval of Wilson, "Probable Inference, the Law of Succession, and Statistical Inference" (1927).
+    It takes the things as independent, so several in one photo make it look surer than it is.
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share, spread = count / total, _TWO_SIDED**2 / total
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 TARGET_PRECISION = 0.9

@@ -28,7 +28,6 @@ from fewbox.errors import OutputError, SettingError
 from fewbox.evaluation import Evaluation, learnt_from_in_words
 from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
-    likely_share,
     miss_kinds_in_words,
     others_in_words,
     printable_name,
@@ -38,7 +37,7 @@ from fewbox.evaluation.error_analysis import (
     worst_false_alarms,
     worst_misses,
 )
-from fewbox.evaluation.metrics import ThresholdCounts, none_if_nan, precision_recall
+from fewbox.evaluation.metrics import ThresholdCounts, likely_share, none_if_nan, precision_recall
 from fewbox.evaluation.outcomes import ALARM_KINDS, HIT_IOU, MISS_KINDS, NEAR_IOU, SHOWN_SCORE
 
 # What bounds the size of a report, some 5 MB, however many photos there are.
