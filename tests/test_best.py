@@ -270,6 +270,14 @@ def test_the_very_same_box_of_two_classes_is_told() -> None:
     assert not any("very same" in remark for remark in apart)
 
 
+def test_photos_without_boxes_do_not_make_many_of_few() -> None:
+    outcomes = made_outcomes(np.array([0.9, 0.8]), np.ones(2, bool))
+    few = [cached((float(number), 0)) for number in range(3)]
+    expected = estimate_of_photos([*few, *([cached()] * 9)], ("duck",), outcomes)
+    assert expected.photos == 3
+    assert "3 photos tell little: more would narrow the interval" in expected.remarks
+
+
 @pytest.mark.slow
 def test_a_tiny_box_is_learnt_and_spoken_of(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=2)

@@ -432,6 +432,14 @@ def test_best_adapts_one_photo_untried_unless_the_boxes_of_the_base_hold_its_obj
     assert why_not_adapt(lost, NORMAL, keep_classes=False) is None
     monkeypatch.setattr(finetuning, "adapting_steps", lambda *_: 8)
     monkeypatch.setattr(probing, "ap50_where_learnt", lambda *_: 0.12)
+    beside = AnnotatedImage(photos.images[1].path, photos.images[1].size_hw, (), reviewed=True)
+    with_negative = replace(photos, images=(photos.images[0], beside))
+    assert (
+        Probe.of(with_negative, base, FinetuneConfig(effort="quick"), show_progress=False)
+        .fit()
+        .estimate.photos
+        == 1
+    )
     plan = fewbox.finetune(photos[:1], base, show_progress=False).provenance["plan"]
     assert plan[-1] == "adapted: 8 steps on 16 views of each photo; untried, as nothing can be held out"
 

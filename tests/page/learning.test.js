@@ -64,6 +64,17 @@ test("the very same box of two classes is told: only the first is learnt", () =>
   assert.equal(remarks.length, 3);
 });
 
+test("photos without boxes do not make many of few", () => {
+  const empty = (number) => ({ name: "", classIds: [], inputBoxes: [], features: { baseLogits: [number] } });
+  const [first, second] = [1, 2].map((number) => ({ ...empty(number), classIds: [0], inputBoxes: [1, 5, 60, 60] }));
+  const found = [first, second].map(() => foundAt([0, 0, 10, 10]));
+  const outcomes = outcomesOf(found, found.map(() => truth([[0, 0, 10, 10]])), [true]);
+  const photos = [first, second, ...[3, 4, 5, 6, 7, 8, 9, 10].map(empty)];
+  const told = estimateOf(photos, ["duck"], outcomes, UNCHANGED);
+  assert.equal(told.photos, 2);
+  assert.match(told.remarks.join(), /2 photos tell little/);
+});
+
 test("the interval is that of a Beta distribution", () => {
   const found = Array.from({ length: 4 }, () => foundAt([0, 0, 10, 10]));
   const outcomes = outcomesOf(found, found.map(() => truth([[0, 0, 10, 10]])), [true]);

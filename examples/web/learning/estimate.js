@@ -30,15 +30,16 @@ export function estimateOf(photos, labels, outcomes, calibration) {
   const overall = { label: "", objects, ap50: mean("ap50"), low: mean("low"), high: mean("high") };
   const [balanced, precise] = thresholdsOf(outcomes, calibration);
   const shown = new Set(photos.flatMap(({ classIds }) => classIds));
+  const withBoxes = photos.filter(({ classIds }) => classIds.length > 0).length; // the others say nothing of objects
   const boxless = labels.filter((_, classId) => !shown.has(classId));
   return {
-    photos: photos.length,
+    photos: withBoxes,
     overall: inPercent(overall),
     classes: classes.map(inPercent),
     calibration,
     score_threshold: balanced,
     precise_threshold: precise,
-    remarks: [...warningsOf(photos, outcomes), ...twiceIn(photos, labels), ...limitsOf(classes, photos.length, boxless)],
+    remarks: [...warningsOf(photos, outcomes), ...twiceIn(photos, labels), ...limitsOf(classes, withBoxes, boxless)],
   };
 }
 

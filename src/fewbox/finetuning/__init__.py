@@ -350,7 +350,7 @@ def why_not_adapt(fitted: Fitted, settings: FinetuneConfig, *, keep_classes: boo
         return ""
     # Measured on one photo: halfway gives 6 AP more of raccoons, and 8 less of ducks.
     if fitted.estimate.photos == 1 and fitted.boxes_hold():
-        return "not adapted: one photo, whose objects the base's boxes hold already"
+        return "not adapted: one photo with boxes, and the base's boxes hold its objects already"
     if fitted.outcomes is not None:
         found = mean_ap50(fitted.outcomes, len(fitted.detector.labels))
         if found >= WELL_FOUND:

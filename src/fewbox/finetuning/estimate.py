@@ -176,6 +176,7 @@ class Estimate:
     """How good a detector is expected to be on photos like those it learnt from."""
 
     photos: int
+    """With boxes: the others do not say how well objects are found."""
     overall: Expected
     classes: tuple[Expected, ...]
     calibration: Calibration
@@ -211,7 +212,8 @@ def estimate_of_photos(
     if twice := [f"{labels[learnt]} and {labels[other]}" for learnt, other in shared_boxes(photos)]:
         told = "only the first of the two is learnt there: make a detector for each"
         warnings.append(f"the very same box is drawn as two classes: {some_of(twice)}; {told}")
-    return estimate(outcomes, labels, len(photos), calibration, warnings, boxless, lift)
+    with_boxes = sum(bool(len(photo.boxes)) for photo in photos)
+    return estimate(outcomes, labels, with_boxes, calibration, warnings, boxless, lift)
 
 
 def estimate(
@@ -232,7 +234,7 @@ def estimate(
     Args:
         outcomes: of held-out detections with the scores as learnt; None if nothing could be held out.
         labels: of the C classes.
-        photos: how many there were.
+        photos: how many there were with boxes.
         calibration: made from the same outcomes.
         warnings: what else should be said with the numbers, as of :func:`data_warnings`.
         boxless: the labels of which there is no box at all.
@@ -311,11 +313,9 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     limits = []
     if boxless:
         limits.append(f"there is no box of {some_of(boxless)}: nothing was learnt of it")
-    unseen = [one.label for one in classes if one.objects == 0 and one.label not in boxless]
-    if unseen:
-        limits.append(
-            f"nothing to check against for {some_of(unseen)}: one more photo of it would tell a lot"
-        )
+    if unseen := [one.label for one in classes if one.objects == 0 and one.label not in boxless]:
+        told = "one more photo of it would tell a lot"
+        limits.append(f"nothing to check against for {some_of(unseen)}: {told}")
     elif photos < 10:
         told = counted(photos, "photo tells", "photos tell")
         limits.append(f"{told} little: more would narrow the interval")
