@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -90,6 +91,22 @@ def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):
     assert nothing.threshold_for(0.5) is None
     with pytest.raises(SettingError, match=r"95% is precision=0\.95"):
         evaluation.threshold_for(95)
+
+
+@pytest.mark.parametrize("threshold", [40, -0.1, math.nan, "0.4", None])
+def test_what_is_no_threshold_is_refused_wherever_one_is_given(squares: AnnotationSet, threshold: Any):
+    evaluation = evaluate(finds_all(squares), squares)
+    asked = (
+        evaluation.at,
+        evaluation.in_words,
+        evaluation.mistakes_in_words,
+        evaluation.counts.of_class(0).at,
+        lambda one: evaluation.outcomes.confusion(one, 1),
+    )
+    for one in asked:
+        with pytest.raises(SettingError, match="the threshold must be a number from 0 to 1") as error:
+            one(threshold)
+        assert threshold != 40 or error.value.hint == "40% is threshold=0.4"
 
 
 def test_mistakes_on_an_object_are_told_apart_from_those_on_something_else(squares: AnnotationSet):

@@ -16,7 +16,7 @@ import numpy as np
 
 from fewbox import __version__
 from fewbox.core import counted
-from fewbox.core.arguments import AUTO, CPU, checked_threshold, former_threshold, takes_score_threshold
+from fewbox.core.arguments import AUTO, CPU, former_threshold, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
@@ -116,7 +116,7 @@ class Evaluation:
             >>> 0 < evaluation.threshold_for(precision=0.95) < 1
             True
         """
-        return self.counts.sum().threshold_for(checked_threshold(precision, "precision"))
+        return self.counts.sum().threshold_for(precision)
 
     @cached_property
     def precise_threshold(self) -> float | None:
@@ -144,7 +144,11 @@ class Evaluation:
 
     @takes_score_threshold
     def at(self, threshold: float) -> dict[str, Any]:
-        """Counts and shares of all classes together at the nearest of the thresholds tried."""
+        """Counts and shares of all classes together at the nearest of the thresholds tried.
+
+        Raises:
+            SettingError: ``threshold`` is no number from 0 to 1; so for the words.
+        """
         return self.counts.sum().at(threshold)
 
     def __str__(self) -> str:

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.arguments import checked_threshold
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable, match_boxes
 from fewbox.evaluation.outcomes import ALARM_KINDS, MISS_KINDS, Outcomes
 
@@ -295,8 +296,12 @@ class ThresholdCounts:
         return ThresholdCounts(self.thresholds, *(counts[class_id] for counts in every))
 
     def at(self, threshold: float) -> dict[str, Any]:
-        """The counts ``[T]`` and their shares at the nearest of the thresholds, ready for JSON."""
-        place = int(np.argmin(abs(self.thresholds - threshold)))
+        """The counts ``[T]`` and their shares at the nearest of the thresholds, ready for JSON.
+
+        Raises:
+            SettingError: ``threshold`` is no number from 0 to 1.
+        """
+        place = int(np.argmin(abs(self.thresholds - checked_threshold(threshold))))
         recall = float(self.recall[place])
         return {
             "score_threshold": float(self.thresholds[place]),
@@ -325,8 +330,12 @@ class ThresholdCounts:
         return float(self.thresholds[(starts[longest] + ends[longest] - 1) // 2])
 
     def threshold_for(self, precision: float) -> float | None:
-        """The lowest threshold from which on precision is so high, for counts ``[T]``; None if at none."""
-        too_low = np.flatnonzero(self.precision < precision)
+        """The lowest threshold from which on precision is so high, for counts ``[T]``; None if at none.
+
+        Raises:
+            SettingError: ``precision`` is no number from 0 to 1.
+        """
+        too_low = np.flatnonzero(self.precision < checked_threshold(precision, "precision"))
         first = int(too_low[-1]) + 1 if len(too_low) else 0
         return float(self.thresholds[first]) if first < len(self.found) and self.found[first] else None
 

@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.arguments import checked_threshold
 from fewbox.evaluation.matching import (
     GroundTruthTable,
     Pairs,
@@ -156,7 +157,11 @@ class Outcomes:
 
         Row ``a``, column ``b``: ground truth of class ``a`` with a prediction of class ``b`` above the
         threshold. The last column counts the missed, the last row the other false alarms.
+
+        Raises:
+            SettingError: ``threshold`` is no number from 0 to 1.
         """
+        threshold = checked_threshold(threshold)
         classes, seen = self.ground_truth.class_ids, self.found_score > threshold
         alarms = self.is_false_positive & (self.predictions.scores > threshold)
         mistaken = alarms & (self.mistaken >= 0)
