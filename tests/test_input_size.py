@@ -154,18 +154,27 @@ def test_deep_fine_tuning_takes_the_size_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("effort", "may_try", "count"), [("quick", True, 5), ("normal", False, 5), ("normal", True, 3)]
+    ("effort", "keep_classes", "count"), [("quick", False, 5), ("normal", True, 5), ("normal", False, 3)]
 )
 def test_where_no_size_is_tried_the_option_is_named(
-    monkeypatch: pytest.MonkeyPatch, effort: str, may_try: bool, count: int
+    monkeypatch: pytest.MonkeyPatch, effort: str, keep_classes: bool, count: int
 ) -> None:
     monkeypatch.setattr(input_size, "held_out_ap50", lambda *_: pytest.fail("tried"))
     photos, base = photos_with(60, (960, 1280), count), load_base("starter")
-    sized = choose_input_size(photos, base, FinetuneConfig(effort=effort), may_try=may_try)
+    sized = choose_input_size(photos, base, FinetuneConfig(effort=effort), keep_classes=keep_classes)
     assert sized.base is base
     (reason,) = sized.reasons
     assert reason.startswith("half the boxes are smaller than 20 pixels at 416x416; ")
-    assert reason.endswith("--input-size 1024 (input_size=1024 in Python)")
+    told = "; the base's own classes then get other scores than they had" if keep_classes else ""
+    assert reason.endswith(f"--input-size 1024 (input_size=1024 in Python){told}")
+
+
+def test_that_kept_classes_get_other_scores_with_another_input_is_told() -> None:
+    photos, base = photos_with(60, (960, 1280)), load_base("starter")
+    for side, keep_classes, said in ((640, True, 1), (640, False, 0), (416, True, 0)):
+        settings = FinetuneConfig(input_size=side)
+        reasons = choose_input_size(photos, base, settings, keep_classes=keep_classes).reasons
+        assert "; ".join(reasons).count("the base's own classes then get other scores than they had") == said
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def finetune(
         recipe: ``"best"``, ``"probe"``, ``"adapt"`` or ``"seed"``.
         config: settings; those of gradient descent are for the seed recipe alone.
         negatives: folders, files or patterns of photos in which there is none of the objects.
-        keep_classes: find the base's own classes too, exactly as the base does; only with ``"best"`` and
-            ``"probe"``; then nothing is adapted.
+        keep_classes: find the base's own classes too, exactly as the base does if the input keeps its size;
+            only with ``"best"`` and ``"probe"``; then nothing is adapted.
         show_progress: print the loss as it goes and show how far the work has come.
         held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
             from them, beside their boxes; not with ``"seed"``, and if there are photos enough.
@@ -168,12 +168,11 @@ def finetune_within(
         require_runnable(base_model, settings.precision, chosen)
     sized = SizedBase(base_model)
     if recipe != "seed" or settings.input_size:
-        # With another input the base's own classes get other scores than the base gives them.
         sized = choose_input_size(
             annotations,
             base_model,
             settings,
-            may_try=not keep_classes,
+            keep_classes=keep_classes,
             judge=_judge_of_sizes(base_model, settings, recipe),
             show_progress=show_progress,
             device=chosen,

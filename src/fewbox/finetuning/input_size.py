@@ -56,6 +56,8 @@ MAX_WORK = 5e14
 """Pixels looked at, times the network's weights: about a minute on two cores. It is no limit of time, so
 that the same photos and seed give the same detector on any machine."""
 
+OTHER_SCORES = "; the base's own classes then get other scores than they had"
+
 POOR = 0.5
 """Expected AP50 below which something has to be done."""
 FEW_OBJECTS = 10
@@ -97,7 +99,7 @@ def choose_input_size(
     base: BaseModel,
     settings: FinetuneConfig,
     *,
-    may_try: bool = True,
+    keep_classes: bool = False,
     judge: Judge | None = None,
     show_progress: bool = False,
     device: torch.device | None = None,
@@ -108,7 +110,8 @@ def choose_input_size(
         annotations: N photos.
         base: its own size stays unless boxes are small.
         settings: ``input_size`` is what was asked for; with the effort ``quick`` no other size is tried.
-        may_try: whether to try sizes that nobody asked for.
+        keep_classes: the base's own classes stay, and have its scores at its own size alone; so no size is
+            tried that nobody asked for.
         judge: tells which size is better, instead of :func:`held_out_ap50`.
         show_progress: print why, and show how far the work has come.
         device: where sizes are tried.
@@ -118,14 +121,14 @@ def choose_input_size(
         PhotoError: a photo cannot be read.
     """
     if settings.input_size:
-        sized = _as_asked(base, settings.input_size)
+        sized = _as_asked(base, settings.input_size, keep_classes=keep_classes)
     else:
         sides = sides_to_try(annotations, base.config)
         if not sides:
             return SizedBase(base)
         affordable = _affordable(sides, len(annotations), base)
         tried = None
-        if may_try and affordable and settings.effort != "quick":
+        if not keep_classes and affordable and settings.effort != "quick":
             tried = _best_size(
                 annotations,
                 base,
@@ -140,6 +143,7 @@ def choose_input_size(
         else:
             option = f"--input-size {sides[-1]} (input_size={sides[-1]} in Python)"
             words = f"a larger input may find more, and takes longer: {option}"
+            words += OTHER_SCORES if keep_classes else ""
             sized = SizedBase(base, (f"{_small_in_words(annotations, base.config)}; {words}",))
     if show_progress:
         for reason in sized.reasons:
@@ -147,11 +151,12 @@ def choose_input_size(
     return sized
 
 
-def _as_asked(base: BaseModel, side: int) -> SizedBase:
+def _as_asked(base: BaseModel, side: int, *, keep_classes: bool) -> SizedBase:
     sized = with_input_size(base, side)
     if sized.config == base.config:
         return SizedBase(base)
-    return SizedBase(sized, (f"input {side}x{side}, as asked for, instead of {_in_words(base.config)}",))
+    reason = f"input {side}x{side}, as asked for, instead of {_in_words(base.config)}"
+    return SizedBase(sized, (reason + (OTHER_SCORES if keep_classes else ""),))
 
 
 def sides_to_try(annotations: AnnotationSet, config: Config) -> list[int]:
