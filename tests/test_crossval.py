@@ -23,7 +23,7 @@ from fewbox.finetuning.crossval import (
     outcomes_in,
     stratified_folds,
 )
-from fewbox.finetuning.estimate import data_warnings
+from fewbox.finetuning.estimate import data_warnings, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor, groups_of_copies
 from fewbox.finetuning.linear_probe import assign_targets
 from fewbox.finetuning.linear_probe.recipe import design_of
@@ -182,6 +182,7 @@ def test_copies_of_a_photo_are_held_out_together(tmp_path: Path) -> None:
     assert outcomes.counted.sum() == sum(
         len(duck.objects) for duck in ducks
     )  # what is found in a copy says nothing more
+    assert "4 photos tell little" in " ".join(estimate_of_photos(photos, ["rubber_duck"], outcomes).remarks)
     # One photo and its copies: held out from each other, as nothing else can be, with a warning.
     assert folds_of(photos[:3], 3) == [[0], [1], [2]]
     assert data_warnings(photos[:3], None)[0].endswith("so the estimate is too high")

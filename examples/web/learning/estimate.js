@@ -30,7 +30,9 @@ export function estimateOf(photos, labels, outcomes, calibration) {
   const overall = { label: "", objects, ap50: mean("ap50"), low: mean("low"), high: mean("high") };
   const [balanced, precise] = thresholdsOf(outcomes, calibration);
   const shown = new Set(photos.flatMap(({ classIds }) => classIds));
-  const withBoxes = photos.filter(({ classIds }) => classIds.length > 0).length; // the others say nothing of objects
+  // Photos without boxes say nothing of objects, and copies of one no more than it.
+  const hasBoxes = (number) => photos[number].classIds.length > 0;
+  const withBoxes = groupsOfCopies(photos).filter((numbers) => numbers.some(hasBoxes)).length;
   const boxless = labels.filter((_, classId) => !shown.has(classId));
   return {
     photos: withBoxes,

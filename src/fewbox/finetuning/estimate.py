@@ -201,7 +201,8 @@ def estimate_of_photos(
 
     ``lift`` is for ``outcomes`` of those who have learnt from far fewer photos.
     """
-    from fewbox.finetuning.features import shared_boxes  # with what runs networks: not for "fewbox show"
+    # With what runs networks: not for "fewbox show".
+    from fewbox.finetuning.features import groups_of_copies, shared_boxes
 
     calibration = Calibration()
     if outcomes is not None:
@@ -212,7 +213,8 @@ def estimate_of_photos(
     if twice := [f"{labels[learnt]} and {labels[other]}" for learnt, other in shared_boxes(photos)]:
         told = "only the first of the two is learnt there: make a detector for each"
         warnings.append(f"the very same box is drawn as two classes: {some_of(twice)}; {told}")
-    with_boxes = sum(bool(len(photo.boxes)) for photo in photos)
+    groups = groups_of_copies(photos)
+    with_boxes = sum(any(len(photos[number].boxes) for number in group) for group in groups)
     return estimate(outcomes, labels, with_boxes, calibration, warnings, boxless, lift)
 
 
