@@ -366,6 +366,14 @@ def test_a_film_in_rgb_is_not_written_as_if_it_were(tmp_path: Path, codec: str, 
     assert np.abs(again.to_ndarray(format="rgb24").astype(int) - image).max() <= 3
 
 
+@pytest.mark.parametrize("said", [b"Lavf", b"VideoHandler"], ids=["of the film", "of its pictures"])
+def test_a_film_whose_title_is_in_an_old_code(film: Path, tmp_path: Path, said: bytes) -> None:
+    data = film.read_bytes()
+    assert said in data
+    (tmp_path / "film.mp4").write_bytes(data.replace(said, said[:-1] + b"\xfc"))  # u with two dots in Latin-1
+    assert detect(tmp_path / "film.mp4", tmp_path / "boxes.csv").num_frames == 50
+
+
 def test_odd_sizes(tmp_path: Path) -> None:
     for number in range(3):
         Image.fromarray(picture(number)[:101, :131]).save(tmp_path / f"{number}.png")

@@ -43,10 +43,11 @@ def open_source(source: str) -> av.container.InputContainer:
 
     if source.isdecimal() and not Path(source).exists():
         device, driver = webcam(int(source), sys.platform)
-        return av.open(device, format=driver, timeout=TIMEOUT_S)
+        return av.open(device, format=driver, timeout=TIMEOUT_S, metadata_errors="replace")
     # Over UDP, the default, a busy network tears frames apart.
     options = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
-    return av.open(source, options=options, timeout=TIMEOUT_S)
+    # Titles in old films are in whatever code their program had, and nobody here reads them.
+    return av.open(source, options=options, timeout=TIMEOUT_S, metadata_errors="replace")
 
 
 def webcam(number: int, platform: str) -> tuple[str, str]:
