@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -156,20 +156,54 @@ def test_a_film_joined_of_parts_goes_on(tmp_path: Path) -> None:
     assert 0 < np.diff(sound).min() <= np.diff(sound).max() < 0.1
 
 
-@pytest.mark.parametrize("places", [(9, 14), (9,)], ids=["both", "shown"])
-def test_a_damaged_time_costs_the_rest_of_the_film_nothing(tmp_path: Path, places: tuple[int, ...]) -> None:
-    """A frame in the middle says that it is shown, and decoded, or only shown, three hours later."""
-    data = bytearray(write_film(tmp_path / "film.ts").read_bytes())
+def damage_times_of_a_broadcast(data: bytearray, places: tuple[int, ...], mask: int, bits: int) -> None:
+    """A frame in the middle states other times: when it is shown, at 9, or decoded, at 14."""
     # ISO/IEC 13818-1, 2.4.3.6: the head of a packet of video that states both times.
     heads = [found.start() for found in re.finditer(rb"\x00\x00\x01\xe0...\xc0", data, re.DOTALL)]
     for place in places:
-        data[heads[20] + place] |= 0x02  # bit 30 of a time in 90000ths of a second
-    (tmp_path / "film.ts").write_bytes(data)
-    assert detect(tmp_path / "film.ts", tmp_path / "boxes.mp4").num_frames == 50
-    steps = np.diff([float(time) for time in times_of(tmp_path / "boxes.mp4")])
-    assert steps.max() < 0.1
-    assert steps.sum() == pytest.approx(49 / RATE, abs=0.001)
-    sound = np.array([float(time) for time, _ in packets_of(tmp_path / "boxes.mp4", "audio")])
+        data[heads[20] + place] = data[heads[20] + place] & ~mask | bits
+
+
+def damage_time_of_flv(data: bytearray) -> None:
+    """One bit of the eight highest of a time in milliseconds; before each tag its size stands once more."""
+    frames, start = [], 13
+    while start < len(data):
+        frames += [start] if data[start] == 9 else []
+        start += 11 + int.from_bytes(data[start + 1 : start + 4], "big") + 4
+    data[frames[20] + 7] ^= 1
+
+
+def damage_composition_time(data: bytearray) -> None:
+    """How much later than it is decoded a frame is shown; ISO/IEC 14496-12, 8.6.1.3."""
+    data[data.index(b"ctts") + 12 + 8 * 12 + 4] ^= 0x40
+    start = data.index(b"edts")  # with what is cut off, FFmpeg leaves out what is shown after the end
+    data[start : start + 4] = b"free"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "damage"),
+    [
+        # Bit 30 of a time in 90000ths of a second, and all of its highest three.
+        pytest.param(".ts", lambda data: damage_times_of_a_broadcast(data, (9, 14), 0, 2), id="both"),
+        pytest.param(".ts", lambda data: damage_times_of_a_broadcast(data, (9,), 0, 2), id="shown"),
+        pytest.param(".ts", lambda data: damage_times_of_a_broadcast(data, (14,), 14, 10), id="decoded"),
+        pytest.param(".flv", damage_time_of_flv, id="flv"),
+        pytest.param(".mp4", damage_composition_time, id="mp4"),
+    ],
+)
+def test_a_damaged_time_costs_the_rest_of_the_film_nothing(
+    tmp_path: Path, suffix: str, damage: Callable[[bytearray], None]
+) -> None:
+    """A frame in the middle says that it is shown, or decoded, or both, hours later or before."""
+    data = bytearray(write_film(tmp_path / f"film{suffix}").read_bytes())
+    damage(data)
+    (tmp_path / f"film{suffix}").write_bytes(data)
+    items = list(VideoReader(str(tmp_path / f"film{suffix}")))
+    times = [item.time_s for item in items if isinstance(item, Frame)]
+    assert len(times) == 50
+    assert np.diff(times).max() < 0.1
+    assert times[-1] - times[0] == pytest.approx(49 / RATE, abs=0.002)
+    sound = [float(item.pts * item.time_base) for item in items if not isinstance(item, Frame)]
     assert 1.8 < sound[-1] < 2.3
 
 

@@ -1,6 +1,7 @@
 """Open a film, a stream or a webcam with PyAV, and say in plain words what FFmpeg reports.
 
-And tell when the frames of a camera came: what its own times, if it sends any, do not say.
+And tell when the frames of a camera came: what its own times, if it sends any, do not say. And let the times
+in a film go on where one of them is damaged, or where they begin anew.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fewbox.errors import VideoError
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
+BACK_S = 1
+"""Times that fall back by more are damaged, or begin anew, as where transport streams are joined."""
 CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 
@@ -124,3 +128,85 @@ class Arrivals:
             self.came_at = min(self.came_at + min(self._intervals, default=self._usual_s), now)
         self._num += 1
         return self._waited
+
+
+_AHEAD_S = 10
+_BROADCAST = ("flv", "hls", "live_flv", "mpeg", "mpegts")
+"""Where each packet states its time. One that is ahead by more than that is damaged, unless the next one says
+the same; elsewhere a picture may stay for so long."""
+_STEADY_TYPES = ("audio", "video")  # between two subtitles any time may pass
+
+
+@dataclass
+class _Track:
+    """Where the times of one stream are, as they were mended."""
+
+    last_s: Fraction
+    before_s: Fraction
+    """Of the last packet but one."""
+    shift_s: Fraction = Fraction(0)
+    """To be added to what packets state."""
+    doubted_s: Fraction | None = None
+    """What the last packet stated, if that was not believed."""
+
+
+class PacketTimes:
+    """Lets the times of packets go on where a film was joined of several, and where one time is damaged.
+
+    Args:
+        form: the name of the film's format, as FFmpeg has it.
+        rate: frames per second.
+        live: whether it is no file; there each frame is looked at before the next one comes, whose time may
+            belie it.
+    """
+
+    def __init__(self, form: str, rate: Fraction, *, live: bool) -> None:
+        self._is_broadcast, self._live = form in _BROADCAST, live
+        self._rate = rate
+        self._shift_s = Fraction(0)
+        self._tracks: dict[int, _Track] = {}
+
+    def mend(self, packet: av.Packet[Any]) -> None:
+        """Let the times of the next packet of any stream follow those before it."""
+        if packet.dts is None:
+            return
+        unit = packet.time_base
+        stated_s = packet.dts * unit
+        track = self._tracks.setdefault(packet.stream.index, _Track(stated_s, stated_s))
+        time_s = stated_s + track.shift_s
+        follows_s = track.last_s + (packet.duration * unit if packet.duration else 1 / self._rate)
+        fell_back = time_s < track.last_s - BACK_S
+        if fell_back and track.before_s < time_s:
+            fell_back = False  # the last one was ahead, and alone
+        is_far = fell_back or (self._is_broadcast and time_s - track.last_s > _AHEAD_S)
+        goes_on = track.doubted_s is not None and time_s >= track.doubted_s
+        is_doubted = is_far and not goes_on and packet.stream.type in _STEADY_TYPES
+        track.doubted_s = time_s if is_doubted else None
+        if fell_back:
+            # Sound and picture begin anew one after the other, and are moved by the same time.
+            needed_s = follows_s - stated_s
+            if self._shift_s == track.shift_s or abs(self._shift_s - needed_s) > BACK_S:
+                self._shift_s = needed_s
+            time_s = stated_s + self._shift_s
+            track.shift_s = track.shift_s if is_doubted else self._shift_s
+        elif is_doubted:
+            time_s = follows_s
+        track.before_s, track.last_s = track.last_s, time_s
+        self._move(packet, round((time_s - stated_s) / unit), round(track.shift_s / unit))
+
+    def _move(self, packet: av.Packet[Any], moved: int, usual: int) -> None:
+        """Move a packet's times, in its unit; ``usual`` is how far others of its stream are moved."""
+        stated, most = packet.dts, _AHEAD_S / packet.time_base
+        assert stated is not None
+        packet.dts = stated + moved
+        if packet.pts is None:
+            return
+        if moved != usual and abs(packet.pts - stated) > most:
+            moved = usual  # only one of the two may be damaged
+        packet.pts += moved
+        if (moved != usual or self._doubts_shown(packet)) and abs(packet.pts - packet.dts) > most:
+            packet.pts = packet.dts
+
+    def _doubts_shown(self, packet: av.Packet[Any]) -> bool:
+        """Whether what is decoded in time, but shown far from it, is damaged; a pause may be between."""
+        return self._is_broadcast and (self._live or packet.stream.type != "video")

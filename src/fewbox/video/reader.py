@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -25,7 +26,15 @@ from fewbox.data.images import ReducedImage, read_image, read_size_hw
 from fewbox.data.remote import short_names
 from fewbox.detection.drawing import contained
 from fewbox.errors import PhotoError, VideoError
-from fewbox.video.opening import CONVERT, Arrivals, as_video_error, open_source, require_pyav
+from fewbox.video.opening import (
+    BACK_S,
+    CONVERT,
+    Arrivals,
+    PacketTimes,
+    as_video_error,
+    open_source,
+    require_pyav,
+)
 
 if TYPE_CHECKING:
     import av
@@ -34,8 +43,6 @@ if TYPE_CHECKING:
 
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
-_BACK_S = 1  # times that fall back by more begin anew, as where transport streams are joined
-_AHEAD_S = 10  # a time there that is ahead by more is damaged, unless the next one says the same
 _MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE = Fraction(25)
 _HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
@@ -45,11 +52,9 @@ _YCGCO = 8
 _RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
 """By the numbers of ITU-T H.273."""
 _KEPT_TYPES = ("audio", "subtitle")
-_BROADCAST = ("mpegts", "hls")
 _UNTIMED = "mpjpeg"
 """JPEGs as parts of one answer: FFmpeg gives them times as of 25 a second, however fast they come."""
 _MILLISECOND = Fraction(1, 1000)
-_STEADY_TYPES = ("audio", "video")  # between two subtitles any time may pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,11 +193,8 @@ class VideoReader:
         self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
         self._num_damaged = 0
         self._last_pts = -1
-        self._is_broadcast = self._container.format.name in _BROADCAST
-        self._last_dts: dict[int, int] = {}
-        self._doubted: set[int] = set()
-        self._shift_s = Fraction(0)
-        self._shifts: dict[int, tuple[Fraction, Fraction]] = {}
+        self._times = PacketTimes(self._container.format.name, self.rate, live=self.live)
+        self._waiting: list[av.VideoFrame] = []
         self._items = self._read()
         self._before = self._until_first_frame()
 
@@ -241,8 +243,7 @@ class VideoReader:
         time_s = 0.0
         with as_video_error(self.name):
             for packet in self._packets():
-                self._mend_time(packet)
-                self._go_on(packet)
+                self._times.mend(packet)
                 if packet.stream is self._stream:
                     for decoded in self._decode(packet):
                         frame = self._frame(decoded)
@@ -269,49 +270,22 @@ class VideoReader:
             yield packet
             asked_at = time.monotonic()
 
-    def _mend_time(self, packet: Packet) -> None:
-        """In a transport stream, let one time that is far ahead of those around it follow the one before."""
-        if packet.dts is None or not self._is_broadcast or packet.stream.type not in _STEADY_TYPES:
-            return
-        index, most = packet.stream.index, _AHEAD_S / packet.time_base
-        last = self._last_dts.get(index, packet.dts)
-        if packet.dts - last > most and index not in self._doubted:
-            self._doubted.add(index)
-            packet.dts = last + (packet.duration or round(1 / (self.rate * packet.time_base)))
-        else:  # after a pause all times are ahead
-            self._doubted.discard(index)
-        if packet.pts is not None and packet.pts - packet.dts > most:
-            packet.pts = packet.dts
-        self._last_dts[index] = packet.dts
-
-    def _go_on(self, packet: Packet) -> None:
-        """Where times begin anew, in a film that was joined of several, let them go on.
-
-        Sound and picture come there one after the other, and are moved by the same time.
-        """
-        if packet.dts is None:
-            return
-        unit, index = packet.time_base, packet.stream.index
-        time_s = packet.dts * unit
-        shift_s, last_s = self._shifts.get(index, (Fraction(0), time_s))
-        if time_s + shift_s < last_s - _BACK_S:
-            needed_s = last_s + (packet.duration * unit if packet.duration else 1 / self.rate) - time_s
-            if self._shift_s == shift_s or abs(self._shift_s - needed_s) > _BACK_S:
-                self._shift_s = needed_s
-            shift_s = self._shift_s
-        self._shifts[index] = shift_s, time_s + shift_s
-        if shift_s:
-            packet.dts += round(shift_s / unit)
-            packet.pts = None if packet.pts is None else packet.pts + round(shift_s / unit)
-
-    def _decode(self, packet: Packet) -> list[Any]:
+    def _decode(self, packet: Packet) -> list[av.VideoFrame]:
+        """The frames of a packet; of a file each waits for the next one, which may belie its time."""
         import av
 
+        decoded: list[Any] = self._waiting
         try:
-            return packet.decode()
+            decoded = decoded + packet.decode()
         except av.InvalidDataError:
             self._num_damaged += 1
-            return []
+        for frame, following in pairwise(decoded):
+            if None not in (frame.pts, following.pts):
+                fell_back = (frame.pts - following.pts) * self.time_base > BACK_S
+                frame.pts = None if fell_back else frame.pts
+        # The last packet is empty, and who looks at a camera does not want to wait.
+        self._waiting = decoded[-1:] if packet.size and not self.live else []
+        return decoded[: len(decoded) - len(self._waiting)]
 
     def _frame(self, decoded: av.VideoFrame) -> Frame:
         """The frame upright, in the size of the first one, and later than the one before."""
