@@ -45,6 +45,14 @@ def test_what_passes_beside_the_ends_of_a_line_is_not_counted() -> None:
     assert go(line, [(150, 180), (150, 20)]) == {"down": 0, "up": 1}
 
 
+def test_what_goes_along_a_line_passes_it_where_it_crosses() -> None:
+    line = LineCounter((0, 100, 200, 100))
+    along = [(x, 97) for x in range(100, 301, 20)]  # not clearly on a side
+    across = [(300, y) for y in range(98, 130, 4)]
+    assert go(line, [(100, 80), *along, *across]) == {"down": 0, "up": 0}
+    assert go(line, [(300, 80), *along[::-1], (100, 101), (300, 104), (300, 120)], 2) == {"down": 1, "up": 0}
+
+
 def test_a_box_that_trembles_on_the_line_counts_once() -> None:
     line = LineCounter((0, 100, 200, 100))
     trembling = [(100, 100 + 5 * (-1) ** number) for number in range(50)]

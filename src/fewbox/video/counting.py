@@ -36,9 +36,13 @@ class _Passage:
     """What is remembered of an object."""
 
     point: Point
-    """Where it was last clearly on a side."""
+    """Where it was last."""
+    was_beyond: bool
+    """On which side that was, however near the line."""
     is_beyond: bool
-    """Which side that was."""
+    """On which side it was last clearly."""
+    step: tuple[Point, Point] | None = None
+    """Where it was before and after it last changed sides."""
     done: list[str] = field(default_factory=list)
     """What it has done, each once, also before it had a number."""
     num_counted: int = 0
@@ -75,11 +79,16 @@ class PassCounter(ABC):
         key = each.candidate if each.candidate is not None else -int(each.track_id or 0)
         passage = self._passages.pop(key, None)
         distance = self._distance(point)
+        is_beyond = distance > 0
+        if passage is not None:
+            if passage.was_beyond != is_beyond:
+                passage.step = passage.point, point
+            passage.point, passage.was_beyond = point, is_beyond
         if abs(distance) >= _BEYOND * (x2 - x1 + y2 - y1) / 2:
-            done = self._done(passage, point, distance > 0)
+            done = self._done(passage, is_beyond)
             if passage is None:
-                passage = _Passage(point, distance > 0)
-            passage.point, passage.is_beyond = point, distance > 0
+                passage = _Passage(point, is_beyond, is_beyond)
+            passage.is_beyond = is_beyond
             passage.done += [name for name in done if name not in passage.done]
         if passage is None:
             return
@@ -96,8 +105,8 @@ class PassCounter(ABC):
         """How far, in pixels, ``point`` is beyond; negative on this side."""
 
     @abstractmethod
-    def _done(self, before: _Passage | None, point: Point, is_beyond: bool) -> list[str]:
-        """What an object has done that is now at ``point``: some of the keys of ``counts``."""
+    def _done(self, before: _Passage | None, is_beyond: bool) -> list[str]:
+        """What an object has done that is now clearly on a side: some of the keys of ``counts``."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the JSON of a video."""
@@ -151,10 +160,12 @@ class LineCounter(PassCounter):
         start, end = self.points
         return _cross(end - start, point - start) / self._length
 
-    def _done(self, before: _Passage | None, point: Point, is_beyond: bool) -> list[str]:
-        if before is None or before.is_beyond == is_beyond:
+    def _done(self, before: _Passage | None, is_beyond: bool) -> list[str]:
+        if before is None or before.is_beyond == is_beyond or before.step is None:
             return []
-        way, (start, end) = point - before.point, self.points - before.point
+        # Before it was clearly beyond, it may have gone along the line for long, and past its end.
+        begin, after = before.step
+        way, (start, end) = after - begin, self.points - begin
         beside = _cross(way, start) * _cross(way, end) > 0
         onward, back = self.counts
         return [] if beside else [onward if is_beyond else back]
@@ -206,7 +217,7 @@ class ZoneCounter(PassCounter):
         (x1, y1), (x2, y2) = begin[spans].T, end[spans].T
         return bool(np.count_nonzero(x1 + (y - y1) * (x2 - x1) / (y2 - y1) > x) % 2)
 
-    def _done(self, before: _Passage | None, point: Point, is_beyond: bool) -> list[str]:
+    def _done(self, before: _Passage | None, is_beyond: bool) -> list[str]:
         entered_or_left = before is not None and before.is_beyond != is_beyond
         return [
             *(["in" if is_beyond else "out"] if entered_or_left else []),
