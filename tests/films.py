@@ -117,4 +117,5 @@ class SeesYellow:
             class_ids=np.zeros(len(found), np.int64),
             class_names=self.labels,
             size_hw=frame.size_hw,
+            full_at=0.9 if len(found) >= self.config.most_detections else 0.0,
         )

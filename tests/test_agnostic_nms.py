@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from exports import detector_of, noise
 from fewbox.cli import main
 from fewbox.core.boxes import FoundArrays, pairwise_iou
 from fewbox.detection import Detections
@@ -55,6 +56,17 @@ def test_tiles_are_joined_before_classes_are() -> None:
     found = Inspector().detect(large, tiles=2, agnostic_nms=True)
     assert len(Inspector().detect(large, tiles=2)) > len(found) > 2
     assert not overlapping(found, 0.65)
+
+
+def test_that_there_may_be_more_is_known_whatever_is_joined_afterwards() -> None:
+    detector, photo = detector_of("ssd"), noise((640, 480))
+    plain = detector.detect(photo, threshold=0.3)
+    assert len(plain) == 100  # which is all that it gives
+    joined = detector.detect(photo, threshold=0.3, agnostic_nms=True)
+    assert len(joined) < 100
+    assert joined.full_at == plain.full_at == plain.scores[-1]
+    assert TtaDetector(detector).detect(photo, threshold=0.3).full_at >= plain.full_at
+    assert detector.detect(photo, threshold=plain.full_at).full_at == 0
 
 
 class Wavering(Inspector):

@@ -254,7 +254,7 @@ def test_photos_with_as_many_boxes_as_can_be_are_told(folder, tmp_path) -> None:
     crowded.config = crowded.config.changed(max_detections=2)
     crowded.save(tmp_path / "crowded.safetensors")
     detect = partial(detect_batch, tmp_path / "crowded.safetensors", photos, threshold=0.01)
-    assert "p0.png has 2 boxes, the most that this detector gives of one photo" in str(
+    assert "p0.png has 2 boxes at one look, the most that this detector gives of one photo" in str(
         detect(tmp_path / "out")
     )
     told = json.loads((tmp_path / "out/report.json").read_text())["full"]

@@ -64,6 +64,7 @@ class Counting:
             self.labels,
             size_hw,
             photo if isinstance(photo, Path) else None,
+            full_at=0.0 if self.config.most_detections > 1 else self.score,
         )
 
 
@@ -129,10 +130,12 @@ def test_only_the_other_photos_are_looked_at(
 def test_photos_with_as_many_boxes_as_can_be_are_told(tmp_path: Path, detector: Counting) -> None:
     assert "there may be more" not in str(run(tmp_path))
     detector.config = SimpleNamespace(most_detections=1)
+    stop_after(detector, 4, tmp_path)
     summary = run(tmp_path)
     assert str(summary).splitlines()[1:] == [
-        "6 photos (photo0.png, photo1.png, photo2.png, photo3.png, photo4.png and 1 more) have 1 box, "
-        "the most that this detector gives of one photo; there may be more: look at parts too, with --tiles"
+        "6 photos (photo0.png, photo1.png, photo2.png, photo3.png, photo4.png and 1 more) have 1 box "
+        "at one look, the most that this detector gives of one photo; there may be more: "
+        "look at parts too, with --tiles"
     ]
     detector.options = {"tiles": 2}  # then each tile may have so many
     assert "there may be more" not in str(run(tmp_path))

@@ -487,8 +487,8 @@ def test_frames_with_as_many_boxes_as_can_be_are_told(film: Path, tmp_path: Path
     crowded.config = SimpleNamespace(most_detections=1)
     summary = detect(film, tmp_path / "boxes.mp4", crowded, every=25)
     assert str(summary).splitlines()[-1] == (
-        "2 frames (at 0.00 s, at 1.00 s) have 1 box, the most that this detector gives of one frame; "
-        "there may be more: look at parts too, with --tiles"
+        "2 frames (at 0.00 s, at 1.00 s) have 1 box at one look, "
+        "the most that this detector gives of one frame; there may be more: look at parts too, with --tiles"
     )
 
 

@@ -67,6 +67,8 @@ class Detections:
         size_hw: height and width of the upright photo.
         source: the photo. A path is read again for each drawing, so that many results do not
             hold as many photos in memory; an array is held, not copied.
+        full_at: where a look at the photo gave as many boxes as the detector can, the score of the last
+            one: of those that score less there may be more. 0 if none did.
 
     Raises:
         ValueError: the arrays do not fit each other, or are not as described above.
@@ -99,6 +101,7 @@ class Detections:
     class_names: tuple[str, ...]
     size_hw: tuple[int, int]
     source: Path | npt.NDArray[np.uint8] | None = None
+    full_at: float = 0.0
 
     def __post_init__(self) -> None:
         count = len(self.scores)

@@ -27,6 +27,7 @@ from fewbox.data.images import StrPath
 from fewbox.detection import Detections
 from fewbox.detection.parallel import Batcher, run_each
 from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.rows import noted
 from fewbox.errors import DetectorFileError, OutputError
 from fewbox.export.graph import core_of_weights, detector_content
 from fewbox.models.base import BaseModel, find_base, find_or_convert
@@ -194,7 +195,8 @@ class Detector(PhotoDetector):
             network = self.network if session is None else None
             batcher = None if is_processor(self._device) else self._batcher
         if network is None:
-            return run_session(session, image[None], threshold).of_photo(0)
+            found = run_session(session, image[None], threshold).of_photo(0)
+            return noted(found, self.config.most_detections)
         if batcher is None:
             boxes, scores, class_ids = network.find(image, threshold)
         else:
@@ -204,7 +206,7 @@ class Detector(PhotoDetector):
             size_hw = (image.shape[0], image.shape[1])
             with torch.inference_mode():
                 boxes, scores, class_ids = network.found(codes, logits, size_hw, threshold)
-        return boxes.numpy(), scores.numpy(), class_ids.numpy()
+        return noted((boxes.numpy(), scores.numpy(), class_ids.numpy()), self.config.most_detections)
 
     def _detect_each(self, photos: Iterable[Any], threshold: float) -> list[Detections]:
         def detect(numbered: tuple[int, Any]) -> Detections:

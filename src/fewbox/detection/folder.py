@@ -151,8 +151,8 @@ def detect_folder(
         if animation is not None:
             _animate([written.with_name(row["picture"]) for row in rows], animation)
     full = FullPhotos(limit_of(loaded))
-    for name, count in rows.counts():
-        full.add(name, count)
+    for name in rows.full_photos():
+        full.add(name)
     return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), animation, full)
 
 
@@ -278,27 +278,29 @@ def _detect_and_draw(
         show_progress: show how far the work has come.
     """
 
-    def detect(photo_and_target: tuple[Path, Path | None]) -> dict[str, Any]:
+    def detect(photo_and_target: tuple[Path, Path | None]) -> tuple[dict[str, Any], bool]:
         path, target = photo_and_target
         if target is None:
-            return detector.detect(path, threshold=threshold).to_dict()
+            found = detector.detect(path, threshold=threshold)
+            return found.to_dict(), found.full_at > threshold
         seen, drawn = read_for_both(path, detector)
         found = replace(detector.detect(seen, threshold=threshold), source=path)
         save_picture(found.draw(drawn), target)
-        return found.to_dict() | {"picture": target.name}
+        return found.to_dict() | {"picture": target.name}, found.full_at > threshold
 
     todo = [number for number in range(len(paths)) if number not in rows]
     if show_progress and len(rows):
         console.print(
             f"{len(rows)} of {counted(len(paths), 'photo')} were done by a run that was interrupted"
         )
-    found = run_parallel(detect, ((paths[number], targets[number]) for number in todo), num_threads)
+    results = run_parallel(detect, ((paths[number], targets[number]) for number in todo), num_threads)
     failed: list[str] = []
     with progress_bar("detecting", len(paths), show=show_progress) as advance:
         advance("", len(rows))
-        for number, row in zip(todo, found, strict=True):
+        for number, result in zip(todo, results, strict=True):
             try:
-                rows.add(number, row.result())
+                row, is_full = result.result()
+                rows.add(number, row, is_full=is_full)
             except PhotoError as error:
                 console.print(f"skipped: {error.message}")
                 failed.append(rows.names[number])

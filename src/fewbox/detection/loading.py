@@ -20,6 +20,7 @@ from fewbox.core.progress import console
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.rows import noted
 from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.models import ZOO, base_labels
 from fewbox.models.archive import is_of_checkpoint
@@ -63,7 +64,7 @@ class ExportedDetector(PhotoDetector):
         return self.engine.runs_on
 
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
-        return self.engine.run(image[None], threshold).of_photo(0)
+        return noted(self.engine.run(image[None], threshold).of_photo(0), self.config.most_detections)
 
 
 TORCH = "torch"

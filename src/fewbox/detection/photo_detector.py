@@ -38,6 +38,7 @@ from fewbox.data.images import (
 )
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection import Detections, Photo
+from fewbox.detection.rows import noting_full_looks
 from fewbox.models.families import SUPPRESSION_IOU, Config
 
 _MIN_OVERSIZE = 2
@@ -167,7 +168,8 @@ class PhotoDetector(ABC):
         else:
             source = upright_array(photo, name)
             read = ReducedImage(source, (source.shape[0], source.shape[1]))
-        boxes, scores, class_ids = self._find(read.image, threshold)
+        with noting_full_looks() as full_looks:
+            boxes, scores, class_ids = self._find(read.image, threshold)
         if len(scores) == 0 and hasattr(photo, "ndim"):
             self._remark_if_bgr(read.image, threshold)
         return Detections(
@@ -177,6 +179,7 @@ class PhotoDetector(ABC):
             class_names=self.labels,
             size_hw=read.size_hw,
             source=source,
+            full_at=max(full_looks, default=0.0),
         )
 
     def _remark_if_bgr(self, image: NDArray[np.uint8], threshold: float) -> None:

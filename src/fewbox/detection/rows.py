@@ -14,11 +14,13 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from fewbox.core import counted, escaped
+from fewbox.core.boxes import FoundArrays
 from fewbox.core.files import output_error, replacing, temporary_place, version_of
 from fewbox.data.remote import short_names
 from fewbox.errors import OutputError
@@ -55,6 +57,7 @@ class RowFile:
         self._key = hashlib.sha256(repr(decided_by).encode()).hexdigest()[:16]
         self._starts: dict[int, int] = {}
         self._counts: dict[int, int] = {}
+        self._full: set[int] = set()
         self._path = output / _UNFINISHED if len(photos) >= LEAST_PHOTOS else None
         self._file: IO[bytes]
         if self._path is None:
@@ -98,18 +101,20 @@ class RowFile:
         """In all rows."""
         return sum(self._counts[number] for number in self._starts)
 
-    def counts(self) -> list[tuple[str, int]]:
-        """The name of each photo that is done, and how many detections it has."""
-        return [(self.names[number], self._counts[number]) for number in sorted(self._starts)]
+    def full_photos(self) -> list[str]:
+        """The names of those in which there may be more."""
+        return [self.names[number] for number in sorted(self._full.intersection(self._starts))]
 
-    def add(self, number: int, row: dict[str, Any]) -> None:
-        """Keep the row of the photo of this number.
+    def add(self, number: int, row: dict[str, Any], *, is_full: bool = False) -> None:
+        """Keep the row of the photo of this number, in which there may be more if it ``is_full``.
 
         Raises:
             OutputError: the disk is full.
         """
         try:
-            line = json.dumps([self._key, *self._stamps(number, row), row]).encode() + b"\n"
+            stamps = self._stamps(number, row)
+            line = json.dumps([self._key, *stamps, is_full, row]).encode() + b"\n"
+            self._full.update([number] if is_full else [])
             self._starts[number], self._counts[number] = self._file.seek(0, 2), len(row["detections"])
             self._file.write(line)
             self._file.flush()
@@ -149,15 +154,16 @@ class RowFile:
         start = 0
         for line in self._file:
             try:
-                key, *stamp, row = json.loads(line)
+                key, *stamp, is_full, row = json.loads(line)
             except (ValueError, TypeError):  # half a line: the process was killed while it wrote
-                key, stamp, row = None, [], {}
+                key, stamp, is_full, row = None, [], False, {}
             if key not in (self._key, None):
                 self._starts.clear()
                 break
             number = numbers.get(stamp[0]) if stamp and isinstance(stamp[0], str) else None
             if number is not None and line.endswith(b"\n") and stamp == self._stamps(number, row):
                 self._starts[number], self._counts[number] = start, len(row["detections"])
+                self._full.update([number] if is_full else [])
             start += len(line)
         if not self._starts:
             self._file.truncate(0)
@@ -239,20 +245,42 @@ def _stamp(photo: Path) -> tuple[str, int, int]:
     return str(photo), about.st_size, about.st_mtime_ns
 
 
+_FULL_LOOKS: ContextVar[list[float] | None] = ContextVar("_FULL_LOOKS", default=None)
+
+
+@contextlib.contextmanager
+def noting_full_looks() -> Iterator[list[float]]:
+    """Gather what :func:`noted` is told meanwhile in this thread: the lowest score of each full look."""
+    scores: list[float] = []
+    token = _FULL_LOOKS.set(scores)
+    try:
+        yield scores
+    finally:
+        _FULL_LOOKS.reset(token)
+
+
+def noted(found: FoundArrays, most: int) -> FoundArrays:
+    """What a look has found, most certain first; if that are as many as can be, it is noted."""
+    scores, full_looks = found[1], _FULL_LOOKS.get()
+    if full_looks is not None and len(scores) >= most:
+        full_looks.append(float(scores[most - 1]))
+    return found
+
+
 @dataclass
 class FullPhotos:
-    """The photos, or frames, in which as many boxes were found as the detector gives of one."""
+    """The photos, or frames, in which a look has found as many boxes as the detector gives of one."""
 
     limit: int | None = None
-    """Of the detector; None if that is not known, as with tiles."""
+    """Of the detector; None if that is not known, as with tiles, of which each may have so many."""
     what: str = "photo"
     count: int = 0
     names: list[str] = field(default_factory=list)
     """Of the first of them."""
 
-    def add(self, name: str, num_boxes: int) -> None:
-        """Note a photo with so many boxes, if they are as many as can be."""
-        if self.limit is not None and num_boxes >= self.limit:
+    def add(self, name: str) -> None:
+        """Note such a photo."""
+        if self.limit is not None:
             self.count += 1
             self.names += [name] if self.count <= _NAMED else []
 
@@ -265,8 +293,8 @@ class FullPhotos:
         who = f"{names} has" if self.count == 1 else f"{counted(self.count, self.what)} ({names}) have"
         boxes = counted(self.limit, "box")
         return (
-            f"{who} {boxes}, the most that this detector gives of one {self.what}; there may be more: "
-            "look at parts too, with --tiles"
+            f"{who} {boxes} at one look, the most that this detector gives of one {self.what}; "
+            "there may be more: look at parts too, with --tiles"
         )
 
 

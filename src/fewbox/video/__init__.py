@@ -292,7 +292,8 @@ class _FrameScheduler:
             as_shown(frame.image, self._pixel_aspect), threshold=self._tracker.lowest_score
         )
         # The tracker looks at surer ones first: that doubtful ones are cut off costs no new object.
-        self.full.add(f"at {frame.time_s:.2f} s", int((found.scores > self._threshold).sum()))
+        if found.full_at > self._threshold:
+            self.full.add(f"at {frame.time_s:.2f} s")
         return self._tracker.update(found, frame.time_s)
 
 

@@ -182,7 +182,8 @@ def write_report(storage: Storage, manifest: Manifest, limit: int) -> RunSummary
         for row in read_photo_rows(storage, number):
             counts["done"] += 1
             counts["detections"] += row["detections"]
-            full.add(row["photo"], row["detections"])
+            if row["detections"] >= limit:
+                full.add(row["photo"])
             if row["failure"] is not None:
                 counts["failed"] += 1
                 table.writerow((row["photo"], row["failure"]))
