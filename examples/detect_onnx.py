@@ -44,9 +44,19 @@ class Detector:
         ]
 
 
+def drop_xmp(photo):
+    """Pillow would turn a photo by an orientation that stands in XMP alone, and no browser does."""
+    for key in ("xmp", "XML:com.adobe.xmp"):
+        photo.info.pop(key, None)
+
+
 def read_photo(path):
     """The photo as a person sees it: RGB, turned as the camera was held, white where it is transparent."""
-    photo = ImageOps.exif_transpose(Image.open(path))
+    photo = Image.open(path)
+    drop_xmp(photo)  # before: a TIFF is turned while it is loaded
+    photo.load()
+    drop_xmp(photo)  # and after: in a PNG it may come last
+    photo = ImageOps.exif_transpose(photo)
     if photo.mode == "F" or photo.mode.startswith("I"):
         raise SystemExit(f"{path}: grey of more than 8 bits: save it as 8 bits first")
     photo = photo.convert("RGBA")

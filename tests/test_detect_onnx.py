@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from exported_duck import ExportedDuck, assert_same
+from fewbox.data.images import read_image
 from orientations import STORED, orientation
 
 EXAMPLE = Path(__file__).parents[1] / "examples/detect_onnx.py"
@@ -59,6 +62,29 @@ def test_a_photo_taken_sideways_is_turned(exported_duck: ExportedDuck, tmp_path:
     done = run_example(tmp_path, exported_duck.onnx, "sideways.png")
     assert_same(read_printed(done.stdout), exported_duck.detector.detect(upright))
     assert Image.open(tmp_path / "sideways_boxes.png").size == Image.open(upright).size
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("turned", [False, True], ids=["XMP alone", "EXIF too"])
+def test_a_photo_is_turned_as_fewbox_turns_it(tmp_path: Path, suffix: str, turned: bool) -> None:
+    text = PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP)
+    more: dict[str, Any] = {"pnginfo": text} if suffix == ".png" else {"xmp": XMP.encode()}
+    if suffix == ".tif":
+        more = {"tiffinfo": {700: XMP.encode(), **({274: 8} if turned else {})}}
+    elif turned:
+        more["exif"] = orientation(8)
+    photo = tmp_path / f"photo{suffix}"
+    Image.fromarray(np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)).save(photo, **more)
+    read = np.asarray(runpy.run_path(str(EXAMPLE))["read_photo"](photo))
+    assert read.shape == ((60, 40, 3) if turned else (40, 60, 3))
+    assert np.array_equal(read, read_image(photo))
 
 
 @pytest.mark.slow
