@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from fewbox.cli import main
 from fewbox.detection.loading import names_base
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models import COCO_LABELS, ZOO
+from fewbox.models.base import STARTER_PATH
 from fewbox.models.yolox import YOLOX_SIZES
 from tiny_yolox import random_yolox
 
@@ -81,6 +83,19 @@ def test_what_base_takes_is_known_as_a_base(tmp_path: Path) -> None:
     assert names_base(tmp_path / "ckpt-0")
     assert not names_base(tmp_path / "ckpt-1")
     assert not names_base(tmp_path / "duck.safetensors")
+
+
+def test_a_converted_base_is_known_whatever_it_is_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "my_base.safetensors"
+    shutil.copy(STARTER_PATH, own)
+    assert main(["show", str(own), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"][0] == "starter class 0"
+    assert fewbox.open_detector(own).labels == fewbox.open_detector("starter").labels
+    own.write_bytes(own.read_bytes()[:-1])
+    with pytest.raises(DetectorFileError, match="not a safetensors file, or damaged"):
+        fewbox.open_detector(own)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 
 from fewbox.core import EXPORTING, importing_torch, is_installed, require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu
@@ -22,9 +23,10 @@ from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.rows import noted
 from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
-from fewbox.models import ZOO, base_labels
+from fewbox.models import BASE_HEADER, ZOO, base_labels
 from fewbox.models.archive import is_of_checkpoint
 from fewbox.models.families import config_from_dict
+from fewbox.models.weights import read_header
 from fewbox.runtimes import EXPORT_ONE, Engine, is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
@@ -180,6 +182,11 @@ def names_base(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         return not is_exported_detector(path)
+    if suffix == ".safetensors" and path.is_file():
+        try:
+            return bool(read_header(path, BASE_HEADER))
+        except (OSError, SafetensorError, ValueError):
+            return False  # who reads it as a detector says what is wrong
     return path.is_dir() or suffix in (".pth", ".pt", ".gz", ".tgz", ".tar")
 
 
