@@ -721,6 +721,22 @@ def test_what_is_no_video(film: Path, tmp_path: Path) -> None:
         VideoReader("63")
 
 
+def test_a_film_of_which_little_is_left(tmp_path: Path) -> None:
+    """FFmpeg calls it the end of the file, or finds tracks of which it knows no more."""
+    whole = write_film(
+        tmp_path / "film.mp4",
+        ticks=range(0, 5120, 512),
+        audio=False,
+        options={"movflags": "frag_keyframe+empty_moov"},
+    ).read_bytes()
+    for size in range(49, whole.index(b"stsd") + 200, 12):
+        (tmp_path / "cut.mp4").write_bytes(whole[:size])
+        with pytest.raises(VideoError) as raised:
+            VideoReader(str(tmp_path / "cut.mp4"))
+        assert re.search("damaged or cut off|codec is not known|not one frame of it", raised.value.message)
+        assert raised.value.hint == opening.CONVERT
+
+
 def test_a_file_with_only_sound(film: Path, tmp_path: Path) -> None:
     with av.open(str(film)) as source, av.open(str(tmp_path / "song.mp4"), "w") as song:
         stream = song.add_stream_from_template(source.streams.audio[0])

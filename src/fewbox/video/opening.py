@@ -25,6 +25,7 @@ TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 BACK_S = 1
 """Times that fall back by more are damaged, or begin anew, as where transport streams are joined."""
+UNREADABLE = "not a video, or damaged or cut off"
 CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
 
@@ -87,10 +88,13 @@ def as_video_error(source: str) -> Iterator[None]:
             what = "no such file or device"
         elif isinstance(error, av.ExitError | TimeoutError):
             what, hint = f"sent nothing for {TIMEOUT_S:.0f} s", "check the camera and the network"
-        elif isinstance(error, av.InvalidDataError):
-            what, hint = "not a video, or damaged or cut off", CONVERT
         elif isinstance(error, av.DecoderNotFoundError):
             what, hint = "its codec is not known here", CONVERT
+        elif isinstance(error, av.InvalidDataError) or (
+            Path(source).is_file() and not isinstance(error, PermissionError)
+        ):
+            # What it meets in what is left of a file, FFmpeg calls anything: no memory, the end, bad input.
+            what, hint = UNREADABLE, CONVERT
         raise VideoError(f"{source}: {what}", hint=hint) from error
 
 

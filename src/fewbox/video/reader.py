@@ -29,6 +29,7 @@ from fewbox.errors import PhotoError, VideoError
 from fewbox.video.opening import (
     BACK_S,
     CONVERT,
+    UNREADABLE,
     Arrivals,
     PacketTimes,
     as_video_error,
@@ -217,10 +218,10 @@ class VideoReader:
                     raise VideoError(f"{self.name}: its codec is not known here", hint=CONVERT)
                 stream.thread_type = "AUTO"
                 return stream
-        raise VideoError(f"{self.name}: has no video, only {self._contents()}", hint="choose another file")
-
-    def _contents(self) -> str:
-        return ", ".join(sorted({stream.type for stream in self._container.streams})) or "nothing"
+        contents = sorted({stream.type for stream in self._container.streams})
+        if contents in ([], ["data"]):  # of a film without its beginning or end often no more is known
+            raise VideoError(f"{self.name}: {UNREADABLE}", hint=CONVERT)
+        raise VideoError(f"{self.name}: has no video, only {', '.join(contents)}", hint="choose another file")
 
     def _count(self) -> int | None:
         duration = self._container.duration
