@@ -41,7 +41,9 @@ def test_an_official_file_finds_the_classes_of_coco(pth: Path, capsys: pytest.Ca
     assert main(["show", str(pth), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["labels"] == list(COCO_LABELS)
     assert main(["show", str(pth)]) == 0
-    assert "a base model, with the classes that it was trained on" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "a base model, with the classes that it was trained on" in told.out
+    assert "yolox_nano.pth: has as many classes as COCO" in told.err
 
 
 @pytest.mark.slow
@@ -118,7 +120,7 @@ def test_coco_weights_find_what_coco_photos_show(shared: Path) -> None:
 
 
 def test_an_official_file_is_known_whatever_it_is_called(
-    pth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pth: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FEWBOX_CACHE", str(tmp_path))
     renamed = tmp_path / "download(1).pth"
@@ -127,3 +129,8 @@ def test_an_official_file_is_known_whatever_it_is_called(
     monkeypatch.setitem(ZOO, "yolox_nano", replace(ZOO["yolox_nano"], sha256="0" * 64, onnx_sha256=sha256))
     base = fewbox.load_base(renamed)
     assert (base.name, base.licence, base.source) == ("yolox_nano", "Apache-2.0 (YOLOX)", "download(1).pth")
+    assert base.class_labels() == COCO_LABELS
+    assert not capsys.readouterr().err
+    assert replace(base, source_sha256="1" * 64).class_labels() == COCO_LABELS
+    told = "download(1).pth: has as many classes as COCO, so they get COCO's names, which may not be theirs"
+    assert " ".join(capsys.readouterr().err.split()) == told

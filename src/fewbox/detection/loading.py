@@ -23,7 +23,7 @@ from fewbox.detection.export_cache import find_export, keep_export
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.rows import noted
 from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
-from fewbox.models import BASE_HEADER, ZOO, base_labels
+from fewbox.models import BASE_HEADER, ZOO
 from fewbox.models.archive import is_of_checkpoint
 from fewbox.models.families import config_from_dict
 from fewbox.models.weights import read_header
@@ -237,7 +237,7 @@ def _loaded(path: Path, base: BaseModel | StrPath | None, device: str, *, is_bas
     detector = Detector(
         config=model.config,
         weights=model.weights,
-        labels=base_labels(model.name, model.config.num_classes),
+        labels=model.class_labels(),
         base=model.origin(),
         provenance={},
         device=choose_processor_or(device),

@@ -296,6 +296,14 @@ def base_labels(base_name: str, num_classes: int) -> tuple[str, ...]:
     return tuple(numbered)
 
 
+def is_published(source: str, sha256: str) -> bool:
+    """Whether weights are those of :data:`ZOO`, by what a base says of where it came from."""
+    of_name = {entry.url for entry in ZOO.values()} | {
+        entry.file_name for entry in ZOO.values() if entry.sha256 is None and entry.url
+    }
+    return source in of_name or entry_of_file(sha256) is not None
+
+
 def require_own_file(path: Path, entry: ZooEntry) -> None:
     """Refuse a file that a person gave this name, and is another: what is fetched has been checked."""
     try:

@@ -24,13 +24,16 @@ from fewbox.core.progress import console
 from fewbox.errors import BaseModelError, CheckpointError, DownloadError, OutputError, SettingError
 from fewbox.models import (
     BASE_HEADER,
+    COCO_LABELS,
     SMALL,
     STARTER,
     ZOO,
     ZooEntry,
+    base_labels,
     cached_base_path,
     default_base,
     entry_of_file,
+    is_published,
 )
 from fewbox.models.archive import content_sha256
 from fewbox.models.families import Config, config_from_dict, families, family_of, network_type, weight_shapes
@@ -71,6 +74,14 @@ class BaseModel:
             "source_sha256": self.source_sha256,
             "licence": self.licence,
         }
+
+    def class_labels(self) -> tuple[str, ...]:
+        """The names of its classes; where they are COCO's by their number alone, a line says so."""
+        labels = base_labels(self.name, self.config.num_classes)
+        if COCO_LABELS[0] in labels and not is_published(self.source, self.source_sha256):
+            told = "has as many classes as COCO, so they get COCO's names, which may not be theirs"
+            console.print(f"{self.source}: {told}")
+        return labels
 
 
 def load_base(base: str | os.PathLike[str], *, batch_norm_eps: float | None = None) -> BaseModel:

@@ -28,7 +28,6 @@ from fewbox.finetuning.estimate import Estimate, estimate_of_photos
 from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor
 from fewbox.finetuning.linear_probe import DesignMatrix, assign_targets
 from fewbox.finetuning.resume import ComputedArrays, UnfinishedRun
-from fewbox.models import base_labels
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, family_of, weight_shapes
 from fewbox.models.features import FeatureExtractor
@@ -272,5 +271,5 @@ def fit_detector(
 
 def _all_labels(base: BaseModel, novel: Sequence[str]) -> tuple[str, ...]:
     """The base's labels, then the novel ones; of two that are alike, the base's says where it comes from."""
-    kept = base_labels(base.name, base.config.num_classes)
+    kept = base.class_labels()
     return (*(f"{label} ({base.name})" if label in novel else label for label in kept), *novel)
