@@ -103,6 +103,13 @@ class TestAnExport:
         assert len(header["detector_sha256"]) == 64
 
     @pytest.mark.slow
+    def test_opens_without_a_warning(
+        self, pair: tuple[Detector, Path], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        onnxruntime.InferenceSession(pair[1], providers=["CPUExecutionProvider"])
+        assert capfd.readouterr().err == ""
+
+    @pytest.mark.slow
     def test_uses_no_numbers_that_a_runtime_may_lack(self, pair: tuple[Detector, Path]) -> None:
         model = onnx.load(pair[1])
         assert [entry.version for entry in model.opset_import] == [OPSET]

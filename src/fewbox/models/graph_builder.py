@@ -164,8 +164,8 @@ class Prepared:
     """``[N, 3, h, w]``: the network's input."""
     photo_hw: tuple[str, str]
     """Height and width of the photos, int64 without a shape."""
-    covered_hw: tuple[str, str]
-    """What of the input the photos cover, int64 without a shape."""
+    covered_hw: tuple[str, str] | None
+    """What of the input the photos cover, int64 without a shape; None where that is always all."""
     photo_per_input: str
     """``[4]``: boxes in pixels of the input times this are in pixels of the photos."""
 

@@ -146,4 +146,5 @@ def _best_of_levels(
     counted = g.constant(np.arange(config.num_classes)[None, :, None])
     of_class = g.op("Equal", g.op("Unsqueeze", classes, g.numbers(1)), counted)  # [N, C, M]
     class_scores = g.op("Where", of_class, g.op("Unsqueeze", scores, g.numbers(1)), g.real(0))
+    assert prepared.covered_hw is not None
     return clipped(g, their_boxes, prepared.covered_hw), class_scores

@@ -347,9 +347,8 @@ def prepare_steps(g: GraphBuilder, photos: str, photo_hw: tuple[str, str], confi
     height, width = (
         g.op("Div", g.to_float(length), g.real(side)) for length, side in zip(photo_hw, size_hw, strict=True)
     )
-    covered_hw = (g.number(size_hw[0]), g.number(size_hw[1]))
     images = g.op("Transpose", centred, perm=[0, 3, 1, 2])
-    return Prepared(images, photo_hw, covered_hw, g.row([width, height, width, height]))
+    return Prepared(images, photo_hw, None, g.row([width, height, width, height]))
 
 
 def select_steps(
