@@ -22,9 +22,10 @@ import pytest
 from PIL import Image
 
 from exported_duck import openvino_duck
-from exports import detector_of, exported, save_noise
+from exports import detector_of, exported, noise, save_noise
 from fewbox.apps import batch
 from fewbox.apps.batch import detect_batch
+from fewbox.apps.batch.manifest import Manifest, write_report
 from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
 from fewbox.apps.batch.workers import Workers, ray_cluster
 from fewbox.cli import main
@@ -263,6 +264,16 @@ def test_photos_with_as_many_boxes_as_can_be_are_told(folder, tmp_path) -> None:
 
 
 @pytest.mark.slow
+def test_that_there_may_be_more_is_told_though_classes_were_joined(tmp_path: Path) -> None:
+    Image.fromarray(noise((640, 480))).save(tmp_path / "p0.png")
+    storage, (shard,) = Storage(str(tmp_path)), cut_into_shards([str(tmp_path / "p0.png")], 1)
+    result = detect_shard(detector_of("ssd").with_agnostic_nms(True), shard, THRESHOLD, storage)
+    assert result.detections < 100
+    run = Manifest("detector.safetensors", "", THRESHOLD, 1, "", 1, agnostic_nms=True)
+    assert "p0.png has 100 boxes at one look" in str(write_report(storage, run, limit=100))
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_here")
 def test_failed_photos_are_tried_again_on_request(folder, tmp_path) -> None:
     photos, output = few(folder, tmp_path), tmp_path / "out"
@@ -340,7 +351,6 @@ def test_a_detector_of_two_files_reaches_the_workers(folder, tmp_path, exported_
 
 @pytest.mark.slow
 def test_a_photo_that_kills_workers_costs_its_shard_alone(folder, tmp_path) -> None:
-    from fewbox.apps.batch.manifest import Manifest
     from fewbox.apps.batch.workers import MOST_DEATHS, ShardWorker, Work
 
     storage = Storage(str(tmp_path / "out"))

@@ -182,7 +182,7 @@ def write_report(storage: Storage, manifest: Manifest, limit: int) -> RunSummary
         for row in read_photo_rows(storage, number):
             counts["done"] += 1
             counts["detections"] += row["detections"]
-            if row["detections"] >= limit:
+            if row.get("full"):  # not in a table written by fewbox of before
                 full.add(row["photo"])
             if row["failure"] is not None:
                 counts["failed"] += 1

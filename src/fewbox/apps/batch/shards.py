@@ -185,12 +185,13 @@ def detect_shard(
         try:
             detections: Detections = detector.detect(read(), threshold=threshold)
         except PhotoError as error:
-            nothing = {"width": None, "height": None, "detections": 0}
+            nothing = {"width": None, "height": None, "detections": 0, "full": False}
             photos.append(row | nothing | {"failure": escaped(error.message)})
             continue
         height, width = detections.size_hw
         row |= {"width": width, "height": height}
-        photos.append(row | {"detections": len(detections), "failure": None})
+        is_full = detections.full_at > threshold
+        photos.append(row | {"detections": len(detections), "full": is_full, "failure": None})
         for (x1, y1, x2, y2), score, label in detections:
             box = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
             found.append(row | {"label": label, "score": score} | box)
@@ -282,7 +283,7 @@ def _table(rows: list[dict[str, Any]], kind: str) -> bytes:
     text, whole, real = pyarrow.string(), pyarrow.int32(), pyarrow.float32()
     columns = {"photo_id": pyarrow.int64(), "photo": text, "width": whole, "height": whole}
     if kind == PHOTOS:
-        columns |= {"detections": whole, "failure": text}
+        columns |= {"detections": whole, "full": pyarrow.bool_(), "failure": text}
     else:
         columns |= {"label": text, "score": real} | dict.fromkeys(("x1", "y1", "x2", "y2"), real)
     buffer = io.BytesIO()
