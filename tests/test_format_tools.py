@@ -194,6 +194,7 @@ class TestYOLO:
             "0.5 0.5 0.2 0.3 0.45 0.45 0.55 0.45 0.5 0.5 0.46 0.55 0.54 0.55",  # YOLOv5-face
             "0.5 0.5 0.2 0.3 -1 -1 -1 -1 -1 -1 -1 -1 -1 -1",
             "0.5 0.5 0.2 0.3 0.45 0.45 2 0.55 0.45 0 0.5 0.5 1 0.46 0.55 2 0 0 0",  # YOLOv7-face
+            "0.5 0.5 0.2 0.3 0.45 0.45 2 0.55 0.45 2",
             "0.5 0.5 0.2 0.3 0.41 0.36 0.59 0.36 0.59 0.64 0.41 0.64",  # a licence plate
         ],
     )
@@ -229,6 +230,25 @@ class TestYOLO:
             write(folder / "data.yaml", f"{self.NAMES}{more}\n")
             assert edges(read_annotations(folder).images[0].boxes[0]) == pytest.approx(expected)
 
+    def test_one_of_many_landmarks_lies_outside_its_box(self, folder: Path) -> None:
+        good, bad = (f"0 .5 .5 .2 .3 .45 .45 1 .55 .45 1 .45 .55 1 {x} .55 1\n" for x in (0.55, 0.7))
+        write(folder / "labels" / "a.txt", good * 10 + bad)
+        assert all(
+            edges(box) == pytest.approx((40, 21, 60, 39)) for box in read_annotations(folder).images[0].boxes
+        )
+        write(folder / "labels" / "b.txt", bad)
+        assert "labels/a.txt: line 1: lines of 17 numbers may be outlines, or landmarks" in refusal(folder)
+
+    def test_an_outline_that_ends_as_a_tracker_does(self, folder: Path) -> None:
+        write(folder / "labels" / "a.txt", "0 .2 .1 .4 .3 .4 .5 .1 .5 .57 1\n")
+        write(folder / "data.yaml", self.NAMES)
+        assert "a score and the number of a track" in refusal(folder)
+        write(folder / "labels" / "b.txt", "0 .2 .1 .4 .3 .4 .5 .1 .5 .2 .4\n")
+        assert read_annotations(folder).num_boxes == 2
+        write(folder / "labels" / "b.txt", "")
+        write(folder / "data.yaml", self.NAMES + "task: segment\n")
+        assert read_annotations(folder).num_boxes == 1
+
     def test_corners_of_a_box_that_is_turned_by_less_than_a_pixel(
         self, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -256,6 +276,28 @@ class TestYOLO:
             ("\nduck 0.3 0.3 0.2 0.4\n", NAMES, "line 2: not understood: 'duck 0.3 0.3 0.2 0.4'"),
             ("0 0.3 0.3 0.2 nan\n", NAMES, "line 1: not understood"),
             ("0 0.3 0.3 0.2 0.4 0.9\n", NAMES, "line 1: six numbers"),
+            (
+                "0 0.5 0.5 0.2 0.4 0.57 1\n",
+                NAMES,
+                "a score and the number of a track: 0.57 1\nhint: a detector",
+            ),
+            ("0 0.5 0.5 0.2 0.4 0.57 31\n", NAMES, "a score and the number of a track: 0.57 31"),
+            (
+                "0 .2 .1 .4 .3 .4 .5 .1 .5 .57 1\n0 .2 .1 .4 .3 .4 .5 .1 .5 .1 .4 .6 2\n",
+                NAMES,
+                "line 1: the last two numbers may be a score and the number of a track: 0.57 1",
+            ),
+            (
+                "0 .5 .5 .2 .2 .45 .45 .9 .55 .45 .8 .45 .55 .95 .55 .55 .7\n",
+                NAMES,
+                "line 1: each point after the box seems to have a score\nhint: a detector",
+            ),
+            (
+                "0 .5 .5 .2 .2\n0 .1 .1 .5 .1 .6 .4\n",
+                NAMES + "kpt_shape: [17, 3]\n",
+                "line 2: 6 numbers after the class\nhint: kpt_shape: [17, 3] in data.yaml means 55, or 4",
+            ),
+            ("0 .5 .5 .2 .2\n", NAMES + "kpt_shape: 17\n", "data.yaml: kpt_shape is not understood: 17"),
             ("0 30 20 20 24\n", NAMES, "line 1: must be parts of the photo, 0 to 1: 30"),
             ("0 -30 .2 .2 .2\n", NAMES, "line 1: must be parts of the photo, 0 to 1: -30"),
             ("0 1.1 0.3 0.4 0.4\n", NAMES, "a.png: box 1: lies outside the photo"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fewbox.data.formats.raw import LANDMARKS, OUTLINES, UNCLEAR, kind_of
+from fewbox.data.formats.raw import COMPUTED, LANDMARKS, OUTLINES, UNCLEAR, kind_of
 
 FACE = ((-0.2, -0.1), (0.2, -0.1), (0, 0.08), (-0.17, 0.25), (0.17, 0.25))
 PLATE = ((-0.46, -0.45), (0.46, -0.45), (0.46, 0.45), (-0.46, 0.45))
@@ -42,7 +42,7 @@ def test_outlines_all_of_so_many_corners(corners: int) -> None:
     rng = random.Random(corners)
     assert all(kind_of([outline(rng, corners) for _ in range(10)]) == OUTLINES for _ in range(200))
     singles = {kind_of([outline(rng, corners)]) for _ in range(500)}
-    assert singles <= {OUTLINES, UNCLEAR}
+    assert singles <= {OUTLINES, UNCLEAR, COMPUTED}
 
 
 @pytest.mark.parametrize("points", [FACE, PLATE])
@@ -53,8 +53,42 @@ def test_landmarks(points: tuple[tuple[float, float], ...]) -> None:
     assert singles <= {LANDMARKS, UNCLEAR}
 
 
+@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize("points", [FACE, PLATE])
+def test_a_point_outside_its_box_makes_no_outlines_of_all(
+    points: tuple[tuple[float, float], ...], step: int
+) -> None:
+    rng = random.Random(2)
+    for number in (1, 2):  # of ten lines
+        lines = [landmarks(rng, points) for _ in range(10)]
+        for line in lines[:number]:
+            line[4] = line[0] + 0.8 * line[2]
+        if step == 3:
+            lines = [[*line[:4], *with_each(line[4:], lambda: 1)] for line in lines]
+        is_odd = len(lines[0]) % 2 == 1  # then it is refused, as no outline has so many numbers
+        assert kind_of(lines) in (LANDMARKS, OUTLINES if is_odd else UNCLEAR)
+        assert (kind_of(lines) == LANDMARKS) >= (number == 1 and step == 3)
+
+
+@pytest.mark.parametrize("is_box_scored", [True, False])
+@pytest.mark.parametrize("points", [FACE, PLATE, FACE * 3])
+def test_landmarks_with_scores_were_computed(
+    points: tuple[tuple[float, float], ...], is_box_scored: bool
+) -> None:
+    rng = random.Random(3)
+    for _ in range(50):
+        lines = [landmarks(rng, points) for _ in range(10)]
+        scored = [[*line[:4], *with_each(line[4:], lambda: rng.uniform(0.4, 1))] for line in lines]
+        assert kind_of([[*line, 0.9] for line in scored] if is_box_scored else scored) == COMPUTED
+
+
+def with_each(points: list[float], more: Callable[[], float]) -> list[float]:
+    """The points, each followed by one number more."""
+    return [value for x, y in zip(points[::2], points[1::2], strict=True) for value in (x, y, more())]
+
+
 @pytest.mark.parametrize("spoil", [lambda n: [*n, 0.5, 0.5], lambda n: [n[0] + 0.4, *n[1:]]])
-def test_one_of_two_lines_that_does_not_fit_makes_all_outlines(
+def test_one_of_two_lines_that_does_not_fit_speaks_against_landmarks(
     spoil: Callable[[list[float]], list[float]],
 ) -> None:
     line = landmarks(random.Random(1), FACE)

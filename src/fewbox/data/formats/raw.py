@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -250,10 +250,13 @@ def require_single_outlines(groups: Iterable[Hashable], where: str) -> None:
             raise AnnotationError(message, hint="draw one box around each object, or undo the group")
 
 
-OUTLINES, LANDMARKS, UNCLEAR = "outlines", "landmarks", "unclear"
+# The last: landmarks of a model, each with its score, and perhaps the score of the box behind them.
+OUTLINES, LANDMARKS, UNCLEAR, COMPUTED = "outlines", "landmarks", "unclear", "computed"
 
 # So many lines must be landmarks in a box before it is believed: a few faces are drawn carelessly.
+# Where it is fewer, and many, nothing is believed.
 _NEARLY_ALL = 0.9
+_MANY = 0.8
 
 # So many times more lines must speak for one than for the other.
 _CLEARLY = 10
@@ -267,12 +270,16 @@ _MIN_FILLED = 0.1
 # A corner of an outline lies at its rim, this far from the middle, in parts of the outline's sides.
 _MIN_OFF_CENTRE = 0.35
 
+# The way round most outlines is hardly longer than that round the upright box around them. It is 1.2 to 8
+# times as long where landmarks with scores are read as corners: those of tests/test_landmarks.py.
+_MAX_ROUND = 1.2
+
 # Outlines of fewer corners have corners so far apart that nothing can be told.
 _MIN_CORNERS = 6
 
 
 def kind_of(lines: Sequence[Sequence[float]]) -> str:
-    """Tell what lines are that have more than four numbers: ``OUTLINES``, ``LANDMARKS`` or ``UNCLEAR``.
+    """Tell what lines are that have more than four numbers: one of the kinds above.
 
     Args:
         lines: the numbers of each, without the class; all of one data set.
@@ -280,20 +287,34 @@ def kind_of(lines: Sequence[Sequence[float]]) -> str:
     if len({len(numbers) for numbers in lines}) != 1:
         return OUTLINES  # every skeleton has the same points
     count = len(lines[0]) - 4
-    if count % 3 == 0 and all(_has_flags(numbers) and _is_box_of(numbers, 3) for numbers in lines):
-        return LANDMARKS
+    if count % 3 == 0 and all(map(_has_flags, lines)):
+        if _most(lines, _is_flagged_box):
+            return LANDMARKS
+        return OUTLINES if count % 2 else UNCLEAR  # no outlines, but drawn carelessly
+    consistent = [] if count % 2 else [numbers for numbers in lines if _is_box_of(numbers, 2)]
+    are_boxes = len(consistent) >= _NEARLY_ALL * len(lines)
+    if not are_boxes and count > 5 and count % 3 < 2 and _most(lines, _is_scored):
+        go_round = 0 if count % 2 else sum(map(_goes_round, lines))
+        if go_round * 2 < len(lines):
+            return COMPUTED
     if count % 2:
         return OUTLINES  # of which this is none, and it is refused as such
-    consistent = [numbers for numbers in lines if _is_box_of(numbers, 2)]
-    if len(consistent) == len(lines) and any(min(numbers) <= -_SLACK for numbers in lines):
+    if are_boxes and any(min(numbers) <= -_SLACK for numbers in lines):
         return LANDMARKS  # -1 is a point that is not seen
-    apart = sum(_has_size_apart(numbers) for numbers in consistent)
-    outlines = sum(_is_outline(numbers) for numbers in consistent)
-    if len(consistent) < _NEARLY_ALL * len(lines):
-        return UNCLEAR if apart > len(lines) / 2 else OUTLINES
-    if apart > _CLEARLY * outlines and count > 4:  # two points may be two corners of a turned box
+    # Two points may be two corners of a turned box, which is refused as such.
+    may_be_boxes = count > 4 and len(consistent) >= _MANY * len(lines) and _most(lines, _begins_with_box)
+    apart = sum(map(_has_size_apart, consistent))
+    outlines = sum(map(_is_outline, consistent))
+    if are_boxes and apart > _CLEARLY * outlines and count > 4:
         return LANDMARKS
-    return OUTLINES if outlines > _CLEARLY * apart and outlines * 2 >= len(lines) else UNCLEAR
+    if not are_boxes and not may_be_boxes and apart * 2 <= len(lines):
+        return OUTLINES
+    return OUTLINES if outlines > _CLEARLY * apart and outlines * 2 >= len(consistent) else UNCLEAR
+
+
+def _most(lines: Sequence[Sequence[float]], is_so: Callable[[Sequence[float]], bool]) -> bool:
+    """Whether something holds for nearly all lines."""
+    return sum(map(is_so, lines)) >= _NEARLY_ALL * len(lines)
 
 
 def _points(numbers: Sequence[float], step: int) -> list[_Point]:
@@ -305,6 +326,28 @@ def _points(numbers: Sequence[float], step: int) -> list[_Point]:
 def _has_flags(numbers: Sequence[float]) -> bool:
     """Whether every third number says how well a point is seen."""
     return all(flag in (-1, 0, 1, 2) for flag in numbers[6::3])
+
+
+def _is_flagged_box(numbers: Sequence[float]) -> bool:
+    return _is_box_of(numbers, 3)
+
+
+def _begins_with_box(numbers: Sequence[float]) -> bool:
+    return _is_box_of(numbers[:4], 2)
+
+
+def _is_scored(numbers: Sequence[float]) -> bool:
+    """Whether a box comes before points of which each has a score."""
+    points = numbers[: len(numbers) - (len(numbers) - 4) % 3]
+    return all(0 <= score <= 1 for score in numbers[6::3]) and _is_box_of(points, 3)
+
+
+def is_tracked(numbers: Sequence[float]) -> bool:
+    """Whether numbers end as a tracker's do: with a score, and the number of the track."""
+    *_, score, track = numbers
+    is_end = 0 < score < 1 <= track and track == int(track)
+    has_flags = len(numbers) % 3 == 1 and _has_flags(numbers)
+    return is_end and not has_flags and (len(numbers) > 6 or _begins_with_box(numbers))
 
 
 def _is_box_of(numbers: Sequence[float], step: int) -> bool:
@@ -330,6 +373,14 @@ def _has_size_apart(numbers: Sequence[float]) -> bool:
     x1, y1, x2, y2 = _extents([(numbers[0], numbers[1]), *_points(numbers, 2)])
     width, height = numbers[2:4]
     return max(x1 - width, width - x2) > x2 - x1 or max(y1 - height, height - y2) > y2 - y1
+
+
+def _goes_round(numbers: Sequence[float]) -> bool:
+    """Whether points follow each other as corners do: hardly farther than once round all of them."""
+    points = list(zip(numbers[::2], numbers[1::2], strict=True))
+    way = sum(abs(a[0] - b[0]) + abs(a[1] - b[1]) for a, b in pairwise([*points, points[0]]))
+    x1, y1, x2, y2 = _extents(points)
+    return way <= _MAX_ROUND * 2 * (x2 - x1 + y2 - y1)
 
 
 def _is_outline(numbers: Sequence[float]) -> bool:

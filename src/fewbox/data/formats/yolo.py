@@ -9,11 +9,13 @@ box: ``kpt_shape`` or ``task`` in ``data.yaml`` say which, or else ``shapes.kind
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from fewbox.core import counted
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
@@ -27,6 +29,7 @@ from fewbox.data.formats.folders import (
     source_name,
 )
 from fewbox.data.formats.raw import (
+    COMPUTED,
     LANDMARKS,
     OUTLINED,
     OUTLINES,
@@ -34,6 +37,7 @@ from fewbox.data.formats.raw import (
     RawAnnotations,
     RawBox,
     RawPhoto,
+    is_tracked,
     is_upright,
     kind_of,
     not_read,
@@ -58,6 +62,10 @@ _KIND_HINT = (
     "say in data.yaml what follows the class: kpt_shape: [5, 2] for a box and 5 points x y, "
     "or task: segment for outlines"
 )
+_COMPUTED_HINT = (
+    "a detector or a tracker writes such lines: these boxes were computed, not drawn; "
+    "if they are outlines, say task: segment in data.yaml"
+)
 _LISTS = ("classes.txt", LABELS_NAME, "_darknet.labels")  # the last of Roboflow; others of its suffix differ
 _FOLDERS_ABOVE = 3
 _CLASS_ID = re.compile(r"(0|[1-9][0-9]{0,8})(\.0+)?")
@@ -71,6 +79,7 @@ _MAX_PART = 10.0
 class _Classes:
     """The labels by class id, and where they stand; ``kind``: what longer lines are, if that is said.
 
+    ``landmarks``: ``kpt_shape``, how many points follow a box and how many numbers each has; () if not said.
     ``data_set``: what lines with these classes have in common. A ``data.yaml`` is one of its own; lists
     with the same names may stand in every folder of one.
     """
@@ -79,6 +88,7 @@ class _Classes:
     labels: dict[int, str]
     kind: str | None = None
     data_set: Hashable = None
+    landmarks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for label, count in Counter(self.labels.values()).items():
@@ -202,13 +212,39 @@ def _line_of(line: str, classes: _Classes | None, where: str, unnamed_ids: set[i
     if len(parts) == 5:
         hint = "a sixth number is the score of a detection: these boxes were computed, not drawn"
         raise AnnotationError(f"{where}: six numbers", hint=hint)
+    kind = classes and classes.kind
+    if kind is None and parts[-1] > _MAX_PART > max(map(abs, parts[:-1])) and is_tracked(parts):
+        _refuse_tracked(where, parts)
     if max(map(abs, parts)) > _MAX_PART:
         farthest = max(parts, key=abs)
         raise AnnotationError(f"{where}: must be parts of the photo, 0 to 1: {farthest:g}", hint=_LINE_HINT)
     if classes is None:
         unnamed_ids.add(class_id)
         return _Line(where, None, parts, None)
+    if classes.landmarks and len(parts) not in (4, 4 + math.prod(classes.landmarks)):
+        message = f"{where}: {counted(len(parts), 'number')} after the class"
+        shape = f"kpt_shape: {list(classes.landmarks)} in {classes.where}"
+        hint = f"{shape} means {4 + math.prod(classes.landmarks)}, or 4 for a box alone; correct one of them"
+        raise AnnotationError(message, hint=hint)
     return _Line(where, _label(class_id, classes, where), parts, classes.kind)
+
+
+def _refuse_tracked(where: str, parts: Sequence[float]) -> NoReturn:
+    message = (
+        f"{where}: the last two numbers may be a score and the number of a track: {parts[-2]:g} {parts[-1]:g}"
+    )
+    raise AnnotationError(message, hint=_COMPUTED_HINT)
+
+
+def _are_tracked(lines: Sequence[Sequence[_Line]]) -> bool:
+    """Whether all long lines of the files end as a tracker's do; in one photo no two have one number."""
+    numbers = [[line.parts[-1] for line in of_file if len(line.parts) > 4] for of_file in lines]
+    return all(len(set(of_file)) == len(of_file) for of_file in numbers) and all(
+        line.kind is None and is_tracked(line.parts)
+        for of_file in lines
+        for line in of_file
+        if len(line.parts) > 4
+    )
 
 
 def _boxes(lines: list[list[_Line]], left_out: Counter[str]) -> list[list[RawBox]]:
@@ -216,6 +252,11 @@ def _boxes(lines: list[list[_Line]], left_out: Counter[str]) -> list[list[RawBox
     longer = [line for of_file in lines for line in of_file if len(line.parts) > 4]
     doubtful = [line for line in longer if line.kind is None]
     kind = kind_of([line.parts for line in doubtful]) if doubtful else None
+    if doubtful and kind != LANDMARKS and _are_tracked(lines):
+        _refuse_tracked(doubtful[0].where, doubtful[0].parts)
+    if kind == COMPUTED:
+        message = f"{doubtful[0].where}: each point after the box seems to have a score"
+        raise AnnotationError(message, hint=_COMPUTED_HINT)
     if kind == UNCLEAR:
         count = len(doubtful[0].parts) + 1
         message = f"{doubtful[0].where}: lines of {count} numbers may be outlines, or landmarks after a box"
@@ -315,7 +356,18 @@ def _classes_of_yaml(path: Path) -> _Classes:
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
     task = content.get("task")
     kind = LANDMARKS if "kpt_shape" in content or task == "pose" else OUTLINES if task == "segment" else None
-    return _Classes(path.name, labels, kind, path)
+    return _Classes(path.name, labels, kind, path, _landmarks(content.get("kpt_shape"), path.name))
+
+
+def _landmarks(shape: object, where: str) -> tuple[int, ...]:
+    """What ``kpt_shape`` says, if it is there and filled in."""
+    if shape in (None, "", "null", "~"):
+        return ()
+    match shape:
+        case [str(points), "2" | "3" as each] if re.fullmatch("[1-9][0-9]{0,3}", points):
+            return int(points), int(each)
+    hint = "it is the number of points and of numbers each has: [5, 2] for x y, or [5, 3] with a flag"
+    raise AnnotationError(f"{where}: kpt_shape is not understood: {str(shape)[:40]}", hint=hint)
 
 
 def _lines(image: AnnotatedImage, class_ids: dict[str, int]) -> str:
