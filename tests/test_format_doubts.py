@@ -88,6 +88,20 @@ class TestPhotos:
         boxes = write(tmp_path / "p.json", [task({"image": "/data/upload/3/0a1b2c3d-1.jpg"})])
         assert list(found(boxes)) == ["0a1b2c3d-1.jpg"]
 
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "s3://bucket/20240103-1.jpg",
+            "/data/local-files/?d=x/20240103-1.jpg",
+            "20240103-1.jpg",
+            "b/0a1b2c3d-1.jpg",
+        ],
+    )
+    def test_eight_digits_of_a_name_are_no_upload(self, tmp_path: Path, address: str) -> None:
+        photo(tmp_path / "1.jpg")
+        with pytest.raises(AnnotationError, match=r"-1\.jpg"):
+            read_annotations(write(tmp_path / "p.json", [task({"image": address})]))
+
     def test_regions_of_a_second_photo_are_not_drawn_on_the_first(self, tmp_path: Path) -> None:
         for name in ("1.jpg", "2.jpg"):
             photo(tmp_path / name)
@@ -186,6 +200,10 @@ class TestFields:
         for angle in ("0", "0.0"):
             write(tmp_path / "1.xml", f"<annotation>{thing.format(angle)}</annotation>")
             assert found(tmp_path) == {"1.jpg": [("duck", 11, False)]}
+        turned = BOX.format("") + "<rotated_bndbox><x1>1</x1><rot>0.5</rot></rotated_bndbox>"
+        write(tmp_path / "1.xml", f"<annotation><object><name>duck</name>{turned}</object></annotation>")
+        with pytest.raises(AnnotationError, match="the box is rotated"):
+            read_annotations(tmp_path)
         write(tmp_path / "1.xml", f"<annotation>{thing.format('0.7')}</annotation>")
         with pytest.raises(AnnotationError, match="the box is rotated"):
             read_annotations(tmp_path)

@@ -629,9 +629,15 @@ class TestCOCOOfTools:
         raw = read_raw(write(folder / "coco.json", content))
         assert raw.remarks == ("not read: license (1), segmentation (1), attributes (1)",)
         assert edges(to_annotation_set(raw, folder / "images").images[0].boxes[0]) == (20, 6, 40, 30)
-        content["annotations"] = [box | {"attributes": {"rotation": 45.0}}]
-        path = write(folder / "coco.json", content)
-        assert "coco.json: annotations[0]: the box is rotated" in refusal(path, folder / "images")
+        for turned in (
+            {"attributes": {"rotation": 45.0}},
+            {"rotation": 30.0},
+            {"angle": 0.5},
+            {"theta": -0.5},
+        ):
+            content["annotations"] = [box | turned]
+            path = write(folder / "coco.json", content)
+            assert "coco.json: annotations[0]: the box is rotated" in refusal(path, folder / "images")
 
 
 class TestRecognition:

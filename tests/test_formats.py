@@ -287,13 +287,15 @@ class TestWherePhotosAre:
         with pytest.raises(PhotoError, match="cannot be read"):
             read_annotations(write(folder, PIXEL_CSV), "x" * 5000)
 
-    def test_another_spelling_of_the_name(self, tmp_path: Path) -> None:
+    def test_another_spelling_of_the_name(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for name in ("IMG_1.JPG", "my photo (2).jpg", "c.png"):
             Image.new("RGB", (100, 60)).save(tmp_path / name)
         names = ("img_1.jpg", "my_photo_2.jpg", "c")
         rows = "".join(f"{name},20,6,40,30\n" for name in names)
         got = read_annotations(write(tmp_path, "image,x1,y1,x2,y2\n" + rows))
         assert [image.path.name for image in got] == ["IMG_1.JPG", "my photo (2).jpg", "c.png"]
+        told = " ".join(capsys.readouterr().err.split())
+        assert "1 photo found by a name without its signs: 'my_photo_2.jpg' is 'my photo (2).jpg'" in told
 
     @pytest.mark.parametrize(("name", "twins"), [("A.png", ("a.PNG", "a.png")), ("a", ("a.png", "a.jpg"))])
     def test_a_name_that_may_mean_two_photos(self, tmp_path: Path, name: str, twins: tuple[str, str]) -> None:

@@ -28,7 +28,13 @@ from fewbox.data.formats.coco import read_coco
 from fewbox.data.formats.csv_table import is_box_table, read_csv
 from fewbox.data.formats.cvat import read_cvat
 from fewbox.data.formats.fitting import Fitting, annotated_image, require_pixels_in
-from fewbox.data.formats.folders import files_below, folders_of_photos, splits_in_words
+from fewbox.data.formats.folders import (
+    files_below,
+    folders_of_photos,
+    is_only_cleaned,
+    last_part,
+    splits_in_words,
+)
 from fewbox.data.formats.json_file import load_json
 from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
@@ -229,9 +235,17 @@ def _found(
             hint = "name their folder, or leave them out: --skip-missing (skip_missing=True in Python)"
             raise AnnotationError(f"{raw.source}: {told}", hint=hint)
         console.print(f"{raw.source}: {told}; left out")
-    for photo, path in found:
-        if not isinstance(path, AnnotationError):
-            yield photo, path
+    there = [(photo, path) for photo, path in found if not isinstance(path, AnnotationError)]
+    cleaned = [
+        f"{last_part(photo.name)[:200]!r} is {path.name!r}"
+        for photo, path in there
+        # Label Studio cleans the name of each photo that it takes in.
+        if raw.format != "labelstudio" and is_only_cleaned((photo.name, *photo.other_names), path)
+    ]
+    if cleaned:
+        number = counted(len(cleaned), "photo")
+        console.print(f"{raw.source}: {number} found by a name without its signs: {some_of(cleaned, _SHOWN)}")
+    yield from there
 
 
 def possible_formats(path: Path) -> tuple[str, ...]:

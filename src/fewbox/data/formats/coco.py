@@ -8,6 +8,7 @@ tell "looked at, nothing there" from "not looked at"; ``"reviewed": true`` on an
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -34,6 +35,8 @@ _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed", "le
 _LISTS = ("annotations", "categories", "images")
 # box_id is of the project file, which other tools skip as we skip theirs.
 _BOX_FIELDS = frozenset({"id", "box_id", "image_id", "category_id", "bbox", "area", "iscrowd"})
+# What turns a box by its name, in degrees or radians as in tables: tools have no word for it in common.
+_ANGLES = {"rotation": 1.0, "angle": math.degrees(1), "theta": math.degrees(1)}
 _BOX_OR_SHAPE = frozenset({"bbox", "segmentation", "keypoints", "area", "caption"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -169,10 +172,19 @@ def corners_as_turned(entry: Entry, corners: Corners) -> Points:
     Raises:
         AnnotationError: it is turned far.
     """
-    attributes = entry.fields.get("attributes")  # of CVAT, which states the rotation beside the upright box
-    if not isinstance(attributes, dict) or attributes.get("rotation") is None:
-        return ()
-    return turned_corners(corners, entry.entry("attributes").number("rotation"), entry.where)
+    if _attributes(entry).get("rotation") is not None:  # CVAT states it beside the upright box
+        return turned_corners(corners, entry.entry("attributes").number("rotation"), entry.where)
+    for field, to_degrees in _ANGLES.items():
+        angle = entry.fields.get(field)
+        if isinstance(angle, int | float) and angle:
+            return turned_corners(corners, to_degrees * angle, entry.where)
+    return ()
+
+
+def _attributes(entry: Entry) -> dict[str, Any]:
+    """The attributes that CVAT gives an annotation; none in files of other tools."""
+    attributes = entry.fields.get("attributes")
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def _odd_areas(photos: Iterable[RawPhoto]) -> tuple[str, ...]:

@@ -270,6 +270,15 @@ _COMPARISONS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 )
 
 
+def is_only_cleaned(names: Sequence[str], photo: Path) -> bool:
+    """Whether a photo is like none of these names but where both are cleaned of signs."""
+    *strict, cleaned = (
+        any(photo_key(photo.name) == name_key(last_part(name)) for name in names)
+        for photo_key, name_key in _COMPARISONS
+    )
+    return cleaned and not any(strict)
+
+
 class NamedPhotos:
     """Photos by their names, in each of the ways in which names are compared."""
 

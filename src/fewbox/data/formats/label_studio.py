@@ -162,8 +162,11 @@ def _names(url: str) -> list[str]:
     except ValueError:  # no URL, but it may still be a name
         return names
     names += served or [unquote(parts.path).lstrip("/")]
-    last = PurePosixPath(names[-1].replace("\\", "/")).name
-    if _UPLOADED.match(last):
+    *folders, last = PurePosixPath(names[-1].replace("\\", "/")).parts or ("",)
+    # Elsewhere eight digits are part of the name, as a date is.
+    is_plain = not folders and not parts.netloc and not last[:8].isdecimal()
+    is_uploaded = not served and ("upload" in folders or is_plain)
+    if is_uploaded and _UPLOADED.match(last):
         names += [last, _UPLOADED.sub("", last, count=1)]
     return list(dict.fromkeys(names))
 

@@ -30,7 +30,7 @@ from fewbox.errors import AnnotationError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _KNOWN_FIELDS = frozenset({"name", "difficult", "bndbox", *_EDGES})
-_ANGLES = ("angle", "rotation", "theta")
+_ANGLES = ("angle", "theta")  # and all whose names begin with "rot"
 _OBJECT_HINT = "an <object> stands directly in <annotation> and has a <name> and a <bndbox>"
 _SAYS_NOTHING = frozenset({"", "0", "unspecified"})
 
@@ -79,7 +79,7 @@ def _size_hw(root: Node) -> tuple[int, int] | None:
 
 
 def _box(node: Node, left_out: Counter[str]) -> RawBox:
-    if node.has("robndbox"):
+    if node.has("robndbox") or any(map(_is_turned, node.element.iter())):
         refuse_rotated(node.where)
     bounds = node.child("bndbox")
     x1, y1, x2, y2 = (bounds.number(edge) for edge in _EDGES)
@@ -88,12 +88,16 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
         raise AnnotationError(f"{node.where}: name is empty", hint=XML_HINT)
     for child in (*node.element, *bounds.element):
         says = (child.text or "").strip().lower()
-        if child.tag in _ANGLES and (number_in(says) or 0):
-            refuse_rotated(node.where)
         if child.tag not in _KNOWN_FIELDS and (len(child) or says not in _SAYS_NOTHING):
             left_out[child.tag[:40]] += 1
     ignore = node.has("difficult") and node.flag("difficult", node.text("difficult"))
     return RawBox(node.where, (x1, y1, x2, y2), label, ignore)
+
+
+def _is_turned(element: Element) -> bool:
+    """Whether an element is an angle that is not 0, wherever it stands: ``<rot>`` is one too."""
+    is_angle = element.tag in _ANGLES or element.tag.startswith("rot")
+    return is_angle and bool(number_in((element.text or "").strip()))
 
 
 def _text(image: AnnotatedImage) -> str:
