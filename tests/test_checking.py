@@ -336,6 +336,22 @@ class TestLabels:
         assert rows[1].what == "Coffee_Mug: 1 of up to 16 boxes per class"
         assert rows[2].what == "lid"
 
+    @pytest.mark.parametrize(
+        ("labels", "is_told"),
+        [
+            (("A+", "A-"), False),
+            (("\u0915\u093e", "\u0915\u0940"), False),  # in Devanagari vowels are marks, no letters
+            (("\U0001f986", "\U0001f9a2"), False),
+            (("caf\u00e9", "cafe\u0301"), True),
+            (("traffic light", "Traffic-Light"), True),
+        ],
+    )
+    def test_spelling_is_more_than_letters(
+        self, mugs: DataSet, labels: tuple[str, str], is_told: bool
+    ) -> None:
+        mugs.photo("other.jpg", scene(9), (*COCO_BOX, 2))
+        assert ("label-alike" in [row.kind for row in mugs.check(*labels).findings]) is is_told
+
     def test_empty(self, mugs: DataSet) -> None:
         mugs.photo("nameless.jpg", scene(9), (*COCO_BOX, 2))
         rows = mugs.check("mug", " ").findings

@@ -111,6 +111,8 @@ def test_a_person_is_asked_what_is_not_plain(
         (["photos/boxes.json", "-o", "photos", "--to", "csv"], "photos: cannot be written"),
         (["photos/boxes.json", "-o", "x.csv", "--copy-photos"], "photos are not copied for csv"),
         (["photos/boxes.json", "-o", "x.csv", "--from", "voc"], "boxes.json: not valid XML"),
+        (["photos/boxes.json", "-o", "x.json", "--to", "csv"], "csv is called .csv\nhint: name it x.csv"),
+        (["photos/boxes.json", "-o", "x.xml", "--to", "labelstudio"], "format labelstudio is called .json"),
         (["gone", "-o", "x.csv"], "gone: no such file"),
     ],
 )  # fmt: skip

@@ -174,6 +174,15 @@ class TestYOLO:
         assert [box.label for box in got.images[0].boxes] == ["dog"]
         assert got.labels == ("cat", "dog")
 
+    def test_an_empty_file_where_the_photos_are_elsewhere(self, folder: Path) -> None:
+        write(folder / "obj_train_data" / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        write(folder / "obj_train_data" / "b.txt", "")
+        got = read_annotations(folder / "obj_train_data", folder / "images")
+        assert {name: state for name, state in states(got).items() if name != "c.png"} == {
+            "a.png": (1, True),
+            "b.png": (0, True),
+        }
+
     def test_outlines_and_poses(self, folder: Path) -> None:
         write(folder / "data.yaml", self.NAMES)
         write(folder / "labels" / "a.txt", "0 0.2 0.1 0.4 0.5 0.3 0.2\n0 .2 .1 .4 .1 .4 .5 .2 .5\n")
@@ -641,6 +650,25 @@ class TestCOCOOfTools:
 
 
 class TestRecognition:
+    @pytest.mark.parametrize(
+        ("name", "text", "says"),
+        [
+            (
+                "darwin.json",
+                '{"version": "2.0", "item": {"name": "a.png"}, "annotations": [{"name": "duck", "id": 1}]}',
+                "darwin.json: no boxes in a format that can be read here",
+            ),
+            (
+                "boxes.jsonl",
+                '{"image": "a.png"}\n{"image": "b.png"}\n',
+                "not valid JSON, but JSON in lines\nhint: write",
+            ),
+        ],
+    )
+    def test_formats_of_other_tools(self, folder: Path, name: str, text: str, says: str) -> None:
+        write(folder / name, text)
+        assert says in refusal(folder / name)
+
     def test_a_folder_in_two_formats(self, folder: Path) -> None:
         write(folder / "images" / "a.xml", voc(DUCK))
         write(folder / "images" / "boxes.csv", "image,x1,y1,x2,y2\na.png,1,2,3,4\n")

@@ -9,6 +9,7 @@ then the two together.
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from fewbox.data.checks.findings import (
 )
 from fewbox.data.checks.parts import Part, read_part
 from fewbox.data.decoding import LACKS_END
+from fewbox.data.formats.folders import without_case
 from fewbox.data.formats.raw import RawPhoto
 from fewbox.data.images import StrPath, given_places
 from fewbox.data.project import Project
@@ -227,11 +229,13 @@ def _check_reviewed(part: Part) -> Iterator[Finding]:
 
 
 def _check_spelling(part: Part) -> Iterator[Finding]:
+    """Labels that differ in capital letters, in how accents are stored, or in what joins words alone."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in part.labels:
-        spellings["".join(filter(str.isalnum, name.casefold()))].append(name)
-    for names in spellings.values():
-        if len(names) > 1:
+        # Not at an end: A- is another class than A.
+        spellings[re.sub(r"(?<=\S)[\s_-]+(?=\S)", "", without_case(name.strip()))].append(name)
+    for spelling, names in spellings.items():
+        if spelling and len(names) > 1:
             listed = ", ".join(f"{name!r} ({counted(part.labels[name], 'box')})" for name in names)
             yield finding("label-alike", part.source, listed)
 

@@ -337,8 +337,11 @@ def _format_of_json(content: Any) -> str | None:
         return "labelstudio"
     if first is content and "shapes" in first:
         return "labelme"
-    # Categories alone are a list of classes: Label Studio puts one beside its labels of YOLO.
-    return "coco" if first is content and first.keys() & {"images", "annotations"} else None
+    # Categories alone are a list of classes: Label Studio puts one beside its labels of YOLO. Annotations
+    # alone are those of one photo in formats of other tools, such as V7 Darwin.
+    drawn = first.get("annotations")
+    is_of_many = isinstance(drawn, list) and any(isinstance(one, dict) and "image_id" in one for one in drawn)
+    return "coco" if first is content and ("images" in first or is_of_many) else None
 
 
 def _formats_below(folder: Path) -> list[str]:

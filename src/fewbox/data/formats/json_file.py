@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn
 
+from fewbox.data import FORMATS
 from fewbox.data.formats.text_file import number_in, read_text
 from fewbox.errors import AnnotationError
 
@@ -197,6 +198,9 @@ def parse_json(text: str, source: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_fields)
     except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and error.lineno == 2:
+            hint = "write it in one of the formats: " + ", ".join(FORMATS)
+            raise AnnotationError(f"{source}: not valid JSON, but JSON in lines", hint=hint) from error
         place = f"{source}: line {error.lineno}, column {error.colno}"
         raise AnnotationError(f"{place}: not valid JSON: {error.msg}", hint=JSON_HINT) from error
     except (ValueError, RecursionError) as error:  # those below; a number of 5000 digits; nested without end

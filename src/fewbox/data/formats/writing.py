@@ -91,6 +91,7 @@ def write_annotations(
     if form in FOLDER_FORMATS:
         _write_folder(annotations, path, form, copy_photos)
     else:
+        _require_own_suffix(path, form)
         files.write_text(path, _text(annotations, path.parent, form))
     return tuple(_losses(annotations, form, copy_photos))
 
@@ -117,8 +118,7 @@ def annotation_texts(
     if form in FOLDER_FORMATS:
         texts = _texts(annotations, folder, form)
     else:
-        suffix = {"csv": ".csv", "cvat": ".xml"}.get(form, ".json")
-        texts = {f"boxes{suffix}": _text(annotations, folder, form)}
+        texts = {f"boxes{_suffix_of(form)}": _text(annotations, folder, form)}
     return texts, tuple(_losses(annotations, form))
 
 
@@ -134,6 +134,19 @@ def _checked(annotations: AnnotationSet, target: StrPath) -> Path:
     hint = "read them: fewbox.read_annotations(boxes, photos)"
     require_kind(annotations, AnnotationSet, "annotations", AnnotationError, hint)
     return checked_path(target, "the file to write", OutputError)
+
+
+def _suffix_of(form: str) -> str:
+    """What the file of a format that is one file is called at its end."""
+    return {"csv": ".csv", "cvat": ".xml"}.get(form, ".json")
+
+
+def _require_own_suffix(target: Path, form: str) -> None:
+    """Refuse a name by which the file would be taken for one in another format, and not be read."""
+    suffix = target.suffix.lower()
+    if suffix in _BY_SUFFIX and suffix not in ("", _suffix_of(form)):
+        message = f"{target}: a file in the format {form} is called {_suffix_of(form)}"
+        raise OutputError(message, hint=f"name it {target.with_suffix(_suffix_of(form)).name}")
 
 
 def target_formats(target: Path) -> tuple[str, ...]:

@@ -167,7 +167,8 @@ def label_files(folder: Path) -> list[Path]:
     """The label files in a folder and below.
 
     In a folder whose name begins with ``labels`` every text file is one; elsewhere those that
-    look like one, or stand beside a photo of the same name.
+    look like one, or stand beside a photo of the same name. In a folder that holds such files and no
+    photos, the empty ones too.
     """
     found = [path for path in files_below(folder, (".txt",)) if path.name not in _LISTS]
     within = [
@@ -176,7 +177,9 @@ def label_files(folder: Path) -> list[Path]:
     if within or _is_for_labels(folder.resolve().name):
         return within or found
     photos = {path.with_suffix("") for path in files_below(folder, PHOTO_SUFFIXES)}
-    return [path for path in found if path.with_suffix("") in photos or is_label_file(path)]
+    labelled = {path for path in found if path.with_suffix("") in photos or is_label_file(path)}
+    apart = {path.parent for path in labelled} - {photo.parent for photo in photos}
+    return [path for path in found if path in labelled or (path.parent in apart and path.stat().st_size == 0)]
 
 
 def is_label_file(path: Path) -> bool:
