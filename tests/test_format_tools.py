@@ -380,6 +380,26 @@ def labelme(*shapes: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 class TestLabelme:
+    def test_flags_are_counted_and_speak_against_an_empty_photo(self, folder: Path) -> None:
+        write(
+            folder / "json" / "a.json", labelme(shape(flags={"occluded": True, "cut": False}), checked=False)
+        )
+        empty = labelme(imagePath="b.png", flags={"bad": True}, imageHeight=None, imageWidth=None)
+        write(folder / "json" / "b.json", empty)
+        raw = read_raw(folder / "json")
+        assert raw.remarks == ("not read: flag occluded (1), checked: false (1), flag bad (1)",)
+        assert states(to_annotation_set(raw, folder / "images"))["b.png"] == (0, False)
+
+    @pytest.mark.parametrize("others", [(), ("duck",)])
+    def test_labelmes_own_label_of_what_is_to_ignore(self, folder: Path, others: tuple[str, ...]) -> None:
+        shapes = [shape(label=label) for label in ("__ignore__", *others)]
+        write(folder / "json" / "a.json", labelme(*shapes))
+        got = read_annotations(folder / "json", folder / "images", label="duck")
+        assert got.labels == ("duck",)
+        first = got.images[0].boxes[0]
+        assert (first.label, first.ignore) == ("duck", True)
+        assert got.num_boxes == len(others)
+
     def test_shapes_that_have_a_box(self, folder: Path) -> None:
         shapes = [
             shape(flags={"ignore": True}),

@@ -1,9 +1,10 @@
 """labelme JSON, one file per photo.
 
 Of the shapes, rectangles are boxes; polygons, circles and masks are read as the box around
-them. A flag ``ignore`` on a shape, or ``difficult``, is a box to ignore. A file without shapes
-says "looked at, nothing there"; a photo without a file was not looked at. ``imageData``, the
-photo itself inside the file, is not read.
+them. A flag ``ignore`` on a shape, or ``difficult``, is a box to ignore; so is the label ``__ignore__``,
+labelme's own, which names no class. A file without shapes says "looked at, nothing there", unless a flag of
+the photo is set, which often says why there are none; a photo without a file was not looked at.
+``imageData``, the photo itself inside the file, is not read.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,11 @@ _LINES = ("point", "points", "line", "linestrip")
 # The colours are of the first versions.
 _SHAPE_FIELDS = frozenset({"label", "points", "shape_type", "flags", "difficult", "mask", "group_id"})
 _SHAPE_FIELDS |= {"line_color", "fill_color"}
+_PHOTO_FIELDS = frozenset(
+    {"version", "flags", "shapes", "imagePath", "imageData", "imageHeight", "imageWidth"}
+)
+_PHOTO_FIELDS |= {"lineColor", "fillColor"}
+_IGNORED = "__ignore__"
 
 
 def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
@@ -59,7 +66,10 @@ def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
     """
     left_out: Counter[str] = Counter()
     photos = [_photo(load_object(path, name_below(path, folder)), path, left_out) for path in files]
-    labels = labels_in_use(photos, listed_labels(files, folder))
+    used = labels_in_use(photos, listed_labels(files, folder))
+    labels = tuple(label for label in used if label != _IGNORED) if used != (_IGNORED,) else None
+    # Every box has a class. For one to ignore it hardly matters which: learning takes them all alike.
+    photos = [_with_label(photo, labels[0] if labels else None) for photo in photos]
     source, places = source_name(files, folder), places_of("labelme", files, folder)
     return RawAnnotations("labelme", source, tuple(photos), labels, places, not_read(left_out))
 
@@ -83,9 +93,26 @@ def _photo(top: Entry, path: Path, left_out: Counter[str]) -> RawPhoto:
     require_single_outlines(groups, top.where)
     size_hw = top.size_hw("imageHeight", "imageWidth")
     # Points and lines mark objects: a photo with nothing else is not empty.
-    reviewed = bool(boxes) or not shapes
+    flags = _set_flags(top)
+    reviewed = bool(boxes) or not (shapes or flags)
+    left_out.update(flags)
+    left_out.update(field[:40] for field in top.fields if field not in _PHOTO_FIELDS and top.fields[field])
+    if top.fields.get("checked") is False:  # of X-AnyLabeling
+        left_out["checked: false"] += 1
     name = top.text("imagePath") or path.stem
     return RawPhoto(top.where, name, tuple(boxes), reviewed, size_hw, file=path)
+
+
+def _with_label(photo: RawPhoto, label: str | None) -> RawPhoto:
+    """The photo with a class in place of ``__ignore__``."""
+    boxes = tuple(replace(box, label=label) if box.label == _IGNORED else box for box in photo.boxes)
+    return replace(photo, boxes=boxes)
+
+
+def _set_flags(entry: Entry) -> list[str]:
+    """How the flags that are set are counted in the remark about what was not read."""
+    flags = entry.fields.get("flags")
+    return [f"flag {name[:40]}" for name, value in flags.items() if value] if isinstance(flags, dict) else []
 
 
 def _kind(shape: Entry) -> str:
@@ -105,7 +132,8 @@ def _box(shape: Entry, left_out: Counter[str]) -> RawBox | None:
     if kind in _OUTLINES:
         left_out[OUTLINED] += 1
     ignore = bool(shape.fields.get("flags")) and shape.entry("flags").flag("ignore")
-    ignore = ignore or shape.flag("difficult")  # of X-AnyLabeling, as in Pascal VOC
+    ignore = ignore or label == _IGNORED or shape.flag("difficult")  # of X-AnyLabeling, as in Pascal VOC
+    left_out.update(flag for flag in _set_flags(shape) if flag != "flag ignore")
     left_out.update(
         field[:40] for field, value in shape.fields.items() if field not in _SHAPE_FIELDS and value
     )
