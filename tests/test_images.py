@@ -290,6 +290,13 @@ class TestModes:
         path = save(tmp_path, "a.png", Image.new(mode, (2, 2), colour), transparency=colour)
         assert read_image(path).min() == 255
 
+    def test_a_transparent_grey_of_16_bits_is_white(self, tmp_path: Path) -> None:
+        data = save(tmp_path, "a.png", np.array([[512, 520, 65535]], np.uint16)).read_bytes()
+        body = b"tRNS" + struct.pack(">H", 520)
+        chunk = struct.pack(">I", 2) + body + struct.pack(">I", zlib.crc32(body))
+        (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])  # behind the header
+        assert read_image(tmp_path / "a.png")[0, :, 0].tolist() == [2, 255, 255]
+
     def test_cmyk(self, tmp_path: Path) -> None:
         path = save(tmp_path, "a.jpg", Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK"), quality=95)
         np.testing.assert_allclose(read_image(path)[8, 8], (200, 30, 60), atol=4)
@@ -676,10 +683,21 @@ def test_that_other_pages_are_not_read_is_told_once(
     assert "stack.tif: only the first of its pages is read" in told
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_an_avif_of_which_the_end_is_missing_is_incomplete(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("needs a Pillow with AVIF")
+    path = save(tmp_path, "a.avif", Image.new("RGB", (40, 60), "red"))
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(PhotoError, match=r"a\.avif: the photo is damaged or incomplete"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".avif"])
 def test_that_other_frames_are_not_read_is_told_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("needs a Pillow with AVIF")
     monkeypatch.setattr(decoding, "_told", set())
     frames = [Image.new("RGB", (40, 60), shade) for shade in ("red", "blue")]
     frames[0].save(tmp_path / f"one{suffix}")

@@ -199,7 +199,7 @@ def decode(image: Image.Image) -> Image.Image:
 
 def _is_animation(image: Any) -> bool:
     """Whether there are more frames; a JPEG with several pictures shows one thing in several sizes."""
-    if image.format not in ("GIF", "PNG", "WEBP"):
+    if image.format not in ("GIF", "PNG", "WEBP", "AVIF"):
         return False
     with contextlib.suppress(Exception):  # of a GIF the next frame is looked for, which may be damaged
         return bool(getattr(image, "is_animated", False))
@@ -292,6 +292,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         grey = _grey8(np.asarray(image), bits, is_negative)
         if grey.max() < _DARK:
             _tell(image, _TOO_DARK, once=True)
+        transparent = image.info.get("transparency")  # one of the greys of a PNG
+        if isinstance(transparent, int):
+            grey = np.where(np.asarray(image) == transparent, np.uint8(255), grey)
         return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -36,6 +36,7 @@ _MORE_TIFFS: dict[Any, Any] = {
     (b"MM", 0, (1,), 1, (32,), ()): ("I", "I;32BS"),
     (b"MM", 1, (1,), 1, (32,), ()): ("I", "I;32BS"),
 }
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 _RESAVE_HINT = "open it in a photo viewer and save it again as JPEG or PNG, or leave it out"
@@ -118,6 +119,8 @@ def _open_as_heic(path: PhotoFile) -> Image.Image:
         head = file.read(12)
     if not head:
         raise PhotoError(f"{name}: the file is empty", hint="copy the photo again, or leave it out")
+    if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS and "AVIF" in Image.OPEN:
+        raise PhotoError(f"{name}: the photo is damaged or incomplete", hint=_RESAVE_HINT)
     if head[4:8] != b"ftyp" or head[8:12] not in _HEIC_BRANDS:
         raise PhotoError(f"{name}: not a photo in a format that can be read here", hint=_RESAVE_HINT)
     try:
