@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
 from fewbox.cli import main
+from fewbox.core.boxes import paired_iou
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import CheckReport, check_annotations
 from fewbox.data.checks.findings import KINDS, check_boxes
@@ -109,6 +110,20 @@ class TestBoxes:
         assert [row.kind for row in rows] == ["box-twice"] * 3
         assert "the very same as another box of mug" in rows[0].what
         assert "IoU 0.98" in rows[1].what
+
+    def test_thousands_of_boxes_are_not_held_against_each_other_at_once(
+        self, mugs: DataSet, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mugs.photo("many.jpg", scene(9), *[(x, 8 * y, 6, 6) for x in range(0, 300, 8) for y in range(25)])
+        asked = []
+
+        def counted(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+            asked.append(len(first))
+            return paired_iou(first, second)
+
+        monkeypatch.setattr("fewbox.data.checks.findings.paired_iou", counted)
+        assert "box-twice" not in [row.kind for row in mugs.check().findings]
+        assert max(asked) <= 38 * 25**2  # of 950 boxes, not 950 ** 2 / 2: those of one column
 
     def test_one_object_two_classes(self, mugs: DataSet) -> None:
         mugs.photo("both.jpg", scene(9), COCO_BOX, (*COCO_BOX, 2))
