@@ -100,6 +100,12 @@ class TestBoxes:
         assert says in row.what
         assert row.cure
 
+    def test_a_photo_is_found_without_the_signs_of_its_name(self, mugs: DataSet) -> None:
+        mugs.photo("cup#2.jpg", scene(9), COCO_BOX)
+        mugs.coco["images"][-1]["file_name"] = "cup2.jpg"
+        (row,) = mugs.check().findings
+        assert (row.kind, row.severity, row.what) == ("photo-cleaned", "note", "'cup2.jpg' is 'cup#2.jpg'")
+
     def test_one_pixel_outside_is_what_other_tools_do(self, mugs: DataSet) -> None:
         mugs.photo("edge.jpg", scene(9), (-1, -1, 322, 242))
         assert not mugs.check().findings

@@ -222,6 +222,7 @@ KINDS = {
     "photo-without-end": Kind(
         NOTE, "photos whose file lacks its end", "copy it again from where it came, if it is still there"
     ),
+    "photo-cleaned": Kind(NOTE, "photos found by a name without its signs", "rename one that is another"),
     "not-read": Kind(NOTE, "things the file says that fewbox does not use", ""),
 }
 """The kinds, worst first."""

@@ -14,7 +14,7 @@ from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
 from fewbox.data.checks.findings import Finding, finding, photo_not_found
 from fewbox.data.decoding import SIDEWAYS, lacks_end, orientation
-from fewbox.data.formats import read_raw
+from fewbox.data.formats import cleaned_names, read_raw
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
@@ -86,6 +86,8 @@ def read_part(
             missing.append((photo, path))
         else:
             part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
+    if raw is not None and (cleaned := cleaned_names(raw.format, part.stated)):
+        part.findings.append(finding("photo-cleaned", part.source, some_of(cleaned)))
     # Where none is there at all, it is the folder that is wrong.
     _tell_missing(part, missing, len(stated), skips=skip_missing and bool(part.stated), is_drawn=bool(drawn))
     for path in finder.found:

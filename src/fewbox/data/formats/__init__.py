@@ -31,8 +31,7 @@ from fewbox.data.formats.fitting import Fitting, annotated_image, require_pixels
 from fewbox.data.formats.folders import (
     files_below,
     folders_of_photos,
-    is_only_cleaned,
-    last_part,
+    name_without_signs,
     splits_in_words,
 )
 from fewbox.data.formats.json_file import load_json
@@ -236,16 +235,19 @@ def _found(
             raise AnnotationError(f"{raw.source}: {told}", hint=hint)
         console.print(f"{raw.source}: {told}; left out")
     there = [(photo, path) for photo, path in found if not isinstance(path, AnnotationError)]
-    cleaned = [
-        f"{last_part(photo.name)[:200]!r} is {path.name!r}"
-        for photo, path in there
-        # Label Studio cleans the name of each photo that it takes in.
-        if raw.format != "labelstudio" and is_only_cleaned((photo.name, *photo.other_names), path)
-    ]
+    cleaned = cleaned_names(raw.format, there)
     if cleaned:
         number = counted(len(cleaned), "photo")
         console.print(f"{raw.source}: {number} found by a name without its signs: {some_of(cleaned, _SHOWN)}")
     yield from there
+
+
+def cleaned_names(form: str, found: Iterable[tuple[RawPhoto, Path]]) -> list[str]:
+    """Of the photos found those that are like their names in a file only without signs, in words."""
+    if form == "labelstudio":  # it cleans the name of each photo that it takes in
+        return []
+    told = (name_without_signs((photo.name, *photo.other_names), path) for photo, path in found)
+    return list(filter(None, told))
 
 
 def possible_formats(path: Path) -> tuple[str, ...]:

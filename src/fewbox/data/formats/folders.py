@@ -270,13 +270,18 @@ _COMPARISONS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
 )
 
 
-def is_only_cleaned(names: Sequence[str], photo: Path) -> bool:
-    """Whether a photo is like none of these names but where both are cleaned of signs."""
+def name_without_signs(names: Sequence[str], photo: Path) -> str | None:
+    """Such as ``'cup_1.jpg' is 'cup (1).jpg'``, of a photo like its names in a file only without signs.
+
+    Args:
+        names: what the file calls it, best first.
+        photo: what is there.
+    """
     *strict, cleaned = (
         any(photo_key(photo.name) == name_key(last_part(name)) for name in names)
         for photo_key, name_key in _COMPARISONS
     )
-    return cleaned and not any(strict)
+    return f"{last_part(names[0])[:200]!r} is {photo.name!r}" if cleaned and not any(strict) else None
 
 
 class NamedPhotos:
