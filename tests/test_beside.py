@@ -146,6 +146,14 @@ def test_what_is_cut_or_left_out_is_told(folder: Path) -> None:
     )
 
 
+def test_a_photo_that_is_found_without_the_signs_of_its_name_is_told(tmp_path: Path) -> None:
+    folder = make_photos(tmp_path / "photos", "out#1.jpg")
+    (folder / "boxes.csv").write_text("image,x1,y1,x2,y2,label\nout1.jpg,10,20,40,50,mug\n")
+    (found,) = find_beside(Project(folder))
+    assert list(found.images) == ["out#1.jpg"]
+    assert found.problems == ("found by a name without its signs: 'out1.jpg' is 'out#1.jpg'",)
+
+
 def test_labels_beside_the_folder_of_images_are_found(tmp_path: Path) -> None:
     folder = make_photos(tmp_path / "images", "out1.jpg")
     (tmp_path / "labels").mkdir()

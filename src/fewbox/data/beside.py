@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE, checked_label, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.formats import format_of_file, read_files
+from fewbox.data.formats import cleaned_names, format_of_file, read_files
 from fewbox.data.formats.csv_table import is_box_table
 from fewbox.data.formats.fitting import Fitting, annotated_image
 from fewbox.data.formats.folders import files_below
@@ -208,6 +208,10 @@ def _placed(
             told.append(f"{photo.where}: {name} is in another file too, which counts")
             continue
         seen.add(name)
+        told += [
+            f"found by a name without its signs: {which}"
+            for which in cleaned_names(raw.format, [(photo, path)])
+        ]
         yield name, image
     if remark := fitting.remark():
         told.append(remark)
