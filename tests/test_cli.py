@@ -494,6 +494,12 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     arguments = ["detect", "missing.safetensors", str(project / "photos"), "-o", str(project / "out")]
     assert main([*arguments, "--gif", str(project / "film.mp4")]) == 2
     assert "film.mp4: cannot be written as '.mp4'" in failure(capsys)
+    photo = project / "photos" / "photo.gif"
+    Image.new("RGB", (80, 60)).save(photo)
+    before = photo.read_bytes()
+    assert main([*arguments, "--gif", str(photo)]) == 2
+    assert "photo.gif: the animation would replace the photo" in failure(capsys)
+    assert photo.read_bytes() == before
 
 
 def test_wrong_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

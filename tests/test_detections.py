@@ -105,6 +105,17 @@ def test_saved_as_the_ending_says(photo, tmp_path):
         make(2, source=photo).save(tmp_path / "found.txt")
 
 
+def test_a_photo_is_never_replaced_by_its_own_drawing(photo, tmp_path, monkeypatch):
+    before = photo.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for name in (photo, str(photo), photo.name):
+        with pytest.raises(
+            OutputError, match=r"out1\.png: the picture would replace the photo\nhint: choose"
+        ):
+            make(2, source=photo).save(name)
+    assert photo.read_bytes() == before
+
+
 def test_shown_in_the_viewer_of_pictures(photo, monkeypatch):
     shown = []
     monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append(picture))

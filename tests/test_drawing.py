@@ -344,6 +344,17 @@ def test_an_unknown_suffix_is_refused_with_those_that_work(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_animation_does_not_replace_one_of_its_photos(tmp_path):
+    save_gif(plain("red", "lime"), tmp_path / "a.gif")
+    Image.new("RGB", (80, 60)).save(tmp_path / "b.png")
+    before = (tmp_path / "a.gif").read_bytes()
+    for names in (["a.gif", "b.png"], ["b.png", "a.gif"]):
+        with pytest.raises(OutputError, match=r"a\.gif: the animation would replace the photo"):
+            save_gif([tmp_path / name for name in names], tmp_path / "a.gif")
+    assert (tmp_path / "a.gif").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_a_gif_shows_every_frame_for_its_time_and_repeats(tmp_path):
     save_gif(plain("red", "lime", "blue"), tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as gif:

@@ -25,7 +25,7 @@ from PIL import Image
 from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.data.images import ReducedImage, StrPath, read_image, upright_array
 from fewbox.data.photo_file import PhotoBytes
-from fewbox.detection.drawing import draw_boxes, save_picture
+from fewbox.detection.drawing import draw_boxes, require_another, save_picture
 from fewbox.errors import PhotoError, SettingError
 
 _MAX_SHOWN = 5
@@ -210,10 +210,12 @@ class Detections:
         """Write the photo with its detections drawn in, as the ending says: ``found.jpg``, ``found.png`` ...
 
         Raises:
-            OutputError: no picture can be written there.
+            OutputError: no picture can be written there, or it would replace the photo.
             ValueError: there is no photo to draw on.
             PhotoError: the photo can no longer be read, or has another size now.
         """
+        if isinstance(self.source, Path):
+            require_another(Path(path), [self.source])
         save_picture(self.draw(), Path(path))
 
     def show(self) -> None:

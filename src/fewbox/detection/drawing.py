@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
-from fewbox.core.files import replacing
+from fewbox.core.files import is_there, replacing
 from fewbox.data.images import StrPath, read_image, upright_array
 from fewbox.detection.tags import Rect, Tag, caption_to_width, font_for, place_tags
 from fewbox.errors import OutputError
@@ -287,6 +287,19 @@ def _pillow(picture: Picture) -> Image.Image:
     return Image.fromarray(upright_array(picture))
 
 
+def require_another(target: Path, photos: Iterable[StrPath], what: str = "picture") -> None:
+    """Refuse to write a picture, or what else it is, over one of the photos that it is made of.
+
+    Raises:
+        OutputError: ``target`` is one of them, by whatever name.
+    """
+    if not is_there(target):
+        return
+    for photo in photos:
+        if is_there(Path(photo)) and target.samefile(photo):
+            raise OutputError(f"{target}: the {what} would replace the photo", hint="choose another name")
+
+
 def save_picture(picture: Image.Image, target: Path) -> None:
     """Write ``picture`` as JPEG or PNG, as the suffix of ``target`` says, whole or not at all.
 
@@ -314,15 +327,15 @@ def save_gif(
     One that equals the picture before it lengthens that one's time instead.
 
     Args:
-        pictures: at least one, Pillow images or arrays; the first gives the size, and black bars fit the
-            others to it.
+        pictures: at least one, Pillow images, arrays or paths; the first gives the size, and black bars fit
+            the others to it.
         target: ends in ``.gif``.
         frames_per_second: above 0 and up to 50, beyond which browsers slow down.
         max_width: a wider first picture is made this wide.
 
     Raises:
         ValueError: there are no pictures, or ``frames_per_second`` is out of its limits.
-        OutputError: the suffix is another one, or the file cannot be written.
+        OutputError: the suffix is another one, the file cannot be written, or it is one of ``pictures``.
 
     Examples:
         >>> names = ["ducks/test/duck_01.jpg", "ducks/test/duck_02.jpg"]
@@ -334,13 +347,21 @@ def save_gif(
     if path.suffix.lower() != ".gif":
         hint = "use a name that ends in .gif"
         raise OutputError(f"{path}: an animation cannot be written as {path.suffix!r}", hint=hint)
-    frames = _gif_frames(pictures, max_width)
+    frames = _gif_frames(_others(pictures, path), max_width)
     first = next(frames, None)
     if first is None:
         raise ValueError("an animation needs at least one picture")
     duration_ms = 10 * round(100 / frames_per_second)  # GIF counts in hundredths of a second
     with replacing(path) as temporary:
         first.save(temporary, format="GIF", save_all=True, append_images=frames, duration=duration_ms, loop=0)
+
+
+def _others(pictures: Iterable[Picture], target: Path) -> Iterator[Picture]:
+    """The pictures as they come; errors as :func:`require_another`."""
+    for picture in pictures:
+        if isinstance(picture, str | os.PathLike):
+            require_another(target, [picture], "animation")
+        yield picture
 
 
 def _gif_frames(pictures: Iterable[Picture], max_width: int) -> Iterator[Image.Image]:

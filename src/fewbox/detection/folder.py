@@ -25,7 +25,7 @@ from fewbox.data.images import (
 )
 from fewbox.data.photo_file import PhotoBytes, opened
 from fewbox.detection import Detections
-from fewbox.detection.drawing import PICTURE_FORMATS, save_gif, save_picture
+from fewbox.detection.drawing import PICTURE_FORMATS, require_another, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
@@ -131,6 +131,7 @@ def detect_folder(
     written, targets = _results_of(paths, Path(output), pictures)
     if gif is not None:
         require_writable(gif, [".gif"])
+        require_another(Path(gif), paths, "animation")
     loaded, num_threads = _opened(Path(detector), paths, engine, base, device)
     if show_progress:
         say_what_computes(loaded)
@@ -164,7 +165,7 @@ def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Pa
         PhotoError: two photos have one name.
     """
     if _is_picture(output, len(paths), pictures):
-        _require_another(output, paths[0])
+        require_another(output, paths)
         written, targets = output, [output]
     else:
         written = output / "detections.json"
@@ -197,13 +198,6 @@ def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
     if not pictures:
         raise OutputError(f"{output}: a picture, but no pictures are wanted", hint=folder_hint)
     return True
-
-
-def _require_another(target: Path, photo: Path) -> None:
-    if target.resolve() == photo.resolve():
-        raise OutputError(
-            f"{target}: the picture would replace the photo", hint="choose another name with -o"
-        )
 
 
 def save_found(found: Sequence[Detections], detector: str, threshold: float, output: Path, gif: Path) -> None:
@@ -343,7 +337,7 @@ def _targets(paths: Sequence[Path], output: Path) -> list[Path]:
                 f"two photos have one name: {targets[target]} and {path}",
                 hint="rename one of them, or detect in their folders one after the other",
             )
-        _require_another(target, path)
+        require_another(target, [path])
         targets[target] = path
     return list(targets)
 

@@ -57,8 +57,8 @@ def write_annotations(
 
     Args:
         annotations: the set.
-        target: the file to write, whole or not at all; for a format with one file per photo
-            a folder that is not there yet, or empty.
+        target: the file to write, whole or not at all, in place of one that is there; for a format with
+            one file per photo a folder that is not there yet, or empty.
         format: the name of the format; left out, ``.json`` is COCO, ``.csv`` a table and
             ``.xml`` CVAT.
         copy_photos: put the photos into the folder too, where tools of the format expect them; for YOLO
