@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fewbox
 from fewbox.apps.batch import detect_batch
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
-from fewbox.errors import SettingError
+from fewbox.errors import DetectorFileError, SettingError
 from fewbox.evaluation import Evaluation
 from tiny import make_photos, tiny_base
 
@@ -72,6 +73,38 @@ def test_a_detector_is_made_with_its_former_name() -> None:
         assert a_detector(score_threshold=0.25).threshold == 0.25
     with pytest.raises(TypeError, match="under both of its names"):
         a_detector(score_threshold=0.25, threshold=0.25)
+
+
+@pytest.mark.parametrize("wrong", [5, float("nan"), True, "0.5", None])
+def test_a_detector_keeps_no_threshold_but_one_from_0_to_1(wrong: Any) -> None:
+    """What it keeps is saved, exported and served."""
+    detector = a_detector(threshold=np.float32(0.25))
+    assert type(detector.threshold) is float
+    with pytest.raises(SettingError, match="the threshold must be a number from 0 to 1: ") as error:
+        detector.threshold = wrong
+    assert ("no threshold is enough" in str(error.value)) == (wrong is None)
+    with pytest.raises(SettingError, match="the threshold must be"):
+        a_detector(threshold=wrong)
+    assert detector.threshold == 0.25
+
+
+def test_a_detector_keeps_a_label_for_each_class() -> None:
+    detector = a_detector()
+    detector.labels = ["x", "y", "z"]
+    assert detector.labels == ("x", "y", "z")
+    with pytest.raises(ValueError, match="3 classes, but 2 labels"):
+        detector.labels = ("x", "y")
+
+
+def test_a_file_with_no_such_threshold_is_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "d.safetensors"
+    content = (folder / "d.safetensors").read_bytes()
+    assert b'score_threshold\\": 0.5' in content
+    path.write_bytes(content.replace(b'score_threshold\\": 0.5', b'score_threshold\\": 5.0'))
+    with pytest.raises(
+        DetectorFileError, match=r"d\.safetensors: the threshold must be .* 1: 5\.0\nhint: make"
+    ):
+        Detector.load(path)
 
 
 @pytest.fixture(scope="module")

@@ -271,6 +271,8 @@ class TestBadFiles:
             ({"format_version": 2}, "exported in format 2, this fewbox reads format 1"),
             ({"architecture": "unheard_of"}, "its header is damaged: unknown kind of network"),
             ({"labels": None}, "its header is damaged"),
+            ({"labels": ["x"]}, "its header is damaged: 3 classes, but 1 label"),
+            ({"score_threshold": None}, r"d\.onnx: the threshold must be a number from 0 to 1: None"),
             ({"input": "images"}, "exported with --raw"),
         ):
             model = onnx.load(folder / "d.onnx")

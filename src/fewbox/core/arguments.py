@@ -17,7 +17,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from fewbox.core import installed_version
+from fewbox.core import counted, installed_version
 from fewbox.errors import FewboxError, SettingError
 
 AUTO, CPU = "auto", "cpu"
@@ -60,6 +60,42 @@ def former_threshold() -> Any:
         self.threshold = value
 
     return property(get, put, doc="The former name of ``threshold``.")
+
+
+def own_threshold() -> Any:
+    """The attribute ``threshold`` of a detector: a plain float from 0 to 1, whatever number is put there."""
+
+    def get(self: Any) -> float:
+        return float(_put_in(self, "threshold"))
+
+    def put(self: Any, value: Any) -> None:
+        if value is None:
+            hint = "threshold_for gives None where no threshold is enough; keep the one there is"
+            raise SettingError("the threshold must be a number from 0 to 1: None", hint=hint)
+        self.__dict__["threshold"] = checked_threshold(value)
+
+    return property(get, put, doc="``detect`` returns detections with a higher score.")
+
+
+def own_labels() -> Any:
+    """The attribute ``labels`` of a detector, which knows how many classes it has by its ``config``."""
+
+    def get(self: Any) -> Any:
+        return _put_in(self, "labels")
+
+    def put(self: Any, value: Any) -> None:
+        labels, num_classes = tuple(value), self.config.num_classes
+        if len(labels) != num_classes:
+            raise ValueError(f"{counted(num_classes, 'class')}, but {counted(len(labels), 'label')}")
+        self.__dict__["labels"] = labels
+
+    return property(get, put, doc="The name of each class.")
+
+
+def _put_in(owner: Any, name: str) -> Any:
+    if name not in owner.__dict__:
+        raise AttributeError(f"{type(owner).__name__} has no {name} yet")
+    return owner.__dict__[name]
 
 
 def _warn(what: str) -> None:

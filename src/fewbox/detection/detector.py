@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from fewbox.core import counted
-from fewbox.core.arguments import AUTO, CPU, checked_path, takes_score_threshold
+from fewbox.core.arguments import AUTO, CPU, checked_path, own_labels, takes_score_threshold
 from fewbox.core.boxes import FoundArrays
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
@@ -49,7 +48,7 @@ from fewbox.models.families import (
     weight_shapes,
 )
 from fewbox.models.weights import Weight, read_weights, write_weights
-from fewbox.runtimes import known_provenance
+from fewbox.runtimes import known_provenance, known_threshold
 from fewbox.runtimes.onnxruntime import open_session, run_session
 
 if TYPE_CHECKING:
@@ -94,6 +93,8 @@ class Detector(PhotoDetector):
         ['duck_01.jpg', 'duck_02.jpg']
     """
 
+    labels: tuple[str, ...] = own_labels()
+
     @takes_score_threshold
     def __init__(
         self,
@@ -108,8 +109,6 @@ class Detector(PhotoDetector):
         threshold: float = SCORE_THRESHOLD,
         device: torch.device | None = None,
     ) -> None:
-        if config.num_classes != len(labels):
-            raise ValueError(f"{counted(config.num_classes, 'class')}, but {counted(len(labels), 'label')}")
         self.config = config
         self.weights = {name: np.asarray(weight) for name, weight in weights.items()}
         self.labels = tuple(labels)
@@ -314,6 +313,7 @@ class Detector(PhotoDetector):
             ) from error
         if header.get("format_version") != FORMAT_VERSION:
             raise _not_a_detector(path, header)
+        threshold = known_threshold(path, header, _MAKE_ONE)
         try:
             config = config_from_dict(header["architecture"], header["config"])
             if header["heads_only"]:
@@ -328,7 +328,7 @@ class Detector(PhotoDetector):
                 base=header["base"],
                 provenance=known_provenance(header["provenance"]),
                 precision=header["precision"],
-                threshold=header["score_threshold"],
+                threshold=threshold,
                 device=chosen,
             )
             if not detector.is_graph:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from fewbox.core import EXPORTING, importing_torch, is_installed, require_packages
-from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu
+from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu, own_labels
 from fewbox.core.boxes import FoundArrays
 from fewbox.core.progress import console
 from fewbox.data.images import StrPath
@@ -46,6 +46,8 @@ class ExportedDetector(PhotoDetector):
     Raises:
         DetectorFileError: its header is damaged.
     """
+
+    labels: tuple[str, ...] = own_labels()
 
     def __init__(self, engine: Engine, path: Path) -> None:
         header = self.header = dict(engine.header)

@@ -17,7 +17,13 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core.arguments import CPU, checked_threshold, former_threshold, takes_score_threshold
+from fewbox.core.arguments import (
+    CPU,
+    checked_threshold,
+    former_threshold,
+    own_threshold,
+    takes_score_threshold,
+)
 from fewbox.core.boxes import (
     FoundArrays,
     checked_tiles,
@@ -65,7 +71,7 @@ class PhotoDetector(ABC):
     base: dict[str, str]
     provenance: dict[str, Any]
     precision: str
-    threshold: float
+    threshold: float = own_threshold()
     options: Mapping[str, Any] = MappingProxyType({})
     score_threshold = former_threshold()
     _looked_for_bgr = 0
@@ -275,9 +281,8 @@ class TtaDetector(_AskingDetector):
     def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         low = min(threshold, _LOWEST_SCORE)
         plain = self.detector._find_each_class(image, low)
-        mirrored, their_scores, their_ids = self.detector._find_each_class(
-            np.ascontiguousarray(image[:, ::-1]), low
-        )
+        flipped = np.ascontiguousarray(image[:, ::-1])
+        mirrored, their_scores, their_ids = self.detector._find_each_class(flipped, low)
         boxes_back = mirrored.copy()  # in pixels of the photo
         boxes_back[:, [0, 2]] = image.shape[1] - mirrored[:, [2, 0]]
         boxes, scores, class_ids = merge_looks(plain, (boxes_back, their_scores, their_ids))
@@ -340,9 +345,8 @@ class TiledDetector(_AskingDetector):
         found = [self._find_in_whole(image, low)]
         doubtful = [seen_whole(found[0][0], tiles, size_hw)]  # a tile sees them larger
         for number, (x1, y1, x2, y2) in enumerate(tiles.tolist()):
-            boxes, scores, class_ids = self.detector._find_each_class(
-                np.ascontiguousarray(image[y1:y2, x1:x2]), low
-            )
+            tile = np.ascontiguousarray(image[y1:y2, x1:x2])
+            boxes, scores, class_ids = self.detector._find_each_class(tile, low)
             boxes = boxes + np.array((x1, y1, x1, y1), np.float32)
             cut = is_cut(boxes, tiles[number], size_hw)
             left = ~(cut & seen_whole(boxes, tiles, size_hw))

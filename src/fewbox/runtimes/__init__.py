@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import named_entry
-from fewbox.errors import CheckpointError, DetectorFileError
+from fewbox.core.arguments import checked_threshold
+from fewbox.errors import CheckpointError, DetectorFileError, SettingError
 from fewbox.models import BASE_HEADER
 from fewbox.models.protobuf import blaming, onnx_metadata
 
@@ -148,7 +149,21 @@ def parse_header(path: Path, text: str | None) -> Mapping[str, Any]:
             f"{path}: exported in format {version}, this fewbox reads format {FORMAT_VERSION}",
             hint="install a newer fewbox: git pull && pip install .",
         )
+    if "score_threshold" in header:
+        header["score_threshold"] = known_threshold(path, header, EXPORT_ONE)
     return header
+
+
+def known_threshold(path: Path, header: Mapping[str, Any], hint: str) -> float:
+    """The threshold that a detector's file states; what it states may be anything, of an earlier fewbox.
+
+    Raises:
+        DetectorFileError: it is no number from 0 to 1.
+    """
+    try:
+        return checked_threshold(header.get("score_threshold"))
+    except SettingError as error:
+        raise DetectorFileError(f"{path}: {error.message}", hint=hint) from error
 
 
 def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
