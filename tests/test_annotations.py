@@ -180,7 +180,8 @@ class TestFromArrays:
         [
             ([np.ones((1, 4))], "duck", "2 paths, 1 arrays"),
             ([np.ones((1, 5)), []], "duck", r"a\.png: boxes must be \[M, 4\]: \[1, 5\]"),
-            ([[1, 2, 3, 4], []], "duck", r"a\.png: boxes must be"),
+            ([[1, 2, 3, 4], []], "duck", r"a\.png: boxes must be \[M, 4\]: \[4\]; one box is \[\(x1"),
+            ([None, []], "duck", r"a\.png: boxes must be .*: None; .* none is \[\]"),
             ([np.ones((2, 4)), []], [["duck"], []], r"a\.png: 2 boxes, 1 label"),
         ],
     )
@@ -189,6 +190,13 @@ class TestFromArrays:
     ) -> None:
         with pytest.raises(ValueError, match=message):
             AnnotationSet.from_arrays(paths, boxes, labels)
+
+    @pytest.mark.parametrize("labels", [[[0], []], [np.zeros(1, int), []], [0, 0]])
+    def test_ids_of_classes_are_refused_with_the_cure(self, paths: list[Path], labels: object) -> None:
+        with pytest.raises(
+            AnnotationError, match=r"a label is a text: 0\nhint: .*\[names\[i\] for i in ids\]"
+        ):
+            AnnotationSet.from_arrays(paths, [[[1, 2, 3, 4]], []], labels)
 
     def test_a_photo_made_by_hand_takes_its_path_as_text_and_a_list_of_boxes(self, paths: list[Path]) -> None:
         image = AnnotatedImage(str(paths[0]), (60, 100), [DUCK], reviewed=False)  # type: ignore[arg-type]

@@ -157,6 +157,11 @@ def test_tags_of_boxes_that_crowd_do_not_hide_each_other():
     assert all(contains(picture, tag_pixels(tag, class_id)) for class_id, tag in enumerate(tags))
 
 
+def test_one_text_is_the_tag_of_all_boxes():
+    boxes = [(10, 20, 50, 60), (90, 20, 130, 60)]
+    assert draw_boxes(grey(), boxes, "duck") == draw_boxes(grey(), boxes, ["duck", "duck"])
+
+
 def test_tags_hide_no_other_box():
     """A tag above the second box, as of old, would hide the first one."""
     boxes = [(40, 30, 100, 45), (40, 47, 100, 62), (40, 64, 100, 79)]

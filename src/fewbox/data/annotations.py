@@ -163,7 +163,7 @@ class AnnotationSet:
         Raises:
             ValueError: the lengths or shapes do not fit together.
             PhotoError: a photo cannot be read.
-            AnnotationError: the boxes do not fit their photos.
+            AnnotationError: the boxes do not fit their photos, or a label is no text.
 
         Examples:
             >>> paths = ["ducks/train/duck_01.jpg", "ducks/train/duck_02.jpg"]
@@ -298,7 +298,10 @@ def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name:
     if boxes.size == 0:
         boxes = boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"{name}: boxes must be [M, 4]: {list(boxes.shape)}")
+        told = "None" if corners is None else list(boxes.shape)
+        raise ValueError(f"{name}: boxes must be [M, 4]: {told}; one box is [(x1, y1, x2, y2)], none is []")
+    if not hasattr(labels, "__len__"):
+        raise _not_a_text(name, labels)
     of_boxes = [labels] * len(boxes) if isinstance(labels, str) else list(labels)
     if len(of_boxes) != len(boxes):
         raise ValueError(f"{name}: {counted(len(boxes), 'box')}, {counted(len(of_boxes), 'label')}")
@@ -308,12 +311,19 @@ def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name:
 
 def _check_labels(labels: tuple[str, ...], source: str) -> None:
     for label in labels:
+        if not isinstance(label, str):
+            raise _not_a_text(source, label)
         if not label.strip():
             raise AnnotationError(f"{source}: a label is empty: {label!r}", hint="give every class a name")
         if labels.count(label) > 1:
             raise AnnotationError(
                 f"{source}: two classes have one label: {label}", hint="rename one of them, or make them one"
             )
+
+
+def _not_a_text(where: str, label: Any) -> AnnotationError:
+    hint = "of class ids make names first: [names[i] for i in ids]"
+    return AnnotationError(f"{where}: a label is a text: {label}", hint=hint)
 
 
 def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:

@@ -59,7 +59,7 @@ def class_color(class_id: int) -> RGB:
 def draw_boxes(
     image: Picture,
     boxes: npt.ArrayLike,
-    tags: Sequence[str],
+    tags: Sequence[str] | str,
     class_ids: Sequence[int] | npt.NDArray[np.int64] | None = None,
     *,
     dashed: Sequence[bool] | None = None,
@@ -72,7 +72,8 @@ def draw_boxes(
     Args:
         image: ``[H, W, 3]`` RGB or ``[H, W]`` grey, a Pillow image, or the path of a photo.
         boxes: ``[M, 4]``, ``(x1, y1, x2, y2)`` in pixels; what lies outside the picture is cut off.
-        tags: M texts; an empty one draws no tag, one too long for the picture is cut short.
+        tags: M texts, or one for all boxes; an empty one draws no tag, one too long for the picture is cut
+            short.
         class_ids: M ids, which choose the colours; if not given, all have that of the first class.
         dashed: M flags, true for a dashed outline: a box to be ignored.
 
@@ -89,7 +90,8 @@ def draw_boxes(
     ids = [0] * len(corners) if class_ids is None else class_ids
     flags = [False] * len(corners) if dashed is None else dashed
     if corners.ndim != 2 or corners.shape[1] != 4:
-        raise ValueError(f"boxes must be [M, 4]: {list(corners.shape)}")
+        raise ValueError(f"boxes must be [M, 4]: {list(corners.shape)}; one box is [(x1, y1, x2, y2)]")
+    tags = [tags] * len(corners) if isinstance(tags, str) else tags
     if not len(corners) == len(tags) == len(ids) == len(flags):
         raise ValueError(
             f"{counted(len(corners), 'box')}, {counted(len(tags), 'tag')}, "
