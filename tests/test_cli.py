@@ -113,7 +113,9 @@ def test_finetune_then_detect(project: Path, capsys: pytest.CaptureFixture[str])
     out, gif = project / "found", project / "found.gif"
     arguments = ["detect", str(project / "d.safetensors"), str(project / "photos"), "-o", str(out)]
     assert main([*arguments, "--gif", str(gif), "--threshold", "0.001"]) == 0
-    assert "detections in 3 photos" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "detections in 3 photos" in printed.out
+    assert "be one of them" not in printed.err
     document = json.loads((out / "detections.json").read_text())
     assert document.keys() == fields_of("detections.json") - {"tiles", "mirror", "agnostic_nms"}
     assert document["photos"][0].keys() == fields_of("detections.json", table=1)
@@ -500,6 +502,8 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     assert main([*arguments, "--gif", str(photo)]) == 2
     assert "photo.gif: the animation would replace the photo" in failure(capsys)
     assert photo.read_bytes() == before
+    assert main([*arguments, "--gif", str(project / "photos" / "new.gif")]) == 2
+    assert "new.gif: will lie among the photos, and be one of them" in capsys.readouterr().err
 
 
 def test_wrong_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,6 +153,24 @@ class TestFindPhotos:
         assert self.names(find_photos(folder)) == ["out1.png", "out2.JPG", "out10.jpg"]
         assert self.names(find_photos(str(folder))) == ["out1.png", "out2.JPG", "out10.jpg"]
 
+    def test_in_a_folder_what_is_drawn_beside_a_detector_is_no_photo(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Who works in the folder of photos has there, too, what fewbox has written."""
+        photos = find_photos(folder)
+        for name in ("d_loss.png", "d_held_out.jpg", "duck_loss.png"):
+            Image.new("RGB", (8, 8)).save(folder / name)
+        (folder / "d.safetensors").touch()
+        for _ in range(2):
+            assert find_photos(folder) == [folder / "duck_loss.png", *photos]
+        assert capsys.readouterr().err.count("no photos: d_held_out.jpg, d_loss.png") == 1
+        (folder / "duck.onnx").touch()
+        assert find_photos(folder) == photos
+        assert find_photos([folder / "d_loss.png", folder / "d_*.jpg"]) == [
+            folder / "d_loss.png",
+            folder / "d_held_out.jpg",
+        ]
+
     def test_patterns_may_reach_into_sub_folders(self, folder: Path) -> None:
         assert self.names(find_photos(folder / "out*")) == ["out1.png", "out2.JPG", "out10.jpg"]
         assert self.names(find_photos(folder / "**" / "*.jpg")) == ["deep.jpg", "out10.jpg"]

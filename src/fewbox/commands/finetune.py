@@ -26,7 +26,7 @@ from fewbox.commands import (
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core import EXPORTING, is_installed, require_packages
-from fewbox.core.files import output_error, replacing, require_writable, temporary_folder
+from fewbox.core.files import drawn_beside, output_error, replacing, require_writable, temporary_folder
 from fewbox.core.progress import console
 from fewbox.errors import ExportError, OutputError, SettingError
 
@@ -160,7 +160,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
 
 def _of_photos_held_out(output: Path) -> tuple[Path, Path]:
     """The picture of photos held out, and the report, that lie beside a detector."""
-    return output.with_name(f"{output.stem}_held_out.jpg"), output.with_name(f"{output.stem}_report.html")
+    return drawn_beside(output)[1], output.with_name(f"{output.stem}_report.html")
 
 
 def _tell_written(detector: Detector, output: Path) -> None:
@@ -174,7 +174,7 @@ def _tell_written(detector: Detector, output: Path) -> None:
         with _told_if_not_written(former):
             former.unlink(missing_ok=True)
     told = f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)"
-    curve, made = output.with_name(f"{output.stem}_loss.png"), detector.provenance
+    curve, made = drawn_beside(output)[0], detector.provenance
     with _told_if_not_written(curve):
         save_loss_curve(detector.history, curve, made.get("estimate"), made.get("ap_by_round", ()))
         told += f" and {curve}"

@@ -196,6 +196,17 @@ def output_error(target: Path, error: OSError) -> OutputError:
     return OutputError(f"{target}: cannot be written: {error.strerror or error}")
 
 
+def drawn_beside(output: Path) -> tuple[Path, Path]:
+    """The pictures that learning writes beside a detector: its losses, and photos held out."""
+    return output.with_name(f"{output.stem}_loss.png"), output.with_name(f"{output.stem}_held_out.jpg")
+
+
+def drawings_among(names: Iterable[str]) -> set[str]:
+    """What the pictures beside the detectors in a folder are called, of all names in it."""
+    detectors = [Path(name) for name in names if name.lower().endswith((".safetensors", ".onnx"))]
+    return {drawing.name for detector in detectors for drawing in drawn_beside(detector)}
+
+
 def is_there(path: Path) -> bool:
     """Whether there is such a file; not where nobody may look for it, as ``Path.exists`` would raise."""
     return os.path.exists(path)  # noqa: PTH110

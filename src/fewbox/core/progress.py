@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Protocol
 
 SECONDS_BETWEEN_LINES = 30.0
@@ -82,6 +82,12 @@ class _LateConsole:
 
 console: Any = _LateConsole()
 """Where progress and remarks go; results go to stdout or to files."""
+
+
+@cache
+def say_once(line: str) -> None:
+    """Print a line, unless this process has printed it before."""
+    console.print(line)
 
 
 class Advance(Protocol):

@@ -16,13 +16,15 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from fewbox.core.arguments import checked_path, kind_of
+from fewbox.core.files import drawings_among
+from fewbox.core.progress import say_once
 from fewbox.data.decoding import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from fewbox.data.photo_file import (
     SPELLING_HINT,
@@ -64,7 +66,7 @@ def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
 
     Returns:
         Each photo once, in the order given; inside a folder or pattern in natural order
-        (``out2.jpg`` before ``out10.jpg``), hidden files left out.
+        (``out2.jpg`` before ``out10.jpg``), hidden files and drawings of a detector left out.
 
     Raises:
         PhotoError: a path does not exist, is not a photo, or holds none.
@@ -113,8 +115,7 @@ def given_places(places: StrPath | Iterable[StrPath]) -> list[StrPath]:
         PhotoError: one of them is no path.
     """
     is_one = isinstance(places, str | os.PathLike | bytes) or not isinstance(places, Iterable)
-    all_places: Any = [places] if is_one else places
-    given: list[StrPath] = list(all_places)
+    given: list[Any] = [places] if is_one else list(cast(Any, places))
     for place in given:
         if not is_remote(place):
             checked_path(place, "a photo or a folder of photos", PhotoError)
@@ -134,10 +135,15 @@ def photo_names_in(folder: Path) -> list[str]:
     """The names of the photos directly in ``folder`` in natural order; errors as :func:`photos_in_folder`."""
     try:
         with os.scandir(folder) as entries:  # which asks the system once, not once for each of thousands
-            names = [entry.name for entry in entries if _is_photo_name(entry.name) and entry.is_file()]
+            listed = list(entries)
+            names = {entry.name for entry in listed if _is_photo_name(entry.name) and entry.is_file()}
     except OSError as error:
         raise PhotoError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    return sorted(names, key=_natural_key)
+    if drawings := names & drawings_among(entry.name for entry in listed):
+        say_once(
+            f"{folder}: drawn of a detector that lies there, and no photos: {', '.join(sorted(drawings))}"
+        )
+    return sorted(names - drawings, key=_natural_key)
 
 
 def _photos_at(path: Path) -> list[Path]:
@@ -162,15 +168,15 @@ def _photos_at(path: Path) -> list[Path]:
 
 def _photos_matching(pattern: Path) -> list[Path]:
     matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    photos = sorted(filter(_is_photo, map(Path, matches)), key=_natural_order)
+    those = (path for path in map(Path, matches) if _is_photo_name(path.name) and path.is_file())
+    photos = sorted(those, key=_natural_order)
     if not photos:
         raise PhotoError(f"{pattern}: no photo matches this pattern", hint=_SUFFIX_HINT)
     return photos
 
 
 def _addresses(address: str) -> list[str]:
-    addresses = addresses_at(address, PHOTO_SUFFIXES)
-    if not addresses:
+    if not (addresses := addresses_at(address, PHOTO_SUFFIXES)):
         raise PhotoError(f"{without_secrets(address)}: no photos there", hint=_SUFFIX_HINT)
     addresses.sort(key=lambda found: _natural_order(path_in(found)))
     return addresses
@@ -197,10 +203,6 @@ def photo_path(photo: StrPath) -> Path:
         hint = f"list the photos in it: fewbox.find_photos({str(path)!r})"
         raise PhotoError(f"{path}: cannot be read: it is a folder, not a photo", hint=hint)
     return path
-
-
-def _is_photo(path: Path) -> bool:
-    return _is_photo_name(path.name) and path.is_file()
 
 
 def _is_photo_name(name: str) -> bool:
@@ -377,13 +379,11 @@ def _pixels_of(image: Any, name: str) -> RGBArray:
             hint = "put the channels last: image.transpose(1, 2, 0)"
         elif array.ndim == 4:
             hint = "give a list of images: list(batch)"
-        raise PhotoError(
-            f"{name}: an image array is [H, W, 3], [H, W, 4] or [H, W]: {list(array.shape)}", hint=hint
-        )
+        told = f"{name}: an image array is [H, W, 3], [H, W, 4] or [H, W]: {list(array.shape)}"
+        raise PhotoError(told, hint=hint)
     if array.dtype != np.uint8:
         raise PhotoError(f"{name}: an image array is uint8, 0 to 255: {array.dtype}", hint=_TO_UINT8)
-    pixels: RGBArray = array.astype(np.uint8, copy=False)
-    return pixels
+    return np.asarray(array, np.uint8)
 
 
 def _png_metadata_is_late(photo: PhotoFile) -> bool:

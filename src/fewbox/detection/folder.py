@@ -20,6 +20,7 @@ from fewbox.data.images import (
     ReducedImage,
     StrPath,
     find_photos,
+    given_places,
     read_reduced,
     read_size_hw,
 )
@@ -132,6 +133,10 @@ def detect_folder(
     if gif is not None:
         require_writable(gif, [".gif"])
         require_another(Path(gif), paths, "animation")
+        if Path(gif).parent.resolve() in (Path(place).resolve() for place in given_places(photos)):
+            console.print(
+                f"{gif}: will lie among the photos, and be one of them when the folder is given again"
+            )
     loaded, num_threads = _opened(Path(detector), paths, engine, base, device)
     if show_progress:
         say_what_computes(loaded)
