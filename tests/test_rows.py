@@ -148,6 +148,13 @@ def test_an_animation_is_named_among_what_was_written(tmp_path: Path) -> None:
     assert str(summary).endswith(f": {written}")
 
 
+def test_a_class_called_photo_has_a_column_of_its_own(tmp_path: Path, detector: Counting) -> None:
+    detector.labels = ("photo",)
+    run(tmp_path, pictures=False)
+    with (tmp_path / "out" / "counts.csv").open(newline="") as table:
+        assert next(csv.DictReader(table)) == {"photo": "photo0.png", "photo (class)": "1"}
+
+
 def test_another_detector_threshold_or_photo_begins_anew(tmp_path: Path, detector: Counting) -> None:
     stop_after(detector, 4, tmp_path)
     run(tmp_path, threshold=0.1)

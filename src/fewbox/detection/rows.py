@@ -226,7 +226,9 @@ def write_counts(target: Path, labels: Sequence[str], rows: Iterator[dict[str, A
     """
     with replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["photo", *labels])
+        # Who reads the table by the names of its columns needs them to differ.
+        columns = ["photo (class)" if label == "photo" else label for label in labels]
+        table.writerow(["photo", *columns])
         for row in rows:
             counts = Counter(found["class_id"] for found in row["detections"])
             table.writerow([escaped(row["photo"]), *(counts[number] for number in range(len(labels)))])
