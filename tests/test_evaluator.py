@@ -208,7 +208,11 @@ def test_photos_that_cannot_be_read_are_reported_and_left_out(
     assert "1 photo could not be read: photo1.png" in str(evaluation)
     for image in squares:
         image.path.write_bytes(b"")
-    with pytest.raises(PhotoError, match=r"none of 4 photos can be read: photo0\.png, photo1\.png"):
+    with pytest.raises(PhotoError, match=r"none of 4 photos can be read: photo0\.png, photo1\.png") as error:
+        evaluate(finds_all(squares), squares)
+    assert error.value.hint == "copy the photos again"
+    squares.images[0].path.parent.rename(squares.images[0].path.parent.with_name("renamed"))
+    with pytest.raises(PhotoError, match=r"none of 4 photos .*\nhint: check the spelling, and the folder"):
         evaluate(finds_all(squares), squares)
 
 

@@ -21,7 +21,7 @@ from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
-from fewbox.data.photo_file import content_hash
+from fewbox.data.photo_file import SPELLING_HINT, content_hash
 from fewbox.detection import Detections
 from fewbox.detection.loading import opened_detector
 from fewbox.detection.parallel import run_each
@@ -340,7 +340,7 @@ def detect_all(
 
     images: list[AnnotatedImage] = []
     detections: list[Detections] = []
-    skipped: list[str] = []
+    skipped: dict[str, PhotoError] = {}
     with progress_bar("detecting", len(annotations), show=show_progress) as advance:
         beside = getattr(detector, "runs_on", CPU) != CPU  # a detector may be of any kind that detects
         looks = run_each(look, annotations, beside=beside)
@@ -351,15 +351,16 @@ def detect_all(
             except PhotoError as error:
                 if show_progress:
                     console.print(f"skipped: {error.message}")
-                skipped.append(name)
+                skipped[name] = error
             advance(name)
     if not images:
-        photos = counted(len(annotations), "photo")
+        photos, names = counted(len(annotations), "photo"), some_names(list(skipped))
+        are_gone = {error.hint for error in skipped.values()} == {SPELLING_HINT}
         raise PhotoError(
-            f"{annotations.source}: none of {photos} can be read: {some_names(skipped)}",
-            hint="copy the photos again",
+            f"{annotations.source}: none of {photos} can be read: {names}",
+            hint=SPELLING_HINT if are_gone else "copy the photos again",
         )
-    return replace(annotations, images=tuple(images)), detections, skipped
+    return replace(annotations, images=tuple(images)), detections, list(skipped)
 
 
 def _learnt_from(detector: PhotoDetector, annotations: AnnotationSet) -> tuple[str, ...]:
