@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from fewbox.detection import loading as opening
 from fewbox.detection.detector import Detector
 from fewbox.detection.export_cache import find_export
 from fewbox.detection.loading import ExportedDetector, open_detector
+from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import compare_found
 from fewbox.export import onnx as onnx_model
@@ -53,6 +55,31 @@ def same(first: Path, second: Path) -> bool:
             found.append((boxes, scores, np.array([d["class_id"] for d in row["detections"]], np.int64)))
         agreements.append(compare_found(*found))
     return all(agreement.holds for agreement in agreements)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["graph", "onnxruntime"])
+def test_a_detector_that_has_looked_is_copied_and_handed_to_other_processes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Sessions and networks cannot be; they are made anew."""
+    monkeypatch.chdir(folder)
+    if engine == "graph":  # as without torch
+        detector: PhotoDetector = Detector.load("d.safetensors")
+        detector._session = detector._as_graph(optimizes=False)
+    else:
+        detector = open_detector("d.onnx", engine=engine)
+    image = noise((64, 64))
+    detector.threshold = 0.3
+    found = detector.detect(image)
+    assert len(found)
+    handed = pickle.dumps(detector)
+    monkeypatch.chdir(folder.parent)
+    other = pickle.loads(handed)  # copy.deepcopy asks the same of it
+    again = other.detect(image)
+    assert other.threshold == 0.3
+    assert np.allclose(again.boxes, found.boxes, atol=0.01)
+    assert again.labels == found.labels
 
 
 class TestEveryCommandTakesAnExport:

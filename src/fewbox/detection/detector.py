@@ -126,6 +126,11 @@ class Detector(PhotoDetector):
     def __repr__(self) -> str:
         return f"Detector({', '.join(self.labels)}; base {self.base.get('name')})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what computes, which a copy, or another process, makes anew when it first needs it."""
+        made = ("network", "_session", "_batcher")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
     @property
     def device(self) -> torch.device:
         """Where the network computes."""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,10 @@ class OnnxRuntimeEngine:
     def __init__(
         self, path: Path, *, num_threads: int | None = None, device: str = CPU, provider: str | None = None
     ) -> None:
+        # As a path from here: a process that is handed this one may be in another folder.
+        self._opened_again = partial(
+            OnnxRuntimeEngine, path.absolute(), num_threads=num_threads, device=device, provider=provider
+        )
         self.header = read_onnx_header(path)
         require_photos(path, self.header)
         candidates = _candidates(path, device, provider)
@@ -72,6 +77,9 @@ class OnnxRuntimeEngine:
             candidates = [_fastest(path, candidates, num_threads)]
         self._session, used = _started(path, candidates[0], num_threads, device)
         self.runs_on = CPU if used == CPU else f"ONNX Runtime with {used}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._opened_again, ()
 
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -194,6 +194,10 @@ class OpenVinoEngine:
     runs_on = CPU
 
     def __init__(self, path: Path, *, num_threads: int | None = None, precision: str | None = None) -> None:
+        # As a path from here: a process that is handed this one may be in another folder.
+        self._opened_again = partial(
+            OpenVinoEngine, path.absolute(), num_threads=num_threads, precision=precision
+        )
         core = _start(path)
         read_header = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         self.header: Mapping[str, Any] = read_header(path)
@@ -241,6 +245,9 @@ class OpenVinoEngine:
         self._prepare = cache(lambda: compiled(parts.prepare))
         self._one_compiles = threading.Lock()  # threads that begin together would each do it
         self._of_thread = threading.local()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._opened_again, ()
 
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""
