@@ -34,14 +34,7 @@ from fewbox.core.boxes import (
     seen_whole,
     tile_grid,
 )
-from fewbox.data.images import (
-    ReducedImage,
-    photo_path,
-    read_image,
-    read_reduced,
-    read_size_hw,
-    upright_array,
-)
+from fewbox.data.images import ReducedImage, photo_path, read_image, read_reduced, read_size_hw, upright_array
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection import Detections, Photo
 from fewbox.detection.rows import noting_full_looks
