@@ -184,9 +184,8 @@ def _rows(text: str, source: str) -> tuple[str, list[tuple[str, list[str]]]]:
     told = re.match(r"\s*\"?sep=([,;\t])\"?[ ,;\t]*(?:\r?\n|\r)", text, re.IGNORECASE)
     rest = text[told.end() :] if told else text
     first_line = next(iter(rest.strip().splitlines()), "")
-    delimiter = (
-        told[1] if told else max(",;\t", key=first_line.count)
-    )  # spreadsheets of many countries write ;
+    # Spreadsheets of many countries write semicolons.
+    delimiter = told[1] if told else max(",;\t", key=first_line.count)
     lines = io.StringIO(text, newline="")
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
