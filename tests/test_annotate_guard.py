@@ -162,6 +162,23 @@ class TestOtherPages:
             assert "access-control-allow-origin" not in answer.headers
 
 
+class TestAnotherFolder:
+    def test_what_a_page_of_another_folder_sends_is_refused(self, page: Page, tmp_path: Path) -> None:
+        mine = page.get("/api/project").json()["key"]
+        other = Page(make_photos(tmp_path / "other", "a.jpg")).get("/api/project").json()["key"]
+        address = page.address("a.jpg")
+        answers = [page.patch(address, json={"put": [a_box()]}, headers={"Fewbox-Project": other})]
+        answers.append(page.get("/api/project", headers={"Fewbox-Project": other}))
+        for answer in answers:
+            assert (answer.status_code, answer.json()["error"]) == (
+                403,
+                "this address shows another folder now",
+            )
+        assert unchanged(page)
+        headers = {"Fewbox-Project": mine}
+        assert page.patch(address, json={"put": [a_box()]}, headers=headers).status_code == 200
+
+
 class TestPaths:
     @pytest.mark.parametrize(
         "path",

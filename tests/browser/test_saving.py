@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,11 @@ from page_driver import (
     reviewed_in_file,
 )
 
+from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.apps.annotate.background import Learning, Proposal, Proposals
+from fewbox.data.project import Project
 from made_up_learner import MadeUpLearner
-from waiting import free_port
+from waiting import LONG, free_port
 
 
 def test_a_reload_keeps_everything(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:
@@ -133,6 +137,49 @@ def test_a_server_killed_while_drawing_loses_nothing(tmp_path: Path, open_page: 
         assert again.locator(".of-photo .row").count() == 2
     finally:
         kill(process)
+
+
+@contextmanager
+def served_at(port: int, folder: Path) -> Iterator[str]:
+    """Serve a folder at a port at which another one may have been served before."""
+    server = AnnotateServer(Project(folder), MadeUpLearner(), port)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+        thread.join(LONG)
+
+
+def test_a_page_left_open_saves_nothing_in_another_folder_that_is_served_at_its_address(
+    tmp_path: Path, open_page: OpenPage
+) -> None:
+    mine, other = make_photos(tmp_path / "mine"), make_photos(tmp_path / "other")
+    port = free_port()
+    with served_at(port, mine) as url:
+        page = open_page(url, expects_trouble=True)
+        page.draw_mark("mug")
+        page.until_saved()
+    with served_at(port, other) as url:
+        tab = page.page.context.new_page()
+        tab.goto(url)  # by which this browser may save there
+        tab.locator("h1", has_text="photo1.png").wait_for()
+        page.press("Escape")
+        x1, y1, _, y2 = page.mark()
+        page.drag((x1 - 60, y1), (x1 - 10, y2))
+        trouble = page.page.get_by_role("alert")
+        trouble.filter(has_text="this address shows another folder now").wait_for()
+        assert "kept in this browser" in trouble.inner_text()
+        tab.reload()
+        tab.locator("h1", has_text="photo1.png").wait_for()
+        assert tab.locator(".of-photo .row").count() == 0
+    with served_at(port, mine) as url:
+        tab.goto(url)
+        page.page.evaluate("dispatchEvent(new Event('online'))")  # by which it tries again at once
+        page.until_saved()
+        tab.close()
+    assert [len(boxes_in_file(folder, "photo1.png")) for folder in (mine, other)] == [2, 0]
 
 
 def is_save(route: Any) -> bool:

@@ -9,11 +9,9 @@ project.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -26,21 +24,11 @@ from fewbox.core import counted
 from fewbox.data import FORMATS, PROJECT_FILE, photo_key
 from fewbox.data.annotations import require_size
 from fewbox.data.beside import find_beside, take_over
-from fewbox.data.formats.writing import annotation_texts
+from fewbox.data.formats.writing import AnnotationFile, annotation_file
 from fewbox.data.images import read_size_hw
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
-from fewbox.errors import AnnotationError, PhotoError
-
-
-@dataclass(frozen=True)
-class Export:
-    """A file to download."""
-
-    name: str
-    content: bytes
-    remarks: tuple[str, ...]
-    """What the format cannot hold."""
+from fewbox.errors import PhotoError
 
 
 class Answers:
@@ -62,15 +50,19 @@ class Answers:
         self._sizes: dict[str, tuple[int, int]] = {}
         self._unreadable = UnreadablePhotos()
 
+    @property
+    def key(self) -> str:
+        """By which the page tells this folder from others that are shown at the same address."""
+        return photo_id(os.path.realpath(self._project.folder))
+
     def project(self) -> dict[str, Any]:
         """All photos, without their boxes, and the labels."""
         version = self.version()  # before all else: what changes meanwhile is asked for again
         names = self._list_names()
         rows = map(self._row, names, self._project.states(names))
-        folder = Path(os.path.realpath(self._project.folder))
         return {
-            "name": folder.name,
-            "key": photo_id(str(folder)),  # by which the page keeps apart what it has not saved yet
+            "name": Path(os.path.realpath(self._project.folder)).name,
+            "key": self.key,
             "labels": self._project.labels(),
             "photos": list(rows),
             "suggested_next": self._suggested(),
@@ -207,9 +199,9 @@ class Answers:
         ]
         return {"boxes": sum(map(len, taken.values())), "before": back}
 
-    def export(self, form: str) -> Export:
+    def export(self, form: str) -> AnnotationFile:
         """The boxes in another format, as one file."""
-        return export(self._project, form)
+        return annotation_file(self._project.annotation_set(), self._project.folder, form)
 
     def label_counts(self) -> dict[str, list[int]]:
         """For each label how many boxes have it, and in how many photos; of photos left out too."""
@@ -367,29 +359,3 @@ def _box(drawn: DrawnBox) -> dict[str, Any]:
     box = drawn.box
     corners = [box.x1, box.y1, box.x2, box.y2]
     return {"id": drawn.id, "box": corners, "label": box.label, "ignore": box.ignore}
-
-
-def export(project: Project, form: str) -> Export:
-    """The boxes as ``fewbox convert`` writes them; a format with a file per photo as a zip file.
-
-    Photos that are left out are not in it, and names of photos start from the folder of the project.
-
-    Raises:
-        AnnotationError: nothing has been drawn, or the format, or a ZIP, cannot hold a name or a label.
-        PhotoError: a photo cannot be read.
-        SettingError: there is no format of this name.
-    """
-    texts, remarks = annotation_texts(project.annotation_set(), project.folder, form)
-    stem = f"{project.folder.resolve().name or 'boxes'}_{form}"
-    if len(texts) == 1 and not any("/" in name for name in texts):
-        ((name, text),) = texts.items()
-        return Export(f"{stem}{Path(name).suffix}", text.encode(), remarks)
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in texts.items():
-            try:
-                archive.writestr(name, text.encode())
-            except UnicodeEncodeError as error:  # bytes that Linux allows, and are no text
-                hint = "rename the photo, or export the boxes as coco"
-                raise AnnotationError(f"{name!r}: no name for a file in a ZIP", hint=hint) from error
-    return Export(f"{stem}.zip", file.getvalue(), remarks)

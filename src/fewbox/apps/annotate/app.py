@@ -98,7 +98,7 @@ def make_app(project: Project, learner: Learner, *, token: str, port: int, **gua
     }
     inner = Starlette(routes=routes, exception_handlers=handlers)
     inner.router.redirect_slashes = False  # to http, behind a proxy with TLS
-    return Guard(inner, token=token, port=port, **guarded)
+    return Guard(inner, token=token, port=port, project=app.answers.key, **guarded)
 
 
 class App:

@@ -7,6 +7,8 @@ request is answered only if it
 * is addressed to this server, not to a name that a stranger's DNS has turned to its address;
 * does not come from another page: ``Origin`` and ``Sec-Fetch-Site`` say where it comes from, and other pages
   cannot send ``application/json`` unless we allow it first;
+* is meant for this folder: a page says which one it shows, as it may have stayed open since another one was
+  served at this address, and photos of the two may have the same names;
 * carries the project's token: once in the address that was printed, from then on in a cookie that scripts
   cannot read and pages of other sites do not send. The token is kept, so that an open page goes on after a
   restart;
@@ -86,6 +88,7 @@ HEADERS = PAGE_HEADERS | {
     "cross-origin-resource-policy": "same-origin",
 }
 _RELOAD = "open the address that 'fewbox annotate' has printed, with its token"
+_OTHER = "start 'fewbox annotate' with this folder again, and open the address that it prints"
 _HEADERS = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 
@@ -100,6 +103,7 @@ class Guard:
         app: what answers them.
         token: the secret that a request has to carry.
         port: the port of this server.
+        project: the key of the folder that is served; see ``Answers.key``.
         names: the hosts that it answers for.
         shared: whether others than this machine may come: then any address in numbers is taken for ours, as a
             name alone can be a stranger's.
@@ -112,6 +116,7 @@ class Guard:
         *,
         token: str,
         port: int,
+        project: str,
         names: Collection[str] = LOCAL_NAMES,
         shared: bool = False,
         scheme: str = "http",
@@ -119,6 +124,7 @@ class Guard:
         self.app = app
         self.token = token
         self.port = port
+        self.project = project
         self.names = names
         self.shared = shared
         self.scheme = scheme
@@ -187,6 +193,8 @@ class Guard:
             raise Refused(403, "the request comes from another site", _RELOAD)
         if not any(same_secret(value, self.token) for value in self._cookies(scope)):
             raise Refused(403, "the request does not carry the token", _RELOAD)
+        if any(key != self.project for key in header_values(scope, b"fewbox-project")):
+            raise Refused(403, "this address shows another folder now", _OTHER)
         if changes:
             kinds = [
                 value.partition(";")[0].strip().lower() for value in header_values(scope, b"content-type")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fewbox.core import files
@@ -201,6 +203,42 @@ def _write_folder(annotations: AnnotationSet, target: Path, form: str, copy_phot
             copies.mkdir(exist_ok=True)
             for image in annotations:
                 _copy(image.path, copies / image.path.name)
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """A set in one file, to download."""
+
+    name: str
+    content: bytes
+    remarks: tuple[str, ...]
+    """What the format cannot hold."""
+
+
+def annotation_file(annotations: AnnotationSet, folder: Path, form: str) -> AnnotationFile:
+    """The boxes as ``fewbox convert`` writes them; a format with a file per photo as a ZIP.
+
+    Names of photos start from ``folder``, after which the file is called.
+
+    Raises:
+        AnnotationError: the format, or a ZIP, cannot hold a name or a label.
+        PhotoError: a photo cannot be read.
+        SettingError: there is no format of this name.
+    """
+    texts, remarks = annotation_texts(annotations, folder, form)
+    stem = f"{folder.resolve().name or 'boxes'}_{form}"
+    if len(texts) == 1 and not any("/" in name for name in texts):
+        ((name, text),) = texts.items()
+        return AnnotationFile(f"{stem}{Path(name).suffix}", text.encode(), remarks)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in texts.items():
+            try:
+                archive.writestr(name, text.encode())
+            except UnicodeEncodeError as error:  # bytes that Linux allows, and are no text
+                hint = "rename the photo, or export the boxes as coco"
+                raise AnnotationError(f"{name!r}: no name for a file in a ZIP", hint=hint) from error
+    return AnnotationFile(f"{stem}.zip", file.getvalue(), remarks)
 
 
 def _require_different_names(annotations: AnnotationSet) -> None:

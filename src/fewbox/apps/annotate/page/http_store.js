@@ -12,16 +12,19 @@ export class StoreError extends Error {
   }
 }
 
+let shown = null; // the key of the folder that this page shows; another may be served at this address meanwhile
+
 async function send(method, path, body) {
   const isFile = body instanceof Blob;
   const signal = AbortSignal.timeout(isFile ? TRY_TIMEOUT : TIMEOUT);
-  const options = { method, signal, credentials: "same-origin" };
+  const headers = shown === null ? {} : { "Fewbox-Project": shown };
+  const options = { method, signal, headers, credentials: "same-origin" };
   if (isFile) {
     options.body = body;
-    options.headers = { "Content-Type": "application/octet-stream" };
+    headers["Content-Type"] = "application/octet-stream";
   } else if (body !== undefined) {
     options.body = JSON.stringify(body);
-    options.headers = { "Content-Type": "application/json" };
+    headers["Content-Type"] = "application/json";
   }
   let response;
   try {
@@ -34,7 +37,7 @@ async function send(method, path, body) {
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 || response.status === 403) {
     throw new StoreError(answer.error ?? "this page is no longer allowed to save", {
-      hint: "open the address again that fewbox annotate has printed",
+      hint: answer.hint ?? "open the address again that fewbox annotate has printed",
     });
   }
   const refused = response.status >= 400 && response.status < 500 && ![408, 429].includes(response.status);
@@ -47,7 +50,11 @@ const photoPath = (id) => `/api/photos/${encodeURIComponent(id)}`;
 const imagePath = (id, side) => `${photoPath(id)}/image${side ? `?side=${side}` : ""}`;
 
 export const httpStore = {
-  project: () => request("GET", "/api/project"),
+  async project() {
+    const project = await request("GET", "/api/project");
+    shown ??= project.key;
+    return project;
+  },
   version: async () => (await request("GET", "/api/version")).version,
   photo: (id) => request("GET", photoPath(id)),
   patch: (id, change) => request("PATCH", photoPath(id), change),
