@@ -48,6 +48,7 @@ class TestProject:
         ids = [row.pop("id") for row in answer["photos"]]
         assert len(set(ids)) == 3
         for row in answer["photos"]:
+            assert row.pop("file")
             assert row == {
                 "width": None, "height": None, "reviewed": False, "left_out": False, "num_boxes": 0,
                 "labels": [], "tried": False, "error": None,
@@ -214,6 +215,23 @@ class TestDrawing:
         for answer in (page.get(address), page.patch(address, json={"put": [a_box("k2")]})):
             assert answer.status_code == 409
             assert "100 x 60 in the file, 60 x 100 upright" in answer.json()["error"]
+
+    def test_boxes_drawn_in_a_photo_that_was_turned_since_are_refused(self, page: Page) -> None:
+        address, path = page.address("out1.jpg"), page.folder / "out1.jpg"
+        shown = page.get(address).json()["file"]
+        assert page.photos()["out1.jpg"]["file"] == shown
+        with Image.open(path) as photo:
+            turned = photo.transpose(Image.Transpose.ROTATE_90)
+        turned.save(path)
+        for change in ({"put": [a_box()]}, {"reviewed": True}):
+            answer = page.patch(address, json=change | {"file": shown})
+            assert answer.status_code == 422
+            assert answer.json()["error"] == "out1.jpg: the photo has changed since it was shown"
+        row = page.photos()["out1.jpg"]
+        assert (row["width"], row["reviewed"]) == (None, False)  # the size is that of the file before
+        now = page.get(address).json()
+        assert (now["width"], now["height"], now["file"]) == (*turned.size, row["file"])
+        assert page.patch(address, json={"put": [a_box()], "file": now["file"]}).status_code == 200
 
     def test_a_project_file_that_was_broken_by_hand(self, page: Page) -> None:
         address = page.address("out1.jpg")

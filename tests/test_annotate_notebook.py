@@ -18,6 +18,7 @@ import fewbox
 from fewbox.apps.annotate import notebook_page
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.notebook_page import NotebookLearner, NotebookPage, bundled
+from fewbox.core import files
 from fewbox.data.annotations import Box
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
@@ -241,7 +242,8 @@ class TestLearning:
         started[0]._take({"learning": ready | {"suggested_next": "b.png"}})
         assert frontend.ask("learning")["suggested_next"] is None  # this page does not show it
         box = {"box": [1, 2, 20, 30], "label": "mug", "score": 0.9}
-        started[0]._take({"name": "a.png", "round": 1, "boxes": [box]})
+        file = files.version_of(photos / "a.png")
+        started[0]._take({"name": "a.png", "round": 1, "file": file, "boxes": [box]})
         assert frontend.ask("proposals", shown["a.png"])["boxes"] == [box | {"box": (1, 2, 20, 30)}]
         frontend.draw(0, (5, 5, 15, 15))  # which leaves what is proposed beside it to be decided
         assert len(frontend.ask("proposals", shown["a.png"])["boxes"]) == 1

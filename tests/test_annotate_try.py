@@ -74,6 +74,8 @@ def test_a_photo_taken_in_is_new_not_reviewed_and_its_boxes_are_proposed(page: P
     proposed = page.get(f"/api/photos/{taken['id']}/proposals?reviewed=1").json()
     assert proposed["boxes"] == [{"box": [10, 20, 40, 50], "label": "mug", "score": 0.9}]
     assert (page.folder / "new.jpg").read_bytes() == jpeg()
+    (page.folder / "new.jpg").write_bytes(jpeg("red"))  # in which nothing was looked for
+    assert page.get(f"/api/photos/{taken['id']}/proposals?reviewed=1").json()["boxes"] == []
 
 
 def test_a_name_that_is_taken_gets_a_number_also_that_of_a_photo_in_the_trash(page: Page) -> None:

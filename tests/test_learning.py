@@ -23,6 +23,7 @@ from fewbox.apps.annotate import learning
 from fewbox.apps.annotate.background import BackgroundLearner, Learning
 from fewbox.apps.annotate.finishing import FinishRun
 from fewbox.apps.annotate.learning import Rounds
+from fewbox.core import files
 from fewbox.data.annotations import AnnotationSet, Box
 from fewbox.data.formats import read_annotations
 from fewbox.data.project import Project
@@ -251,6 +252,21 @@ class TestProcess:
             assert "only for a .pth: starter states its own" in learner.learning().message
         finally:
             learner.close()
+
+    def test_what_was_found_in_a_photo_is_not_proposed_once_it_has_changed(
+        self, project: Project, tmp_path: Path
+    ) -> None:
+        learner = BackgroundLearner(project, base="starter", output=tmp_path / "d.safetensors", learn=False)
+        learner._learning = Learning("ready", "", 1)
+        path = project.path_of("photo0.png")
+        box = {"box": [1, 2, 3, 4], "label": "mug", "score": 0.8}
+        message = {"name": "photo0.png", "round": 1, "boxes": [box], "file": files.version_of(path)}
+        learner._take(message)
+        assert len(learner.proposals("photo0.png").boxes) == 1
+        path.write_bytes(path.read_bytes() + b"\0")
+        assert learner.proposals("photo0.png").boxes == ()
+        learner._take(message)  # of a look that was under way
+        assert learner.proposals("photo0.png").boxes == ()
 
     def test_why_a_photo_cannot_be_tried_is_told(self, project: Project, tmp_path: Path) -> None:
         learner = BackgroundLearner(project, base="starter", output=tmp_path / "d.safetensors", learn=False)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fewbox.apps.annotate import learning
 from fewbox.apps.annotate.learning import Rounds
+from fewbox.core import files
 from fewbox.data.annotations import Box
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
@@ -123,6 +124,22 @@ def test_a_photo_turned_since_its_boxes_were_drawn_is_passed_by(
         photo.rotate(90, expand=True).save(path)
     rounds.learn()
     assert last_said(said)["message"] == "learnt from 2 photos"
+
+
+def test_a_photo_turned_since_it_was_looked_at_is_looked_at_again(
+    rounds: Rounds, said: list[dict[str, Any]]
+) -> None:
+    draw(rounds, 0, 1)
+    rounds.learn()
+    path = rounds.project.path_of("photo2.png")
+    with Image.open(path) as photo:
+        turned = photo.transpose(Image.Transpose.ROTATE_90)
+    turned.save(path)
+    for _ in range(2):
+        rounds.propose("photo2.png")
+    looks = [message["file"] for message in said if message.get("name") == "photo2.png"]
+    assert len(looks) == 2
+    assert looks[1] == files.version_of(path) != looks[0]
 
 
 class OneRound(queue.Queue[dict[str, Any]]):

@@ -25,6 +25,7 @@ from page_driver import (
     marked_photo,
     reviewed_in_file,
 )
+from PIL import Image
 
 from fewbox.apps.annotate.app import AnnotateServer
 from fewbox.apps.annotate.background import Learning, Proposal, Proposals
@@ -214,6 +215,39 @@ def test_what_the_server_refuses_is_said_and_can_be_given_up(
     trouble.get_by_role("button", name="Discard").click()
     page.until_saved()
     assert len(boxes_in_file(folder, "photo1.png")) == 1
+
+
+def test_no_box_is_saved_where_it_was_in_a_photo_that_is_turned_meanwhile(
+    tmp_path: Path, serve: Serve, open_page: OpenPage
+) -> None:
+    folder = make_photos(tmp_path / "photos")
+    page = open_page(serve(folder), expects_trouble=True)
+
+    def turn(name: str) -> None:
+        with Image.open(folder / name) as photo:
+            turned = photo.transpose(Image.Transpose.ROTATE_90)
+        turned.save(folder / name)
+
+    page.name()
+    turn("photo1.png")
+    page.draw_mark("mug")
+    trouble = page.page.get_by_role("alert")
+    trouble.filter(has_text="photo1.png: the photo has changed since it was shown").wait_for()
+    assert boxes_in_file(folder, "photo1.png") == []
+    trouble.get_by_role("button", name="Discard").click()
+    page.page.locator(".of-photo .row").wait_for(state="detached")
+    page.until_sharp(120 / 140)  # it is shown as it is now
+    page.draw_mark()
+    page.until_saved()
+    ((_, box),) = boxes_in_file(folder, "photo1.png")
+    assert_close(box, (80, 140, 200, 280))
+    turn("photo2.png")  # whose picture has come ahead
+    page.press("d")
+    page.until_open("photo2.png")
+    page.until_sharp(120 / 140)
+    page.draw_mark()
+    page.until_saved()
+    assert boxes_in_file(folder, "photo2.png")[0][1] == pytest.approx(box, abs=1)
 
 
 def test_two_windows_lose_no_box(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:

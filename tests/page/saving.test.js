@@ -111,6 +111,34 @@ test("what the server refuses is said, does not hold up the rest, and can be giv
   assert.deepEqual(saver.pending("gone").put, []);
 });
 
+test("boxes go with the file of the photo that was shown when they were drawn, also after a reload", async () => {
+  const server = new Server();
+  const files = [];
+  server.fail = (id, { file }) => {
+    files.push(file);
+    if (files.length === 1) throw Object.assign(new Error("it has changed"), { refused: true });
+  };
+  const kept = {};
+  const saver = new Saver(server, { keep: (unsaved) => Boolean(Object.assign(kept, unsaved)) });
+  assert.equal(saver.saw("p", undefined, "before"), false);
+  saver.add("p", put(box("a")));
+  await until(() => saver.status.kind === "refused");
+  saver.saw("p", undefined, "after"); // the page has read it again: the box was drawn in the one before
+  saver.retry();
+  await until(() => saver.status.kind === "saved");
+  assert.equal(saver.saw("p", undefined, "after"), true);
+  saver.forgetSeen();
+  saver.add("p", put(box("b")));
+  await until(() => saver.status.kind === "saved");
+  assert.deepEqual(files, ["before", "before", "after"]);
+
+  server.fail = (id, { file }) => files.push(file);
+  const next = new Saver(server, KEPT);
+  next.add("p", { ...put(box("c")), file: "before" });
+  await until(() => next.status.kind === "saved");
+  assert.equal(files.at(-1), "before");
+});
+
 test("whether the page may be closed", async () => {
   const server = new Server();
   server.fail = () => {

@@ -20,7 +20,7 @@ from fewbox.apps.annotate.background import Learner
 from fewbox.apps.annotate.previews import Previews, UnreadablePhotos
 from fewbox.apps.annotate.questions import LabelChange, LostLabel, NoSuchPhotoError, PhotoChange
 from fewbox.apps.annotate.trying import TriedPhotos
-from fewbox.core import counted
+from fewbox.core import counted, files
 from fewbox.data import FORMATS, PROJECT_FILE, photo_key
 from fewbox.data.annotations import require_size
 from fewbox.data.beside import find_beside, take_over
@@ -47,7 +47,7 @@ class Answers:
         self._previews = Previews()
         self._tried = TriedPhotos(project, learner.try_photo)
         self._names: dict[str, str] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._sizes: dict[str, tuple[str, tuple[int, int]]] = {}  # with the file that had it
         self._unreadable = UnreadablePhotos()
 
     @property
@@ -78,7 +78,9 @@ class Answers:
         return names
 
     def _row(self, name: str, state: PhotoState) -> dict[str, Any]:
-        height, width = self._sizes.get(name) or state.size_hw or (None, None)
+        file = self._file(name)
+        measured, size_hw = self._sizes.get(name, ("", None))
+        height, width = (size_hw if measured == file else None) or state.size_hw or (None, None)
         error = self._unreadable.why(self._project.path_of(name))
         if not self._project.is_there(name):
             error = f"no longer there; its {counted(len(state.boxes), 'box is', 'boxes are')} kept"
@@ -87,6 +89,7 @@ class Answers:
             "name": name,
             "width": width,
             "height": height,
+            "file": file,
             "reviewed": state.reviewed,
             "left_out": state.left_out,
             "num_boxes": len(state.boxes),
@@ -98,28 +101,36 @@ class Answers:
     def photo(self, key: str) -> dict[str, Any]:
         """One photo with its boxes."""
         name = self._name(key)
-        size_hw = self._size_hw(name)
+        file, size_hw = self._measured(name)
         (state,) = self._project.states([name])
         if state.boxes and state.size_hw:
             require_size(state.size_hw, size_hw, f"{PROJECT_FILE}: {name}")
-        return _photo(name, size_hw, state)
+        return _photo(name, size_hw, state, file)
 
     def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
         """Put and delete boxes; answered when they are on the disk.
 
         ``meanwhile`` of the answer is the photo as somebody else had left it right before, if that is not
         what the page has seen. ``files`` are the versions of the project before and after.
+
+        Raises:
+            PhotoError: the photo was turned or replaced since the page has shown it, so that boxes would lie
+                elsewhere, or it cannot be read.
         """
         name = self._name(key)
-        with self._project.noting() as files:
+        file = self._file(name)
+        if (asked.put or asked.reviewed) and file and asked.file not in (None, file):
+            hint = "discard the change, and look at the photo again"
+            raise PhotoError(f"{name}: the photo has changed since it was shown", hint=hint)
+        with self._project.noting() as versions:
             before, after = self._project.exchange_photo(
                 name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
             )
         self._learner.photos_changed()
-        answer = _photo(name, after.size_hw, after) | {"files": files}
+        answer = _photo(name, after.size_hw, after, file) | {"files": versions}
         # A change that changes nothing was sent before, and only its answer was lost.
         if asked.seen is not None and asked.seen != _version_of(before) and before != after:
-            answer["meanwhile"] = _photo(name, before.size_hw, before)
+            answer["meanwhile"] = _photo(name, before.size_hw, before, file)
         return answer
 
     def version(self) -> str:
@@ -146,7 +157,7 @@ class Answers:
         """
         losing = {*asked.delete, *(asked.merge or ())[:1]}
         there = set(filter(self._project.is_there, self._list_names() if losing else ()))
-        with self._project.noting() as files, self._project.editing() as content:
+        with self._project.noting() as versions, self._project.editing() as content:
             known = {photo_key(name): name for name in (*content.names, *there)}
             names = sorted(known.values()) if losing else ()
             before = [(name, _restoring(content.photo(name), losing)) for name in names]
@@ -165,7 +176,7 @@ class Answers:
                 _restore(content, asked.restore)
         if asked.rename is not None or losing:
             self._learner.photos_changed()
-        answer: dict[str, Any] = {"labels": self._project.labels(), "files": files}
+        answer: dict[str, Any] = {"labels": self._project.labels(), "files": versions}
         if losing:
             answer["before"] = [[photo_id(name), change] for name, change in before if name in there]
         if gone:
@@ -305,12 +316,17 @@ class Answers:
             raise NoSuchPhotoError("no such photo")
         return self._names[key]
 
-    def _size_hw(self, name: str) -> tuple[int, int]:
+    def _file(self, name: str) -> str:
+        """Another text whenever a photo is turned or replaced; empty while it is not there."""
+        return files.version_of(self._project.path_of(name)) if self._project.is_there(name) else ""
+
+    def _measured(self, name: str) -> tuple[str, tuple[int, int]]:
+        """The file of a photo, as :meth:`_file` has it, and the size of the photo in it."""
         path = self._project.path_of(name)
         if not path.exists():
             raise PhotoError(f"{name}: no longer there", hint="put the photo back; its boxes are kept")
         with self._unreadable.noting(path):
-            self._sizes[name] = read_size_hw(path)
+            self._sizes[name] = (files.version_of(path), read_size_hw(path))
         return self._sizes[name]
 
 
@@ -320,13 +336,14 @@ def photo_id(name: str) -> str:
     return hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
 
 
-def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState) -> dict[str, Any]:
+def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState, file: str) -> dict[str, Any]:
     height, width = size_hw or (None, None)
     return {
         "id": photo_id(name),
         "name": name,
         "width": width,
         "height": height,
+        "file": file,
         "reviewed": state.reviewed,
         "left_out": state.left_out,
         "boxes": [_box(drawn) for drawn in state.boxes],

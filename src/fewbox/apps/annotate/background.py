@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 
 from fewbox.apps.annotate.finishing import Finishing, FinishRun, end_process
 from fewbox.apps.annotate.trying import Proposal, Tried, TryingProcess
+from fewbox.core import files
 from fewbox.core.arguments import AUTO
 from fewbox.core.files import temporary_folder
 from fewbox.data.project import Project
@@ -125,8 +126,8 @@ class BackgroundLearner:
         self._finish_run = FinishRun(project, base, output, batch_norm_eps, device)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._found: dict[str, Proposals] = {}
-        self._asked: set[tuple[int, str]] = set()
+        self._found: dict[str, tuple[str, Proposals]] = {}  # with the version of the photo's file
+        self._asked: set[tuple[int, str, str]] = set()
         self._trying = TryingProcess(device)
         self._saved = threading.Condition(self._lock)
         self._rounds_folder: tempfile.TemporaryDirectory[str] | None = None
@@ -174,7 +175,8 @@ class BackgroundLearner:
                 boxes = [
                     Proposal(tuple(each["box"]), each["label"], each["score"]) for each in message["boxes"]
                 ]
-                self._found[message["name"]] = Proposals(message["round"], tuple(boxes))
+                proposals = Proposals(message["round"], tuple(boxes))
+                self._found[message["name"]] = (message["file"], proposals)
 
     def _tell(self, **message: Any) -> None:
         if self._process is None or self._process.stdin is None:
@@ -197,13 +199,16 @@ class BackgroundLearner:
 
     def proposals(self, name: str) -> Proposals:
         """The boxes proposed for a photo; a photo that is asked for comes first."""
+        file = files.version_of(self._project.path_of(name))
         with self._lock:
             current = self._learning.round
-            found = self._found.get(name, Proposals(0))
+            looked_at, found = self._found.get(name, (file, Proposals(0)))
+            if looked_at != file:  # turned or replaced since: what was found lies elsewhere
+                found = Proposals(0)
             if current == 0 or found.round == current:
                 return found
-            if (current, name) not in self._asked:
-                self._asked.add((current, name))
+            if (current, name, file) not in self._asked:
+                self._asked.add((current, name, file))
                 self._tell(do="propose", name=name)
             # The boxes of the round before are better than none.
             return Proposals(found.round, found.boxes, pending=self._process is not None)

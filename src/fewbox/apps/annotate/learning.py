@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
-from fewbox.core import counted, missing_in_words
+from fewbox.core import counted, files, missing_in_words
 from fewbox.core.arguments import AUTO
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotationSet
@@ -92,6 +92,7 @@ class Rounds:
         self.detector: Detector | None = None
         self.wanted: list[str] = []
         self.uncertainty: dict[str, float] = {}
+        self.looked_at: dict[str, str] = {}
         self.is_ready = False
 
     def learn(self) -> None:
@@ -198,10 +199,14 @@ class Rounds:
         Of a photo that the round has learnt from nothing is told: a person may just have taken back that it
         is empty, and the detector would repeat it. The round that follows tells.
         """
-        if self.detector is None or name in self.uncertainty or name in self.lessons:
+        path = self.project.path_of(name)
+        file = files.version_of(path)  # before it is read: it may be turned or replaced meanwhile
+        is_known = name in self.uncertainty and self.looked_at.get(name) == file
+        if self.detector is None or is_known or name in self.lessons:
             return
+        self.looked_at[name] = file
         try:
-            found = self.detector.detect(self.project.path_of(name), threshold=CANDIDATE_SCORE)
+            found = self.detector.detect(path, threshold=CANDIDATE_SCORE)
         except PhotoError:
             self.uncertainty[name] = 0.0  # whoever opens the photo is told
             return
@@ -211,7 +216,7 @@ class Rounds:
             asdict(Proposal(_rounded(box), label, round(float(score), 3)))
             for box, score, label in found.above(max(SHOWN_SCORE, self.detector.threshold))
         ]
-        _send({"name": name, "round": self.number, "boxes": boxes})
+        _send({"name": name, "round": self.number, "file": file, "boxes": boxes})
         if self.is_ready:  # else what it said last stays: for what it waits, or why it failed
             self._report_ready()
 

@@ -19,7 +19,9 @@ class PhotoChange:
     reviewed: bool | None
     left_out: bool | None = None
     seen: str | None = None
-    """The version of the photo that was changed; None if the page does not know."""
+    """The version of what is said of the photo, as it was changed; None if the page does not know."""
+    file: str | None = None
+    """The version of the photo's file in which boxes were drawn; None if the page does not know."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,9 @@ class BadRequestError(Exception):
 
 
 def read_photo_change(body: bytes) -> PhotoChange:
-    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "left_out": false, "seen": "f00"}``.
+    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "seen": "f00", "file": "ba5"}``.
 
-    None of them is needed.
+    None of them is needed, nor is ``"left_out": false``.
 
     Raises:
         BadRequestError: it is malformed; the message says where.
@@ -75,8 +77,8 @@ def _read_change(request: Entry) -> PhotoChange:
     reviewed, left_out = (
         request.flag(key) if request.fields.get(key) is not None else None for key in ("reviewed", "left_out")
     )
-    seen = request.text("seen") if "seen" in request.fields else None
-    return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen)
+    seen, file = (request.text(key) if key in request.fields else None for key in ("seen", "file"))
+    return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen, file)
 
 
 def _read_lost(entry: Entry) -> LostLabel:

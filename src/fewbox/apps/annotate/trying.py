@@ -81,7 +81,7 @@ class TriedPhotos:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._photos: OrderedDict[str, _Photo] = OrderedDict()
         self._count = 0
-        self._boxes: dict[str, tuple[Proposal, ...]] = {}
+        self._boxes: dict[str, tuple[str, tuple[Proposal, ...]]] = {}  # with the version of the file
 
     def look(self, name: str, content: bytes) -> dict[str, Any]:
         """Detect in a photo, and say what was found.
@@ -146,7 +146,7 @@ class TriedPhotos:
         except OSError as error:
             raise files.output_error(self._project.folder / photo.name, error) from error
         self._project.change_photo(name)  # so that it belongs to the project whatever pattern that has
-        self._boxes[name] = photo.boxes
+        self._boxes[name] = (files.version_of(self._project.path_of(name)), photo.boxes)
         return name
 
     def _copy(self, photo: _Photo) -> str:
@@ -171,8 +171,12 @@ class TriedPhotos:
         raise OutputError(f"{photo.name}: too many photos are called so", hint="rename it")
 
     def proposals(self, name: str) -> tuple[Proposal, ...]:
-        """What was found in a photo of the project when it was tried; nothing in others."""
-        return self._boxes.get(name, ())
+        """What was found in a photo of the project when it was tried; nothing in others.
+
+        Nor in one that was turned or replaced since.
+        """
+        file, boxes = self._boxes.get(name, ("", ()))
+        return boxes if boxes and files.version_of(self._project.path_of(name)) == file else ()
 
     def _photo(self, key: str) -> _Photo:
         with self._lock:

@@ -14,7 +14,7 @@ const FONT = "600 12px system-ui, sans-serif";
 export class Stage {
   view = { scale: 1, x: 0, y: 0 };
   size = { width: 1, height: 1 };
-  photo = null; // what can be drawn on: {id, width, height}
+  photo = null; // what can be drawn on: {id, width, height, file}, where `file` is other once it is turned or replaced
   pointer = null; // where the cross-hair is, [x, y], or null for none
   finger = null; // where a finger draws: it hides the place, so that is shown enlarged beside it
   #element;
@@ -53,9 +53,9 @@ export class Stage {
 
   /** Show the session's current photo once its size and picture are there; throw if it cannot be had. */
   async show() {
-    const { id, width, height, error } = this.#session.current ?? {};
-    const photo = width && !error ? { id, width, height } : null;
-    if (this.photo?.id !== photo?.id) {
+    const { id, width, height, file, error } = this.#session.current ?? {};
+    const photo = width && !error ? { id, width, height, file } : null;
+    if (JSON.stringify(this.photo) !== JSON.stringify(photo)) {
       this.#pictures.shown = null;
       this.#pictures.forgetFullSize();
       Object.assign(this, { photo, pointer: null });
@@ -67,7 +67,7 @@ export class Stage {
   /** Have photos decoded before they are wanted; null for none. */
   preload(photos) {
     for (const photo of photos) {
-      if (photo && !photo.error) this.#pictures.get(photo.id, this.#previewSide()).catch(() => {});
+      if (photo && !photo.error) this.#pictures.get(photo, this.#previewSide()).catch(() => {});
     }
   }
 
@@ -133,7 +133,7 @@ export class Stage {
     for (const side of isTooCoarse ? [preview, 0] : [preview]) {
       const { shown } = this.#pictures;
       if (shown && (side || shown.width >= photo.width)) continue;
-      const picture = await this.#pictures.get(photo.id, side);
+      const picture = await this.#pictures.get(photo, side);
       if (photo !== this.photo) return;
       this.#pictures.shown = picture;
       this.#redraw("photo");

@@ -127,6 +127,10 @@ export class Histories {
     return this.#histories.get(id);
   }
 
+  forget(id) {
+    this.#histories.delete(id);
+  }
+
   add(id, state, change, row, more) {
     this.of(id).add(state, change, row, { ...more, order: this.tick() });
   }

@@ -6,7 +6,7 @@ import { isShown } from "./words.js";
 
 export class PhotoList extends EventTarget {
   name = "";
-  photos = []; // {id, name, width, height, reviewed, left_out, num_boxes, labels, error}
+  photos = []; // {id, name, width, height, file, reviewed, left_out, num_boxes, labels, error}
   filter = "all"; // which photos are shown; see words.js
   search = ""; // and what their names have in them
   current = null; // one of `photos`
@@ -20,8 +20,8 @@ export class PhotoList extends EventTarget {
     const known = new Map(this.photos.map((photo) => [photo.id, photo]));
     this.photos = rows.map((row) => {
       const photo = known.get(row.id) ?? row; // one photo stays one object
-      const { width, height } = photo;
-      return Object.assign(photo, now(row), row.width ? {} : { width, height });
+      const { width, height, file } = photo;
+      return Object.assign(photo, now(row), row.width || row.file !== file ? {} : { width, height });
     });
     this.current = this.photo(this.current?.id) ?? null;
   }

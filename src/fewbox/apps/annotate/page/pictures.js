@@ -5,15 +5,15 @@ const KEPT = 6;
 export class Pictures {
   shown = null; // the ImageBitmap that is in sight, which stays open
   #store;
-  #kept = new Map(); // "side id" -> promise of an ImageBitmap; the least recently used first
+  #kept = new Map(); // "side id file" -> promise of an ImageBitmap; the least recently used first
 
   constructor(store) {
     this.#store = store;
   }
 
-  /** The upright photo, its longer side at most `side` pixels; 0: as large as it is. */
-  get(id, side) {
-    const key = `${side} ${id}`;
+  /** The upright photo {id, file}, its longer side at most `side` pixels; 0: as large as it is. */
+  get({ id, file = "" }, side) {
+    const key = `${side} ${id} ${file}`;
     const picture = this.#kept.get(key) ?? this.#load(id, side);
     this.#kept.delete(key);
     this.#kept.set(key, picture);

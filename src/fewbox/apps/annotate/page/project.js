@@ -139,12 +139,12 @@ export class Project extends PhotoList {
   }
 
   /** Take what the server says of a photo, and on top of it what is not saved yet. */
-  #take(id, { boxes, reviewed, left_out, width, height, error, version }) {
+  #take(id, { boxes, reviewed, left_out, width, height, file, error, version }) {
     const photo = this.photo(id);
     if (!photo) return;
-    this.saver.saw(id, version);
+    if (this.saver.saw(id, version, file)) this.#histories.forget(id); // its places were in another picture
     this.#order.note(id);
-    Object.assign(photo, width ? { width, height } : {}, { error: error ?? photo.error });
+    Object.assign(photo, width ? { width, height, file } : {}, { error: error ?? photo.error });
     this.#show(photo, applied({ boxes, reviewed, left_out }, this.saver.pending(id)));
   }
 

@@ -21,7 +21,9 @@ export class Saver extends EventTarget {
   #sent = null; // [photo id, change] on its way
   #running = false;
   #kept = true;
-  #versions = new Map(); // photo id -> the version that is being changed, so that the server can tell of others
+  // Photo id -> {seen, file}: the version that is being changed, so that the server can tell of others, and the photo's
+  // file that boxes are drawn in, so that it can refuse them once that has been turned or replaced.
+  #seen = new Map();
   #wake = null;
 
   constructor(store, unsaved) {
@@ -32,19 +34,26 @@ export class Saver extends EventTarget {
 
   /** Save `change` to a photo, or add it to what is waiting to be saved there. */
   add(id, change) {
-    if (change.seen) this.#versions.set(id, change.seen); // kept by a window that is no longer there
+    const { seen, file } = change;
+    if (seen || file) this.#seen.set(id, { seen, file }); // kept by a window that is no longer there
     this.#queue(id, change);
     this.#run();
   }
 
-  /** Note which version of a photo is seen now; what waits to be saved was made to an older one. */
-  saw(id, version) {
-    if (version && this.pending(id) === NO_CHANGE) this.#versions.set(id, version);
+  /**
+   * Note which version of a photo is seen now, and which file; what waits to be saved was made to an older one. True
+   * if it was another file before.
+   */
+  saw(id, seen, file) {
+    if (this.pending(id) !== NO_CHANGE) return false;
+    const { file: before } = this.#seen.get(id) ?? {};
+    this.#seen.set(id, { seen, file });
+    return before !== undefined && before !== file;
   }
 
-  /** Forget what was seen, as this page has changed many photos itself. */
+  /** Forget which versions were seen, as this page has changed many photos itself. */
   forgetSeen() {
-    for (const id of this.#versions.keys()) if (this.pending(id) === NO_CHANGE) this.#versions.delete(id);
+    for (const [id, { file }] of this.#seen) if (this.pending(id) === NO_CHANGE) this.#seen.set(id, { file });
   }
 
   addLabels(labels) {
@@ -100,8 +109,8 @@ export class Saver extends EventTarget {
   }
 
   #withSeen(id, change) {
-    const seen = this.#versions.get(id);
-    return seen ? { ...change, seen } : change;
+    const { seen, file } = this.#seen.get(id) ?? {};
+    return { ...change, ...(seen && { seen }), ...(file && { file }) };
   }
 
   #keep() {
@@ -147,7 +156,7 @@ export class Saver extends EventTarget {
     try {
       const state = await this.#store.patch(id, this.#withSeen(id, change));
       this.#sent = null;
-      if (state.version) this.#versions.set(id, state.version);
+      if (state.version) this.#seen.set(id, { ...this.#seen.get(id), seen: state.version });
       this.#keep();
       this.#acknowledge(id, state);
     } catch (error) {
