@@ -209,6 +209,50 @@ test("a project with its photos that is opened again adds none of them twice", a
   assert.deepEqual(await added(), [["1.jpg", 1], ["2.jpg", null]]);
 });
 
+/** A photo and a project file with its box, as a ZIP. */
+async function projectZip(photo, edge) {
+  const entries = [{ name: "1.jpg", blob: new Blob([photo]) }];
+  entries.push({ name: "annotations.json", blob: projectFile("annotations.json", { "1.jpg": edge }) });
+  return new File([await zipped(entries)], "project.zip");
+}
+
+test("a project with its photos gives its boxes to these, and not to others of their names that are here", async () => {
+  for (const isDrawn of [false, true]) {
+    const { project, taking, added, told } = makeTaking();
+    await taking.take([fileAt("1.jpg", "mine")]);
+    const box = { id: "k", box: [50, 0, 60, 10], label: "lid", ignore: false };
+    if (isDrawn) await project.patch((await project.photos())[0].id, { put: [box] });
+    const mine = ["1.jpg", isDrawn ? 50 : null];
+    await taking.take([await projectZip("theirs", 1)]);
+    assert.deepEqual(await added(), [mine, ["1-2.jpg", 1]]);
+    await taking.take([await projectZip("theirs", 1)]);
+    assert.deepEqual(await added(), [mine, ["1-2.jpg", 1]]);
+    assert.equal(told(), "1 photo is here already, and not added again");
+    await taking.take([fileAt("all/1.jpg", "third"), projectFile("all/annotations.json", { "1.jpg": 2 })]); // a folder
+    assert.deepEqual(await added(), [mine, ["1-2.jpg", 1], ["1-3.jpg", 2]]);
+  }
+});
+
+test("a photo that is here and comes with its project is not added again, and gets its box", async () => {
+  const { taking, added } = makeTaking();
+  await taking.take([fileAt("1.jpg", "mine"), fileAt("more/1.jpg", "theirs")]);
+  await taking.take([await projectZip("mine", 3)]);
+  assert.deepEqual(await added(), [["1.jpg", 3], ["1-2.jpg", null]]);
+});
+
+test("what a project file tells of photos to come stays when that of another project names photos alike", async () => {
+  const { project, taking, added, told } = makeTaking();
+  await taking.take([projectFile("a.json", { "1.jpg": 1, "2.jpg": 2 })]);
+  await taking.take([projectFile("b.json", { "1.jpg": 5, "2.jpg": 2 })]);
+  assert.equal(told(), "1.jpg: what another project file told before stays; 2 photos are of the project file still to be added");
+  await taking.take([await projectZip("theirs", 7)]);
+  assert.deepEqual(await added(), [["1.jpg", 7]]);
+  assert.equal((await project.awaited()).size, 2);
+  await taking.take([fileAt("1.jpg", "mine"), fileAt("2.jpg")]);
+  assert.deepEqual(await added(), [["1.jpg", 7], ["1-2.jpg", 1], ["2.jpg", 2]]);
+  assert.equal(told(), "");
+});
+
 test("photos of a folder are in natural order, whatever the order in which they come; others as they were chosen", async () => {
   const { taking, added } = makeTaking();
   const paths = ["all/10.jpg", "all/b/1.jpg", "all/IMG_9.jpg", "all/2.jpg", "all/img_10.jpg"];

@@ -40,18 +40,18 @@ export function pathOf(file, homes) {
   return path.slice(Math.max(0, ...around.map(({ length }) => length)));
 }
 
-/** Whether one of `photos` of the project is this file, of one of these names and with the same bytes. */
-export async function isAmong(photos, file, names, project) {
+/** The one of `photos` of the project that is this file, of one of these names and with the same bytes; else null. */
+export async function foundAmong(photos, file, names, project) {
   const plain = names.map(plainPath);
-  for (const { id, name } of photos) {
-    const path = plainPath(name);
+  for (const photo of photos) {
+    const path = plainPath(photo.name);
     const hasName = plain.includes(path);
     if (!hasName && !plain.includes(path.replace(NUMBER, ""))) continue;
-    const kept = await project.file(id).catch(() => null); // the browser may have lost it
+    const kept = await project.file(photo.id).catch(() => null); // the browser may have lost it
     if (!kept || kept.size !== file.size || !(hasName || kept.name === file.name)) continue;
-    if (await haveSameBytes(kept, file)) return true;
+    if (await haveSameBytes(kept, file)) return photo;
   }
-  return false;
+  return null;
 }
 
 async function haveSameBytes(...files) {

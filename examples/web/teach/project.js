@@ -164,16 +164,32 @@ export class BrowserProject extends EventTarget {
 
   /** The names of all photos of which project files told, whether they are still awaited or not. */
   async stated() {
-    return [...new Set([...((await this.#database.get("project", "stated")) ?? []), ...(await this.awaited()).keys()])];
+    const toCome = [...(await this.awaited()).keys()].filter((key) => !key.startsWith("/"));
+    return [...new Set([...((await this.#database.get("project", "stated")) ?? []), ...toCome])];
   }
 
-  /** Await these photos too, of those of which a project file tells, `names`. */
-  expect(states, names) {
+  /**
+   * Await these photos too, of those of which a project file tells, `names`. Where another project file has told
+   * otherwise of a photo of that name, that stays. `{ own, left }`: those of `coming` are awaited all the same, by keys
+   * that are nobody's name, `own`; `left` are the others.
+   */
+  expect(states, names, coming = new Set()) {
     return this.#database.change(["project"], async ({ project }) => {
-      const awaited = new Map([...(await awaitedIn(project)), ...states]);
+      const awaited = await awaitedIn(project);
+      const [own, left] = [new Map(), []];
+      for (const [key, state] of states) {
+        const isOther = awaited.has(key) && JSON.stringify(awaited.get(key)) !== JSON.stringify(state);
+        if (isOther && !coming.has(key)) {
+          left.push(key);
+          continue;
+        }
+        if (isOther) own.set(key, unnamed(key, awaited));
+        awaited.set(own.get(key) ?? key, state);
+      }
       await asPromise(project.put([...awaited], "awaited"));
       const stated = (await asPromise(project.get("stated"))) ?? [];
       await asPromise(project.put([...new Set([...stated, ...names])], "stated"));
+      return { own, left };
     });
   }
 
@@ -192,6 +208,13 @@ async function ifAlone(does) {
 }
 
 const refused = (message, hint) => new StoreError(message, { hint, refused: true });
+
+/** A key for another photo of that name, which is no name itself: those have no slash before them. */
+function unnamed(key, awaited) {
+  let free = key;
+  while (awaited.has(free)) free = `/${free}`;
+  return free;
+}
 
 const awaitedIn = async (project) => new Map(await asPromise(project.get("awaited")));
 

@@ -1,7 +1,7 @@
 // What comes in: photos, a project file, both in one file, and another base. A project file may come before its
 // photos, or after them.
 
-import { inOrder, isAmong, pathOf } from "./coming.js";
+import { foundAmong, inOrder, pathOf } from "./coming.js";
 import { belowFolder, boxInside, namesOf, plainPath, readProject } from "./project_file.js";
 import { sizeOf } from "./previews.js";
 import { unzipped } from "./zip.js";
@@ -34,9 +34,14 @@ export class Taking {
     const photos = all.filter((file) => !bases.includes(file) && !projects.includes(file));
     const told = [];
     for (const file of bases) told.push(await this.#takeBase(file));
-    for (const file of ours) told.push(...(await this.#takeProject(await file.text(), homeOf(file, photos))));
+    const keys = new Map(); // photo -> by what it is awaited, where its name does not say that
+    for (const file of ours) {
+      const { doubts, own } = await this.#takeProject(await file.text(), homeOf(file, photos), photos);
+      told.push(...doubts);
+      for (const [photo, key] of own) keys.set(photo, key);
+    }
     const homes = ours.map((file) => homeOf(file, photos)).filter(Boolean);
-    return this.#takePhotos(photos, told, { homes, areNew });
+    return this.#takePhotos(photos, told, { homes, areNew, keys });
   }
 
   /** Learn from another base from now on; what has become of it. */
@@ -51,7 +56,7 @@ export class Taking {
   }
 
   /** A photo in one of `homes`, the folders of project files, has its name from there, as in the project file. */
-  async #takePhotos(files, troubles, { homes, areNew }) {
+  async #takePhotos(files, troubles, { homes, areNew, keys }) {
     const here = areNew ? [] : await this.#project.photos();
     const toCome = await this.#project.awaited();
     const names = namesOf(files, await this.#project.stated(), (name) => toCome.has(name));
@@ -60,8 +65,8 @@ export class Taking {
     let again = 0;
     for (const [number, file] of files.entries()) {
       this.#tell(`adding ${number + 1} of ${files.length}`);
-      const [name, path] = [names.get(file), pathOf(file, homes)];
-      if (!toCome.has(name) && (await isAmong(here, file, [name ?? path, path], this.#project))) {
+      const [name, path] = [keys.get(file) ?? names.get(file), pathOf(file, homes)];
+      if (!toCome.has(name) && (await foundAmong(here, file, [name ?? path, path], this.#project))) {
         again += 1;
         continue;
       }
@@ -92,9 +97,11 @@ export class Taking {
 
   /**
    * Take the boxes of photos that are here, where nobody has drawn any; keep the others until their photos come,
-   * with those of other project files. They are told apart by `folder`, see `homeOf`. What is in doubt, in words.
+   * with those of other project files. They are told apart by `folder`, see `homeOf`. A photo that is one of `along`,
+   * which came together with the file, is known by its bytes: a photo that is here may have its name and be another.
+   * `{ doubts, own }`: what is in doubt, in words, and which of `along` are awaited by what is not their name.
    */
-  async #takeProject(text, folder) {
+  async #takeProject(text, folder, along) {
     const { labels, photos: stated } = readProject(text);
     const photos = new Map([...stated].map(([name, state]) => [plainPath(folder + name), { ...state, name }]));
     await this.#project.changeLabels({ labels });
@@ -102,20 +109,31 @@ export class Taking {
     const files = new Map(here.map((photo) => [photo, asFile(photo)]));
     const expected = [...photos.keys()];
     const names = namesOf([...files.values()], expected);
+    const brought = new Map(); // key -> the photo that came along
+    for (const [file, key] of namesOf(along, expected)) if (photos.has(key)) brought.set(key, file);
+    const found = new Map(); // the photo that is here -> its key
+    for (const [key, file] of brought) {
+      const photo = await foundAmong(here, file, [photos.get(key).name, key], this.#project);
+      if (photo) found.set(photo, key);
+    }
     const doubtful = [];
     for (const photo of here) {
-      const key = names.get(files.get(photo));
+      const isFound = found.has(photo);
+      const key = isFound ? found.get(photo) : names.get(files.get(photo));
+      if (!isFound && brought.has(key)) continue; // the one that came along is another
       if (key === null && !photo.reviewed) doubtful.push(photo.name);
       // One that was chosen alone, or came with a project file, is known by its whole name.
-      const isIt = key === plainPath(folder + photo.name) || (photo.name.includes("/") && !photo.stated);
+      const isIt = isFound || key === plainPath(folder + photo.name) || (photo.name.includes("/") && !photo.stated);
       const state = isIt && photos.get(key);
       if (!state || state.width !== photo.width || state.height !== photo.height) continue;
       photos.delete(key);
       const { boxes: put, reviewed, left_out } = state;
       if (!photo.reviewed) await this.#project.patch(photo.id, { put, reviewed, left_out });
     }
-    await this.#project.expect(photos, expected);
-    return doubtful.length ? [doubt("given boxes", doubtful)] : [];
+    const { own, left } = await this.#project.expect(photos, expected, new Set(brought.keys()));
+    const doubts = doubtful.length ? [doubt("given boxes", doubtful)] : [];
+    if (left.length) doubts.push(`${left[0]}${andMore(left)}: what another project file told before stays`);
+    return { doubts, own: new Map([...own].map(([key, awaited]) => [brought.get(key), awaited])) };
   }
 }
 
@@ -123,9 +141,11 @@ export class Taking {
 const asFile = ({ name }) => ({ name, webkitRelativePath: name.includes("/") ? `/${name}` : "" });
 
 function doubt(done, names) {
-  const are = names.length === 1 ? `${names[0]} is` : `${names[0]} and ${names.length - 1} more are`;
+  const are = `${names[0]}${andMore(names)} ${names.length === 1 ? "is" : "are"}`;
   return `${are} not ${done}, as there are several of this name; add the whole folder, or give it another name`;
 }
+
+const andMore = ({ length }) => (length === 1 ? "" : ` and ${length - 1} more`);
 
 /** The folder of a project file in what was given, as "a/", where its photos are; empty if there are none in it. */
 function homeOf({ webkitRelativePath: path }, photos) {
