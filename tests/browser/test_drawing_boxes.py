@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from page_driver import (
     reviewed_in_file,
 )
 from PIL import Image
+
+from waiting import LONG
 
 PHONE = {
     "viewport": {"width": 390, "height": 800},
@@ -37,6 +40,22 @@ def test_draw_and_the_file_has_it(tmp_path: Path, serve: Serve, open_page: OpenP
     assert_close(box, MARK)
     assert reviewed_in_file(folder) == ["photo1.png"]
     assert page.page.locator(".tally").inner_text() == "1 of 3 reviewed · 1 box"
+
+    page.press("d")  # zoomed while it is drawn, and while a corner is in hand, it stays in its place
+    page.until_open("photo2.png")
+    x1, y1, x2, y2 = page.mark()
+    for start in ((x1, y1), (x2, y2)):
+        page.mouse.move(*start)
+        page.mouse.down()
+        page.mouse.move((x1 + x2) / 2, (y1 + y2) / 2)
+        page.mouse.wheel(0, -240)
+        before, end = (x1, y1, x2, y2), time.monotonic() + LONG
+        while (x1, y1, x2, y2) == before and time.monotonic() < end:
+            x1, y1, x2, y2 = page.mark()
+        page.mouse.move(x2, y2)
+        page.mouse.up()
+        page.until_saved()
+        assert_close(boxes_in_file(folder, "photo2.png")[0][1], MARK)
 
 
 def test_a_click_draws_nothing(tmp_path: Path, serve: Serve, open_page: OpenPage) -> None:

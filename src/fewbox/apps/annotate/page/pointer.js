@@ -17,7 +17,8 @@ export class PointerInput {
   #stage;
   #session;
   #down = new Map(); // pointer id -> where it is now
-  // {kind, photo, start, ...}; kind: "draw", "edit", "pan", "pinch", or "over" until all fingers are up
+  // {kind, photo, start, from, ...}: where it began, on the stage and in the photo, which may be zoomed meanwhile;
+  // kind: "draw", "edit", "pan", "pinch", or "over" until all fingers are up
   #gesture = null;
   #spaceIsDown = false;
   #hasPanned = false; // since Space went down
@@ -70,7 +71,8 @@ export class PointerInput {
       this.#gesture = { kind: "pinch", photo, view: this.#stage.view, before: [...this.#down.values()] };
     } else if (this.#down.size === 1) {
       const reach = REACH[event.pointerType] ?? REACH.mouse;
-      this.#gesture = { photo, start, reach, ...this.#begun(event, start, reach) };
+      const from = toPhoto(this.#stage.view, start);
+      this.#gesture = { photo, start, from, reach, ...this.#begun(event, start, reach) };
     } else {
       this.#gesture = { kind: "over" };
     }
@@ -125,9 +127,9 @@ export class PointerInput {
 
   /** The box that the drag up to `point` makes. */
   #drafted(point) {
-    const { kind, start, item, part } = this.#gesture;
+    const { kind, from, item, part } = this.#gesture;
     const { view, photo } = this.#stage;
-    const [from, to] = [toPhoto(view, start), toPhoto(view, point)];
+    const to = toPhoto(view, point);
     if (kind === "draw") {
       const { labels, active } = this.#session;
       return { id: null, box: boxBetween(from, to, photo), label: labels[active] ?? "" };
