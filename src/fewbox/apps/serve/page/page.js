@@ -91,7 +91,8 @@ async function listDetectors() {
   form.detector.replaceChildren(...options);
 }
 
-async function detect() {
+/** Detect in the photo that is chosen, and show what was found if `isLast()`, which no longer holds once another is. */
+async function detect(isLast) {
   const photo = form.photo.files[0];
   const query = form.threshold.value ? `&threshold=${form.threshold.value}` : "";
   const path = `/v1/detectors/${encodeURIComponent(form.detector.value)}/detect?format=`;
@@ -100,20 +101,24 @@ async function detect() {
   say("looking");
   byId("result").hidden = true; // it is of the photo before
   const [numbers, picture] = await Promise.all([send("json"), send("png")]);
-  const found = await numbers.json();
+  const [found, drawn] = [await numbers.json(), await picture.blob()];
+  if (!isLast()) return;
   URL.revokeObjectURL(byId("picture").src);
-  byId("picture").src = URL.createObjectURL(await picture.blob());
+  byId("picture").src = URL.createObjectURL(drawn);
   byId("numbers").textContent = JSON.stringify(found, null, 1);
   byId("result").hidden = false;
   const count = found.photos[0].detections.length;
   say(`${count} found above ${found.score_threshold}`);
 }
 
-const told = (action) => action().catch((error) => say(error.message, true));
+let asked = 0; // how often a photo was sent; the answer to one may come after that to the next
+
+const told = (action, isLast = () => true) => action(isLast).catch((error) => isLast() && say(error.message, true));
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  told(detect);
+  const turn = ++asked;
+  told(detect, () => turn === asked);
 });
 form.key.addEventListener("change", () => told(async () => { await listDetectors(); say(""); }));
 
