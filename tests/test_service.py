@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import json
@@ -15,21 +16,25 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 import urllib.request
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import Request
 
 from exported_duck import ExportedDuck
 from fewbox.apps import http as sockets
 from fewbox.apps.serve import DetectionServer, detecting
-from fewbox.apps.serve.app import PAGE
+from fewbox.apps.serve.admission import Admission
+from fewbox.apps.serve.app import PAGE, read_photos
 from fewbox.cli import main
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
@@ -225,6 +230,37 @@ class TestStrangers:
         self, server: DetectionServer, body: bytes, headers: dict[str, str], status: int, words: str
     ) -> None:
         assert refused(ask(server, DUCK, body, headers), status, words)
+
+    @pytest.mark.parametrize("kind", ["the photo itself", "a form"])
+    def test_a_body_is_in_memory_once_and_not_on_the_disk(
+        self, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))
+        config, photo = ServiceConfig(), bytes(3_000_000)
+        body, headers = form(("a.png", photo)) if kind == "a form" else (photo, {"Content-Type": "image/png"})
+        parts = [body[begin : begin + 65_536] for begin in range(0, len(body), 65_536)]
+        held: list[float] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": bytes(bytearray(parts.pop(0))), "more_body": bool(parts)}
+
+        async def app(scope: Any, receive: Any, _: Any) -> None:
+            (read,) = await read_photos(Request(scope, receive), config)
+            assert read.data == photo
+            held.extend(size / len(body) for size in tracemalloc.get_traced_memory())
+
+        named = {"host": "localhost", **headers}
+        encoded = [(name.lower().encode(), value.encode()) for name, value in named.items()]
+        scope = {"type": "http", "method": "POST", "path": DUCK, "query_string": b"", "headers": encoded}
+        admission = Admission(app, config=config, key=None, retry_after=lambda: 1)
+        tracemalloc.start()
+        try:
+            asyncio.run(admission(scope, receive, None))  # type: ignore[arg-type]
+        finally:
+            tracemalloc.stop()
+        now, most = held
+        assert now < 1.2  # as docs/serve.md says, also of the moment before
+        assert most < 3.2
 
     def test_other_questions(self, server: DetectionServer) -> None:
         two = form(("a", png()), ("b", png()))

@@ -144,12 +144,15 @@ class Guard:
                 return
             self._check(scope)
             is_photo = scope["path"] == TRY
-            body = await read_body(
-                scope,
+            replay = replaying(
+                await read_body(
+                    scope,
+                    receive,
+                    max_bytes=MAX_PHOTO_BYTES if is_photo else MAX_BODY_BYTES,
+                    seconds=PHOTO_SECONDS if is_photo else BODY_SECONDS,
+                    hint="make the photo smaller" if is_photo else "send fewer boxes at once",
+                ),
                 receive,
-                max_bytes=MAX_PHOTO_BYTES if is_photo else MAX_BODY_BYTES,
-                seconds=PHOTO_SECONDS if is_photo else BODY_SECONDS,
-                hint="make the photo smaller" if is_photo else "send fewer boxes at once",
             )
         except Refused as refused:
             if _asks_for_a_page(scope):
@@ -159,7 +162,7 @@ class Guard:
                 await refuse(refused, receive, send, HEADERS)
             return
         async with asyncio.timeout(ANSWER_SECONDS):
-            await self.app(scope, replaying(body, receive), adding_headers(send, HEADERS))
+            await self.app(scope, replay, adding_headers(send, HEADERS))
 
     def _brings_token(self, scope: Scope) -> bool:
         """Whether this is the address that was printed; the browser is sent on to one without the token."""

@@ -198,14 +198,18 @@ class Admission:
         self.num_requests += 1
         try:
             limit = self.config.max_megabytes * 1_000_000
-            body = await read_body(
-                scope,
+            # Kept by nobody but whoever takes it: waiting for a worker, a request has one copy of its photos.
+            replay = replaying(
+                await read_body(
+                    scope,
+                    receive,
+                    max_bytes=limit,
+                    seconds=self.config.body_seconds,
+                    hint="send smaller photos, or fewer at once",
+                ),
                 receive,
-                max_bytes=limit,
-                seconds=self.config.body_seconds,
-                hint="send smaller photos, or fewer at once",
             )
-            await self._pass_on(scope, replaying(body, receive), send)
+            await self._pass_on(scope, replay, send)
         finally:
             self.num_requests -= 1
 

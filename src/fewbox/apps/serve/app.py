@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from fastapi import FastAPI, Query, Request, Security
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.security import HTTPBearer
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from fewbox import __version__
 from fewbox.apps.http import Refused
@@ -80,21 +80,30 @@ async def read_photos(request: Request, config: ServiceConfig) -> list[PhotoByte
     return [PhotoBytes("photo 1", await request.body(), max_pixels)]
 
 
+class _FormInMemory(MultiPartParser):
+    """Reads a form without the disk, which may be full; the form is in memory already, and bounded there."""
+
+    spool_max_size = 0
+    """Without a limit."""
+
+
 async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list[PhotoBytes]:
     try:
         # One file more than allowed is let through, so that the message is ours.
-        async with request.form(max_files=max_photos + 1, max_fields=1) as form:
-            names = {name for name, _ in form.multi_items()} - {_FIELD}
-            if names:
-                raise Refused(400, f"the form has an unknown field: {sorted(names)[0]!r}", _HINT)
-            files = form.getlist(_FIELD)
-            photos = []
-            for number, file in enumerate(files, start=1):
-                if not isinstance(file, UploadFile):
-                    raise Refused(400, f"the form's field {_FIELD!r} is not a file", _HINT)
-                photos.append(PhotoBytes(file.filename or f"photo {number}", await file.read(), max_pixels))
-    except HTTPException as error:  # from the form's reader: not a form, or too large
-        raise Refused(400, f"the form cannot be read: {error.detail}", _HINT) from error
+        async with aclosing(request.stream()) as body:
+            reader = _FormInMemory(request.headers, body, max_files=max_photos + 1, max_fields=1)
+            form = await reader.parse()
+    except MultiPartException as error:  # not a form, or too large
+        raise Refused(400, f"the form cannot be read: {error.message}", _HINT) from error
+    names = {name for name, _ in form.multi_items()} - {_FIELD}
+    if names:
+        raise Refused(400, f"the form has an unknown field: {sorted(names)[0]!r}", _HINT)
+    photos = []
+    for number, file in enumerate(form.getlist(_FIELD), start=1):
+        if not isinstance(file, UploadFile):
+            raise Refused(400, f"the form's field {_FIELD!r} is not a file", _HINT)
+        photos.append(PhotoBytes(file.filename or f"photo {number}", await file.read(), max_pixels))
+        await file.close()  # what it held goes before the next one is read
     if not photos:
         raise Refused(400, "the form has no photo", _HINT)
     if len(photos) > max_photos:
