@@ -200,6 +200,25 @@ def test_a_failed_save_is_loud_and_tried_again(tmp_path: Path, serve: Serve, ope
     assert len(boxes_in_file(folder, "photo1.png")) == 1
     assert page.page.locator(".trouble").count() == 0
 
+    lost: list[Any] = []  # what is saved, and the page does not hear of it
+
+    def lose(route: Any) -> None:
+        if is_save(route) and not lost:
+            lost.append(route.fetch())
+            route.abort()
+        else:
+            route.continue_()
+
+    page.page.route("**/api/photos/*", lose)
+    x1, y1, x2, y2 = page.mark()
+    for left, right in ((x1 - 60, x1 - 10), (x2 + 10, x2 + 60)):
+        page.press("Escape")
+        page.drag((left, y1), (right, y2))
+        trouble.filter(has_text="Not saved").wait_for()
+    page.until_saved()
+    assert len(boxes_in_file(folder, "photo1.png")) == 3
+    assert not page.page.locator(".asks").inner_text()  # nobody else was there
+
 
 def test_what_the_server_refuses_is_said_and_can_be_given_up(
     tmp_path: Path, serve: Serve, open_page: OpenPage

@@ -111,6 +111,62 @@ test("what the server refuses is said, does not hold up the rest, and can be giv
   assert.deepEqual(saver.pending("gone").put, []);
 });
 
+/** A server whose answers to the first `lost` changes do not arrive; `sent` are the ids of boxes in each, and `seen`. */
+function losingAnswers(lost) {
+  const server = new Server();
+  const sent = [];
+  const { patch } = server;
+  server.patch = async (id, change) => {
+    const state = await patch.call(server, id, change);
+    sent.push([change.put.map((one) => one.id).join(), change.seen]);
+    if (sent.length <= lost) throw new Error("no answer");
+    return { ...state, version: `after ${sent.length}` };
+  };
+  return { server, sent };
+}
+
+test("a change whose answer was lost goes again alone, and what came since after it", async () => {
+  const { server, sent } = losingAnswers(2);
+  const kept = {};
+  const saver = new Saver(server, { keep: (unsaved) => Boolean(Object.assign(kept, unsaved)) });
+  saver.saw("p", "first");
+  saver.add("p", put(box("a")));
+  await until(() => saver.status.kind === "failed");
+  saver.add("p", put(box("b")));
+  saver.add("p", put(box("c")));
+  assert.deepEqual(saver.pending("p").put.map(({ id }) => id), ["a", "b", "c"]);
+  const left = structuredClone(kept);
+  saver.retry();
+  await until(() => sent.length === 2);
+  saver.retry();
+  await until(() => saver.status.kind === "saved");
+  assert.deepEqual(sent, [["a", "first"], ["a", "first"], ["a", "first"], ["b,c", "after 3"]]);
+  assert.deepEqual(server.saved.p.boxes.map(({ id }) => id), ["a", "b", "c"]);
+
+  const after = losingAnswers(0); // the page was loaded again in the meantime
+  const next = new Saver(after.server, KEPT);
+  for (const [id, change] of left.photos) next.add(id, change);
+  await until(() => next.status.kind === "saved");
+  assert.deepEqual(after.sent, [["a", "first"], ["b,c", "after 1"]]);
+});
+
+test("what was refused first is not forgotten when more is", async () => {
+  const server = new Server();
+  server.fail = () => {
+    throw Object.assign(new Error("no such photo"), { refused: true });
+  };
+  const saver = new Saver(server, KEPT);
+  for (const id of ["a", "b"]) {
+    saver.add("p", put(box(id)));
+    await until(() => server.calls.length === (id === "a" ? 1 : 2) && saver.status.kind === "refused");
+  }
+  assert.deepEqual(saver.pending("p").put.map(({ id }) => id), ["a", "b"]);
+  server.fail = () => {};
+  saver.retry();
+  await until(() => saver.status.kind === "saved");
+  assert.deepEqual(server.saved.p.boxes.map(({ id }) => id), ["a", "b"]);
+});
+
 test("boxes go with the file of the photo that was shown when they were drawn, also after a reload", async () => {
   const server = new Server();
   const files = [];

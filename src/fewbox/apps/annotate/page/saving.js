@@ -14,7 +14,8 @@ export class Saver extends EventTarget {
   status = { kind: "saved", at: null };
   #store;
   #unsaved;
-  #queued = new Map(); // photo id -> change
+  #queued = new Map(); // photo id -> change; NO_CHANGE where there is none but an unanswered one
+  #unanswered = new Map(); // photo id -> a change that may be saved already: it goes again, alone, before those since
   #refused = new Map();
   #refusal = null; // why
   #labels = [];
@@ -32,11 +33,12 @@ export class Saver extends EventTarget {
     this.#unsaved = unsaved;
   }
 
-  /** Save `change` to a photo, or add it to what is waiting to be saved there. */
-  add(id, change) {
-    const { seen, file } = change;
-    if (seen || file) this.#seen.set(id, { seen, file }); // kept by a window that is no longer there
-    this.#queue(id, change);
+  /** Save `change` to a photo, or add it to what is waiting to be saved there; `kept` by a window that is gone. */
+  add(id, { seen, file, isSent, ...change }) {
+    if (seen || file) this.#seen.set(id, { seen, file });
+    if (isSent && !this.#queued.has(id)) this.#sendAgain(id, change);
+    else this.#queued.set(id, combined(this.#queued.get(id) ?? NO_CHANGE, change));
+    this.#keep();
     this.#run();
   }
 
@@ -64,9 +66,19 @@ export class Saver extends EventTarget {
 
   /** What is not yet saved of a photo. */
   pending(id) {
-    const sent = this.#sent?.[0] === id ? this.#sent[1] : null;
-    const waiting = [sent, this.#refused.get(id), this.#queued.get(id)].filter(Boolean);
+    const waiting = this.#waiting(id);
     return waiting.length ? waiting.reduce(combined) : NO_CHANGE;
+  }
+
+  /** The changes that it is made of, the oldest first. */
+  #waiting(id) {
+    const all = [this.#refused.get(id), this.#sentOf(id), this.#queued.get(id)];
+    return all.filter((change) => change && change !== NO_CHANGE);
+  }
+
+  /** What may be saved of a photo already. */
+  #sentOf(id) {
+    return this.#sent?.[0] === id ? this.#sent[1] : this.#unanswered.get(id);
   }
 
   get pendingLabels() {
@@ -80,9 +92,7 @@ export class Saver extends EventTarget {
 
   /** Try again at once, also what was refused. */
   retry() {
-    for (const [id, change] of this.#refused) {
-      this.#queued.set(id, combined(change, this.#queued.get(id) ?? NO_CHANGE));
-    }
+    for (const id of this.#refused.keys()) this.#queued.set(id, this.pending(id));
     this.#refused.clear();
     this.#wake?.();
     this.#run();
@@ -97,15 +107,26 @@ export class Saver extends EventTarget {
     this.#run();
   }
 
-  #queue(id, change) {
-    this.#queued.set(id, combined(this.#queued.get(id) ?? NO_CHANGE, change));
-    this.#keep();
+  /**
+   * Send this very change once more. With others it would be a new one, made to what the photo was before: the server
+   * would take what this one has left there for somebody else's.
+   */
+  #sendAgain(id, change) {
+    this.#unanswered.set(id, change);
+    this.#queued.set(id, this.#queued.get(id) ?? NO_CHANGE);
   }
 
   #photos() {
     const ids = new Set([...this.#refused.keys(), ...this.#queued.keys()]);
     if (this.#sent) ids.add(this.#sent[0]);
-    return [...ids].map((id) => [id, this.#withSeen(id, this.pending(id))]);
+    return [...ids].flatMap((id) => this.#parts(id).map((change) => [id, this.#withSeen(id, change)]));
+  }
+
+  /** What is pending of a photo, apart what may be saved already. */
+  #parts(id) {
+    const [sent, ...since] = this.#waiting(id);
+    if (sent !== this.#sentOf(id)) return [this.pending(id)];
+    return [{ ...sent, isSent: true }, ...since];
   }
 
   #withSeen(id, change) {
@@ -150,8 +171,12 @@ export class Saver extends EventTarget {
       this.#keep();
       return;
     }
-    const [id, change] = this.#queued.entries().next().value;
+    const [id, waiting] = this.#queued.entries().next().value;
+    const again = this.#unanswered.get(id);
+    const change = again ?? waiting;
     this.#queued.delete(id);
+    this.#unanswered.delete(id);
+    if (again && waiting !== NO_CHANGE) this.#queued.set(id, waiting);
     this.#sent = [id, change];
     try {
       const state = await this.#store.patch(id, this.#withSeen(id, change));
@@ -160,14 +185,14 @@ export class Saver extends EventTarget {
       this.#keep();
       this.#acknowledge(id, state);
     } catch (error) {
-      this.#sent = null;
-      const waiting = combined(change, this.#queued.get(id) ?? NO_CHANGE);
       if (!error.refused) {
-        this.#queued.set(id, waiting);
+        this.#sent = null;
+        this.#sendAgain(id, change);
         throw error;
       }
+      this.#refused.set(id, this.pending(id));
+      this.#sent = null;
       this.#queued.delete(id);
-      this.#refused.set(id, waiting);
       this.#refusal = error;
       this.#keep();
     }
