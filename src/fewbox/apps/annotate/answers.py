@@ -78,11 +78,13 @@ class Answers:
         return names
 
     def _row(self, name: str, state: PhotoState) -> dict[str, Any]:
-        file = self._file(name)
+        path = self._project.path_of(name)  # made once: there are thousands of rows
+        is_there = self._project.is_there(name)
+        file = files.version_of(path) if is_there else ""
         measured, size_hw = self._sizes.get(name, ("", None))
         height, width = (size_hw if measured == file else None) or state.size_hw or (None, None)
-        error = self._unreadable.why(self._project.path_of(name))
-        if not self._project.is_there(name):
+        error = self._unreadable.why(path)
+        if not is_there:
             error = f"no longer there; its {counted(len(state.boxes), 'box is', 'boxes are')} kept"
         return {
             "id": photo_id(name),
@@ -118,7 +120,8 @@ class Answers:
                 elsewhere, or it cannot be read.
         """
         name = self._name(key)
-        file = self._file(name)
+        path = self._project.path_of(name)
+        file = files.version_of(path) if path.exists() else ""
         if (asked.put or asked.reviewed) and file and asked.file not in (None, file):
             hint = "discard the change, and look at the photo again"
             raise PhotoError(f"{name}: the photo has changed since it was shown", hint=hint)
@@ -316,12 +319,8 @@ class Answers:
             raise NoSuchPhotoError("no such photo")
         return self._names[key]
 
-    def _file(self, name: str) -> str:
-        """Another text whenever a photo is turned or replaced; empty while it is not there."""
-        return files.version_of(self._project.path_of(name)) if self._project.is_there(name) else ""
-
     def _measured(self, name: str) -> tuple[str, tuple[int, int]]:
-        """The file of a photo, as :meth:`_file` has it, and the size of the photo in it."""
+        """The version of a photo's file, other once it is turned or replaced, and the size in it."""
         path = self._project.path_of(name)
         if not path.exists():
             raise PhotoError(f"{name}: no longer there", hint="put the photo back; its boxes are kept")

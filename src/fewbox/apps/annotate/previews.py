@@ -99,7 +99,7 @@ class UnreadablePhotos:
 
     def why(self, path: Path) -> str | None:
         """Why a photo cannot be read; None if it can, or if nobody has tried since its file has changed."""
-        if path not in self._known:
+        if not self._known or path not in self._known:  # a path takes its time to hash
             return None
         version, message = self._known[path]
         return message if version == files.version_of(path) else None
