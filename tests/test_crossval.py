@@ -51,6 +51,14 @@ def held_photo(features: AnchorFeatures, boxes: Any, class_ids: Any, name: str =
     return CachedPhoto(name, features, boxes, class_ids, np.zeros((0, 4), np.float32), [], NO_HASH)
 
 
+def made_photo(number: int, left: float, side: float = 80, **changes: Any) -> CachedPhoto:
+    """One box in a picture that differs from others, and is alike to the hash."""
+    box, first = np.array([[left, 10, left + side, 90]], np.float32), np.zeros(1, np.int64)
+    none = np.zeros((1, 1), np.float32)
+    features = AnchorFeatures(none, none, first, box, np.full(1, number, np.float32))
+    return replace(held_photo(features, box, first), **{"picture_hash": np.zeros(512, bool)} | changes)
+
+
 @given(photos_of_classes, st.integers(2, 10))
 def test_every_photo_is_held_out_once_and_folds_are_as_large_as_each_other(
     class_ids: list[list[int]], num_folds: int
@@ -190,16 +198,40 @@ def test_copies_of_a_photo_are_held_out_together(tmp_path: Path) -> None:
 
 def test_a_camera_that_does_not_move_takes_no_copies() -> None:
     """The pictures are alike to the hash; what lies in them lies elsewhere."""
-    none, bits = np.zeros((1, 1), np.float32), np.zeros(512, bool)
-    boxes = [np.array([[x, 10, x + 40, 90]], np.float32) for x in (10, 60, 62)]
-    features = [AnchorFeatures(none, none, np.zeros(1, np.int64), box, box[0, :1]) for box in boxes]
-    photos = [
-        replace(held_photo(*pair, np.zeros(1, np.int64), name), picture_hash=bits)
-        for name, *pair in zip(("a.jpg", "b.jpg", "c.jpg"), features, boxes, strict=True)
-    ]
+    photos = [made_photo(number, left) for number, left in enumerate((10, 60, 62))]
     assert groups_of_copies(photos) == [[0], [1, 2]]
-    mirrored = [replace(photo, picture_hash=NO_HASH) for photo in photos]
-    assert groups_of_copies(mirrored) == [[0], [1], [2]]
-    names = ("a_jpg.rf.0f3.jpg", "b_jpg.rf.1c4.jpg", "a_jpg.rf.77d.jpg")
-    of_roboflow = [replace(photo, name=name) for photo, name in zip(mirrored, names, strict=True)]
-    assert groups_of_copies(of_roboflow) == [[0, 2], [1]]
+    unhashed = [replace(photo, picture_hash=NO_HASH) for photo in photos]
+    assert groups_of_copies(unhashed) == [[0], [1], [2]]
+
+
+def test_frames_of_a_slow_film_are_no_copies_of_its_first() -> None:
+    """Each frame is like the next; at the end nothing lies where it lay."""
+    photos = [made_photo(number, 2 * number) for number in range(40)]
+    groups = groups_of_copies(photos)
+    assert max(map(len, groups)) <= 3
+    assert len(folds_of(photos, 5)) == 5
+
+
+def test_what_roboflow_made_of_a_photo_is_known_by_its_name() -> None:
+    """A mirrored one too; but others may be called the same, as phones call what they send image.jpg."""
+    first, mirrored, other = ("image_jpg.rf." + digit * 32 + ".jpg" for digit in "abc")
+    photos = [
+        made_photo(0, 10, name=first, picture_hash=NO_HASH),
+        made_photo(1, 300, name=mirrored, picture_hash=NO_HASH),
+        made_photo(2, 10, side=60, name=other, picture_hash=NO_HASH),
+        made_photo(3, 300, name="shelf.rf.1.jpg", picture_hash=NO_HASH),
+    ]
+    assert groups_of_copies(photos) == [[0, 1], [2], [3]]
+
+
+def test_a_photo_and_its_copies_are_all_there_is_beside_empty_ones() -> None:
+    """Then it is held out from itself; and of two that are one picture, that with boxes counts."""
+    empty = replace(made_photo(9, 0), boxes=np.zeros((0, 4), np.float32), class_ids=np.zeros(0, np.int64))
+    twice = [made_photo(0, 10), made_photo(1, 10), empty]
+    assert sum(len(fold) == 1 for fold in folds_of(twice, 3)) == 3
+    assert data_warnings(twice, None)[0].endswith("so the estimate is too high")
+    unmarked = replace(empty, features=twice[0].features)
+    photos = [unmarked, twice[0], made_photo(2, 300)]
+    found = [(photo.boxes, np.full(len(photo.boxes), 0.9), photo.class_ids) for photo in photos]
+    assert folds_of(photos, 3) == [[0, 1], [2]]
+    assert outcomes_in(photos, [[0, 1], [2]], 1, found).is_true_positive.tolist() == [True, True]

@@ -134,7 +134,7 @@ class TestCSV:
             ),
             (PIXEL_CSV + "a.png,1,2,3\n", "row 4: 4 columns, but the first row has 5", "comma"),
             (PIXEL_CSV + "a.png,1,2,three,4\n", "row 4: x2: not a number: 'three'", "decimal point"),
-            ("image;x1;y1;x2;y2\na.png;1,5;2;3;4", "row 2: x1: not a number: '1,5'", "decimal point"),
+            ("image;x1;y1;x2;y2\na.png;1,500;2;3;4", "row 2: x1: not a number: '1,500'", "decimal point"),
             (PIXEL_CSV + "a.png,1,2,,4\n", "row 4: x2: not a number: ''", "leave all four"),
             (PIXEL_CSV + "a.png,1,2,1e999,4\n", "row 4: x2: not a number", "decimal point"),
             (PIXEL_CSV + "\nd.png,1,2,3,4\n", "row 5: photo not found: 'd.png'", "did you mean"),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from fewbox.core import EXPORTING, importing_torch, is_installed, require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu, own_labels
@@ -26,7 +25,6 @@ from fewbox.errors import CheckpointError, DetectorFileError, ExportError, Outpu
 from fewbox.models import BASE_HEADER, ZOO
 from fewbox.models.archive import is_of_checkpoint
 from fewbox.models.families import config_from_dict
-from fewbox.models.weights import read_header
 from fewbox.runtimes import EXPORT_ONE, Engine, is_exported_detector, read_onnx_header
 from fewbox.runtimes.onnxruntime import PROVIDERS, OnnxRuntimeEngine
 from fewbox.runtimes.openvino import OpenVinoEngine
@@ -185,6 +183,11 @@ def names_base(path: Path) -> bool:
     if suffix == ".onnx":
         return not is_exported_detector(path)
     if suffix == ".safetensors" and path.is_file():
+        # Exported detectors run without that package.
+        from safetensors import SafetensorError
+
+        from fewbox.models.weights import read_header
+
         try:
             return bool(read_header(path, BASE_HEADER))
         except (OSError, SafetensorError, ValueError):

@@ -31,7 +31,7 @@ from fewbox.detection.parallel import run_parallel
 from fewbox.evaluation.matching import GroundTruthTable, PredictionTable
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.estimate import mean_ap50
-from fewbox.finetuning.features import CachedPhoto, groups_of_copies
+from fewbox.finetuning.features import CachedPhoto, held_together
 from fewbox.finetuning.linear_probe import DesignMatrix, logits_of
 from fewbox.models.families import Config, family_of
 from fewbox.models.features import AnchorFeatures, Coefficients, Floats
@@ -110,12 +110,10 @@ def cross_validate(
 def folds_of(photos: Sequence[CachedPhoto], num_folds: int) -> list[list[int]]:
     """The numbers of the photos that each fold holds out, copies of one photo together.
 
-    Who has learnt from a copy knows the photo already. If all are copies of one, it is held out from itself:
+    Who has learnt from a copy knows the photo already. If there is nothing else, it is held out from itself:
     the estimate is too high then, which :func:`fewbox.finetuning.estimate.data_warnings` says.
     """
-    groups = groups_of_copies(photos)
-    if len(groups) == 1:
-        groups = [[number] for number in range(len(photos))]
+    groups = held_together(photos)
     shown = [np.concatenate([photos[number].class_ids for number in group]) for group in groups]
     folds = stratified_folds(shown, min(num_folds, len(groups)))
     return [sorted(number for place in fold for number in groups[place]) for fold in folds]
@@ -201,9 +199,9 @@ def _outcomes(photos: Sequence[CachedPhoto], checked: NDArray[np.bool_], found: 
 
 
 def _copies(photos: Sequence[CachedPhoto]) -> set[int]:
-    """The numbers of photos that are copies of one before: what is found in them says nothing more."""
-    groups = groups_of_copies(photos)
-    return {number for group in groups for number in group[1:]} if len(groups) > 1 else set()
+    """The numbers of photos that are copies of another: what is found in them says nothing more."""
+    said = [max(group, key=lambda number: len(photos[number].boxes)) for group in held_together(photos)]
+    return set(range(len(photos))) - set(said)
 
 
 def checked_classes(photos: Sequence[CachedPhoto], folds: Folds, num_classes: int) -> NDArray[np.bool_]:

@@ -370,13 +370,13 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         photos: N photos.
         outcomes: of held-out detections in them, if there are any.
     """
-    from fewbox.finetuning.features import groups_of_copies  # with what runs networks: not for "fewbox show"
+    from fewbox.finetuning.features import groups_of_copies, held_together  # not for "fewbox show"
 
     warnings = []
     groups = groups_of_copies(photos)
     if copies := [photos[number].name for group in groups for number in group[1:]]:
         held_out = "it is held out together with it"
-        if len(groups) == 1:
+        if held_together(photos) != groups:
             held_out = "finding its object again proves nothing, so the estimate is too high"
         warnings.append(
             f"the same picture as another: {some_of(copies)}; nothing more is learnt from it, and {held_out}"

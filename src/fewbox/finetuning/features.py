@@ -6,6 +6,7 @@ base takes ONNX Runtime a third to a half of the time, and to import it a tenth 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -16,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import importing_torch, num_cores, require_packages
-from fewbox.core.boxes import pairwise_iou
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
-from fewbox.data.similar import HASH_BITS, SAME, perceptual_hash, similar_pairs
+from fewbox.data.similar import SAME, perceptual_hash
 from fewbox.detection.parallel import run_each
 from fewbox.finetuning.augment import with_views
 from fewbox.finetuning.linear_probe import Sample
@@ -263,34 +263,66 @@ def _cached(
 def groups_of_copies(photos: Sequence[CachedPhoto]) -> list[list[int]]:
     """The numbers of the photos, together those that are copies of one.
 
-    Copies are alike and have the same boxes, or are one picture bit for bit. Photos of a camera that does not
-    move are as alike, but objects lie elsewhere in each. Roboflow's copies, mirrored or turned ones too, are
-    known by their names: ``IMG_1_jpg.rf.2f3a….jpg``.
+    Copies are one picture bit for bit; or they have the same boxes and are alike, as of a photo saved again;
+    or Roboflow made them of one, as their names say, and their boxes are as large: mirrored ones too. Photos
+    of a camera that does not move are as alike, but what lies in them lies elsewhere.
     """
-    group = list(range(len(photos)))
-    hashed = [number for number in group if len(photos[number].picture_hash)]
-    bits = np.array([photos[number].picture_hash for number in hashed], bool).reshape(-1, HASH_BITS)
-    pairs = [(hashed[i], hashed[j]) for i, j, _ in similar_pairs(bits, bits, SAME) if i < j]
-    pairs = [pair for pair in pairs if _have_same_boxes(*(photos[number] for number in pair))]
-    first_of: dict[bytes | str, int] = {}
+    same_bits: dict[bytes, list[int]] = {}
     for number, photo in enumerate(photos):
-        source, is_of_roboflow, _ = PurePath(photo.name).name.rpartition(".rf.")
-        keys: list[bytes | str] = [photo.features.base_score.tobytes()]
-        keys += [source] if is_of_roboflow else []
-        for key in keys:
-            pairs.append((first_of.setdefault(key, number), number))
-    for first, second in pairs:
-        old, new = group[second], group[first]
-        group = [new if one == old else one for one in group] if old != new else group
-    return [[n for n, one in enumerate(group) if one == which] for which in dict.fromkeys(group)]
+        same_bits.setdefault(photo.features.base_score.tobytes(), []).append(number)
+    twins = {max(group, key=lambda n: len(photos[n].boxes)): group for group in same_bits.values()}
+    of_classes: dict[tuple[int, ...], list[int]] = {}
+    for number in sorted(twins):
+        of_classes.setdefault(tuple(photos[number].class_ids.tolist()), []).append(number)
+    groups: list[list[int]] = []
+    for classes, numbers in of_classes.items():
+        alike = _groups_of_same_boxes([photos[number] for number in numbers]) if classes else []
+        groups += [[numbers[place] for place in group] for group in alike] or [[number] for number in numbers]
+    return sorted(sorted(n for first in group for n in twins[first]) for group in groups)
 
 
-def _have_same_boxes(first: CachedPhoto, second: CachedPhoto) -> bool:
-    if len(first.boxes) != len(second.boxes) or not len(first.boxes):
-        return False
-    same = pairwise_iou(first.boxes, second.boxes) >= SAME_BOX_IOU
-    same &= first.class_ids[:, None] == second.class_ids
-    return bool(same.any(0).all() and same.any(1).all())
+def _groups_of_same_boxes(photos: Sequence[CachedPhoto]) -> list[list[int]]:
+    """The places of copies together, of N photos with M boxes of the same classes in the same order."""
+    boxes = np.stack([photo.boxes for photo in photos])  # [N, M, 4]
+    sides = boxes[..., 2:] - boxes[..., :2]
+    areas, lengths = sides.prod(-1), np.sort(sides, -1)  # a copy may be turned
+    sources = np.array([_roboflow_source(photo) for photo in photos])
+    groups, left = [], np.arange(len(photos))
+    while len(
+        left
+    ):  # each is held against the first of a group: in a slow film all are like their neighbours
+        first, others = left[0], left[1:]
+        overlap = np.minimum(boxes[first, :, 2:], boxes[others, :, 2:])
+        overlap -= np.maximum(boxes[first, :, :2], boxes[others, :, :2])
+        shared = np.maximum(overlap, 0).prod(-1)
+        is_copy = (shared >= SAME_BOX_IOU * (areas[first] + areas[others] - shared)).all(1)
+        own = photos[first].picture_hash
+        for place in np.flatnonzero(is_copy).tolist():
+            other = photos[others[place]].picture_hash
+            is_copy[place] = len(own) == len(other) > 0 and (own != other).mean() <= SAME
+        if sources[first]:
+            shorter, longer = (pick(lengths[first], lengths[others]) for pick in (np.minimum, np.maximum))
+            is_copy |= (sources[others] == sources[first]) & (shorter >= SAME_BOX_IOU * longer).all((1, 2))
+        groups.append([int(first), *others[is_copy].tolist()])
+        left = others[~is_copy]
+    return groups
+
+
+def _roboflow_source(photo: CachedPhoto) -> str:
+    """What Roboflow calls the photo that it made this one of; many may be called ``image_jpg``."""
+    named = re.fullmatch(r"(.+)\.rf\.[0-9a-f]{32}\.\w+", PurePath(photo.name).name)
+    return named[1] if named else ""
+
+
+def held_together(photos: Sequence[CachedPhoto]) -> list[list[int]]:
+    """The numbers of the photos, together those that one fold holds out: copies of one.
+
+    If all that have boxes are copies of one, it is held out from itself: nothing else can be.
+    """
+    groups = groups_of_copies(photos)
+    if sum(any(len(photos[number].boxes) for number in group) for group in groups) > 1:
+        return groups
+    return [[number] for number in range(len(photos))]
 
 
 def _highest(values: Floats, count: int) -> NDArray[np.int64]:
