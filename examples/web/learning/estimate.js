@@ -12,6 +12,7 @@ const OBJECT_WORTH = 0.4;
 const USUAL_THRESHOLD = 0.4;
 const SMALL_SIDE = 8; // pixels of the network's input
 const FOUND_SCORE = 0.05;
+const SAME_SIZE = 0.9; // from which ratio on a side of a box is that of a copy
 const FRACTION_TERMS = 200; // more than thousands of objects need
 
 /**
@@ -118,7 +119,7 @@ function warningsOf(photos, outcomes) {
   const copies = groups.flatMap(([_, ...others]) => others.map((number) => photos[number].name));
   if (copies.length) {
     const heldOut =
-      groups.length > 1
+      heldTogether(photos).length < photos.length
         ? "it is held out together with it"
         : "finding its object again proves nothing, so the estimate is too high";
     warnings.push(
@@ -146,14 +147,16 @@ function warningsOf(photos, outcomes) {
 }
 
 /**
- * The numbers of the photos, together those that are one picture, or that Roboflow made of one, as their names tell.
- * In Python, which has the photos at hand, copies that are brighter or smaller are known too.
+ * The numbers of the photos, together those that are one picture, or that Roboflow made of one, as their names and
+ * the sizes of their boxes tell: many are called `image_jpg`. In Python, which has the photos at hand, copies that
+ * are brighter or smaller are known too.
  */
 export function groupsOfCopies(photos) {
   const groups = [];
-  const sourceOf = ({ name }) => /^(.+)\.rf\./.exec(name)?.[1];
+  const sourceOf = ({ name }) => /^(.+)\.rf\.[0-9a-f]{32}\.\w+$/.exec(name)?.[1];
   const isCopy = (one, other) =>
-    isSame(one.features, other.features) || (sourceOf(one) !== undefined && sourceOf(one) === sourceOf(other));
+    isSame(one.features, other.features) ||
+    (sourceOf(one) !== undefined && sourceOf(one) === sourceOf(other) && haveSameSizes(one, other));
   photos.forEach((photo, number) => {
     const group = groups.find((numbers) => numbers.some((before) => isCopy(photos[before], photo)));
     if (group) group.push(number);
@@ -178,6 +181,28 @@ function twiceIn(photos, labels) {
   const twice = sorted.map(([learnt, other]) => `${labels[learnt]} and ${labels[other]}`);
   const told = "only the first of the two is learnt there: make a detector for each";
   return twice.length ? [`the very same box is drawn as two classes: ${someOf(twice)}; ${told}`] : [];
+}
+
+/** Those that one fold holds out; if all that have boxes are copies of one, each alone, as there is nothing else. */
+export function heldTogether(photos) {
+  const groups = groupsOfCopies(photos);
+  const withBoxes = groups.filter((numbers) => numbers.some((number) => photos[number].classIds.length > 0));
+  return withBoxes.length > 1 ? groups : photos.map((_, number) => [number]);
+}
+
+/** Whether the boxes are of the same classes and as large; a copy may be mirrored, or turned. */
+function haveSameSizes(first, second) {
+  const lengths = ({ inputBoxes: b }, box) => {
+    const sides = [b[4 * box + 2] - b[4 * box], b[4 * box + 3] - b[4 * box + 1]];
+    return sides.sort((one, other) => one - other);
+  };
+  const isAsLarge = (box) =>
+    lengths(first, box).every((own, side) => {
+      const other = lengths(second, box)[side];
+      return Math.min(own, other) >= SAME_SIZE * Math.max(own, other);
+    });
+  const [own, other] = [[...first.classIds], [...second.classIds]];
+  return own.length > 0 && own.join() === other.join() && own.every((_, box) => isAsLarge(box));
 }
 
 function isSame(first, second) {

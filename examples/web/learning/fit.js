@@ -6,7 +6,7 @@
 
 import { flat, nmsPerClass } from "./boxes.js";
 import { UNCHANGED, calibrate, ofCoefficients } from "./calibration.js";
-import { estimateOf, groupsOfCopies } from "./estimate.js";
+import { estimateOf, heldTogether } from "./estimate.js";
 import { at, baseScores, countOf } from "./features.js";
 import { TOLERANCE, fit, sigmoid } from "./logistic.js";
 import { outcomesOf } from "./outcomes.js";
@@ -117,14 +117,15 @@ function designFor(base, photos, { views, background }, seed) {
 /** What became of detections in every photo by a head that has not learnt from it; null if nothing can be checked. */
 function heldOut(base, photos, design, { folds, kept }, numClasses) {
   if (folds === 0) return null;
-  const groups = groupsOfCopies(photos);
   // Copies of one photo are held out together, and count once; if there is nothing else, from each other.
-  const parts = groups.length > 1 ? groups : photos.map((_, number) => [number]);
+  const parts = heldTogether(photos);
   const shown = parts.map((numbers) => numbers.flatMap((number) => [...photos[number].classIds]));
   const divided = stratifiedFolds(shown, Math.min(folds, parts.length)).map((fold) =>
     fold.flatMap((place) => parts[place]).sort((a, b) => a - b),
   );
-  const copies = new Set(parts.flatMap(([_, ...others]) => others));
+  const numBoxes = (number) => photos[number].classIds.length;
+  const said = parts.map((numbers) => numbers.reduce((best, one) => (numBoxes(one) > numBoxes(best) ? one : best)));
+  const copies = new Set([...photos.keys()].filter((number) => !said.includes(number)));
   const seenIn = Array.from({ length: numClasses }, () => new Set());
   divided.forEach((numbers, fold) =>
     numbers.forEach((number) => photos[number].classIds.forEach((classId) => seenIn[classId].add(fold))),
