@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import os
@@ -80,6 +81,24 @@ def test_a_detector_that_has_looked_is_copied_and_handed_to_other_processes(
     assert other.threshold == 0.3
     assert np.allclose(again.boxes, found.boxes, atol=0.01)
     assert again.labels == found.labels
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_a_copy_of_a_detector_whose_file_is_another_since_is_refused(
+    folder: Path, tmp_path: Path, engine: str
+) -> None:
+    """It would find what the other one finds, under the labels of the first."""
+    path = tmp_path / "d.onnx"
+    path.write_bytes((folder / "d.onnx").read_bytes())
+    detector = open_detector(path, engine=engine)
+    model = onnx.load(path)
+    header = json.loads(model.metadata_props[0].value)
+    header["labels"].reverse()
+    onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+    onnx.save(model, path)
+    with pytest.raises(DetectorFileError, match=r"d\.onnx: has changed since it was opened") as caught:
+        copy.deepcopy(detector)
+    assert caught.value.hint == f"open it anew: fewbox.open_detector({str(path)!r})"
 
 
 class TestEveryCommandTakesAnExport:

@@ -17,8 +17,9 @@ import json
 import math
 import mmap
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 from xml.etree import ElementTree
 
 import numpy as np
@@ -67,6 +68,27 @@ class Engine(Protocol):
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """The objects in ``photos`` ``[N, H, W, 3]``, upright RGB, whose score is above the threshold."""
         ...
+
+
+_Engine = TypeVar("_Engine", bound=Engine)
+
+
+def opened_again(opening: partial[_Engine], header: Mapping[str, Any]) -> _Engine:
+    """An engine that was copied or handed to another process: what runs cannot be, so its file is opened.
+
+    Args:
+        opening: opens it; its first argument is the file.
+        header: of the file when it was opened first.
+
+    Raises:
+        DetectorFileError: another detector has taken its place, whose classes are not those of the copy.
+    """
+    engine = opening()
+    if json.dumps(engine.header) != json.dumps(header):
+        path = opening.args[0]
+        hint = f"open it anew: fewbox.open_detector({str(path)!r})"
+        raise DetectorFileError(f"{path}: has changed since it was opened", hint=hint)
+    return engine
 
 
 class StrangersFileError(DetectorFileError):

@@ -19,7 +19,7 @@ from fewbox.core.arguments import AUTO, CPU
 from fewbox.core.files import cache_folder, write_text
 from fewbox.core.progress import console
 from fewbox.errors import DetectorFileError, OutputError, SettingError
-from fewbox.runtimes import EXPORT_ONE, Outputs, read_onnx_header, require_photos
+from fewbox.runtimes import EXPORT_ONE, Outputs, opened_again, read_onnx_header, require_photos
 
 PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
@@ -67,7 +67,7 @@ class OnnxRuntimeEngine:
         self, path: Path, *, num_threads: int | None = None, device: str = CPU, provider: str | None = None
     ) -> None:
         # As a path from here: a process that is handed this one may be in another folder.
-        self._opened_again = partial(
+        self._opening = partial(
             OnnxRuntimeEngine, path.absolute(), num_threads=num_threads, device=device, provider=provider
         )
         self.header = read_onnx_header(path)
@@ -79,7 +79,7 @@ class OnnxRuntimeEngine:
         self.runs_on = CPU if used == CPU else f"ONNX Runtime with {used}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._opened_again, ()
+        return opened_again, (self._opening, self.header)
 
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""

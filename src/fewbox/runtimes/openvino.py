@@ -29,6 +29,7 @@ from fewbox.runtimes import (
     EXPORT_ONE,
     Outputs,
     files_of,
+    opened_again,
     read_onnx_header,
     read_openvino_header,
     require_photos,
@@ -195,9 +196,7 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, *, num_threads: int | None = None, precision: str | None = None) -> None:
         # As a path from here: a process that is handed this one may be in another folder.
-        self._opened_again = partial(
-            OpenVinoEngine, path.absolute(), num_threads=num_threads, precision=precision
-        )
+        self._opening = partial(OpenVinoEngine, path.absolute(), num_threads=num_threads, precision=precision)
         core = _start(path)
         read_header = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         self.header: Mapping[str, Any] = read_header(path)
@@ -247,7 +246,7 @@ class OpenVinoEngine:
         self._of_thread = threading.local()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return self._opened_again, ()
+        return opened_again, (self._opening, self.header)
 
     def run(self, photos: NDArray[np.uint8], threshold: float) -> Outputs:
         """As :meth:`Engine.run`."""
