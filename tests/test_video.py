@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -205,6 +206,27 @@ def test_a_damaged_time_costs_the_rest_of_the_film_nothing(
     assert times[-1] - times[0] == pytest.approx(49 / RATE, abs=0.002)
     sound = [float(item.pts * item.time_base) for item in items if not isinstance(item, Frame)]
     assert 1.8 < sound[-1] < 2.3
+
+
+def test_slides_with_sound_are_shown_before_what_is_heard_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes after more sound than is waited for a frame; no decoder holds back the first."""
+    monkeypatch.setattr(video_reader, "_MAX_PACKETS_BEFORE_FRAMES", 20)
+    film = write_film(tmp_path / "film.mkv", codec="rawvideo")
+    all_of = VideoReader._packets
+
+    def packets(reader: VideoReader) -> Iterator[Any]:
+        for packet in all_of(reader):
+            if packet.stream.type == "audio" or packet.pts in (0, 1600, None):
+                yield packet
+
+    monkeypatch.setattr(VideoReader, "_packets", packets)
+    items = list(VideoReader(str(film)))
+    places = [place for place, item in enumerate(items) if isinstance(item, Frame)]
+    assert [items[place].time_s for place in places] == [0, 1.6]
+    assert places[0] < 5
+    assert places[1] > 40
 
 
 def test_a_pause_of_a_stream_stays_one(tmp_path: Path) -> None:
@@ -776,6 +798,22 @@ def test_sound_that_runs_backwards_is_left_out(film: Path, tmp_path: Path) -> No
     writer.close()
     assert len(images_of(tmp_path / "boxes.mp4")) == 50
     assert 10 < len(packets_of(tmp_path / "boxes.mp4", "audio")) < len(packets_of(film, "audio"))
+
+
+def test_a_film_that_breaks_off_loses_no_frame_that_was_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = write_film(tmp_path / "film.mkv", codec="rawvideo", audio=False)
+    all_of = VideoReader._packets
+
+    def packets(reader: VideoReader) -> Iterator[Any]:
+        yield from itertools.islice(all_of(reader), 30)
+        raise av.error.ConnectionResetError(104, "reset")
+
+    monkeypatch.setattr(VideoReader, "_packets", packets)
+    with pytest.raises(VideoError, match="in 30 frames"):
+        detect(film, tmp_path / "boxes.mp4")
+    assert len(images_of(tmp_path / "boxes.mp4")) == 30
 
 
 @pytest.fixture

@@ -241,18 +241,22 @@ class VideoReader:
         raise VideoError(f"{self.name}: not one frame of it can be read", hint=CONVERT)
 
     def _read(self) -> Iterator[Frame | Packet]:
-        time_s = 0.0
+        import av
+
         with as_video_error(self.name):
-            for packet in self._packets():
-                self._times.mend(packet)
-                if packet.stream is self._stream:
-                    for decoded in self._decode(packet):
-                        frame = self._frame(decoded)
-                        time_s = frame.time_s
-                        yield frame
-                elif packet.dts is not None:  # the last one of each stream is empty
-                    yield self._from_begin(packet)
-        self._report_faults(time_s)
+            try:
+                for packet in self._packets():
+                    self._times.mend(packet)
+                    if packet.stream is self._stream:
+                        yield from map(self._frame, self._decode(packet))
+                    elif packet.dts is not None:  # the last one of each stream is empty
+                        if self._is_due(packet.dts * packet.time_base):
+                            yield from self._let_go()
+                        yield self._from_begin(packet)
+            except av.FFmpegError:  # the film breaks off; what came until then is whole
+                yield from self._let_go()
+                raise
+        self._report_faults(float(self._last_pts * self.time_base))
 
     def _packets(self) -> Iterator[Packet]:
         """All there are; of a live source it is noted when one had to be waited for."""
@@ -272,7 +276,7 @@ class VideoReader:
             asked_at = time.monotonic()
 
     def _decode(self, packet: Packet) -> list[av.VideoFrame]:
-        """The frames of a packet; of a file each waits for the next one, which may belie its time."""
+        """The frames of a packet; of a file each waits for what comes next, which may belie its time."""
         import av
 
         decoded: list[Any] = self._waiting
@@ -287,6 +291,14 @@ class VideoReader:
         # The last packet is empty, and who looks at a camera does not want to wait.
         self._waiting = decoded[-1:] if packet.size and not self.live else []
         return decoded[: len(decoded) - len(self._waiting)]
+
+    def _is_due(self, come_s: Fraction) -> bool:
+        """Whether sound has come as far as the frame that waits: its time is right, the next may be far."""
+        return any(frame.pts is None or frame.pts * self.time_base <= come_s for frame in self._waiting)
+
+    def _let_go(self) -> Iterator[Frame]:
+        waiting, self._waiting = self._waiting, []
+        return map(self._frame, waiting)
 
     def _frame(self, decoded: av.VideoFrame) -> Frame:
         """The frame upright, in the size of the first one, and later than the one before."""
