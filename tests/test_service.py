@@ -34,7 +34,7 @@ from exported_duck import ExportedDuck
 from fewbox.apps import http as sockets
 from fewbox.apps.serve import DetectionServer, detecting
 from fewbox.apps.serve.admission import Admission
-from fewbox.apps.serve.app import PAGE, read_photos
+from fewbox.apps.serve.app import PAGE, _FormInMemory, read_photos
 from fewbox.cli import main
 from fewbox.config import ServiceConfig
 from fewbox.detection.detector import Detector
@@ -261,6 +261,10 @@ class TestStrangers:
         now, most = held
         assert now < 1.2  # as docs/serve.md says, also of the moment before
         assert most < 3.2
+
+    def test_no_starlette_writes_a_form_to_the_disk(self) -> None:
+        """The limit above which a file is written there has another name in older ones."""
+        assert _FormInMemory.spool_max_size == _FormInMemory.max_file_size == 0  # without a limit
 
     def test_other_questions(self, server: DetectionServer) -> None:
         two = form(("a", png()), ("b", png()))

@@ -83,8 +83,8 @@ async def read_photos(request: Request, config: ServiceConfig) -> list[PhotoByte
 class _FormInMemory(MultiPartParser):
     """Reads a form without the disk, which may be full; the form is in memory already, and bounded there."""
 
-    spool_max_size = 0
-    """Without a limit."""
+    spool_max_size = max_file_size = 0
+    """Without a limit; older Starlettes know the second name."""
 
 
 async def _read_form(request: Request, max_photos: int, max_pixels: int) -> list[PhotoBytes]:
