@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, read_raw, to_annotation_set
 from fewbox.errors import AnnotationError, FewboxError
 
@@ -182,6 +183,19 @@ class TestYOLO:
             "a.png": (1, True),
             "b.png": (0, True),
         }
+
+    @pytest.mark.parametrize("blank", ["", "\n", "\r\n \n"])
+    def test_a_blank_file_where_the_photos_are_elsewhere(self, folder: Path, blank: str) -> None:
+        labels = folder / "obj_train_data"
+        write(labels / "a.txt", "0 0.3 0.3 0.2 0.4\n")
+        write(labels / "b.txt", blank)
+        write(labels / "notes.txt", blank)  # is of no photo, and none is missing
+        assert states(read_annotations(labels, folder / "images"))["b.png"] == (0, True)
+        found = check_annotations(labels, folder / "images").findings
+        assert "photo-missing" not in {one.kind for one in found}
+        write(labels / "b.txt", "0 0.3 0.3 0.2 0.4\n")
+        (folder / "images" / "b.png").unlink()
+        assert "photo not found: 'b'" in refusal(labels, folder / "images")
 
     def test_outlines_and_poses(self, folder: Path) -> None:
         write(folder / "data.yaml", self.NAMES)
@@ -399,6 +413,14 @@ class TestLabelme:
         first = got.images[0].boxes[0]
         assert (first.label, first.ignore) == ("duck", True)
         assert got.num_boxes == len(others)
+
+    def test_labelmes_own_label_is_to_ignore_for_every_class(self, folder: Path) -> None:
+        shapes = [shape(label=label) for label in ("cat", "__ignore__", "dog")]
+        write(folder / "json" / "a.json", labelme(*shapes))
+        got = read_annotations(folder / "json", folder / "images")
+        assert got.labels == ("cat", "dog")
+        assert [box.label for box in got.images[0].boxes if box.ignore] == ["cat", "dog"]
+        assert got.num_boxes == 2
 
     def test_shapes_that_have_a_box(self, folder: Path) -> None:
         shapes = [

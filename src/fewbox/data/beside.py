@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE, checked_label, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.formats import cleaned_names, format_of_file, read_files
+from fewbox.data.formats import cleaned_names, format_of_file, is_no_photo, read_files
 from fewbox.data.formats.csv_table import is_box_table
 from fewbox.data.formats.fitting import Fitting, annotated_image
 from fewbox.data.formats.folders import files_below
@@ -192,7 +192,7 @@ def _placed(
             stated.setdefault((path, photo.file), {})[photo_key(photo.name)] = is_there
     for photo, path in zip(raw.photos, paths, strict=True):
         if isinstance(path, AnnotationError):
-            told.append(_told(path))
+            told += [] if is_no_photo(photo, path) else [_told(path)]
             continue
         name = by_path[path]
         if name not in free or photo.left_out:

@@ -14,7 +14,7 @@ from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
 from fewbox.data.checks.findings import Finding, finding, photo_not_found
 from fewbox.data.decoding import SIDEWAYS, lacks_end, orientation
-from fewbox.data.formats import cleaned_names, read_raw
+from fewbox.data.formats import cleaned_names, is_no_photo, read_raw
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
@@ -83,7 +83,7 @@ def read_part(
         if photo.left_out:
             left_out[photo.name] = "" if isinstance(path, AnnotationError) else os.path.realpath(path)
         elif isinstance(path, AnnotationError):
-            missing.append((photo, path))
+            missing += [] if is_no_photo(photo, path) else [(photo, path)]
         else:
             part.stated.append((photo, photos.setdefault(os.path.realpath(path), path)))
     if raw is not None and (cleaned := cleaned_names(raw.format, part.stated)):

@@ -219,7 +219,7 @@ def _found(
         (photo, path)
         for photo, path in zip(raw.photos, finder.find_all(raw.photos), strict=True)
         # One that was left out may have gone, as nobody wants it.
-        if not (photo.left_out and isinstance(path, AnnotationError))
+        if not (photo.left_out and isinstance(path, AnnotationError)) and not is_no_photo(photo, path)
     ]
     doubts = [(photo, path) for photo, path in found if isinstance(path, AnnotationError)]
     for _, error in doubts:
@@ -240,6 +240,11 @@ def _found(
         number = counted(len(cleaned), "photo")
         console.print(f"{raw.source}: {number} found by a name without its signs: {some_of(cleaned, _SHOWN)}")
     yield from there
+
+
+def is_no_photo(photo: RawPhoto, path: Path | AnnotationError) -> bool:
+    """Whether a file turns out to be of no photo, which it need not be."""
+    return photo.may_be_none and not isinstance(path, Path | AmbiguousPhotoError)
 
 
 def cleaned_names(form: str, found: Iterable[tuple[RawPhoto, Path]]) -> list[str]:

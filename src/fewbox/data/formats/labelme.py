@@ -2,8 +2,8 @@
 
 Of the shapes, rectangles are boxes; polygons, circles and masks are read as the box around
 them. A flag ``ignore`` on a shape, or ``difficult``, is a box to ignore; so is the label ``__ignore__``,
-labelme's own, which names no class. A file without shapes says "looked at, nothing there", unless a flag of
-the photo is set, which often says why there are none; a photo without a file was not looked at.
+labelme's own, which stands for every class. A file without shapes says "looked at, nothing there", unless
+a flag of the photo is set, which often says why there are none; a photo without a file was not looked at.
 ``imageData``, the photo itself inside the file, is not read.
 """
 
@@ -68,8 +68,8 @@ def read_labelme(files: Sequence[Path], folder: Path) -> RawAnnotations:
     photos = [_photo(load_object(path, name_below(path, folder)), path, left_out) for path in files]
     used = labels_in_use(photos, listed_labels(files, folder))
     labels = tuple(label for label in used if label != _IGNORED) if used != (_IGNORED,) else None
-    # Every box has a class. For one to ignore it hardly matters which: learning takes them all alike.
-    photos = [_with_label(photo, labels[0] if labels else None) for photo in photos]
+    # A box to ignore has a class, and is ignored for that one alone.
+    photos = [_with_labels(photo, labels or (None,)) for photo in photos]
     source, places = source_name(files, folder), places_of("labelme", files, folder)
     return RawAnnotations("labelme", source, tuple(photos), labels, places, not_read(left_out))
 
@@ -103,10 +103,12 @@ def _photo(top: Entry, path: Path, left_out: Counter[str]) -> RawPhoto:
     return RawPhoto(top.where, name, tuple(boxes), reviewed, size_hw, file=path)
 
 
-def _with_label(photo: RawPhoto, label: str | None) -> RawPhoto:
-    """The photo with a class in place of ``__ignore__``."""
-    boxes = tuple(replace(box, label=label) if box.label == _IGNORED else box for box in photo.boxes)
-    return replace(photo, boxes=boxes)
+def _with_labels(photo: RawPhoto, labels: tuple[str | None, ...]) -> RawPhoto:
+    """The photo with a box of each class in place of one of ``__ignore__``."""
+    boxes = list[RawBox]()
+    for box in photo.boxes:
+        boxes += [replace(box, label=label) for label in labels] if box.label == _IGNORED else [box]
+    return replace(photo, boxes=tuple(boxes))
 
 
 def _set_flags(entry: Entry) -> list[str]:

@@ -7,8 +7,7 @@ photos are there, have the stated sizes, and hold the boxes.
 Shapes that are no boxes: the box around an outline is what a person would draw around the same
 object, so it is taken. A rotated box is drawn to hold less than its own outer box, and several
 outlines of one object have one box together: both are refused, as any choice would be a guess. A box
-turned so little that no corner moves by more than a pixel is taken as upright. Points and lines have
-no inside and are left out.
+turned so little that no corner moves by more than a pixel is taken as upright. Points and lines are left out.
 
 Landmarks, as of faces and licence plates, come after the box they belong to, so that box is read.
 YOLO writes both as nothing but numbers, outlines as ``x y x y ...`` and landmarks as ``cx cy width
@@ -81,6 +80,7 @@ class RawPhoto:
         paths: other paths of the photo in the file, which are often those of another machine: they
             only help to tell photos of one name apart.
         left_out: whether somebody has left it out on the page: it is neither learnt from nor missing.
+        may_be_none: whether the file may be of something else, as an empty text: then no photo is missing.
     """
 
     where: str
@@ -92,6 +92,7 @@ class RawPhoto:
     file: Path | None = None
     paths: tuple[str, ...] = ()
     left_out: bool = False
+    may_be_none: bool = False
 
     def told_from(self, folder: Path) -> RawPhoto:
         """The same, where messages say that its file is in ``folder``."""
@@ -293,10 +294,9 @@ def kind_of(lines: Sequence[Sequence[float]]) -> str:
         return OUTLINES if count % 2 else UNCLEAR  # no outlines, but drawn carelessly
     consistent = [] if count % 2 else [numbers for numbers in lines if _is_box_of(numbers, 2)]
     are_boxes = len(consistent) >= _NEARLY_ALL * len(lines)
-    if not are_boxes and count > 5 and count % 3 < 2 and _most(lines, _is_scored):
-        go_round = 0 if count % 2 else sum(map(_goes_round, lines))
-        if go_round * 2 < len(lines):
-            return COMPUTED
+    has_scores = not are_boxes and count > 5 and count % 3 < 2 and _most(lines, _is_scored)
+    if has_scores and (count % 2 or sum(map(_goes_round, lines)) * 2 < len(lines)):
+        return COMPUTED
     if count % 2:
         return OUTLINES  # of which this is none, and it is refused as such
     if are_boxes and any(min(numbers) <= -_SLACK for numbers in lines):

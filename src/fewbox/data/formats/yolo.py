@@ -140,7 +140,14 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
     for numbers in in_set.values():
         boxes |= zip(numbers, _boxes([lines[n] for n in numbers], left_out), strict=True)
     photos = [
-        RawPhoto(name_below(path, folder), path.stem, tuple(boxes[number]), reviewed=True, file=path)
+        RawPhoto(
+            name_below(path, folder),
+            path.stem,
+            tuple(boxes[number]),
+            reviewed=True,
+            file=path,
+            may_be_none=not (lines[number] or _is_within_labels(path, folder)),
+        )
         for number, path in enumerate(files)
     ]
     labels = tuple(dict.fromkeys(label for classes in named for label in classes.labels.values()))
@@ -168,7 +175,7 @@ def label_files(folder: Path) -> list[Path]:
 
     In a folder whose name begins with ``labels`` every text file is one; elsewhere those that
     look like one, or stand beside a photo of the same name. In a folder that holds such files and no
-    photos, the empty ones too.
+    photos, the empty ones too, if there is a photo of their name.
     """
     found = [path for path in files_below(folder, (".txt",)) if path.name not in _LISTS]
     within = [
@@ -179,7 +186,7 @@ def label_files(folder: Path) -> list[Path]:
     photos = {path.with_suffix("") for path in files_below(folder, PHOTO_SUFFIXES)}
     labelled = {path for path in found if path.with_suffix("") in photos or is_label_file(path)}
     apart = {path.parent for path in labelled} - {photo.parent for photo in photos}
-    return [path for path in found if path in labelled or (path.parent in apart and path.stat().st_size == 0)]
+    return [path for path in found if path in labelled or (path.parent in apart and _is_blank(path))]
 
 
 def is_label_file(path: Path) -> bool:
@@ -192,6 +199,13 @@ def is_label_file(path: Path) -> bool:
     return _LINE.match(first) is not None
 
 
+def _is_blank(path: Path) -> bool:
+    try:
+        return path.stat().st_size <= 64 and not read_text(path).strip()
+    except AnnotationError:
+        return False
+
+
 def is_data_yaml(path: Path) -> bool:
     """Tell whether a YAML file names classes."""
     try:
@@ -199,6 +213,10 @@ def is_data_yaml(path: Path) -> bool:
     except AnnotationError:
         return False
     return re.search(r"^\s*[\"']?names[\"']?\s*:", text, re.MULTILINE) is not None
+
+
+def _is_within_labels(path: Path, folder: Path) -> bool:
+    return any(map(_is_for_labels, (folder.resolve().name, *path.relative_to(folder).parts[:-1])))
 
 
 def _is_for_labels(name: str) -> bool:
@@ -233,9 +251,8 @@ def _line_of(line: str, classes: _Classes | None, where: str, unnamed_ids: set[i
 
 
 def _refuse_tracked(where: str, parts: Sequence[float]) -> NoReturn:
-    message = (
-        f"{where}: the last two numbers may be a score and the number of a track: {parts[-2]:g} {parts[-1]:g}"
-    )
+    score, track = parts[-2:]
+    message = f"{where}: the last two numbers may be a score and the number of a track: {score:g} {track:g}"
     raise AnnotationError(message, hint=_COMPUTED_HINT)
 
 
@@ -349,9 +366,8 @@ def _classes_of_yaml(path: Path) -> _Classes:
         raise AnnotationError(f"{path.name}: names must be a list of texts", hint=YAML_HINT)
     wrong = next((key for key in names if not _CLASS_ID.fullmatch(key) or "." in key), None)
     if wrong is not None:
-        raise AnnotationError(
-            f"{path.name}: names: a class id must be a whole number: {wrong[:40]!r}", hint=YAML_HINT
-        )
+        message = f"{path.name}: names: a class id must be a whole number: {wrong[:40]!r}"
+        raise AnnotationError(message, hint=YAML_HINT)
     if "nc" in content and content["nc"] != str(len(names)):
         named = counted(len(names), "class has a name", "classes have names")
         message = f"{path.name}: nc is {str(content['nc'])[:40]}, but {named}"
