@@ -197,12 +197,16 @@ class TestFields:
     def test_voc_an_angle_in_the_box(self, tmp_path: Path) -> None:
         photo(tmp_path / "1.jpg")
         thing = f"<object><name>duck</name>{BOX.format('<angle>{}</angle>')}</object>"
+        other = "<rotten>1</rotten><viewpoint><theta>7.5</theta></viewpoint>"
         for angle in ("0", "0.0"):
             write(tmp_path / "1.xml", f"<annotation>{thing.format(angle)}</annotation>")
             assert found(tmp_path) == {"1.jpg": [("duck", 11, False)]}
+        told = thing.format("0").replace("</object>", f"{other}</object>")
+        write(tmp_path / "1.xml", f"<annotation>{told}</annotation>")
+        assert found(tmp_path) == {"1.jpg": [("duck", 11, False)]}
         turned = BOX.format("") + "<rotated_bndbox><x1>1</x1><rot>0.5</rot></rotated_bndbox>"
         write(tmp_path / "1.xml", f"<annotation><object><name>duck</name>{turned}</object></annotation>")
-        with pytest.raises(AnnotationError, match="the box is rotated"):
+        with pytest.raises(AnnotationError, match="object 1: rot: the box is rotated"):
             read_annotations(tmp_path)
         write(tmp_path / "1.xml", f"<annotation>{thing.format('0.7')}</annotation>")
         with pytest.raises(AnnotationError, match="the box is rotated"):

@@ -98,7 +98,7 @@ class TestVOC:
             (voc(DUCK + DUCK.replace("40", "forty")), "object 2: bndbox: xmax must be a number: 'forty'"),
             (voc(DUCK.replace("40", "")), "xmax must be a number: ''"),
             (voc(DUCK.replace("duck", "")), "object 1: name is empty"),
-            (voc(DUCK.replace("bndbox", "robndbox")), "object 1: the box is rotated"),
+            (voc(DUCK.replace("bndbox", "robndbox")), "object 1: robndbox: the box is rotated"),
             (voc(DUCK.replace("</name>", "</name><difficult>x</difficult>")), "must be 0 or 1: 'x'"),
             (voc(DUCK.replace("40", "19")), "a.png: box 1: x2 must be greater than x1"),
             ("<annotation>", "a.xml: not valid XML: no element found: line 1, column 12"),
@@ -682,6 +682,8 @@ class TestCOCOOfTools:
         assert edges(to_annotation_set(raw, folder / "images").images[0].boxes[0]) == (20, 6, 40, 30)
         for turned in (
             {"attributes": {"rotation": 45.0}},
+            {"attributes": {"rotation": 0.0}, "rotation": 30.0},
+            {"rotation": "30"},
             {"rotation": 30.0},
             {"angle": 0.5},
             {"theta": -0.5},

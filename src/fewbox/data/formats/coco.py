@@ -17,7 +17,7 @@ from typing import Any
 
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.folders import relative_names
-from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, refuse_unread
+from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, number_of, refuse_unread
 from fewbox.data.formats.raw import (
     OUTLINED,
     Corners,
@@ -172,13 +172,12 @@ def corners_as_turned(entry: Entry, corners: Corners) -> Points:
     Raises:
         AnnotationError: it is turned far.
     """
+    degrees = [
+        to_degrees * (number_of(entry.fields.get(field)) or 0) for field, to_degrees in _ANGLES.items()
+    ]
     if _attributes(entry).get("rotation") is not None:  # CVAT states it beside the upright box
-        return turned_corners(corners, entry.entry("attributes").number("rotation"), entry.where)
-    for field, to_degrees in _ANGLES.items():
-        angle = entry.fields.get(field)
-        if isinstance(angle, int | float) and angle:
-            return turned_corners(corners, to_degrees * angle, entry.where)
-    return ()
+        degrees.append(entry.entry("attributes").number("rotation"))
+    return turned_corners(corners, next(filter(None, degrees), 0.0), entry.where)
 
 
 def _attributes(entry: Entry) -> dict[str, Any]:

@@ -80,18 +80,18 @@ class Entry:
 
     def number(self, key: str) -> float:
         """A finite number."""
-        number = _number_of(self.value(key, int | float | str, "a number"))
+        number = number_of(self.value(key, int | float | str, "a number"))
         return self.refuse(key, "a number") if number is None else number
 
     def stated_area(self) -> float | None:
         """The ``area`` of an annotation; none if it is missing or no finite number from 0."""
-        area = _number_of(self.fields.get("area"))
+        area = number_of(self.fields.get("area"))
         return area if area is not None and area >= 0 else None
 
     def numbers(self, key: str, count: int | None = None) -> list[float]:
         """A list of finite numbers, ``count`` of them if that is given."""
         expected = {2: "two numbers", 4: "four numbers", None: "a list of numbers"}[count]
-        values = [_number_of(value) for value in self.value(key, list, expected)]
+        values = [number_of(value) for value in self.value(key, list, expected)]
         known = [value for value in values if value is not None]
         if len(known) < len(values) or len(known) != (count or len(known)):
             self.refuse(key, expected)
@@ -101,7 +101,7 @@ class Entry:
         """A list of ``[x, y]``."""
         points = []
         for value in self.value(key, list, "a list of points"):
-            x, y = map(_number_of, value) if isinstance(value, list) and len(value) == 2 else (None, None)
+            x, y = map(number_of, value) if isinstance(value, list) and len(value) == 2 else (None, None)
             if x is None or y is None:
                 self.refuse(key, "a list of points [x, y]")
             points.append((x, y))
@@ -243,7 +243,7 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _number_of(value: object) -> float | None:
+def number_of(value: object) -> float | None:
     """A finite number, or the one that a text is; of anything else none."""
     if isinstance(value, str):
         return number_in(value)

@@ -8,6 +8,7 @@ and no file says which it does. ``difficult`` is a box to ignore. A file without
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ from fewbox.errors import AnnotationError
 
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _KNOWN_FIELDS = frozenset({"name", "difficult", "bndbox", *_EDGES})
-_ANGLES = ("angle", "theta")  # and all whose names begin with "rot"
+_ANGLES = ("angle", "theta")  # of the box; elsewhere they may be of anything, such as the camera
+_ROTATION = re.compile(r"rot(at(e|ed|ion))?([_-].*|angle|degrees?|radians?)?", re.IGNORECASE)
 _OBJECT_HINT = "an <object> stands directly in <annotation> and has a <name> and a <bndbox>"
 _SAYS_NOTHING = frozenset({"", "0", "unspecified"})
 
@@ -79,8 +81,8 @@ def _size_hw(root: Node) -> tuple[int, int] | None:
 
 
 def _box(node: Node, left_out: Counter[str]) -> RawBox:
-    if node.has("robndbox") or any(map(_is_turned, node.element.iter())):
-        refuse_rotated(node.where)
+    if tags := ["robndbox"] * node.has("robndbox") or _angles(node.element):
+        refuse_rotated(f"{node.where}: {tags[0][:40]}")
     bounds = node.child("bndbox")
     x1, y1, x2, y2 = (bounds.number(edge) for edge in _EDGES)
     label = node.text("name")
@@ -94,10 +96,16 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
     return RawBox(node.where, (x1, y1, x2, y2), label, ignore)
 
 
-def _is_turned(element: Element) -> bool:
-    """Whether an element is an angle that is not 0, wherever it stands: ``<rot>`` is one too."""
-    is_angle = element.tag in _ANGLES or element.tag.startswith("rot")
-    return is_angle and bool(number_in((element.text or "").strip()))
+def _angles(thing: Element) -> list[str]:
+    """What elements of an object that turn its box are called: angles that are not 0."""
+    return [
+        child.tag
+        for element in thing.iter()
+        for child in element
+        if _ROTATION.fullmatch(child.tag)
+        or (child.tag in _ANGLES and (element is thing or "box" in element.tag.lower()))
+        if number_in((child.text or "").strip())
+    ]
 
 
 def _text(image: AnnotatedImage) -> str:
