@@ -65,8 +65,8 @@ def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
             ``s3://bucket/photos/``; the photos there are fetched when they are read.
 
     Returns:
-        Each photo once, in the order given; inside a folder or pattern in natural order
-        (``out2.jpg`` before ``out10.jpg``), hidden files and drawings of a detector left out.
+        Each photo once, in the order given; inside a folder or pattern in natural order (``out2.jpg``
+        before ``out10.jpg``), hidden files left out, and in a folder drawings of a detector there, too.
 
     Raises:
         PhotoError: a path does not exist, is not a photo, or holds none.
