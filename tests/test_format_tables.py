@@ -149,6 +149,8 @@ class TestLayouts:
         (image,) = read_annotations(write(folder, rows.format("60,25"))).images[:1]
         assert image.boxes == (Box(60.25, 6, 80, 30.125, "1,5 mm"),)
         assert "row 2: y2: not a number: '30,125'" in refusal(write(folder, rows.format("60")))
+        (image,) = read_annotations(write(folder, rows.format("0,125"))).images[:1]
+        assert image.boxes[0].x1 == 0.125
         assert "row 2: x1: not a number: '1.060,25'" in refusal(write(folder, rows.format("1.060,25")))
 
     def test_a_table_made_of_the_files_beside_it_is_no_second_format(self, folder: Path) -> None:

@@ -218,10 +218,10 @@ def _table(text: str, source: str) -> tuple[Columns, list[tuple[str, list[str]]]
 def _write_points(rows: list[tuple[str, list[str]]], numeric: Sequence[int]) -> None:
     """Put points for decimal commas, as spreadsheets of many countries write them, in the columns of numbers.
 
-    ``1,234`` may be more than a thousand; it has decimals only if another number can be nothing else.
+    ``1,234`` may be more than a thousand, unlike ``0,234``; it has decimals only if another number must.
     """
     cells = [cells[n] for _, cells in rows for n in numeric if n < len(cells)]
-    if any(re.fullmatch(r"-?\d+,(\d{1,2}|\d{4,})", cell) for cell in cells):
+    if any(re.fullmatch(r"-?(0\d*,\d+|\d+,(\d{1,2}|\d{4,}))", cell) for cell in cells):
         for _, row in rows:
             for n in numeric:
                 if n < len(row) and re.fullmatch(r"-?\d+,\d+", row[n]):
