@@ -361,9 +361,8 @@ def _doubles(boxes: list[tuple[RawBox, Corners]], name: str) -> Iterator[Finding
     corners = np.array([edges for _, edges in boxes])
     pairs = _near_pairs(corners)
     iou = paired_iou(corners[pairs[:, 0]], corners[pairs[:, 1]])
-    for (i, j), overlaps in zip(
-        pairs[iou >= _TWICE_IOU].tolist(), iou[iou >= _TWICE_IOU].tolist(), strict=True
-    ):
+    is_twice = iou >= _TWICE_IOU
+    for (i, j), overlaps in zip(pairs[is_twice].tolist(), iou[is_twice].tolist(), strict=True):
         first, second = boxes[i][0], boxes[j][0]
         overlap = "the very same" if boxes[i][1] == boxes[j][1] else f"IoU {overlaps:.2f}"
         if first.label == second.label:
@@ -377,13 +376,15 @@ def _doubles(boxes: list[tuple[RawBox, Corners]], name: str) -> Iterator[Finding
 def _near_pairs(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """The pairs ``[P, 2]`` of boxes ``[M, 4]`` that may be one twice, in their order; all are too many.
 
-    Two with an IoU of T share T of the width of each, so their left edges are no farther apart than the rest.
+    Two with an IoU of T share T of the sides of each: left and top edges are no farther apart than the rest.
     """
     order = np.argsort(corners[:, 0], kind="stable")
-    left, right = corners[order, 0], corners[order, 2]
-    farthest = left + (1 - _TWICE_IOU) * (right - left) + 1e-6
-    ends = np.searchsorted(left, farthest, side="right").tolist()
-    near = [(i, j) for i, end in enumerate(ends) for j in range(i + 1, end)]
+    left, top = corners[order, :2].T
+    across, down = (1 - _TWICE_IOU) * (corners[order, 2:] - corners[order, :2]).T + 1e-6
+    near = list[tuple[int, int]]()
+    for i, end in enumerate(np.searchsorted(left, left + across, side="right").tolist()):
+        is_near = np.abs(top[i + 1 : end] - top[i]) <= np.maximum(down[i + 1 : end], down[i])
+        near += [(i, i + 1 + after) for after in np.flatnonzero(is_near).tolist()]
     pairs = np.sort(order[np.array(near, np.int64).reshape(-1, 2)], axis=1)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
