@@ -184,6 +184,13 @@ class TestYOLO:
             "b.png": (0, True),
         }
 
+    @pytest.mark.parametrize("nothing", ["[]", "", "null"])
+    def test_a_kpt_shape_that_says_nothing(self, folder: Path, nothing: str) -> None:
+        write(folder / "data.yaml", self.NAMES + f"task: segment\nkpt_shape: {nothing}\n")
+        write(folder / "labels" / "a.txt", "0 0.2 0.1 0.4 0.5 0.3 0.2\n")
+        (box,) = read_annotations(folder).images[0].boxes
+        assert edges(box) == pytest.approx((20, 6, 40, 30))
+
     @pytest.mark.parametrize("blank", ["", "\n", "\r\n \n"])
     def test_a_blank_file_where_the_photos_are_elsewhere(self, folder: Path, blank: str) -> None:
         labels = folder / "obj_train_data"

@@ -173,9 +173,8 @@ def yolo_texts(annotations: AnnotationSet) -> dict[str, str]:
 def label_files(folder: Path) -> list[Path]:
     """The label files in a folder and below.
 
-    In a folder whose name begins with ``labels`` every text file is one; elsewhere those that
-    look like one, or stand beside a photo of the same name. In a folder that holds such files and no
-    photos, the empty ones too, if there is a photo of their name.
+    In a folder whose name begins with ``labels`` every text file is one; elsewhere those that look like one,
+    or lie beside a photo of their name; and, in a folder of some without photos, blank ones that a photo has.
     """
     found = [path for path in files_below(folder, (".txt",)) if path.name not in _LISTS]
     within = [
@@ -374,13 +373,14 @@ def _classes_of_yaml(path: Path) -> _Classes:
         raise AnnotationError(message, hint=YAML_HINT)
     labels = {class_id: names[str(class_id)] for class_id in sorted(map(int, names))}
     task = content.get("task")
-    kind = LANDMARKS if "kpt_shape" in content or task == "pose" else OUTLINES if task == "segment" else None
-    return _Classes(path.name, labels, kind, path, _landmarks(content.get("kpt_shape"), path.name))
+    landmarks = _landmarks(content.get("kpt_shape"), path.name)
+    kind = LANDMARKS if landmarks or task == "pose" else OUTLINES if task == "segment" else None
+    return _Classes(path.name, labels, kind, path, landmarks)
 
 
 def _landmarks(shape: object, where: str) -> tuple[int, ...]:
     """What ``kpt_shape`` says, if it is there and filled in."""
-    if shape in (None, "", "null", "~"):
+    if shape in (None, "", "null", "~", []):
         return ()
     match shape:
         case [str(points), "2" | "3" as each] if re.fullmatch("[1-9][0-9]{0,3}", points):
