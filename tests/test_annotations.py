@@ -198,6 +198,10 @@ class TestFromArrays:
         ):
             AnnotationSet.from_arrays(paths, [[[1, 2, 3, 4]], []], labels)
 
+    def test_labels_of_a_photo_may_come_one_by_one(self, paths: list[Path]) -> None:
+        made = AnnotationSet.from_arrays(paths, [[[1, 2, 30, 40]], []], [iter(["duck"]), iter([])])  # type: ignore[list-item]
+        assert [[box.label for box in image.boxes] for image in made] == [["duck"], []]
+
     def test_a_photo_made_by_hand_takes_its_path_as_text_and_a_list_of_boxes(self, paths: list[Path]) -> None:
         image = AnnotatedImage(str(paths[0]), (60, 100), [DUCK], reviewed=False)  # type: ignore[arg-type]
         assert image == AnnotatedImage(paths[0], (60, 100), (DUCK,), reviewed=True)

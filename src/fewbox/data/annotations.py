@@ -300,9 +300,10 @@ def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         told = "None" if corners is None else list(boxes.shape)
         raise ValueError(f"{name}: boxes must be [M, 4]: {told}; one box is [(x1, y1, x2, y2)], none is []")
-    if not hasattr(labels, "__len__"):
-        raise _not_a_text(name, labels)
-    of_boxes = [labels] * len(boxes) if isinstance(labels, str) else list(labels)
+    try:
+        of_boxes = [labels] * len(boxes) if isinstance(labels, str) else list(labels)
+    except TypeError:
+        raise _not_a_text(name, labels) from None
     if len(of_boxes) != len(boxes):
         raise ValueError(f"{name}: {counted(len(boxes), 'box')}, {counted(len(of_boxes), 'label')}")
     edges: list[list[float]] = boxes.tolist()
