@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -218,20 +219,33 @@ class TestDrawing:
 
     def test_boxes_drawn_in_a_photo_that_was_turned_since_are_refused(self, page: Page) -> None:
         address, path = page.address("out1.jpg"), page.folder / "out1.jpg"
-        shown = page.get(address).json()["file"]
-        assert page.photos()["out1.jpg"]["file"] == shown
+        shown = page.get(address).json()
+        assert page.photos()["out1.jpg"]["file"] == shown["file"]
         with Image.open(path) as photo:
             turned = photo.transpose(Image.Transpose.ROTATE_90)
         turned.save(path)
         for change in ({"put": [a_box()]}, {"reviewed": True}):
-            answer = page.patch(address, json=change | {"file": shown})
+            answer = page.patch(address, json=change | {"content": shown["content"]})
             assert answer.status_code == 422
             assert answer.json()["error"] == "out1.jpg: the photo has changed since it was shown"
         row = page.photos()["out1.jpg"]
         assert (row["width"], row["reviewed"]) == (None, False)  # the size is that of the file before
         now = page.get(address).json()
         assert (now["width"], now["height"], now["file"]) == (*turned.size, row["file"])
-        assert page.patch(address, json={"put": [a_box()], "file": now["file"]}).status_code == 200
+        assert page.patch(address, json={"put": [a_box()], "content": now["content"]}).status_code == 200
+
+    def test_a_photo_that_was_only_touched_or_replaced_by_itself_takes_its_boxes(self, page: Page) -> None:
+        address, path = page.address("out1.jpg"), page.folder / "out1.jpg"
+        content = page.get(address).json()["content"]
+        os.utime(path, (1, 1))
+        answer = page.patch(address, json={"put": [a_box("k1")], "content": content})
+        assert (answer.status_code, answer.json()["content"]) == (200, content)
+        shutil.copy(path, path.with_suffix(".part")).replace(path)  # as tools that synchronise folders do
+        another = Page(page.folder)  # of a server that was started meanwhile
+        assert another.patch(address, json={"put": [a_box("k2")], "content": content}).status_code == 200
+        path.unlink()
+        gone = page.patch(address, json={"left_out": True, "content": content}).json()
+        assert (gone["left_out"], gone["content"]) == (True, "")
 
     def test_a_project_file_that_was_broken_by_hand(self, page: Page) -> None:
         address = page.address("out1.jpg")

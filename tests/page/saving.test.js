@@ -167,12 +167,12 @@ test("what was refused first is not forgotten when more is", async () => {
   assert.deepEqual(server.saved.p.boxes.map(({ id }) => id), ["a", "b"]);
 });
 
-test("boxes go with the file of the photo that was shown when they were drawn, also after a reload", async () => {
+test("boxes go with the picture that was shown when they were drawn, also after a reload", async () => {
   const server = new Server();
-  const files = [];
-  server.fail = (id, { file }) => {
-    files.push(file);
-    if (files.length === 1) throw Object.assign(new Error("it has changed"), { refused: true });
+  const sent = [];
+  server.fail = (id, { content }) => {
+    sent.push(content);
+    if (sent.length === 1) throw Object.assign(new Error("it has changed"), { refused: true });
   };
   const kept = {};
   const saver = new Saver(server, { keep: (unsaved) => Boolean(Object.assign(kept, unsaved)) });
@@ -186,13 +186,19 @@ test("boxes go with the file of the photo that was shown when they were drawn, a
   saver.forgetSeen();
   saver.add("p", put(box("b")));
   await until(() => saver.status.kind === "saved");
-  assert.deepEqual(files, ["before", "before", "after"]);
+  assert.deepEqual(sent, ["before", "before", "after"]);
 
-  server.fail = (id, { file }) => files.push(file);
+  server.fail = (id, { content }) => sent.push(content);
   const next = new Saver(server, KEPT);
-  next.add("p", { ...put(box("c")), file: "before" });
+  next.add("p", { ...put(box("c")), content: "before" });
   await until(() => next.status.kind === "saved");
-  assert.equal(files.at(-1), "before");
+  assert.equal(sent.at(-1), "before");
+});
+
+test("a photo whose file is gone is not taken for another picture", () => {
+  const saver = new Saver(new Server(), KEPT);
+  const changes = ["before", "", "before", "after"].map((content) => saver.saw("p", undefined, content));
+  assert.deepEqual(changes, [false, false, false, true]);
 });
 
 test("whether the page may be closed", async () => {

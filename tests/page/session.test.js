@@ -494,3 +494,25 @@ test("undo of a rename waits while another class of that name has boxes, and bar
   await session.undo();
   assert.deepEqual((await onServer("1"))[1], []);
 });
+
+test("undo brings back what was deleted in a photo whose file was only touched, not in another picture", async () => {
+  const { session, onServer, store } = await opened(1, {});
+  const shown = { file: "1", content: "a" };
+  for (const name of ["photo", "patch"]) {
+    const asked = store[name];
+    store[name] = async (...of) => ({ ...(await asked(...of)), ...shown });
+  }
+  const drawn = (id) => ({ put: [{ id, box: PLACE, label: "cat", ignore: false }], delete: [] });
+  await session.refresh();
+  session.change(drawn("k1"));
+  await turn();
+  Object.assign(shown, { file: "2" });
+  session.change({ put: [], delete: ["k1"] });
+  await turn();
+  session.undo();
+  assert.deepEqual(await onServer("1"), [true, ["cat"]]);
+  Object.assign(shown, { file: "3", content: "b" });
+  await session.refresh();
+  session.undo();
+  assert.deepEqual(await onServer("1"), [true, ["cat"]]);
+});

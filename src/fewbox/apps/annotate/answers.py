@@ -26,6 +26,7 @@ from fewbox.data.annotations import require_size
 from fewbox.data.beside import find_beside, take_over
 from fewbox.data.formats.writing import AnnotationFile, annotation_file
 from fewbox.data.images import read_size_hw
+from fewbox.data.photo_file import content_hash
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.errors import PhotoError
@@ -103,11 +104,12 @@ class Answers:
     def photo(self, key: str) -> dict[str, Any]:
         """One photo with its boxes."""
         name = self._name(key)
+        content = content_hash(self._project.path_of(name)) or ""  # before all else, as its version is
         file, size_hw = self._measured(name)
         (state,) = self._project.states([name])
         if state.boxes and state.size_hw:
             require_size(state.size_hw, size_hw, f"{PROJECT_FILE}: {name}")
-        return _photo(name, size_hw, state, file)
+        return _photo(name, size_hw, state, file, content)
 
     def change_photo(self, key: str, asked: PhotoChange) -> dict[str, Any]:
         """Put and delete boxes; answered when they are on the disk.
@@ -121,8 +123,8 @@ class Answers:
         """
         name = self._name(key)
         path = self._project.path_of(name)
-        file = files.version_of(path) if path.exists() else ""
-        if (asked.put or asked.reviewed) and file and asked.file not in (None, file):
+        file, content = (files.version_of(path) if path.exists() else ""), content_hash(path) or ""
+        if (asked.put or asked.reviewed) and content and asked.content not in (None, content):
             hint = "discard the change, and look at the photo again"
             raise PhotoError(f"{name}: the photo has changed since it was shown", hint=hint)
         with self._project.noting() as versions:
@@ -130,10 +132,10 @@ class Answers:
                 name, put=asked.put, delete=asked.delete, reviewed=asked.reviewed, left_out=asked.left_out
             )
         self._learner.photos_changed()
-        answer = _photo(name, after.size_hw, after, file) | {"files": versions}
+        answer = _photo(name, after.size_hw, after, file, content) | {"files": versions}
         # A change that changes nothing was sent before, and only its answer was lost.
         if asked.seen is not None and asked.seen != _version_of(before) and before != after:
-            answer["meanwhile"] = _photo(name, before.size_hw, before, file)
+            answer["meanwhile"] = _photo(name, before.size_hw, before, file, content)
         return answer
 
     def version(self) -> str:
@@ -335,7 +337,9 @@ def photo_id(name: str) -> str:
     return hashlib.blake2b(os.fsencode(name), digest_size=12).hexdigest()
 
 
-def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState, file: str) -> dict[str, Any]:
+def _photo(
+    name: str, size_hw: tuple[int, int] | None, state: PhotoState, file: str, content: str
+) -> dict[str, Any]:
     height, width = size_hw or (None, None)
     return {
         "id": photo_id(name),
@@ -343,6 +347,7 @@ def _photo(name: str, size_hw: tuple[int, int] | None, state: PhotoState, file: 
         "width": width,
         "height": height,
         "file": file,
+        "content": content,
         "reviewed": state.reviewed,
         "left_out": state.left_out,
         "boxes": [_box(drawn) for drawn in state.boxes],

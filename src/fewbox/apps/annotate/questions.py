@@ -20,8 +20,8 @@ class PhotoChange:
     left_out: bool | None = None
     seen: str | None = None
     """The version of what is said of the photo, as it was changed; None if the page does not know."""
-    file: str | None = None
-    """The version of the photo's file in which boxes were drawn; None if the page does not know."""
+    content: str | None = None
+    """The hash of the photo's file in which boxes were drawn; None if the page does not know."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class BadRequestError(Exception):
 
 
 def read_photo_change(body: bytes) -> PhotoChange:
-    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "seen": "f00", "file": "ba5"}``.
+    """Read ``{"put": [box, ...], "delete": [id, ...], "reviewed": true, "seen": "f00", "content": "ba5"}``.
 
     None of them is needed, nor is ``"left_out": false``.
 
@@ -77,8 +77,8 @@ def _read_change(request: Entry) -> PhotoChange:
     reviewed, left_out = (
         request.flag(key) if request.fields.get(key) is not None else None for key in ("reviewed", "left_out")
     )
-    seen, file = (request.text(key) if key in request.fields else None for key in ("seen", "file"))
-    return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen, file)
+    seen, content = (request.text(key) if key in request.fields else None for key in ("seen", "content"))
+    return PhotoChange(put, _texts(request, "delete"), reviewed, left_out, seen, content)
 
 
 def _read_lost(entry: Entry) -> LostLabel:

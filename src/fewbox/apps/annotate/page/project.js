@@ -139,10 +139,10 @@ export class Project extends PhotoList {
   }
 
   /** Take what the server says of a photo, and on top of it what is not saved yet. */
-  #take(id, { boxes, reviewed, left_out, width, height, file, error, version }) {
+  #take(id, { boxes, reviewed, left_out, width, height, file, content, error, version }) {
     const photo = this.photo(id);
     if (!photo) return;
-    if (this.saver.saw(id, version, file)) this.#histories.forget(id); // its places were in another picture
+    if (this.saver.saw(id, version, content)) this.#histories.forget(id); // its places were in another picture
     this.#order.note(id);
     Object.assign(photo, width ? { width, height, file } : {}, { error: error ?? photo.error });
     this.#show(photo, applied({ boxes, reviewed, left_out }, this.saver.pending(id)));

@@ -22,8 +22,8 @@ export class Saver extends EventTarget {
   #sent = null; // [photo id, change] on its way
   #running = false;
   #kept = true;
-  // Photo id -> {seen, file}: the version that is being changed, so that the server can tell of others, and the photo's
-  // file that boxes are drawn in, so that it can refuse them once that has been turned or replaced.
+  // Photo id -> {seen, content}: the version that is being changed, so that the server can tell of others, and a hash of
+  // the photo that boxes are drawn in, so that it can refuse them once that has been turned or replaced.
   #seen = new Map();
   #wake = null;
 
@@ -34,8 +34,8 @@ export class Saver extends EventTarget {
   }
 
   /** Save `change` to a photo, or add it to what is waiting to be saved there; `kept` by a window that is gone. */
-  add(id, { seen, file, isSent, ...change }) {
-    if (seen || file) this.#seen.set(id, { seen, file });
+  add(id, { seen, content, isSent, ...change }) {
+    if (seen || content) this.#seen.set(id, { seen, content });
     if (isSent && !this.#queued.has(id)) this.#sendAgain(id, change);
     else this.#queued.set(id, combined(this.#queued.get(id) ?? NO_CHANGE, change));
     this.#keep();
@@ -43,19 +43,19 @@ export class Saver extends EventTarget {
   }
 
   /**
-   * Note which version of a photo is seen now, and which file; what waits to be saved was made to an older one. True
-   * if it was another file before.
+   * Note which version of a photo is seen now, and which picture; what waits to be saved was made to an older one.
+   * True if it was another picture before; of one whose file is gone nothing is known.
    */
-  saw(id, seen, file) {
+  saw(id, seen, content) {
     if (this.pending(id) !== NO_CHANGE) return false;
-    const { file: before } = this.#seen.get(id) ?? {};
-    this.#seen.set(id, { seen, file });
-    return before !== undefined && before !== file;
+    const { content: before } = this.#seen.get(id) ?? {};
+    this.#seen.set(id, { seen, content: content || before });
+    return Boolean(before && content) && before !== content;
   }
 
   /** Forget which versions were seen, as this page has changed many photos itself. */
   forgetSeen() {
-    for (const [id, { file }] of this.#seen) if (this.pending(id) === NO_CHANGE) this.#seen.set(id, { file });
+    for (const [id, { content }] of this.#seen) if (this.pending(id) === NO_CHANGE) this.#seen.set(id, { content });
   }
 
   addLabels(labels) {
@@ -130,8 +130,8 @@ export class Saver extends EventTarget {
   }
 
   #withSeen(id, change) {
-    const { seen, file } = this.#seen.get(id) ?? {};
-    return { ...change, ...(seen && { seen }), ...(file && { file }) };
+    const { seen, content } = this.#seen.get(id) ?? {};
+    return { ...change, ...(seen && { seen }), ...(content && { content }) };
   }
 
   #keep() {
