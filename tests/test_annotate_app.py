@@ -151,10 +151,25 @@ class TestDrawing:
         second = page.patch(address, json=change).json()
         assert [box["id"] for box in second["meanwhile"]["boxes"]] == ["k1"]
         assert [box["id"] for box in second["boxes"]] == ["k1", "k2"]
-        again = page.patch(address, json=change).json()  # as the answer was lost
-        assert "meanwhile" not in again
+        again = page.patch(address, json=change).json()  # as the answer was lost, and with it what it told
+        assert [box["id"] for box in again["meanwhile"]["boxes"]] == ["k1", "k2"]
         third = page.patch(address, json={"delete": ["k1"], "seen": second["version"]}).json()
         assert "meanwhile" not in third
+
+    @pytest.mark.parametrize("is_elsewhere", [False, True], ids=["by one server", "by another"])
+    def test_who_sends_a_change_again_is_told_of_somebody_else_alone(
+        self, page: Page, is_elsewhere: bool
+    ) -> None:
+        address = page.address("out1.jpg")
+        change = {"put": [a_box("k1")], "seen": page.get(address).json()["version"]}
+        for _ in range(3):  # as two answers were lost
+            assert "meanwhile" not in page.patch(address, json=change).json()
+        other = Page(page.folder) if is_elsewhere else page
+        other.patch(address, json={"put": [a_box("k2")]})
+        answer = page.patch(address, json=change).json()
+        assert [box["id"] for box in answer["meanwhile"]["boxes"]] == ["k1", "k2"]
+        later = {"put": [a_box("k3")], "seen": answer["version"]}
+        assert "meanwhile" not in page.patch(address, json=later).json()
 
     def test_undoing_the_first_box(self, page: Page) -> None:
         address = page.address("out1.jpg")

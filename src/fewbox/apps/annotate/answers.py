@@ -49,6 +49,7 @@ class Answers:
         self._tried = TriedPhotos(project, learner.try_photo)
         self._names: dict[str, str] = {}
         self._sizes: dict[str, tuple[str, tuple[int, int]]] = {}  # with the file that had it
+        self._last: dict[str, tuple[str, str]] = {}  # versions before and after the last change
         self._unreadable = UnreadablePhotos()
 
     @property
@@ -133,8 +134,11 @@ class Answers:
             )
         self._learner.photos_changed()
         answer = _photo(name, after.size_hw, after, file, content) | {"files": versions}
-        # A change that changes nothing was sent before, and only its answer was lost.
-        if asked.seen is not None and asked.seen != _version_of(before) and before != after:
+        was, now = _version_of(before), _version_of(after)
+        if was != now:
+            self._last[name] = (was, now)
+        # A change that changes nothing was sent before, and its answer was lost. Was nobody there since?
+        if asked.seen not in (None, was) and self._last.get(name) not in (None, (asked.seen, now)):
             answer["meanwhile"] = _photo(name, before.size_hw, before, file, content)
         return answer
 
