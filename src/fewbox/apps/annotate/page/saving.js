@@ -22,8 +22,8 @@ export class Saver extends EventTarget {
   #sent = null; // [photo id, change] on its way
   #running = false;
   #kept = true;
-  // Photo id -> {seen, content}: the version that is being changed, so that the server can tell of others, and a hash of
-  // the photo that boxes are drawn in, so that it can refuse them once that has been turned or replaced.
+  // Photo id -> {seen, content}: the version that is being changed, so that the server can tell of others, and a hash
+  // of the photo that boxes are drawn in, so that it can refuse them once that has been turned or replaced.
   #seen = new Map();
   #wake = null;
 
