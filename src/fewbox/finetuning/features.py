@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import importing_torch, num_cores, require_packages
+from fewbox.core.boxes import paired_iou
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.images import read_image
@@ -284,18 +285,13 @@ def groups_of_copies(photos: Sequence[CachedPhoto]) -> list[list[int]]:
 def _groups_of_same_boxes(photos: Sequence[CachedPhoto]) -> list[list[int]]:
     """The places of copies together, of N photos with M boxes of the same classes in the same order."""
     boxes = np.stack([photo.boxes for photo in photos])  # [N, M, 4]
-    sides = boxes[..., 2:] - boxes[..., :2]
-    areas, lengths = sides.prod(-1), np.sort(sides, -1)  # a copy may be turned
+    lengths = np.sort(boxes[..., 2:] - boxes[..., :2], -1)  # a copy may be turned
     sources = np.array([_roboflow_source(photo) for photo in photos])
     groups, left = [], np.arange(len(photos))
-    while len(
-        left
-    ):  # each is held against the first of a group: in a slow film all are like their neighbours
+    # Each is held against the first of a group: in a slow film all are like their neighbours.
+    while len(left):
         first, others = left[0], left[1:]
-        overlap = np.minimum(boxes[first, :, 2:], boxes[others, :, 2:])
-        overlap -= np.maximum(boxes[first, :, :2], boxes[others, :, :2])
-        shared = np.maximum(overlap, 0).prod(-1)
-        is_copy = (shared >= SAME_BOX_IOU * (areas[first] + areas[others] - shared)).all(1)
+        is_copy = np.all(paired_iou(boxes[first], boxes[others]) >= SAME_BOX_IOU, axis=1)
         own = photos[first].picture_hash
         for place in np.flatnonzero(is_copy).tolist():
             other = photos[others[place]].picture_hash
