@@ -24,6 +24,7 @@ from fewbox.models import STARTER, default_base
 from fewbox.models.base import best_or_fetched, find_base, load_base
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.runtimes import read_onnx_header
+from fewbox.runtimes.openvino import openvino_core
 from tiny_yolox import random_yolox
 
 
@@ -64,7 +65,7 @@ def test_what_openvino_can_neither_read_nor_replace_is_compiled_again(
 ) -> None:
     (tmp_path / "d.onnx").write_bytes(exported("yolox_all_novel"))
     header = read_onnx_header(tmp_path / "d.onnx")
-    save_model(openvino.Core().read_model(tmp_path / "d.onnx"), header, tmp_path / "d.xml")
+    save_model(openvino_core().read_model(tmp_path / "d.onnx"), header, tmp_path / "d.xml")
     compile_model = openvino.Core.compile_model
 
     def without_cache(core: Any, model: Any, device: str, settings: dict[str, str]) -> Any:

@@ -19,6 +19,7 @@ from fewbox.data import demo_photos
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.detection import Detections
 from fewbox.evaluation import LOWEST_SCORE, evaluate_detections
+from waiting import wait_until
 
 
 def test_photos_and_boxes_outlive_a_reload(
@@ -102,10 +103,14 @@ def test_the_photos_of_a_folder_are_dropped(
         driver.page.wait_for_function("Boolean(document.querySelector('#start-button').onclick)")
     devtools = driver.page.context.new_cdp_session(driver.page)  # a page itself cannot drop a folder
     data = {"items": [], "files": [str(tmp_path / "mugs")], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
-        if kind == "drop":
-            driver.page.locator("body.dragging").wait_for()
+
+    def drag(kind: str) -> bool:
         devtools.send("Input.dispatchDragEvent", {"type": kind, "x": 400, "y": 400, "data": data})
+        return driver.page.locator("body.dragging").is_visible()
+
+    drag("dragEnter")
+    wait_until(lambda: drag("dragOver"))  # again and again, as with a mouse that is held there
+    drag("drop")
     driver.page.locator(listed, has_text="photo2.png").wait_for()
     assert driver.page.locator(listed).count() == 2
     assert driver.page.get_by_text("cannot read it").count() == 0

@@ -34,7 +34,13 @@ from fewbox.export import Anchors, AnchorsOf, compare_detector, export_detector,
 from fewbox.export.graph import ANCHORS
 from fewbox.models.families import build_network
 from fewbox.runtimes import HEADER_KEY, files_of
-from fewbox.runtimes.openvino import PRECISIONS, OpenVinoEngine, last_convolutions, outside_network
+from fewbox.runtimes.openvino import (
+    PRECISIONS,
+    OpenVinoEngine,
+    last_convolutions,
+    openvino_core,
+    outside_network,
+)
 
 MAX_AP_LOST = 1.0
 """How much average precision, of 100, int8 may cost."""
@@ -170,9 +176,7 @@ def _not_the_same(target: Path, precision: str, words: str) -> ExportError:
 
 def read_onnx(path: Path) -> Any:
     """The ``openvino.Model`` of a file that was exported as ONNX."""
-    import openvino
-
-    return openvino.Core().read_model(path)
+    return openvino_core().read_model(path)
 
 
 def quantize(model: Any, photos: Sequence[NDArray[np.uint8]]) -> Any:
@@ -221,9 +225,7 @@ def _save(model: Any, written: Path) -> None:
 
 def anchors_of(path: Path) -> AnchorsOf:
     """What OpenVINO computes in float32 with a file, before anything is suppressed."""
-    import openvino
-
-    core = openvino.Core()
+    core = openvino_core()
     model = core.read_model(path)
     model.add_outputs(list(ANCHORS))
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

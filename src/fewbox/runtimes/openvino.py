@@ -234,7 +234,7 @@ class OpenVinoEngine:
                 if settings.pop("CACHE_DIR", None) is None:
                     raise
             # Not by calling itself: a function that holds itself would keep OpenVINO's network until Python
-            # next looks for garbage, and end it at whatever is done just then.
+            # next looks for garbage.
             del wanted["CACHE_DIR"]
             return core.compile_model(part, "CPU", wanted)
 
@@ -308,13 +308,28 @@ def _compiled_cache() -> dict[str, str]:
     return {"CACHE_DIR": str(kept)}
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's ``Core``, one for as long as the process lives.
+
+    Of two, the one that goes last gives the thread back the signal stack of the one before, which is gone by
+    then: Python's handler of the next signal, Ctrl-C say, would end the process with a segmentation fault.
+    See ``findings/openvino_signal_stack.sh``.
+
+    Raises:
+        ModuleNotFoundError: openvino is not installed.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def _start(path: Path) -> Any:
     try:
-        import openvino
+        return openvino_core()
     except ModuleNotFoundError as error:
         hint = "pip install '.[openvino]'"
         raise SettingError(f"{path}: needs openvino, which is not installed", hint=hint) from error
-    return openvino.Core()
 
 
 def _read(core: Any, path: Path, header: Mapping[str, Any]) -> Any:
