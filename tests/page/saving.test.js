@@ -179,10 +179,10 @@ test("boxes go with the picture that was shown when they were drawn, also after 
   assert.equal(saver.saw("p", undefined, "before"), false);
   saver.add("p", put(box("a")));
   await until(() => saver.status.kind === "refused");
-  saver.saw("p", undefined, "after"); // the page has read it again: the box was drawn in the one before
+  assert.equal(saver.saw("p", undefined, "after"), true); // read again: the box was drawn in the one before
   saver.retry();
   await until(() => saver.status.kind === "saved");
-  assert.equal(saver.saw("p", undefined, "after"), true);
+  assert.equal(saver.saw("p", undefined, "after"), false);
   saver.forgetSeen();
   saver.add("p", put(box("b")));
   await until(() => saver.status.kind === "saved");
@@ -193,6 +193,77 @@ test("boxes go with the picture that was shown when they were drawn, also after 
   next.add("p", { ...put(box("c")), content: "before" });
   await until(() => next.status.kind === "saved");
   assert.equal(sent.at(-1), "before");
+});
+
+/** A saver whose boxes "a" and "b" were refused, as another picture has come, and what its server and window have. */
+async function afterAnotherPicture() {
+  const server = new Server();
+  server.fail = (id, { content }) => {
+    if (content === "before") throw Object.assign(new Error("another picture"), { refused: true });
+  };
+  const kept = {};
+  const saver = new Saver(server, { keep: (unsaved) => Boolean(Object.assign(kept, unsaved)) });
+  saver.saw("p", undefined, "before");
+  saver.add("p", { ...put(box("a"), box("b")), reviewed: true });
+  await until(() => saver.status.kind === "refused");
+  saver.saw("p", undefined, "after");
+  return { server, saver, kept };
+}
+
+test("what is drawn in a new picture is saved, whatever was refused in the one before", async () => {
+  const { server, saver, kept } = await afterAnotherPicture();
+  saver.add("p", put(box("c")));
+  await until(() => server.saved.p);
+  await until(() => saver.status.kind === "refused");
+  assert.deepEqual(server.saved.p.boxes, [box("c")]);
+  assert.deepEqual(saver.pending("p"), { put: [box("a"), box("b")], delete: [], reviewed: true });
+  saver.retry(); // as long as the new picture is there
+  await until(() => saver.status.kind === "refused");
+  assert.deepEqual(server.saved.p.boxes, [box("c")]);
+
+  saver.add("p", put(box("b", 7))); // where it is in the new one
+  await until(() => server.saved.p.boxes.length === 2 && saver.status.kind === "refused");
+  assert.deepEqual(applied(server.saved.p, saver.pending("p")).boxes, [box("c"), box("b", 7), box("a")]);
+  saver.add("p", { put: [], delete: ["a"] });
+  await until(() => saver.pending("p").delete.length === 0);
+  saver.discard();
+  assert.deepEqual([saver.status.kind, server.saved.p.boxes, kept.photos], ["saved", [box("c"), box("b", 7)], []]);
+});
+
+test("a reload keeps apart what was drawn in each picture", async () => {
+  const { server, saver, kept } = await afterAnotherPicture();
+  const { fail } = server;
+  server.fail = () => {
+    throw new Error("no answer");
+  };
+  saver.add("p", put(box("c")));
+  saver.add("q", put(box("d")));
+  await until(() => saver.status.kind === "failed");
+  const left = structuredClone(kept);
+  const next = new Saver(server, KEPT);
+  server.fail = fail;
+  for (const [id, change] of left.photos) next.add(id, change);
+  await until(() => next.status.kind === "refused");
+  assert.deepEqual(server.saved.p.boxes, [box("c")]);
+  assert.deepEqual(server.saved.q.boxes, [box("d")]);
+  assert.deepEqual(next.pending("p").put, [box("a"), box("b")]);
+});
+
+test("a photo that cannot be saved does not hold up the others", async () => {
+  const server = new Server();
+  server.fail = (id) => {
+    if (id === "p") throw new Error("a full disk");
+  };
+  const saver = new Saver(server, KEPT);
+  saver.add("p", put(box("a")));
+  saver.add("q", put(box("b")));
+  await until(() => saver.status.kind === "failed");
+  saver.retry();
+  await until(() => server.saved.q);
+  server.fail = () => {};
+  saver.retry();
+  await until(() => saver.status.kind === "saved");
+  assert.deepEqual(server.saved.p.boxes, [box("a")]);
 });
 
 test("a photo whose file is gone is not taken for another picture", () => {

@@ -69,6 +69,21 @@ export function combined(first, second) {
   return { put: [...put.values()], delete: [...gone], ...flagsOf(first, second) };
 }
 
+/** What is left to do of `first` where `second` says something else of the same boxes and flags. */
+export function withoutThoseOf(first, second) {
+  const said = new Set([...second.put.map(({ id }) => id), ...second.delete]);
+  const flags = FLAGS.filter((flag) => flag in first && !(flag in second));
+  return {
+    put: first.put.filter(({ id }) => !said.has(id)),
+    delete: first.delete.filter((id) => !said.has(id)),
+    ...Object.fromEntries(flags.map((flag) => [flag, first[flag]])),
+  };
+}
+
+export function isNothing(change) {
+  return change.put.length + change.delete.length === 0 && !FLAGS.some((flag) => flag in change);
+}
+
 /** What was done to one photo, and what was taken back. */
 export class History {
   #done = [];

@@ -3,10 +3,21 @@
 // The store and what keeps unsaved changes across reloads come from outside, so this runs in node as well:
 // `unsaved` has keep({labels, photos}) -> whether it could, and photos is [[photo id, change]].
 
-import { NO_CHANGE, combined } from "./history.js";
+import { NO_CHANGE, combined, isNothing, withoutThoseOf } from "./history.js";
 
 const FIRST_PAUSE = 500; // milliseconds before a failed save is tried again; doubled each time
 const LONGEST_PAUSE = 15_000;
+
+/** A change with what it was made to, as the server takes it. */
+function toSend({ change, seen, content }) {
+  return { ...change, ...(seen && { seen }), ...(content && { content }) };
+}
+
+/** As `add` takes it, in the window that goes on. */
+function toKeep(part) {
+  const isSent = part.state === "sent" || part.state === "unanswered";
+  return { ...toSend(part), ...(isSent && { isSent }) };
+}
 
 export class Saver extends EventTarget {
   // What the status line shows. kind: "saved", "saving", "failed" (tried again by itself at `retryAt`), or
@@ -14,17 +25,16 @@ export class Saver extends EventTarget {
   status = { kind: "saved", at: null };
   #store;
   #unsaved;
-  #queued = new Map(); // photo id -> change; NO_CHANGE where there is none but an unanswered one
-  #unanswered = new Map(); // photo id -> a change that may be saved already: it goes again, alone, before those since
-  #refused = new Map();
+  // Photo id -> what is not saved of it, the oldest first: {change, seen, content, state}. `seen` is the version that
+  // is changed, so that the server can tell of others, and `content` a hash of the picture that the boxes are drawn in,
+  // so that it can refuse them once that has been turned or replaced. state: "waiting", "sent", "unanswered" (it may be
+  // saved already, so this very change goes again), or "refused".
+  #parts = new Map();
   #refusal = null; // why
   #labels = [];
-  #sent = null; // [photo id, change] on its way
   #running = false;
   #kept = true;
-  // Photo id -> {seen, content}: the version that is being changed, so that the server can tell of others, and a hash
-  // of the photo that boxes are drawn in, so that it can refuse them once that has been turned or replaced.
-  #seen = new Map();
+  #seen = new Map(); // photo id -> {seen, content}, as it is now
   #wake = null;
 
   constructor(store, unsaved) {
@@ -36,8 +46,19 @@ export class Saver extends EventTarget {
   /** Save `change` to a photo, or add it to what is waiting to be saved there; `kept` by a window that is gone. */
   add(id, { seen, content, isSent, ...change }) {
     if (seen || content) this.#seen.set(id, { seen, content });
-    if (isSent && !this.#queued.has(id)) this.#sendAgain(id, change);
-    else this.#queued.set(id, combined(this.#queued.get(id) ?? NO_CHANGE, change));
+    const now = this.#seen.get(id) ?? {};
+    const parts = this.#of(id).flatMap((part) => {
+      if (part.state !== "refused") return [part];
+      const left = { ...part, change: withoutThoseOf(part.change, change) };
+      return isNothing(left.change) ? [] : [left];
+    });
+    const last = parts.at(-1);
+    if (last?.state === "waiting" && !isSent && last.content === now.content) {
+      last.change = combined(last.change, change);
+    } else {
+      parts.push({ change, ...now, state: isSent ? "unanswered" : "waiting" });
+    }
+    this.#parts.set(id, parts);
     this.#keep();
     this.#run();
   }
@@ -47,15 +68,15 @@ export class Saver extends EventTarget {
    * True if it was another picture before; of one whose file is gone nothing is known.
    */
   saw(id, seen, content) {
-    if (this.pending(id) !== NO_CHANGE) return false;
     const { content: before } = this.#seen.get(id) ?? {};
-    this.#seen.set(id, { seen, content: content || before });
-    return Boolean(before && content) && before !== content;
+    const isOther = Boolean(before && content) && before !== content;
+    if (isOther || this.#of(id).length === 0) this.#seen.set(id, { seen, content: content || before });
+    return isOther;
   }
 
   /** Forget which versions were seen, as this page has changed many photos itself. */
   forgetSeen() {
-    for (const [id, { content }] of this.#seen) if (this.pending(id) === NO_CHANGE) this.#seen.set(id, { content });
+    for (const [id, { content }] of this.#seen) if (this.#of(id).length === 0) this.#seen.set(id, { content });
   }
 
   addLabels(labels) {
@@ -66,19 +87,11 @@ export class Saver extends EventTarget {
 
   /** What is not yet saved of a photo. */
   pending(id) {
-    const waiting = this.#waiting(id);
-    return waiting.length ? waiting.reduce(combined) : NO_CHANGE;
+    return this.#of(id).reduce((all, { change }) => combined(all, change), NO_CHANGE);
   }
 
-  /** The changes that it is made of, the oldest first. */
-  #waiting(id) {
-    const all = [this.#refused.get(id), this.#sentOf(id), this.#queued.get(id)];
-    return all.filter((change) => change && change !== NO_CHANGE);
-  }
-
-  /** What may be saved of a photo already. */
-  #sentOf(id) {
-    return this.#sent?.[0] === id ? this.#sent[1] : this.#unanswered.get(id);
+  #of(id) {
+    return this.#parts.get(id) ?? [];
   }
 
   get pendingLabels() {
@@ -87,61 +100,49 @@ export class Saver extends EventTarget {
 
   /** Whether nothing would be lost if the page were closed now. */
   get safe() {
-    return this.#kept || this.#photos().length + this.#labels.length === 0;
+    return this.#kept || this.#parts.size + this.#labels.length === 0;
   }
 
   /** Try again at once, also what was refused. */
   retry() {
-    for (const id of this.#refused.keys()) this.#queued.set(id, this.pending(id));
-    this.#refused.clear();
+    for (const part of [...this.#parts.values()].flat()) if (part.state === "refused") part.state = "waiting";
     this.#wake?.();
     this.#run();
   }
 
   /** Give up what was refused. */
   discard() {
-    this.#refused.clear();
+    for (const [id, parts] of this.#parts) this.#leave(id, parts.filter(({ state }) => state !== "refused"));
     this.#keep();
-    this.#tell({ kind: "saved", at: null });
+    this.#tell(this.#parts.size + this.#labels.length ? { kind: "saving" } : { kind: "saved", at: null });
     this.dispatchEvent(new Event("discarded"));
     this.#run();
   }
 
-  /**
-   * Send this very change once more. With others it would be a new one, made to what the photo was before: the server
-   * would take what this one has left there for somebody else's.
-   */
-  #sendAgain(id, change) {
-    this.#unanswered.set(id, change);
-    this.#queued.set(id, this.#queued.get(id) ?? NO_CHANGE);
-  }
-
-  #photos() {
-    const ids = new Set([...this.#refused.keys(), ...this.#queued.keys()]);
-    if (this.#sent) ids.add(this.#sent[0]);
-    return [...ids].flatMap((id) => this.#parts(id).map((change) => [id, this.#withSeen(id, change)]));
-  }
-
-  /** What is pending of a photo, apart what may be saved already. */
-  #parts(id) {
-    const [sent, ...since] = this.#waiting(id);
-    if (sent !== this.#sentOf(id)) return [this.pending(id)];
-    return [{ ...sent, isSent: true }, ...since];
-  }
-
-  #withSeen(id, change) {
-    const { seen, content } = this.#seen.get(id) ?? {};
-    return { ...change, ...(seen && { seen }), ...(content && { content }) };
+  /** Let these parts be all that is not saved of a photo. */
+  #leave(id, parts) {
+    if (parts.length) this.#parts.set(id, parts);
+    else this.#parts.delete(id);
   }
 
   #keep() {
-    this.#kept = this.#unsaved.keep({ labels: this.#labels, photos: this.#photos() });
+    const photos = [...this.#parts].flatMap(([id, parts]) => parts.map((part) => [id, toKeep(part)]));
+    this.#kept = this.#unsaved.keep({ labels: this.#labels, photos });
+  }
+
+  /** The oldest change that the server has not answered: [photo id, part]. */
+  #next() {
+    for (const [id, parts] of this.#parts) {
+      const part = parts.find(({ state }) => state !== "refused");
+      if (part) return [id, part];
+    }
+    return null;
   }
 
   async #run() {
     if (this.#running) return;
     this.#running = true;
-    for (let pause = FIRST_PAUSE; this.#labels.length || this.#queued.size; ) {
+    for (let pause = FIRST_PAUSE; this.#labels.length || this.#next(); ) {
       if (this.status.kind === "saved") this.#tell({ kind: "saving" });
       try {
         await this.#sendNext();
@@ -154,7 +155,7 @@ export class Saver extends EventTarget {
       }
     }
     this.#running = false;
-    if (this.#refused.size) this.#tell({ kind: "refused", error: this.#refusal });
+    if (this.#parts.size) this.#tell({ kind: "refused", error: this.#refusal });
     else this.#tell({ kind: "saved", at: new Date() });
   }
 
@@ -171,31 +172,45 @@ export class Saver extends EventTarget {
       this.#keep();
       return;
     }
-    const [id, waiting] = this.#queued.entries().next().value;
-    const again = this.#unanswered.get(id);
-    const change = again ?? waiting;
-    this.#queued.delete(id);
-    this.#unanswered.delete(id);
-    if (again && waiting !== NO_CHANGE) this.#queued.set(id, waiting);
-    this.#sent = [id, change];
+    const [id, part] = this.#next();
+    part.state = "sent";
     try {
-      const state = await this.#store.patch(id, this.#withSeen(id, change));
-      this.#sent = null;
-      if (state.version) this.#seen.set(id, { ...this.#seen.get(id), seen: state.version });
+      const state = await this.#store.patch(id, toSend(part));
+      this.#leave(id, this.#of(id).filter((one) => one !== part));
+      if (state.version) {
+        this.#seen.set(id, { ...this.#seen.get(id), seen: state.version });
+        for (const one of this.#of(id)) one.seen = state.version;
+      }
       this.#keep();
       this.#acknowledge(id, state);
     } catch (error) {
       if (!error.refused) {
-        this.#sent = null;
-        this.#sendAgain(id, change);
+        part.state = "unanswered";
+        const parts = this.#of(id);
+        this.#parts.delete(id); // the others come first, should it be this photo that fails
+        this.#parts.set(id, parts);
         throw error;
       }
-      this.#refused.set(id, this.pending(id));
-      this.#sent = null;
-      this.#queued.delete(id);
+      this.#refuse(id, part);
       this.#refusal = error;
       this.#keep();
     }
+  }
+
+  /**
+   * With what was done since in the same picture, and with what was refused there before, but for the boxes that have
+   * been drawn anew in another picture.
+   */
+  #refuse(id, { content }) {
+    const isSame = (part) => part.content === content;
+    const same = this.#of(id).filter(isSame);
+    const others = this.#of(id).filter((part) => !isSame(part));
+    const change = others.reduce(
+      (left, other) => withoutThoseOf(left, other.change),
+      same.map((part) => part.change).reduce(combined),
+    );
+    const refused = isNothing(change) ? [] : [{ ...same[0], change, state: "refused" }];
+    this.#leave(id, [...refused, ...others]);
   }
 
   /** Say what the store answered; `id` is that of the photo, null after new labels. */
