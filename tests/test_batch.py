@@ -567,3 +567,22 @@ def test_a_run_that_was_stopped_between_the_two_files_of_its_detector_goes_on(
     detect_batch(tmp_path / "d.xml", photo, output)
     assert (output / "detector.xml").read_bytes() == b"<net/>"
     assert (output / "detector.bin").read_bytes() == b"weights"
+
+
+def test_whoever_calls_keeps_the_handler_of_sigterm(monkeypatch) -> None:
+    """Ray has its own as long as it runs, and then leaves none."""
+    pytest.importorskip("ray", reason="needs the extra fewbox[ray]")
+    connect = partial(signal.signal, signal.SIGTERM, lambda *_: pytest.fail("Ray's"))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 3.0})
+    monkeypatch.setattr("fewbox.apps.batch.workers._connect", lambda *_: connect())
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with ray_cluster(None, Workers(1)):
+            pass
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]

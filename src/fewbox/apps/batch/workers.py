@@ -237,6 +237,7 @@ def ray_cluster(address: str | None, workers: Workers) -> Iterator[int]:
     except ImportError as error:
         raise SettingError("a cluster needs Ray, which is missing", hint='pip install ".[ray]"') from error
     is_ours = not ray.is_initialized()
+    on_terminate = signal.getsignal(signal.SIGTERM)
     if is_ours:
         _connect(ray, address, workers)
     try:
@@ -247,6 +248,9 @@ def ray_cluster(address: str | None, workers: Workers) -> Iterator[int]:
     finally:
         if is_ours:
             ray.shutdown()
+            # Ray has taken it away, without Python's knowledge: findings/ray_shutdown_signals.sh.
+            with suppress(ValueError, TypeError):  # in another thread than the first; not one of Python's
+                signal.signal(signal.SIGTERM, on_terminate)
 
 
 def work_on_cluster(
