@@ -13,14 +13,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from fewbox.cli import build_parser, main
 from fewbox.commands.detect_video import _stem, is_for_video
 from fewbox.detection.detector import Detector
+from fewbox.errors import VideoError
+from fewbox.video.reader import Frame, open_film
 from films import TICKS, images_of, picture, times_of, write_film
 from tiny_yolox import random_yolox, tiny_yolox_config
 from waiting import LONG
@@ -98,6 +102,21 @@ def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tm
     assert (tmp_path / "found" / "a.gif.png").exists()
     assert main(["detect", detector, str(tmp_path / "a.gif"), "-o", str(tmp_path / "a.mp4")]) == 0
     assert len(images_of(tmp_path / "a.mp4")) == 3
+
+
+@pytest.mark.parametrize(("stated", "shown_ms"), [({}, 100), ({"duration": 250}, 250)])
+def test_each_picture_of_a_gif_is_a_frame(tmp_path: Path, stated: dict[str, int], shown_ms: int) -> None:
+    """FFmpeg takes those that state no time for one."""
+    frames = [Image.fromarray(np.full((40, 60, 3), 40 * number, np.uint8)) for number in range(6)]
+    frames[0].save(tmp_path / "a.GIF", save_all=True, append_images=frames[1:], **stated)
+    source = open_film(str(tmp_path / "a.GIF"))
+    seen = [item for item in source if isinstance(item, Frame)]
+    assert [frame.image[20, 30].tolist() for frame in seen] == [[40 * number] * 3 for number in range(6)]
+    assert [round(1000 * frame.time_s) for frame in seen] == [shown_ms * number for number in range(6)]
+    assert (source.total, source.size_hw, source.rate) == (6, (40, 60), Fraction(1000, shown_ms))
+    (tmp_path / "b.gif").write_bytes((tmp_path / "a.GIF").read_bytes()[:20])
+    with pytest.raises(VideoError, match=r"b\.gif"):
+        open_film(str(tmp_path / "b.gif"))
 
 
 @pytest.mark.parametrize(

@@ -222,18 +222,20 @@ def stored_and_expected(mode: str, pixels: np.ndarray, value: int) -> tuple[Imag
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jpg", "progressive.jpg", "png"])
 @pytest.mark.parametrize("tiles", [None, 2])
+@pytest.mark.parametrize("picture_side", [1600, 500])
 def test_a_detector_sees_the_same_whether_a_picture_is_drawn(
-    tmp_path: Path, suffix: str, tiles: int | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, tiles: int | None, picture_side: int
 ) -> None:
-    """A JPEG of noise is not quite the same decoded whole and made smaller, and decoded smaller."""
-    noise = np.random.default_rng(0).integers(90, 120, (900, 1300, 3), np.uint8)
+    """A photo of noise is not quite the same made smaller once, twice, or while it is decoded."""
+    monkeypatch.setattr("fewbox.detection.folder.PICTURE_SIDE", picture_side)
+    noise = np.random.default_rng(0).integers(90, 120, (901, 1301, 3), np.uint8)
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise).save(path, **SUFFIXES[suffix])
     detector = detector_of("yolox").with_tiles(tiles)
-    enough = detector.enough_hw((900, 1300))
+    enough = detector.enough_hw((901, 1301))
     file = PhotoBytes("a", path.read_bytes())
     for photo in (path, file):
         seen, drawn = read_for_both(photo, detector)
         np.testing.assert_array_equal(seen.image, read_reduced(path, enough).image)
-        assert seen.size_hw == drawn.size_hw == (900, 1300)
-        assert drawn.image.shape[:2] == (900, 1300)
+        assert seen.size_hw == drawn.size_hw == (901, 1301)
+        assert drawn.image.shape[:2] == ((901, 1301) if picture_side == 1600 else (451, 651))

@@ -63,6 +63,16 @@ def test_what_one_look_finds_alone_counts_half() -> None:
     assert found.boxes[0] == pytest.approx([69, 20, 90, 40])
 
 
+@pytest.mark.parametrize("x", [10, 70])
+def test_a_faint_partner_counts_the_same_whatever_the_threshold(x: int) -> None:
+    faint, all_of_it = (
+        TtaDetector(SpotDetector(0.9, 0.005)).detect(spot_at(x), threshold=low) for low in (0.3, 0)
+    )
+    assert faint.scores == pytest.approx([0.4525])
+    np.testing.assert_array_equal(faint.scores, all_of_it.scores)
+    np.testing.assert_array_equal(faint.boxes, all_of_it.boxes)
+
+
 def test_a_box_of_another_class_is_no_partner() -> None:
     class TwoNames(SpotDetector):
         labels = ("left", "right")

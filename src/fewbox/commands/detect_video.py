@@ -166,9 +166,9 @@ def run_video(parsed: argparse.Namespace) -> int:
             hint="name a folder, and the result of each goes there: -o found",
         )
     from fewbox.data.images import find_photos
-    from fewbox.video.reader import PhotoFrames, VideoReader
+    from fewbox.video.reader import PhotoFrames, open_film
 
-    source = VideoReader(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
+    source = open_film(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     if not videos and parsed.fps is None and parsed.output.lower().endswith(".csv"):
         # Who wants to know how many there are in each photo would get objects tracked through all of them.
         console.print(
@@ -186,14 +186,14 @@ def run_video(parsed: argparse.Namespace) -> int:
 
 def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
     """Detect in one video after the other; of several, one that cannot be read does not stop the others."""
-    from fewbox.video.reader import VideoReader
+    from fewbox.video.reader import open_film
 
     detector, num_failed = None, 0
     if parsed.count_line or parsed.count_zone:
         _require_countable(parsed, list(targets))
     for video, target in targets.items():
         try:
-            source = VideoReader(video)
+            source = open_film(video)
             counters = _counters_of_film(parsed, source)
             detector = detector or _open_detector(parsed, source)
             summary = _detect(parsed, detector, source, target, counters, summary_json=True)
@@ -232,12 +232,12 @@ def _require_countable(parsed: argparse.Namespace, videos: list[str]) -> None:
     Raises:
         VideoError: they do not.
     """
-    from fewbox.video.reader import VideoReader
+    from fewbox.video.reader import open_film
 
     for video in videos:
         if Path(video).is_file():  # a stream is opened once, when its turn comes
             try:
-                source = VideoReader(video)
+                source = open_film(video)
             except VideoError:  # which is told when its turn comes
                 continue
             _counters_of_film(parsed, source)

@@ -24,7 +24,7 @@ from fewbox.data.images import (
     read_reduced,
     read_size_hw,
 )
-from fewbox.data.photo_file import PhotoBytes, opened
+from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, require_another, save_gif, save_picture
 from fewbox.detection.loading import open_detector, say_what_computes
@@ -319,16 +319,11 @@ def read_for_both(photo: StrPath | PhotoBytes, detector: PhotoDetector) -> tuple
     drawn = height * times, width * times
     larger = read_reduced(photo, (max(enough[0], drawn[0]), max(enough[1], drawn[1])))
     seen = larger.reduced(enough)
-    if seen.image.shape != larger.image.shape and _is_jpeg(photo):
-        # Made smaller while it is decoded, it is not quite the same, and what is found neither.
+    if seen.image.shape != larger.image.shape:
+        # Made smaller twice, or while it is decoded, it is not quite the same, and what is found neither.
         seen = read_reduced(photo, enough)
     # Tiles may have needed more of it than the picture does.
     return seen, larger.reduced(drawn) if "tiles" in detector.options else larger
-
-
-def _is_jpeg(photo: StrPath | PhotoBytes) -> bool:
-    with opened(photo if isinstance(photo, PhotoBytes) else Path(photo)) as image:
-        return image.format in ("JPEG", "MPO")
 
 
 def _targets(paths: Sequence[Path], output: Path) -> list[Path]:

@@ -43,7 +43,8 @@ from fewbox.models.families import SUPPRESSION_IOU, Config
 _MIN_OVERSIZE = 2
 """A photo is reduced while it is read, but stays at least this many times larger than the network's input."""
 _MOST_LOOKED_FOR_BGR = 3
-_LOWEST_SCORE = 0.01  # a partner below it changes a mean by less than half of it
+_LOWEST_SCORE = 0.001
+"""Of a partner in the mirror image; one whatever the threshold, or boxes and scores would depend on it."""
 
 
 class PhotoDetector(ABC):
@@ -272,10 +273,9 @@ class TtaDetector(_AskingDetector):
         self.options = {**detector.options, "mirror": True}
 
     def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
-        low = min(threshold, _LOWEST_SCORE)
-        plain = self.detector._find_each_class(image, low)
+        plain = self.detector._find_each_class(image, _LOWEST_SCORE)
         flipped = np.ascontiguousarray(image[:, ::-1])
-        mirrored, their_scores, their_ids = self.detector._find_each_class(flipped, low)
+        mirrored, their_scores, their_ids = self.detector._find_each_class(flipped, _LOWEST_SCORE)
         boxes_back = mirrored.copy()  # in pixels of the photo
         boxes_back[:, [0, 2]] = image.shape[1] - mirrored[:, [2, 0]]
         boxes, scores, class_ids = merge_looks(plain, (boxes_back, their_scores, their_ids))

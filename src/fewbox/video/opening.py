@@ -16,6 +16,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from fewbox.errors import VideoError
 
 if TYPE_CHECKING:
@@ -214,3 +217,33 @@ class PacketTimes:
     def _doubts_shown(self, packet: av.Packet[Any]) -> bool:
         """Whether what is decoded in time, but shown far from it, is damaged; a pause may be between."""
         return self._is_broadcast and (self._live or packet.stream.type != "video")
+
+
+_YCGCO = 8
+_RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
+"""By the numbers of ITU-T H.273."""
+
+
+def require_known_colors(name: str, color_space: int) -> None:
+    """Refuse colours that FFmpeg's libswscale cannot make RGB."""
+    if coded := _RARE_COLORS.get(color_space):
+        # Only the first is a matrix and no more; of the others the film has to state primaries and transfer.
+        to = "zscale=m=709" if color_space == _YCGCO else "zscale=m=709:t=709:p=709"
+        raise VideoError(
+            f"{name}: its colours are coded as {coded}, which cannot be read here",
+            hint=f"convert it first: ffmpeg -i IN -vf {to} -c:v libx264 OUT.mp4",
+        )
+
+
+def display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
+    """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
+
+    As in ISO/IEC 14496-12, 8.3.2; what falls below 0 is moved back into the picture.
+    """
+    from av.sidedata.sidedata import Type
+
+    side_data: Any = decoded.side_data  # whose stub knows names, not types, as keys
+    matrix = side_data.get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return np.eye(2, dtype=np.int32)
+    return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageSequence
 
 from fewbox.core import counted
 from fewbox.core.progress import console
-from fewbox.data.images import ReducedImage, read_image, read_size_hw
+from fewbox.data.images import ReducedImage, read_image, read_size_hw, upright_array
+from fewbox.data.photo_file import opened
 from fewbox.data.remote import short_names
 from fewbox.detection.drawing import contained
 from fewbox.errors import PhotoError, VideoError
@@ -33,7 +34,9 @@ from fewbox.video.opening import (
     Arrivals,
     PacketTimes,
     as_video_error,
+    display_matrix,
     open_source,
+    require_known_colors,
     require_pyav,
 )
 
@@ -45,14 +48,11 @@ if TYPE_CHECKING:
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
 _MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
-_USUAL_RATE = Fraction(25)
-_HIGHEST_RATE = 1000  # what is above is the rate of a stream's clock
+_USUAL_RATE, _HIGHEST_RATE = Fraction(25), 1000  # what is above is the rate of a stream's clock
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # such as 00:01:23.040000000
 _UNKNOWN_COLOR = (2, 2, 2)
-_YCGCO = 8
-_RARE_COLORS = {_YCGCO: "YCgCo", 10: "BT.2020 with constant luminance", 14: "ICtCp"}
-"""By the numbers of ITU-T H.273."""
 _KEPT_TYPES = ("audio", "subtitle")
+_SHORTEST_IN_GIF, _USUAL_IN_GIF = 20, 100  # milliseconds
 _UNTIMED = "mpjpeg"
 """JPEGs as parts of one answer: FFmpeg gives them times as of 25 a second, however fast they come."""
 _MILLISECOND = Fraction(1, 1000)
@@ -98,8 +98,7 @@ class FrameSource(Protocol):
 class PhotoFrames:
     """Photos as the frames of a video, one after the other; those of another size are fitted to the first.
 
-    Attributes:
-        failed: the names of those that could not be read, once all were gone through.
+    ``failed`` are the names of those that could not be read, once all were gone through.
 
     Raises:
         PhotoError: none of the photos can be read.
@@ -121,9 +120,8 @@ class PhotoFrames:
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames; a photo that cannot be read is reported and left out."""
-        height, width = self.size_hw
         self.failed.clear()
-        pts = 0
+        (height, width), pts = self.size_hw, 0
         for path, name in zip(self._paths, short_names(self._paths), strict=True):
             try:
                 image = read_image(path)
@@ -136,6 +134,47 @@ class PhotoFrames:
                 image = np.array(ImageOps.pad(fitting, (width, height)))
             yield Frame(image, pts, float(pts * self.time_base))
             pts += 1
+
+
+class GifFrames:
+    """The pictures of a GIF file, by Pillow: FFmpeg takes several that state no time for one.
+
+    Raises:
+        VideoError: it cannot be read.
+    """
+
+    live = False
+    kept = ()
+    color = _UNKNOWN_COLOR
+    pixel_aspect = Fraction(1)
+    time_base = _MILLISECOND
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        shown_ms = []
+        for image, milliseconds in self._pictures():
+            self.size_hw = image.height, image.width
+            shown_ms.append(milliseconds)
+        self.total: int | None = len(shown_ms)
+        self.rate = Fraction(1000 * len(shown_ms), sum(shown_ms))
+
+    def __iter__(self) -> Iterator[Frame]:
+        """As :meth:`VideoReader.__iter__`."""
+        pts = 0
+        for image, shown_ms in self._pictures():
+            yield Frame(upright_array(image), pts, float(pts * self.time_base))
+            pts += shown_ms
+
+    def _pictures(self) -> Iterator[tuple[Image.Image, int]]:
+        """Each with its milliseconds; where it states none or hardly any, those that players take."""
+        try:
+            with opened(self._path) as image:
+                for picture in ImageSequence.Iterator(image):
+                    stated = int(picture.info.get("duration", 0))
+                    yield picture, stated if stated >= _SHORTEST_IN_GIF else _USUAL_IN_GIF
+        except PhotoError as error:
+            raise VideoError(error.message, hint=error.hint) from error
 
 
 def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
@@ -302,16 +341,16 @@ class VideoReader:
 
     def _frame(self, decoded: av.VideoFrame) -> Frame:
         """The frame upright, in the size of the first one, and later than the one before."""
-        (a, b), (c, d) = _display_matrix(decoded)
+        (a, b), (c, d) = display_matrix(decoded)
         sideways = abs(b) > abs(a)
         if self.size_hw == (0, 0):
-            height, width = decoded.height, decoded.width
-            self.size_hw = (width, height) if sideways else (height, width)
+            size_wh = decoded.width, decoded.height
+            self.size_hw = size_wh if sideways else size_wh[::-1]
             self.color = decoded.colorspace, decoded.color_primaries, decoded.color_trc
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
             self.pixel_aspect = 1 / aspect if sideways else aspect
         height, width = self.size_hw[::-1] if sideways else self.size_hw
-        _require_known_colors(self.name, decoded.colorspace)
+        require_known_colors(self.name, decoded.colorspace)
         image = decoded.to_ndarray(
             format="rgb24", width=width, height=height, src_color_range=decoded.color_range
         )
@@ -355,26 +394,7 @@ class VideoReader:
         return float(self._stream.duration * self.time_base) if self._stream.duration else 0.0
 
 
-def _require_known_colors(name: str, color_space: int) -> None:
-    """Refuse colours that FFmpeg's libswscale cannot make RGB."""
-    if coded := _RARE_COLORS.get(color_space):
-        # Only the first is a matrix and no more; of the others the film has to state primaries and transfer.
-        to = "zscale=m=709" if color_space == _YCGCO else "zscale=m=709:t=709:p=709"
-        raise VideoError(
-            f"{name}: its colours are coded as {coded}, which cannot be read here",
-            hint=f"convert it first: ffmpeg -i IN -vf {to} -c:v libx264 OUT.mp4",
-        )
-
-
-def _display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
-    """Where a player shows a frame: (x, y) goes to (ax + cy, bx + dy); ``[2, 2]``, (a, b) above (c, d).
-
-    As in ISO/IEC 14496-12, 8.3.2; what falls below 0 is moved back into the picture.
-    """
-    from av.sidedata.sidedata import Type
-
-    side_data: Any = decoded.side_data  # whose stub knows names, not types, as keys
-    matrix = side_data.get(Type.DISPLAYMATRIX)
-    if matrix is None:
-        return np.eye(2, dtype=np.int32)
-    return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
+def open_film(source: str) -> FrameSource:
+    """What reads a film, a stream, a webcam or a GIF file; errors as of :class:`VideoReader`."""
+    path = Path(source)
+    return GifFrames(path) if path.suffix.lower() == ".gif" and path.is_file() else VideoReader(source)
