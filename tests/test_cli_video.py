@@ -291,6 +291,41 @@ def test_results_do_not_go_among_the_films(
     assert [path.name for path in Path(film).parent.iterdir()] == ["film.mp4"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv"])
+def test_a_film_is_replaced_only_if_it_is_a_result(
+    detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    theirs = write_film(tmp_path / f"their{suffix}", ticks=range(0, 5120, 512), audio=False)
+    before = theirs.read_bytes()
+    assert main(["detect", "missing.safetensors", film, "-o", str(theirs)]) == 2
+    assert f"{theirs}: is there already, and fewbox has not written it" in capsys.readouterr().err
+    assert theirs.read_bytes() == before
+    command = ["detect", detector, str(theirs), "-o", str(tmp_path / f"ours{suffix}"), "--every", "25"]
+    assert main(command) == main(command) == 0
+
+
+@pytest.mark.slow
+def test_films_and_tables_of_others_are_left_in_a_folder(
+    detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_film(tmp_path / "other.mp4", ticks=range(0, 5120, 512), audio=False)
+    found = tmp_path / "found"
+    found.mkdir()
+    for name in ("other.mp4", "other_tracks.csv", "other_tracks.json"):
+        (found / name).write_bytes(b"photo,label\n")
+        assert main(["detect", detector, film, str(other), "-o", str(found)]) == 2
+        assert f"{found / name}: is there already, and fewbox has" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in found.iterdir()} == {name: b"photo,label\n"}
+        (found / name).unlink()
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_bytes(b"photo,label\n")
+    assert main(["detect", detector, film, "-o", str(boxes)]) == 2
+    assert boxes.read_bytes() == b"photo,label\n"
+    command = ["detect", detector, str(other), "-o", str(found), "--no-pictures"]
+    assert main(command) == main(command) == 0
+
+
 def test_what_the_results_of_streams_are_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert _stem("0") == "webcam_0"

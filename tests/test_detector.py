@@ -222,6 +222,48 @@ def test_folder_run_never_overwrites_photos(detector: Detector, photos: list[Pat
     assert not (tmp_path / "out").exists()
 
 
+OURS = ("out/photo0.png", "out/detections.json", "out/counts.csv", "a.gif")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OURS)
+def test_folder_run_replaces_its_own_results_and_nobody_elses(
+    detector: Detector, photos: list[Path], tmp_path: Path, name: str
+) -> None:
+    def run() -> None:
+        detect_folder(tmp_path / "d.safetensors", photos, tmp_path / "out", gif=tmp_path / "a.gif")
+
+    detector.save(tmp_path / "d.safetensors")
+    theirs, others = tmp_path / name, [tmp_path / other for other in OURS if other != name]
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(b"[]" if theirs.suffix == ".json" else b"photo,ducks\n1.jpg,3\n")
+    if theirs.suffix in (".png", ".gif"):
+        Image.new("RGB", (160, 120), "red").save(theirs)
+    before = theirs.read_bytes()
+    with pytest.raises(OutputError, match=rf"{theirs.name}: is there already, and fewbox has not written it"):
+        run()
+    assert theirs.read_bytes() == before
+    assert not [other for other in others if other.exists()], "it is told before any work"
+    theirs.unlink()
+    run()
+    run()
+
+
+def test_another_photo_is_not_replaced_by_a_picture(
+    detector: Detector, photos: list[Path], tmp_path: Path
+) -> None:
+    detector.save(tmp_path / "d.safetensors")
+    for name in ("found.jpg", "found.png"):
+        Image.new("RGB", (160, 120), "red").save(tmp_path / name)
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(OutputError, match=f"{name}: is there already, and fewbox has not written it"):
+            detect_folder(tmp_path / "d.safetensors", photos[0], tmp_path / name)
+        assert (tmp_path / name).read_bytes() == before
+        (tmp_path / name).write_bytes(b"")  # as mktemp leaves it
+        for _ in range(2):
+            detect_folder(tmp_path / "d.safetensors", photos[0], tmp_path / name)
+
+
 def test_bfloat16_is_used_only_where_the_boxes_stay(
     detector: Detector, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -176,6 +176,7 @@ def run_video(parsed: argparse.Namespace) -> int:
             f"itself, name a folder: -o {Path(parsed.output).with_suffix('')}, and see counts.csv in it"
         )
     counters = _counters(parsed, source)
+    _require_own([Path(parsed.output)], source.name)
     summary = _detect(parsed, _open_detector(parsed, source), source, Path(parsed.output), counters)
     print(summary)
     failed = source.failed if isinstance(source, PhotoFrames) else []
@@ -188,6 +189,7 @@ def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
     """Detect in one video after the other; of several, one that cannot be read does not stop the others."""
     from fewbox.video.reader import open_film
 
+    _require_own(list(targets.values()))
     detector, num_failed = None, 0
     if parsed.count_line or parsed.count_zone:
         _require_countable(parsed, list(targets))
@@ -209,6 +211,19 @@ def _run_videos(parsed: argparse.Namespace, targets: dict[str, Path]) -> int:
     if num_failed:
         print(f"{num_failed} of {len(targets)} videos could not be read to their end")
     return _ended(parsed, interrupted=False, num_failed=num_failed)
+
+
+def _require_own(targets: list[Path], source: str = "") -> None:
+    """Refuse, before work begins on the first film, to replace what fewbox has not written.
+
+    Raises:
+        OutputError: a result would.
+    """
+    from fewbox.video import require_own_results
+
+    for target in targets:
+        if target.resolve() != Path(source).resolve():  # which is refused in other words
+            require_own_results(target)
 
 
 def _require_lines_and_zones(parsed: argparse.Namespace) -> None:

@@ -27,6 +27,9 @@ from fewbox.errors import OutputError
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
 _ABANDONED_S = 3600.0  # another machine's process may be at work in a shared folder
 _MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes three
+_HEAD_BYTES = 4096
+MARK = "drawn by fewbox"
+"""The comment in every picture, animation and film with boxes, by which it is known from an original."""
 _asking_for_umask = threading.Lock()
 
 
@@ -133,6 +136,35 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
             _remove_abandoned(there)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def require_own(target: Path, beginning: str = rf"(?s).*{MARK}") -> None:
+    """Refuse to replace what fewbox has not written, before the work whose result is to go there.
+
+    Names of photos and films repeat from folder to folder, so that a result may be called as somebody's own.
+
+    Args:
+        target: what is to be written.
+        beginning: how a result begins, as a regular expression; if not given, with :data:`MARK` somewhere.
+
+    Raises:
+        OutputError: a file is there that begins otherwise, or cannot be read.
+    """
+    if not os.path.isfile(target):  # noqa: PTH113 - as in is_there
+        return
+    try:
+        with target.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise output_error(target, error) from error
+    if head and not re.match(beginning.encode(), head):  # nothing is lost with an empty file
+        raise not_own(target)
+
+
+def not_own(target: Path) -> OutputError:
+    """Say that ``target`` is not replaced, as somebody else has written it."""
+    hint = "name another file or an empty folder, or remove it"
+    return OutputError(f"{target}: is there already, and fewbox has not written it", hint=hint)
 
 
 def is_temporary(path: Path) -> bool:

@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path
-from fewbox.core.files import is_there, replacing
+from fewbox.core.files import MARK, is_there, replacing
 from fewbox.data.images import StrPath, read_image, upright_array
 from fewbox.detection.tags import Rect, Tag, caption_to_width, font_for, place_tags
 from fewbox.errors import OutputError
@@ -44,10 +45,12 @@ _WHITE: RGB = (255, 255, 255)
 _INK: RGB = (60, 60, 60)
 
 # JPEG at full colour resolution: the usual half blurs thin coloured lines.
-_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0, "comment": MARK}
+_PNG_TEXT = PngInfo()
+_PNG_TEXT.add_text("Comment", MARK)
 PICTURE_FORMATS: dict[str, dict[str, Any]] = {
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), _JPEG),
-    ".png": {"format": "PNG"},
+    ".png": {"format": "PNG", "pnginfo": _PNG_TEXT},
 }
 
 
@@ -354,8 +357,9 @@ def save_gif(
     if first is None:
         raise ValueError("an animation needs at least one picture")
     duration_ms = 10 * round(100 / frames_per_second)  # GIF counts in hundredths of a second
+    options = {"save_all": True, "duration": duration_ms, "loop": 0, "comment": MARK}
     with replacing(path) as temporary:
-        first.save(temporary, format="GIF", save_all=True, append_images=frames, duration=duration_ms, loop=0)
+        first.save(temporary, format="GIF", append_images=frames, **options)
 
 
 def _others(pictures: Iterable[Picture], target: Path) -> Iterator[Picture]:

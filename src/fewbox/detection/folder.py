@@ -13,7 +13,7 @@ from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO, CPU, checked_threshold, may_have_gpu, takes_score_threshold
 from fewbox.core.boxes import checked_tiles
-from fewbox.core.files import require_writable
+from fewbox.core.files import is_there, not_own, require_own, require_writable
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.images import (
     PHOTO_SUFFIXES,
@@ -121,7 +121,7 @@ def detect_folder(
             folder; without pictures, the folders of such photos tell them apart.
         SettingError: the threshold is not from 0 to 1, there cannot be so many tiles, or an animation is
             wanted of no pictures.
-        OutputError: a result cannot be written, or would replace a photo.
+        OutputError: a result cannot be written, or would replace a photo, or what fewbox has not written.
     """
     if threshold is not None:
         threshold = checked_threshold(threshold)
@@ -133,6 +133,7 @@ def detect_folder(
     if gif is not None:
         require_writable(gif, [".gif"])
         require_another(Path(gif), paths, "animation")
+        require_own(Path(gif))
         if Path(gif).parent.resolve() in (Path(place).resolve() for place in given_places(photos)):
             console.print(
                 f"{gif}: will lie among the photos, and be one of them when the folder is given again"
@@ -171,12 +172,29 @@ def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Pa
     """
     if _is_picture(output, len(paths), pictures):
         require_another(output, paths)
+        require_own(output)
         written, targets = output, [output]
     else:
         written = output / "detections.json"
         targets = _targets(paths, output) if pictures else []
+        _require_own_results(written, targets)
     require_writable(written, [written.suffix.lower()])
     return written, targets or [None] * len(paths)
+
+
+def _require_own_results(written: Path, targets: Sequence[Path]) -> None:
+    """Refuse a folder in which a file is called as a result, and is none.
+
+    Raises:
+        OutputError: it is.
+    """
+    for target in targets:
+        require_own(target)
+    require_own(written, r'\s*{\s*"detector"\s*:')
+    counts = written.with_name(COUNTS_NAME)
+    require_own(counts, "photo[,\n]")
+    if is_there(counts) and not is_there(written):  # the two are written together
+        raise not_own(counts)
 
 
 def names_a_file(output: Path) -> bool:

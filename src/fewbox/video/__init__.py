@@ -20,7 +20,7 @@ from PIL import Image
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold, takes_score_threshold
-from fewbox.core.files import replacing, require_writable
+from fewbox.core.files import not_own, replacing, require_own, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
@@ -29,9 +29,10 @@ from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.rows import FullPhotos, limit_of
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
+from fewbox.video.opening import is_own
 from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown
 from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker
-from fewbox.video.writer import VIDEO_SUFFIXES, TrackSummary, TrackTable, VideoWriter
+from fewbox.video.writer import TABLE_HEAD, VIDEO_SUFFIXES, TrackSummary, TrackTable, VideoWriter
 
 if TYPE_CHECKING:
     from fewbox.video.reader import Packet
@@ -175,6 +176,24 @@ def _targets(source: FrameSource, output: Path, with_summary: bool) -> _Targets:
         return _Targets(video, table, None)
     # One that an earlier run has left would else stand beside a film that it says nothing of.
     return _Targets(video, table, summary if with_summary or summary.exists() else None)
+
+
+def require_own_results(output: Path) -> None:
+    """Refuse an ``output`` of :func:`detect_video` by which a file would be replaced that is no such result.
+
+    Raises:
+        OutputError: it would.
+        VideoError: PyAV is not installed.
+    """
+    stem, table = output.stem, output
+    if output.suffix.lower() == _TABLE_SUFFIX:
+        stem = stem.removesuffix(_TABLE_NAME)
+    else:
+        table = output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
+        if output.is_file() and output.stat().st_size and not is_own(output):
+            raise not_own(output)
+    require_own(table, TABLE_HEAD)
+    require_own(output.with_name(f"{stem}_tracks.json"), r'\s*{\s*"video"\s*:')
 
 
 def _run(

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.files import MARK
 from fewbox.errors import VideoError
 
 if TYPE_CHECKING:
@@ -99,6 +100,23 @@ def as_video_error(source: str) -> Iterator[None]:
             # What it meets in what is left of a file, FFmpeg calls anything: no memory, the end, bad input.
             what, hint = UNREADABLE, CONVERT
         raise VideoError(f"{source}: {what}", hint=hint) from error
+
+
+def is_own(film: Path) -> bool:
+    """Whether a ``VideoWriter`` has written a film.
+
+    Raises:
+        VideoError: PyAV is not installed.
+    """
+    require_pyav()
+    import av
+
+    try:
+        with av.open(str(film), metadata_errors="replace") as container:
+            said = {name.lower(): text for name, text in container.metadata.items()}  # Matroska: COMMENT
+    except (OSError, av.FFmpegError):
+        return False
+    return said.get("comment") == MARK
 
 
 _WAITED = 0.25

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What videos are written as."""
 _TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
+TABLE_HEAD = ",".join(_TABLE_COLUMNS)
+"""How every table begins."""
 
 _RGB, _BT709 = 0, 1  # as ITU-T H.273 numbers matrices
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
@@ -84,6 +86,7 @@ class VideoWriter:
         options = _FORMAT if path.suffix.lower() == ".mkv" else _MP4
         with _as_output_error(target):
             self._container = av.open(str(path), "w", options=options)
+            self._container.metadata["comment"] = files.MARK
             self._stream = self._add_video(source)
         self._copies: dict[int, av.stream.Stream] = {}
         self._filters: dict[int, BitStreamFilterContext] = {}
