@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,23 @@ def test_commands_say_how_to_name_boxes_that_lie_there(
     boxes = folder if form in FOLDER_FORMATS else folder / file
     assert main(["finetune", str(folder), "-o", str(tmp_path / "d.safetensors")]) == 2
     assert f"or name those that lie there: {folder} --boxes {boxes}\n" in capsys.readouterr().err
+
+
+def test_commands_to_copy_are_quoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make_photos(tmp_path / "ph [a] 50%", "out1.jpg", "out2.jpg", "out3.jpg")
+    learning = ["finetune", str(folder), "-o", str(tmp_path / "d.safetensors")]
+    assert main(learning) == 2
+    command = capsys.readouterr().err.rpartition("draw boxes with: ")[2].partition(";")[0]
+    assert shlex.split(command) == ["fewbox", "annotate", str(folder)]
+    write_beside(folder, "coco", tmp_path)
+    (folder / "boxes.json").rename(folder / "D boxes.json")
+    assert main(learning) == 2
+    said = capsys.readouterr().err
+    command = said.rpartition("draw boxes with: ")[2].partition(";")[0]
+    assert shlex.split(command) == ["fewbox", "annotate", str(folder)]
+    named = shlex.split(said.rpartition("those that lie there: ")[2])
+    assert named == [str(folder), "--boxes", str(folder / "D boxes.json")]
+    assert main(["check", *named]) == 0
 
 
 def test_commands_say_so_of_a_data_yaml_and_of_its_folder(

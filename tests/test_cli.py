@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -91,6 +92,18 @@ def run_finetune(project: Path, *more: str, photos: tuple[Path, ...] = ()) -> in
     folders = [str(folder) for folder in (project / "photos", *photos)]
     arguments = ["finetune", *folders, "--boxes", str(boxes), "-o", str(project / "d.safetensors")]
     return main([*arguments, "--recipe", "seed", "--steps", "3", *more])
+
+
+@pytest.mark.slow
+def test_the_next_command_can_be_copied(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector = project / "sp ace.safetensors"
+    assert run_finetune(project, "-o", str(detector)) == 0
+    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next: "))
+    words = shlex.split(command)
+    assert words == ["next:", "fewbox", "detect", str(detector), "PHOTOS", "-o", "found/"]
+    photos = str(project / "photos")
+    assert main(["detect", str(detector), photos, "-o", str(project / "f g.pdf")]) == 2
+    assert f"name a folder: -o '{project / 'f g'}'" in failure(capsys)
 
 
 def failure(capsys: pytest.CaptureFixture[str]) -> str:

@@ -259,7 +259,8 @@ def test_photos_it_learnt_from_are_known_by_their_content(squares: AnnotationSet
 
 
 @pytest.mark.parametrize(
-    ("given", "folder"), [("rep/report.html", "rep"), ("rep.html", "rep"), ("a.json", "a")]
+    ("given", "folder"),
+    [("rep/report.html", "rep"), ("rep.html", "rep"), ("a.json", "a"), ("a b.json", "'a b'")],
 )
 def test_the_results_go_into_a_folder(
     given: str,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from fewbox.core import quoted
 from fewbox.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -108,9 +109,8 @@ def annotations_of(
         raise AnnotationError("no boxes given for photos of several places", hint="name them: --boxes FILE")
     project = Project(photos[0])
     if beside := boxes_to_name(project):
-        hint = (
-            f"draw boxes with: fewbox annotate {photos_of(project)}; or name those that lie there: {beside}"
-        )
+        place = quoted(photos_of(project))
+        hint = f"draw boxes with: fewbox annotate {place}; or name those that lie there: {beside}"
         raise AnnotationError(f"{project.folder / PROJECT_FILE}: no such file", hint=hint)
     if not project.folder.is_dir():
         find_photos(photos)  # which says that the folder itself is not there

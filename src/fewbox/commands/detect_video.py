@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewbox.core import quoted
 from fewbox.core.progress import console
 from fewbox.data.remote import is_film, path_in
 from fewbox.errors import OutputError, SettingError, VideoError
@@ -171,9 +172,10 @@ def run_video(parsed: argparse.Namespace) -> int:
     source = open_film(videos[0]) if videos else PhotoFrames(find_photos(parsed.photos), fps)
     if not videos and parsed.fps is None and parsed.output.lower().endswith(".csv"):
         # Who wants to know how many there are in each photo would get objects tracked through all of them.
+        folder = quoted(Path(parsed.output).with_suffix(""))
         console.print(
             f"the photos are taken for the frames of one film, {fps:g} a second (--fps); to count in each by "
-            f"itself, name a folder: -o {Path(parsed.output).with_suffix('')}, and see counts.csv in it"
+            f"itself, name a folder: -o {folder}, and see counts.csv in it"
         )
     counters = _counters(parsed, source)
     _require_own([Path(parsed.output)], source.name)

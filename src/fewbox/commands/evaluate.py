@@ -17,6 +17,7 @@ from fewbox.commands import (
     add_tiles,
     annotations_of,
 )
+from fewbox.core import quoted
 from fewbox.core.files import require_writable, write_text
 from fewbox.errors import OutputError, SettingError
 
@@ -107,6 +108,7 @@ def _require_folder(output: Path) -> None:
     if output.suffix.lower() in (".html", ".json") and not output.is_dir():
         folder = output.parent if output.parent.name else output.with_suffix("")
         raise OutputError(
-            f"{output}: {_REPORT_NAME} and {_NUMBERS_NAME} go into a folder", hint=f"name one: -o {folder}"
+            f"{output}: {_REPORT_NAME} and {_NUMBERS_NAME} go into a folder",
+            hint=f"name one: -o {quoted(folder)}",
         )
     require_writable(output / _REPORT_NAME, [".html"])

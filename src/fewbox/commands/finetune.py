@@ -25,7 +25,7 @@ from fewbox.commands import (
     resumable,
 )
 from fewbox.config import DeepConfig, FinetuneConfig
-from fewbox.core import EXPORTING, is_installed, require_packages
+from fewbox.core import EXPORTING, is_installed, quoted, require_packages
 from fewbox.core.files import drawn_beside, output_error, replacing, require_writable, temporary_folder
 from fewbox.core.progress import console
 from fewbox.errors import ExportError, OutputError, SettingError
@@ -154,7 +154,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
                 )
     if kept_apart is not None:
         _evaluate(detector, kept_apart, parsed.output, report)
-    print(f"next: fewbox detect {parsed.output} PHOTOS -o found/")
+    print(f"next: fewbox detect {quoted(parsed.output)} PHOTOS -o found/")
     return 0
 
 

@@ -14,6 +14,8 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import shlex
+import subprocess
 import sys
 import threading
 import warnings
@@ -114,6 +116,11 @@ def some_of(names: Sequence[str], most: int = 5) -> str:
     """Names as a list in a line: the first of them, and how many more there are."""
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def quoted(word: object) -> str:
+    """A name as a word of a command that people copy: quoted for their shell if it has to be."""
+    return subprocess.list2cmdline([str(word)]) if os.name == "nt" else shlex.quote(str(word))
 
 
 def escaped(text: str) -> str:

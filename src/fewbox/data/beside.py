@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fewbox.core import quoted
 from fewbox.data import FOLDER_FORMATS, FORMATS, PROJECT_FILE, checked_label, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import cleaned_names, format_of_file, is_no_photo, read_files
@@ -99,7 +100,7 @@ def boxes_to_name(project: Project) -> str | None:
     """The photos and the option that name such boxes, where nothing was drawn; None if none can be named."""
     if project.file.exists() or not (beside := boxes_beside(project.folder)):
         return None
-    return f"{photos_of(project)} --boxes {beside}"
+    return f"{quoted(photos_of(project))} --boxes {quoted(beside)}"
 
 
 def photos_of(project: Project) -> Path:

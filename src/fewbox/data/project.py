@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from filelock import FileLock, Timeout
 
-from fewbox.core import files
+from fewbox.core import files, quoted
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.json_file import JSON_HINT
@@ -290,7 +290,8 @@ class Project:
             PhotoError: a photo cannot be read.
         """
         if not self.file.exists():
-            hint = f"draw boxes with: fewbox annotate {self.photos}; or name a file of boxes: --boxes FILE"
+            place = quoted(self.photos)
+            hint = f"draw boxes with: fewbox annotate {place}; or name a file of boxes: --boxes FILE"
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
         with self._naming_the_cure():
             raw = raw_project(self.folder)

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from fewbox import __version__
-from fewbox.core import counted
+from fewbox.core import counted, quoted
 from fewbox.core.arguments import AUTO, CPU, checked_threshold, may_have_gpu, takes_score_threshold
 from fewbox.core.boxes import checked_tiles
 from fewbox.core.files import is_there, not_own, require_own, require_writable
@@ -211,7 +211,7 @@ def _is_picture(output: Path, num_photos: int, pictures: bool) -> bool:
     suffix = output.suffix.lower()
     if not names_a_file(output):
         return False
-    folder_hint = f"name a folder: -o {output.with_suffix('')}"
+    folder_hint = f"name a folder: -o {quoted(output.with_suffix(''))}"
     if suffix not in PICTURE_FORMATS:
         formats = ", ".join(PICTURE_FORMATS)
         hint = f"{folder_hint}; or, for one photo, a picture: {formats}"

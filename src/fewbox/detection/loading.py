@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fewbox.core import EXPORTING, importing_torch, is_installed, require_packages
+from fewbox.core import EXPORTING, importing_torch, is_installed, quoted, require_packages
 from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu, own_labels
 from fewbox.core.boxes import FoundArrays
 from fewbox.core.progress import console
@@ -164,7 +164,7 @@ def _require_runs_base(path: Path, engine: str) -> None:
     exported = f"{path.name.partition('.')[0]}_exported.onnx"
     raise SettingError(
         f"{path}: a base model runs in torch, not in {engine}",
-        hint=f"leave --engine out, or run its export: fewbox export {path} {exported}",
+        hint=f"leave --engine out, or run its export: fewbox export {quoted(path)} {quoted(exported)}",
     )
 
 
@@ -225,7 +225,8 @@ def load_in_torch(
         if error.name != TORCH:
             raise
         exported = path.with_suffix(".onnx").name
-        either = "" if is_base else f"; or export it where torch is: fewbox export {path.name} {exported}"
+        command = f"fewbox export {quoted(path.name)} {quoted(exported)}"
+        either = "" if is_base else f"; or export it where torch is: {command}"
         require_packages([TORCH], f"{path}: a base model" if is_base else f"{path}:", hint=either)
         raise
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 
-from fewbox.core import require_packages
+from fewbox.core import quoted, require_packages
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import cache_folder, cached_files, is_there, sha256_of
 from fewbox.core.progress import console
@@ -199,7 +199,7 @@ def _refuse_prepared(path: Path) -> None:
         return  # whoever reads it as a model says what is wrong
     raise BaseModelError(
         f"{path}: a base prepared to learn from in a browser, no base model to learn from here",
-        hint=f"name what it was made from: --base {name}",
+        hint=f"name what it was made from: --base {quoted(name)}",
     )
 
 

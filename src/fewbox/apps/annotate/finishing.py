@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fewbox.core import quoted
 from fewbox.core.arguments import AUTO
 from fewbox.data.project import Project
 from fewbox.errors import FewboxError
@@ -104,7 +104,7 @@ class FinishRun:
 
     def state(self) -> Finishing:
         """How far it has come."""
-        command = shlex.join(["fewbox", *self._arguments()])
+        command = " ".join(map(quoted, ["fewbox", *self._arguments()]))
         output = str(self.output)
         with self._lock:
             if self._process is None:
@@ -125,11 +125,11 @@ class FinishRun:
 
     def _result(self) -> Result:
         """What the detector's file says of it, and what to do next."""
-        file = shlex.quote(str(self.output))
+        file = quoted(self.output)
         found, film = self.output.with_suffix(""), self.output.with_suffix(".mp4")
         steps = (
-            ("Find it in other photos", f"fewbox detect {file} PHOTOS -o {shlex.quote(f'{found}_found')}"),
-            ("Try it on a video", f"fewbox detect {file} VIDEO.mp4 -o {shlex.quote(str(film))}"),
+            ("Find it in other photos", f"fewbox detect {file} PHOTOS -o {quoted(f'{found}_found')}"),
+            ("Try it on a video", f"fewbox detect {file} VIDEO.mp4 -o {quoted(film)}"),
             ("See all that is known of it", f"fewbox show {file}"),
         )
         picture = self.output.with_name(f"{self.output.stem}_held_out.jpg")
