@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fewbox.cli import main
 from fewbox.data import FOLDER_FORMATS, FORMATS
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import check_annotations
@@ -390,8 +391,24 @@ class TestWhatIsWritten:
     def test_copies_that_would_have_one_name(self, root: Path) -> None:
         tree("a/1.jpg", "b/1.jpg")
         images = [AnnotatedImage(Path(f"{place}/1.jpg"), (60, 100), (), False) for place in "ab"]
-        with pytest.raises(AnnotationError, match="would have one name as copies"):
-            write_annotations(AnnotationSet(tuple(images), ()), root / "out", "voc", copy_photos=True)
+        photos = AnnotationSet(tuple(images), ())
+        with pytest.raises(AnnotationError, match="would have one name as copies") as refused:
+            write_annotations(photos, root / "out", "voc", copy_photos=True)
+        assert refused.value.hint == "rename one of them, or write without --copy-photos"
+        write_annotations(photos, root / "out", "voc")
+
+    @pytest.mark.parametrize("form", FOLDER_FORMATS)
+    def test_a_cure_for_copies_of_one_name_helps(
+        self, root: Path, form: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        tree("a/1.jpg", "b/1.jpg")
+        images = [AnnotatedImage(Path(f"{place}/1.jpg"), (60, 100), (), True) for place in "ab"]
+        write_annotations(AnnotationSet(tuple(images), ("duck",)), root / "all.json")
+        how = ["--to", form, "--copy-photos"]
+        assert main(["convert", "all.json", ".", "-o", "out", *how]) == 2
+        assert "convert each folder of photos by itself (--skip-missing), or" in capsys.readouterr().err
+        for place in "ab":
+            assert main(["convert", "all.json", place, "-o", f"out_{place}", *how, "--skip-missing"]) == 0
 
     def test_names_stay_plain_where_all_lie_in_one_folder(self, root: Path) -> None:
         tree("a/1.jpg", "a/2.jpg")

@@ -31,6 +31,10 @@ _RUNS = re.compile(
 # What lies beside the pictures of fewbox detect, and how it begins.
 _DETECTIONS, _DETECTIONS_START = "detections.json", b'{\n "detector":'
 
+ONE_BY_ONE = (
+    "convert each folder of photos by itself (--skip-missing), or choose a format that is one file: coco"
+)
+"""The cure where a format with a file of boxes per photo cannot tell two photos apart."""
 _IMAGES = ("images", "jpegimages")
 _LABELS = "labels"
 
@@ -369,7 +373,7 @@ def images_by_stem(annotations: AnnotationSet) -> dict[str, AnnotatedImage]:
         stem = image.path.stem
         if other := paths.get(stem.casefold()):
             names = " and ".join(short_names([other, image.path]))
-            hint = "rename one of them, or choose a format that is one file: coco"
+            hint = f"rename one of them, {ONE_BY_ONE}"
             raise AnnotationError(f"{annotations.source}: {names} would have one file of boxes", hint=hint)
         paths[stem.casefold()] = image.path
         images[stem] = image

@@ -12,11 +12,11 @@ from pathlib import Path
 from fewbox.core import files
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.data import FOLDER_FORMATS, FORMATS, require_format
-from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.coco import coco_text
 from fewbox.data.formats.csv_table import csv_text
 from fewbox.data.formats.cvat import cvat_text
-from fewbox.data.formats.folders import written_names
+from fewbox.data.formats.folders import ONE_BY_ONE, written_names
 from fewbox.data.formats.label_studio import label_studio_text
 from fewbox.data.formats.labelme import labelme_texts
 from fewbox.data.formats.text_file import require_plain_text
@@ -242,12 +242,15 @@ def annotation_file(annotations: AnnotationSet, folder: Path, form: str) -> Anno
 
 
 def _require_different_names(annotations: AnnotationSet) -> None:
-    seen: dict[str, Path] = {}
+    seen: dict[str, AnnotatedImage] = {}
     for image in annotations:
-        other = seen.setdefault(image.path.name.casefold(), image.path)
-        if other != image.path:
-            message = f"{annotations.source}: {other} and {image.path} would have one name as copies"
-            raise AnnotationError(message, hint="rename one of them, or write without --copy-photos")
+        other = seen.setdefault(image.path.name.casefold(), image)
+        if other.path != image.path:
+            message = f"{annotations.source}: {other.path} and {image.path} would have one name as copies"
+            hint = "rename one of them, or write without --copy-photos"
+            if other.reviewed and image.reviewed:  # their files of boxes would have one name too
+                hint = f"rename one of them, {ONE_BY_ONE}"
+            raise AnnotationError(message, hint=hint)
 
 
 def _copy(photo: Path, target: Path) -> None:
