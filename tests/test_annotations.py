@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
+from fewbox.data.formats import write_annotations
 from fewbox.data.remote import cached_path, short_names
 from fewbox.data.similar import divided
 from fewbox.errors import AnnotationError, SettingError
@@ -144,6 +145,53 @@ class TestChecks:
     def test_one_photo_twice(self) -> None:
         with pytest.raises(AnnotationError, match="listed twice"):
             AnnotationSet((photo("a.jpg"),) * 2, ())
+
+
+class TestWhatIsGivenOnce:
+    """Generators, and texts that are taken for lists: nothing may be lost or made of them in silence."""
+
+    def test_photos_labels_and_boxes_may_come_from_generators(self) -> None:
+        unseen = AnnotatedImage("u.jpg", (60, 100), (box for box in ()), reviewed=False)  # type: ignore[arg-type]
+        assert not unseen.reviewed
+        seen = AnnotatedImage("a.jpg", (60, 100), (box for box in (DUCK,)), reviewed=False)  # type: ignore[arg-type]
+        given = AnnotationSet((one for one in (seen, unseen)), (name for name in ("duck",)))  # type: ignore[arg-type]
+        assert (len(given), given.labels, given.num_boxes) == (2, ("duck",), 1)
+
+    @pytest.mark.parametrize(
+        ("labels", "message"),
+        [
+            ("duck", r"labels are a list of texts: 'duck'"),
+            ([3], "a label is a text: 3"),
+            (["rubber\nduck"], r"a label has a line break: 'rubber\\nduck'"),
+            (["duck\r"], "a label has a line break"),
+        ],
+    )
+    def test_what_are_no_labels_is_refused(self, labels: object, message: str) -> None:
+        with pytest.raises(AnnotationError, match=message):
+            AnnotationSet((photo("a.jpg"),), labels)  # type: ignore[arg-type]
+
+    def test_a_photo_under_another_spelling_is_listed_twice(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With boxes in one and none in the other, the object would be learnt as background."""
+        (tmp_path / "train").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "train")
+        Image.new("RGB", (100, 60)).save(tmp_path / "train/a.jpg")
+        monkeypatch.chdir(tmp_path)
+        given = AnnotationSet((AnnotatedImage(Path("train/a.jpg"), (60, 100), (DUCK,), True),), ("duck",))
+        for folder in (tmp_path / "train", "link", "link/../train"):
+            with pytest.raises(AnnotationError, match="a photo is listed twice"):
+                given.with_negatives(folder)
+
+    def test_numbers_of_numpy_are_written_as_any(self, tmp_path: Path) -> None:
+        Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg")
+        box = Box(*np.float32([10, 20, 30, 40]), "duck", np.bool_(True), np.float32(5))
+        size_hw = np.int64(60), np.int64(100)
+        one = AnnotatedImage(tmp_path / "a.jpg", size_hw, (box,), np.bool_(True))  # type: ignore[arg-type]
+        for target in ("a.json", "labelme", "labelstudio.json"):
+            name = {"a.json": "coco", "labelme": "labelme", "labelstudio.json": "labelstudio"}[target]
+            write_annotations(AnnotationSet((one,), ("duck",)), tmp_path / "out" / target, name)
+        assert (tmp_path / "out/a.json").is_file()
 
 
 class TestFromArrays:

@@ -242,7 +242,11 @@ def test_seeing_nothing_new_is_said(tmp_path: Path) -> None:
     twins = replace(photos, images=both)
     detector = finetune(twins, yolox_base(), config=QUICK, show_progress=False)
     remarks = " ".join(detector.provenance["estimate"]["remarks"])
-    assert "the same picture as another: b/x.png;" in remarks
+    assert "the same picture as another: b/x.png; nothing more is learnt from it" in remarks
+    empty = replace(twins, images=(both[0], replace(both[1], boxes=(), reviewed=True)))
+    detector = finetune(empty, yolox_base(), config=QUICK, show_progress=False)
+    remarks = " ".join(detector.provenance["estimate"]["remarks"])
+    assert "b/x.png; what has a box in only one of them is learnt as background too" in remarks
 
 
 def cached(*boxes: tuple[float, int]) -> Any:

@@ -160,6 +160,7 @@ def test_tags_of_boxes_that_crowd_do_not_hide_each_other():
 def test_one_text_is_the_tag_of_all_boxes():
     boxes = [(10, 20, 50, 60), (90, 20, 130, 60)]
     assert draw_boxes(grey(), boxes, "duck") == draw_boxes(grey(), boxes, ["duck", "duck"])
+    assert draw_boxes(grey(), boxes, "a\nb\r") == draw_boxes(grey(), boxes, "a b")
 
 
 def test_tags_hide_no_other_box():

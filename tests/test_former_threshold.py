@@ -94,6 +94,9 @@ def test_a_detector_keeps_a_label_for_each_class() -> None:
     assert detector.labels == ("x", "y", "z")
     with pytest.raises(ValueError, match="3 classes, but 2 labels"):
         detector.labels = ("x", "y")
+    for labels in ("xyz", [1, 2, 3], [None] * 3):
+        with pytest.raises(SettingError, match=r"list of texts|a label is a text"):
+            detector.labels = labels
 
 
 def test_a_file_with_no_such_threshold_is_named(folder: Path, tmp_path: Path) -> None:

@@ -186,6 +186,9 @@ test("copies of a photo are held out together and count once", () => {
   assert.equal(estimate.overall.objects, 3);
   const told = `the same picture as another: ${ofRoboflow("2")}, c.jpg; nothing more is learnt from it, and it is held out`;
   assert.ok(estimate.remarks.some((remark) => remark.startsWith(told)));
+  const emptied = { ...named(1, "c.jpg"), boxes: [], classIds: [] };
+  const { remarks } = learn(BASE, [named(0, "a.jpg"), named(1, "b.jpg"), emptied, named(3, "d.jpg")], ["thing"]).estimate;
+  assert.ok(remarks.some((remark) => remark.startsWith("the same picture as another: c.jpg; what has a box in only one")));
   const alone = learn(BASE, [named(1, "b.jpg"), named(1, "c.jpg")], ["thing"]).estimate;
   assert.equal(alone.overall.objects, 2);
   assert.ok(alone.remarks.some((remark) => remark.endsWith("so the estimate is too high")));

@@ -10,6 +10,7 @@ const TARGET_PRECISION = 0.9;
 const [USUAL_AP50, USUAL_OBJECTS] = [0.75, 0.5];
 const OBJECT_WORTH = 0.4;
 const USUAL_THRESHOLD = 0.4;
+const BOXES_DIFFER = "what has a box in only one of them is learnt as background too: keep the one that is right";
 const SMALL_SIDE = 8; // pixels of the network's input
 const FOUND_SCORE = 0.05;
 const SAME_SIZE = 0.9; // from which ratio on a side of a box is that of a copy
@@ -122,9 +123,9 @@ function warningsOf(photos, outcomes) {
       heldTogether(photos).length < photos.length
         ? "it is held out together with it"
         : "finding its object again proves nothing, so the estimate is too high";
-    warnings.push(
-      `the same picture as another: ${someOf(copies)}; nothing more is learnt from it, and ${heldOut}`,
-    );
+    const differ = groups.some((group) => group.some((n) => photos[n].boxes.length !== photos[group[0]].boxes.length));
+    const learnt = differ ? BOXES_DIFFER : "nothing more is learnt from it";
+    warnings.push(`the same picture as another: ${someOf(copies)}; ${learnt}, and ${heldOut}`);
   }
   const isSmall = ({ inputBoxes: boxes }) =>
     boxes.some((edge, at) => at % 4 >= 2 && edge - boxes[at - 2] < SMALL_SIDE);

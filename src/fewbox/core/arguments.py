@@ -84,12 +84,27 @@ def own_labels() -> Any:
         return _put_in(self, "labels")
 
     def put(self: Any, value: Any) -> None:
-        labels, num_classes = tuple(value), self.config.num_classes
+        labels, num_classes = (
+            names_of_classes(value, type(self).__name__, SettingError),
+            self.config.num_classes,
+        )
         if len(labels) != num_classes:
             raise ValueError(f"{counted(num_classes, 'class')}, but {counted(len(labels), 'label')}")
         self.__dict__["labels"] = labels
 
     return property(get, put, doc="The name of each class.")
+
+
+def names_of_classes(value: Any, where: str, error: type[FewboxError]) -> tuple[str, ...]:
+    """The names of classes as a tuple, refused with ``error`` where they are no texts, or one text."""
+    if isinstance(value, str):  # whose letters would be classes
+        raise error(f"{where}: labels are a list of texts: {value!r}", hint=f"write [{value!r}]")
+    labels = tuple(value)
+    for label in labels:
+        if not isinstance(label, str):
+            hint = "of class ids make names first: [names[i] for i in ids]"
+            raise error(f"{where}: a label is a text: {label}", hint=hint)
+    return labels
 
 
 def _put_in(owner: Any, name: str) -> Any:

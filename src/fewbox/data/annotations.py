@@ -14,8 +14,10 @@ Everything is checked when an :class:`AnnotationSet` is made, so that no other c
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted, some_of
-from fewbox.core.arguments import checked_path, kind_of
+from fewbox.core.arguments import checked_path, kind_of, names_of_classes
 from fewbox.data.images import StrPath, find_photos, read_size_hw
 from fewbox.data.remote import short_names
 from fewbox.errors import AnnotationError, SettingError
@@ -94,8 +96,9 @@ class AnnotatedImage:
     reviewed: bool
 
     def __post_init__(self) -> None:
-        reviewed = self.reviewed or bool(self.boxes)
-        for name, value in (("path", Path(self.path)), ("boxes", tuple(self.boxes)), ("reviewed", reviewed)):
+        boxes, size_hw = tuple(self.boxes), tuple(map(int, self.size_hw))
+        values = Path(self.path), size_hw, boxes, bool(self.reviewed or boxes)
+        for name, value in zip(("path", "size_hw", "boxes", "reviewed"), values, strict=True):
             object.__setattr__(self, name, value)
 
     @property
@@ -134,7 +137,8 @@ class AnnotationSet:
     source: str = field(default="photos", compare=False)
 
     def __post_init__(self) -> None:
-        _check_labels(self.labels, self.source)
+        object.__setattr__(self, "labels", _checked_labels(self.labels, self.source))
+        object.__setattr__(self, "images", tuple(self.images))
         _check_listed_once(self.images, self.source)
         images = tuple(
             _checked_image(image, self.labels, f"{self.source}: {name}")
@@ -300,39 +304,35 @@ def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name:
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         told = "None" if corners is None else list(boxes.shape)
         raise ValueError(f"{name}: boxes must be [M, 4]: {told}; one box is [(x1, y1, x2, y2)], none is []")
-    try:
-        of_boxes = [labels] * len(boxes) if isinstance(labels, str) else list(labels)
-    except TypeError:
-        raise _not_a_text(name, labels) from None
+    is_one = isinstance(labels, str) or not hasattr(labels, "__iter__")
+    of_boxes: list[Any] = [labels] * len(boxes) if is_one else list(labels)
     if len(of_boxes) != len(boxes):
         raise ValueError(f"{name}: {counted(len(boxes), 'box')}, {counted(len(of_boxes), 'label')}")
     edges: list[list[float]] = boxes.tolist()
     return tuple(Box(x1, y1, x2, y2, label) for (x1, y1, x2, y2), label in zip(edges, of_boxes, strict=True))
 
 
-def _check_labels(labels: tuple[str, ...], source: str) -> None:
+def _checked_labels(given: Any, source: str) -> tuple[str, ...]:
+    labels = names_of_classes(given, source, AnnotationError)
     for label in labels:
-        if not isinstance(label, str):
-            raise _not_a_text(source, label)
         if not label.strip():
             raise AnnotationError(f"{source}: a label is empty: {label!r}", hint="give every class a name")
+        if label.splitlines() != [label]:
+            raise AnnotationError(f"{source}: a label has a line break: {label!r}", hint="rename it")
         if labels.count(label) > 1:
-            raise AnnotationError(
-                f"{source}: two classes have one label: {label}", hint="rename one of them, or make them one"
-            )
-
-
-def _not_a_text(where: str, label: Any) -> AnnotationError:
-    hint = "of class ids make names first: [names[i] for i in ids]"
-    return AnnotationError(f"{where}: a label is a text: {label}", hint=hint)
+            hint = "rename one of them, or make them one"
+            raise AnnotationError(f"{source}: two classes have one label: {label}", hint=hint)
+    return labels
 
 
 def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:
-    seen: set[Path] = set()
+    """By whatever spelling: boxes in one and none in the other would teach that the object is background."""
+    seen, real = set(), cache(os.path.realpath)  # folders are few, and looking them up takes time
     for path in (image.path for image in images):
-        if path in seen:
+        place = real(path.parent), path.name
+        if place in seen:
             raise AnnotationError(f"{source}: a photo is listed twice: {path}", hint="list it once")
-        seen.add(path)
+        seen.add(place)
 
 
 def _checked_image(image: AnnotatedImage, labels: tuple[str, ...], where: str) -> AnnotatedImage:
@@ -373,7 +373,8 @@ def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where
     y1, y2 = _checked_side(box.y1, box.y2, size_hw[0], ("y1", "y2", "height"), where)
     if box.area is not None and not (math.isfinite(box.area) and box.area >= 0):
         raise AnnotationError(f"{where}: area must be a number from 0: {box.area}", hint="leave the area out")
-    return replace(box, x1=x1, y1=y1, x2=x2, y2=y2)
+    area = None if box.area is None else float(box.area)
+    return replace(box, x1=x1, y1=y1, x2=x2, y2=y2, ignore=bool(box.ignore), area=area)
 
 
 def _checked_side(

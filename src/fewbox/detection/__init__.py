@@ -294,7 +294,7 @@ class Detections:
         """
         return [
             {
-                "image_id": image_id,
+                "image_id": int(image_id),
                 "category_id": class_id + 1,
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "score": score,

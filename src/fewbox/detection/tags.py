@@ -52,6 +52,7 @@ def place_tags(
         texts: of their tags.
         text_size: of letters, in pixels, where there is room.
     """
+    texts = [" ".join(text.split()) for text in texts]
     small = max(_LEAST_TEXT, round(_SMALLER * text_size))
     font = font_for("".join(texts), text_size)
     covered = sum(_length(text, font) for text in texts) * sum(font.getmetrics())

@@ -18,7 +18,7 @@ from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO, CPU, former_threshold, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
 from fewbox.data.photo_file import SPELLING_HINT, content_hash
@@ -333,10 +333,13 @@ def detect_all(
 
     Raises:
         PhotoError: none of the photos can be read.
+        AnnotationError: a photo has another size now than its boxes were drawn in.
     """
 
     def look(image: AnnotatedImage) -> Detections:
-        return detector.detect(image.path, threshold=LOWEST_SCORE)
+        found = detector.detect(image.path, threshold=LOWEST_SCORE)
+        require_size(image.size_hw, found.size_hw, image.path.name)
+        return found
 
     images: list[AnnotatedImage] = []
     detections: list[Detections] = []
@@ -356,10 +359,8 @@ def detect_all(
     if not images:
         photos, names = counted(len(annotations), "photo"), some_names(list(skipped))
         are_gone = {error.hint for error in skipped.values()} == {SPELLING_HINT}
-        raise PhotoError(
-            f"{annotations.source}: none of {photos} can be read: {names}",
-            hint=SPELLING_HINT if are_gone else "copy the photos again",
-        )
+        hint = SPELLING_HINT if are_gone else "copy the photos again"
+        raise PhotoError(f"{annotations.source}: none of {photos} can be read: {names}", hint=hint)
     return replace(annotations, images=tuple(images)), detections, list(skipped)
 
 

@@ -358,6 +358,7 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
     )
 
 
+_BOXES_DIFFER = "what has a box in only one of them is learnt as background too: keep the one that is right"
 SMALL_SIDE = 8
 """Pixels of the network's input; the finest cells of most networks are as large."""
 FOUND_SCORE = 0.05
@@ -378,9 +379,9 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         held_out = "it is held out together with it"
         if held_together(photos) != groups:
             held_out = "finding its object again proves nothing, so the estimate is too high"
-        warnings.append(
-            f"the same picture as another: {some_of(copies)}; nothing more is learnt from it, and {held_out}"
-        )
+        differ = any(len(photos[n].boxes) != len(photos[group[0]].boxes) for group in groups for n in group)
+        learnt = _BOXES_DIFFER if differ else "nothing more is learnt from it"
+        warnings.append(f"the same picture as another: {some_of(copies)}; {learnt}, and {held_out}")
     small = [one.name for one in photos if (one.boxes[:, 2:] - one.boxes[:, :2] < SMALL_SIDE).any()]
     if small:
         warnings.append(
@@ -390,9 +391,8 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
     if outcomes is not None:
         missed = outcomes.counted & (outcomes.found_score < FOUND_SCORE)
         if missed.sum() > outcomes.counted.sum() / 2:
-            names = list(
-                dict.fromkeys(photos[place].name for place in outcomes.ground_truth.photo_ids[missed])
-            )
+            places = dict.fromkeys(outcomes.ground_truth.photo_ids[missed].tolist())
+            names = [photos[place].name for place in places]
             warnings.append(
                 f"most objects are not recognised from the other photos: {some_of(names)}; check that the "
                 "boxes are around the right things, or add photos that are more alike"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fewbox.core import importing_torch, num_cores, require_packages
 from fewbox.core.boxes import paired_iou
 from fewbox.core.progress import console, progress_bar
-from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.images import read_image
 from fewbox.data.similar import SAME, perceptual_hash
 from fewbox.detection.parallel import run_each
@@ -230,6 +230,18 @@ def extract_features(
     return photos
 
 
+def image_of(photo: AnnotatedImage) -> NDArray[np.uint8]:
+    """``[H, W, 3]``: the photo, upright.
+
+    Raises:
+        AnnotationError: it has another size now than its boxes were drawn in.
+        PhotoError: it cannot be read.
+    """
+    image = read_image(photo.path)
+    require_size(photo.size_hw, image.shape[:2], photo.path.name)
+    return image
+
+
 def _cached(
     extractor: FeatureExtractor,
     config: Config,
@@ -241,7 +253,7 @@ def _cached(
     seeds: tuple[int, int],
     name: str,
 ) -> CachedPhoto:
-    image = read_image(photo.path)
+    image = image_of(photo)
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
     ids = np.array([labels.index(box.label) for box in photo.boxes], np.int64)
     ignore = np.array([box.ignore for box in photo.boxes], bool)

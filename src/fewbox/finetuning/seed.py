@@ -17,9 +17,9 @@ from torch import Tensor
 from fewbox.config import FinetuneConfig
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotationSet, Box
-from fewbox.data.images import read_image
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError
+from fewbox.finetuning.features import image_of
 from fewbox.models.base import BaseModel, restore
 from fewbox.models.families import build_network, family_of
 from fewbox.models.network import Features, Heads
@@ -71,7 +71,7 @@ def features_of(heads: Heads[Features], annotations: AnnotationSet, *, show_prog
             class_ids = [annotations.labels.index(box.label) for box in learnt]
             ignored = corners_of([box for box in image.boxes if box.ignore])
             ids = torch.tensor(class_ids, dtype=torch.int64)
-            photos.append(heads.features(read_image(image.path), corners_of(learnt), ids, ignored))
+            photos.append(heads.features(image_of(image), corners_of(learnt), ids, ignored))
             advance(image.path.name)
     return photos
 

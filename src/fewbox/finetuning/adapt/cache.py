@@ -28,10 +28,9 @@ from torch import Tensor
 from fewbox.core.files import output_error, temporary_place
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
-from fewbox.data.images import read_image
 from fewbox.detection.parallel import run_parallel
 from fewbox.finetuning.augment import AugmentedView, with_views
-from fewbox.finetuning.features import MIN_VISIBLE
+from fewbox.finetuning.features import MIN_VISIBLE, image_of
 from fewbox.finetuning.resume import Arrays, ComputedArrays
 from fewbox.models.device import device_of, in_batches
 from fewbox.models.families import Config
@@ -241,7 +240,7 @@ def _views_of_photo(
     """The frozen layers' maps of the views of a photo, and what there is in each."""
     network = adapter.network
     corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
-    shown = with_views(network.config, read_image(photo.path), corners, views - 1, generator)
+    shown = with_views(network.config, image_of(photo), corners, views - 1, generator)
 
     def look(some: Sequence[AugmentedView]) -> list[_Looked]:
         maps = adapter.frozen(network.batch_of([view.image for view in some]))
