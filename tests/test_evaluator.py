@@ -285,13 +285,17 @@ def test_two_detectors_are_evaluated_one_after_the_other(capsys: pytest.CaptureF
 def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
     detector = finds_all(squares)
     assert evaluate(detector, squares).expected_ap50 is None
-    overall = {"label": "", "objects": 5, "ap50": 0.8, "low": 0.6, "high": 0.9}
-    detector.provenance = {"estimate": {"overall": overall}}
-    evaluation = evaluate(detector, squares)
-    assert evaluation.to_dict()["expected_ap50"] == {"ap50": 0.8, "low": 0.6, "high": 0.9}
-    assert "expected of it was AP50 0.800, four times in five between 0.600 and 0.900" in str(evaluation)
+    (label,) = squares.labels
+    one = {"label": label, "objects": 5, "ap50": 0.8, "low": 0.6, "high": 0.9}
+    other = {"label": "other", "objects": 4, "ap50": 0.2, "low": 0.1, "high": 0.3}
+    both = {"label": "", "objects": 9, "ap50": 0.5, "low": 0.35, "high": 0.6}
+    for classes, overall in (([one], one | {"label": ""}), ([one, other], both)):
+        detector.provenance = {"estimate": {"overall": overall, "classes": classes}}
+        evaluation = evaluate(detector, squares)  # which have objects of one class only
+        assert evaluation.to_dict()["expected_ap50"] == pytest.approx({"ap50": 0.8, "low": 0.6, "high": 0.9})
+        assert "expected of it was AP50 0.800, four times in five between 0.600 and 0.900" in str(evaluation)
     nothing = {"label": "", "objects": 0, "ap50": None, "low": None, "high": None}
-    detector.provenance = {"estimate": {"overall": nothing}}
+    detector.provenance = {"estimate": {"overall": both, "classes": [nothing | {"label": label}, other]}}
     evaluation = evaluate(detector, squares)
     assert evaluation.to_dict()["expected_ap50"] is None
     assert "expected" not in str(evaluation)

@@ -51,6 +51,7 @@ from fewbox.evaluation.metrics import (
     reliability_bins,
 )
 from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
+from fewbox.runtimes import expected_ap50
 
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
@@ -310,7 +311,7 @@ def evaluate_detections(
     others = found.class_ids[~annotated & (found.scores > detector.threshold)].tolist()
     truth = GroundTruthTable.of(annotations.images, labels)
     outcomes = Outcomes.of(found.at(annotated), truth)
-    num_classes = len(labels)
+    num_classes, has_objects = len(labels), {labels[c] for c in truth.class_ids[~truth.ignore]}
     thresholds = np.union1d(HUNDREDTHS, detector.threshold)
     return Evaluation(
         labels=labels,
@@ -318,7 +319,7 @@ def evaluate_detections(
         annotations=annotations,
         skipped=tuple(skipped),
         learnt_from=_learnt_from(detector, annotations),
-        expected_ap50=_expected_ap50(detector),
+        expected_ap50=expected_ap50(detector.provenance, has_objects),
         outcomes=outcomes,
         metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
         counts=count_above(outcomes, num_classes, thresholds),
@@ -378,13 +379,6 @@ def _learnt_from(detector: PhotoDetector, annotations: AnnotationSet) -> tuple[s
     taught = {(photo["name"], photo["boxes"]) for photo in photos}
     names = tuple(name for name, image in named if (image.path.name, len(image.boxes)) in taught)
     return names if 2 * len(names) >= len(taught) else ()
-
-
-def _expected_ap50(detector: PhotoDetector) -> Mapping[str, float] | None:
-    overall = detector.provenance.get("estimate", {}).get("overall")
-    if not overall or not overall["objects"]:
-        return None
-    return {name: overall[name] for name in ("ap50", "low", "high")}
 
 
 def names_among(annotations: AnnotationSet, contents: Set[str | None]) -> tuple[str, ...]:

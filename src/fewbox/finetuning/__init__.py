@@ -370,7 +370,7 @@ def provenance(
         "recipe": recipe,
         "settings": asdict(settings),
         "photos": [
-            {"name": name, "boxes": len(image.boxes), "sha256": content_hash(image.path)}
+            {"name": name, "boxes": len(image.objects), "sha256": content_hash(image.path)}
             for name, image in zip(annotations.names, annotations, strict=True)
         ],
         "final_loss": history[-1]["total"],

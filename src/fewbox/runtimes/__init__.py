@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -205,12 +205,27 @@ def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
         return dict(provenance)
     overall = unknown | {name: estimate["overall"][name] for name in ("label", "objects")}
     if known:
-        ap50, low, high = (sum(one[name] for one in known) / len(known) for name in unknown)
-        # Rounded first: 0.29 * 100 is a little less than 29.
-        low, high = math.floor(round(100 * low, 6)) / 100, math.ceil(round(100 * high, 6)) / 100
-        overall |= {"ap50": ap50, "low": low, "high": high}
+        overall |= _mean_of(known)
     told = {**estimate, "overall": overall, "classes": classes}
     return {**provenance, "estimate": told if known else {**told, "precise_threshold": None}}
+
+
+def expected_ap50(provenance: Mapping[str, Any], labels: Set[str]) -> Mapping[str, float] | None:
+    """What AP50 these classes were to have: ``ap50``, ``low`` and ``high``; None if nobody knows it of all."""
+    known = [one for one in provenance.get("estimate", {}).get("classes", ()) if one["objects"]]
+    asked = [one for one in known if one["label"] in labels]
+    if not labels or len(asked) < len(labels):
+        return None
+    if len(asked) < len(known):
+        return _mean_of(asked)
+    return {name: provenance["estimate"]["overall"][name] for name in ("ap50", "low", "high")}
+
+
+def _mean_of(classes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    ap50, low, high = (sum(one[name] for one in classes) / len(classes) for name in ("ap50", "low", "high"))
+    # Rounded first: 0.29 * 100 is a little less than 29.
+    low, high = math.floor(round(100 * low, 6)) / 100, math.ceil(round(100 * high, 6)) / 100
+    return {"ap50": ap50, "low": low, "high": high}
 
 
 def require_photos(path: Path, header: Mapping[str, Any]) -> None:
