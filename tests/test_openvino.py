@@ -528,3 +528,11 @@ def test_the_command_refuses(
     output, *options = arguments
     assert main(["export", "duck.safetensors", str(tmp_path / output), *options]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_boxes_in_an_xml_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = tmp_path / "boxes.xml"
+    boxes.write_text("<annotations></annotations>")
+    assert main(["export", "duck.safetensors", str(boxes)]) == 2
+    assert f"{boxes}: is there already, and fewbox has not written it" in capsys.readouterr().err
+    assert boxes.read_text() == "<annotations></annotations>"

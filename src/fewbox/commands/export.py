@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import OneOfBoxes, add_strict, annotations_of
 from fewbox.core import EXPORTING, require_packages
-from fewbox.core.files import require_writable
+from fewbox.core.files import require_own, require_writable
 from fewbox.errors import DetectorFileError, SettingError
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ def run_export(parsed: argparse.Namespace) -> int:
     parsed.output = parsed.output or parsed.file
     require_writable(parsed.output, [".onnx", ".xml"])
     is_openvino = parsed.output.suffix.lower() == ".xml"
+    if is_openvino:  # which boxes are kept in too, by VOC and CVAT
+        require_own(parsed.output, r"(<\?xml[^>]*>\s*)?<net[\s>]")
     if is_openvino and parsed.raw:
         raise SettingError(f"{parsed.output}: --raw is for ONNX", hint="name the file duck.onnx")
     if not is_openvino and parsed.precision != "float32":
