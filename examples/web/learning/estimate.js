@@ -10,7 +10,7 @@ const TARGET_PRECISION = 0.9;
 const [USUAL_AP50, USUAL_OBJECTS] = [0.75, 0.5];
 const OBJECT_WORTH = 0.4;
 const USUAL_THRESHOLD = 0.4;
-const BOXES_DIFFER = "what has a box in only one of them is learnt as background too: keep the one that is right";
+const BOXES_DIFFER = "what has a box in only one of them is learnt as background too: put the boxes together";
 const SMALL_SIDE = 8; // pixels of the network's input
 const FOUND_SCORE = 0.05;
 const SAME_SIZE = 0.9; // from which ratio on a side of a box is that of a copy
@@ -123,7 +123,7 @@ function warningsOf(photos, outcomes) {
       heldTogether(photos).length < photos.length
         ? "it is held out together with it"
         : "finding its object again proves nothing, so the estimate is too high";
-    const differ = groups.some((group) => group.some((n) => photos[n].boxes.length !== photos[group[0]].boxes.length));
+    const differ = groups.some((group) => group.some((n) => !haveSameBoxes(photos[n], photos[group[0]])));
     const learnt = differ ? BOXES_DIFFER : "nothing more is learnt from it";
     warnings.push(`the same picture as another: ${someOf(copies)}; ${learnt}, and ${heldOut}`);
   }
@@ -164,6 +164,11 @@ export function groupsOfCopies(photos) {
     else groups.push([number]);
   });
   return groups;
+}
+
+/** Whether a copy says the same as another one: one picture may have been annotated twice, or marked empty. */
+function haveSameBoxes(copy, other) {
+  return !isSame(copy.features, other.features) || `${copy.boxes}|${copy.classIds}` === `${other.boxes}|${other.classIds}`;
 }
 
 /** A line if some boxes in the very same place are of two classes. */

@@ -358,7 +358,7 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
     )
 
 
-_BOXES_DIFFER = "what has a box in only one of them is learnt as background too: keep the one that is right"
+_BOXES_DIFFER = "what has a box in only one of them is learnt as background too: put the boxes together"
 SMALL_SIDE = 8
 """Pixels of the network's input; the finest cells of most networks are as large."""
 FOUND_SCORE = 0.05
@@ -371,16 +371,16 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         photos: N photos.
         outcomes: of held-out detections in them, if there are any.
     """
-    from fewbox.finetuning.features import groups_of_copies, held_together  # not for "fewbox show"
+    from fewbox.finetuning import features  # not for "fewbox show"
 
     warnings = []
-    groups = groups_of_copies(photos)
+    groups = features.groups_of_copies(photos)
     if copies := [photos[number].name for group in groups for number in group[1:]]:
         held_out = "it is held out together with it"
-        if held_together(photos) != groups:
+        if features.held_together(photos) != groups:
             held_out = "finding its object again proves nothing, so the estimate is too high"
-        differ = any(len(photos[n].boxes) != len(photos[group[0]].boxes) for group in groups for n in group)
-        learnt = _BOXES_DIFFER if differ else "nothing more is learnt from it"
+        same = (features.has_same_boxes(photos[n], photos[group[0]]) for group in groups for n in group)
+        learnt = "nothing more is learnt from it" if all(same) else _BOXES_DIFFER
         warnings.append(f"the same picture as another: {some_of(copies)}; {learnt}, and {held_out}")
     small = [one.name for one in photos if (one.boxes[:, 2:] - one.boxes[:, :2] < SMALL_SIDE).any()]
     if small:

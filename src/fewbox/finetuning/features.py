@@ -294,6 +294,15 @@ def groups_of_copies(photos: Sequence[CachedPhoto]) -> list[list[int]]:
     return sorted(sorted(n for first in group for n in twins[first]) for group in groups)
 
 
+def has_same_boxes(copy: CachedPhoto, other: CachedPhoto) -> bool:
+    """Whether a copy says the same as another: one picture may have been annotated twice, or marked empty."""
+    if copy.features.base_score.tobytes() != other.features.base_score.tobytes():
+        return True  # by its boxes it is known as a copy
+    if not np.array_equal(copy.class_ids, other.class_ids):
+        return False
+    return bool((paired_iou(copy.boxes, other.boxes) >= SAME_BOX_IOU).all())
+
+
 def _groups_of_same_boxes(photos: Sequence[CachedPhoto]) -> list[list[int]]:
     """The places of copies together, of N photos with M boxes of the same classes in the same order."""
     boxes = np.stack([photo.boxes for photo in photos])  # [N, M, 4]

@@ -211,7 +211,7 @@ def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expected_ap50(provenance: Mapping[str, Any], labels: Set[str]) -> Mapping[str, float] | None:
-    """What AP50 these classes were to have: ``ap50``, ``low`` and ``high``; None if nobody knows it of all."""
+    """The AP50 to expect of classes: ``ap50``, ``low`` and ``high``; None if it is not known of each."""
     known = [one for one in provenance.get("estimate", {}).get("classes", ()) if one["objects"]]
     asked = [one for one in known if one["label"] in labels]
     if not labels or len(asked) < len(labels):
