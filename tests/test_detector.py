@@ -213,6 +213,13 @@ def test_folder_run_never_overwrites_photos(detector: Detector, photos: list[Pat
     detector.save(tmp_path / "d.safetensors")
     with pytest.raises(OutputError, match="would replace the photo"):
         detect_folder(tmp_path / "d.safetensors", photos, photos[0].parent)
+    before = photos[0].read_bytes()
+    for output in (photos[0].parent, photos[0]):  # an address of a file here is that file
+        with pytest.raises(OutputError, match="would replace the photo"):
+            detect_folder(tmp_path / "d.safetensors", f"file://{photos[0]}", output)
+    with pytest.raises(OutputError, match="would replace the photo"):
+        detector.detect(f"file://{photos[0]}").save(photos[0])
+    assert photos[0].read_bytes() == before
     twin = tmp_path / "photo0.png"
     twin.write_bytes(photos[0].read_bytes())
     with pytest.raises(PhotoError, match="two photos have one name"):

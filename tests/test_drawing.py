@@ -357,6 +357,8 @@ def test_an_animation_does_not_replace_one_of_its_photos(tmp_path):
     for names in (["a.gif", "b.png"], ["b.png", "a.gif"]):
         with pytest.raises(OutputError, match=r"a\.gif: the animation would replace the photo"):
             save_gif([tmp_path / name for name in names], tmp_path / "a.gif")
+        with pytest.raises(OutputError, match=r"a\.gif: the animation would replace the photo"):
+            save_gif([f"file://{tmp_path / name}" for name in names], tmp_path / "a.gif")
     assert (tmp_path / "a.gif").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -955,6 +955,9 @@ def test_a_disk_that_is_full_from_the_beginning(film: Path, tmp_path: Path) -> N
 def test_what_is_refused(film: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="would replace the video"):
         detect(film, film)
+    for address in (f"file://{film}", f"file:{film}"):
+        with pytest.raises(OutputError, match="would replace the video"):
+            detect(address, film)
     with pytest.raises(OutputError, match=r"cannot be written as '.avi'"):
         detect(film, tmp_path / "boxes.avi")
     with pytest.raises(SettingError, match="every must be 1 or more: 0"):

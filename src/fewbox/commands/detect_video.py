@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fewbox.core import quoted
 from fewbox.core.progress import console
-from fewbox.data.remote import is_film, path_in
+from fewbox.data.remote import is_film, path_in, place_here
 from fewbox.errors import OutputError, SettingError, VideoError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def is_for_video(parsed: argparse.Namespace) -> bool:
         SettingError: the options do not go together, or photos and videos are given.
         OutputError: a video is to be written in a format that can only be read.
     """
-    parsed.photos = [_WEBCAM.sub(r"\1", source) for source in parsed.photos]
+    parsed.photos = [place_here(_WEBCAM.sub(r"\1", source)) for source in parsed.photos]
     if Path(parsed.output).suffix.lower() in _WRITTEN:
         refuse_photo_options(parsed, f"not for {parsed.output}")
         if parsed.engine_cluster is not None:

@@ -26,8 +26,8 @@ import numpy.typing as npt
 
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, kind_of, names_of_classes
-from fewbox.data.images import StrPath, find_photos, read_size_hw
-from fewbox.data.remote import short_names
+from fewbox.data.images import StrPath, find_photos, photo_path, read_size_hw
+from fewbox.data.remote import is_remote, short_names
 from fewbox.errors import AnnotationError, SettingError
 
 # A narrower box is a slip of the mouse or a rounding error; its logarithm, for the coder, would be no use.
@@ -47,6 +47,7 @@ _TURNED_HINT = (
     "draw them again, remove the orientation from the photo, or leave it out"
 )
 _RESIZED_HINT = "its boxes are of another size of it: use the photos they were drawn on, or leave it out"
+_CHOOSE_HINT = "by number, slice or mask, such as photos[[p.path.name == 'cup1.jpg' for p in photos]]"
 _REVIEW_HINT = (
     'draw their boxes; or mark them as reviewed and empty (COCO: "reviewed": true on the image; '
     "CSV: a row with the photo name and empty box columns); or leave them out with --reviewed-only "
@@ -182,6 +183,7 @@ class AnnotationSet:
         if not len(paths) == len(boxes) == len(per_photo):
             raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")
         images = []
+        paths = [photo_path(path) if is_remote(path) else path for path in paths]
         places = [checked_path(path, "a photo", AnnotationError, _SAVE_HINT) for path in paths]
         for path, corners, names in zip(places, boxes, per_photo, strict=True):
             of_photo = _boxes_from_array(corners, names, path.name)
@@ -210,8 +212,7 @@ class AnnotationSet:
         if isinstance(chosen, int | np.integer):
             return self.images[chosen]
         if isinstance(chosen, str):
-            hint = "by number, slice or mask, such as photos[[p.path.name == 'cup1.jpg' for p in photos]]"
-            raise SettingError(f"photos are not chosen by a name: {chosen!r}", hint=hint)
+            raise SettingError(f"photos are not chosen by a name: {chosen!r}", hint=_CHOOSE_HINT)
         if not isinstance(chosen, slice):
             chosen = np.asarray(chosen, None if len(chosen) else np.int64)
         return replace(self, images=tuple(self.images[row] for row in np.arange(len(self))[chosen]))

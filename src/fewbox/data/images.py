@@ -34,7 +34,7 @@ from fewbox.data.photo_file import (
     opened,
     told_as_photo_error,
 )
-from fewbox.data.remote import addresses_at, cached_path, is_remote, path_in, without_secrets
+from fewbox.data.remote import addresses_at, cached_path, is_remote, path_in, place_here, without_secrets
 from fewbox.errors import PhotoError, SettingError
 
 StrPath = str | os.PathLike[str]
@@ -115,7 +115,7 @@ def given_places(places: StrPath | Iterable[StrPath]) -> list[StrPath]:
         PhotoError: one of them is no path.
     """
     is_one = isinstance(places, str | os.PathLike | bytes) or not isinstance(places, Iterable)
-    given: list[Any] = [places] if is_one else list(cast(Any, places))
+    given: list[Any] = [*map(place_here, [places] if is_one else cast(Any, places))]
     for place in given:
         if not is_remote(place):
             checked_path(place, "a photo or a folder of photos", PhotoError)
@@ -196,7 +196,7 @@ def photo_path(photo: StrPath) -> Path:
     Raises:
         PhotoError: it is no path, or that of a folder.
     """
-    if is_remote(photo):
+    if is_remote(photo := place_here(photo)):
         return cached_path(str(photo))
     path = checked_path(photo, "a photo", PhotoError, _PHOTO_KINDS)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises on names that are too long for the system

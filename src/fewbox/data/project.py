@@ -29,7 +29,7 @@ from fewbox.data.formats.json_file import JSON_HINT
 from fewbox.data.images import StrPath, find_photos, given_places, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.data.project_set import project_set, raw_project, with_mentioned
-from fewbox.data.remote import is_remote
+from fewbox.data.remote import is_remote, place_here
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 
 TRASH = ".fewbox-trash"
@@ -61,7 +61,7 @@ class Project:
     """
 
     def __init__(self, photos: StrPath) -> None:
-        if is_remote(photos):
+        if is_remote(photos := place_here(photos)):
             hint = "copy the photos here, or name a file of boxes"
             raise PhotoError(f"{photos}: boxes are kept beside photos, not at addresses", hint=hint)
         self.photos = Path(photos)

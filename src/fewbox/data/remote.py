@@ -53,6 +53,15 @@ def is_remote(place: object) -> bool:
     return isinstance(place, str) and re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", place) is not None
 
 
+def place_here(place: Any) -> Any:
+    """The path that a ``file://`` or ``local://`` address names; any other place as it is.
+
+    Such a photo is the file itself: of a copy of it nobody would know that it must not be replaced.
+    """
+    scheme, _, path = place.partition("://") if is_remote(place) else ("", "", "")
+    return path if path and scheme.lower() in ("file", "local") else place
+
+
 def cached_path(address: str) -> Path:
     """The path at which a remote photo will lie once it is read; nothing is fetched yet.
 

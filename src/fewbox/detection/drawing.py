@@ -23,6 +23,7 @@ from fewbox.core import counted
 from fewbox.core.arguments import checked_path
 from fewbox.core.files import MARK, is_there, replacing
 from fewbox.data.images import StrPath, read_image, upright_array
+from fewbox.data.remote import place_here
 from fewbox.detection.tags import Rect, Tag, caption_to_width, font_for, place_tags
 from fewbox.errors import OutputError
 
@@ -301,7 +302,7 @@ def require_another(target: Path, photos: Iterable[StrPath], what: str = "pictur
     if not is_there(target):
         return
     for photo in photos:
-        if is_there(Path(photo)) and target.samefile(photo):
+        if is_there(photo := Path(place_here(photo))) and target.samefile(photo):
             raise OutputError(f"{target}: the {what} would replace the photo", hint="choose another name")
 
 

@@ -213,7 +213,7 @@ class VideoReader:
 
     def __init__(self, source: str) -> None:
         require_pyav()
-        self.name = source
+        source = self.name = re.sub("^file:(//)?", "", source)  # so that it is not replaced by its drawing
         with as_video_error(source):
             self._container = open_source(source)
         self._stream = self._video_stream()
