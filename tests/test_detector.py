@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -293,3 +294,20 @@ def test_bfloat16_is_used_only_where_the_boxes_stay(
     check = check_bfloat16(detector, photos)
     assert not check.holds
     assert "does not compute in bfloat16" in str(check)
+
+
+def test_opened_files_of_every_kind_are_photos(detector: Detector, photos: list[Path]) -> None:
+    data, right = photos[0].read_bytes(), detector.detect(photos[0], threshold=LOW)
+    for make in (tempfile.NamedTemporaryFile, tempfile.SpooledTemporaryFile):
+        with make() as file:
+            file.write(data)
+            file.seek(0)
+            assert len(detector.detect(file, threshold=LOW)) == len(right)
+    with photos[0].open("rb", buffering=0) as file:
+        assert len(detector.detect(file, threshold=LOW)) == len(right)
+        with pytest.raises(PhotoError, match=r"read to its end\nhint: .*seek\(0\)"):
+            detector.detect(file)
+    with pytest.raises(PhotoError, match="closed file"):
+        detector.detect(file)
+    with photos[0].open(encoding="latin-1") as text, pytest.raises(PhotoError, match="does not give bytes"):
+        detector.detect(text)

@@ -40,6 +40,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"})
 
 _RESAVE_HINT = "open it in a photo viewer and save it again as JPEG or PNG, or leave it out"
+_OPEN_HINT = "open it for reading bytes: open(path, 'rb')"
 _SMALLER_HINT = "make the photo smaller, or leave it out"
 
 
@@ -67,6 +68,24 @@ PhotoFile = Path | PhotoBytes
 def open_file(photo: PhotoFile) -> BinaryIO:
     """The bytes of the photo's file, from its beginning."""
     return io.BytesIO(photo.data) if isinstance(photo, PhotoBytes) else photo.open("rb")
+
+
+def read_opened(file: Any, name: str) -> bytes:
+    """What is left to read of an opened file of any kind; ``name`` begins the messages.
+
+    Raises:
+        PhotoError: it is closed, was opened as text, cannot be read, or was read to its end before.
+    """
+    try:
+        data = file.read()
+    except (OSError, ValueError) as error:  # a closed one, and text that is none
+        raise PhotoError(f"{name}: the opened file cannot be read: {error}", hint=_OPEN_HINT) from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise PhotoError(f"{name}: the opened file does not give bytes", hint=_OPEN_HINT)
+    if not data:
+        hint = "begin again: file.seek(0)"
+        raise PhotoError(f"{name}: the opened file is empty, or was read to its end", hint=hint)
+    return bytes(data)
 
 
 def content_hash(path: Path) -> str | None:

@@ -5,7 +5,6 @@ No torch here.
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -35,7 +34,7 @@ from fewbox.core.boxes import (
     tile_grid,
 )
 from fewbox.data.images import ReducedImage, photo_path, read_image, read_reduced, read_size_hw, upright_array
-from fewbox.data.photo_file import PhotoBytes
+from fewbox.data.photo_file import PhotoBytes, read_opened
 from fewbox.detection import Detections, Photo
 from fewbox.detection.rows import noting_full_looks
 from fewbox.models.families import SUPPRESSION_IOU, Config
@@ -138,7 +137,7 @@ class PhotoDetector(ABC):
         """
         if getattr(photos, "ndim", 0) == 4:  # a batch
             photos = list(cast(Iterable[Any], photos))
-        several = isinstance(photos, list | tuple | Iterator) and not isinstance(photos, io.IOBase)
+        several = isinstance(photos, list | tuple | Iterator) and not hasattr(photos, "read")
         if bgr:
             photos = map(_as_rgb, cast(Iterable[Any], photos)) if several else _as_rgb(photos)
         if tiles is not None or agnostic_nms:
@@ -158,8 +157,8 @@ class PhotoDetector(ABC):
         if isinstance(photo, str | os.PathLike):
             source = photo_path(photo)
             read = read_reduced(source, self.enough_hw(read_size_hw(source)))
-        elif isinstance(photo, bytes | bytearray | memoryview | PhotoBytes | io.BufferedIOBase):
-            photo = photo.read() if isinstance(photo, io.BufferedIOBase) else photo
+        elif isinstance(photo, bytes | bytearray | memoryview | PhotoBytes) or hasattr(photo, "read"):
+            photo = read_opened(photo, name) if hasattr(photo, "read") else photo
             file = photo if isinstance(photo, PhotoBytes) else PhotoBytes(name, bytes(photo))
             read = read_reduced(file, self.enough_hw(read_size_hw(file)))
             source = read.image if read.size_hw == read.image.shape[:2] else read_image(file)
