@@ -311,3 +311,25 @@ def test_opened_files_of_every_kind_are_photos(detector: Detector, photos: list[
         detector.detect(file)
     with photos[0].open(encoding="latin-1") as text, pytest.raises(PhotoError, match="does not give bytes"):
         detector.detect(text)
+
+
+@pytest.mark.slow
+def test_learning_does_not_depend_on_what_torch_was_set_to(photos: list[Path], tmp_path: Path) -> None:
+    taught = make_photos(tmp_path, 2)
+    config = FinetuneConfig(steps=2)
+
+    def learnt() -> list[float]:
+        detector = finetune(taught, tiny_base(), recipe="seed", config=config, show_progress=False)
+        return detector.detect(photos[0], threshold=0.001).scores.tolist()
+
+    expected = learnt()
+    with torch.inference_mode():
+        assert learnt() == expected
+    with torch.no_grad():
+        assert learnt() == expected
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert learnt() == expected
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -39,7 +39,7 @@ from fewbox.finetuning.input_size import Judge, SizedBase, choose_input_size, li
 from fewbox.finetuning.linear_probe.recipe import Fitted, Probe
 from fewbox.finetuning.resume import UnfinishedRun
 from fewbox.models.base import BaseModel, best_or_fetched, load_base
-from fewbox.models.device import choose_processor_or, device_in_words, full_memory_told
+from fewbox.models.device import choose_processor_or, device_in_words, full_memory_told, usual_torch_state
 from fewbox.models.families import family_of, require_adaptable
 
 if TYPE_CHECKING:
@@ -138,6 +138,7 @@ def finetune(
         )
 
 
+@usual_torch_state()
 def finetune_within(
     run: UnfinishedRun,
     annotations: AnnotationSet | StrPath,

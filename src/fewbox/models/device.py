@@ -175,6 +175,25 @@ def batch_for(weight: Tensor, inputs: Sequence[Tensor]) -> Tensor:
     return pixels.to(weight.dtype, memory_format=torch.channels_last)
 
 
+@contextmanager
+def usual_torch_state() -> Iterator[None]:
+    """Let PyTorch, if in use, compute float32 with gradients, whatever the caller has set; then as before.
+
+    Learning in a notebook would else end halfway, or learn something else, of what an earlier cell has set.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:  # then nobody has set anything
+        yield
+        return
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until a GPU has done what it was given; the processor has always done so."""
     import torch
