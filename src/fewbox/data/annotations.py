@@ -329,10 +329,9 @@ def _checked_labels(given: Any, source: str) -> tuple[str, ...]:
 def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:
     """By whatever spelling: boxes in one and none in the other would teach that the object is background."""
     seen, real = set(), cache(os.path.realpath)  # folders are few, and looking them up takes time
-    for path in (image.path for image in images):
-        place = real(path.parent), path.name
-        if place in seen:
-            raise AnnotationError(f"{source}: a photo is listed twice: {path}", hint="list it once")
+    for image in images:
+        if (place := (real(image.path.parent), image.path.name)) in seen:
+            raise AnnotationError(f"{source}: a photo is listed twice: {image.path}", hint="list it once")
         seen.add(place)
 
 
@@ -372,9 +371,9 @@ def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where
         raise AnnotationError(f"{where}: unknown label: {box.label!r}", hint=hint)
     x1, x2 = _checked_side(box.x1, box.x2, size_hw[1], ("x1", "x2", "width"), where)
     y1, y2 = _checked_side(box.y1, box.y2, size_hw[0], ("y1", "y2", "height"), where)
-    if box.area is not None and not (math.isfinite(box.area) and box.area >= 0):
-        raise AnnotationError(f"{where}: area must be a number from 0: {box.area}", hint="leave the area out")
     area = None if box.area is None else float(box.area)
+    if area is not None and not 0 <= area < math.inf:
+        raise AnnotationError(f"{where}: area must be a number from 0: {area}", hint="leave the area out")
     return replace(box, x1=x1, y1=y1, x2=x2, y2=y2, ignore=bool(box.ignore), area=area)
 
 
