@@ -28,6 +28,7 @@ from fewbox.errors import DetectorFileError, ExportError, SettingError
 from fewbox.export import compare_found
 from fewbox.export import onnx as onnx_model
 from fewbox.runtimes import HEADER_KEY
+from waiting import LONG
 
 SOURCE = Path(opening.__file__).parents[2]
 
@@ -81,6 +82,49 @@ def test_a_detector_that_has_looked_is_copied_and_handed_to_other_processes(
     assert other.threshold == 0.3
     assert np.allclose(again.boxes, found.boxes, atol=0.01)
     assert again.labels == found.labels
+
+
+FORKED = """
+import multiprocessing, sys, fewbox
+
+path, *photos = sys.argv[1:]
+opened = fewbox.open_detector(path, engine="torch")
+
+def find(photo, detector=opened):
+    return len(detector.detect(photo, threshold=0.1))
+
+def find_with(photo_and_detector):
+    return find(*photo_and_detector)
+
+def open_and_find(photo):
+    return find(photo, fewbox.open_detector(path, engine="torch"))
+
+forking = multiprocessing.get_context("fork")
+
+def in_children():
+    with forking.Pool(2) as pool:
+        yield pool.map(find, photos)
+        yield pool.map(find_with, [(photo, opened) for photo in photos])
+        yield pool.map(open_and_find, photos)
+
+before = list(in_children())
+right = [find(photo) for photo in photos]  # from here on the parent has threads that a fork does not copy
+assert min(right) > 0
+assert [*before, *in_children()] == [right] * 6
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_detector_in_torch_works_in_processes_that_are_forked(folder: Path) -> None:
+    """They waited for ever for threads of OpenMP, which only their parent had."""
+    photos = map(str, sorted((folder / "photos").iterdir()))
+    subprocess.run(
+        [sys.executable, "-c", FORKED, str(folder / "d.safetensors"), *photos],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        timeout=LONG,
+        check=True,
+    )
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow)])

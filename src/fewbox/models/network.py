@@ -5,6 +5,7 @@ Letters in shapes: N images, M boxes of one image, A anchors, C classes, D chann
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,10 @@ from torch import Generator, Tensor
 
 from fewbox.models.device import device_of, in_batches
 from fewbox.models.features import SMALL_NETWORK, AnchorFeatures, Floats
+
+if hasattr(os, "register_at_fork"):
+    # A fork copies none of OpenMP's threads, and a child that counts on them would wait for ever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 class TowerMaps(NamedTuple):
