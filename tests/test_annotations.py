@@ -383,6 +383,18 @@ class TestSplit:
         assert {*range(92, 100)} < {*first}
         assert len(first) == 19, "a cat is in the rest"
 
+    @pytest.mark.parametrize(
+        ("burst", "cups", "share"), [(3, 2, 0.6), (4, 2, 0.7), (5, 3, 0.6), (6, 2, 0.75)]
+    )
+    @pytest.mark.parametrize("seed", range(5))
+    def test_a_class_beside_a_burst_is_learnt_from(
+        self, burst: int, cups: int, share: float, seed: int
+    ) -> None:
+        groups = [list(range(burst)), *([burst + number] for number in range(cups))]
+        first = divided(groups, [{"duck"}] * burst + [{"cup"}] * cups, share, seed)
+        assert first[:burst] == groups[0]
+        assert len(first) == burst + 1, "one cup is learnt from, the others are held out"
+
     def test_what_cannot_be_divided_is_refused(self, photos) -> None:
         for count, says in ((3, "all 3 photos look alike"), (1, "1 photo"), (0, "0 photos")):
             with pytest.raises(AnnotationError, match=f"cannot be divided: {says}"):

@@ -364,7 +364,7 @@ def test_a_class_without_any_box_gets_no_number_and_is_in_no_mean(
     assert main(["show", str(tmp_path / "d.safetensors")]) == 0
     printed = capsys.readouterr().out
     assert "squares: not estimated" in printed
-    assert "there is no box of squares" in printed
+    assert "there is no box of squares to learn from: " in printed
     assert "all classes" not in printed
     assert printed.count("AP50") == 1
 

@@ -436,6 +436,22 @@ def test_that_fewer_photos_are_held_out_is_told(tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
+def test_a_class_of_which_all_photos_are_held_out_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    duck, cup = make_photos(tmp_path, 2)
+    again = [shutil.copy(duck.path, tmp_path / f"again{number}.png") for number in range(2)]
+    photos = AnnotationSet.from_arrays([duck.path, *again], [[(1, 2, 30, 40)]] * 3, "duck")
+    photos += AnnotationSet.from_arrays([cup.path], [[(1, 2, 30, 40)]], "cup")
+    taught, apart = _held_out(photos, 0.25, 0)
+    assert (len(taught), len(apart)) == (3, 1)
+    assert "held out: all photos with cup: nothing is learnt of it; add" in capsys.readouterr().err
+    _held_out(photos[2:], 0.5, 0)
+    assert "nothing is learnt of it" in capsys.readouterr().err, "two photos, one of each class"
+    _held_out(AnnotationSet.from_arrays([duck.path, cup.path], [[(1, 2, 30, 40)]] * 2, "square"), 0.5, 0)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_named_twice_is_joined_or_refused_and_never_forgotten(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

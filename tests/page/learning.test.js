@@ -96,7 +96,7 @@ test("without anything held out nothing is claimed", () => {
   const photos = [{ name: "a.jpg", classIds: [], inputBoxes: flat([]), features: { baseLogits: Float32Array.of(1) } }];
   const told = estimateOf(photos, ["duck"], null, UNCHANGED);
   assert.deepEqual([told.overall.ap50, told.score_threshold, told.precise_threshold], [null, 0.4, null]);
-  assert.match(told.remarks[0], /there is no box of duck/);
+  assert.match(told.remarks[0], /there is no box of duck to learn from/);
 });
 
 test("scores that claim too much are lowered, and good ones are left alone", () => {

@@ -219,7 +219,7 @@ function isSame(first, second) {
 /** What the numbers cannot know. */
 function limitsOf(classes, numPhotos, boxless) {
   const limits = [];
-  if (boxless.length) limits.push(`there is no box of ${someOf(boxless)}: nothing was learnt of it`);
+  if (boxless.length) limits.push(`there is no box of ${someOf(boxless)} to learn from: nothing was learnt of it`);
   const unseen = classes.filter(({ label, objects }) => objects === 0 && !boxless.includes(label));
   if (unseen.length) {
     const names = someOf(unseen.map(({ label }) => label));

@@ -205,7 +205,7 @@ def _share(text: str) -> float:
 
 def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[AnnotationSet, AnnotationSet]:
     """The photos to learn from, and those kept apart; what may surprise of these is told."""
-    from fewbox.core import counted
+    from fewbox.core import counted, some_of
 
     taught, apart = photos.split(1 - share, seed=seed)
     if abs(len(apart) - share * len(photos)) > max(1, 0.1 * len(photos)):
@@ -215,6 +215,12 @@ def _held_out(photos: AnnotationSet, share: float, seed: int) -> tuple[Annotatio
         )
     if not apart.num_boxes:
         console.print(f"held out: {counted(len(apart), 'photo')} without a box: nothing to evaluate on")
+    learnt, others = ({box.label for image in part for box in image.objects} for part in (taught, apart))
+    if lost := [label for label in photos.labels if label in others - learnt]:
+        console.print(
+            f"held out: all photos with {some_of(lost)}: nothing is learnt of it; add photos of it that "
+            "look different, or hold out fewer"
+        )
     return taught, apart
 
 

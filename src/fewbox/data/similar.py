@@ -35,7 +35,10 @@ HASHED_HW = (64, 64)
 """At least; enough for the hash's grid of 17."""
 _WAYS = 50
 _SLACK = 0.5, 0.1
-"""Of the smaller part, and of all photos: so far may a division be from the share for the sake of a class."""
+"""Of the smaller part, and of all photos: so far may a division be from the share for the sake of a class.
+
+By one photo it always may, which of few photos is more: else no photo beside a burst would be learnt from.
+"""
 
 
 def perceptual_hash(image: npt.NDArray[np.uint8]) -> PerceptualHash | None:
@@ -98,7 +101,7 @@ def divided(
     wanted = share * len(labels)
     every = set().union(*labels)
     in_group = [set().union(*(labels[number] for number in group)) for group in groups]
-    slack = min(_SLACK[0] * min(wanted, len(labels) - wanted), _SLACK[1] * len(labels))
+    slack = max(min(_SLACK[0] * min(wanted, len(labels) - wanted), _SLACK[1] * len(labels)), 1.0)
     ways: list[tuple[float, int, int, list[int], int]] = []
     for _ in range(_WAYS):
         drawn: list[int] = generator.permutation(len(groups)).tolist()

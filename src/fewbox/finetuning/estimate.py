@@ -314,7 +314,7 @@ def _limits(classes: Sequence[Expected], photos: int, boxless: Sequence[str]) ->
     """What the numbers cannot know."""
     limits = []
     if boxless:
-        limits.append(f"there is no box of {some_of(boxless)}: nothing was learnt of it")
+        limits.append(f"there is no box of {some_of(boxless)} to learn from: nothing was learnt of it")
     if unseen := [one.label for one in classes if one.objects == 0 and one.label not in boxless]:
         told = "one more photo of it would tell a lot"
         limits.append(f"nothing to check against for {some_of(unseen)}: {told}")
