@@ -147,12 +147,12 @@ def halted(folder: Path, right: dict[str, list[tuple[Any, ...]]], request) -> It
         yield Halted([*photos, str(folder / "photos")], found, web)
 
 
-def start(folder: Path, halted: Halted, output: Path, *more: str) -> subprocess.Popen[str]:
+def start(folder: Path, halted: Halted, output: Path, *more: str, **how: Any) -> subprocess.Popen[str]:
     """The command in a process of its own."""
     command = [sys.executable, "-m", "fewbox.cli", "detect", str(folder / "d.onnx")]
     arguments = [*halted.photos, "-o", str(output), "--shard-size", "2", "--workers", "2", *more]
     return subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **how
     )
 
 
@@ -169,7 +169,9 @@ def workers_of(process: psutil.Process) -> list[psutil.Process]:
 @pytest.mark.slow
 @pytest.mark.parametrize("halted", [2], indirect=True)
 def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, halted) -> None:
-    process = start(folder, halted, tmp_path / "out", "--engine-cluster", "processes")
+    (tmp_path / "temporary").mkdir()
+    in_own = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = start(folder, halted, tmp_path / "out", "--engine-cluster", "processes", env=in_own)
     wait_until(lambda: num_done(tmp_path / "out") == FIRST)
     workers_of(psutil.Process(process.pid))[0].kill()
     halted.go_on()
@@ -184,6 +186,7 @@ def test_a_worker_that_is_killed_loses_nothing(folder, tmp_path, halted) -> None
     assert rows[0] == "photo,reason"
     assert len(rows) == 2
     assert "p999.jpg" in rows[1]
+    assert not list((tmp_path / "temporary").glob("fewbox-*"))  # copies of the detector
 
 
 @pytest.mark.slow

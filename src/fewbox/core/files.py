@@ -252,17 +252,19 @@ def temporary_place() -> Path:
         return Path(os.environ.get("TMPDIR", "/tmp"))
 
 
-def temporary_folder(prefix: str = "fewbox-") -> tempfile.TemporaryDirectory[str]:
-    """A folder for what is of use only meanwhile, where the system keeps such.
+def temporary_folder(
+    prefix: str = "fewbox-", *, within: str | None = None
+) -> tempfile.TemporaryDirectory[str]:
+    """A folder for what is of use only meanwhile, where the system keeps such, or ``within`` another.
 
     Raises:
         OutputError: it cannot be made.
     """
     try:
         # On Windows a file that is still mapped cannot be deleted; it is left to the system.
-        return tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+        return tempfile.TemporaryDirectory(prefix=prefix, dir=within, ignore_cleanup_errors=True)
     except OSError as error:
-        raise output_error(temporary_place() / prefix.rstrip("-"), error) from error
+        raise output_error(Path(within or temporary_place()) / prefix.rstrip("-"), error) from error
 
 
 def keep_newest(paths: Iterable[Path], count: int) -> None:

@@ -63,13 +63,17 @@ class ShardWorker:
 
     Its detector is the copy in the run's output, which every worker can see anyway.
 
+    Args:
+        work: what all workers of the run are told.
+        place: the folder in which it keeps its detector; the system's for such if not given.
+
     Raises:
         OutputError: the copy is not there.
         DetectorFileError: it cannot be read.
         SettingError: the engine is not installed here.
     """
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, place: str | None = None) -> None:
         self.storage, self.manifest = Storage(work.output), work.manifest
         self.session, self.threads = work.session, work.threads
         data = self.storage.read(work.manifest.detector)
@@ -79,7 +83,7 @@ class ShardWorker:
                 hint="the output must be a folder that all machines share, or an address such as s3://...",
             )
         # Kept as long as the worker: the weights are read from the file when they are needed.
-        self._folder = temporary_folder()
+        self._folder = temporary_folder(within=place)
         path = Path(self._folder.name) / work.manifest.detector
         beside = {file: self.storage.read(file.name) or b"" for file in files_of(path)[1:]}
         try:
@@ -115,10 +119,10 @@ _NONE_LIVES = "the workers die, one after the other, before they have done anyth
 class _Process:
     """One worker, and the shard it works on."""
 
-    def __init__(self, work: Work, shard: Shard) -> None:
+    def __init__(self, work: Work, shard: Shard, place: str) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, work, place), daemon=True)
         self.process.start()
         theirs.close()  # so that the pipe ends when the worker does
         self.give(shard)
@@ -146,9 +150,10 @@ def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> 
     """
     todo = iter(shards)
     workers: dict[Connection, _Process] = {}
+    place = temporary_folder()  # here, as workers are killed, and then remove nothing
 
     def begin(shard: Shard) -> None:
-        worker = _Process(work, shard)
+        worker = _Process(work, shard, place.name)
         workers[worker.connection] = worker
 
     deaths = 0  # without an answer in between
@@ -178,13 +183,14 @@ def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> 
     finally:
         for worker in workers.values():
             worker.stop()
+        place.cleanup()
 
 
-def _serve(connection: Connection, work: Work) -> None:
+def _serve(connection: Connection, work: Work, place: str) -> None:
     """What a worker does until its pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
     try:
-        worker = ShardWorker(work)
+        worker = ShardWorker(work, place)
         while True:
             connection.send(worker.work(connection.recv()))
     except (EOFError, BrokenPipeError):  # the process that started it is gone
