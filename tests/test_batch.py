@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -216,6 +217,24 @@ def test_a_run_cut_short_is_gone_on_with(folder, tmp_path, halted, how, capsys) 
     assert f"{len(done)} of {num_shards} shards are done already" in capsys.readouterr().err
     assert_complete(output, halted.right)
     assert all((output / "photos" / name).stat().st_mtime_ns == time_ns for name, time_ns in done.items())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="signals as a terminal sends them")
+@pytest.mark.parametrize("halted", [2], indirect=True)
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.3])
+def test_ctrl_c_while_workers_start_is_no_error(folder, tmp_path, halted, seconds: float) -> None:
+    options = ("--engine-cluster", "processes")
+    process = start(folder, halted, tmp_path / "out", *options, start_new_session=True)
+    wait_until(lambda: workers_of(psutil.Process(process.pid)))
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process
+    process.wait(LONG)
+    halted.go_on()
+    code, printed = end_of(process)
+    assert code == 130
+    assert "Traceback" not in printed
+    assert "stopped; " in printed.splitlines()[-1]
 
 
 def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:

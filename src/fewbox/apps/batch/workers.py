@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -119,13 +120,14 @@ _NONE_LIVES = "the workers die, one after the other, before they have done anyth
 class _Process:
     """One worker, and the shard it works on."""
 
-    def __init__(self, work: Work, shard: Shard, place: str) -> None:
+    shard: Shard
+
+    def __init__(self, work: Work, place: str) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy torch's threads half
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, work, place), daemon=True)
         self.process.start()
         theirs.close()  # so that the pipe ends when the worker does
-        self.give(shard)
 
     def give(self, shard: Shard) -> None:
         """Let it work on a shard."""
@@ -138,6 +140,23 @@ class _Process:
         self.process.kill()
         self.process.join()
         self.connection.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """A process that is started within never hears Ctrl-C, not even while it imports all it needs.
+
+    It inherits what this thread holds back; what has come to this process is raised at the end.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # or the first start would start it, which ends the holding back
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> Iterator[ShardResult]:
@@ -153,8 +172,10 @@ def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> 
     place = temporary_folder()  # here, as workers are killed, and then remove nothing
 
     def begin(shard: Shard) -> None:
-        worker = _Process(work, shard, place.name)
-        workers[worker.connection] = worker
+        with _deaf_to_ctrl_c():  # until it is known, and so will be ended
+            worker = _Process(work, place.name)
+            workers[worker.connection] = worker
+        worker.give(shard)
 
     deaths = 0  # without an answer in between
     try:
