@@ -17,7 +17,7 @@ from fewbox.core.boxes import paired_iou
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import CheckReport, check_annotations
 from fewbox.data.checks.findings import KINDS, check_boxes
-from fewbox.data.formats import read_annotations, to_annotation_set
+from fewbox.data.formats import read_annotations, to_annotation_set, write_coco
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
@@ -398,12 +398,13 @@ class TestPerceptualHash:
     def test_photos_for_learning_and_testing(self, mugs: DataSet, tmp_path: Path) -> None:
         test = DataSet(tmp_path / "test")
         for name, image in self.changes(scene(1)).items():
-            test.photo(f"{name}.jpg", image)
-        exif = orientation(6)
-        test.photo("lying.jpg", scene(2).transpose(Image.Transpose.ROTATE_90), exif=exif)
-        report = mugs.check(test_photos=test.folder)
+            test.photo(f"{name}.jpg", image, (5, 10, 50, 30) if name == "half" else COCO_BOX)
+        lying, upright = scene(2).transpose(Image.Transpose.ROTATE_90), {"width": 320, "height": 240}
+        test.photo("lying.jpg", lying, COCO_BOX, exif=orientation(6), **upright)
+        test.photo("very_same.jpg", scene(3))  # of which nobody has drawn the boxes
+        report = mugs.check(test_boxes=test.write(), test_photos=test.folder)
         both = {row.file: row for row in report.findings if row.kind == "photo-in-both"}
-        assert both.keys() == {"half.jpg", "brighter.jpg", "lying.jpg"}
+        assert both.keys() == {"half.jpg", "brighter.jpg", "lying.jpg", "very_same.jpg"}
         assert "the same as mug1.jpg" in both["half.jpg"].what
         assert "the same as mug2.jpg" in both["lying.jpg"].what
 
@@ -413,6 +414,38 @@ class TestPerceptualHash:
         (row,) = mugs.check(test_photos=test.folder).findings
         assert (row.kind, row.severity, row.file) == ("photo-nearly-in-both", "warning", "frame.jpg")
         assert row.what.startswith("looks like mug1.jpg")
+
+    @pytest.mark.parametrize("boxes", [[(200, 90, 40, 40)], [(*COCO_BOX, 2)], [COCO_BOX, COCO_BOX], []])
+    def test_a_fixed_camera_takes_photos_of_other_objects(
+        self, mugs: DataSet, tmp_path: Path, boxes: list[tuple[float, ...]]
+    ) -> None:
+        """As near as copies, but of a mug elsewhere, another object, more of them, or of boxes unknown."""
+        nearly = ImageEnhance.Brightness(scene(1)).enhance(1.05)
+        test = DataSet(tmp_path / "test")
+        test.photo("later.jpg", nearly, *boxes, reviewed=True)
+        labels = ("mug", "jug")
+        report = mugs.check(*labels, test_boxes=test.write(*labels), test_photos=test.folder)
+        (row,) = (row for row in report.findings if row.file == "later.jpg" and row.kind[:6] == "photo-")
+        assert (row.kind, row.severity) == ("photo-nearly-in-both", "warning")
+        mugs.photo("later.jpg", nearly, *boxes, reviewed=True)
+        (row,) = (row for row in mugs.check(*labels).findings if row.kind == "photo-twice")
+        assert row.what.startswith("looks like mug1.jpg (distance 0.0")
+        assert row.cure.startswith("nothing, if a fixed camera took them")
+
+    def test_copies_are_told_before_photos_of_a_fixed_camera(self, mugs: DataSet) -> None:
+        """And of a picture with other boxes nothing is thrown away, as its objects are background in it."""
+        for number, factor in enumerate((1.02, 1.04, 1.06)):
+            later = ImageEnhance.Brightness(scene(1)).enhance(factor)
+            mugs.photo(f"later{number}.jpg", later, (200, 90 + 30 * number, 40, 40))
+        mugs.photo("empty.jpg", scene(1), reviewed=True)
+        mugs.photo("smaller.jpg", scene(2, (160, 120)), (5, 10, 50, 30))
+        copies = [row for row in mugs.check().findings if row.kind == "photo-twice"]
+        assert [row.file for row in copies[:2]] == ["empty.jpg", "smaller.jpg"]
+        assert "shows the same as mug1.jpg, with other boxes" in copies[0].what
+        assert "keep one, with the boxes of both" in copies[0].cure
+        assert "shows the same as mug2.jpg (distance" in copies[1].what
+        assert copies[1].cure.startswith("keep one: the other teaches nothing")
+        assert ["fixed camera" in row.cure for row in copies[2:]] == [True] * 3
 
     def test_photos_that_show_nothing_are_not_alike(self) -> None:
         assert perceptual_hash(np.full((80, 80, 3), 200, np.uint8)) is None
@@ -560,6 +593,27 @@ class TestCommand:
 
 @pytest.mark.shared
 class TestRealData:
+    @pytest.mark.slow
+    def test_chessmen_before_a_fixed_camera_are_not_photos_in_both_parts(
+        self, shared: Path, tmp_path: Path
+    ) -> None:
+        folder = shared / "data" / "chess_pieces"
+        photos = read_annotations(folder / "boxes_coco.json", folder / "images")
+        parts = [(tmp_path / f"{start}.json", photos[start::2]) for start in (0, 1)]
+        for path, part in parts:
+            write_coco(part, path)
+        (learnt, train), (tested, test) = parts
+        report = check_annotations(
+            learnt,
+            [image.path for image in train],
+            test_boxes=tested,
+            test_photos=[image.path for image in test],
+            show_progress=False,
+        )
+        assert report.count("error") == 0
+        twice = [row for row in report.findings if row.kind == "photo-twice"]
+        assert sum("teaches nothing" in row.cure for row in twice) <= 2 < 50 < len(twice)
+
     @pytest.mark.slow
     def test_raccoons(self, shared: Path) -> None:
         folder = shared / "data" / "raccoon"

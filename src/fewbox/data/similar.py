@@ -20,11 +20,15 @@ from fewbox.data.images import read_reduced
 PerceptualHash = npt.NDArray[np.bool_]
 
 SAME = 0.03
-"""Up to this distance two files hold one photo: saved again, resized, or made brighter."""
+"""So near are copies of a photo: saved again, resized, or made brighter.
+
+So are photos of a camera that does not move, if little changes in them: boxes tell which are copies.
+"""
 NEARLY_SAME = 0.12
 """Up to this distance two photos were taken from one place within moments, as frames of a video are.
 
-Measured by ``benchmarks/perceptual_hash.py``: photos of one scene with other things in it begin beyond.
+Measured by ``benchmarks/perceptual_hash.py``. Other boards laid on one desk begin beyond; chessmen moved
+before a camera that stands still do not.
 """
 
 _SIDE = 16

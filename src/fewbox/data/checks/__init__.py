@@ -8,12 +8,15 @@ then the two together.
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from fewbox.data.checks.findings import (
     KINDS,
     NOTE,
     SMALL_SIDE,
+    TWICE_IOU,
     WARNING,
     Finding,
     check_boxes,
@@ -37,7 +41,7 @@ from fewbox.data.checks.findings import (
 from fewbox.data.checks.parts import Part, read_part
 from fewbox.data.decoding import LACKS_END
 from fewbox.data.formats.folders import without_case
-from fewbox.data.formats.raw import RawPhoto
+from fewbox.data.formats.raw import Corners, RawPhoto
 from fewbox.data.images import StrPath, given_places
 from fewbox.data.project import Project
 from fewbox.data.remote import is_remote
@@ -53,6 +57,10 @@ DARK = 32
 MANY_SMALL = 0.25
 """Tiles take many times as long: they are worth it where more than such a part of the boxes needs them."""
 
+_JOIN_BOXES = "keep one, with the boxes of both: what has a box in only one is learnt as background too"
+_MAY_BE_COPIES = (
+    "nothing, if a fixed camera took them and the objects differ; else keep one, with the boxes of both"
+)
 _NAME_BOXES = "say where they are: --boxes; or draw them: fewbox annotate PHOTOS"
 
 
@@ -184,9 +192,7 @@ def _check_part(part: Part, input_side: int, strict: bool) -> Iterator[Finding]:
             yield finding("photo-without-end", part.names[path], LACKS_END)
     if part.is_annotated:
         yield from _check_reviewed(part)
-    for path, other, distance in _alike(part, part, SAME):
-        what = f"shows the same as {part.names[other]} (distance {distance:.2f})"
-        yield finding("photo-twice", part.names[path], what)
+    yield from _check_twice(part)
     yield from _check_spelling(part)
 
 
@@ -228,6 +234,19 @@ def _check_reviewed(part: Part) -> Iterator[Finding]:
         yield finding("boxes-none", part.source, f"no box in any of {counted(len(part.photos), 'photo')}")
 
 
+def _check_twice(part: Part) -> Iterator[Finding]:
+    """Photos that look as another before them does; those that are surely copies first."""
+    for alike in sorted(_alike(part, part, SAME), key=lambda alike: not alike.is_copy):
+        other, cure = part.names[alike.other], None
+        what = f"shows the same as {other}" if alike.is_copy else f"looks like {other}"
+        if alike.is_copy and not alike.has_same_boxes:
+            what, cure = f"{what}, with other boxes", _JOIN_BOXES
+        elif not alike.is_copy:
+            cure = _MAY_BE_COPIES
+        what = f"{what} (distance {alike.distance:.2f})"
+        yield finding("photo-twice", part.names[alike.path], what, cure=cure)
+
+
 def _check_spelling(part: Part) -> Iterator[Finding]:
     """Labels that differ in capital letters, in how accents are stored, or in what joins words alone."""
     spellings: dict[str, list[str]] = defaultdict(list)
@@ -256,29 +275,96 @@ def _check_balance(part: Part) -> Iterator[Finding]:
 
 def _check_across(train: Part, test: Part) -> Iterator[Finding]:
     """What spoils a test: photos that were learnt from, and classes that were not."""
-    for path, other, distance in _alike(test, train, NEARLY_SAME):
-        kind = "photo-in-both" if distance <= SAME else "photo-nearly-in-both"
-        shows = "shows the same as" if distance <= SAME else "looks like"
-        what = f"{shows} {train.names[other]} (distance {distance:.2f})"
-        yield finding(kind, test.names[path], what)
+    for alike in _alike(test, train, NEARLY_SAME):
+        kind = "photo-in-both" if alike.is_copy else "photo-nearly-in-both"
+        shows = "shows the same as" if alike.is_copy else "looks like"
+        what = f"{shows} {train.names[alike.other]} (distance {alike.distance:.2f})"
+        yield finding(kind, test.names[alike.path], what)
     for name, count in test.labels.items():
         if count and not train.labels[name]:
             yield finding("label-not-learnt", test.source, f"{name}: {counted(count, 'box')}")
 
 
-def _alike(part: Part, others: Part, max_distance: float) -> Iterator[tuple[Path, Path, float]]:
-    """Photos of ``part`` with the photo of ``others`` that is most like each, and their distance.
+_COMPARED = 20
+"""So many photos that are nearest are held against each: in a long film of a fixed camera all are near."""
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """Two photos that look alike."""
+
+    path: Path
+    other: Path
+    distance: float
+    is_copy: bool
+    """They are one picture, or as near as one saved again and with the same boxes.
+
+    The hash alone does not do: a camera that does not move takes photos that are as near, of other objects.
+    """
+    has_same_boxes: bool
+
+
+def _alike(part: Part, others: Part, max_distance: float) -> Iterator[_Alike]:
+    """Photos of ``part``, each with a copy among ``others`` or else with the one that is most like it.
 
     Within one part a photo is compared with those before it.
     """
     paths, prints = _hashes(part)
     other_paths, other_prints = _hashes(others)
-    nearest: dict[int, tuple[float, int]] = {}
-    for i, j, distance in similar_pairs(prints, other_prints, max_distance):
-        if part is not others or j < i:
-            nearest[i] = min(nearest.get(i, (1.0, j)), (distance, j))
-    for i, (distance, j) in nearest.items():
-        yield paths[i], other_paths[j], distance
+    boxes, other_boxes = _boxes_by_photo(part), _boxes_by_photo(others)
+    for i, pairs in groupby(similar_pairs(prints, other_prints, max_distance), key=itemgetter(0)):
+        look, own = part.looks[paths[i]], boxes.get(paths[i], ())
+        near = [
+            (others.looks[other_paths[j]].pixels != look.pixels, distance, j)
+            for _, j, distance in pairs
+            if part is not others or j < i
+        ]
+        found = list[_Alike]()
+        for is_other_picture, distance, j in heapq.nsmallest(_COMPARED, near):
+            others_own = other_boxes.get(other_paths[j], ())
+            has_same_boxes = distance <= SAME and _are_same_boxes(own, others_own)
+            is_copy = not is_other_picture or (has_same_boxes and len(own) > 0)
+            found.append(_Alike(paths[i], other_paths[j], distance, is_copy, has_same_boxes))
+        if found:
+            yield min(found, key=lambda alike: (not alike.is_copy, alike.distance))
+
+
+_Boxes = Sequence[tuple[str, Corners]]
+"""Labels, and corners as parts of the photo: a copy may have another size."""
+
+
+def _boxes_by_photo(part: Part) -> dict[Path, _Boxes]:
+    boxes: dict[Path, list[tuple[str, Corners]]] = defaultdict(list)
+    for stated, path in part.stated:
+        if path in part.looks:
+            size_hw = stated.size_hw or part.looks[path].size_hw
+            height, width = (max(side, 1) for side in size_hw)
+            for box in stated.boxes:
+                if not box.ignore:
+                    label = part.label if box.label is None else box.label.strip()
+                    x1, y1, x2, y2 = box.corners_in(size_hw)
+                    boxes[path].append((label, (x1 / width, y1 / height, x2 / width, y2 / height)))
+    return {path: sorted(of_photo) for path, of_photo in boxes.items()}
+
+
+def _are_same_boxes(first: _Boxes, second: _Boxes) -> bool:
+    """Whether both have the same classes at the same places; also if both have none."""
+    if [label for label, _ in first] != [label for label, _ in second]:
+        return False
+    return all(
+        any(_is_same_box(box, other) for other in others)
+        for boxes, others in ((first, second), (second, first))
+        for box in boxes
+    )
+
+
+def _is_same_box(box: tuple[str, Corners], other: tuple[str, Corners]) -> bool:
+    (label, (x1, y1, x2, y2)), (other_label, (left, top, right, bottom)) = box, other
+    if label != other_label or abs(left - x1) > x2 - x1 or abs(top - y1) > y2 - y1:
+        return False
+    shared = max(min(x2, right) - max(x1, left), 0) * max(min(y2, bottom) - max(y1, top), 0)
+    both = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
+    return shared > 0 and shared >= TWICE_IOU * (both - shared)
 
 
 def _hashes(part: Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:

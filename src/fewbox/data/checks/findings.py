@@ -188,12 +188,12 @@ KINDS = {
     "photo-nearly-in-both": Kind(
         WARNING,
         "photos for testing that look like one for learning",
-        "test on photos of other moments, or the result looks better than it is; if a fixed camera took "
-        "them and only small things change, all is well",
+        "take copies out of one of the two, and test on photos of other moments, or the result looks better "
+        "than it is; if a fixed camera took them and only small things change, all is well",
     ),
     "photo-twice": Kind(
         WARNING,
-        "photos that show the same",
+        "photos that look the same",
         "keep one: the other teaches nothing, and if they part ways it spoils the test",
     ),
     "photo-dark": Kind(
@@ -236,7 +236,7 @@ SMALL_SIDE = 12
 cell alone. Of the demo's ducks the starter finds none at 10 and at 15 pixels, and two of three at 23."""
 
 # Two people, or one twice, draw one object with an overlap like this; two objects that touch never do.
-_TWICE_IOU = 0.9
+TWICE_IOU = 0.9
 
 
 def check_boxes(
@@ -361,7 +361,7 @@ def _doubles(boxes: list[tuple[RawBox, Corners]], name: str) -> Iterator[Finding
     corners = np.array([edges for _, edges in boxes])
     pairs = _near_pairs(corners)
     iou = paired_iou(corners[pairs[:, 0]], corners[pairs[:, 1]])
-    is_twice = iou >= _TWICE_IOU
+    is_twice = iou >= TWICE_IOU
     for (i, j), overlaps in zip(pairs[is_twice].tolist(), iou[is_twice].tolist(), strict=True):
         first, second = boxes[i][0], boxes[j][0]
         overlap = "the very same" if boxes[i][1] == boxes[j][1] else f"IoU {overlaps:.2f}"
@@ -380,7 +380,7 @@ def _near_pairs(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """
     order = np.argsort(corners[:, 0], kind="stable")
     left, top = corners[order, :2].T
-    across, down = (1 - _TWICE_IOU) * (corners[order, 2:] - corners[order, :2]).T + 1e-6
+    across, down = (1 - TWICE_IOU) * (corners[order, 2:] - corners[order, :2]).T + 1e-6
     near = list[tuple[int, int]]()
     for i, end in enumerate(np.searchsorted(left, left + across, side="right").tolist()):
         is_near = np.abs(top[i + 1 : end] - top[i]) <= np.maximum(down[i + 1 : end], down[i])

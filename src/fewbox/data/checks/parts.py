@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ class Look:
     lacks_end: bool
     brightest: int
     perceptual_hash: PerceptualHash | None
+    pixels: bytes
+    """A digest of the photo, reduced: two with the same are one picture."""
 
     @property
     def is_sideways(self) -> bool:
@@ -49,6 +52,7 @@ class Part:
 
     source: str
     boxes: Path | None = None
+    label: str = ""  # of boxes without one
     is_annotated: bool = False
     stated: list[tuple[RawPhoto, Path]] = field(default_factory=list)
     photos: list[Path] = field(default_factory=list)
@@ -72,7 +76,7 @@ def read_part(
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
     drawn = drawn_in(boxes, places)
     boxes = drawn or boxes
-    part = Part("photos" if boxes is None else boxes.resolve().name, boxes)
+    part = Part("photos" if boxes is None else boxes.resolve().name, boxes, label)
     raw = _read_boxes(part, boxes)
     finder = PhotoFinder(raw, None if places is None else given_places(places))
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
@@ -181,4 +185,5 @@ def _look_at(path: Path) -> Look | PhotoError:
     except PhotoError as error:
         return error
     brightest = int(reduced.image.max())
-    return Look(reduced.size_hw, turned, has_no_end, brightest, perceptual_hash(reduced.image))
+    pixels = hashlib.sha256(reduced.image.tobytes() + repr(reduced.image.shape).encode()).digest()
+    return Look(reduced.size_hw, turned, has_no_end, brightest, perceptual_hash(reduced.image), pixels)
