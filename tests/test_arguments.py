@@ -92,7 +92,7 @@ class TestPhotosToDetectIn:
             (np.zeros((3, 9, 9), np.uint8), r"\[3, 9, 9\]", r"transpose\(1, 2, 0\)"),
             (torch.zeros(2, 5, 9, 9, dtype=torch.uint8), r"s\[0\]: .*\[5, 9, 9\]", "a path, the bytes"),
             (b"no photo", "not a photo in a format", "save it again"),
-            (io.StringIO("text"), "nothing that a photo is given as: StringIO", "a path"),
+            (io.StringIO("text"), "the opened file does not give bytes", "open it for reading bytes"),
             ("", "no such path: ''", "a path"),
         ],
     )

@@ -105,7 +105,9 @@ def test_a_gif_is_a_photo_for_a_folder_and_a_video_for_a_video(detector: str, tm
 
 
 @pytest.mark.parametrize(("stated", "shown_ms"), [({}, 100), ({"duration": 250}, 250)])
-def test_each_picture_of_a_gif_is_a_frame(tmp_path: Path, stated: dict[str, int], shown_ms: int) -> None:
+def test_each_picture_of_a_gif_is_a_frame(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stated: dict[str, int], shown_ms: int
+) -> None:
     """FFmpeg takes those that state no time for one."""
     frames = [Image.fromarray(np.full((40, 60, 3), 40 * number, np.uint8)) for number in range(6)]
     frames[0].save(tmp_path / "a.GIF", save_all=True, append_images=frames[1:], **stated)
@@ -114,7 +116,12 @@ def test_each_picture_of_a_gif_is_a_frame(tmp_path: Path, stated: dict[str, int]
     assert [frame.image[20, 30].tolist() for frame in seen] == [[40 * number] * 3 for number in range(6)]
     assert [round(1000 * frame.time_s) for frame in seen] == [shown_ms * number for number in range(6)]
     assert (source.total, source.size_hw, source.rate) == (6, (40, 60), Fraction(1000, shown_ms))
-    (tmp_path / "b.gif").write_bytes((tmp_path / "a.GIF").read_bytes()[:20])
+    assert "first of its frames" not in capsys.readouterr().err
+    whole = (tmp_path / "a.GIF").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(whole[: len(whole) * 7 // 10])
+    assert 1 < len(list(open_film(str(tmp_path / "cut.gif")))) < 6
+    assert "cut off" in capsys.readouterr().err
+    (tmp_path / "b.gif").write_bytes(whole[:20])
     with pytest.raises(VideoError, match=r"b\.gif"):
         open_film(str(tmp_path / "b.gif"))
 
@@ -299,7 +306,7 @@ def test_a_film_is_replaced_only_if_it_is_a_result(
     theirs = write_film(tmp_path / f"their{suffix}", ticks=range(0, 5120, 512), audio=False)
     before = theirs.read_bytes()
     assert main(["detect", "missing.safetensors", film, "-o", str(theirs)]) == 2
-    assert f"{theirs}: is there already, and fewbox has not written it" in capsys.readouterr().err
+    assert f"{theirs}: is there already, and does not say that fewbox" in capsys.readouterr().err
     assert theirs.read_bytes() == before
     command = ["detect", detector, str(theirs), "-o", str(tmp_path / f"ours{suffix}"), "--every", "25"]
     assert main(command) == main(command) == 0
@@ -315,7 +322,7 @@ def test_films_and_tables_of_others_are_left_in_a_folder(
     for name in ("other.mp4", "other_tracks.csv", "other_tracks.json"):
         (found / name).write_bytes(b"photo,label\n")
         assert main(["detect", detector, film, str(other), "-o", str(found)]) == 2
-        assert f"{found / name}: is there already, and fewbox has" in capsys.readouterr().err
+        assert f"{found / name}: is there already, and does not say" in capsys.readouterr().err
         assert {path.name: path.read_bytes() for path in found.iterdir()} == {name: b"photo,label\n"}
         (found / name).unlink()
     boxes = tmp_path / "boxes.csv"

@@ -24,7 +24,13 @@ from fewbox.finetuning.crossval import (
     stratified_folds,
 )
 from fewbox.finetuning.estimate import data_warnings, estimate_of_photos
-from fewbox.finetuning.features import CachedPhoto, extract_features, feature_extractor, groups_of_copies
+from fewbox.finetuning.features import (
+    CachedPhoto,
+    extract_features,
+    feature_extractor,
+    groups_of_copies,
+    has_same_boxes,
+)
 from fewbox.finetuning.linear_probe import assign_targets
 from fewbox.finetuning.linear_probe.recipe import design_of
 from fewbox.models.base import BaseModel
@@ -235,3 +241,13 @@ def test_a_photo_and_its_copies_are_all_there_is_beside_empty_ones() -> None:
     found = [(photo.boxes, np.full(len(photo.boxes), 0.9), photo.class_ids) for photo in photos]
     assert folds_of(photos, 3) == [[0, 1], [2]]
     assert outcomes_in(photos, [[0, 1], [2]], 1, found).is_true_positive.tolist() == [True, True]
+
+
+def test_copies_say_the_same_in_whatever_order_their_boxes_were_drawn() -> None:
+    one = made_photo(0, 10)
+    boxes, ids = np.array([[10, 10, 90, 90], [100, 10, 160, 60]], np.float32), np.array([0, 1])
+    first = replace(one, boxes=boxes, class_ids=ids)
+    again = replace(one, boxes=boxes[::-1] + np.float32([0, 0, 1, 0]), class_ids=ids[::-1])
+    assert has_same_boxes(first, again)
+    assert not has_same_boxes(first, replace(again, class_ids=ids))
+    assert not has_same_boxes(first, replace(again, boxes=boxes[:1], class_ids=ids[:1]))

@@ -44,6 +44,7 @@ def test_none_one_and_many_are_alike(count):
     detections = make(count, source=np.zeros((*SIZE_HW, 3), np.uint8))
     assert len(detections) == len(list(detections)) == count
     assert len(detections.to_dict()["detections"]) == len(detections.to_coco(1)) == count
+    assert [row["image_id"] for row in detections.to_coco("0042")] == ["0042"] * count
     assert json.dumps(detections.to_coco(np.int64(1))) == json.dumps(detections.to_coco(1))  # type: ignore[arg-type]
     assert detections.draw().size == SIZE_HW[::-1]
     assert len(detections.above(0.0)) == count

@@ -248,7 +248,7 @@ def test_folder_run_replaces_its_own_results_and_nobody_elses(
     if theirs.suffix in (".png", ".gif"):
         Image.new("RGB", (160, 120), "red").save(theirs)
     before = theirs.read_bytes()
-    with pytest.raises(OutputError, match=rf"{theirs.name}: is there already, and fewbox has not written it"):
+    with pytest.raises(OutputError, match=rf"{theirs.name}: is there already, and does not say that fewbox"):
         run()
     assert theirs.read_bytes() == before
     assert not [other for other in others if other.exists()], "it is told before any work"
@@ -264,7 +264,7 @@ def test_another_photo_is_not_replaced_by_a_picture(
     for name in ("found.jpg", "found.png"):
         Image.new("RGB", (160, 120), "red").save(tmp_path / name)
         before = (tmp_path / name).read_bytes()
-        with pytest.raises(OutputError, match=f"{name}: is there already, and fewbox has not written it"):
+        with pytest.raises(OutputError, match=f"{name}: is there already, and does not say that fewbox"):
             detect_folder(tmp_path / "d.safetensors", photos[0], tmp_path / name)
         assert (tmp_path / name).read_bytes() == before
         (tmp_path / name).write_bytes(b"")  # as mktemp leaves it

@@ -294,6 +294,9 @@ def test_what_was_expected_stands_beside_what_is(squares: AnnotationSet):
         evaluation = evaluate(detector, squares)  # which have objects of one class only
         assert evaluation.to_dict()["expected_ap50"] == pytest.approx({"ap50": 0.8, "low": 0.6, "high": 0.9})
         assert "expected of it was AP50 0.800, four times in five between 0.600 and 0.900" in str(evaluation)
+    renamed = {"overall": one | {"label": ""}, "classes": [one | {"label": "its former name"}]}
+    detector.provenance = {"estimate": renamed}
+    assert evaluate(detector, squares).expected_ap50 == {"ap50": 0.8, "low": 0.6, "high": 0.9}
     nothing = {"label": "", "objects": 0, "ap50": None, "low": None, "high": None}
     detector.provenance = {"estimate": {"overall": both, "classes": [nothing | {"label": label}, other]}}
     evaluation = evaluate(detector, squares)

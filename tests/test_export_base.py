@@ -106,7 +106,7 @@ def test_no_detector_can_be_opened_from_it(written: Path, capsys: pytest.Capture
 def test_nothing_is_learnt_from_it_in_python_and_the_cure_is_told(written: Path) -> None:
     with pytest.raises(BaseModelError, match="a base prepared to learn from in a browser") as refused:
         load_base(written)
-    assert refused.value.hint == "name what it was made from: --base made up"
+    assert refused.value.hint == "name what it was made from: --base 'made up'"
 
 
 def test_a_base_whose_heads_read_more_than_a_cell_is_refused(tmp_path: Path) -> None:

@@ -156,9 +156,11 @@ class TestRefusals:
     @pytest.mark.parametrize("label", [" duck", "du\nck", "du\x00ck", "\ud800", "du\u2028ck"])
     @pytest.mark.parametrize("form", FORMATS)
     def test_labels_that_would_change(self, folder: Path, form: str, label: str) -> None:
-        annotations = AnnotationSet(three_states(folder).images[1:], (label,))
-        with pytest.raises(AnnotationError, match="label: has blanks around it or signs that do not print"):
-            write_annotations(annotations, target_in(folder, form), form)
+        """One with a line break no set takes; of the others a format would lose something."""
+        refused = r"label: has blanks around it or signs that do not print|a label has a line break"
+        images = three_states(folder).images[1:]
+        with pytest.raises(AnnotationError, match=refused):
+            write_annotations(AnnotationSet(images, (label,)), target_in(folder, form), form)
         assert not target_in(folder, form).exists()
 
     @pytest.mark.parametrize("form", FOLDER_FORMATS)

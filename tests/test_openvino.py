@@ -534,5 +534,5 @@ def test_boxes_in_an_xml_are_not_replaced(tmp_path: Path, capsys: pytest.Capture
     boxes = tmp_path / "boxes.xml"
     boxes.write_text("<annotations></annotations>")
     assert main(["export", "duck.safetensors", str(boxes)]) == 2
-    assert f"{boxes}: is there already, and fewbox has not written it" in capsys.readouterr().err
+    assert f"{boxes}: is there already, and does not say that fewbox" in capsys.readouterr().err
     assert boxes.read_text() == "<annotations></annotations>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,5 +47,8 @@ def test_nothing_is_counted_in_them(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, count=2)
     detector = finetune(photos, tiny_yolox(), effort="quick", show_progress=False)
     Image.new("RGB", (50, 40)).save(photos.images[0].path)
+    first, second = photos.images
+    empty = replace(first, boxes=(), reviewed=True)  # nothing in it is anywhere
+    assert evaluate(detector, replace(photos, images=(empty, second)), show_progress=False).metrics
     with pytest.raises(AnnotationError, match=DIFFER):
         evaluate(detector, photos, show_progress=False)

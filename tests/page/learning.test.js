@@ -189,6 +189,10 @@ test("copies of a photo are held out together and count once", () => {
   const emptied = { ...named(1, "c.jpg"), boxes: [], classIds: [] };
   const { remarks } = learn(BASE, [named(0, "a.jpg"), named(1, "b.jpg"), emptied, named(3, "d.jpg")], ["thing"]).estimate;
   assert.ok(remarks.some((remark) => remark.startsWith("the same picture as another: c.jpg; what has a box in only one")));
+  const shifted = named(1, "c.jpg");
+  const again = { ...shifted, boxes: shifted.boxes.map((edge, at) => (at % 4 === 2 ? edge + 1 : edge)) };
+  const drawnAgain = learn(BASE, [named(0, "a.jpg"), named(1, "b.jpg"), again, named(3, "d.jpg")], ["thing"]).estimate.remarks;
+  assert.ok(drawnAgain.some((remark) => remark.startsWith("the same picture as another: c.jpg; nothing more is learnt")));
   const alone = learn(BASE, [named(1, "b.jpg"), named(1, "c.jpg")], ["thing"]).estimate;
   assert.equal(alone.overall.objects, 2);
   assert.ok(alone.remarks.some((remark) => remark.endsWith("so the estimate is too high")));

@@ -2,6 +2,7 @@
 // After finetuning/estimate.py. There the interval is taken from draws of a Beta distribution; here from the
 // distribution itself, so the two may differ in the last percent.
 
+import { iouAt } from "./boxes.js";
 import { calibrated } from "./calibration.js";
 import { ap50Of, bestF1 } from "./outcomes.js";
 
@@ -13,6 +14,7 @@ const USUAL_THRESHOLD = 0.4;
 const BOXES_DIFFER = "what has a box in only one of them is learnt as background too: put the boxes together";
 const SMALL_SIDE = 8; // pixels of the network's input
 const FOUND_SCORE = 0.05;
+const SAME_BOX_IOU = 0.9; // of two boxes of one object, in whatever order they were drawn
 const SAME_SIZE = 0.9; // from which ratio on a side of a box is that of a copy
 const FRACTION_TERMS = 200; // more than thousands of objects need
 
@@ -168,7 +170,13 @@ export function groupsOfCopies(photos) {
 
 /** Whether a copy says the same as another one: one picture may have been annotated twice, or marked empty. */
 function haveSameBoxes(copy, other) {
-  return !isSame(copy.features, other.features) || `${copy.boxes}|${copy.classIds}` === `${other.boxes}|${other.classIds}`;
+  if (!isSame(copy.features, other.features)) return true; // by its boxes it is known as a copy
+  const ids = [[...copy.classIds], [...other.classIds]];
+  const [sorted, theirs] = ids.map((some) => some.toSorted((a, b) => a - b).join());
+  const isThere = ([from, own], [into, others]) =>
+    own.every((id, i) => others.some((one, j) => one === id && iouAt(from, i, into, j) >= SAME_BOX_IOU));
+  const [first, second] = [[copy.inputBoxes, ids[0]], [other.inputBoxes, ids[1]]];
+  return sorted === theirs && isThere(first, second) && isThere(second, first);
 }
 
 /** A line if some boxes in the very same place are of two classes. */

@@ -162,9 +162,12 @@ def require_own(target: Path, beginning: str = rf"(?s).*{MARK}") -> None:
 
 
 def not_own(target: Path) -> OutputError:
-    """Say that ``target`` is not replaced, as somebody else has written it."""
-    hint = "name another file or an empty folder, or remove it"
-    return OutputError(f"{target}: is there already, and fewbox has not written it", hint=hint)
+    """Say that ``target`` is not replaced, as somebody else may have written it."""
+    hint = (
+        "name another file or an empty folder; or remove it, if it is a result of another version of fewbox, "
+        "say, or was saved again by another program"
+    )
+    return OutputError(f"{target}: is there already, and does not say that fewbox has written it", hint=hint)
 
 
 def is_temporary(path: Path) -> bool:

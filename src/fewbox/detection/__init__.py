@@ -286,7 +286,7 @@ class Detections:
             ],
         }
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """The detections in COCO's format for results; category ids begin at 1, as in COCO.
 
         Args:
@@ -294,7 +294,7 @@ class Detections:
         """
         return [
             {
-                "image_id": int(image_id),
+                "image_id": image_id if isinstance(image_id, str) else int(image_id),
                 "category_id": class_id + 1,
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "score": score,

@@ -311,7 +311,7 @@ def evaluate_detections(
     others = found.class_ids[~annotated & (found.scores > detector.threshold)].tolist()
     truth = GroundTruthTable.of(annotations.images, labels)
     outcomes = Outcomes.of(found.at(annotated), truth)
-    num_classes, has_objects = len(labels), {labels[c] for c in truth.class_ids[~truth.ignore]}
+    num_classes, has_objects = len(labels), set(truth.class_ids[~truth.ignore].tolist())
     thresholds = np.union1d(HUNDREDTHS, detector.threshold)
     return Evaluation(
         labels=labels,
@@ -319,7 +319,7 @@ def evaluate_detections(
         annotations=annotations,
         skipped=tuple(skipped),
         learnt_from=_learnt_from(detector, annotations),
-        expected_ap50=expected_ap50(detector.provenance, has_objects),
+        expected_ap50=expected_ap50(detector.provenance, labels, has_objects),
         outcomes=outcomes,
         metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
         counts=count_above(outcomes, num_classes, thresholds),
@@ -339,7 +339,8 @@ def detect_all(
 
     def look(image: AnnotatedImage) -> Detections:
         found = detector.detect(image.path, threshold=LOWEST_SCORE)
-        require_size(image.size_hw, found.size_hw, image.path.name)
+        if image.boxes:
+            require_size(image.size_hw, found.size_hw, image.path.name)
         return found
 
     images: list[AnnotatedImage] = []

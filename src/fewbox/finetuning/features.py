@@ -238,7 +238,8 @@ def image_of(photo: AnnotatedImage) -> NDArray[np.uint8]:
         PhotoError: it cannot be read.
     """
     image = read_image(photo.path)
-    require_size(photo.size_hw, image.shape[:2], photo.path.name)
+    if photo.boxes:
+        require_size(photo.size_hw, image.shape[:2], photo.path.name)
     return image
 
 
@@ -298,9 +299,13 @@ def has_same_boxes(copy: CachedPhoto, other: CachedPhoto) -> bool:
     """Whether a copy says the same as another: one picture may have been annotated twice, or marked empty."""
     if copy.features.base_score.tobytes() != other.features.base_score.tobytes():
         return True  # by its boxes it is known as a copy
-    if not np.array_equal(copy.class_ids, other.class_ids):
+    if sorted(copy.class_ids) != sorted(other.class_ids):
         return False
-    return bool((paired_iou(copy.boxes, other.boxes) >= SAME_BOX_IOU).all())
+    is_same = (
+        paired_iou(copy.boxes[:, None], other.boxes) >= SAME_BOX_IOU
+    )  # in whatever order they were drawn
+    is_same &= copy.class_ids[:, None] == other.class_ids
+    return bool(is_same.any(0).all() and is_same.any(1).all())
 
 
 def _groups_of_same_boxes(photos: Sequence[CachedPhoto]) -> list[list[int]]:

@@ -50,7 +50,8 @@ class AugmentedDataset(Dataset[Example]):
         ratio = letterbox_ratio(photo.size_hw, self.size_hw)
         # Read no larger than a view can show it.
         read = read_reduced(photo.path, (ZOOM[1] * ratio * height, ZOOM[1] * ratio * width))
-        require_size(photo.size_hw, read.size_hw, photo.path.name)
+        if photo.boxes:
+            require_size(photo.size_hw, read.size_hw, photo.path.name)
         corners = np.array([(b.x1, b.y1, b.x2, b.y2) for b in photo.boxes]).reshape(-1, 4)
         scales_wh = ratio * read.scale_xyxy[:2].astype(np.float64)
         view = augment(

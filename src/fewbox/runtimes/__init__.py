@@ -210,13 +210,22 @@ def known_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     return {**provenance, "estimate": told if known else {**told, "precise_threshold": None}}
 
 
-def expected_ap50(provenance: Mapping[str, Any], labels: Set[str]) -> Mapping[str, float] | None:
-    """The AP50 to expect of classes: ``ap50``, ``low`` and ``high``; None if it is not known of each."""
-    known = [one for one in provenance.get("estimate", {}).get("classes", ()) if one["objects"]]
-    asked = [one for one in known if one["label"] in labels]
-    if not labels or len(asked) < len(labels):
+def expected_ap50(
+    provenance: Mapping[str, Any], labels: Sequence[str], class_ids: Set[int]
+) -> Mapping[str, float] | None:
+    """The AP50 to expect of some of a detector's classes: ``ap50``, ``low`` and ``high``.
+
+    None if it is not known of each. Labels may have been renamed since; with ``--keep-classes`` only the new
+    ones were looked at.
+    """
+    classes = provenance.get("estimate", {}).get("classes", ())
+    by_label = {one["label"]: one for one in classes}
+    if len(classes) == len(labels):
+        by_label = dict(zip(labels, classes, strict=True))
+    asked = [by_label[labels[c]] for c in class_ids if by_label.get(labels[c], {}).get("objects")]
+    if not asked or len(asked) < len(class_ids):
         return None
-    if len(asked) < len(known):
+    if len(asked) < sum(bool(one["objects"]) for one in classes):
         return _mean_of(asked)
     return {name: provenance["estimate"]["overall"][name] for name in ("ap50", "low", "high")}
 

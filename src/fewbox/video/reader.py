@@ -143,19 +143,13 @@ class GifFrames:
         VideoError: it cannot be read.
     """
 
-    live = False
-    kept = ()
-    color = _UNKNOWN_COLOR
-    pixel_aspect = Fraction(1)
+    live, kept, color, pixel_aspect = False, (), _UNKNOWN_COLOR, Fraction(1)
     time_base = _MILLISECOND
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
-        self._path = path
-        shown_ms = []
-        for image, milliseconds in self._pictures():
-            self.size_hw = image.height, image.width
-            shown_ms.append(milliseconds)
+        self.name, self._path, self._cut_off = str(path), path, False
+        looked = [(image.height, image.width, shown_ms) for image, shown_ms in self._pictures()]
+        self.size_hw, shown_ms = looked[0][:2], [milliseconds for *_, milliseconds in looked]
         self.total: int | None = len(shown_ms)
         self.rate = Fraction(1000 * len(shown_ms), sum(shown_ms))
 
@@ -165,16 +159,22 @@ class GifFrames:
         for image, shown_ms in self._pictures():
             yield Frame(upright_array(image), pts, float(pts * self.time_base))
             pts += shown_ms
+        if self._cut_off:
+            console.print(f"{self.name}: ends after {pts / 1000:.1f} s: it was cut off")
 
     def _pictures(self) -> Iterator[tuple[Image.Image, int]]:
         """Each with its milliseconds; where it states none or hardly any, those that players take."""
+        picture = None
         try:
             with opened(self._path) as image:
-                for picture in ImageSequence.Iterator(image):
-                    stated = int(picture.info.get("duration", 0))
+                for frame in ImageSequence.Iterator(image):
+                    stated = int(frame.info.get("duration", 0))
+                    picture = frame.convert("RGBA")  # no animation any more, of which the first would be read
                     yield picture, stated if stated >= _SHORTEST_IN_GIF else _USUAL_IN_GIF
         except PhotoError as error:
-            raise VideoError(error.message, hint=error.hint) from error
+            if picture is None:
+                raise VideoError(f"{self.name}: {UNREADABLE}", hint=CONVERT) from error
+            self._cut_off = True
 
 
 def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
