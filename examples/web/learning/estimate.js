@@ -172,7 +172,7 @@ export function groupsOfCopies(photos) {
 function haveSameBoxes(copy, other) {
   if (!isSame(copy.features, other.features)) return true; // by its boxes it is known as a copy
   const ids = [[...copy.classIds], [...other.classIds]];
-  const [sorted, theirs] = ids.map((some) => some.toSorted((a, b) => a - b).join());
+  const [sorted, theirs] = ids.map((some) => [...some].sort((a, b) => a - b).join());
   const isThere = ([from, own], [into, others]) =>
     own.every((id, i) => others.some((one, j) => one === id && iouAt(from, i, into, j) >= SAME_BOX_IOU));
   const [first, second] = [[copy.inputBoxes, ids[0]], [other.inputBoxes, ids[1]]];
