@@ -84,10 +84,8 @@ def own_labels() -> Any:
         return _put_in(self, "labels")
 
     def put(self: Any, value: Any) -> None:
-        labels, num_classes = (
-            names_of_classes(value, type(self).__name__, SettingError),
-            self.config.num_classes,
-        )
+        labels = names_of_classes(value, type(self).__name__, SettingError)
+        num_classes = self.config.num_classes
         if len(labels) != num_classes:
             raise ValueError(f"{counted(num_classes, 'class')}, but {counted(len(labels), 'label')}")
         self.__dict__["labels"] = labels

@@ -20,6 +20,7 @@ Letters in shapes: M and K boxes of one image, T tiles, C classes, H and W pixel
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -92,6 +93,29 @@ def paired_iou(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:
     union = box_areas(first) + box_areas(second) - shared
     iou: NDArray[Real] = shared / np.maximum(union, 1e-12)
     return iou
+
+
+def are_same_boxes(
+    classes: Sequence[Any],
+    boxes: NDArray[Real],
+    their_classes: Sequence[Any],
+    theirs: NDArray[Real],
+    least: float,
+) -> bool:
+    """Whether two photos have the same objects, in whatever order they were drawn; also if both have none.
+
+    Args:
+        classes: of M boxes, by name or number.
+        boxes: ``[M, 4]``.
+        their_classes: of N boxes.
+        theirs: ``[N, 4]``.
+        least: the IoU that two boxes of one object have at least.
+    """
+    if sorted(classes) != sorted(their_classes):
+        return False
+    is_same = pairwise_iou(boxes, theirs) >= least
+    is_same &= np.asarray(classes)[:, None] == np.asarray(their_classes)
+    return bool(is_same.any(0).all() and is_same.any(1).all())
 
 
 def pairwise_iou(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import importing_torch, num_cores, require_packages
-from fewbox.core.boxes import paired_iou
+from fewbox.core.boxes import are_same_boxes, paired_iou
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.images import read_image
@@ -299,13 +299,8 @@ def has_same_boxes(copy: CachedPhoto, other: CachedPhoto) -> bool:
     """Whether a copy says the same as another: one picture may have been annotated twice, or marked empty."""
     if copy.features.base_score.tobytes() != other.features.base_score.tobytes():
         return True  # by its boxes it is known as a copy
-    if sorted(copy.class_ids) != sorted(other.class_ids):
-        return False
-    is_same = (
-        paired_iou(copy.boxes[:, None], other.boxes) >= SAME_BOX_IOU
-    )  # in whatever order they were drawn
-    is_same &= copy.class_ids[:, None] == other.class_ids
-    return bool(is_same.any(0).all() and is_same.any(1).all())
+    ids, their_ids = copy.class_ids.tolist(), other.class_ids.tolist()
+    return are_same_boxes(ids, copy.boxes, their_ids, other.boxes, SAME_BOX_IOU)
 
 
 def _groups_of_same_boxes(photos: Sequence[CachedPhoto]) -> list[list[int]]:

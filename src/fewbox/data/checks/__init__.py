@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted
+from fewbox.core.boxes import are_same_boxes
 from fewbox.data.beside import boxes_to_name
 from fewbox.data.checks.findings import (
     ERROR,
@@ -348,23 +349,11 @@ def _boxes_by_photo(part: Part) -> dict[Path, _Boxes]:
 
 
 def _are_same_boxes(first: _Boxes, second: _Boxes) -> bool:
-    """Whether both have the same classes at the same places; also if both have none."""
-    if [label for label, _ in first] != [label for label, _ in second]:
-        return False
-    return all(
-        any(_is_same_box(box, other) for other in others)
-        for boxes, others in ((first, second), (second, first))
-        for box in boxes
+    (labels, boxes), (others, theirs) = (
+        ([label for label, _ in some], np.array([corners for _, corners in some]).reshape(-1, 4))
+        for some in (first, second)
     )
-
-
-def _is_same_box(box: tuple[str, Corners], other: tuple[str, Corners]) -> bool:
-    (label, (x1, y1, x2, y2)), (other_label, (left, top, right, bottom)) = box, other
-    if label != other_label or abs(left - x1) > x2 - x1 or abs(top - y1) > y2 - y1:
-        return False
-    shared = max(min(x2, right) - max(x1, left), 0) * max(min(y2, bottom) - max(y1, top), 0)
-    both = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
-    return shared > 0 and shared >= TWICE_IOU * (both - shared)
+    return are_same_boxes(labels, boxes, others, theirs, TWICE_IOU)
 
 
 def _hashes(part: Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:
