@@ -28,7 +28,7 @@ from fewbox.apps import batch
 from fewbox.apps.batch import detect_batch
 from fewbox.apps.batch.manifest import Manifest, write_report
 from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
-from fewbox.apps.batch.workers import Workers, ray_cluster
+from fewbox.apps.batch.workers import Workers, _deaf_to_ctrl_c, ray_cluster
 from fewbox.cli import main
 from fewbox.detection.detector import Detector
 from fewbox.detection.loading import open_detector
@@ -235,6 +235,27 @@ def test_ctrl_c_while_workers_start_is_no_error(folder, tmp_path, halted, second
     assert code == 130
     assert "Traceback" not in printed
     assert "stopped; " in printed.splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a thread of the process gets the signal")
+def test_ctrl_c_that_another_thread_gets_does_not_cut_off_the_start_of_a_worker() -> None:
+    has_ended, steps = threading.Event(), []
+    other = threading.Thread(target=has_ended.wait)
+    other.start()
+
+    def start() -> None:
+        with _deaf_to_ctrl_c():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            steps.append("started")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start()
+        assert steps == ["started"]
+    finally:
+        has_ended.set()
+        other.join()
 
 
 def few(folder: Path, tmp_path: Path, count: int = 4) -> Path:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -146,17 +147,28 @@ class _Process:
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """A process that is started within never hears Ctrl-C, not even while it imports all it needs.
 
-    It inherits what this thread holds back; what has come to this process is raised at the end.
+    It inherits what this thread holds back. Another thread, such as one of a library, may get the signal all
+    the same, and Python would raise it in here: so it is only noted, and raised at the end. A start that is
+    cut off leaves a process that complains of it.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # or the first start would start it, which ends the holding back
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    noted: list[int] = []
+    handler = signal.getsignal(signal.SIGINT)
+    is_raised_here = callable(handler) and threading.current_thread() is threading.main_thread()
+    if is_raised_here:
+        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    holds_back = hasattr(signal, "pthread_sigmask")  # not on Windows
+    if holds_back:
+        resource_tracker.ensure_running()  # or the first start would start it, which ends the holding back
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if holds_back:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_raised_here:
+            signal.signal(signal.SIGINT, handler)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
 
 
 def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> Iterator[ShardResult]:
