@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import subprocess
 import sys
@@ -39,6 +40,26 @@ def read_printed(printed: str) -> list[dict[str, Any]]:
     rows = [line.split() for line in printed.splitlines()[1:]]
     assert all(row[2] == "at" for row in rows)
     return [{"label": row[0], "score": float(row[1]), "box": [*map(float, row[3:])]} for row in rows]
+
+
+def files_left_at_home(program: str, home: Path, **environment: str) -> list[str]:
+    """The names of the files that a program leaves in a home folder that was empty."""
+    (home / "tmp").mkdir(parents=True)
+    own = {"HOME": str(home), "TMPDIR": str(home / "tmp"), "XDG_CACHE_HOME": "", **environment}
+    ours = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", program], env=ours | own, check=True)
+    return sorted(path.name for path in home.rglob("*") if path.is_file())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks where ONNX Runtime writes on Linux")
+def test_onnxruntime_notes_down_nothing_for_its_makers(tmp_path: Path) -> None:
+    # Without fewbox it does, so that an empty folder says something.
+    assert "deviceid" in files_left_at_home("import onnxruntime", tmp_path / "alone")
+    opened = "from fewbox.runtimes.onnxruntime import _imported; _imported('duck.onnx')"
+    assert files_left_at_home(opened, tmp_path / "fewbox") == []
+    asked_for = {"ORT_DISABLE_TELEMETRY": "0"}
+    assert "deviceid" in files_left_at_home(opened, tmp_path / "asked", **asked_for)
 
 
 @pytest.mark.slow

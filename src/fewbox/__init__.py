@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _core.let_threads_sleep()
+_core.send_no_telemetry()
 
 _HOMES = {
     "AnnotatedImage": "data.annotations",

@@ -49,6 +49,15 @@ def let_threads_sleep() -> None:
         os.environ["KMP_BLOCKTIME"] = "0"  # milliseconds; Intel's and LLVM's
 
 
+def send_no_telemetry() -> None:
+    """Have ONNX Runtime note down nothing for its makers, in all that is started from here on.
+
+    From 1.29 on it does so as soon as it is imported, and makes an id of the machine
+    (findings/onnxruntime_telemetry.sh). What a user has set stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 class WhileAnyone:
     """One change of the process that several threads ask for: the first makes it, the last takes it back.
 
