@@ -210,6 +210,19 @@ def test_a_film_without_its_picture(detector: str, film: str, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film_tracks.csv", "film_tracks.json"]
 
 
+def test_a_film_that_an_earlier_run_has_left_beside_the_new_table_is_told(
+    detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["detect", detector, film, "-o", str(tmp_path), "--every", "25"]
+    assert main(command) == 0
+    write_film(tmp_path / "film.mkv", audio=False)  # somebody's own
+    assert main(command) == 0
+    assert "earlier run" not in capsys.readouterr().err
+    assert main([*command, "--no-pictures"]) == 0
+    told = "film.mp4: of an earlier run, and still there; its boxes are not those of film_tracks.csv"
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

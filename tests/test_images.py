@@ -17,8 +17,17 @@ import pytest
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, features
 
 from fewbox.data import decoding, photo_file
-from fewbox.data.images import find_photos, read_image, read_reduced, read_size_hw, upright_array
+from fewbox.data.images import (
+    find_photos,
+    photo_places,
+    read_image,
+    read_reduced,
+    read_size_hw,
+    upright_array,
+)
 from fewbox.data.photo_file import PhotoBytes
+from fewbox.data.project import Project
+from fewbox.detection.drawing import save_gif, save_picture
 from fewbox.errors import PhotoError
 from orientations import STORED, orientation
 
@@ -170,6 +179,28 @@ class TestFindPhotos:
             folder / "d_loss.png",
             folder / "d_held_out.jpg",
         ]
+
+    def test_what_fewbox_has_drawn_is_a_photo_only_where_it_is_named(
+        self, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        picture = Image.new("RGB", (8, 8))
+        for name in ("out1.png", "out10.jpg"):
+            picture.save(folder / name)
+        photos, deep = find_photos(folder), folder / "more" / "deep.jpg"
+        drawn = folder / "drawn.png"
+        save_picture(picture, drawn)
+        save_picture(picture, folder / "more" / "drawn.jpg")
+        save_gif([picture], folder / "found.gif")
+        assert find_photos(folder) == photos
+        assert [Path(place) for place in photo_places(folder)] == photos
+        assert Project(folder).photo_names() == self.names(photos)
+        assert find_photos(folder / "**" / "*.[jp]*g") == [deep, photos[0], photos[2]]
+        told = capsys.readouterr().err
+        assert f"{folder}: drawn by fewbox, and no photos: drawn.png, found.gif\n" in told
+        assert f"no photos: {drawn}, {folder / 'more' / 'drawn.jpg'}\n" in told
+        assert find_photos([drawn, folder / "found.gif"]) == [drawn, folder / "found.gif"]
+        picture.save(drawn)  # by another program, without the comment
+        assert find_photos(folder) == [drawn, *photos]
 
     def test_patterns_may_reach_into_sub_folders(self, folder: Path) -> None:
         assert self.names(find_photos(folder / "out*")) == ["out1.png", "out2.JPG", "out10.jpg"]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fewbox.cli import main
 from fewbox.data.images import ReducedImage, read_size_hw
@@ -146,6 +147,36 @@ def test_an_animation_is_named_among_what_was_written(tmp_path: Path) -> None:
     summary = run(tmp_path, gif=tmp_path / "found.gif")
     written = f"{tmp_path / 'out' / 'detections.json'}, counts.csv, {tmp_path / 'found.gif'}"
     assert str(summary).endswith(f": {written}")
+
+
+@pytest.mark.usefixtures("detector")
+def test_pictures_that_an_earlier_run_has_left_are_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for _ in range(2):
+        assert "earlier run" not in str(run(tmp_path, gif=out / "all.gif"))
+    (tmp_path / "photos" / "photo5.png").unlink()
+    (tmp_path / "photos" / "photo4.png").write_text("no photo any more")
+    Image.new("RGB", (8, 8)).save(out / "mine.png")
+    still = "still there, and not in detections.json"
+    assert f"{out}: 3 pictures of an earlier run are {still}: all.gif, photo4.png, photo5.png\n" in str(
+        run(tmp_path)
+    )
+    (out / "all.gif").unlink()
+    (tmp_path / "photos" / "photo4.png").unlink()
+    (out / "photo4.png").unlink()
+    assert str(run(tmp_path)).endswith(f"{out}: 1 picture of an earlier run is {still}: photo5.png")
+    assert f"5 pictures of an earlier run are {still}: photo0.png" in str(run(tmp_path, pictures=False))
+    assert len(list(out.glob("photo*.png"))) == 5
+
+
+@pytest.mark.usefixtures("detector")
+def test_the_same_command_among_the_photos_given_again_finds_the_same_photos(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for _ in range(2):
+        summary = detect_folder(tmp_path / "d.onnx", photos, photos / "found", gif=photos / "found.gif")
+        assert summary.num_photos == NUM_PHOTOS
+        summary = detect_folder(tmp_path / "d.onnx", f"{photos}/**/*.png", photos / "found")
+        assert summary.num_photos == NUM_PHOTOS
 
 
 def test_a_class_called_photo_has_a_column_of_its_own(tmp_path: Path, detector: Counting) -> None:

@@ -13,6 +13,7 @@ from fewbox.commands.detect_video import (
     refuse_photo_options,
     run_video,
 )
+from fewbox.core.files import VIDEO_SUFFIXES
 from fewbox.data.remote import is_remote
 from fewbox.errors import SettingError
 
@@ -45,7 +46,7 @@ def add_detect(commands: Any) -> None:
         required=True,
         metavar="FOLDER",
         help="where results of photos or videos go; for one photo found.jpg or found.png, for its picture "
-        "alone; for one video film.mp4, .m4v, .mov or .mkv, or tracks.csv for the table alone",
+        f"alone; for one video film{', '.join(VIDEO_SUFFIXES)}, or tracks.csv for the table alone",
     )
     detect.add_argument(
         "--threshold",

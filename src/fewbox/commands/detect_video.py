@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewbox.core import quoted
+from fewbox.core.files import VIDEO_SUFFIXES
 from fewbox.core.progress import console
 from fewbox.data.remote import is_film, path_in, place_here
 from fewbox.errors import OutputError, SettingError, VideoError
@@ -19,10 +20,9 @@ if TYPE_CHECKING:
     from fewbox.video.counting import PassCounter
     from fewbox.video.reader import FrameSource
 
-_VIDEOS = (".mp4", ".m4v", ".mov", ".mkv")
-_WRITTEN = (*_VIDEOS, ".csv")
+_WRITTEN = (*VIDEO_SUFFIXES, ".csv")
 FILM_SUFFIXES = (
-    *(*_VIDEOS, ".webm", ".avi", ".wmv", ".flv"),
+    *(*VIDEO_SUFFIXES, ".webm", ".avi", ".wmv", ".flv"),
     *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mjpeg", ".mjpg", ".m3u8"),
 )
 _STREAMED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
@@ -35,7 +35,7 @@ _LINE, _ZONE = "--count-line", "--count-zone"
 def add_video_options(detect: argparse.ArgumentParser) -> None:
     """Add the options that only a video has."""
     video = detect.add_argument_group(
-        "for a video, that is if -o ends in .mp4, .m4v, .mov, .mkv or .csv, or if PHOTOS are videos"
+        f"for a video, that is if -o ends in {', '.join(VIDEO_SUFFIXES)} or .csv, or if PHOTOS are videos"
     )
     video.add_argument(
         "--every",
@@ -285,7 +285,7 @@ def _targets(videos: list[str], folder: Path, table_only: str) -> dict[str, Path
             raise OutputError(
                 f"{folder}: the results would lie among the videos", hint="choose another folder with -o"
             )
-        suffix = path.suffix.lower() if path.suffix.lower() in _VIDEOS else ".mp4"
+        suffix = path.suffix.lower() if path.suffix.lower() in VIDEO_SUFFIXES else ".mp4"
         target = folder / f"{_stem(video)}{table_only or suffix}"
         for other, taken in targets.items():
             if taken.stem == target.stem:
@@ -347,9 +347,10 @@ def _detect(
     summary_json: bool = False,
 ) -> VideoSummary:
     from fewbox.video import detect_video
+    from fewbox.video.opening import drawn_before
     from fewbox.video.tracking import DEFAULT_CONFIRM
 
-    return detect_video(
+    summary = detect_video(
         detector,
         source,
         output,
@@ -360,6 +361,9 @@ def _detect(
         counters=counters,
         summary_json=summary_json,
     )
+    for film, table in drawn_before(summary.outputs, source.name):
+        console.print(f"{film}: of an earlier run, and still there; its boxes are not those of {table.name}")
+    return summary
 
 
 def _ended(parsed: argparse.Namespace, *, interrupted: bool, num_failed: int) -> int:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from fewbox.core import environment_variable
@@ -30,6 +31,9 @@ _MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes thre
 _HEAD_BYTES = 4096
 MARK = "drawn by fewbox"
 """The comment in every picture, animation and film with boxes, by which it is known from an original."""
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+"""What films are written as."""
+_DRAWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif")  # as what pictures and animations are written
 _asking_for_umask = threading.Lock()
 
 
@@ -240,6 +244,27 @@ def drawings_among(names: Iterable[str]) -> set[str]:
     """What the pictures beside the detectors in a folder are called, of all names in it."""
     detectors = [Path(name) for name in names if name.lower().endswith((".safetensors", ".onnx"))]
     return {drawing.name for detector in detectors for drawing in drawn_beside(detector)}
+
+
+def is_drawing(picture: str | os.PathLike[str]) -> bool:
+    """Whether fewbox has drawn a picture or an animation, by the mark at its beginning.
+
+    Not of what cannot be read: that is told when its turn comes.
+    """
+    path = os.fspath(picture)
+    if not path.lower().endswith(_DRAWN):
+        return False
+    try:
+        status = os.stat(path)  # noqa: PTH116 - there may be thousands
+        return _has_mark(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=2**15)  # the page of fewbox annotate lists its photos again and again
+def _has_mark(path: str, *_version: int) -> bool:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        return MARK.encode() in file.read(_HEAD_BYTES)
 
 
 def is_there(path: Path) -> bool:

@@ -12,7 +12,6 @@ import glob
 import math
 import os
 import re
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -22,16 +21,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fewbox.core import some_of
 from fewbox.core.arguments import checked_path, kind_of
-from fewbox.core.files import drawings_among
+from fewbox.core.files import drawings_among, is_drawing
 from fewbox.core.progress import say_once
 from fewbox.data.decoding import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from fewbox.data.photo_file import (
     SPELLING_HINT,
     PhotoBytes,
     PhotoFile,
-    open_file,
     opened,
+    png_metadata_is_late,
     told_as_photo_error,
 )
 from fewbox.data.remote import addresses_at, cached_path, is_remote, path_in, place_here, without_secrets
@@ -66,7 +66,7 @@ def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
 
     Returns:
         Each photo once, in the order given; inside a folder or pattern in natural order (``out2.jpg``
-        before ``out10.jpg``), hidden files left out, and in a folder drawings of a detector there, too.
+        before ``out10.jpg``), hidden files left out, and what fewbox has drawn, too.
 
     Raises:
         PhotoError: a path does not exist, is not a photo, or holds none.
@@ -139,11 +139,16 @@ def photo_names_in(folder: Path) -> list[str]:
             names = {entry.name for entry in listed if _is_photo_name(entry.name) and entry.is_file()}
     except OSError as error:
         raise PhotoError(f"{folder}: cannot be listed: {error.strerror or error}") from error
-    if drawings := names & drawings_among(entry.name for entry in listed):
-        say_once(
-            f"{folder}: drawn of a detector that lies there, and no photos: {', '.join(sorted(drawings))}"
-        )
+    beside = drawings_among(entry.name for entry in listed)
+    drawings = {name for name in names if name in beside or is_drawing(os.path.join(folder, name))}  # noqa: PTH118
+    _tell_drawings(folder, drawings)
     return sorted(names - drawings, key=_natural_key)
+
+
+def _tell_drawings(place: Path, drawings: Iterable[str]) -> None:
+    """Say what is passed over in a folder or pattern, if anything is."""
+    if drawings:
+        say_once(f"{place}: drawn by fewbox, and no photos: {some_of(sorted(drawings, key=_natural_key))}")
 
 
 def _photos_at(path: Path) -> list[Path]:
@@ -168,8 +173,10 @@ def _photos_at(path: Path) -> list[Path]:
 
 def _photos_matching(pattern: Path) -> list[Path]:
     matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    those = (path for path in map(Path, matches) if _is_photo_name(path.name) and path.is_file())
-    photos = sorted(those, key=_natural_order)
+    those = {path for path in map(Path, matches) if _is_photo_name(path.name) and path.is_file()}
+    drawings = {path for path in those if is_drawing(path)}
+    _tell_drawings(pattern, [str(path) for path in drawings])
+    photos = sorted(those - drawings, key=_natural_order)
     if not photos:
         raise PhotoError(f"{pattern}: no photo matches this pattern", hint=_SUFFIX_HINT)
     return photos
@@ -328,7 +335,7 @@ def read_size_hw(path: PhotoSource) -> tuple[int, int]:
         width, height = image.size
         if image.format == "TIFF":  # Pillow has swapped the sides of a TIFF by itself
             return height, width
-        if image.format == "PNG" and _png_metadata_is_late(file):
+        if image.format == "PNG" and png_metadata_is_late(file):
             image.load()
         return (width, height) if lies_sideways(image) else (height, width)
 
@@ -384,17 +391,3 @@ def _pixels_of(image: Any, name: str) -> RGBArray:
     if array.dtype != np.uint8:
         raise PhotoError(f"{name}: an image array is uint8, 0 to 255: {array.dtype}", hint=_TO_UINT8)
     return np.asarray(array, np.uint8)
-
-
-def _png_metadata_is_late(photo: PhotoFile) -> bool:
-    """Tell whether a PNG says something after its pixels, where Pillow looks only once it has them."""
-    pixels_seen = False
-    with open_file(photo) as file:
-        file.seek(8)  # signature
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if pixels_seen and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
-                return True
-            pixels_seen = pixels_seen or kind == b"IDAT"
-            file.seek(length + 4, os.SEEK_CUR)  # the chunk and its checksum
-    return False

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -228,3 +230,21 @@ def _shown(path: PhotoFile) -> str:
 def _too_large(path: PhotoFile, size: str = "") -> PhotoError:
     limit = _max_pixels(path) // 1_000_000
     return PhotoError(f"{_shown(path)}: larger than {limit} megapixels{size}", hint=_SMALLER_HINT)
+
+
+def png_metadata_is_late(photo: PhotoFile) -> bool:
+    """Tell whether a PNG says something after its pixels, where Pillow looks only once it has them.
+
+    Raises:
+        PhotoError: the file is missing.
+    """
+    pixels_seen = False
+    with open_file(photo) as file:
+        file.seek(8)  # signature
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if pixels_seen and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
+                return True
+            pixels_seen = pixels_seen or kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)  # the chunk and its checksum
+    return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,16 @@ from typing import Any
 from PIL import Image
 
 from fewbox import __version__
-from fewbox.core import counted, quoted
+from fewbox.core import counted, quoted, some_of
 from fewbox.core.arguments import AUTO, CPU, checked_threshold, may_have_gpu, takes_score_threshold
 from fewbox.core.boxes import checked_tiles
-from fewbox.core.files import is_there, not_own, require_own, require_writable
+from fewbox.core.files import drawings_among, is_drawing, is_there, not_own, require_own, require_writable
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.images import (
     PHOTO_SUFFIXES,
     ReducedImage,
     StrPath,
     find_photos,
-    given_places,
     read_reduced,
     read_size_hw,
 )
@@ -59,6 +59,8 @@ class FolderSummary:
     """The animation, if one was written."""
     full: FullPhotos = field(default_factory=FullPhotos)
     """Photos in which there may be more."""
+    drawn_before: tuple[str, ...] = ()
+    """Names of pictures and animations of an earlier run that are still in the folder."""
 
     def __str__(self) -> str:
         done = self.num_photos - len(self.failed)
@@ -70,6 +72,14 @@ class FolderSummary:
             lines.append(f"{found} in {counted(done, 'photo')}: {self.written}{table}{animation}")
         if self.full.count:
             lines.append(str(self.full))
+        if self.drawn_before:
+            still = counted(
+                len(self.drawn_before), "picture of an earlier run is", "pictures of an earlier run are"
+            )
+            lines.append(
+                f"{self.written.parent}: {still} still there, and not in {self.written.name}: "
+                f"{some_of(self.drawn_before)}"
+            )
         if self.failed:
             names, count = ", ".join(self.failed), counted(self.num_photos, "photo")
             lines.append(f"{len(self.failed)} of {count} could not be read: {names}")
@@ -134,10 +144,6 @@ def detect_folder(
         require_writable(gif, [".gif"])
         require_another(Path(gif), paths, "animation")
         require_own(Path(gif))
-        if Path(gif).parent.resolve() in (Path(place).resolve() for place in given_places(photos)):
-            console.print(
-                f"{gif}: will lie among the photos, and be one of them when the folder is given again"
-            )
     loaded, num_threads = _opened(Path(detector), paths, engine, base, device)
     if show_progress:
         say_what_computes(loaded)
@@ -157,10 +163,26 @@ def detect_folder(
         animation = Path(gif) if gif is not None and rows else None
         if animation is not None:
             _animate([written.with_name(row["picture"]) for row in rows], animation)
+        drawn = [target for number, target in enumerate(targets) if target and number in rows]
     full = FullPhotos(limit_of(loaded))
     for name in rows.full_photos():
         full.add(name)
-    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), animation, full)
+    left = () if written in targets else _drawn_before(written.parent, [*drawn, animation])
+    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), animation, full, left)
+
+
+def _drawn_before(folder: Path, drawn: Iterable[Path | None]) -> tuple[str, ...]:
+    """The names of pictures and animations in a folder of results that are not among those just drawn."""
+    known = {os.path.realpath(path) for path in drawn if path is not None}
+    names = os.listdir(folder)  # noqa: PTH208 - thousands of names, of which few become paths
+    others = set(names) - drawings_among(names)
+    return tuple(
+        sorted(
+            name
+            for name in others
+            if (path := os.path.realpath(folder / name)) not in known and is_drawing(path)
+        )
+    )
 
 
 def _results_of(paths: Sequence[Path], output: Path, pictures: bool) -> tuple[Path, Sequence[Path | None]]:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold, takes_score_threshold
-from fewbox.core.files import not_own, replacing, require_own, require_writable
+from fewbox.core.files import VIDEO_SUFFIXES, not_own, replacing, require_own, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
@@ -29,15 +29,14 @@ from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.rows import FullPhotos, limit_of
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
-from fewbox.video.opening import is_own
+from fewbox.video.opening import TABLE_NAME, TABLE_SUFFIX, is_own
 from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown
 from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker
-from fewbox.video.writer import TABLE_HEAD, VIDEO_SUFFIXES, TrackSummary, TrackTable, VideoWriter
+from fewbox.video.writer import TABLE_HEAD, TrackSummary, TrackTable, VideoWriter
 
 if TYPE_CHECKING:
     from fewbox.video.reader import Packet
 
-_TABLE_NAME, _TABLE_SUFFIX = "_tracks", ".csv"
 MAX_WAITING = 4
 """So many frames, or packets of sound, wait for the network, and as many to be written."""
 _MAX_LAG_S = 0.5
@@ -157,16 +156,16 @@ def _targets(source: FrameSource, output: Path, with_summary: bool) -> _Targets:
     Raises:
         OutputError: they could not be written, or would replace the source.
     """
-    require_writable(output, [*VIDEO_SUFFIXES, _TABLE_SUFFIX])
+    require_writable(output, [*VIDEO_SUFFIXES, TABLE_SUFFIX])
     if output.resolve() == Path(source.name).resolve():
         raise OutputError(f"{output}: the result would replace the video", hint="choose another name with -o")
     stem = output.stem
-    if output.suffix.lower() == _TABLE_SUFFIX:
-        video, table, stem = None, output, stem.removesuffix(_TABLE_NAME)
+    if output.suffix.lower() == TABLE_SUFFIX:
+        video, table, stem = None, output, stem.removesuffix(TABLE_NAME)
     else:
-        video, table = output, output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
+        video, table = output, output.with_name(f"{stem}{TABLE_NAME}{TABLE_SUFFIX}")
     summary = output.with_name(f"{stem}_tracks.json")
-    owner = summary.with_suffix(_TABLE_SUFFIX)
+    owner = summary.with_suffix(TABLE_SUFFIX)
     if owner != table and owner.exists():  # beside k.csv lies what another run has written for k.mp4
         if with_summary:
             raise OutputError(
@@ -186,10 +185,10 @@ def require_own_results(output: Path) -> None:
         VideoError: PyAV is not installed.
     """
     stem, table = output.stem, output
-    if output.suffix.lower() == _TABLE_SUFFIX:
-        stem = stem.removesuffix(_TABLE_NAME)
+    if output.suffix.lower() == TABLE_SUFFIX:
+        stem = stem.removesuffix(TABLE_NAME)
     else:
-        table = output.with_name(f"{stem}{_TABLE_NAME}{_TABLE_SUFFIX}")
+        table = output.with_name(f"{stem}{TABLE_NAME}{TABLE_SUFFIX}")
         if output.is_file() and output.stat().st_size and not is_own(output):
             raise not_own(output)
     require_own(table, TABLE_HEAD)

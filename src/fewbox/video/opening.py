@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fewbox.core.files import MARK
+from fewbox.core.files import MARK, VIDEO_SUFFIXES
 from fewbox.errors import VideoError
 
 if TYPE_CHECKING:
     import av
 
+TABLE_NAME, TABLE_SUFFIX = "_tracks", ".csv"
+"""What is added to the name of a film for that of its table."""
 TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 BACK_S = 1
@@ -117,6 +119,28 @@ def is_own(film: Path) -> bool:
     except (OSError, av.FFmpegError):
         return False
     return said.get("comment") == MARK
+
+
+def drawn_before(written: Sequence[Path], source: str) -> list[tuple[Path, Path]]:
+    """Films of earlier runs that lie beside what one has written, each with the new table called as its own.
+
+    Args:
+        written: what the run has written.
+        source: what it has read, which is no such film.
+
+    Raises:
+        VideoError: PyAV is not installed.
+    """
+    tables = [path for path in written if path.name.endswith(TABLE_NAME + TABLE_SUFFIX)]
+    films = [
+        (table.with_name(table.name.removesuffix(TABLE_NAME + TABLE_SUFFIX) + suffix), table)
+        for table in tables
+        for suffix in VIDEO_SUFFIXES
+    ]
+    known = {path.resolve() for path in (*written, Path(source))}
+    return [
+        pair for pair in films if pair[0].resolve() not in known and pair[0].is_file() and is_own(pair[0])
+    ]
 
 
 _WAITED = 0.25

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from fewbox.video.reader import FrameSource, Packet
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-"""What videos are written as."""
 _TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
 TABLE_HEAD = ",".join(_TABLE_COLUMNS)
 """How every table begins."""
@@ -60,7 +58,7 @@ class VideoWriter:
     """A video in H.264, with the times of its source.
 
     Args:
-        path: the file to write; its suffix is one of ``VIDEO_SUFFIXES``.
+        path: the file to write; its suffix is one of ``files.VIDEO_SUFFIXES``.
         target: its name in messages.
         source: where the frames come from.
 
