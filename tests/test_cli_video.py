@@ -210,6 +210,7 @@ def test_a_film_without_its_picture(detector: str, film: str, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["film_tracks.csv", "film_tracks.json"]
 
 
+@pytest.mark.slow
 def test_a_film_that_an_earlier_run_has_left_beside_the_new_table_is_told(
     detector: str, film: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,7 +136,8 @@ class TestDetecting:
         photo = png(size_hw=(180, 240))
         answer = ask(server, f"{DUCK}?tiles=3", photo).json()
         found = Detector.load(duck).detect(Image.open(io.BytesIO(photo)), tiles=3)
-        assert answer["tiles"] == "3"
+        assert answer["tiles"] == 3
+        assert ask(server, f"{DUCK}?tiles=auto", photo).json()["tiles"] == "auto"
         assert answer["photos"][0]["detections"] == found.to_dict()["detections"]
         assert "tiles" not in ask(server, DUCK, photo).json()
 

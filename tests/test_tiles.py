@@ -351,6 +351,31 @@ def test_detections_say_that_there_were_tiles(tmp_path: Path, painter: str) -> N
     assert "tiles" not in rows_of(tmp_path / "plain")
 
 
+@pytest.mark.slow
+def test_tiles_that_no_photo_has_are_told(
+    tmp_path: Path, painter: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks for them would believe that the photos were looked at more closely."""
+    photo = save_noise(tmp_path)
+    small = str(tmp_path / "photos/small.png")
+    Image.new("RGB", (64, 48)).save(small)
+    told = "no photo is so large that the detector looks at tiles of it: all is as without --tiles"
+    command = ["detect", painter, "-o", str(tmp_path / "found"), "--agnostic-nms", "--tiles", "3"]
+    assert main([*command, small]) == 0
+    assert told in capsys.readouterr().out
+    assert main([*command, small, photo]) == 0
+    assert "as without --tiles" not in capsys.readouterr().out
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text(f"small.png,3,3,20,20,{Detector.load(painter).labels[0]}\n")
+    evaluate = ["evaluate", painter, small, "--boxes", str(boxes), "--json"]
+    assert main([*evaluate, "--tiles", "3"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["tiles"] == 3
+    assert told in printed.err
+    assert main(evaluate) == 0
+    assert "as without --tiles" not in capsys.readouterr().err
+
+
 def test_pictures_of_large_photos_stay_small(tmp_path: Path, painter: str) -> None:
     (tmp_path / "photos").mkdir()
     photo = tmp_path / "photos/large.png"

@@ -71,13 +71,10 @@ def refuse_photo_options(parsed: argparse.Namespace, why: str) -> None:
     Raises:
         SettingError: such an option is given.
     """
-    for option, is_given in (
-        ("--gif", parsed.gif is not None),
-        ("--mirror", parsed.mirror),
-        ("--no-pictures", parsed.no_pictures),
-    ):
-        if is_given:
-            raise SettingError(f"{option} is for photos in a folder, {why}", hint="leave it out")
+    for option in ("gif", "mirror", "no_pictures"):
+        if getattr(parsed, option):
+            name = option.replace("_", "-")
+            raise SettingError(f"--{name} is for photos in a folder, {why}", hint="leave it out")
 
 
 def is_for_video(parsed: argparse.Namespace) -> bool:
@@ -134,13 +131,10 @@ def _require_folder_of_videos(parsed: argparse.Namespace, video: str) -> None:
         raise SettingError(
             f"photos and videos in one run: {photos[0]}, {video}", hint="run the command for each kind"
         )
-    for option, is_given in (
-        ("--gif", parsed.gif is not None),
-        ("--mirror", parsed.mirror),
-        ("--engine-cluster", parsed.engine_cluster is not None),
-    ):
-        if is_given:
-            raise SettingError(f"{option} is for photos, not for {video}", hint="leave it out")
+    for option in ("gif", "mirror", "engine_cluster"):
+        if getattr(parsed, option):
+            name = option.replace("_", "-")
+            raise SettingError(f"--{name} is for photos, not for {video}", hint="leave it out")
 
 
 def run_video(parsed: argparse.Namespace) -> int:
@@ -346,10 +340,13 @@ def _detect(
     *,
     summary_json: bool = False,
 ) -> VideoSummary:
+    from fewbox.detection.loading import remark_on_tiles
     from fewbox.video import detect_video
     from fewbox.video.opening import drawn_before
     from fewbox.video.tracking import DEFAULT_CONFIRM
 
+    if remark := remark_on_tiles(detector, [source.size_hw], "frame"):
+        console.print(remark)
     summary = detect_video(
         detector,
         source,

@@ -19,6 +19,7 @@ from fewbox.commands import (
 )
 from fewbox.core import quoted
 from fewbox.core.files import require_writable, write_text
+from fewbox.core.progress import console
 from fewbox.errors import OutputError, SettingError
 
 _REPORT_NAME = "report.html"
@@ -68,7 +69,7 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
         _require_folder(parsed.output)
     from fewbox.core.boxes import checked_tiles
     from fewbox.detection.export_cache import export_later
-    from fewbox.detection.loading import open_detector, say_what_computes
+    from fewbox.detection.loading import open_detector, remark_on_tiles, say_what_computes
     from fewbox.detection.photo_detector import TtaDetector
     from fewbox.evaluation import evaluate
     from fewbox.evaluation.report import save_report
@@ -88,6 +89,8 @@ def run_evaluate(parsed: argparse.Namespace) -> int:
     about = {"detector": Path(parsed.detector).name, **detector.options}
     numbers = json.dumps(about | evaluation.to_dict(), indent=1)
     print(numbers if parsed.json else evaluation)
+    if remark := remark_on_tiles(detector, (image.size_hw for image in annotations)):
+        console.print(remark)
     if parsed.output is not None:
         report = parsed.output / _REPORT_NAME
         write_text(parsed.output / _NUMBERS_NAME, numbers + "\n")  # the report reads every photo once more

@@ -27,7 +27,7 @@ from fewbox.data.images import (
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection import Detections
 from fewbox.detection.drawing import PICTURE_FORMATS, require_another, save_gif, save_picture
-from fewbox.detection.loading import open_detector, say_what_computes
+from fewbox.detection.loading import open_detector, remark_on_tiles, say_what_computes
 from fewbox.detection.parallel import run_parallel, threads_per_photo
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
 from fewbox.detection.rows import FullPhotos, RowFile, limit_of, write_counts, write_rows
@@ -61,6 +61,8 @@ class FolderSummary:
     """Photos in which there may be more."""
     drawn_before: tuple[str, ...] = ()
     """Names of pictures and animations of an earlier run that are still in the folder."""
+    remark: str = ""
+    """On tiles that were asked for, where no photo has any."""
 
     def __str__(self) -> str:
         done = self.num_photos - len(self.failed)
@@ -72,6 +74,8 @@ class FolderSummary:
             lines.append(f"{found} in {counted(done, 'photo')}: {self.written}{table}{animation}")
         if self.full.count:
             lines.append(str(self.full))
+        if self.remark:
+            lines.append(self.remark)
         if self.drawn_before:
             still = counted(
                 len(self.drawn_before), "picture of an earlier run is", "pictures of an earlier run are"
@@ -163,12 +167,15 @@ def detect_folder(
         animation = Path(gif) if gif is not None and rows else None
         if animation is not None:
             _animate([written.with_name(row["picture"]) for row in rows], animation)
+        remark = remark_on_tiles(loaded, ((row["height"], row["width"]) for row in rows)) if len(rows) else ""
         drawn = [target for number, target in enumerate(targets) if target and number in rows]
     full = FullPhotos(limit_of(loaded))
     for name in rows.full_photos():
         full.add(name)
     left = () if written in targets else _drawn_before(written.parent, [*drawn, animation])
-    return FolderSummary(written, len(paths), rows.num_detections, tuple(failed), animation, full, left)
+    return FolderSummary(
+        written, len(paths), rows.num_detections, tuple(failed), animation, full, left, remark
+    )
 
 
 def _drawn_before(folder: Path, drawn: Iterable[Path | None]) -> tuple[str, ...]:

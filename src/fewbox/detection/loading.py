@@ -7,6 +7,7 @@ finetune`` wrote runs in PyTorch, or as the export of it that is in the cache: s
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from fewbox.core.boxes import FoundArrays
 from fewbox.core.progress import console
 from fewbox.data.images import StrPath
 from fewbox.detection.export_cache import find_export, keep_export
-from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.detection.photo_detector import PhotoDetector, TiledDetector
 from fewbox.detection.rows import noted
 from fewbox.errors import CheckpointError, DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.models import BASE_HEADER, ZOO
@@ -255,6 +256,18 @@ def _loaded(path: Path, base: BaseModel | StrPath | None, device: str, *, is_bas
 def say_what_computes(detector: PhotoDetector) -> None:
     """Say in a line what a detector computes with."""
     console.print(f"computing on: {detector.runs_on}")
+
+
+def remark_on_tiles(detector: PhotoDetector, sizes_hw: Iterable[tuple[int, int]], what: str = "photo") -> str:
+    """A line if tiles are asked for, and no photo has any, by the sizes of the photos; else nothing."""
+    asked = detector
+    while not isinstance(asked, TiledDetector):
+        if not hasattr(asked, "detector"):
+            return ""
+        asked = asked.detector
+    if any(len(asked.tiles_of(size_hw)) for size_hw in sizes_hw):
+        return ""
+    return f"no {what} is so large that the detector looks at tiles of it: all is as without --tiles"
 
 
 def _is_for_torch(device: str) -> bool:

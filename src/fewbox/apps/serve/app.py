@@ -299,7 +299,6 @@ class Service:
                 "sha256": current.sha256,
                 "score_threshold": threshold,
                 **detector.options,
-                **({} if tiles is None else {"tiles": tiles}),  # as it was asked for
                 "photos": [which | one.found.to_dict() | which for which, one in done],
                 "failed": [which | {"error": e.message, "hint": e.hint} for which, e in failed],
             }

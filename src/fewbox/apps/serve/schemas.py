@@ -62,7 +62,9 @@ class DetectAnswer(BaseModel):
     detector: str
     sha256: str = Field(description="of the detector's file")
     score_threshold: float
-    tiles: str | None = Field(None, description="as asked for; missing if the request asks for none")
+    tiles: int | str | None = Field(
+        None, description="a number or auto, as asked for; missing if the request asks for none"
+    )
     agnostic_nms: bool | None = Field(None, description="missing if the request does not ask for it")
     photos: list[PhotoAnswer] = Field(description="those that could be read, in the order of the request")
     failed: list[FailedPhoto]
