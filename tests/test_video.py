@@ -450,8 +450,20 @@ def test_photos_in_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert detect_video(SeesYellow(), source, tmp_path / "boxes.mp4", show_progress=False).num_frames == 2
     assert times_of(tmp_path / "boxes.mp4") == [0, Fraction(1, 4)]
     assert {image.shape for image in images_of(tmp_path / "boxes.mp4")} == {(HEIGHT, WIDTH, 3)}
-    assert capsys.readouterr().err.count("skipped: ") == 2
+    told = capsys.readouterr().err
+    assert told.count("skipped: ") == 2
+    fitted = f"1 of 4 photos has another size than the first ({WIDTH} x {HEIGHT}), and is fitted to it"
+    assert f"{fitted}: boxes are in pixels of the film\n" in told
     assert source.failed == ["a/0.png", "b/3.png"]  # each is called as it is told from the others
+
+
+def test_a_film_whose_frames_change_their_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "film.mjpeg").open("wb") as film:
+        for size_wh in ((160, 120), (160, 120), (80, 60)):
+            Image.fromarray(picture(0)).resize(size_wh).save(film, "JPEG")
+    detect(tmp_path / "film.mjpeg", tmp_path / "boxes.csv")
+    told = "film.mjpeg: 1 frame of another size, made as large as the first: 160 x 120\n"
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size_wh", [(16386, 4), (4, 20000)])

@@ -29,8 +29,8 @@ from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.rows import FullPhotos, limit_of
 from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
-from fewbox.video.opening import TABLE_NAME, TABLE_SUFFIX, is_own
-from fewbox.video.reader import Frame, FrameSource, VideoReader, as_shown
+from fewbox.video.opening import TABLE_NAME, TABLE_SUFFIX, as_shown, is_own
+from fewbox.video.reader import Frame, FrameSource, VideoReader
 from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker
 from fewbox.video.writer import TABLE_HEAD, TrackSummary, TrackTable, VideoWriter
 

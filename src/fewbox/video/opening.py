@@ -1,7 +1,7 @@
 """Open a film, a stream or a webcam with PyAV, and say in plain words what FFmpeg reports.
 
 And tell when the frames of a camera came: what its own times, if it sends any, do not say. And let the times
-in a film go on where one of them is damaged, or where they begin anew.
+in a film go on where one of them is damaged, or where they begin anew. And show frames as they are shown.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from fewbox.core.files import MARK, VIDEO_SUFFIXES
+from fewbox.data.images import ReducedImage
 from fewbox.errors import VideoError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ TIMEOUT_S = 10.0
 """A stream that sends nothing for so long has stalled."""
 BACK_S = 1
 """Times that fall back by more are damaged, or begin anew, as where transport streams are joined."""
+_MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 UNREADABLE = "not a video, or damaged or cut off"
 CONVERT = "play it, and if it plays, convert it to H.264 first: ffmpeg -i IN -c:v libx264 OUT.mp4"
 
@@ -289,3 +292,17 @@ def display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
     if matrix is None:
         return np.eye(2, dtype=np.int32)
     return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
+
+
+def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
+    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels.
+
+    No array, of which a detector that finds nothing would doubt that it is RGB.
+    """
+    height, width = image.shape[:2]
+    if pixel_aspect == 1:
+        return ReducedImage(image, (height, width))
+    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
+    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
+    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
+    return ReducedImage(np.array(shown), (height, width))

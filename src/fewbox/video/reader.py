@@ -22,7 +22,7 @@ from PIL import Image, ImageOps, ImageSequence
 
 from fewbox.core import counted
 from fewbox.core.progress import console
-from fewbox.data.images import ReducedImage, read_image, read_size_hw, upright_array
+from fewbox.data.images import read_image, read_size_hw, upright_array
 from fewbox.data.photo_file import opened
 from fewbox.data.remote import short_names
 from fewbox.detection.drawing import contained
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 _MAX_PACKETS_BEFORE_FRAMES = 5000  # of sound and the like; they are held until the first frame comes
 _MISSING_PART = 0.9  # a video that ends before this part of the length it states was cut off
-_MAX_STRETCH = Fraction(4)  # no film has wider pixels: they are a mistake
 _USUAL_RATE, _HIGHEST_RATE = Fraction(25), 1000  # what is above is the rate of a stream's clock
 _DURATION = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # such as 00:01:23.040000000
 _UNKNOWN_COLOR = (2, 2, 2)
@@ -121,7 +120,7 @@ class PhotoFrames:
     def __iter__(self) -> Iterator[Frame]:
         """The frames; a photo that cannot be read is reported and left out."""
         self.failed.clear()
-        (height, width), pts = self.size_hw, 0
+        (height, width), pts, num_fitted = self.size_hw, 0, 0
         for path, name in zip(self._paths, short_names(self._paths), strict=True):
             try:
                 image = read_image(path)
@@ -132,8 +131,15 @@ class PhotoFrames:
             if image.shape[:2] != self.size_hw:
                 fitting = contained(Image.fromarray(image), (width, height))
                 image = np.array(ImageOps.pad(fitting, (width, height)))
+                num_fitted += 1
             yield Frame(image, pts, float(pts * self.time_base))
             pts += 1
+        if num_fitted:
+            has, is_ = ("has", "is") if num_fitted == 1 else ("have", "are")
+            console.print(
+                f"{num_fitted} of {self.name} {has} another size than the first ({width} x {height}), "
+                f"and {is_} fitted to it: boxes are in pixels of the film"
+            )
 
 
 class GifFrames:
@@ -177,20 +183,6 @@ class GifFrames:
             self._cut_off = True
 
 
-def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
-    """The frame stretched as a player shows it: detectors have learnt from photos with square pixels.
-
-    No array, of which a detector that finds nothing would doubt that it is RGB.
-    """
-    height, width = image.shape[:2]
-    if pixel_aspect == 1:
-        return ReducedImage(image, (height, width))
-    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
-    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
-    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
-    return ReducedImage(np.array(shown), (height, width))
-
-
 def _first_size_hw(paths: Sequence[Path]) -> tuple[int, int]:
     """The size of the first photo that can be read."""
     for path in paths[:-1]:
@@ -231,7 +223,7 @@ class VideoReader:
         self.color = _UNKNOWN_COLOR
         self.pixel_aspect = Fraction(1)
         self._begin_s = Fraction(max(self._container.start_time or 0, 0), 1_000_000)
-        self._num_damaged = 0
+        self._num_damaged = self._num_fitted = 0
         self._last_pts = -1
         self._times = PacketTimes(self._container.format.name, self.rate, live=self.live)
         self._waiting: list[av.VideoFrame] = []
@@ -350,6 +342,7 @@ class VideoReader:
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
             self.pixel_aspect = 1 / aspect if sideways else aspect
         height, width = self.size_hw[::-1] if sideways else self.size_hw
+        self._num_fitted += (decoded.width, decoded.height) != (width, height)
         require_known_colors(self.name, decoded.colorspace)
         image = decoded.to_ndarray(
             format="rgb24", width=width, height=height, src_color_range=decoded.color_range
@@ -380,6 +373,10 @@ class VideoReader:
     def _report_faults(self, time_s: float) -> None:
         if self._num_damaged:
             console.print(f"{self.name}: {self._num_damaged} damaged packets left out")
+        if self._num_fitted:
+            size = "{1} x {0}".format(*self.size_hw)
+            frames = counted(self._num_fitted, "frame")
+            console.print(f"{self.name}: {frames} of another size, made as large as the first: {size}")
         stated_s = self._stated_s()
         if time_s + float(1 / self.rate) < _MISSING_PART * stated_s:
             console.print(

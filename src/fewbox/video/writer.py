@@ -29,8 +29,8 @@ from fewbox.core.progress import console, progress_bar
 from fewbox.data.similar import NEARLY_SAME, SAME, PerceptualHash, perceptual_hash
 from fewbox.errors import OutputError, VideoError
 from fewbox.video.counting import PassCounter
-from fewbox.video.opening import require_pyav
-from fewbox.video.reader import Frame, VideoReader, as_shown
+from fewbox.video.opening import as_shown, require_pyav
+from fewbox.video.reader import Frame, VideoReader
 from fewbox.video.tracking import TrackedBox
 
 if TYPE_CHECKING:
