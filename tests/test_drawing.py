@@ -122,6 +122,18 @@ def test_a_dashed_line_has_gaps():
     assert solid[dashed].all()
 
 
+@pytest.mark.parametrize(("width", "height"), [(15, 8), (30, 14), (9, 60), (40, 40)])
+def test_what_is_in_a_small_box_is_seen(width: int, height: int) -> None:
+    """In a large picture, whose lines are wide."""
+    x, y = 700, 300
+    plain = grey(800, 1600)
+    changed = (drawn(plain, (x, y, x + width, y + height)) != plain).any(-1)
+    assert changed[y, x : x + width].all()
+    inside = changed[y : y + height, x : x + width]
+    assert inside.mean() < 0.7  # 0.9 and more with the lines of a large box
+    assert not inside[height // 2, width // 3 : -(width // 3)].any()
+
+
 def test_lines_and_letters_grow_with_the_photo():
     def columns_of_line_and_rows_of_tag(scale: int) -> tuple[int, int]:
         box = (20 * scale, 60 * scale, 180 * scale, 110 * scale)

@@ -105,12 +105,12 @@ def draw_boxes(
     canvas = ImageDraw.Draw(picture)
     scale = _Scale.of(picture)
     visible = [
-        (outline, class_color(int(class_id)), tag, is_dashed)
+        (outline, class_color(int(class_id)), tag, is_dashed, line)
         for box, class_id, tag, is_dashed in zip(corners.tolist(), ids, tags, flags, strict=True)
-        if (outline := _outline(box, scale)) is not None
+        if (outline := _outline(box, scale, line := _line_of(box, scale))) is not None
     ]
-    for outline, color, _, is_dashed in reversed(visible):
-        _draw_outline(canvas, outline, color, scale, dashed=is_dashed)
+    for outline, color, _, is_dashed, line in reversed(visible):
+        _draw_outline(canvas, outline, color, line, dashed=is_dashed)
     outlines, texts = [one[0] for one in visible], [one[2] for one in visible]
     placed = place_tags(picture.size, outlines, texts, scale.text)
     for tag, (_, color, *_) in zip(placed, visible, strict=True):
@@ -124,10 +124,10 @@ def draw_path(picture: Image.Image, points: npt.ArrayLike, text: str, *, closed:
     corners = [(float(x), float(y)) for x, y in np.asarray(points)]
     corners += corners[:1] if closed else []
     canvas, scale = ImageDraw.Draw(picture), _Scale.of(picture)
-    for color, width in ((_BLACK, scale.line + 2 * scale.edge), (_WHITE, scale.line)):
+    for color, width in ((_BLACK, scale.line + 2 * _edge_of(scale.line)), (_WHITE, scale.line)):
         canvas.line(corners, fill=color, width=width, joint="curve")
     xs, ys = zip(*corners, strict=True)
-    outline = _outline((min(xs), min(ys), max(xs) + 1, max(ys) + 1), scale)
+    outline = _outline((min(xs), min(ys), max(xs) + 1, max(ys) + 1), scale, scale.line)
     for tag in place_tags(picture.size, [outline], [text], scale.text) if outline is not None else ():
         if tag is not None:
             _draw_tag(canvas, tag, _WHITE)
@@ -140,25 +140,33 @@ class _Scale:
     width: int
     height: int
     line: int
-    edge: int
+    """The width of a line; of a box that is small for it, see :func:`_line_of`."""
     text: int
 
     @classmethod
     def of(cls, picture: Image.Image) -> _Scale:
         side = math.sqrt(picture.width * picture.height)
-        line = max(2, round(side / 200))
-        return cls(
-            picture.width, picture.height, line, edge=max(1, line // 4), text=max(11, round(side / 32))
-        )
+        return cls(picture.width, picture.height, max(2, round(side / 200)), text=max(11, round(side / 32)))
 
 
-def _outline(box: Sequence[float], scale: _Scale) -> Rect | None:
+def _line_of(box: Sequence[float], scale: _Scale) -> int:
+    """How wide the line around ``box`` is: an eighth of its shorter side at the most, or it would hide it."""
+    x1, y1, x2, y2 = box
+    return max(int(min(x2 - x1, y2 - y1, 8 * scale.line)) // 8, 1)
+
+
+def _edge_of(line: int) -> int:
+    """How wide the edge on both sides of a line is."""
+    return max(1, line // 4)
+
+
+def _outline(box: Sequence[float], scale: _Scale, line: int) -> Rect | None:
     """The outer border of a line along the edges of ``box``; None if no part is in the picture."""
     x1, y1, x2, y2 = box
     if x2 <= 0 or y2 <= 0 or x1 >= scale.width or y1 >= scale.height:
         return None
-    left, right = _span(x1, x2, scale.width, scale.line // 2)
-    top, bottom = _span(y1, y2, scale.height, scale.line // 2)
+    left, right = _span(x1, x2, scale.width, line // 2)
+    top, bottom = _span(y1, y2, scale.height, line // 2)
     return left, top, right, bottom
 
 
@@ -168,20 +176,18 @@ def _span(low: float, high: float, length: int, grow: int) -> tuple[int, int]:
     return max(start - grow, 0), min(stop + grow, length)
 
 
-def _draw_outline(
-    canvas: ImageDraw.ImageDraw, outline: Rect, color: RGB, scale: _Scale, *, dashed: bool
-) -> None:
+def _draw_outline(canvas: ImageDraw.ImageDraw, outline: Rect, color: RGB, line: int, *, dashed: bool) -> None:
     left, top, right, bottom = outline
     bars = [
-        (left, top, right, min(top + scale.line, bottom)),
-        (left, max(bottom - scale.line, top), right, bottom),
-        (left, top, min(left + scale.line, right), bottom),
-        (max(right - scale.line, left), top, right, bottom),
+        (left, top, right, min(top + line, bottom)),
+        (left, max(bottom - line, top), right, bottom),
+        (left, top, min(left + line, right), bottom),
+        (max(right - line, left), top, right, bottom),
     ]
     if dashed:
-        bars = [dash for bar in bars for dash in _dashes(bar, 4 * scale.line)]
+        bars = [dash for bar in bars for dash in _dashes(bar, 4 * line)]
     for bar in bars:  # an edge all round, so that the line shows on its own colour too
-        _fill(canvas, bar, _contrast_color(color), grow=scale.edge)
+        _fill(canvas, bar, _contrast_color(color), grow=_edge_of(line))
     for bar in bars:
         _fill(canvas, bar, color)
 
