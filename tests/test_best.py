@@ -545,6 +545,11 @@ def test_show_says_how_good_it_should_be(
     assert "four times in five between" in printed
     assert "score threshold: " in printed
     assert "photos like these" in printed
+    assert "precision:" not in printed
+    taught[1].with_precision("bfloat16").save(tmp_path / "d.safetensors")
+    assert main(["show", str(tmp_path / "d.safetensors")]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "precision: bfloat16; the estimate is that of the detector before it was rounded" in printed
 
 
 @pytest.mark.slow

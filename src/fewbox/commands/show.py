@@ -146,6 +146,9 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
         "base": f"{base['name']}, licence {base['licence']}",
         "input": _input_in_words(facts["input_size_hw"]),
     }
+    if facts["precision"] != "float32":
+        before = "; the estimate is that of the detector before it was rounded" if "estimate" in made else ""
+        rows["precision"] = f"{facts['precision']}{before}"
     if not made:
         return rows | {"made": "it is a base model, with the classes that it was trained on"}
     photos = made.get("photos", [])
