@@ -435,7 +435,12 @@ class TestAFile:
 class TestInt8:
     @pytest.mark.slow
     def test_is_smaller_and_finds_nearly_the_same(
-        self, duck: Detector, duck_file: Path, rendered: AnnotationSet, tmp_path: Path
+        self,
+        duck: Detector,
+        duck_file: Path,
+        rendered: AnnotationSet,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         target = tmp_path / "duck.xml"
         photos = [image.path for image in rendered][:1]
@@ -448,6 +453,9 @@ class TestInt8:
         assert small < whole / 3
         exported = open_detector(target)
         assert exported.precision == "int8"
+        capsys.readouterr()
+        assert main(["show", str(target)]) == 0
+        assert "precision:   int8" in capsys.readouterr().out
         for image in rendered:
             best = duck.detect(image.path, threshold=0.2)
             after = exported.detect(image.path, threshold=0.1)
@@ -509,6 +517,22 @@ def test_photos_in_which_nothing_is_found_will_do(
     if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(ExportError, match=r"nothing was found in 1 photo,.*\n.*--photos FOLDER"):
             export_openvino(duck, tmp_path / "other.xml", precision="bfloat16", photos=photo)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("are_given", "count"), [(True, 238), (True, 0), (False, 238)])
+def test_photos_are_asked_for_only_where_they_would_help(
+    duck: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, are_given: bool, count: int
+) -> None:
+    if "BF16" not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor does not compute in bfloat16")
+    photo = tmp_path / "photo.png"
+    Image.new("RGB", (160, 120), (150, 152, 155)).save(photo)
+    monkeypatch.setattr(openvino_export, "moved_boxes", lambda *_: (count, 3.0))
+    photos = photo if are_given else None
+    with pytest.raises(ExportError, match="use --precision float32, or --force") as caught:
+        export_openvino(duck, tmp_path / "duck.xml", precision="bfloat16", photos=photos)
+    assert ("--photos FOLDER" in str(caught.value)) is not (are_given and count > 0)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,7 @@ ACTIVATIONS = ("Sigmoid", "Multiply", "Swish")
 """Not in int8: SiLU multiplies a value with its sigmoid, and both in int8 cost YOLOX-nano a third of its
 AP; benchmarks/int8.py."""
 _MAX_CALIBRATION_PHOTOS = 300
+_NOTHING = "nothing was found"
 
 
 def export_openvino(
@@ -99,7 +100,7 @@ def export_openvino(
         save_model(model, header, temporary)
         words, holds = _compare(detector, temporary, precision, photos, annotations)
         if not holds and (precision == "float32" or not force):
-            raise _not_the_same(target, precision, words)
+            raise _not_the_same(target, precision, words, photos)
     return words if holds else f"{words}; written all the same, as asked"
 
 
@@ -155,11 +156,12 @@ def _compare(
     moved = "not all were found" if math.isinf(furthest) else f"moved by up to {furthest:.2f} pixels"
     words = f"{counted(count, 'box')} in {counted(len(images), 'photo')}: {moved}"
     if count == 0:
-        words = f"nothing was found in {counted(len(images), 'photo')}, so nobody knows by how much it does"
+        words = f"{_NOTHING} in {counted(len(images), 'photo')}, so nobody knows by how much it does"
     return words, PrecisionCheck(True, count, furthest).holds
 
 
-def _not_the_same(target: Path, precision: str, words: str) -> ExportError:
+def _not_the_same(target: Path, precision: str, words: str, photos: Any) -> ExportError:
+    lacks_objects = photos is None or words.startswith(_NOTHING)
     allowed = {
         "float32": "it does not find the same in OpenVINO as in PyTorch",
         "bfloat16": f"bfloat16 may move boxes by {MAX_SHIFT_PX} pixels",
@@ -167,8 +169,8 @@ def _not_the_same(target: Path, precision: str, words: str) -> ExportError:
     }
     hints = {
         "float32": "look at other photos with --photos FOLDER; if it stays so, please report it",
-        "bfloat16": "give photos with the objects in them: --photos FOLDER; use --precision float32, or "
-        "--force if that is good enough",
+        "bfloat16": ("give photos with the objects in them: --photos FOLDER; " if lacks_objects else "")
+        + "use --precision float32, or --force if that is good enough",
         "int8": "use --precision float32, give more photos with --photos, or --force if that is good enough",
     }
     return ExportError(f"{target}: not written: {allowed[precision]}: {words}", hint=hints[precision])
