@@ -176,6 +176,14 @@ def test_what_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_help_says_which_options_are_for_photos_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["detect", "--help"])
+    said = "".join(capsys.readouterr().out.split())  # lines are broken at hyphens too
+    for begin in ("--gifFILEalsomake", "--mirrorlookateach"):
+        assert "notforvideosor--engine-cluster" in said.partition(begin)[2][:120]
+
+
 def test_a_webcam_may_be_called_as_linux_does() -> None:
     parsed = build_parser().parse_args(["detect", "d.safetensors", "/dev/video63", "-o", "found"])
     assert is_for_video(parsed)

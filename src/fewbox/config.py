@@ -1,4 +1,4 @@
-"""Settings of fine-tuning and of the service: names, defaults, limits and help, stated once.
+"""Settings of learning, of the service, and some of detecting: names, defaults, limits, help, stated once.
 
 The command line is built from such dataclasses, so a setting has no second home.
 """
@@ -37,6 +37,10 @@ def setting(
 
 INPUT_SIZE_STEP, MIN_INPUT_SIZE, MAX_INPUT_SIZE = 32, 320, 1024
 """Of the side of a network's input that may be asked for: the largest stride of a YOLOX, and limits."""
+CLUSTERS = ("processes", "ray")
+"""What the workers of a run over many photos can be."""
+DEFAULT_CONFIRM = 2
+"""In so many frames in a row an object is found before it gets a number, as in ByteTrack."""
 
 
 @dataclass(frozen=True)

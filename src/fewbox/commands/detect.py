@@ -13,11 +13,13 @@ from fewbox.commands.detect_video import (
     refuse_photo_options,
     run_video,
 )
+from fewbox.config import CLUSTERS
 from fewbox.core.files import VIDEO_SUFFIXES
 from fewbox.data.remote import is_remote
 from fewbox.errors import SettingError
 
-_CLUSTERS = ("processes", "ray")
+_CPUS, _GPUS = 1, 0
+"""Of each worker, where nothing else is said."""
 
 
 def add_detect(commands: Any) -> None:
@@ -54,12 +56,16 @@ def add_detect(commands: Any) -> None:
         help="report detections with a higher score than this, 0 to 1 (default: the detector's own)",
     )
     detect.add_argument(
-        "--gif", type=Path, metavar="FILE", help="also make one animation of all pictures, five a second"
+        "--gif",
+        type=Path,
+        metavar="FILE",
+        help="also make one animation of all pictures, five a second; not for videos or --engine-cluster",
     )
     detect.add_argument(
         "--no-pictures",
         action="store_true",
-        help="write only detections.json and counts.csv, or the tables of videos, which is faster",
+        help="write only detections.json and counts.csv, or the tables of videos whose results go to a "
+        "folder, which is faster; --engine-cluster draws none anyway",
     )
     detect.add_argument(
         "--base",
@@ -67,10 +73,19 @@ def add_detect(commands: Any) -> None:
     )
     add_engine(detect)
     add_device(detect)
+    _add_looks(detect)
+    add_video_options(detect)
+    _add_batch_options(detect)
+    detect.set_defaults(run=run_detect)
+
+
+def _add_looks(detect: argparse.ArgumentParser) -> None:
+    """Add the options that say how closely a photo is looked at."""
     detect.add_argument(
         "--mirror",
         action="store_true",
-        help="look at each photo mirrored too: finds a little more, takes twice as long",
+        help="look at each photo mirrored too: finds a little more, takes twice as long; not for videos or "
+        "--engine-cluster",
     )
     add_tiles(
         detect,
@@ -78,9 +93,6 @@ def add_detect(commands: Any) -> None:
         "times as long as there are tiles",
     )
     add_agnostic_nms(detect)
-    add_video_options(detect)
-    _add_batch_options(detect)
-    detect.set_defaults(run=run_detect)
 
 
 def run_detect(parsed: argparse.Namespace) -> int:
@@ -122,7 +134,7 @@ def _add_batch_options(detect: argparse.ArgumentParser) -> None:
     )
     batch.add_argument(
         "--engine-cluster",
-        choices=_CLUSTERS,
+        choices=CLUSTERS,
         help="who does it: processes of this machine, or those of a Ray cluster",
     )
     batch.add_argument(
@@ -131,12 +143,14 @@ def _add_batch_options(detect: argparse.ArgumentParser) -> None:
         help="the Ray cluster, host:6379 or auto (default: one is started on this machine)",
     )
     batch.add_argument("--workers", type=int, metavar="N", help="how many workers (default: as many as fit)")
-    batch.add_argument("--cpus-per-worker", type=int, metavar="N", help="cores of each worker (default: 1)")
+    batch.add_argument(
+        "--cpus-per-worker", type=int, metavar="N", help=f"cores of each worker (default: {_CPUS})"
+    )
     batch.add_argument(
         "--gpus-per-worker",
         type=float,
         metavar="X",
-        help="GPUs of each worker, in a Ray cluster (default: 0)",
+        help=f"GPUs of each worker, in a Ray cluster (default: {_GPUS})",
     )
     batch.add_argument(
         "--shard-size",
@@ -197,8 +211,8 @@ def _run_batch(parsed: argparse.Namespace) -> int:
             address=parsed.cluster_address,
             workers=Workers(
                 parsed.workers,
-                1 if parsed.cpus_per_worker is None else parsed.cpus_per_worker,
-                parsed.gpus_per_worker or 0.0,
+                _CPUS if parsed.cpus_per_worker is None else parsed.cpus_per_worker,
+                parsed.gpus_per_worker or _GPUS,
             ),
             threshold=parsed.threshold,
             shard_size=parsed.shard_size,

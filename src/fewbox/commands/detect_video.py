@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fewbox.config import DEFAULT_CONFIRM
 from fewbox.core import quoted
 from fewbox.core.files import VIDEO_SUFFIXES
 from fewbox.core.progress import console
@@ -28,7 +29,7 @@ FILM_SUFFIXES = (
 _STREAMED = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srt", "udp", "tcp")
 _WEBCAM = re.compile(r"^/dev/video([0-9]+)$")
 """What Linux calls a webcam, by its number."""
-_DEFAULT_FPS = 25.0
+_DEFAULT_FPS, _DEFAULT_EVERY = 25.0, 1
 _LINE, _ZONE = "--count-line", "--count-zone"
 
 
@@ -41,14 +42,15 @@ def add_video_options(detect: argparse.ArgumentParser) -> None:
         "--every",
         type=int,
         metavar="N",
-        help="look at every N-th frame; in between, boxes move on (default: 1)",
+        help=f"look at every N-th frame; in between, boxes move on (default: {_DEFAULT_EVERY})",
     )
     video.add_argument("--no-tracking", action="store_true", help="do not number the objects")
     video.add_argument(
         "--confirm",
         type=int,
         metavar="N",
-        help="number an object once it is found in N frames in a row; 1 is at once (default: 2)",
+        help="number an object once it is found in N frames in a row; 1 is at once "
+        f"(default: {DEFAULT_CONFIRM})",
     )
     for option, metavar, what in (
         (_LINE, "X1,Y1,X2,Y2", "count what crosses this line, by direction"),
@@ -343,7 +345,6 @@ def _detect(
     from fewbox.detection.loading import remark_on_tiles
     from fewbox.video import detect_video
     from fewbox.video.opening import drawn_before
-    from fewbox.video.tracking import DEFAULT_CONFIRM
 
     if remark := remark_on_tiles(detector, [source.size_hw], "frame"):
         console.print(remark)
@@ -352,7 +353,7 @@ def _detect(
         source,
         output,
         threshold=parsed.threshold,
-        every=1 if parsed.every is None else parsed.every,
+        every=_DEFAULT_EVERY if parsed.every is None else parsed.every,
         tracking=not parsed.no_tracking,
         confirm=DEFAULT_CONFIRM if parsed.confirm is None else parsed.confirm,
         counters=counters,

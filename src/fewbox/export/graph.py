@@ -22,15 +22,14 @@ from fewbox.models.graph_builder import (
     write_outputs,
 )
 from fewbox.models.weights import Weight
-from fewbox.runtimes import HEADER_KEY
+from fewbox.runtimes import HEADER_KEY, NETWORK_INPUT
 
-IMAGES = "network/images"
 ANCHORS = ("network/boxes", "network/scores")
 """The tensors between the network and what selects detections, in every exported file."""
 
 
 class Core(NamedTuple):
-    """The network: nodes from ``IMAGES`` to ``ANCHORS``, and their constants, as a file holds them."""
+    """The network: nodes from ``NETWORK_INPUT`` to ``ANCHORS``, and their constants, as a file holds them."""
 
     nodes: list[bytes]
     constants: list[bytes]
@@ -42,7 +41,7 @@ def core_of_weights(config: Config, weights: Mapping[str, Weight], *, rounds: bo
     With ``rounds`` its numbers are rounded as those of one that computes in bfloat16.
     """
     graph = GraphBuilder("network")
-    anchors = family_of(config).add_network(graph, IMAGES, config, weights, rounds=rounds)
+    anchors = family_of(config).add_network(graph, NETWORK_INPUT, config, weights, rounds=rounds)
     for name, output in zip(anchors, ANCHORS, strict=True):
         graph.rename(name, output)
     return Core(graph.node_bytes, graph.constant_bytes)
@@ -58,7 +57,7 @@ def detector_content(core: Core, config: Config, header: Mapping[str, Any]) -> b
     """The content of a detector's file: photos in, boxes out. See ``docs/export.md``."""
     before, after = GraphBuilder("prepare"), GraphBuilder("select")
     prepared = prepare(before, "photos", config)
-    before.rename(prepared.images, IMAGES)
+    before.rename(prepared.images, NETWORK_INPUT)
     threshold = after.op("Max", "score_threshold", after.real(config.score_threshold))
     found = family_of(config).select(after, prepared, *ANCHORS, threshold, config)
     write_outputs(after, prepared, found, after.size(ANCHORS[0], 0), config.max_detections)

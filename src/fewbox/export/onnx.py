@@ -50,7 +50,7 @@ from fewbox.export import (
     read_photos,
     total_agreement,
 )
-from fewbox.export.graph import ANCHORS, IMAGES, Core, core_of_weights, detector_content
+from fewbox.export.graph import ANCHORS, Core, core_of_weights, detector_content
 from fewbox.models import BASE_HEADER
 from fewbox.models.base import BaseModel, take_weights
 from fewbox.models.families import Config, build_network, family_of, weight_shapes
@@ -58,7 +58,7 @@ from fewbox.models.features import AnchorFeatures, FeatureExtractor
 from fewbox.models.graph_builder import IR_VERSION, OPSET, GraphBuilder
 from fewbox.models.network import Network
 from fewbox.models.weights import Weight
-from fewbox.runtimes import FORMAT_VERSION, HEADER_KEY
+from fewbox.runtimes import FORMAT_VERSION, HEADER_KEY, NETWORK_INPUT
 from fewbox.runtimes.onnxruntime import open_session
 
 # PyTorch takes a length of 1, of any map, as one that never changes.
@@ -217,7 +217,7 @@ def make_model(network: Network, config: Config, header: Mapping[str, Any], *, r
 def _core_of(model: onnx.ModelProto) -> Core:
     """The part that PyTorch's exporter wrote, with the names that it has between the others."""
     graph = onnx.compose.add_prefix_graph(model.graph, "network/")
-    assert (graph.input[0].name, *(output.name for output in graph.output)) == (IMAGES, *ANCHORS)
+    assert (graph.input[0].name, *(output.name for output in graph.output)) == (NETWORK_INPUT, *ANCHORS)
     nodes, constants = ([one.SerializeToString() for one in some] for some in (graph.node, graph.initializer))
     return Core(nodes, constants)
 

@@ -32,6 +32,8 @@ from fewbox.models import BASE_HEADER
 from fewbox.models.protobuf import blaming, onnx_metadata
 
 HEADER_KEY = "fewbox"
+NETWORK_INPUT = "network/images"
+"""The tensor between what prepares photos and the network, in every exported file."""
 VERSION_KEY = "fewbox_version"
 FORMAT_VERSION = 1
 EXPORT_ONE = "write one with: fewbox export duck.safetensors duck.onnx"

@@ -27,6 +27,7 @@ from fewbox.errors import DetectorFileError, SettingError
 from fewbox.models.families import config_from_dict, family_of
 from fewbox.runtimes import (
     EXPORT_ONE,
+    NETWORK_INPUT,
     Outputs,
     files_of,
     opened_again,
@@ -35,8 +36,6 @@ from fewbox.runtimes import (
     require_photos,
 )
 
-NETWORK_INPUT = "network/images"
-"""The tensor between the first part and the network, in every exported file."""
 MAX_COMPILED = 60
 """So many of the parts that were compiled last are kept: those of 20 detectors or more."""
 _CONVOLUTIONS = ("Convolution", "GroupConvolution")

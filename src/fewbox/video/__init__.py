@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
+from fewbox.config import DEFAULT_CONFIRM
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold, takes_score_threshold
 from fewbox.core.files import VIDEO_SUFFIXES, not_own, replacing, require_own, require_writable
@@ -31,7 +32,7 @@ from fewbox.errors import FewboxError, OutputError, SettingError, VideoError
 from fewbox.video.counting import PassCounter
 from fewbox.video.opening import TABLE_NAME, TABLE_SUFFIX, as_shown, is_own
 from fewbox.video.reader import Frame, FrameSource, VideoReader
-from fewbox.video.tracking import DEFAULT_CONFIRM, TrackedBox, Tracker
+from fewbox.video.tracking import TrackedBox, Tracker
 from fewbox.video.writer import TABLE_HEAD, TrackSummary, TrackTable, VideoWriter
 
 if TYPE_CHECKING:

@@ -23,14 +23,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.config import DEFAULT_CONFIRM
 from fewbox.core.arguments import checked_threshold, former_threshold, require_kind, takes_score_threshold
 from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from fewbox.detection import Detections
 from fewbox.errors import SettingError
 
 _LOWEST_SCORE = 0.1
-DEFAULT_CONFIRM = 2
-"""In so many frames in a row an object is found before it gets a number, as in ByteTrack."""
 DEFAULT_LOST_S = 2.0
 
 Floats = npt.NDArray[np.float64]

@@ -17,14 +17,13 @@ from typing import Any
 
 from fewbox import __version__
 from fewbox.apps.batch.shards import DETECTIONS, PHOTOS, Storage, read_photo_rows, shard_name, shown_name
+from fewbox.config import CLUSTERS
 from fewbox.core import FORMER_NAME, NAME, counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.detection.rows import FullPhotos
 from fewbox.errors import OutputError, SettingError
 
 FORMAT_VERSION = 1
-_CLUSTERS = ("processes", "ray")
-"""What workers can be."""
 _MOST_IN_SHARD = 1000
 """Photos: a worker then needs about a minute for a shard, which is what is lost when it dies."""
 _MOST_GPUS = 1024
@@ -248,9 +247,9 @@ def require_possible(
     Raises:
         SettingError: which one, and what it may be.
     """
-    if cluster not in _CLUSTERS:
+    if cluster not in CLUSTERS:
         raise SettingError(
-            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(_CLUSTERS)}"
+            f"unknown cluster engine: {cluster!r}", hint=f"choose one of: {', '.join(CLUSTERS)}"
         )
     if threshold is not None:
         checked_threshold(threshold)
