@@ -38,6 +38,18 @@ def test_iou_by_hand() -> None:
     assert iou[3].tolist() == [0, 0]  # lies elsewhere
 
 
+def test_photos_have_the_same_objects_in_whatever_order_each_once() -> None:
+    near, far, other = [0.0, 0, 100, 100], [200.0, 0, 300, 100], [1.0, 0, 101, 100]
+    first = np.array([near, near, far])
+    theirs = np.array([[far, near, other], [near, far, far], [near, near, other], [far, near, near]])
+    ids = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1], [0, 0, 1]])
+    assert boxes.are_same_boxes([0, 0, 1], first, ids, theirs).tolist() == [True, False, False, False]
+    assert boxes.are_same_boxes(["a", "a", "a"], first, ["a"] * 3, theirs[0])
+    assert not boxes.are_same_boxes(["a"] * 3, first, ["a"] * 3, theirs[1])
+    assert not boxes.are_same_boxes(["a"] * 3, first, ["a"] * 2, first[:2])
+    assert boxes.are_same_boxes([], first[:0], [], first[:0])
+
+
 def test_no_boxes_have_no_iou() -> None:
     nothing = np.zeros((0, 4), np.float32)
     assert boxes.pairwise_iou(nothing, CORNERS.astype(np.float32)).shape == (0, 5)

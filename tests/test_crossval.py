@@ -210,6 +210,30 @@ def test_a_camera_that_does_not_move_takes_no_copies() -> None:
     assert groups_of_copies(unhashed) == [[0], [1], [2]]
 
 
+def reversed_boxes(photo: CachedPhoto) -> CachedPhoto:
+    return replace(photo, boxes=photo.boxes[::-1].copy(), class_ids=photo.class_ids[::-1].copy())
+
+
+@pytest.mark.parametrize("class_ids", [[0, 1, 1], [0, 0, 0]])
+def test_a_copy_is_known_in_whatever_order_its_boxes_were_drawn(class_ids: list[int]) -> None:
+    """It was held out apart from its copy, so what was expected was made on what had been learnt."""
+    boxes = np.array([[10, 10, 90, 90], [100, 10, 160, 60], [200, 10, 300, 40]], np.float32)
+    photos = [
+        replace(made_photo(number, 0), boxes=boxes + 400 * left, class_ids=np.array(class_ids))
+        for number, left in enumerate((0, 1, 1, 0))
+    ]
+    photos[3] = reversed_boxes(photos[3])
+    assert groups_of_copies(photos) == [[0, 3], [1, 2]]
+    assert folds_of(photos, 4) in ([[0, 3], [1, 2]], [[1, 2], [0, 3]])
+    assert data_warnings(photos, None)[0].startswith("the same picture as another: a.jpg, a.jpg; nothing")
+    names = ["image_jpg.rf." + digit * 32 + ".jpg" for digit in "abcd"]
+    unhashed = [
+        replace(photo, name=name, picture_hash=NO_HASH) for photo, name in zip(photos, names, strict=True)
+    ]
+    unhashed[1] = replace(unhashed[1], boxes=boxes * [1, 1, 1.5, 1])
+    assert groups_of_copies(unhashed) == [[0, 2, 3], [1]]
+
+
 def test_frames_of_a_slow_film_are_no_copies_of_its_first() -> None:
     """Each frame is like the next; at the end nothing lies where it lay."""
     photos = [made_photo(number, 2 * number) for number in range(40)]

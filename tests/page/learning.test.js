@@ -4,7 +4,7 @@ import { flat, nmsPerClass, votedBoxes } from "../../examples/web/learning/boxes
 import { readBase } from "../../examples/web/learning/base_file.js";
 import { UNCHANGED, calibrate, calibrated } from "../../examples/web/learning/calibration.js";
 import { detect } from "../../examples/web/learning/detect.js";
-import { estimateOf } from "../../examples/web/learning/estimate.js";
+import { estimateOf, groupsOfCopies } from "../../examples/web/learning/estimate.js";
 import { learn } from "../../examples/web/learning/fit.js";
 import { ap50Of, outcomesOf } from "../../examples/web/learning/outcomes.js";
 import { Generator } from "../../examples/web/learning/random.js";
@@ -176,6 +176,18 @@ test("one photo is enough, and an empty one teaches what the background is", () 
     assert.ok(head.levels[0].weight.every(Number.isFinite));
     assert.equal(estimate.overall.ap50, null);
   }
+});
+
+test("what Roboflow made of a photo is known in whatever order its boxes are listed", () => {
+  const made = (number, inputBoxes, classIds) => {
+    return { name: `a_jpg.rf.${String(number).repeat(32)}.jpg`, features: { baseLogits: [number] }, inputBoxes, classIds };
+  };
+  const [wide, tall, larger] = [[0, 0, 40, 20], [50, 0, 60, 30], [0, 0, 40, 28]];
+  const lists = [[wide, tall], [tall, wide], [tall, larger]];
+  const photos = lists.map((boxes, number) => made(number, boxes.flat(), number ? [1, 0] : [0, 1]));
+  assert.deepEqual(groupsOfCopies(photos), [[0, 1], [2]]);
+  const oneClass = lists.map((boxes, number) => made(number, boxes.flat(), [0, 0]));
+  assert.deepEqual(groupsOfCopies(oneClass), [[0, 1], [2]]);
 });
 
 test("copies of a photo are held out together and count once", () => {

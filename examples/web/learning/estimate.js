@@ -15,7 +15,7 @@ const BOXES_DIFFER = "what has a box in only one of them is learnt as background
 const SMALL_SIDE = 8; // pixels of the network's input
 const FOUND_SCORE = 0.05;
 const SAME_BOX_IOU = 0.9; // of two boxes of one object, in whatever order they were drawn
-const SAME_SIZE = 0.9; // from which ratio on a side of a box is that of a copy
+const SAME_SIDE = 0.9; // from which ratio on a side of a box is that of one in a copy
 const FRACTION_TERMS = 200; // more than thousands of objects need
 
 /**
@@ -173,10 +173,16 @@ function haveSameBoxes(copy, other) {
   if (!isSame(copy.features, other.features)) return true; // by its boxes it is known as a copy
   const ids = [[...copy.classIds], [...other.classIds]];
   const [sorted, theirs] = ids.map((some) => [...some].sort((a, b) => a - b).join());
-  const isThere = ([from, own], [into, others]) =>
-    own.every((id, i) => others.some((one, j) => one === id && iouAt(from, i, into, j) >= SAME_BOX_IOU));
-  const [first, second] = [[copy.inputBoxes, ids[0]], [other.inputBoxes, ids[1]]];
-  return sorted === theirs && isThere(first, second) && isThere(second, first);
+  const isFree = ids[1].map(() => true); // each is that of one
+  const isThere = (id, i) => {
+    const ious = ids[1].map((one, j) =>
+      isFree[j] && one === id ? iouAt(copy.inputBoxes, i, other.inputBoxes, j) : 0,
+    );
+    const best = ious.indexOf(Math.max(...ious));
+    isFree[best] = false;
+    return ious[best] >= SAME_BOX_IOU;
+  };
+  return sorted === theirs && ids[0].every(isThere);
 }
 
 /** A line if some boxes in the very same place are of two classes. */
@@ -204,19 +210,27 @@ export function heldTogether(photos) {
   return withBoxes.length > 1 ? groups : photos.map((_, number) => [number]);
 }
 
-/** Whether the boxes are of the same classes and as large; a copy may be mirrored, or turned. */
+/** Whether the boxes, in whatever order, are of the same classes and as large; a copy may be mirrored, or turned. */
 function haveSameSizes(first, second) {
-  const lengths = ({ inputBoxes: b }, box) => {
-    const sides = [b[4 * box + 2] - b[4 * box], b[4 * box + 3] - b[4 * box + 1]];
-    return sides.sort((one, other) => one - other);
-  };
-  const isAsLarge = (box) =>
-    lengths(first, box).every((own, side) => {
-      const other = lengths(second, box)[side];
-      return Math.min(own, other) >= SAME_SIZE * Math.max(own, other);
-    });
-  const [own, other] = [[...first.classIds], [...second.classIds]];
-  return own.length > 0 && own.join() === other.join() && own.every((_, box) => isAsLarge(box));
+  const idsOf = ({ classIds }) => [...classIds].sort((a, b) => a - b).join();
+  const isAsLarge = (own, other) => Math.min(own, other) >= SAME_SIDE * Math.max(own, other);
+  const [own, others] = [sortedSides(first), sortedSides(second)];
+  return (
+    first.classIds.length > 0 &&
+    idsOf(first) === idsOf(second) &&
+    own.every((sides, which) => sides.every((side, box) => isAsLarge(side, others[which][box])))
+  );
+}
+
+/** The shorter and the longer sides of the boxes, each sorted within each class. */
+function sortedSides({ inputBoxes: b, classIds }) {
+  return [Math.min, Math.max].map((pick) => {
+    const sides = [...classIds].map((id, box) => ({
+      id,
+      side: pick(b[4 * box + 2] - b[4 * box], b[4 * box + 3] - b[4 * box + 1]),
+    }));
+    return sides.sort((one, other) => one.id - other.id || one.side - other.side).map(({ side }) => side);
+  });
 }
 
 function isSame(first, second) {

@@ -20,11 +20,10 @@ Letters in shapes: M and K boxes of one image, T tiles, C classes, H and W pixel
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fewbox.core.arguments import AUTO
 from fewbox.errors import SettingError
@@ -95,27 +94,29 @@ def paired_iou(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:
     return iou
 
 
+SAME_BOX_IOU = 0.9  # two people, or one twice, draw one object like this; two that touch never overlap so
+
+
 def are_same_boxes(
-    classes: Sequence[Any],
-    boxes: NDArray[Real],
-    their_classes: Sequence[Any],
-    theirs: NDArray[Real],
-    least: float,
-) -> bool:
-    """Whether two photos have the same objects, in whatever order they were drawn; also if both have none.
+    classes: ArrayLike, boxes: NDArray[Real], their_classes: ArrayLike, theirs: NDArray[Real]
+) -> NDArray[np.bool_]:
+    """Whether each of the photos ``[...]`` has the objects of one, each once, in whatever order; also none.
 
     Args:
-        classes: of M boxes, by name or number.
+        classes: ``[M]``, by name or number.
         boxes: ``[M, 4]``.
-        their_classes: of N boxes.
-        theirs: ``[N, 4]``.
-        least: the IoU that two boxes of one object have at least.
+        their_classes: ``[..., K]``.
+        theirs: ``[..., K, 4]``.
     """
-    if sorted(classes) != sorted(their_classes):
-        return False
-    is_same = pairwise_iou(boxes, theirs) >= least
-    is_same &= np.asarray(classes)[:, None] == np.asarray(their_classes)
-    return bool(is_same.any(0).all() and is_same.any(1).all())
+    is_free = np.ones(theirs.shape[:-1], bool)
+    are_same = np.full(theirs.shape[:-2], len(boxes) == theirs.shape[-2])
+    for own, box in zip(np.asarray(classes), boxes, strict=True):
+        if not are_same.any():
+            break
+        iou = np.where(is_free & (np.asarray(their_classes) == own), paired_iou(box, theirs), 0)
+        are_same &= iou.max(-1) >= SAME_BOX_IOU
+        np.put_along_axis(is_free, iou.argmax(-1, keepdims=True), False, -1)
+    return are_same
 
 
 def pairwise_iou(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:

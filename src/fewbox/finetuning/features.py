@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import importing_torch, num_cores, require_packages
-from fewbox.core.boxes import are_same_boxes, paired_iou
+from fewbox.core.boxes import are_same_boxes
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.images import read_image
@@ -115,8 +115,8 @@ MIN_VISIBLE = 0.6
 
 HASHED_SIDE = 512
 """Pixels of the shorter side, of larger photos about so many are enough for a hash of 17 x 17 places."""
-SAME_BOX_IOU = 0.9
-"""From which on a box in a photo is that in a copy of it."""
+SAME_SIDE = 0.9
+"""From which ratio on a side of a box is that of one in a copy, where the copy may be mirrored or turned."""
 
 Assign = Callable[[PictureFeatures, Floats, NDArray[np.int64], Floats, np.random.RandomState], Sample]
 """What to learn from the features of an image, its boxes, their class ids, and regions to ignore."""
@@ -287,7 +287,7 @@ def groups_of_copies(photos: Sequence[CachedPhoto]) -> list[list[int]]:
     twins = {max(group, key=lambda n: len(photos[n].boxes)): group for group in same_bits.values()}
     of_classes: dict[tuple[int, ...], list[int]] = {}
     for number in sorted(twins):
-        of_classes.setdefault(tuple(photos[number].class_ids.tolist()), []).append(number)
+        of_classes.setdefault(tuple(np.sort(photos[number].class_ids).tolist()), []).append(number)
     groups: list[list[int]] = []
     for classes, numbers in of_classes.items():
         alike = _groups_of_same_boxes([photos[number] for number in numbers]) if classes else []
@@ -299,30 +299,36 @@ def has_same_boxes(copy: CachedPhoto, other: CachedPhoto) -> bool:
     """Whether a copy says the same as another: one picture may have been annotated twice, or marked empty."""
     if copy.features.base_score.tobytes() != other.features.base_score.tobytes():
         return True  # by its boxes it is known as a copy
-    ids, their_ids = copy.class_ids.tolist(), other.class_ids.tolist()
-    return are_same_boxes(ids, copy.boxes, their_ids, other.boxes, SAME_BOX_IOU)
+    return bool(are_same_boxes(copy.class_ids, copy.boxes, other.class_ids, other.boxes))
 
 
 def _groups_of_same_boxes(photos: Sequence[CachedPhoto]) -> list[list[int]]:
-    """The places of copies together, of N photos with M boxes of the same classes in the same order."""
+    """The places of copies together, of N photos with M boxes of the same classes, in whatever order."""
     boxes = np.stack([photo.boxes for photo in photos])  # [N, M, 4]
-    lengths = np.sort(boxes[..., 2:] - boxes[..., :2], -1)  # a copy may be turned
+    class_ids = np.stack([photo.class_ids for photo in photos])
+    sides = np.stack([_sorted_sides(photo) for photo in photos])
     sources = np.array([_roboflow_source(photo) for photo in photos])
     groups, left = [], np.arange(len(photos))
     # Each is held against the first of a group: in a slow film all are like their neighbours.
     while len(left):
         first, others = left[0], left[1:]
-        is_copy = np.all(paired_iou(boxes[first], boxes[others]) >= SAME_BOX_IOU, axis=1)
+        is_copy = are_same_boxes(class_ids[first], boxes[first], class_ids[others], boxes[others])
         own = photos[first].picture_hash
         for place in np.flatnonzero(is_copy).tolist():
             other = photos[others[place]].picture_hash
             is_copy[place] = len(own) == len(other) > 0 and (own != other).mean() <= SAME
         if sources[first]:
-            shorter, longer = (pick(lengths[first], lengths[others]) for pick in (np.minimum, np.maximum))
-            is_copy |= (sources[others] == sources[first]) & (shorter >= SAME_BOX_IOU * longer).all((1, 2))
+            shorter, longer = (pick(sides[first], sides[others]) for pick in (np.minimum, np.maximum))
+            is_copy |= (sources[others] == sources[first]) & (shorter >= SAME_SIDE * longer).all((1, 2))
         groups.append([int(first), *others[is_copy].tolist()])
         left = others[~is_copy]
     return groups
+
+
+def _sorted_sides(photo: CachedPhoto) -> Floats:
+    """The shorter and the longer sides ``[2, M]`` of the boxes, each sorted within each class."""
+    lengths = np.sort(photo.boxes[:, 2:] - photo.boxes[:, :2], -1)  # a copy may be turned
+    return np.stack([side[np.lexsort((side, photo.class_ids))] for side in lengths.T])
 
 
 def _roboflow_source(photo: CachedPhoto) -> str:

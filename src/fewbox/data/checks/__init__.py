@@ -31,7 +31,6 @@ from fewbox.data.checks.findings import (
     KINDS,
     NOTE,
     SMALL_SIDE,
-    TWICE_IOU,
     WARNING,
     Finding,
     check_boxes,
@@ -353,7 +352,7 @@ def _are_same_boxes(first: _Boxes, second: _Boxes) -> bool:
         ([label for label, _ in some], np.array([corners for _, corners in some]).reshape(-1, 4))
         for some in (first, second)
     )
-    return are_same_boxes(labels, boxes, others, theirs, TWICE_IOU)
+    return bool(are_same_boxes(labels, boxes, others, theirs))
 
 
 def _hashes(part: Part) -> tuple[list[Path], npt.NDArray[np.bool_]]:

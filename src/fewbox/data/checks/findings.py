@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core.arguments import AUTO
-from fewbox.core.boxes import paired_iou, tile_grid
+from fewbox.core.boxes import SAME_BOX_IOU, paired_iou, tile_grid
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.formats.fitting import (
     MAX_MOVED,
@@ -235,9 +235,6 @@ SMALL_SIDE = 12
 """In pixels of the input: one and a half of the finest cells, so that in most places an object is seen by one
 cell alone. Of the demo's ducks the starter finds none at 10 and at 15 pixels, and two of three at 23."""
 
-# Two people, or one twice, draw one object with an overlap like this; two objects that touch never do.
-TWICE_IOU = 0.9
-
 
 def check_boxes(
     stated: RawPhoto,
@@ -361,7 +358,7 @@ def _doubles(boxes: list[tuple[RawBox, Corners]], name: str) -> Iterator[Finding
     corners = np.array([edges for _, edges in boxes])
     pairs = _near_pairs(corners)
     iou = paired_iou(corners[pairs[:, 0]], corners[pairs[:, 1]])
-    is_twice = iou >= TWICE_IOU
+    is_twice = iou >= SAME_BOX_IOU
     for (i, j), overlaps in zip(pairs[is_twice].tolist(), iou[is_twice].tolist(), strict=True):
         first, second = boxes[i][0], boxes[j][0]
         overlap = "the very same" if boxes[i][1] == boxes[j][1] else f"IoU {overlaps:.2f}"
@@ -380,7 +377,7 @@ def _near_pairs(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """
     order = np.argsort(corners[:, 0], kind="stable")
     left, top = corners[order, :2].T
-    across, down = (1 - TWICE_IOU) * (corners[order, 2:] - corners[order, :2]).T + 1e-6
+    across, down = (1 - SAME_BOX_IOU) * (corners[order, 2:] - corners[order, :2]).T + 1e-6
     near = list[tuple[int, int]]()
     for i, end in enumerate(np.searchsorted(left, left + across, side="right").tolist()):
         is_near = np.abs(top[i + 1 : end] - top[i]) <= np.maximum(down[i + 1 : end], down[i])
