@@ -234,6 +234,16 @@ def test_a_copy_is_known_in_whatever_order_its_boxes_were_drawn(class_ids: list[
     assert groups_of_copies(unhashed) == [[0, 2, 3], [1]]
 
 
+def test_tiny_boxes_are_told_of_as_check_tells_of_them() -> None:
+    """A thin box was too small to be learnt well here, and had nothing wrong with it there."""
+    thin, tiny = (
+        replace(made_photo(number, 0), name=f"{number}.jpg", boxes=np.array([box], np.float32))
+        for number, box in enumerate([(0, 0, 3.5, 30), (0, 0, 3.5, 18)])
+    )
+    (told,) = data_warnings([thin, tiny], None)
+    assert told.startswith("boxes below 8 x 8 pixels, as the network sees them: 1.jpg; too small")
+
+
 def test_frames_of_a_slow_film_are_no_copies_of_its_first() -> None:
     """Each frame is like the next; at the end nothing lies where it lay."""
     photos = [made_photo(number, 2 * number) for number in range(40)]

@@ -12,7 +12,7 @@ const [USUAL_AP50, USUAL_OBJECTS] = [0.75, 0.5];
 const OBJECT_WORTH = 0.4;
 const USUAL_THRESHOLD = 0.4;
 const BOXES_DIFFER = "what has a box in only one of them is learnt as background too: put the boxes together";
-const SMALL_SIDE = 8; // pixels of the network's input
+const SMALLEST_CELL = 8; // pixels of the network's input
 const FOUND_SCORE = 0.05;
 const SAME_BOX_IOU = 0.9; // of two boxes of one object, in whatever order they were drawn
 const SAME_SIDE = 0.9; // from which ratio on a side of a box is that of one in a copy
@@ -129,12 +129,12 @@ function warningsOf(photos, outcomes) {
     const learnt = differ ? BOXES_DIFFER : "nothing more is learnt from it";
     warnings.push(`the same picture as another: ${someOf(copies)}; ${learnt}, and ${heldOut}`);
   }
-  const isSmall = ({ inputBoxes: boxes }) =>
-    boxes.some((edge, at) => at % 4 >= 2 && edge - boxes[at - 2] < SMALL_SIDE);
+  const isSmall = ({ inputBoxes: b }) =>
+    b.some((left, at) => at % 4 === 0 && (b[at + 2] - left) * (b[at + 3] - b[at + 1]) < SMALLEST_CELL ** 2);
   const small = photos.filter(isSmall);
   if (small.length) {
     warnings.push(
-      `boxes of less than ${SMALL_SIDE} pixels, as the network sees them: ${someOf(small.map(({ name }) => name))}; ` +
+      `boxes below ${SMALLEST_CELL} x ${SMALLEST_CELL} pixels, as the network sees them: ${someOf(small.map(({ name }) => name))}; ` +
         "too small to be learnt well: cut the photos to the part that matters, or come nearer",
     );
   }

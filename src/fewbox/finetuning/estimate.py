@@ -359,8 +359,6 @@ def _in_words(name: str, one: Mapping[str, Any]) -> str:
 
 
 _BOXES_DIFFER = "what has a box in only one of them is learnt as background too: put the boxes together"
-SMALL_SIDE = 8
-"""Pixels of the network's input; the finest cells of most networks are as large."""
 FOUND_SCORE = 0.05
 
 
@@ -371,7 +369,9 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         photos: N photos.
         outcomes: of held-out detections in them, if there are any.
     """
-    from fewbox.finetuning import features  # not for "fewbox show"
+    # Not for "fewbox show".
+    from fewbox.data.checks.findings import SMALLEST_CELL, are_tiny
+    from fewbox.finetuning import features
 
     warnings = []
     groups = features.groups_of_copies(photos)
@@ -382,11 +382,11 @@ def data_warnings(photos: Sequence[CachedPhoto], outcomes: Outcomes | None) -> l
         same = (features.has_same_boxes(photos[n], photos[group[0]]) for group in groups for n in group)
         learnt = "nothing more is learnt from it" if all(same) else _BOXES_DIFFER
         warnings.append(f"the same picture as another: {some_of(copies)}; {learnt}, and {held_out}")
-    small = [one.name for one in photos if (one.boxes[:, 2:] - one.boxes[:, :2] < SMALL_SIDE).any()]
-    if small:
+    if small := [photo.name for photo in photos if are_tiny(photo.boxes).any()]:
         warnings.append(
-            f"boxes of less than {SMALL_SIDE} pixels, as the network sees them: {some_of(small)}; "
-            "too small to be learnt well: cut the photos to the part that matters, or come nearer"
+            f"boxes below {SMALLEST_CELL} x {SMALLEST_CELL} pixels, as the network sees them: "
+            f"{some_of(small)}; too small to be learnt well: cut the photos to the part that matters, "
+            "or come nearer"
         )
     if outcomes is not None:
         missed = outcomes.counted & (outcomes.found_score < FOUND_SCORE)

@@ -39,7 +39,7 @@ from fewbox.models.families import Config, family_of
 if TYPE_CHECKING:
     import torch
 
-SMALL_SIDE = 32
+LARGER_INPUT_BELOW = 32
 """Pixels of the input: boxes are small if half of them have a shorter side below it."""
 AIM_SIDE = 48
 """Pixels of the input that the median shorter side is brought to, if the photos have so many."""
@@ -165,7 +165,7 @@ def sides_to_try(annotations: AnnotationSet, config: Config) -> list[int]:
     The largest brings the median shorter side of the boxes to ``AIM_SIDE``, or the photos to their own size.
     """
     size_hw, short = config.input_size_hw, median_short_side(annotations, config)
-    if size_hw is None or size_hw[0] != size_hw[1] or short is None or short >= SMALL_SIDE:
+    if size_hw is None or size_hw[0] != size_hw[1] or short is None or short >= LARGER_INPUT_BELOW:
         return []
     sides = _sides_between(size_hw[0], _photo_side(annotations), config)
     reach = next((i for i, s in enumerate(sides) if short * s / size_hw[0] >= AIM_SIDE), len(sides) - 1)

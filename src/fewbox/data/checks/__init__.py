@@ -30,7 +30,7 @@ from fewbox.data.checks.findings import (
     ERROR,
     KINDS,
     NOTE,
-    SMALL_SIDE,
+    TILES_BELOW,
     WARNING,
     Finding,
     check_boxes,
@@ -202,8 +202,9 @@ def _check_small(part: Part, input_side: int) -> Iterator[Finding]:
     counts = [count_small(stated, look.size_hw, input_side) for stated, look in looks]
     boxes, small = (sum(one[i] for one in counts) for i in (0, 1))
     if small > boxes * MANY_SMALL:
-        what = f"{small} of {counted(boxes, 'box')} are below {SMALL_SIDE} x {SMALL_SIDE} pixels in an input"
-        yield finding("boxes-small", part.source, f"{what} of {input_side}, but not in tiles of the photos")
+        what = f"{small} of {counted(boxes, 'box')} are below {TILES_BELOW} x {TILES_BELOW} pixels"
+        what += f" in an input of {input_side}, but not in tiles of the photos"
+        yield finding("boxes-small", part.source, what)
 
 
 def _check_names(part: Part) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core.arguments import AUTO
-from fewbox.core.boxes import SAME_BOX_IOU, paired_iou, tile_grid
+from fewbox.core.boxes import SAME_BOX_IOU, Real, box_areas, paired_iou, tile_grid
 from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE
 from fewbox.data.formats.fitting import (
     MAX_MOVED,
@@ -231,7 +231,7 @@ KINDS = {
 SMALLEST_CELL = 8
 """The finest cells of all networks here have this side, in pixels of their input."""
 
-SMALL_SIDE = 12
+TILES_BELOW = 12
 """In pixels of the input: one and a half of the finest cells, so that in most places an object is seen by one
 cell alone. Of the demo's ducks the starter finds none at 10 and at 15 pixels, and two of three at 23."""
 
@@ -268,8 +268,7 @@ def check_boxes(
             yield finding("label-empty", name, "its label is empty", place=box.where)
     learnt = [(box, edges) for box, edges in sound if not box.ignore]
     yield from _doubles(learnt, name)
-    for box, edges in learnt:
-        yield from _tiny(box, edges, name, size_hw, input_side)
+    yield from _tiny(learnt, name, input_side / max(size_hw))
 
 
 def may_be_of_stored_photo(stated: RawPhoto, size_hw: tuple[int, int], is_sideways: bool) -> bool:
@@ -289,14 +288,19 @@ def may_be_of_stored_photo(stated: RawPhoto, size_hw: tuple[int, int], is_sidewa
 
 
 def count_small(stated: RawPhoto, size_hw: tuple[int, int], input_side: int) -> tuple[int, int]:
-    """How many boxes there are, and how many are smaller than ``SMALL_SIDE`` that tiles would make larger."""
+    """How many boxes there are, and how many are below ``TILES_BELOW`` that tiles would make larger."""
     corners = [box.corners_in(size_hw) for box in stated.boxes if not box.ignore]
     tiles = tile_grid(size_hw, (input_side, input_side), AUTO)
     if not len(tiles):
         return len(corners), 0
     in_whole, in_tile = (input_side / max(side) for side in (size_hw, (tiles[0, 2:] - tiles[0, :2]).tolist()))
     sides = [math.sqrt(max(x2 - x1, 0) * max(y2 - y1, 0)) for x1, y1, x2, y2 in corners]
-    return len(corners), sum(side * in_whole < SMALL_SIDE <= side * in_tile for side in sides)
+    return len(corners), sum(side * in_whole < TILES_BELOW <= side * in_tile for side in sides)
+
+
+def are_tiny(boxes: npt.NDArray[Real]) -> npt.NDArray[np.bool_]:
+    """Which boxes ``[..., 4]``, in pixels of the network's input, have a smaller area than a finest cell."""
+    return np.asarray(box_areas(boxes) < SMALLEST_CELL**2)
 
 
 def _size_finding(
@@ -386,12 +390,10 @@ def _near_pairs(corners: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
-def _tiny(
-    box: RawBox, edges: Corners, name: str, size_hw: tuple[int, int], input_side: int
-) -> Iterator[Finding]:
-    x1, y1, x2, y2 = edges
-    scale = input_side / max(size_hw)
-    if math.sqrt((x2 - x1) * (y2 - y1)) * scale < SMALLEST_CELL:
+def _tiny(boxes: list[tuple[RawBox, Corners]], name: str, scale: float) -> Iterator[Finding]:
+    corners = np.array([edges for _, edges in boxes]).reshape(-1, 4)
+    for place in np.flatnonzero(are_tiny(corners * scale)).tolist():
+        box, (x1, y1, x2, y2) = boxes[place]
         seen = f"{(x2 - x1) * scale:.1f} x {(y2 - y1) * scale:.1f}"
         what = f"{x2 - x1:.0f} x {y2 - y1:.0f} pixels, of which the network sees {seen}"
         yield finding("box-tiny", name, what, place=box.where)
