@@ -24,6 +24,7 @@ from fewbox.data.project_file import DrawnBox
 from fewbox.data.similar import NEARLY_SAME, SAME, perceptual_hash, similar_pairs
 from fewbox.errors import AnnotationError, PhotoError
 from orientations import orientation
+from reference_fields import fields_of
 
 COCO_BOX = (10, 20, 100, 60)
 
@@ -78,7 +79,9 @@ def kinds(report: CheckReport) -> list[str]:
 
 def test_nothing_is_wrong(mugs: DataSet) -> None:
     report = mugs.check()
-    assert report == CheckReport((), num_photos=4, labels={"mug": 4}, test_labels={})
+    assert report == CheckReport(
+        (), num_photos=4, labels={"mug": 4}, test_labels={}, num_train_photos=4, num_test_photos=0
+    )
 
 
 class TestBoxes:
@@ -487,6 +490,25 @@ class TestCommand:
         document = json.loads(capsys.readouterr().out)
         assert (document["errors"], document["photos"], len(document["findings"])) == (7, 11, 7)
         assert document["findings"][0].keys() == {"kind", "file", "place", "what", "severity", "cure"}
+
+    def test_each_part_has_its_own_photos_and_boxes(
+        self, mugs: DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The photos of both were counted with the boxes to learn from."""
+        test = DataSet(tmp_path / "test")
+        test.photo("t.jpg", scene(9), COCO_BOX, (200, 20, 40, 40))
+        command = ["check", str(mugs.folder), "--boxes", str(mugs.write())]
+        tested = [*command, "--test", str(test.folder), "--test-boxes", str(test.write())]
+        for arguments, told in (
+            (command, "4 photos, 4 boxes (mug 4)"),
+            (tested, "4 photos, 4 boxes (mug 4); to test on: 1 photo, 2 boxes (mug 2)"),
+        ):
+            assert main(arguments) == 0
+            assert capsys.readouterr().out.splitlines()[0] == told
+        assert main([*tested, "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document.keys() == fields_of("fewbox check PHOTOS")
+        assert [document[name] for name in ("photos", "train_photos", "test_photos")] == [5, 4, 1]
 
     def test_a_malformed_file_is_a_finding_and_a_missing_one_an_error(
         self, mugs: DataSet, capsys: pytest.CaptureFixture[str]

@@ -107,6 +107,8 @@ def _input_side(base: str) -> int:
 def _document(report: CheckReport) -> dict[str, Any]:
     return {
         "photos": report.num_photos,
+        "train_photos": report.num_train_photos,
+        "test_photos": report.num_test_photos,
         "labels": report.labels,
         "test_labels": report.test_labels,
         **{f"{severity}s": report.count(severity) for severity in _STYLES},
@@ -142,14 +144,19 @@ def _lines(report: CheckReport, limit: int | None) -> Iterator[tuple[str, str]]:
 
 
 def _contents(report: CheckReport) -> str:
-    text = counted(report.num_photos, "photo")
-    for words, labels in (("", report.labels), (" to test on", report.test_labels)):
-        if labels:
-            most = sorted(labels.items(), key=lambda item: -item[1])
-            listed = ", ".join(f"{name} {count}" for name, count in most[:_SHOWN])
-            more = f" and {counted(len(most) - _SHOWN, 'more class')}" if len(most) > _SHOWN else ""
-            text += f"; {counted(sum(labels.values()), 'box')}{words} ({listed}{more})"
+    text = _part_contents(report.num_train_photos, report.labels)
+    if report.num_test_photos:
+        text += f"; to test on: {_part_contents(report.num_test_photos, report.test_labels)}"
     return text
+
+
+def _part_contents(photos: int, labels: dict[str, int]) -> str:
+    if not labels:
+        return counted(photos, "photo")
+    most = sorted(labels.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{name} {count}" for name, count in most[:_SHOWN])
+    more = f" and {counted(len(most) - _SHOWN, 'more class')}" if len(most) > _SHOWN else ""
+    return f"{counted(photos, 'photo')}, {counted(sum(labels.values()), 'box')} ({listed}{more})"
 
 
 def _group(kind: str, rows: list[Finding], limit: int | None) -> Iterator[tuple[str, str]]:

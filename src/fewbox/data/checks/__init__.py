@@ -73,6 +73,8 @@ class CheckReport:
         num_photos: of both parts together.
         labels: how many boxes each class has to learn from.
         test_labels: how many boxes each class has to be tested on.
+        num_train_photos: of those to learn from.
+        num_test_photos: of those to test on; a photo may be in both, which is a finding.
 
     Examples:
         >>> report = fewbox.check_annotations(None, "ducks/train", show_progress=False)
@@ -85,6 +87,8 @@ class CheckReport:
     num_photos: int
     labels: dict[str, int]
     test_labels: dict[str, int]
+    num_train_photos: int
+    num_test_photos: int
 
     def count(self, severity: str) -> int:
         """How many findings there are of a severity."""
@@ -150,11 +154,14 @@ def check_annotations(
         findings += _check_across(train, test)
     severities, kinds = [ERROR, WARNING, NOTE], list(KINDS)
     findings.sort(key=lambda row: (severities.index(row.severity), kinds.index(row.kind)))
+    real = [{os.path.realpath(photo) for photo in part.photos} for part in parts]
     return CheckReport(
         tuple(findings),
-        num_photos=len({os.path.realpath(photo) for part in parts for photo in part.photos}),
+        num_photos=len(set().union(*real)),
         labels=dict(train.labels),
         test_labels=dict(parts[-1].labels) if len(parts) > 1 else {},
+        num_train_photos=len(real[0]),
+        num_test_photos=len(real[1]) if len(parts) > 1 else 0,
     )
 
 
