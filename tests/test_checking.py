@@ -362,6 +362,15 @@ class TestLabels:
         assert rows[1].what == "Coffee_Mug: 1 of up to 16 boxes per class"
         assert rows[2].what == "lid"
 
+    def test_classes_without_a_box_are_counted_one_by_one(
+        self, mugs: DataSet, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Four were "classes without a box: 1", and one warning in the sum."""
+        assert main(["check", str(mugs.folder), "--boxes", str(mugs.write("mug", "lid", "cup", "pot"))]) == 0
+        text = capsys.readouterr().out
+        assert "warning: classes without a box: 3\n    boxes.json: lid\n    boxes.json: cup\n" in text
+        assert text.splitlines()[-1].startswith("3 warnings;")
+
     @pytest.mark.parametrize(
         ("labels", "is_told"),
         [

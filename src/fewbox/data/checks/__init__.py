@@ -270,11 +270,9 @@ def _check_spelling(part: Part) -> Iterator[Finding]:
 def _check_balance(part: Part) -> Iterator[Finding]:
     """Whether each class has its share of the boxes to learn from."""
     most = max(part.labels.values(), default=0)
-    unused = [name for name, count in part.labels.items() if count == 0]
-    if unused and most:
-        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if len(unused) > 5 else "")
-        yield finding("label-unused", part.source, shown)
     for name, count in part.labels.items():
+        if most and count == 0:
+            yield finding("label-unused", part.source, name)
         if 0 < count * RARE <= most:
             yield finding(
                 "label-rare", part.source, f"{name}: {count} of up to {counted(most, 'box')} per class"
