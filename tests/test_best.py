@@ -325,6 +325,10 @@ def test_kept_classes_have_the_same_scores_to_the_bit(tmp_path: Path, kind: str)
     assert torch.equal(before.flatten(2), after[..., : before.shape[2]])
     assert detector.labels[-1] == "square"
     assert len(detector.labels) == base.config.num_classes + 1
+    assert detector.threshold < 0.5  # the base's own, alone
+    remarks = detector.provenance["estimate"]["remarks"]
+    (told,) = [remark for remark in remarks if "from that threshold too" in remark]
+    assert "the base alone, which takes 0.50; detect with --threshold 0.50" in told
 
 
 def test_the_seed_recipe_does_not_keep_classes(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def add_finetune(commands: Any) -> None:
         "--keep-classes",
         action="store_true",
         help="find the base's own classes too, with the very scores they had, unless --input-size is another "
-        "than the base's; with the recipe best or probe",
+        "than the base's, but from the threshold that is chosen for the new ones; with the recipe best or "
+        "probe",
     )
     finetune.add_argument(
         "--heads-only", action="store_true", help="write only the heads, not the base; nothing else learns"

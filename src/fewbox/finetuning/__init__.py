@@ -98,7 +98,7 @@ def finetune(
         config: settings; those of gradient descent are for the seed recipe alone.
         negatives: folders, files or patterns of photos in which there is none of the objects.
         keep_classes: find the base's own classes too, exactly as the base does if the input keeps its size;
-            only with ``"best"`` and ``"probe"``; then nothing is adapted.
+            only with ``"best"`` and ``"probe"``; then nothing is adapted. They share one threshold.
         show_progress: print the loss as it goes and show how far the work has come.
         held_out: a picture (.jpg or .png) to write of photos as a detector sees them that has not learnt
             from them, beside their boxes; not with ``"seed"``, and if there are photos enough.

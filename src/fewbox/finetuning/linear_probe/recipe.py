@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fewbox.config import FinetuneConfig
 from fewbox.core import counted, single_blas_thread
 from fewbox.data.annotations import AnnotationSet
-from fewbox.detection.detector import Detector
+from fewbox.detection.detector import SCORE_THRESHOLD, Detector
 from fewbox.evaluation.outcomes import Outcomes
 from fewbox.finetuning.crossval import ap50_where_learnt, held_out_outcomes, save_held_out
 from fewbox.finetuning.estimate import Estimate, estimate_of_photos
@@ -111,15 +111,22 @@ class Probe:
 
     def fit(self, *, keep_classes: bool = False) -> Fitted:
         """Learn from all photos, and check on those held out."""
-        labels, budget = self.annotations.labels, self.budget
-        return fit_detector(
+        fitted = fit_detector(
             self.photos,
-            labels,
+            self.annotations.labels,
             self.extractor,
             self.base,
-            budget,
+            self.budget,
             keep_classes=keep_classes,
             device=self.device,
+        )
+        if not keep_classes or fitted.estimate.score_threshold >= SCORE_THRESHOLD:
+            return fitted
+        alone = f"{SCORE_THRESHOLD:.2f}"
+        return fitted.with_remark(
+            "the base's own classes are reported from that threshold too, which was chosen for the new ones: "
+            f"more boxes of theirs are wrong than with the base alone, which takes {alone}; detect with "
+            f"--threshold {alone} if that matters more than new objects that are missed then"
         )
 
     def fit_without(self, numbers: Sequence[int]) -> Detector:
