@@ -73,6 +73,21 @@ def test_where_a_photo_is_crowded_all_boxes_count(squares: AnnotationSet):
     assert "more than 100 objects" not in str(fewbox.evaluate(finds_all(squares), squares))
 
 
+def test_ten_sure_boxes_tell_from_which_threshold_nine_in_ten_are_right(squares: AnnotationSet):
+    boxes = tuple(Box(4 * n, 0, 4 * n + 3, 3, "square") for n in range(12))
+    photos = replace(squares, images=(replace(squares.images[0], boxes=boxes),))
+    found = [(corners(box), 0.9 if n < 10 else 0.5, 0) for n, box in enumerate(boxes)]
+    found += [((4 * n, 40, 4 * n + 3, 43), 0.5, 0) for n in range(2)]
+    evaluation = evaluate(KnownDetector({photos.images[0].path.name: found}, photos.labels, 0.1), photos)
+    words = "from which nine boxes in ten are right: finds 10 of 12 (83%); none of its 10 boxes is wrong"
+    assert f"at threshold 0.50, {words}" in str(evaluation)
+    assert "at threshold 0.10, the detector's own: finds all 12; 2 of its 14 boxes are wrong (14%)" in str(
+        evaluation
+    )
+    assert "nine in ten right: 0.50</button>" in render_report(evaluation, "d")
+    assert "cannot be told" not in str(evaluation) + render_report(evaluation, "d")
+
+
 def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):
     # Right at 0.9, 0.7 and 0.3, wrong at 0.625 and 0.25, where a score of just the threshold does not count.
     rows = {}
@@ -82,11 +97,13 @@ def test_the_threshold_for_so_many_right_boxes(squares: AnnotationSet):
     evaluation = evaluate(KnownDetector(rows, squares.labels, 0.1), squares)
     assert evaluation.threshold_for(1) == evaluation.threshold_for(0.9) == pytest.approx(0.63)
     assert evaluation.threshold_for(0.65) == pytest.approx(0.25)
-    words = "at threshold 0.63, from which nine boxes in ten are right: finds 2 of 4; none of its 2 boxes"
-    assert words in str(evaluation)
-    assert "nine in ten right: 0.63</button>" in render_report(evaluation, "d")
-    assert "nine in ten right" not in render_report(evaluate(finds_all(squares), squares), "d")
-    assert "from which nine" not in str(evaluate(finds_all(squares), squares))  # at its own they are
+    words = "nine boxes in ten are right cannot be told: only 2 boxes above 0.63, where they are so here"
+    assert f"\nfrom which threshold {words}\n" in str(evaluation)
+    assert f"From which threshold {words}." in render_report(evaluation, "d")
+    assert evaluation.precise_threshold is None
+    assert "nine in ten right" not in render_report(evaluation, "d")
+    for told in (str, lambda found: render_report(found, "d")):
+        assert "nine" not in told(evaluate(finds_all(squares), squares))  # at its own they are
     nothing = evaluate(KnownDetector({}, squares.labels), squares)
     assert nothing.threshold_for(0.5) is None
     with pytest.raises(SettingError, match=r"95% is precision=0\.95"):

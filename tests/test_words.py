@@ -46,9 +46,10 @@ def test_found_in_words(found, annotations, words):
         (0, 12, "all its 12 boxes are wrong"),
         (8, 1, "1 of its 9 boxes is wrong"),
         (2, 2, "2 of its 4 boxes are wrong"),
-        (19, 1, "about 1 in 20 boxes is wrong"),
-        (8, 4, "about 3 in 10 boxes are wrong"),
-        (1, 99, "about 9 in 10 boxes are wrong"),
+        (19, 1, "1 of its 20 boxes is wrong (5%)"),
+        (50, 27, "27 of its 77 boxes are wrong (35%)"),
+        (1, 99, "99 of its 100 boxes are wrong (99%)"),
+        (999, 1, "1 of its 1000 boxes is wrong"),
     ],
 )
 def test_alarms_in_words(found, false_alarms, words):

@@ -7,7 +7,7 @@ COCO's numbers are in ``metrics.py``, what became of each box in ``outcomes.py``
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,7 @@ from fewbox.core.progress import console, progress_bar
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
-from fewbox.data.photo_file import SPELLING_HINT, content_hash
+from fewbox.data.photo_file import SPELLING_HINT
 from fewbox.detection import Detections
 from fewbox.detection.loading import opened_detector
 from fewbox.detection.parallel import run_each
@@ -32,11 +32,18 @@ from fewbox.evaluation.error_analysis import (
     alarms_in_words,
     expected_in_words,
     found_in_words,
+    learnt_from_in_words,
     miss_kinds_in_words,
     others_in_words,
     some_names,
+    too_few_in_words,
 )
-from fewbox.evaluation.matching import GroundTruthTable, PredictionTable, require_known_labels
+from fewbox.evaluation.matching import (
+    GroundTruthTable,
+    PredictionTable,
+    photos_learnt_from,
+    require_known_labels,
+)
 from fewbox.evaluation.metrics import (
     HUNDREDTHS,
     MAX_PER_PHOTO,
@@ -53,6 +60,8 @@ from fewbox.evaluation.metrics import (
 from fewbox.evaluation.outcomes import SHOWN_SCORE, Outcomes
 from fewbox.runtimes import expected_ap50
 
+ENOUGH_SURE = 10
+"""Boxes above a threshold, to tell of it that nine in ten are right."""
 LOWEST_SCORE = 0.001
 """Detections down to here count for AP, as is usual with COCO."""
 
@@ -121,7 +130,22 @@ class Evaluation:
 
     @cached_property
     def precise_threshold(self) -> float | None:
-        """From which nine boxes in ten are right; None if they are so at its own threshold, or the best."""
+        """From which nine boxes in ten are right; None if they are so at its own threshold, or the best.
+
+        None also where ``too_few_sure``.
+        """
+        return None if self.too_few_sure else self._precise
+
+    @cached_property
+    def too_few_sure(self) -> str:
+        """That too few boxes tell from which threshold nine in ten are right; empty if that is no matter."""
+        precise = self._precise
+        at = self.at(precise or 0)
+        few = precise is not None and at["found"] + at["false_alarms"] < ENOUGH_SURE
+        return too_few_in_words(at) if few else ""
+
+    @cached_property
+    def _precise(self) -> float | None:
         precise = self.threshold_for(TARGET_PRECISION)
         return precise if precise and precise > max(self.threshold, self.best_threshold or 0) else None
 
@@ -165,6 +189,7 @@ class Evaluation:
         if (precise := self.precise_threshold) is not None:
             words = self.in_words(precise)
             lines.append(f"at threshold {precise:.2f}, from which nine boxes in ten are right: {words}")
+        lines += filter(None, [self.too_few_sure])
         if self.not_annotated:
             lines.append(others_in_words(self.not_annotated))
         lines.append(f"COCO AP {metrics.ap:.3f}, AP50 {metrics.ap50:.3f}, AP75 {metrics.ap75:.3f}")
@@ -318,7 +343,7 @@ def evaluate_detections(
         threshold=detector.threshold,
         annotations=annotations,
         skipped=tuple(skipped),
-        learnt_from=_learnt_from(detector, annotations),
+        learnt_from=photos_learnt_from(detector.provenance, annotations),
         expected_ap50=expected_ap50(detector.provenance, labels, has_objects),
         outcomes=outcomes,
         metrics=coco_metrics(outcomes.predictions, outcomes.ground_truth, num_classes),
@@ -364,32 +389,3 @@ def detect_all(
         hint = SPELLING_HINT if are_gone else "copy the photos again"
         raise PhotoError(f"{annotations.source}: none of {photos} can be read: {names}", hint=hint)
     return replace(annotations, images=tuple(images)), detections, list(skipped)
-
-
-def _learnt_from(detector: PhotoDetector, annotations: AnnotationSet) -> tuple[str, ...]:
-    """Names of photos that seem to be ones the detector was taught with.
-
-    The detector's file knows them by their content. An older one knows their names and numbers of boxes
-    only. Two sets may both have a ``duck_04.jpg`` with one duck in it, so only if at least half of the
-    photos it was taught with are there, they are.
-    """
-    photos = detector.provenance.get("photos", ())
-    if known := {photo.get("sha256") for photo in photos} - {None}:
-        return names_among(annotations, known)
-    named = zip(annotations.names, annotations, strict=True)
-    taught = {(photo["name"], photo["boxes"]) for photo in photos}
-    names = tuple(name for name, image in named if (image.path.name, len(image.boxes)) in taught)
-    return names if 2 * len(names) >= len(taught) else ()
-
-
-def names_among(annotations: AnnotationSet, contents: Set[str | None]) -> tuple[str, ...]:
-    """Names of the photos whose files have one of these hashes."""
-    named = zip(annotations.names, annotations, strict=True)
-    return tuple(name for name, image in named if content_hash(image.path) in contents - {None})
-
-
-def learnt_from_in_words(count: int, num_photos: int) -> str:
-    """The warning that the detector knows ``count`` of the photos."""
-    seem = "seem to be ones" if count > 1 else "seems to be one"
-    photos = counted(num_photos, "photo")
-    return f"{count} of {photos} {seem} it learnt from, which makes it look better than it is"

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ def found_in_words(found: int, annotations: int) -> str:
 
 
 def alarms_in_words(found: int, false_alarms: int) -> str:
-    """Such as ``about 1 in 20 boxes is wrong``, of all boxes that are shown."""
+    """Such as ``27 of its 77 boxes are wrong (35%)``, of all boxes that are shown."""
     shown = found + false_alarms
     if shown == 0:
         return "no boxes"
@@ -64,12 +65,23 @@ def alarms_in_words(found: int, false_alarms: int) -> str:
         return f"none of its {shown} boxes is wrong" if shown > 1 else "its only box is right"
     if found == 0:
         return f"all its {shown} boxes are wrong" if shown > 1 else "its only box is wrong"
-    if shown <= _FEW:
-        return f"{false_alarms} of its {shown} boxes {'is' if false_alarms == 1 else 'are'} wrong"
-    if shown >= 4 * false_alarms:
-        return f"about 1 in {round(shown / false_alarms)} boxes is wrong"
-    tenths = min(9, round(10 * false_alarms / shown))
-    return f"about {tenths} in 10 boxes are wrong"
+    wrong = f"{false_alarms} of its {shown} boxes {'is' if false_alarms == 1 else 'are'} wrong"
+    percent = round(100 * false_alarms / shown)
+    return f"{wrong} ({percent}%)" if shown > _FEW and 0 < percent < 100 else wrong
+
+
+def too_few_in_words(at: Mapping[str, Any]) -> str:
+    """That so few boxes above a threshold do not tell that nine in ten would be right in other photos too."""
+    boxes = counted(at["found"] + at["false_alarms"], "box")
+    told = f"only {boxes} above {at['score_threshold']:.2f}, where they are so here"
+    return f"from which threshold nine boxes in ten are right cannot be told: {told}"
+
+
+def learnt_from_in_words(count: int, num_photos: int) -> str:
+    """The warning that the detector knows ``count`` of the photos."""
+    seem = "seem to be ones" if count > 1 else "seems to be one"
+    photos = counted(num_photos, "photo")
+    return f"{count} of {photos} {seem} it learnt from, which makes it look better than it is"
 
 
 _ALARMS = {"duplicate": "duplicate", "localization": "localization error", "confusion": "class confusion"}

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ import numpy.typing as npt
 from fewbox.core import some_of
 from fewbox.core.boxes import box_areas, intersection_areas
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
+from fewbox.data.photo_file import content_hash
 from fewbox.detection import Detections
 from fewbox.errors import AnnotationError
 
@@ -106,6 +108,28 @@ def require_known_labels(annotations: AnnotationSet, labels: Sequence[str]) -> N
         f"{annotations.source}: labels that the detector does not know: {', '.join(unknown)}",
         hint="; ".join([knows, *guesses, "give the boxes its labels, or leave those of other objects out"]),
     )
+
+
+def photos_learnt_from(provenance: Mapping[str, Any], annotations: AnnotationSet) -> tuple[str, ...]:
+    """Names of photos that seem to be ones the detector was taught with.
+
+    The detector's file knows them by their content. An older one knows their names and numbers of boxes
+    only. Two sets may both have a ``duck_04.jpg`` with one duck in it, so only if at least half of the
+    photos it was taught with are there, they are.
+    """
+    photos = provenance.get("photos", ())
+    if known := {photo.get("sha256") for photo in photos} - {None}:
+        return names_among(annotations, known)
+    named = zip(annotations.names, annotations, strict=True)
+    taught = {(photo["name"], photo["boxes"]) for photo in photos}
+    names = tuple(name for name, image in named if (image.path.name, len(image.boxes)) in taught)
+    return names if 2 * len(names) >= len(taught) else ()
+
+
+def names_among(annotations: AnnotationSet, contents: Set[str | None]) -> tuple[str, ...]:
+    """Names of the photos whose files have one of these hashes."""
+    named = zip(annotations.names, annotations, strict=True)
+    return tuple(name for name, image in named if content_hash(image.path) in contents - {None})
 
 
 @dataclass(frozen=True, eq=False)

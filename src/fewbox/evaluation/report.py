@@ -25,9 +25,10 @@ from fewbox.core.files import write_text
 from fewbox.data.images import StrPath
 from fewbox.detection.drawing import COLORS, class_color
 from fewbox.errors import OutputError, SettingError
-from fewbox.evaluation import Evaluation, learnt_from_in_words
+from fewbox.evaluation import Evaluation
 from fewbox.evaluation.error_analysis import (
     alarm_kinds_in_words,
+    learnt_from_in_words,
     miss_kinds_in_words,
     others_in_words,
     printable_name,

@@ -34,9 +34,9 @@ from fewbox.data.annotations import AnnotationSet
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
 from fewbox.errors import FinetuneError, SettingError
-from fewbox.evaluation import evaluate, learnt_from_in_words, names_among
-from fewbox.evaluation.error_analysis import some_names
-from fewbox.evaluation.matching import require_known_labels
+from fewbox.evaluation import evaluate
+from fewbox.evaluation.error_analysis import learnt_from_in_words, some_names
+from fewbox.evaluation.matching import names_among, require_known_labels
 from fewbox.finetuning import provenance
 from fewbox.finetuning.input_size import with_input_size
 from fewbox.finetuning.samples import AugmentedDataset, batches_of, loaders_with_room
