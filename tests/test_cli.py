@@ -12,22 +12,27 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from exports import exported
 from fewbox.cli import build_parser, main
-from fewbox.commands.finetune import _held_out
+from fewbox.commands.finetune import _held_out, _tell_written
 from fewbox.config import FinetuneConfig
 from fewbox.data import DEMO_FOLDER, demo_photos
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
+from fewbox.detection.drawing import save_picture
 from fewbox.errors import OutputError
+from fewbox.evaluation.report import save_report
 from fewbox.models import BASE_HEADER, cached_base_path
 from fewbox.models.weights import write_weights
 from reference_fields import fields_of
+from report_samples import evaluation_of
 from tiny import make_base, make_photos
 from tiny_yolox import random_yolox, tiny_yolox_config
 from waiting import LONG
@@ -671,7 +676,31 @@ def test_files_beside_a_detector_stay_until_there_is_another(
 
     assert run_finetune(project, "--recipe", "probe", "--effort", "quick", "--steps", "100") == 0
     assert Image.open(project / "d_held_out.jpg").size[0] > 400
-    assert not (project / "d_report.html").exists()
+    told = f"{project / 'd_report.html'}: left as it is: it does not say that fewbox has written it"
+    assert told in capsys.readouterr().err
+    assert (project / "d_report.html").read_text() == "kept"
+
+
+@pytest.mark.parametrize("is_own", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_of_files_beside_the_detector_before_only_those_of_fewbox_are_removed(
+    tmp_path: Path, is_own: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A picture and a page that were called so by chance were gone."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    picture, report, output = (folder / f"d{name}" for name in ("_held_out.jpg", "_report.html", ".onnx"))
+    if is_own:
+        save_picture(Image.new("RGB", (9, 9)), picture)
+        save_report(evaluation_of(make_photos(tmp_path, count=4)), report, title="d" * 200 + ".onnx")
+    else:
+        Image.new("RGB", (9, 9)).save(picture)
+        report.write_text("<!doctype html><title>my own</title>")
+    output.write_text("a detector")
+    made: Any = SimpleNamespace(history=[{"step": 1, "total": 1.0}], provenance={})
+    _tell_written(made, output)
+    names = {"d.onnx", "d_loss.png"} | ({picture.name, report.name} if not is_own else set())
+    assert {path.name for path in folder.iterdir()} == names
+    assert capsys.readouterr().err.count(": left as it is: ") == (0 if is_own else 2)
 
 
 @pytest.mark.slow

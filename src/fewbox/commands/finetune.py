@@ -6,8 +6,8 @@ import argparse
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,15 @@ from fewbox.commands import (
 )
 from fewbox.config import DeepConfig, FinetuneConfig
 from fewbox.core import EXPORTING, is_installed, quoted, require_packages
-from fewbox.core.files import drawn_beside, output_error, replacing, require_writable, temporary_folder
+from fewbox.core.files import (
+    DRAWN,
+    drawn_beside,
+    is_own,
+    output_error,
+    replacing,
+    require_writable,
+    temporary_folder,
+)
 from fewbox.core.progress import console
 from fewbox.errors import ExportError, OutputError, SettingError
 
@@ -38,6 +46,7 @@ WRITTEN = (".safetensors", ".onnx")
 """What a detector that was learnt is written as."""
 _COMPARED_PHOTOS = 3
 """Those with most boxes, on which an exported detector is compared; as many as ``fewbox export`` takes."""
+_REPORT_HEAD = r"\s*<!doctype html>(?s:.*) · fewbox</title>"
 _OUTPUT_HELP = "the detector to write: duck.safetensors, or duck.onnx, which needs no torch to run"
 
 
@@ -145,7 +154,8 @@ def run_finetune(parsed: argparse.Namespace) -> int:
             device=parsed.device,
         )
         _write(detector, parsed.output, annotations, heads_only=parsed.heads_only)
-        _tell_written(detector, parsed.output)
+        also = [held_out] * picture.exists() + [report] * bool(kept_apart and kept_apart.num_boxes)
+        _tell_written(detector, parsed.output, also)
         if picture.exists():
             with _told_if_not_written(held_out):
                 with replacing(held_out) as temporary:
@@ -164,15 +174,18 @@ def _of_photos_held_out(output: Path) -> tuple[Path, Path]:
     return drawn_beside(output)[1], output.with_name(f"{output.stem}_report.html")
 
 
-def _tell_written(detector: Detector, output: Path) -> None:
+def _tell_written(detector: Detector, output: Path, also: Sequence[Path] = ()) -> None:
     """Say that a new detector is there, draw its losses, and remove what is beside it of the one before.
 
-    Only now: until it is there, they are of the one that is.
+    Only now: until it is there, they are of the one that is. What fewbox has not written is not removed, and
+    told unless it is replaced: it is among what is written ``also``.
     """
     from fewbox.finetuning.loss_curve import save_loss_curve
 
-    for former in _of_photos_held_out(output):
-        with _told_if_not_written(former):
+    for former, beginning in zip(_of_photos_held_out(output), (DRAWN, _REPORT_HEAD), strict=True):
+        with suppress(OSError, OutputError) if former in also else _told_if_not_written(former):
+            if not is_own(former, beginning):
+                raise OutputError(f"{former}: left as it is: it does not say that fewbox has written it")
             former.unlink(missing_ok=True)
     told = f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)"
     curve, made = drawn_beside(output)[0], detector.provenance

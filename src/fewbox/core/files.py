@@ -34,6 +34,8 @@ MARK = "drawn by fewbox"
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What films are written as."""
 _DRAWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif")  # as what pictures and animations are written
+DRAWN = rf"(?s).*{MARK}"
+"""How a picture or an animation with boxes begins, as a regular expression."""
 _asking_for_umask = threading.Lock()
 
 
@@ -142,27 +144,36 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
         raise output_error(target, error) from error
 
 
-def require_own(target: Path, beginning: str = rf"(?s).*{MARK}") -> None:
+def require_own(target: Path, beginning: str = DRAWN) -> None:
     """Refuse to replace what fewbox has not written, before the work whose result is to go there.
 
     Names of photos and films repeat from folder to folder, so that a result may be called as somebody's own.
 
     Args:
         target: what is to be written.
-        beginning: how a result begins, as a regular expression; if not given, with :data:`MARK` somewhere.
+        beginning: how a result begins, as a regular expression.
 
     Raises:
         OutputError: a file is there that begins otherwise, or cannot be read.
     """
+    if not is_own(target, beginning):
+        raise not_own(target)
+
+
+def is_own(target: Path, beginning: str = DRAWN) -> bool:
+    """Whether nothing but a result of fewbox would be lost with a file, if there is one; as `require_own`.
+
+    Raises:
+        OutputError: it cannot be read.
+    """
     if not os.path.isfile(target):  # noqa: PTH113 - as in is_there
-        return
+        return True
     try:
         with target.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise output_error(target, error) from error
-    if head and not re.match(beginning.encode(), head):  # nothing is lost with an empty file
-        raise not_own(target)
+    return not head or re.match(beginning.encode(), head) is not None  # nothing is lost with an empty file
 
 
 def not_own(target: Path) -> OutputError:
