@@ -60,8 +60,8 @@ class FinetuneConfig:
 
     effort: str = setting(
         "normal",
-        "how much work the recipe best puts in: 1, 4 or 16 augmented views of each photo, and 3, 5 or 10 "
-        "folds to check on",
+        "how much work the recipes best, probe and adapt put in: 1, 4 or 16 augmented views of each photo, "
+        "and 3, 5 or 10 folds to check on; with quick, best does not adapt, and no larger inputs are tried",
         choices=("quick", "normal", "long"),
     )
     steps: int = setting(100, "gradient steps of the seed recipe", low=1, high=1_000_000)
