@@ -159,8 +159,7 @@ class AnnotationSet:
         Args:
             paths: N photos.
             boxes: N arrays ``[M, 4]``, each with an M of its own.
-            labels: N sequences of M labels; one string stands for all boxes it covers, those
-                of a photo or of the whole set.
+            labels: N sequences of M labels; one string stands for all boxes of a photo, or of the whole set.
 
         Returns:
             A set of N images in the same order; its labels are in the order of first use.
@@ -238,6 +237,7 @@ class AnnotationSet:
         Raises:
             AnnotationError: there are not two photos that look different.
             PhotoError: a photo cannot be read.
+            SettingError: ``share`` is no number above 0 and below 1.
         """
         from fewbox.data.similar import divided, groups_alike
 

@@ -259,19 +259,19 @@ class ThresholdCounts:
 
     @property
     def false_alarms(self) -> npt.NDArray[np.int64]:
-        """How many predictions are false positives."""
+        """How many predictions are false positives, ``[T]`` or ``[C, T]``."""
         alarms: npt.NDArray[np.int64] = self.alarms_by_kind.sum(-2)
         return alarms
 
     @property
     def precision(self) -> npt.NDArray[np.float64]:
-        """The share of true positives among the predictions; 1 where there is none, as none is wrong."""
+        """The share ``[T]`` or ``[C, T]`` of predictions that are right; 1 where there is none."""
         shown = self.found + self.false_alarms
         return np.where(shown, self.found / np.maximum(shown, 1), 1.0)
 
     @property
     def recall(self) -> npt.NDArray[np.float64]:
-        """The share of the objects that are found; NaN where there is none."""
+        """The share ``[T]`` or ``[C, T]`` of the objects that are found; NaN where there is none."""
         recall: npt.NDArray[np.float64] = self.found / np.where(self.annotations, self.annotations, np.nan)
         return recall
 
@@ -279,7 +279,7 @@ class ThresholdCounts:
     def f1(self) -> npt.NDArray[np.float64]:
         """The harmonic mean of precision and recall: 2 found / (objects + predictions).
 
-        NaN where there is no object.
+        ``[T]`` or ``[C, T]``; NaN where there is no object.
         """
         annotations = np.where(self.annotations, self.annotations, np.nan)
         f1: npt.NDArray[np.float64] = 2 * self.found / (annotations + self.found + self.false_alarms)

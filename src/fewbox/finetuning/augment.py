@@ -33,7 +33,7 @@ class AugmentedView:
 
 
 def flip(image: NDArray[np.uint8], boxes: NDArray[np.float64]) -> AugmentedView:
-    """The photo flipped horizontally: its right side is on the left."""
+    """The photo ``[H, W, 3]`` and its boxes ``[M, 4]`` flipped: the photo's right side is on the left."""
     x1, y1, x2, y2 = boxes.T
     width = image.shape[1]
     flipped = np.stack((width - x2, y1, width - x1, y2), 1)
@@ -84,7 +84,15 @@ def with_views(
     count: int,
     generator: np.random.Generator,
 ) -> Iterator[AugmentedView]:
-    """The photo itself, then ``count`` augmented views of it."""
+    """The photo itself, then ``count`` augmented views of it.
+
+    Args:
+        config: of the network that looks at them, for the size of its input.
+        image: ``[H, W, 3]`` the photo.
+        corners: boxes ``[M, 4]`` in its pixels.
+        count: of the views; the first is the photo flipped.
+        generator: where all choices come from.
+    """
     yield AugmentedView(image, corners, np.ones(len(corners)))
     size_hw = (image.shape[0], image.shape[1])
     scale_x, scale_y = config.to_input(np.array([[0.0, 0.0, 1.0, 1.0]]), size_hw)[0, 2:].tolist()

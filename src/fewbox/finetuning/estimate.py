@@ -176,7 +176,7 @@ class Estimate:
     """How good a detector is expected to be on photos like those it learnt from."""
 
     photos: int
-    """With boxes: the others do not say how well objects are found."""
+    """With boxes, copies of one counted once: the others do not say how well objects are found."""
     overall: Expected
     classes: tuple[Expected, ...]
     calibration: Calibration
@@ -236,7 +236,7 @@ def estimate(
     Args:
         outcomes: of held-out detections with the scores as learnt; None if nothing could be held out.
         labels: of the C classes.
-        photos: how many there were with boxes.
+        photos: how many there were with boxes, copies of one counted once.
         calibration: made from the same outcomes.
         warnings: what else should be said with the numbers, as of :func:`data_warnings`.
         boxless: the labels of which there is no box at all.

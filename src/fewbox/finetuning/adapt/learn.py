@@ -258,7 +258,11 @@ class Adaptation:
             yield batch
 
     def learn(self, chosen: list[int], step: int) -> None:
-        """One step, number ``step`` from 1, from some views."""
+        """One step, number ``step`` from 1, from some views.
+
+        Raises:
+            FinetuneError: the loss is not finite.
+        """
         places = [self._place(view) for view in chosen]
         learnt, self._most_at_once = as_fits(lambda most: self._learnt_from(places, most), self._most_at_once)
         total, box, classes = (learnt.losses[:3] / max(learnt.losses[3], 1)).tolist()
