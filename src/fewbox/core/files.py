@@ -33,7 +33,7 @@ MARK = "drawn by fewbox"
 """The comment in every picture, animation and film with boxes, by which it is known from an original."""
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What films are written as."""
-_DRAWN = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif")  # as what pictures and animations are written
+_DRAWN_AS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif")  # as what pictures and animations are written
 DRAWN = rf"(?s).*{MARK}"
 """How a picture or an animation with boxes begins, as a regular expression."""
 _asking_for_umask = threading.Lock()
@@ -263,7 +263,7 @@ def is_drawing(picture: str | os.PathLike[str]) -> bool:
     Not of what cannot be read: that is told when its turn comes.
     """
     path = os.fspath(picture)
-    if not path.lower().endswith(_DRAWN):
+    if not path.lower().endswith(_DRAWN_AS):
         return False
     try:
         status = os.stat(path)  # noqa: PTH116 - there may be thousands

@@ -124,9 +124,9 @@ class Probe:
             return fitted
         alone = f"{SCORE_THRESHOLD:.2f}"
         return fitted.with_remark(
-            "the base's own classes are reported from that threshold too, which was chosen for the new ones: "
-            f"more boxes of theirs are wrong than with the base alone, which takes {alone}; detect with "
-            f"--threshold {alone} if that matters more than new objects that are missed then"
+            "the base's own classes are reported from that threshold too: more boxes of theirs may be wrong "
+            f"than with the base alone, which takes {alone}; detect with --threshold {alone} if that matters "
+            "more than new objects that are missed then"
         )
 
     def fit_without(self, numbers: Sequence[int]) -> Detector:
