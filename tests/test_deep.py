@@ -15,12 +15,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewbox.cli import main
 from fewbox.config import DeepConfig
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats import write_coco
 from fewbox.detection.detector import Detector
+from fewbox.detection.drawing import save_picture
 from fewbox.errors import FinetuneError, OutputError, PhotoError, SettingError
 from fewbox.finetuning import samples
 from fewbox.finetuning.deep import Trainer, finetune_deep
@@ -100,8 +102,8 @@ def test_two_processes_learn_what_one_learns(command, base, tmp_path, capsys) ->
 @pytest.mark.slow
 def test_what_lies_beside_the_detector_before_is_removed_or_a_remark(command, tmp_path, capsys) -> None:
     former = [tmp_path / "d_report.html", tmp_path / "d_held_out.jpg"]
-    for path in former:
-        path.write_text("of the detector before")
+    former[0].write_text("<!doctype html><title>d · fewbox</title>", encoding="utf-8")
+    save_picture(Image.new("RGB", (9, 9)), former[1])
     (tmp_path / "d_loss.png").mkdir()
     assert main([*command, "-o", str(tmp_path / "d.safetensors")]) == 0
     told = capsys.readouterr()
