@@ -26,7 +26,7 @@ from exported_duck import openvino_duck
 from exports import detector_of, exported, noise, save_noise
 from fewbox.apps import batch
 from fewbox.apps.batch import detect_batch
-from fewbox.apps.batch.manifest import Manifest, write_report
+from fewbox.apps.batch.manifest import Manifest, open_manifest, write_report
 from fewbox.apps.batch.shards import Storage, cut_into_shards, detect_shard, read_photo_rows
 from fewbox.apps.batch.workers import Workers, _deaf_to_ctrl_c, ray_cluster
 from fewbox.cli import main
@@ -289,6 +289,29 @@ def test_another_list_or_detector_is_refused(folder, tmp_path) -> None:
     (output / "run.json").write_text("{}")
     with pytest.raises(OutputError, match="not written by this version of fewbox, or damaged"):
         detect_batch(folder / "d.safetensors", photos, output)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["detections/000000.parquet", "photos/000007.parquet", "report.json", "failures.csv", "detector.onnx"],
+)
+def test_files_that_no_manifest_claims_are_neither_taken_nor_replaced(folder, tmp_path, name) -> None:
+    there = tmp_path / "out" / name
+    there.parent.mkdir(parents=True)
+    there.write_text("somebody's own")
+    with pytest.raises(OutputError, match=rf"{name}: not of this run, as there is no run\.json") as failure:
+        detect_batch(folder / "d.onnx", few(folder, tmp_path, 1), tmp_path / "out")
+    assert "choose another output" in (failure.value.hint or "")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == [there]
+    assert there.read_text() == "somebody's own"
+
+
+def test_a_run_may_go_where_its_detector_and_photos_are(folder, tmp_path) -> None:
+    photos = few(folder, tmp_path, 1).rename(tmp_path / "photos")
+    file = ("detector.onnx", (folder / "d.onnx").read_bytes())
+    (tmp_path / file[0]).write_bytes(file[1])
+    manifest = open_manifest(Storage(str(tmp_path)), file, 0.3, [str(photos / "p0.png")], 1, 1, {})
+    assert manifest.num_photos == 1
 
 
 @pytest.mark.slow

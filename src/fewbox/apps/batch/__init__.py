@@ -71,7 +71,7 @@ def detect_batch(
         cluster: ``"processes"`` of this machine, or ``"ray"``.
         address: of a Ray cluster; without it one is started on this machine for this run.
         workers: how many, and what each is given.
-        threshold: lowest score to report; the detector's own if not given.
+        threshold: only detections with a higher score are reported; the detector's own if not given.
         shard_size: photos per shard; a fitting number if not given.
         retry_failed: do again the shards with photos that could not be read.
         base: the base model of a file with only the heads.

@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fewbox import __version__
@@ -22,6 +23,7 @@ from fewbox.core import FORMER_NAME, NAME, counted
 from fewbox.core.arguments import checked_threshold
 from fewbox.detection.rows import FullPhotos
 from fewbox.errors import OutputError, SettingError
+from fewbox.runtimes import files_of
 
 FORMAT_VERSION = 1
 _MOST_IN_SHARD = 1000
@@ -77,14 +79,15 @@ def open_manifest(
     Args:
         storage: where results go.
         detector: the name and contents of the detector's file.
-        threshold: lowest score to report.
+        threshold: only detections with a higher score are reported.
         photos: absolute paths and addresses.
         shard_size: photos per shard; if not given, as in the run to go on with, or else a fitting number.
         num_workers: among how many the shards are divided.
         options: what the detector does beside the usual, as :attr:`PhotoDetector.options` has it.
 
     Raises:
-        OutputError: the output belongs to another run, or cannot be written.
+        OutputError: the output belongs to another run, or has files that the run would take for its own or
+            replace; or it cannot be written.
     """
     fitting = min(_MOST_IN_SHARD, math.ceil(len(photos) / (_SHARDS_PER_WORKER * num_workers)))
     begun = storage.read(_MANIFEST)
@@ -101,6 +104,7 @@ def open_manifest(
     if before is not None:
         _require_same(before, manifest, storage)
         return before
+    _require_free(storage, detector)
     # What is not asked for is left out, as before there was such an option.
     said = {
         name: value for name, value in asdict(manifest).items() if value is not None and value is not False
@@ -193,6 +197,22 @@ def write_report(storage: Storage, manifest: Manifest, limit: int) -> RunSummary
     storage.write(_FAILURES, failures.getvalue().encode())
     storage.write(_REPORT, json.dumps(asdict(summary), indent=1).encode())
     return summary
+
+
+def _require_free(storage: Storage, detector: tuple[str, bytes]) -> None:
+    """Refuse an output without a manifest that has files called as a run's: nobody knows whose they are."""
+    ours = {_REPORT, _FAILURES, *(copy.name for copy in files_of(Path(detector[0])))}
+    if storage.read(detector[0]) == detector[1]:  # learnt into the folder where its results go
+        ours = {_REPORT, _FAILURES}
+    taken = [*(storage.names("") & ours)]
+    for folder in (DETECTIONS, PHOTOS):  # each is read as one table, whatever its parts are called
+        taken += [f"{folder}/{name}" for name in storage.names(folder) if name.endswith(".parquet")]
+    if taken:
+        more = f", and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise OutputError(
+            f"{storage}/{min(taken)}{more}: not of this run, as there is no {_MANIFEST} that says so",
+            hint="choose another output with -o, or remove what is of no use any more",
+        )
 
 
 def _parse(document: bytes, storage: Storage) -> Manifest:
