@@ -17,7 +17,7 @@ from fewbox.cli import main
 from fewbox.core.boxes import FoundArrays, pairwise_iou
 from fewbox.detection import Detections
 from fewbox.detection.detector import Detector
-from fewbox.detection.photo_detector import PhotoDetector, TiledDetector, TtaDetector
+from fewbox.detection.photo_detector import AgnosticDetector, PhotoDetector, TiledDetector, TtaDetector
 from fewbox.models.yolox import YoloxConfig
 from service_client import ask, random_detector, serving
 
@@ -56,6 +56,21 @@ def test_tiles_are_joined_before_classes_are() -> None:
     found = Inspector().detect(large, tiles=2, agnostic_nms=True)
     assert len(Inspector().detect(large, tiles=2)) > len(found) > 2
     assert not overlapping(found, 0.65)
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "threshold"),
+    [(lambda one: TiledDetector(one, 3), 0.85), (AgnosticDetector, 0.85), (TtaDetector, 0.425)],
+)
+def test_what_was_set_on_a_detector_holds_for_other_tiles_too(
+    wrapped: Callable[[PhotoDetector], PhotoDetector], threshold: float
+) -> None:
+    large = np.zeros((400, 400, 3), np.uint8)
+    detector = wrapped(Inspector())
+    detector.threshold, detector.labels = threshold, ("good", "bad")
+    for found in (detector.with_tiles(2).detect(large), detector.detect(large, tiles=2, agnostic_nms=True)):
+        assert set(found.labels) == {"bad"}
+    assert detector.with_tiles(2).with_agnostic_nms(True).with_tiles(3).threshold == threshold
 
 
 def test_that_there_may_be_more_is_known_whatever_is_joined_afterwards() -> None:

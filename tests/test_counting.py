@@ -125,6 +125,11 @@ def test_memory_does_not_grow_with_the_number_of_objects(monkeypatch: pytest.Mon
     [
         (lambda: LineCounter((1, 2, 3)), "these numbers are no line: 1,2,3\nhint: two points"),
         (lambda: LineCounter((1, 2, 3, float("nan"))), "these numbers are no line: 1,2,3,nan"),
+        (lambda: LineCounter("0,0,10,10"), "a line is a list of numbers: '0,0,10,10'\nhint: two points"),
+        (lambda: LineCounter((0, 0, "a", 10)), "a line is a list of numbers: (0, 0, 'a', 10)\nhint"),
+        (lambda: ZoneCounter(None), "a zone is a list of numbers: None\nhint: three corners"),
+        (lambda: ZoneCounter([(0, 0), (9, 0), (9, 9)]), "a zone is a list of numbers: [(0, 0), "),
+        (lambda: LineCounter((0, 0, 10**400, 9)), "a line is a list of numbers: (0, 0, 1000"),
         (lambda: LineCounter((5, 5, 5, 5)), "the two ends of a line are one point: 5,5,5,5"),
         (
             lambda: LineCounter((0, 0.5, 1, 0.5)),

@@ -13,6 +13,7 @@ import fewbox
 from fewbox.apps.batch import detect_batch
 from fewbox.detection.detector import Detector
 from fewbox.detection.folder import detect_folder
+from fewbox.detection.photo_detector import TiledDetector
 from fewbox.errors import DetectorFileError, SettingError
 from fewbox.evaluation import Evaluation
 from tiny import make_photos, tiny_base
@@ -92,11 +93,16 @@ def test_a_detector_keeps_a_label_for_each_class() -> None:
     detector = a_detector()
     detector.labels = ["x", "y", "z"]
     assert detector.labels == ("x", "y", "z")
-    with pytest.raises(ValueError, match="3 classes, but 2 labels"):
-        detector.labels = ("x", "y")
-    for labels in ("xyz", [1, 2, 3], [None] * 3):
-        with pytest.raises(SettingError, match=r"list of texts|a label is a text"):
+    wrong: tuple[Any, ...] = ("xyz", [1, 2, 3], [None] * 3, None, 5, {"x": 0, "y": 1, "z": 2}, set("xyz"))
+    for labels in wrong:
+        with pytest.raises(SettingError, match=r"list of texts|a label is a text") as error:
             detector.labels = labels
+        assert error.value.hint
+    with pytest.raises(SettingError, match="3 classes, but 2 labels\nhint: give each class one name"):
+        detector.labels = ("x", "y")
+    with pytest.raises(SettingError, match="3 classes, but 4 labels"):
+        TiledDetector(detector, 2).labels = tuple("xyzz")
+    assert detector.labels == ("x", "y", "z")
 
 
 def test_a_file_with_no_such_threshold_is_named(folder: Path, tmp_path: Path) -> None:

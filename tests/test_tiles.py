@@ -62,10 +62,16 @@ def test_tiles_cover_every_pixel_and_overlap(height: int, width: int, tiles: int
         assert longest <= MAX_REDUCTION * INPUT + 1
 
 
-@pytest.mark.parametrize("tiles", [1, 9, 0, -3, True, 2.5, "many", "", "1"])
+@pytest.mark.parametrize("tiles", [1, 9, 0, -3, True, 2.5, "many", "", "1", np.array([2, 3])])
 def test_so_many_tiles_there_cannot_be(tiles: object) -> None:
     with pytest.raises(SettingError, match=r"tiles must be auto or a number from 2 to 8"):
         checked_tiles(tiles)
+
+
+def test_so_many_digits_are_not_shown() -> None:
+    for tiles in ("2" * 5000, 10**5000):
+        with pytest.raises(SettingError, match=r"a number from 2 to 8: ('2{59}\.\.\.|int)\n"):
+            checked_tiles(tiles)
 
 
 def yolox() -> YoloxConfig:
@@ -202,7 +208,7 @@ def test_a_higher_threshold_only_leaves_out() -> None:
     ("config", "size_wh"),
     [
         (yolox(), (128, 128)),  # fills the input
-        (RETINANET_V2, (640, 480)),  # takes any proportions: the photo's
+        (RETINANET_V2.changed(num_classes=2), (640, 480)),  # takes any proportions: the photo's
     ],
 )
 def test_a_tile_fills_the_input(config: Config, size_wh: tuple[int, int]) -> None:
@@ -216,6 +222,7 @@ def test_a_tile_fills_the_input(config: Config, size_wh: tuple[int, int]) -> Non
 def test_what_squeezes_photos_squeezes_tiles_alike() -> None:
     config = SsdConfig.__new__(SsdConfig)
     object.__setattr__(config, "size_hw", (300, 300))
+    object.__setattr__(config, "num_classes", 2)
     detector = PaintDetector()
     detector.config = config
     grid = TiledDetector(detector, 4).tiles_of((3000, 4000))

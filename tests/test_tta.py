@@ -75,6 +75,7 @@ def test_a_faint_partner_counts_the_same_whatever_the_threshold(x: int) -> None:
 
 def test_a_box_of_another_class_is_no_partner() -> None:
     class TwoNames(SpotDetector):
+        config = SpotDetector.config.changed(num_classes=2)
         labels = ("left", "right")
 
         def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:

@@ -12,7 +12,7 @@ import platform
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -25,6 +25,7 @@ DEVICES = "auto, cpu, cuda, cuda:N, mps"
 _KNOWN = re.compile(r"auto|cpu|cuda(:\d{1,3})?|mps(:0)?")
 _OF_GPUS = ("nvidiactl", "nvhost-ctrl", "dxg", "kfd")
 """Below ``/dev``: of NVIDIA, of its small boards, of Windows' Linux, of AMD."""
+_MOST_SHOWN = 60  # letters
 
 FORMER_THRESHOLD = "score_threshold"
 """What ``threshold`` was called; files still call it so. The name goes with the next version."""
@@ -84,24 +85,40 @@ def own_labels() -> Any:
         return _put_in(self, "labels")
 
     def put(self: Any, value: Any) -> None:
-        labels = names_of_classes(value, type(self).__name__, SettingError)
-        num_classes = self.config.num_classes
-        if len(labels) != num_classes:
-            raise ValueError(f"{counted(num_classes, 'class')}, but {counted(len(labels), 'label')}")
+        labels = names_of_classes(value, type(self).__name__, SettingError, self.config.num_classes)
         self.__dict__["labels"] = labels
 
     return property(get, put, doc="The name of each class.")
 
 
-def names_of_classes(value: Any, where: str, error: type[FewboxError]) -> tuple[str, ...]:
-    """The names of classes as a tuple, refused with ``error`` where they are no texts, or one text."""
+def names_of_classes(
+    value: Any, where: str, error: type[FewboxError], num_classes: int | None = None
+) -> tuple[str, ...]:
+    """The names of classes as a tuple.
+
+    Args:
+        value: a list of texts, or anything else that gives them in an order.
+        where: what begins a message.
+        error: what to raise.
+        num_classes: how many there must be; any number if not given.
+
+    Raises:
+        FewboxError: of the type ``error``; they are no texts, or one text, have no order, or are too many or
+            too few.
+    """
     if isinstance(value, str):  # whose letters would be classes
         raise error(f"{where}: labels are a list of texts: {value!r}", hint=f"write [{value!r}]")
+    if isinstance(value, Mapping | set | frozenset) or not isinstance(value, Iterable):
+        hint = "a list says which class comes first: ['cup', 'duck']"
+        raise error(f"{where}: labels are a list of texts, not {kind_of(value)}", hint=hint)
     labels = tuple(value)
     for label in labels:
         if not isinstance(label, str):
             hint = "of class ids make names first: [names[i] for i in ids]"
             raise error(f"{where}: a label is a text: {label}", hint=hint)
+    if num_classes is not None and len(labels) != num_classes:
+        told = f"{counted(num_classes, 'class')}, but {counted(len(labels), 'label')}"
+        raise error(f"{where}: {told}", hint="give each class one name, in the order of the classes")
     return labels
 
 
@@ -127,7 +144,7 @@ def checked_threshold(value: Any, name: str = "threshold") -> float:
         threshold = math.nan
     if not 0 <= threshold <= 1:
         hint = f"{threshold:g}% is {name}={threshold / 100:g}" if 1 < threshold <= 100 else None
-        raise SettingError(f"the {name} must be a number from 0 to 1: {value!r}", hint=hint)
+        raise SettingError(f"the {name} must be a number from 0 to 1: {in_short(value)}", hint=hint)
     return threshold
 
 
@@ -163,6 +180,15 @@ def require_kind(value: Any, kind: type, what: str, error: type[FewboxError], hi
 def kind_of(value: Any) -> str:
     """What something is, for a message: never its contents, which may be a million numbers."""
     return "None" if value is None else type(value).__name__
+
+
+def in_short(value: Any) -> str:
+    """Something wrong as it was written, for a message, as far as it fits into a line."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # a whole number of more digits than Python writes
+        return kind_of(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def checked_device(value: Any) -> str:

@@ -2,8 +2,8 @@
 
 In this package a box is ``(x1, y1, x2, y2)`` in pixels of the upright image, with
 ``0 <= x1 < x2 <= W`` and ``0 <= y1 < y2 <= H``. Edges are continuous: a box over one whole
-pixel is ``(0, 0, 1, 1)``. Any other form carries its name in the variable (``boxes_cxcywh``,
-``boxes_yxyx_unit``). Detectors compute in float32; where truth is compared, in float64.
+pixel is ``(0, 0, 1, 1)``. Any other form carries its name in the variable (``boxes_cxcywh``).
+Detectors compute in float32; where truth is compared, in float64.
 
 Functions here give back the dtype they are given, float32 or float64, and change none of their
 arguments. ``models/boxes.py`` has the same for torch's tensors, where gradients are needed; an
@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fewbox.core.arguments import AUTO
+from fewbox.core.arguments import AUTO, in_short
 from fewbox.errors import SettingError
 
 Real = TypeVar("Real", np.float32, np.float64)
@@ -271,14 +271,14 @@ def checked_tiles(tiles: Any) -> int | str:
     Raises:
         SettingError: it is something else.
     """
-    number = int(tiles) if isinstance(tiles, str) and tiles.isdecimal() else tiles
-    if number == AUTO and isinstance(number, str):
+    if isinstance(tiles, str) and tiles == AUTO:
         return AUTO
+    number = int(tiles) if isinstance(tiles, str) and tiles.isdecimal() and len(tiles) < 9 else tiles
     whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
     if not whole or not MIN_TILES <= number <= MAX_TILES:
         hint = f"leave the number out: {AUTO} chooses by the photo's size"
         raise SettingError(
-            f"tiles must be {AUTO} or a number from {MIN_TILES} to {MAX_TILES}: {tiles!r}", hint=hint
+            f"tiles must be {AUTO} or a number from {MIN_TILES} to {MAX_TILES}: {in_short(tiles)}", hint=hint
         )
     return int(number)
 

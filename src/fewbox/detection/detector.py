@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from fewbox.core.arguments import AUTO, CPU, checked_path, own_labels, takes_score_threshold
+from fewbox.core.arguments import AUTO, CPU, checked_path, names_of_classes, takes_score_threshold
 from fewbox.core.boxes import FoundArrays
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
 from fewbox.detection.parallel import Batcher, run_each
 from fewbox.detection.photo_detector import PhotoDetector
 from fewbox.detection.rows import noted
-from fewbox.errors import DetectorFileError, OutputError
+from fewbox.errors import DetectorFileError, OutputError, SettingError
 from fewbox.export.graph import core_of_weights, detector_content
 from fewbox.models.base import BaseModel, find_base, find_or_convert
 from fewbox.models.device import (
@@ -93,8 +93,6 @@ class Detector(PhotoDetector):
         ['duck_01.jpg', 'duck_02.jpg']
     """
 
-    labels: tuple[str, ...] = own_labels()
-
     @takes_score_threshold
     def __init__(
         self,
@@ -111,7 +109,7 @@ class Detector(PhotoDetector):
     ) -> None:
         self.config = config
         self.weights = {name: np.asarray(weight) for name, weight in weights.items()}
-        self.labels = tuple(labels)
+        self.labels = names_of_classes(labels, type(self).__name__, SettingError)
         self.base = dict(base)
         self.provenance = dict(provenance)
         self.history = [dict(row) for row in history]
@@ -329,7 +327,7 @@ class Detector(PhotoDetector):
             detector = cls(
                 config=config,
                 weights=weights,
-                labels=header["labels"],
+                labels=names_of_classes(header["labels"], str(path), DetectorFileError, config.num_classes),
                 base=header["base"],
                 provenance=known_provenance(header["provenance"]),
                 precision=header["precision"],

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import EXPORTING, importing_torch, is_installed, quoted, require_packages
-from fewbox.core.arguments import AUTO, CPU, checked_device, checked_path, kind_of, may_have_gpu, own_labels
+from fewbox.core.arguments import (
+    AUTO,
+    CPU,
+    checked_device,
+    checked_path,
+    kind_of,
+    may_have_gpu,
+    names_of_classes,
+)
 from fewbox.core.boxes import FoundArrays
 from fewbox.core.progress import console
 from fewbox.data.images import StrPath
@@ -46,13 +54,14 @@ class ExportedDetector(PhotoDetector):
         DetectorFileError: its header is damaged.
     """
 
-    labels: tuple[str, ...] = own_labels()
-
     def __init__(self, engine: Engine, path: Path) -> None:
         header = self.header = dict(engine.header)
         try:
             self.config = config_from_dict(header["architecture"], header["config"])
-            self.labels = tuple(header["labels"])
+            where = f"{path}: its header is damaged"
+            self.labels = names_of_classes(
+                header["labels"], where, DetectorFileError, self.config.num_classes
+            )
             self.base = dict(header["base"])
             self.provenance = dict(header["provenance"])
             self.threshold = float(header["score_threshold"])

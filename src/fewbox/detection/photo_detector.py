@@ -20,6 +20,7 @@ from fewbox.core.arguments import (
     CPU,
     checked_threshold,
     former_threshold,
+    own_labels,
     own_threshold,
     takes_score_threshold,
 )
@@ -60,7 +61,7 @@ class PhotoDetector(ABC):
     """
 
     config: Config
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = own_labels()
     base: dict[str, str]
     provenance: dict[str, Any]
     precision: str
@@ -252,6 +253,11 @@ class _AskingDetector(PhotoDetector):
         """Counted where they last: what asks may be made anew for each photo."""
         return self.detector._is_early_look()
 
+    def _set_on(self, other: PhotoDetector) -> PhotoDetector:
+        """Another one with what was set on this one since it was made."""
+        other.threshold, other.labels = self.threshold, self.labels
+        return other
+
     def enough_hw(self, photo_size_hw: tuple[int, int]) -> tuple[float, float]:
         """The smallest size at which :meth:`detect` loses nothing of a photo."""
         return self.detector.enough_hw(photo_size_hw)
@@ -326,7 +332,7 @@ class TiledDetector(_AskingDetector):
 
     def with_tiles(self, tiles: int | str | None) -> PhotoDetector:
         """The same detector with other tiles."""
-        return self if tiles is None else TiledDetector(self.detector, tiles)
+        return self if tiles is None else self._set_on(TiledDetector(self.detector, tiles))
 
     def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         size_hw = image.shape[0], image.shape[1]
@@ -388,7 +394,7 @@ class AgnosticDetector(_AskingDetector):
 
     def with_tiles(self, tiles: int | str | None) -> PhotoDetector:
         """The same detector looking at tiles of each photo too, which are joined before classes are."""
-        return self if tiles is None else AgnosticDetector(self.detector.with_tiles(tiles))
+        return self if tiles is None else self._set_on(AgnosticDetector(self.detector.with_tiles(tiles)))
 
     def _find_each_class(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         return self.detector._find_each_class(image, threshold)

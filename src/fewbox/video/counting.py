@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fewbox.core.arguments import in_short
 from fewbox.errors import SettingError
 from fewbox.video.tracking import TrackedBox
 
@@ -130,7 +131,7 @@ class LineCounter(PassCounter):
         line: ``(x1, y1, x2, y2)`` in pixels of the upright frame; what passes beside its ends is not counted.
 
     Raises:
-        SettingError: it is not four numbers, or has no length.
+        SettingError: it is not a list of four numbers, or has no length.
 
     Examples:
         >>> detector = fewbox.Detector.load("duck.safetensors")
@@ -183,7 +184,8 @@ class ZoneCounter(PassCounter):
             frame.
 
     Raises:
-        SettingError: it has fewer than three corners, or no area, or its edges cross.
+        SettingError: it is not a list of numbers, or has fewer than three corners, or no area, or its edges
+            cross.
 
     Examples:
         >>> zone = fewbox.ZoneCounter((0, 0, 320, 0, 320, 240, 0, 240))
@@ -293,7 +295,11 @@ def _numbers_in(option: str, text: str) -> list[float]:
 def _checked_points(
     kind: str, numbers: Sequence[float], *, at_least: int, at_most: int | None = None
 ) -> Points:
-    values = np.asarray(numbers, np.float64)
+    try:
+        # A text may be one of the command line, in parts of a frame, whose size nobody knows here.
+        values = np.asarray(None if isinstance(numbers, str | bytes) else numbers, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        values = np.array(np.nan)
     if values.ndim == 1 and values.size % 2 == 0 and np.isfinite(values).all():
         points = values.reshape(-1, 2)
         if points.size and (points >= 0).all() and (points <= 1).all():  # one pixel, which nothing crosses
@@ -304,7 +310,8 @@ def _checked_points(
         if at_least <= len(points) <= (at_most or len(points)):
             return points
     hint = _LINE_HINT if kind == "line" else _ZONE_HINT
-    raise SettingError(f"these numbers are no {kind}: {_as_text(numbers)}", hint=hint)
+    told = f"these numbers are no {kind}: {_as_text(numbers)}" if values.ndim == 1 else None
+    raise SettingError(told or f"a {kind} is a list of numbers: {in_short(numbers)}", hint=hint)
 
 
 def _as_text(numbers: Sequence[float]) -> str:
