@@ -35,13 +35,14 @@ def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path: Path) -> 
     not_ours = [
         tmp_path / name for name in (".cup.tmp.jpg", ".cup.x1.tmp.jpg", "cup.1.tmp.jpg", ".cup.1.jpg")
     ]
-    running = tmp_path / f".film.{os.getpid()}.tmp.mp4"
-    for path in (*not_ours, running):
+    running = tmp_path / f".cup.{os.getpid()}.tmp.jpg"
+    of_use = [tmp_path / f".film.4711.tmp{suffix}" for suffix in (".mp4", ".m4v", ".mov", ".MKV", ".csv")]
+    for path in (*not_ours, running, *of_use):
         path.write_text("kept")
     for path in tmp_path.iterdir():
         os.utime(path, (time.time() - 4000,) * 2)
     require_writable(tmp_path / "other.jpg", [".jpg"])
-    assert set(tmp_path.iterdir()) == {*not_ours, running}
+    assert set(tmp_path.iterdir()) == {*not_ours, running, *of_use}
 
 
 def test_a_folder_is_made_only_when_something_is_written(tmp_path: Path) -> None:

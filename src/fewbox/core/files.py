@@ -3,7 +3,8 @@
 Everything fewbox writes goes through :func:`replacing`: the bytes go to a temporary
 file beside the target, are flushed to the disk, and only then take the target's name.
 A full disk, Ctrl-C or a killed process leaves what was there before; the temporary file
-of a process that was killed goes when something is to be written into its folder again.
+of a process that was killed goes when something is to be written into its folder again,
+unless it is of use as it is.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from fewbox.errors import OutputError
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
 _ABANDONED_S = 3600.0  # another machine's process may be at work in a shared folder
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
+"""What videos are written as."""
+_OF_USE = (*VIDEO_SUFFIXES, ".csv")
+"""What is written for hours, and can be used up to where it ends: a camera's film and its table of tracks."""
 _MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes three
 _HEAD_BYTES = 4096
 MARK = "drawn by fewbox"
 """The comment in every picture, animation and film with boxes, by which it is known from an original."""
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
-"""What films are written as."""
 _DRAWN_AS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif")  # as what pictures and animations are written
 DRAWN = rf"(?s).*{MARK}"
 """How a picture or an animation with boxes begins, as a regular expression."""
@@ -125,7 +128,7 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
     """Refuse a target that could not be written, before the work whose result it is to hold.
 
     The folder is not made yet, in case the work is refused. What a process that was killed has left in it,
-    half-written, is removed.
+    half-written, is removed, but for films and tables, which can be used as far as they go.
 
     Raises:
         OutputError: the name ends in none of ``suffixes``, or the folder cannot be written.
@@ -193,7 +196,8 @@ def is_temporary(path: Path) -> bool:
 def _remove_abandoned(folder: Path) -> None:
     """Remove temporary files of :func:`replacing` whose process has ended, untouched for long."""
     for path in folder.iterdir():
-        if match := _TEMPORARY.fullmatch(path.name):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and path.suffix.lower() not in _OF_USE:
             with suppress(OSError):  # somebody else has removed it, or has it open
                 about = path.lstat()
                 is_old = time.time() - about.st_mtime > _ABANDONED_S
