@@ -10,6 +10,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +25,7 @@ from fewbox.detection.detector import Detector
 from fewbox.detection.export_cache import find_export
 from fewbox.detection.loading import ExportedDetector, open_detector
 from fewbox.detection.photo_detector import PhotoDetector
-from fewbox.errors import DetectorFileError, ExportError, SettingError
+from fewbox.errors import DetectorFileError, ExportError, OutputError, SettingError
 from fewbox.export import compare_found
 from fewbox.export import onnx as onnx_model
 from fewbox.runtimes import HEADER_KEY
@@ -255,6 +256,14 @@ class TestTheEngine:
         detector = open_detector(folder / "d.onnx")
         assert isinstance(detector, ExportedDetector)
         assert detector.engine.name in opening.EXPORT_ENGINES
+
+    def test_an_exported_file_is_not_saved_again(self, folder: Path, tmp_path: Path) -> None:
+        detector: Any = open_detector(folder / "d.onnx")
+        detector.threshold = 0.7
+        for given in ({}, {"heads_only": True}):
+            with pytest.raises(OutputError, match="an exported detector is not written again") as error:
+                detector.save(tmp_path / "d.safetensors", **given)
+            assert "export it again; or give detect(..., threshold=)" in (error.value.hint or "")
 
     @pytest.mark.slow
     def test_one_asked_for_by_name_is_exported_to_once(

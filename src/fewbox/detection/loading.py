@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,18 @@ class ExportedDetector(PhotoDetector):
     def runs_on(self) -> str:
         """What computes: ``cpu``, or a provider of ONNX Runtime's."""
         return self.engine.runs_on
+
+    def save(self, path: StrPath, **_: Any) -> NoReturn:
+        """Refused, as only exporting writes such a file.
+
+        Raises:
+            OutputError: always; its hint says what to do.
+        """
+        raise OutputError(
+            f"{path}: an exported detector is not written again, with another threshold or labels, say",
+            hint="change what it was exported from: fewbox.Detector.load('duck.safetensors'), save that and "
+            "export it again; or give detect(..., threshold=)",
+        )
 
     def _find(self, image: NDArray[np.uint8], threshold: float) -> FoundArrays:
         return noted(self.engine.run(image[None], threshold).of_photo(0), self.config.most_detections)
