@@ -226,7 +226,7 @@ def merge_looks(first: FoundArrays, second: FoundArrays) -> FoundArrays:
     """What two looks at a photo find as one; best first, each takes the best partner that overlaps it.
 
     A score is the mean of both, where a look that did not find it counts as 0; a box is the mean of both,
-    weighted by score. They come in no order.
+    weighted by score. They come in no order. Shapes as :data:`FoundArrays` says.
     """
     boxes, scores, class_ids = first
     their_boxes, their_scores, their_ids = second

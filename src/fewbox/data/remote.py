@@ -262,7 +262,11 @@ def without_secrets(address: str) -> str:
 
 
 def file_system(address: str) -> tuple[Any, str]:
-    """What fsspec reads ``address`` with, and the address as that wants it."""
+    """What fsspec reads ``address`` with, and the address as that wants it.
+
+    Raises:
+        PhotoError: a package that it needs is not installed.
+    """
     try:
         from fsspec.core import url_to_fs
 

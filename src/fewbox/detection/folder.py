@@ -117,7 +117,7 @@ def detect_folder(
         photos: folders, files or patterns.
         output: the folder for the results; made if it is not there. Or, for one photo, the picture to
             write: then there is no ``detections.json``.
-        threshold: lowest score to report; the detector's own if not given.
+        threshold: only detections with a higher score; the detector's own if not given.
         gif: where to write an animation of all pictures.
         base: the base model of a file with only the heads.
         engine: what computes; see :func:`open_detector`.
@@ -258,7 +258,7 @@ def save_found(found: Sequence[Detections], detector: str, threshold: float, out
     Args:
         found: the detections of each photo; those with a score up to ``threshold`` are left out.
         detector: the name of the detector's file.
-        threshold: lowest score to report.
+        threshold: only detections with a higher score.
         output: the folder for the results; made if it is not there.
         gif: where to write an animation of all pictures.
 
@@ -318,7 +318,7 @@ def _detect_and_draw(
         detector: the detector.
         paths: the photos.
         targets: where the picture of each goes, if one is wanted.
-        threshold: lowest score to report.
+        threshold: only detections with a higher score.
         num_threads: how many threads each photo may take.
         rows: where they go, and which of them there are already.
         show_progress: show how far the work has come.

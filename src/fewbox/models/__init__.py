@@ -305,7 +305,11 @@ def is_published(source: str, sha256: str) -> bool:
 
 
 def require_own_file(path: Path, entry: ZooEntry) -> None:
-    """Refuse a file that a person gave this name, and is another: what is fetched has been checked."""
+    """Refuse a file that a person gave this name, and is another: what is fetched has been checked.
+
+    Raises:
+        DownloadError: it is another, or cannot be read.
+    """
     try:
         found = None if entry.sha256 is None else sha256_of(path)
     except OSError as error:

@@ -110,7 +110,7 @@ class Network(Protocol):
         ...
 
     def to_photo(self, boxes: Tensor, photo_size_hw: tuple[int, int]) -> Tensor:
-        """The way back from :meth:`to_input`, cut off at the border of the photo."""
+        """The way back from :meth:`to_input`, ``[M, 4]``, cut off at the border of the photo."""
         ...
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -177,11 +177,11 @@ class AnchorNetwork(Network, Protocol):
         ...
 
     def class_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of every logit."""
+        """The loss of every logit, ``[A, B + C]`` as ``logits`` and ``targets``."""
         ...
 
     def box_loss(self, codes: Tensor, targets: Tensor) -> Tensor:
-        """The loss of every code."""
+        """The loss of every code, ``[P, 4]`` as ``codes`` and ``targets``, of P matched anchors."""
         ...
 
     def normalizer(self, num_matched: int) -> float:

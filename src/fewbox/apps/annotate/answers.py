@@ -283,7 +283,11 @@ class Answers:
         return answer
 
     def held_out_picture(self) -> bytes:
-        """The picture of held-out photos, a JPEG."""
+        """The picture of held-out photos, a JPEG.
+
+        Raises:
+            NoSuchPhotoError: there is none.
+        """
         result = self._learner.finishing().result
         if result is None or result.picture is None:
             raise NoSuchPhotoError("no such picture")

@@ -224,7 +224,12 @@ class BackgroundLearner:
         return str(self._finish_run.output) if self._finish_run.output.is_file() else None
 
     def try_photo(self, path: Path) -> Tried:
-        """Detect in any photo, with the detector that was made last; this waits for the answer."""
+        """Detect in any photo, with the detector that was made last; this waits for the answer.
+
+        Raises:
+            SettingError: nothing has been learnt yet, or the detector cannot be had.
+            PhotoError: the photo cannot be read.
+        """
         if self.detector() is None:
             hint = "draw boxes in two photos, or press Finish and Fine-tune now"
             raise SettingError("nothing has been learnt yet", hint=hint)

@@ -158,7 +158,7 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
 
 
 def yolo_texts(annotations: AnnotationSet) -> dict[str, str]:
-    """The files of a folder by name; photos that nobody has looked at have none."""
+    """The files by name, none of a photo not looked at; AnnotationError where one would be a list of YOLO."""
     class_ids = {label: number for number, label in enumerate(annotations.labels)}
     images = images_by_stem(annotations).items()
     if listed := next((image.path.name for stem, image in images if f"{stem}.txt" in _LISTS), None):

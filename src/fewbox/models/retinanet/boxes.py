@@ -58,7 +58,7 @@ def encode_corner_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def decode_corner_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
-    """The inverse of :func:`encode_corner_boxes`; a side grows at most to 62.5 times its anchor's."""
+    """Inverse of :func:`encode_corner_boxes`, ``[M, 4]``; sides grow at most to 62.5 times an anchor's."""
     limited = torch.cat((codes[..., :2], codes[..., 2:].clamp(max=_MAX_STRETCH)), -1)
     return decode_boxes(limited[..., _OTHER_AXIS_FIRST], anchors, _UNSCALED)
 
