@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 
 from fewbox.models.retinanet import (
-    RETINANET_LABELS,
     RETINANET_V1,
     RETINANET_V2,
     RetinanetConfig,
@@ -100,19 +99,6 @@ def test_names_and_shapes_are_those_published(version: str) -> None:
     # 53 convolutions with a batch-norm of 4 tensors, the pyramid's 16, 2 towers of 4 layers, 2 heads.
     assert len(shapes) == 53 * 5 + 16 + 2 * 4 * {"v1": 2, "v2": 3}[version] + 4
     assert set(RetinanetDetector.head_names) < shapes.keys()
-
-
-def test_every_column_of_the_class_head_has_its_label() -> None:
-    assert len(RETINANET_LABELS) == RETINANET_V1.num_classes == RETINANET_V2.num_classes == 91
-    assert len(set(RETINANET_LABELS)) == 80 + 2
-    for coco_id, label in {
-        0: "__background__",
-        1: "person",
-        12: "N/A",
-        44: "bottle",
-        90: "toothbrush",
-    }.items():
-        assert RETINANET_LABELS[coco_id] == label
 
 
 @BOTH

@@ -45,6 +45,11 @@ class FewboxError(Exception):
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
+    @property
+    def one_line(self) -> str:
+        """Message and hint, for a list of such errors."""
+        return self.message if self.hint is None else f"{self.message}; {self.hint}"
+
 
 class PhotoError(FewboxError):
     """A photo is missing, unreadable, or not a photo."""

@@ -34,6 +34,9 @@ FORMATS = {
 PROJECT_FILE = "annotations.json"
 """What the boxes drawn with ``fewbox annotate`` are kept in, beside the photos."""
 
+SPELLING_HINT = "check the spelling, and the folder you are in"
+"""Where a file is not there."""
+
 FOLDER_FORMATS = ("labelme", "voc", "yolo")
 """The formats that are a folder with one file per photo."""
 

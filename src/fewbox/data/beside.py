@@ -17,17 +17,16 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet
 from fewbox.data.formats import cleaned_names, format_of_file, is_no_photo, read_files
 from fewbox.data.formats.csv_table import is_box_table
 from fewbox.data.formats.fitting import Fitting, annotated_image
-from fewbox.data.formats.folders import files_below
+from fewbox.data.formats.folders import FOLDERS_OF_PHOTOS, files_below
 from fewbox.data.formats.photos import PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.yolo import label_files
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox, PhotoState
-from fewbox.errors import AnnotationError, FewboxError, PhotoError
+from fewbox.errors import AnnotationError, PhotoError
 
 _NOT_OURS = frozenset({PROJECT_FILE, "detections.json"})
 _TABLES = (".csv", ".tsv")
-_FOLDERS_OF_PHOTOS = ("images", "jpegimages")
 _FOLDERS_BESIDE = ("labels", "Annotations", "annotations")
 """Where data sets keep boxes whose photos are in a folder of such a name."""
 
@@ -139,7 +138,7 @@ def _is_untouched(state: PhotoState) -> bool:
 def _files_by_format(folder: Path) -> tuple[dict[str, list[tuple[Path, list[Path]]]], dict[str, list[str]]]:
     """By format: pairs of a folder and files below it, and what is wrong with some that may be of it."""
     folders = [folder]
-    if folder.resolve().name.lower() in _FOLDERS_OF_PHOTOS:
+    if folder.resolve().name.lower() in FOLDERS_OF_PHOTOS:
         folders += [place for name in _FOLDERS_BESIDE if (place := folder.resolve().parent / name).is_dir()]
     found: dict[str, list[tuple[Path, list[Path]]]] = {}
     problems: dict[str, list[str]] = {}
@@ -154,7 +153,7 @@ def _files_by_format(folder: Path) -> tuple[dict[str, list[tuple[Path, list[Path
                 form = format_of_file(path)
             except AnnotationError as error:
                 maybe = "voc" if path.suffix.lower() == ".xml" else "coco"
-                problems.setdefault(maybe, []).append(_told(error))
+                problems.setdefault(maybe, []).append(error.one_line)
                 continue
             if form is not None and (form != "csv" or is_box_table(path)):
                 files.setdefault(form, []).append(path)
@@ -174,7 +173,7 @@ def _read_each(files: Sequence[Path], folder: Path, form: str, told: list[str]) 
         try:
             parts.append(read_files([path], folder, form))
         except AnnotationError as error:
-            told.append(_told(error))
+            told.append(error.one_line)
     return parts
 
 
@@ -193,7 +192,7 @@ def _placed(
             stated.setdefault((path, photo.file), {})[photo_key(photo.name)] = is_there
     for photo, path in zip(raw.photos, paths, strict=True):
         if isinstance(path, AnnotationError):
-            told += [] if is_no_photo(photo, path) else [_told(path)]
+            told += [] if is_no_photo(photo, path) else [path.one_line]
             continue
         name = by_path[path]
         if name not in free or photo.left_out:
@@ -236,10 +235,6 @@ def _fitted(photo: RawPhoto, path: Path, fitting: Fitting, told: list[str]) -> A
         labels = tuple(dict.fromkeys(checked_label(box.label) for box in image.boxes))
         (checked,) = AnnotationSet((image,), labels, photo.where)
     except (AnnotationError, PhotoError) as error:
-        told.append(_told(error))
+        told.append(error.one_line)
         return None
     return checked
-
-
-def _told(error: FewboxError) -> str:
-    return error.message if error.hint is None else f"{error.message}; {error.hint}"

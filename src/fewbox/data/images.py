@@ -25,9 +25,9 @@ from fewbox.core import some_of
 from fewbox.core.arguments import checked_path, kind_of
 from fewbox.core.files import drawings_among, is_drawing
 from fewbox.core.progress import say_once
+from fewbox.data import SPELLING_HINT
 from fewbox.data.decoding import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
 from fewbox.data.photo_file import (
-    SPELLING_HINT,
     PhotoBytes,
     PhotoFile,
     opened,

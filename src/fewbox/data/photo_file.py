@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from fewbox.core.files import sha256_of
+from fewbox.data import SPELLING_HINT
 from fewbox.data.remote import fetch_missing, shown_name
 from fewbox.errors import PhotoError
 
@@ -25,7 +26,6 @@ from fewbox.errors import PhotoError
 # 600 MB as RGB; anything larger is more likely a mistake or an attack than a photo.
 MAX_PIXELS = 200_000_000
 
-SPELLING_HINT = "check the spelling, and the folder you are in"
 
 # The only decoders Pillow may use. Its others include EPS, which starts Ghostscript.
 _PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "HEIF")

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from fewbox.core import files, quoted
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotationSet
-from fewbox.data.formats.json_file import JSON_HINT
+from fewbox.data.formats.text_file import WRITE_AGAIN_HINT
 from fewbox.data.images import StrPath, find_photos, given_places, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
 from fewbox.data.project_set import project_set, raw_project, with_mentioned
@@ -322,7 +322,7 @@ class Project:
         try:
             yield
         except AnnotationError as error:
-            own = f"{error.hint}; or " if error.hint not in (None, JSON_HINT) else ""
+            own = f"{error.hint}; or " if error.hint not in (None, WRITE_AGAIN_HINT) else ""
             raise AnnotationError(f"{self.folder}: {error.message}", hint=own + self._cure()) from error
 
     def _cure(self) -> str:

@@ -18,10 +18,10 @@ from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import AUTO, CPU, former_threshold, takes_score_threshold
 from fewbox.core.progress import console, progress_bar
+from fewbox.data import SPELLING_HINT
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, require_size
 from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
-from fewbox.data.photo_file import SPELLING_HINT
 from fewbox.detection import Detections
 from fewbox.detection.loading import opened_detector
 from fewbox.detection.parallel import run_each

@@ -27,6 +27,8 @@ from fewbox.models.pickled import StoredTensor, UnknownStepError, kind_of, read_
 
 Weight = NDArray[Any]
 """An array of floating point numbers."""
+BATCH_COUNTER = ".num_batches_tracked"
+"""How the name ends of how long PyTorch trained a batch-norm, which is of no use once that is frozen."""
 
 
 def write_weights(

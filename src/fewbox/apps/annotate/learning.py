@@ -276,10 +276,6 @@ def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, floa
     return x1, y1, x2, y2
 
 
-def _told(error: FewboxError) -> str:
-    return error.message if error.hint is None else f"{error.message}; {error.hint}"
-
-
 def _rounds(photos: str, base: str, device: str, batch_norm_eps: str | None) -> Rounds:
     """What learns.
 
@@ -321,7 +317,7 @@ def serve_orders(rounds: Rounds, orders: queue.Queue[dict[str, Any]]) -> None:
                 with full_memory_told():
                     rounds.learn()
             except FewboxError as error:
-                _report(Learning("failed", _told(error), rounds.number))
+                _report(Learning("failed", error.one_line, rounds.number))
             continue
         if order["do"] == "learn":
             first = min(first, time.monotonic())
@@ -352,7 +348,7 @@ def main(photos: str, base: str, device: str = AUTO, batch_norm_eps: str | None 
     try:
         rounds = _rounds(photos, base, device, batch_norm_eps)
     except (BaseModelError, SettingError) as error:
-        _report(Learning("off", _told(error)))
+        _report(Learning("off", error.one_line))
         threading.Event().wait()
         return
     serve_orders(rounds, orders)

@@ -13,13 +13,14 @@ from pathlib import Path
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path
 from fewbox.core.progress import progress_bar
+from fewbox.data import SPELLING_HINT
 from fewbox.data.checks.findings import Finding, finding, photo_not_found
 from fewbox.data.decoding import SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import cleaned_names, is_no_photo, read_raw
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
-from fewbox.data.photo_file import SPELLING_HINT, opened
+from fewbox.data.photo_file import opened
 from fewbox.data.project import drawn_in
 from fewbox.data.remote import short_names, shown_name
 from fewbox.data.similar import HASHED_HW, PerceptualHash, perceptual_hash

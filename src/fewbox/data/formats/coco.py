@@ -17,7 +17,7 @@ from typing import Any
 
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.folders import relative_names
-from fewbox.data.formats.json_file import JSON_HINT, Entry, load_object, number_of, refuse_unread
+from fewbox.data.formats.json_file import Entry, load_object, number_of, refuse_unread
 from fewbox.data.formats.raw import (
     OUTLINED,
     Corners,
@@ -29,6 +29,7 @@ from fewbox.data.formats.raw import (
     outer_box,
     turned_corners,
 )
+from fewbox.data.formats.text_file import WRITE_AGAIN_HINT
 from fewbox.errors import AnnotationError
 
 _IMAGE_FIELDS = frozenset({"id", "file_name", "width", "height", "reviewed", "left_out"})
@@ -121,7 +122,9 @@ def _labels(top: Entry, remarks: list[str]) -> dict[str, str] | None:
     used = {entry.id("category_id") for entry in top.entries("annotations")}
     if top.fields.get("categories", []) == []:
         if len(used) > 1:
-            raise AnnotationError(f"{top.where}: {len(used)} category ids and no categories", hint=JSON_HINT)
+            raise AnnotationError(
+                f"{top.where}: {len(used)} category ids and no categories", hint=WRITE_AGAIN_HINT
+            )
         remarks += [f"category {one} has no name, and counts as the only class" for one in used - {"0", "1"}]
         return None
     categories: dict[str, Entry] = {}

@@ -27,7 +27,7 @@ from fewbox.data.formats.raw import (
     require_single_outlines,
     turned_corners,
 )
-from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
+from fewbox.data.formats.text_file import WRITE_AGAIN_HINT, Node, load_xml, number_in, refuse_unread, xml_text
 from fewbox.errors import AnnotationError
 
 _EDGES = ("xtl", "ytl", "xbr", "ybr")
@@ -154,7 +154,9 @@ def _points(node: Node) -> list[tuple[float, float]]:
     for pair in filter(None, re.split(r"[;\s]+", text)):
         numbers = [number_in(part) for part in pair.split(",")]
         if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
-            raise AnnotationError(f"{node.where}: points must be x,y;x,y;...: {pair[:40]!r}", hint=XML_HINT)
+            raise AnnotationError(
+                f"{node.where}: points must be x,y;x,y;...: {pair[:40]!r}", hint=WRITE_AGAIN_HINT
+            )
         points.append((numbers[0], numbers[1]))
     return points
 

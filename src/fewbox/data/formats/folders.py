@@ -35,7 +35,8 @@ ONE_BY_ONE = (
     "convert each folder of photos by itself (--skip-missing), or choose a format that is one file: coco"
 )
 """The cure where a format with a file of boxes per photo cannot tell two photos apart."""
-_IMAGES = ("images", "jpegimages")
+FOLDERS_OF_PHOTOS = ("images", "jpegimages")
+"""What data sets call them, in small letters."""
 _LABELS = "labels"
 
 
@@ -104,7 +105,7 @@ def _mirrored(place: Path) -> list[Path]:
 
 def _images_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.name.lower() in _IMAGES)
+        return sorted(path for path in folder.iterdir() if path.name.lower() in FOLDERS_OF_PHOTOS)
     except OSError:
         return []
 

@@ -12,10 +12,8 @@ from types import UnionType
 from typing import Any, NoReturn
 
 from fewbox.data import FORMATS
-from fewbox.data.formats.text_file import number_in, read_text
+from fewbox.data.formats.text_file import WRITE_AGAIN_HINT, number_in, read_text
 from fewbox.errors import AnnotationError
-
-JSON_HINT = "write the file again with the tool it comes from"
 
 # A whole number too large for a float is as far outside every photo as this one.
 _HUGE = 1e300
@@ -40,7 +38,7 @@ class Entry:
     def value(self, key: str, kind: type | UnionType, expected: str) -> Any:
         """The field ``key``, which must be a ``kind``."""
         if key not in self.fields:
-            raise AnnotationError(f"{self.where}: {key} is missing", hint=JSON_HINT)
+            raise AnnotationError(f"{self.where}: {key} is missing", hint=WRITE_AGAIN_HINT)
         value = self.fields[key]
         if not isinstance(value, kind) or isinstance(value, bool):  # to Python True is an int
             self.refuse(key, expected)
@@ -49,7 +47,7 @@ class Entry:
     def refuse(self, key: str, expected: str) -> NoReturn:
         """Say what the field ``key`` must be."""
         value = _shown(self.fields[key])
-        raise AnnotationError(f"{self.where}: {key} must be {expected}: {value}", hint=JSON_HINT)
+        raise AnnotationError(f"{self.where}: {key} must be {expected}: {value}", hint=WRITE_AGAIN_HINT)
 
     def whole(self, key: str) -> int:
         """A whole number; some tools write 640.0."""
@@ -137,7 +135,7 @@ def entries(values: list[Any], where: str) -> list[Entry]:
     for number, value in enumerate(values):
         if not isinstance(value, dict):
             message = f"{where}[{number}] must be an object: {_shown(value)}"
-            raise AnnotationError(message, hint=JSON_HINT)
+            raise AnnotationError(message, hint=WRITE_AGAIN_HINT)
     return [Entry(f"{where}[{number}]", value) for number, value in enumerate(values)]
 
 
@@ -194,7 +192,7 @@ def load_json(path: Path, source: str) -> Any:
 
 
 def parse_json(text: str, source: str) -> Any:
-    """As :func:`load_json`, of a text."""
+    """As :func:`load_json`, of a text; errors too."""
     try:
         return json.loads(text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_fields)
     except json.JSONDecodeError as error:
@@ -202,9 +200,9 @@ def parse_json(text: str, source: str) -> Any:
             hint = "write it in one of the formats: " + ", ".join(FORMATS)
             raise AnnotationError(f"{source}: not valid JSON, but JSON in lines", hint=hint) from error
         place = f"{source}: line {error.lineno}, column {error.colno}"
-        raise AnnotationError(f"{place}: not valid JSON: {error.msg}", hint=JSON_HINT) from error
+        raise AnnotationError(f"{place}: not valid JSON: {error.msg}", hint=WRITE_AGAIN_HINT) from error
     except (ValueError, RecursionError) as error:  # those below; a number of 5000 digits; nested without end
-        raise AnnotationError(f"{source}: not valid JSON: {error}", hint=JSON_HINT) from error
+        raise AnnotationError(f"{source}: not valid JSON: {error}", hint=WRITE_AGAIN_HINT) from error
 
 
 def load_object(path: Path, source: str) -> Entry:
@@ -217,11 +215,11 @@ def load_object(path: Path, source: str) -> Entry:
 
 
 def parse_object(text: str, source: str) -> Entry:
-    """As :func:`load_object`, of a text."""
+    """As :func:`load_object`, of a text; errors too."""
     top = parse_json(text, source)
     if not isinstance(top, dict):
         message = f"{source}: must be an object: {_shown(top)}"
-        raise AnnotationError(message, hint=JSON_HINT)
+        raise AnnotationError(message, hint=WRITE_AGAIN_HINT)
     return Entry(source, top)
 
 

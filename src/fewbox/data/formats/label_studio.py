@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import written_names
-from fewbox.data.formats.json_file import JSON_HINT, Entry, entries, load_json
+from fewbox.data.formats.json_file import Entry, entries, load_json
 from fewbox.data.formats.raw import (
     NO_INSIDE,
     OUTLINED,
@@ -34,6 +34,7 @@ from fewbox.data.formats.raw import (
     refuse_rotated,
     turned_corners,
 )
+from fewbox.data.formats.text_file import WRITE_AGAIN_HINT
 from fewbox.data.images import PHOTO_SUFFIXES
 from fewbox.errors import AnnotationError
 
@@ -106,7 +107,9 @@ def _photo(task: Entry, left_out: Counter[str]) -> RawPhoto:
     sizes = [region.size_hw("original_height", "original_width") for region in regions]
     stated = {size_hw for size_hw in sizes if size_hw is not None}
     if len(stated) > 1:
-        raise AnnotationError(f"{task.where}: regions state different sizes of the photo", hint=JSON_HINT)
+        raise AnnotationError(
+            f"{task.where}: regions state different sizes of the photo", hint=WRITE_AGAIN_HINT
+        )
     names = _names(url)
     size_hw = stated.pop() if stated else None
     # Points mark objects: a photo with nothing else is not empty.

@@ -23,12 +23,13 @@ from xml.etree import ElementTree
 
 import yaml
 
+from fewbox.data import SPELLING_HINT
 from fewbox.errors import AnnotationError
 
 # The largest file people have, the boxes of COCO's training photos, has 450 MB.
 MAX_BYTES = 1_000_000_000
 
-_SPELLING_HINT = "check the spelling, and the folder you are in"
+WRITE_AGAIN_HINT = "write the file again with the tool it comes from"
 _ENCODING_HINT = "save it again as UTF-8"
 
 # Controls, surrogates, unassigned, line and paragraph separators.
@@ -56,10 +57,10 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except FileNotFoundError as error:
-        raise AnnotationError(f"{path}: no such file", hint=_SPELLING_HINT) from error
+        raise AnnotationError(f"{path}: no such file", hint=SPELLING_HINT) from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise AnnotationError(f"{path}: cannot be read: {reason}", hint=_SPELLING_HINT) from error
+        raise AnnotationError(f"{path}: cannot be read: {reason}", hint=SPELLING_HINT) from error
     if len(data) > max_bytes:
         hint = "split it, or leave it out"
         raise AnnotationError(f"{path}: larger than {max_bytes:,} bytes", hint=hint)
@@ -198,8 +199,6 @@ class _Texts(_Loader):
         return super().construct_mapping(node, deep)
 
 
-XML_HINT = "write the file again with the tool it comes from"
-
 _MAX_ELEMENT_DEPTH = 50
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -212,8 +211,12 @@ class Node:
     element: ElementTree.Element
 
     def refuse(self, what: str, value: str) -> NoReturn:
-        """Say that a value is not what it must be."""
-        raise AnnotationError(f"{self.where}: {what}: {reprlib.repr(value)}", hint=XML_HINT)
+        """Say that a value is not what it must be.
+
+        Raises:
+            AnnotationError: always.
+        """
+        raise AnnotationError(f"{self.where}: {what}: {reprlib.repr(value)}", hint=WRITE_AGAIN_HINT)
 
     def children(self, tag: str) -> list[Node]:
         """The elements ``tag`` directly in this one; the first is number 1."""
@@ -221,11 +224,15 @@ class Node:
         return [Node(f"{self.where}: {tag} {number}", child) for number, child in enumerate(found, start=1)]
 
     def child(self, tag: str) -> Node:
-        """The only element ``tag`` directly in this one."""
+        """The only element ``tag`` directly in this one.
+
+        Raises:
+            AnnotationError: it is missing, or there are several.
+        """
         found = self.element.findall(tag)
         if len(found) != 1:
             is_there = "is missing" if not found else f"stands {len(found)} times"
-            raise AnnotationError(f"{self.where}: {tag} {is_there}", hint=XML_HINT)
+            raise AnnotationError(f"{self.where}: {tag} {is_there}", hint=WRITE_AGAIN_HINT)
         return Node(f"{self.where}: {tag}", found[0])
 
     def has(self, tag: str) -> bool:
@@ -233,26 +240,34 @@ class Node:
         return self.element.find(tag) is not None
 
     def text(self, tag: str) -> str:
-        """The text of the only element ``tag``, without the spaces around it; it may be empty."""
+        """The text of the only element ``tag``, without the spaces around it; errors as :meth:`child`."""
         return (self.child(tag).element.text or "").strip()
 
     def number(self, tag: str) -> float:
-        """The finite number in the only element ``tag``."""
+        """The finite number in the only element ``tag``; AnnotationError also if it is something else."""
         return self._number(tag, self.text(tag))
 
     def attribute(self, name: str) -> str:
-        """The attribute ``name``, which must be there."""
+        """The attribute ``name``.
+
+        Raises:
+            AnnotationError: it is missing.
+        """
         value = self.element.get(name)
         if value is None:
-            raise AnnotationError(f"{self.where}: {name} is missing", hint=XML_HINT)
+            raise AnnotationError(f"{self.where}: {name} is missing", hint=WRITE_AGAIN_HINT)
         return value
 
     def attribute_number(self, name: str) -> float:
-        """The finite number in the attribute ``name``."""
+        """The finite number in the attribute ``name``; AnnotationError also if it is something else."""
         return self._number(name, self.attribute(name))
 
     def flag(self, name: str, text: str) -> bool:
-        """What ``text``, the value of ``name``, says: 0, 1, true, false, yes or no; nothing is false."""
+        """What ``text``, the value of ``name``, says: 0, 1, true, false, yes or no; nothing is false.
+
+        Raises:
+            AnnotationError: it says something else.
+        """
         if not text.strip():
             return False
         truth = _TRUTHS.get(text.strip().lower())
@@ -324,7 +339,7 @@ def load_xml(path: Path, source: str) -> Node:
         root = parser.close()
     # ValueError and LookupError: an encoding that is declared and not known.
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise AnnotationError(f"{source}: not valid XML: {error}", hint=XML_HINT) from error
+        raise AnnotationError(f"{source}: not valid XML: {error}", hint=WRITE_AGAIN_HINT) from error
     return Node(source, root)
 
 
@@ -350,7 +365,8 @@ class _Builder(ElementTree.TreeBuilder):
         self._depth += 1
         if self._depth > _MAX_ELEMENT_DEPTH:
             raise AnnotationError(
-                f"{self._source}: more than {_MAX_ELEMENT_DEPTH} elements in each other", hint=XML_HINT
+                f"{self._source}: more than {_MAX_ELEMENT_DEPTH} elements in each other",
+                hint=WRITE_AGAIN_HINT,
             )
         return super().start(tag, attrs)
 

@@ -25,7 +25,7 @@ from fewbox.data.formats.folders import (
     source_name,
 )
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, labels_in_use, not_read, refuse_rotated
-from fewbox.data.formats.text_file import XML_HINT, Node, load_xml, number_in, refuse_unread, xml_text
+from fewbox.data.formats.text_file import WRITE_AGAIN_HINT, Node, load_xml, number_in, refuse_unread, xml_text
 from fewbox.data.remote import path_in_address
 from fewbox.errors import AnnotationError
 
@@ -87,7 +87,7 @@ def _box(node: Node, left_out: Counter[str]) -> RawBox:
     x1, y1, x2, y2 = (bounds.number(edge) for edge in _EDGES)
     label = node.text("name")
     if not label:
-        raise AnnotationError(f"{node.where}: name is empty", hint=XML_HINT)
+        raise AnnotationError(f"{node.where}: name is empty", hint=WRITE_AGAIN_HINT)
     for child in (*node.element, *bounds.element):
         says = (child.text or "").strip().lower()
         if child.tag not in _KNOWN_FIELDS and (len(child) or says not in _SAYS_NOTHING):

@@ -110,24 +110,7 @@ RETINANET_V1 = RetinanetConfig(norm_epsilon=0.0, tower_groups=None, coarse_sourc
 RETINANET_V2 = RetinanetConfig(norm_epsilon=1e-5, tower_groups=32, coarse_source="c5")
 """``retinanet_resnet50_fpn_v2``, weights ``COCO_V1``."""
 
-_NAMES = (
-    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, "
-    "N/A, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, "
-    "giraffe, N/A, backpack, umbrella, N/A, N/A, handbag, tie, suitcase, frisbee, skis, snowboard, sports "
-    "ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis racket, bottle, N/A, wine "
-    "glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, broccoli, carrot, hot dog, "
-    "pizza, donut, cake, chair, couch, potted plant, bed, N/A, dining table, N/A, N/A, toilet, N/A, tv, "
-    "laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, N/A, "
-    "book, clock, vase, scissors, teddy bear, hair drier, toothbrush"
-)
-RETINANET_LABELS = ("__background__", *_NAMES.split(", "))
-"""The label of every column of a published class head: COCO's ids from 0 to 90, with those it never used.
-
-A column without a name was never shown an example, and its score is always about 0.
-"""
-
 _NEEDED = "name a .pth file that torchvision publishes for a RetinaNet, or the release of YOLOX"
-_COUNTER = ".num_batches_tracked"  # how long a batch-norm was trained: of no use once it is frozen
 _VARIANCE = ".running_var"
 _GROUP_NORM = "head.classification_head.conv.0.1.weight"
 _CLASS_KERNEL = "head.classification_head.cls_logits.weight"
@@ -149,11 +132,13 @@ def read_retinanet(path: Path) -> tuple[RetinanetConfig, dict[str, Weight]]:
         CheckpointError: the file cannot be read, is damaged, holds something other than tensors,
             or they are not those of a RetinaNet; what does not fit is named.
     """
-    from fewbox.models.weights import fit_weights, read_pickled_weights
+    from fewbox.models.weights import BATCH_COUNTER, fit_weights, read_pickled_weights
 
     stored = read_pickled_weights(path, needed=_WHAT_IS_NEEDED, entry="model")
-    tensors = {_later_name(name): tensor for name, tensor in stored.items() if not name.endswith(_COUNTER)}
-    config = _describe(tensors, counted=any(name.endswith(_COUNTER) for name in stored))
+    tensors = {
+        _later_name(name): tensor for name, tensor in stored.items() if not name.endswith(BATCH_COUNTER)
+    }
+    config = _describe(tensors, counted=any(name.endswith(BATCH_COUNTER) for name in stored))
     return config, fit_weights(path, tensors, weight_shapes(config), needed=_WHAT_IS_NEEDED)
 
 

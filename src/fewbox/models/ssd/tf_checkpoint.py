@@ -237,16 +237,6 @@ class TensorBundle:
             values.flags.writeable = False
         return values
 
-    def full_names(self) -> dict[str, str]:
-        """Each variable's Keras name, such as ``conv2_block1_0_bn/gamma``, and its key.
-
-        A name that two variables share would not say which is meant, and is left out.
-        """
-        keys: dict[str, set[str]] = {}
-        for full_name, key in self._graph.variables.values():
-            keys.setdefault(full_name, set()).add(key)
-        return {name: same.pop() for name, same in keys.items() if name and len(same) == 1}
-
     def key_at(self, path: str) -> str | None:
         """The key of the variable at ``path`` in the tree of objects, wherever it was stored.
 

@@ -22,13 +22,12 @@ import numpy as np
 from fewbox.core import NAME, named_entry
 from fewbox.models.families import weight_shapes
 from fewbox.models.protobuf import FaultError, OnnxGraph, OnnxNode, blaming, read_onnx
-from fewbox.models.weights import Weight, fit_weights, read_pickled_weights
+from fewbox.models.weights import BATCH_COUNTER, Weight, fit_weights, read_pickled_weights
 from fewbox.models.yolox import YOLOX_SIZES, YoloxConfig
 from fewbox.models.yolox.graph import own_graph
 
 _STEM = "backbone.backbone.stem.conv.conv"
 _CLASS_HEAD = "head.cls_preds.0"
-_COUNTER = ".num_batches_tracked"  # how long a batch-norm was trained: of no use once it is frozen
 
 _BY_STEM_CHANNELS = {config.channels(64): config for config in YOLOX_SIZES.values()}
 
@@ -69,7 +68,7 @@ def read_yolox(path: Path) -> tuple[YoloxConfig, dict[str, Weight]]:
     if path.suffix.lower() == ".onnx":
         return _read_export(path)
     stored = read_pickled_weights(path, needed=_NEEDED, entry="model")
-    tensors = {name: tensor for name, tensor in stored.items() if not name.endswith(_COUNTER)}
+    tensors = {name: tensor for name, tensor in stored.items() if not name.endswith(BATCH_COUNTER)}
     with blaming(path):
         for name in (f"{_STEM}.weight", f"{_CLASS_HEAD}.weight"):
             if name not in tensors or tensors[name].ndim != 4:

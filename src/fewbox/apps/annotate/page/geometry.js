@@ -4,7 +4,7 @@
 // A photo is {width, height}. A view {scale, x, y} puts the photo's point (u, v) at the stage's point
 // (u * scale + x, v * scale + y); points of the stage are CSS pixels from its top left corner.
 
-export const MIN_SIDE = 2; // photo pixels: anything smaller is a click
+const MIN_SIDE = 2; // photo pixels: anything smaller is a click
 const MAX_SCALE = 40; // stage pixels per photo pixel
 const MARGIN = 24; // stage pixels around a fitted photo
 const KEPT_IN_SIGHT = 64; // stage pixels of the photo that no pan may push out

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 
 const BEYOND = 4; // rows kept ready above and below what is in sight
 const SETTLED = 90; // milliseconds a photo has to stay in sight before its thumbnail is asked for
-export const THUMBNAIL = 160; // pixels of its longer side
+const THUMBNAIL = 160; // pixels of its longer side
 
 export class PhotoGrid {
   #element;

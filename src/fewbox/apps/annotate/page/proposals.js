@@ -4,7 +4,7 @@
 import { iou } from "./geometry.js";
 import { newId } from "./history.js";
 
-const SAME_PLACE = 0.5; // IoU from which two boxes mean one object
+const SAME_OBJECT = 0.5; // IoU from which two boxes mean one object
 
 export class Proposals {
   #store;
@@ -54,7 +54,7 @@ export class Proposals {
    * or else one that nothing had yet. The place in an answer is none, as the next round has another order.
    */
   #named(boxes, before) {
-    const isSame = (box, old) => old.label === box.label && iou(old.box, box.box) > SAME_PLACE;
+    const isSame = (box, old) => old.label === box.label && iou(old.box, box.box) > SAME_OBJECT;
     const closeness = ([box, old]) => iou(box.box, old.box);
     const pairs = boxes.flatMap((box) => before.filter((old) => isSame(box, old)).map((old) => [box, old]));
     const ids = new Map(); // box -> id
@@ -76,8 +76,8 @@ export class Proposals {
   undecided(id, boxes) {
     const isDecided = ({ box, label }) =>
       !this.#labels().includes(label) || // accepted, it would bring back a class that somebody has deleted
-      boxes.some((other) => iou(box, other.box) > SAME_PLACE) ||
-      this.#decidedOf(id).some((other) => other.label === label && iou(box, other.box) > SAME_PLACE);
+      boxes.some((other) => iou(box, other.box) > SAME_OBJECT) ||
+      this.#decidedOf(id).some((other) => other.label === label && iou(box, other.box) > SAME_OBJECT);
     return (this.#found.get(id) ?? []).filter((item) => !isDecided(item)).sort((a, b) => b.score - a.score);
   }
 
