@@ -295,7 +295,7 @@ def display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
 
 
 def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
-    """The frame ``[H, W, 3]`` stretched as a player shows it: detectors have learnt from photos with square pixels.
+    """The frame ``[H, W, 3]`` as a player shows it: detectors have learnt from photos with square pixels.
 
     No array, of which a detector that finds nothing would doubt that it is RGB.
     """
