@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from fewbox.core.boxes import FoundArrays
+from fewbox.data.images import ReducedImage
 from fewbox.detection import Detections
+from fewbox.detection.detector import Detector
 from fewbox.detection.photo_detector import PhotoDetector, TtaDetector
+from fewbox.errors import PhotoError
 from fewbox.models.yolox import YOLOX_SIZES
 from fewbox.video import detect_video
 from fewbox.video.reader import PhotoFrames
@@ -67,6 +71,75 @@ def test_bgr_is_taken_as_it_is_meant(photos: object) -> None:
     for one in [found] if isinstance(found, Detections) else found:
         assert len(one) == 1
         assert np.array_equal(one.source, RED)
+
+
+class FindsRedBeside(FindsRed):
+    """Looks at several photos at once, as where a GPU computes."""
+
+    _device = torch.device("cuda")
+    _detect_each = Detector._detect_each  # type: ignore[assignment]
+
+
+def refilled(how: Callable[[NDArray[np.uint8]], Any]) -> Iterator[Any]:
+    """Red, black, red, black ... of one array that is filled again each time, as a camera does."""
+    buffer = np.empty_like(RED)
+    for number in range(12):
+        buffer[:] = 0 if number % 2 else RED
+        yield how(buffer)
+
+
+@pytest.mark.parametrize("kind", [FindsRed, FindsRedBeside])
+@pytest.mark.parametrize(
+    "how",
+    [lambda a: a, chw, lambda a: a[..., ::-1][..., ::-1], lambda a: ReducedImage(a, (80, 120))],
+    ids=["array", "tensor", "view", "reduced"],
+)
+def test_frames_of_one_buffer_are_looked_at_as_they_come(
+    kind: type[FindsRed], how: Callable[[NDArray[np.uint8]], Any]
+) -> None:
+    found = kind().detect(refilled(how))
+    assert [len(one) for one in found] == [1, 0] * 6
+    for one in found[::2]:
+        if one.source is not None:  # what is drawn on and cut out is the frame itself, too
+            assert one.crops()[0].tolist() == RED.tolist()
+
+
+@pytest.mark.parametrize("kind", [FindsRed, FindsRedBeside])
+def test_pages_of_one_picture_are_looked_at_as_they_come(
+    kind: type[FindsRed], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [Image.fromarray(image) for image in [RED, BGR] * 6]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with Image.open(tmp_path / "pages.tif") as opened:
+        found = kind().detect(ImageSequence.Iterator(opened))
+    assert [len(one) for one in found] == [1, 0] * 6
+    assert found[0].crops()[0].tolist() == RED.tolist()
+    assert "only the first" not in capsys.readouterr().err
+
+
+def test_opened_files_are_read_before_the_next_is_opened(tmp_path: Path) -> None:
+    def opened() -> Iterator[BinaryIO]:
+        for number, image in enumerate([RED, BGR] * 6):
+            Image.fromarray(image).save(tmp_path / f"{number}.png")
+            with (tmp_path / f"{number}.png").open("rb") as file:
+                yield file
+
+    assert [len(one) for one in FindsRedBeside().detect(opened())] == [1, 0] * 6
+
+
+def test_a_wrong_photo_in_a_list_is_named_by_its_number_also_if_bgr() -> None:
+    with pytest.raises(PhotoError, match=r"photos\[1\]: an image array is uint8"):
+        FindsRed().detect([BGR, BGR.astype(float)], bgr=True)
+
+
+def test_pixels_of_a_photo_made_smaller_may_be_bgr_too() -> None:
+    assert len(FindsRed().detect(ReducedImage(BGR, (80, 120)), bgr=True)) == 1
+
+
+def test_the_bytes_of_a_file_are_no_array_that_is_bgr() -> None:
+    picture = io.BytesIO()
+    Image.fromarray(RED).save(picture, "PNG")
+    assert len(FindsRed().detect(memoryview(picture.getvalue()), bgr=True)) == 1
 
 
 def test_pictures_and_grey_arrays_say_themselves_what_they_are() -> None:

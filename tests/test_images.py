@@ -11,6 +11,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps, PngImagePlugin, TiffImagePlugin, feat
 
 from fewbox.data import decoding, photo_file
 from fewbox.data.images import (
+    ReducedImage,
     find_photos,
     photo_places,
     read_image,
@@ -28,7 +30,7 @@ from fewbox.data.images import (
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.data.project import Project
 from fewbox.detection.drawing import save_gif, save_picture
-from fewbox.errors import PhotoError
+from fewbox.errors import FewboxError, PhotoError, SettingError
 from orientations import STORED, orientation
 
 LOSSLESS = {"png": {}, "tiff": {}, "lzw.tiff": {"compression": "tiff_lzw"}, "webp": {"lossless": True}}
@@ -758,3 +760,33 @@ def test_that_other_frames_are_not_read_is_told_once(
     told = " ".join(capsys.readouterr().err.split())
     assert f"film{suffix}: only the first of its frames is read" in told
     assert told.count("only the first") == 1
+
+
+@pytest.mark.parametrize(
+    ("pixels", "size_hw", "error", "told"),
+    [
+        (np.zeros((24, 32, 3), np.uint16), (48, 64), PhotoError, "uint8, 0 to 255: uint16"),
+        (np.zeros((24, 32, 3)), (48, 64), PhotoError, "uint8, 0 to 255: float64"),
+        (np.zeros((3, 24, 32), np.uint8), (48, 64), PhotoError, "channels last"),
+        (np.zeros((24, 32, 3), np.uint8), (64, 48), SettingError, "32 x 24 pixels .* photo of 48 x 64: its"),
+        (np.zeros((24, 32, 3), np.uint8), (23, 32), SettingError, "cannot be a smaller picture"),
+        (np.zeros((24, 32, 3), np.uint8), (48.0, 64.0), SettingError, "two whole numbers"),
+        (np.zeros((24, 32, 3), np.uint8), 64, SettingError, "two whole numbers"),
+    ],
+)
+def test_a_reduced_photo_must_be_one(pixels: Any, size_hw: Any, error: type[FewboxError], told: str) -> None:
+    with pytest.raises(error, match=told):
+        ReducedImage(pixels, size_hw)
+
+
+@pytest.mark.parametrize("size_hw", [(48, 64), (47, 63), (481, 635), (24, 32), (9000, 12000)])
+def test_a_reduced_photo_may_be_rounded(size_hw: tuple[int, int]) -> None:
+    grey = np.zeros((24, 32), np.uint8)
+    assert ReducedImage(grey, size_hw).image.shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("size_hw", [(9, 8000), (17, 4001), (1, 1), (15, 16)])
+def test_a_photo_of_any_proportions_is_read_smaller(size_hw: tuple[int, int], tmp_path: Path) -> None:
+    for suffix in (".png", ".jpg"):
+        Image.new("RGB", size_hw[::-1]).save(tmp_path / f"long{suffix}")
+        assert read_reduced(tmp_path / f"long{suffix}", (1, 1)).size_hw == size_hw

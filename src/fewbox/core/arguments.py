@@ -6,13 +6,15 @@ detector is opened without it. ``models/device.py`` takes the device.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import operator
 import os
 import platform
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -26,6 +28,8 @@ _KNOWN = re.compile(r"auto|cpu|cuda(:\d{1,3})?|mps(:0)?")
 _OF_GPUS = ("nvidiactl", "nvhost-ctrl", "dxg", "kfd")
 """Below ``/dev``: of NVIDIA, of its small boards, of Windows' Linux, of AMD."""
 _MOST_SHOWN = 60  # letters
+_MOST_STRETCHED = 1.1
+"""How much the proportions of a photo and of a smaller picture of it may differ."""
 
 FORMER_THRESHOLD = "score_threshold"
 """What ``threshold`` was called; files still call it so. The name goes with the next version."""
@@ -165,6 +169,47 @@ def checked_path(value: Any, what: str, error: type[FewboxError], hint: str | No
     if "\0" in os.fspath(value) or not os.fspath(value):
         raise error(f"{what} has no such path: {os.fspath(value)!r}", hint=hint)
     return Path(value)
+
+
+def checked_least(at_least_hw: Any) -> tuple[float, float]:
+    """The least height and width of a photo that is made smaller, as plain floats.
+
+    Raises:
+        SettingError: it is not two numbers.
+    """
+    with contextlib.suppress(TypeError, ValueError):
+        height, width = map(float, at_least_hw)
+        if not math.isnan(height + width):
+            return height, width
+    raise SettingError(f"at_least_hw must be two numbers, height and width: {at_least_hw!r}")
+
+
+def checked_whole_size(size_hw: Any, shape: Sequence[int], stretched: bool) -> tuple[int, int]:
+    """Height and width of a photo, of which pixels ``shape`` ``[h, w, ...]`` are a smaller picture.
+
+    Args:
+        size_hw: what was given.
+        shape: that of the pixels.
+        stretched: they need not have the photo's proportions, and may be more.
+
+    Raises:
+        SettingError: these are not two whole numbers, or no photo's of which these could be the pixels.
+    """
+    try:
+        height, width = map(operator.index, size_hw)
+    except (TypeError, ValueError):
+        told = f"size_hw must be two whole numbers, height and width: {in_short(size_hw)}"
+        raise SettingError(told, hint="the size of the whole photo: image.shape[:2]") from None
+    h, w = shape[:2]
+    told = f"{w} x {h} pixels cannot be a smaller picture of a photo of {width} x {height}"
+    if not stretched and (height < h or width < w):
+        raise SettingError(told, hint="size_hw is height and width of the whole photo, in pixels")
+    # By how much both sides were divided, where they were rounded up or down.
+    least = max(height / (h + 1), width / (w + 1))
+    most = min(height / max(h - 1, 0.5), width / max(w - 1, 0.5))
+    if not stretched and least > most * _MOST_STRETCHED:
+        raise SettingError(f"{told}: its proportions differ", hint="size_hw is height first, then width")
+    return height, width
 
 
 def require_kind(value: Any, kind: type, what: str, error: type[FewboxError], hint: str) -> None:

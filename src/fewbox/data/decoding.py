@@ -156,13 +156,19 @@ def _own_tags(image: Image.Image) -> Any:
     return bare.getexif()
 
 
+def divisor_for(size_hw: tuple[int, ...], at_least_hw: tuple[float, float]) -> int:
+    """What a photo's sides may be divided by, of what libjpeg decodes to at once, to be no less than that."""
+    times = min(side / max(least, 1) for side, least in zip(size_hw, at_least_hw, strict=True))
+    return next((divisor for divisor in (8, 4, 2) if divisor <= times), 1)
+
+
 def lies_sideways(image: Image.Image) -> bool:
     """Whether height and width trade places when the photo is turned upright."""
     return orientation(image) in SIDEWAYS
 
 
-def decode(image: Image.Image) -> Image.Image:
-    """Load the pixels; what is given back has them.
+def decode(image: Image.Image, *, is_chosen: bool = False) -> Image.Image:
+    """Load the pixels; what is given back has them. Of several pages this one ``is_chosen``, or is the first.
 
     That is another image where the file of a JPEG lacks its end but all its pixels are there.
 
@@ -180,11 +186,13 @@ def decode(image: Image.Image) -> Image.Image:
             return whole
     if image.format != "TIFF":
         image.load()
-        if _is_animation(image):
+        if not is_chosen and _is_animation(image):
             _tell(image, _FIRST_FRAME, once=True)
         return image
     tiff: Any = image
-    if tiff.is_animated:  # a stack or a series of a microscope, whose other pages may be what is asked about
+    if (
+        tiff.is_animated and not is_chosen
+    ):  # a stack or a series of a microscope, whose other pages may be what is asked about
         _tell(tiff, _FIRST_PAGE, once=True)
     if ExifTags.Base.Orientation not in tiff.tag_v2:  # else Pillow would turn it by XMP
         tiff.getexif().pop(ExifTags.Base.Orientation, None)
@@ -263,11 +271,11 @@ def _tell(image: Any, what: str, *, once: bool = False) -> None:
         console.print(f"{shown_name(Path(name))}: {what}")
 
 
-def upright_rgb(image: Image.Image, divided_by: int = 1) -> RGBArray:
+def upright_rgb(image: Image.Image, divided_by: int = 1, *, is_chosen: bool = False) -> RGBArray:
     """The pixels as upright RGB ``[H, W, 3]``; sides are divided by ``divided_by`` and rounded up."""
     # First: it turns a TIFF upright and drops the orientation, so none is left to apply.
     is_deep = _has_deep_colours(image)
-    rgb = to_rgb(decode(image))
+    rgb = to_rgb(decode(image, is_chosen=is_chosen))
     if is_deep and np.asarray(rgb).max() < _DARK:
         _tell(image, _TOO_DARK, once=True)
     if divided_by > 1:

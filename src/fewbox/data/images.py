@@ -7,13 +7,11 @@ a person sees it, with the camera's EXIF orientation applied exactly once. Boxes
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import math
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, cast
 
@@ -22,11 +20,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from fewbox.core import some_of
-from fewbox.core.arguments import checked_path, kind_of
+from fewbox.core.arguments import checked_least, checked_path, checked_whole_size, kind_of
 from fewbox.core.files import drawings_among, is_drawing
 from fewbox.core.progress import say_once
 from fewbox.data import SPELLING_HINT
-from fewbox.data.decoding import RGBArray, decode, lies_sideways, to_rgb, upright_rgb
+from fewbox.data.decoding import RGBArray, decode, divisor_for, lies_sideways, to_rgb, upright_rgb
 from fewbox.data.photo_file import (
     PhotoBytes,
     PhotoFile,
@@ -35,7 +33,7 @@ from fewbox.data.photo_file import (
     told_as_photo_error,
 )
 from fewbox.data.remote import addresses_at, cached_path, is_remote, path_in, place_here, without_secrets
-from fewbox.errors import PhotoError, SettingError
+from fewbox.errors import PhotoError
 
 StrPath = str | os.PathLike[str]
 PhotoSource = StrPath | bytes | bytearray | memoryview | PhotoBytes
@@ -47,9 +45,6 @@ PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jfi", ".jif", ".mpo", ".png", ".apng", ".webp", ".tif", ".tiff"}
     | {".bmp", ".gif", ".heic", ".heif", ".hif", ".avif"}
 )
-
-# What a photo may be divided by: what libjpeg decodes to at once.
-_DIVISORS = (8, 4, 2)
 
 _PHOTO_KINDS = "a path, the bytes of a photo's file, an array [H, W, 3] uint8 RGB, or a Pillow image"
 _TO_UINT8 = "of 0 to 255: image.astype('uint8'); of 0 to 1: image * 255 first; of 16 bits: image // 256 first"
@@ -253,6 +248,10 @@ class ReducedImage:
         image: ``[h, w, 3]`` uint8 RGB, upright.
         size_hw: height and width of the whole photo.
 
+    Raises:
+        PhotoError: ``image`` is no uint8 image with its channels last.
+        SettingError: ``size_hw`` is not two whole numbers, or ``image`` is larger or has other proportions.
+
     Examples:
         >>> import numpy as np
         >>> photo = fewbox.ReducedImage(np.zeros((240, 320, 3), np.uint8), size_hw=(480, 640))
@@ -263,6 +262,12 @@ class ReducedImage:
     image: RGBArray
     size_hw: tuple[int, int]
 
+    def __post_init__(self) -> None:
+        image = upright_array(self.image, "ReducedImage")  # its rows in order, as networks take them
+        stretched = isinstance(self, StretchedImage)
+        object.__setattr__(self, "image", image)
+        object.__setattr__(self, "size_hw", checked_whole_size(self.size_hw, image.shape, stretched))
+
     @property
     def scale_xyxy(self) -> npt.NDArray[np.float32]:
         """``[4]``: boxes of ``image`` times this are boxes of the photo; divided by it, the other way."""
@@ -271,9 +276,13 @@ class ReducedImage:
 
     def reduced(self, at_least_hw: tuple[float, float]) -> ReducedImage:
         """The photo as small as :func:`read_reduced` would have read it."""
-        divisor = _divisor(self.image.shape[:2], at_least_hw)
+        divisor = divisor_for(self.image.shape[:2], at_least_hw)
         smaller = Image.fromarray(self.image).reduce(divisor) if divisor > 1 else self.image
-        return ReducedImage(np.asarray(smaller), self.size_hw)
+        return replace(self, image=np.asarray(smaller))
+
+
+class StretchedImage(ReducedImage):
+    """A frame as a player shows it; ``size_hw`` is that of its pixels as they are stored, not square ones."""
 
 
 def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> ReducedImage:
@@ -297,29 +306,16 @@ def read_reduced(path: PhotoSource, at_least_hw: tuple[float, float]) -> Reduced
         >>> photo.image.shape, photo.size_hw
         ((240, 320, 3), (480, 640))
     """
-    least_hw = _checked_least(at_least_hw)
+    least_hw = checked_least(at_least_hw)
     with opened(_file_of(path)) as image:
         if image.format not in ("JPEG", "MPO"):
             decode(image)  # only now is the orientation of a TIFF or PNG certain
         stored_wh = image.size
         size_hw = stored_wh if lies_sideways(image) else stored_wh[::-1]
-        divisor = _divisor(size_hw, least_hw)
+        divisor = divisor_for(size_hw, least_hw)
         image.draft(None, (stored_wh[0] // divisor, stored_wh[1] // divisor))  # does nothing but for JPEG
         is_whole = image.size == stored_wh
         return ReducedImage(upright_rgb(image, divided_by=divisor if is_whole else 1), size_hw)
-
-
-def _divisor(size_hw: tuple[int, ...], at_least_hw: tuple[float, float]) -> int:
-    times = min(side / max(least, 1) for side, least in zip(size_hw, at_least_hw, strict=True))
-    return next((divisor for divisor in _DIVISORS if divisor <= times), 1)
-
-
-def _checked_least(at_least_hw: Any) -> tuple[float, float]:
-    with contextlib.suppress(TypeError, ValueError):
-        height, width = map(float, at_least_hw)
-        if not math.isnan(height + width):
-            return height, width
-    raise SettingError(f"at_least_hw must be two numbers, height and width: {at_least_hw!r}")
 
 
 def read_size_hw(path: PhotoSource) -> tuple[int, int]:
@@ -338,6 +334,15 @@ def read_size_hw(path: PhotoSource) -> tuple[int, int]:
         if image.format == "PNG" and png_metadata_is_late(file):
             image.load()
         return (width, height) if lies_sideways(image) else (height, width)
+
+
+def as_rgb(photo: Any, name: str) -> Any:
+    """BGR pixels as RGB; a file or a Pillow image, which say themselves what they are, as it is."""
+    if isinstance(photo, ReducedImage):
+        return replace(photo, image=photo.image[..., ::-1])
+    if isinstance(photo, memoryview) or not hasattr(photo, "ndim"):
+        return photo
+    return np.ascontiguousarray(upright_array(photo, name)[..., ::-1])
 
 
 def upright_array(image: Any, name: str = "image") -> RGBArray:
@@ -359,7 +364,7 @@ def upright_array(image: Any, name: str = "image") -> RGBArray:
         if 0 in image.size:
             raise PhotoError(f"{name}: an image needs at least one pixel: {image.size[0]} x {image.size[1]}")
         with told_as_photo_error(Path(getattr(image, "filename", "") or name)):
-            return upright_rgb(image)
+            return upright_rgb(image, is_chosen=True)  # whoever opened it can turn its pages
     pixels = _pixels_of(image, name)
     if pixels.shape[2:] == (3,):
         return np.require(pixels, requirements=["C", "W"])  # what torch takes: rows in order, not read-only

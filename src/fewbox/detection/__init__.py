@@ -66,7 +66,8 @@ class Detections:
         class_names: the labels of all classes the detector knows.
         size_hw: height and width of the upright photo.
         source: the photo. A path is read again for each drawing, so that many results do not
-            hold as many photos in memory; an array is held, not copied.
+            hold as many photos in memory; an array is held, not copied, but for one that an iterator gave to
+            :meth:`Detector.detect`: it may fill the same memory again.
         full_at: where a look at the photo gave as many boxes as the detector can, the score of the last
             one: of those that score less there may be more. 0 if none did.
 

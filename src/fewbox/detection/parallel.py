@@ -22,17 +22,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
+from PIL import Image
+
 from fewbox.core import WhileAnyone, num_cores
 from fewbox.core.files import cache_folder, sha256_of, write_text
-from fewbox.detection.photo_detector import PhotoDetector
+from fewbox.data.images import ReducedImage, as_rgb, upright_array
+from fewbox.data.photo_file import PhotoBytes, read_opened
 from fewbox.errors import OutputError, PhotoError
 from fewbox.models.device import in_batches
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from fewbox.detection.photo_detector import PhotoDetector
 
 _MEASURED_FROM = 200
 """From so many photos on, measuring is worth the seconds it takes."""
@@ -91,6 +98,34 @@ def run_each(
         except Exception as error:
             done.set_exception(error)
         yield done
+
+
+def each_drawn(photos: Iterable[Any], bgr: bool) -> Iterator[Any]:
+    """The photos as they come, pixels that are BGR as RGB.
+
+    What an iterator gives may change once it is asked for the next: a camera fills one buffer, Pillow turns
+    the pages of one image. So it is held as it is now, also for drawing on it. A list keeps its photos.
+
+    Raises:
+        PhotoError: one of them cannot be read.
+    """
+    for number, photo in enumerate(photos):
+        name = f"photos[{number}]"
+        rgb = as_rgb(photo, name) if bgr else photo
+        yield _held(rgb, name) if rgb is photo and isinstance(photos, Iterator) else rgb
+
+
+def _held(photo: Any, name: str) -> Any:
+    """A photo with pixels of its own; a path or bytes, which nobody changes, as they are."""
+    if isinstance(photo, Image.Image):
+        return Image.fromarray(upright_array(photo, name))
+    if isinstance(photo, ReducedImage):
+        return replace(photo, image=photo.image.copy())
+    if isinstance(photo, bytearray | memoryview):
+        return bytes(photo)
+    if hasattr(photo, "read"):
+        return PhotoBytes(name, read_opened(photo, name))
+    return np.array(upright_array(photo, name)) if hasattr(photo, "ndim") else photo
 
 
 def threads_per_photo(

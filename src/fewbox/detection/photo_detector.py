@@ -1,7 +1,4 @@
-"""What every detector does with a photo, whatever computes the boxes; and with its mirror image and tiles.
-
-No torch here.
-"""
+"""What every detector does with a photo, its mirror image and tiles, whatever computes boxes. No torch."""
 
 from __future__ import annotations
 
@@ -34,9 +31,18 @@ from fewbox.core.boxes import (
     seen_whole,
     tile_grid,
 )
-from fewbox.data.images import ReducedImage, photo_path, read_image, read_reduced, read_size_hw, upright_array
+from fewbox.data.images import (
+    ReducedImage,
+    as_rgb,
+    photo_path,
+    read_image,
+    read_reduced,
+    read_size_hw,
+    upright_array,
+)
 from fewbox.data.photo_file import PhotoBytes, read_opened
 from fewbox.detection import Detections, Photo
+from fewbox.detection.parallel import each_drawn
 from fewbox.detection.rows import noting_full_looks
 from fewbox.models.families import SUPPRESSION_IOU, Config
 
@@ -124,13 +130,13 @@ class PhotoDetector(ABC):
                 RGB, Pillow images, tensors ``[3, H, W]`` or ``[H, W, 3]`` uint8 RGB, batches of either with
                 one axis more, or photos read by :func:`read_reduced`. A photo in a file that is at least
                 four times as large as the network's input is read at a half to an eighth of its size; boxes
-                are always in pixels of the whole photo.
+                are always in pixels of the whole photo. Pixels that an iterator gives are copied.
             threshold: only detections with a higher score; the detector's own if not given.
             tiles: for large photos with small objects: look at overlapping tiles too, so many along the
                 longer side, 2 to 8, or ``"auto"``; see :class:`TiledDetector`.
             agnostic_nms: one class for each object; see :class:`AgnosticDetector`.
-            bgr: arrays and tensors are BGR, as OpenCV reads photos. Files and Pillow images say themselves
-                what they are.
+            bgr: arrays, tensors and the pixels of a :class:`ReducedImage` are BGR, as OpenCV reads photos.
+                Files and Pillow images say themselves what they are.
 
         Raises:
             PhotoError: a photo cannot be read, or is given as something else.
@@ -139,14 +145,13 @@ class PhotoDetector(ABC):
         if getattr(photos, "ndim", 0) == 4:  # a batch
             photos = list(cast(Iterable[Any], photos))
         several = isinstance(photos, list | tuple | Iterator) and not hasattr(photos, "read")
-        if bgr:
-            photos = map(_as_rgb, cast(Iterable[Any], photos)) if several else _as_rgb(photos)
         if tiles is not None or agnostic_nms:
-            return self.with_tiles(tiles).with_agnostic_nms(agnostic_nms).detect(photos, threshold=threshold)
+            other = self.with_tiles(tiles).with_agnostic_nms(agnostic_nms)
+            return other.detect(photos, threshold=threshold, bgr=bgr)
         threshold = checked_threshold(self.threshold if threshold is None else threshold)
         if several:
-            return self._detect_each(cast(Iterable[Any], photos), threshold)
-        return self._detect_one(photos, threshold, "photo")
+            return self._detect_each(each_drawn(cast(Iterable[Any], photos), bgr), threshold)
+        return self._detect_one(as_rgb(photos, "photo") if bgr else photos, threshold, "photo")
 
     def _detect_each(self, photos: Iterable[Any], threshold: float) -> list[Detections]:
         return [
@@ -214,13 +219,6 @@ class PhotoDetector(ABC):
     def with_agnostic_nms(self, wanted: bool) -> PhotoDetector:
         """The same detector giving each object one class; as it is if that is not ``wanted``."""
         return AgnosticDetector(self) if wanted else self
-
-
-def _as_rgb(photo: Any) -> Any:
-    """A BGR array or tensor as RGB; any other photo as it is."""
-    if not hasattr(photo, "ndim"):
-        return photo
-    return np.ascontiguousarray(upright_array(photo)[..., ::-1])
 
 
 class _AskingDetector(PhotoDetector):

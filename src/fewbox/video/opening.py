@@ -21,7 +21,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fewbox.core.files import MARK, VIDEO_SUFFIXES
-from fewbox.data.images import ReducedImage
+from fewbox.data.images import StretchedImage
 from fewbox.errors import VideoError
 
 if TYPE_CHECKING:
@@ -294,15 +294,15 @@ def display_matrix(decoded: av.VideoFrame) -> npt.NDArray[np.int32]:
     return np.frombuffer(bytes(matrix), np.int32).reshape(3, 3)[:2, :2]
 
 
-def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> ReducedImage:
+def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> StretchedImage:
     """The frame ``[H, W, 3]`` as a player shows it: detectors have learnt from photos with square pixels.
 
     No array, of which a detector that finds nothing would doubt that it is RGB.
     """
     height, width = image.shape[:2]
     if pixel_aspect == 1:
-        return ReducedImage(image, (height, width))
+        return StretchedImage(image, (height, width))
     stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
     size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
     shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
-    return ReducedImage(np.array(shown), (height, width))
+    return StretchedImage(np.array(shown), (height, width))
