@@ -245,7 +245,7 @@ def test_a_film_that_an_earlier_run_has_left_beside_the_new_table_is_told(
         ),
         (["--count-zone", "0,0,1,1"], "--count-zone: these numbers are no zone: 0,0,1,1"),
         (["--count-zone", "0,0,1,0,1,1", "--no-tracking"], "--count-zone counts objects by their numbers"),
-        (["--confirm", "0"], "confirm must be 1 or more: 0"),
+        (["--confirm", "0"], "confirm must be a whole number from 1: 0"),
     ],
 )
 def test_settings_of_films_that_are_refused(

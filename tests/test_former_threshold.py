@@ -102,7 +102,26 @@ def test_a_detector_keeps_a_label_for_each_class() -> None:
         detector.labels = ("x", "y")
     with pytest.raises(SettingError, match="3 classes, but 4 labels"):
         TiledDetector(detector, 2).labels = tuple("xyzz")
+    for alike, told in (
+        (["x", "y", "x"], "two classes"),
+        (["x", " ", "z"], "empty"),
+        (["x", "a\nb", "z"], "break"),
+    ):
+        with pytest.raises(SettingError, match=told):
+            detector.labels = alike
     assert detector.labels == ("x", "y", "z")
+
+
+def test_a_file_with_one_label_for_two_classes_still_opens(tmp_path: Path) -> None:
+    detector = a_detector()
+    detector.__dict__["labels"] = ("x", "x", "")
+    detector.save(tmp_path / "old.safetensors")
+    loaded = Detector.load(tmp_path / "old.safetensors", device="cpu")
+    for one in (loaded, loaded.with_precision("bfloat16"), TiledDetector(loaded, 2).with_tiles(3)):
+        one.labels = one.labels
+        assert one.labels == ("x", "x", "")
+    loaded.labels = ["x", "y", "z"]
+    assert TiledDetector(loaded, 2).labels == ("x", "y", "z")
 
 
 def test_a_file_with_no_such_threshold_is_named(folder: Path, tmp_path: Path) -> None:

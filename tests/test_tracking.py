@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -201,14 +204,56 @@ def test_irregular_times_count_as_they_are() -> None:
 
 
 def test_what_a_tracker_refuses() -> None:
-    with pytest.raises(SettingError, match=r"confirm must be 1 or more: 0\nhint: 1 gives numbers at once"):
+    with pytest.raises(
+        SettingError, match=r"confirm must be a whole number from 1: 0\nhint: 1 gives numbers at once"
+    ):
         Tracker(0.5, confirm=0)
-    with pytest.raises(SettingError, match="rate must be above 0: 0"):
+    with pytest.raises(SettingError, match="rate must be a number above 0: 0"):
         Tracker(0.5, rate=0)
-    with pytest.raises(SettingError, match="lost_s must be 0 or more: -1"):
+    with pytest.raises(SettingError, match="lost_s must be a number from 0: -1"):
         Tracker(0.5, lost_s=-1)
     with pytest.raises(SettingError, match="the threshold must be a number from 0 to 1: 2"):
         Tracker(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("confirm", [math.nan, 1.5, "2", None]),
+        ("rate", [math.nan, math.inf, "25", None]),
+        ("lost_s", [math.nan, "2", None]),
+    ],
+)
+def test_what_is_no_number_is_refused(name: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(SettingError, match=f"{name} must be a .*number") as error:
+            Tracker(0.5, **{name: value})
+        assert error.value.hint
+
+
+def test_times_may_be_fractions_as_films_have_them() -> None:
+    trackers = Tracker(0.5), Tracker(0.5, rate=Fraction(90_000, 3600), lost_s=math.inf)
+    for pts in range(0, 36_000, 3600):
+        time_s = Fraction(pts, 90_000)
+        seen = found([square(100 + 200 * float(time_s), 100)])
+        assert trackers[0].update(seen, time_s) == trackers[1].update(seen)  # type: ignore[arg-type]
+    assert trackers[0].predict(time_s + 1)[0].box[0] == pytest.approx(100 + 200 * float(time_s + 1), abs=12)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("time_s", [math.nan, math.inf, 1e300, 1.7e12, "1"])
+def test_a_time_is_in_seconds(time_s: Any) -> None:
+    tracker = Tracker(0.5)
+    tracker.update(found([square(100, 100)]), 1.7e9)
+    for go_on in (lambda: tracker.predict(time_s), lambda: tracker.update(found([]), time_s)):
+        with pytest.raises(SettingError, match=r"time_s must be a number: .*\nhint: .* in seconds"):
+            go_on()
+    assert [seen.track_id for seen in tracker.update(found([square(101, 100)]), 1.7e9 + 0.1)] == [1]
+
+
+def test_detections_of_another_library_are_named_by_it() -> None:
+    other = type("Detections", (), {"__module__": "supervision.detection.core"})()
+    with pytest.raises(SettingError, match=r"type fewbox\.Detections, not supervision\.Detections"):
+        Tracker(0.5).update(other)
 
 
 def test_boxes_alone_are_no_detections() -> None:

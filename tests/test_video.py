@@ -974,7 +974,7 @@ def test_what_is_refused(film: Path, tmp_path: Path) -> None:
         detect(film, tmp_path / "boxes.avi")
     with pytest.raises(SettingError, match="every must be 1 or more: 0"):
         detect(film, tmp_path / "boxes.mp4", every=0)
-    with pytest.raises(SettingError, match="confirm must be 1 or more: 0"):
+    with pytest.raises(SettingError, match="confirm must be a whole number from 1: 0"):
         detect(film, tmp_path / "boxes.mp4", confirm=0)
     with pytest.raises(SettingError, match="counting needs tracking"):
         detect(film, tmp_path / "boxes.mp4", tracking=False, counters=[LineCounter((0, 0, 9, 9))])

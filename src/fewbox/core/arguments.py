@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
@@ -89,7 +90,10 @@ def own_labels() -> Any:
         return _put_in(self, "labels")
 
     def put(self: Any, value: Any) -> None:
-        labels = names_of_classes(value, type(self).__name__, SettingError, self.config.num_classes)
+        where = type(self).__name__
+        labels = names_of_classes(value, where, SettingError, self.config.num_classes)
+        if labels != self.__dict__.get("labels", labels):  # those that a file has are taken as they are
+            require_distinct(labels, where, SettingError)
         self.__dict__["labels"] = labels
 
     return property(get, put, doc="The name of each class.")
@@ -126,6 +130,22 @@ def names_of_classes(
     return labels
 
 
+def require_distinct(labels: Sequence[str], where: str, error: type[FewboxError]) -> None:
+    """Refuse names of classes by which these could not be told apart, or not be written in a line.
+
+    Raises:
+        FewboxError: of the type ``error``; one is empty, has a line break, or is there twice.
+    """
+    for label in labels:
+        if not label.strip():
+            raise error(f"{where}: a label is empty: {label!r}", hint="give every class a name")
+        if label.splitlines() != [label]:
+            raise error(f"{where}: a label has a line break: {label!r}", hint="rename it")
+        if labels.count(label) > 1:
+            hint = "rename one of them, or make them one"
+            raise error(f"{where}: two classes have one label: {label}", hint=hint)
+
+
 def _put_in(owner: Any, name: str) -> Any:
     if name not in owner.__dict__:
         raise AttributeError(f"{type(owner).__name__} has no {name} yet")
@@ -150,6 +170,61 @@ def checked_threshold(value: Any, name: str = "threshold") -> float:
         hint = f"{threshold:g}% is {name}={threshold / 100:g}" if 1 < threshold <= 100 else None
         raise SettingError(f"the {name} must be a number from 0 to 1: {in_short(value)}", hint=hint)
     return threshold
+
+
+def checked_number(
+    value: Any,
+    name: str,
+    hint: str,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = sys.float_info.max,
+) -> float:
+    """A number of any kind, such as a ``Fraction``, as a plain float.
+
+    Args:
+        value: what was given.
+        name: that of the argument, which begins the message.
+        hint: what to do about it.
+        above: it must be greater.
+        least: it must not be less.
+        most: it must not be more, nor less than minus that; infinite numbers are, if not said otherwise.
+
+    Raises:
+        SettingError: it is no number, or not such a one.
+    """
+    try:
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (-most <= number <= most and number > above and number >= least):
+        low = f" above {above:g}" if above > -math.inf else f" from {least:g}" if least > -math.inf else ""
+        raise SettingError(f"{name} must be a number{low}: {in_short(value)}", hint=hint)
+    return number
+
+
+def checked_count(value: Any, name: str, hint: str, least: int = 1) -> int:
+    """A whole number of any kind, ``least`` or more, as a plain int; arguments and errors as above."""
+    try:
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise SettingError(f"{name} must be a whole number from {least}: {in_short(value)}", hint=hint)
+    return count
+
+
+def several(given: Iterable[Result]) -> Iterable[Result]:
+    """What was given as several pictures, but one picture, of which letters or rows would be taken for them.
+
+    Raises:
+        ValueError: it is one.
+    """
+    is_array = getattr(given, "shape", ())[2:] in ((3,), (4,)) or getattr(given, "ndim", 3) < 3
+    if is_array or isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
+        raise ValueError(f"pictures must be several, as in a list: {kind_of(given)}; of one write [picture]")
+    return given
 
 
 def checked_path(value: Any, what: str, error: type[FewboxError], hint: str | None = None) -> Path:
@@ -219,7 +294,10 @@ def require_kind(value: Any, kind: type, what: str, error: type[FewboxError], hi
         FewboxError: of the type ``error``.
     """
     if not isinstance(value, kind):
-        raise error(f"{what} must be of the type {kind.__name__}, not {kind_of(value)}", hint=hint)
+        wanted, given = kind.__name__, kind_of(value)
+        if wanted == given:  # another library's
+            wanted, given = (f"{one.__module__.partition('.')[0]}.{wanted}" for one in (kind, type(value)))
+        raise error(f"{what} must be of the type {wanted}, not {given}", hint=hint)
 
 
 def kind_of(value: Any) -> str:

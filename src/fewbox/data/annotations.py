@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted, some_of
-from fewbox.core.arguments import checked_path, kind_of, names_of_classes
+from fewbox.core.arguments import checked_path, kind_of, names_of_classes, require_distinct
 from fewbox.data.images import StrPath, find_photos, photo_path, read_size_hw
 from fewbox.data.remote import is_remote, short_names
 from fewbox.errors import AnnotationError, SettingError
@@ -315,14 +315,7 @@ def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name:
 
 def _checked_labels(given: Any, source: str) -> tuple[str, ...]:
     labels = names_of_classes(given, source, AnnotationError)
-    for label in labels:
-        if not label.strip():
-            raise AnnotationError(f"{source}: a label is empty: {label!r}", hint="give every class a name")
-        if label.splitlines() != [label]:
-            raise AnnotationError(f"{source}: a label has a line break: {label!r}", hint="rename it")
-        if labels.count(label) > 1:
-            hint = "rename one of them, or make them one"
-            raise AnnotationError(f"{source}: two classes have one label: {label}", hint=hint)
+    require_distinct(labels, source, AnnotationError)
     return labels
 
 

@@ -17,6 +17,7 @@ with a track.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,12 +25,20 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.config import DEFAULT_CONFIRM
-from fewbox.core.arguments import checked_threshold, former_threshold, require_kind, takes_score_threshold
+from fewbox.core.arguments import (
+    checked_count,
+    checked_number,
+    checked_threshold,
+    former_threshold,
+    require_kind,
+    takes_score_threshold,
+)
 from fewbox.core.boxes import clip_boxes, cxcywh_to_xyxy, xyxy_to_cxcywh
 from fewbox.detection import Detections
 from fewbox.errors import SettingError
 
 _LOWEST_SCORE = 0.1
+_MOST_S = 1e11  # clocks that count milliseconds are beyond it
 DEFAULT_LOST_S = 2.0
 
 Floats = npt.NDArray[np.float64]
@@ -185,16 +194,12 @@ class Tracker:
         confirm: int = DEFAULT_CONFIRM,
         lost_s: float = DEFAULT_LOST_S,
     ) -> None:
-        if confirm < 1:
-            raise SettingError(f"confirm must be 1 or more: {confirm}", hint="1 gives numbers at once")
-        if not rate > 0:
-            raise SettingError(f"rate must be above 0: {rate}", hint="the number of frames per second")
-        if not lost_s >= 0:
-            raise SettingError(f"lost_s must be 0 or more: {lost_s}", hint="it is in seconds")
+        self._confirm = checked_count(confirm, "confirm", "1 gives numbers at once")
+        self._usual_step_s = 1 / checked_number(rate, "rate", "the number of frames per second", above=0)
+        self._lost_s = checked_number(lost_s, "lost_s", "it is in seconds", least=0, most=math.inf)
         self.threshold = checked_threshold(threshold)
         self.lowest_score = min(_LOWEST_SCORE, self.threshold)
         self.num_tracks = 0
-        self._confirm, self._lost_s, self._usual_step_s = confirm, lost_s, 1 / rate
         self._time_s: float | None = None
         self._num_candidates = 0
         self._tracks: list[_Track] = []
@@ -209,7 +214,7 @@ class Tracker:
             time_s: when the frame is shown; if not given, ``1 / rate`` after the one before.
 
         Raises:
-            SettingError: these are no detections.
+            SettingError: these are no detections, or the time is no number of seconds.
         """
         require_kind(found, Detections, "found", SettingError, "it is what detector.detect(frame) gives")
         is_first, self._labels, self._size_hw = not self._labels, found.class_names, found.size_hw
@@ -275,6 +280,7 @@ class Tracker:
         before = self._time_s
         if time_s is None:
             time_s = 0.0 if before is None else before + self._usual_step_s
+        time_s = checked_number(time_s, "time_s", "when the frame is shown, in seconds", most=_MOST_S)
         seconds = 0.0 if before is None else time_s - before
         step = _Step(seconds if seconds > 0 else self._usual_step_s)
         for track in self._tracks:
