@@ -28,7 +28,8 @@ for one in found:
 
 fewbox.write_coco(test, out / "truth.json")
 truth = COCO(out / "truth.json")
-results = [row for number, one in enumerate(found, start=1) for row in one.to_coco(number)]
+ids = {one["name"]: one["id"] for one in truth.dataset["categories"]}
+results = [row for number, one in enumerate(found, start=1) for row in one.to_coco(number, ids)]
 score = COCOeval(truth, truth.loadRes(results), "bbox")
 score.evaluate()
 score.accumulate()

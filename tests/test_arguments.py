@@ -204,3 +204,31 @@ def test_wrong_things_are_refused_at_the_door(
 def test_a_folder_is_no_file_of_boxes(photos: Path) -> None:
     with pytest.raises(OutputError, match="it is a folder"):
         fewbox.write_coco(fewbox.read_annotations(photos / "annotations.json"), Path())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda photos, own: fewbox.write_coco(photos, own),
+        lambda photos, own: fewbox.write_annotations(photos, own, "coco"),
+        lambda photos, own: fewbox.write_annotations(photos, own, "csv"),
+        lambda photos, own: fewbox.finetune(photos, "no base", held_out=own),
+        lambda photos, own: fewbox.finetune(
+            fewbox.AnnotationSet(photos.images[1:], photos.labels), "no base", negatives=own, held_out=own
+        ),
+        lambda _, own: fewbox.save_gif([Image.open(own + ".gif")], own + ".gif"),
+    ],
+    ids=["coco", "annotations", "table", "held out", "negative", "animation"],
+)
+def test_no_photo_is_replaced_by_what_is_written_of_it(
+    write: Callable[[Any, str], Any], tmp_path: Path
+) -> None:
+    made = make_photos(tmp_path)
+    own = made.images[0].path
+    animation = Path(f"{own}.gif")
+    Image.new("RGB", (80, 60)).save(animation)
+    before = own.read_bytes(), animation.read_bytes()
+    with pytest.raises(OutputError) as error:
+        write(made, str(own))
+    assert error.value.hint
+    assert before == (own.read_bytes(), animation.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -115,7 +116,10 @@ def test_a_photo_is_never_replaced_by_its_own_drawing(photo, tmp_path, monkeypat
             OutputError, match=r"out1\.png: the picture would replace the photo\nhint: choose"
         ):
             make(2, source=photo).save(name)
+        with pytest.raises(OutputError, match="would replace the photo"):
+            make(2, source=name).save(photo)
     assert photo.read_bytes() == before
+    assert make(source=str(photo)).photo_name == photo.name
 
 
 def test_shown_in_the_viewer_of_pictures(photo, monkeypatch):
@@ -154,6 +158,7 @@ def test_a_table_has_a_row_for_each(photo):
     }
     assert list(make(0).to_pandas().columns) == list(table.columns)
     assert len(make(0).to_pandas()) == 0
+    assert make(0).to_pandas().label.dtype == table.label.dtype  # texts, as where something was found
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -283,6 +288,28 @@ def test_pycocotools_finds_perfect_detections_perfect():
     evaluation.accumulate()
     evaluation.summarize()
     assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_category_ids_are_those_of_the_file_that_is_compared_with():
+    ids = {"mug": np.int64(1), "other": 2, "rubber_ducky": 90}
+    rows = json.loads(json.dumps(make().to_coco(7, ids)))
+    assert [row["category_id"] for row in rows] == [90, 1, 90]
+    for wrong in ({"other": 1}, [1, 2]):
+        with pytest.raises(SettingError, match=r"category_ids .*\nhint: .*for one in coco\['categories'\]"):
+            make().to_coco(7, wrong)
+    assert make(0).to_coco(7, {"other": 1}) == []
+
+
+@pytest.mark.parametrize("margin", [math.nan, math.inf, -0.6, "0.1", None])
+def test_a_margin_must_be_one(margin):
+    image = np.zeros((*SIZE_HW, 3), np.uint8)
+    with pytest.raises(SettingError, match=r"margin must be a number above -0\.5"):
+        make(source=image).crops(margin)
+
+
+def test_names_of_classes_are_no_letters():
+    with pytest.raises(ValueError, match=r"write \['duck'\]"):
+        make(0, class_names="duck")
 
 
 def test_a_notebook_shows_the_picture_at_a_size_for_the_screen():

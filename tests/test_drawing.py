@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -277,6 +278,30 @@ def test_wrong_arguments_are_named():
         draw_boxes(grey(), [1, 2, 3, 4], ["a"], [0])
     with pytest.raises(ValueError, match="1 box, 0 tags, 1 class id"):
         draw_boxes(grey(), [[1, 2, 3, 4]], [], [0])
+    for wrong in ([0.9], np.array([0.9]), None):
+        with pytest.raises(ValueError, match="tags must be texts"):
+            draw_boxes(grey(), [[1, 2, 3, 4]], wrong)
+    with pytest.raises(ValueError, match="boxes must be finite"):
+        draw_boxes(grey(), [[1, 2, math.nan, 4]], ["a"])
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        np.zeros((9, 8, 3), np.uint8),
+        np.zeros((9, 8), np.uint8),
+        "photo.jpg",
+        Path("a.jpg"),
+        Image.new("L", (9, 8)),
+    ],
+)
+def test_one_picture_is_not_taken_for_several(one, tmp_path):
+    for show in (contact_sheet, lambda pictures: save_gif(pictures, tmp_path / "a.gif")):
+        with pytest.raises(ValueError, match=r"pictures must be several, .* write \[picture\]"):
+            show(one)
+    batch = np.zeros((4, 30, 40, 3), np.uint8)
+    assert contact_sheet(batch, 2, 40).size == contact_sheet(list(batch), 2, 40).size
+    assert contact_sheet(batch[..., 0], 2, 40).size == contact_sheet(batch, 2, 40).size
 
 
 def plain(*colors: str, size: tuple[int, int] = (80, 60)) -> Iterator[Image.Image]:

@@ -322,6 +322,11 @@ class TestTheEngine:
         with pytest.raises(SettingError, match="unknown engine: 'onnx'") as caught:
             open_detector(folder / "d.onnx", engine="onnx")
         assert caught.value.hint == f"choose one of: {', '.join(opening.ENGINES)}"
+        with pytest.raises(SettingError, match="unknown engine: None"):
+            open_detector(folder / "d.onnx", engine=None)  # type: ignore[arg-type]
+        for name in ("num_photos", "num_threads"):
+            with pytest.raises(SettingError, match=f"{name} must be a whole number from 0: '3'"):
+                open_detector(folder / "d.onnx", **{name: "3"})  # type: ignore[arg-type]
         with pytest.raises(SettingError, match="an exported file does not run in torch"):
             open_detector(folder / "d.onnx", engine="torch")
         monkeypatch.setitem(sys.modules, "onnxruntime", None)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fewbox.data.annotations import AnnotationSet, Box
+from fewbox.errors import OutputError
 from fewbox.evaluation import Evaluation, evaluate
 from fewbox.evaluation import report as report_module
 from fewbox.evaluation.report import render_report, save_report
@@ -45,6 +46,14 @@ def test_the_report_says_the_numbers(photos: AnnotationSet):
     assert "taken for circle, score 0.70" in html
     assert "annotated as square" in html
     assert "not seen" in html
+
+
+def test_a_photo_is_not_replaced_by_a_report(photos: AnnotationSet):
+    own = photos.images[0].path
+    before = own.read_bytes()
+    with pytest.raises(OutputError, match=r"only photos are called \.png\nhint: choose another name"):
+        save_report(evaluation_of(photos), own)
+    assert own.read_bytes() == before
 
 
 def test_a_report_of_many_photos_is_bounded(monkeypatch: pytest.MonkeyPatch, photos: AnnotationSet):

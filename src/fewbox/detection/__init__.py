@@ -12,7 +12,7 @@ import base64
 import html
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewbox.core.arguments import checked_threshold, takes_score_threshold
-from fewbox.data.images import ReducedImage, StrPath, read_image, upright_array
+from fewbox.core.arguments import checked_number, checked_threshold, require_kind, takes_score_threshold
+from fewbox.data.images import ReducedImage, StrPath, photo_path, read_image, upright_array
 from fewbox.data.photo_file import PhotoBytes
 from fewbox.detection.drawing import draw_boxes, require_another, save_picture
 from fewbox.errors import PhotoError, SettingError
@@ -65,9 +65,9 @@ class Detections:
         class_ids: ``[M]`` int64; class ``c`` is ``class_names[c]``.
         class_names: the labels of all classes the detector knows.
         size_hw: height and width of the upright photo.
-        source: the photo. A path is read again for each drawing, so that many results do not
-            hold as many photos in memory; an array is held, not copied, but for one that an iterator gave to
-            :meth:`Detector.detect`: it may fill the same memory again.
+        source: the photo, its path or pixels. A path is read again for each drawing, so that many results
+            do not hold as many photos in memory; an array is held, not copied, but for one that an iterator
+            gave to :meth:`Detector.detect`, which may fill the same memory again.
         full_at: where a look at the photo gave as many boxes as the detector can, the score of the last
             one: of those that score less there may be more. 0 if none did.
 
@@ -120,8 +120,13 @@ class Detections:
             raise ValueError(f"class_ids must be from 0 to {last}: {self.class_ids.tolist()}")
         if min(self.size_hw) < 1:
             raise ValueError(f"size_hw must be positive: {self.size_hw}")
+        names: Any = self.class_names
+        if isinstance(names, str):  # whose letters would be classes
+            raise ValueError(f"class_names must be a list of texts: write [{names!r}]")
         if isinstance(self.source, np.ndarray):
             self._check_fits(self.source.shape[:2])
+        elif isinstance(self.source, str | os.PathLike):
+            object.__setattr__(self, "source", photo_path(self.source))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -230,9 +235,11 @@ class Detections:
             margin: more on each side, as a part of the box's width and height; cut at the photo's edge.
 
         Raises:
+            SettingError: the margin is no number, or leaves nothing.
             ValueError: there is no photo to cut from.
             PhotoError: the photo can no longer be read, or has another size now.
         """
+        margin = checked_number(margin, "margin", "0.1 adds a tenth of the box on each side", above=-0.5)
         image = self._photo()
         height, width = image.shape[:2]
         sides = np.tile(self.boxes[:, 2:] - self.boxes[:, :2], 2)
@@ -248,8 +255,10 @@ class Detections:
             SettingError: pandas is not installed.
         """
         edges = {name: self.boxes[:, column] for column, name in enumerate(("x1", "y1", "x2", "y2"))}
-        return _imported("pandas").DataFrame(
-            {"photo": self.photo_name, "label": self.labels, "class_id": self.class_ids, "score": self.scores}
+        pandas = _imported("pandas")
+        labels = pandas.Series(self.labels, dtype=str)  # texts, even if there are none
+        return pandas.DataFrame(
+            {"photo": self.photo_name, "label": labels, "class_id": self.class_ids, "score": self.scores}
             | edges
         )
 
@@ -287,16 +296,31 @@ class Detections:
             ],
         }
 
-    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
-        """The detections in COCO's format for results; category ids begin at 1, as in COCO.
+    def to_coco(
+        self, image_id: int | str, category_ids: Mapping[str, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """The detections in COCO's format for results, to compare with boxes in a COCO file.
 
         Args:
-            image_id: the photo's id in the COCO file these are compared with.
+            image_id: the photo's id in that file.
+            category_ids: the id of each label in that file, ``{one["name"]: one["id"] for one in
+                coco["categories"]}``. If not given, class ``c`` has the id ``c + 1``, which fits only a file
+                that has the detector's classes in their order; COCO's own ids have gaps.
+
+        Raises:
+            SettingError: ``category_ids`` is no mapping, or lacks a label that was found.
         """
+        ids = dict(enumerate(range(1, len(self.class_names) + 1)))
+        if category_ids is not None:
+            hint = "give the ids of the COCO file: {one['name']: one['id'] for one in coco['categories']}"
+            require_kind(category_ids, Mapping, "category_ids", SettingError, hint)
+            if missing := sorted(set(self.labels) - set(category_ids)):
+                raise SettingError(f"category_ids has no {', '.join(missing)}", hint=hint)
+            ids = {c: int(category_ids[self.class_names[c]]) for c in self.class_ids.tolist()}
         return [
             {
                 "image_id": image_id if isinstance(image_id, str) else int(image_id),
-                "category_id": class_id + 1,
+                "category_id": ids[class_id],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "score": score,
             }

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from fewbox.core import counted
-from fewbox.core.arguments import checked_path
+from fewbox.core.arguments import checked_path, several
 from fewbox.core.files import MARK, is_there, replacing
 from fewbox.data.images import StrPath, read_image, upright_array
 from fewbox.data.remote import place_here
@@ -82,7 +82,7 @@ def draw_boxes(
         dashed: M flags, true for a dashed outline: a box to be ignored.
 
     Raises:
-        ValueError: ``boxes`` is not ``[M, 4]``, or the others are not of its length.
+        ValueError: ``boxes`` is not ``[M, 4]`` numbers, others are not of that length, or tags are no texts.
 
     Examples:
         >>> photo = fewbox.read_image("ducks/train/duck_01.jpg")
@@ -95,7 +95,11 @@ def draw_boxes(
     flags = [False] * len(corners) if dashed is None else dashed
     if corners.ndim != 2 or corners.shape[1] != 4:
         raise ValueError(f"boxes must be [M, 4]: {list(corners.shape)}; one box is [(x1, y1, x2, y2)]")
+    if not np.isfinite(corners).all():
+        raise ValueError("boxes must be finite numbers")
     tags = [tags] * len(corners) if isinstance(tags, str) else tags
+    if not isinstance(tags, Iterable) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("tags must be texts, or one for all: of scores [f'{score:.0%}' for score in scores]")
     if not len(corners) == len(tags) == len(ids) == len(flags):
         raise ValueError(
             f"{counted(len(corners), 'box')}, {counted(len(tags), 'tag')}, "
@@ -240,14 +244,14 @@ def contact_sheet(
         captions: one text per picture, written below it; of ``name: what`` the name is cut where it is wide.
 
     Raises:
-        ValueError: there are no pictures, or not one caption for each.
+        ValueError: there are no pictures, or one and no list, or not one caption for each.
 
     Examples:
         >>> names = ["ducks/test/duck_01.jpg", "ducks/test/duck_02.jpg"]
         >>> fewbox.contact_sheet(map(fewbox.read_image, names), 2, tile_width=240, captions=names).width
         498
     """
-    tiles = [contained(_pillow(picture), (tile_width, tile_width)) for picture in pictures]
+    tiles = [contained(_pillow(one), (tile_width, tile_width)) for one in several(pictures)]
     texts = [""] * len(tiles) if captions is None else captions
     if not tiles or len(texts) != len(tiles):
         raise ValueError(f"{len(tiles)} pictures, {len(texts)} captions")
@@ -346,7 +350,7 @@ def save_gif(
         max_width: a wider first picture is made this wide.
 
     Raises:
-        ValueError: there are no pictures, or ``frames_per_second`` is out of its limits.
+        ValueError: there are no pictures, or one and no list, or ``frames_per_second`` is out of its limits.
         OutputError: the suffix is another one, the file cannot be written, or it is one of ``pictures``.
 
     Examples:
@@ -371,9 +375,9 @@ def save_gif(
 
 def _others(pictures: Iterable[Picture], target: Path) -> Iterator[Picture]:
     """The pictures as they come; errors as :func:`require_another`."""
-    for picture in pictures:
-        if isinstance(picture, str | os.PathLike):
-            require_another(target, [picture], "animation")
+    for picture in several(pictures):
+        name = picture if isinstance(picture, str | os.PathLike) else getattr(picture, "filename", "")
+        require_another(target, [name] if name else [], "animation")
         yield picture
 
 

@@ -18,6 +18,7 @@ from fewbox.core import EXPORTING, importing_torch, is_installed, quoted, requir
 from fewbox.core.arguments import (
     AUTO,
     CPU,
+    checked_count,
     checked_device,
     checked_path,
     kind_of,
@@ -144,13 +145,17 @@ def open_detector(
         3
     """
     path = checked_path(path, "a detector's file", DetectorFileError)
-    name, colon, provider = engine.partition(":")
+    name, colon, provider = str(engine).partition(":")
     if name not in ENGINES or (colon and name != EXPORT_ENGINES[0]):
         raise SettingError(f"unknown engine: {engine!r}", hint=f"choose one of: {', '.join(ENGINES)}")
     if colon and provider not in PROVIDERS:
         hint = f"choose one of: {', '.join(PROVIDERS)}"
         raise SettingError(f"unknown provider of ONNX Runtime: {provider!r}", hint=hint)
     device = checked_device(device)
+    if num_photos is not None:
+        num_photos = checked_count(num_photos, "num_photos", "leave it out if it is not known", 0)
+    if num_threads is not None:
+        num_threads = checked_count(num_threads, "num_threads", "leave it out for all cores", 0)
     if names_base(path):
         try:
             detector = load_in_torch(path, base, device, engine)

@@ -22,6 +22,7 @@ from fewbox import __version__
 from fewbox.core import counted
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.files import write_text
+from fewbox.data.formats.writing import require_no_photo_name
 from fewbox.data.images import StrPath
 from fewbox.detection.drawing import COLORS, class_color
 from fewbox.errors import OutputError, SettingError
@@ -61,7 +62,7 @@ def save_report(evaluation: Evaluation, target: StrPath, *, title: str | None = 
     Raises:
         PhotoError: a photo can no longer be read.
         SettingError: it is no evaluation.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or has a photo's ending.
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/test/boxes.csv").reviewed_only()
@@ -71,6 +72,7 @@ def save_report(evaluation: Evaluation, target: StrPath, *, title: str | None = 
     hint = "make one: fewbox.evaluate(detector, annotations)"
     require_kind(evaluation, Evaluation, "evaluation", SettingError, hint)
     target = checked_path(target, "the file to write", OutputError)
+    require_no_photo_name(target)
     write_text(target, render_report(evaluation, title or ", ".join(evaluation.labels)))
 
 

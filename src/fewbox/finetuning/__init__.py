@@ -30,7 +30,7 @@ from fewbox.data.formats import annotation_set
 from fewbox.data.images import StrPath
 from fewbox.data.photo_file import content_hash
 from fewbox.detection.detector import Detector
-from fewbox.detection.drawing import PICTURE_FORMATS
+from fewbox.detection.drawing import PICTURE_FORMATS, require_another
 from fewbox.detection.precision import check_bfloat16
 from fewbox.errors import FinetuneError, OutputError, PhotoError, SettingError
 from fewbox.finetuning.estimate import estimate_in_words, mean_ap50
@@ -108,7 +108,7 @@ def finetune(
     Raises:
         AnnotationError: a photo has not been looked at, or there is no box at all.
         PhotoError: a photo cannot be read.
-        OutputError: ``held_out`` cannot be written there.
+        OutputError: ``held_out`` cannot be written there, or is one of the photos.
         BaseModelError: the base cannot be found or used.
         FinetuneError: the loss is no longer a finite number.
         SettingError: there is no such recipe or device.
@@ -160,6 +160,8 @@ def finetune_within(
     if not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(negatives)
     annotations.require_reviewed()
+    if held_out is not None:
+        require_another(Path(held_out), [image.path for image in annotations])
     if base == "auto":
         base = best_or_fetched(show_progress=show_progress)
     base_model = base if isinstance(base, BaseModel) else load_base(base)

@@ -22,7 +22,7 @@ from fewbox.data.formats.labelme import labelme_texts
 from fewbox.data.formats.text_file import require_plain_text
 from fewbox.data.formats.voc import voc_texts
 from fewbox.data.formats.yolo import yolo_texts
-from fewbox.data.images import StrPath
+from fewbox.data.images import PHOTO_SUFFIXES, StrPath
 from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
 
 # What a name to write to may mean; where it is plain, one.
@@ -39,7 +39,7 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
 
     Raises:
         AnnotationError: a label has blanks around it or signs that do not print.
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or has a photo's ending.
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/boxes.json")
@@ -47,6 +47,7 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
         >>> fewbox.write_coco(few, "ducks/train.json")
     """
     target = _checked(annotations, target)
+    require_no_photo_name(target)
     _require_plain_labels(annotations)
     folder = target.parent if root is None else checked_path(root, "the root of file names", OutputError)
     files.write_text(target, coco_text(annotations, folder))
@@ -71,7 +72,7 @@ def write_annotations(
 
     Raises:
         AnnotationError: the format cannot hold a name or a label.
-        OutputError: ``target`` cannot be written, or is a folder with something in it.
+        OutputError: ``target`` cannot be written, has a photo's ending, or is a folder with something in it.
         PhotoError: a photo cannot be copied.
         SettingError: there is no format of this name, ``target`` does not tell it, or it is one
             file and photos were to be copied.
@@ -138,6 +139,16 @@ def _checked(annotations: AnnotationSet, target: StrPath) -> Path:
     return checked_path(target, "the file to write", OutputError)
 
 
+def require_no_photo_name(target: Path) -> None:
+    """Refuse to write text into a file that is called as photos are: it may be one.
+
+    Raises:
+        OutputError: ``target`` is called so.
+    """
+    if target.suffix.lower() in PHOTO_SUFFIXES:
+        raise OutputError(f"{target}: only photos are called {target.suffix}", hint="choose another name")
+
+
 def _suffix_of(form: str) -> str:
     """What the file of a format that is one file is called at its end."""
     return {"csv": ".csv", "cvat": ".xml"}.get(form, ".json")
@@ -145,6 +156,7 @@ def _suffix_of(form: str) -> str:
 
 def _require_own_suffix(target: Path, form: str) -> None:
     """Refuse a name by which the file would be taken for one in another format, and not be read."""
+    require_no_photo_name(target)
     suffix = target.suffix.lower()
     if suffix in _BY_SUFFIX and suffix not in ("", _suffix_of(form)):
         message = f"{target}: a file in the format {form} is called {_suffix_of(form)}"
