@@ -211,7 +211,8 @@ class Tracker:
 
         Args:
             found: detections down to ``lowest_score``.
-            time_s: when the frame is shown; if not given, ``1 / rate`` after the one before.
+            time_s: when the frame is shown, in seconds, any kind of number: ``frame.pts * stream.time_base``
+                of PyAV will do; if not given, ``1 / rate`` after the one before.
 
         Raises:
             SettingError: these are no detections, or the time is no number of seconds.
