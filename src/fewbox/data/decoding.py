@@ -190,9 +190,7 @@ def decode(image: Image.Image, *, is_chosen: bool = False) -> Image.Image:
             _tell(image, _FIRST_FRAME, once=True)
         return image
     tiff: Any = image
-    if (
-        tiff.is_animated and not is_chosen
-    ):  # a stack or a series of a microscope, whose other pages may be what is asked about
+    if tiff.is_animated and not is_chosen:  # a stack, or a series, whose other pages may be meant
         _tell(tiff, _FIRST_PAGE, once=True)
     if ExifTags.Base.Orientation not in tiff.tag_v2:  # else Pillow would turn it by XMP
         tiff.getexif().pop(ExifTags.Base.Orientation, None)
