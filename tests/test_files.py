@@ -104,3 +104,9 @@ def test_threads_that_write_leave_the_umask_as_it_is(tmp_path: Path, monkeypatch
     monkeypatch.undo()
     assert os.umask(0o077) == 0o077, "files made from now on would be readable for all"
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("target", [3, None, ["held_out.jpg"]])
+def test_what_is_no_path_is_refused_before_the_work(target: object) -> None:
+    with pytest.raises(OutputError, match="the file to write is given by its path, not as"):
+        require_writable(target, [".jpg"])  # type: ignore[arg-type]

@@ -24,6 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fewbox.core import environment_variable
+from fewbox.core.arguments import checked_path
 from fewbox.errors import OutputError
 
 _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
@@ -131,9 +132,9 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
     half-written, is removed, but for films and tables, which can be used as far as they go.
 
     Raises:
-        OutputError: the name ends in none of ``suffixes``, or the folder cannot be written.
+        OutputError: it is no path, its name ends in none of ``suffixes``, or the folder cannot be written.
     """
-    target = Path(target)
+    target = checked_path(target, "the file to write", OutputError)
     if target.suffix.lower() not in suffixes:
         what = f"cannot be written as {target.suffix!r}" if target.suffix else "no ending says what to write"
         raise OutputError(f"{target}: {what}", hint=f"use a name that ends in one of: {', '.join(suffixes)}")
