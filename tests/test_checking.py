@@ -332,6 +332,16 @@ class TestPhotos:
         with pytest.raises(PhotoError, match="no photos in this folder"):
             check_annotations(None, tmp_path, show_progress=False)
 
+    def test_nothing_named_is_not_in_order(self) -> None:
+        """Where a variable for the boxes is None, a gate before learning passed."""
+        for nothing in ((None,), (None, None)):
+            with pytest.raises(
+                AnnotationError, match="neither boxes nor photos are named\nhint: say where they"
+            ):
+                check_annotations(*nothing, show_progress=False)
+        with pytest.raises(AnnotationError, match="by its path, not as AnnotationSet"):
+            check_annotations(AnnotationSet((), ()), show_progress=False)  # type: ignore[arg-type]
+
     def test_not_reviewed(self, mugs: DataSet) -> None:
         mugs.photo("empty.jpg", scene(7), reviewed=True)
         mugs.photo("skipped.jpg", scene(8))

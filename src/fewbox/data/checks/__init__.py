@@ -46,7 +46,7 @@ from fewbox.data.images import StrPath, given_places
 from fewbox.data.project import Project
 from fewbox.data.remote import is_remote
 from fewbox.data.similar import HASH_BITS, NEARLY_SAME, SAME, similar_pairs
-from fewbox.errors import SettingError
+from fewbox.errors import AnnotationError, SettingError
 
 RARE = 10
 """A class with so many times fewer boxes than the most frequent one is rare."""
@@ -125,7 +125,7 @@ def check_annotations(
 
     Raises:
         PhotoError: there are no photos at one of the places.
-        AnnotationError: there is no file of boxes there.
+        AnnotationError: there is no file of boxes there, or neither boxes nor photos are named.
         SettingError: ``input_side`` is no number above 0.
 
     Examples:
@@ -134,6 +134,8 @@ def check_annotations(
         (0, {'rubber_duck': 8})
     """
     _require_side(input_side)
+    if boxes is None and photos is None:
+        raise AnnotationError("neither boxes nor photos are named", hint=_NAME_BOXES)
     read = partial(
         read_part,
         label=label,
