@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
-from fewbox.data.formats import write_annotations
+from fewbox.data.formats import read_annotations, write_annotations
 from fewbox.data.remote import cached_path, short_names
 from fewbox.data.similar import divided
-from fewbox.errors import AnnotationError, SettingError
+from fewbox.errors import AnnotationError, PhotoError, SettingError
 
 
 def photo(name: str, *boxes: Box, reviewed: bool = False) -> AnnotatedImage:
@@ -162,8 +164,10 @@ class TestWhatIsGivenOnce:
         [
             ("duck", r"labels are a list of texts: 'duck'"),
             ([3], "a label is a text: 3"),
-            (["rubber\nduck"], r"a label has a line break: 'rubber\\nduck'"),
-            (["duck\r"], "a label has a line break"),
+            (["rubber\nduck"], r"label: has blanks around it or signs that do not print: 'rubber\\nduck'"),
+            (["duck\r"], "has blanks around it"),
+            (["duck", "duck "], r"has blanks around it .*'duck '"),
+            (["caf\u00e9", "cafe\u0301"], r"one label: 'caf\\xe9' and 'cafe\\u0301'.*accent in two ways"),
         ],
     )
     def test_what_are_no_labels_is_refused(self, labels: object, message: str) -> None:
@@ -192,6 +196,117 @@ class TestWhatIsGivenOnce:
             name = {"a.json": "coco", "labelme": "labelme", "labelstudio.json": "labelstudio"}[target]
             write_annotations(AnnotationSet((one,), ("duck",)), tmp_path / "out" / target, name)
         assert (tmp_path / "out/a.json").is_file()
+
+
+class TestWhatIsTakenForSomethingElse:
+    """Each was taken in silence, or ended in an error that says neither which photo nor what to do."""
+
+    @pytest.mark.parametrize("truth", [0.93, 1.0, math.nan, "0", None, [], np.float32(1)])
+    def test_a_score_or_an_empty_cell_is_no_truth(self, truth: object) -> None:
+        """With its score as sixth value every box was one to ignore; NaN meant that a photo was looked at."""
+        scored = Box(1, 2, 30, 40, "duck", truth)  # type: ignore[arg-type]
+        with pytest.raises(
+            AnnotationError, match=r"photos: a\.jpg: box 2: ignore is True or .*\nhint: a Box has no score"
+        ):
+            AnnotationSet((photo("a.jpg", DUCK, scored),), ("duck",))
+        with pytest.raises(
+            AnnotationError, match=r"a\.jpg: reviewed is True or False: .*\nhint: False: nobody"
+        ):
+            photo("a.jpg", reviewed=truth)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("truth", [True, np.bool_(True), 1, np.int64(1)])
+    def test_truths_of_numpy_and_of_files(self, truth: bool) -> None:
+        crowd = dataclasses.replace(DUCK, ignore=truth)
+        given = AnnotationSet((photo("a.jpg", crowd), photo("b.jpg", reviewed=truth)), ("duck",))
+        assert given[0].boxes[0].ignore is given[1].reviewed is True
+
+    @pytest.mark.parametrize(
+        "size_hw", [(60, 100, 3), (-4, 0), (0, 9), (math.nan, 9), (6.5, 9), None, "60,100"]
+    )
+    def test_a_size_is_two_whole_numbers(self, size_hw: object) -> None:
+        with pytest.raises(
+            AnnotationError, match=r"a\.jpg: size_hw must be .*\nhint: size_hw=image\.shape\[:2\]"
+        ):
+            AnnotatedImage(Path("a.jpg"), size_hw, (DUCK,), reviewed=True)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("target", ["yolo", "coco"])
+    @pytest.mark.parametrize("boxes", [(DUCK,), ()])
+    def test_a_size_that_is_not_the_photos_is_not_written(self, tmp_path, target: str, boxes) -> None:
+        """YOLO divides by it: its boxes lay elsewhere, and nothing said so."""
+        Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg")
+        swapped = AnnotationSet((AnnotatedImage(tmp_path / "a.jpg", (100, 60), boxes, True),), ("duck",))
+        with pytest.raises(
+            AnnotationError, match=r"a\.jpg: size_hw is \(100, 60\).* photo \(60, 100\)\nhint"
+        ):
+            write_annotations(swapped, tmp_path / "out", target)
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("box", "message"),
+        [
+            (Box("10", 20, 30, 40, "duck"), "box 1: every edge must be a number: x1='10', x2=30"),  # type: ignore[arg-type]
+            (Box(10, 20, None, 40, "duck"), "box 1: every edge must be a number: x1=10, x2=None"),  # type: ignore[arg-type]
+            (Box(10, 20, 30, 40, "duck", area="big"), "box 1: area must be a number from 0: 'big'"),  # type: ignore[arg-type]
+            ((10, 20, 30, 40, "duck"), "box 1 must be of the type Box, not tuple"),
+            (np.ones(4), "box 1 must be of the type Box, not ndarray"),
+        ],
+    )
+    def test_what_is_no_box_is_named(self, box: Box, message: str) -> None:
+        with pytest.raises(AnnotationError, match=rf"a\.jpg: {message}"):
+            AnnotationSet((photo("a.jpg", box),), ("duck",))
+
+    @pytest.mark.parametrize("images", [None, photo("a.jpg"), [Path("a.jpg")], "a.jpg"])
+    def test_what_are_no_photos_is_refused(self, images: object) -> None:
+        with pytest.raises(AnnotationError, match=r"photo.*\nhint: .*from_arrays"):
+            AnnotationSet(images, ("duck",))  # type: ignore[arg-type]
+        with pytest.raises(AnnotationError, match=r"a\.jpg: box: a list of them is needed, not Box"):
+            AnnotatedImage(Path("a.jpg"), (60, 100), DUCK, reviewed=True)  # type: ignore[arg-type]
+
+    def test_labels_of_numpy_are_plain_texts_and_so_written(self, tmp_path: Path) -> None:
+        Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg")
+        labels = np.array(["duck", "cup"])
+        made = AnnotationSet.from_arrays([tmp_path / "a.jpg"], [[[10, 20, 30, 40], [1, 2, 3, 4]]], [labels])
+        assert {type(label) for label in (*made.labels, *(box.label for box in made[0].boxes))} == {str}
+        write_annotations(made, tmp_path / "out", "yolo", copy_photos=True)
+        assert read_annotations(tmp_path / "out").labels == ("duck", "cup")
+
+
+class TestPartsOfThePhoto:
+    """Boxes of YOLO or Albumentations, 0 to 1, were taken for boxes of less than a pixel, and learnt."""
+
+    PARTS = Box(0.1, 0.2, 0.5, 0.6, "duck")
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        Image.new("RGB", (100, 60)).save(tmp_path / "a.png")
+        return tmp_path / "a.png"
+
+    def test_they_are_refused_where_a_set_is_made_learnt_from_or_written(self, path: Path) -> None:
+        refused = (
+            r"photos: every box .*: a\.png: box 1: \(0\.1, 0\.2, 0\.5, 0\.6\)\nhint: .*multiply by its width"
+        )
+        with pytest.raises(AnnotationError, match=refused):
+            AnnotationSet.from_arrays([path], [[(0.1, 0.2, 0.5, 0.6)]], "duck")
+        made = AnnotationSet((AnnotatedImage(path, (60, 100), (self.PARTS,), True),), ("duck",))
+        for form in ("coco", "yolo"):
+            with pytest.raises(AnnotationError, match=refused):
+                write_annotations(made, path.parent / "out", form)
+        with pytest.raises(AnnotationError, match=refused):
+            made.require_reviewed()
+
+    def test_a_tiny_box_beside_others_stays(self, path: Path) -> None:
+        made = AnnotationSet.from_arrays([path], [[(0, 0, 1, 1), (10, 20, 30, 40)]], "duck")
+        made.require_reviewed()
+        assert made.num_boxes == 2
+
+
+class Table:
+    """As of pandas: an array whose columns have names."""
+
+    columns = ("ymin", "xmin", "ymax", "xmax")
+
+    def __array__(self, *_: object, **__: object) -> npt.NDArray[np.float64]:
+        return np.array([[1.0, 2, 30, 40]])
 
 
 class TestFromArrays:
@@ -231,6 +346,12 @@ class TestFromArrays:
             ([[1, 2, 3, 4], []], "duck", r"a\.png: boxes must be \[M, 4\]: \[4\]; one box is \[\(x1"),
             ([None, []], "duck", r"a\.png: boxes must be .*: None; .* none is \[\]"),
             ([np.ones((2, 4)), []], [["duck"], []], r"a\.png: 2 boxes, 1 label"),
+            (
+                [[(1, 2, 3, 4), (1, 2)], []],
+                "duck",
+                r"a\.png: boxes must be .*: list of other things than rows",
+            ),
+            ([[DUCK], []], "duck", r"a\.png: boxes must be \[M, 4\]: list of other things"),
         ],
     )
     def test_arrays_that_do_not_fit_together(
@@ -246,6 +367,27 @@ class TestFromArrays:
         ):
             AnnotationSet.from_arrays(paths, [[[1, 2, 3, 4]], []], labels)
 
+    @pytest.mark.parametrize(
+        ("boxes", "labels", "message"),
+        [
+            ({"a.png": [], "b.png": []}, "duck", "boxes must be a list, one for each photo: dict"),
+            ([[], []], {"a", "b"}, "labels must be a list, one for each photo: set"),
+            ([np.eye(2, 4), []], [{"a", "b"}, []], r"a\.png: labels are a list, not set"),
+            ([Table(), []], "duck", r'a\.png: boxes are an array, not Table\nhint: .*df\[\["x1", "y1"'),
+        ],
+    )
+    def test_what_has_another_order_than_it_seems_to_have(
+        self, paths: list[Path], boxes: list[object], labels: object, message: str
+    ) -> None:
+        """A table with columns ymin, xmin, ymax, xmax gave boxes turned over, in silence."""
+        with pytest.raises(AnnotationError, match=message):
+            AnnotationSet.from_arrays(paths, boxes, labels)
+
+    def test_boxes_may_be_tensors_that_are_learnt_through(self, paths: list[Path]) -> None:
+        torch = pytest.importorskip("torch")
+        learnt = torch.tensor([[1.0, 2, 30, 40]], requires_grad=True)
+        assert AnnotationSet.from_arrays(paths[:1], [learnt], "duck")[0].boxes == (Box(1, 2, 30, 40, "duck"),)
+
     def test_labels_of_a_photo_may_come_one_by_one(self, paths: list[Path]) -> None:
         made = AnnotationSet.from_arrays(paths, [[[1, 2, 30, 40]], []], [iter(["duck"]), iter([])])  # type: ignore[list-item]
         assert [[box.label for box in image.boxes] for image in made] == [["duck"], []]
@@ -259,10 +401,13 @@ class TestFromArrays:
         made = AnnotationSet.from_arrays(paths[:1], [[[1, 2, 3, 4]]], "duck")
         (tmp_path / "none").mkdir()
         Image.new("RGB", (9, 9)).save(tmp_path / "none" / "empty.png")
-        for given in (tmp_path / "none", str(tmp_path / "none"), [tmp_path / "none" / "empty.png"]):
+        one = tmp_path / "none" / "empty.png"
+        for given in (tmp_path / "none", str(tmp_path / "none"), [one], np.array([str(one)])):
             both = made.with_negatives(given)
             assert [(image.path.name, image.reviewed) for image in both[1:]] == [("empty.png", True)]
-        assert len(made.with_negatives([])) == 1
+        assert len(made.with_negatives([])) == len(made.with_negatives(np.array([]))) == 1  # type: ignore[arg-type]
+        with pytest.raises(PhotoError, match="not as None"):
+            made.with_negatives(None)  # type: ignore[arg-type]
 
     def test_images_in_memory_and_sides_for_corners_are_refused_with_the_cure(
         self, paths: list[Path]
@@ -301,6 +446,13 @@ class TestChoosing:
         assert self.PHOTOS[-1] is self.PHOTOS.images[2]
         with pytest.raises(IndexError):
             self.PHOTOS[3]
+
+    @pytest.mark.parametrize("chosen", ["a.jpg", ["a.jpg"], 1.0, None, [1.0], {1}, np.zeros((2, 2), int)])
+    def test_photos_are_not_chosen_otherwise(self, chosen: Any) -> None:
+        with pytest.raises(
+            SettingError, match=r"photos are not chosen by .*\nhint: by number, slice or mask"
+        ):
+            self.PHOTOS[chosen]
 
     def test_two_sets_make_one(self) -> None:
         mug = dataclasses.replace(DUCK, label="mug")
@@ -363,6 +515,12 @@ class TestSplit:
         train, test = photos.split(0.6, seed)
         assert (len(train), train.num_boxes, test.num_boxes) == (12, 12, 0)
         assert photos[8:].split(0.5, seed)[0].num_boxes == 4
+
+    def test_shares_and_seeds_may_be_numpys_and_others_are_refused(self, photos) -> None:
+        assert photos.split(np.float32(0.5), np.int64(3)) == photos.split(0.5, 3)
+        for seed in (-1, "a", 1.5, None):
+            with pytest.raises(SettingError, match="a seed must be a whole number from 0"):
+                photos.split(0.5, seed)
 
     def test_both_parts_have_a_photo_whatever_the_share(self, photos) -> None:
         assert [len(part) for part in photos.split(0.99)] == [9, 3]

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fewbox.data.annotations import Box
+from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, write_coco
 from fewbox.data.images import read_size_hw
 from fewbox.errors import AnnotationError, OutputError, PhotoError
@@ -99,6 +100,13 @@ class TestCSV:
         assert [box.ignore for box in read_annotations(write(folder, text)).images[0].boxes] == [True, False]
         with pytest.raises(AnnotationError, match="row 3: ignore must be 0 or 1: 'no!'"):
             read_annotations(write(folder, text.replace("4,\n", "4,no!\n")))
+
+    @pytest.mark.parametrize("label", [3, None, ["duck"]])
+    def test_a_label_is_a_text(self, folder: Path, label: object) -> None:
+        path = write(folder, "image,x1,y1,x2,y2\na.png,1,2,3,4\n")
+        for read in (read_annotations, check_annotations):
+            with pytest.raises(AnnotationError, match="label must be of the type str, not "):
+                read(path, label=label)  # type: ignore[operator]
 
     def test_a_label_that_is_not_used_is_told(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         write(folder, "image,x1,y1,x2,y2,label\na.png,1,2,3,4,duck\na.png,5,6,7,8,cup\n")

@@ -37,6 +37,7 @@ FORMER_THRESHOLD = "score_threshold"
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
+Kind = TypeVar("Kind")
 
 
 def takes_score_threshold(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -156,16 +157,21 @@ def _warn(what: str) -> None:
     warnings.warn(f"{what} is now called threshold", DeprecationWarning, stacklevel=3)
 
 
+def as_number(value: Any) -> float:
+    """Any kind of number as a plain float, numpy's and torch's too; a text or a truth is none: NaN."""
+    try:
+        return math.nan if isinstance(value, str | bytes | bool) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return math.nan
+
+
 def checked_threshold(value: Any, name: str = "threshold") -> float:
     """A score threshold, or another share, as a plain float; any kind of number will do, numpy's too.
 
     Raises:
         SettingError: it is no number from 0 to 1; above 1 nothing would ever be found.
     """
-    try:
-        threshold = math.nan if isinstance(value, str | bytes | bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        threshold = math.nan
+    threshold = as_number(value)
     if not 0 <= threshold <= 1:
         hint = f"{threshold:g}% is {name}={threshold / 100:g}" if 1 < threshold <= 100 else None
         raise SettingError(f"the {name} must be a number from 0 to 1: {in_short(value)}", hint=hint)
@@ -298,6 +304,22 @@ def require_kind(value: Any, kind: type, what: str, error: type[FewboxError], hi
         if wanted == given:  # another library's
             wanted, given = (f"{one.__module__.partition('.')[0]}.{wanted}" for one in (kind, type(value)))
         raise error(f"{what} must be of the type {wanted}, not {given}", hint=hint)
+
+
+def all_of_kind(
+    kind: type[Kind], given: Any, what: str, error: type[FewboxError], hint: str
+) -> tuple[Kind, ...]:
+    """What was given, one after the other.
+
+    Raises:
+        FewboxError: of the type ``error``; one is not of the kind, or it is no list.
+    """
+    if not hasattr(given, "__iter__"):
+        raise error(f"{what}: a list of them is needed, not {kind_of(given)}", hint=hint)
+    every = tuple(given)
+    for number, one in enumerate(every, start=1):
+        require_kind(one, kind, f"{what} {number}", error, hint)
+    return every
 
 
 def kind_of(value: Any) -> str:

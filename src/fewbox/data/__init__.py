@@ -13,8 +13,9 @@ import difflib
 import unicodedata
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from fewbox.core.arguments import names_of_classes
 from fewbox.errors import AnnotationError, SettingError
 
 if TYPE_CHECKING:
@@ -79,6 +80,44 @@ def checked_label(label: str) -> str:
 def plain_label(label: str) -> str:
     """What labels are compared by."""
     return unicodedata.normalize("NFC", label).strip()
+
+
+def checked_labels(given: Any, source: str) -> tuple[str, ...]:
+    """The names of the classes of a set.
+
+    Raises:
+        AnnotationError: they are no texts, or one is empty, has blanks around it or signs that do not print,
+            or is the same as another, also if an accent is spelled in another way.
+    """
+    # Subclasses of str, such as numpy's, are not written by every format.
+    labels = tuple(map(str.__str__, names_of_classes(given, source, AnnotationError)))
+    seen: dict[str, str] = {}
+    for label in labels:
+        if not label.strip():
+            raise AnnotationError(f"{source}: a label is empty: {label!r}", hint="give every class a name")
+        require_plain_text(label, f"{source}: label")
+        same = seen.setdefault(plain_label(label), label)
+        if labels.count(label) > 1 or same != label:
+            told = label if same == label else f"{same!a} and {label!a}, which spell an accent in two ways"
+            hint = "rename one of them, or make them one"
+            raise AnnotationError(f"{source}: two classes have one label: {told}", hint=hint)
+    return labels
+
+
+_NOT_PLAIN = ("Cc", "Cs", "Cn", "Zl", "Zp")
+"""Controls, surrogates, unassigned, line and paragraph separators."""
+
+
+def require_plain_text(text: str, where: str) -> None:
+    """Refuse a text that not every format could hold, or that would come back changed.
+
+    Raises:
+        AnnotationError: there are blanks around it, or it has line breaks, control signs or
+            halves of a sign.
+    """
+    if text != text.strip() or any(unicodedata.category(sign) in _NOT_PLAIN for sign in text):
+        message = f"{where}: has blanks around it or signs that do not print: {text[:100]!r}"
+        raise AnnotationError(message, hint="rename it")
 
 
 def plain_path(name: str) -> str:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+import reprlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -25,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fewbox.core import counted, some_of
-from fewbox.core.arguments import checked_path, kind_of, names_of_classes, require_distinct
-from fewbox.data.images import StrPath, find_photos, photo_path, read_size_hw
-from fewbox.data.remote import is_remote, short_names
+from fewbox.core.arguments import all_of_kind, as_number, checked_path, kind_of
+from fewbox.data import checked_labels
+from fewbox.data.images import StrPath, find_photos, given_places, read_size_hw
+from fewbox.data.remote import short_names
 from fewbox.errors import AnnotationError, SettingError
 
 # A narrower box is a slip of the mouse or a rounding error; its logarithm, for the coder, would be no use.
@@ -36,15 +38,18 @@ MIN_SIDE = 1e-3
 # Tools that count pixels from 1, or include the last one, end up to one pixel outside.
 MAX_OUTSIDE = 1.0
 
+_BOX_HINT = 'boxes=[fewbox.Box(x1, y1, x2, y2, "duck")]'
+_IMAGES_HINT = "a list of AnnotatedImage; AnnotationSet.from_arrays(paths, boxes, labels) takes paths"
 _REDRAW_HINT = "draw the box again, or remove it"
-_SAVE_HINT = "an image in memory is saved first: PIL.Image.fromarray(image).save('photo.png')"
+SAVE_HINT = "an image in memory is saved first: PIL.Image.fromarray(image).save('photo.png')"
 _OUTSIDE_HINT = (
     "check that the boxes belong to this photo as it is now: not to another size of it, "
     "nor to the photo before it was turned upright"
 )
 _TURNED_HINT = (
     "the boxes were drawn on the photo before its EXIF orientation turned it upright: "
-    "draw them again, remove the orientation from the photo, or leave it out"
+    "draw them again, remove the orientation from the photo, or leave it out; in Python size_hw is "
+    "(height, width)"
 )
 _RESIZED_HINT = "its boxes are of another size of it: use the photos they were drawn on, or leave it out"
 _CHOOSE_HINT = "by number, slice or mask, such as photos[[p.path.name == 'cup1.jpg' for p in photos]]"
@@ -97,8 +102,16 @@ class AnnotatedImage:
     reviewed: bool
 
     def __post_init__(self) -> None:
-        boxes, size_hw = tuple(self.boxes), tuple(map(int, self.size_hw))
-        values = Path(self.path), size_hw, boxes, bool(self.reviewed or boxes)
+        path, said = checked_path(self.path, "a photo", AnnotationError, SAVE_HINT), self.size_hw
+        boxes = all_of_kind(Box, self.boxes, f"{path.name}: box", AnnotationError, _BOX_HINT)
+        size_hw = [*map(as_number, said)] if isinstance(said, Iterable) else []
+        if len(size_hw) != 2 or not all(side.is_integer() and side > 0 for side in size_hw):
+            told = f"size_hw must be height and width, whole numbers above 0: {reprlib.repr(said)}"
+            raise AnnotationError(f"{path.name}: {told}", hint="size_hw=image.shape[:2]")
+        reviewed = _truth(
+            self.reviewed, f"{path.name}: reviewed", "False: nobody has looked at the photo yet"
+        )
+        values = path, tuple(map(int, size_hw)), boxes, reviewed or bool(boxes)
         for name, value in zip(("path", "size_hw", "boxes", "reviewed"), values, strict=True):
             object.__setattr__(self, name, value)
 
@@ -122,7 +135,8 @@ class AnnotationSet:
 
     Raises:
         AnnotationError: a photo is listed twice, a label is unknown, empty or double, or a
-            box is inside out, too small, not finite, or outside its photo, or its area is no number from 0.
+            box is inside out, too small, not finite, or outside its photo, or its area is no number from 0,
+            or ``ignore`` or ``reviewed`` is neither true nor false.
 
     Examples:
         >>> photos = fewbox.read_annotations("ducks/boxes.json")
@@ -138,8 +152,11 @@ class AnnotationSet:
     source: str = field(default="photos", compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", _checked_labels(self.labels, self.source))
-        object.__setattr__(self, "images", tuple(self.images))
+        object.__setattr__(self, "labels", checked_labels(self.labels, self.source))
+        images = all_of_kind(
+            AnnotatedImage, self.images, f"{self.source}: photo", AnnotationError, _IMAGES_HINT
+        )
+        object.__setattr__(self, "images", images)
         _check_listed_once(self.images, self.source)
         images = tuple(
             _checked_image(image, self.labels, f"{self.source}: {name}")
@@ -167,7 +184,8 @@ class AnnotationSet:
         Raises:
             ValueError: the lengths or shapes do not fit together.
             PhotoError: a photo cannot be read.
-            AnnotationError: the boxes do not fit their photos, or a label is no text.
+            AnnotationError: the boxes do not fit their photos, are in parts of them, or are a DataFrame; what
+                was given has no order; or a label is no text.
 
         Examples:
             >>> paths = ["ducks/train/duck_01.jpg", "ducks/train/duck_02.jpg"]
@@ -175,20 +193,13 @@ class AnnotationSet:
             >>> [image.reviewed for image in photos]
             [True, True]
         """
-        for given, what in ((paths, "paths"), (boxes, "boxes"), (labels, "labels")):
-            if not hasattr(given, "__len__") or (isinstance(given, str) and what != "labels"):
-                raise AnnotationError(f"{what} must be a list, one for each photo: {kind_of(given)}")
-        per_photo = [labels] * len(paths) if isinstance(labels, str) else labels
-        if not len(paths) == len(boxes) == len(per_photo):
-            raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")
-        images = []
-        paths = [photo_path(path) if is_remote(path) else path for path in paths]
-        places = [checked_path(path, "a photo", AnnotationError, _SAVE_HINT) for path in paths]
-        for path, corners, names in zip(places, boxes, per_photo, strict=True):
-            of_photo = _boxes_from_array(corners, names, path.name)
-            images.append(AnnotatedImage(path, read_size_hw(path), of_photo, reviewed=True))
+        from fewbox.data.formats.fitting import images_from_arrays, require_set_in_pixels
+
+        images = images_from_arrays(paths, boxes, labels)
         used = dict.fromkeys(box.label for image in images for box in image.boxes)
-        return cls(tuple(images), (labels,) if isinstance(labels, str) else tuple(used))
+        made = cls(tuple(images), (labels,) if isinstance(labels, str) else tuple(used))
+        require_set_in_pixels(made)
+        return made
 
     def __len__(self) -> int:
         return len(self.images)
@@ -210,10 +221,12 @@ class AnnotationSet:
         """One photo by its number, or a set of those in a slice, a mask ``[N]`` or numbers; labels stay."""
         if isinstance(chosen, int | np.integer):
             return self.images[chosen]
-        if isinstance(chosen, str):
-            raise SettingError(f"photos are not chosen by a name: {chosen!r}", hint=_CHOOSE_HINT)
         if not isinstance(chosen, slice):
-            chosen = np.asarray(chosen, None if len(chosen) else np.int64)
+            given, chosen = chosen, np.asarray(chosen)
+            chosen = chosen if chosen.size else chosen.astype(np.int64)
+            if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
+                by = f"a name: {reprlib.repr(given)}" if chosen.dtype.kind == "U" else kind_of(given)
+                raise SettingError(f"photos are not chosen by {by}", hint=_CHOOSE_HINT)
         return replace(self, images=tuple(self.images[row] for row in np.arange(len(self))[chosen]))
 
     def __add__(self, other: AnnotationSet) -> AnnotationSet:
@@ -239,17 +252,9 @@ class AnnotationSet:
             PhotoError: a photo cannot be read.
             SettingError: ``share`` is no number above 0 and below 1.
         """
-        from fewbox.data.similar import divided, groups_alike
+        from fewbox.data.similar import numbers_of_first_part
 
-        if not (isinstance(share, int | float) and 0 < share < 1):
-            raise SettingError(f"a share must be above 0 and below 1: {share!r}", hint="0.8, for example")
-        groups = groups_alike([image.path for image in self.images])
-        if len(groups) < 2:
-            what = f"all {len(self)} photos look alike" if len(self) > 1 else counted(len(self), "photo")
-            hint = "add photos of other moments or places"
-            raise AnnotationError(f"{self.source}: cannot be divided: {what}", hint=hint)
-        labels = [{box.label for box in image.objects} for image in self.images]
-        is_first = np.isin(np.arange(len(self)), divided(groups, labels, share, seed))
+        is_first = np.isin(np.arange(len(self)), numbers_of_first_part(self, share, seed))
         return self[is_first], self[~is_first]
 
     @property
@@ -273,7 +278,7 @@ class AnnotationSet:
             PhotoError: a photo cannot be read.
             AnnotationError: a photo has the name of another one.
         """
-        paths = find_photos(photos) if photos else ()
+        paths = find_photos(given) if (given := given_places(photos)) else ()
         empty = (AnnotatedImage(path, read_size_hw(path), (), reviewed=True) for path in paths)
         return replace(self, images=(*self.images, *empty))
 
@@ -281,8 +286,11 @@ class AnnotationSet:
         """Refuse a set that cannot be learnt from as it is.
 
         Raises:
-            AnnotationError: a photo has not been looked at, or no photo has a box.
+            AnnotationError: a photo has not been looked at, no photo has a box, or all boxes are in parts of
+                the photo, 0 to 1.
         """
+        from fewbox.data.formats.fitting import require_set_in_pixels
+
         missing = [name for name, image in zip(self.names, self, strict=True) if not image.reviewed]
         if missing:
             are = "have no boxes and are" if len(missing) > 1 else "has no boxes and is"
@@ -296,27 +304,14 @@ class AnnotationSet:
                 f"{self.source}: no box in any of {counted(len(self), 'photo')}",
                 hint="draw a box around the object in at least one photo",
             )
+        require_set_in_pixels(self)
 
 
-def _boxes_from_array(corners: npt.ArrayLike, labels: str | Sequence[str], name: str) -> tuple[Box, ...]:
-    boxes = np.asarray(corners, dtype=np.float64)
-    if boxes.size == 0:
-        boxes = boxes.reshape(0, 4)
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        told = "None" if corners is None else list(boxes.shape)
-        raise ValueError(f"{name}: boxes must be [M, 4]: {told}; one box is [(x1, y1, x2, y2)], none is []")
-    is_one = isinstance(labels, str) or not hasattr(labels, "__iter__")
-    of_boxes: list[Any] = [labels] * len(boxes) if is_one else list(labels)
-    if len(of_boxes) != len(boxes):
-        raise ValueError(f"{name}: {counted(len(boxes), 'box')}, {counted(len(of_boxes), 'label')}")
-    edges: list[list[float]] = boxes.tolist()
-    return tuple(Box(x1, y1, x2, y2, label) for (x1, y1, x2, y2), label in zip(edges, of_boxes, strict=True))
-
-
-def _checked_labels(given: Any, source: str) -> tuple[str, ...]:
-    labels = names_of_classes(given, source, AnnotationError)
-    require_distinct(labels, source, AnnotationError)
-    return labels
+def _truth(given: Any, what: str, hint: str) -> bool:
+    """Not whatever Python takes for true: a score is no truth, nor is the NaN of an empty cell."""
+    if not isinstance(given, bool | np.bool_ | int | np.integer) or given not in (0, 1):
+        raise AnnotationError(f"{what} is True or False: {reprlib.repr(given)}", hint=hint)
+    return bool(given)
 
 
 def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:
@@ -359,15 +354,18 @@ def checked_box(box: Box, size_hw: tuple[int, int], labels: Sequence[str], where
     Raises:
         AnnotationError: as for an :class:`AnnotationSet`; the message begins with ``where``.
     """
-    if box.label not in labels:
+    if not isinstance(box.label, str) or box.label not in labels:
         hint = "the labels of this set are: " + (", ".join(labels) or "none")
         raise AnnotationError(f"{where}: unknown label: {box.label!r}", hint=hint)
     x1, x2 = _checked_side(box.x1, box.x2, size_hw[1], ("x1", "x2", "width"), where)
     y1, y2 = _checked_side(box.y1, box.y2, size_hw[0], ("y1", "y2", "height"), where)
-    area = None if box.area is None else float(box.area)
+    area = None if box.area is None else as_number(box.area)
     if area is not None and not 0 <= area < math.inf:
-        raise AnnotationError(f"{where}: area must be a number from 0: {area}", hint="leave the area out")
-    return replace(box, x1=x1, y1=y1, x2=x2, y2=y2, ignore=bool(box.ignore), area=area)
+        told = f"{where}: area must be a number from 0: {reprlib.repr(box.area)}"
+        raise AnnotationError(told, hint="leave the area out")
+    ignore = _truth(box.ignore, f"{where}: ignore", "a Box has no score: leave it out")
+    label = str.__str__(box.label)
+    return Box(x1, y1, x2, y2, label, ignore, area)
 
 
 def _checked_side(
@@ -375,8 +373,10 @@ def _checked_side(
 ) -> tuple[float, float]:
     low_name, high_name, length_name = names
     values = f"{low_name}={low}, {high_name}={high}"
+    given, (low, high) = (low, high), map(as_number, (low, high))
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise AnnotationError(f"{where}: every edge must be a number: {values}", hint=_REDRAW_HINT)
+        told = ", ".join(f"{name}={reprlib.repr(edge)}" for name, edge in zip(names, given, strict=False))
+        raise AnnotationError(f"{where}: every edge must be a number: {told}", hint=_REDRAW_HINT)
     if high <= low:
         told = f"{where}: {high_name} must be greater than {low_name}: {values}"
         raise AnnotationError(told, hint=f"{_REDRAW_HINT}; x1,y1 and x2,y2 are corners, not sides")
@@ -385,7 +385,7 @@ def _checked_side(
             f"{where}: lies outside the photo: {values}, {length_name} of the photo {length}",
             hint=_OUTSIDE_HINT,
         )
-    low_inside, high_inside = max(float(low), 0.0), min(float(high), float(length))
+    low_inside, high_inside = max(low, 0.0), min(high, float(length))
     if high_inside - low_inside < MIN_SIDE:
         raise AnnotationError(
             f"{where}: less than {MIN_SIDE:g} pixels of it are in the photo: {values}", hint=_REDRAW_HINT

@@ -15,7 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fewbox.core import counted
+from fewbox.core.arguments import as_number
+from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import read_reduced
+from fewbox.errors import AnnotationError, SettingError
 
 PerceptualHash = npt.NDArray[np.bool_]
 
@@ -84,6 +88,21 @@ def groups_alike(paths: Sequence[Path]) -> list[list[int]]:
         if old != new:  # so at most once for each photo, however many pairs there are
             group = [new if one == old else one for one in group]
     return [[n for n, one in enumerate(group) if one == which] for which in dict.fromkeys(group)]
+
+
+def numbers_of_first_part(photos: AnnotationSet, share: float, seed: int) -> list[int]:
+    """Which photos ``AnnotationSet.split`` puts into the first part; arguments and errors as there."""
+    if not 0 < as_number(share) < 1:
+        raise SettingError(f"a share must be above 0 and below 1: {share!r}", hint="0.8, for example")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise SettingError(f"a seed must be a whole number from 0: {seed!r}")
+    groups = groups_alike([image.path for image in photos])
+    if len(groups) < 2:
+        what = f"all {len(photos)} photos look alike" if len(photos) > 1 else counted(len(photos), "photo")
+        hint = "add photos of other moments or places"
+        raise AnnotationError(f"{photos.source}: cannot be divided: {what}", hint=hint)
+    labels = [{box.label for box in image.objects} for image in photos]
+    return divided(groups, labels, as_number(share), seed)
 
 
 def divided(

@@ -157,7 +157,7 @@ def finetune_within(
     if show_progress:
         console.print(f"computing on: {device_in_words(chosen)}")
     annotations = annotation_set(annotations)
-    if not (isinstance(negatives, Sequence) and len(negatives) == 0):
+    if negatives is not None and not (isinstance(negatives, Sequence) and len(negatives) == 0):
         annotations = annotations.with_negatives(negatives)
     annotations.require_reviewed()
     if held_out is not None:

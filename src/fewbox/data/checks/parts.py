@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fewbox.core import counted, some_of
-from fewbox.core.arguments import checked_path
+from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import progress_bar
 from fewbox.data import SPELLING_HINT
 from fewbox.data.checks.findings import Finding, finding, photo_not_found
@@ -75,6 +75,7 @@ def read_part(
     """Read what is said about the photos, find them, and look at each."""
     if boxes is not None:
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
+    require_kind(label, str, "label", AnnotationError, "the name of the only class: label='duck'")
     drawn = drawn_in(boxes, places)
     boxes = drawn or boxes
     part = Part("photos" if boxes is None else boxes.resolve().name, boxes, label)

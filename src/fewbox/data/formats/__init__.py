@@ -39,7 +39,7 @@ from fewbox.data.formats.label_studio import read_label_studio
 from fewbox.data.formats.labelme import read_labelme
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, merged, tell_left_out, tell_unused
-from fewbox.data.formats.text_file import load_xml, read_bytes, require_plain_text
+from fewbox.data.formats.text_file import load_xml, read_bytes
 from fewbox.data.formats.voc import read_voc
 from fewbox.data.formats.writing import write_annotations as write_annotations
 from fewbox.data.formats.writing import write_coco as write_coco
@@ -107,6 +107,7 @@ def read_annotations(
         (45, 59, ('rubber_duck',))
     """
     checked_path(boxes, "a file or folder of boxes", AnnotationError)
+    require_kind(label, str, "label", AnnotationError, "the name of the only class: label='duck'")
     if photos is None and format is None and os.path.isfile(Path(boxes, PROJECT_FILE)):  # noqa: PTH113
         from fewbox.data.project import Project  # which is made of parts of this package
 
@@ -203,8 +204,6 @@ def to_annotation_set(
     images += [AnnotatedImage(photo, read_size_hw(photo), (), reviewed=False) for photo in rest]
     tell_left_out([photo.name for photo in raw.photos if photo.left_out])
     labels = (label,) if raw.labels is None else tuple(name.strip() for name in raw.labels)
-    for name in labels:
-        require_plain_text(name, f"{raw.source}: label")
     annotations = AnnotationSet(tuple(images), labels, raw.source)
     if remark := fitting.remark():
         console.print(f"{raw.source}: {remark}")

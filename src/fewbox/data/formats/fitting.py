@@ -1,24 +1,38 @@
-"""Boxes that nearly fit their photo: cut at its edge, taken as upright, or left out as flat.
+"""Boxes held against their photo; those that nearly fit are cut at its edge, taken as upright, or left out.
 
 Tools let a box reach over the edge of the photo, keep an angle of a tenth of a degree that a slip
 of the mouse made, and write boxes without width. None of that is a reason to refuse a data set.
 What is far outside or truly turned is: such boxes belong to another photo or are no upright boxes.
-``strict`` refuses all of it. docs/decisions/0052 has the reasons for the limits.
+``strict`` refuses all of it, and so does a set of arrays: who computes boxes can clip them.
+docs/decisions/0052 has the reasons for the limits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from fewbox.core import counted
-from fewbox.data.annotations import MAX_OUTSIDE, MIN_SIDE, AnnotatedImage, Box, require_size
+from fewbox.core.arguments import checked_path, kind_of
+from fewbox.data.annotations import (
+    MAX_OUTSIDE,
+    MIN_SIDE,
+    SAVE_HINT,
+    AnnotatedImage,
+    AnnotationSet,
+    Box,
+    require_size,
+)
 from fewbox.data.decoding import lies_sideways
 from fewbox.data.formats.raw import Corners, RawAnnotations, RawBox, RawPhoto, refuse_rotated
-from fewbox.data.images import read_size_hw
+from fewbox.data.images import StrPath, photo_path, read_size_hw
 from fewbox.data.photo_file import opened
+from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError
 
 # Of its area: a box of which no more is in the photo says little about what is in the photo.
@@ -40,7 +54,9 @@ _PARTS_HINT = "these seem to be parts of the photo: multiply by its width and he
 _ROUNDING = 0.05
 
 
-def require_pixels(corners: Iterable[Corners], source: str, hint: str = _PARTS_HINT) -> None:
+def require_pixels(
+    corners: Iterable[Corners], source: str, hint: str = _PARTS_HINT, such_as: str = ""
+) -> None:
     """Refuse boxes that a file gives in parts of the photo where pixels are expected.
 
     One that reaches over the edge, such as to 1.0000001, is in parts as well; a flat one tells nothing.
@@ -50,7 +66,7 @@ def require_pixels(corners: Iterable[Corners], source: str, hint: str = _PARTS_H
     """
     solid = [(x1, y1, x2, y2) for x1, y1, x2, y2 in corners if x2 > x1 and y2 > y1]
     if solid and all(max(b[:2]) < _PARTS_BEGIN and max(map(abs, b)) < _PARTS_END for b in solid):
-        message = f"{source}: every box lies within the first two pixels of its photo"
+        message = f"{source}: every box lies within the first two pixels of its photo{such_as}"
         raise AnnotationError(message, hint=hint)
 
 
@@ -58,6 +74,20 @@ def require_pixels_in(raw: RawAnnotations) -> None:
     """The same of what a file says, without the boxes that it says are in parts."""
     boxes = (box for photo in raw.photos for box in photo.boxes if not box.unit)
     require_pixels((box.corners for box in boxes), raw.source)
+
+
+def require_set_in_pixels(annotations: AnnotationSet) -> None:
+    """The same of a set, where it is made of arrays, learnt from or written.
+
+    Not of every set: one may hold the only photo of a larger one with so small a box.
+    """
+    boxes = [
+        (f": {name}: box {number}: ", (box.x1, box.y1, box.x2, box.y2))
+        for name, image in zip(annotations.names, annotations, strict=True)
+        for number, box in enumerate(image.boxes, start=1)
+    ]
+    such_as = "{}({:g}, {:g}, {:g}, {:g})".format(boxes[0][0], *boxes[0][1]) if boxes else ""
+    require_pixels((corners for _, corners in boxes), annotations.source, such_as=such_as)
 
 
 def is_flat(corners: Corners) -> bool:
@@ -197,3 +227,54 @@ def annotated_image(raw: RawPhoto, path: Path, label: str, fitting: Fitting) -> 
     ]
     # A flat box that is left out leaves no empty photo: something was drawn there.
     return AnnotatedImage(path, size_hw, tuple(boxes), raw.reviewed and bool(boxes) == bool(raw.boxes))
+
+
+def images_from_arrays(
+    paths: Sequence[StrPath], boxes: Sequence[Any], labels: Sequence[Any] | str
+) -> list[AnnotatedImage]:
+    """The photos of ``AnnotationSet.from_arrays``; arguments and errors as there."""
+    for given, what in ((paths, "paths"), (boxes, "boxes"), (labels, "labels")):
+        is_list = hasattr(given, "__len__") and not isinstance(given, Mapping | Set) and not _is_table(given)
+        if not is_list or (isinstance(given, str) and what != "labels"):
+            raise AnnotationError(f"{what} must be a list, one for each photo: {kind_of(given)}")
+    per_photo = [labels] * len(paths) if isinstance(labels, str) else labels
+    if not len(paths) == len(boxes) == len(per_photo):
+        raise ValueError(f"{len(paths)} paths, {len(boxes)} arrays of boxes, {len(per_photo)} of labels")
+    paths = [photo_path(path) if is_remote(path) else path for path in paths]
+    places = [checked_path(path, "a photo", AnnotationError, SAVE_HINT) for path in paths]
+    return [
+        AnnotatedImage(path, read_size_hw(path), _boxes_from_array(corners, names, path.name), reviewed=True)
+        for path, corners, names in zip(places, boxes, per_photo, strict=True)
+    ]
+
+
+def _is_table(given: Any) -> bool:
+    """Whether it is a DataFrame: its columns have names, and their order may be any."""
+    return hasattr(given, "columns")
+
+
+def _boxes_from_array(corners: Any, labels: Any, name: str) -> tuple[Box, ...]:
+    if _is_table(corners):
+        hint = 'choose them in this order: df[["x1", "y1", "x2", "y2"]].to_numpy()'
+        raise AnnotationError(f"{name}: boxes are an array, not {kind_of(corners)}", hint=hint)
+    if isinstance(labels, Mapping | Set):
+        hint = "a list has them in the order of the boxes"
+        raise AnnotationError(f"{name}: labels are a list, not {kind_of(labels)}", hint=hint)
+    told: object = "None"
+    try:
+        # A tensor of torch may be on a GPU, or be learnt through.
+        given = corners.detach().cpu() if hasattr(corners, "detach") else corners
+        boxes = np.asarray(given, dtype=np.float64)
+        told = told if corners is None else list(boxes.shape)
+    except (TypeError, ValueError):
+        boxes, told = np.zeros(1), f"{kind_of(corners)} of other things than rows of four numbers"
+    if boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"{name}: boxes must be [M, 4]: {told}; one box is [(x1, y1, x2, y2)], none is []")
+    is_one = isinstance(labels, str) or not hasattr(labels, "__iter__")
+    of_boxes: list[Any] = [labels] * len(boxes) if is_one else list(labels)
+    if len(of_boxes) != len(boxes):
+        raise ValueError(f"{name}: {counted(len(boxes), 'box')}, {counted(len(of_boxes), 'label')}")
+    edges: list[list[float]] = boxes.tolist()
+    return tuple(Box(x1, y1, x2, y2, label) for (x1, y1, x2, y2), label in zip(edges, of_boxes, strict=True))

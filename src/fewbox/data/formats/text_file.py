@@ -14,7 +14,6 @@ from __future__ import annotations
 import codecs
 import math
 import reprlib
-import unicodedata
 from collections.abc import Collection, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +30,6 @@ MAX_BYTES = 1_000_000_000
 
 WRITE_AGAIN_HINT = "write the file again with the tool it comes from"
 _ENCODING_HINT = "save it again as UTF-8"
-
-# Controls, surrogates, unassigned, line and paragraph separators.
-_NOT_PLAIN = ("Cc", "Cs", "Cn", "Zl", "Zp")
 
 # The longer mark first: UTF-32 in little-endian order begins as UTF-16 does.
 _MARKS = (
@@ -104,18 +100,6 @@ def number_in(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
-
-
-def require_plain_text(text: str, where: str) -> None:
-    """Refuse a text that not every format could hold, or that would come back changed.
-
-    Raises:
-        AnnotationError: there are blanks around it, or it has line breaks, control signs or
-            halves of a sign.
-    """
-    if text != text.strip() or any(unicodedata.category(sign) in _NOT_PLAIN for sign in text):
-        message = f"{where}: has blanks around it or signs that do not print: {text[:100]!r}"
-        raise AnnotationError(message, hint="rename it")
 
 
 def _decoded(data: bytes, path: Path) -> str:

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from fewbox.core import files
 from fewbox.core.arguments import checked_path, require_kind
-from fewbox.data import FOLDER_FORMATS, FORMATS, require_format
+from fewbox.data import FOLDER_FORMATS, FORMATS, require_format, require_plain_text
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.coco import coco_text
 from fewbox.data.formats.csv_table import csv_text
 from fewbox.data.formats.cvat import cvat_text
+from fewbox.data.formats.fitting import require_set_in_pixels
 from fewbox.data.formats.folders import ONE_BY_ONE, written_names
 from fewbox.data.formats.label_studio import label_studio_text
 from fewbox.data.formats.labelme import labelme_texts
-from fewbox.data.formats.text_file import require_plain_text
 from fewbox.data.formats.voc import voc_texts
 from fewbox.data.formats.yolo import yolo_texts
-from fewbox.data.images import PHOTO_SUFFIXES, StrPath
+from fewbox.data.images import PHOTO_SUFFIXES, StrPath, read_size_hw
 from fewbox.errors import AnnotationError, OutputError, PhotoError, SettingError
 
 # What a name to write to may mean; where it is plain, one.
@@ -38,7 +38,7 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
         root: the folder that file names start from; left out, the folder of ``target``.
 
     Raises:
-        AnnotationError: a label has blanks around it or signs that do not print.
+        AnnotationError: a photo has another size than the set says, or all boxes are in parts of the photo.
         OutputError: the file cannot be written, or has a photo's ending.
 
     Examples:
@@ -48,7 +48,6 @@ def write_coco(annotations: AnnotationSet, target: StrPath, root: StrPath | None
     """
     target = _checked(annotations, target)
     require_no_photo_name(target)
-    _require_plain_labels(annotations)
     folder = target.parent if root is None else checked_path(root, "the root of file names", OutputError)
     files.write_text(target, coco_text(annotations, folder))
 
@@ -71,7 +70,8 @@ def write_annotations(
         What the format cannot hold of this set, one sentence each; there may be nothing.
 
     Raises:
-        AnnotationError: the format cannot hold a name or a label.
+        AnnotationError: the format cannot hold a name, a photo has another size than the set says, or all
+            boxes are in parts of the photo.
         OutputError: ``target`` cannot be written, has a photo's ending, or is a folder with something in it.
         PhotoError: a photo cannot be copied.
         SettingError: there is no format of this name, ``target`` does not tell it, or it is one
@@ -114,7 +114,7 @@ def annotation_texts(
         hold, one sentence each.
 
     Raises:
-        AnnotationError: the format cannot hold a name or a label.
+        AnnotationError: the format cannot hold a name.
         SettingError: there is no format of this name.
     """
     _require_plain(annotations, folder, require_format(form))
@@ -126,8 +126,7 @@ def annotation_texts(
 
 
 def _require_plain(annotations: AnnotationSet, folder: Path, form: str) -> None:
-    """Refuse labels, and names of photos, that the format cannot hold."""
-    _require_plain_labels(annotations)
+    """Refuse names of photos that the format cannot hold; a set has no such labels."""
     if form in ("csv", "cvat", "voc"):  # the others write any name, or none
         for name in written_names([image.path for image in annotations], folder if form == "csv" else None):
             require_plain_text(name, f"{annotations.source}: name of a photo")
@@ -136,7 +135,25 @@ def _require_plain(annotations: AnnotationSet, folder: Path, form: str) -> None:
 def _checked(annotations: AnnotationSet, target: StrPath) -> Path:
     hint = "read them: fewbox.read_annotations(boxes, photos)"
     require_kind(annotations, AnnotationSet, "annotations", AnnotationError, hint)
-    return checked_path(target, "the file to write", OutputError)
+    path = checked_path(target, "the file to write", OutputError)
+    require_set_in_pixels(annotations)
+    _require_own_sizes(annotations)
+    return path
+
+
+def _require_own_sizes(annotations: AnnotationSet) -> None:
+    """Refuse a size made up in Python: in YOLO's files it would move every box, others are not read again."""
+    for image in annotations:
+        if not image.path.is_file():  # nothing is fetched for it
+            continue
+        try:
+            size_hw = read_size_hw(image.path)
+        except PhotoError:  # whoever needs the photo will say so
+            continue
+        if size_hw != image.size_hw:
+            told = f"size_hw is {image.size_hw}, and (height, width) of the photo {size_hw}"
+            hint = "its boxes are in pixels of the upright photo: size_hw=fewbox.read_image(path).shape[:2]"
+            raise AnnotationError(f"{annotations.source}: {image.path.name}: {told}", hint=hint)
 
 
 def require_no_photo_name(target: Path) -> None:
@@ -174,11 +191,6 @@ def _format_of_target(target: Path) -> str:
         hint = "say which one with format=: " + ", ".join(formats)
         raise SettingError(f"{target}: the name does not tell the format", hint=hint)
     return formats[0]
-
-
-def _require_plain_labels(annotations: AnnotationSet) -> None:
-    for label in annotations.labels:
-        require_plain_text(label, f"{annotations.source}: label")
 
 
 def _text(annotations: AnnotationSet, folder: Path, form: str) -> str:
@@ -233,7 +245,7 @@ def annotation_file(annotations: AnnotationSet, folder: Path, form: str) -> Anno
     Names of photos start from ``folder``, after which the file is called.
 
     Raises:
-        AnnotationError: the format, or a ZIP, cannot hold a name or a label.
+        AnnotationError: the format, or a ZIP, cannot hold a name.
         PhotoError: a photo cannot be read.
         SettingError: there is no format of this name.
     """
