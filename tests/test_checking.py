@@ -574,6 +574,31 @@ class TestCommand:
         named = check_annotations(tmp_path / "annotations.json", tmp_path, show_progress=False)
         assert kinds(named) == ["photo-missing"]
 
+    def test_the_others_of_a_project_are_neither_gone_nor_looked_at(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for seed, name in enumerate(["train0.jpg", "train1.jpg", "test0.jpg"]):
+            scene(seed).save(tmp_path / name)
+            Project(tmp_path).change_photo(name, put=[DrawnBox("a", Box(10, 20, 90, 60, "mug"))])
+        train, test = str(tmp_path / "train*.jpg"), str(tmp_path / "test0.jpg")
+        assert main(["check", train, "--test", test, "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["findings"], document["photos"]) == ([], 3)
+        assert (document["labels"], document["test_labels"]) == ({"mug": 2}, {"mug": 1})
+        assert main(["check", str(tmp_path / "t*.jpg"), "--test", test, "--json"]) == 1
+        kind, file = "photo-in-both", "test0.jpg"
+        (row,) = json.loads(capsys.readouterr().out)["findings"]
+        assert (row["kind"], row["file"]) == (kind, file)
+
+    def test_what_was_drawn_in_a_photo_that_is_gone_is_of_no_other_of_its_name(self, tmp_path: Path) -> None:
+        scene(0).save(tmp_path / "mug.jpg")
+        Project(tmp_path).change_photo("mug.jpg", put=[DrawnBox("a", Box(10, 20, 90, 60, "mug"))])
+        (tmp_path / "old").mkdir()
+        (tmp_path / "mug.jpg").unlink()
+        scene(1).save(tmp_path / "old" / "mug.jpg")
+        report = check_annotations(None, tmp_path / "**" / "*.jpg", show_progress=False)
+        assert kinds(report) == ["boxes-none", "photo-gone", "photo-not-reviewed"]
+
     def test_photos_alone(self, mugs: DataSet, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["check", str(mugs.folder)]) == 1
         said = capsys.readouterr().out

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 
 from fewbox.cli import main
+from fewbox.data.annotations import Box
 from fewbox.data.formats import read_annotations, write_coco
+from fewbox.data.project import Project
+from fewbox.data.project_file import DrawnBox
 from tiny import make_photos
 
 
@@ -74,8 +78,25 @@ def test_photos_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos/boxes.json").rename("photos/annotations.json")
     Path("photos/photo1.png").unlink()
     assert run("photos", "-o", "project.json") == 0
-    assert "annotations.json: 1 of 3 photos is not there: photo1.png; left out" in capsys.readouterr().err
+    assert "left out, no longer there: photo1.png" in capsys.readouterr().err
     assert len(read_annotations("project.json", "photos")) == len(read_annotations("photos")) == 2
+
+
+def test_what_was_drawn_in_a_photo_is_of_no_other_of_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    project = Project("photos")
+    Path("photos/boxes.json").rename("boxes.json")
+    for name in ("photo0.png", "photo1.png"):
+        project.change_photo(name, put=[DrawnBox("k", Box(1, 2, 30, 40, "cup"))])
+    Path("photos/old").mkdir()
+    Path("photos/photo1.png").unlink()
+    shutil.copy("photos/photo2.png", "photos/old/photo1.png")  # as large, and another picture
+    assert run("photos", "-o", "boxes.csv") == 0
+    assert [row.split(",")[0] for row in Path("boxes.csv").read_text().splitlines()[1:]] == ["photo0.png"]
+    assert "left out, no longer there: photo1.png" in capsys.readouterr().err
+    # Another file of boxes beside it is not in its way, as it is in no other command's.
+    Path("boxes.json").rename("photos/boxes.json")
+    assert run("photos", "-o", "again.csv") == 0
+    assert Path("again.csv").read_text() == Path("boxes.csv").read_text()
 
 
 def test_labels_for_files_without_names() -> None:

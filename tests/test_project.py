@@ -97,6 +97,24 @@ class TestPhotos:
         # The folder alone: what the file speaks of is there too.
         assert Project(tmp_path / "photos").photo_names() == ["sill/1.jpg"]
 
+    def test_what_is_learnt_from_a_pattern_or_a_photo_is_that_alone(self, tmp_path: Path) -> None:
+        folder = make_photos(tmp_path, "test_1.jpg", "train_1.jpg", "train_2.jpg", "sub/train_3.jpg")
+        for name in ("test_1.jpg", "train_1.jpg", "train_2.jpg", "sub/train_3.jpg"):
+            Project(folder).change_photo(name, put=[drawn("k")])
+        for place, photos in (
+            ("train_*.jpg", ["train_1.jpg", "train_2.jpg"]),
+            ("**/train_*.jpg", ["sub/train_3.jpg", "train_1.jpg", "train_2.jpg"]),
+            ("test_1.jpg", ["test_1.jpg"]),
+            ("", ["test_1.jpg", "train_1.jpg", "train_2.jpg", "sub/train_3.jpg"]),
+        ):
+            learnt = annotations_of(None, [str(folder / place)], "object")
+            assert [image.path.relative_to(folder).as_posix() for image in learnt] == photos, place
+            assert all(len(image.boxes) == 1 for image in learnt)
+        # The page shows, and hands out, all that was drawn.
+        page = Project(folder / "train_*.jpg")
+        assert set(page.photo_names()) == set(photos)
+        assert len(page.annotation_set()) == 4
+
     def test_links_and_accents(self, tmp_path: Path) -> None:
         folder = make_photos(tmp_path / "photos", unicodedata.normalize("NFD", "Küche.jpg"))
         make_photos(tmp_path / "store", "1234.jpg")

@@ -91,7 +91,7 @@ def annotations_of(
     strict: bool = False,
     skip_missing: bool = False,
 ) -> AnnotationSet:
-    """The boxes of ``--boxes``; without it, those drawn in the photos.
+    """The boxes of ``--boxes``; without it, those drawn in the photos: of a pattern or one photo no others.
 
     Raises:
         AnnotationError: ``--boxes`` is not given for photos from several folders, or boxes cannot be read.
@@ -114,7 +114,7 @@ def annotations_of(
         raise AnnotationError(f"{project.folder / PROJECT_FILE}: no such file", hint=hint)
     if not project.folder.is_dir():
         find_photos(photos)  # which says that the folder itself is not there
-    return project.annotation_set(label=label, strict=strict)
+    return project.annotation_set(label=label, strict=strict, only_asked=True)
 
 
 def add_engine(command: argparse.ArgumentParser) -> None:

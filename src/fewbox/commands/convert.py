@@ -61,7 +61,7 @@ def add_convert(commands: Any) -> None:
 
 def run_convert(parsed: argparse.Namespace) -> int:
     """``fewbox convert``."""
-    from fewbox.data.formats import possible_formats, read_raw, to_annotation_set, write_annotations
+    from fewbox.data.formats import possible_formats, write_annotations
     from fewbox.data.formats.writing import target_formats
 
     from_format = parsed.from_format or _choose(possible_formats(Path(parsed.boxes)), parsed.boxes, "--from")
@@ -70,24 +70,33 @@ def run_convert(parsed: argparse.Namespace) -> int:
     if parsed.output.is_file():
         hint = "choose another name, or remove the file"
         raise OutputError(f"{parsed.output}: this file is there already", hint=hint)
+    annotations, remarks = _read(parsed, from_format)
+    losses = write_annotations(annotations, parsed.output, to_format, copy_photos=parsed.copy_photos)
+    print(f"read {parsed.boxes} as {from_format}: {_counts(annotations)}")
+    print(f"wrote {parsed.output} as {to_format}")
+    for remark in (*remarks, *losses):
+        console.print(remark)
+    if to_format == "yolo" and not parsed.copy_photos:
+        console.print(f"the photos belong into {parsed.output / 'images'}: --copy-photos puts them there")
+    return 0
+
+
+def _read(parsed: argparse.Namespace, from_format: str) -> tuple[AnnotationSet, tuple[str, ...]]:
+    """The photos with their boxes, and remarks about what is not read; of a project as elsewhere."""
+    from fewbox.data.formats import read_raw, to_annotation_set
+    from fewbox.data.project import Project
+
+    if from_format == "coco" and not parsed.photos and Path(parsed.boxes, PROJECT_FILE).is_file():
+        return Project(parsed.boxes).annotation_set(label=parsed.label, strict=parsed.strict), ()
     raw = read_raw(parsed.boxes, from_format)
-    # Photos may go from a project, as for every other command.
-    is_project = from_format == "coco" and not parsed.photos and Path(parsed.boxes, PROJECT_FILE).is_file()
     annotations = to_annotation_set(
         raw,
         parsed.photos or None,
         label=parsed.label,
         strict=parsed.strict,
-        skip_missing=parsed.skip_missing or is_project,
+        skip_missing=parsed.skip_missing,
     )
-    losses = write_annotations(annotations, parsed.output, to_format, copy_photos=parsed.copy_photos)
-    print(f"read {parsed.boxes} as {raw.format}: {_counts(annotations)}")
-    print(f"wrote {parsed.output} as {to_format}")
-    for remark in (*raw.remarks, *losses):
-        console.print(remark)
-    if to_format == "yolo" and not parsed.copy_photos:
-        console.print(f"the photos belong into {parsed.output / 'images'}: --copy-photos puts them there")
-    return 0
+    return annotations, raw.remarks
 
 
 def _choose(formats: Sequence[str], what: object, option: str) -> str:

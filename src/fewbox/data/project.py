@@ -26,9 +26,9 @@ from fewbox.core import files, quoted
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.text_file import WRITE_AGAIN_HINT
-from fewbox.data.images import StrPath, find_photos, given_places, photo_names_in, read_size_hw
+from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
-from fewbox.data.project_set import project_set, raw_project, with_mentioned
+from fewbox.data.project_set import project_set, raw_project, with_mentioned, without_others
 from fewbox.data.remote import is_remote, place_here
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 
@@ -76,6 +76,11 @@ class Project:
 
     def __repr__(self) -> str:
         return f"Project({str(self.photos)!r})"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all photos of the folder were asked for, and not those of a pattern, or one."""
+        return self.photos == self.folder
 
     def photo_names(self) -> list[str]:
         """The photos: paths below the folder, with ``/``.
@@ -276,7 +281,9 @@ class Project:
             assert self._loaded is not None
             versions += [self._loaded.version_before, self._loaded.version]
 
-    def annotation_set(self, *, label: str = "object", strict: bool = False) -> AnnotationSet:
+    def annotation_set(
+        self, *, label: str = "object", strict: bool = False, only_asked: bool = False
+    ) -> AnnotationSet:
         """All photos with their boxes, to learn from, without those that somebody has left out.
 
         What is no longer there is not in it either. Boxes of another program are read as in any COCO file.
@@ -284,6 +291,7 @@ class Project:
         Args:
             label: as for ``read_annotations``.
             strict: as there.
+            only_asked: of a pattern or a photo, without others that the project file speaks of.
 
         Raises:
             AnnotationError: there is no project file, it is malformed, or its boxes do not fit the photos.
@@ -295,7 +303,10 @@ class Project:
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
         with self._naming_the_cure():
             raw = raw_project(self.folder)
-        return project_set(raw, self.folder, self._names_found(), label=label, strict=strict)
+        found = self._names_found()
+        if only_asked and not self.is_whole:
+            raw = without_others(raw, self.folder, found)
+        return project_set(raw, self.folder, found, label=label, strict=strict)
 
     def _load(self) -> _Loaded:
         """The file as it is, read again if another program has written it."""
@@ -369,17 +380,6 @@ class Project:
         self._tidied = True
         for leftover in self.file.parent.glob(f".{self.file.stem}.*.tmp{self.file.suffix}"):
             leftover.unlink(missing_ok=True)
-
-
-def drawn_in(boxes: Path | None, photos: StrPath | Sequence[StrPath] | None) -> Path | None:
-    """The project file, if no other boxes are named than those drawn in the photos, and there are such."""
-    if boxes is not None:
-        return boxes / PROJECT_FILE if photos is None and (boxes / PROJECT_FILE).is_file() else None
-    places = given_places(photos or ())
-    if len(places) != 1 or is_remote(places[0]):
-        return None
-    file = Project(places[0]).file
-    return file if file.exists() else None
 
 
 def _folder_of(photos: Path) -> Path:

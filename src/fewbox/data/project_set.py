@@ -7,6 +7,7 @@ photos too are found as those of any file; what was drawn here is of the photo a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ def raw_project(folder: Path) -> RawAnnotations:
     """
     raw = read_coco(folder / PROJECT_FILE)
     require_pixels_in(raw)
-    if any(photo.boxes for photo in raw.photos) and b'"box_id"' not in read_bytes(folder / PROJECT_FILE):
+    if any(photo.boxes for photo in raw.photos) and not is_drawn_here(folder):
         raw = _with_photos_found(raw, folder)
     photos: dict[str, RawPhoto] = {}
     for photo in raw.photos:
@@ -41,6 +42,41 @@ def raw_project(folder: Path) -> RawAnnotations:
             raise AnnotationError(f"{photo.where}: a photo is listed twice: {photo.name}", hint=hint)
         photos[photo_key(photo.name)] = replace(photo, name=plain_path(photo.name))
     return replace(raw, photos=tuple(photos.values()))
+
+
+def is_drawn_here(folder: Path) -> bool:
+    """Whether boxes of its project file were drawn on the page: each is of the photo at its path alone."""
+    return b'"box_id"' in read_bytes(folder / PROJECT_FILE)
+
+
+def without_others(raw: RawAnnotations, folder: Path, asked: Iterable[str]) -> RawAnnotations:
+    """The same without photos that are there and were not asked for: those of a test are not to be learnt.
+
+    Args:
+        raw: what the project file in ``folder`` says.
+        folder: that of the project.
+        asked: the names of the photos that were asked for.
+    """
+    known = {photo_key(name) for name in asked}
+    kept = (p for p in raw.photos if photo_key(p.name) in known or not _lies_in(folder, p.name))
+    return replace(raw, photos=tuple(kept))
+
+
+def _lies_in(folder: Path, name: str) -> bool:
+    # os.path, as the methods of Path raise on names that are too long for the system.
+    return os.path.exists(folder / plain_path(name))  # noqa: PTH110
+
+
+def at_own_place(photo: RawPhoto, path: Path | AnnotationError, folder: Path) -> Path | AnnotationError:
+    """Where a photo was found, if that is the place where its boxes were drawn; else that it is gone."""
+    if isinstance(path, Path) and path.is_relative_to(folder):
+        if photo_key(path.relative_to(folder).as_posix()) == photo_key(photo.name):
+            return path
+    elif isinstance(path, AnnotationError) and not isinstance(path, AmbiguousPhotoError):
+        return path
+    if _lies_in(folder, photo.name):
+        return folder / plain_path(photo.name)
+    return AnnotationError(f"{photo.where}: no such photo: {photo.name}")
 
 
 def _with_photos_found(raw: RawAnnotations, folder: Path) -> RawAnnotations:

@@ -13,7 +13,7 @@ from pathlib import Path
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import progress_bar
-from fewbox.data import SPELLING_HINT
+from fewbox.data import PROJECT_FILE, SPELLING_HINT
 from fewbox.data.checks.findings import Finding, finding, photo_not_found
 from fewbox.data.decoding import SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import cleaned_names, is_no_photo, read_raw
@@ -21,8 +21,9 @@ from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
 from fewbox.data.photo_file import opened
-from fewbox.data.project import drawn_in
-from fewbox.data.remote import short_names, shown_name
+from fewbox.data.project import Project
+from fewbox.data.project_set import at_own_place, is_drawn_here, without_others
+from fewbox.data.remote import is_remote, short_names, shown_name
 from fewbox.data.similar import HASHED_HW, PerceptualHash, perceptual_hash
 from fewbox.errors import AnnotationError, PhotoError
 
@@ -76,16 +77,16 @@ def read_part(
     if boxes is not None:
         boxes = checked_path(boxes, "a file or folder of boxes", AnnotationError)
     require_kind(label, str, "label", AnnotationError, "the name of the only class: label='duck'")
-    drawn = drawn_in(boxes, places)
-    boxes = drawn or boxes
+    drawn = _drawn_in(boxes, places)
+    boxes = drawn.file if drawn else boxes
     part = Part("photos" if boxes is None else boxes.resolve().name, boxes, label)
     raw = _read_boxes(part, boxes)
     finder = PhotoFinder(raw, None if places is None else given_places(places))
     photos: dict[str, Path] = {}  # by their real path: one photo may be reached in two ways
     left_out: dict[str, str] = {}  # real paths by the names of photos that somebody has left out
-    stated = raw.photos if raw else ()
+    stated, found = _found(raw, finder, drawn)
     missing: list[tuple[RawPhoto, AnnotationError]] = []
-    for photo, path in zip(stated, finder.find_all(stated), strict=True):
+    for photo, path in zip(stated, found, strict=True):
         if photo.left_out:
             left_out[photo.name] = "" if isinstance(path, AnnotationError) else os.path.realpath(path)
         elif isinstance(path, AnnotationError):
@@ -115,6 +116,35 @@ def read_part(
         part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
     _look_at_all(part, show_progress)
     return part
+
+
+def _drawn_in(boxes: Path | None, photos: StrPath | Sequence[StrPath] | None) -> Project | None:
+    """The project, if no other boxes are named than those drawn in the photos, and there are such."""
+    if boxes is not None:
+        return Project(boxes) if photos is None and (boxes / PROJECT_FILE).is_file() else None
+    places = given_places(photos or ())
+    if len(places) != 1 or is_remote(places[0]):
+        return None
+    project = Project(places[0])
+    return project if project.file.exists() else None
+
+
+def _found(
+    raw: RawAnnotations | None, finder: PhotoFinder, project: Project | None
+) -> tuple[Sequence[RawPhoto], list[Path | AnnotationError]]:
+    """What is said of the photos that were asked for, and where each is; of a project as learning takes it."""
+    if raw is None:
+        return (), []
+    if project is None:
+        return raw.photos, finder.find_all(raw.photos)
+    folder = project.folder
+    if not project.is_whole:
+        asked = (photo.relative_to(folder).as_posix() for photo in finder.found)
+        raw = without_others(raw, folder, asked)
+    found = finder.find_all(raw.photos)
+    if is_drawn_here(folder):
+        found = [at_own_place(*row, folder) for row in zip(raw.photos, found, strict=True)]
+    return raw.photos, found
 
 
 def _tell_missing(
