@@ -170,6 +170,27 @@ class TestRefusals:
         with pytest.raises(AnnotationError, match=f"{names[0]} and {names[1]} would have one file of boxes"):
             write_annotations(AnnotationSet(tuple(images), ()), target_in(folder, form), form)
 
+    @pytest.mark.parametrize("form", FOLDER_FORMATS)
+    def test_a_photo_whose_name_is_that_of_anothers_file(self, folder: Path, form: str) -> None:
+        """YOLO does not say whether cup.jpg.txt is of cup.jpg or of cup.jpg.png; VOC and labelme do."""
+        for name in ("cup.jpg", "cup.jpg.png"):
+            Image.new("RGB", SIZE_HW[::-1]).save(folder / name)
+        boxed = AnnotatedImage(folder / "cup.jpg.png", SIZE_HW, (Box(1, 2, 30, 20, "cup"),), True)
+        plain = AnnotatedImage(folder / "cup.jpg", SIZE_HW, (), False)
+        target = target_in(folder, form)
+        if form == "yolo":
+            with pytest.raises(
+                AnnotationError, match=r"cup\.jpg and cup\.jpg\.png would have one file of boxes"
+            ):
+                write_annotations(AnnotationSet((boxed, plain), ("cup",)), target, form)
+        write_annotations(AnnotationSet((boxed,), ("cup",)), target, form)
+        if form == "yolo":
+            with pytest.raises(AnnotationError, match=r"cup\.jpg' may be"):
+                read_annotations(target, folder)
+        else:
+            got = read_annotations(target, folder)
+            assert {image.path.name for image in got if image.boxes} == {"cup.jpg.png"}
+
     @pytest.mark.parametrize("name", ["classes.png", "labels.png"])
     def test_a_photo_called_as_a_list_of_classes(self, folder: Path, name: str) -> None:
         """Its boxes would be read as names of classes, and refuse those of all others."""

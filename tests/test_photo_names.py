@@ -138,7 +138,7 @@ class TestDocumentation:
             read_annotations(boxes, given or None)
         assert caught.value.hint
         if both := code(means):
-            named = re.findall(r"[\w/.]+\.jpg", caught.value.message.partition(" may be ")[2])
+            named = re.findall(r"[\w/.]+\.(?:jpg|png)", caught.value.message.partition(" may be ")[2])
             assert {os.path.relpath(path) for path in named} == set(both)
             assert found == {"photo-ambiguous"}
         else:

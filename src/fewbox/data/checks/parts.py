@@ -132,7 +132,7 @@ def _drawn_in(boxes: Path | None, photos: StrPath | Sequence[StrPath] | None) ->
 def _found(
     raw: RawAnnotations | None, finder: PhotoFinder, project: Project | None
 ) -> tuple[Sequence[RawPhoto], list[Path | AnnotationError]]:
-    """What is said of the photos that were asked for, and where each is; of a project as learning takes it."""
+    """What is said of the photos that were asked for, and where each is; a project as it is learnt."""
     if raw is None:
         return (), []
     if project is None:

@@ -307,11 +307,18 @@ class NamedPhotos:
         free = self._groups[0].keys() - taken
         return next(iter(difflib.get_close_matches(composed(last_part(name))[:200], free, n=1)), None)
 
-    def each_way(self, names: Sequence[str]) -> Iterable[list[Path]]:
-        """The photos that any of these names may mean: by the strictest comparison first, best name first."""
+    def with_stem(self, name: str) -> list[Path]:
+        """The photos called as a name that ends as a photo's does, and a suffix: cup.jpg.png of cup.jpg."""
+        return self._groups[2].get(without_case(last_part(name)), []) if _is_photo(name) else []
+
+    def each_way(self, names: Sequence[str], is_stem: bool = False) -> Iterable[list[Path]]:
+        """The photos that any of these names may mean: by the strictest comparison first, best name first.
+
+        ``is_stem``: they are names of files for one photo, which may be the photo's without its suffix.
+        """
         for group, (_, name_key) in zip(self._groups, _COMPARISONS, strict=True):
             for name in names:
-                yield group.get(name_key(last_part(name)), [])
+                yield group.get(name_key(last_part(name)), []) + (self.with_stem(name) if is_stem else [])
 
 
 LABELS_NAME = "labels.txt"
@@ -362,17 +369,22 @@ def labels_text(annotations: AnnotationSet) -> str:
     return "".join(f"{label}\n" for label in annotations.labels)
 
 
-def images_by_stem(annotations: AnnotationSet) -> dict[str, AnnotatedImage]:
+def images_by_stem(annotations: AnnotationSet, states_names: bool = True) -> dict[str, AnnotatedImage]:
     """The photos that somebody has looked at, by the name that their files have.
+
+    Args:
+        annotations: the set.
+        states_names: the files say what their photos are called; else the stem of none may be another's name.
 
     Raises:
         AnnotationError: two photos would have one file, also where capital letters do not count.
     """
     images: dict[str, AnnotatedImage] = {}
     paths: dict[str, Path] = {}
+    by_name = {} if states_names else {image.path.name.casefold(): image.path for image in annotations}
     for image in annotations.reviewed_only():
         stem = image.path.stem
-        if other := paths.get(stem.casefold()):
+        if other := paths.get(stem.casefold()) or by_name.get(stem.casefold()):
             names = " and ".join(short_names([other, image.path]))
             hint = f"rename one of them, {ONE_BY_ONE}"
             raise AnnotationError(f"{annotations.source}: {names} would have one file of boxes", hint=hint)

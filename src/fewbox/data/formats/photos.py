@@ -15,7 +15,6 @@ found in their own place, the others are not looked for elsewhere. docs/formats.
 
 from __future__ import annotations
 
-import filecmp
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -41,6 +40,7 @@ from fewbox.data.formats.folders import (
     own_folders,
 )
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto
+from fewbox.data.formats.text_file import have_one_content
 from fewbox.data.images import StrPath, find_photos, photos_in_folder
 from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError
@@ -174,19 +174,21 @@ class PhotoFinder:
         """The photos in a file's own folders with the name that it states, and those with its own name."""
         folders = self._own_folders_of(file.parent)
 
-        def photos_named(name: str) -> list[Path]:
+        def photos_named(name: str, *, is_stem: bool) -> list[Path]:
             is_below = ".." not in name.replace("\\", "/").split("/")
             for places in ([file.parent], folders if is_below else []):
                 at = [path for folder in places if (path := self._at(folder, name))]
-                if at := list(filter(may_be_taken, at)):
+                if at and is_stem:
+                    at += [path for folder in places for path in self._photos_of(folder).with_stem(name)]
+                if at := [path for path in map(self._known, at) if may_be_taken(path)]:
                     return self._different(at)
-            for way in zip(*(self._photos_of(folder).each_way([name]) for folder in folders), strict=True):
+            for way in zip(*(self._photos_of(p).each_way([name], is_stem) for p in folders), strict=True):
                 if paths := [path for part in way for path in map(self._known, part) if may_be_taken(path)]:
                     return self._different(paths)
             return []
 
-        called = photos_named(file.stem)
-        return called if photo.name == file.stem else photos_named(photo.name), called
+        called = photos_named(file.stem, is_stem=True)
+        return called if self._format == "yolo" else photos_named(photo.name, is_stem=False), called
 
     def _elsewhere(self, photo: RawPhoto, homes: _Homes) -> Path | AnnotationError:
         """The photo that has the name, wherever it is."""
@@ -194,8 +196,8 @@ class PhotoFinder:
         if photo.file is None or not self._has_file_per_photo:
             named, called = self._pick(photo, [photo.name, *photo.other_names], homes, refused), []
         else:
-            named = self._pick(photo, [photo.name], homes, refused)
-            called = self._pick(photo, [photo.file.stem], homes, refused)
+            called = self._pick(photo, [photo.file.stem], homes, refused, is_stem=True)
+            named = called if self._format == "yolo" else self._pick(photo, [photo.name], homes, refused)
         return self._one_of(photo, named, called) or self._not_found(photo, refused)
 
     def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
@@ -208,12 +210,14 @@ class PhotoFinder:
             named, called = self._beside(photo, photo.file, lambda _: True)
         else:
             named, called = [own for own in [self._at(photo.file.parent, photo.name)] if own], []
-        rival = next((other for other in (*named, *called) if not _have_one_content(other, path)), None)
+        rival = next((it for it in self._meant(named, called) if not have_one_content(it, path)), None)
         return path if rival is None else _ambiguous(photo, [rival, path], _OWN_HINT)
 
-    def _pick(self, photo: RawPhoto, names: Sequence[str], homes: _Homes, refused: list[Path]) -> list[Path]:
+    def _pick(
+        self, photo: RawPhoto, names: Sequence[str], homes: _Homes, refused: list[Path], is_stem: bool = False
+    ) -> list[Path]:
         """The photos that one of the names may mean: one, or several that nothing tells apart."""
-        for number, way in enumerate(self._named.each_way(names)):
+        for number, way in enumerate(self._named.each_way(names, is_stem)):
             paths = list(way)
             if number < len(names):  # the name as it is
                 at = (self._at(folder, names[number]) for folder in self.folders)
@@ -357,12 +361,15 @@ class PhotoFinder:
         self, photo: RawPhoto, named: list[Path], called: list[Path]
     ) -> Path | AnnotationError | None:
         """Of the photos that the file names, and those that are called as it is, the one that is meant."""
-        real = {self._real(path) for path in called}
-        meant = [path for path in named if self._real(path) in real] or [*named, *called]
+        meant = self._meant(named, called)
         if len(meant) > 1:
             hint = _RENAME_HINT if len(named) > 1 or len(called) > 1 else _SAYS_OTHER_HINT
             return _ambiguous(photo, meant, hint if named and called else _RENAME_HINT)
         return meant[0] if meant else None
+
+    def _meant(self, named: list[Path], called: list[Path]) -> list[Path]:
+        real = {self._real(path) for path in called}
+        return [path for path in named if self._real(path) in real] or [*named, *called]
 
     def _not_found(self, photo: RawPhoto, refused: Sequence[Path]) -> AnnotationError:
         deeper: list[Path] = []
@@ -389,11 +396,3 @@ class PhotoFinder:
 def _ambiguous(photo: RawPhoto, paths: Sequence[Path], hint: str) -> AmbiguousPhotoError:
     both = f"{shown_name(paths[0])} or {shown_name(paths[1])}"
     return AmbiguousPhotoError(f"{photo.where}: {photo.name[:200]!r} may be {both}", hint=hint)
-
-
-def _have_one_content(first: Path, second: Path) -> bool:
-    """Whether one photo is a copy of the other."""
-    try:
-        return first == second or filecmp.cmp(first, second, shallow=False)
-    except OSError:
-        return False

@@ -12,6 +12,7 @@ names its place.
 from __future__ import annotations
 
 import codecs
+import filecmp
 import math
 import reprlib
 from collections.abc import Collection, Hashable, Iterable
@@ -357,3 +358,11 @@ class _Builder(ElementTree.TreeBuilder):
     def end(self, tag: str) -> ElementTree.Element:
         self._depth -= 1
         return super().end(tag)
+
+
+def have_one_content(first: Path, second: Path) -> bool:
+    """Whether one file is a copy of the other; not if one of them cannot be read."""
+    try:
+        return first == second or filecmp.cmp(first, second, shallow=False)
+    except OSError:
+        return False

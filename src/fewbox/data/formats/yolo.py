@@ -160,7 +160,7 @@ def read_yolo(files: Sequence[Path], folder: Path) -> RawAnnotations:
 def yolo_texts(annotations: AnnotationSet) -> dict[str, str]:
     """The files by name, none of a photo not looked at; AnnotationError where one would be a list of YOLO."""
     class_ids = {label: number for number, label in enumerate(annotations.labels)}
-    images = images_by_stem(annotations).items()
+    images = images_by_stem(annotations, states_names=False).items()
     if listed := next((image.path.name for stem, image in images if f"{stem}.txt" in _LISTS), None):
         message = f"{annotations.source}: the boxes of {listed} would lie where YOLO has a list of classes"
         raise AnnotationError(message, hint="rename the photo, or choose a format that is one file: coco")
