@@ -527,6 +527,9 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     (project / "file").write_text("")
     assert run_finetune(project, "-o", str(project / "file" / "d.safetensors")) == 2
     assert "d.safetensors: cannot be written" in failure(capsys)
+    (project / "d.safetensors").mkdir()
+    assert run_finetune(project, "-o", str(project / "d.safetensors")) == 2
+    assert "d.safetensors: cannot be written: it is a folder\nhint: name a file" in failure(capsys)
     arguments = ["detect", "missing.safetensors", str(project / "photos"), "-o", str(project / "out")]
     assert main([*arguments, "--gif", str(project / "film.mp4")]) == 2
     assert "film.mp4: cannot be written as '.mp4'" in failure(capsys)
@@ -536,6 +539,29 @@ def test_outputs_that_cannot_be_written_are_refused_before_the_work(
     assert main([*arguments, "--gif", str(photo)]) == 2
     assert "photo.gif: the animation would replace the photo" in failure(capsys)
     assert photo.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "finetune photos --boxes photos/boxes.json --base mine.onnx -o mine.onnx",
+        "finetune photos --boxes photos/boxes.json --base mine.onnx -o same.onnx",
+        "finetune-deep photos --boxes photos/boxes.json --base mine.onnx -o mine.onnx",
+        "export mine.onnx -o ./mine.onnx",
+        "export duck.safetensors --base mine.onnx -o mine.onnx",
+        "export --base mine.onnx -o mine.onnx",
+        "annotate photos --base mine.onnx -o mine.onnx",
+    ],
+)
+def test_the_file_that_is_read_is_not_written_over(
+    command: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    Path("mine.onnx").write_bytes(b"a base")
+    Path("same.onnx").hardlink_to("mine.onnx")
+    assert main(command.split()) == 2
+    assert "would replace the file that is read\nhint: choose another name" in failure(capsys)
+    assert Path("mine.onnx").read_bytes() == b"a base"
 
 
 def test_wrong_setting(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -560,3 +560,19 @@ def test_boxes_in_an_xml_are_not_replaced(tmp_path: Path, capsys: pytest.Capture
     assert main(["export", "duck.safetensors", str(boxes)]) == 2
     assert f"{boxes}: is there already, and does not say that fewbox" in capsys.readouterr().err
     assert boxes.read_text() == "<annotations></annotations>"
+
+
+@pytest.mark.parametrize("beside", [None, "", "<annotations></annotations>"])
+def test_a_bin_of_somebody_else_is_not_replaced(
+    beside: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    firmware = tmp_path / "duck.bin"
+    firmware.write_text("firmware")
+    if beside is not None:
+        (tmp_path / "duck.xml").write_text(beside)
+    assert main(["export", "duck.safetensors", "-o", str(tmp_path / "duck.xml")]) == 2
+    assert "is there already, and does not say that fewbox" in capsys.readouterr().err
+    assert firmware.read_text() == "firmware"
+    (tmp_path / "duck.xml").write_text('<?xml version="1.0"?>\n<net name="Model0" version="11">')
+    assert main(["export", "duck.safetensors", "-o", str(tmp_path / "duck.xml")]) == 2
+    assert "duck.safetensors: no such file" in capsys.readouterr().err

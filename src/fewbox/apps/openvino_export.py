@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fewbox.core import counted, missing_packages, require_packages
-from fewbox.core.files import replacing, require_writable, sha256_of, temporary_folder
+from fewbox.core.files import replacing, require_own_weights, require_writable, sha256_of, temporary_folder
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.images import StrPath, find_photos, read_reduced, read_size_hw
 from fewbox.detection.detector import Detector
@@ -81,10 +81,11 @@ def export_openvino(
         ExportError: the exported detector does not find the same; nothing is written.
         AnnotationError: the annotations do not fit the detector.
         PhotoError: a photo cannot be read.
-        OutputError: the files cannot be written.
+        OutputError: the files cannot be written; or the ``.bin`` is there, and no network that it is of.
     """
     target = Path(target)
     require_writable(target, [".xml"])
+    require_own_weights(target)
     _check_settings(target, precision, photos, annotations)
     with temporary_folder() as folder:
         onnx = Path(folder) / "detector.onnx"

@@ -12,7 +12,7 @@ from fewbox.commands.detect_video import FILM_SUFFIXES
 from fewbox.commands.finetune import WRITTEN
 from fewbox.core import counted
 from fewbox.core.arguments import checked_device
-from fewbox.core.files import require_writable
+from fewbox.core.files import require_not_read, require_writable
 from fewbox.errors import SettingError
 
 _FRAMES = 30
@@ -114,6 +114,7 @@ def run_annotate(parsed: argparse.Namespace) -> int:
     folder_name = project.folder.resolve().name
     output = parsed.output or Path(f"{folder_name or 'detector'}.safetensors")
     require_writable(output, WRITTEN)
+    require_not_read(output, parsed.base)
     labels = [label for label in parsed.labels.split(",") if label.strip()]
     if labels:
         with project.editing() as content:

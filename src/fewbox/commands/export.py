@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from fewbox.commands import OneOfBoxes, add_strict, annotations_of
 from fewbox.core import EXPORTING, require_packages
-from fewbox.core.files import require_own, require_writable
+from fewbox.core.files import (
+    NETWORK_XML,
+    require_not_read,
+    require_own,
+    require_own_weights,
+    require_writable,
+)
 from fewbox.errors import DetectorFileError, SettingError
 
 if TYPE_CHECKING:
@@ -80,9 +86,11 @@ def run_export(parsed: argparse.Namespace) -> int:
         raise SettingError("one file to write is needed", hint="name it once: -o duck.onnx")
     parsed.output = parsed.output or parsed.file
     require_writable(parsed.output, [".onnx", ".xml"])
+    require_not_read(parsed.output, parsed.detector, parsed.base)
     is_openvino = parsed.output.suffix.lower() == ".xml"
     if is_openvino:  # which boxes are kept in too, by VOC and CVAT
-        require_own(parsed.output, r"(<\?xml[^>]*>\s*)?<net[\s>]")
+        require_own(parsed.output, NETWORK_XML)
+        require_own_weights(parsed.output)
     if is_openvino and parsed.raw:
         raise SettingError(f"{parsed.output}: --raw is for ONNX", hint="name the file duck.onnx")
     if not is_openvino and parsed.precision != "float32":
@@ -116,6 +124,7 @@ def _run_export_base(parsed: argparse.Namespace) -> int:
         raise SettingError(f"{option} is for detectors, not for a base to learn from", hint="leave it out")
     _refuse_idle(parsed)
     require_writable(parsed.output, [".onnx"])
+    require_not_read(parsed.output, parsed.base)
     require_packages([*EXPORTING, "torch"], f"{parsed.output}: exporting")
     from fewbox.export.onnx import export_base
     from fewbox.models.base import load_base

@@ -32,6 +32,7 @@ from fewbox.core.files import (
     is_own,
     output_error,
     replacing,
+    require_not_read,
     require_writable,
     temporary_folder,
 )
@@ -126,7 +127,7 @@ def run_finetune(parsed: argparse.Namespace) -> int:
     if parsed.reviewed_only:
         annotations = annotations.reviewed_only()
     annotations.require_reviewed()
-    _require_output(parsed.output, heads_only=parsed.heads_only)
+    _require_output(parsed.output, parsed.base, heads_only=parsed.heads_only)
     kept_apart = None
     if parsed.hold_out is not None:  # which reads every photo
         annotations, kept_apart = _held_out(annotations, parsed.hold_out, parsed.seed)
@@ -253,14 +254,15 @@ def _evaluate(detector: Detector, photos: AnnotationSet, output: Path, report: P
         print(f"wrote {report}: open it in a browser")
 
 
-def _require_output(output: Path, *, heads_only: bool = False) -> None:
+def _require_output(output: Path, base: str | None, *, heads_only: bool = False) -> None:
     """Refuse, before anything is learnt, a detector's file that could not be written.
 
     Raises:
-        OutputError: it has another suffix, or its folder cannot be written.
+        OutputError: it has another suffix, is the file of the base, or its folder cannot be written.
         SettingError: an ``.onnx`` file is to have the heads only, or a package to write it is missing.
     """
     require_writable(output, WRITTEN)
+    require_not_read(output, base)
     if output.suffix.lower() == ".onnx":
         if heads_only:
             hint = f"leave --heads-only out, or write {output.with_suffix('.safetensors')}"
@@ -348,7 +350,7 @@ def run_finetune_deep(parsed: argparse.Namespace) -> int:
         )
         if parsed.reviewed_only:
             held_out = held_out.reviewed_only()
-    _require_output(parsed.output)
+    _require_output(parsed.output, parsed.base)
     require_packages(["torch"], "fine-tuning")
     from fewbox.finetuning import with_fastest_precision
     from fewbox.finetuning.deep import finetune_deep

@@ -40,6 +40,8 @@ MARK = "drawn by fewbox"
 _DRAWN_AS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif")  # as what pictures and animations are written
 DRAWN = rf"(?s).*{MARK}"
 """How a picture or an animation with boxes begins, as a regular expression."""
+NETWORK_XML = r"(<\?xml[^>]*>\s*)?<net[\s>]"
+"""How a network of OpenVINO begins, as a regular expression; VOC and CVAT keep boxes in XML too."""
 _asking_for_umask = threading.Lock()
 
 
@@ -132,12 +134,15 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
     half-written, is removed, but for films and tables, which can be used as far as they go.
 
     Raises:
-        OutputError: it is no path, its name ends in none of ``suffixes``, or the folder cannot be written.
+        OutputError: it is no path, its name ends in none of ``suffixes``, it is a folder, or its folder cannot be
+            written.
     """
     target = checked_path(target, "the file to write", OutputError)
     if target.suffix.lower() not in suffixes:
         what = f"cannot be written as {target.suffix!r}" if target.suffix else "no ending says what to write"
         raise OutputError(f"{target}: {what}", hint=f"use a name that ends in one of: {', '.join(suffixes)}")
+    if os.path.isdir(target):  # noqa: PTH112 - as in is_there
+        raise OutputError(f"{target}: cannot be written: it is a folder", hint="name a file")
     try:
         there = next(folder for folder in (target.parent, *target.parent.parents) if folder.exists())
         with tempfile.TemporaryFile(dir=there):
@@ -146,6 +151,21 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
             _remove_abandoned(there)
     except OSError as error:
         raise output_error(target, error) from error
+
+
+def require_not_read(target: Path, *sources: str | os.PathLike[str] | None) -> None:
+    """Refuse to write over a file that the work reads, and that cannot be made again from the result.
+
+    Args:
+        target: what is to be written.
+        sources: files that are read; names that are no files, and None, are passed over.
+
+    Raises:
+        OutputError: ``target`` is one of them, by whatever name.
+    """
+    for source in sources:
+        if source is not None and is_there(target) and is_there(Path(source)) and target.samefile(source):
+            raise OutputError(f"{target}: would replace the file that is read", hint="choose another name")
 
 
 def require_own(target: Path, beginning: str = DRAWN) -> None:
@@ -178,6 +198,22 @@ def is_own(target: Path, beginning: str = DRAWN) -> bool:
     except OSError as error:
         raise output_error(target, error) from error
     return not head or re.match(beginning.encode(), head) is not None  # nothing is lost with an empty file
+
+
+def require_own_weights(network: Path) -> None:
+    """Refuse to replace the ``.bin`` beside an OpenVINO network's name, where no such network is there.
+
+    Nothing in it says whose it is; many programs call files of theirs so.
+
+    Raises:
+        OutputError: a ``.bin`` is there, and the file ``network`` is not, or is no network.
+    """
+    weights = network.with_suffix(".bin")
+    if not os.path.isfile(weights) or not weights.stat().st_size:  # noqa: PTH113 - as in is_there
+        return
+    if not is_there(network) or not network.stat().st_size:
+        raise not_own(weights)
+    require_own(network, NETWORK_XML)
 
 
 def not_own(target: Path) -> OutputError:
