@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -116,6 +117,10 @@ class ShardWorker:
 
 
 _NONE_LIVES = "the workers die, one after the other, before they have done anything"
+_NONE_LIVES_HINT = (
+    "look at the memory; try --workers 1; a Python script has to call detect_batch below "
+    "if __name__ == '__main__': as each worker imports the script"
+)
 
 
 class _Process:
@@ -202,7 +207,7 @@ def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> 
                     workers.pop(worker.connection).stop()
                     deaths += 1
                     if deaths > MOST_DEATHS * num_workers:
-                        raise SettingError(_NONE_LIVES, hint="look at the memory; try --workers 1") from None
+                        raise SettingError(_NONE_LIVES, hint=_NONE_LIVES_HINT) from None
                     begin(worker.shard)
                     continue
                 if isinstance(answer, BaseException):
@@ -222,6 +227,7 @@ def work_in_processes(work: Work, shards: Iterable[Shard], num_workers: int) -> 
 def _serve(connection: Connection, work: Work, place: str) -> None:
     """What a worker does until its pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started it
+    threading.Thread(target=_end_with_parent, args=(place,), daemon=True).start()
     try:
         worker = ShardWorker(work, place)
         while True:
@@ -231,6 +237,17 @@ def _serve(connection: Connection, work: Work, place: str) -> None:
     except BaseException as error:
         error.add_note(traceback.format_exc())
         connection.send(error)
+
+
+def _end_with_parent(place: str) -> None:
+    """End this worker when the process that started it is gone, and could not end it: not after its shard.
+
+    What it was writing has a temporary name. Copies of the detector, in ``place``, go too.
+    """
+    if parent := multiprocessing.parent_process():
+        wait([parent.sentinel])
+        shutil.rmtree(place, ignore_errors=True)
+        os._exit(1)
 
 
 class _Actor:
