@@ -454,6 +454,30 @@ class TestProvidersOfOnnxRuntime:
         assert "cannot start cuda, so the cpu computes" in capsys.readouterr().err
         assert len(detector.detect(exported_duck.photos[0])) > 0
 
+    @pytest.mark.parametrize("engine", ["onnxruntime", "onnxruntime:directml"])
+    def test_one_that_fails_at_its_first_photo_leaves_it_to_the_processor(
+        self,
+        exported_duck: ExportedDuck,
+        providers: list[str],
+        engine: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        class Failing(onnxruntime.InferenceSession):  # type: ignore[misc, name-defined]
+            def run(self, *arguments: Any) -> Any:
+                if "DmlExecutionProvider" in self.get_providers():
+                    raise OSError("[ONNXRuntimeError] : 1 : FAIL : Non-zero status\ncode of Resize")
+                return super().run(*arguments)
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Failing)
+        detector = open_detector(exported_duck.onnx, engine=engine)
+        assert detector.runs_on == "cpu"
+        assert (
+            "cannot compute with directml, so the cpu computes: [ONNXRuntimeError] : 1 : FAIL : Non-zero"
+            in (capsys.readouterr().err)
+        )
+        assert len(detector.detect(exported_duck.photos[0])) > 0
+
     def test_the_fastest_is_measured_once(
         self,
         exported_duck: ExportedDuck,

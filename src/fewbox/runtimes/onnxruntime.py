@@ -37,6 +37,7 @@ _OPTIONS: dict[str, dict[str, str]] = {
 _OF_DEVICE = {"cuda": "cuda", "mps": "coreml"}
 _TRIED_SIZE_HW, _TRIES, _COMPARED = (480, 640), 3, 10
 _MAX_SCORE_SHIFT = 1e-3
+_SHOWN_REASON = 300
 
 
 class OnnxRuntimeEngine:
@@ -44,7 +45,7 @@ class OnnxRuntimeEngine:
 
     Where ONNX Runtime has more than one provider for ``device`` the fastest is taken, by a measurement that
     is made once for a file and a machine; those with other scores than the processor's are left out. One
-    that cannot start leaves the work to the processor. Both are said in a line.
+    that cannot start, or fails at a first photo, leaves the work to the processor. Both are said in a line.
 
     Args:
         path: the file.
@@ -155,17 +156,27 @@ def _candidates(path: Path, device: str, provider: str | None) -> list[str]:
 
 
 def _started(path: Path, provider: str, num_threads: int | None, device: str) -> tuple[Any, str]:
-    """A session and what it computes with: the processor, where the provider cannot start."""
+    """A session and what it computes with: the processor, where the provider cannot start, or run it."""
     reason = ""
     if provider != CPU:
+        fails = "start"
         try:
             session = open_session(path, num_threads=num_threads, provider=provider, device=device)
             if PROVIDERS[provider] in session.get_providers():
+                fails = "compute with"
+                run_session(session, _tried_photo(), 0.0)  # some find out only now what they cannot do
                 return session, provider
         except DetectorFileError as error:
             reason = f": {error.message}"
-        console.print(f"ONNX Runtime cannot start {provider}, so the cpu computes{reason}")
+        except Exception as error:  # its errors have no base of their own
+            reason = f": {' '.join(str(error).split())[:_SHOWN_REASON]}"
+        console.print(f"ONNX Runtime cannot {fails} {provider}, so the cpu computes{reason}")
     return open_session(path, num_threads=num_threads), CPU
+
+
+def _tried_photo() -> NDArray[np.uint8]:
+    """``[1, H, W, 3]``: noise, in which a detector asked for every score finds something."""
+    return np.random.default_rng(0).integers(0, 256, (1, *_TRIED_SIZE_HW, 3), np.uint8)
 
 
 def _fastest(path: Path, candidates: list[str], num_threads: int | None) -> str:
@@ -177,7 +188,7 @@ def _fastest(path: Path, candidates: list[str], num_threads: int | None) -> str:
             return remembered
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not measured yet, or the cache is damaged
-    photo = np.random.default_rng(0).integers(0, 256, (1, *_TRIED_SIZE_HW, 3), np.uint8)
+    photo = _tried_photo()
     expected = run_session(open_session(path, num_threads=num_threads), photo, 0.0).scores[0, :_COMPARED]
     seconds: dict[str, float] = {}
     for name in candidates:
