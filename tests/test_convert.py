@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -97,6 +98,21 @@ def test_what_was_drawn_in_a_photo_is_of_no_other_of_its_name(capsys: pytest.Cap
     Path("boxes.json").rename("photos/boxes.json")
     assert run("photos", "-o", "again.csv") == 0
     assert Path("again.csv").read_text() == Path("boxes.csv").read_text()
+
+
+def test_a_class_that_the_output_has_no_signs_for_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe on Windows has some 200 signs; what is done is done, and is not to look like a failure."""
+    Path("鸭.csv").write_text("image,x1,y1,x2,y2,label\nphoto0.png,1,2,30,40,鸭\n", encoding="utf-8")
+    pipe = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr("sys.stdout", pipe)
+    assert run("鸭.csv", "photos", "-o", "boxes.json") == 0
+    for command in (["check"], ["check", "--json"]):
+        assert main([*command, "photos", "--boxes", "boxes.json"]) == 0
+        pipe.flush()
+    said = pipe.buffer.getvalue().decode("cp1252")  # type: ignore[attr-defined]
+    assert said.startswith("read \\u9e2d.csv as csv: 3 photos")
+    assert "1 box (\\u9e2d 1)" in said
+    assert json.loads(said[said.index("{") :])["labels"] == {"鸭": 1}
 
 
 def test_labels_for_files_without_names() -> None:

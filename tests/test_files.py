@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -51,6 +52,33 @@ def test_a_folder_is_made_only_when_something_is_written(tmp_path: Path) -> None
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OutputError, match=r"cup\.jpg: cannot be written"):
         require_writable(tmp_path / "file" / "cup.jpg", [".jpg"])
+
+
+def test_the_folder_one_is_in_is_filled_if_it_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for target in (".", "../here"):
+        with new_folder(target) as folder:
+            (folder / "labels").mkdir()
+            (folder / "labels" / "1.txt").write_text("1")
+            (folder / "data.yaml").write_text("")
+        assert {path.name for path in Path().iterdir()} == {
+            "data.yaml",
+            "labels",
+        }  # the very folder, not one in its place
+        assert list(tmp_path.iterdir()) == [here]
+        assert Path("labels/1.txt").read_text() == "1"
+        for again in (".", "..", "/"):
+            with pytest.raises(OutputError, match="the folder is not empty"), new_folder(again):
+                pass
+        shutil.rmtree("labels")
+        Path("data.yaml").unlink()
+    with pytest.raises(ZeroDivisionError), new_folder("."):
+        _ = 1 / 0
+    assert not list(here.iterdir())
 
 
 def test_two_threads_write_one_file_and_each_of_them_whole(tmp_path: Path) -> None:

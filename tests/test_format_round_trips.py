@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -190,6 +192,20 @@ class TestRefusals:
         else:
             got = read_annotations(target, folder)
             assert {image.path.name for image in got if image.boxes} == {"cup.jpg.png"}
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
+    @pytest.mark.parametrize("name", [b"f\xff", b"g\x01h"])
+    @pytest.mark.parametrize("form", FORMATS)
+    def test_a_folder_whose_name_is_no_text_is_no_hindrance(
+        self, folder: Path, form: str, name: bytes
+    ) -> None:
+        place = folder / os.fsdecode(name)
+        place.mkdir()
+        Image.new("RGB", SIZE_HW[::-1]).save(place / "cup.jpg")
+        boxed = AnnotatedImage(place / "cup.jpg", SIZE_HW, (Box(1, 2, 30, 20, "cup"),), True)
+        target = place / target_in(folder, form).name
+        write_annotations(AnnotationSet((boxed,), ("cup",)), target, form)
+        assert read_annotations(target, place).num_boxes == 1
 
     @pytest.mark.parametrize("name", ["classes.png", "labels.png"])
     def test_a_photo_called_as_a_list_of_classes(self, folder: Path, name: str) -> None:

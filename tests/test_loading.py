@@ -384,3 +384,27 @@ class TestBadFiles:
             onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
             onnx.save(model, tmp_path / "d.onnx")
             self.refused(tmp_path / "d.onnx", words)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"architecture": "newer"}, "its header is damaged: unknown kind of network: 'newer'"),
+            ({"detector_sha256": ...}, "its header is damaged: 'detector_sha256'"),
+            ({"config": {"odd": 1}}, "its header is damaged"),
+        ],
+    )
+    def test_show_names_what_is_wrong_with_a_header(
+        self,
+        folder: Path,
+        tmp_path: Path,
+        change: dict[str, Any],
+        words: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        model = onnx.load(folder / "d.onnx")
+        header = json.loads(model.metadata_props[0].value) | change
+        header = {name: value for name, value in header.items() if value is not ...}
+        onnx.helper.set_model_props(model, {HEADER_KEY: json.dumps(header)})
+        onnx.save(model, tmp_path / "d.onnx")
+        assert main(["show", str(tmp_path / "d.onnx")]) == 2
+        assert f"d.onnx: {words}" in capsys.readouterr().err

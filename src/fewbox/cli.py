@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C, 141 if whatever read the output has ended.
     """
     _open_if_closed()
+    _spell_out_unknown_signs()
     try:
         try:
             return _run(arguments)
@@ -75,6 +77,15 @@ def _open_if_closed() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - until the end
+
+
+def _spell_out_unknown_signs() -> None:
+    """Let a class or photo whose signs the output's encoding lacks, a pipe's on Windows, be spelled out.
+
+    It would end in an error what has been done by then. JSON is in ASCII anyway.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _write_to_nobody() -> None:

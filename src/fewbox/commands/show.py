@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fewbox.core import counted
-from fewbox.errors import BaseModelError, SettingError
+from fewbox.errors import BaseModelError, DetectorFileError, SettingError
 from fewbox.models import ZOO, ZooEntry, cached_base_path, default_base, is_at_hand
 
 _UNBROKEN = "\u00a0"
@@ -173,13 +173,16 @@ def _facts(path: Path, base: str | None) -> dict[str, Any]:
 
     names = ("labels", "base", "precision", "provenance")
     if path.suffix.lower() in EXPORT_SUFFIXES and not names_base(path):
-        from fewbox.runtimes import read_onnx_header, read_openvino_header
+        from fewbox.runtimes import EXPORT_ONE, read_onnx_header, read_openvino_header
 
         read = read_openvino_header if path.suffix.lower() == ".xml" else read_onnx_header
         header: Mapping[str, Any] = read(path)
-        about = {name: header[name] for name in ("fewbox_version", "input", "detector_sha256")}
-        config = config_from_dict(header["architecture"], header["config"])
-        facts = {name: header[name] for name in (*names, "score_threshold")}
+        try:
+            about = {name: header[name] for name in ("fewbox_version", "input", "detector_sha256")}
+            config = config_from_dict(header["architecture"], header["config"])
+            facts = {name: header[name] for name in (*names, "score_threshold")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DetectorFileError(f"{path}: its header is damaged: {error}", hint=EXPORT_ONE) from error
         return facts | {"input_size_hw": config.input_size_hw, "export": about}
     detector = load_in_torch(path, base, "cpu")
     facts = {name: getattr(detector, name) for name in names} | {"score_threshold": detector.threshold}

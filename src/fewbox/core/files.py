@@ -110,14 +110,20 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
             the disk is full.
     """
     target = Path(target)
-    temporary = target.with_name(f".{target.name}.{_writer()}.tmp")
     try:
+        # The folder one is in is filled as it is: if it were replaced, the shell would be in one gone.
+        is_here = target.is_dir() and target.samefile(Path())
+        temporary = (target if is_here else target.parent) / f".{target.name}.{_writer()}.tmp"
         if target.is_dir() and any(target.iterdir()):
             hint = "choose another name, or remove the folder"
             raise OutputError(f"{target}: the folder is not empty", hint=hint)
         try:
             temporary.mkdir(parents=True)
             yield temporary
+            if is_here:
+                for path in list(temporary.iterdir()):
+                    path.rename(target / path.name)
+                return
             if target.is_dir():
                 target.rmdir()  # a rename onto an empty folder works on some systems only
             temporary.rename(target)
@@ -128,8 +134,8 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
-    """Refuse a target that could not be written, before the work whose result it is to hold.
-
+        OutputError: it is no path, its name ends in none of ``suffixes``, it is a folder, or its folder cannot
+            be written.
     The folder is not made yet, in case the work is refused. What a process that was killed has left in it,
     half-written, is removed, but for films and tables, which can be used as far as they go.
 

@@ -108,6 +108,11 @@ _NOT_PLAIN = ("Cc", "Cs", "Cn", "Zl", "Zp")
 """Controls, surrogates, unassigned, line and paragraph separators."""
 
 
+def has_plain_signs(text: str) -> bool:
+    """Whether it has no line breaks, control signs or halves of a sign, such as of bytes that are no text."""
+    return not any(unicodedata.category(sign) in _NOT_PLAIN for sign in text)
+
+
 def require_plain_text(text: str, where: str) -> None:
     """Refuse a text that not every format could hold, or that would come back changed.
 
@@ -115,7 +120,7 @@ def require_plain_text(text: str, where: str) -> None:
         AnnotationError: there are blanks around it, or it has line breaks, control signs or
             halves of a sign.
     """
-    if text != text.strip() or any(unicodedata.category(sign) in _NOT_PLAIN for sign in text):
+    if text != text.strip() or not has_plain_signs(text):
         message = f"{where}: has blanks around it or signs that do not print: {text[:100]!r}"
         raise AnnotationError(message, hint="rename it")
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element, SubElement
 
+from fewbox.data import has_plain_signs
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.formats.folders import (
     LABELS_NAME,
@@ -110,7 +111,9 @@ def _angles(thing: Element) -> list[str]:
 
 def _text(image: AnnotatedImage) -> str:
     root = Element("annotation")
-    SubElement(root, "folder").text = (path_in_address(image.path) or image.path.absolute()).parent.name
+    folder = (path_in_address(image.path) or image.path.absolute()).parent.name
+    if has_plain_signs(folder):  # XML holds no others; the photo is found without it
+        SubElement(root, "folder").text = folder
     SubElement(root, "filename").text = image.path.name
     size = SubElement(root, "size")
     height, width = image.size_hw
