@@ -110,4 +110,12 @@ def test_a_demo_that_was_killed_is_replaced(tmp_path: Path) -> None:
         (tmp_path / "demo" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "demo" / name).touch()
     demo._make_room(tmp_path / "demo")
-    assert not (tmp_path / "demo").exists()
+    assert not list((tmp_path / "demo").iterdir())
+
+
+def test_a_demo_in_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "detections.json").touch()
+    demo._make_room(Path())
+    assert not list(tmp_path.iterdir())

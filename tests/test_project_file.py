@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,22 @@ class TestStates:
         assert content.photo("a.jpg").reviewed
         content.change_photo("a.jpg", SIZE_HW, delete=["k"], reviewed=False)
         assert content.photo("a.jpg") == PhotoState((), False, SIZE_HW)
+
+    @pytest.mark.slow
+    def test_a_class_with_thousands_of_boxes_is_deleted_at_once(self) -> None:
+        boxes = [
+            {"id": n, "image_id": 1, "category_id": 1 + n % 2, "bbox": [n % 50, 5, 9, 9], "box_id": f"b{n}"}
+            for n in range(10_000)
+        ]
+        classes = [{"id": 1, "name": "mug"}, {"id": 2, "name": "lid"}]
+        images = [{"id": 1, "file_name": "a.jpg"}]
+        content = ProjectFile(
+            json.dumps({"images": images, "annotations": boxes, "categories": classes}), "annotations.json"
+        )
+        start = time.process_time()
+        content.delete_label("mug")
+        assert time.process_time() - start < 1
+        assert [box.box.label for box in content.photo("a.jpg").boxes] == ["lid"] * 5000
 
     def test_a_photo_whose_boxes_are_deleted_has_been_looked_at(self) -> None:
         content = ProjectFile(None, "annotations.json")

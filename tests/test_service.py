@@ -398,6 +398,10 @@ class TestKey:
         monkeypatch.setenv("FEWBOX_API_KEY", "short")
         assert main(["serve", str(duck)]) == 2
         assert "FEWBOX_API_KEY must have at least 16 characters" in capsys.readouterr().err
+        for key in ("schlüssel-mit-umlaut", "a-key-with-a-break\n", " a-key-with-a-blank"):
+            monkeypatch.setenv("FEWBOX_API_KEY", key)
+            assert main(["serve", str(duck)]) == 2
+            assert "FEWBOX_API_KEY must be of printable ASCII characters" in capsys.readouterr().err
 
 
 class TestLoad:

@@ -155,10 +155,10 @@ def _save_contact_sheet(output: Path, photos: Sequence[Path]) -> None:
 
 
 def _make_room(output: Path) -> None:
-    """Remove an earlier demo; never anything else.
+    """Remove an earlier demo; never anything else, and not the folder itself, in which one may be.
 
     Raises:
-        OutputError: ``output`` holds something that no demo writes, or cannot be removed.
+        OutputError: ``output`` holds something that no demo writes, or it cannot be removed.
     """
     if not output.exists():
         return
@@ -168,7 +168,8 @@ def _make_room(output: Path) -> None:
         message = f"{output}: exists, and is no folder of an earlier demo{beside}"
         raise OutputError(message, hint="name another: -o FOLDER")
     try:
-        shutil.rmtree(output)
+        for path in sorted(output.rglob("*"), reverse=True):  # what is in a folder comes after it
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     except OSError as error:
         raise output_error(output, error) from error
 

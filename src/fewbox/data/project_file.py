@@ -321,8 +321,8 @@ class ProjectFile:
             AnnotationError: there is no such class.
         """
         category_id = self._category(label)["id"]
-        gone = [box["id"] for box in self._top["annotations"] if box["category_id"] == category_id]
-        self._top["annotations"] = [box for box in self._top["annotations"] if box["id"] not in set(gone)]
+        kept = [box for box in self._top["annotations"] if box["category_id"] != category_id]
+        self._top["annotations"] = kept
         for image in self._images.values():
             boxes = self._boxes[image.fields["id"]]
             left = {key: box for key, box in boxes.items() if box.fields["category_id"] != category_id}

@@ -124,12 +124,18 @@ def key_from_environment() -> str | None:
     """The key that requests have to carry, if there is one.
 
     Raises:
-        SettingError: it is so short that it could be guessed.
+        SettingError: it is so short that it could be guessed, or no header can carry it as it is.
     """
     key = environment_variable(_KEY_VARIABLE)
-    if key is not None and len(key) < _MIN_KEY_LENGTH:
-        hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
+    if key is None:
+        return None
+    hint = "make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
+    if len(key) < _MIN_KEY_LENGTH:
         raise SettingError(f"{_KEY_VARIABLE} must have at least {_MIN_KEY_LENGTH} characters", hint=hint)
+    # Programs encode other signs in a header differently, and the blanks around what it says are cut off.
+    if not (key.isascii() and key.isprintable() and key == key.strip()):
+        told = f"{_KEY_VARIABLE} must be of printable ASCII characters, without blanks around it"
+        raise SettingError(told, hint=hint)
     return key
 
 
