@@ -134,14 +134,14 @@ def new_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
-        OutputError: it is no path, its name ends in none of ``suffixes``, it is a folder, or its folder cannot
-            be written.
+    """Refuse a target that could not be written, before the work whose result it is to hold.
+
     The folder is not made yet, in case the work is refused. What a process that was killed has left in it,
     half-written, is removed, but for films and tables, which can be used as far as they go.
 
     Raises:
-        OutputError: it is no path, its name ends in none of ``suffixes``, it is a folder, or its folder cannot be
-            written.
+        OutputError: it is no path, its name ends in none of ``suffixes``, it is a folder, or its folder
+            cannot be written.
     """
     target = checked_path(target, "the file to write", OutputError)
     if target.suffix.lower() not in suffixes:

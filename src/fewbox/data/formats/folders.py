@@ -31,9 +31,7 @@ _RUNS = re.compile(
 # What lies beside the pictures of fewbox detect, and how it begins.
 _DETECTIONS, _DETECTIONS_START = "detections.json", b'{\n "detector":'
 
-ONE_BY_ONE = (
-    "convert each folder of photos by itself (--skip-missing), or choose a format that is one file: coco"
-)
+ONE_BY_ONE = "convert each folder of photos by itself (--skip-missing), or choose a format of one file: coco"
 """The cure where a format with a file of boxes per photo cannot tell two photos apart."""
 FOLDERS_OF_PHOTOS = ("images", "jpegimages")
 """What data sets call them, in small letters."""
