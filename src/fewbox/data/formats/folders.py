@@ -370,9 +370,7 @@ def labels_text(annotations: AnnotationSet) -> str:
 def images_by_stem(annotations: AnnotationSet, states_names: bool = True) -> dict[str, AnnotatedImage]:
     """The photos that somebody has looked at, by the name that their files have.
 
-    Args:
-        annotations: the set.
-        states_names: the files say what their photos are called; else the stem of none may be another's name.
+    Unless a file says what its photo is called, ``states_names``, the stem of none may be another's name.
 
     Raises:
         AnnotationError: two photos would have one file, also where capital letters do not count.
