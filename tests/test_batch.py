@@ -243,14 +243,16 @@ def test_ctrl_c_while_workers_start_is_no_error(folder, tmp_path, halted, second
 
 @pytest.mark.skipif(os.name != "posix", reason="a thread of the process gets the signal")
 def test_ctrl_c_that_another_thread_gets_does_not_cut_off_the_start_of_a_worker() -> None:
-    has_ended, steps = threading.Event(), []
+    has_ended, was_heard, steps = threading.Event(), threading.Event(), []
     other = threading.Thread(target=has_ended.wait)
     other.start()
 
     def start() -> None:
         with _deaf_to_ctrl_c():
+            note = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, lambda *signalled: (note(*signalled), was_heard.set()))
             os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.05)
+            assert was_heard.wait(LONG)
             steps.append("started")
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from fewbox.models.families import Config
 from fewbox.models.retinanet import RETINANET_V2
 from fewbox.models.ssd import SsdConfig
 from fewbox.models.yolox import YoloxConfig
+from films import write_film
 from service_client import random_detector
 
 INPUT = 64
@@ -381,6 +383,21 @@ def test_tiles_that_no_photo_has_are_told(
     assert told in printed.err
     assert main(evaluate) == 0
     assert "as without --tiles" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("pixel_aspect", "is_large"), [(Fraction(1), False), (Fraction(3), True)])
+def test_a_film_has_tiles_by_its_size_as_it_is_shown(
+    tmp_path: Path,
+    painter: str,
+    capsys: pytest.CaptureFixture[str],
+    pixel_aspect: Fraction,
+    is_large: bool,
+) -> None:
+    film = write_film(tmp_path / "film.mp4", ticks=[0, 512], audio=False, pixel_aspect=pixel_aspect)
+    assert main(["detect", painter, str(film), "-o", str(tmp_path / "f_tracks.csv"), "--tiles"]) == 0
+    told = "no frame is so large that the detector looks at tiles of it: all is as without --tiles"
+    printed = capsys.readouterr()
+    assert (told not in printed.out + printed.err) == is_large
 
 
 def test_pictures_of_large_photos_stay_small(tmp_path: Path, painter: str) -> None:

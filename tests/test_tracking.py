@@ -245,9 +245,16 @@ def test_a_time_is_in_seconds(time_s: Any) -> None:
     tracker = Tracker(0.5)
     tracker.update(found([square(100, 100)]), 1.7e9)
     for go_on in (lambda: tracker.predict(time_s), lambda: tracker.update(found([]), time_s)):
-        with pytest.raises(SettingError, match=r"time_s must be a number: .*\nhint: .* in seconds"):
+        with pytest.raises(SettingError, match=r"time_s must be a number.*: .*\nhint: .* in seconds"):
             go_on()
     assert [seen.track_id for seen in tracker.update(found([square(101, 100)]), 1.7e9 + 0.1)] == [1]
+
+
+def test_a_time_in_milliseconds_is_told_what_it_may_be_at_most() -> None:
+    with pytest.raises(SettingError, match=r"time_s must be a number up to 1e\+11: 1700000000000"):
+        Tracker(0.5).update(found([]), 1700000000000)
+    with pytest.raises(SettingError, match="rate must be a number above 0, and finite: inf"):
+        Tracker(0.5, rate=math.inf)
 
 
 def test_detections_of_another_library_are_named_by_it() -> None:

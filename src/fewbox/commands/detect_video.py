@@ -344,9 +344,10 @@ def _detect(
 ) -> VideoSummary:
     from fewbox.detection.loading import remark_on_tiles
     from fewbox.video import detect_video
-    from fewbox.video.opening import drawn_before
+    from fewbox.video.opening import drawn_before, shown_size_hw
 
-    if remark := remark_on_tiles(detector, [source.size_hw], "frame"):
+    shown_hw = shown_size_hw(source.size_hw, source.pixel_aspect)
+    if remark := remark_on_tiles(detector, [shown_hw], "frame"):
         console.print(remark)
     summary = detect_video(
         detector,

@@ -200,13 +200,12 @@ def checked_number(
     Raises:
         SettingError: it is no number, or not such a one.
     """
-    try:
-        number = math.nan if isinstance(value, str | bytes | bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
+    number = as_number(value)
     if not (-most <= number <= most and number > above and number >= least):
-        low = f" above {above:g}" if above > -math.inf else f" from {least:g}" if least > -math.inf else ""
-        raise SettingError(f"{name} must be a number{low}: {in_short(value)}", hint=hint)
+        limits = f" above {above:g}" if above > -math.inf else f" from {least:g}" if least > -math.inf else ""
+        if abs(number) > most:
+            limits += f" up to {most:g}" if most < sys.float_info.max else ", and finite"
+        raise SettingError(f"{name} must be a number{limits}: {in_short(value)}", hint=hint)
     return number
 
 
@@ -289,7 +288,8 @@ def checked_whole_size(size_hw: Any, shape: Sequence[int], stretched: bool) -> t
     least = max(height / (h + 1), width / (w + 1))
     most = min(height / max(h - 1, 0.5), width / max(w - 1, 0.5))
     if not stretched and least > most * _MOST_STRETCHED:
-        raise SettingError(f"{told}: its proportions differ", hint="size_hw is height first, then width")
+        hint = "size_hw is height first, then width; make the picture smaller evenly"
+        raise SettingError(f"{told}: its proportions differ", hint=hint)
     return height, width
 
 

@@ -302,7 +302,13 @@ def as_shown(image: npt.NDArray[np.uint8], pixel_aspect: Fraction) -> StretchedI
     height, width = image.shape[:2]
     if pixel_aspect == 1:
         return StretchedImage(image, (height, width))
-    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
-    size_wh = round(width * max(stretch, 1)), round(height * max(1 / stretch, 1))
-    shown = Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR)
+    size_hw = shown_size_hw((height, width), pixel_aspect)
+    shown = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BILINEAR)
     return StretchedImage(np.array(shown), (height, width))
+
+
+def shown_size_hw(size_hw: tuple[int, int], pixel_aspect: Fraction) -> tuple[int, int]:
+    """Height and width of a frame as a player shows it, with pixels that are square."""
+    stretch = float(min(max(pixel_aspect, 1 / _MAX_STRETCH), _MAX_STRETCH))
+    height, width = size_hw
+    return round(height * max(1 / stretch, 1)), round(width * max(stretch, 1))

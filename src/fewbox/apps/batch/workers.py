@@ -159,11 +159,12 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
     noted: list[int] = []
     handler = signal.getsignal(signal.SIGINT)
     is_raised_here = callable(handler) and threading.current_thread() is threading.main_thread()
-    if is_raised_here:
-        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
     holds_back = hasattr(signal, "pthread_sigmask")  # not on Windows
     if holds_back:
         resource_tracker.ensure_running()  # or the first start would start it, which ends the holding back
+    if is_raised_here:
+        signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    if holds_back:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
