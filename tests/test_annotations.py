@@ -201,7 +201,26 @@ class TestWhatIsGivenOnce:
 class TestWhatIsTakenForSomethingElse:
     """Each was taken in silence, or ended in an error that says neither which photo nor what to do."""
 
-    @pytest.mark.parametrize("truth", [0.93, 1.0, math.nan, "0", None, [], np.float32(1)])
+    @pytest.mark.parametrize("truth", [1.0, np.float32(1)])
+    def test_of_a_number_of_a_table_it_is_said_how_it_is_a_truth(self, truth: object) -> None:
+        """To leave it out, as of a score, would make an object of a crowd."""
+        with pytest.raises(AnnotationError, match=r"True or False: .*\nhint: .* bool\(1\.0\)"):
+            AnnotationSet((photo("a.jpg", Box(1, 2, 30, 40, "duck", truth)),), ("duck",))  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("truth", [np.array(True), np.bool_(True), np.int64(1), 1])
+    def test_truths_of_arrays_are_truths(self, truth: Any) -> None:
+        boxes = AnnotationSet((photo("a.jpg", Box(1, 2, 30, 40, "duck", truth)),), ("duck",))[0].boxes
+        assert boxes[0].ignore is True
+
+    def test_keys_and_values_of_a_dict_are_lists(self, tmp_path: Path) -> None:
+        truth = {}
+        for name, edges in (("a.png", (1, 2, 30, 40)), ("b.png", (3, 4, 40, 50))):
+            Image.new("RGB", (64, 64)).save(tmp_path / name)
+            truth[tmp_path / name] = [edges]
+        made = AnnotationSet.from_arrays(truth.keys(), truth.values(), "duck")  # type: ignore[arg-type]
+        assert [(image.path.name, image.boxes[0].x1) for image in made] == [("a.png", 1), ("b.png", 3)]
+
+    @pytest.mark.parametrize("truth", [0.93, math.nan, "0", None, []])
     def test_a_score_or_an_empty_cell_is_no_truth(self, truth: object) -> None:
         """With its score as sixth value every box was one to ignore; NaN meant that a photo was looked at."""
         scored = Box(1, 2, 30, 40, "duck", truth)  # type: ignore[arg-type]

@@ -309,9 +309,12 @@ class AnnotationSet:
 
 def _truth(given: Any, what: str, hint: str) -> bool:
     """Not whatever Python takes for true: a score is no truth, nor is the NaN of an empty cell."""
-    if not isinstance(given, bool | np.bool_ | int | np.integer) or given not in (0, 1):
+    plain = given.item() if getattr(given, "ndim", None) == 0 else given  # numpy's and torch's
+    if not isinstance(plain, int) or plain not in (0, 1):
+        if isinstance(plain, float) and plain in (0, 1):  # of a table with empty cells; or a score
+            hint = f"if that is what it means, bool({plain})"
         raise AnnotationError(f"{what} is True or False: {reprlib.repr(given)}", hint=hint)
-    return bool(given)
+    return bool(plain)
 
 
 def _check_listed_once(images: tuple[AnnotatedImage, ...], source: str) -> None:

@@ -10,7 +10,7 @@ docs/decisions/0052 has the reasons for the limits.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from fewbox.data.photo_file import opened
 from fewbox.data.remote import is_remote
 from fewbox.errors import AnnotationError
 
+_NO_LISTS = (Mapping, set, frozenset)  # the keys and the values of a dict have an order
 # Of its area: a box of which no more is in the photo says little about what is in the photo.
 MIN_INSIDE = 0.5
 
@@ -234,7 +235,7 @@ def images_from_arrays(
 ) -> list[AnnotatedImage]:
     """The photos of ``AnnotationSet.from_arrays``; arguments and errors as there."""
     for given, what in ((paths, "paths"), (boxes, "boxes"), (labels, "labels")):
-        is_list = hasattr(given, "__len__") and not isinstance(given, Mapping | Set) and not _is_table(given)
+        is_list = hasattr(given, "__len__") and not isinstance(given, _NO_LISTS) and not _is_table(given)
         if not is_list or (isinstance(given, str) and what != "labels"):
             raise AnnotationError(f"{what} must be a list, one for each photo: {kind_of(given)}")
     per_photo = [labels] * len(paths) if isinstance(labels, str) else labels
@@ -257,7 +258,7 @@ def _boxes_from_array(corners: Any, labels: Any, name: str) -> tuple[Box, ...]:
     if _is_table(corners):
         hint = 'choose them in this order: df[["x1", "y1", "x2", "y2"]].to_numpy()'
         raise AnnotationError(f"{name}: boxes are an array, not {kind_of(corners)}", hint=hint)
-    if isinstance(labels, Mapping | Set):
+    if isinstance(labels, _NO_LISTS):
         hint = "a list has them in the order of the boxes"
         raise AnnotationError(f"{name}: labels are a list, not {kind_of(labels)}", hint=hint)
     told: object = "None"
