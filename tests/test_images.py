@@ -201,8 +201,14 @@ class TestFindPhotos:
         assert f"{folder}: drawn by fewbox, and no photos: drawn.png, found.gif\n" in told
         assert f"no photos: {drawn}, {folder / 'more' / 'drawn.jpg'}\n" in told
         assert find_photos([drawn, folder / "found.gif"]) == [drawn, folder / "found.gif"]
+        for photo in photos:
+            photo.unlink()
+        for place in (folder, folder / "d*.png"):
+            with pytest.raises(PhotoError, match="only pictures that fewbox has drawn") as failure:
+                find_photos(place)
+            assert failure.value.hint == "name one by itself to take it as a photo"
         picture.save(drawn)  # by another program, without the comment
-        assert find_photos(folder) == [drawn, *photos]
+        assert find_photos(folder) == [drawn]
 
     def test_patterns_may_reach_into_sub_folders(self, folder: Path) -> None:
         assert self.names(find_photos(folder / "out*")) == ["out1.png", "out2.JPG", "out10.jpg"]

@@ -21,6 +21,8 @@ from fewbox.data.annotations import AnnotatedImage, AnnotationSet, Box
 from fewbox.data.checks import check_annotations
 from fewbox.data.formats import read_annotations, read_raw, write_annotations
 from fewbox.data.formats.photos import PhotoFinder
+from fewbox.data.project import Project
+from fewbox.detection.drawing import save_picture
 from fewbox.errors import AnnotationError
 
 DOCS = Path(__file__).parents[1] / "docs" / "formats.md"
@@ -496,3 +498,59 @@ def test_they_are_left_out_on_request_and_told(
         (ten_of_many[1] / f"p{number:02}.png").unlink()
     with pytest.raises(AnnotationError, match="photo not found"):  # the wrong folder, most likely
         read_annotations(*ten_of_many, skip_missing=True)
+
+
+class TestPicturesThatFewboxHasDrawn:
+    """Passed over in a folder, but not where boxes are of them."""
+
+    @pytest.fixture
+    def photos(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "ds" / "images"
+        folder.mkdir(parents=True)
+        for name in ("a.jpg", "cup.jpg"):
+            Image.new("RGB", (80, 60)).save(folder / name)
+        for name in ("drawn_a.jpg", "cup.png", "unnamed.png"):
+            save_picture(Image.new("RGB", (80, 60)), folder / name)
+        return folder
+
+    @pytest.mark.parametrize("form", FORMATS)
+    @pytest.mark.parametrize("as_pattern", [False, True])
+    def test_one_that_boxes_name_is_a_photo(
+        self, photos: Path, form: str, as_pattern: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = ["a.jpg", "cup.jpg", "drawn_a.jpg"]
+        boxes = (Box(10, 10, 30, 30, "duck"),)
+        images = tuple(AnnotatedImage(photos / name, (60, 80), boxes, reviewed=True) for name in names)
+        root = photos.parent
+        target = root / ("boxes" + {"csv": ".csv", "cvat": ".xml"}.get(form, ".json"))
+        if form in FOLDER_FORMATS:
+            target = root / "labels"
+        write_annotations(AnnotationSet(images, ("duck",)), target, form)
+        place = photos / "*.*" if as_pattern else photos
+        capsys.readouterr()
+        found = read_annotations(target, place)
+        assert [image.path.name for image in found if image.reviewed] == names
+        assert len(found) == 3
+        told = capsys.readouterr().err
+        assert "drawn_a.jpg" not in told
+        assert "unnamed.png" in told
+        assert "cup.jpg" not in told
+        report = check_annotations(target, place, show_progress=False)
+        assert report.num_photos == 3
+        assert not [finding for finding in report.findings if finding.kind == "photo-missing"]
+
+    def test_one_that_the_project_file_names_is_learnt_from_and_not_told(
+        self, photos: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        names = ["a.jpg", "cup.jpg", "drawn_a.jpg"]
+        boxes = (Box(10, 10, 30, 30, "duck"),)
+        images = tuple(AnnotatedImage(photos / name, (60, 80), boxes, reviewed=True) for name in names)
+        write_annotations(AnnotationSet(images, ("duck",)), photos / "annotations.json", "coco")
+        for place in (photos, photos / "*.*"):
+            for only_asked in (False, True):
+                found = Project(place).annotation_set(only_asked=only_asked)
+                assert [image.path.name for image in found] == names
+            assert Project(place).photo_names() == names
+        told = capsys.readouterr().err
+        assert "drawn_a.jpg" not in told
+        assert f"{photos}: drawn by fewbox, and no photos: cup.png, unnamed.png\n" in told

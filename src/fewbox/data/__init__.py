@@ -20,6 +20,7 @@ from fewbox.errors import AnnotationError, SettingError
 
 if TYPE_CHECKING:
     from fewbox.data.annotations import AnnotationSet
+    from fewbox.data.formats.raw import RawAnnotations
 
 FORMATS = {
     "coco": "COCO JSON, one file",
@@ -134,6 +135,40 @@ def plain_path(name: str) -> str:
 def photo_key(name: str) -> str:
     """What photos are compared by: their paths, of which macOS spells an accent as a sign of its own."""
     return unicodedata.normalize("NFC", plain_path(name))
+
+
+class NamedDrawings:
+    """Which of the pictures that fewbox has drawn are photos all the same, as boxes name them.
+
+    Args:
+        raw: what files of boxes say; none where there are photos only.
+    """
+
+    def __init__(self, raw: RawAnnotations | None) -> None:
+        photos = raw.photos if raw else ()
+        names = [name for photo in photos for name in (photo.name, *photo.other_names)]
+        if raw and raw.format in FOLDER_FORMATS:  # whose files are called as their photos
+            names += [photo.file.stem for photo in photos if photo.file]
+        self._names = {photo_key(name).rpartition("/")[2].casefold() for name in names}
+        self._found: set[Path] = set()
+
+    def has(self, picture: Path) -> bool:
+        """Whether boxes name it."""
+        if is_named := not self._names.isdisjoint(_called(picture)):
+            self._found.add(picture)
+        return is_named
+
+    def without_doubles(self, photos: list[Path]) -> list[Path]:
+        """The photos without what is drawn and has its name from another: cup.png, of cup.jpg, by cup.txt."""
+        if not self._found.intersection(photos):
+            return photos
+        self._names -= {name for photo in photos if photo not in self._found for name in _called(photo)}
+        return [photo for photo in photos if photo not in self._found or self.has(photo)]
+
+
+def _called(photo: Path) -> tuple[str, str]:
+    name = photo_key(photo.name).casefold()
+    return name, name.rpartition(".")[0]
 
 
 DEMO_FOLDER = Path(__file__).parents[1] / "rubber_ducks"

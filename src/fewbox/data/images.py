@@ -10,7 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any, cast
@@ -38,6 +38,8 @@ from fewbox.errors import PhotoError
 StrPath = str | os.PathLike[str]
 PhotoSource = StrPath | bytes | bytearray | memoryview | PhotoBytes
 """A path or address, or what stands in the file."""
+IsNamed = Callable[[Path], bool]
+"""Whether what fewbox has drawn in a folder or pattern is named by itself, as by boxes, and so a photo."""
 
 # A saved JPEG is .jfif to Windows and Chrome; .hif is what Canon, Sony and Fujifilm call HEIC; .mpo has
 # several JPEGs in it, of which the first is the photo.
@@ -48,6 +50,7 @@ PHOTO_SUFFIXES = frozenset(
 
 _PHOTO_KINDS = "a path, the bytes of a photo's file, an array [H, W, 3] uint8 RGB, or a Pillow image"
 _TO_UINT8 = "of 0 to 255: image.astype('uint8'); of 0 to 1: image * 255 first; of 16 bits: image // 256 first"
+_ONLY_DRAWN = ("only pictures that fewbox has drawn", "name one by itself to take it as a photo")
 _SUFFIX_HINT = "photos end in " + ", ".join(sorted(PHOTO_SUFFIXES))
 
 
@@ -70,10 +73,15 @@ def find_photos(paths: StrPath | Iterable[StrPath]) -> list[Path]:
         >>> [photo.name for photo in fewbox.find_photos(["ducks/train", "ducks/test/duck_0*.jpg"])][4:7]
         ['duck_05.jpg', 'duck_01.jpg', 'duck_02.jpg']
     """
+    return find_named(paths, lambda _: False)
+
+
+def find_named(paths: StrPath | Iterable[StrPath], is_named: IsNamed) -> list[Path]:
+    """As :func:`find_photos`, with those pictures that fewbox has drawn which are named elsewhere."""
     found: dict[str, Path] = {}
     for path in _each_given(paths):
-        photos = map(cached_path, _addresses(str(path))) if is_remote(path) else _photos_at(Path(path))
-        for photo in photos:
+        at = map(cached_path, _addresses(str(path))) if is_remote(path) else _photos_at(Path(path), is_named)
+        for photo in at:
             found.setdefault(os.path.realpath(photo), photo)
     return list(found.values())
 
@@ -91,7 +99,7 @@ def photo_places(paths: StrPath | Iterable[StrPath]) -> list[str]:
         if is_remote(path):
             found |= {address: address for address in _addresses(str(path))}
         else:
-            for photo in _photos_at(Path(path)):
+            for photo in _photos_at(Path(path), lambda _: False):
                 found.setdefault(os.path.realpath(photo), str(photo.absolute()))
     return list(found.values())
 
@@ -117,17 +125,8 @@ def given_places(places: StrPath | Iterable[StrPath]) -> list[StrPath]:
     return given
 
 
-def photos_in_folder(folder: Path) -> list[Path]:
-    """List the photos directly in ``folder`` in natural order; there may be none.
-
-    Raises:
-        PhotoError: the folder cannot be listed.
-    """
-    return [folder / name for name in photo_names_in(folder)]
-
-
-def photo_names_in(folder: Path) -> list[str]:
-    """The names of the photos directly in ``folder`` in natural order; errors as :func:`photos_in_folder`."""
+def photo_names_in(folder: Path, is_named: IsNamed) -> list[str]:
+    """Names of the photos directly in ``folder`` in natural order; `PhotoError` if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:  # which asks the system once, not once for each of thousands
             listed = list(entries)
@@ -135,29 +134,31 @@ def photo_names_in(folder: Path) -> list[str]:
     except OSError as error:
         raise PhotoError(f"{folder}: cannot be listed: {error.strerror or error}") from error
     beside = drawings_among(entry.name for entry in listed)
-    drawings = {name for name in names if name in beside or is_drawing(os.path.join(folder, name))}  # noqa: PTH118
+    drawn = {name for name in names if name in beside or is_drawing(os.path.join(folder, name))}  # noqa: PTH118
+    drawings = {name for name in drawn if not is_named(folder / name)}
     _tell_drawings(folder, drawings)
     return sorted(names - drawings, key=_natural_key)
 
 
 def _tell_drawings(place: Path, drawings: Iterable[str]) -> None:
-    """Say what is passed over in a folder or pattern, if anything is."""
     if drawings:
         say_once(f"{place}: drawn by fewbox, and no photos: {some_of(sorted(drawings, key=_natural_key))}")
 
 
-def _photos_at(path: Path) -> list[Path]:
+def _photos_at(path: Path, is_named: IsNamed) -> list[Path]:
     if not os.path.lexists(path) and any(sign in str(path) for sign in "*?["):
-        return _photos_matching(path)
+        return _photos_matching(path, is_named)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
         raise PhotoError(f"{path}: cannot be read: {error.strerror or error}") from error
     if is_folder:
-        photos = photos_in_folder(path)
+        photos = [path / name for name in photo_names_in(path, is_named)]
         if not photos:
             hint = f"{_SUFFIX_HINT}; sub-folders are searched only by a pattern: '{path / '**' / '*.jpg'}'"
-            raise PhotoError(f"{path}: no photos in this folder", hint=hint)
+            are_drawn = any(_is_photo_name(each.name) and each.is_file() for each in path.iterdir())
+            told, hint = _ONLY_DRAWN if are_drawn else ("no photos in this folder", hint)
+            raise PhotoError(f"{path}: {told}", hint=hint)
         return photos
     if not is_file:
         raise PhotoError(f"{path}: no such photo or folder", hint=SPELLING_HINT)
@@ -166,14 +167,15 @@ def _photos_at(path: Path) -> list[Path]:
     return [path]
 
 
-def _photos_matching(pattern: Path) -> list[Path]:
+def _photos_matching(pattern: Path, is_named: IsNamed) -> list[Path]:
     matches = glob.glob(str(pattern), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
     those = {path for path in map(Path, matches) if _is_photo_name(path.name) and path.is_file()}
-    drawings = {path for path in those if is_drawing(path)}
+    drawings = {path for path in those if is_drawing(path) and not is_named(path)}
     _tell_drawings(pattern, [str(path) for path in drawings])
     photos = sorted(those - drawings, key=_natural_order)
     if not photos:
-        raise PhotoError(f"{pattern}: no photo matches this pattern", hint=_SUFFIX_HINT)
+        told, hint = _ONLY_DRAWN if drawings else ("no photo matches this pattern", _SUFFIX_HINT)
+        raise PhotoError(f"{pattern}: {told}", hint=hint)
     return photos
 
 

@@ -26,9 +26,9 @@ from fewbox.core import files, quoted
 from fewbox.data import PROJECT_FILE
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.formats.text_file import WRITE_AGAIN_HINT
-from fewbox.data.images import StrPath, find_photos, photo_names_in, read_size_hw
+from fewbox.data.images import StrPath, read_size_hw
 from fewbox.data.project_file import DrawnBox, PhotoState, ProjectFile
-from fewbox.data.project_set import project_set, raw_project, with_mentioned, without_others
+from fewbox.data.project_set import names_found, project_set, raw_project, with_mentioned, without_others
 from fewbox.data.remote import is_remote, place_here
 from fewbox.errors import AnnotationError, OutputError, PhotoError
 
@@ -98,15 +98,10 @@ class Project:
     def _all_names(self) -> list[str]:
         with self._lock:
             content = self._load().content
-            names = self._names_found()
+            names = names_found(self.photos, self.folder, content.names)
             self._found = frozenset(names)
             is_out = {name for name in content.names if content.photo(name).left_out}
         return with_mentioned(names, [n for n in content.names if n not in is_out or self.is_there(n)])
-
-    def _names_found(self) -> list[str]:
-        if self.photos != self.folder:
-            return [photo.relative_to(self.folder).as_posix() for photo in find_photos(self.photos)]
-        return photo_names_in(self.folder)
 
     def known_names(self) -> set[str]:
         """The photos that the project file speaks of, also those that are no longer there."""
@@ -303,7 +298,7 @@ class Project:
             raise AnnotationError(f"{self.folder / PROJECT_FILE}: no such file", hint=hint)
         with self._naming_the_cure():
             raw = raw_project(self.folder)
-        found = self._names_found()
+        found = names_found(self.photos, self.folder, [photo.name for photo in raw.photos])
         if only_asked and not self.is_whole:
             raw = without_others(raw, self.folder, found)
         return project_set(raw, self.folder, found, label=label, strict=strict)

@@ -21,6 +21,7 @@ from fewbox.data.formats.folders import folders_of_photos
 from fewbox.data.formats.photos import AmbiguousPhotoError, PhotoFinder
 from fewbox.data.formats.raw import RawAnnotations, RawBox, RawPhoto, tell_left_out, tell_unused
 from fewbox.data.formats.text_file import read_bytes
+from fewbox.data.images import find_named, photo_names_in
 from fewbox.data.project_file import PhotoState
 from fewbox.errors import AnnotationError
 
@@ -154,6 +155,22 @@ def _image(photo: RawPhoto, path: Path, label: str, fitting: Fitting) -> Annotat
     """Without boxes it does not matter which size a photo had."""
     size_hw = photo.size_hw if photo.boxes else None
     return annotated_image(replace(photo, where=PROJECT_FILE, size_hw=size_hw), path, label, fitting)
+
+
+def names_found(photos: Path, folder: Path, mentioned: Iterable[str]) -> list[str]:
+    """The photos in the project's folder, or that a pattern of photos in it matches: paths below the folder.
+
+    Raises:
+        PhotoError: the folder cannot be listed, or nothing matches the pattern.
+    """
+    known = {photo_key(name) for name in mentioned}
+
+    def is_named(picture: Path) -> bool:
+        return photo_key(picture.relative_to(folder).as_posix()) in known
+
+    if photos != folder:
+        return [photo.relative_to(folder).as_posix() for photo in find_named(photos, is_named)]
+    return photo_names_in(folder, is_named)
 
 
 def with_mentioned(found: list[str], mentioned: Iterable[str]) -> list[str]:

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fewbox.core import counted
-from fewbox.data import FOLDER_FORMATS
+from fewbox.data import FOLDER_FORMATS, NamedDrawings
 from fewbox.data.formats.folders import (
     Folders,
     NamedPhotos,
@@ -41,7 +41,7 @@ from fewbox.data.formats.folders import (
 )
 from fewbox.data.formats.raw import RawAnnotations, RawPhoto
 from fewbox.data.formats.text_file import have_one_content
-from fewbox.data.images import StrPath, find_photos, photos_in_folder
+from fewbox.data.images import StrPath, find_named, photo_names_in
 from fewbox.data.remote import shown_name
 from fewbox.errors import AnnotationError
 
@@ -99,15 +99,16 @@ class PhotoFinder:
         self._has_file_per_photo = self._format in FOLDER_FORMATS
         self._has_several_files = raw is not None and len({photo.file for photo in raw.photos}) > 1
         self._is_given = places is not None
-        if places is None:
-            places = raw.places if raw else ()
+        places = (raw.places if raw else ()) if places is None else places
         given = [places] if isinstance(places, str | os.PathLike) else list(places)
         # os.path, as the methods of Path raise on names that are too long for the system.
         self.folders = [Path(place) for place in given if os.path.isdir(place)]  # noqa: PTH112
         # A folder may hold no photo itself: the file can name photos in its sub-folders.
-        found = [photo for folder in self.folders for photo in photos_in_folder(folder)]
+        self._drawings = NamedDrawings(raw)
+        found = [photo for folder in self.folders for photo in self._listed(folder)]
         others = [place for place in given if Path(place) not in self.folders]
-        found += find_photos(others) if others else []
+        found += find_named(others, self._drawings.has) if others else []
+        found = self._drawings.without_doubles(found)
         # What was asked of the system once.
         self._real_paths: dict[Path, str] = {}
         self._folders: dict[Path, Folders] = {}
@@ -202,9 +203,8 @@ class PhotoFinder:
 
     def _without_rival(self, photo: RawPhoto, path: Path) -> Path | AnnotationError:
         """The photo, unless the file's own one is another that may not be taken."""
-        if photo.file is None:
-            return path
-        if not self._is_given and ".." not in photo.name and not is_absolute(photo.name):
+        is_plain = ".." not in photo.name and not is_absolute(photo.name)
+        if photo.file is None or (is_plain and not self._is_given):
             return path
         if self._has_file_per_photo:
             named, called = self._beside(photo, photo.file, lambda _: True)
@@ -346,16 +346,19 @@ class PhotoFinder:
             self._own_folders[place] = own_folders(self._format, place)
         return self._own_folders[place]
 
+    def _listed(self, folder: Path) -> list[Path]:
+        return [folder / name for name in photo_names_in(folder, self._drawings.has)]
+
     def _photos_of(self, folder: Path) -> NamedPhotos:
         if folder not in self._photos_in:
-            self._photos_in[folder] = NamedPhotos(photos_in_folder(folder))
+            self._photos_in[folder] = NamedPhotos(self._drawings.without_doubles(self._listed(folder)))
         return self._photos_in[folder]
 
     @cached_property
     def _below(self) -> NamedPhotos:
         """All photos in the folders and below."""
         places = {os.path.realpath(p): p for folder in self.folders for p in folders_of_photos(folder)}
-        return NamedPhotos(photo for place in places.values() for photo in photos_in_folder(place))
+        return NamedPhotos(photo for place in places.values() for photo in self._listed(place))
 
     def _one_of(
         self, photo: RawPhoto, named: list[Path], called: list[Path]
@@ -377,8 +380,7 @@ class PhotoFinder:
             deeper = self._different(next(filter(None, self._below.each_way([photo.name])), []))
             if len(deeper) > 1:
                 return _ambiguous(photo, deeper, _RENAME_HINT)
-            if deeper and names_another_split(photo.name, self._folders_of(deeper[0])):
-                refused = deeper
+            refused = [it for it in deeper if names_another_split(photo.name, self._folders_of(it))]
         looked = ", ".join(map(str, self.folders[:3])) or f"the {counted(len(self.found), 'photo')} given"
         if photo.file and (at := self._at(photo.file.parent, photo.name)):
             hint = f"there is {shown_name(at)}, outside of what was given: name its folder"
