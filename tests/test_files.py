@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fewbox.core.files import new_folder, replacing, require_writable, write_text
+from fewbox.core.files import TABLE_HEAD, new_folder, replacing, require_writable, write_text
 from fewbox.errors import OutputError
 
 KILLED = """
@@ -39,7 +39,9 @@ def test_what_a_killed_process_left_is_removed_after_an_hour(tmp_path: Path) -> 
     running = tmp_path / f".cup.{os.getpid()}.tmp.jpg"
     of_use = [tmp_path / f".film.4711.tmp{suffix}" for suffix in (".mp4", ".m4v", ".mov", ".MKV", ".csv")]
     for path in (*not_ours, running, *of_use):
-        path.write_text("kept")
+        path.write_text(f"{TABLE_HEAD}\n0,0.00" if path.suffix == ".csv" else "kept")
+    (tmp_path / ".counts.4711.tmp.csv").write_text("photo,duck\n")
+    (tmp_path / ".film_tracks.4711.tmp.csv").touch()
     for path in tmp_path.iterdir():
         os.utime(path, (time.time() - 4000,) * 2)
     require_writable(tmp_path / "other.jpg", [".jpg"])

@@ -31,8 +31,8 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp(\.\w+)?")
 _ABANDONED_S = 3600.0  # another machine's process may be at work in a shared folder
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv")
 """What videos are written as."""
-_OF_USE = (*VIDEO_SUFFIXES, ".csv")
-"""What is written for hours, and can be used up to where it ends: a camera's film and its table of tracks."""
+TABLE_HEAD = "frame,time_s,track,x1,y1,x2,y2,score,label"
+"""How every table of tracks begins."""
 _MAX_NAME_BYTES = 255  # of the usual file systems; a Japanese letter takes three
 _HEAD_BYTES = 4096
 MARK = "drawn by fewbox"
@@ -137,7 +137,7 @@ def require_writable(target: str | os.PathLike[str], suffixes: Sequence[str]) ->
     """Refuse a target that could not be written, before the work whose result it is to hold.
 
     The folder is not made yet, in case the work is refused. What a process that was killed has left in it,
-    half-written, is removed, but for films and tables, which can be used as far as they go.
+    half-written, is removed, but for films and tables of tracks, which can be used as far as they go.
 
     Raises:
         OutputError: it is no path, its name ends in none of ``suffixes``, it is a folder, or its folder
@@ -237,14 +237,15 @@ def is_temporary(path: Path) -> bool:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove temporary files of :func:`replacing` whose process has ended, untouched for long."""
+    """Remove temporary files whose process has ended, untouched for long; not what was written for hours."""
     for path in folder.iterdir():
         match = _TEMPORARY.fullmatch(path.name)
-        if match and path.suffix.lower() not in _OF_USE:
-            with suppress(OSError):  # somebody else has removed it, or has it open
+        if match and path.suffix.lower() not in VIDEO_SUFFIXES:
+            with suppress(OSError, OutputError):  # somebody else has removed it, or has it open
                 about = path.lstat()
                 is_old = time.time() - about.st_mtime > _ABANDONED_S
-                if stat.S_ISREG(about.st_mode) and is_old and not _runs(int(match[1])):
+                is_table = path.suffix.lower() == ".csv" and about.st_size and is_own(path, TABLE_HEAD)
+                if stat.S_ISREG(about.st_mode) and is_old and not is_table and not _runs(int(match[1])):
                     path.unlink()
 
 
@@ -307,14 +308,14 @@ def drawings_among(names: Iterable[str]) -> set[str]:
 def is_drawing(picture: str | os.PathLike[str]) -> bool:
     """Whether fewbox has drawn a picture or an animation, by the mark at its beginning.
 
-    Not of what cannot be read: that is told when its turn comes.
+    Not of a named pipe, which may never end, nor of what cannot be read: that is told when its turn comes.
     """
     path = os.fspath(picture)
     if not path.lower().endswith(_DRAWN_AS):
         return False
     try:
-        status = os.stat(path)  # noqa: PTH116 - there may be thousands
-        return _has_mark(path, status.st_ino, status.st_size, status.st_mtime_ns)
+        about = os.stat(path)  # noqa: PTH116 - there may be thousands
+        return stat.S_ISREG(about.st_mode) and _has_mark(path, about.st_ino, about.st_size, about.st_mtime_ns)
     except OSError:
         return False
 

@@ -81,8 +81,8 @@ class FolderSummary:
                 len(self.drawn_before), "picture of an earlier run is", "pictures of an earlier run are"
             )
             lines.append(
-                f"{self.written.parent}: {still} still there, and not in {self.written.name}: "
-                f"{some_of(self.drawn_before)}"
+                f"{self.written.parent}: {still} still there; this run has not drawn "
+                f"{'them' if len(self.drawn_before) > 1 else 'it'}: {some_of(self.drawn_before)}"
             )
         if self.failed:
             names, count = ", ".join(self.failed), counted(self.num_photos, "photo")

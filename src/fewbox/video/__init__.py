@@ -21,7 +21,7 @@ from PIL import Image
 from fewbox.config import DEFAULT_CONFIRM
 from fewbox.core import counted
 from fewbox.core.arguments import checked_threshold, takes_score_threshold
-from fewbox.core.files import VIDEO_SUFFIXES, not_own, replacing, require_own, require_writable
+from fewbox.core.files import TABLE_HEAD, VIDEO_SUFFIXES, not_own, replacing, require_own, require_writable
 from fewbox.core.progress import progress_bar
 from fewbox.data.images import StrPath
 from fewbox.detection import Detections
@@ -33,7 +33,7 @@ from fewbox.video.counting import PassCounter
 from fewbox.video.opening import TABLE_NAME, TABLE_SUFFIX, as_shown, is_own
 from fewbox.video.reader import Frame, FrameSource, VideoReader
 from fewbox.video.tracking import TrackedBox, Tracker
-from fewbox.video.writer import TABLE_HEAD, TrackSummary, TrackTable, VideoWriter
+from fewbox.video.writer import TrackSummary, TrackTable, VideoWriter
 
 if TYPE_CHECKING:
     from fewbox.video.reader import Packet

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fewbox.core import escaped, files
-from fewbox.core.files import output_error, write_text
+from fewbox.core.files import TABLE_HEAD, output_error, write_text
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.similar import NEARLY_SAME, SAME, PerceptualHash, perceptual_hash
 from fewbox.errors import OutputError, VideoError
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
     from av.bitstream import BitStreamFilterContext
 
     from fewbox.video.reader import FrameSource, Packet
-
-_TABLE_COLUMNS = ("frame", "time_s", "track", "x1", "y1", "x2", "y2", "score", "label")
-TABLE_HEAD = ",".join(_TABLE_COLUMNS)
-"""How every table begins."""
 
 _RGB, _BT709 = 0, 1  # as ITU-T H.273 numbers matrices
 _H264 = {"preset": "veryfast", "crf": "20", "bf": "0"}
@@ -174,7 +170,7 @@ class TrackTable:
     def __init__(self, file: BinaryIO, target: Path) -> None:
         self._file = file
         self._target = target
-        self._append([_TABLE_COLUMNS])
+        self._append([TABLE_HEAD.split(",")])
 
     def write(self, frame_number: int, time_s: float, tracked: Sequence[TrackedBox]) -> None:
         """Add the rows of a frame, with as many digits as can be measured.
