@@ -361,7 +361,9 @@ def _detect(
         summary_json=summary_json,
     )
     for film, table in drawn_before(summary.outputs, source.name):
-        console.print(f"{film}: of an earlier run, and still there; its boxes are not those of {table.name}")
+        console.print(
+            f"{film}: of an earlier run, and still there; its boxes may be others than those of {table.name}"
+        )
     return summary
 
 

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -131,8 +131,8 @@ def drawn_before(written: Sequence[Path], source: str) -> list[tuple[Path, Path]
         written: what the run has written.
         source: what it has read, which is no such film.
 
-    Raises:
-        VideoError: PyAV is not installed.
+    Returns:
+        None without PyAV, of which a table of photos in a row has no need: nobody knows whose a film is.
     """
     tables = [path for path in written if path.name.endswith(TABLE_NAME + TABLE_SUFFIX)]
     films = [
@@ -141,9 +141,10 @@ def drawn_before(written: Sequence[Path], source: str) -> list[tuple[Path, Path]
         for suffix in VIDEO_SUFFIXES
     ]
     known = {path.resolve() for path in (*written, Path(source))}
-    return [
-        pair for pair in films if pair[0].resolve() not in known and pair[0].is_file() and is_own(pair[0])
-    ]
+    others = [pair for pair in films if pair[0].resolve() not in known and pair[0].is_file()]
+    with suppress(VideoError):
+        return [pair for pair in others if is_own(pair[0])]
+    return []
 
 
 _WAITED = 0.25
