@@ -312,6 +312,16 @@ def test_files_that_no_manifest_claims_are_neither_taken_nor_replaced(folder, tm
     assert there.read_text() == "somebody's own"
 
 
+def test_heads_alone_are_not_replaced_by_the_copy_with_their_base(folder, tmp_path, monkeypatch) -> None:
+    heads = tmp_path / "detector.safetensors"
+    heads.write_bytes(b"heads")
+    monkeypatch.setattr(batch, "_whole_file", lambda *_: ((heads.name, b"all weights"), 0.5, 300))
+    with pytest.raises(OutputError, match="would be replaced by the detector with its base") as failure:
+        detect_batch(heads, few(folder, tmp_path, 1), tmp_path)
+    assert "rename the detector" in (failure.value.hint or "")
+    assert heads.read_bytes() == b"heads"
+
+
 def test_a_run_may_go_where_its_detector_and_photos_are(folder, tmp_path) -> None:
     photos = few(folder, tmp_path, 1).rename(tmp_path / "photos")
     file = ("detector.onnx", (folder / "d.onnx").read_bytes())

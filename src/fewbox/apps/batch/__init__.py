@@ -32,7 +32,7 @@ from fewbox.apps.batch.workers import (
 from fewbox.core import counted, num_cores
 from fewbox.core.arguments import AUTO, CPU, checked_device, takes_score_threshold
 from fewbox.core.boxes import checked_tiles
-from fewbox.core.files import temporary_folder
+from fewbox.core.files import is_there, temporary_folder
 from fewbox.core.progress import console, progress_bar
 from fewbox.data.images import StrPath, photo_places
 from fewbox.detection.folder import names_a_file
@@ -95,6 +95,7 @@ def detect_batch(
     _require_folder_name(str(output))
     all_photos, storage = photo_places(photos), Storage(str(output))
     file, own_threshold, limit = _whole_file(Path(detector), base, engine)
+    _require_not_replaced(Path(detector), storage, file)
     threshold = own_threshold if threshold is None else threshold
     with ExitStack() as stack:
         count = max(num_cores() // wanted.cpus, 1) if wanted.count is None else wanted.count
@@ -139,6 +140,19 @@ def _follow(results: Iterator[ShardResult], todo: Sequence[Shard], show_progress
             photos += result.photos
             rate = photos / max(time.monotonic() - begun, 1e-9)
             advance(f"{rate:.1f} photos/s", result.photos)
+
+
+def _require_not_replaced(detector: Path, storage: Storage, copy: tuple[str, bytes]) -> None:
+    """Refuse an output where a detector that holds only the heads is called as its copy with all weights.
+
+    Raises:
+        OutputError: it is.
+    """
+    target = Path(storage.where) / copy[0]  # of an address there is no such file
+    is_same = is_there(target) and is_there(detector) and target.samefile(detector)
+    if is_same and storage.read(copy[0]) != copy[1]:
+        hint = "choose another output with -o, or rename the detector"
+        raise OutputError(f"{target}: would be replaced by the detector with its base", hint=hint)
 
 
 def _whole_file(path: Path, base: str | None, engine: str) -> tuple[tuple[str, bytes], float, int]:
