@@ -166,3 +166,42 @@ def test_two_formats_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> N
     assert (
         "photos: the format may be: coco, csv\nhint: say which one: --from FORMAT" in capsys.readouterr().err
     )
+
+
+class TestAFileWithoutItsPhotos:
+    """A project's photos may go one by one; where none is there it is their folder that is wrong."""
+
+    @pytest.fixture
+    def apart(self) -> Path:
+        """Another tool's file in a folder of its own, as many data sets have it."""
+        Path("set", "annotations").mkdir(parents=True)
+        shutil.copytree("photos", "set/images")
+        file = Path("set/annotations/annotations.json")
+        Path("set/images/boxes.json").rename(file)
+        return file
+
+    def test_is_refused_until_they_are_named(self, apart: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run("set/annotations", "-o", "o.csv") == 2
+        told = capsys.readouterr().err
+        assert "photo not found: 'photo0.png'" in told
+        assert "say where the photos are" in told
+        assert not Path("o.csv").exists()
+        assert run("set/annotations", "set/images", "-o", "o.csv") == 0
+        assert read_annotations("o.csv", "set/images").num_boxes == 3
+
+    def test_an_address_is_told_as_it_stands(self, apart: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        coco = json.loads(apart.read_text())
+        coco["images"][0]["file_name"] = "https://example.com/x.jpg"
+        apart.write_text(json.dumps(coco))
+        shutil.copy("set/images/photo1.png", apart.parent)
+        assert run("set/annotations", "-o", "o.csv") == 0
+        assert "no longer there: https://example.com/x.jpg, photo2.png" in capsys.readouterr().err
+
+    def test_boxes_drawn_here_go_to_no_other_photo(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Project("photos").change_photo("photo0.png", put=[DrawnBox("k", Box(1, 2, 30, 40, "cup"))])
+        Path("photos/images").mkdir()
+        for photo in Path("photos").glob("*.png"):
+            photo.rename(Path("photos/images", photo.name))
+        assert run("photos", "-o", "o.csv", "--from", "coco") == 2
+        assert "none of its photos is there: photo0.png" in capsys.readouterr().err
+        assert not Path("o.csv").exists()

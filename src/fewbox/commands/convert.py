@@ -85,8 +85,11 @@ def _read(parsed: argparse.Namespace, from_format: str) -> tuple[AnnotationSet, 
     """The photos with their boxes, and remarks about what is not read; of a project as elsewhere."""
     from fewbox.data.formats import read_raw, to_annotation_set
     from fewbox.data.project import Project
+    from fewbox.data.project_set import has_photos
 
-    if from_format == "coco" and not parsed.photos and Path(parsed.boxes, PROJECT_FILE).is_file():
+    is_project = from_format == "coco" and not parsed.photos and Path(parsed.boxes, PROJECT_FILE).is_file()
+    # Of another tool's file without its photos nothing is left; as a file of boxes it says what is missing.
+    if is_project and has_photos(Path(parsed.boxes)):
         return Project(parsed.boxes).annotation_set(label=parsed.label, strict=parsed.strict), ()
     raw = read_raw(parsed.boxes, from_format)
     annotations = to_annotation_set(

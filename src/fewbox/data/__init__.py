@@ -10,6 +10,7 @@ the demo's photos in its ``--help``, so what needs numpy is imported when it is 
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -126,8 +127,16 @@ def require_plain_text(text: str, where: str) -> None:
         raise AnnotationError(message, hint="rename it")
 
 
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
+
+
 def plain_path(name: str) -> str:
-    """The path of a photo, plainly spelled: Windows has its own slash, and some tools write ``./a.jpg``."""
+    """The path of a photo, plainly spelled: Windows has its own slash, and some tools write ``./a.jpg``.
+
+    An address stays as it is: its two slashes are no slip.
+    """
+    if _ADDRESS.match(name):
+        return name
     path = name.replace("\\", "/")
     return str(PurePosixPath(path)) if "./" in path or "//" in path else path
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from fewbox.core import some_of
 from fewbox.core.progress import console
 from fewbox.data import PROJECT_FILE, photo_key, plain_path
 from fewbox.data.annotations import AnnotatedImage, AnnotationSet
@@ -48,6 +49,25 @@ def raw_project(folder: Path) -> RawAnnotations:
 def is_drawn_here(folder: Path) -> bool:
     """Whether boxes of its project file were drawn on the page: each is of the photo at its path alone."""
     return b'"box_id"' in read_bytes(folder / PROJECT_FILE)
+
+
+def has_photos(folder: Path) -> bool:
+    """Whether one of the photos that its project file speaks of is there, or nobody wants any.
+
+    Raises:
+        AnnotationError: none is, and its boxes were drawn here: they are of no photo in another place.
+    """
+    try:
+        raw = raw_project(folder)
+    except AnnotationError:
+        return True  # whoever reads the project is told
+    wanted = [photo.name for photo in raw.photos if not photo.left_out]
+    if not wanted or any(_lies_in(folder, name) for name in wanted):
+        return True
+    if is_drawn_here(folder):
+        message = f"{folder / PROJECT_FILE}: none of its photos is there: {some_of(wanted)}"
+        raise AnnotationError(message, hint="put them back, or say where the photos are")
+    return False
 
 
 def without_others(raw: RawAnnotations, folder: Path, asked: Iterable[str]) -> RawAnnotations:
