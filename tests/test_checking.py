@@ -590,6 +590,39 @@ class TestCommand:
         (row,) = json.loads(capsys.readouterr().out)["findings"]
         assert (row["kind"], row["file"]) == (kind, file)
 
+    def test_photos_of_another_tools_file_are_found_as_learning_finds_them(
+        self, mugs: DataSet, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The file names images/mug0.jpg and lies in images itself; or mug0.jpg, which is in images."""
+        for entry in mugs.coco["images"]:
+            entry["file_name"] = f"images/{entry['file_name']}"
+        mugs.write().rename(mugs.folder / "annotations.json")
+        pattern, test = str(mugs.folder / "mug[012].jpg"), str(mugs.folder / "mug3.jpg")
+        assert main(["check", pattern, "--test", test, "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert (document["findings"], document["photos"]) == ([], 4)
+        assert (document["labels"], document["test_labels"]) == ({"mug": 3}, {"mug": 1})
+        learnt = Project(pattern).annotation_set(only_asked=True)
+        assert [image.path.name for image in learnt] == ["mug0.jpg", "mug1.jpg", "mug2.jpg"]
+
+        inner = mugs.folder / "images"
+        inner.mkdir()
+        for photo in mugs.folder.glob("*.jpg"):
+            photo.rename(inner / photo.name)
+        for entry in mugs.coco["images"]:
+            entry["file_name"] = str(entry["file_name"]).removeprefix("images/")
+        mugs.write().rename(mugs.folder / "annotations.json")
+        report = check_annotations(None, mugs.folder, show_progress=False)
+        assert (kinds(report), report.labels, report.num_photos) == ([], {"mug": 4}, 4)
+        assert len(read_annotations(mugs.folder)) == 4
+
+        (mugs.folder / "a").mkdir()
+        (mugs.folder / "b").mkdir()
+        (inner / "mug0.jpg").rename(mugs.folder / "a" / "mug0.jpg")
+        scene(9).save(mugs.folder / "b" / "mug0.jpg")
+        report = check_annotations(None, mugs.folder, show_progress=False)
+        assert kinds(report)[0] == "photo-ambiguous"
+
     def test_what_was_drawn_in_a_photo_that_is_gone_is_of_no_other_of_its_name(self, tmp_path: Path) -> None:
         scene(0).save(tmp_path / "mug.jpg")
         Project(tmp_path).change_photo("mug.jpg", put=[DrawnBox("a", Box(10, 20, 90, 60, "mug"))])

@@ -35,8 +35,11 @@ def raw_project(folder: Path) -> RawAnnotations:
     """
     raw = read_coco(folder / PROJECT_FILE)
     require_pixels_in(raw)
-    if any(photo.boxes for photo in raw.photos) and not is_drawn_here(folder):
-        raw = _with_photos_found(raw, folder)
+    if is_of_another_tool(raw, folder):
+        raw, missing = with_photos_found(raw, folder)
+        for photo in raw.photos:
+            if isinstance(error := missing.get(photo.where), AmbiguousPhotoError) and not photo.left_out:
+                raise error
     photos: dict[str, RawPhoto] = {}
     for photo in raw.photos:
         if photo_key(photo.name) in photos:
@@ -49,6 +52,11 @@ def raw_project(folder: Path) -> RawAnnotations:
 def is_drawn_here(folder: Path) -> bool:
     """Whether boxes of its project file were drawn on the page: each is of the photo at its path alone."""
     return b'"box_id"' in read_bytes(folder / PROJECT_FILE)
+
+
+def is_of_another_tool(raw: RawAnnotations, folder: Path) -> bool:
+    """Whether a project file has boxes and none was drawn here: its photos are found as those of any file."""
+    return any(photo.boxes for photo in raw.photos) and not is_drawn_here(folder)
 
 
 def has_photos(folder: Path) -> bool:
@@ -100,23 +108,43 @@ def at_own_place(photo: RawPhoto, path: Path | AnnotationError, folder: Path) ->
     return AnnotationError(f"{photo.where}: no such photo: {photo.name}")
 
 
-def _with_photos_found(raw: RawAnnotations, folder: Path) -> RawAnnotations:
+def with_photos_found(raw: RawAnnotations, folder: Path) -> tuple[RawAnnotations, dict[str, AnnotationError]]:
     """The same with the photos under the names at which they are found; those that are not there keep theirs.
 
-    Raises:
-        AnnotationError: a name may mean two photos.
+    Returns:
+        What the file says, and why a photo was not found, by its place in the file.
     """
     stated = [replace(photo, file=folder / PROJECT_FILE) for photo in raw.photos]
     places = tuple(dict.fromkeys((folder, *folders_of_photos(folder))))
     finder = PhotoFinder(replace(raw, photos=tuple(stated), places=places))
-    photos = []
+    photos, missing = list[RawPhoto](), dict[str, AnnotationError]()
     for photo, path in zip(raw.photos, finder.find_all(stated), strict=True):
-        if isinstance(path, AmbiguousPhotoError) and not photo.left_out:
-            raise path
-        if isinstance(path, Path) and path.is_relative_to(folder):
+        if isinstance(path, AnnotationError):
+            missing[photo.where] = path
+        elif path.is_relative_to(folder):
             photo = replace(photo, name=path.relative_to(folder).as_posix())
         photos.append(photo)
-    return replace(raw, photos=tuple(photos))
+    return replace(raw, photos=tuple(photos)), missing
+
+
+def found_for_learning(
+    raw: RawAnnotations, folder: Path, asked: Iterable[str] | None
+) -> list[tuple[RawPhoto, Path | AnnotationError]]:
+    """What another tool's file says of each photo, and where that is: those that a project is learnt from.
+
+    Args:
+        raw: what the file says.
+        folder: that of the project.
+        asked: the names of the photos that were asked for; None is all.
+    """
+    stated = {photo.where: photo for photo in raw.photos}
+    named, missing = with_photos_found(raw, folder)
+    found = list[tuple[RawPhoto, Path | AnnotationError]]()
+    for photo in (named if asked is None else without_others(named, folder, asked)).photos:
+        error = missing.get(photo.where) or AnnotationError(f"{photo.where}: no such photo: {photo.name}")
+        is_there = not isinstance(error, AmbiguousPhotoError) and _lies_in(folder, photo.name)
+        found.append((stated[photo.where], folder / plain_path(photo.name) if is_there else error))
+    return found
 
 
 def project_set(

@@ -22,7 +22,13 @@ from fewbox.data.formats.raw import RawAnnotations, RawPhoto, left_out_in_words
 from fewbox.data.images import StrPath, find_photos, given_places, read_reduced
 from fewbox.data.photo_file import opened
 from fewbox.data.project import Project
-from fewbox.data.project_set import at_own_place, is_drawn_here, without_others
+from fewbox.data.project_set import (
+    at_own_place,
+    found_for_learning,
+    is_drawn_here,
+    is_of_another_tool,
+    without_others,
+)
 from fewbox.data.remote import is_remote, short_names, shown_name
 from fewbox.data.similar import HASHED_HW, PerceptualHash, perceptual_hash
 from fewbox.errors import AnnotationError, PhotoError
@@ -138,9 +144,12 @@ def _found(
     if project is None:
         return raw.photos, finder.find_all(raw.photos)
     folder = project.folder
-    if not project.is_whole:
-        asked = (photo.relative_to(folder).as_posix() for photo in finder.found)
-        raw = without_others(raw, folder, asked)
+    names = [photo.relative_to(folder).as_posix() for photo in finder.found] if not project.is_whole else None
+    if is_of_another_tool(raw, folder):
+        rows = found_for_learning(raw, folder, names)
+        return [photo for photo, _ in rows], [path for _, path in rows]
+    if names is not None:
+        raw = without_others(raw, folder, names)
     found = finder.find_all(raw.photos)
     if is_drawn_here(folder):
         found = [at_own_place(*row, folder) for row in zip(raw.photos, found, strict=True)]
