@@ -387,7 +387,7 @@ class TestLabels:
             (("A+", "A-"), False),
             (("\u0915\u093e", "\u0915\u0940"), False),  # in Devanagari vowels are marks, no letters
             (("\U0001f986", "\U0001f9a2"), False),
-            (("caf\u00e9", "cafe\u0301"), True),
+            (("caf\u00e9", "CAFE\u0301"), True),
             (("traffic light", "Traffic-Light"), True),
         ],
     )
@@ -396,6 +396,25 @@ class TestLabels:
     ) -> None:
         mugs.photo("other.jpg", scene(9), (*COCO_BOX, 2))
         assert ("label-alike" in [row.kind for row in mugs.check(*labels).findings]) is is_told
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            (("caf\u00e9", "cafe\u0301"), "'caf\\xe9' and 'cafe\\u0301', which spell an accent in two ways"),
+            (("mug", "cu\x07p"), "signs that do not print: 'cu\\x07p'"),
+        ],
+    )
+    def test_what_learning_refuses_is_an_error(
+        self, mugs: DataSet, labels: tuple[str, str], told: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        mugs.photo("other.jpg", scene(9), (*COCO_BOX, 2))
+        (row,) = mugs.check(*labels).findings
+        assert (row.kind, row.severity, told in row.what) == ("label-refused", "error", True)
+        mugs.boxes.rename(mugs.folder / "annotations.json")  # as a project
+        assert main(["check", str(mugs.folder)]) == 1
+        assert "error: labels that are refused: 1" in capsys.readouterr().out
+        with pytest.raises(AnnotationError, match=r"which spell|do not print"):
+            read_annotations(mugs.folder)
 
     def test_empty(self, mugs: DataSet) -> None:
         mugs.photo("nameless.jpg", scene(9), (*COCO_BOX, 2))

@@ -80,6 +80,16 @@ class TestBackToWhatItWas:
         run_once(rounds)
         assert (last_said(said)["state"], last_said(said)["message"]) == ("ready", "learnt from 2 photos")
 
+    def test_where_a_class_is_spelled_in_two_ways(self, rounds: Rounds, said: list[dict[str, Any]]) -> None:
+        """As other tools may; each photo is refused for it, and the page said that too few can be read."""
+        draw(rounds, 0, label="caf\u00e9")
+        draw(rounds, 1, label="tea")
+        file = rounds.project.file
+        file.write_text(file.read_text().replace('"tea"', '"cafe\\u0301"'))
+        run_once(rounds)
+        assert (last_said(said)["state"], rounds.detector) == ("failed", None)
+        assert "two classes have one label" in last_said(said)["message"]
+
     def test_where_photos_were_turned_since(self, rounds: Rounds, said: list[dict[str, Any]]) -> None:
         """Of three photos one has no objects, and that alone is left to learn from."""
         draw(rounds, 0, 1)

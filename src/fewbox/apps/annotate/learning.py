@@ -30,7 +30,7 @@ from fewbox.apps.annotate.background import Learning
 from fewbox.apps.annotate.trying import Proposal
 from fewbox.core import counted, files, missing_in_words
 from fewbox.core.arguments import AUTO
-from fewbox.data import PROJECT_FILE
+from fewbox.data import PROJECT_FILE, checked_labels
 from fewbox.data.annotations import AnnotationSet
 from fewbox.data.project import Project
 from fewbox.data.project_file import PhotoState
@@ -126,6 +126,7 @@ class Rounds:
         self, chosen: dict[str, PhotoState], versions: dict[str, object], labels: tuple[str, ...]
     ) -> None:
         """Learn from these photos; if that fails, what was learnt before stays."""
+        checked_labels(labels, PROJECT_FILE)  # else every photo is refused, one by one, and the reason lost
         self._cache(chosen, versions, labels)
         photos = [photo for _, photo in self.cached.values()]
         if sum(bool(objects_in(chosen[name])) for name in self.cached) < MIN_PHOTOS:

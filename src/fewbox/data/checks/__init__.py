@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from fewbox.core import counted
 from fewbox.core.boxes import are_same_boxes
+from fewbox.data import plain_label
 from fewbox.data.beside import boxes_to_name
 from fewbox.data.checks.findings import (
     ERROR,
@@ -258,13 +259,14 @@ def _check_twice(part: Part) -> Iterator[Finding]:
 
 
 def _check_spelling(part: Part) -> Iterator[Finding]:
-    """Labels that differ in capital letters, in how accents are stored, or in what joins words alone."""
+    """Labels that differ in capital letters or in what joins words alone."""
     spellings: dict[str, list[str]] = defaultdict(list)
     for name in part.labels:
         # Not at an end: A- is another class than A.
         spellings[re.sub(r"(?<=\S)[\s_-]+(?=\S)", "", without_case(name.strip()))].append(name)
     for spelling, names in spellings.items():
-        if spelling and len(names) > 1:
+        # Names that are one but for how an accent is stored are refused, which is told already.
+        if spelling and len(set(map(plain_label, names))) > 1:
             listed = ", ".join(f"{name!r} ({counted(part.labels[name], 'box')})" for name in names)
             yield finding("label-alike", part.source, listed)
 

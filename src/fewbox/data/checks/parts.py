@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from fewbox.core import counted, some_of
 from fewbox.core.arguments import checked_path, require_kind
 from fewbox.core.progress import progress_bar
-from fewbox.data import PROJECT_FILE, SPELLING_HINT
+from fewbox.data import PROJECT_FILE, SPELLING_HINT, checked_labels, plain_label
 from fewbox.data.checks.findings import Finding, finding, photo_not_found
 from fewbox.data.decoding import SIDEWAYS, lacks_end, orientation
 from fewbox.data.formats import cleaned_names, is_no_photo, read_raw
@@ -116,12 +116,27 @@ def read_part(
     part.names = dict(zip(part.photos, short_names(part.photos), strict=True))
     if raw is not None:
         part.is_annotated = True
-        part.labels.update(dict.fromkeys((name.strip() for name in raw.labels or (label,)), 0))
+        named = [name.strip() for name in raw.labels or (label,)]
+        part.labels.update(dict.fromkeys(named, 0))
+        part.findings += _refused_labels(named, part.source)
     for photo, _ in part.stated:
         learnt = (box for box in photo.boxes if not box.ignore)
         part.labels.update(label if box.label is None else box.label.strip() for box in learnt)
     _look_at_all(part, show_progress)
     return part
+
+
+def _refused_labels(labels: Sequence[str], source: str) -> Iterator[Finding]:
+    """What learning refuses of the names of classes; an empty one is told where its boxes are."""
+    seen: dict[str, list[str]] = {}
+    for label in filter(None, labels):
+        names = [*seen.get(plain_label(label), ()), label]
+        seen.setdefault(plain_label(label), [label])
+        try:
+            checked_labels(names, source)
+        except AnnotationError as error:
+            what = error.message.removeprefix(f"{source}: ")
+            yield finding("label-refused", source, what, cure=error.hint)
 
 
 def _drawn_in(boxes: Path | None, photos: StrPath | Sequence[StrPath] | None) -> Project | None:
