@@ -14,6 +14,7 @@ from fewbox.data.annotations import Box
 from fewbox.data.formats import read_annotations, write_coco
 from fewbox.data.project import Project
 from fewbox.data.project_file import DrawnBox
+from fewbox.errors import AnnotationError
 from tiny import make_photos
 
 
@@ -98,6 +99,10 @@ def test_what_was_drawn_in_a_photo_is_of_no_other_of_its_name(capsys: pytest.Cap
     Path("boxes.json").rename("photos/boxes.json")
     assert run("photos", "-o", "again.csv") == 0
     assert Path("again.csv").read_text() == Path("boxes.csv").read_text()
+    # Unless photos are named, or in Python the format: docs/formats.md.
+    assert run("photos", "photos", "-o", "third.csv") == 2
+    with pytest.raises(AnnotationError, match="2 files in the format coco"):
+        read_annotations("photos", format="coco")
 
 
 def test_a_class_that_the_output_has_no_signs_for_is_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
