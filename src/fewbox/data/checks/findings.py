@@ -133,9 +133,7 @@ KINDS = {
     "box-rotated": Kind(ERROR, "boxes that are rotated", "draw the box again without rotation, or remove it"),
     "box-degenerate": Kind(ERROR, "boxes without an inside", "draw the box again, or remove it"),
     "label-empty": Kind(ERROR, "boxes without a label", "name the class of every box"),
-    "label-refused": Kind(
-        ERROR, "labels that are refused", "rename the class: one spelling, all of its characters visible"
-    ),
+    "label-refused": Kind(ERROR, "labels that are refused", "rename the class, in visible characters"),
     "photo-gone": Kind(
         WARNING,
         "photos of the project that are no longer there, and are left out",
