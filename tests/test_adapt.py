@@ -264,6 +264,7 @@ def test_a_frozen_part_does_not_move(
     assert not np.array_equal(weights["head.reg_preds.0.weight"], start[1]["head.reg_preds.0.weight"])
 
 
+@pytest.mark.slow
 def test_two_threads_learn_the_same_from_halves_of_a_step(
     start: tuple[YoloxConfig, dict[str, Tensor]], views: CachedViews, monkeypatch: pytest.MonkeyPatch
 ) -> None:

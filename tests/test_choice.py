@@ -132,6 +132,7 @@ def test_a_class_with_few_objects_held_out_does_not_decide_when_to_stop(fitted: 
 
 
 @pytest.mark.parametrize(("where_learnt", "mixing"), [(0.72, 0.5), (0.63, 1.0)])
+@pytest.mark.slow
 def test_where_the_boxes_of_the_base_hold_the_objects_it_goes_halfway_with_the_backbone_as_it_is(
     where_learnt: float,
     mixing: float,
@@ -156,6 +157,7 @@ def test_where_the_boxes_of_the_base_hold_the_objects_it_goes_halfway_with_the_b
     np.testing.assert_allclose(got, begun + mixing * (end - begun), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_photos_held_out_may_say_that_it_goes_all_of_the_way(
     probe: Probe, fitted: Fitted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_run_cut_short_goes_on_as_if_it_had_not_been(photos, base, tmp_path) -
         finetune_deep(photos, base, tmp_path / "c.pt", ALONE, config=settings(seed=1))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes_or_boxes_is_of_another_run(photos, base, tmp_path) -> None:
     one_more = replace(photos, labels=(*photos.labels, "other"))
     Trainer(one_more, base, settings(), ALONE).save(tmp_path / "c.pt")

@@ -305,6 +305,7 @@ class TestOutOfMemory:
         with pytest.raises(RuntimeError, match="shapes do not fit"):
             list(in_batches(fail, [1], 1))
 
+    @pytest.mark.slow
     def test_a_step_of_adapting_is_the_same_from_parts(
         self, photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -341,6 +342,7 @@ class TestOutOfMemory:
         with pytest.raises(SettingError, match="not even for one"):
             adaptation(0).learn(list(range(6)), 1)
 
+    @pytest.mark.slow
     def test_a_step_of_deep_fine_tuning_is_the_same_from_parts(
         self, photos: AnnotationSet, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -203,6 +203,7 @@ def run_plainly(
 
 class TestWithoutUs:
     @pytest.mark.parametrize("size_hw", [(416, 416), (320, 512)])
+    @pytest.mark.slow
     def test_photos_are_resized_to_the_same_pixels(self, size_hw: tuple[int, int]) -> None:
         config = replace(YOLOX_SIZES["nano"], size_hw=size_hw)
         sides = [(1, 1), (2, 5), (417, 415), (250, 333), (777, 1333), (9001, 13), (11, 12007), size_hw]

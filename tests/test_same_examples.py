@@ -24,6 +24,7 @@ def examples() -> list[tuple[list[int], str]]:
 
 
 @pytest.mark.skipif(settings.get_current_profile_name() != "same", reason="others are wanted here")
+@pytest.mark.slow
 def test_another_module_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = examples()
     file = tmp_path / "numbers_and_words.py"

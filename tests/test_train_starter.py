@@ -123,6 +123,7 @@ def pool_of(scenes: Path) -> ScenePool:
     return ScenePool(scenes, CPU)
 
 
+@pytest.mark.slow
 def test_a_batch_depends_on_its_seed_alone(scenes: Path) -> None:
     first, again, other = (mix(pool_of(scenes), np.random.default_rng(seed), 5, SIDE) for seed in (0, 0, 1))
     for field in dataclasses.fields(CastBatch):

@@ -849,6 +849,7 @@ def stalling_camera(tmp_path: Path) -> Iterator[str]:
         opened.close()
 
 
+@pytest.mark.slow
 def test_a_stream_that_stalls(stalling_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "TIMEOUT_S", 1.0)
     with pytest.raises(VideoError, match=r"camera.ts: sent nothing for 1 s") as raised:
