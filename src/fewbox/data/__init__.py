@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from fewbox.core.arguments import names_of_classes
+from fewbox.core.arguments import names_of_classes, require_distinct
 from fewbox.errors import AnnotationError, SettingError
 
 if TYPE_CHECKING:
@@ -93,14 +93,13 @@ def checked_labels(given: Any, source: str) -> tuple[str, ...]:
     """
     # Subclasses of str, such as numpy's, are not written by every format.
     labels = tuple(map(str.__str__, names_of_classes(given, source, AnnotationError)))
+    for label in filter(str.strip, labels):  # an empty one is told as that
+        require_plain_text(label, f"{source}: label")
+    require_distinct(labels, source, AnnotationError)
     seen: dict[str, str] = {}
     for label in labels:
-        if not label.strip():
-            raise AnnotationError(f"{source}: a label is empty: {label!r}", hint="give every class a name")
-        require_plain_text(label, f"{source}: label")
-        same = seen.setdefault(plain_label(label), label)
-        if labels.count(label) > 1 or same != label:
-            told = label if same == label else f"{same!a} and {label!a}, which spell an accent in two ways"
+        if (same := seen.setdefault(plain_label(label), label)) != label:
+            told = f"{same!a} and {label!a}, which spell an accent in two ways"
             hint = "rename one of them, or make them one"
             raise AnnotationError(f"{source}: two classes have one label: {told}", hint=hint)
     return labels
